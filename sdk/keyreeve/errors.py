@@ -1,0 +1,575 @@
+"""Every way a call can fail: one class per reason, shared by the services that raise and the clients that catch.
+
+A service raises what happened; the chassis translates it in one place into a `google.rpc.Status` with one
+`ErrorInfo(domain="keyreeve", reason, metadata)`; the SDK rebuilds the same class from it. A reason never changes its
+meaning (AIP-193). A class's docstring is its *cause*, `fix` is what to do, `who` is the one who can do it:
+`keyreeve explain REASON` prints the three.
+
+This module imports nothing outside the standard library, so that pure rules may raise from it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+DOMAIN = "keyreeve"
+
+CALLER = "whoever sends the request"
+OPERATOR = "an operator of the control plane"
+ADMIN = "an admin of the control plane"
+DEVELOPER = "the developers of Keyreeve: please report it with the request id"
+
+_REGISTER: dict[str, type["KeyreeveError"]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One field of a request and what is wrong with it; `field` is its path, such as `items[3].csr`."""
+
+    field: str
+    description: str
+
+
+class KeyreeveError(Exception):
+    """Something failed and this release does not know the reason that the service gave."""
+
+    reason: ClassVar[str] = "UNKNOWN"
+    code: ClassVar[str] = "UNKNOWN"
+    """The gRPC status code's name, such as `INVALID_ARGUMENT`."""
+    fix: ClassVar[str] = "Read the message; upgrade the client if the service is newer."
+    who: ClassVar[str] = CALLER
+    retryable: ClassVar[bool] = False
+    """Whether the same request may succeed later without anyone changing anything."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        violations: Iterable[Violation] = (),
+        retry_after: timedelta | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.violations = tuple(violations)
+        self.retry_after = retry_after
+        self.metadata = dict(metadata or {})
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "reason" not in cls.__dict__:
+            return  # a family such as InvalidArgument: it has a code and no reason of its own
+        if cls.reason in _REGISTER:
+            raise TypeError(f"reason {cls.reason} is taken by {_REGISTER[cls.reason].__name__}")
+        _REGISTER[cls.reason] = cls
+
+    @classmethod
+    def cause(cls) -> str:
+        """Why this happens: the first paragraph of the class's documentation on one line."""
+        return " ".join((cls.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def register() -> dict[str, type[KeyreeveError]]:
+    """Return every reason of the contract with its class, ordered by reason."""
+    return dict(sorted(_REGISTER.items()))
+
+
+def from_reason(
+    reason: str,
+    message: str,
+    *,
+    violations: Iterable[Violation] = (),
+    retry_after: timedelta | None = None,
+    metadata: dict[str, str] | None = None,
+) -> KeyreeveError:
+    """Rebuild the error that a service raised; a reason this release does not know becomes `KeyreeveError`."""
+    known = _REGISTER.get(reason)
+    metadata = metadata or {}
+    if known is None:
+        return KeyreeveError(
+            message, violations=violations, retry_after=retry_after, metadata={**metadata, "reason": reason}
+        )
+    return known(message, violations=violations, retry_after=retry_after, metadata=metadata)
+
+
+class InvalidArgument(KeyreeveError):
+    """The request is wrong whatever the state of the service."""
+
+    code = "INVALID_ARGUMENT"
+
+
+class FailedPrecondition(KeyreeveError):
+    """The request cannot be done in the present state; something else has to change first."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class NotFound(KeyreeveError):
+    """The thing does not exist, or the caller may not know that it does."""
+
+    code = "NOT_FOUND"
+
+
+class AlreadyExists(KeyreeveError):
+    """A thing of this name exists."""
+
+    code = "ALREADY_EXISTS"
+
+
+class Unauthenticated(KeyreeveError):
+    """The caller did not prove an identity that this control plane knows."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(KeyreeveError):
+    """The caller is known and may not do this."""
+
+    code = "PERMISSION_DENIED"
+
+
+class ResourceExhausted(KeyreeveError):
+    """A limit is reached."""
+
+    code = "RESOURCE_EXHAUSTED"
+    retryable = True
+
+
+class Unavailable(KeyreeveError):
+    """The service cannot answer now."""
+
+    code = "UNAVAILABLE"
+    retryable = True
+
+
+# --- Who calls ------------------------------------------------------------------------------------------------------
+
+
+class PeerCertificateMissing(Unauthenticated):
+    """The connection carries no client certificate."""
+
+    reason = "PEER_CERTIFICATE_MISSING"
+    fix = "Connect with the certificate and key of a context: `keyreeve status` shows which one is in use."
+
+
+class PeerCertificateExpired(Unauthenticated):
+    """The client certificate's notAfter has passed; an open connection or a resumed TLS session does not help."""
+
+    reason = "PEER_CERTIFICATE_EXPIRED"
+    fix = "Renew the certificate (`keyreeve cert renew`); on the machine that runs the CA, `keyreeve up` issues a new one."
+
+
+class PeerCertificateNotYetValid(Unauthenticated):
+    """The client certificate's notBefore lies in the future: one of the two clocks is wrong."""
+
+    reason = "PEER_CERTIFICATE_NOT_YET_VALID"
+    fix = "Compare the clocks of both machines; `keyreeve doctor` measures the difference."
+    who = OPERATOR
+
+
+class PeerIdentityInvalid(Unauthenticated):
+    """The client certificate does not hold exactly one URI name that is a SPIFFE ID of a known form."""
+
+    reason = "PEER_IDENTITY_INVALID"
+    fix = "Use a certificate from the control tree; DNS names and common names are never an identity."
+
+
+class PeerTrustDomainWrong(Unauthenticated):
+    """The client certificate's SPIFFE ID belongs to another trust domain."""
+
+    reason = "PEER_TRUST_DOMAIN_WRONG"
+    fix = "Use the context of this control plane: the certificate comes from another one."
+
+
+class PeerIssuerUnknown(Unauthenticated):
+    """The client certificate was not issued by an authority of the control tree."""
+
+    reason = "PEER_ISSUER_UNKNOWN"
+    fix = "Use a certificate from the control tree: certificates of the estate and of arrays identify nobody here."
+
+
+class AccessDenied(PermissionDenied):
+    """The method's access row does not list the caller's role."""
+
+    reason = "ACCESS_DENIED"
+    fix = "Ask someone whose role may call the method; metadata `allowed` lists the roles."
+    who = ADMIN
+
+
+class ProfileNotAllowed(PermissionDenied):
+    """The profile does not list the caller's role among those who may ask for it."""
+
+    reason = "PROFILE_NOT_ALLOWED"
+    fix = "Use a profile that lists the role under `requesters`, or have an admin add it."
+    who = ADMIN
+
+
+# --- Requests in general --------------------------------------------------------------------------------------------
+
+
+class MethodUnknown(KeyreeveError):
+    """The service has no method of this name; names are exact."""
+
+    reason = "METHOD_UNKNOWN"
+    code = "UNIMPLEMENTED"
+    fix = "Compare the client's release with the service's."
+
+
+class FieldInvalid(InvalidArgument):
+    """A field is missing or its value is outside what its comment in the contract allows."""
+
+    reason = "FIELD_INVALID"
+    fix = "Correct the fields that the violations name."
+
+
+class RequestIdInvalid(InvalidArgument):
+    """`request_id` is missing or is not a UUID in its 36-character lower-case form."""
+
+    reason = "REQUEST_ID_INVALID"
+    fix = "Send a UUID (version 7 keeps the ledger fast; the SDK makes them)."
+
+
+class RequestIdReused(FailedPrecondition):
+    """The same caller used this `request_id` for the same method with another payload in the last 24 hours."""
+
+    reason = "REQUEST_ID_REUSED"
+    fix = "Use a new `request_id` for a new request; repeat one only to repeat the same request."
+
+
+class PageTokenInvalid(InvalidArgument):
+    """The page token was not made by this service for this caller and these filters."""
+
+    reason = "PAGE_TOKEN_INVALID"
+    fix = "Start again without a token; keep filters the same from page to page."
+
+
+class DeadlineRequired(InvalidArgument):
+    """The call carries no deadline, or one further away than the service allows."""
+
+    reason = "DEADLINE_REQUIRED"
+    fix = "Set a deadline (`timeout=` in Python, `-max-time` in grpcurl); metadata `max_seconds` is the longest."
+
+
+class DeadlinePassed(KeyreeveError):
+    """The deadline passed before the work was done; nothing is known to have happened."""
+
+    reason = "DEADLINE_PASSED"
+    code = "DEADLINE_EXCEEDED"
+    fix = "Repeat with the same `request_id`: work that was committed is returned, not repeated."
+    retryable = True
+
+
+class TooManyInFlight(ResourceExhausted):
+    """The service has as many calls in hand as it accepts."""
+
+    reason = "TOO_MANY_IN_FLIGHT"
+    fix = "Repeat after the time that the answer names; the SDK does."
+
+
+class TooManyConnections(ResourceExhausted):
+    """The peer holds as many connections as one peer may."""
+
+    reason = "TOO_MANY_CONNECTIONS"
+    fix = "Keep one channel and share it."
+
+
+class ServiceStopping(Unavailable):
+    """The service is draining before it stops."""
+
+    reason = "SERVICE_STOPPING"
+    fix = "Repeat: another process or replica answers. The SDK does."
+
+
+class StoreUnavailable(Unavailable):
+    """The database or the process that writes to it did not answer."""
+
+    reason = "STORE_UNAVAILABLE"
+    fix = "Repeat with the same `request_id`; if it lasts, look at the database and at `keyreeve status`."
+    who = OPERATOR
+
+
+class InternalError(KeyreeveError):
+    """The service met something that its authors did not expect; the details are in its log, never in the answer."""
+
+    reason = "INTERNAL"
+    code = "INTERNAL"
+    fix = "Look for the request id in the service's log."
+    who = DEVELOPER
+
+
+# --- CSRs, keys and names -------------------------------------------------------------------------------------------
+
+
+class CsrMalformed(InvalidArgument):
+    """The bytes are not one PKCS #10 request in strict DER (RFC 2986), or a PEM file holds more than one object."""
+
+    reason = "CSR_MALFORMED"
+    fix = "Make the request with a maintained program, such as `openssl req -new`; send DER or one PEM block."
+
+
+class CsrTooLarge(InvalidArgument):
+    """The request is larger than a certificate request needs to be."""
+
+    reason = "CSR_TOO_LARGE"
+    fix = "Ask for fewer names or a smaller key; metadata `max_bytes` is the limit."
+
+
+class CsrSignatureInvalid(InvalidArgument):
+    """The request is not signed by the key it contains, so it proves no possession, or uses a refused algorithm."""
+
+    reason = "CSR_SIGNATURE_INVALID"
+    fix = "Sign the request with the private key of the public key inside, with SHA-256, SHA-384 or SHA-512."
+
+
+class KeyTypeRefused(InvalidArgument):
+    """The profile does not allow keys of this type or size."""
+
+    reason = "KEY_TYPE_REFUSED"
+    fix = "Make a key of a type that metadata `allowed` lists; P-256 is always a good choice."
+
+
+class KeyWeak(InvalidArgument):
+    """The key has a property that makes it breakable: small factors, close primes, ROCA, a bad exponent, a bad point."""
+
+    reason = "KEY_WEAK"
+    fix = "Throw the key away, make a new one, and look at what made this one."
+
+
+class KeyBlocked(FailedPrecondition):
+    """The key is on the list of blocked keys, or is one of the CA's own."""
+
+    reason = "KEY_BLOCKED"
+    fix = "Make a new key; treat whatever used the old one as compromised."
+
+
+class KeyReused(FailedPrecondition):
+    """Another identity holds a certificate for this key, and the profile binds a key to one identity."""
+
+    reason = "KEY_REUSED"
+    fix = "Make a key of its own for each identity."
+
+
+class NameRefused(InvalidArgument):
+    """A name breaks the grammar of its type, is reserved, or is outside what the profile allows."""
+
+    reason = "NAME_REFUSED"
+    fix = "Correct or remove the names that the violations list; docs/names.md has the grammar. Names are never normalised."
+
+
+class NameMissing(InvalidArgument):
+    """The profile needs a name that neither the request nor the CSR holds."""
+
+    reason = "NAME_MISSING"
+    fix = "Add a subject alternative name: `-addext subjectAltName=DNS:web.example.test`. The CN alone names nothing."
+
+
+class TooManyNames(InvalidArgument):
+    """The request holds more names than the profile allows."""
+
+    reason = "TOO_MANY_NAMES"
+    fix = "Split the request; metadata `max_names` is the limit."
+
+
+class SubjectRefused(InvalidArgument):
+    """The CSR's subject holds an attribute that the profile does not allow, or a CN that is not one of the names."""
+
+    reason = "SUBJECT_REFUSED"
+    fix = "Use an empty subject, or a CN that repeats one of the names."
+
+
+class ExtensionRefused(InvalidArgument):
+    """The CSR asks for an extension or a usage that the profile does not grant."""
+
+    reason = "EXTENSION_REFUSED"
+    fix = "Remove the extension from the request; the certificate's usages come from the profile."
+
+
+class LifetimeRefused(InvalidArgument):
+    """The wished lifetime is outside what the profile allows."""
+
+    reason = "LIFETIME_REFUSED"
+    fix = "Ask for a shorter lifetime, or leave it out; metadata `max_seconds` is the limit."
+
+
+# --- Authorities ----------------------------------------------------------------------------------------------------
+
+
+class AuthorityNotFound(NotFound):
+    """No authority has this name."""
+
+    reason = "AUTHORITY_NOT_FOUND"
+    fix = "`keyreeve authority list` shows the names."
+
+
+class AuthorityExists(AlreadyExists):
+    """An authority of this name exists; names are never used twice."""
+
+    reason = "AUTHORITY_EXISTS"
+    fix = "Choose another `authority_id`."
+
+
+class AuthorityRefused(InvalidArgument):
+    """The authority asked for could not be a sound issuer: its issuer, key, path length, names or lifetime do not fit."""
+
+    reason = "AUTHORITY_REFUSED"
+    fix = "Correct what the message names."
+
+
+class AuthorityStateWrong(FailedPrecondition):
+    """The authority is not in a state from which this step is possible."""
+
+    reason = "AUTHORITY_STATE_WRONG"
+    fix = "`keyreeve authority show` tells the state; pending -> active -> retiring -> retired, and revoked from the first three."
+    who = ADMIN
+
+
+class AuthorityInUse(FailedPrecondition):
+    """The authority cannot go yet: it has unexpired certificates, or is the last active one of its tree."""
+
+    reason = "AUTHORITY_IN_USE"
+    fix = "Activate a successor, wait until metadata `last_expiry` has passed, then repeat."
+    who = ADMIN
+
+
+class AuthorityExpiring(FailedPrecondition):
+    """The authority expires too soon: a certificate with the profile's shortest lifetime would outlive it."""
+
+    reason = "AUTHORITY_EXPIRING"
+    fix = "Create and activate a successor."
+    who = ADMIN
+
+
+class NoActiveAuthority(FailedPrecondition):
+    """The profile's tree has no active authority that may issue."""
+
+    reason = "NO_ACTIVE_AUTHORITY"
+    fix = "Activate one: `keyreeve authority list` shows what is pending."
+    who = ADMIN
+
+
+class LintFindings(FailedPrecondition):
+    """A certificate of this profile from this authority has lint findings that the allow-list does not excuse."""
+
+    reason = "LINT_FINDINGS"
+    fix = "Change the profile or authority as metadata `findings` says; an excuse needs an entry with a reason in the allow-list."
+    who = ADMIN
+
+
+class BundleNotFound(NotFound):
+    """No trust bundle of this name exists."""
+
+    reason = "BUNDLE_NOT_FOUND"
+    fix = "Ask for `bundles/control` or `bundles/estate`."
+
+
+# --- Profiles -------------------------------------------------------------------------------------------------------
+
+
+class ProfileNotFound(NotFound):
+    """No profile has this name, or it has no such version."""
+
+    reason = "PROFILE_NOT_FOUND"
+    fix = "`keyreeve profile list` shows the names."
+
+
+class ProfileExists(AlreadyExists):
+    """A profile of this name exists."""
+
+    reason = "PROFILE_EXISTS"
+    fix = "Make a new version with UpdateProfile (`keyreeve profile apply` does whichever is right)."
+
+
+class ProfileInvalid(InvalidArgument):
+    """The document is not a sound profile."""
+
+    reason = "PROFILE_INVALID"
+    fix = "Correct what the violations name; docs/profiles.md describes every key."
+
+
+class ProfileVersionStale(KeyreeveError):
+    """Somebody else made a newer version of the profile."""
+
+    reason = "PROFILE_VERSION_STALE"
+    code = "ABORTED"
+    fix = "Read the newest version, apply the change to it, and repeat."
+
+
+class ProfileHalted(FailedPrecondition):
+    """Issuance under this profile has been halted because a sample of its certificates had lint findings."""
+
+    reason = "PROFILE_HALTED"
+    fix = "Read the alarm in the service's log, correct the profile, and apply the new version."
+    who = ADMIN
+
+
+# --- Certificates ---------------------------------------------------------------------------------------------------
+
+
+class CertificateNotFound(NotFound):
+    """No certificate has this serial number, or the caller may not see it."""
+
+    reason = "CERTIFICATE_NOT_FOUND"
+    fix = "`keyreeve cert list` shows those you may see; serial numbers are 32 lower-case hexadecimal digits."
+
+
+class CertificateExpired(FailedPrecondition):
+    """The certificate to be renewed has expired."""
+
+    reason = "CERTIFICATE_EXPIRED"
+    fix = "Ask for a new certificate instead."
+
+
+class RenewalNotAllowed(PermissionDenied):
+    """Only its holder, over mutual TLS with it, may renew a control certificate; others only the one who asked for them."""
+
+    reason = "RENEWAL_NOT_ALLOWED"
+    fix = "Renew with the certificate itself (control), or as the caller of the first request (others)."
+
+
+class RenewalProofRequired(FailedPrecondition):
+    """The renewal must be signed by the old key over a fresh nonce, which this answer's metadata `nonce` carries."""
+
+    reason = "RENEWAL_PROOF_REQUIRED"
+    fix = "Sign the nonce as docs/protocols.md says and repeat; the SDK does it when given the old key."
+
+
+class RenewalProofInvalid(FailedPrecondition):
+    """The signature of the old key over (serial, new key, nonce) is wrong, or the nonce is not ours or too old."""
+
+    reason = "RENEWAL_PROOF_INVALID"
+    fix = "Sign with the key of the certificate that is renewed; ask for a new nonce."
+
+
+class RenewalSuperseded(FailedPrecondition):
+    """The certificate has been renewed already, for another key."""
+
+    reason = "RENEWAL_SUPERSEDED"
+    fix = "Renew the newest certificate of the line; if you did not make the other key, tell an admin at once."
+    who = ADMIN
+
+
+class FinalCheckFailed(KeyreeveError):
+    """The certificate that was about to be signed, or was signed, did not pass the CA's own check; it was thrown away."""
+
+    reason = "FINAL_CHECK_FAILED"
+    code = "INTERNAL"
+    fix = "Look for the request id in the CA's log."
+    who = DEVELOPER
+
+
+# --- On the caller's side -------------------------------------------------------------------------------------------
+
+
+class ServiceUnreachable(Unavailable):
+    """No connection to the service: it does not run, the address is wrong, or it presented another name."""
+
+    reason = "SERVICE_UNREACHABLE"
+    fix = "Look at `keyreeve status`, then `keyreeve up`; check the endpoint in the context file."
+
+
+class ContextInvalid(FailedPrecondition):
+    """The context file is missing, cannot be read, or names files that cannot."""
+
+    reason = "CONTEXT_INVALID"
+    fix = "Run `keyreeve up` here, or point KEYREEVE_CONTEXT at a context file."

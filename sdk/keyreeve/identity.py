@@ -1,0 +1,104 @@
+"""Who somebody is: SPIFFE IDs of a trust domain, the roles they spell, and the DNS names reserved to services.
+
+Source: SPIFFE-ID specification sections 2 and 3; the forms are listed in docs/names.md. Text is accepted or refused,
+never normalised. Imports nothing outside the standard library.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+_TRUST_DOMAIN = re.compile(r"(?=.{1,240}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,253}\Z")
+MAX_SPIFFE_ID_BYTES = 2048
+
+
+class Role(StrEnum):
+    """What an identity may be to an access table; the first two segments of the SPIFFE ID's path decide it."""
+
+    CA = "services/ca"
+    MEMBERSHIP = "services/membership"
+    CREDENTIALS = "services/credentials"
+    GATEWAY = "services/gateway"
+    MEMBER = "members"
+    ADMIN = "operators/admin"
+    OPERATOR = "operators/operator"
+    AUDITOR = "operators/auditor"
+    WORKLOAD = "workloads"
+
+
+SERVICE_ROLES = frozenset({Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS, Role.GATEWAY})
+OPERATOR_ROLES = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR})
+ALL_ROLES = frozenset(Role)
+
+
+def is_trust_domain(text: str) -> bool:
+    """Say whether `text` may be a trust domain: lower-case DNS labels, since reserved DNS names are built from it."""
+    return _TRUST_DOMAIN.match(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class SpiffeId:
+    """A SPIFFE ID in its only accepted spelling: `spiffe://trust-domain/segment/segment`."""
+
+    trust_domain: str
+    path: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a SPIFFE ID; raise `ValueError` when it is not one (case, escapes, dots, empty segments, ports, ...)."""
+        if len(text) > MAX_SPIFFE_ID_BYTES:
+            raise ValueError("a SPIFFE ID has at most 2,048 bytes")
+        scheme, separator, rest = text.partition("://")
+        if scheme != "spiffe" or not separator:
+            raise ValueError("a SPIFFE ID begins with spiffe://")
+        trust_domain, *path = rest.split("/")
+        if not is_trust_domain(trust_domain):
+            raise ValueError("the trust domain is not a lower-case DNS name")
+        if not path:
+            raise ValueError("the path is missing")
+        for segment in path:
+            if not _SEGMENT.match(segment) or segment in {".", ".."}:
+                raise ValueError(f"path segment {segment!r} is not made of letters, digits, '.', '-' and '_'")
+        return cls(trust_domain, tuple(path))
+
+    def __str__(self) -> str:
+        return f"spiffe://{self.trust_domain}/{'/'.join(self.path)}"
+
+    @property
+    def role(self) -> Role | None:
+        """The role this identity has on our own listeners, or None when its path has no known form."""
+        match self.path:
+            case ("services", "ca" | "membership" | "credentials" | "gateway" as service, _):
+                return Role(f"services/{service}")
+            case ("operators", "admin" | "operator" | "auditor" as role, _):
+                return Role(f"operators/{role}")
+            case ("members", _):
+                return Role.MEMBER
+            case ("workloads", _, *_):
+                return Role.WORKLOAD
+        return None
+
+
+def service_dns_name(service: str, trust_domain: str) -> str:
+    """The DNS name that a service's certificate carries and that clients pin, such as `ca.svc.example.test`."""
+    return f"{service}.svc.{trust_domain}"
+
+
+def reserved_dns_suffixes(trust_domain: str) -> tuple[str, str]:
+    """The DNS suffixes that only the `service` and `probe` profiles may use, under any authority."""
+    return (f"svc.{trust_domain}", f"probe.{trust_domain}")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody whose certificate has been verified: the identity, its role, and the certificate it was read from."""
+
+    id: SpiffeId
+    role: Role
+    serial: int
+    """Serial number of the certificate; 0 for a service that calls itself inside its own process."""
+
+    def __str__(self) -> str:
+        return str(self.id)
