@@ -1,0 +1,216 @@
+"""Authorities, profiles, sealed keys and answered requests as the use cases see them: values, and the port to them.
+
+Unlike the signing path, these change rarely, so a use case is a plain function of a `Transaction`: everything it reads
+and writes is one serializable step, and `Store.write` commits it or nothing (rule: an error means nothing happened).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from keyreeve_ca.ledger import ItemFailure
+from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
+
+T = TypeVar("T")
+
+
+class AuthorityKind(StrEnum):
+    """A root signs itself; an intermediate is signed by a root of its tree."""
+
+    ROOT = "root"
+    INTERMEDIATE = "intermediate"
+
+
+class AuthorityState(StrEnum):
+    """`pending -> active -> retiring -> retired`, and `revoked` from the first three (docs/authorities.md)."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """One CA: what it is, its certificate, and where its sealed key lies. Times are seconds since 1970, UTC."""
+
+    authority_id: str
+    tree: Tree
+    kind: AuthorityKind
+    owner: str
+    """Empty for the control plane's own; otherwise the resource that a stand-alone CA belongs to, such as `arrays/x`."""
+    state: AuthorityState
+    issuer_id: str
+    """Its own id for a root."""
+    key_id: str
+    key_type: KeyType
+    certificate_der: bytes
+    spki_sha256: bytes
+    not_before: int
+    not_after: int
+    created_at: int
+    activated_at: int | None = None
+    retired_at: int | None = None
+    revoked_at: int | None = None
+    revocation_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A private key as the database holds it; `sealed` is None once the key has been destroyed."""
+
+    key_id: str
+    key_type: str
+    spki: bytes
+    sealed: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCertificate:
+    """One row of the ledger, read back."""
+
+    serial: bytes
+    authority_id: str
+    profile_name: str
+    profile_version: int
+    caller: str
+    request_id: str
+    identity: str
+    spki_sha256: bytes
+    not_before: int
+    not_after: int
+    issued_at: int
+    der: bytes
+    csr: bytes
+    wished_names: str
+    wished_seconds: int | None
+    renews: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFilter:
+    """What `ListCertificates` selects; None selects everything. Times are seconds since 1970."""
+
+    authority_id: str | None = None
+    profile_name: str | None = None
+    identity: str | None = None
+    caller: str | None = None
+    valid_at: int | None = None
+    """Only certificates whose validity contains this instant."""
+    expired_at: int | None = None
+    """Only certificates that had expired by this instant."""
+    expires_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a request that was answered within the last 24 hours."""
+
+    payload_sha256: bytes
+    response: bytes | None
+    """The serialized response of a slow mutation; None for a signing request."""
+    items: tuple[bytes | ItemFailure, ...] | None
+    """Serials or failures of a signing request; None for a slow mutation."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneState:
+    """The one row that describes the whole control plane; None before bootstrap."""
+
+    trust_domain: str
+    incarnation: int
+    config_version: int
+    """Rises with every change to authorities and profiles; workers reload when it does."""
+    key_check: bytes
+    """A known value sealed under the key-encryption key: another key is noticed at start."""
+    bootstrapped_at: int
+
+
+class Transaction(Protocol):
+    """Reads and writes of one database transaction. In `Store.read` the writing methods raise."""
+
+    def plane(self) -> PlaneState | None: ...
+    def bootstrap_plane(self, plane: PlaneState) -> None: ...
+    def bump_config(self) -> int:
+        """Raise `config_version` and return it; every change of an authority or profile calls this."""
+        ...
+
+    def add_key(self, key: SealedKey) -> None: ...
+    def key(self, key_id: str) -> SealedKey: ...
+    def destroy_key(self, key_id: str) -> None:
+        """Overwrite the sealed private key with nothing; the public part stays."""
+        ...
+
+    def add_authority(self, authority: Authority) -> None:
+        """Raises `AuthorityExists`."""
+        ...
+
+    def authority(self, authority_id: str) -> Authority:
+        """Raises `AuthorityNotFound`."""
+        ...
+
+    def authorities(self, *, after: str = "", limit: int | None = None) -> Sequence[Authority]:
+        """All authorities ordered by id, from the one after `after`."""
+        ...
+
+    def update_authority(self, authority: Authority) -> None:
+        """Store the new state and times of an authority, locking its row against the commit gate's share lock."""
+        ...
+
+    def last_expiry(self, authority_id: str) -> int | None:
+        """Latest notAfter among the certificates and subordinate CAs that this authority issued."""
+        ...
+
+    def add_profile_version(self, version: ProfileVersion, created_at: int, created_by: str) -> None:
+        """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race."""
+        ...
+
+    def profile(self, name: str, version: int | None = None) -> ProfileVersion:
+        """The current or the given version. Raises `ProfileNotFound`."""
+        ...
+
+    def profile_facts(self, name: str, version: int) -> tuple[int, str]:
+        """When the version was made (seconds since 1970), and by whom."""
+        ...
+
+    def profiles(self, *, after: str = "", limit: int | None = None) -> Sequence[ProfileVersion]:
+        """The current version of every profile ordered by name, from the one after `after`."""
+        ...
+
+    def halt_profile(self, name: str, version: int) -> None: ...
+
+    def certificate(self, serial: bytes) -> StoredCertificate:
+        """Raises `CertificateNotFound`."""
+        ...
+
+    def certificates_by_serial(self, serials: Sequence[bytes]) -> dict[bytes, StoredCertificate]: ...
+    def successor(self, serial: bytes) -> StoredCertificate | None:
+        """The certificate that renewed this one."""
+        ...
+
+    def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
+        """Rows in order of serial number (which is the order of issuance up to a block), from the one after `after`."""
+        ...
+
+    def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:
+        """The last `limit` rows, newest first, under any version of the profile, or of all profiles."""
+        ...
+
+    def answered(self, caller: str, method: str, request_id: str) -> Answered | None: ...
+    def answer(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None:
+        """Record the response of a slow mutation in the transaction that did it."""
+        ...
+
+    def put_trust_metadata(self, role: str, version: int, body: bytes) -> None: ...
+    def trust_metadata(self, role: str) -> bytes | None:
+        """The newest version of a TUF role's metadata."""
+        ...
+
+
+class Store(Protocol):
+    """Runs transactions: `write` on the one writer (retrying serialization failures), `read` on a snapshot."""
+
+    async def read(self, work: Callable[[Transaction], T]) -> T: ...
+    async def write(self, work: Callable[[Transaction], T]) -> T: ...
