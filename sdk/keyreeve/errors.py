@@ -79,15 +79,20 @@ def from_reason(
     reason: str,
     message: str,
     *,
+    code: str = "UNKNOWN",
     violations: Iterable[Violation] = (),
     retry_after: timedelta | None = None,
     metadata: dict[str, str] | None = None,
 ) -> KeyreeveError:
-    """Rebuild the error that a service raised; a reason this release does not know becomes `KeyreeveError`."""
+    """Rebuild the error that a service raised.
+
+    A reason that this release does not know becomes the family of the gRPC status `code`, with the reason in the
+    metadata.
+    """
     known = _REGISTER.get(reason)
     metadata = metadata or {}
     if known is None:
-        return KeyreeveError(
+        return family(code)(
             message, violations=violations, retry_after=retry_after, metadata={**metadata, "reason": reason}
         )
     return known(message, violations=violations, retry_after=retry_after, metadata=metadata)
@@ -141,6 +146,26 @@ class Unavailable(KeyreeveError):
 
     code = "UNAVAILABLE"
     retryable = True
+
+
+_FAMILIES: dict[str, type[KeyreeveError]] = {
+    family.code: family
+    for family in (
+        InvalidArgument,
+        FailedPrecondition,
+        NotFound,
+        AlreadyExists,
+        Unauthenticated,
+        PermissionDenied,
+        ResourceExhausted,
+        Unavailable,
+    )
+}
+
+
+def family(code: str) -> type[KeyreeveError]:
+    """The class that all reasons of a gRPC status code share; `KeyreeveError` when they have none in common."""
+    return _FAMILIES.get(code, KeyreeveError)
 
 
 # --- Who calls ------------------------------------------------------------------------------------------------------
@@ -214,6 +239,13 @@ class MethodUnknown(KeyreeveError):
     reason = "METHOD_UNKNOWN"
     code = "UNIMPLEMENTED"
     fix = "Compare the client's release with the service's."
+
+
+class HealthServiceUnknown(NotFound):
+    """A health check asked for a service that this process does not serve."""
+
+    reason = "HEALTH_SERVICE_UNKNOWN"
+    fix = "Ask for the empty name, or for a service that reflection lists."
 
 
 class FieldInvalid(InvalidArgument):
@@ -573,3 +605,27 @@ class ContextInvalid(FailedPrecondition):
 
     reason = "CONTEXT_INVALID"
     fix = "Run `keyreeve up` here, or point KEYREEVE_CONTEXT at a context file."
+
+
+class FileUnusable(InvalidArgument):
+    """A file or directory named to the command cannot be read or written, or does not hold what it should."""
+
+    reason = "FILE_UNUSABLE"
+    fix = "Check the path, its permissions and its contents; the message names them."
+
+
+class StartFailed(FailedPrecondition):
+    """A control plane was to be started on this machine, and one of its services did not come up."""
+
+    reason = "START_FAILED"
+    fix = "Read the lines of the log that the message shows; `keyreeve doctor` checks what usually goes wrong."
+    who = OPERATOR
+
+
+class CertificateUntrusted(FailedPrecondition):
+    """The certificate does not lead to a trusted root, is outside its validity, or does not name what it should."""
+
+    reason = "CERTIFICATE_UNTRUSTED"
+    fix = (
+        "Look at it with `keyreeve cert inspect`; check the name, the clock, and which bundle it was verified against."
+    )

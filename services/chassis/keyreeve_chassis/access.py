@@ -1,0 +1,42 @@
+"""Who may call what: one row for every method, default deny."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keyreeve.errors import AccessDenied
+from keyreeve.identity import Caller, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The rule for one method."""
+
+    roles: frozenset[Role] = frozenset()
+    """The roles that may call it."""
+    forwarded: bool = False
+    """Run by another process: this one checks the call and hands the bytes of the request on."""
+    anyone: bool = False
+    """Open to whoever can connect, known or not (health); excludes `roles`."""
+    long_stream: bool = False
+    """A stream that may stay open: needs no deadline, and its caller is verified again and again."""
+
+    def __post_init__(self) -> None:
+        if self.anyone == bool(self.roles):
+            raise ValueError("a row lists the roles that may call, or says anyone: exactly one of the two")
+
+
+Rows = Mapping[str, Row]
+"""Full method name (`/package.Service/Method`) to its rule."""
+
+
+def check(rows: Rows, caller: Caller | None, method: str) -> Row:
+    """Return the method's row when `caller` may call it; raise `AccessDenied` otherwise, and when there is no row."""
+    row = rows.get(method)
+    if row is not None and (row.anyone or (caller is not None and caller.role in row.roles)):
+        return row
+    who = "a caller without an identity" if caller is None else f"{caller} (role {caller.role.value})"
+    allowed = ", ".join(sorted(role.value for role in row.roles)) if row is not None else ""
+    raise AccessDenied(
+        f"{who} may not call {method}; allowed: {allowed or 'nobody'}",
+        metadata={"method": method, "allowed": allowed},
+    )

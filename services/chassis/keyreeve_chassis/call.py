@@ -1,0 +1,85 @@
+"""One call as a handler sees it: which method, who calls, until when, and what to write in a log about it."""
+
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from keyreeve.identity import Caller
+
+REQUEST_ID_KEY: Final = "x-request-id"
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFacts:
+    """What TLS says about the connection; facts for records, never an identity."""
+
+    version: str
+    """Such as `TLSv1.3`; empty when the transport did not say."""
+    session_reused: bool
+    """The handshake resumed an earlier session, so TLS did not look at the client certificate again."""
+
+
+NO_TLS: Final = TlsFacts("", session_reused=False)
+
+
+class Call:
+    """One call in progress. `deadline` is on the scale of `time.monotonic()`, in seconds; None means no deadline."""
+
+    __slots__ = ("_metadata", "_request_id", "caller", "deadline", "method", "peer", "tls")
+
+    def __init__(
+        self,
+        method: str,
+        caller: Caller | None = None,
+        *,
+        deadline: float | None = None,
+        peer: str = "",
+        tls: TlsFacts = NO_TLS,
+        request_id: str | None = None,
+        metadata: Metadata = (),
+    ) -> None:
+        self.method = method
+        """The full name, `/package.Service/Method`."""
+        self.caller = caller
+        """Whose certificate was verified; None only for methods that are open to anyone."""
+        self.deadline = deadline
+        self.peer = peer
+        """The transport address as gRPC spells it, such as `ipv4:127.0.0.1:51734`."""
+        self.tls = tls
+        self._request_id = request_id
+        self._metadata = metadata
+
+    def __repr__(self) -> str:
+        return f"Call({self.method!r}, caller={self.caller}, request_id={self.request_id!r}, peer={self.peer!r})"
+
+    @property
+    def metadata(self) -> Metadata:
+        """The metadata that came with the call, unverified; never a source of identity."""
+        return self._metadata
+
+    @property
+    def request_id(self) -> str:
+        """Names this call in logs and answers and decides nothing: from `x-request-id` when that is sane, else made.
+
+        Found on first use: most calls succeed, and nobody asks for it.
+        """
+        if self._request_id is None:
+            self._request_id = _sane_request_id(self._metadata) or secrets.token_hex(16)
+        return self._request_id
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, negative when it has passed; None when there is none."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+
+def _sane_request_id(metadata: Metadata) -> str | None:
+    for key, value in metadata:
+        if key == REQUEST_ID_KEY and isinstance(value, str) and _SANE_REQUEST_ID.match(value):
+            return value
+    return None

@@ -1,0 +1,131 @@
+"""Places where a test can make a process crash, fail, wait or stop, at the durable steps that matter.
+
+A port registers its failpoints where it is defined and calls `hit` at each. Unless armed by the environment, `hit`
+compares one global with None. Arming takes two variables, so that a stray one cannot hurt a production process:
+`KEYREEVE_ALLOW_FAILPOINTS=1` and `KEYREEVE_FAILPOINTS`, a comma-separated list of `NAME=ACTION[@N]`:
+
+- `crash`: the process kills itself with SIGKILL, as `kill -9` or a power cut would;
+- `raise`: raises `FailpointRaised`;
+- `delay:SECONDS`: sleeps, blocking the thread, as a slow disk would;
+- `pause`: the process stops itself with SIGSTOP until somebody sends SIGCONT.
+
+`@N` acts at the Nth hit only (counted from 1 in each process); without it every hit acts.
+"""
+
+import itertools
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+ARM_VARIABLE = "KEYREEVE_FAILPOINTS"
+ALLOW_VARIABLE = "KEYREEVE_ALLOW_FAILPOINTS"
+ACTIONS = ("crash", "raise", "delay", "pause")
+
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+\Z")
+_registry: dict[str, str] = {}
+_armed: dict[str, "_Armed"] | None = None
+
+
+class FailpointRaised(Exception):
+    """The failure that an armed failpoint was told to raise."""
+
+
+class FailpointsRefused(Exception):
+    """The environment arms failpoints where they are not allowed, or in words that mean nothing."""
+
+
+@dataclass(slots=True)
+class _Armed:
+    action: Callable[[], None]
+    only: int | None
+    """Act at this hit alone; None means at every one."""
+    hits: "itertools.count[int]"
+
+
+def register(name: str, doc: str) -> str:
+    """Make a failpoint known, with one sentence on what has and has not happened when it is hit; return its name."""
+    if not _NAME.match(name):
+        raise ValueError(f"a failpoint is named like ca.commit.before, not {name!r}")
+    if _registry.setdefault(name, doc) != doc:
+        raise ValueError(f"the failpoint {name} is registered twice with different meanings")
+    return name
+
+
+def registered() -> Mapping[str, str]:
+    """Every failpoint of the modules that are imported, with its documentation."""
+    return dict(sorted(_registry.items()))
+
+
+def hit(name: str) -> None:
+    """Act if the failpoint is armed. Call it outside locks that the test's other threads need."""
+    if _armed is None:
+        return
+    _act(name, _armed)
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Arm what `KEYREEVE_FAILPOINTS` says, replacing what was armed; nothing when it is absent or empty.
+
+    Called once when a process starts, after its modules are imported. Raises `FailpointsRefused`.
+    """
+    global _armed  # noqa: PLW0603  # one comparison with a module's name is all that production pays
+    text = environment.get(ARM_VARIABLE, "")
+    if not text:
+        _armed = None
+        return
+    if environment.get(ALLOW_VARIABLE) != "1":
+        raise FailpointsRefused(f"{ARM_VARIABLE} is set and {ALLOW_VARIABLE} is not 1: unset the former")
+    armed: dict[str, _Armed] = {}
+    for entry in text.split(","):
+        name, _, what = entry.strip().partition("=")
+        armed[name] = _parse(name, what)
+    _armed = armed
+
+
+def _parse(name: str, what: str) -> _Armed:
+    if name not in _registry:
+        raise FailpointsRefused(f"{ARM_VARIABLE}: no failpoint is named {name!r}; there are {', '.join(registered())}")
+    action, _, at = what.partition("@")
+    word, _, argument = action.partition(":")
+    if at and not (at.isascii() and at.isdecimal() and int(at) >= 1):
+        raise FailpointsRefused(f"{ARM_VARIABLE}: {name}: @{at} is not a number from 1")
+    return _Armed(_action(name, word, argument), int(at) if at else None, itertools.count(1))
+
+
+def _action(name: str, word: str, argument: str) -> Callable[[], None]:
+    if argument and word != "delay":
+        raise FailpointsRefused(f"{ARM_VARIABLE}: {name}: {word} takes no argument")
+    match word:
+        case "crash":
+            return lambda: _signal_self(signal.SIGKILL)
+        case "pause":
+            return lambda: _signal_self(signal.SIGSTOP)
+        case "raise":
+            return lambda: _raise(name)
+        case "delay":
+            try:
+                seconds = float(argument)
+            except ValueError:
+                raise FailpointsRefused(f"{ARM_VARIABLE}: {name}: delay:{argument} is not in seconds") from None
+            return lambda: time.sleep(seconds)
+    raise FailpointsRefused(f"{ARM_VARIABLE}: {name}: the action {word!r} is none of {', '.join(ACTIONS)}")
+
+
+def _act(name: str, armed: dict[str, _Armed]) -> None:
+    if name not in _registry:
+        raise LookupError(f"the failpoint {name} was hit and never registered")
+    point = armed.get(name)
+    if point is not None and point.only in {None, next(point.hits)}:
+        point.action()
+
+
+def _raise(name: str) -> None:
+    raise FailpointRaised(f"failpoint {name} in thread {threading.current_thread().name}")
+
+
+def _signal_self(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)

@@ -1,0 +1,83 @@
+"""What is recorded about each call: metrics always, a log line when it failed (or when all are wanted), a trace."""
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import structlog
+
+from keyreeve.errors import InternalError, KeyreeveError
+from keyreeve_chassis.call import Call
+from keyreeve_chassis.telemetry.metrics import NO_REASON, MethodMetrics, ServerMetrics
+
+_log = structlog.get_logger("keyreeve.calls")
+
+
+class Tracer(Protocol):
+    """Makes a span for each call; see `keyreeve_chassis.telemetry.tracing`."""
+
+    def span(self, call: Call) -> AbstractContextManager[None]:
+        """Return the context in which the call is handled."""
+
+
+class CallTelemetry:
+    """Where the guard reports. Without metrics and tracer it records failures in the log and nothing else."""
+
+    def __init__(
+        self, metrics: ServerMetrics | None = None, tracer: Tracer | None = None, *, log_every_call: bool = False
+    ) -> None:
+        """Take the sinks; `log_every_call` writes a line for successes too, which costs more than a cheap call."""
+        self._metrics = metrics
+        self.tracer = tracer
+        self._log_every_call = log_every_call
+
+    def of(self, kind: str, service: str, method: str) -> "MethodTelemetry":
+        """Return the telemetry of one method, made once when the server is built."""
+        metrics = self._metrics.of(kind, service, method) if self._metrics is not None else None
+        return MethodTelemetry(metrics, log_success=self._log_every_call)
+
+
+class MethodTelemetry:
+    """Records the calls of one method."""
+
+    __slots__ = ("_log_success", "_metrics")
+
+    def __init__(self, metrics: MethodMetrics | None, *, log_success: bool) -> None:
+        """Take the method's metrics, if any are kept."""
+        self._metrics = metrics
+        self._log_success = log_success
+
+    def begin(self) -> None:
+        """Record that a call arrived."""
+        if self._metrics is not None:
+            self._metrics.begin()
+
+    def succeed(self, call: Call, seconds: float) -> None:
+        """Record that a call was answered."""
+        if self._metrics is not None:
+            self._metrics.succeed(seconds)
+        if self._log_success:
+            _log.info("call", code="OK", **_facts(call, seconds))
+
+    def fail(self, call: Call, error: KeyreeveError, seconds: float) -> None:
+        """Record that a call was refused or failed."""
+        if self._metrics is not None:
+            self._metrics.fail(error.code, error.reason, seconds)
+        write = _log.error if isinstance(error, InternalError) else _log.info
+        write("call", code=error.code, reason=error.reason, message=error.message, **_facts(call, seconds))
+
+    def cancel(self, call: Call, code: str, seconds: float) -> None:
+        """Record that the caller went away, or that the transport ended the call at its deadline."""
+        if self._metrics is not None:
+            self._metrics.fail(code, NO_REASON, seconds)
+        _log.info("call", code=code, **_facts(call, seconds))
+
+
+def _facts(call: Call, seconds: float) -> dict[str, object]:
+    return {
+        "method": call.method,
+        "request_id": call.request_id,
+        "caller": str(call.caller) if call.caller is not None else None,
+        "peer": call.peer,
+        "ms": round(seconds * 1000, 2),
+        "session_reused": call.tls.session_reused,
+    }

@@ -1,0 +1,120 @@
+"""Prometheus metrics of the calls served, under the names that public gRPC dashboards know, and how to expose them.
+
+Several worker processes share one page: with `PROMETHEUS_MULTIPROC_DIR` in the environment before this module is
+imported, prometheus_client keeps each process's values in files there, and any process can render the sum.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+NO_REASON = ""
+"""The `reason` of a call that succeeded or was cancelled by its caller."""
+
+
+class MethodMetrics:
+    """The metrics of one method, with their labels already looked up."""
+
+    __slots__ = ("_handled", "_labels", "_ok", "_seconds", "_started")
+
+    def __init__(self, metrics: "ServerMetrics", labels: tuple[str, str, str]) -> None:
+        """Look up the children of `grpc_type`, `grpc_service` and `grpc_method`."""
+        self._labels = labels
+        self._handled = metrics.handled
+        self._started = metrics.started.labels(*labels)
+        self._ok = metrics.handled.labels(*labels, grpc.StatusCode.OK.name, NO_REASON)
+        self._seconds = metrics.seconds.labels(*labels)
+
+    def begin(self) -> None:
+        """Count a call that arrived."""
+        self._started.inc()
+
+    def succeed(self, seconds: float) -> None:
+        """Count a call that ended with OK."""
+        self._ok.inc()
+        self._seconds.observe(seconds)
+
+    def fail(self, code: str, reason: str, seconds: float) -> None:
+        """Count a call that ended otherwise."""
+        self._handled.labels(*self._labels, code, reason).inc()
+        self._seconds.observe(seconds)
+
+
+class ServerMetrics:
+    """The three `grpc_server_*` families; one per process, since a registry holds a name once."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        """Create the families in `registry`."""
+        labels = ("grpc_type", "grpc_service", "grpc_method")
+        self.started = Counter(
+            "grpc_server_started_total", "Calls that arrived at the server.", labels, registry=registry
+        )
+        self.handled = Counter(
+            "grpc_server_handled_total",
+            "Calls that ended, whatever the result; `reason` is the ErrorInfo's.",
+            (*labels, "grpc_code", "reason"),
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from arrival to the end of the answer.",
+            labels,
+            buckets=SECONDS_BUCKETS,
+            registry=registry,
+        )
+
+    def of(self, grpc_type: str, service: str, method: str) -> MethodMetrics:
+        """Return the metrics of one method. Names come from the contract, never from a caller: each is a series."""
+        return MethodMetrics(self, (grpc_type, service, method))
+
+
+def registry() -> CollectorRegistry:
+    """The registry to expose: of this process, or of all processes that share `PROMETHEUS_MULTIPROC_DIR`."""
+    if not os.environ.get(MULTIPROCESS_VARIABLE):
+        return REGISTRY
+    combined = CollectorRegistry()
+    MultiProcessCollector(combined)  # type: ignore[no-untyped-call]
+    return combined
+
+
+def render() -> tuple[str, bytes]:
+    """Return the content type and text of the metrics page."""
+    return CONTENT_TYPE_LATEST, generate_latest(registry())
+
+
+def serve(host: str, port: int) -> tuple[int, Callable[[], None]]:
+    """Serve `/metrics` in a thread; return the port (chosen when `port` is 0) and the function that stops it."""
+    server, thread = start_http_server(port, host, registry=registry())
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return server.server_port, stop
+
+
+def prepare_directory(directory: Path) -> None:
+    """Empty the directory that the processes share; the supervisor calls it once, before it starts any of them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for left in directory.glob("*.db"):
+        left.unlink()
+
+
+def forget_process(pid: int) -> None:
+    """Drop the live gauges of a process that ended; its counters stay in the sums."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
