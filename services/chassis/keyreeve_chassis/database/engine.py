@@ -1,0 +1,144 @@
+"""SQLAlchemy engines with the settings that durability and safety need, for both databases.
+
+SQLite: WAL with `synchronous=FULL` (a commit is on disk when it returns), one writing connection, which is also the
+only one that checkpoints: SQLite before 3.51.3 can corrupt a WAL database that two connections checkpoint. PostgreSQL:
+psycopg 3, READ COMMITTED, `synchronous_commit=on`, time limits on statements and locks, and a `search_path` of the
+service's schema alone.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+
+WAL_RESET_BUG_FIXED = (3, 51, 3)
+"""The first SQLite release in which two connections may checkpoint one WAL database."""
+_PAGE_BYTES = 8192
+"""A ledger row is about 1.5 kB: four or five of them fill a page without much waste."""
+_CHECKPOINT_PAGES = 4096
+"""32 MiB of WAL between checkpoints: rare enough to write each page of an index once for many rows."""
+_BUSY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteRelease:
+    """The SQLite library of this Python."""
+
+    version: str
+    has_wal_reset_bug: bool
+    """It is safe with one checkpointing connection, which is all we have; say so, and advise a newer one."""
+
+
+def sqlite_release(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> SqliteRelease:
+    """Return which SQLite runs, and whether it has the WAL-reset bug (3.7.0 to 3.51.2)."""
+    return SqliteRelease(".".join(str(n) for n in version), (3, 7, 0) <= version < WAL_RESET_BUG_FIXED)
+
+
+def sqlite_writer(path: Path) -> Engine:
+    """An engine with the one connection that writes to `path`; hold the file's lock (locking.py) before opening it.
+
+    Its transactions begin with BEGIN IMMEDIATE. The connection may be used by one thread at a time only.
+    """
+    engine = _sqlite(lambda: sqlite3.connect(path, **_connect_arguments()), connections=1)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in (
+            f"page_size={_PAGE_BYTES}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
+            f"journal_size_limit={_PAGE_BYTES * _CHECKPOINT_PAGES}",
+            "secure_delete=FAST",  # a destroyed key's bytes are overwritten where they lay
+            "cache_size=-65536",
+            "trusted_schema=OFF",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def sqlite_reader(path: Path, *, connections: int) -> Engine:
+    """An engine whose connections open `path` read-only: they can neither write nor checkpoint."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    engine = _sqlite(lambda: sqlite3.connect(uri, uri=True, **_connect_arguments()), connections=connections)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in ("query_only=ON", "trusted_schema=OFF"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def postgresql(
+    url: str | URL,
+    *,
+    schema: str,
+    application_name: str,
+    connections: int,
+    lock_timeout_ms: int = 4_000,
+    statement_timeout_ms: int = 15_000,
+) -> Engine:
+    """An engine for one service's schema; `url` as in SQLAlchemy or libpq (`postgresql://...`), the driver is psycopg 3.
+
+    A transaction that waits for its client is ended after `statement_timeout_ms` too, so that a process that has
+    stopped does not hold its locks.
+    """
+    settings = {
+        "search_path": '"' + schema.replace('"', '""') + '"',
+        "synchronous_commit": "on",
+        "lock_timeout": str(lock_timeout_ms),
+        "statement_timeout": str(statement_timeout_ms),
+        "idle_in_transaction_session_timeout": str(statement_timeout_ms),
+    }
+    return create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        isolation_level="READ COMMITTED",
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args={
+            "options": " ".join(f"-c {name}={_option(value)}" for name, value in settings.items()),
+            "application_name": application_name,
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        },
+    )
+
+
+def _option(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _connect_arguments() -> dict[str, Any]:
+    # isolation_level=None: sqlite3 begins no transaction by itself; the "begin" listeners do.
+    return {"isolation_level": None, "check_same_thread": False, "timeout": _BUSY_SECONDS, "cached_statements": 256}
+
+
+def _sqlite(connect: Callable[[], sqlite3.Connection], *, connections: int) -> Engine:
+    return create_engine(
+        "sqlite+pysqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=5,
+    )

@@ -1,0 +1,156 @@
+"""Migrations of one service's schema with Alembic: upgrade under a lock, refuse an unknown version, show drift.
+
+A migration is expand-then-contract: the release before it is still running. Each runs in one transaction with a lock
+timeout, so that it gives up rather than make everybody wait behind it.
+"""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alembic import command, context
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Engine, MetaData, text
+from sqlalchemy.schema import CreateSchema
+
+from keyreeve_chassis.database.locking import DatabaseRefused
+
+_LOCK_TIMEOUT_MS = 4_000
+_STATEMENT_TIMEOUT_MS = 600_000
+_QUEUE_TIMEOUT_MS = 120_000
+"""How long a replica waits while another one migrates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A service's schema: its tables, where its migrations are, and which of their numbers this release works with."""
+
+    name: str
+    """PostgreSQL schema; SQLite has a file of its own instead."""
+    metadata: MetaData
+    migrations: Path
+    """A directory with env.py and versions/; revisions are numbered 0001, 0002, ..."""
+    oldest: int
+    newest: int
+
+
+def upgrade(engine: Engine, schema: Schema, *, to: str = "head") -> None:
+    """Bring the database to revision `to`, one migrating process at a time.
+
+    On SQLite the caller holds the file's lock and `engine` is the writer's.
+    """
+    if engine.dialect.name == "sqlite":
+        _turn_foreign_keys(engine, "OFF")  # SQLite alters a table by replacing it, which references must survive
+        try:
+            with engine.connect() as connection:
+                _run(connection, schema, to)
+        finally:
+            _turn_foreign_keys(engine, "ON")
+        return
+    with engine.connect() as connection, _migration_lock(connection, schema.name):
+        connection.execute(CreateSchema(schema.name, if_not_exists=True))
+        connection.execute(text(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}"))
+        connection.execute(text(f"SET statement_timeout = {_STATEMENT_TIMEOUT_MS}"))
+        connection.commit()
+        _run(connection, schema, to)
+        # The next user of this pool would inherit the settings.
+        connection.invalidate()
+
+
+def current_revision(engine: Engine, schema: Schema) -> int | None:
+    """Return the number of the database's revision; None when it has none."""
+    with engine.connect() as connection:
+        revision = _context(connection, schema).get_current_revision()
+    return None if revision is None else int(revision)
+
+
+def check_version(engine: Engine, schema: Schema) -> int:
+    """Return the database's revision; raise `DatabaseRefused` when this release does not work with it."""
+    revision = current_revision(engine, schema)
+    known = f"revisions {schema.oldest:04d} to {schema.newest:04d}"
+    if revision is None:
+        raise DatabaseRefused(f"the database has no schema {schema.name}: run the migrations ({known}) first")
+    if revision < schema.oldest:
+        raise DatabaseRefused(
+            f"the database is at revision {revision:04d} and this release works with {known}: run its migrations"
+        )
+    if revision > schema.newest:
+        raise DatabaseRefused(
+            f"the database is at revision {revision:04d} and this release works with {known}: a newer release has "
+            "migrated it; run that one"
+        )
+    return revision
+
+
+def drift(engine: Engine, schema: Schema) -> list[Any]:
+    """Return what Alembic would change to make the database equal to the tables in the code; tests want an empty list."""
+    with engine.connect() as connection:
+        return list(compare_metadata(_context(connection, schema), schema.metadata))
+
+
+def run_environment(metadata: MetaData) -> None:
+    """What a service's env.py does: run the migrations on the connection that `upgrade` hands over."""
+    connection = context.config.attributes["connection"]
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        transaction_per_migration=True,
+        render_as_batch=connection.dialect.name == "sqlite",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def configuration(schema: Schema) -> Config:
+    """Alembic's configuration, without a file."""
+    config = Config()
+    config.set_main_option("script_location", str(schema.migrations).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _run(connection: Connection, schema: Schema, to: str) -> None:
+    config = configuration(schema)
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
+
+
+def _context(connection: Connection, schema: Schema) -> MigrationContext:
+    _name_default_schema(connection, schema.name)
+    return MigrationContext.configure(connection, opts={"target_metadata": schema.metadata, "compare_type": True})
+
+
+def _name_default_schema(connection: Connection, name: str) -> None:
+    # SQLAlchemy asks for it at the first connection, when the schema may not have existed.
+    if connection.dialect.name == "postgresql":
+        connection.dialect.default_schema_name = name
+
+
+@contextmanager
+def _migration_lock(connection: Connection, schema: str) -> Iterator[None]:
+    """PostgreSQL's advisory lock, for the session, since each migration commits."""
+    key = zlib.crc32(f"keyreeve migrations of {schema}".encode())
+    connection.execute(text(f"SET lock_timeout = {_QUEUE_TIMEOUT_MS}"))
+    connection.execute(text(f"SET statement_timeout = {_QUEUE_TIMEOUT_MS}"))
+    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+    connection.commit()
+    _name_default_schema(connection, schema)
+    try:
+        yield
+    finally:
+        # The connection is closed, not pooled: the lock goes with it, whatever state it is in.
+        if not connection.invalidated:
+            connection.invalidate()
+
+
+def _turn_foreign_keys(engine: Engine, state: str) -> None:
+    connection = engine.raw_connection()
+    try:
+        connection.cursor().execute(f"PRAGMA foreign_keys={state}")
+    finally:
+        connection.close()

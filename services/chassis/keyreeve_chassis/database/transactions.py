@@ -1,0 +1,150 @@
+"""Where a durable step is committed: the only `COMMIT` of a service, its failpoints, and what a failure means.
+
+`Database.write` and `Database.read` run a function of a connection in a thread. An error of the database itself (no
+connection, a full disk, a lock or time limit) becomes `StoreUnavailable`; an error in our use of it propagates.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import psycopg
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_chassis import failpoints
+
+T = TypeVar("T")
+
+_ATTEMPTS = 4
+_SQLITE_ERROR = 1
+"""SQLITE_ERROR: the statement is wrong. Every other code of an OperationalError is the database's or the machine's."""
+
+
+def register_failpoints(service: str) -> None:
+    """Make the two failpoints of the service's commits known; `Database` does it."""
+    failpoints.register(f"{service}.commit.before", "A transaction is complete and not yet committed.")
+    failpoints.register(f"{service}.commit.after", "A transaction is committed and nobody has been told.")
+
+
+@contextmanager
+def transaction(connection: Connection, service: str) -> Iterator[None]:
+    """Commit what the block writes, or nothing: every durable step of a service passes through here.
+
+    When the commit itself fails, nobody knows whether it happened: that is `StoreUnavailable` too, and whoever must know
+    asks the database.
+    """
+    attempt = connection.begin()
+    try:
+        yield
+        failpoints.hit(f"{service}.commit.before")
+    except BaseException:
+        _roll_back(connection)
+        raise
+    try:
+        attempt.commit()
+        failpoints.hit(f"{service}.commit.after")
+    except Exception as failure:
+        _roll_back(connection)
+        raise StoreUnavailable("the database did not confirm the commit; it may have happened") from failure
+
+
+def _roll_back(connection: Connection) -> None:
+    """Leave the connection without a transaction, or without its socket if that is broken."""
+    try:
+        connection.rollback()
+    except DBAPIError:
+        connection.invalidate()
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn errors of the database, as opposed to errors in its use, into `StoreUnavailable`."""
+    try:
+        yield
+    except (DBAPIError, psycopg.Error, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(error, InterfaceError) or _is_the_databases(cause):
+            raise StoreUnavailable("the database cannot be used now; nothing is known to have happened") from error
+        raise
+    except PoolTimeout as error:
+        raise StoreUnavailable("no database connection became free within 5 seconds") from error
+    except failpoints.FailpointRaised as error:
+        raise StoreUnavailable("the database failed, as a failpoint was told to") from error
+
+
+def _is_the_databases(error: BaseException | None) -> bool:
+    match error:
+        case psycopg.OperationalError() | psycopg.InterfaceError() | psycopg.errors.ReadOnlySqlTransaction():
+            return True
+        case sqlite3.OperationalError() | sqlite3.InternalError():
+            return getattr(error, "sqlite_errorcode", 0) & 0xFF != _SQLITE_ERROR
+        case sqlite3.DatabaseError():  # a damaged file is a bare DatabaseError
+            return type(error) is sqlite3.DatabaseError
+    return False
+
+
+def may_be_repeated(error: BaseException) -> bool:
+    """Whether PostgreSQL ended the transaction for the sake of another one, so that the same work may succeed now."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected)
+
+
+class Database:
+    """One engine, and the threads that use it. With a SQLite writer's engine it has one thread: the one writer."""
+
+    def __init__(self, engine: Engine, *, service: str, threads: int) -> None:
+        self.engine = engine
+        self.service = service
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        register_failpoints(service)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"{service}-database")
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction of its own and commit it; repeat it when PostgreSQL asks for that."""
+        return await self.run(lambda: self.write_here(work))
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on a snapshot that cannot be written to."""
+        return await self.run(lambda: self.read_here(work))
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in one of the threads. A caller that is cancelled does not stop it half-way."""
+        return await asyncio.wrap_future(self.submit(work))
+
+    def submit(self, work: Callable[[], T]) -> "Future[T]":
+        """Hand `work` to the threads."""
+        try:
+            return self._threads.submit(work)
+        except RuntimeError:
+            raise StoreUnavailable("the database has been closed") from None
+
+    def write_here(self, work: Callable[[Connection], T]) -> T:
+        """`write` in the thread that calls."""
+        with store_errors():
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    with self.engine.connect() as connection, transaction(connection, self.service):
+                        return work(connection)
+                except (DBAPIError, psycopg.Error) as error:
+                    if attempt == _ATTEMPTS or not may_be_repeated(error):
+                        raise
+        raise AssertionError("unreachable")
+
+    def read_here(self, work: Callable[[Connection], T]) -> T:
+        """`read` in the thread that calls."""
+        with store_errors(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                return work(connection)
+
+    def close(self) -> None:
+        """Finish what is running, refuse the rest, and close the connections."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self.engine.dispose()
