@@ -1,0 +1,189 @@
+"""Which names a certificate gets: each one checked by its grammar, against what is reserved, and by the profile's rules."""
+
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+
+from keyreeve.errors import NameMissing, NameRefused, TooManyNames, Violation
+from keyreeve.identity import SERVICE_ROLES, Role, SpiffeId, reserved_dns_suffixes
+from keyreeve_ca.rules.csr import MAX_NAMES, CertificateRequest
+from keyreeve_ca.rules.name import Name, NameType
+from keyreeve_ca.rules.names import dns_problem, problem_with
+from keyreeve_ca.rules.patterns import Pattern, dns_pattern, uri_template
+from keyreeve_ca.rules.profile import CommonName, Profile, ProfileVersion, Tree
+
+_MAX_READINGS = 64
+_SHOWN_CHARACTERS = 100
+
+
+def decide_names(
+    version: ProfileVersion, request: CertificateRequest, extra_names: Sequence[Name], trust_domain: str
+) -> tuple[Name, ...]:
+    """Return the names of the CSR, then the extra ones, in order and without duplicates.
+
+    Raises `TooManyNames` before anything is matched, `NameRefused` with a violation for every bad name, `NameMissing`.
+    """
+    profile = version.profile
+    if len(request.names) + len(request.unusable_names) + len(extra_names) > MAX_NAMES:
+        raise _too_many("names", MAX_NAMES)
+    fields: dict[Name, str] = {}
+    for field, name in _with_fields(request, extra_names):
+        fields.setdefault(name, field)
+    for name_type in NameType:
+        maximum = _maximum(profile, name_type)
+        if maximum and sum(name.type is name_type for name in fields) > maximum:
+            raise _too_many(f"{name_type} names", maximum)
+
+    refused = [Violation(f"csr.subject_alternative_name[{at}]", problem) for at, problem in request.unusable_names]
+    readings = _Readings()
+    for name, field in fields.items():
+        problem = problem_with(name) or _reserved_problem(name, profile, trust_domain)
+        problem = problem or _profile_problem(name, version, trust_domain, readings)
+        if problem:
+            refused.append(Violation(field, f"{name.type} name {_shown(name.value)}: {problem}"))
+    if refused:
+        first, count = refused[0], len(refused)
+        others = f" ({count} names are refused in all)" if count > 1 else ""
+        raise NameRefused(f"{first.field}: {first.description}{others}", violations=refused)
+
+    _check_present(version, fields)
+    return tuple(fields)
+
+
+def _with_fields(request: CertificateRequest, extra_names: Sequence[Name]) -> Iterator[tuple[str, Name]]:
+    taken = {position for position, _ in request.unusable_names}
+    total = len(request.names) + len(taken)
+    for position, name in zip((at for at in range(total) if at not in taken), request.names, strict=True):
+        yield f"csr.subject_alternative_name[{position}]", name
+    for index, name in enumerate(extra_names):
+        yield f"names[{index}]", name
+
+
+def _maximum(profile: Profile, name_type: NameType) -> int:
+    rule = {
+        NameType.DNS: profile.dns,
+        NameType.IP: profile.ip,
+        NameType.URI: profile.uri,
+        NameType.EMAIL: profile.email,
+    }[name_type]
+    return rule.maximum if rule else 0
+
+
+def _check_present(version: ProfileVersion, names: dict[Name, str]) -> None:
+    profile = version.profile
+    if profile.tree is Tree.CONTROL and not any(name.type is NameType.URI for name in names):
+        raise NameMissing(f"profile {version.name} needs a URI name: the SPIFFE ID is the identity")
+    if profile.common_name is CommonName.REQUIRED and not any(name.type is NameType.DNS for name in names):
+        raise NameMissing(f"profile {version.name} needs a DNS name")
+    if len(names) < profile.minimum_names:
+        raise NameMissing(
+            f"profile {version.name} needs at least {profile.minimum_names} subject alternative names, and the request "
+            f"has {len(names)}",
+            metadata={"min_names": str(profile.minimum_names)},
+        )
+
+
+def _reserved_problem(name: Name, profile: Profile, trust_domain: str) -> str | None:
+    """Say why a name is not for this profile whatever the profile's rules are: it would pass for one of ours."""
+    if name.type is NameType.URI:
+        scheme, _, rest = name.value.partition("://")
+        host = rest.partition("/")[0]
+        if profile.tree is Tree.CONTROL:
+            if scheme != "spiffe" or host != trust_domain:
+                return f"a certificate of the control tree names a SPIFFE ID of {trust_domain} and no other URI"
+            return _identity_problem(name.value, profile)
+        if host == trust_domain:
+            return f"URIs at {trust_domain} are identities, and those are for certificates of the control tree alone"
+        return _reserved_host_problem(host, trust_domain)
+    if name.type is NameType.EMAIL:
+        return _reserved_host_problem(name.value.partition("@")[2], trust_domain)
+    if name.type is NameType.DNS and not profile.may_use_reserved_names:
+        return _reserved_host_problem(name.value, trust_domain)
+    return None
+
+
+def _reserved_host_problem(host: str, trust_domain: str) -> str | None:
+    for suffix in reserved_dns_suffixes(trust_domain):
+        if host == suffix or host.endswith("." + suffix):
+            return f"names below {suffix} are reserved to the control plane's services"
+        if host == "*." + suffix.partition(".")[2]:
+            return f"the wildcard covers {suffix}, which is reserved to the control plane's services"
+    return None
+
+
+def _identity_problem(text: str, profile: Profile) -> str | None:
+    """Say why a SPIFFE ID of our trust domain may not stand in a certificate of this profile of the control tree."""
+    try:
+        identity = SpiffeId.parse(text)
+    except ValueError as failure:
+        return f"it is not a SPIFFE ID: {failure}"
+    if identity.role is None:
+        return "its path has none of the forms of an identity (docs/names.md)"
+    if identity.role in SERVICE_ROLES and not profile.may_use_reserved_names:
+        return "identities of services are reserved to the built-in profile 'service'"
+    # Identities that differ only by case would be two to the machine and one to its reader.
+    if text != text.lower():
+        return "identities are in lower case"
+    problem = dns_problem(identity.path[1]) if identity.role is Role.MEMBER else None
+    return f"a member is called by its DNS name: {problem}" if problem else None
+
+
+class _Readings:
+    """What the profile's variables may stand for, given the names so far.
+
+    A name that matches several patterns can be read in several ways; a reading is kept as long as no name contradicts it.
+    """
+
+    def __init__(self) -> None:
+        self._readings: list[dict[str, str]] = [{}]
+
+    def admit(self, ways: list[dict[str, str]]) -> bool:
+        """Keep the readings that agree with one of the ways of reading a name; False when there is none."""
+        if not all(ways):
+            return True  # one of the patterns matches and has no variables
+        kept: list[dict[str, str]] = []
+        for reading in self._readings:
+            for way in ways:
+                both = {**way, **reading}
+                if all(both[variable] == text for variable, text in way.items()) and both not in kept:
+                    kept.append(both)
+        if not kept:
+            return False
+        # Dropping readings can refuse a name, never admit one; only a profile made to be ambiguous gets here.
+        self._readings = kept[:_MAX_READINGS]
+        return True
+
+
+def _profile_problem(name: Name, version: ProfileVersion, trust_domain: str, readings: _Readings) -> str | None:
+    profile = version.profile
+    patterns: list[Pattern]
+    text = name.value
+    if name.type is NameType.DNS and profile.dns:
+        if text[0] == "*" and not profile.dns.wildcards:
+            return f"profile {version.name} allows no wildcards"
+        patterns = [dns_pattern(pattern, trust_domain) for pattern in profile.dns.patterns]
+    elif name.type is NameType.URI and profile.uri:
+        patterns = [uri_template(template, trust_domain) for template in profile.uri.templates]
+    elif name.type is NameType.EMAIL and profile.email:
+        text = text.partition("@")[2]
+        patterns = [dns_pattern(pattern, trust_domain) for pattern in profile.email.domains]
+    elif name.type is NameType.IP and profile.ip:
+        address = ip_address(text)
+        inside = any(address in network for network in profile.ip.networks)
+        return None if inside else f"it lies in none of the networks of profile {version.name}"
+    else:
+        return f"profile {version.name} allows no {name.type} names"
+    ways = [way for way in (pattern.match(text) for pattern in patterns) if way is not None]
+    if not ways:
+        return f"it matches none of the patterns of profile {version.name}"
+    if not readings.admit(ways):
+        return f"it does not fit the other names: a variable of profile {version.name} would have two meanings"
+    return None
+
+
+def _too_many(what: str, maximum: int) -> TooManyNames:
+    return TooManyNames(f"the request has more than {maximum} {what}", metadata={"max_names": str(maximum)})
+
+
+def _shown(text: str) -> str:
+    """Return the text so that it can be printed anywhere: escaped, and cut when long."""
+    return ascii(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
