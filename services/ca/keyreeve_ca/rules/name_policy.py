@@ -85,20 +85,24 @@ def _check_present(version: ProfileVersion, names: dict[Name, str]) -> None:
 def _reserved_problem(name: Name, profile: Profile, trust_domain: str) -> str | None:
     """Say why a name is not for this profile whatever the profile's rules are: it would pass for one of ours."""
     if name.type is NameType.URI:
-        scheme, _, rest = name.value.partition("://")
-        host = rest.partition("/")[0]
-        if profile.tree is Tree.CONTROL:
-            if scheme != "spiffe" or host != trust_domain:
-                return f"a certificate of the control tree names a SPIFFE ID of {trust_domain} and no other URI"
-            return _identity_problem(name.value, profile)
-        if host == trust_domain:
-            return f"URIs at {trust_domain} are identities, and those are for certificates of the control tree alone"
-        return _reserved_host_problem(host, trust_domain)
+        return _reserved_uri_problem(name.value, profile, trust_domain)
     if name.type is NameType.EMAIL:
         return _reserved_host_problem(name.value.partition("@")[2], trust_domain)
     if name.type is NameType.DNS and not profile.may_use_reserved_names:
         return _reserved_host_problem(name.value, trust_domain)
     return None
+
+
+def _reserved_uri_problem(uri: str, profile: Profile, trust_domain: str) -> str | None:
+    scheme, _, rest = uri.partition("://")
+    host = rest.partition("/")[0]
+    if profile.tree is Tree.CONTROL:
+        if scheme != "spiffe" or host != trust_domain:
+            return f"a certificate of the control tree names a SPIFFE ID of {trust_domain} and no other URI"
+        return _identity_problem(uri, profile)
+    if host == trust_domain:
+        return f"URIs at {trust_domain} are identities, and those are for certificates of the control tree alone"
+    return _reserved_host_problem(host, trust_domain)
 
 
 def _reserved_host_problem(host: str, trust_domain: str) -> str | None:
