@@ -1,0 +1,155 @@
+"""Authorities, profiles and plans for tests of everything between a plan and a certificate."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+from hashlib import sha256
+from ipaddress import ip_network
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from keyreeve.identity import Role
+from keyreeve_ca.building.authority import issue_authority
+from keyreeve_ca.building.authority_plan import standard_issuing, standard_root
+from keyreeve_ca.keystore import Signer
+from keyreeve_ca.rules.name import Name, NameType
+from keyreeve_ca.rules.plan import CertificatePlan, Issuer
+from keyreeve_ca.rules.profile import (
+    CommonName,
+    DnsRule,
+    EmailRule,
+    ExtendedKeyUsage,
+    IpRule,
+    KeyType,
+    KeyUsage,
+    Profile,
+    ProfileVersion,
+    Tree,
+    UriRule,
+)
+from keyreeve_ca.rules.serials import serial
+from keyreeve_ca.sealed_keys import SealedKeyStore
+
+TRUST_DOMAIN = "example.test"
+NOW = 1_800_000_000
+"""2027-01-15T08:00:00Z"""
+SEED = bytes(range(32))
+STORE = SealedKeyStore(b"k" * 32)
+URL = "http://ca.example.test:8080"
+
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+
+
+@dataclass(frozen=True)
+class Authority:
+    """An issuing CA with the key that signs for it, and its root."""
+
+    issuer: Issuer
+    signer: Signer
+    root_der: bytes
+
+
+@lru_cache
+def private_key(key_type: KeyType, which: int = 0) -> PrivateKey:
+    """One key per type and number for the whole test process: RSA keys are slow to make."""
+    match key_type:
+        case KeyType.P256:
+            return ec.generate_private_key(ec.SECP256R1())
+        case KeyType.P384:
+            return ec.generate_private_key(ec.SECP384R1())
+        case KeyType.ED25519:
+            return ed25519.Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(65537, int(key_type.value[3:]))
+
+
+def spki(key_type: KeyType, which: int = 0) -> bytes:
+    """The public half of `private_key` as SubjectPublicKeyInfo."""
+    return private_key(key_type, which).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+@lru_cache
+def _authority(tree: Tree, key_type: KeyType) -> Authority:
+    root_key, issuing_key = (STORE.open(STORE.generate(key_type)) for _ in range(2))
+    root_plan = standard_root(tree, TRUST_DOMAIN, f"{tree}-root", key_type, NOW)
+    root_der = issue_authority(root_plan, root_key.spki, serial(1, SEED, 0), root_key, issuer=None, crl_shard=0)
+    root = Issuer(f"{tree}-root", tree, root_der, key_type, root_plan.not_before, root_plan.not_after, URL)
+    plan = standard_issuing(tree, TRUST_DOMAIN, f"{tree}-issuing", key_type, NOW)
+    issuing_der = issue_authority(plan, issuing_key.spki, serial(2, SEED, 0), root_key, issuer=root, crl_shard=3)
+    issuer = Issuer(f"{tree}-issuing", tree, issuing_der, key_type, plan.not_before, plan.not_after, URL)
+    return Authority(issuer, issuing_key, root_der)
+
+
+def authority(tree: Tree = Tree.ESTATE, key_type: KeyType = KeyType.P256) -> Authority:
+    """A root and an issuing CA below it, both with keys of this type, issued at `NOW`; the same one each time."""
+    return _authority(tree, key_type)
+
+
+PERMISSIVE = Profile(
+    description="Everything that a profile can allow.",
+    tree=Tree.ESTATE,
+    requesters=frozenset({Role.ADMIN}),
+    keys=frozenset(KeyType),
+    default_lifetime=timedelta(days=30),
+    maximum_lifetime=timedelta(days=30),
+    backdate=timedelta(minutes=5),
+    common_name=CommonName.OPTIONAL,
+    dns=DnsRule(100, ("**",), wildcards=True),
+    uri=UriRule(100, ("spiffe://other.test/{path*}", "https://{host}/{path*}")),
+    ip=IpRule(100, (ip_network("0.0.0.0/0"), ip_network("::/0"))),
+    email=EmailRule(100, ("**",)),
+    minimum_names=1,
+    key_usage=frozenset(KeyUsage),
+    extended_key_usage=frozenset(ExtendedKeyUsage),
+    one_identity_per_key=False,
+    may_use_reserved_names=False,
+)
+IDENTITY = replace(
+    PERMISSIVE,
+    description="A SPIFFE ID of the control plane and nothing else.",
+    tree=Tree.CONTROL,
+    common_name=CommonName.FORBIDDEN,
+    dns=None,
+    uri=UriRule(1, ("spiffe://{trust_domain}/members/{name}",)),
+    ip=None,
+    email=None,
+    key_usage=frozenset({KeyUsage.DIGITAL_SIGNATURE}),
+)
+SERVICE = replace(
+    IDENTITY,
+    description="A service of the control plane.",
+    dns=DnsRule(1, ("{role}.svc.{trust_domain}",)),
+    uri=UriRule(1, ("spiffe://{trust_domain}/services/{role}/{instance}",)),
+    minimum_names=2,
+    may_use_reserved_names=True,
+)
+
+
+def version_of(profile: Profile, name: str = "test") -> ProfileVersion:
+    """A profile as its first version; the hash only has to differ from other profiles'."""
+    return ProfileVersion(name, 1, sha256(repr(profile).encode()).digest(), "{}", profile)
+
+
+def dns(*names: str) -> tuple[Name, ...]:
+    """DNS names."""
+    return tuple(Name(NameType.DNS, name) for name in names)
+
+
+def uri(*names: str) -> tuple[Name, ...]:
+    """URIs."""
+    return tuple(Name(NameType.URI, name) for name in names)
+
+
+def plan_for(
+    profile: Profile = PERMISSIVE,
+    *,
+    key_type: KeyType = KeyType.P256,
+    names: tuple[Name, ...] = dns("web.example.test"),
+    common_name: str | None = None,
+    not_before: int = NOW - 300,
+    seconds: int = 30 * 86400,
+) -> CertificatePlan:
+    """A plan that is valid for `seconds`, counting both ends."""
+    return CertificatePlan(
+        version_of(profile), spki(key_type), key_type, common_name, names, not_before, not_before + seconds - 1
+    )
