@@ -1,0 +1,140 @@
+"""Certificate authorities and the bundles of those that are to be trusted."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+
+from keyreeve import wire
+from keyreeve._async.calls import Caller
+from keyreeve.ca.v1 import authority_service_pb2 as pb
+from keyreeve.request_ids import new_request_id
+from keyreeve.values import Authority, AuthorityKind, AuthorityRevocationReason, Bundle, KeyType, Line, Tree
+
+_SERVICE = "/keyreeve.ca.v1.AuthorityService"
+
+
+class AuthorityClient:
+    """The private certificate authorities; reached as `Client.authorities`.
+
+    Authorities may be named in full (`authorities/estate-2`) or by their last part (`estate-2`). `request_id` makes a
+    repeated mutation the same mutation: one is made for each call unless given, and kept across the call's own retries.
+    Every method raises `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def create(
+        self,
+        authority_id: str,
+        *,
+        tree: Tree,
+        kind: AuthorityKind,
+        common_name: str,
+        issuer: str | None = None,
+        owner: str = "",
+        key_type: KeyType = KeyType.P256,
+        lifetime: timedelta | None = None,
+        permitted_dns_suffixes: Sequence[str] = (),
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Authority:
+        """Make a CA with a key of its own; it is pending and signs no leaf before it is activated.
+
+        `issuer` is the root that signs an intermediate. `owner` is what a stand-alone CA belongs to. `lifetime` is 10
+        years for a root and 2 for others unless given, never longer than the issuer's. `permitted_dns_suffixes` confine
+        the certificates below it (RFC 5280, 4.2.1.10).
+        """
+        authority = pb.Authority(
+            tree=wire.to_number(wire.TREES, tree, "tree"),
+            kind=wire.to_number(wire.KINDS, kind, "kind"),
+            owner=owner,
+            issuer="" if issuer is None else wire.resource_name("authorities", issuer),
+            common_name=common_name,
+            key_type=wire.to_number(wire.AUTHORITY_KEY_TYPES, key_type, "key_type"),
+            lifetime=wire.to_duration(lifetime),
+            permitted_dns_suffixes=permitted_dns_suffixes,
+        )
+        request = pb.CreateAuthorityRequest(
+            authority_id=authority_id, authority=authority, request_id=request_id or new_request_id()
+        )
+        return wire.from_authority(
+            await self._caller.unary(f"{_SERVICE}/CreateAuthority", request, pb.Authority, timeout)
+        )
+
+    async def get(self, name: str, *, timeout: float | None = None) -> Authority:
+        """Look an authority up."""
+        request = pb.GetAuthorityRequest(name=_full(name))
+        return wire.from_authority(await self._caller.unary(f"{_SERVICE}/GetAuthority", request, pb.Authority, timeout))
+
+    async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncIterator[Authority]:
+        """All authorities in order of their names, fetched page by page as they are used; `timeout` is for each page."""
+        request = pb.ListAuthoritiesRequest(page_size=page_size)
+        while True:
+            method = f"{_SERVICE}/ListAuthorities"
+            page = await self._caller.unary(method, request, pb.ListAuthoritiesResponse, timeout)
+            for message in page.authorities:
+                yield wire.from_authority(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def activate(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Authority:
+        """Let a pending authority issue, unless a certificate that it would issue has lint findings."""
+        request = pb.ActivateAuthorityRequest(name=_full(name), request_id=request_id or new_request_id())
+        return wire.from_authority(
+            await self._caller.unary(f"{_SERVICE}/ActivateAuthority", request, pb.Authority, timeout)
+        )
+
+    async def retire(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Authority:
+        """Stop an active authority from issuing, or end a retiring one: its key is then destroyed."""
+        request = pb.RetireAuthorityRequest(name=_full(name), request_id=request_id or new_request_id())
+        return wire.from_authority(
+            await self._caller.unary(f"{_SERVICE}/RetireAuthority", request, pb.Authority, timeout)
+        )
+
+    async def revoke(
+        self,
+        name: str,
+        reason: AuthorityRevocationReason,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Authority:
+        """Withdraw trust from an authority, and from all that it has issued, at once."""
+        request = pb.RevokeAuthorityRequest(
+            name=_full(name),
+            reason=wire.to_number(wire.REVOCATION_REASONS, reason, "reason"),
+            request_id=request_id or new_request_id(),
+        )
+        return wire.from_authority(
+            await self._caller.unary(f"{_SERVICE}/RevokeAuthority", request, pb.Authority, timeout)
+        )
+
+    async def export(self, name: str, *, timeout: float | None = None) -> tuple[bytes, ...]:
+        """The authority's DER certificate and those above it, its root last (`keyreeve.values.to_pem` makes a file)."""
+        request = pb.ExportAuthorityRequest(name=_full(name))
+        method = f"{_SERVICE}/ExportAuthority"
+        response = await self._caller.unary(method, request, pb.ExportAuthorityResponse, timeout)
+        return tuple(response.chain_der)
+
+    async def bundle(self, line: Line | str, *, timeout: float | None = None) -> Bundle:
+        """The roots that somebody who relies on a line has to trust."""
+        request = pb.GetBundleRequest(name=wire.resource_name("bundles", line))
+        return wire.from_bundle(await self._caller.unary(f"{_SERVICE}/GetBundle", request, pb.Bundle, timeout))
+
+    async def watch_bundle(self, line: Line | str) -> AsyncIterator[Bundle]:
+        """The bundle of a line now, and again after each change, for as long as the caller asks for more.
+
+        The stream behind it is opened again whenever it ends, and outages are waited out; only a failure before the first
+        bundle, or one that waiting cannot cure, is raised.
+        """
+        request = pb.WatchBundleRequest(name=wire.resource_name("bundles", line))
+        last = b""
+        async for message in self._caller.follow(f"{_SERVICE}/WatchBundle", request, pb.Bundle):
+            if message.digest != last:  # a stream that is opened again begins with what was known before
+                last = message.digest
+                yield wire.from_bundle(message)
+
+
+def _full(name: str) -> str:
+    return wire.resource_name("authorities", name)

@@ -1,0 +1,125 @@
+"""How a client calls: within the caller's time, on the current channel, again when that can help, in our own errors."""
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from keyreeve._async import runtime
+from keyreeve._async.rotating import Generation, RotatingChannel
+from keyreeve.errors import (
+    DeadlinePassed,
+    KeyreeveError,
+    ServiceUnreachable,
+    Unauthenticated,
+    Unavailable,
+)
+from keyreeve.retry import Backoff, RetryPolicy
+from keyreeve.status import error_from_rpc
+
+Response = TypeVar("Response", bound=Message)
+
+STREAM_SECONDS = 900.0
+"""Deadline of one opening of a stream; whoever follows it opens the next."""
+MOST_MOVES = 3
+"""How often one call follows its channel to newer credentials at once, without a pause."""
+
+
+class Caller:
+    """Sends the calls of one service. `jitter` gives numbers from 0 up to 1; times are in seconds."""
+
+    def __init__(
+        self,
+        channel: RotatingChannel,
+        *,
+        timeout: float,
+        policy: RetryPolicy,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: runtime.Sleep = runtime.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._channel = channel
+        self._timeout = timeout
+        self._policy = policy
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+
+    async def unary(
+        self, method: str, request: Message, response: type[Response], timeout: float | None = None
+    ) -> Response:
+        """Call a method that answers once, at most `timeout` seconds in all (the client's own unless given).
+
+        Raises one of `keyreeve.errors`.
+        """
+        deadline = self._clock() + (self._timeout if timeout is None else timeout)
+        backoff = Backoff(self._policy, self._jitter)
+        moves = 0
+        while True:
+            remaining = deadline - self._clock()
+            if remaining <= 0:
+                raise DeadlinePassed(f"the time for calling {self._channel.description} is over")
+            generation = await self._channel.take()
+            try:
+                call = generation.unary(method, response)
+                return cast("Response", await call(request, timeout=remaining))
+            except grpc.RpcError as failure:
+                error = error_from_rpc(failure, self._channel.description)
+            except runtime.ABORTED:
+                if not self._was_closed():
+                    raise
+                error = KeyreeveError(f"the client was closed during a call of {self._channel.description}")
+            finally:
+                await self._channel.give_back(generation)
+            if moves < MOST_MOVES and await self._has_moved(error, generation):
+                moves += 1
+                continue
+            delay = backoff.delay(error, deadline - self._clock())
+            if delay is None:
+                raise error
+            await self._sleep(delay)
+
+    async def follow(self, method: str, request: Message, response: type[Response]) -> AsyncIterator[Response]:
+        """The messages of a stream that is opened again whenever it ends, for as long as the caller asks for more.
+
+        An outage is waited out, except before the first message: then the call fails like any other.
+        """
+        backoff = Backoff(self._policy, self._jitter)
+        patient = RetryPolicy(2**63, self._policy.initial, self._policy.maximum, self._policy.multiplier)
+        while True:
+            generation = await self._channel.take()
+            error: KeyreeveError = Unavailable(f"{self._channel.description} ended the stream")
+            try:
+                call = generation.stream(method, response)(request, timeout=STREAM_SECONDS)
+                try:
+                    async for message in call:
+                        backoff = Backoff(patient, self._jitter)
+                        yield cast("Response", message)
+                finally:
+                    call.cancel()
+            except grpc.RpcError as failure:
+                error = error_from_rpc(failure, self._channel.description)
+            except runtime.ABORTED:
+                if not self._was_closed():
+                    raise
+                error = KeyreeveError(f"the client was closed during a call of {self._channel.description}")
+            finally:
+                await self._channel.give_back(generation)
+            if await self._has_moved(error, generation):
+                continue
+            if isinstance(error, DeadlinePassed):
+                error = Unavailable(error.message)  # the stream's time is over, not the caller's
+            delay = backoff.delay(error, float("inf"))
+            if delay is None:
+                raise error
+            await self._sleep(delay)
+
+    async def _has_moved(self, error: KeyreeveError, used: Generation) -> bool:
+        """Whether the failure may be due to credentials that have been replaced meanwhile, and now are in use."""
+        return isinstance(error, ServiceUnreachable | Unauthenticated) and await self._channel.refresh(used)
+
+    def _was_closed(self) -> bool:
+        return self._channel.closed and not runtime.was_told_to_stop()

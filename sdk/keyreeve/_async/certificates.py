@@ -1,0 +1,144 @@
+"""Certificates: sign, renew, look up."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+
+from keyreeve import wire
+from keyreeve._async.calls import Caller
+from keyreeve.ca.v1 import certificate_service_pb2 as pb
+from keyreeve.errors import FieldInvalid, KeyreeveError, RenewalProofRequired
+from keyreeve.keys import PrivateKey, csr_spki, sign_renewal
+from keyreeve.request_ids import new_request_id
+from keyreeve.values import Certificate, CertificateState, Name, SignedCertificate, SignItem
+
+_SERVICE = "/keyreeve.ca.v1.CertificateService"
+
+Outcomes = list[SignedCertificate | KeyreeveError]
+"""One per item of a batch, in order: the certificate, or the error that the item would have raised by itself."""
+
+
+class CertificateClient:
+    """The signing path and the ledger of what was signed; reached as `Client.certificates`.
+
+    Resources may be named in full (`profiles/server`) or by their last part (`server`). `request_id` makes a repeated
+    mutation the same mutation: one is made for each call unless given, and kept across the call's own retries. Every
+    method raises `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
+    """
+
+    def __init__(self, caller: Caller, trust_domain: str) -> None:
+        self._caller = caller
+        self._trust_domain = trust_domain
+
+    async def sign(
+        self,
+        profile: str,
+        csr: bytes,
+        *,
+        names: Sequence[Name] = (),
+        lifetime: timedelta | None = None,
+        authority: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> SignedCertificate:
+        """Have a certificate signed for a request (PKCS #10, DER or one PEM block).
+
+        `names` are wished for beside those in the request; `lifetime` is the profile's default and `authority` the newest
+        active one of its tree unless given. What the profile does not grant is refused, never dropped.
+        """
+        item = wire.to_item(SignItem(profile, csr, tuple(names), lifetime, authority))
+        request = pb.SignCertificateRequest(item=item, request_id=request_id or new_request_id())
+        response = await self._caller.unary(f"{_SERVICE}/SignCertificate", request, pb.SignCertificateResponse, timeout)
+        return wire.from_signed(response)
+
+    async def sign_many(
+        self, items: Sequence[SignItem], request_id: str | None = None, *, timeout: float | None = None
+    ) -> Outcomes:
+        """Have 1 to 100 certificates signed in one call.
+
+        Each item succeeds or fails on its own: the answer holds a certificate or an error for each, in order. Only what
+        concerns the whole call is raised.
+        """
+        request = pb.SignCertificatesRequest(
+            items=[wire.to_item(item) for item in items], request_id=request_id or new_request_id()
+        )
+        method = f"{_SERVICE}/SignCertificates"
+        response = await self._caller.unary(method, request, pb.SignCertificatesResponse, timeout)
+        return wire.from_outcomes(response)
+
+    async def renew(
+        self,
+        serial: str,
+        csr: bytes,
+        *,
+        old_key: PrivateKey | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> SignedCertificate:
+        """Have a successor signed, with the same profile, names and identity, for the key of `csr`.
+
+        A certificate of the control tree is renewed by its holder, calling with that very certificate. Any other is
+        renewed by whoever asked for it, and `old_key`, the key that it holds, signs for the new one. Without `old_key`
+        that raises `keyreeve.errors.RenewalProofRequired`, whose metadata `nonce` is what is to be signed.
+        `timeout` is for each of the two calls that this may take.
+        """
+        name = wire.resource_name("certificates", serial)
+        request = pb.RenewCertificateRequest(name=name, csr=csr, request_id=request_id or new_request_id())
+        method = f"{_SERVICE}/RenewCertificate"
+        try:
+            response = await self._caller.unary(method, request, pb.SignCertificateResponse, timeout)
+        except RenewalProofRequired as required:
+            if old_key is None:
+                raise
+            request.proof.CopyFrom(self._proof(old_key, name, csr, required.metadata["nonce"]))
+            response = await self._caller.unary(method, request, pb.SignCertificateResponse, timeout)
+        return wire.from_signed(response)
+
+    async def get(self, serial: str, *, timeout: float | None = None) -> Certificate:
+        """Look a certificate up in the ledger by its serial number: 32 lower-case hexadecimal digits."""
+        request = pb.GetCertificateRequest(name=wire.resource_name("certificates", serial))
+        return wire.from_certificate(
+            await self._caller.unary(f"{_SERVICE}/GetCertificate", request, pb.Certificate, timeout)
+        )
+
+    async def list(
+        self,
+        *,
+        authority: str | None = None,
+        profile: str | None = None,
+        identity: str | None = None,
+        state: CertificateState | None = None,
+        expires_before: datetime | None = None,
+        page_size: int = 100,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Certificate]:
+        """All certificates that pass every filter given, in order of serial number, fetched page by page as they are used.
+
+        `expires_before` needs a time zone. `timeout` is for each page.
+        """
+        request = pb.ListCertificatesRequest(
+            page_size=page_size,
+            authority="" if authority is None else wire.resource_name("authorities", authority),
+            profile="" if profile is None else wire.resource_name("profiles", profile),
+            identity=identity or "",
+            expire_before_time=wire.to_timestamp(expires_before, "expires_before"),
+        )
+        if state is not None:
+            request.state = wire.to_number(wire.CERTIFICATE_STATES, state, "state")
+        while True:
+            method = f"{_SERVICE}/ListCertificates"
+            page = await self._caller.unary(method, request, pb.ListCertificatesResponse, timeout)
+            for message in page.certificates:
+                yield wire.from_certificate(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def _proof(self, old_key: PrivateKey, name: str, csr: bytes, nonce: str) -> pb.RenewalProof:
+        try:
+            serial = bytes.fromhex(name.removeprefix("certificates/"))
+        except ValueError:
+            raise FieldInvalid(f"{name!r} does not end in a serial number in hexadecimal digits") from None
+        signature = sign_renewal(
+            old_key, trust_domain=self._trust_domain, serial=serial, new_spki=csr_spki(csr), nonce=nonce
+        )
+        return pb.RenewalProof(nonce=nonce, signature=signature)

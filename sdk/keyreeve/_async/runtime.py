@@ -1,0 +1,54 @@
+"""What differs between the asyncio and the blocking form in more than `await`: written by hand in both."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import grpc
+import grpc.aio
+
+Channel = grpc.aio.Channel
+Lock = asyncio.Lock
+Task = asyncio.Task[None]
+Sleep = Callable[[float], Awaitable[None]]
+sleep = asyncio.sleep
+
+ABORTED = (asyncio.CancelledError, grpc.aio.UsageError)
+"""What a call can end in when its channel is closed under it."""
+
+
+def open_channel(
+    address: str, credentials: grpc.ChannelCredentials, options: list[tuple[str, str | int]]
+) -> grpc.aio.Channel:
+    """Make a channel; it connects on first use."""
+    return grpc.aio.secure_channel(address, credentials, options)
+
+
+async def wait_until_ready(channel: grpc.aio.Channel, seconds: float) -> bool:
+    """Connect, and say whether that succeeded: the server has taken the certificate, and we its own."""
+    try:
+        async with asyncio.timeout(seconds):
+            state = channel.get_state(try_to_connect=True)
+            while state not in {grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE}:
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+            return state is grpc.ChannelConnectivity.READY
+    except TimeoutError:
+        return False
+
+
+def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> Task:
+    """Begin work whose end nobody waits for, except `stop`."""
+    return asyncio.create_task(work())
+
+
+async def stop(task: Task) -> None:
+    """End a task that `spawn` began."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def was_told_to_stop() -> bool:
+    """Whether the running task is being cancelled, as against a call whose channel was closed."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

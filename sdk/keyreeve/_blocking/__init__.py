@@ -1,0 +1,1 @@
+"""The blocking form of the clients, generated from the asyncio form; only `runtime` is written by hand."""

@@ -1,0 +1,8 @@
+"""The clients for asyncio: `async with keyreeve.aio.Client() as client: await client.certificates.sign(...)`."""
+
+from keyreeve._async.authorities import AuthorityClient
+from keyreeve._async.certificates import CertificateClient
+from keyreeve._async.client import Client
+from keyreeve._async.profiles import ProfileClient
+
+__all__ = ["AuthorityClient", "CertificateClient", "Client", "ProfileClient"]

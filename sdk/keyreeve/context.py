@@ -1,0 +1,162 @@
+"""Which control plane to talk to, and as whom: the context file.
+
+The file is one JSON object that a client in any language can read:
+
+    {"trust_domain": "example.test", "endpoints": {"ca": "127.0.0.1:7443"}, "http": "http://127.0.0.1:7480",
+     "bundle": "control.pem", "estate_bundle": "estate.pem", "certificate": "me.pem", "key": "me.key"}
+
+The last four are paths of PEM files, relative to the directory of the context file unless absolute.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Self, cast
+
+from keyreeve.errors import ContextInvalid
+from keyreeve.files import write_atomically
+from keyreeve.identity import is_trust_domain
+
+ENVIRONMENT_VARIABLE = "KEYREEVE_CONTEXT"
+DEFAULT_LOCATION = Path(".keyreeve/context.json")
+"""Looked for in the working directory and then in each directory above it."""
+
+_PATHS = ("bundle", "estate_bundle", "certificate", "key")
+_REQUIRED = ("trust_domain", "endpoints", *_PATHS)
+_KEYS = (*_REQUIRED, "http")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A control plane's addresses, what to trust, and the certificate to call with. The files are read when used."""
+
+    trust_domain: str
+    endpoints: Mapping[str, str]
+    """`host:port` by service, such as `{"ca": "127.0.0.1:7443"}`; an IPv6 address stands in brackets."""
+    bundle: Path
+    """Roots of the control tree: the only ones that a service's certificate may come from."""
+    estate_bundle: Path
+    """Roots of the estate tree, for whoever relies on the certificates that are issued to servers and clients."""
+    certificate: Path
+    """The caller's certificate, followed by those above it without the root."""
+    key: Path
+    """The private key of `certificate`."""
+    http: str = ""
+    """Base URL of what is served in plain HTTP; empty when nothing is."""
+    path: Path | None = field(default=None, compare=False)
+    """The file that this was loaded from."""
+
+    def __post_init__(self) -> None:
+        if not is_trust_domain(self.trust_domain):
+            raise ContextInvalid(
+                f"{self.trust_domain!r} is not a trust domain: lower-case DNS labels", metadata=_at(self.path)
+            )
+        for service, address in self.endpoints.items():
+            if not _is_address(address):
+                raise ContextInvalid(
+                    f"the endpoint of {service!r} is {address!r}, which is not host:port", metadata=_at(self.path)
+                )
+        object.__setattr__(self, "endpoints", MappingProxyType(dict(self.endpoints)))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Self:
+        """Read the context file: `path`, else the one that KEYREEVE_CONTEXT names, else the nearest default location.
+
+        Raises `keyreeve.errors.ContextInvalid` when there is none, or it is not a sound context file.
+        """
+        file = _locate(path)
+        try:
+            content: object = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            raise ContextInvalid(f"there is no context file at {file}", metadata=_at(file)) from None
+        except OSError as failure:
+            raise ContextInvalid(f"cannot read {file}: {failure.strerror}", metadata=_at(file)) from None
+        except ValueError as failure:  # UnicodeDecodeError is one too
+            raise ContextInvalid(f"{file} is not JSON: {failure}", metadata=_at(file)) from None
+        return cls._from_json(content, file)
+
+    @classmethod
+    def _from_json(cls, content: object, file: Path) -> Self:
+        values = _check_keys(content, file)
+        for key in ("trust_domain", "http", *_PATHS):
+            if not isinstance(values.get(key, ""), str):
+                raise ContextInvalid(f"{key!r} in {file} is not a string", metadata=_at(file))
+        endpoints = values["endpoints"]
+        if not isinstance(endpoints, dict) or not all(isinstance(address, str) for address in endpoints.values()):
+            raise ContextInvalid(f"'endpoints' in {file} is not an object of strings", metadata=_at(file))
+        directory = file.resolve().parent
+        paths = {key: directory / cast("str", values[key]) for key in _PATHS}
+        return cls(
+            trust_domain=cast("str", values["trust_domain"]),
+            endpoints=cast("dict[str, str]", endpoints),
+            http=cast("str", values.get("http", "")),
+            path=file,
+            **paths,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the context file; paths at or below its directory become relative, so the directory can be moved.
+
+        Raises `OSError`.
+        """
+        file = Path(path)
+        directory = file.resolve().parent
+        content = {
+            "trust_domain": self.trust_domain,
+            "endpoints": dict(self.endpoints),
+            "http": self.http,
+            **{key: _relative(cast("Path", getattr(self, key)), directory) for key in _PATHS},
+        }
+        write_atomically(file, (json.dumps(content, indent=2) + "\n").encode())
+
+    def endpoint(self, service: str) -> str:
+        """The `host:port` of a service. Raises `keyreeve.errors.ContextInvalid` when the context names none."""
+        try:
+            return self.endpoints[service]
+        except KeyError:
+            raise ContextInvalid(f"the context names no endpoint of {service!r}", metadata=_at(self.path)) from None
+
+
+def _locate(path: str | os.PathLike[str] | None) -> Path:
+    if path is not None:
+        return Path(path)
+    if named := os.environ.get(ENVIRONMENT_VARIABLE):
+        return Path(named)
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        if (candidate := directory / DEFAULT_LOCATION).exists():
+            return candidate
+    raise ContextInvalid(f"there is no {DEFAULT_LOCATION} in {here} or above it, and {ENVIRONMENT_VARIABLE} is not set")
+
+
+def _check_keys(content: object, file: Path) -> dict[str, object]:
+    if not isinstance(content, dict):
+        raise ContextInvalid(f"{file} does not hold a JSON object", metadata=_at(file))
+    for key in content:
+        if key not in _KEYS:
+            near = get_close_matches(key, _KEYS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ContextInvalid(f"{file} holds an unknown key {key!r}{hint}", metadata=_at(file))
+    if missing := [key for key in _REQUIRED if key not in content]:
+        raise ContextInvalid(f"{file} lacks {', '.join(map(repr, missing))}", metadata=_at(file))
+    return content
+
+
+def _is_address(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        return False  # an IPv6 address without brackets: its last group is no port
+    return bool(host and colon) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
+
+
+def _relative(path: Path, directory: Path) -> str:
+    absolute = path.absolute()
+    return str(absolute.relative_to(directory)) if absolute.is_relative_to(directory) else str(absolute)
+
+
+def _at(path: Path | None) -> dict[str, str]:
+    return {} if path is None else {"path": str(path)}

@@ -1,0 +1,135 @@
+"""The TLS side of a context: what its files hold now, read so that a key and a certificate always belong together."""
+
+import hashlib
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from keyreeve.context import Context
+from keyreeve.errors import ContextInvalid, KeyTypeRefused
+from keyreeve.identity import service_dns_name
+from keyreeve.keys import parse_key
+
+Signature = tuple[tuple[int, int, int], ...]
+"""Modification time, inode and size of each file: another signature, possibly other contents."""
+
+MAX_FILE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The contents of a context's bundle, certificate and key at one moment; certificate and key are a pair."""
+
+    signature: Signature
+    """Taken before the files were read, so that a change in between is noticed by the next look."""
+    digest: bytes
+    """SHA-256 over the contents: files that were only touched need no new channel."""
+    bundle: bytes
+    certificate: bytes
+    key: bytes
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """Trust the bundle and nothing else; present the certificate."""
+        return grpc.ssl_channel_credentials(self.bundle, self.key, self.certificate)
+
+    def __repr__(self) -> str:
+        return f"TlsFiles(digest={self.digest.hex()})"  # never the key
+
+
+def look(context: Context) -> Signature | None:
+    """The files' present signature; None when one of them is not there."""
+    try:
+        found = [path.stat() for path in (context.bundle, context.certificate, context.key)]
+    except OSError:
+        return None
+    return tuple((entry.st_mtime_ns, entry.st_ino, entry.st_size) for entry in found)
+
+
+def read(context: Context) -> TlsFiles:
+    """Read the context's files.
+
+    Raises `keyreeve.errors.ContextInvalid` when one cannot be read, holds something else, or the certificate is not
+    for the key: somebody may be in the middle of replacing the two.
+    """
+    signature = look(context)
+    bundle, certificate, key = (_contents(path) for path in (context.bundle, context.certificate, context.key))
+    if signature is None:
+        raise ContextInvalid("the files of the context have just appeared: try again")
+    _parse_certificates(context.bundle, bundle)
+    leaf = _parse_certificates(context.certificate, certificate)[0]
+    if _public_key_of(context.key, key) != leaf.public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    ):
+        raise ContextInvalid(
+            f"the certificate in {context.certificate} is not for the key in {context.key}",
+            metadata={"path": str(context.certificate)},
+        )
+    digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (bundle, certificate, key))).digest()
+    return TlsFiles(signature, digest, bundle, certificate, key)
+
+
+def channel_options(context: Context, service: str) -> list[tuple[str, str | int]]:
+    """gRPC channel arguments that pin the service's role and notice a dead peer."""
+    address = context.endpoint(service)
+    # A Python client cannot read the server's certificate or match its SPIFFE ID; it can only demand a DNS name. The CA
+    # gives this one to the service alone (docs/names.md), whatever the address is called.
+    name = service_dns_name(service, context.trust_domain)
+    options: list[tuple[str, str | int]] = [
+        ("grpc.ssl_target_name_override", name),
+        ("grpc.default_authority", name),
+        # A ping after a minute without a sound while calls wait; without calls, none.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # gRPC waits up to two minutes between attempts to connect; a restarted service is there in seconds.
+        ("grpc.initial_reconnect_backoff_ms", 250),
+        ("grpc.min_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # Else channels to one address share connections, and with them the credentials that are being replaced.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if _is_loopback(address):
+        options.append(("grpc.enable_http_proxy", 0))  # a proxy of the environment would dial its own loopback
+    return options
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as failure:
+        why = os.strerror(failure.errno) if failure.errno else str(failure)
+        raise ContextInvalid(f"cannot read {path}: {why}", metadata={"path": str(path)}) from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ContextInvalid(f"{path} is larger than {MAX_FILE_BYTES} bytes", metadata={"path": str(path)})
+    return content
+
+
+def _parse_certificates(path: Path, content: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        raise ContextInvalid(f"{path} holds no PEM certificate", metadata={"path": str(path)}) from None
+
+
+def _public_key_of(path: Path, content: bytes) -> bytes:
+    try:
+        key = parse_key(content)
+    except (ValueError, KeyTypeRefused) as failure:
+        raise ContextInvalid(f"{path} holds no usable private key: {failure}", metadata={"path": str(path)}) from None
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,85 @@
+"""From what gRPC raises to `keyreeve.errors`: the counterpart of a service's translation into `google.rpc.Status`."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import cast
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from keyreeve import errors
+from keyreeve.errors import DOMAIN, KeyreeveError, Violation
+
+_DETAILS_KEY = "grpc-status-details-bin"
+
+
+def error_from_rpc(failure: grpc.RpcError, service: str) -> KeyreeveError:
+    """What `failure` means. `service` is what was called and where, for the message of a call that reached nobody.
+
+    A status of ours has an ErrorInfo of our domain and becomes the class of its reason. Any other comes from gRPC itself
+    or from something in between, and becomes what its code says.
+    """
+    code: grpc.StatusCode = failure.code()
+    text: str = failure.details() or ""
+    status = _status_of(failure)
+    if status is not None and (info := _info_of(status)) is not None:
+        return errors.from_reason(
+            info.reason,
+            status.message,
+            code=code.name,
+            violations=_violations_of(status),
+            retry_after=_retry_after_of(status),
+            metadata=dict(info.metadata),
+        )
+    match code:
+        case grpc.StatusCode.UNAVAILABLE:
+            return errors.ServiceUnreachable(f"no answer from {service}: {text}", metadata={"service": service})
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return errors.DeadlinePassed(
+                f"the deadline passed before {service} answered", metadata={"service": service}
+            )
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return errors.MethodUnknown(f"{service}: {text}")
+        case grpc.StatusCode.INTERNAL:
+            return errors.InternalError(f"{service}: {text}")
+    return errors.family(code.name)(f"{service} answered {code.name}: {text}")
+
+
+def _status_of(failure: grpc.RpcError) -> status_pb2.Status | None:
+    for entry in failure.trailing_metadata() or ():
+        key, value = cast("tuple[str, bytes]", entry)  # grpc's is a named tuple, grpc.aio's a plain one
+        if key == _DETAILS_KEY:
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None  # not ours; the code still says something
+    return None
+
+
+def _info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo | None:
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            return info
+    return None
+
+
+def _retry_after_of(status: status_pb2.Status) -> timedelta | None:
+    for detail in status.details:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return cast("timedelta", retry.retry_delay.ToTimedelta())
+    return None
+
+
+def _violations_of(status: status_pb2.Status) -> Iterator[Violation]:
+    for detail in status.details:
+        bad = error_details_pb2.BadRequest()
+        unmet = error_details_pb2.PreconditionFailure()
+        if detail.Unpack(bad):
+            for field in bad.field_violations:
+                yield Violation(field.field, field.description)
+        elif detail.Unpack(unmet):
+            for violation in unmet.violations:
+                yield Violation(violation.subject, violation.description)

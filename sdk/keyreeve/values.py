@@ -1,0 +1,297 @@
+"""What calls take and give: plain values. All times are aware datetimes in UTC, all certificates DER (RFC 5280)."""
+
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from textwrap import wrap
+from typing import Self
+
+
+class NameType(StrEnum):
+    """The types of subject alternative names that a profile can allow (RFC 5280, 4.2.1.6)."""
+
+    DNS = "dns"
+    IP = "ip"
+    URI = "uri"
+    EMAIL = "email"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Name:
+    """A subject alternative name. It is accepted as it is spelled or refused, never normalised."""
+
+    type: NameType
+    value: str
+
+    @classmethod
+    def dns(cls, value: str) -> Self:
+        """A DNS name, such as `web.example.test`."""
+        return cls(NameType.DNS, value)
+
+    @classmethod
+    def ip(cls, value: str) -> Self:
+        """An IPv4 or IPv6 address in text form."""
+        return cls(NameType.IP, value)
+
+    @classmethod
+    def uri(cls, value: str) -> Self:
+        """A URI, such as a SPIFFE ID."""
+        return cls(NameType.URI, value)
+
+    @classmethod
+    def email(cls, value: str) -> Self:
+        """An e-mail address."""
+        return cls(NameType.EMAIL, value)
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.value}"
+
+
+class KeyType(StrEnum):
+    """Keys that can be made and certified; what is allowed where is for the profile to say."""
+
+    P256 = "p256"
+    P384 = "p384"
+    RSA2048 = "rsa2048"
+    RSA3072 = "rsa3072"
+    RSA4096 = "rsa4096"
+    ED25519 = "ed25519"
+
+
+class Line(StrEnum):
+    """A tree of authorities whose roots make a trust bundle."""
+
+    CONTROL = "control"
+    ESTATE = "estate"
+
+
+class Tree(StrEnum):
+    """Where an authority belongs; it decides which profiles it may issue under."""
+
+    CONTROL = "control"
+    """Services, members, operators and workloads: all that the control plane's own listeners trust."""
+    ESTATE = "estate"
+    """What is issued to the outside: servers and clients."""
+    STANDALONE = "standalone"
+    """A CA that belongs to something else, such as an array, and is trusted by that alone."""
+
+
+class AuthorityKind(StrEnum):
+    """What signed an authority's own certificate."""
+
+    ROOT = "root"
+    INTERMEDIATE = "intermediate"
+
+
+class AuthorityState(StrEnum):
+    """The life of an authority: pending, active, retiring, retired; and revoked from the first three."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+    REVOKED = "revoked"
+
+
+class AuthorityRevocationReason(StrEnum):
+    """Why trust in an authority is withdrawn (RFC 5280, 5.3.1)."""
+
+    CA_COMPROMISE = "ca_compromise"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessation_of_operation"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """One certificate authority."""
+
+    name: str
+    """`authorities/{authority}`."""
+    tree: Tree
+    kind: AuthorityKind
+    state: AuthorityState
+    owner: str
+    """The resource that a stand-alone CA belongs to, such as `arrays/{array}`; empty for the two trees."""
+    issuer: str
+    """The authority that signed it; a root's own name."""
+    common_name: str
+    key_type: KeyType
+    lifetime: timedelta
+    permitted_dns_suffixes: tuple[str, ...]
+    """Certificates below it are confined to these (RFC 5280, 4.2.1.10); empty: to none."""
+    certificate_der: bytes
+    certificate_sha256: bytes
+    """Its fingerprint."""
+    not_before: datetime
+    not_after: datetime
+    """Last instant of its validity (inclusive)."""
+    created_at: datetime
+    activated_at: datetime | None
+    retired_at: datetime | None
+    """When it stopped issuing."""
+    revoked_at: datetime | None
+
+
+class CertificateState(StrEnum):
+    """Whether a certificate is good now."""
+
+    VALID = "valid"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate as the ledger has it."""
+
+    name: str
+    """`certificates/{serial}`."""
+    authority: str
+    """`authorities/{authority}` that signed it."""
+    profile: str
+    """`profiles/{profile}` that it was issued under."""
+    profile_version: int
+    identity: str
+    """The first URI name, or the first name when it has no URI."""
+    requester: str
+    """SPIFFE ID of whoever asked for it."""
+    request_id: str
+    not_before: datetime
+    not_after: datetime
+    """Last instant of its validity (inclusive)."""
+    issued_at: datetime
+    state: CertificateState
+    spki_sha256: bytes
+    """SHA-256 over the DER SubjectPublicKeyInfo."""
+    certificate_der: bytes
+    renews: str
+    """`certificates/{serial}` that it renews; empty for a first."""
+
+    @property
+    def serial(self) -> str:
+        """The serial number as 32 lower-case hexadecimal digits."""
+        return self.name.removeprefix("certificates/")
+
+    def pem(self) -> str:
+        """The certificate alone in PEM."""
+        return to_pem([self.certificate_der])
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCertificate:
+    """A certificate that has just been signed, with what it takes to use it."""
+
+    name: str
+    """`certificates/{serial}`."""
+    authority: str
+    """`authorities/{authority}` that signed it."""
+    certificate_der: bytes
+    chain_der: tuple[bytes, ...]
+    """The authorities above it, nearest first, without the root."""
+    not_before: datetime
+    not_after: datetime
+    """Last instant of its validity (inclusive)."""
+    renew_at: datetime
+    """When to renew it: about two thirds through its life, spread so that not everybody comes at once."""
+
+    @property
+    def serial(self) -> str:
+        """The serial number as 32 lower-case hexadecimal digits."""
+        return self.name.removeprefix("certificates/")
+
+    def pem(self) -> str:
+        """The certificate, then its chain without the root: the order in which TLS servers want a file."""
+        return to_pem([self.certificate_der, *self.chain_der])
+
+
+@dataclass(frozen=True, slots=True)
+class SignItem:
+    """One of the certificates that `sign_many` asks for; the fields mean what `sign`'s arguments do."""
+
+    profile: str
+    csr: bytes
+    names: tuple[Name, ...] = ()
+    lifetime: timedelta | None = None
+    authority: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One version of a profile: the rules that certificates are issued by."""
+
+    name: str
+    """`profiles/{profile}`."""
+    version: int
+    document: str
+    """Canonical JSON."""
+    sha256: bytes
+    """SHA-256 over the canonical document."""
+    created_at: datetime
+    creator: str
+    """SPIFFE ID of whoever made this version."""
+    halted: bool
+    """Issuance under this version has been halted by a lint finding."""
+    built_in: bool
+    """It came with the program, and only a new release changes it."""
+
+
+class SimulatedOutcome(StrEnum):
+    """What would have become of an issuance under another document."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedIssuance:
+    """One issuance that would not have been the same."""
+
+    certificate: str
+    """`certificates/{serial}` that was issued."""
+    outcome: SimulatedOutcome
+    reason: str
+    """The reason of the refusal, as in `keyreeve.errors`; empty when it would not have been refused."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationReport:
+    """What the last issuances under a profile would have done under another document."""
+
+    examined: int
+    same: int
+    different: int
+    refused: int
+    issuances: tuple[SimulatedIssuance, ...]
+    """Those that would not have been the same, newest first, at most 100."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The roots that somebody who relies on a line has to trust."""
+
+    name: str
+    """`bundles/{line}`."""
+    trust_domain: str
+    roots_der: tuple[bytes, ...]
+    """Sorted by their bytes."""
+    digest: bytes
+    """SHA-256 over the concatenation of `roots_der`: equal digests, equal bundles."""
+    trust_root: bytes
+    """The first root of the trust metadata (TUF root.json)."""
+
+    def pem(self) -> str:
+        """The roots in PEM."""
+        return to_pem(self.roots_der)
+
+
+def to_pem(certificates_der: Iterable[bytes]) -> str:
+    """Certificates as PEM blocks in the order given (RFC 7468, 5)."""
+    return "".join(_pem_block(der) for der in certificates_der)
+
+
+def _pem_block(der: bytes) -> str:
+    lines = wrap(b64encode(der).decode(), 64)
+    return "\n".join(("-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""))

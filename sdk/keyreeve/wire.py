@@ -1,0 +1,257 @@
+"""Messages to values and back: protobuf goes no further than this module and the clients that send what it makes."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+from cryptography import x509
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyreeve import errors, values
+from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
+from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
+from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
+from keyreeve.errors import FieldInvalid, KeyreeveError, Violation
+
+Choice = TypeVar("Choice", bound=StrEnum)
+Number = TypeVar("Number", bound=int)
+
+TREES = {
+    values.Tree.CONTROL: authority_pb.TREE_CONTROL,
+    values.Tree.ESTATE: authority_pb.TREE_ESTATE,
+    values.Tree.STANDALONE: authority_pb.TREE_STANDALONE,
+}
+KINDS = {
+    values.AuthorityKind.ROOT: authority_pb.AUTHORITY_KIND_ROOT,
+    values.AuthorityKind.INTERMEDIATE: authority_pb.AUTHORITY_KIND_INTERMEDIATE,
+}
+AUTHORITY_STATES = {
+    values.AuthorityState.PENDING: authority_pb.AUTHORITY_STATE_PENDING,
+    values.AuthorityState.ACTIVE: authority_pb.AUTHORITY_STATE_ACTIVE,
+    values.AuthorityState.RETIRING: authority_pb.AUTHORITY_STATE_RETIRING,
+    values.AuthorityState.RETIRED: authority_pb.AUTHORITY_STATE_RETIRED,
+    values.AuthorityState.REVOKED: authority_pb.AUTHORITY_STATE_REVOKED,
+}
+AUTHORITY_KEY_TYPES = {
+    values.KeyType.P256: authority_pb.AUTHORITY_KEY_TYPE_P256,
+    values.KeyType.P384: authority_pb.AUTHORITY_KEY_TYPE_P384,
+    values.KeyType.RSA3072: authority_pb.AUTHORITY_KEY_TYPE_RSA3072,
+    values.KeyType.RSA4096: authority_pb.AUTHORITY_KEY_TYPE_RSA4096,
+    values.KeyType.ED25519: authority_pb.AUTHORITY_KEY_TYPE_ED25519,
+}
+REVOCATION_REASONS = {
+    values.AuthorityRevocationReason.CA_COMPROMISE: authority_pb.AUTHORITY_REVOCATION_REASON_CA_COMPROMISE,
+    values.AuthorityRevocationReason.SUPERSEDED: authority_pb.AUTHORITY_REVOCATION_REASON_SUPERSEDED,
+    values.AuthorityRevocationReason.CESSATION_OF_OPERATION: (
+        authority_pb.AUTHORITY_REVOCATION_REASON_CESSATION_OF_OPERATION
+    ),
+}
+NAME_TYPES = {
+    values.NameType.DNS: certificate_pb.NAME_TYPE_DNS,
+    values.NameType.IP: certificate_pb.NAME_TYPE_IP,
+    values.NameType.URI: certificate_pb.NAME_TYPE_URI,
+    values.NameType.EMAIL: certificate_pb.NAME_TYPE_EMAIL,
+}
+CERTIFICATE_STATES = {
+    values.CertificateState.VALID: certificate_pb.CERTIFICATE_STATE_VALID,
+    values.CertificateState.EXPIRED: certificate_pb.CERTIFICATE_STATE_EXPIRED,
+}
+OUTCOMES = {
+    values.SimulatedOutcome.SAME: profile_pb.SIMULATED_OUTCOME_SAME,
+    values.SimulatedOutcome.DIFFERENT: profile_pb.SIMULATED_OUTCOME_DIFFERENT,
+    values.SimulatedOutcome.REFUSED: profile_pb.SIMULATED_OUTCOME_REFUSED,
+}
+
+
+def to_number(table: Mapping[Choice, Number], choice: Choice, field: str) -> Number:
+    """The number of a choice. Raises `keyreeve.errors.FieldInvalid` for one that this field cannot hold."""
+    if choice not in table:
+        text = f"{str(choice)!r} is not possible; possible are {', '.join(table)}"
+        raise FieldInvalid(f"{field}: {text}", violations=[Violation(field, text)])
+    return table[choice]
+
+
+def from_number(table: Mapping[Choice, Number], number: Number) -> Choice:
+    """The choice of a number. Raises `keyreeve.errors.KeyreeveError` for a number of a newer release."""
+    for choice, known in table.items():
+        if known == number:
+            return choice
+    kind = type(next(iter(table))).__name__
+    raise KeyreeveError(f"the service answered a {kind} numbered {number}, unknown to this release: upgrade the client")
+
+
+def resource_name(collection: str, text: str) -> str:
+    """The full name of a resource that may be given by its last part alone: `web` and `profiles/web` are the same."""
+    return text if text.startswith(f"{collection}/") else f"{collection}/{text}"
+
+
+def to_timestamp(time: datetime | None, field: str) -> Timestamp | None:
+    """Raises `keyreeve.errors.FieldInvalid` for a time without a zone: a guess could be off by hours."""
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise FieldInvalid(
+            f"{field}: {time.isoformat()} has no time zone", violations=[Violation(field, "no time zone")]
+        )
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+def to_duration(duration: timedelta | None) -> Duration | None:
+    """A duration, or None when there is none to send."""
+    if duration is None:
+        return None
+    message = Duration()
+    message.FromTimedelta(duration)
+    return message
+
+
+def to_name(name: values.Name) -> certificate_pb.SubjectAlternativeName:
+    """A name wished for."""
+    return certificate_pb.SubjectAlternativeName(type=to_number(NAME_TYPES, name.type, "names"), value=name.value)
+
+
+def to_item(item: values.SignItem) -> certificate_pb.SignCertificateItem:
+    """What to sign."""
+    return certificate_pb.SignCertificateItem(
+        profile=resource_name("profiles", item.profile),
+        csr=item.csr,
+        names=[to_name(name) for name in item.names],
+        lifetime=to_duration(item.lifetime),
+        authority="" if item.authority is None else resource_name("authorities", item.authority),
+    )
+
+
+def from_signed(response: certificate_pb.SignCertificateResponse) -> values.SignedCertificate:
+    """The one certificate of a call."""
+    certificate = response.certificate
+    return values.SignedCertificate(
+        name=certificate.name,
+        authority=certificate.authority,
+        certificate_der=certificate.certificate_der,
+        chain_der=tuple(response.chain_der),
+        not_before=_time(certificate.not_before_time),
+        not_after=_time(certificate.not_after_time),
+        renew_at=_time(response.renew_time),
+    )
+
+
+def from_outcomes(
+    response: certificate_pb.SignCertificatesResponse,
+) -> list[values.SignedCertificate | KeyreeveError]:
+    """The outcomes of a batch in the order of its items: certificates, and the errors of those that were refused."""
+    chains = {chain.authority: tuple(chain.chain_der) for chain in response.chains}
+    return [_outcome(outcome, chains) for outcome in response.outcomes]
+
+
+def _outcome(
+    outcome: certificate_pb.SignCertificateOutcome, chains: Mapping[str, tuple[bytes, ...]]
+) -> values.SignedCertificate | KeyreeveError:
+    if outcome.WhichOneof("outcome") != "signed":
+        return errors.from_reason(outcome.error.reason, outcome.error.message, metadata=dict(outcome.error.metadata))
+    signed = outcome.signed
+    parsed = x509.load_der_x509_certificate(signed.certificate_der)  # a batch does not repeat what the DER says
+    return values.SignedCertificate(
+        name=signed.name,
+        authority=signed.authority,
+        certificate_der=signed.certificate_der,
+        chain_der=chains[signed.authority],
+        not_before=parsed.not_valid_before_utc,
+        not_after=parsed.not_valid_after_utc,
+        renew_at=_time(signed.renew_time),
+    )
+
+
+def from_certificate(message: certificate_pb.Certificate) -> values.Certificate:
+    """A certificate of the ledger."""
+    return values.Certificate(
+        name=message.name,
+        authority=message.authority,
+        profile=message.profile,
+        profile_version=message.profile_version,
+        identity=message.identity,
+        requester=message.requester,
+        request_id=message.request_id,
+        not_before=_time(message.not_before_time),
+        not_after=_time(message.not_after_time),
+        issued_at=_time(message.issue_time),
+        state=from_number(CERTIFICATE_STATES, message.state),
+        spki_sha256=message.spki_sha256,
+        certificate_der=message.certificate_der,
+        renews=message.renews,
+    )
+
+
+def from_authority(message: authority_pb.Authority) -> values.Authority:
+    """An authority."""
+    return values.Authority(
+        name=message.name,
+        tree=from_number(TREES, message.tree),
+        kind=from_number(KINDS, message.kind),
+        state=from_number(AUTHORITY_STATES, message.state),
+        owner=message.owner,
+        issuer=message.issuer,
+        common_name=message.common_name,
+        key_type=from_number(AUTHORITY_KEY_TYPES, message.key_type),
+        lifetime=message.lifetime.ToTimedelta(),
+        permitted_dns_suffixes=tuple(message.permitted_dns_suffixes),
+        certificate_der=message.certificate_der,
+        certificate_sha256=message.certificate_sha256,
+        not_before=_time(message.not_before_time),
+        not_after=_time(message.not_after_time),
+        created_at=_time(message.create_time),
+        activated_at=_time(message.activate_time) if message.HasField("activate_time") else None,
+        retired_at=_time(message.retire_time) if message.HasField("retire_time") else None,
+        revoked_at=_time(message.revoke_time) if message.HasField("revoke_time") else None,
+    )
+
+
+def from_bundle(message: authority_pb.Bundle) -> values.Bundle:
+    """A trust bundle."""
+    return values.Bundle(
+        name=message.name,
+        trust_domain=message.trust_domain,
+        roots_der=tuple(message.roots_der),
+        digest=message.digest,
+        trust_root=message.trust_root,
+    )
+
+
+def from_profile(message: profile_pb.Profile) -> values.Profile:
+    """A version of a profile."""
+    return values.Profile(
+        name=message.name,
+        version=message.version,
+        document=message.document,
+        sha256=message.sha256,
+        created_at=_time(message.create_time),
+        creator=message.creator,
+        halted=message.halted,
+        built_in=message.built_in,
+    )
+
+
+def from_report(message: profile_pb.SimulateProfileResponse) -> values.SimulationReport:
+    """What a simulation found."""
+    return values.SimulationReport(
+        examined=message.examined,
+        same=message.same,
+        different=message.different,
+        refused=message.refused,
+        issuances=tuple(
+            values.SimulatedIssuance(
+                certificate=issuance.certificate,
+                outcome=from_number(OUTCOMES, issuance.outcome),
+                reason=issuance.reason,
+                message=issuance.message,
+            )
+            for issuance in message.issuances
+        ),
+    )
+
+
+def _time(message: Timestamp) -> datetime:
+    return message.ToDatetime(UTC)
