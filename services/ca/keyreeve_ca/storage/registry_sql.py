@@ -1,0 +1,373 @@
+"""`registry.Transaction` and `registry.Store` on both databases (SQLAlchemy Core; every value is bound).
+
+A write is serializable because it is alone: on SQLite there is one writer, and on PostgreSQL it holds the commit gate's
+lock (gate.py), which also keeps groups out while an authority or a profile changes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+
+from keyreeve import errors
+from keyreeve_ca.keystore import SealedKey
+from keyreeve_ca.ledger import BlockLease, BlockRequest
+from keyreeve_ca.registry import (
+    Answered,
+    Authority,
+    AuthorityKind,
+    AuthorityState,
+    CertificateFilter,
+    PlaneState,
+    StoredCertificate,
+    Transaction,
+)
+from keyreeve_ca.rules.profile import KeyType, Profile, ProfileVersion, Tree
+from keyreeve_ca.storage import blocks, certificate_pages
+from keyreeve_ca.storage.gate import lock_exclusively
+from keyreeve_ca.storage.tables import (
+    authorities,
+    certificates,
+    keys,
+    plane,
+    profile_versions,
+    profiles,
+    renewals,
+    requests,
+    serial_blocks,
+    trust_metadata,
+)
+from keyreeve_ca.storage.wire import results_from, unpack
+from keyreeve_chassis.database.transactions import Database
+
+T = TypeVar("T")
+
+_AUTHORITY = [authorities.c[f.name] for f in fields(Authority)]
+_PLANE = [plane.c[f.name] for f in fields(PlaneState)]
+_VERSION = [profile_versions.c[name] for name in ("name", "version", "sha256", "document", "halted")]
+
+
+class ReadOnly(Exception):
+    """A read called a writing method: a mistake in the code that calls."""
+
+
+class SqlTransaction:
+    """Reads and writes of one database transaction."""
+
+    def __init__(
+        self, connection: Connection, *, read_profile: Callable[[str], Profile], now: int, writable: bool
+    ) -> None:
+        self._connection = connection
+        self._read_profile = read_profile
+        self._now = now
+        self._writable = writable
+
+    # --- The plane ---
+
+    def plane(self) -> PlaneState | None:
+        """The one row that describes the whole control plane; None before bootstrap."""
+        row = self._connection.execute(select(*_PLANE)).one_or_none()
+        return None if row is None else PlaneState(*row)
+
+    def bootstrap_plane(self, state: PlaneState) -> None:
+        """Store that row; it is a mistake to do so twice."""
+        self._write(insert(plane).values(id=1, last_block_id=0, block_count=0, **asdict(state)))
+
+    def bump_config(self) -> int:
+        """Raise `config_version` and return it."""
+        version: int = self._write(
+            update(plane).values(config_version=plane.c.config_version + 1).returning(plane.c.config_version)
+        ).scalar_one()
+        return version
+
+    # --- Keys ---
+
+    def add_key(self, key: SealedKey) -> None:
+        """Store a sealed key."""
+        self._write(insert(keys).values(key_id=key.key_id, key_type=key.key_type, spki=key.spki, sealed=key.sealed))
+
+    def key(self, key_id: str) -> SealedKey:
+        """Raises `LookupError` when there is no such key or it has been destroyed."""
+        row = self._connection.execute(select(keys).where(keys.c.key_id == key_id)).one_or_none()
+        if row is None or row.sealed is None:
+            raise LookupError(f"there is no key {key_id}, or it has been destroyed")
+        return SealedKey(row.key_id, KeyType(row.key_type), row.spki, row.sealed)
+
+    def destroy_key(self, key_id: str) -> None:
+        """Overwrite the sealed private key with nothing; the public part stays."""
+        self._write(update(keys).where(keys.c.key_id == key_id).values(sealed=None))
+
+    # --- Authorities ---
+
+    def reserve_block(self, request: BlockRequest) -> BlockLease:
+        """Record a block for the serial number of a CA certificate, closed to leaves."""
+        self._must_be_writable()
+        return blocks.reserve(self._connection, request, self._now)
+
+    def add_authority(self, authority: Authority) -> None:
+        """Raises `AuthorityExists`."""
+        known = select(authorities.c.authority_id).where(authorities.c.authority_id == authority.authority_id)
+        if self._connection.execute(known).first() is not None:
+            raise errors.AuthorityExists(
+                f"there is an authority {authority.authority_id!r}", metadata={"authority": authority.authority_id}
+            )
+        self._write(insert(authorities).values(block_count=0, **asdict(authority)))
+
+    def authority(self, authority_id: str) -> Authority:
+        """Raises `AuthorityNotFound`."""
+        query = select(*_AUTHORITY).where(authorities.c.authority_id == authority_id)
+        row = self._connection.execute(query).one_or_none()
+        if row is None:
+            raise errors.AuthorityNotFound(
+                f"there is no authority {authority_id!r}", metadata={"authority": authority_id}
+            )
+        return _authority(row)
+
+    def authorities(self, *, after: str = "", limit: int | None = None) -> Sequence[Authority]:
+        """All authorities ordered by id, from the one after `after`."""
+        by_id = authorities.c.authority_id
+        query = select(*_AUTHORITY).where(by_id > after).order_by(by_id).limit(limit)
+        return [_authority(row) for row in self._connection.execute(query)]
+
+    def update_authority(self, authority: Authority) -> None:
+        """Store the new state and times of an authority."""
+        self._connection.execute(
+            select(authorities.c.state).where(authorities.c.authority_id == authority.authority_id).with_for_update()
+        )
+        values = asdict(authority)
+        changed = self._write(
+            update(authorities).where(authorities.c.authority_id == values.pop("authority_id")).values(**values)
+        )
+        if changed.rowcount != 1:
+            raise errors.AuthorityNotFound(
+                f"there is no authority {authority.authority_id!r}", metadata={"authority": authority.authority_id}
+            )
+
+    def last_expiry(self, authority_id: str) -> int | None:
+        """Latest notAfter among the certificates and subordinate CAs that this authority issued."""
+        of_leaves = select(func.max(serial_blocks.c.last_not_after)).where(serial_blocks.c.authority_id == authority_id)
+        of_authorities = select(func.max(authorities.c.not_after)).where(
+            authorities.c.issuer_id == authority_id, authorities.c.authority_id != authority_id
+        )
+        found = [self._connection.scalar(query) for query in (of_leaves, of_authorities)]
+        return max((t for t in found if t is not None), default=None)
+
+    # --- Profiles ---
+
+    def add_profile_version(self, version: ProfileVersion, created_at: int, created_by: str) -> None:
+        """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race."""
+        current = self._connection.scalar(
+            select(profiles.c.current_version).where(profiles.c.name == version.name).with_for_update()
+        )
+        facts = {"profile": version.name, "current_version": str(current or 0)}
+        if current is not None and version.version == 1:
+            raise errors.ProfileExists(f"there is a profile {version.name!r}", metadata=facts)
+        if version.version != (current or 0) + 1:
+            raise errors.ProfileVersionStale(
+                f"profile {version.name!r} is at version {current or 0}, so {version.version} cannot be the next",
+                metadata=facts,
+            )
+        if current is None:
+            self._write(insert(profiles).values(name=version.name, current_version=1))
+        else:
+            self._write(update(profiles).where(profiles.c.name == version.name).values(current_version=version.version))
+        self._write(
+            insert(profile_versions).values(
+                name=version.name,
+                version=version.version,
+                sha256=version.sha256,
+                document=version.document,
+                halted=version.halted,
+                created_at=created_at,
+                created_by=created_by,
+            )
+        )
+
+    def profile(self, name: str, version: int | None = None) -> ProfileVersion:
+        """The current or the given version. Raises `ProfileNotFound`."""
+        if version is None:
+            query = _current_versions().where(profiles.c.name == name)
+        else:
+            query = select(*_VERSION).where(profile_versions.c.name == name, profile_versions.c.version == version)
+        row = self._connection.execute(query).one_or_none()
+        if row is None:
+            raise _no_profile(name, version)
+        return self._version(row)
+
+    def profile_facts(self, name: str, version: int) -> tuple[int, str]:
+        """When the version was made (seconds since 1970), and by whom. Raises `ProfileNotFound`."""
+        row = self._connection.execute(
+            select(profile_versions.c.created_at, profile_versions.c.created_by).where(
+                profile_versions.c.name == name, profile_versions.c.version == version
+            )
+        ).one_or_none()
+        if row is None:
+            raise _no_profile(name, version)
+        return row.created_at, row.created_by
+
+    def profiles(self, *, after: str = "", limit: int | None = None) -> Sequence[ProfileVersion]:
+        """The current version of every profile ordered by name, from the one after `after`."""
+        query = _current_versions().where(profiles.c.name > after).order_by(profiles.c.name).limit(limit)
+        return [self._version(row) for row in self._connection.execute(query)]
+
+    def halt_profile(self, name: str, version: int) -> None:
+        """Let nothing more enter the ledger under this version."""
+        self._write(
+            update(profile_versions)
+            .where(profile_versions.c.name == name, profile_versions.c.version == version)
+            .values(halted=True)
+        )
+
+    def _version(self, row: Row[Any]) -> ProfileVersion:
+        return ProfileVersion(
+            name=row.name,
+            version=row.version,
+            sha256=row.sha256,
+            document=row.document,
+            profile=self._read_profile(row.document),
+            halted=row.halted,
+        )
+
+    # --- Certificates ---
+
+    def certificate(self, serial: bytes) -> StoredCertificate:
+        """Raises `CertificateNotFound`."""
+        found = self.certificates_by_serial([serial])
+        if serial not in found:
+            raise errors.CertificateNotFound(
+                f"there is no certificate {serial.hex()} that you may see", metadata={"serial": serial.hex()}
+            )
+        return found[serial]
+
+    def certificates_by_serial(self, serials: Sequence[bytes]) -> dict[bytes, StoredCertificate]:
+        """Those of the serial numbers that are in the ledger."""
+        return certificate_pages.by_serial(self._connection, serials)
+
+    def successor(self, serial: bytes) -> StoredCertificate | None:
+        """The certificate that renewed this one."""
+        query = (
+            select(*certificate_pages.COLUMNS)
+            .join(renewals, renewals.c.successor == certificates.c.serial)
+            .where(renewals.c.predecessor == serial)
+        )
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else certificate_pages.stored(row)
+
+    def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
+        """Rows in order of serial number, from the one after `after`."""
+        return certificate_pages.page(self._connection, wanted, after=after, limit=limit)
+
+    def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:
+        """The last `limit` rows, newest first, under any version of the profile, or of all profiles."""
+        return certificate_pages.newest(self._connection, profile_name, limit)
+
+    # --- Answered requests ---
+
+    def answered(self, caller: str, method: str, request_id: str) -> Answered | None:
+        """What became of a request of the last 24 hours."""
+        row = self._connection.execute(
+            select(requests.c.payload_sha256, requests.c.response, requests.c["items"]).where(
+                requests.c.caller == caller, requests.c.method == method, requests.c.request_id == request_id
+            )
+        ).one_or_none()
+        if row is None:
+            return None
+        payload_sha256, response, items = row
+        return Answered(payload_sha256, response, None if items is None else results_from(unpack(items)))
+
+    def answer(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None:
+        """Record the response of a slow mutation in the transaction that did it."""
+        self._write(
+            insert(requests).values(
+                caller=caller,
+                method=method,
+                request_id=request_id,
+                payload_sha256=payload_sha256,
+                response=response,
+                created_at=self._now,
+            )
+        )
+
+    # --- Trust metadata ---
+
+    def put_trust_metadata(self, role: str, version: int, body: bytes) -> None:
+        """Store a version of a TUF role's metadata; a version is written once."""
+        self._write(insert(trust_metadata).values(role=role, version=version, body=body))
+
+    def trust_metadata(self, role: str) -> bytes | None:
+        """The newest version of a TUF role's metadata."""
+        query = (
+            select(trust_metadata.c.body)
+            .where(trust_metadata.c.role == role)
+            .order_by(trust_metadata.c.version.desc())
+            .limit(1)
+        )
+        body: bytes | None = self._connection.scalar(query)
+        return body
+
+    def _must_be_writable(self) -> None:
+        if not self._writable:
+            raise ReadOnly("a read may not write: use Store.write")
+
+    def _write(self, statement: Any) -> Any:  # noqa: ANN401  # each statement has its own kind of result
+        self._must_be_writable()
+        return self._connection.execute(statement)
+
+
+class SqlStore:
+    """Runs transactions. `writer` is None in a process that may only read: a worker on SQLite."""
+
+    def __init__(
+        self,
+        *,
+        reader: Database,
+        writer: Database | None,
+        read_profile: Callable[[str], Profile],
+        now: Callable[[], int],
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._read_profile = read_profile
+        self._now = now
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` on a snapshot in which its writing methods raise."""
+        return await self._reader.read(lambda connection: work(self._transaction(connection, writable=False)))
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` alone and commit it; it may run again when PostgreSQL asks for that. Raises `StoreUnavailable`."""
+        if self._writer is None:
+            raise ReadOnly("this process reads only: forward the request to the keeper")
+
+        def alone(connection: Connection) -> T:
+            lock_exclusively(connection)
+            return work(self._transaction(connection, writable=True))
+
+        return await self._writer.write(alone)
+
+    def _transaction(self, connection: Connection, *, writable: bool) -> SqlTransaction:
+        return SqlTransaction(connection, read_profile=self._read_profile, now=self._now(), writable=writable)
+
+
+def _authority(row: Row[Any]) -> Authority:
+    values = row._asdict()
+    values |= {
+        "tree": Tree(row.tree),
+        "kind": AuthorityKind(row.kind),
+        "state": AuthorityState(row.state),
+        "key_type": KeyType(row.key_type),
+    }
+    return Authority(**values)
+
+
+def _current_versions() -> Select[Any]:
+    return select(*_VERSION).join(
+        profiles,
+        (profiles.c.name == profile_versions.c.name) & (profiles.c.current_version == profile_versions.c.version),
+    )
+
+
+def _no_profile(name: str, version: int | None) -> errors.ProfileNotFound:
+    which = f"profile {name!r}" if version is None else f"version {version} of profile {name!r}"
+    return errors.ProfileNotFound(f"there is no {which}", metadata={"profile": name})
