@@ -1,0 +1,58 @@
+# Everything needs Python 3.11 or newer with its venv module, and make; the rest is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help up down reset status test faults lint format types imports proto check lock clean
+
+help: ## list every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(VENV)/.run ## start a control plane in the background and get yourself a certificate
+	@$(BIN)/keyreeve up
+
+down: ## stop it; nothing is lost
+	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve down
+
+status: $(VENV)/.run ## say what runs, where, and who you are
+	@$(BIN)/keyreeve status
+
+reset: ## stop it and delete it with all its keys (asks, unless FORCE=1)
+	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve reset
+
+test: $(VENV)/.dev ## run all tests, on SQLite and PostgreSQL
+	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+faults: $(VENV)/.dev ## kill processes 20 times on each database while certificates are signed
+	@KEYREEVE_KILLS=20 $(BIN)/python -m pytest -p no:randomly tests/e2e/test_kills.py $(ARGS)
+
+lint: $(VENV)/.dev ## check style, and the rules between rooms
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## format the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+types: $(VENV)/.dev ## check types
+	@$(BIN)/mypy sdk services
+
+proto: $(VENV)/.dev ## generate the stubs and the blocking client anew
+	@tools/generate-stubs
+	@tools/generate-blocking
+
+check: $(VENV)/.dev ## check everything but the tests: lint, types, contract, generated files, documents, migrations
+	@tools/check
+
+lock: ## choose the newest releases of all dependencies and lock them with their hashes
+	@PYTHON=$(PYTHON) tools/lock
+
+clean: ## remove the environment and caches (not .keyreeve)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# The stamps hold what is installed: a changed lock or pyproject.toml installs again, anything else does not.
+$(VENV)/.run: requirements/run.txt pyproject.toml
+	@PYTHON=$(PYTHON) tools/install run
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml
+	@PYTHON=$(PYTHON) tools/install dev

@@ -1,0 +1,5 @@
+"""`python -m keyreeve.cli` is the same as `keyreeve`."""
+
+from keyreeve.cli import main
+
+main()

@@ -1,0 +1,315 @@
+"""`keyreeve cert`: ask for certificates, look at them, renew them."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keyreeve.cli.calling import control_plane, load_context, read_instant, read_lifetime, read_name
+from keyreeve.cli.options import ContextFile, Output, Quiet, command_name, shown
+from keyreeve.cli.printing import Format, Printer, fields, moment, until
+
+if TYPE_CHECKING:
+    from keyreeve.values import Certificate, SignedCertificate
+
+app = typer.Typer(help="Ask for certificates, look at them, verify and renew them.", no_args_is_help=True)
+
+Profile = Annotated[str, typer.Option("--profile", "-p", help="The rules to issue by: `keyreeve profile list`.")]
+Lifetime = Annotated[
+    str | None, typer.Option("--lifetime", help="How long it is to live, such as 30d or 12h. Default: the profile's.")
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--san", help="One more name, such as dns:web.example.test or ip:10.0.0.1; repeatable."),
+]
+Authority = Annotated[
+    str | None, typer.Option("--authority", help="The CA that is to sign. Default: the newest active one that may.")
+]
+
+
+class KeyChoice(StrEnum):
+    """Keys that `cert issue` makes."""
+
+    P256 = "p256"
+    P384 = "p384"
+    RSA2048 = "rsa2048"
+    RSA3072 = "rsa3072"
+    RSA4096 = "rsa4096"
+    ED25519 = "ed25519"
+
+
+class State(StrEnum):
+    """Values of `cert list --state`."""
+
+    VALID = "valid"
+    EXPIRED = "expired"
+
+
+class Trusted(StrEnum):
+    """Bundles that `cert verify` knows from the context."""
+
+    CONTROL = "control"
+    ESTATE = "estate"
+
+
+@app.command("issue")
+def issue(
+    name: Annotated[str, typer.Argument(help="The name to certify, such as web.example.test or spiffe://...")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="Directory for key.pem, certificate.pem and chain.pem.")],
+    profile: Profile = "server",
+    key_type: Annotated[KeyChoice, typer.Option("--key-type", help="The key to make.")] = KeyChoice.P256,
+    lifetime: Lifetime = None,
+    san: Names = None,
+    authority: Authority = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a key that is there.")] = False,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Make a key here and have a certificate issued for it.
+
+    The private key never leaves this machine. certificate.pem holds the certificate, then its chain without the root,
+    as nginx and most servers want it.
+    """
+    from keyreeve.cli.certificate_files import Folder, save_private_key
+    from keyreeve.keys import make_csr, make_key
+    from keyreeve.values import KeyType
+
+    folder = Folder(out)
+    if folder.key.exists() and not force:
+        raise typer.BadParameter(
+            f"{shown(folder.key)} exists: `{command_name()} cert renew {shown(out)}` renews it, --force replaces it",
+            param_hint="--out",
+        )
+    names = tuple(read_name(each) for each in (name, *(san or ())))
+    span = read_lifetime(lifetime)
+    key = make_key(KeyType(key_type))
+    with control_plane(context) as client:
+        signed = client.certificates.sign(profile, make_csr(key, names), lifetime=span, authority=authority)
+        bundle = client.context.estate_bundle
+    folder.make()
+    save_private_key(folder.key, key)
+    folder.save(signed)
+    printer = Printer(output, quiet=quiet)
+    told = _signed(signed) | {"key": str(folder.key), "file": str(folder.certificate), "chain": str(folder.chain)}
+    text = _issued_text(printer, signed, folder=folder.path, name=name, profile=profile, bundle=bundle)
+    printer.answer(told, text, essence=str(folder.certificate))
+
+
+def _issued_text(
+    printer: Printer, signed: "SignedCertificate", *, folder: Path, name: str, profile: str, bundle: Path
+) -> str:
+    good = f"{printer.palette.green}✔{printer.palette.plain}"
+    here = shown(folder)
+    roots = shown(bundle)
+    lines = [
+        f"{good} {name}, serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",
+        f"  {here}/key.pem          private key (yours alone)",
+        f"  {here}/certificate.pem  certificate and chain, as nginx wants it",
+        f"  {here}/chain.pem        chain alone",
+        "next:",
+    ]
+    if profile == "client":
+        lines += [
+            f"  curl --cert {here}/certificate.pem --key {here}/key.pem --cacert {roots} https://SERVER/",
+            f"  openssl verify -x509_strict -CAfile {roots} -untrusted {here}/chain.pem {here}/certificate.pem",
+        ]
+    else:
+        lines += [
+            f"  openssl s_server -accept 8443 -www -key {here}/key.pem -cert {here}/certificate.pem -cert_chain {here}/chain.pem",
+            f"  curl --cacert {roots} --resolve {name}:8443:127.0.0.1 https://{name}:8443/",
+        ]
+    lines.append(f"renew after {moment(signed.renew_at)}: {command_name()} cert renew {here}")
+    return "\n".join(lines)
+
+
+@app.command("sign")
+def sign(
+    *,
+    csr: Annotated[Path, typer.Option("--csr", help="Certificate request in PEM or DER; - reads standard input.")],
+    profile: Profile = "server",
+    out: Annotated[Path, typer.Option("--out", help="File for the certificate and its chain; - writes it out.")] = Path(
+        "-"
+    ),
+    lifetime: Lifetime = None,
+    san: Names = None,
+    authority: Authority = None,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Have a certificate request signed that any program made, such as `openssl req -new`.
+
+    The file holds the certificate first, then its chain without the root.
+    """
+    from keyreeve.cli.certificate_files import STANDARD_STREAM, read_input, write_output
+
+    request = read_input(csr)
+    names = tuple(read_name(each) for each in san or ())
+    span = read_lifetime(lifetime)
+    with control_plane(context) as client:
+        signed = client.certificates.sign(profile, request, names=names, lifetime=span, authority=authority)
+    printer = Printer(output, quiet=quiet)
+    if out != STANDARD_STREAM:
+        write_output(out, signed.pem())
+        printer.answer(
+            _signed(signed) | {"file": str(out)},
+            f"{printer.palette.green}✔{printer.palette.plain} {shown(out)}: serial {signed.serial}, "
+            f"until {until(signed.not_after, datetime.now(UTC))}",
+        )
+    elif output is Format.TABLE:
+        write_output(out, signed.pem())
+    else:
+        printer.answer(_signed(signed) | {"pem": signed.pem()}, "")
+
+
+def _signed(signed: "SignedCertificate") -> dict[str, Any]:
+    return {
+        "serial": signed.serial,
+        "authority": signed.authority,
+        "not_before": signed.not_before.isoformat(),
+        "not_after": signed.not_after.isoformat(),
+        "renew_at": signed.renew_at.isoformat(),
+    }
+
+
+@app.command("inspect")
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Certificates in PEM, or one in DER; - reads standard input.")],
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Say what the certificates of a file hold. Calls nobody."""
+    from keyreeve.cli.certificate_files import describe, read_certificates
+
+    told = [describe(certificate) for certificate in read_certificates(file)]
+    text = "\n".join(fields(document) for document in told)
+    Printer(output, quiet=quiet).answer(told, text, essence="\n".join(document["serial"] for document in told))
+
+
+@app.command("verify")
+def verify(
+    file: Annotated[Path, typer.Argument(help="The certificate and its chain, leaf first.")],
+    *,
+    name: Annotated[
+        str | None, typer.Option("--for", help="The DNS name, IP address or SPIFFE ID that it is to be good for.")
+    ] = None,
+    trusted: Annotated[Trusted | None, typer.Option("--trust", help="Which of the context's bundles to trust.")] = None,
+    bundle: Annotated[Path | None, typer.Option("--bundle", help="A PEM file of roots to trust in its place.")] = None,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Verify a certificate as whoever relies on it would: path, validity, usage and name. Calls nobody.
+
+    Exit code 1 when it is not good.
+    """
+    from keyreeve.cli.certificate_files import read_certificates
+    from keyreeve.cli.trust_checks import verify_for
+
+    presented = read_certificates(file)
+    if bundle is None:
+        is_identity = name is not None and name.startswith("spiffe://")
+        line = trusted or (Trusted.CONTROL if is_identity else Trusted.ESTATE)
+        found = load_context(context)
+        bundle = found.bundle if line is Trusted.CONTROL else found.estate_bundle
+    chain = verify_for(read_certificates(bundle), presented, name, datetime.now(UTC))
+    printer = Printer(output, quiet=quiet)
+    path = [certificate.subject.rfc4514_string() or "(empty subject)" for certificate in chain]
+    told = {
+        "good": True,
+        "for": name,
+        "not_after": presented[0].not_valid_after_utc.isoformat(),
+        "path": path,
+        "bundle": str(bundle),
+    }
+    text = f"{printer.palette.green}✔{printer.palette.plain} good" + (f" for {name}" if name else " as a client")
+    text += f" until {until(presented[0].not_valid_after_utc, datetime.now(UTC))}\n"
+    text += "  path: " + " <- ".join(path)
+    printer.answer(told, text)
+
+
+@app.command("list")
+def list_certificates(
+    *,
+    authority: Annotated[str | None, typer.Option("--authority", help="Only those that it signed.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", "-p", help="Only those under it.")] = None,
+    identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
+    state: Annotated[State | None, typer.Option("--state", help="Only those in this state.")] = None,
+    expires_before: Annotated[
+        str | None,
+        typer.Option("--expires-before", help="Only those that end before a time, or within a span such as 7d."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 100,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """List certificates of the ledger in the order of their serial numbers."""
+    from itertools import islice
+
+    from keyreeve.values import CertificateState
+
+    before = read_instant(expires_before)
+    with control_plane(context) as client:
+        found = client.certificates.list(
+            authority=authority,
+            profile=profile,
+            identity=identity,
+            state=None if state is None else CertificateState(state),
+            expires_before=before,
+        )
+        rows = [_row(certificate) for certificate in islice(found, limit)]
+    columns = ("serial", "identity", "profile", "state", "not_after")
+    Printer(output, quiet=quiet).rows(columns, rows, essence="serial")
+
+
+def _row(certificate: "Certificate") -> dict[str, Any]:
+    return {
+        "serial": certificate.serial,
+        "identity": certificate.identity,
+        "profile": certificate.profile.removeprefix("profiles/"),
+        "profile_version": certificate.profile_version,
+        "state": certificate.state.value,
+        "not_before": moment(certificate.not_before),
+        "not_after": moment(certificate.not_after),
+        "issued_at": moment(certificate.issued_at),
+        "authority": certificate.authority.removeprefix("authorities/"),
+        "requester": certificate.requester,
+        "renews": certificate.renews.removeprefix("certificates/"),
+    }
+
+
+@app.command("renew")
+def renew(
+    place: Annotated[
+        Path | None, typer.Argument(help="Directory made by `cert issue`, or a certificate file; your own without it.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Private key of a certificate FILE.")] = None,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Renew a certificate with a new key: same names, same profile, in the same files.
+
+    Interrupted, it can be repeated: the new key is on disk before it is asked about.
+    """
+    from keyreeve.cli.renewing import Pair, finish, renew_pair
+
+    pair = Pair.find(place, key, load_context(context))
+    printer = Printer(output, quiet=quiet)
+    good = f"{printer.palette.green}✔{printer.palette.plain}"
+    told = {"key": str(pair.key), "file": str(pair.certificate)}
+    if finish(pair):
+        printer.answer(told, f"{good} {shown(pair.certificate)}: an interrupted renewal is finished now")
+        return
+    with control_plane(context) as client:
+        signed = renew_pair(client, pair)
+    printer.answer(
+        _signed(signed) | told,
+        f"{good} {shown(pair.certificate)}: serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",
+        essence=str(pair.certificate),
+    )

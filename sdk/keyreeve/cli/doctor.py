@@ -1,0 +1,255 @@
+"""What usually goes wrong with a control plane on one machine, looked for; every finding says what to do."""
+
+import socket
+import sqlite3
+import stat
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from keyreeve.cli.fleet import SERVICES, Addresses, Service, read_addresses, read_config
+from keyreeve.cli.health import is_serving
+from keyreeve.cli.home import Home
+from keyreeve.cli.person import find_person
+from keyreeve.cli.printing import distance, until
+from keyreeve.cli.service_program import NotThereYet, ask
+from keyreeve.cli.starting import master_of, supervisor_of
+from keyreeve.cli.trust_checks import load_pem, verify_for
+from keyreeve.errors import FileUnusable, KeyreeveError
+
+CLOCK_TOLERANCE = timedelta(seconds=60)
+SQLITE_FIXED = (3, 51, 3)
+"""First release of SQLite in which two connections that checkpoint at once cannot corrupt a WAL database."""
+_ANSWER_SECONDS = 3.0
+
+
+class Severity(StrEnum):
+    """How a check came out; only an error makes `doctor` fail."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check, how it came out, and what to do about it."""
+
+    check: str
+    severity: Severity
+    message: str
+    fix: str = ""
+
+    def document(self) -> dict[str, str]:
+        return {"check": self.check, "severity": self.severity.value, "message": self.message, "fix": self.fix}
+
+
+def examine(home: Home, now: datetime) -> list[Finding]:
+    """Run every check, in the order in which a person would want to repair."""
+    findings = [*check_processes(home)]
+    for service in SERVICES:
+        findings += check_service(home, service, now)
+    findings += check_certificate(home, now)
+    findings += check_modes(home)
+    findings += check_sqlite(sqlite3.sqlite_version_info, uses_sqlite(home))
+    findings += check_with_the_service(home)
+    return findings
+
+
+def check_processes(home: Home) -> Iterator[Finding]:
+    """Is there a supervisor, and a master process of each service?"""
+    running = supervisor_of(home)
+    if running is None:
+        yield Finding(
+            "supervisor", Severity.ERROR, "it does not run: nothing restarts a service that dies", "keyreeve up"
+        )
+    else:
+        yield Finding("supervisor", Severity.OK, f"process {running.pid}")
+        running.close()
+
+
+def check_service(home: Home, service: Service, now: datetime) -> Iterator[Finding]:
+    """Does the service run, answer on its ports, and agree with us about the time?"""
+    try:
+        addresses = read_addresses(home, service)
+    except FileUnusable as problem:
+        yield Finding(f"{service.name} settings", Severity.ERROR, problem.message, problem.fix)
+        return
+    master = master_of(home, service)
+    if master is not None:
+        master.close()
+    for name, port in (
+        ("port", addresses.port),
+        ("health port", addresses.health_port),
+        ("metrics port", addresses.metrics_port),
+    ):
+        yield _check_port(f"{service.name} {name}", addresses.host, port, runs=master is not None)
+    log = home.log(service.name)
+    if is_serving(addresses):
+        yield Finding(f"{service.name} health", Severity.OK, "it serves")
+    else:
+        yield Finding(f"{service.name} health", Severity.ERROR, "it does not serve", f"keyreeve up; then read {log}")
+    yield _check_clock(addresses, now)
+
+
+def _check_port(check: str, host: str, port: int, *, runs: bool) -> Finding:
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
+        open_ = True
+    except OSError:
+        open_ = False
+    if open_ and not runs:
+        return Finding(
+            check,
+            Severity.ERROR,
+            f"another program listens on {host}:{port}",
+            "stop it, or change the port under `listen` in ca.yaml, then keyreeve up",
+        )
+    if not open_ and runs:
+        return Finding(check, Severity.ERROR, f"nothing listens on {host}:{port}", "keyreeve down, keyreeve up")
+    return Finding(check, Severity.OK, f"{host}:{port} " + ("is ours" if runs else "is free"))
+
+
+def _check_clock(addresses: Addresses, now: datetime) -> Finding:
+    """Compare our clock with the service's, which its plain HTTP answers tell (RFC 9110, 6.6.1: to the second)."""
+    told = served_date(f"http://{addresses.host}:{addresses.metrics_port}/") or served_date(addresses.http_url)
+    if told is None:
+        return Finding(
+            "clock", Severity.WARNING, "the service's clock could not be read", "keyreeve up, then try again"
+        )
+    difference = told - now
+    if abs(difference) > CLOCK_TOLERANCE:
+        side = "ahead of" if difference > timedelta(0) else "behind"
+        return Finding(
+            "clock",
+            Severity.ERROR,
+            f"the service's clock is {distance(abs(difference))} {side} this one",
+            "set both clocks by NTP (timedatectl set-ntp true)",
+        )
+    return Finding("clock", Severity.OK, f"within {CLOCK_TOLERANCE.total_seconds():g} s of the service's")
+
+
+def served_date(url: str) -> datetime | None:
+    """The Date header that an HTTP server sends, whatever else it answers; None when it sends none."""
+    try:
+        # S310: the address comes from the configuration of our own service.
+        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310
+            header = answer.headers["Date"]
+    except urllib.error.HTTPError as refusal:
+        header = refusal.headers["Date"]
+    except (OSError, ValueError):
+        return None
+    try:
+        return parsedate_to_datetime(header).astimezone(UTC)
+    except (TypeError, ValueError):
+        return None
+
+
+def check_certificate(home: Home, now: datetime) -> Iterator[Finding]:
+    """Is the person's certificate there, current, and trusted by the bundle beside it?"""
+    person = find_person(home)
+    if person is None:
+        yield Finding("your certificate", Severity.ERROR, f"{home.certificate} cannot be read", "keyreeve up")
+        return
+    if now < person.not_before:
+        yield Finding(
+            "your certificate",
+            Severity.ERROR,
+            f"it becomes valid only {until(person.not_before, now)}: this clock is behind the CA's",
+            "set the clock by NTP (timedatectl set-ntp true)",
+        )
+    elif now > person.not_after:
+        yield Finding("your certificate", Severity.ERROR, f"it expired {until(person.not_after, now)}", "keyreeve up")
+    elif person.wants_renewal(now):
+        yield Finding("your certificate", Severity.WARNING, f"it ends {until(person.not_after, now)}", "keyreeve up")
+    else:
+        yield Finding("your certificate", Severity.OK, f"good until {until(person.not_after, now)}")
+    try:
+        roots, presented = load_pem(home.bundle.read_text()), load_pem(home.certificate.read_text())
+        verify_for(roots, presented, None, min(max(now, person.not_before), person.not_after))
+        yield Finding("trust", Severity.OK, "your certificate leads to the root in control-bundle.pem")
+    except (OSError, ValueError, KeyreeveError) as problem:
+        yield Finding("trust", Severity.ERROR, f"your certificate is not trusted: {problem}", "keyreeve up")
+    for line, bundle in (("control", home.bundle), ("estate", home.estate_bundle)):
+        yield from _check_roots(line, bundle, now)
+
+
+def _check_roots(line: str, bundle: Path, now: datetime) -> Iterator[Finding]:
+    try:
+        roots = load_pem(bundle.read_text())
+    except (OSError, ValueError) as problem:
+        yield Finding(f"{line} bundle", Severity.ERROR, f"{bundle} cannot be read: {problem}", "keyreeve up")
+        return
+    first = min(root.not_valid_after_utc for root in roots)
+    soon = first - now < timedelta(days=90)
+    yield Finding(
+        f"{line} bundle",
+        Severity.WARNING if soon else Severity.OK,
+        f"{len(roots)} root(s), the first ends {until(first, now)}",
+        "make and activate its successor: keyreeve authority create" if soon else "",
+    )
+
+
+def check_modes(home: Home) -> Iterator[Finding]:
+    """Can anybody but the owner read a private key, or write where keys are read from?"""
+    directories = [home.root, *(home.state(service.name) for service in SERVICES)]
+    wrong = [
+        (path, "go-w", "can be written to by others") for path in directories if path.is_dir() and _mode(path) & 0o022
+    ]
+    keys = [home.key, *(home.config(service.name) for service in SERVICES)]
+    for service in SERVICES:
+        state = home.state(service.name)
+        if state.is_dir():
+            keys += [path for path in state.iterdir() if path.is_file() and path.suffix not in {".pem", ".sock"}]
+    wrong += [(path, "go=", "can be read by others") for path in keys if path.exists() and _mode(path) & 0o077]
+    for path, change, what in wrong:
+        yield Finding("file modes", Severity.ERROR, f"{path} {what}", f"chmod {change} '{path}'")
+    if not wrong:
+        yield Finding("file modes", Severity.OK, "keys and settings are their owner's alone")
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def uses_sqlite(home: Home) -> bool:
+    """Say whether the CA's database is SQLite."""
+    try:
+        database: Any = read_config(home.config("ca")).get("database", {})
+        return str(database.get("url", "")).startswith("sqlite")
+    except (FileUnusable, AttributeError):
+        return False
+
+
+def check_sqlite(release: tuple[int, ...], used: bool) -> Iterator[Finding]:
+    """Has this SQLite the WAL-reset defect? Keyreeve avoids it with one writer; another program may not."""
+    if not used:
+        return
+    text = ".".join(map(str, release))
+    if release >= SQLITE_FIXED:
+        yield Finding("sqlite", Severity.OK, f"release {text}")
+        return
+    yield Finding(
+        "sqlite",
+        Severity.WARNING,
+        f"release {text} can corrupt a WAL database that two connections checkpoint at once (mended in 3.51.3)",
+        "open the database with no other program while the CA runs (the CA itself keeps to one writer); upgrade SQLite",
+    )
+
+
+def check_with_the_service(home: Home) -> Iterator[Finding]:
+    """What the CA's own program finds in its settings, database and key store."""
+    try:
+        rows = ask("check", home.config("ca"))
+    except (KeyreeveError, NotThereYet) as problem:
+        yield Finding("ca", Severity.ERROR, str(problem) or "it does not answer", "keyreeve up")
+        return
+    for row in rows:
+        severity = Severity.OK if row["ok"] else Severity.ERROR
+        yield Finding(f"ca {row['check']}", severity, str(row["message"]), str(row.get("fix") or ""))

@@ -1,0 +1,27 @@
+"""Asking a service's plaintext listener whether it serves (the gRPC health protocol, grpc.health.v1).
+
+The request is an empty message and the answer one enum field, so the messages are spelled here in bytes: the command
+line needs no package for them.
+"""
+
+from keyreeve.cli.fleet import Addresses
+
+_CHECK = "/grpc.health.v1.Health/Check"
+_SERVING = b"\x08\x01"
+"""Field 1, varint, SERVING."""
+
+
+def is_serving(addresses: Addresses, seconds: float = 1.0) -> bool:
+    """Ask the service as a whole; no answer within the time means no."""
+    import grpc
+
+    with grpc.insecure_channel(f"{addresses.host}:{addresses.health_port}") as channel:
+        check = channel.unary_unary(_CHECK, request_serializer=_as_is, response_deserializer=_as_is)
+        try:
+            return bytes(check(b"", timeout=seconds)) == _SERVING
+        except grpc.RpcError:
+            return False
+
+
+def _as_is(message: bytes) -> bytes:
+    return message

@@ -1,0 +1,108 @@
+"""Finding, watching and stopping processes by their id, safe against an id that has been given to another process.
+
+A process is ours when the command line that the kernel shows for it holds a marker (the path of its configuration
+file). From then on it is held by a pidfd (Linux), which never means another process.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A live process of ours; `handle` is a pidfd, to be closed by whoever asked."""
+
+    pid: int
+    handle: int
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal; a process that has ended meanwhile is no error."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.handle, number)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the process has ended; say whether it has."""
+        poll = select.poll()
+        poll.register(self.handle, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def close(self) -> None:
+        os.close(self.handle)
+
+
+def command_line(pid: int) -> str:
+    """The arguments of a process separated by spaces; empty when it does not run (or is a zombie)."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def read_pid(file: Path) -> int | None:
+    """The process id that a pid file holds, or None."""
+    try:
+        return int(file.read_text().strip() or "0") or None
+    except (OSError, ValueError):
+        return None
+
+
+def find(pid: int | None, marker: str) -> Running | None:
+    """Take hold of the process `pid` if it runs and is the one that `marker` describes."""
+    if pid is None:
+        return None
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    # The pidfd is held before the command line is read: a process that ended in between shows an empty one.
+    if marker in command_line(pid):
+        return Running(pid, handle)
+    os.close(handle)
+    return None
+
+
+class Lock:
+    """An exclusive lock on a file that holds the id of whoever has it; the kernel frees it when that process ends."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._handle: int | None = None
+
+    def take(self) -> bool:
+        """Take the lock and write our process id; say whether it was free."""
+        handle = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        self._handle = handle
+        return True
+
+    def release(self) -> None:
+        """Free the lock; the file stays, so that nobody can lock a file that is no longer the one in the directory."""
+        if self._handle is not None:
+            os.ftruncate(self._handle, 0)
+            os.close(self._handle)
+            self._handle = None
+
+    def holder(self) -> int | None:
+        """The process id of whoever has the lock, or None when it is free."""
+        try:
+            handle = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return read_pid(self._file)
+        finally:
+            os.close(handle)
+        return None

@@ -1,0 +1,142 @@
+"""`keyreeve profile`: the rules that certificates are issued by."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keyreeve.cli.calling import control_plane
+from keyreeve.cli.options import ContextFile, Output, Quiet
+from keyreeve.cli.printing import Format, Printer, moment, table
+from keyreeve.errors import FileUnusable, ProfileNotFound
+
+if TYPE_CHECKING:
+    from keyreeve.values import Profile
+
+app = typer.Typer(help="Look at the rules of issuance, change them, and try changes out.", no_args_is_help=True)
+
+ProfileId = Annotated[str, typer.Argument(metavar="PROFILE", help="Its name: `keyreeve profile list`.")]
+Document = Annotated[Path, typer.Argument(metavar="FILE", help="The document in YAML or JSON; - reads standard input.")]
+
+
+@app.command("list")
+def list_profiles(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
+    """List the current version of every profile."""
+    with control_plane(context) as client:
+        rows = [_row(profile) for profile in client.profiles.list()]
+    columns = ("name", "version", "tree", "default", "maximum", "built_in", "halted", "description")
+    for row in rows:
+        lifetime = row["document"].get("lifetime", {})
+        row |= {
+            "tree": row["document"].get("tree"),
+            "default": lifetime.get("default"),
+            "maximum": lifetime.get("maximum"),
+            "description": row["document"].get("description"),
+        }
+    Printer(output, quiet=quiet).rows(columns, rows, essence="name")
+
+
+@app.command("show")
+def show(
+    profile: ProfileId,
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="An older version. Default: the current one.")
+    ] = None,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Show a profile with its document, which `profile apply` takes."""
+    from keyreeve.cli.printing import dump
+
+    with control_plane(context) as client:
+        told = _row(client.profiles.get(profile, version=version))
+    head = f"# {told['name']}, version {told['version']}, made {told['created_at']} by {told['creator']}\n"
+    if told["halted"]:
+        head += "# HALTED: nothing is issued under this version\n"
+    Printer(output, quiet=quiet).answer(told, head + dump(told["document"], Format.YAML), essence=str(told["version"]))
+
+
+@app.command("apply")
+def apply(
+    profile: ProfileId,
+    file: Document,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Make a profile of a document, or a new version of the one that is there. The same document changes nothing."""
+    document = _read_document(file)
+    with control_plane(context) as client:
+        try:
+            current = client.profiles.get(profile)
+        except ProfileNotFound:
+            made = client.profiles.create(profile, document)
+            what = "created"
+        else:
+            made = client.profiles.update(profile, document, version=current.version)
+            what = "unchanged" if made.version == current.version else "updated"
+    told = _row(made)
+    Printer(output, quiet=quiet).answer(
+        told | {"outcome": what}, f"{told['name']} {what}: version {made.version}", essence=str(made.version)
+    )
+
+
+@app.command("simulate")
+def simulate(
+    profile: ProfileId,
+    file: Document,
+    *,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, max=1000, help="How many of the last issuances to try.")
+    ] = 100,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Say what the last issuances would have become under a document. Changes nothing."""
+    document = _read_document(file)
+    with control_plane(context) as client:
+        report = client.profiles.simulate(profile, document, sample_size=sample)
+    rows = [
+        {
+            "serial": issuance.certificate.removeprefix("certificates/"),
+            "outcome": issuance.outcome.value,
+            "reason": issuance.reason,
+            "message": issuance.message,
+        }
+        for issuance in report.issuances
+    ]
+    counts = {
+        "examined": report.examined,
+        "same": report.same,
+        "different": report.different,
+        "refused": report.refused,
+    }
+    text = ", ".join(f"{count} {name}" for name, count in counts.items()) + "\n"
+    if rows:
+        text += "\n" + table(("serial", "outcome", "reason", "message"), rows)
+    Printer(output, quiet=quiet).answer(counts | {"issuances": rows}, text)
+
+
+def _read_document(file: Path) -> str:
+    from keyreeve.cli.certificate_files import read_input
+
+    try:
+        return read_input(file).decode()
+    except UnicodeDecodeError:
+        raise FileUnusable(f"{file} is not text in UTF-8") from None
+
+
+def _row(profile: "Profile") -> dict[str, Any]:
+    return {
+        "name": profile.name.removeprefix("profiles/"),
+        "version": profile.version,
+        "document": json.loads(profile.document),
+        "sha256": profile.sha256.hex(),
+        "created_at": moment(profile.created_at),
+        "creator": profile.creator,
+        "halted": profile.halted,
+        "built_in": profile.built_in,
+    }

@@ -1,0 +1,82 @@
+"""The command tree, and the one place where what went wrong becomes text and an exit code."""
+
+import contextlib
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from keyreeve.cli import authority_commands, certificate_commands, local_commands, machine_commands, profile_commands
+from keyreeve.cli.exits import Exit, error_document, error_text, exit_code, say
+from keyreeve.cli.printing import Format, Palette, dump
+from keyreeve.errors import KeyreeveError
+
+app = typer.Typer(
+    name="keyreeve",
+    help="Run a certificate authority on this machine, and ask one for certificates.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not reachable, 4 not allowed.",
+)
+machine_commands.add_to(app)
+local_commands.add_to(app)
+app.add_typer(certificate_commands.app, name="cert")
+app.add_typer(authority_commands.app, name="authority")
+app.add_typer(profile_commands.app, name="profile")
+
+
+def run(arguments: list[str] | None = None) -> NoReturn:
+    """Run a command line (this process's unless given) and end the process."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_outcome(arguments))
+
+
+def _outcome(arguments: list[str]) -> int:
+    form = wished_format(arguments)
+    try:
+        code = app(arguments, standalone_mode=False)
+    except KeyreeveError as error:
+        _report(error, form)
+        return exit_code(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`keyreeve cert list | head`): nothing is left to say, nor anywhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.REFUSED
+    except typer.TyperException as problem:
+        _report_usage(problem, form)
+        return Exit.USAGE
+    return code if isinstance(code, int) else Exit.DONE
+
+
+def wished_format(arguments: list[str]) -> Format:
+    """Find `--output` before the arguments have been parsed, so that even a usage error has the wished form."""
+    for i, argument in enumerate(arguments):
+        for spelling in ("--output", "-o"):
+            with contextlib.suppress(ValueError, IndexError):
+                if argument == spelling:
+                    return Format(arguments[i + 1])
+                if argument.startswith(f"{spelling}="):
+                    return Format(argument.partition("=")[2])
+    return Format.TABLE
+
+
+def _report(error: KeyreeveError, form: Format) -> None:
+    if form is Format.TABLE:
+        palette = Palette.of(sys.stderr)
+        say(error_text(error, red=palette.red, plain=palette.plain))
+    else:
+        sys.stderr.write(dump(error_document(error), form))
+
+
+def _report_usage(problem: typer.TyperException, form: Format) -> None:
+    show = getattr(problem, "show", None)  # usage errors know the command that they belong to, and tell how it is used
+    if form is not Format.TABLE:
+        sys.stderr.write(dump({"error": {"reason": "USAGE", "message": problem.format_message()}}, form))
+    elif show is not None:
+        show()
+    else:
+        say(f"error: {problem.format_message()}")

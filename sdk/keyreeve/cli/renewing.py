@@ -1,0 +1,123 @@
+"""Renewing a certificate in its files so that a crash at any point leaves a pair that works, or can be finished."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import typer
+
+from keyreeve.cli.certificate_files import (
+    Folder,
+    read_certificates,
+    read_private_key,
+    save_private_key,
+    serial_text,
+)
+from keyreeve.cli.home import write_file
+from keyreeve.errors import FileUnusable
+
+if TYPE_CHECKING:
+    from keyreeve import Client, Context
+    from keyreeve.keys import PrivateKey
+    from keyreeve.values import KeyType, SignedCertificate
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate file and the file of its key; `chain` is a third file to keep, when there is one."""
+
+    certificate: Path
+    key: Path
+    chain: Path | None
+    is_own: bool
+    """It is the one that the context calls with."""
+
+    @classmethod
+    def find(cls, place: Path | None, key: Path | None, context: "Context") -> Self:
+        """What the person means: their own certificate, a directory of `cert issue`, or a file with `--key`."""
+        if place is None:
+            return cls(context.certificate, context.key, None, is_own=True)
+        if place.is_dir():
+            folder = Folder(place)
+            return cls(folder.certificate, key or folder.key, folder.chain, is_own=False)
+        if key is None:
+            raise typer.BadParameter("the private key of a single file has to be named", param_hint="--key")
+        is_own = context.certificate.exists() and place.exists() and place.samefile(context.certificate)
+        return cls(place, key, None, is_own)
+
+    @property
+    def next_key(self) -> Path:
+        """Where the new key waits until its certificate is here."""
+        return self.key.with_name(self.key.name + ".next")
+
+    @property
+    def next_certificate(self) -> Path:
+        """Where the new certificate and its chain wait until the key is in place."""
+        return self.certificate.with_name(self.certificate.name + ".next")
+
+
+def finish(pair: Pair) -> bool:
+    """Put a new certificate and its key in place, the key first; say whether there was one.
+
+    Every step can be repeated after a crash, and none needs the control plane.
+    """
+    if not pair.next_certificate.exists():
+        return False
+    if pair.next_key.exists():
+        _move(pair.next_key, pair.key)
+    if pair.chain is not None:
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        above = read_certificates(pair.next_certificate)[1:]
+        write_file(pair.chain, b"".join(certificate.public_bytes(Encoding.PEM) for certificate in above))
+    _move(pair.next_certificate, pair.certificate)
+    return True
+
+
+def renew_pair(client: "Client", pair: Pair) -> "SignedCertificate":
+    """Renew the certificate and replace the files.
+
+    The new key is on disk before anybody is asked: when the answer is lost, the same key asks again and gets the same
+    certificate. The old key stays in place until the new certificate is on disk too.
+    """
+    from keyreeve.keys import make_csr, make_key
+
+    old = read_certificates(pair.certificate)[0]
+    old_key = read_private_key(pair.key)
+    if pair.next_key.exists():
+        new_key = read_private_key(pair.next_key)
+    else:
+        new_key = make_key(same_type(old_key))
+        save_private_key(pair.next_key, new_key)
+    signed = client.certificates.renew(serial_text(old), make_csr(new_key), old_key=None if pair.is_own else old_key)
+    write_file(pair.next_certificate, signed.pem().encode())
+    finish(pair)
+    return signed
+
+
+def same_type(key: "PrivateKey") -> "KeyType":
+    """The type of a key, to make another one like it. Raises `FileUnusable` for a size that is not made here."""
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    from keyreeve.values import KeyType
+
+    match key:
+        case ec.EllipticCurvePrivateKey():
+            wanted = f"p{key.curve.key_size}"
+        case rsa.RSAPrivateKey():
+            wanted = f"rsa{key.key_size}"
+        case _:
+            wanted = KeyType.ED25519
+    try:
+        return KeyType(wanted)
+    except ValueError:
+        raise FileUnusable(
+            f"keys of type {wanted} are not made here: make one and a request for it, and use `cert sign`"
+        ) from None
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError as problem:
+        raise FileUnusable(f"cannot replace {target}: {problem.strerror}") from problem

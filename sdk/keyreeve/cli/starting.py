@@ -1,0 +1,244 @@
+"""Bringing a control plane up on this machine, and taking it down: what `up`, `down`, `reset` and `status` do."""
+
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from keyreeve.cli import supervisor
+from keyreeve.cli.fleet import SERVICES, Addresses, Service, is_free, read_addresses, write_config
+from keyreeve.cli.health import is_serving
+from keyreeve.cli.home import Home
+from keyreeve.cli.person import Person, find_person, introduce, utc_now
+from keyreeve.cli.processes import Lock, Running, find, read_pid
+from keyreeve.cli.service_program import NotThereYet, require_services
+from keyreeve.errors import FileUnusable, StartFailed
+
+READY_SECONDS = 60.0
+PORT_SECONDS = 5.0
+POLL_SECONDS = 0.05
+GIVE_UP_AFTER = 3
+"""Ends of a service before it ever served: more attempts would end the same way."""
+STOP_SECONDS = supervisor.DRAIN_SECONDS + 10
+LOG_LINES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `up` found or did."""
+
+    person: Person
+    was_running: bool
+    made: bool
+    """Whether the control plane was made now, on an empty directory."""
+    introduced: bool
+    """Whether the person got a certificate now."""
+
+
+def supervisor_of(home: Home) -> Running | None:
+    """Take hold of the supervisor that holds the home's lock."""
+    return find(Lock(supervisor.lock_file(home)).holder(), str(home.root))
+
+
+def master_of(home: Home, service: Service) -> Running | None:
+    """Take hold of a service's master process."""
+    return find(read_pid(supervisor.pid_file(home, service)), service.marker(home))
+
+
+def facts(home: Home) -> dict[str, dict[str, Any]]:
+    """What the supervisor last told of its services; empty when there is none."""
+    try:
+        told = json.loads(supervisor.facts_file(home).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def bring_up(home: Home, *, trust_domain: str, first_port: int, tell: Callable[[str], None]) -> Started:
+    """Start what does not run, wait until it serves, and see to it that the person has a certificate.
+
+    Raises `StartFailed`, with the end of the log, when a service does not come up; what this call started is then
+    stopped again.
+    """
+    require_services()
+    home.make()
+    with _alone(home, tell):
+        made = False
+        for service in SERVICES:
+            made |= write_config(
+                home, service, trust_domain=trust_domain, first_port=first_port, chance=random.SystemRandom()
+            )
+        running = supervisor_of(home)
+        if running is None:
+            tell("starting")
+            wait_for_ports(home)
+            supervisor.facts_file(home).unlink(missing_ok=True)  # a supervisor that was killed left its last words
+            supervisor.launch(home)
+        else:
+            running.close()
+        try:
+            wait_until_serving(home)
+            person, introduced = _greet(home)
+        except StartFailed:
+            if running is None:
+                take_down(home)
+            raise
+    return Started(person, running is not None, made, introduced)
+
+
+def wait_for_ports(home: Home, clock: Callable[[], float] = time.monotonic) -> None:
+    """Wait a little until the ports of every service that does not run are free. Raises `StartFailed`.
+
+    Services share their port between processes (SO_REUSEPORT), so the kernel would give two control planes the same one
+    without a word, and each would get half of the other's calls. Processes of ours that lost their master end soon.
+    """
+    until = clock() + PORT_SECONDS
+    for service in SERVICES:
+        master = master_of(home, service)
+        if master is not None:
+            master.close()
+            continue
+        for port in read_addresses(home, service).ports:
+            while not is_free(port):
+                if clock() > until:
+                    raise StartFailed(
+                        f"another program listens on port {port}: stop it, or change the port in {home.config(service.name)}"
+                    )
+                time.sleep(POLL_SECONDS)
+
+
+def wait_until_serving(home: Home, clock: Callable[[], float] = time.monotonic) -> None:
+    """Wait until every service answers that it serves. Raises `StartFailed`."""
+    until = clock() + READY_SECONDS
+    for service in SERVICES:
+        addresses = read_addresses(home, service)
+        before = facts(home).get(service.name, {}).get("restarts", 0)
+        while not is_serving(addresses):
+            known = facts(home).get(service.name, {})
+            ends = known.get("restarts", 0) - before
+            if ends >= GIVE_UP_AFTER or (ends and known.get("last_end") == supervisor.WILL_NOT_START):
+                raise StartFailed(_with_log(home, service, f"the {service.name} service ended: {known['last_end']}"))
+            if clock() > until:
+                raise StartFailed(_with_log(home, service, f"the {service.name} service did not become ready in time"))
+            time.sleep(POLL_SECONDS)
+
+
+def _greet(home: Home) -> tuple[Person, bool]:
+    now = utc_now()
+    person = find_person(home)
+    if person is not None and home.key.exists() and home.context.exists() and not person.wants_renewal(now):
+        return person, False
+    for _ in range(int(READY_SECONDS / POLL_SECONDS)):
+        with suppress(NotThereYet):
+            return introduce(home, now), True
+        time.sleep(POLL_SECONDS)
+    raise StartFailed("the CA serves, but its local socket does not answer")
+
+
+def _with_log(home: Home, service: Service, what: str) -> str:
+    log = home.log(service.name)
+    with suppress(OSError):
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        return "\n       ".join([f"{what}; the end of {log}:", *lines])
+    return what
+
+
+@contextmanager
+def _alone(home: Home, tell: Callable[[str], None]) -> Iterator[None]:
+    """Let one `up` at a time work on a home; the second waits, and then finds everything done."""
+    try:
+        handle = os.open(home.runtime / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        raise FileUnusable(f"cannot write in {home.runtime}: {problem.strerror}") from problem
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell("another `keyreeve up` is at work here; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def take_down(home: Home) -> bool:
+    """Stop the supervisor and, in its absence, the services it left; say whether anything ran."""
+    found = False
+    running = supervisor_of(home)
+    if running is not None:
+        found = True
+        _end(running)
+    for service in SERVICES:
+        master = master_of(home, service)
+        if master is not None:
+            found = True
+            _end(master)
+        supervisor.pid_file(home, service).unlink(missing_ok=True)
+    supervisor.facts_file(home).unlink(missing_ok=True)
+    return found
+
+
+def _end(running: Running) -> None:
+    running.stop()
+    if not running.wait(STOP_SECONDS):
+        running.stop(signal.SIGKILL)
+        running.wait(5.0)
+    running.close()
+
+
+def wipe(home: Home) -> None:
+    """Stop everything and remove the home with all keys and certificates in it."""
+    take_down(home)
+    try:
+        shutil.rmtree(home.root)
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise FileUnusable(f"cannot remove {problem.filename}: {problem.strerror}") from problem
+
+
+def status(home: Home) -> dict[str, Any]:
+    """Tell what runs of a home: plain values, for `status` and programs."""
+    running = supervisor_of(home)
+    services = []
+    for service in SERVICES:
+        addresses = read_addresses(home, service)
+        services.append(_service_status(home, service, addresses))
+    result = {
+        "directory": str(home.root),
+        "supervisor": {"running": running is not None, "pid": running.pid if running else None},
+        "services": services,
+    }
+    if running:
+        running.close()
+    return result
+
+
+def _service_status(home: Home, service: Service, addresses: Addresses) -> dict[str, Any]:
+    master = master_of(home, service)
+    known = facts(home).get(service.name, {})
+    state = "stopped"
+    if master is not None:
+        state = "serving" if is_serving(addresses) else "starting"
+    result = {
+        "service": service.name,
+        "state": state,
+        "pid": master.pid if master else None,
+        "since": known.get("since") if master else None,
+        "restarts": known.get("restarts", 0),
+        "address": addresses.endpoint,
+        "health": f"{addresses.host}:{addresses.health_port}",
+        "metrics": f"{addresses.host}:{addresses.metrics_port}",
+        "http": addresses.http_url,
+        "trust_domain": addresses.trust_domain,
+    }
+    if master is not None:
+        master.close()
+    return result

@@ -1,0 +1,106 @@
+"""Verifying a certificate with a library that did not make it: the `openssl` program, or path validation (RFC 5280, 6)."""
+
+import ipaddress
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyreeve.errors import CertificateUntrusted
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+VERIFY_SECONDS = 20
+
+
+def verify_with_openssl(program: str, bundle: str, certificate: str, chain: str, purpose: str) -> None:
+    """Verify PEM texts by `openssl verify -x509_strict`; `purpose` is `sslclient` or `sslserver`.
+
+    Raises `CertificateUntrusted` with what the program said.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        files = {}
+        for name, text in (("bundle", bundle), ("chain", chain), ("certificate", certificate)):
+            files[name] = Path(directory) / f"{name}.pem"
+            files[name].write_text(text)
+        untrusted = ["-untrusted", str(files["chain"])] if chain else []
+        done = subprocess.run(  # noqa: S603 (no shell; the files are ours)
+            [
+                *(program, "verify", "-x509_strict", "-purpose", purpose, "-no-CApath", "-no-CAstore"),
+                *("-CAfile", str(files["bundle"]), *untrusted, str(files["certificate"])),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=VERIFY_SECONDS,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise CertificateUntrusted(f"`openssl verify -x509_strict` refused it: {' '.join(done.stderr.split())}")
+
+
+def verify_own(bundle: str, certificate: str, chain: str, now: datetime) -> str:
+    """Verify a client certificate by a second library; answer which one said yes. Raises `CertificateUntrusted`."""
+    program = shutil.which("openssl")
+    if program is not None:
+        verify_with_openssl(program, bundle, certificate, chain, "sslclient")
+        return "openssl verify -x509_strict"
+    verify_for(load_pem(bundle), load_pem(certificate + chain), None, now)
+    return "path validation of the cryptography package (no openssl program here)"
+
+
+def load_pem(text: str) -> "list[x509.Certificate]":
+    """Read PEM certificates. Raises `ValueError` when there is none."""
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificates(text.encode())
+
+
+def verify_for(
+    roots: "Sequence[x509.Certificate]", presented: "Sequence[x509.Certificate]", name: str | None, now: datetime
+) -> "list[x509.Certificate]":
+    """Build and check a path from the first presented certificate to a root; answer it, leaf first.
+
+    `name` is the DNS name or IP address that a TLS client would connect to; a SPIFFE ID or None checks a client
+    certificate instead. Raises `CertificateUntrusted`.
+    """
+    from cryptography.x509 import verification
+
+    builder = verification.PolicyBuilder().store(verification.Store(list(roots))).time(now)
+    leaf, others = presented[0], list(presented[1:])
+    try:
+        if name is not None and not name.startswith("spiffe://"):
+            return builder.build_server_verifier(_subject(name)).verify(leaf, others)
+        chain = builder.build_client_verifier().verify(leaf, others).chain
+    except (verification.VerificationError, ValueError) as problem:
+        raise CertificateUntrusted(f"{_told(name)}: {problem}") from None
+    if name is not None and name not in uris_of(leaf):
+        raise CertificateUntrusted(f"{_told(name)}: it names {', '.join(uris_of(leaf)) or 'no URI'}")
+    return chain
+
+
+def uris_of(certificate: "x509.Certificate") -> list[str]:
+    """The URI names of a certificate."""
+    from cryptography import x509
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def _told(name: str | None) -> str:
+    return "the certificate is not good" + (f" for {name}" if name else "")
+
+
+def _subject(name: str) -> "x509.verification.Subject":
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
