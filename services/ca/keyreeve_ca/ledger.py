@@ -101,7 +101,10 @@ class CommitGroup:
     """What a worker commits at once. All certificates are of one block; counters are used in order."""
 
     group_id: bytes
-    """16 octets; an ambiguous commit is looked up by it before anything is answered."""
+    """16 octets, best beginning with the time (as UUIDv7 does) so that the ledger's index is appended to.
+
+    An ambiguous commit is looked up by it before anything is answered.
+    """
     worker_id: str
     block_id: int
     incarnation: int
@@ -136,7 +139,8 @@ RequestOutcome = Committed | AlreadyAnswered
 class GateClosed(Exception):
     """The commit gate refused a group; nothing of it was stored and its signatures must be thrown away.
 
-    `why` is one of: `incarnation`, `authority`, `profile`, `block`. The worker reloads what it knows and signs anew.
+    `why` is one of: `incarnation`, `authority`, `profile`, `block`, `worker` (its lease of life has expired: only when it
+    asks for a block), `group` (it was looked up before it arrived). The worker reloads what it knows and signs anew.
     """
 
     def __init__(self, why: str) -> None:
