@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,11 +27,14 @@ class TlsFacts:
 
 NO_TLS: Final = TlsFacts("", session_reused=False)
 
+AuthContext = Mapping[str, Iterable[bytes]]
+"""What gRPC says about the transport, by property name."""
+
 
 class Call:
     """One call in progress. `deadline` is on the scale of `time.monotonic()`, in seconds; None means no deadline."""
 
-    __slots__ = ("_metadata", "_request_id", "caller", "deadline", "method", "peer", "tls")
+    __slots__ = ("_metadata", "_request_id", "_tls", "caller", "deadline", "method", "peer")
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class Call:
         *,
         deadline: float | None = None,
         peer: str = "",
-        tls: TlsFacts = NO_TLS,
+        tls: TlsFacts | AuthContext = NO_TLS,
         request_id: str | None = None,
         metadata: Metadata = (),
     ) -> None:
@@ -51,7 +54,7 @@ class Call:
         self.deadline = deadline
         self.peer = peer
         """The transport address as gRPC spells it, such as `ipv4:127.0.0.1:51734`."""
-        self.tls = tls
+        self._tls = tls
         self._request_id = request_id
         self._metadata = metadata
 
@@ -73,6 +76,17 @@ class Call:
             self._request_id = _sane_request_id(self._metadata) or secrets.token_hex(16)
         return self._request_id
 
+    @property
+    def tls(self) -> TlsFacts:
+        """What TLS says about the connection."""
+        if not isinstance(self._tls, TlsFacts):
+            self._tls = _tls_facts(self._tls)
+        return self._tls
+
+    @tls.setter
+    def tls(self, tls: TlsFacts | AuthContext) -> None:
+        self._tls = tls
+
     def remaining(self) -> float | None:
         """Seconds until the deadline, negative when it has passed; None when there is none."""
         return None if self.deadline is None else self.deadline - time.monotonic()
@@ -83,3 +97,8 @@ def _sane_request_id(metadata: Metadata) -> str | None:
         if key == REQUEST_ID_KEY and isinstance(value, str) and _SANE_REQUEST_ID.match(value):
             return value
     return None
+
+
+def _tls_facts(auth: AuthContext) -> TlsFacts:
+    version = b"".join(auth.get("ssl_tls_version", ()))
+    return TlsFacts(version.decode("ascii", "replace"), session_reused=b"true" in auth.get("ssl_session_reused", ()))

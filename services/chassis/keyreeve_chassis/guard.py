@@ -21,7 +21,7 @@ from keyreeve.errors import DeadlineRequired, FieldInvalid, KeyreeveError, Metho
 from keyreeve.identity import Caller
 from keyreeve_chassis import access, failures
 from keyreeve_chassis.access import Row
-from keyreeve_chassis.call import NO_TLS, Call, TlsFacts
+from keyreeve_chassis.call import AuthContext, Call
 from keyreeve_chassis.limits import ConnectionsPerPeer, InFlight
 from keyreeve_chassis.peers import PeerVerifier
 from keyreeve_chassis.router import Kind, Method, Router
@@ -206,7 +206,7 @@ class Guard:
                 if stopping.done():
                     raise _stopping_error()
                 if call.caller is not None:
-                    access.check(self._router.rows, self._identify(context), call.method)
+                    access.check(self._router.rows, self._identify(context.auth_context()), call.method)
         finally:
             stopping.cancel()
             work.cancel()
@@ -218,14 +218,15 @@ class Guard:
         """Find out who calls, and whether they may."""
         if row.anyone:
             return
-        call.caller = self._identify(context)
-        call.tls = _tls_facts(context)
+        auth: AuthContext = context.auth_context()
+        call.tls = auth
+        call.caller = self._identify(auth)
         access.check(self._router.rows, call.caller, call.method)
 
-    def _identify(self, context: Context) -> Caller:
+    def _identify(self, auth: AuthContext) -> Caller:
         if self._verifier is None:
             raise MethodUnknown("this listener serves nothing that needs an identity")
-        pem = context.auth_context().get("x509_pem_cert")
+        pem = auth.get("x509_pem_cert")
         return self._verifier.verify(next(iter(pem)) if pem else None)
 
     def _deadline(self, call: Call, context: Context) -> float:
@@ -273,7 +274,7 @@ class Guard:
             self._unknown.begin()
             error: KeyreeveError
             try:
-                call.caller = self._identify(context)
+                call.caller = self._identify(context.auth_context())
                 error = MethodUnknown(f"there is no method {name!r}")
             except KeyreeveError as refused:
                 error = refused
@@ -305,17 +306,6 @@ def _call(method: str, context: Context) -> Call:
 def _remaining(context: Context) -> float | None:
     """Seconds until the deadline, or None when the call has none (which the stubs do not say)."""
     return cast("float | None", context.time_remaining())
-
-
-def _tls_facts(context: Context) -> TlsFacts:
-    facts = context.auth_context()
-    version, reused = facts.get("ssl_tls_version"), facts.get("ssl_session_reused")
-    if version is None and reused is None:
-        return NO_TLS
-    return TlsFacts(
-        next(iter(version)).decode() if version else "",
-        session_reused=bool(reused) and next(iter(reused or ())) == b"true",
-    )
 
 
 def _stopping_error() -> ServiceStopping:

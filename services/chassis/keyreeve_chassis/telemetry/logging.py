@@ -1,0 +1,126 @@
+"""Logs: one JSON object a line on stderr (coloured text on a terminal), for structlog and the standard library alike.
+
+`bind(request_id=..., peer=...)` adds facts to every line of the present task. What looks like a secret is replaced
+before it is written, wherever it is nested.
+"""
+
+import asyncio
+import logging
+import re
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any
+
+import structlog
+from pydantic import SecretBytes, SecretStr
+from structlog.contextvars import bound_contextvars, merge_contextvars
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+REDACTED = "***"
+LEVELS = ("debug", "info", "warning", "error")
+
+_SECRET_KEY = re.compile(
+    r"password|passphrase|secret|token|(^|[_-])key$|^key([_-](pem|der|bytes))|private", re.IGNORECASE
+)
+_PRIVATE_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_NESTING = 8
+
+
+def configure(level: str = "info", *, colour: bool = False) -> None:
+    """Send all logs of this process to stderr, and what nobody caught with them. `level` is one of `LEVELS`."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    # Tracebacks without local variables: the locals of a failing signature are its key.
+    tracebacks = structlog.processors.ExceptionRenderer(
+        structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    )
+    written: list[Processor] = [tracebacks, redact, structlog.processors.JSONRenderer(default=repr)]
+    if colour:
+        written = [redact, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    structlog.configure(
+        processors=[*shared, *written],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *written],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+
+
+def report_loop_failures(loop: asyncio.AbstractEventLoop) -> None:
+    """Log what a task raised and nobody awaited, instead of asyncio's own text."""
+    loop.set_exception_handler(_uncaught_in_loop)
+
+
+def bind(**facts: object) -> AbstractContextManager[None]:
+    """Add facts to every log line written inside the context, in this task and those it starts."""
+    return bound_contextvars(**facts)
+
+
+def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace secrets by `***`: values under telling names, secret types, bytes, and private keys inside any text."""
+    return {key: _clean(key, value, _NESTING) for key, value in event.items()}
+
+
+def _clean(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401  # whatever somebody logs
+    match value:
+        case None | bool():
+            cleaned: Any = value
+        case str():
+            cleaned = REDACTED if _SECRET_KEY.search(key) else _PRIVATE_PEM.sub(REDACTED, value)
+        case int() | float():
+            cleaned = REDACTED if _SECRET_KEY.search(key) else value
+        case bytes() | bytearray() | memoryview():
+            cleaned = f"{REDACTED} ({len(value)} bytes)"
+        case SecretStr() | SecretBytes():
+            cleaned = REDACTED
+        case Mapping() if depth:
+            cleaned = {str(name): _clean(str(name), one, depth - 1) for name, one in value.items()}
+        case list() | set() | frozenset() if depth:
+            cleaned = [_clean(key, one, depth - 1) for one in value]
+        case tuple() if key != "exc_info" and depth:
+            cleaned = [_clean(key, one, depth - 1) for one in value]
+        case Mapping() | list() | tuple() | set() | frozenset() if key != "exc_info":
+            cleaned = REDACTED  # nested deeper than anybody logs on purpose
+        case _:
+            cleaned = value
+    return cleaned
+
+
+def _uncaught(kind: type[BaseException], failure: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, failure, trace)
+        return
+    structlog.get_logger("keyreeve").critical("uncaught exception", exc_info=(kind, failure, trace))
+
+
+def _uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
+    if arguments.exc_value is not None:
+        name = arguments.thread.name if arguments.thread is not None else None
+        structlog.get_logger("keyreeve").critical(
+            "uncaught exception in a thread", thread=name, exc_info=arguments.exc_value
+        )
+
+
+def _uncaught_in_loop(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    structlog.get_logger("keyreeve").error(
+        "uncaught exception in a task", message=context.get("message"), exc_info=context.get("exception")
+    )

@@ -1,0 +1,143 @@
+"""Every method of a router times every kind of caller, in both directions, over real mutual TLS.
+
+Calls carry bytes that are no message. A caller who may not call is refused before they are read, and one who may is
+told that they cannot be read: so the walk proves who gets through to a handler's door and never opens it.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+
+from keyreeve.errors import (
+    KeyreeveError,
+    PeerCertificateExpired,
+    PeerCertificateMissing,
+    PeerCertificateNotYetValid,
+    PeerIdentityInvalid,
+    PeerIssuerUnknown,
+    PeerTrustDomainWrong,
+)
+from keyreeve.identity import Role
+from keyreeve_chassis.peers import PeerVerifier
+from keyreeve_chassis.router import Kind, Method, Router
+from support.peer_certificates import TRUST_DOMAIN, Leaf, Trees
+from support.running import pinned, refused
+
+NO_MESSAGE = b"\xff"
+PATHS = {
+    Role.CA: "services/ca/one",
+    Role.MEMBERSHIP: "services/membership/one",
+    Role.CREDENTIALS: "services/credentials/one",
+    Role.GATEWAY: "services/gateway/one",
+    Role.MEMBER: "members/web.example.test",
+    Role.ADMIN: "operators/admin/ann",
+    Role.OPERATOR: "operators/operator/olaf",
+    Role.AUDITOR: "operators/auditor/ada",
+    Role.WORKLOAD: "workloads/billing/api",
+}
+
+
+@dataclass(frozen=True)
+class CallerKind:
+    """One kind of caller."""
+
+    name: str
+    leaf: Leaf | None
+    role: Role | None = None
+    """Set for those who are somebody."""
+    refusal: type[KeyreeveError] | None = None
+    """What our own check says to the others, whether or not TLS lets them get that far."""
+    tls_refuses: bool = False
+
+
+def caller_kinds(trees: Trees, trust_domain: str = TRUST_DOMAIN) -> list[CallerKind]:
+    """Make one caller of each kind."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    day, admin = timedelta(days=1), f"spiffe://{trust_domain}/{PATHS[Role.ADMIN]}"
+    control = trees.control
+
+    def bad(name: str, leaf: Leaf | None, refusal: type[KeyreeveError], *, tls: bool) -> CallerKind:
+        return CallerKind(name, leaf, refusal=refusal, tls_refuses=tls)
+
+    expired = control.leaf(uris=[admin], not_before=now - day, not_after=now - timedelta(seconds=1))
+    early = control.leaf(uris=[admin], not_before=now + day, not_after=now + 2 * day)
+    elsewhere = control.person(PATHS[Role.ADMIN], trust_domain="other.test")
+    return [
+        *(
+            CallerKind(role.value, control.person(path, trust_domain=trust_domain), role)
+            for role, path in PATHS.items()
+        ),
+        bad("none", None, PeerCertificateMissing, tls=True),
+        bad("expired", expired, PeerCertificateExpired, tls=True),
+        bad("not yet valid", early, PeerCertificateNotYetValid, tls=True),
+        bad("wrong trust domain", elsewhere, PeerTrustDomainWrong, tls=False),
+        bad("wrong CA of the same name", trees.impostor.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
+        bad("estate certificate", trees.estate.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
+        bad("array certificate", trees.array.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
+        # The root is TLS's anchor, so TLS lets in whatever it signed; only the issuing CAs vouch for callers.
+        bad("signed by the root", trees.control_root.leaf(uris=[admin]), PeerIssuerUnknown, tls=False),
+        bad("DNS name that spells a SPIFFE ID", control.leaf(dns=[admin]), PeerIdentityInvalid, tls=False),
+        bad("two URI names", control.leaf(uris=[admin, f"{admin}2"]), PeerIdentityInvalid, tls=False),
+        bad("no name but a common name", control.leaf(common_name="admin"), PeerIdentityInvalid, tls=False),
+        bad("unknown path", control.person("operators/root/eve"), PeerIdentityInvalid, tls=False),
+    ]
+
+
+async def walk(address: str, router: Router, trees: Trees, verifier: PeerVerifier) -> int:
+    """Assert what every kind of caller is told by every method of a server; return how many pairs were tried.
+
+    `router` holds the methods expected at `address`; the server's issuing CA and root must be those of `trees`.
+    """
+    tried = 0
+    for kind in caller_kinds(trees):
+        _assert_own_check(kind, verifier)
+        async with grpc.aio.secure_channel(address, _credentials(kind, trees), options=pinned()) as channel:
+            for method in router.methods.values():
+                told = await refused(_call(channel, method))
+                _assert_outcome(kind, method, told)
+                tried += 1
+    return tried
+
+
+def _assert_own_check(kind: CallerKind, verifier: PeerVerifier) -> None:
+    pem = kind.leaf.pem if kind.leaf is not None else None
+    if kind.refusal is None:
+        assert verifier.verify(pem).role is kind.role, kind.name
+        return
+    with pytest.raises(kind.refusal):
+        verifier.verify(pem)
+
+
+def _assert_outcome(kind: CallerKind, method: Method, told: Any) -> None:
+    pair = f"{kind.name} calls {method.name}: {told}"
+    if kind.tls_refuses:
+        assert told.code is grpc.StatusCode.UNAVAILABLE, pair
+        assert told.reason is None, pair
+    elif method.row.anyone or kind.role in method.row.roles:
+        assert told.reason == "FIELD_INVALID", pair
+    elif kind.refusal is not None:
+        assert told.code is grpc.StatusCode.UNAUTHENTICATED, pair
+        assert told.reason == kind.refusal.reason, pair
+    else:
+        assert told.code is grpc.StatusCode.PERMISSION_DENIED, pair
+        assert told.reason == "ACCESS_DENIED", pair
+        assert told.metadata["allowed"] == ", ".join(sorted(role.value for role in method.row.roles)), pair
+
+
+def _call(channel: grpc.aio.Channel, method: Method) -> Any:
+    match method.kind:
+        case Kind.UNARY:
+            return channel.unary_unary(method.name)(NO_MESSAGE, timeout=20)
+        case Kind.SERVER_STREAM:
+            return channel.unary_stream(method.name)(NO_MESSAGE, timeout=20)
+        case Kind.BIDI_STREAM:
+            return channel.stream_stream(method.name)(iter([NO_MESSAGE]), timeout=20)
+
+
+def _credentials(kind: CallerKind, trees: Trees) -> grpc.ChannelCredentials:
+    if kind.leaf is None:
+        return grpc.ssl_channel_credentials(trees.control_root.pem)
+    return grpc.ssl_channel_credentials(trees.control_root.pem, kind.leaf.key_pem, kind.leaf.chain_pem)

@@ -1,0 +1,139 @@
+"""A server of the chassis on loopback for one test, with a clock and a trust that the test moves, and its clients."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+from keyreeve.identity import service_dns_name
+from keyreeve_chassis.clock import SystemClock
+from keyreeve_chassis.failures import DETAILS_KEY
+from keyreeve_chassis.peers import PeerVerifier, TrustView
+from keyreeve_chassis.router import Router, ServedService
+from keyreeve_chassis.server import RunningServer, ServingSettings, start_server
+from keyreeve_chassis.telemetry.calls import CallTelemetry
+from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
+from support.peer_certificates import TRUST_DOMAIN, Leaf, TestCa, Trees
+
+
+class MovedClock:
+    """The machine's clock, moved by `offset` seconds."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+
+    def seconds(self) -> int:
+        return SystemClock().seconds() + self.offset
+
+
+@dataclass
+class Harness:
+    """A running server and what it believes."""
+
+    trees: Trees
+    router: Router
+    clock: MovedClock
+    view: TrustView
+    identity: ServerIdentity
+    running: RunningServer = field(init=False)
+    verifier: PeerVerifier = field(init=False)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.running.port}"
+
+    def trust(self, *issuers: TestCa) -> None:
+        """From now on these CAs, and no others, vouch for callers."""
+        self.view = TrustView(TRUST_DOMAIN, tuple(ca.certificate for ca in issuers), self.view.generation + 1)
+
+    def channel(
+        self, leaf: Leaf | None, *, roots_pem: bytes | None = None, options: Sequence[tuple[str, Any]] = ()
+    ) -> grpc.aio.Channel:
+        """A client that shows `leaf`."""
+        return grpc.aio.secure_channel(self.address, self.credentials(leaf, roots_pem), options=pinned(options))
+
+    def credentials(self, leaf: Leaf | None, roots_pem: bytes | None = None) -> grpc.ChannelCredentials:
+        roots = roots_pem or self.trees.control_root.pem
+        if leaf is None:
+            return grpc.ssl_channel_credentials(roots)
+        return grpc.ssl_channel_credentials(roots, leaf.key_pem, leaf.chain_pem)
+
+
+def pinned(options: Sequence[tuple[str, Any]] = ()) -> list[tuple[str, Any]]:
+    """Channel options of a client that expects the CA service's reserved name and shares no connection."""
+    name = service_dns_name("ca", TRUST_DOMAIN)
+    # Channels with equal arguments share connections, and a test must not meet another's.
+    return [("grpc.ssl_target_name_override", name), ("grpc.use_local_subchannel_pool", 1), *options]
+
+
+@asynccontextmanager
+async def serving(
+    services: Iterable[ServedService] | Router,
+    trees: Trees | None = None,
+    *,
+    telemetry: CallTelemetry | None = None,
+    **settings: Any,
+) -> AsyncIterator[Harness]:
+    """Serve on loopback until the end of the test."""
+    trees = trees or Trees.make()
+    router = services if isinstance(services, Router) else Router(services)
+    leaf = trees.control.service()
+    harness = Harness(
+        trees,
+        router,
+        MovedClock(),
+        TrustView(TRUST_DOMAIN, (trees.control.certificate,), 1),
+        ServerIdentity(leaf.chain_pem, leaf.key_pem, trees.control_root.pem),
+    )
+    harness.verifier = PeerVerifier(lambda: harness.view, harness.clock.seconds)
+    harness.running = await start_server(
+        ServingSettings(**settings),
+        router,
+        harness.verifier,
+        LiveServerCredentials(lambda: harness.identity),
+        telemetry=telemetry,
+    )
+    try:
+        yield harness
+    finally:
+        await harness.running.stop(0)
+
+
+def refusal(error: grpc.aio.AioRpcError) -> SimpleNamespace:
+    """What a failed call told its caller: code, message, reason, metadata, violations, retry_after."""
+    told = SimpleNamespace(
+        code=error.code(), message=error.details(), reason=None, metadata={}, violations=[], retry_after=None, infos=0
+    )
+    for key, value in error.trailing_metadata() or ():
+        if key != DETAILS_KEY:
+            continue
+        for detail in status_pb2.Status.FromString(value).details:
+            info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            unmet, retry = error_details_pb2.PreconditionFailure(), error_details_pb2.RetryInfo()
+            if detail.Unpack(info):
+                told.infos += 1
+                told.reason, told.metadata, told.domain = info.reason, dict(info.metadata), info.domain
+            elif detail.Unpack(bad):
+                told.violations = [(one.field, one.description) for one in bad.field_violations]
+            elif detail.Unpack(unmet):
+                told.violations = [(one.subject, one.description) for one in unmet.violations]
+            elif detail.Unpack(retry):
+                told.retry_after = retry.retry_delay.ToTimedelta()
+    return told
+
+
+async def refused(call: Any) -> SimpleNamespace:
+    """Await a unary call, or drain a stream, that must fail; return what it was told."""
+    try:
+        if hasattr(call, "read"):
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        else:
+            await call
+    except grpc.aio.AioRpcError as error:
+        return refusal(error)
+    raise AssertionError("the call was answered")
