@@ -30,7 +30,7 @@ COMMON_NAME = "2.5.4.3"
 
 _VERSION_0 = b"\x02\x01\x00"
 _EXTENSION_REQUEST = bytes.fromhex("2a864886f70d01090e")
-_EXTENSION_REQUEST_MICROSOFT = bytes.fromhex("2b060104018237020e")
+_EXTENSION_REQUEST_MICROSOFT = bytes.fromhex("2b06010401823702010e")
 _SUBJECT_ALTERNATIVE_NAME = bytes.fromhex("551d11")
 _TEXT_TAGS = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii"}
 """UTF8String, PrintableString, IA5String."""
@@ -221,7 +221,7 @@ def _read_attributes(data: bytes, at: int, end: int) -> dict[bytes, tuple[int, i
             der.expect(data, values, values_end, der.SEQUENCE, "the list of extensions")
             extensions = _read_extensions(data, value, value_end)
         elif oid == _EXTENSION_REQUEST_MICROSOFT:
-            raise CsrMalformed(
+            raise ExtensionRefused(
                 "extensions are asked for in Microsoft's attribute in place of extensionRequest (RFC 2985)"
             )
         else:

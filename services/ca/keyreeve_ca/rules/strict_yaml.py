@@ -40,7 +40,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _refused(where: yaml.Event | yaml.Node, what: str) -> YamlRefused:
-    return YamlRefused(f"line {where.start_mark.line + 1}: {what}")
+    return YamlRefused(f"line {getattr(where.start_mark, 'line', 0) + 1}: {what}")
 
 
 def read_strict_yaml(text: str) -> object:
@@ -48,9 +48,8 @@ def read_strict_yaml(text: str) -> object:
     try:
         return yaml.load(text, _StrictLoader)  # noqa: S506  derived from SafeLoader: it makes plain values only
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}: " if mark is not None else ""
-        raise YamlRefused(f"{where}{error.problem or error.context}") from None
+        line = getattr(error.problem_mark, "line", 0) + 1
+        raise YamlRefused(f"line {line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
         if isinstance(error, YamlRefused):
             raise

@@ -1,0 +1,55 @@
+"""Planning certificates of the built-in profiles in a trust domain, from an issuer that outlives them."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import cache
+
+from keyreeve_ca.rules.builtin import builtin_profiles
+from keyreeve_ca.rules.csr import CertificateRequest
+from keyreeve_ca.rules.keys import KnownKeys
+from keyreeve_ca.rules.name import Name
+from keyreeve_ca.rules.plan import CertificatePlan, Issuer
+from keyreeve_ca.rules.policy import plan_certificate
+from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
+from keyreeve_ca.rules.profile_document import read_profile
+
+TRUST_DOMAIN = "corp.example.test"
+NOW = 1_800_000_000
+DAY = 86_400
+
+
+@cache
+def builtin(name: str) -> ProfileVersion:
+    document, sha256, profile = builtin_profiles(TRUST_DOMAIN)[name]
+    return ProfileVersion(name, 1, sha256, document, profile)
+
+
+def version_of(document: str, name: str = "custom") -> ProfileVersion:
+    """Version 1 of a profile from its YAML."""
+    canonical, sha256, profile = read_profile(document, TRUST_DOMAIN)
+    return ProfileVersion(name, 1, sha256, canonical, profile)
+
+
+def issuer(tree: Tree, not_before: int = NOW - DAY, not_after: int = NOW + 1000 * DAY) -> Issuer:
+    return Issuer(f"{tree}-1", tree, b"", KeyType.P256, not_before, not_after, "http://ca.example.test:8080")
+
+
+def plan(
+    profile: str | ProfileVersion,
+    request: CertificateRequest,
+    extra_names: Sequence[Name] = (),
+    lifetime: timedelta | None = None,
+    known: KnownKeys = KnownKeys(),  # noqa: B008  a value that cannot change
+) -> CertificatePlan:
+    """Plan a certificate of a built-in profile or of a version."""
+    version = builtin(profile) if isinstance(profile, str) else profile
+    return plan_certificate(
+        version,
+        request,
+        extra_names=extra_names,
+        lifetime=lifetime,
+        now=NOW,
+        issuer=issuer(version.profile.tree),
+        trust_domain=TRUST_DOMAIN,
+        known=known,
+    )

@@ -1,0 +1,50 @@
+"""Every bad request of the corpus is refused with a right reason, quickly; the good ones beside them are not."""
+
+import time
+
+import pytest
+
+from keyreeve.errors import FailedPrecondition, InvalidArgument, KeyreeveError
+from keyreeve_ca.rules.csr import check_possession, read_csr
+from keyreeve_ca.rules.plan import CertificatePlan
+from support.csr_corpus import bad_csrs, good_csr, info, pem, rsa_key, signed, spki_of
+from support.plans import TRUST_DOMAIN, plan
+
+CORPUS = bad_csrs(TRUST_DOMAIN)
+
+
+def sign(data: bytes) -> CertificatePlan:
+    """What the service does with a request before it signs."""
+    request = read_csr(data)
+    decided = plan("server", request)
+    check_possession(request)
+    return decided
+
+
+def test_the_corpus_has_at_least_a_hundred_kinds_of_bad_requests():
+    labels = {case.label for case in CORPUS}
+    assert len(labels) == len(CORPUS)
+    assert len([label for label in labels if "in position" not in label]) >= 100
+
+
+@pytest.mark.parametrize("case", CORPUS, ids=lambda case: case.label)
+def test_a_bad_request_is_refused_with_a_right_reason_in_time(case):
+    before = time.process_time()
+    with pytest.raises(KeyreeveError) as refusal:
+        sign(case.data)
+    spent = time.process_time() - before
+    assert isinstance(refusal.value, InvalidArgument | FailedPrecondition)
+    assert refusal.value.reason in case.reasons, refusal.value.message
+    assert refusal.value.message.isprintable()
+    assert all(violation.description.isprintable() for violation in refusal.value.violations)
+    assert spent < 0.05
+
+
+@pytest.mark.parametrize("label", ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"])
+def test_the_good_request_is_accepted_in_der_and_pem(label):
+    assert sign(good_csr()) == sign(pem(good_csr(), label))
+    assert sign(pem(good_csr(), label).replace(b"\n", b"\r\n") + b"\r\n\r\n") == sign(good_csr())
+
+
+def test_a_good_request_with_an_rsa_key_is_accepted():
+    sign(signed(info(spki=spki_of(rsa_key())), rsa_key()))
