@@ -12,7 +12,10 @@ nothing, and `keyreeve.errors`, `keyreeve.identity` and `keyreeve.values` never 
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = (
+    False  # type checkers know the name; importing it from `typing` would take five times as long as the rest
+)
 
 if TYPE_CHECKING:
     from keyreeve import aio as aio

@@ -1,6 +1,6 @@
 """Certificate authorities and the bundles of those that are to be trusted."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 
 from keyreeve import wire
@@ -66,7 +66,7 @@ class AuthorityClient:
         request = pb.GetAuthorityRequest(name=_full(name))
         return wire.from_authority(await self._caller.unary(f"{_SERVICE}/GetAuthority", request, pb.Authority, timeout))
 
-    async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncIterator[Authority]:
+    async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncGenerator[Authority, None]:
         """All authorities in order of their names, fetched page by page as they are used; `timeout` is for each page."""
         request = pb.ListAuthoritiesRequest(page_size=page_size)
         while True:
@@ -122,7 +122,7 @@ class AuthorityClient:
         request = pb.GetBundleRequest(name=wire.resource_name("bundles", line))
         return wire.from_bundle(await self._caller.unary(f"{_SERVICE}/GetBundle", request, pb.Bundle, timeout))
 
-    async def watch_bundle(self, line: Line | str) -> AsyncIterator[Bundle]:
+    async def watch_bundle(self, line: Line | str) -> AsyncGenerator[Bundle, None]:
         """The bundle of a line now, and again after each change, for as long as the caller asks for more.
 
         The stream behind it is opened again whenever it ends, and outages are waited out; only a failure before the first

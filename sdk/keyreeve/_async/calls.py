@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar, cast
 
 import grpc
@@ -82,7 +82,7 @@ class Caller:
                 raise error
             await self._sleep(delay)
 
-    async def follow(self, method: str, request: Message, response: type[Response]) -> AsyncIterator[Response]:
+    async def follow(self, method: str, request: Message, response: type[Response]) -> AsyncGenerator[Response, None]:
         """The messages of a stream that is opened again whenever it ends, for as long as the caller asks for more.
 
         An outage is waited out, except before the first message: then the call fails like any other.

@@ -1,6 +1,6 @@
 """Certificates: sign, renew, look up."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
 
 from keyreeve import wire
@@ -110,7 +110,7 @@ class CertificateClient:
         expires_before: datetime | None = None,
         page_size: int = 100,
         timeout: float | None = None,
-    ) -> AsyncIterator[Certificate]:
+    ) -> AsyncGenerator[Certificate, None]:
         """All certificates that pass every filter given, in order of serial number, fetched page by page as they are used.
 
         `expires_before` needs a time zone. `timeout` is for each page.

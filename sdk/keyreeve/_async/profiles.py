@@ -1,6 +1,6 @@
 """Profiles: the rules that certificates are issued by."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from keyreeve import wire
 from keyreeve._async.calls import Caller
@@ -38,7 +38,7 @@ class ProfileClient:
         request = pb.GetProfileRequest(name=wire.resource_name("profiles", name), version=version or 0)
         return wire.from_profile(await self._caller.unary(f"{_SERVICE}/GetProfile", request, pb.Profile, timeout))
 
-    async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncIterator[Profile]:
+    async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncGenerator[Profile, None]:
         """The current version of every profile in order of their names; `timeout` is for each page."""
         request = pb.ListProfilesRequest(page_size=page_size)
         while True:

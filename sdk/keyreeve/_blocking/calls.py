@@ -3,7 +3,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TypeVar, cast
 
 import grpc
@@ -81,7 +81,7 @@ class Caller:
                 raise error
             self._sleep(delay)
 
-    def follow(self, method: str, request: Message, response: type[Response]) -> Iterator[Response]:
+    def follow(self, method: str, request: Message, response: type[Response]) -> Generator[Response, None, None]:
         """The messages of a stream that is opened again whenever it ends, for as long as the caller asks for more.
 
         An outage is waited out, except before the first message: then the call fails like any other.

@@ -1,0 +1,238 @@
+"""A CA service with behaviour for tests of its clients: real gRPC over real mutual TLS on loopback, made-up answers.
+
+It runs in a thread with an event loop of its own, so blocking and asyncio clients can call it alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from cryptography import x509
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from keyreeve import Context
+from keyreeve.ca.v1 import authority_service_pb2, certificate_service_pb2, profile_service_pb2
+from keyreeve.errors import KeyreeveError
+from keyreeve_chassis.call import Call
+from keyreeve_chassis.failures import trailers
+from support.peer_certificates import TRUST_DOMAIN, Leaf, TestCa
+
+FILES = (authority_service_pb2, certificate_service_pb2, profile_service_pb2)
+SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
+METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A status without details of ours, as gRPC itself or a proxy sends it."""
+
+    code: grpc.StatusCode
+    text: str = "refused by a fake"
+    trailers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Received:
+    """One call that arrived."""
+
+    method: str
+    request: Any
+    serial: int
+    """Serial number of the client's certificate."""
+    seconds: float
+    """Time that the client gave it."""
+
+
+One = Message | KeyreeveError | Refusal | Callable[[Any, Any], Awaitable[Message]]
+Answer = One | Sequence[One]
+"""A sequence is what one opening of a stream sends."""
+
+
+class FakeCa:
+    """Answers each method with what `script` queued for it, then with its default; refuses what has none."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.received: list[Received] = []
+        self.defaults: dict[str, Answer] = {}
+        self.scripts: dict[str, list[Answer]] = defaultdict(list)
+        self.root = TestCa.root("root 0")
+        self.roots = [self.root]
+        self.identity = self.root.service("ca")
+        self.context = Context(
+            trust_domain=TRUST_DOMAIN,
+            endpoints={"ca": "127.0.0.1:1"},
+            bundle=directory / "control.pem",
+            estate_bundle=directory / "estate.pem",
+            certificate=directory / "me.pem",
+            key=directory / "me.key",
+        )
+        self.hand_out(self.root.person("operators/admin/ann"), [self.root])
+        self._changed = threading.Condition()
+        self._held = 0
+        self._holding: set[str] = set()
+        self._loop = asyncio.new_event_loop()
+        self._released = asyncio.Event()
+
+    # --- What the client is given -----------------------------------------------------------------------------------
+
+    def hand_out(self, leaf: Leaf, roots: Sequence[TestCa]) -> None:
+        """Write the files of the client's context, one after the other as an agent would."""
+        self.context.bundle.write_bytes(b"".join(root.pem for root in roots))
+        self.context.key.write_bytes(leaf.key_pem)
+        self.context.certificate.write_bytes(leaf.chain_pem)
+
+    def change_everything(self) -> int:
+        """New root, new client certificate, key and bundle; return the certificate's serial number.
+
+        The server goes on to present a certificate of the root before; `catch_up` moves it.
+        """
+        new = TestCa.root(f"root {len(self.roots)}")
+        self.roots.append(new)
+        leaf = new.person("operators/admin/ann")
+        self.hand_out(leaf, [self.root, new])
+        self.root = new
+        serial: int = leaf.certificate.serial_number
+        return serial
+
+    def catch_up(self) -> None:
+        """Present a certificate of the newest root from the next connection on."""
+        self.identity = self.root.service("ca")
+
+    # --- What it does -----------------------------------------------------------------------------------------------
+
+    def script(self, name: str, *answers: Answer) -> None:
+        """Answer the next calls of a method so."""
+        self.scripts[full_name(name)].extend(answers)
+
+    def answer(self, name: str, answer: Answer) -> None:
+        """Answer every other call of a method so."""
+        self.defaults[full_name(name)] = answer
+
+    def hold(self, name: str) -> None:
+        """Keep the calls of a method waiting until `release`."""
+        self._holding.add(full_name(name))
+
+    def release(self) -> None:
+        """Answer all calls that were held, and hold no more."""
+        self._holding.clear()
+        self._loop.call_soon_threadsafe(self._released.set)
+
+    def wait_until_held(self, calls: int) -> None:
+        """Return when so many calls are waiting."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._held >= calls, timeout=60):
+                raise AssertionError(f"{self._held} of {calls} calls have arrived")
+
+    def wait_until_received(self, calls: int) -> None:
+        """Return when so many calls have arrived since the start."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self.received) >= calls, timeout=60):
+                raise AssertionError(f"{len(self.received)} of {calls} calls have arrived")
+
+    def methods(self) -> list[str]:
+        """The names of the methods called so far, in order."""
+        return [one.method.rpartition("/")[2] for one in self.received]
+
+    # --- How it runs ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self) -> Iterator[FakeCa]:
+        thread = threading.Thread(target=self._loop.run_forever, name="fake-ca")
+        thread.start()
+        server = self._run(self._start())
+        try:
+            yield self
+        finally:
+            self.release()
+            self._run(self._stop(server))
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            thread.join()
+            self._loop.close()
+
+    def _run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+
+    async def _start(self) -> grpc.aio.Server:
+        server = grpc.aio.server()
+        for service in SERVICES:
+            handlers = {method.name: self._handler(f"/{service.full_name}/{method.name}") for method in service.methods}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+        credentials = grpc.dynamic_ssl_server_credentials(
+            self._configuration(), self._configuration, require_client_authentication=True
+        )
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+        await server.start()
+        self.context = replace(self.context, endpoints={"ca": f"127.0.0.1:{port}"})
+        return server
+
+    async def _stop(self, server: grpc.aio.Server) -> None:
+        await server.stop(grace=0)
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(self.identity.key_pem, self.identity.chain_pem)], b"".join(root.pem for root in self.roots)
+        )
+
+    def _handler(self, path: str) -> grpc.RpcMethodHandler[Any, Any]:
+        method = METHODS[path]
+        request_class = GetMessageClass(method.input_type)
+
+        async def unary(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            return await self._give(self._next(path), request, context)
+
+        async def stream(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            answers = self._next(path)
+            for answer in answers if isinstance(answers, Sequence) else [answers]:
+                await context.write(await self._give(answer, request, context))
+
+        async def handle(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            self._note(path, request, context)
+            if path in self._holding:
+                self._count(1)
+                await self._released.wait()
+                self._count(-1)
+            return await (stream if method.server_streaming else unary)(request, context)
+
+        make = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
+        return make(handle, request_class.FromString, lambda message: message.SerializeToString())
+
+    def _next(self, path: str) -> Any:
+        if self.scripts[path]:
+            return self.scripts[path].pop(0)
+        return self.defaults.get(path, Refusal(grpc.StatusCode.UNIMPLEMENTED, "the fake has no answer"))
+
+    async def _give(self, answer: Any, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        if isinstance(answer, KeyreeveError):
+            code, text, metadata = trailers(answer, Call("/fake", request_id="the-fakes-request-id"))
+            await context.abort(code, text, metadata)
+        if isinstance(answer, Refusal):
+            await context.abort(answer.code, answer.text, answer.trailers)
+        return answer if isinstance(answer, Message) else await answer(request, context)
+
+    def _note(self, path: str, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        (pem,) = context.auth_context()["x509_pem_cert"]
+        serial = x509.load_pem_x509_certificate(pem).serial_number
+        with self._changed:
+            self.received.append(Received(path, request, serial, context.time_remaining()))
+            self._changed.notify_all()
+
+    def _count(self, step: int) -> None:
+        with self._changed:
+            self._held += step
+            self._changed.notify_all()
+
+
+def full_name(name: str) -> str:
+    """The path of a method that is given by its last part."""
+    return next(path for path in METHODS if path.endswith(f"/{name}"))

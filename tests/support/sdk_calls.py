@@ -1,0 +1,145 @@
+"""One call of the client for each RPC of the contract, with an answer for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyreeve import Name, SignItem
+from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
+from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
+from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
+from keyreeve.values import AuthorityKind, AuthorityRevocationReason, KeyType, Line, Tree
+from support.fake_ca_server import Answer
+
+SERIAL = "4" + "0" * 30 + "1"
+BEGIN = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+END = BEGIN + timedelta(days=30)
+
+
+def stamp(time: datetime) -> Timestamp:
+    """The message of a time."""
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message
+
+
+AUTHORITY = authority_pb.Authority(
+    name="authorities/estate-2",
+    tree=authority_pb.TREE_ESTATE,
+    kind=authority_pb.AUTHORITY_KIND_INTERMEDIATE,
+    owner="",
+    issuer="authorities/estate-root",
+    common_name="Estate issuing 2",
+    key_type=authority_pb.AUTHORITY_KEY_TYPE_P384,
+    lifetime=Duration(seconds=3600),
+    permitted_dns_suffixes=["example.test"],
+    state=authority_pb.AUTHORITY_STATE_PENDING,
+    certificate_der=b"der",
+    certificate_sha256=b"digest",
+    not_before_time=stamp(BEGIN),
+    not_after_time=stamp(END),
+    create_time=stamp(BEGIN),
+)
+CERTIFICATE = certificate_pb.Certificate(
+    name=f"certificates/{SERIAL}",
+    authority="authorities/estate-2",
+    profile="profiles/server",
+    profile_version=3,
+    identity="web.example.test",
+    requester="spiffe://example.test/operators/admin/ann",
+    request_id="00000000-0000-7000-8000-000000000000",
+    not_before_time=stamp(BEGIN),
+    not_after_time=stamp(END),
+    issue_time=stamp(BEGIN),
+    state=certificate_pb.CERTIFICATE_STATE_VALID,
+    spki_sha256=b"spki",
+    certificate_der=b"leaf",
+)
+SIGNED = certificate_pb.SignCertificateResponse(
+    certificate=CERTIFICATE, chain_der=[b"issuing"], renew_time=stamp(BEGIN + timedelta(days=20))
+)
+PROFILE = profile_pb.Profile(
+    name="profiles/server", version=3, document="{}", sha256=b"hash", create_time=stamp(BEGIN), creator="me"
+)
+BUNDLE = authority_pb.Bundle(
+    name="bundles/estate", trust_domain="example.test", roots_der=[b"root"], digest=b"digest", trust_root=b"{}"
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """How an RPC is called by a client of either form, and what the fake answers."""
+
+    call: Callable[[Any], Any]
+    answer: Answer
+
+
+EXAMPLES: dict[str, Example] = {
+    "CreateAuthority": Example(
+        lambda client: client.authorities.create(
+            "estate-2",
+            tree=Tree.ESTATE,
+            kind=AuthorityKind.INTERMEDIATE,
+            issuer="estate-root",
+            common_name="Estate issuing 2",
+            key_type=KeyType.P384,
+            lifetime=timedelta(hours=1),
+            permitted_dns_suffixes=["example.test"],
+        ),
+        AUTHORITY,
+    ),
+    "GetAuthority": Example(lambda client: client.authorities.get("estate-2"), AUTHORITY),
+    "ListAuthorities": Example(
+        lambda client: client.authorities.list(), authority_pb.ListAuthoritiesResponse(authorities=[AUTHORITY])
+    ),
+    "ActivateAuthority": Example(lambda client: client.authorities.activate("estate-2"), AUTHORITY),
+    "RetireAuthority": Example(lambda client: client.authorities.retire("authorities/estate-2"), AUTHORITY),
+    "RevokeAuthority": Example(
+        lambda client: client.authorities.revoke("estate-2", AuthorityRevocationReason.SUPERSEDED), AUTHORITY
+    ),
+    "ExportAuthority": Example(
+        lambda client: client.authorities.export("estate-2"),
+        authority_pb.ExportAuthorityResponse(chain_der=[b"issuing", b"root"]),
+    ),
+    "GetBundle": Example(lambda client: client.authorities.bundle(Line.ESTATE), BUNDLE),
+    "SignCertificate": Example(
+        lambda client: client.certificates.sign(
+            "server", b"csr", names=[Name.dns("web.example.test")], lifetime=timedelta(days=1), authority="estate-2"
+        ),
+        SIGNED,
+    ),
+    "SignCertificates": Example(
+        lambda client: client.certificates.sign_many([SignItem("server", b"csr")]),
+        certificate_pb.SignCertificatesResponse(
+            outcomes=[certificate_pb.SignCertificateOutcome(error=certificate_pb.ItemError(reason="KEY_WEAK"))]
+        ),
+    ),
+    "RenewCertificate": Example(lambda client: client.certificates.renew(SERIAL, b"csr"), SIGNED),
+    "GetCertificate": Example(lambda client: client.certificates.get(SERIAL), CERTIFICATE),
+    "ListCertificates": Example(
+        lambda client: client.certificates.list(), certificate_pb.ListCertificatesResponse(certificates=[CERTIFICATE])
+    ),
+    "CreateProfile": Example(lambda client: client.profiles.create("server", "{}"), PROFILE),
+    "GetProfile": Example(lambda client: client.profiles.get("server", 3), PROFILE),
+    "ListProfiles": Example(lambda client: client.profiles.list(), profile_pb.ListProfilesResponse(profiles=[PROFILE])),
+    "UpdateProfile": Example(lambda client: client.profiles.update("server", "{}", version=3), PROFILE),
+    "SimulateProfile": Example(
+        lambda client: client.profiles.simulate("server", "{}"),
+        profile_pb.SimulateProfileResponse(
+            examined=2,
+            same=1,
+            different=1,
+            issuances=[
+                profile_pb.SimulatedIssuance(
+                    certificate=f"certificates/{SERIAL}", outcome=profile_pb.SIMULATED_OUTCOME_DIFFERENT, message="EKU"
+                )
+            ],
+        ),
+    ),
+    # The stream has no end of its own: take one bundle and leave.
+    "WatchBundle": Example(lambda client: client.authorities.watch_bundle("estate"), [BUNDLE]),
+}
