@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import Message
@@ -114,6 +115,7 @@ class EchoServicer:
             self.watch_ended.set()
 
 
-def echo_service(servicer: EchoServicer | None = None) -> ServedService:
-    """The service with its access rows."""
-    return ServedService(SERVICE, servicer or EchoServicer(), ROWS)
+def echo_service(servicer: EchoServicer | None = None, *, forwarded: frozenset[str] = frozenset()) -> ServedService:
+    """The service with its access rows, some of its methods for another process to run."""
+    rows = {name: replace(row, forwarded=name in forwarded) for name, row in ROWS.items()}
+    return ServedService(SERVICE, servicer or EchoServicer(), rows)
