@@ -50,9 +50,13 @@ class Authority:
     root_der: bytes
 
 
-@lru_cache
 def private_key(key_type: KeyType, which: int = 0) -> PrivateKey:
     """One key per type and number for the whole test process: RSA keys are slow to make."""
+    return _private_key(key_type, which)
+
+
+@lru_cache
+def _private_key(key_type: KeyType, which: int) -> PrivateKey:
     match key_type:
         case KeyType.P256:
             return ec.generate_private_key(ec.SECP256R1())

@@ -1,7 +1,7 @@
 """Full linting by pkilint: of CA certificates, of every profile with every authority before it is used, of samples.
 
 pkilint knows the RFCs' rules for certificates one by one, which is more than the final check asks, and takes
-milliseconds, which is more than the signing path has. Importing it takes a quarter of a second and 40 MB, so it is
+milliseconds, which is more than the signing path has. Importing it takes up to a quarter of a second, so it is
 imported at its first use.
 """
 

@@ -98,7 +98,7 @@ def refuse_unsound(plan: AuthorityPlan, spki: bytes, issuer: Issuer | None) -> N
         raise AuthorityRefused(
             f"an authority's key is one of {', '.join(sorted(AUTHORITY_KEY_TYPES))}, not {plan.key_type}"
         )
-    for text in filter(None, (plan.common_name, plan.organization)):
+    for text in (plan.common_name, *(() if plan.organization is None else (plan.organization,))):
         if not _NAME_TEXT.match(text):
             raise AuthorityRefused(f"{text!r} cannot be part of an authority's name: 1 to 64 plain ASCII characters")
     if not 0 <= plan.not_before < plan.not_after:
