@@ -30,10 +30,11 @@ app.add_typer(profile_commands.app, name="profile")
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run a command line (this process's unless given) and end the process."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_outcome(arguments))
+    sys.exit(outcome(arguments))
 
 
-def _outcome(arguments: list[str]) -> int:
+def outcome(arguments: list[str]) -> int:
+    """Run a command line and answer its exit code; whatever it has to say has been printed."""
     form = wished_format(arguments)
     try:
         code = app(arguments, standalone_mode=False)

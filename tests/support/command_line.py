@@ -1,0 +1,44 @@
+"""Running `keyreeve` in this process: its exit code, what it printed, and what it said on standard error."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from keyreeve.cli.program import outcome
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """What it printed, read as JSON."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> Any:
+        """The error it told on standard error, read as JSON."""
+        return json.loads(self.err)["error"]
+
+
+Run = Callable[..., Ran]
+
+
+def runner(capsys: pytest.CaptureFixture[str]) -> Run:
+    """A function that runs a command line; its arguments may be anything with a text form."""
+
+    def run(*arguments: object) -> Ran:
+        capsys.readouterr()
+        code = outcome([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run

@@ -1,0 +1,171 @@
+"""The pieces of `up` and `doctor` that need no running control plane."""
+
+import os
+import random
+import socket
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from keyreeve.cli import doctor, starting
+from keyreeve.cli.doctor import Severity
+from keyreeve.cli.fleet import LOOPBACK, SERVICES, choose_ports, is_free, read_addresses, write_config
+from keyreeve.cli.home import Home, write_file
+from keyreeve.cli.person import Person, find_person, operator_name
+from keyreeve.cli.trust_checks import verify_own
+from keyreeve.errors import CertificateUntrusted, FileUnusable, StartFailed
+from keyreeve.identity import SpiffeId
+from support.peer_certificates import TestCa
+
+CA = SERVICES[0]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home.at(tmp_path / "plane")
+    made.make()
+    return made
+
+
+def test_ports_are_the_usual_ones_unless_taken() -> None:
+    everything = frozenset(range(1, 65_536))
+    usual = choose_ports(7443, random.Random(1), everything)
+    assert usual == {"port": 7443, "health_port": 7453, "metrics_port": 7463, "http_port": 7473}
+    moved = choose_ports(7443, random.Random(1), everything - {7453})
+    assert moved["health_port"] not in {7453, *usual.values()}
+    assert {name: port for name, port in moved.items() if name != "health_port"} == {
+        name: port for name, port in usual.items() if name != "health_port"
+    }
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ports_by_chance_differ_and_lie_below_those_of_outgoing_connections(seed: int) -> None:
+    ports = choose_ports(0, random.Random(seed), frozenset(range(20_000, 32_000)))
+    assert len(set(ports.values())) == len(ports)
+    assert all(20_000 <= port < 32_000 for port in ports.values())
+
+
+def test_a_port_with_a_listener_is_not_free() -> None:
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        assert not is_free(listener.getsockname()[1])
+
+
+def test_settings_are_written_once_private_and_read_back_as_a_person_changed_them(home: Home) -> None:
+    assert write_config(home, CA, trust_domain="a.test", first_port=0, chance=random.Random(3)) is True
+    assert write_config(home, CA, trust_domain="b.test", first_port=0, chance=random.Random(4)) is False
+    addresses = read_addresses(home, CA)
+    assert addresses.trust_domain == "a.test"
+    assert stat.S_IMODE(home.config("ca").stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.state("ca").stat().st_mode) == 0o700
+    text = home.config("ca").read_text()
+    home.config("ca").write_text(text.replace(f"port: {addresses.port}", "port: 9443"))
+    assert read_addresses(home, CA).port == 9443
+
+
+@pytest.mark.parametrize("text", ["- a list", "listen: {host: 127.0.0.1}", "a: b: c", "listen: 3"])
+def test_settings_that_cannot_be_read_are_told_by_their_file(home: Home, text: str) -> None:
+    home.config("ca").write_text(text)
+    with pytest.raises(FileUnusable, match=r"ca\.yaml"):
+        read_addresses(home, CA)
+
+
+def test_a_port_that_another_program_took_meanwhile_stops_the_start(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "PORT_SECONDS", 0.0)
+    write_config(home, CA, trust_domain="a.test", first_port=0, chance=random.Random(5))
+    with (
+        socket.create_server((LOOPBACK, read_addresses(home, CA).port)),
+        pytest.raises(StartFailed, match="another program"),
+    ):
+        starting.wait_for_ports(home)
+
+
+@pytest.mark.parametrize(
+    ("login", "name"),
+    [
+        ("alice", "alice"),
+        ("Alice Müller", "alice-m-ller"),
+        ("DOMAIN\\bob", "domain-bob"),
+        ("...", "admin"),
+        ("x" * 99, "x" * 63),
+    ],
+)
+def test_a_login_name_becomes_the_last_part_of_an_identity(login: str, name: str) -> None:
+    assert operator_name(login) == name
+    SpiffeId.parse(f"spiffe://dev.localhost/operators/admin/{name}")
+
+
+def test_a_certificate_is_renewed_in_the_last_third_of_its_life() -> None:
+    begin = datetime(2031, 1, 1, tzinfo=UTC)
+    person = Person("spiffe://x/operators/admin/a", begin, begin + timedelta(hours=12))
+    assert not person.wants_renewal(begin + timedelta(hours=7, minutes=59))
+    assert person.wants_renewal(begin + timedelta(hours=8))
+    assert person.wants_renewal(begin + timedelta(hours=13))
+
+
+def test_a_certificate_from_another_root_is_refused_by_the_second_library() -> None:
+    ours, other = TestCa.root("ours"), TestCa.root("ours")
+    person = ours.person("operators/admin/ann")
+    with pytest.raises(CertificateUntrusted):
+        verify_own(other.pem.decode(), person.pem.decode(), "", datetime.now(UTC))
+
+
+def test_a_person_without_a_readable_certificate_is_nobody(home: Home) -> None:
+    assert find_person(home) is None
+    home.certificate.write_text("no certificate")
+    assert find_person(home) is None
+
+
+def test_doctor_tells_of_keys_that_others_can_read(home: Home) -> None:
+    home.state("ca").mkdir(mode=0o700)
+    write_file(home.state("ca") / "kek", b"x" * 32, mode=0o600)
+    assert [finding.severity for finding in doctor.check_modes(home)] == [Severity.OK]
+    (home.state("ca") / "kek").chmod(0o644)
+    home.root.chmod(0o777)
+    findings = list(doctor.check_modes(home))
+    assert {finding.severity for finding in findings} == {Severity.ERROR}
+    assert any(str(home.state("ca") / "kek") in finding.fix for finding in findings)
+    for finding in findings:
+        assert os.system(finding.fix) == 0  # what it says helps
+    assert [finding.severity for finding in doctor.check_modes(home)] == [Severity.OK]
+
+
+@pytest.mark.parametrize(
+    ("release", "used", "severities"),
+    [
+        ((3, 51, 2), True, [Severity.WARNING]),
+        ((3, 51, 3), True, [Severity.OK]),
+        ((3, 52, 0), True, [Severity.OK]),
+        ((3, 40, 1), False, []),
+    ],
+)
+def test_doctor_knows_which_sqlite_has_the_defect(
+    release: tuple[int, ...], used: bool, severities: list[Severity]
+) -> None:
+    assert [finding.severity for finding in doctor.check_sqlite(release, used)] == severities
+
+
+@pytest.mark.parametrize(
+    ("age", "severity"),
+    [
+        (timedelta(hours=1), Severity.OK),
+        (timedelta(hours=9), Severity.WARNING),
+        (timedelta(hours=13), Severity.ERROR),
+        (timedelta(hours=-1), Severity.ERROR),
+    ],
+)
+def test_doctor_tells_how_long_your_certificate_is_good(home: Home, age: timedelta, severity: Severity) -> None:
+    now = datetime(2031, 5, 4, tzinfo=UTC)
+    root = TestCa.root("root")
+    leaf = root.leaf(
+        uris=["spiffe://example.test/operators/admin/ann"],
+        not_before=now - age,
+        not_after=now - age + timedelta(hours=12),
+    )
+    home.certificate.write_bytes(leaf.pem)
+    finding = next(iter(doctor.check_certificate(home, now)))
+    assert finding.severity is severity
+    assert finding.fix if severity is not Severity.OK else not finding.fix

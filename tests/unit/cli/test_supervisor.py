@@ -1,0 +1,149 @@
+"""The supervisor on real processes: a service that idles in place of the CA."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keyreeve.cli import supervisor
+from keyreeve.cli.fleet import Service
+from keyreeve.cli.home import Home
+from keyreeve.cli.processes import Lock, find, read_pid
+from keyreeve.cli.starting import facts, take_down
+from support.waiting import wait_for
+
+IDLE = Service("ca", "fakes.idle_service", 0)
+PROGRAM = """
+import sys
+from pathlib import Path
+from keyreeve.cli.fleet import Service
+from keyreeve.cli.home import Home
+from keyreeve.cli.supervisor import Supervisor
+sys.exit(Supervisor(Home(Path(sys.argv[1])), [Service("ca", "fakes.idle_service", 0)]).run())
+"""
+
+
+class Supervised:
+    """A home with an idle service, and the supervisors that were started on it."""
+
+    def __init__(self, root: Path) -> None:
+        self.home = Home.at(root / "plane")
+        self.home.make()
+        self.home.config("ca").write_text("idle\n")
+        self.programs: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> subprocess.Popen[bytes]:
+        program = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(self.home.root)],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.DEVNULL,
+        )
+        self.programs.append(program)
+        return program
+
+    def service_pid(self, other_than: int = 0) -> int:
+        """The id of the service's process, once it runs (and is another one than before)."""
+
+        def look() -> int | None:
+            pid = read_pid(supervisor.pid_file(self.home, IDLE))
+            running = find(pid, IDLE.marker(self.home)) if pid != other_than else None
+            if running is None:
+                return None
+            running.close()
+            return running.pid
+
+        return wait_for("the service runs", look)
+
+    def stop(self) -> None:
+        for program in self.programs:
+            program.terminate()
+            program.wait(30)
+        running = find(read_pid(supervisor.pid_file(self.home, IDLE)), IDLE.marker(self.home))
+        if running is not None:
+            running.stop(signal.SIGKILL)
+            running.wait(10)
+            running.close()
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Supervised]:
+    made = Supervised(tmp_path)
+    yield made
+    made.stop()
+
+
+def test_a_service_that_dies_is_started_again(supervised: Supervised) -> None:
+    supervised.start()
+    first = supervised.service_pid()
+    os.kill(first, signal.SIGKILL)
+    assert supervised.service_pid(other_than=first) != first
+    known = wait_for("the supervisor tells of it", lambda: facts(supervised.home).get("ca"))
+    assert known["restarts"] == 1
+    assert known["last_end"] == "killed by SIGKILL"
+
+
+def test_a_second_supervisor_on_the_same_directory_refuses(supervised: Supervised) -> None:
+    first = supervised.start()
+    supervised.service_pid()
+    assert supervised.start().wait(30) == supervisor.REFUSED
+    assert Lock(supervisor.lock_file(supervised.home)).holder() == first.pid
+
+
+def test_services_outlive_a_killed_supervisor_and_the_next_one_adopts_them(supervised: Supervised) -> None:
+    first = supervised.start()
+    service = supervised.service_pid()
+    first.kill()
+    first.wait()
+    assert supervised.service_pid() == service
+    second = supervised.start()
+    wait_for("it has the lock", lambda: Lock(supervisor.lock_file(supervised.home)).holder() == second.pid)
+    wait_for("it has adopted", lambda: facts(supervised.home).get("ca", {}).get("pid") == service)
+    os.kill(service, signal.SIGKILL)
+    assert supervised.service_pid(other_than=service) != service
+
+
+def test_a_told_supervisor_stops_its_services_and_leaves_no_process_ids(supervised: Supervised) -> None:
+    program = supervised.start()
+    service = supervised.service_pid()
+    program.terminate()
+    assert program.wait(30) == 0
+    assert find(service, IDLE.marker(supervised.home)) is None
+    assert not supervisor.pid_file(supervised.home, IDLE).exists()
+    assert Lock(supervisor.lock_file(supervised.home)).holder() is None
+
+
+def test_taking_down_stops_services_that_lost_their_supervisor(
+    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keyreeve.cli.starting.SERVICES", (IDLE,))
+    first = supervised.start()
+    service = supervised.service_pid()
+    first.kill()
+    first.wait()
+    assert take_down(supervised.home) is True
+    assert find(service, IDLE.marker(supervised.home)) is None
+    assert take_down(supervised.home) is False
+
+
+def test_how_a_service_ended_is_known(supervised: Supervised) -> None:
+    supervised.home.root.joinpath("refuse").write_text("78")
+    supervised.start()
+    known = wait_for("it has ended twice", lambda: _if_ended(facts(supervised.home), 2))
+    assert known["last_end"] == supervisor.WILL_NOT_START
+
+
+def _if_ended(known: dict[str, dict[str, object]], times: int) -> dict[str, object] | None:
+    told = known.get("ca", {})
+    return told if int(str(told.get("restarts", 0))) >= times else None
+
+
+def test_a_process_id_that_now_belongs_to_another_program_is_not_taken_for_ours(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pid"
+    file.write_text(f"{os.getpid()}\n")
+    assert find(read_pid(file), "keyreeve_ca run --config /nowhere/ca.yaml") is None
+    file.write_text("not a number")
+    assert read_pid(file) is None
