@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from keyreeve_ca.ledger import ItemFailure
+from keyreeve_ca.keystore import SealedKey
+from keyreeve_ca.ledger import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
 
 T = TypeVar("T")
@@ -55,16 +56,6 @@ class Authority:
     retired_at: int | None = None
     revoked_at: int | None = None
     revocation_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SealedKey:
-    """A private key as the database holds it; `sealed` is None once the key has been destroyed."""
-
-    key_id: str
-    key_type: str
-    spki: bytes
-    sealed: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +108,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class PlaneState:
-    """The one row that describes the whole control plane; None before bootstrap."""
+    """The one row that describes the whole control plane; None before the first start."""
 
     trust_domain: str
     incarnation: int
@@ -126,6 +117,7 @@ class PlaneState:
     key_check: bytes
     """A known value sealed under the key-encryption key: another key is noticed at start."""
     bootstrapped_at: int
+    """0 while the control plane is being made: serial blocks can be recorded, and nothing else exists yet."""
 
 
 class Transaction(Protocol):
@@ -133,14 +125,28 @@ class Transaction(Protocol):
 
     def plane(self) -> PlaneState | None: ...
     def bootstrap_plane(self, plane: PlaneState) -> None: ...
+    def complete_bootstrap(self, now: int) -> None:
+        """Say that everything exists."""
+        ...
+
     def bump_config(self) -> int:
         """Raise `config_version` and return it; every change of an authority or profile calls this."""
         ...
 
     def add_key(self, key: SealedKey) -> None: ...
-    def key(self, key_id: str) -> SealedKey: ...
+    def key(self, key_id: str) -> SealedKey:
+        """Raises `LookupError` when there is no such key or it has been destroyed."""
+        ...
+
     def destroy_key(self, key_id: str) -> None:
         """Overwrite the sealed private key with nothing; the public part stays."""
+        ...
+
+    def reserve_block(self, request: BlockRequest) -> BlockLease:
+        """Record a block for the serial number of a CA certificate, closed to leaves, whether or not its issuer issues.
+
+        `authority_id` need not exist yet: a root signs itself.
+        """
         ...
 
     def add_authority(self, authority: Authority) -> None:

@@ -74,6 +74,10 @@ class SqlTransaction:
         """Store that row; it is a mistake to do so twice."""
         self._write(insert(plane).values(id=1, last_block_id=0, block_count=0, **asdict(state)))
 
+    def complete_bootstrap(self, now: int) -> None:
+        """Say that everything exists."""
+        self._write(update(plane).values(bootstrapped_at=now))
+
     def bump_config(self) -> int:
         """Raise `config_version` and return it."""
         version: int = self._write(
@@ -334,6 +338,10 @@ class SqlStore:
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on a snapshot in which its writing methods raise."""
         return await self._reader.read(lambda connection: work(self._transaction(connection, writable=False)))
+
+    def read_here(self, work: Callable[[Transaction], T]) -> T:
+        """`read` in the thread that calls."""
+        return self._reader.read_here(lambda connection: work(self._transaction(connection, writable=False)))
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` alone and commit it; it may run again when PostgreSQL asks for that. Raises `StoreUnavailable`."""

@@ -1,0 +1,135 @@
+"""`python -m keyreeve_ca COMMAND`: the service, its processes, and what an operator does beside it.
+
+Everything but `run`, `keeper` and `worker` prints one JSON document on standard output. Exit codes: 0 done, 1 refused, 3
+the local socket does not answer, 78 the settings or the database do not allow a start.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from keyreeve_ca.master import EX_CONFIG
+
+EX_UNREACHABLE = 3
+
+
+def main() -> int:
+    """Run one command."""
+    parser = argparse.ArgumentParser(prog="python -m keyreeve_ca", description="The CA service of Keyreeve.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (
+        ("run", "run the service: a keeper and the workers, restarted when they die"),
+        ("keeper", "one of the processes that `run` starts: database, local socket, background work"),
+        ("worker", "one of the processes that `run` starts: it serves the RPCs"),
+        ("migrate", "bring the database to this release's schema, and end"),
+        ("settings", "print the effective settings and where each came from"),
+        ("check", "print what is wrong with this installation, each finding with its fix"),
+        ("first-operator", "certify the key in the CSR on standard input as an admin, over the local socket"),
+    ):
+        command = commands.add_parser(name, help=what, description=what)
+        command.add_argument("--config", type=Path, help="YAML file of settings (docs/settings.md)")
+        command.add_argument("--secrets", type=Path, help="directory of secret files, one for each setting")
+        if name == "worker":
+            command.add_argument("--index", type=int, required=True, help="its number among the workers, from 0")
+        if name == "first-operator":
+            command.add_argument("--name", required=True, help="the last part of the operator's SPIFFE ID")
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        return _run(arguments)
+    # Only here: the parent of the processes must not import what they import.
+    from keyreeve_ca import app, keeper, processes, tools, worker
+    from keyreeve_chassis.settings import SettingsRefused
+
+    try:
+        loaded = app.load_settings(arguments.config, arguments.secrets, os.environ)
+    except SettingsRefused as refused:
+        return _fail(EX_CONFIG, "the settings cannot be used", *refused.problems)
+    settings = loaded.settings
+    match arguments.command:
+        case "keeper":
+            code = processes.main(lambda: keeper.keeper(settings), settings)
+        case "worker":
+            code = processes.main(lambda: worker.worker(settings, arguments.index), settings)
+        case "migrate":
+            code = processes.main(lambda: keeper.migrate(settings), settings)
+        case "settings":
+            code = _print(tools.settings_rows(loaded))
+        case "check":
+            code = _print(tools.check(settings))
+        case _:
+            code = _first_operator(settings.keeper_socket, arguments.name)
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import signal
+    import subprocess
+
+    from keyreeve_ca.master import ChildRefused, Master
+
+    passed_on = [
+        part
+        for option, value in (("--config", arguments.config), ("--secrets", arguments.secrets))
+        if value is not None
+        for part in (option, str(value))
+    ]
+    shown = subprocess.run(  # noqa: S603 - our own program with our own arguments
+        [sys.executable, "-m", "keyreeve_ca", "settings", *passed_on], stdout=subprocess.PIPE, check=False
+    )
+    if shown.returncode:
+        return shown.returncode
+    settings = {row["key"]: json.loads(row["value"]) for row in json.loads(shown.stdout)}
+    workers = os.cpu_count() or 1 if settings["workers"] == "auto" else settings["workers"]
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_empty_metrics_directory(Path(settings["state_directory"])))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    async def supervise() -> int:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        try:
+            await Master(passed_on, workers, stop).run()
+        except ChildRefused:
+            return EX_CONFIG
+        return 0
+
+    return asyncio.run(supervise())
+
+
+def _empty_metrics_directory(state_directory: Path) -> Path:
+    """The files in which all processes count, for one page of metrics; they begin anew with the service."""
+    directory = state_directory / "run" / "metrics"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for left in directory.glob("*.db"):
+        left.unlink()
+    return directory
+
+
+def _first_operator(socket: Path, name: str) -> int:
+    from keyreeve import errors
+    from keyreeve_ca import tools
+
+    try:
+        return _print(asyncio.run(tools.first_operator(socket, name, sys.stdin.buffer.read())))
+    except errors.StoreUnavailable as unreachable:
+        return _fail(EX_UNREACHABLE, unreachable.message)
+    except errors.KeyreeveError as refused:
+        return _fail(1, f"{refused.reason}: {refused.message}", *(v.description for v in refused.violations))
+
+
+def _print(document: object) -> int:
+    sys.stdout.write(json.dumps(document) + "\n")
+    return 0
+
+
+def _fail(code: int, *lines: str) -> int:
+    sys.stderr.write("\n".join(lines) + "\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

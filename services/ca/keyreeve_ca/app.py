@@ -1,0 +1,161 @@
+"""The composition root: what every process of the service is built from, with every concrete class named here.
+
+`keeper.py` and `worker.py` are the two processes. On SQLite the keeper owns the one writing connection; workers read the
+file and hand every durable step to it. On PostgreSQL each worker commits by itself, and the keeper has the local socket
+and the background work.
+"""
+
+import hashlib
+import time
+import uuid
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keyreeve.ca.v1 import authority_service_pb2, certificate_service_pb2, profile_service_pb2
+from keyreeve_ca.authorities import Authorities
+from keyreeve_ca.bootstrap import BootstrapRefused
+from keyreeve_ca.catalogue import load_catalogue
+from keyreeve_ca.issuance import Issuance
+from keyreeve_ca.keystore import KeyStore
+from keyreeve_ca.ledger import Ledger
+from keyreeve_ca.linting import PkilintLinter
+from keyreeve_ca.live_catalogue import LiveCatalogue
+from keyreeve_ca.processes import every
+from keyreeve_ca.profiles import Profiles
+from keyreeve_ca.registry import Store
+from keyreeve_ca.renewal import Nonces, Renewal
+from keyreeve_ca.rules.builtin import BUILTIN_NAMES
+from keyreeve_ca.rules.profile_document import profile_from_canonical
+from keyreeve_ca.sealed_keys import SealedKeyStore, read_kek_file, read_kek_mount
+from keyreeve_ca.serving import authority_servicer, certificate_servicer, profile_servicer
+from keyreeve_ca.serving.pages import Pages
+from keyreeve_ca.settings import ENV_PREFIX, CaSettings
+from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
+from keyreeve_ca.storage.registry_sql import SqlStore
+from keyreeve_ca.watched_keys import WatchedKeyStore
+from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.paging import PageTokens
+from keyreeve_chassis.router import ServedService
+from keyreeve_chassis.settings import Loaded, load
+
+FOLLOW_SECONDS = 0.25
+"""How often a process looks for changed authorities and profiles."""
+LEASE_SECONDS = 20
+"""How long a worker on PostgreSQL counts as alive after it was last heard of."""
+
+
+def load_settings(file: Path | None, secrets: Path | None, environment: Mapping[str, str]) -> Loaded[CaSettings]:
+    """Read the settings. Raises `SettingsRefused`."""
+    return load(CaSettings, file, ENV_PREFIX, environment=environment, secrets_directory=secrets)
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """The store, the keys and the signing path of one process."""
+
+    settings: CaSettings
+    store: Store
+    keystore: KeyStore
+    live: LiveCatalogue
+    issuance: Issuance
+
+    @property
+    def url(self) -> str:
+        """Base URL in certificates."""
+        return self.settings.http_url
+
+
+def now() -> int:
+    """The machine's clock, in seconds since 1970."""
+    return int(time.time())
+
+
+def foundation(settings: CaSettings, store: Store, keystore: KeyStore, ledger: Ledger, worker_id: str) -> Foundation:
+    blocked = _blocked_keys(settings.keys.blocked_file)
+    live = LiveCatalogue(store, lambda tx: load_catalogue(tx, keystore, url=settings.http_url, blocked=blocked))
+    issuance = Issuance(live.current, live.reload, store, ledger, keystore, worker_id, now)
+    return Foundation(settings, store, keystore, live, issuance)
+
+
+def _blocked_keys(file: Path | None) -> frozenset[bytes]:
+    if file is None:
+        return frozenset()
+    try:
+        digests = frozenset(bytes.fromhex(line) for line in file.read_text().split("\n") if line.strip())
+    except (OSError, ValueError) as wrong:
+        raise BootstrapRefused(f"the list of blocked keys {file} cannot be read: {wrong}") from None
+    if any(len(digest) != hashlib.sha256().digest_size for digest in digests):
+        raise BootstrapRefused(f"the list of blocked keys {file} holds something that is no SHA-256 in hex")
+    return digests
+
+
+def open_keystore(settings: CaSettings) -> KeyStore:
+    read = read_kek_mount if settings.keys.mounted else read_kek_file
+    return WatchedKeyStore(SealedKeyStore(read(settings.kek_file)))
+
+
+def authorities_of(base: Foundation, linter: PkilintLinter) -> Authorities:
+    return Authorities(base.store, base.keystore, linter, now, base.settings.trust_domain, base.url)
+
+
+def services_of(base: Foundation, trust_root: bytes) -> list[ServedService]:
+    linter = PkilintLinter(base.settings.trust_domain)
+    current = base.live.current
+    pages = Pages(PageTokens(base.keystore.derive("page tokens")))
+    renewal = Renewal(base.issuance, base.store, Nonces(base.keystore.derive("renewal nonces"), now), now)
+    profiles = Profiles(base.store, linter, now, base.settings.trust_domain, base.url, frozenset(BUILTIN_NAMES))
+    return [
+        ServedService(
+            authority_service_pb2.DESCRIPTOR.services_by_name["AuthorityService"],
+            authority_servicer.AuthorityServicer(
+                authorities_of(base, linter), base.store, current, base.live.changed_since, lambda: trust_root, pages
+            ),
+            authority_servicer.ACCESS,
+        ),
+        ServedService(
+            certificate_service_pb2.DESCRIPTOR.services_by_name["CertificateService"],
+            certificate_servicer.CertificateServicer(base.issuance, renewal, base.store, current, pages, now),
+            certificate_servicer.ACCESS,
+        ),
+        ServedService(
+            profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"],
+            profile_servicer.ProfileServicer(profiles, base.store, current, pages),
+            profile_servicer.ACCESS,
+        ),
+    ]
+
+
+async def trust_root_of(store: Store) -> bytes:
+    root = await store.read(lambda tx: tx.trust_metadata("root"))
+    if root is None:
+        raise BootstrapRefused("the database has no root of the trust metadata; restore it from a backup")
+    return root
+
+
+def store_of(reader: Database, writer: Database | None) -> SqlStore:
+    """The registry; without a writer it only reads."""
+    return SqlStore(reader=reader, writer=writer, read_profile=profile_from_canonical, now=now)
+
+
+def new_worker_id(settings: CaSettings, role: str) -> str:
+    """Used once: the blocks of a process that died are not those of its successor."""
+    return f"{settings.instance}/{role}/{uuid.uuid4()}"
+
+
+async def stay_alive(base: Foundation, ledger: PostgresqlLedger, stack: AsyncExitStack) -> Coroutine[Any, Any, None]:
+    worker_id = base.issuance.worker_id
+    await ledger.register_worker(worker_id, LEASE_SECONDS)
+    stack.push_async_callback(ledger.deregister_worker, worker_id)
+
+    async def extend() -> None:
+        if not await ledger.extend_worker(worker_id, LEASE_SECONDS):
+            raise LeaseLost(f"{worker_id} was not heard of for {LEASE_SECONDS} s; its blocks are void")
+
+    return every(LEASE_SECONDS / 4, extend)
+
+
+class LeaseLost(Exception):
+    """This process has been given up for dead; it ends, and its parent starts another."""

@@ -1,0 +1,290 @@
+"""Authorities: made, activated, retired, revoked. States and transitions: docs/authorities.md.
+
+A CA certificate follows the order of the signing path: its serial number is on disk before the signature exists, and it
+is in the database before anyone hears of it. What takes long (making a key, linting) happens outside the transaction;
+the transaction then checks that what it was based on still holds.
+"""
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from keyreeve import errors
+from keyreeve.identity import reserved_dns_suffixes
+from keyreeve_ca.answers import Answer
+from keyreeve_ca.building.authority import issue_authority
+from keyreeve_ca.building.authority_plan import (
+    AUTHORITY_BACKDATE,
+    ISSUING_LIFETIME,
+    ROOT_LIFETIME,
+    AuthorityPlan,
+    NameConstraints,
+    organization_of,
+    refuse_unsound,
+)
+from keyreeve_ca.catalogue import issuer_of, may_sign_leaves
+from keyreeve_ca.keystore import KeyStore, SealedKey, Signer
+from keyreeve_ca.ledger import BlockRequest
+from keyreeve_ca.lint_gate import Linter, lint_findings, when_lint_clean
+from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, Store, Transaction
+from keyreeve_ca.rules import serials
+from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
+
+_AUTHORITY_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class NewAuthority:
+    """What is asked for."""
+
+    authority_id: str
+    tree: Tree
+    owner: str
+    issuer_id: str | None
+    """None for a root."""
+    common_name: str
+    key_type: KeyType = KeyType.P256
+    lifetime: timedelta | None = None
+    permitted_dns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Authorities:
+    """The use cases behind AuthorityService's mutations."""
+
+    store: Store
+    keystore: KeyStore
+    linter: Linter
+    now: Callable[[], int]
+    trust_domain: str
+    url: str
+    random: Callable[[int], bytes] = os.urandom
+
+    async def create(self, new: NewAuthority, answer: Answer[Authority]) -> bytes:
+        """Make a pending authority. Raises `AuthorityExists`, `AuthorityRefused`, `AuthorityNotFound`, ..."""
+        _check_id(new.authority_id)
+        issuer = await self.store.read(lambda tx: self._issuer(tx, new))
+        plan = self._plan(new, issuer)
+        key = await asyncio.to_thread(self.keystore.generate, new.key_type)
+        refuse_unsound(plan, key.spki, None if issuer is None else issuer_of(issuer, self.url))
+        issuer_key = key if issuer is None else await self.store.read(lambda tx: tx.key(issuer.key_id))
+        signer = self.keystore.open(issuer_key)
+        certificate_der = await self.certify(plan, new.authority_id, key.spki, issuer, signer)
+        if findings := self.linter.certificate(certificate_der):
+            raise lint_findings(new.authority_id, findings)
+
+        def act(tx: Transaction) -> Authority:
+            self._issuer(tx, new)
+            tx.add_key(key)
+            authority = pending_authority(
+                plan,
+                authority_id=new.authority_id,
+                owner=new.owner,
+                key=key,
+                certificate_der=certificate_der,
+                issuer=issuer,
+                now=self.now(),
+            )
+            tx.add_authority(authority)
+            tx.bump_config()
+            return authority
+
+        return await answer(act)
+
+    async def certify(
+        self, plan: AuthorityPlan, authority_id: str, spki: bytes, issuer: Authority | None, signer: Signer
+    ) -> bytes:
+        """Sign a CA certificate with its issuer's key (a root's: its own): the serial number is committed first."""
+        seed, seed_id = self.random(serials.SEED_BYTES), self.random(16).hex()
+        request = BlockRequest(
+            authority_id=authority_id if issuer is None else issuer.authority_id,
+            worker_id="authorities",
+            profile_hashes=frozenset(),
+            seed_id=seed_id,
+            sealed_seed=self.keystore.seal("seed", seed_id, seed),
+        )
+        lease = await self.store.write(lambda tx: tx.reserve_block(request))
+        return issue_authority(
+            plan,
+            spki,
+            serials.serial(lease.block_id, seed, 0),
+            signer,
+            issuer=None if issuer is None else issuer_of(issuer, self.url),
+            crl_shard=lease.crl_shard,
+        )
+
+    async def activate(self, authority_id: str, answer: Answer[Authority]) -> bytes:
+        """Let a pending authority issue, once every profile that it could issue under lints clean."""
+        authority = await self.store.read(lambda tx: tx.authority(authority_id))
+        _expect(authority, AuthorityState.PENDING)
+
+        def lint(_authorities: Sequence[Authority], profiles: Sequence[ProfileVersion]) -> list[str]:
+            if not may_sign_leaves(authority):
+                return []
+            issuer = issuer_of(authority, self.url)
+            return [
+                f"{version.name}: {finding}"
+                for version in profiles
+                if version.profile.tree is authority.tree
+                for finding in self.linter.profile(version, issuer)
+            ]
+
+        return await when_lint_clean(
+            self.store, lint, authority_id, answer, lambda tx: self._to_active(tx, authority_id)
+        )
+
+    def _to_active(self, tx: Transaction, authority_id: str) -> Authority:
+        authority = tx.authority(authority_id)
+        _expect(authority, AuthorityState.PENDING)
+        if authority.not_after <= self.now():
+            raise errors.AuthorityExpiring(f"authority {authority_id!r} has expired")
+        return _change(tx, replace(authority, state=AuthorityState.ACTIVE, activated_at=self.now()))
+
+    def retire(self, tx: Transaction, authority_id: str) -> Authority:
+        """Stop an active authority from issuing, or end a retiring one that nothing unexpired depends on."""
+        authority = tx.authority(authority_id)
+        _expect(authority, AuthorityState.ACTIVE, AuthorityState.RETIRING)
+        if authority.state is AuthorityState.ACTIVE:
+            _refuse_last(tx, authority)
+            return _change(tx, replace(authority, state=AuthorityState.RETIRING, retired_at=self.now()))
+        last = tx.last_expiry(authority_id)
+        if last is not None and last >= self.now():
+            raise errors.AuthorityInUse(
+                f"authority {authority_id!r} has certificates that have not expired",
+                metadata={"authority": authority_id, "last_expiry": str(last)},
+            )
+        tx.destroy_key(authority.key_id)
+        return _change(tx, replace(authority, state=AuthorityState.RETIRED))
+
+    def revoke(self, tx: Transaction, authority_id: str, reason: str) -> Authority:
+        """Withdraw trust from an authority at once."""
+        authority = tx.authority(authority_id)
+        _expect(authority, AuthorityState.PENDING, AuthorityState.ACTIVE, AuthorityState.RETIRING)
+        if authority.state is AuthorityState.ACTIVE:
+            _refuse_last(tx, authority)
+        return _change(
+            tx,
+            replace(authority, state=AuthorityState.REVOKED, revoked_at=self.now(), revocation_reason=reason),
+        )
+
+    def _issuer(self, tx: Transaction, new: NewAuthority) -> Authority | None:
+        if new.tree is Tree.STANDALONE:
+            if new.issuer_id is not None or not new.owner:
+                raise errors.AuthorityRefused(
+                    "a stand-alone authority signs itself and needs an owner, such as `arrays/{array}`"
+                )
+            return None
+        if new.owner:
+            raise errors.AuthorityRefused(
+                "the authorities of the two trees belong to the control plane: leave `owner` out"
+            )
+        if new.issuer_id is None:
+            return None
+        issuer = tx.authority(new.issuer_id)
+        if issuer.tree is not new.tree or issuer.kind is not AuthorityKind.ROOT:
+            raise errors.AuthorityRefused(
+                f"authority {new.issuer_id!r} is not a root of the {new.tree} tree", metadata={"issuer": new.issuer_id}
+            )
+        _expect(issuer, AuthorityState.ACTIVE)
+        return issuer
+
+    def _plan(self, new: NewAuthority, issuer: Authority | None) -> AuthorityPlan:
+        """Fill in what is not asked for; a default lifetime ends with its issuer's, a wish must fit by itself."""
+        above_leaves = new.tree is Tree.STANDALONE or issuer is not None
+        not_before = self.now() - int(AUTHORITY_BACKDATE.total_seconds())
+        if issuer is not None:
+            not_before = max(not_before, issuer.not_before)
+        lifetime = new.lifetime or (ISSUING_LIFETIME if above_leaves else ROOT_LIFETIME)
+        not_after = self.now() + int(lifetime.total_seconds()) - 1
+        if issuer is not None and new.lifetime is None:
+            not_after = min(not_after, issuer.not_after)
+        # Whatever its profiles say, no CA but the control tree's may issue the names that our own clients pin; an
+        # array's CA signs probes (docs/names.md), so of the two reserved suffixes only the services' is closed to it.
+        services, probes = reserved_dns_suffixes(self.trust_domain)
+        excluded = {Tree.CONTROL: (), Tree.ESTATE: (services, probes), Tree.STANDALONE: (services,)}[new.tree]
+        return AuthorityPlan(
+            tree=new.tree,
+            common_name=new.common_name,
+            organization=organization_of(self.trust_domain),
+            key_type=new.key_type,
+            not_before=not_before,
+            not_after=not_after,
+            path_length=0 if above_leaves else 1,
+            constraints=NameConstraints(permitted_dns=new.permitted_dns, excluded_dns=excluded if above_leaves else ()),
+        )
+
+
+def pending_authority(
+    plan: AuthorityPlan,
+    *,
+    authority_id: str,
+    owner: str,
+    key: SealedKey,
+    certificate_der: bytes,
+    issuer: Authority | None,
+    now: int,
+) -> Authority:
+    """The pending authority that a signed CA certificate stands for."""
+    return Authority(
+        authority_id=authority_id,
+        tree=plan.tree,
+        kind=AuthorityKind.ROOT if issuer is None else AuthorityKind.INTERMEDIATE,
+        owner=owner,
+        state=AuthorityState.PENDING,
+        issuer_id=authority_id if issuer is None else issuer.authority_id,
+        key_id=key.key_id,
+        key_type=key.key_type,
+        certificate_der=certificate_der,
+        spki_sha256=hashlib.sha256(key.spki).digest(),
+        not_before=plan.not_before,
+        not_after=plan.not_after,
+        created_at=now,
+    )
+
+
+def _check_id(authority_id: str) -> None:
+    if not _AUTHORITY_ID.match(authority_id):
+        raise errors.FieldInvalid(
+            f"{authority_id!r} is not an authority id",
+            violations=[
+                errors.Violation("authority_id", "1-63 lower-case letters, digits and hyphens, beginning with a letter")
+            ],
+        )
+
+
+def _expect(authority: Authority, *states: AuthorityState) -> None:
+    if authority.state not in states:
+        raise errors.AuthorityStateWrong(
+            f"authority {authority.authority_id!r} is {authority.state}; this needs {' or '.join(states)}",
+            metadata={"authority": authority.authority_id, "state": authority.state},
+        )
+
+
+def _change(tx: Transaction, authority: Authority) -> Authority:
+    tx.update_authority(authority)
+    tx.bump_config()
+    return authority
+
+
+def _refuse_last(tx: Transaction, authority: Authority) -> None:
+    """One of the two trees without an active CA of each kind would lock everybody out, the caller included."""
+    if authority.tree is Tree.STANDALONE:
+        return
+    others = [
+        a
+        for a in tx.authorities()
+        if a.tree is authority.tree
+        and a.kind is authority.kind
+        and a.state is AuthorityState.ACTIVE
+        and a.authority_id != authority.authority_id
+    ]
+    if not others:
+        raise errors.AuthorityInUse(
+            f"authority {authority.authority_id!r} is the last active {authority.kind} of the {authority.tree} tree; "
+            "activate a successor first",
+            metadata={"authority": authority.authority_id},
+        )

@@ -1,0 +1,72 @@
+"""The way in for the person at the machine: an `admin` certificate, over the local socket alone.
+
+The socket is of mode 0600 in a directory of mode 0700 and answers only to the service's own user and root, who could
+read the database and the key-encryption key anyway.
+"""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+
+from keyreeve import errors
+from keyreeve.identity import Role, SpiffeId
+from keyreeve_ca.catalogue import Catalogue
+from keyreeve_ca.issuance import Issuance, SignItem, SignRequest
+from keyreeve_ca.own_certificate import IN_PROCESS, own_caller, pem
+from keyreeve_ca.rules.name import Name, NameType
+from keyreeve_ca.rules.profile import Tree
+
+
+@dataclass(frozen=True)
+class FirstOperator:
+    """Issues the certificate and tells everything that a context needs."""
+
+    issuance: Issuance
+    instance: str
+    trust_root: bytes
+
+    async def admit(self, name: str, csr: bytes) -> dict[str, str]:
+        """Certify the key in `csr` as `operators/admin/{name}`. Raises what SignCertificate raises."""
+        catalogue = self.issuance.catalogue()
+        identity = SpiffeId(catalogue.trust_domain, ("operators", "admin", name))
+        try:
+            SpiffeId.parse(str(identity))
+        except ValueError as wrong:
+            raise errors.NameRefused(f"{name!r} cannot be an operator's name: {wrong}") from None
+        [outcome] = await self.issuance.sign(
+            SignRequest(
+                caller=own_caller(catalogue.trust_domain, self.instance),
+                method=IN_PROCESS,
+                request_id=str(uuid.uuid4()),
+                payload_sha256=hashlib.sha256(csr).digest(),
+                items=(SignItem("operator", csr, (Name(NameType.URI, str(identity)),)),),
+            )
+        )
+        if isinstance(outcome, errors.KeyreeveError):
+            raise outcome
+        authority = catalogue.authorities[outcome.authority_id]
+        return {
+            "trust_domain": catalogue.trust_domain,
+            "identity": str(identity),
+            "role": Role.ADMIN.value,
+            "serial": outcome.serial.hex(),
+            "not_after": str(outcome.not_after),
+            "certificate_pem": pem(outcome.der).decode(),
+            "chain_pem": pem(authority.certificate_der).decode(),
+            "control_bundle_pem": roots_pem(catalogue, Tree.CONTROL).decode(),
+            "estate_bundle_pem": roots_pem(catalogue, Tree.ESTATE).decode(),
+            "control_root_sha256": _fingerprint(catalogue, Tree.CONTROL),
+            "estate_root_sha256": _fingerprint(catalogue, Tree.ESTATE),
+            "trust_root": self.trust_root.decode(),
+        }
+
+
+def roots_pem(catalogue: Catalogue, tree: Tree) -> bytes:
+    """The trusted roots of a tree as PEM blocks."""
+    return b"".join(pem(a.certificate_der) for a in catalogue.roots(tree))
+
+
+def _fingerprint(catalogue: Catalogue, tree: Tree) -> str:
+    """SHA-256 of the newest root."""
+    newest = max(catalogue.roots(tree), key=lambda a: (a.created_at, a.authority_id))
+    return hashlib.sha256(newest.certificate_der).hexdigest()

@@ -1,0 +1,397 @@
+"""The signing path: requests become certificates, and none leaves before it is in the ledger.
+
+The order of one certificate (docs/signing.md): a serial number from a block that is on disk -> policy -> build -> check the
+final TBSCertificate -> sign -> parse back -> commit through the gate with everything else that has arrived -> answer.
+All of it but the two durable steps runs without waiting, so whatever arrives during one commit forms the next group.
+"""
+
+import asyncio
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from keyreeve import errors
+from keyreeve.identity import Caller
+from keyreeve_ca.building.final_check import check_signed
+from keyreeve_ca.catalogue import Catalogue, IssuingAuthority
+from keyreeve_ca.keystore import KeyStore
+from keyreeve_ca.ledger import (
+    MAX_UNCOMMITTED,
+    AlreadyAnswered,
+    BlockRequest,
+    CommitGroup,
+    Committed,
+    GateClosed,
+    IssuedCertificate,
+    ItemFailure,
+    Ledger,
+    RequestClaim,
+    RequestOutcome,
+    SerialBlock,
+)
+from keyreeve_ca.registry import Answered, Store, StoredCertificate
+from keyreeve_ca.rules import serials
+from keyreeve_ca.rules.csr import CertificateRequest, check_possession, read_csr
+from keyreeve_ca.rules.name import Name
+from keyreeve_ca.rules.plan import CertificatePlan
+from keyreeve_ca.rules.policy import check_requester, plan_certificate
+
+MAX_GROUP = 512
+"""Certificates in one commit: enough to spread its cost, few enough to keep it short."""
+_ATTEMPTS = 3
+"""How often a request is signed anew after the gate has refused its group."""
+
+LedgerEntry = IssuedCertificate | StoredCertificate
+Outcome = LedgerEntry | errors.KeyreeveError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SignItem:
+    """What one item of a request asks for."""
+
+    profile: str
+    csr: bytes
+    names: tuple[Name, ...] = ()
+    lifetime: timedelta | None = None
+    authority: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignRequest:
+    """One request: who asks, under which id, for what."""
+
+    caller: Caller
+    method: str
+    request_id: str
+    payload_sha256: bytes
+    items: tuple[SignItem, ...]
+    prepare: Callable[[SignItem, Catalogue, int], "Prepared"] | None = None
+    """How an item becomes a plan; None: as a first certificate. Renewal brings its own rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An item that policy has accepted."""
+
+    plan: CertificatePlan
+    csr: CertificateRequest
+    issuing: IssuingAuthority
+    item: SignItem
+    renews: bytes | None = None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What one authority has in hand: its block, the next counter, and what waits to be committed."""
+
+    block: SerialBlock | None = None
+    counter: int = 0
+    uncommitted: int = 0
+    waiting: deque["_Pending"] = field(default_factory=deque)
+    committing: asyncio.Task[None] | None = None
+    leasing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    block: SerialBlock
+    last_counter: int
+    size: int
+    profile_hashes: frozenset[bytes]
+    claim: RequestClaim
+    done: "asyncio.Future[RequestOutcome]"
+
+
+@dataclass
+class Issuance:
+    """The signing path of one process. Not frozen: it holds the leased blocks and the groups that wait."""
+
+    catalogue: Callable[[], Catalogue]
+    reload: Callable[[], Awaitable[None]]
+    """Reads the catalogue anew; called when the gate says that it is out of date."""
+    store: Store
+    ledger: Ledger
+    keystore: KeyStore
+    worker_id: str
+    now: Callable[[], int]
+    random: Callable[[int], bytes] = os.urandom
+    _lanes: dict[str, _Lane] = field(default_factory=dict)
+
+    async def sign(self, request: SignRequest) -> list[Outcome]:
+        """Sign every item of a request; one outcome per item, in order.
+
+        Idempotent by (caller, method, request_id): a repeat answers what the first answered, even if it would be refused
+        now. Raises `RequestIdReused` for another payload under the same id, `StoreUnavailable` when nothing is known.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            prepared = [self._prepare(item, request) for item in request.items]
+            accepted = [p for p in prepared if isinstance(p, Prepared)]
+            if len(accepted) < len(prepared):
+                # Something is refused now; a repeat of a request that was answered must not be.
+                answered = await self.store.read(
+                    lambda tx: tx.answered(str(request.caller), request.method, request.request_id)
+                )
+                if answered is not None:
+                    return await self._recall(answered, request)
+            if not accepted:
+                return [p for p in prepared if isinstance(p, errors.KeyreeveError)]
+            try:
+                return await self._sign_and_commit(request, prepared, accepted[0].issuing)
+            except GateClosed as closed:
+                log.warning("the commit gate refused a group (%s), attempt %d", closed.why, attempt)
+                await self.reload()
+        raise errors.StoreUnavailable("the authority or profile changed while the request was being signed")
+
+    def _prepare(self, item: SignItem, request: SignRequest) -> Prepared | errors.KeyreeveError:
+        try:
+            return (request.prepare or self._first_certificate(request.caller))(item, self.catalogue(), self.now())
+        except errors.KeyreeveError as refused:
+            return refused
+
+    @staticmethod
+    def _first_certificate(caller: Caller) -> Callable[[SignItem, Catalogue, int], Prepared]:
+        def prepare(item: SignItem, catalogue: Catalogue, now: int) -> Prepared:
+            version = catalogue.profile(item.profile)
+            check_requester(version, caller.role)
+            issuing = catalogue.issuing_authority(version, item.authority)
+            csr = read_csr(item.csr)
+            plan = plan_certificate(
+                version,
+                csr,
+                extra_names=item.names,
+                lifetime=item.lifetime,
+                now=now,
+                issuer=issuing.issuer,
+                trust_domain=catalogue.trust_domain,
+                known=catalogue.known_keys,
+            )
+            check_possession(csr)
+            return Prepared(plan, csr, issuing, item)
+
+        return prepare
+
+    async def _sign_and_commit(
+        self, request: SignRequest, prepared: Sequence[Prepared | errors.KeyreeveError], issuing: IssuingAuthority
+    ) -> list[Outcome]:
+        lane = self._lanes.setdefault(issuing.issuer.authority_id, _Lane())
+        hashes = frozenset(p.plan.profile.sha256 for p in prepared if isinstance(p, Prepared))
+        block = await self._block_with_room(lane, issuing, hashes, len(prepared))
+        # No await from here until the claim waits in the lane: counters enter the ledger in the order they are used.
+        items: list[IssuedCertificate | ItemFailure] = []
+        size = 0
+        for p in prepared:
+            if isinstance(p, errors.KeyreeveError):
+                items.append(_failure(p))
+            elif p.issuing.issuer.authority_id != issuing.issuer.authority_id:
+                items.append(_failure(_another_authority(p, issuing)))
+            else:
+                try:
+                    items.append(self._sign(p, request, block, lane.counter))
+                except errors.KeyreeveError as refused:
+                    log.exception("a certificate did not pass its check", extra={"request_id": request.request_id})
+                    items.append(_failure(refused))
+                lane.counter += 1
+                size += 1
+        claim = RequestClaim(
+            caller=str(request.caller),
+            method=request.method,
+            request_id=request.request_id,
+            payload_sha256=request.payload_sha256,
+            items=tuple(items),
+        )
+        done: asyncio.Future[RequestOutcome] = asyncio.get_running_loop().create_future()
+        lane.uncommitted += size
+        lane.waiting.append(_Pending(block, lane.counter - 1, size, hashes, claim, done))
+        if lane.committing is None:
+            lane.committing = asyncio.create_task(self._commit_all(lane))
+        outcome = await asyncio.shield(done)
+        return await self._outcomes(request, claim, outcome)
+
+    def _sign(self, p: Prepared, request: SignRequest, block: SerialBlock, counter: int) -> IssuedCertificate:
+        catalogue = self.catalogue()
+        plan, issuing = p.plan, p.issuing
+        serial = serials.serial(block.block_id, block.seed, counter)
+        form = catalogue.form(plan.profile, issuing)
+        tbs = form.template.tbs(plan, serial, block.crl_shard)
+        form.check.check_tbs(tbs, plan, serial, block.crl_shard)
+        der = form.template.certificate(tbs, issuing.signer.sign(tbs))
+        check_signed(der, tbs)
+        return IssuedCertificate(
+            serial=serial,
+            authority_id=issuing.issuer.authority_id,
+            profile_name=plan.profile.name,
+            profile_version=plan.profile.version,
+            caller=str(request.caller),
+            request_id=request.request_id,
+            identity=plan.identity,
+            spki_sha256=p.csr.spki_sha256,
+            not_before=plan.not_before,
+            not_after=plan.not_after,
+            issued_at=self.now(),
+            der=der,
+            csr=p.csr.der,
+            wished_names=json.dumps([[n.type, n.value] for n in p.item.names]) if p.item.names else "[]",
+            wished_seconds=None if p.item.lifetime is None else int(p.item.lifetime.total_seconds()),
+            renews=p.renews,
+            binds_key=plan.profile.profile.one_identity_per_key,
+        )
+
+    async def _block_with_room(
+        self, lane: _Lane, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int
+    ) -> SerialBlock:
+        """The lane's block, or a new one on disk when it is used up or does not pin these profiles."""
+        while True:
+            while lane.uncommitted + size > MAX_UNCOMMITTED:
+                lane.room.clear()
+                await lane.room.wait()
+            if self._usable(lane, hashes, size):
+                assert lane.block is not None
+                return lane.block
+            async with lane.leasing:
+                if not self._usable(lane, hashes, size):
+                    lane.block = await self._lease(issuing, hashes)
+                    lane.counter = 0
+
+    def _usable(self, lane: _Lane, hashes: frozenset[bytes], size: int) -> bool:
+        block = lane.block
+        return (
+            block is not None
+            and lane.counter + size <= block.size
+            and hashes <= block.profile_hashes
+            and block.incarnation == self.catalogue().incarnation
+        )
+
+    async def _lease(self, issuing: IssuingAuthority, hashes: frozenset[bytes]) -> SerialBlock:
+        seed, seed_id = self.random(32), self.random(16).hex()
+        pinned = self.catalogue().profile_hashes(issuing.issuer.tree) | hashes
+        authority_id = issuing.issuer.authority_id
+        lease = await self.ledger.lease_block(
+            BlockRequest(authority_id, self.worker_id, pinned, seed_id, self.keystore.seal("seed", seed_id, seed))
+        )
+        return SerialBlock(
+            block_id=lease.block_id,
+            incarnation=lease.incarnation,
+            authority_id=authority_id,
+            worker_id=self.worker_id,
+            profile_hashes=pinned,
+            seed=seed,
+            crl_shard=lease.crl_shard,
+        )
+
+    async def _commit_all(self, lane: _Lane) -> None:
+        """Commit what waits, group after group, one at a time so that counters reach the ledger in order."""
+        try:
+            while lane.waiting:
+                group = _take_group(lane.waiting)
+                await self._commit(lane, group)
+        finally:
+            lane.committing = None
+
+    async def _commit(self, lane: _Lane, group: list[_Pending]) -> None:
+        first = group[0].block
+        commit = CommitGroup(
+            group_id=self.random(16),
+            worker_id=self.worker_id,
+            block_id=first.block_id,
+            incarnation=first.incarnation,
+            authority_id=first.authority_id,
+            profile_hashes=frozenset().union(*(p.profile_hashes for p in group)),
+            last_counter=group[-1].last_counter,
+            requests=tuple(p.claim for p in group),
+        )
+        failure: BaseException | None = None
+        outcomes: Sequence[RequestOutcome] = ()
+        try:
+            outcomes = await self._commit_or_look_up(commit)
+        except (GateClosed, errors.KeyreeveError) as refused:
+            failure = refused
+        except BaseException as bug:
+            failure = bug
+            raise
+        finally:
+            lane.uncommitted -= sum(p.size for p in group)
+            lane.room.set()
+            if failure is not None and lane.block is first:
+                lane.block = None  # its counters are no longer known to be in order
+            if failure is not None:
+                for pending in group:
+                    pending.done.set_exception(failure)
+            for pending, outcome in zip(group, outcomes, strict=False):
+                pending.done.set_result(outcome)
+
+    async def _commit_or_look_up(self, commit: CommitGroup) -> Sequence[RequestOutcome]:
+        """Commit; when no answer comes, ask what became of the group before anyone is answered."""
+        try:
+            return await self.ledger.commit(commit)
+        except errors.StoreUnavailable:
+            outcomes = await self.ledger.find_group(commit.group_id)
+            if outcomes is None:
+                raise
+            return outcomes
+
+    async def _outcomes(self, request: SignRequest, claim: RequestClaim, outcome: RequestOutcome) -> list[Outcome]:
+        match outcome:
+            case Committed(items):
+                ours = {i.serial: i for i in claim.items if isinstance(i, IssuedCertificate)}
+                return await self._entries(items, ours)
+            case AlreadyAnswered(payload_sha256, items):
+                if payload_sha256 != request.payload_sha256:
+                    raise request_id_reused(request.request_id)
+                return await self._entries(items, {})
+
+    async def _recall(self, answered: Answered, request: SignRequest) -> list[Outcome]:
+        if answered.payload_sha256 != request.payload_sha256 or answered.items is None:
+            raise request_id_reused(request.request_id)
+        return await self._entries(answered.items, {})
+
+    async def _entries(
+        self, items: Sequence[bytes | ItemFailure], ours: dict[bytes, IssuedCertificate]
+    ) -> list[Outcome]:
+        """Serial numbers as ledger entries: those at hand, and the others read back."""
+        missing = [i for i in items if isinstance(i, bytes) and i not in ours]
+        stored = await self.store.read(lambda tx: tx.certificates_by_serial(missing)) if missing else {}
+        return [
+            (ours.get(i) or stored[i])
+            if isinstance(i, bytes)
+            else errors.from_reason(i.reason, i.message, metadata=i.metadata)
+            for i in items
+        ]
+
+
+def _take_group(waiting: deque[_Pending]) -> list[_Pending]:
+    """The longest run of waiting requests of one block, up to `MAX_GROUP` certificates."""
+    group = [waiting.popleft()]
+    size = group[0].size
+    while waiting and waiting[0].block is group[0].block and size + waiting[0].size <= MAX_GROUP:
+        group.append(waiting.popleft())
+        size += group[-1].size
+    return group
+
+
+def _failure(refused: errors.KeyreeveError) -> ItemFailure:
+    metadata = dict(refused.metadata)
+    for violation in refused.violations:
+        metadata.setdefault(violation.field, violation.description)
+    return ItemFailure(refused.reason, refused.message, metadata)
+
+
+def _another_authority(p: Prepared, issuing: IssuingAuthority) -> errors.KeyreeveError:
+    return errors.FieldInvalid(
+        f"authority {p.issuing.issuer.authority_id!r} would sign this item, and {issuing.issuer.authority_id!r} the first; "
+        "send items of different authorities in different requests",
+        metadata={"authority": p.issuing.issuer.authority_id},
+    )
+
+
+def request_id_reused(request_id: str) -> errors.KeyreeveError:
+    """The error for a `request_id` that came with another payload."""
+    return errors.RequestIdReused(
+        f"request_id {request_id} was used for another request", metadata={"request_id": request_id}
+    )

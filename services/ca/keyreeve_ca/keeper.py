@@ -1,0 +1,160 @@
+"""The keeper: the one process of an instance that owns the database (SQLite), the local socket and the background work."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import Counter
+
+from keyreeve_ca import trust_metadata
+from keyreeve_ca.app import (
+    FOLLOW_SECONDS,
+    LEASE_SECONDS,
+    Foundation,
+    authorities_of,
+    foundation,
+    new_worker_id,
+    now,
+    open_keystore,
+    services_of,
+    stay_alive,
+    store_of,
+    trust_root_of,
+)
+from keyreeve_ca.bootstrap import Bootstrap, BootstrapRefused, FirstTrustMetadata
+from keyreeve_ca.databases import bootstrap_lease, reading_database, writing_database
+from keyreeve_ca.first_operator import FirstOperator
+from keyreeve_ca.forwarding import answer_forwarded
+from keyreeve_ca.keystore import KeyStore
+from keyreeve_ca.linting import PkilintLinter
+from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
+from keyreeve_ca.registry import Store
+from keyreeve_ca.sampling import Sampling
+from keyreeve_ca.sealed_keys import create_kek_file
+from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
+from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
+from keyreeve_ca.storage.remote import KeeperHandlers
+from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_chassis import frames
+from keyreeve_chassis.database import migrating
+from keyreeve_chassis.router import Router
+from keyreeve_chassis.telemetry import metrics
+
+REQUESTS_KEPT = 24 * 3600
+"""Seconds for which a repeated `request_id` gets the same answer."""
+
+log = logging.getLogger(__name__)
+
+
+async def migrate(settings: CaSettings) -> None:
+    """Bring the database to this release's schema."""
+    _private_directory(settings.state_directory)
+    with writing_database(settings) as database:
+        migrating.upgrade(database.engine, SCHEMA)
+
+
+async def keeper(settings: CaSettings) -> None:
+    """Own the database, the local socket and the background work until told to stop."""
+    async with run_keeper(settings) as stopped:
+        say_ready()
+        await until_told(stopped)
+
+
+@asynccontextmanager
+async def run_keeper(settings: CaSettings) -> AsyncIterator[Awaitable[None]]:
+    """A running keeper; the value resolves only when one of its background tasks has failed."""
+    _private_directory(settings.state_directory)
+    _private_directory(settings.run_directory)
+    async with AsyncExitStack() as stack:
+        database = stack.enter_context(writing_database(settings))
+        if settings.database.migrate == "auto":
+            await asyncio.to_thread(migrating.upgrade, database.engine, SCHEMA)
+        migrating.check_version(database.engine, SCHEMA)
+        reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings))
+        store = store_of(reader, database)
+        keystore = await _first_keystore(settings, store)
+        ledger: SqliteLedger | PostgresqlLedger = (
+            PostgresqlLedger(database) if settings.sqlite_file is None else SqliteLedger(database, now=now)
+        )
+        worker_id = new_worker_id(settings, "keeper")
+        base = foundation(settings, store, keystore, ledger, worker_id)
+        linter = PkilintLinter(settings.trust_domain)
+        with bootstrap_lease(database):
+            await Bootstrap(
+                store,
+                keystore,
+                authorities_of(base, linter),
+                partial(_first_trust_metadata, settings, keystore),
+                now,
+                settings.trust_domain,
+            ).run()
+        await base.live.reload()
+        background = await _background(base, ledger, linter, stack)
+        trust_root = await trust_root_of(store)
+        router = Router(services_of(base, trust_root))
+        first_operator = FirstOperator(base.issuance, settings.instance, trust_root)
+        handlers: dict[str, frames.Handler] = {"first_operator": partial(_admit, first_operator)}
+        on_disconnect = None
+        if isinstance(ledger, SqliteLedger):
+            durable = KeeperHandlers(ledger, partial(answer_forwarded, router))
+            handlers |= durable.table()
+            on_disconnect = durable.disconnected
+        served = await frames.serve(settings.keeper_socket, handlers, on_disconnect)
+        stack.push_async_callback(served.close)
+        if settings.metrics.port is not None:
+            _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
+            stack.callback(stop_metrics)
+        yield background
+
+
+async def _admit(first_operator: FirstOperator, payload: Any, _connection: frames.Connection) -> object:  # noqa: ANN401
+    return await first_operator.admit(payload["name"], payload["csr"])
+
+
+async def _first_keystore(settings: CaSettings, store: Store) -> KeyStore:
+    """The key store; its key-encryption key is made only when there is no control plane that could need another."""
+    missing = not settings.kek_file.exists() and not settings.keys.mounted
+    if missing and await store.read(lambda tx: tx.plane()) is None:
+        create_kek_file(settings.kek_file)
+        log.warning("made the key-encryption key %s: keep a copy away from the database's backups", settings.kek_file)
+    return open_keystore(settings)
+
+
+def _first_trust_metadata(settings: CaSettings, keystore: KeyStore) -> FirstTrustMetadata:
+    root, keys = trust_metadata.first(settings.recovery_key_file, keystore, now())
+    return FirstTrustMetadata(root, keys)
+
+
+def _private_directory(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        raise BootstrapRefused(f"others may enter {directory}; chmod 700 {directory}")
+
+
+async def _background(
+    base: Foundation, ledger: SqliteLedger | PostgresqlLedger, linter: PkilintLinter, stack: AsyncExitStack
+) -> Awaitable[None]:
+    findings = Counter("keyreeve_ca_lint_findings_total", "Issued certificates with lint findings.", ["profile"])
+    lint = base.settings.lint
+    jobs = [
+        base.live.follow(FOLLOW_SECONDS),
+        Sampling(
+            base.store,
+            linter,
+            base.live.current,
+            lint.sample_rate,
+            lint.halt_profile,
+            lambda profile: findings.labels(profile).inc(),
+        ).run(),
+        every(600, lambda: ledger.purge(now() - REQUESTS_KEPT)),
+    ]
+    if isinstance(ledger, PostgresqlLedger):
+        jobs += [await stay_alive(base, ledger, stack), every(LEASE_SECONDS, ledger.void_orphans)]
+    else:
+        await ledger.void_orphans()
+    return run_tasks(stack, jobs)

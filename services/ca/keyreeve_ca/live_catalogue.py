@@ -1,0 +1,52 @@
+"""The catalogue of a running process: read at start, followed while authorities and profiles change."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from keyreeve import errors
+from keyreeve_ca.catalogue import Catalogue
+from keyreeve_ca.registry import Store, Transaction
+
+log = logging.getLogger(__name__)
+
+
+class LiveCatalogue:
+    """Holds the newest catalogue. `load` reads one; it is called in the store's own threads."""
+
+    def __init__(self, store: Store, load: Callable[[Transaction], Catalogue]) -> None:
+        self._store = store
+        self._load = load
+        self._current: Catalogue | None = None
+        self._changed = asyncio.Event()
+
+    def current(self) -> Catalogue:
+        """The newest catalogue; `reload` must have succeeded once."""
+        assert self._current is not None, "the catalogue is read before anything is served"
+        return self._current
+
+    async def reload(self) -> None:
+        """Read the catalogue anew."""
+        self._current = await self._store.read(self._load)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def changed_since(self, config_version: int) -> None:
+        """Return once the version is no longer the given one."""
+        while self.current().config_version == config_version:
+            await self._changed.wait()
+
+    async def follow(self, interval: float) -> None:
+        """Reload whenever the version or the incarnation has changed, looking every `interval` seconds, for ever."""
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                plane = await self._store.read(lambda tx: tx.plane())
+                known = self.current()
+                if plane is not None and (plane.config_version, plane.incarnation) != (
+                    known.config_version,
+                    known.incarnation,
+                ):
+                    await self.reload()
+            except errors.StoreUnavailable as unavailable:
+                log.warning("the catalogue could not be followed: %s", unavailable)

@@ -1,0 +1,96 @@
+"""What the processes of the service do alike: background tasks, being ready, being told to stop."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.bootstrap import BootstrapRefused
+from keyreeve_ca.keystore import KeyStoreError
+from keyreeve_ca.master import EX_CONFIG, READY
+from keyreeve_ca.settings import CaSettings
+from keyreeve_chassis import failpoints
+from keyreeve_chassis.database.locking import DatabaseRefused
+from keyreeve_chassis.drain import stop_signals
+from keyreeve_chassis.telemetry import logging as log_setup
+from keyreeve_chassis.telemetry.tracing import TracingUnavailable
+
+log = logging.getLogger(__name__)
+
+
+def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) -> int:
+    """Run one process of the service to its end; its exit code."""
+    log_setup.configure(settings.log.level, colour=sys.stderr.isatty())
+    try:
+        failpoints.arm(os.environ)
+        asyncio.run(role())
+    except (
+        BootstrapRefused,
+        KeyStoreError,
+        DatabaseRefused,
+        failpoints.FailpointsRefused,
+        TracingUnavailable,
+    ) as refused:
+        log.error("the service cannot start: %s", refused)  # noqa: TRY400 - the message says it all
+        return EX_CONFIG
+    return 0
+
+
+async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Run `work` again and again, for ever; a database that does not answer is tried again."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except StoreUnavailable as unavailable:
+            log.warning("background work: %s", unavailable)
+
+
+def run_tasks(stack: AsyncExitStack, jobs: list[Coroutine[Any, Any, None]]) -> Awaitable[None]:
+    """Run jobs until the stack unwinds; the returned future fails when one of them does."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not failed.done():
+            failed.set_exception(error)
+
+    for task in tasks:
+        task.add_done_callback(ended)
+
+    async def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        failed.cancel()
+
+    stack.push_async_callback(stop)
+    return failed
+
+
+def say_ready() -> None:
+    """Tell the parent, which reads the first line."""
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+
+
+async def until_told(failed: Awaitable[None]) -> None:
+    """Wait for a signal, for the parent's death (standard input ends), or for the failure of a background task."""
+    told = stop_signals()
+    loop = asyncio.get_running_loop()
+
+    def watch_parent() -> None:
+        sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(told.set)
+
+    threading.Thread(target=watch_parent, daemon=True, name="parent").start()
+    stopping = asyncio.create_task(told.wait())
+    await asyncio.wait([stopping, asyncio.ensure_future(failed)], return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        stopping.cancel()
+        await failed

@@ -1,0 +1,242 @@
+"""Renewal: a new certificate for the same names, bound to the old one's holder and key lineage (docs/protocols.md).
+
+A certificate of the control tree is renewed over mutual TLS with itself; any other by whoever asked for the first, with
+a signature of the old key over a fresh nonce. The nonce is stateless: its time and a MAC over whom and what it is for.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+from keyreeve import errors
+from keyreeve.identity import Caller
+from keyreeve_ca.catalogue import Catalogue
+from keyreeve_ca.issuance import Issuance, LedgerEntry, Prepared, SignItem, SignRequest, request_id_reused
+from keyreeve_ca.registry import Store, StoredCertificate
+from keyreeve_ca.rules.csr import check_possession, read_csr
+from keyreeve_ca.rules.name import Name, NameType
+from keyreeve_ca.rules.policy import plan_certificate
+from keyreeve_ca.rules.profile import Tree
+
+NONCE_LIFETIME = 300
+"""Seconds for which a nonce is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The old key's word for the new one."""
+
+    nonce: str
+    signature: bytes
+
+
+def length_prefixed(*fields: bytes) -> bytes:
+    """LP: each field as a 4-byte big-endian length and its bytes, so that no two field lists share an encoding."""
+    return b"".join(len(f).to_bytes(4, "big") + f for f in fields)
+
+
+def proof_message(trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
+    """What the old key signs."""
+    spki_sha256 = hashlib.sha256(new_spki).digest()
+    return length_prefixed(b"keyreeve-renew-1", trust_domain.encode(), serial, spki_sha256, nonce.encode())
+
+
+@dataclass(frozen=True)
+class Nonces:
+    """Makes and checks nonces without storing them: `key` is the same in every process of the control plane."""
+
+    key: bytes
+    now: Callable[[], int]
+
+    def make(self, caller: str, serial: bytes) -> str:
+        """A nonce for this caller and certificate, good for `NONCE_LIFETIME` seconds."""
+        time = self.now().to_bytes(8, "big")
+        return base64.urlsafe_b64encode(time + self._mac(time, caller, serial)).decode()
+
+    def check(self, nonce: str, caller: str, serial: bytes) -> None:
+        """Raise `RenewalProofInvalid` unless the nonce was made here for this caller and certificate, lately."""
+        try:
+            raw = base64.b64decode(nonce, altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        time, mac = raw[:8], raw[8:]
+        if not hmac.compare_digest(mac, self._mac(time, caller, serial)):
+            raise errors.RenewalProofInvalid("the nonce was not made by this service for this caller and certificate")
+        if not 0 <= self.now() - int.from_bytes(time, "big") <= NONCE_LIFETIME:
+            raise errors.RenewalProofInvalid(f"the nonce is older than {NONCE_LIFETIME} seconds; ask for a new one")
+
+    def _mac(self, time: bytes, caller: str, serial: bytes) -> bytes:
+        return hmac.digest(
+            self.key, length_prefixed(b"keyreeve-renew-nonce-1", time, caller.encode(), serial), "sha256"
+        )
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The use case behind RenewCertificate."""
+
+    issuance: Issuance
+    store: Store
+    nonces: Nonces
+    now: Callable[[], int]
+
+    async def renew(
+        self,
+        *,
+        caller: Caller,
+        method: str,
+        request_id: str,
+        payload_sha256: bytes,
+        serial: bytes,
+        csr: bytes,
+        proof: Proof | None,
+    ) -> LedgerEntry:
+        """Renew the certificate `serial` for the key in `csr`. Raises the reasons that the RPC's comment names."""
+        old, successor, answered = await self.store.read(
+            lambda tx: (
+                tx.certificate(serial),
+                tx.successor(serial),
+                tx.answered(str(caller), method, request_id),
+            )
+        )
+        catalogue = self.issuance.catalogue()
+        self._check_holder(caller, old, catalogue)
+        if answered is not None and answered.payload_sha256 != payload_sha256:
+            raise request_id_reused(request_id)
+        request = read_csr(csr)
+        check_possession(request)
+        if catalogue.authorities[old.authority_id].tree is not Tree.CONTROL:
+            self._check_proof(caller, old, request.spki, proof, catalogue.trust_domain)
+        if successor is not None:
+            if successor.spki_sha256 == request.spki_sha256:
+                return successor  # the reply was lost, perhaps with the caller's memory of its request_id
+            raise _superseded(old)
+        if self.now() > old.not_after:
+            raise errors.CertificateExpired("the certificate has expired; ask for a new one")
+        [outcome] = await self.issuance.sign(
+            SignRequest(
+                caller=caller,
+                method=method,
+                request_id=request_id,
+                payload_sha256=payload_sha256,
+                items=(SignItem(old.profile_name, csr, authority=_stand_alone(old, catalogue)),),
+                prepare=_same_names_as(old),
+            )
+        )
+        if isinstance(outcome, errors.KeyreeveError):
+            raise outcome
+        return outcome
+
+    @staticmethod
+    def _check_holder(caller: Caller, old: StoredCertificate, catalogue: Catalogue) -> None:
+        """Who may renew: the certificate itself (control), or whoever asked for it (others)."""
+        if catalogue.authorities[old.authority_id].tree is Tree.CONTROL:
+            if caller.serial != int.from_bytes(old.serial, "big"):
+                raise errors.RenewalNotAllowed(
+                    "a certificate of the control tree is renewed over a connection that presents it"
+                )
+        elif str(caller) != old.caller:
+            # Whether it exists is nobody else's business: the same words as for a serial number that does not.
+            raise certificate_not_found(old.serial)
+
+    def _check_proof(
+        self, caller: Caller, old: StoredCertificate, spki: bytes, proof: Proof | None, trust_domain: str
+    ) -> None:
+        if proof is None:
+            nonce = self.nonces.make(str(caller), old.serial)
+            raise errors.RenewalProofRequired(
+                "sign the nonce with the old key and repeat the call", metadata={"nonce": nonce}
+            )
+        self.nonces.check(proof.nonce, str(caller), old.serial)
+        message = proof_message(trust_domain, old.serial, spki, proof.nonce)
+        try:
+            _verify(old.der, proof.signature, message)
+        except InvalidSignature:
+            raise errors.RenewalProofInvalid("the signature was not made by the old key over this renewal") from None
+
+
+def certificate_not_found(serial: bytes) -> errors.KeyreeveError:
+    """The one answer for a certificate that does not exist and one that the caller may not see."""
+    return errors.CertificateNotFound(
+        f"there is no certificate {serial.hex()} that you may see", metadata={"serial": serial.hex()}
+    )
+
+
+def _superseded(old: StoredCertificate) -> errors.KeyreeveError:
+    return errors.RenewalSuperseded(
+        "the certificate has been renewed for another key", metadata={"serial": old.serial.hex()}
+    )
+
+
+def _stand_alone(old: StoredCertificate, catalogue: Catalogue) -> str | None:
+    """A stand-alone authority must be named; within a tree the newest active one signs."""
+    return old.authority_id if catalogue.authorities[old.authority_id].tree is Tree.STANDALONE else None
+
+
+def _same_names_as(old: StoredCertificate) -> Callable[[SignItem, Catalogue, int], Prepared]:
+    def prepare(item: SignItem, catalogue: Catalogue, now: int) -> Prepared:
+        names = names_of(old.der)
+        csr = read_csr(item.csr)
+        foreign = [n for n in csr.names if n not in names]
+        if foreign:
+            raise errors.NameRefused(
+                "a renewal has the old certificate's names and no others",
+                violations=[
+                    errors.Violation("csr.subject_alternative_name", f"{n} is not among them") for n in foreign
+                ],
+            )
+        version = catalogue.profile(item.profile)
+        issuing = catalogue.issuing_authority(version, item.authority)
+        plan = plan_certificate(
+            version,
+            csr,
+            extra_names=[n for n in names if n not in csr.names],
+            lifetime=None if old.wished_seconds is None else timedelta(seconds=old.wished_seconds),
+            now=now,
+            issuer=issuing.issuer,
+            trust_domain=catalogue.trust_domain,
+            known=catalogue.known_keys,
+        )
+        return Prepared(plan, csr, issuing, item, renews=old.serial)
+
+    return prepare
+
+
+def names_of(certificate_der: bytes) -> tuple[Name, ...]:
+    """The names of a certificate of ours, in order."""
+    return names_of_certificate(x509.load_der_x509_certificate(certificate_der))
+
+
+def names_of_certificate(certificate: x509.Certificate) -> tuple[Name, ...]:
+    """The names of a certificate of ours that has been parsed, in order."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    types: dict[type[x509.GeneralName], NameType] = {
+        x509.DNSName: NameType.DNS,
+        x509.IPAddress: NameType.IP,
+        x509.UniformResourceIdentifier: NameType.URI,
+        x509.RFC822Name: NameType.EMAIL,
+    }
+    return tuple(Name(types[type(n)], str(n.value)) for n in names)
+
+
+def _verify(certificate_der: bytes, signature: bytes, message: bytes) -> None:
+    key = x509.load_der_x509_certificate(certificate_der).public_key()
+    match key:
+        case ec.EllipticCurvePublicKey():
+            digest = hashes.SHA384() if isinstance(key.curve, ec.SECP384R1) else hashes.SHA256()
+            key.verify(signature, message, ec.ECDSA(digest))
+        case rsa.RSAPublicKey():
+            key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+        case ed25519.Ed25519PublicKey():
+            key.verify(signature, message)
+        case _:
+            raise InvalidSignature

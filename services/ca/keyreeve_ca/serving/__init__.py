@@ -1,0 +1,1 @@
+"""The CA's RPCs: messages become values, values become messages; who may call what; no decisions."""

@@ -1,0 +1,176 @@
+"""AuthorityService: who may call what, and the turning of messages into calls of the use cases."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from keyreeve import errors
+from keyreeve.ca.v1 import authority_service_pb2 as pb
+from keyreeve.identity import ALL_ROLES, Role
+from keyreeve_ca.authorities import Authorities, NewAuthority
+from keyreeve_ca.catalogue import Catalogue, bundle_digest
+from keyreeve_ca.registry import Authority, AuthorityKind, Store, Transaction
+from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.serving.answering import Answering
+from keyreeve_ca.serving.messages import (
+    AUTHORITY_KEY_TYPES,
+    KINDS,
+    TREES,
+    authority_message,
+    caller_of,
+    chosen,
+    duration_of,
+    id_of,
+    invalid,
+)
+from keyreeve_ca.serving.pages import Pages
+from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.call import Call
+
+_SERVICE = "/keyreeve.ca.v1.AuthorityService/"
+_READ = Row(ALL_ROLES)
+_CHANGE = Row(frozenset({Role.ADMIN, Role.MEMBERSHIP}), forwarded=True)
+
+ACCESS: Rows = {
+    _SERVICE + "CreateAuthority": _CHANGE,
+    _SERVICE + "GetAuthority": _READ,
+    _SERVICE + "ListAuthorities": _READ,
+    _SERVICE + "ActivateAuthority": _CHANGE,
+    _SERVICE + "RetireAuthority": _CHANGE,
+    _SERVICE + "RevokeAuthority": _CHANGE,
+    _SERVICE + "ExportAuthority": _READ,
+    _SERVICE + "GetBundle": _READ,
+    _SERVICE + "WatchBundle": Row(ALL_ROLES, long_stream=True),
+}
+
+_REVOCATION_REASONS = {
+    pb.AUTHORITY_REVOCATION_REASON_CA_COMPROMISE: "ca_compromise",
+    pb.AUTHORITY_REVOCATION_REASON_SUPERSEDED: "superseded",
+    pb.AUTHORITY_REVOCATION_REASON_CESSATION_OF_OPERATION: "cessation_of_operation",
+}
+_LINES = {"control": Tree.CONTROL, "estate": Tree.ESTATE}
+
+
+@dataclass(frozen=True)
+class AuthorityServicer:
+    """Answers AuthorityService."""
+
+    authorities: Authorities
+    store: Store
+    catalogue: Callable[[], Catalogue]
+    catalogue_changed: Callable[[int], Awaitable[None]]
+    """Resolves once the catalogue's version is above the given one."""
+    trust_root: Callable[[], bytes]
+    pages: Pages
+
+    async def CreateAuthority(self, request: pb.CreateAuthorityRequest, call: Call) -> pb.Authority:
+        wanted = request.authority
+        tree = chosen(TREES, wanted.tree, "authority.tree")
+        kind = chosen(KINDS, wanted.kind, "authority.kind")
+        if (kind is AuthorityKind.INTERMEDIATE) != bool(wanted.issuer):
+            raise invalid("authority.issuer", "required for an intermediate, and for no other")
+        if caller_of(call).role is Role.MEMBERSHIP and tree is not Tree.STANDALONE:
+            raise _owned_only()
+        new = NewAuthority(
+            authority_id=request.authority_id,
+            tree=tree,
+            owner=wanted.owner,
+            issuer_id=id_of(wanted.issuer, "authorities", "authority.issuer") if wanted.issuer else None,
+            common_name=wanted.common_name,
+            key_type=chosen(AUTHORITY_KEY_TYPES, wanted.key_type, "authority.key_type"),
+            lifetime=duration_of(wanted.lifetime, "authority.lifetime") if wanted.HasField("lifetime") else None,
+            permitted_dns=tuple(wanted.permitted_dns_suffixes),
+        )
+        answer = self._answering(request, request.request_id, call)
+        return pb.Authority.FromString(await answer.before() or await self.authorities.create(new, answer))
+
+    async def GetAuthority(self, request: pb.GetAuthorityRequest, call: Call) -> pb.Authority:
+        authority_id = id_of(request.name, "authorities")
+        return authority_message(await self.store.read(lambda tx: tx.authority(authority_id)))
+
+    async def ListAuthorities(self, request: pb.ListAuthoritiesRequest, call: Call) -> pb.ListAuthoritiesResponse:
+        page = self.pages.open(call, request)
+        rows = await self.store.read(lambda tx: tx.authorities(after=page.after, limit=page.size + 1))
+        return pb.ListAuthoritiesResponse(
+            authorities=[authority_message(a) for a in rows[: page.size]],
+            next_page_token=page.next_token(rows[page.size - 1].authority_id if len(rows) > page.size else None),
+        )
+
+    async def ActivateAuthority(self, request: pb.ActivateAuthorityRequest, call: Call) -> pb.Authority:
+        authority_id = await self._for_change(request.name, call)
+        answer = self._answering(request, request.request_id, call)
+        return pb.Authority.FromString(await answer.before() or await self.authorities.activate(authority_id, answer))
+
+    async def RetireAuthority(self, request: pb.RetireAuthorityRequest, call: Call) -> pb.Authority:
+        authority_id = await self._for_change(request.name, call)
+        answer = self._answering(request, request.request_id, call)
+        return pb.Authority.FromString(await answer(lambda tx: self.authorities.retire(tx, authority_id)))
+
+    async def RevokeAuthority(self, request: pb.RevokeAuthorityRequest, call: Call) -> pb.Authority:
+        reason = chosen(_REVOCATION_REASONS, request.reason, "reason")
+        authority_id = await self._for_change(request.name, call)
+        answer = self._answering(request, request.request_id, call)
+        return pb.Authority.FromString(await answer(lambda tx: self.authorities.revoke(tx, authority_id, reason)))
+
+    async def ExportAuthority(self, request: pb.ExportAuthorityRequest, call: Call) -> pb.ExportAuthorityResponse:
+        authority_id = id_of(request.name, "authorities")
+        chain = await self.store.read(lambda tx: _chain(tx, authority_id))
+        return pb.ExportAuthorityResponse(chain_der=[a.certificate_der for a in chain])
+
+    async def GetBundle(self, request: pb.GetBundleRequest, call: Call) -> pb.Bundle:
+        return self._bundle(_line(request.name))
+
+    async def WatchBundle(self, request: pb.WatchBundleRequest, call: Call) -> AsyncIterator[pb.Bundle]:
+        line = _line(request.name)
+        sent = b""
+        while True:
+            version = self.catalogue().config_version
+            bundle = self._bundle(line)
+            if bundle.digest != sent:
+                sent = bundle.digest
+                yield bundle
+            await self.catalogue_changed(version)
+
+    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[Authority]:
+        return Answering(self.store, request, request_id, call, lambda _tx, authority: authority_message(authority))
+
+    async def _for_change(self, name: str, call: Call) -> str:
+        """The authority that is to change; the membership service changes only what has an owner."""
+        authority_id = id_of(name, "authorities")
+        if caller_of(call).role is Role.MEMBERSHIP:
+            authority = await self.store.read(lambda tx: tx.authority(authority_id))
+            if not authority.owner:
+                raise _owned_only()
+        return authority_id
+
+    def _bundle(self, line: str) -> pb.Bundle:
+        catalogue = self.catalogue()
+        roots = catalogue.roots(_LINES[line])
+        return pb.Bundle(
+            name=f"bundles/{line}",
+            trust_domain=catalogue.trust_domain,
+            roots_der=[a.certificate_der for a in roots],
+            digest=bundle_digest(roots),
+            trust_root=self.trust_root(),
+        )
+
+
+def _line(name: str) -> str:
+    line = id_of(name, "bundles")
+    if line not in _LINES:
+        raise errors.BundleNotFound(f"there is no bundle {name!r}", metadata={"bundle": name})
+    return line
+
+
+def _chain(tx: Transaction, authority_id: str) -> list[Authority]:
+    chain = [tx.authority(authority_id)]
+    while chain[-1].issuer_id != chain[-1].authority_id:
+        chain.append(tx.authority(chain[-1].issuer_id))
+    return chain
+
+
+def _owned_only() -> errors.KeyreeveError:
+    return errors.AccessDenied(
+        "the membership service may change only authorities that have an owner", metadata={"allowed": Role.ADMIN.value}
+    )

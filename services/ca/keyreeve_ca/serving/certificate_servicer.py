@@ -1,0 +1,160 @@
+"""CertificateService: who may call what, and the turning of messages into calls of the use cases."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyreeve import errors
+from keyreeve.ca.v1 import certificate_service_pb2 as pb
+from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role
+from keyreeve_ca.catalogue import Catalogue
+from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
+from keyreeve_ca.registry import CertificateFilter, Store, StoredCertificate
+from keyreeve_ca.renewal import Proof, Renewal, certificate_not_found
+from keyreeve_ca.serving.messages import (
+    caller_of,
+    certificate_message,
+    chain_of,
+    id_of,
+    invalid,
+    payload_sha256,
+    renew_at,
+    request_id_of,
+    serial_of,
+    sign_item,
+    timestamp,
+)
+from keyreeve_ca.serving.pages import Pages
+from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.call import Call
+
+MAX_ITEMS = 100
+_SERVICE = "/keyreeve.ca.v1.CertificateService/"
+_SIGNERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKLOAD}) | SERVICE_ROLES
+_SEE_ALL = OPERATOR_ROLES | SERVICE_ROLES
+
+ACCESS: Rows = {
+    _SERVICE + "SignCertificate": Row(_SIGNERS),
+    _SERVICE + "SignCertificates": Row(_SIGNERS),
+    _SERVICE + "RenewCertificate": Row(ALL_ROLES),
+    _SERVICE + "GetCertificate": Row(ALL_ROLES),
+    _SERVICE + "ListCertificates": Row(_SEE_ALL | {Role.WORKLOAD}),
+}
+
+
+@dataclass(frozen=True)
+class CertificateServicer:
+    """Answers CertificateService."""
+
+    issuance: Issuance
+    renewal: Renewal
+    store: Store
+    catalogue: Callable[[], Catalogue]
+    pages: Pages
+    now: Callable[[], int]
+
+    async def SignCertificate(self, request: pb.SignCertificateRequest, call: Call) -> pb.SignCertificateResponse:
+        [outcome] = await self._sign(call, request, request.request_id, (sign_item(request.item, "item"),))
+        if isinstance(outcome, errors.KeyreeveError):
+            raise outcome
+        return self._response(outcome)
+
+    async def SignCertificates(self, request: pb.SignCertificatesRequest, call: Call) -> pb.SignCertificatesResponse:
+        if not 1 <= len(request.items) <= MAX_ITEMS:
+            raise invalid("items", f"1 to {MAX_ITEMS} items are required, not {len(request.items)}")
+        items = tuple(sign_item(item, f"items[{i}]") for i, item in enumerate(request.items))
+        outcomes = await self._sign(call, request, request.request_id, items)
+        signed_by = {o.authority_id for o in outcomes if not isinstance(o, errors.KeyreeveError)}
+        catalogue = self.catalogue()
+        return pb.SignCertificatesResponse(
+            outcomes=[_outcome(o) for o in outcomes],
+            chains=[
+                pb.AuthorityChain(authority=f"authorities/{a}", chain_der=chain_of(catalogue, a))
+                for a in sorted(signed_by)
+            ],
+        )
+
+    async def RenewCertificate(self, request: pb.RenewCertificateRequest, call: Call) -> pb.SignCertificateResponse:
+        proof = Proof(request.proof.nonce, request.proof.signature) if request.HasField("proof") else None
+        entry = await self.renewal.renew(
+            caller=caller_of(call),
+            method=call.method,
+            request_id=request_id_of(request.request_id),
+            payload_sha256=payload_sha256(request),
+            serial=serial_of(request.name),
+            csr=request.csr,
+            proof=proof,
+        )
+        return self._response(entry)
+
+    async def GetCertificate(self, request: pb.GetCertificateRequest, call: Call) -> pb.Certificate:
+        serial = serial_of(request.name)
+        try:
+            entry = await self.store.read(lambda tx: tx.certificate(serial))
+        except errors.CertificateNotFound:
+            raise certificate_not_found(serial) from None
+        if not _may_see(caller_of(call), entry):
+            raise certificate_not_found(serial)
+        return certificate_message(entry, self.now())
+
+    async def ListCertificates(self, request: pb.ListCertificatesRequest, call: Call) -> pb.ListCertificatesResponse:
+        caller, now = caller_of(call), self.now()
+        wanted = CertificateFilter(
+            authority_id=id_of(request.authority, "authorities", "authority") if request.authority else None,
+            profile_name=id_of(request.profile, "profiles", "profile") if request.profile else None,
+            identity=request.identity or None,
+            caller=None if caller.role in _SEE_ALL else str(caller),
+            valid_at=now if request.state == pb.CERTIFICATE_STATE_VALID else None,
+            expired_at=now if request.state == pb.CERTIFICATE_STATE_EXPIRED else None,
+            expires_before=request.expire_before_time.seconds if request.HasField("expire_before_time") else None,
+        )
+        page = self.pages.open(call, request)
+        after = bytes.fromhex(page.after)
+        rows = await self.store.read(lambda tx: tx.certificates(wanted, after=after, limit=page.size + 1))
+        return pb.ListCertificatesResponse(
+            certificates=[certificate_message(row, now) for row in rows[: page.size]],
+            next_page_token=page.next_token(rows[page.size - 1].serial.hex() if len(rows) > page.size else None),
+        )
+
+    async def _sign(
+        self,
+        call: Call,
+        request: pb.SignCertificateRequest | pb.SignCertificatesRequest,
+        request_id: str,
+        items: tuple[SignItem, ...],
+    ) -> list[Outcome]:
+        return await self.issuance.sign(
+            SignRequest(
+                caller=caller_of(call),
+                method=call.method,
+                request_id=request_id_of(request_id),
+                payload_sha256=payload_sha256(request),
+                items=items,
+            )
+        )
+
+    def _response(self, entry: LedgerEntry) -> pb.SignCertificateResponse:
+        return pb.SignCertificateResponse(
+            certificate=certificate_message(entry, self.now()),
+            chain_der=chain_of(self.catalogue(), entry.authority_id),
+            renew_time=timestamp(renew_at(entry)),
+        )
+
+
+def _may_see(caller: Caller, entry: StoredCertificate) -> bool:
+    return caller.role in _SEE_ALL or str(caller) in (entry.caller, entry.identity)
+
+
+def _outcome(outcome: Outcome) -> pb.SignCertificateOutcome:
+    if isinstance(outcome, errors.KeyreeveError):
+        metadata = {**{v.field: v.description for v in outcome.violations}, **outcome.metadata}
+        return pb.SignCertificateOutcome(
+            error=pb.ItemError(reason=outcome.reason, message=outcome.message, metadata=metadata)
+        )
+    return pb.SignCertificateOutcome(
+        signed=pb.SignedCertificate(
+            name=f"certificates/{outcome.serial.hex()}",
+            certificate_der=outcome.der,
+            authority=f"authorities/{outcome.authority_id}",
+            renew_time=timestamp(renew_at(outcome)),
+        )
+    )

@@ -1,0 +1,99 @@
+"""ProfileService: who may call what, and the turning of messages into calls of the use cases."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from keyreeve.ca.v1 import profile_service_pb2 as pb
+from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Role
+from keyreeve_ca.catalogue import Catalogue
+from keyreeve_ca.profiles import Profiles, Simulation
+from keyreeve_ca.registry import Store, Transaction
+from keyreeve_ca.rules.profile import ProfileVersion
+from keyreeve_ca.serving.answering import Answering
+from keyreeve_ca.serving.messages import caller_of, id_of, invalid, profile_message
+from keyreeve_ca.serving.pages import Pages
+from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.call import Call
+
+_SERVICE = "/keyreeve.ca.v1.ProfileService/"
+
+ACCESS: Rows = {
+    _SERVICE + "CreateProfile": Row(frozenset({Role.ADMIN}), forwarded=True),
+    _SERVICE + "GetProfile": Row(ALL_ROLES),
+    _SERVICE + "ListProfiles": Row(ALL_ROLES),
+    _SERVICE + "UpdateProfile": Row(frozenset({Role.ADMIN}), forwarded=True),
+    _SERVICE + "SimulateProfile": Row(OPERATOR_ROLES),
+}
+
+
+@dataclass(frozen=True)
+class ProfileServicer:
+    """Answers ProfileService."""
+
+    profiles: Profiles
+    store: Store
+    catalogue: Callable[[], Catalogue]
+    pages: Pages
+
+    async def CreateProfile(self, request: pb.CreateProfileRequest, call: Call) -> pb.Profile:
+        answer = self._answering(request, request.request_id, call)
+        created = await self.profiles.create(request.profile_id, request.profile.document, str(caller_of(call)), answer)
+        return pb.Profile.FromString(created)
+
+    async def GetProfile(self, request: pb.GetProfileRequest, call: Call) -> pb.Profile:
+        name = id_of(request.name, "profiles")
+        if request.version < 0:
+            raise invalid("version", "versions count from 1")
+        return await self.store.read(lambda tx: self._message(tx, tx.profile(name, request.version or None)))
+
+    async def ListProfiles(self, request: pb.ListProfilesRequest, call: Call) -> pb.ListProfilesResponse:
+        page = self.pages.open(call, request)
+
+        def work(tx: Transaction) -> pb.ListProfilesResponse:
+            rows = tx.profiles(after=page.after, limit=page.size + 1)
+            return pb.ListProfilesResponse(
+                profiles=[self._message(tx, version) for version in rows[: page.size]],
+                next_page_token=page.next_token(rows[page.size - 1].name if len(rows) > page.size else None),
+            )
+
+        return await self.store.read(work)
+
+    async def UpdateProfile(self, request: pb.UpdateProfileRequest, call: Call) -> pb.Profile:
+        wanted = request.profile
+        answer = self._answering(request, request.request_id, call)
+        name = id_of(wanted.name, "profiles", "profile.name")
+        updated = await self.profiles.update(name, wanted.version, wanted.document, str(caller_of(call)), answer)
+        return pb.Profile.FromString(updated)
+
+    async def SimulateProfile(self, request: pb.SimulateProfileRequest, call: Call) -> pb.SimulateProfileResponse:
+        if not 0 <= request.sample_size <= 1000:
+            raise invalid("sample_size", "at most 1,000; 100 unless given")
+        name = id_of(request.name, "profiles")
+        simulation = await self.profiles.simulate(name, request.document, request.sample_size or 100, self.catalogue())
+        return _simulated(simulation)
+
+    def _message(self, tx: Transaction, version: ProfileVersion) -> pb.Profile:
+        return profile_message(version, tx.profile_facts, self.profiles.built_in)
+
+    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[ProfileVersion]:
+        return Answering(self.store, request, request_id, call, self._message)
+
+
+def _simulated(simulation: Simulation) -> pb.SimulateProfileResponse:
+    return pb.SimulateProfileResponse(
+        examined=simulation.examined,
+        same=simulation.same,
+        different=simulation.different,
+        refused=simulation.refused,
+        issuances=[
+            pb.SimulatedIssuance(
+                certificate=f"certificates/{d.serial.hex()}",
+                outcome=pb.SIMULATED_OUTCOME_REFUSED if d.reason else pb.SIMULATED_OUTCOME_DIFFERENT,
+                reason=d.reason,
+                message=d.message,
+            )
+            for d in simulation.differences
+        ],
+    )

@@ -1,0 +1,156 @@
+"""The CA service's settings; docs/settings.md is generated from the descriptions."""
+
+import hashlib
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from keyreeve.identity import is_trust_domain
+from keyreeve_chassis.server import ServingSettings
+from keyreeve_chassis.settings import ServiceSettings
+
+ENV_PREFIX = "KEYREEVE_CA_"
+_MAX_SOCKET_PATH = 100
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(_Section):
+    """Where the ledger is."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///ca.db"),
+        description="sqlite:///PATH (relative to the state directory) or postgresql://...; secret, it may hold a password.",
+    )
+    migrate: Literal["auto", "never"] = Field(
+        "auto", description="Whether a start migrates the schema; with `never` run `python -m keyreeve_ca migrate`."
+    )
+
+
+class KeySettings(_Section):
+    """Where the key-encryption key is, and which keys nobody may use."""
+
+    file: Path | None = Field(
+        None, description="File of 32 bytes, mode 0600; made in the state directory at the first start unless given."
+    )
+    mounted: bool = Field(
+        default=False, description="The file is a mounted secret: links and root's ownership are fine."
+    )
+    recovery_file: Path | None = Field(
+        None,
+        description="Recovery key of the trust metadata; made in the state directory at the first start unless given.",
+    )
+    blocked_file: Path | None = Field(
+        None, description="Text file of blocked keys: one SHA-256 of a DER SubjectPublicKeyInfo in hex on each line."
+    )
+
+
+class LintSettings(_Section):
+    """Linting of what has been issued."""
+
+    sample_rate: float = Field(
+        0.01, ge=0, le=1, description="Share of leaf certificates that are linted in the background."
+    )
+    halt_profile: bool = Field(default=False, description="Halt a profile when the sample has a finding.")
+
+
+class MetricsSettings(_Section):
+    """Prometheus."""
+
+    host: str = Field("127.0.0.1", description="Address of the plain-HTTP listener for /metrics.")
+    port: int | None = Field(None, ge=0, le=65535, description="Its port; null: no listener.")
+
+
+class LogSettings(_Section):
+    """The log on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is written."
+    )
+    calls: bool = Field(default=False, description="One line for each call that succeeds; failures always have one.")
+
+
+class TracingSettings(_Section):
+    """OpenTelemetry."""
+
+    endpoint: str | None = Field(None, description="OTLP/gRPC endpoint; null: off. Needs the `otel` extra.")
+
+
+class CaSettings(ServiceSettings):
+    """Everything that can be set."""
+
+    trust_domain: str = Field("dev.localhost", description="Trust domain; cannot change after the first start.")
+    instance: str = Field(
+        default_factory=lambda: socket.gethostname().lower()[:63] or "ca",
+        description="Name of this instance in its own identity.",
+    )
+    state_directory: Path = Field(
+        Path("ca"), description="Directory of mode 0700 for keys, sockets and the SQLite file."
+    )
+    http_url: str = Field(
+        "http://127.0.0.1:8080",
+        description="Base URL, as its readers see it, that certificates name for revocation lists and issuers.",
+    )
+    workers: int | Literal["auto"] = Field("auto", description="Worker processes; `auto`: one for each core.")
+    drain_seconds: float = Field(20, gt=0, description="How long calls in progress may take when the service stops.")
+    listen: ServingSettings = Field(default_factory=ServingSettings, description="The gRPC listeners.")
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings, description="The database.")
+    keys: KeySettings = Field(default_factory=KeySettings, description="Keys.")
+    lint: LintSettings = Field(default_factory=LintSettings, description="Linting.")
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")
+    log: LogSettings = Field(default_factory=LogSettings, description="Logging.")
+    tracing: TracingSettings = Field(default_factory=TracingSettings, description="Tracing.")
+
+    @field_validator("trust_domain")
+    @classmethod
+    def _check_trust_domain(cls, value: str) -> str:
+        if not is_trust_domain(value):
+            raise ValueError("a trust domain is a lower-case DNS name")
+        return value
+
+    @field_validator("http_url")
+    @classmethod
+    def _check_http_url(cls, value: str) -> str:
+        if not value.startswith("http://") or value.endswith("/") or not value.isascii():
+            raise ValueError("an ASCII http:// URL without a final slash (revocation lists are signed, TLS would loop)")
+        return value
+
+    @property
+    def kek_file(self) -> Path:
+        return self.keys.file or self.state_directory / "kek"
+
+    @property
+    def recovery_key_file(self) -> Path:
+        return self.keys.recovery_file or self.state_directory / "recovery.key"
+
+    @property
+    def run_directory(self) -> Path:
+        """Sockets and metrics of the running processes."""
+        return self.state_directory / "run"
+
+    @property
+    def keeper_socket(self) -> Path:
+        path = self.run_directory.absolute() / "keeper.sock"
+        if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+            return path
+        # Linux allows 107 bytes; a deep state directory gets a short name of its own.
+        name = hashlib.sha256(os.fsencode(self.state_directory.absolute())).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"keyreeve-{os.geteuid()}-{name}" / "keeper.sock"
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The database file, or None when the database is PostgreSQL."""
+        url = self.database.url.get_secret_value()
+        if not url.startswith("sqlite:///"):
+            return None
+        return self.state_directory / url.removeprefix("sqlite:///")
+
+    @property
+    def worker_count(self) -> int:
+        return (os.cpu_count() or 1) if self.workers == "auto" else self.workers

@@ -1,0 +1,138 @@
+"""What an operator does beside the running service: settings, findings, the first operator."""
+
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from keyreeve_ca.app import now, open_keystore, store_of
+from keyreeve_ca.databases import reading_database, writing_database
+from keyreeve_ca.keystore import KeyStoreError, verify_check_value
+from keyreeve_ca.registry import AuthorityState, PlaneState
+from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_chassis.database import migrating
+from keyreeve_chassis.database.engine import sqlite_release
+from keyreeve_chassis.database.locking import DatabaseRefused
+from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.frames import Client
+from keyreeve_chassis.settings import Loaded, describe
+
+_LOCAL_SECONDS = 20.0
+_DAY = 86_400
+
+
+def settings_rows(loaded: Loaded[CaSettings]) -> list[dict[str, str]]:
+    """Every effective setting, where it came from, and what it means; secrets hidden."""
+    return [asdict(row) for row in describe(loaded)]
+
+
+async def first_operator(socket: Path, name: str, csr: bytes) -> dict[str, str]:
+    """Ask the running service for an admin certificate. Raises `StoreUnavailable` when it does not answer."""
+    client = Client(socket)
+    try:
+        answer: dict[str, str] = await client.call("first_operator", {"name": name, "csr": csr}, _LOCAL_SECONDS)
+        return answer
+    finally:
+        await client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    ok: bool
+    message: str
+    fix: str = ""
+
+
+def check(settings: CaSettings) -> list[dict[str, Any]]:
+    """Look at everything that can be seen from beside the service; nothing is changed."""
+    findings = [*_files(settings), *_sqlite(settings), *_database(settings)]
+    return [asdict(finding) for finding in findings]
+
+
+def _files(settings: CaSettings) -> Iterator[Finding]:
+    for path, wanted in (
+        (settings.state_directory, 0o700),
+        (settings.kek_file, 0o600),
+        (settings.recovery_key_file, 0o600),
+    ):
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError as missing:
+            yield Finding("files", ok=False, message=f"{path}: {missing.strerror}", fix="keyreeve up makes it, once")
+            continue
+        ok = settings.keys.mounted or not mode & ~wanted
+        yield Finding("files", ok, f"{path} has mode {mode:04o}", "" if ok else f"chmod {wanted:o} {path}")
+
+
+def _sqlite(settings: CaSettings) -> Iterator[Finding]:
+    if settings.sqlite_file is None:
+        return
+    release = sqlite_release()
+    yield Finding(
+        "sqlite",
+        ok=True,
+        message=f"SQLite {release.version}"
+        + (
+            " has the WAL-reset bug; only one connection ever writes here, which avoids it"
+            if release.has_wal_reset_bug
+            else ""
+        ),
+        fix="A Python with SQLite 3.51.3 or newer has it fixed" if release.has_wal_reset_bug else "",
+    )
+
+
+def _database(settings: CaSettings) -> Iterator[Finding]:
+    opened = writing_database if settings.sqlite_file is None else reading_database
+    if settings.sqlite_file is not None and not settings.sqlite_file.exists():
+        yield Finding(
+            "database", ok=False, message=f"{settings.sqlite_file} does not exist", fix="keyreeve up makes it"
+        )
+        return
+    try:
+        with opened(settings) as database:
+            version = migrating.check_version(database.engine, SCHEMA)
+            yield Finding("database", ok=True, message=f"schema version {version}")
+            yield from _plane(settings, database)
+    except (DatabaseRefused, SQLAlchemyError) as refused:
+        # Of SQLAlchemy's errors the type alone: the text may hold the URL with its password.
+        message = str(refused) if isinstance(refused, DatabaseRefused) else type(refused).__name__
+        yield Finding("database", ok=False, message=message, fix="Is the database up, and is database.url right?")
+
+
+def _plane(settings: CaSettings, database: Database) -> Iterator[Finding]:
+    store = store_of(database, None)
+    plane, authorities = store.read_here(lambda tx: (tx.plane(), tx.authorities()))
+    if plane is None or not plane.bootstrapped_at:
+        yield Finding("control plane", ok=False, message="it has not been made yet", fix="Start the service once")
+        return
+    ok = plane.trust_domain == settings.trust_domain
+    yield Finding(
+        "control plane", ok, f"trust domain {plane.trust_domain}", "" if ok else "Set trust_domain back to it"
+    )
+    yield _kek(settings, plane)
+    for authority in authorities:
+        if authority.state is not AuthorityState.ACTIVE:
+            continue
+        days = (authority.not_after - now()) // _DAY
+        total = (authority.not_after - authority.not_before) // _DAY
+        yield Finding(
+            "expiry",
+            ok=days > total / 10,
+            message=f"authority {authority.authority_id} expires in {days} days",
+            fix="" if days > total / 10 else "Create and activate its successor: keyreeve authority create",
+        )
+
+
+def _kek(settings: CaSettings, plane: PlaneState) -> Finding:
+    try:
+        verify_check_value(open_keystore(settings), plane.key_check)
+    except KeyStoreError as wrong:
+        return Finding("key-encryption key", ok=False, message=wrong.message, fix=wrong.fix)
+    return Finding("key-encryption key", ok=True, message="it opens this database's keys")

@@ -1,0 +1,108 @@
+"""A worker: one of the processes that share the port, serve the RPCs and sign."""
+
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from keyreeve_ca.app import (
+    FOLLOW_SECONDS,
+    foundation,
+    new_worker_id,
+    now,
+    open_keystore,
+    services_of,
+    stay_alive,
+    store_of,
+    trust_root_of,
+)
+from keyreeve_ca.databases import reading_database, writing_database
+from keyreeve_ca.first_operator import roots_pem
+from keyreeve_ca.forwarding import forward_call
+from keyreeve_ca.live_catalogue import LiveCatalogue
+from keyreeve_ca.own_certificate import OwnCertificate
+from keyreeve_ca.processes import run_tasks, say_ready, until_told
+from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
+from keyreeve_ca.storage.remote import KeeperLedger
+from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_chassis import frames
+from keyreeve_chassis.database import migrating
+from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.peers import PeerVerifier, TrustView
+from keyreeve_chassis.router import Forward, Router
+from keyreeve_chassis.server import start_server
+from keyreeve_chassis.telemetry import metrics, tracing
+from keyreeve_chassis.telemetry.calls import CallTelemetry
+from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
+
+
+async def worker(settings: CaSettings, index: int) -> None:
+    """Serve the RPCs until told to stop."""
+    async with run_worker(settings, index) as serving:
+        say_ready()
+        await until_told(serving.background)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A worker that serves."""
+
+    port: int
+    health_port: int | None
+    background: Awaitable[None]
+
+
+@asynccontextmanager
+async def run_worker(settings: CaSettings, index: int) -> AsyncIterator[Serving]:
+    """A running worker; leaving the context drains it."""
+    async with AsyncExitStack() as stack:
+        worker_id = new_worker_id(settings, f"worker-{index}")
+        keystore = open_keystore(settings)
+        forward: Forward | None = None
+        ledger: KeeperLedger | PostgresqlLedger
+        if settings.sqlite_file is None:
+            database = stack.enter_context(writing_database(settings))
+            migrating.check_version(database.engine, SCHEMA)
+            ledger = PostgresqlLedger(database)
+            writer: Database | None = database
+        else:
+            database, writer = stack.enter_context(reading_database(settings)), None
+            client = frames.Client(settings.keeper_socket)
+            stack.push_async_callback(client.close)
+            ledger, forward = KeeperLedger(client), partial(forward_call, client)
+        store = store_of(database, writer)
+        base = foundation(settings, store, keystore, ledger, worker_id)
+        await base.live.reload()
+        jobs = [base.live.follow(FOLLOW_SECONDS)]
+        if isinstance(ledger, PostgresqlLedger):
+            jobs.append(await stay_alive(base, ledger, stack))
+        own = OwnCertificate(base.issuance, base.live.current, f"{settings.instance}-{index}", now)
+        await own.renew()
+        jobs.append(own.keep_fresh())
+        background = run_tasks(stack, jobs)
+        tracer = tracing.start(settings.tracing.endpoint, "keyreeve-ca", settings.instance)
+        if tracer is not None:
+            stack.callback(tracer[1])
+        running = await start_server(
+            settings.listen,
+            Router(services_of(base, await trust_root_of(store)), forward),
+            PeerVerifier(partial(_trust_view, base.live), now),
+            LiveServerCredentials(partial(_server_identity, own, base.live)),
+            telemetry=CallTelemetry(
+                metrics.ServerMetrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls
+            ),
+        )
+        stack.push_async_callback(running.stop, settings.drain_seconds)
+        yield Serving(running.port, running.health_port, background)
+
+
+def _trust_view(live: LiveCatalogue) -> TrustView:
+    catalogue = live.current()
+    return TrustView(catalogue.trust_domain, catalogue.control_issuers(), catalogue.config_version)
+
+
+def _server_identity(own: OwnCertificate, live: LiveCatalogue) -> ServerIdentity:
+    assert own.current is not None, "it was issued before the server starts"
+    return ServerIdentity(own.current.chain_pem, own.current.key_pem, roots_pem(live.current(), Tree.CONTROL))
