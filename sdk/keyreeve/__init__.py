@@ -61,15 +61,17 @@ _HOMES = {
 __all__ = [*_MODULES, *_HOMES]  # noqa: PLE0604  # names, spelled once
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name on first use (PEP 562)."""
-    if name in _MODULES:
-        return import_module(f"keyreeve.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'keyreeve' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # else every misspelled name would be an object to a type checker
+
+    def __getattr__(name: str) -> object:
+        """Load a public name on first use (PEP 562)."""
+        if name in _MODULES:
+            return import_module(f"keyreeve.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module 'keyreeve' has no attribute {name!r}")
+        value: object = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

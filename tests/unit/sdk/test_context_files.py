@@ -1,0 +1,155 @@
+"""The context file: where it is found, what it must hold, what its paths are relative to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyreeve import Context
+from keyreeve.errors import ContextInvalid
+
+GOOD: dict[str, Any] = {
+    "trust_domain": "example.test",
+    "endpoints": {"ca": "127.0.0.1:7443"},
+    "http": "http://127.0.0.1:7480",
+    "bundle": "control.pem",
+    "estate_bundle": "../estate.pem",
+    "certificate": "me/cert.pem",
+    "key": "/etc/keyreeve/me.key",
+}
+
+
+def write(path: Path, **changes: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({key: value for key, value in (GOOD | changes).items() if value is not None}))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_context_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KEYREEVE_CONTEXT", raising=False)
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    context = Context.load(write(tmp_path / "a/context.json"))
+    assert context.bundle == tmp_path / "a/control.pem"
+    assert context.estate_bundle.resolve() == tmp_path / "estate.pem"
+    assert context.key == Path("/etc/keyreeve/me.key")
+    assert context.endpoint("ca") == "127.0.0.1:7443"
+    assert context.path == tmp_path / "a/context.json"
+
+
+def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
+    context = Context.load(write(tmp_path / "a/context.json"))
+    context.save(tmp_path / "a/other.json")
+    assert Context.load(tmp_path / "a/other.json") == context
+    assert json.loads((tmp_path / "a/other.json").read_text())["bundle"] == "control.pem"
+
+
+def test_a_saved_directory_can_be_moved(tmp_path: Path) -> None:
+    context = Context.load(write(tmp_path / "a/context.json", estate_bundle="estate.pem"))
+    context.save(tmp_path / "a/context.json")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert Context.load(tmp_path / "b/context.json").certificate == tmp_path / "b/me/cert.pem"
+
+
+def test_the_environment_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYREEVE_CONTEXT", str(write(tmp_path / "named.json")))
+    monkeypatch.chdir(write(tmp_path / "here/.keyreeve/context.json", trust_domain="other.test").parent)
+    assert Context.load().trust_domain == "example.test"
+
+
+def test_an_argument_goes_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYREEVE_CONTEXT", str(tmp_path / "missing.json"))
+    assert Context.load(write(tmp_path / "named.json")).trust_domain == "example.test"
+
+
+def test_it_is_looked_for_in_the_directories_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / ".keyreeve/context.json")
+    deep = tmp_path / "a/b/c"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    assert Context.load().bundle == tmp_path / ".keyreeve/control.pem"
+
+
+def test_the_nearest_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / ".keyreeve/context.json", trust_domain="far.test")
+    write(tmp_path / "a/.keyreeve/context.json", trust_domain="near.test")
+    monkeypatch.chdir(tmp_path / "a")
+    assert Context.load().trust_domain == "near.test"
+
+
+def test_when_there_is_none_both_ways_to_name_one_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ContextInvalid, match=r"\.keyreeve/context\.json.*KEYREEVE_CONTEXT"):
+        Context.load()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ContextInvalid, match=r"no context file at .*gone\.json"):
+        Context.load(tmp_path / "gone.json")
+
+
+def test_a_directory_is_no_context_file(tmp_path: Path) -> None:
+    with pytest.raises(ContextInvalid, match="cannot read"):
+        Context.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"", b"[]", b"null"])
+def test_a_file_that_holds_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "context.json"
+    file.write_bytes(content)
+    with pytest.raises(ContextInvalid):
+        Context.load(file)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known(tmp_path: Path) -> None:
+    with pytest.raises(ContextInvalid, match="'certifcate'; did you mean 'certificate'"):
+        Context.load(write(tmp_path / "context.json", certifcate="x"))
+
+
+@pytest.mark.parametrize("key", [key for key in GOOD if key != "http"])
+def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ContextInvalid, match=f"lacks '{key}'"):
+        Context.load(write(tmp_path / "context.json", **{key: None}))
+
+
+def test_the_plain_http_address_may_be_missing(tmp_path: Path) -> None:
+    assert Context.load(write(tmp_path / "context.json", http=None)).http == ""
+
+
+@pytest.mark.parametrize("key", ["trust_domain", "bundle", "http", "endpoints"])
+def test_a_value_of_another_type_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ContextInvalid, match=key):
+        Context.load(write(tmp_path / "context.json", **{key: 5}))
+
+
+@pytest.mark.parametrize(
+    "address", ["", "ca", "ca:", ":7443", "ca:port", "ca:0", "ca:65536", "ca:-1", "ca:\u0667", "::1:7443", "https://ca"]
+)
+def test_an_endpoint_that_is_no_address_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ContextInvalid, match="not host:port"):
+        Context.load(write(tmp_path / "context.json", endpoints={"ca": address}))
+
+
+@pytest.mark.parametrize("address", ["ca:1", "[::1]:7443", "ca.example.test:65535"])
+def test_names_and_bracketed_addresses_are_endpoints(tmp_path: Path, address: str) -> None:
+    assert Context.load(write(tmp_path / "context.json", endpoints={"ca": address})).endpoint("ca") == address
+
+
+@pytest.mark.parametrize("domain", ["", "Example.test", "a_b", "a..b", "spiffe://a"])
+def test_a_trust_domain_in_another_spelling_is_refused(tmp_path: Path, domain: str) -> None:
+    with pytest.raises(ContextInvalid, match="trust domain"):
+        Context.load(write(tmp_path / "context.json", trust_domain=domain))
+
+
+def test_a_service_without_an_endpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ContextInvalid, match="'membership'"):
+        Context.load(write(tmp_path / "context.json")).endpoint("membership")
+
+
+def test_a_context_cannot_be_changed(tmp_path: Path) -> None:
+    context = Context.load(write(tmp_path / "context.json"))
+    with pytest.raises(TypeError):
+        context.endpoints["ca"] = "x:1"  # type: ignore[index]
