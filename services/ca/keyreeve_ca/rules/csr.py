@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address
 
-from keyreeve.errors import CsrMalformed, CsrTooLarge, SubjectRefused, TooManyNames
+from keyreeve.errors import CsrMalformed, CsrTooLarge, ExtensionRefused, SubjectRefused, TooManyNames
 from keyreeve_ca.rules import der
 from keyreeve_ca.rules.keys import PublicKey, classify_key, load_key
 from keyreeve_ca.rules.name import Name, NameType

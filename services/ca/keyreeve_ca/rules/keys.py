@@ -185,6 +185,11 @@ def _check_modulus(n: int) -> None:
     residue = n % _ROCA_PRODUCT
     if all(residue % prime in powers for prime, powers in _ROCA):
         raise KeyWeak("the RSA modulus has the fingerprint of the ROCA generator (CVE-2017-15361)")
+    _check_fermat(n)
+
+
+def _check_fermat(n: int) -> None:
+    """Look for n = a^2 - b^2 with a from the square root upwards: found at once when the primes are close."""
     root = math.isqrt(n - 1) + 1
     rest = root * root - n
     for _ in range(FERMAT_ROUNDS):
