@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from keyreeve_ca.bootstrap import Bootstrap, BootstrapRefused, FirstTrustMetadat
 from keyreeve_ca.databases import bootstrap_lease, reading_database, writing_database
 from keyreeve_ca.first_operator import FirstOperator
 from keyreeve_ca.forwarding import answer_forwarded
+from keyreeve_ca.issuance import Issuance
 from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.linting import PkilintLinter
 from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
@@ -60,14 +62,23 @@ async def migrate(settings: CaSettings) -> None:
 
 async def keeper(settings: CaSettings) -> None:
     """Own the database, the local socket and the background work until told to stop."""
-    async with run_keeper(settings) as stopped:
+    async with run_keeper(settings) as keeping:
         say_ready()
-        await until_told(stopped)
+        await until_told(keeping.background)
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """A keeper that runs."""
+
+    issuance: Issuance
+    background: Awaitable[None]
+    """Resolves only by failing: when a background task has."""
 
 
 @asynccontextmanager
-async def run_keeper(settings: CaSettings) -> AsyncIterator[Awaitable[None]]:
-    """A running keeper; the value resolves only when one of its background tasks has failed."""
+async def run_keeper(settings: CaSettings) -> AsyncIterator[Keeping]:
+    """A running keeper; leaving the context ends it."""
     _private_directory(settings.state_directory)
     _private_directory(settings.run_directory)
     async with AsyncExitStack() as stack:
@@ -109,7 +120,7 @@ async def run_keeper(settings: CaSettings) -> AsyncIterator[Awaitable[None]]:
         if settings.metrics.port is not None:
             _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
             stack.callback(stop_metrics)
-        yield background
+        yield Keeping(base.issuance, background)
 
 
 async def _admit(first_operator: FirstOperator, payload: Any, _connection: frames.Connection) -> object:  # noqa: ANN401
