@@ -9,7 +9,6 @@ per block of 4,096 serial numbers, so that is beyond reach.
 """
 
 import os
-import stat
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -31,10 +30,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from keyreeve_ca.building.algorithms import HASH
 from keyreeve_ca.keystore import KeyStoreError, SealedKey, Signer
+from keyreeve_ca.private_files import create_private_file, read_mounted_file, read_private_file
 from keyreeve_ca.rules.profile import KeyType
 
 KEK_BYTES = 32
 _NONCE_BYTES = 12
+_WHAT = "the key-encryption key"
 _RSA_BITS: Final = {KeyType.RSA2048: 2048, KeyType.RSA3072: 3072, KeyType.RSA4096: 4096}
 
 
@@ -46,98 +47,26 @@ def length_prefixed(*fields: str) -> bytes:
 
 def create_kek_file(path: Path) -> None:
     """Make a new key-encryption key in a new file of mode 0600, durably; `KeyStoreError` when something is there."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except FileExistsError as error:
-        raise KeyStoreError(
-            f"{path} exists", "Use it; a key-encryption key is never replaced while keys are sealed under it"
-        ) from error
-    except OSError as error:
-        raise KeyStoreError(f"{path} cannot be made: {error.strerror}", "Make its directory writable") from error
-    try:
-        os.fchmod(descriptor, 0o600)  # whatever the umask
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(os.urandom(KEK_BYTES))
-            file.flush()
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    create_private_file(path, os.urandom(KEK_BYTES), _WHAT)
 
 
 def read_kek_file(path: Path) -> bytes:
-    """Read a key-encryption key from a plain file that is ours and that nobody else may touch (mode 0600 or 0400)."""
-    return _read_kek(path, os.O_NOFOLLOW, _refuse_unless_private)
+    """Read a key-encryption key from a plain file that nobody else may touch; `KeyStoreError` says what is wrong."""
+    return _whole(read_private_file(path, KEK_BYTES + 1, _WHAT), path)
 
 
 def read_kek_mount(path: Path) -> bytes:
-    """Read a key-encryption key from a mounted secret.
-
-    Kubernetes mounts secrets as symbolic links to files of root's that a group may read, so links, root and the group's
-    reading are allowed here; writing by the group and anything by others are not.
-    """
-    return _read_kek(path, 0, _refuse_unless_mounted_privately)
+    """Read a key-encryption key from a mounted secret, as Kubernetes makes them (see `read_mounted_file`)."""
+    return _whole(read_mounted_file(path, KEK_BYTES + 1, _WHAT), path)
 
 
-def _read_kek(path: Path, flags: int, check: Callable[[Path, os.stat_result], None]) -> bytes:
-    try:
-        # O_NONBLOCK: a pipe under this name must not hang the start.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
-    except FileNotFoundError as error:
-        raise KeyStoreError(
-            f"the key-encryption key {path} is missing",
-            "Restore it from where it is kept; without it no key of this ledger can be opened",
-        ) from error
-    except OSError as error:
-        why = "is a symbolic link" if path.is_symlink() else f"cannot be read: {error.strerror}"
-        raise KeyStoreError(
-            f"the key-encryption key {path} {why}", "Name a plain file that the service can read"
-        ) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyStoreError(f"the key-encryption key {path} is not a plain file", "Name a plain file")
-        check(path, status)
-        kek = os.read(descriptor, KEK_BYTES + 1)
-    finally:
-        os.close(descriptor)
+def _whole(kek: bytes, path: Path) -> bytes:
     if len(kek) != KEK_BYTES:
         raise KeyStoreError(
-            f"the key-encryption key {path} does not hold exactly {KEK_BYTES} bytes",
+            f"{_WHAT} {path} does not hold exactly {KEK_BYTES} bytes",
             "Restore it from where it is kept; it is raw bytes, not text",
         )
     return kek
-
-
-def _refuse_unless_private(path: Path, status: os.stat_result) -> None:
-    if status.st_uid != os.geteuid():
-        raise KeyStoreError(
-            f"the key-encryption key {path} belongs to user {status.st_uid}, not to {os.geteuid()}",
-            f"chown {os.geteuid()} {path}, after asking how it came to be another's",
-        )
-    if stat.S_IMODE(status.st_mode) & ~0o600:
-        raise KeyStoreError(
-            f"the key-encryption key {path} has mode {stat.S_IMODE(status.st_mode):04o}",
-            f"chmod 600 {path}, and think about who may have read it",
-        )
-
-
-def _refuse_unless_mounted_privately(path: Path, status: os.stat_result) -> None:
-    if status.st_uid not in {0, os.geteuid()}:
-        raise KeyStoreError(
-            f"the key-encryption key {path} belongs to user {status.st_uid}, neither root nor {os.geteuid()}",
-            "Mount the secret as root or as the service's user",
-        )
-    if stat.S_IMODE(status.st_mode) & ~0o740:
-        raise KeyStoreError(
-            f"the key-encryption key {path} has mode {stat.S_IMODE(status.st_mode):04o}",
-            "Mount the secret with defaultMode 0400 (0440 with an fsGroup)",
-        )
 
 
 class SealedKeyStore:

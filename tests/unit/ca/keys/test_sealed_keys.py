@@ -130,11 +130,24 @@ def test_a_new_key_file_is_private_random_and_never_overwritten(tmp_path):
 
 def test_a_key_file_cannot_be_made_through_a_link_or_in_no_directory(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    with pytest.raises(KeyStoreError):
+    with pytest.raises(KeyStoreError, match="exists"):
         create_kek_file(tmp_path / "link")
     with pytest.raises(KeyStoreError, match="cannot be made"):
         create_kek_file(tmp_path / "missing" / "kek")
-    assert not (tmp_path / "target").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["link"]
+
+
+def test_a_crash_while_a_key_file_is_made_leaves_nothing_under_its_name(tmp_path, monkeypatch):
+    def crash(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", crash)
+        with pytest.raises(KeyboardInterrupt):
+            create_kek_file(tmp_path / "kek")
+    assert not (tmp_path / "kek").exists()
+    create_kek_file(tmp_path / "kek")
+    assert len(read_kek_file(tmp_path / "kek")) == 32
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o700, 0o644, 0o666])
