@@ -33,6 +33,7 @@ def parser(descriptor: Descriptor, *, strict: bool = True) -> Callable[[bytes], 
         except DecodeError:
             raise FieldInvalid(f"the bytes of the request are not a {descriptor.full_name}") from None
         if strict:
+            # Not compared with the request's own length: there are several encodings of one message.
             size = message.ByteSize()
             message.DiscardUnknownFields()
             if message.ByteSize() != size:

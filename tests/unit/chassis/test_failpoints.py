@@ -1,0 +1,107 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from keyreeve_chassis import failpoints
+from keyreeve_chassis.failpoints import FailpointRaised, FailpointsRefused, arm, hit, register
+
+ALLOWED = {"KEYREEVE_ALLOW_FAILPOINTS": "1"}
+POINT = register("test.step.before", "Nothing has happened.")
+OTHER = register("test.step.after", "It has happened.")
+
+
+@pytest.fixture(autouse=True)
+def disarmed():
+    yield
+    arm({})
+
+
+def test_nothing_happens_unless_armed():
+    assert failpoints._armed is None
+    hit(POINT)
+    hit("never.registered")
+
+
+def test_an_armed_failpoint_raises_at_every_hit_and_others_do_not():
+    arm({"KEYREEVE_FAILPOINTS": f"{POINT}=raise", **ALLOWED})
+    hit(OTHER)
+    for _ in range(2):
+        with pytest.raises(FailpointRaised, match=POINT):
+            hit(POINT)
+
+
+def test_a_failpoint_can_act_at_one_hit_only():
+    arm({"KEYREEVE_FAILPOINTS": f"{OTHER}=delay:0, {POINT}=raise@3", **ALLOWED})
+    for _ in range(2):
+        hit(POINT)
+    with pytest.raises(FailpointRaised):
+        hit(POINT)
+    hit(POINT)
+    hit(OTHER)
+
+
+def test_hitting_what_nobody_registered_is_an_error_when_armed():
+    arm({"KEYREEVE_FAILPOINTS": f"{POINT}=raise", **ALLOWED})
+    with pytest.raises(LookupError):
+        hit("never.registered")
+
+
+def test_failpoints_are_refused_where_they_are_not_allowed():
+    for allowed in ({}, {"KEYREEVE_ALLOW_FAILPOINTS": "0"}):
+        with pytest.raises(FailpointsRefused, match="KEYREEVE_ALLOW_FAILPOINTS"):
+            arm({"KEYREEVE_FAILPOINTS": f"{POINT}=raise", **allowed})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unknown.point=raise",
+        f"{POINT}",
+        f"{POINT}=explode",
+        f"{POINT}=raise@0",
+        f"{POINT}=raise@x",
+        f"{POINT}=raise@²",
+        f"{POINT}=crash:9",
+        f"{POINT}=delay",
+        f"{POINT}=delay:soon",
+        f"{POINT}=raise,,",
+    ],
+)
+def test_words_that_mean_nothing_are_refused(text):
+    with pytest.raises(FailpointsRefused):
+        arm({"KEYREEVE_FAILPOINTS": text, **ALLOWED})
+
+
+def test_registered_failpoints_can_be_listed_and_keep_their_meaning():
+    assert failpoints.registered()[POINT] == "Nothing has happened."
+    assert register(POINT, "Nothing has happened.") == POINT
+    with pytest.raises(ValueError, match="twice"):
+        register(POINT, "Something else.")
+    with pytest.raises(ValueError, match="named like"):
+        register("Bad name", "x")
+
+
+@pytest.mark.parametrize(("action", "number"), [("crash", signal.SIGKILL), ("pause", signal.SIGSTOP)])
+def test_a_process_kills_or_stops_itself(action, number):
+    program = (
+        "import os\n"
+        "from keyreeve_chassis.failpoints import arm, hit, register\n"
+        "name = register('test.step.before', 'x')\n"
+        "arm(os.environ)\n"
+        "hit(name)\n"
+        "print('went on', flush=True)\n"
+    )
+    environment = {**os.environ, **ALLOWED, "KEYREEVE_FAILPOINTS": f"test.step.before={action}"}
+    process = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    if number is signal.SIGKILL:
+        assert os.WTERMSIG(status) == number
+        process.returncode = -number
+        process.stdout.close()
+        return
+    assert os.WSTOPSIG(status) == number
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=60)[0] == b"went on\n"

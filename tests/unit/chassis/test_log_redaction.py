@@ -1,0 +1,106 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from pydantic import SecretStr
+
+from keyreeve_chassis.telemetry.logging import REDACTED, redact
+
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("password", "hunter2"),
+        ("db_password", "hunter2"),
+        ("token", "hunter2"),
+        ("client_secret", "hunter2"),
+        ("key", "hunter2"),
+        ("api-key", "hunter2"),
+        ("key_pem", "hunter2"),
+        ("Passphrase", "hunter2"),
+        ("nested", {"a": [{"token": "hunter2"}]}),
+        ("value", SecretStr("hunter2")),
+        ("data", b"hunter2"),
+        ("data", [bytearray(b"hunter2")]),
+        ("text", f"before {PEM.replace('MIIB', 'hunter2')} after"),
+        ("cut", "-----BEGIN EC PRIVATE KEY-----\nhunter2"),
+        ("deep", [[[[[[[[[["hunter2"]]]]]]]]]]),
+    ],
+)
+def test_what_looks_like_a_secret_is_not_written(key, value):
+    text = json.dumps(redact(None, "info", {"event": "x", key: value}))
+    assert "hunter2" not in text
+    assert REDACTED in text
+
+
+def test_what_does_not_is_written():
+    event = {"event": "x", "method": "/a.B/C", "keys": 3, "monkey": "ape", "ok": True, "nothing": None, "ms": 1.5}
+    assert redact(None, "info", dict(event)) == event
+
+
+def run(program: str) -> tuple[int, str, list[dict]]:
+    """Logs are the whole process's, so they are tried in one of their own."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, [json.loads(line) for line in done.stderr.splitlines()]
+
+
+BEGIN = """
+import asyncio, logging, threading, structlog
+from keyreeve_chassis.telemetry.logging import bind, configure, report_loop_failures
+configure("info")
+log = structlog.get_logger("room")
+"""
+
+
+def test_structlog_and_the_standard_library_write_json_with_what_is_bound():
+    code, out, lines = run(
+        BEGIN
+        + "with bind(request_id='r-1', peer='p'):\n    log.info('one', n=1)\n    logging.getLogger('lib').warning('two %s', 2)\n"
+        "log.debug('hidden')\nlogging.getLogger('lib').debug('hidden')\n"
+    )
+    assert (code, out) == (0, "")
+    assert [(one["event"], one["level"], one["request_id"], one["peer"]) for one in lines] == [
+        ("one", "info", "r-1", "p"),
+        ("two 2", "warning", "r-1", "p"),
+    ]
+    assert all(one["timestamp"].endswith("Z") for one in lines)
+
+
+def test_a_traceback_is_written_without_local_variables():
+    _, _, lines = run(
+        BEGIN + "def sign(private):\n    raise ValueError('bad')\n"
+        "try:\n    sign('hunter2')\nexcept ValueError:\n    log.exception('one')\n    logging.exception('two')\n"
+    )
+    assert [one["exception"][0]["exc_value"] for one in lines] == ["bad", "bad"]
+    assert "hunter2" not in json.dumps(lines)
+
+
+def test_what_nobody_caught_is_logged_wherever_it_was_raised():
+    code, _, lines = run(
+        BEGIN + "async def main():\n"
+        "    report_loop_failures(asyncio.get_running_loop())\n"
+        "    asyncio.get_running_loop().call_soon(lambda: 1 / 0)\n"
+        "    thread = threading.Thread(target=lambda: [][0])\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "asyncio.run(main())\n"
+        "raise RuntimeError('end')\n"
+    )
+    assert code == 1
+    assert sorted(one["exception"][0]["exc_type"] for one in lines) == [
+        "IndexError",
+        "RuntimeError",
+        "ZeroDivisionError",
+    ]
+
+
+def test_colour_is_for_terminals_and_has_no_local_variables_either():
+    program = BEGIN.replace('configure("info")', 'configure("info", colour=True)')
+    program += "def sign(private):\n    raise ValueError('bad')\n"
+    program += "try:\n    sign('hunter' + str(2))\nexcept ValueError:\n    log.exception('one')\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert "ValueError" in done.stderr
+    assert "hunter2" not in done.stderr

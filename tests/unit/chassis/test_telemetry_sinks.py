@@ -1,0 +1,102 @@
+import os
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from keyreeve.errors import FieldInvalid
+from keyreeve.identity import Caller, Role, SpiffeId
+from keyreeve_chassis.call import Call
+from keyreeve_chassis.telemetry import metrics, tracing
+
+ANN = Caller(SpiffeId.parse("spiffe://example.test/operators/admin/ann"), Role.ADMIN, 1)
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.fixture
+def traced():
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    yield tracing.CallTracer(provider), exporter
+    provider.shutdown()
+
+
+def test_a_call_makes_a_span_that_continues_the_callers_trace(traced):
+    tracer, exporter = traced
+    sent = [("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01"), ("baggage", "a=b")]
+    call = Call("/test.echo.v1.EchoService/Echo", ANN, peer="ipv4:127.0.0.1:1", metadata=sent, request_id="mine-1234")
+    with tracer.span(call):
+        inside = trace.get_current_span().get_span_context().trace_id
+    span = exporter.get_finished_spans()[0]
+    assert (span.name, span.kind) == ("test.echo.v1.EchoService/Echo", trace.SpanKind.SERVER)
+    assert f"{span.context.trace_id:032x}" == f"{inside:032x}" == TRACE
+    assert span.attributes["keyreeve.request_id"] == "mine-1234"
+    assert span.attributes["keyreeve.caller"] == str(ANN)
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(FieldInvalid("s3cret"), "FIELD_INVALID"), (KeyError("s3cret"), "KeyError")]
+)
+def test_a_failure_is_a_spans_status_without_its_text(traced, failure, status):
+    tracer, exporter = traced
+    with pytest.raises(type(failure)), tracer.span(Call("/x.Y/Z", request_id="mine-1234")):
+        raise failure
+    span = exporter.get_finished_spans()[0]
+    assert span.status.description == status
+    assert "s3cret" not in span.to_json()
+
+
+def test_tracing_is_off_without_an_endpoint():
+    assert tracing.start(None, "ca", "one") is None
+
+
+def test_tracing_without_its_packages_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
+    with pytest.raises(tracing.TracingUnavailable, match="otel"):
+        tracing.start("http://127.0.0.1:4317", "ca", "one")
+
+
+def test_the_chassis_does_not_import_tracing_until_it_is_switched_on():
+    program = (
+        "import sys\n"
+        "import keyreeve_chassis.server, keyreeve_chassis.telemetry.tracing\n"
+        "assert not [name for name in sys.modules if name.startswith('opentelemetry.')], sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_the_metrics_page_is_served_and_stopped():
+    port, stop = metrics.serve("127.0.0.1", 0)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
+        assert b"python_info" in page.read()
+    stop()
+
+
+def test_processes_that_share_a_directory_show_one_sum(tmp_path):
+    shared = tmp_path / "metrics"
+    metrics.prepare_directory(shared)
+    (shared / "counter_1.db").write_bytes(b"left over")
+    metrics.prepare_directory(shared)
+    assert list(shared.iterdir()) == []
+    program = (
+        "import sys\n"
+        "from keyreeve_chassis.telemetry.metrics import ServerMetrics, forget_process, render\n"
+        "method = ServerMetrics().of('unary', 'x.Y', 'Z')\n"
+        "method.begin(); method.succeed(0.01)\n"
+        "if len(sys.argv) > 1:\n"
+        "    forget_process(int(sys.argv[1]))\n"
+        "sys.stdout.buffer.write(render()[1])\n"
+    )
+    environment = {**os.environ, metrics.MULTIPROCESS_VARIABLE: str(shared)}
+    first = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE)
+    first.communicate(timeout=60)
+    second = subprocess.run(
+        [sys.executable, "-c", program, str(first.pid)], env=environment, capture_output=True, check=True, timeout=60
+    )
+    started = [line for line in second.stdout.splitlines() if line.startswith(b"grpc_server_started_total{")]
+    assert started == [b'grpc_server_started_total{grpc_method="Z",grpc_service="x.Y",grpc_type="unary"} 2.0']
