@@ -10,6 +10,8 @@ import keyreeve
 from keyreeve import aio
 from keyreeve._async.calls import Caller
 from keyreeve._async.rotating import RotatingChannel
+from keyreeve._blocking.calls import Caller as BlockingCaller
+from keyreeve._blocking.rotating import RotatingChannel as BlockingChannel
 from keyreeve.ca.v1 import authority_service_pb2 as pb
 from keyreeve.errors import ContextInvalid, PeerCertificateExpired, ServiceUnreachable
 from keyreeve.retry import RetryPolicy
@@ -109,6 +111,31 @@ async def test_a_change_is_noticed_by_the_calls_themselves(fake: FakeCa) -> None
                 pass
     finally:
         await channel.close()
+
+
+def test_a_change_is_noticed_by_blocking_calls_in_several_threads(fake: FakeCa) -> None:
+    fake.answer("GetBundle", BUNDLE)
+    channel = BlockingChannel(fake.context, "ca", check_interval=0)
+    caller = BlockingCaller(channel, timeout=30, policy=RetryPolicy())
+    request = pb.GetBundleRequest(name="bundles/estate")
+
+    def call_until(serial: int) -> int:
+        calls = 0
+        while serial not in {one.serial for one in fake.received[-20:]}:
+            caller.unary("/keyreeve.ca.v1.AuthorityService/GetBundle", request, pb.Bundle)
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor(4) as threads:
+        try:
+            for _ in range(5):
+                new = fake.change_everything()
+                done = [threads.submit(call_until, new) for _ in range(4)]
+                assert all(one.result(timeout=30) >= 0 for one in done)
+                fake.catch_up()
+        finally:
+            channel.close()
+    assert channel.open_channels == 0
 
 
 async def test_a_watch_goes_on_over_a_change(fake: FakeCa) -> None:
