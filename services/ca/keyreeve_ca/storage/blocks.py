@@ -17,8 +17,6 @@ from keyreeve_ca.storage.tables import authorities, plane, profile_versions, ser
 EPOCH = 1_767_225_600
 """2026-01-01T00:00:00Z in seconds since 1970."""
 _SECOND_SHIFT = 14
-BLOCKS_PER_BUCKET = 16
-"""65,536 certificates share a part of the index by identity: about 2 MB, which stays in memory while it is written to."""
 
 
 def lease(connection: Connection, request: BlockRequest, now: int) -> BlockLease:
@@ -107,9 +105,10 @@ def _insert(connection: Connection, request: BlockRequest, state: str, crl_shard
             sealed_seed=request.sealed_seed,
             size=BLOCK_SIZE,
             crl_shard=crl_shard,
-            bucket=row.block_count // BLOCKS_PER_BUCKET,
+            number=row.block_count,
             state=state,
-            committed=-1,
+            # Counters begin at 0; the one of a CA certificate is used up from the start.
+            committed=-1 if state == "open" else 0,
             leased_at=now,
         )
     )

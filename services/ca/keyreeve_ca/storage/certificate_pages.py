@@ -1,8 +1,8 @@
 """Reading the ledger: by serial number, in pages, and the newest; nothing here walks more of it than it must.
 
 Blocks summarise what they hold (authority, first and last notAfter), so a filter by those visits only the blocks that fit.
-A filter by identity goes through the index (bucket, CRC-32 of the identity), one probe per bucket of 65,536
-certificates. Filters by caller or profile alone read rows in order of serial number until the page is full.
+A filter by identity goes through the index (number of the block, CRC-32 of the identity), one probe per block.
+Filters by caller or profile alone read rows in order of serial number until the page is full.
 """
 
 import zlib
@@ -11,16 +11,17 @@ from dataclasses import fields
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Row, bindparam, select
 
 from keyreeve_ca.registry import CertificateFilter, StoredCertificate
-from keyreeve_ca.rules.serials import MAX_BLOCK_ID, SERIAL_BYTES
+from keyreeve_ca.rules.serials import block_of
 from keyreeve_ca.storage.gate import serial_prefix
 from keyreeve_ca.storage.tables import certificates, profiles, serial_blocks
 
 COLUMNS = [certificates.c[f.name] for f in fields(StoredCertificate)]
 _SERIALS_PER_QUERY = 500
 _BLOCKS_PER_QUERY = 256
+_NUMBERS_PER_QUERY = 512
 
 
 def stored(row: Sequence[Any]) -> StoredCertificate:
@@ -57,9 +58,9 @@ def newest(connection: Connection, profile_name: str | None, limit: int) -> Sequ
 def page(connection: Connection, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
     """Rows in order of serial number, from the one after `after` (empty: from the first)."""
     conditions = _conditions(wanted)
+    rows: Iterator[Row[Any]]
     if wanted.identity is not None:
-        conditions += _identity_conditions(connection, wanted.identity)
-        rows = iter(_rows(connection, [*conditions, certificates.c.serial > after], limit))
+        rows = _rows_by_identity(connection, wanted.identity, conditions, after, limit)
     elif (blocks := _block_conditions(wanted)) is None:
         rows = iter(_rows(connection, [*conditions, certificates.c.serial > after], limit))
     else:
@@ -100,12 +101,31 @@ def _block_conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]] | 
     return found or None
 
 
-def _identity_conditions(connection: Connection, identity: str) -> list[ColumnElement[bool]]:
-    last = connection.scalar(select(serial_blocks.c.bucket).order_by(serial_blocks.c.block_id.desc()).limit(1))
-    return [
-        certificates.c.bucket.in_(range(0 if last is None else last + 1)),
-        certificates.c.identity_crc == zlib.crc32(identity.encode()),
-    ]
+def _rows_by_identity(
+    connection: Connection, identity: str, conditions: Sequence[ColumnElement[bool]], after: bytes, limit: int
+) -> Iterator[Row[Any]]:
+    by_number = serial_blocks.c.number
+    first = connection.scalar(select(by_number).where(serial_blocks.c.block_id == _block_of(after)))
+    last = connection.scalar(select(by_number).order_by(serial_blocks.c.block_id.desc()).limit(1))
+    end = 0 if last is None else last + 1
+    return chain.from_iterable(
+        _rows(
+            connection,
+            [
+                *conditions,
+                certificates.c.block_number.in_(_numbers(number, min(number + _NUMBERS_PER_QUERY, end))),
+                certificates.c.identity_crc == zlib.crc32(identity.encode()),
+                certificates.c.serial > after,
+            ],
+            limit,
+        )
+        for number in range(first or 0, end, _NUMBERS_PER_QUERY)
+    )
+
+
+def _numbers(first: int, end: int) -> BindParameter[Any]:
+    """Numbers of blocks, written into the statement: as parameters hundreds of them would cost more than the query."""
+    return bindparam("numbers", list(range(first, end)), expanding=True, literal_execute=True, type_=Integer)
 
 
 def _rows(connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int) -> Sequence[Row[Any]]:
@@ -136,7 +156,7 @@ def _rows_by_block(
 
 def _block_ids(connection: Connection, conditions: Sequence[ColumnElement[bool]], after: bytes) -> Iterator[int]:
     """Blocks with certificates that fit the conditions, in order, from the one that `after` lies in."""
-    block_id = int.from_bytes(after[:6].ljust(6, b"\0"), "big") & MAX_BLOCK_ID if len(after) == SERIAL_BYTES else 0
+    block_id = _block_of(after)
     column = serial_blocks.c.block_id
     while True:
         query = (
@@ -150,3 +170,8 @@ def _block_ids(connection: Connection, conditions: Sequence[ColumnElement[bool]]
         if len(found) < _BLOCKS_PER_QUERY:
             return
         block_id = found[-1] + 1
+
+
+def _block_of(after: bytes) -> int:
+    """The block that a page begins in; 0, which is no block's number, for the first page."""
+    return block_of(after) if after else 0

@@ -32,7 +32,7 @@ class GateFacts(NamedTuple):
     block_committed: int | None
     block_size: int | None
     block_profiles: bytes | None
-    block_bucket: int | None
+    block_number: int | None
 
 
 def lock_exclusively(connection: Connection) -> None:

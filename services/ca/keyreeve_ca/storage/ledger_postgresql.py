@@ -34,14 +34,14 @@ _PLANE = "SELECT incarnation FROM plane FOR SHARE"
 _AUTHORITY = "SELECT state FROM authorities WHERE authority_id = %s FOR SHARE"
 _PROFILES = "SELECT sha256, halted FROM profile_versions WHERE sha256 = ANY(%b) FOR SHARE"
 _BLOCK = (
-    "SELECT incarnation, authority_id, worker_id, state, committed, size, profile_hashes, bucket"
+    "SELECT incarnation, authority_id, worker_id, state, committed, size, profile_hashes, number"
     " FROM serial_blocks WHERE block_id = %s FOR NO KEY UPDATE"
 )
 _KNOWN = "SELECT outcome FROM commit_groups WHERE group_id = %b"
 _NOW = "floor(extract(epoch FROM clock_timestamp()))::bigint"
 _COPY = (
     "COPY certificates (serial, authority_id, profile_name, profile_version, caller, request_id, identity, spki_sha256,"
-    " not_before, not_after, issued_at, der, csr, wished_names, wished_seconds, renews, bucket, identity_crc)"
+    " not_before, not_after, issued_at, der, csr, wished_names, wished_seconds, renews, block_number, identity_crc)"
     " FROM STDIN (FORMAT BINARY)"
 )
 _COPY_TYPES = (
@@ -144,10 +144,10 @@ def _commit(connection: Connection, group: GroupTuple) -> list[Outcome]:
     if why is not None:
         raise GateClosed(why)
     assert facts is not None
-    assert facts.block_bucket is not None
+    assert facts.block_number is not None
     settlement = Settlement(group.requests, _Statements(raw.cursor()))
     outcomes = settlement.outcomes()
-    _copy(raw, settlement.certificates, facts.block_bucket)
+    _copy(raw, settlement.certificates, facts.block_number)
     ends = [certificate[NOT_AFTER] for certificate in settlement.certificates]
     last = group.last_counter
     with raw.pipeline():
@@ -178,13 +178,13 @@ def _read_gate(
     return known.fetchone(), facts, [sha256 for sha256, halted in profiles if halted]
 
 
-def _copy(raw: psycopg.Connection[Any], certificates: Sequence[CertificateTuple], bucket: int) -> None:
+def _copy(raw: psycopg.Connection[Any], certificates: Sequence[CertificateTuple], block_number: int) -> None:
     if not certificates:
         return
     with raw.cursor() as cursor, cursor.copy(_COPY) as copy:
         copy.set_types(_COPY_TYPES)
         for certificate in certificates:
-            copy.write_row((*certificate[:-1], bucket, zlib.crc32(certificate[IDENTITY].encode())))
+            copy.write_row((*certificate[:-1], block_number, zlib.crc32(certificate[IDENTITY].encode())))
 
 
 class _Statements:

@@ -37,12 +37,12 @@ MAX_UNION = 32
 
 _GATE = (
     "SELECT p.incarnation, a.state, b.incarnation, b.authority_id, b.worker_id, b.state, b.committed, b.size,"
-    " b.profile_hashes, b.bucket FROM plane p LEFT JOIN authorities a ON a.authority_id = ?"
+    " b.profile_hashes, b.number FROM plane p LEFT JOIN authorities a ON a.authority_id = ?"
     " LEFT JOIN serial_blocks b ON b.block_id = ? WHERE p.id = 1"
 )
 _INSERT_CERTIFICATE = (
     "INSERT INTO certificates (serial, authority_id, profile_name, profile_version, caller, request_id, identity,"
-    " spki_sha256, not_before, not_after, issued_at, der, csr, wished_names, wished_seconds, renews, bucket, identity_crc)"
+    " spki_sha256, not_before, not_after, issued_at, der, csr, wished_names, wished_seconds, renews, block_number, identity_crc)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ADVANCE_BLOCK = (
@@ -164,7 +164,7 @@ class _Union:
     def __init__(self, cursor: sqlite3.Cursor, now: int) -> None:
         self._cursor = cursor
         self._now = now
-        self._buckets: dict[bytes, int] = {}
+        self._numbers: dict[bytes, int] = {}
         self._last: dict[int, int] = {}
 
     def commit(self, groups: Sequence[GroupTuple]) -> list[_Answer]:
@@ -199,19 +199,19 @@ class _Union:
         if why is not None:
             return GateClosed(why)
         assert facts is not None
-        assert facts.block_bucket is not None
+        assert facts.block_number is not None
         self._last[group.block_id] = group.last_counter
-        self._buckets[serial_prefix(group.block_id)] = facts.block_bucket
+        self._numbers[serial_prefix(group.block_id)] = facts.block_number
         return None
 
     def _halted(self) -> set[bytes]:
         return {row[0] for row in self._cursor.execute("SELECT sha256 FROM profile_versions WHERE halted")}
 
     def _insert(self, certificates: Iterable[CertificateTuple]) -> None:
-        buckets = self._buckets
+        numbers = self._numbers
         self._cursor.executemany(
             _INSERT_CERTIFICATE,
-            [(*c[:-1], buckets[c[SERIAL][:6]], zlib.crc32(c[IDENTITY].encode())) for c in certificates],
+            [(*c[:-1], numbers[c[SERIAL][:6]], zlib.crc32(c[IDENTITY].encode())) for c in certificates],
         )
 
     def _advance(self, groups: Iterable[GroupTuple], certificates: Iterable[CertificateTuple]) -> None:

@@ -340,7 +340,7 @@ class SqlStore:
         return await self._reader.read(lambda connection: work(self._transaction(connection, writable=False)))
 
     def read_here(self, work: Callable[[Transaction], T]) -> T:
-        """`read` in the thread that calls."""
+        """`read` in the thread that calls, for commands without an event loop."""
         return self._reader.read_here(lambda connection: work(self._transaction(connection, writable=False)))
 
     async def write(self, work: Callable[[Transaction], T]) -> T:

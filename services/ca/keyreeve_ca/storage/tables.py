@@ -120,7 +120,7 @@ serial_blocks = Table(
     Column("sealed_seed", LargeBinary, nullable=False),
     Column("size", Integer, nullable=False),
     Column("crl_shard", Integer, nullable=False),
-    Column("bucket", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
     Column("state", Text, CheckConstraint("state IN ('open', 'closed', 'void')", name="state"), nullable=False),
     Column("committed", Integer, nullable=False),
     Column("first_not_after", BigInteger, nullable=True),
@@ -149,8 +149,9 @@ commit_groups = Table(
     Index(None, "created_at"),
 )
 
-# The index by identity would be entered at random places. Its rows therefore begin with the bucket (16 blocks), so that
-# all insertions of a time fall into one small part of it; a query visits every bucket once (see certificate_pages.py).
+# The index by identity would be entered at random places. Its rows therefore begin with the number of their block, so
+# that what is inserted at one time falls into one small part of it; a query visits every block once, which is a
+# few milliseconds for 20 million certificates (see certificate_pages.py).
 certificates = Table(
     "certificates",
     metadata,
@@ -170,9 +171,9 @@ certificates = Table(
     Column("wished_names", Text, nullable=False),
     Column("wished_seconds", BigInteger, nullable=True),
     Column("renews", LargeBinary, nullable=True),
-    Column("bucket", Integer, nullable=False),
+    Column("block_number", Integer, nullable=False),
     Column("identity_crc", BigInteger, nullable=False),
-    Index(None, "bucket", "identity_crc"),
+    Index(None, "block_number", "identity_crc"),
     Index(None, "profile_name", "issued_at"),
 )
 

@@ -28,12 +28,15 @@ def upgrade() -> None:
         sa.Column("wished_names", sa.Text(), nullable=False),
         sa.Column("wished_seconds", sa.BigInteger(), nullable=True),
         sa.Column("renews", sa.LargeBinary(), nullable=True),
-        sa.Column("bucket", sa.Integer(), nullable=False),
+        sa.Column("block_number", sa.Integer(), nullable=False),
         sa.Column("identity_crc", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("serial", name=op.f("pk_certificates")),
     )
     op.create_index(
-        op.f("ix_certificates_bucket_identity_crc"), "certificates", ["bucket", "identity_crc"], unique=False
+        op.f("ix_certificates_block_number_identity_crc"),
+        "certificates",
+        ["block_number", "identity_crc"],
+        unique=False,
     )
     op.create_index(
         op.f("ix_certificates_profile_name_issued_at"), "certificates", ["profile_name", "issued_at"], unique=False
@@ -173,7 +176,7 @@ def upgrade() -> None:
         sa.Column("sealed_seed", sa.LargeBinary(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("crl_shard", sa.Integer(), nullable=False),
-        sa.Column("bucket", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("committed", sa.Integer(), nullable=False),
         sa.Column("first_not_after", sa.BigInteger(), nullable=True),
