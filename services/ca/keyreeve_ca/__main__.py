@@ -7,7 +7,6 @@ the local socket does not answer, 78 the settings or the database do not allow a
 import argparse
 import asyncio
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -38,6 +37,7 @@ def main() -> int:
         if name == "first-operator":
             command.add_argument("--name", required=True, help="the last part of the operator's SPIFFE ID")
     arguments = parser.parse_args()
+    os.umask(0o077)  # whatever this service writes is nobody else's business
     if arguments.command == "run":
         return _run(arguments)
     # Only here: the parent of the processes must not import what they import.
@@ -70,6 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
     import subprocess
 
     from keyreeve_ca.master import ChildRefused, Master
+    from keyreeve_chassis.telemetry import logging as log_setup
 
     passed_on = [
         part
@@ -85,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = {row["key"]: json.loads(row["value"]) for row in json.loads(shown.stdout)}
     workers = os.cpu_count() or 1 if settings["workers"] == "auto" else settings["workers"]
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_empty_metrics_directory(Path(settings["state_directory"])))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_setup.configure(settings["log.level"], colour=sys.stderr.isatty())
 
     async def supervise() -> int:
         stop = asyncio.Event()

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) -> int:
     """Run one process of the service to its end; its exit code."""
     log_setup.configure(settings.log.level, colour=sys.stderr.isatty())
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it says at each start that there was nothing to do
     try:
         failpoints.arm(os.environ)
         asyncio.run(role())
