@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self, cast
 
 from keyreeve.errors import ContextInvalid
@@ -60,7 +59,7 @@ class Context:
                 raise ContextInvalid(
                     f"the endpoint of {service!r} is {address!r}, which is not host:port", metadata=_at(self.path)
                 )
-        object.__setattr__(self, "endpoints", MappingProxyType(dict(self.endpoints)))
+        object.__setattr__(self, "endpoints", dict(self.endpoints))  # a copy: the caller may go on changing its own
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> Self:

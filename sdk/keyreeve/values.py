@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from textwrap import wrap
@@ -121,7 +121,7 @@ class Authority:
     lifetime: timedelta
     permitted_dns_suffixes: tuple[str, ...]
     """Certificates below it are confined to these (RFC 5280, 4.2.1.10); empty: to none."""
-    certificate_der: bytes
+    certificate_der: bytes = field(repr=False)
     certificate_sha256: bytes
     """Its fingerprint."""
     not_before: datetime
@@ -164,7 +164,7 @@ class Certificate:
     state: CertificateState
     spki_sha256: bytes
     """SHA-256 over the DER SubjectPublicKeyInfo."""
-    certificate_der: bytes
+    certificate_der: bytes = field(repr=False)
     renews: str
     """`certificates/{serial}` that it renews; empty for a first."""
 
@@ -186,8 +186,8 @@ class SignedCertificate:
     """`certificates/{serial}`."""
     authority: str
     """`authorities/{authority}` that signed it."""
-    certificate_der: bytes
-    chain_der: tuple[bytes, ...]
+    certificate_der: bytes = field(repr=False)
+    chain_der: tuple[bytes, ...] = field(repr=False)
     """The authorities above it, nearest first, without the root."""
     not_before: datetime
     not_after: datetime
@@ -275,11 +275,11 @@ class Bundle:
     name: str
     """`bundles/{line}`."""
     trust_domain: str
-    roots_der: tuple[bytes, ...]
+    roots_der: tuple[bytes, ...] = field(repr=False)
     """Sorted by their bytes."""
     digest: bytes
     """SHA-256 over the concatenation of `roots_der`: equal digests, equal bundles."""
-    trust_root: bytes
+    trust_root: bytes = field(repr=False)
     """The first root of the trust metadata (TUF root.json)."""
 
     def pem(self) -> str:
