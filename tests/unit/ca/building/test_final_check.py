@@ -203,7 +203,15 @@ def test_an_identity_of_the_control_plane_is_refused_outside_the_control_tree(tr
     check(encode(plan, tree), plan, tree)
 
 
-@pytest.mark.parametrize("text", ["spiffe://other.test/members/a", "https://example.test/members/a"])
+def test_an_identity_of_a_service_is_for_its_own_profile_alone():
+    profile = replace(IDENTITY, uri=UriRule(1, ("spiffe://{trust_domain}/{path*}",)))
+    refused(plan_for(profile, names=uri("spiffe://example.test/services/ca/1")), Tree.CONTROL, match="reserved")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["spiffe://other.test/members/a", "https://example.test/members/a", "spiffe://example.test/operators/Admin/x"],
+)
 def test_the_control_tree_certifies_identities_of_its_own_trust_domain_alone(text):
     profile = replace(IDENTITY, uri=UriRule(1, ("{anything}",)))
     refused(plan_for(profile, names=uri(text)), Tree.CONTROL, match="no identity")
