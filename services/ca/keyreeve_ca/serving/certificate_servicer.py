@@ -75,11 +75,13 @@ class CertificateServicer:
 
     async def RenewCertificate(self, request: pb.RenewCertificateRequest, call: Call) -> pb.SignCertificateResponse:
         proof = Proof(request.proof.nonce, request.proof.signature) if request.HasField("proof") else None
+        # The proof is no part of what is asked for: a repeat after a lost answer comes with a fresh nonce.
+        asked = pb.RenewCertificateRequest(name=request.name, csr=request.csr)
         entry = await self.renewal.renew(
             caller=caller_of(call),
             method=call.method,
             request_id=request_id_of(request.request_id),
-            payload_sha256=payload_sha256(request),
+            payload_sha256=payload_sha256(asked),
             serial=serial_of(request.name),
             csr=request.csr,
             proof=proof,
