@@ -126,7 +126,7 @@ def describe(certificate: "x509.Certificate") -> dict[str, Any]:
     digest = hashes.Hash(hashes.SHA256())
     digest.update(spki)
     return {
-        "subject": certificate.subject.rfc4514_string(),
+        "subject": certificate.subject.rfc4514_string() or "(empty)",
         "names": [_name_text(name) for name in names or ()],
         "serial": serial_text(certificate),
         "issuer": certificate.issuer.rfc4514_string(),

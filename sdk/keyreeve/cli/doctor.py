@@ -57,9 +57,10 @@ def examine(home: Home, now: datetime) -> list[Finding]:
         findings += check_service(home, service, now)
     findings += check_certificate(home, now)
     findings += check_modes(home)
-    findings += check_sqlite(sqlite3.sqlite_version_info, uses_sqlite(home))
-    findings += check_with_the_service(home)
-    return findings
+    of_the_service = list(check_with_the_service(home))
+    if not any("sqlite" in finding.check.lower() for finding in of_the_service):
+        findings += check_sqlite(sqlite3.sqlite_version_info, uses_sqlite(home))
+    return findings + of_the_service
 
 
 def check_processes(home: Home) -> Iterator[Finding]:

@@ -173,7 +173,7 @@ def settings(directory: Directory = _HERE, output: Output = Format.TABLE, quiet:
     from keyreeve.cli.service_program import ask
 
     rows = ask("settings", _existing(directory).config("ca"))
-    Printer(output, quiet=quiet).rows(("key", "value", "source"), rows, essence="key")
+    Printer(output, quiet=quiet).rows(("key", "value", "origin"), rows, essence="key")
 
 
 def doctor(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:

@@ -1,0 +1,109 @@
+"""A whole control plane of real processes, brought up and asked as a person does: by the `keyreeve` program."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keyreeve import Client, Context
+from keyreeve.cli.fleet import SERVICES
+from keyreeve.cli.home import Home
+from keyreeve.cli.processes import Lock, read_pid
+from keyreeve.cli.supervisor import lock_file, pid_file
+
+CA = SERVICES[0]
+_OURS = ("KEYREEVE_CONTEXT", "KEYREEVE_DIR", "KEYREEVE_PORT", "FORCE", "NO_COLOR")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a program ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A control plane in `directory/.keyreeve`; commands run in `directory`."""
+
+    directory: Path
+
+    @property
+    def home(self) -> Home:
+        return Home.at(self.directory / ".keyreeve")
+
+    @property
+    def context(self) -> Context:
+        return Context.load(self.home.context)
+
+    def client(self, timeout: float = 30.0) -> Client:
+        return Client(self.context, timeout=timeout)
+
+    def run(self, *arguments: object, given: bytes | None = None, extra: dict[str, str] | None = None) -> Done:
+        """Run `keyreeve` with these arguments."""
+        environment = {name: value for name, value in os.environ.items() if name not in _OURS}
+        done = subprocess.run(
+            [sys.executable, "-m", "keyreeve.cli", *map(str, arguments)],
+            cwd=self.directory,
+            env=environment | (extra or {}),
+            input=given,
+            stdin=subprocess.DEVNULL if given is None else None,
+            capture_output=True,
+            timeout=110,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def up(self, **settings: str) -> Done:
+        """Bring it up on ports of its own; fails when that fails."""
+        done = self.run("up", "--port", "0", extra=settings)
+        assert done.code == 0, done.err + done.out
+        return done
+
+    def down(self) -> None:
+        done = self.run("down")
+        assert done.code == 0, done.err
+
+    # --- Its processes ----------------------------------------------------------------------------------------------
+
+    def supervisor(self) -> int | None:
+        return Lock(lock_file(self.home)).holder()
+
+    def master(self) -> int | None:
+        return read_pid(pid_file(self.home, CA))
+
+    def children(self) -> dict[str, list[int]]:
+        """Ids of the master's children by kind: `keeper`, `worker`."""
+        master = self.master()
+        found: dict[str, list[int]] = {"keeper": [], "worker": []}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                parent = int(re.sub(r"^.*\) . ", "", (entry / "stat").read_text()).split()[0])
+            except (OSError, ValueError):
+                continue
+            for kind, ids in found.items():
+                if parent == master and f"keyreeve_ca {kind} " in line:
+                    ids.append(int(entry.name))
+        return found
+
+    def memory(self) -> dict[str, int]:
+        """Resident bytes of the service's processes, by kind and id."""
+        told = {}
+        for kind, ids in self.children().items():
+            for pid in ids:
+                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                told[f"{kind} {pid}"] = pages * os.sysconf("SC_PAGE_SIZE")
+        return told
