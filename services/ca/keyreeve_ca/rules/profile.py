@@ -32,7 +32,7 @@ class KeyType(StrEnum):
 
 
 class CommonName(StrEnum):
-    """Whether the subject holds a CN. It always repeats the first DNS name, so it never names anything by itself."""
+    """Whether the subject holds a CN. It always repeats one of the DNS names, so it names nothing by itself."""
 
     FORBIDDEN = "forbidden"
     OPTIONAL = "optional"
