@@ -39,7 +39,7 @@ types: $(VENV)/.dev ## check types
 
 proto: $(VENV)/.dev ## generate the stubs and the blocking client anew
 	@tools/generate-stubs
-	@tools/generate-blocking
+	@$(BIN)/python tools/generate-blocking
 
 check: $(VENV)/.dev ## check everything but the tests: lint, types, contract, generated files, documents, migrations
 	@tools/check

@@ -32,13 +32,19 @@ def error_from_rpc(failure: grpc.RpcError, service: str) -> KeyreeveError:
             retry_after=_retry_after_of(status),
             metadata=dict(info.metadata),
         )
+    return _error_of_code(code, text, service)
+
+
+def _error_of_code(code: grpc.StatusCode, text: str, service: str) -> KeyreeveError:
+    metadata = {"service": service}
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            return errors.ServiceUnreachable(f"no answer from {service}: {text}", metadata={"service": service})
+            return errors.ServiceUnreachable(f"no answer from {service}: {text}", metadata=metadata)
+        case grpc.StatusCode.CANCELLED:
+            # Nobody here cancels a call and then asks what became of it: a server that stops ends what it has in hand so.
+            return errors.ServiceStopping(f"{service} ended the call before it answered", metadata=metadata)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return errors.DeadlinePassed(
-                f"the deadline passed before {service} answered", metadata={"service": service}
-            )
+            return errors.DeadlinePassed(f"the deadline passed before {service} answered", metadata=metadata)
         case grpc.StatusCode.UNIMPLEMENTED:
             return errors.MethodUnknown(f"{service}: {text}")
         case grpc.StatusCode.INTERNAL:

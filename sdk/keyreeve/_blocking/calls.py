@@ -14,6 +14,7 @@ from keyreeve._blocking.rotating import Generation, RotatingChannel
 from keyreeve.errors import (
     DeadlinePassed,
     KeyreeveError,
+    ServiceStopping,
     ServiceUnreachable,
     Unauthenticated,
     Unavailable,
@@ -66,11 +67,11 @@ class Caller:
                 call = generation.unary(method, response)
                 return cast("Response", call(request, timeout=remaining))
             except grpc.RpcError as failure:
-                error = error_from_rpc(failure, self._channel.description)
+                error = self._error_of(failure)
             except runtime.ABORTED:
                 if not self._was_closed():
                     raise
-                error = KeyreeveError(f"the client was closed during a call of {self._channel.description}")
+                error = self._error_of_closing()
             finally:
                 self._channel.give_back(generation)
             if moves < MOST_MOVES and self._has_moved(error, generation):
@@ -100,11 +101,11 @@ class Caller:
                 finally:
                     call.cancel()
             except grpc.RpcError as failure:
-                error = error_from_rpc(failure, self._channel.description)
+                error = self._error_of(failure)
             except runtime.ABORTED:
                 if not self._was_closed():
                     raise
-                error = KeyreeveError(f"the client was closed during a call of {self._channel.description}")
+                error = self._error_of_closing()
             finally:
                 self._channel.give_back(generation)
             if self._has_moved(error, generation):
@@ -119,6 +120,15 @@ class Caller:
     def _has_moved(self, error: KeyreeveError, used: Generation) -> bool:
         """Whether the failure may be due to credentials that have been replaced meanwhile, and now are in use."""
         return isinstance(error, ServiceUnreachable | Unauthenticated) and self._channel.refresh(used)
+
+    def _error_of(self, failure: grpc.RpcError) -> KeyreeveError:
+        error = error_from_rpc(failure, self._channel.description)
+        if isinstance(error, ServiceStopping) and self._was_closed():
+            return self._error_of_closing()  # gRPC ends calls with one status whichever side has closed the connection
+        return error
+
+    def _error_of_closing(self) -> KeyreeveError:
+        return KeyreeveError(f"the client was closed during a call of {self._channel.description}")
 
     def _was_closed(self) -> bool:
         return self._channel.closed and not runtime.was_told_to_stop()
