@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from cryptography import x509
 
 from keyreeve import errors
+from keyreeve_ca.building.authority_plan import NameConstraints, constraints_of
 from keyreeve_ca.building.final_check import FinalCheck
 from keyreeve_ca.building.template import Template
 from keyreeve_ca.keystore import KeyStore, Signer
 from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, Transaction
 from keyreeve_ca.rules.keys import KnownKeys
+from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.plan import Issuer
 from keyreeve_ca.rules.profile import ProfileVersion, Tree
 
@@ -49,6 +51,32 @@ class IssuingAuthority:
     signer: Signer
     chain_der: tuple[bytes, ...]
     """What a leaf is sent with: the authority itself, unless it is a root."""
+    constraints: NameConstraints
+
+    def refuse_names_beyond(self, names: Sequence[Name]) -> None:
+        """Raise `NameRefused` for DNS names that the authority's own name constraints keep it from (RFC 5280, 4.2.1.10)."""
+        permitted, excluded = self.constraints.permitted_dns, self.constraints.excluded_dns
+        beyond = [
+            n.value
+            for n in names
+            if n.type is NameType.DNS
+            and ((permitted and not _below_any(n.value, permitted)) or _below_any(n.value, excluded))
+        ]
+        if beyond:
+            allowed = (
+                f"only names below {', '.join(permitted)}" if permitted else f"nothing below {', '.join(excluded)}"
+            )
+            raise errors.NameRefused(
+                f"authority {self.issuer.authority_id!r} may issue {allowed}",
+                violations=[
+                    errors.Violation("names", f"dns:{name} is outside the authority's name constraints")
+                    for name in beyond
+                ],
+            )
+
+
+def _below_any(name: str, suffixes: Sequence[str]) -> bool:
+    return any(name == suffix or name.endswith("." + suffix) for suffix in suffixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +99,13 @@ class Catalogue:
     profiles: dict[str, ProfileVersion]
     known_keys: KnownKeys
     _forms: dict[tuple[bytes, str], Form] = field(default_factory=dict)
+
+    def authority(self, authority_id: str) -> Authority:
+        """An authority that something in the ledger refers to; `StoreUnavailable` while this process lags behind it."""
+        try:
+            return self.authorities[authority_id]
+        except KeyError:
+            raise errors.StoreUnavailable(f"this process has not yet heard of authority {authority_id!r}") from None
 
     def profile(self, name: str) -> ProfileVersion:
         """The current version of a profile."""
@@ -115,8 +150,11 @@ class Catalogue:
         return form
 
     def profile_hashes(self, tree: Tree) -> frozenset[bytes]:
-        """Hashes of the profile versions that an authority of a tree issues under; a serial block pins them."""
-        return frozenset(v.sha256 for v in self.profiles.values() if v.profile.tree is tree)
+        """Hashes of the profile versions that an authority of a tree issues under; a serial block pins them.
+
+        Without those that are halted: no block could be leased for them, and the other profiles go on.
+        """
+        return frozenset(v.sha256 for v in self.profiles.values() if v.profile.tree is tree and not v.halted)
 
     def roots(self, tree: Tree) -> tuple[Authority, ...]:
         """The trusted roots of a tree, sorted by their bytes."""
@@ -160,7 +198,10 @@ def load_catalogue(tx: Transaction, keystore: KeyStore, *, url: str, blocked: fr
             continue
         signer = keystore.open(tx.key(authority.key_id))
         chain = () if authority.kind is AuthorityKind.ROOT else (authority.certificate_der,)
-        issuing[authority.authority_id] = IssuingAuthority(authority, issuer_of(authority, url), signer, chain)
+        constraints = constraints_of(x509.load_der_x509_certificate(authority.certificate_der))
+        issuing[authority.authority_id] = IssuingAuthority(
+            authority, issuer_of(authority, url), signer, chain, constraints
+        )
     return Catalogue(
         trust_domain=plane.trust_domain,
         incarnation=plane.incarnation,
