@@ -15,7 +15,7 @@ from keyreeve_ca.rules import der
 from keyreeve_ca.rules.keys import PublicKey, classify_key, load_key
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.profile import KeyType
-from keyreeve_ca.rules.signatures import check_signature
+from keyreeve_ca.rules.signatures import ACCEPTED_ALGORITHMS, check_signature
 from keyreeve_ca.rules.wishes import NO_WISHES, Wishes, read_wishes
 
 MAX_DER_BYTES = 16 * 1024
@@ -27,6 +27,7 @@ MAX_NAMES = 400
 """More than any profile allows; a guard that needs no profile."""
 
 COMMON_NAME = "2.5.4.3"
+_CN = bytes.fromhex("550403")
 
 _VERSION_0 = b"\x02\x01\x00"
 _EXTENSION_REQUEST = bytes.fromhex("2a864886f70d01090e")
@@ -89,7 +90,8 @@ def read_csr(data: bytes) -> CertificateRequest:
     signature, signature_end = der.expect(data, algorithm_end, end, der.BIT_STRING, "the signature")
     if signature_end != end or signature_end - signature < 2 or data[signature] != 0:
         raise CsrMalformed("the signature is not one bit string of whole octets at the end of the request")
-    der.check_whole(data, algorithm, algorithm_end, "the signature's algorithm")
+    if data[info_end:algorithm_end] not in ACCEPTED_ALGORITHMS:
+        der.check_whole(data, algorithm, algorithm_end, "the signature's algorithm")
 
     if not data.startswith(_VERSION_0, info):
         raise CsrMalformed("the request's version is not 0, the only one there is (RFC 2986)")
@@ -176,7 +178,8 @@ def _read_subject(data: bytes, at: int, end: int) -> tuple[tuple[str, str], ...]
             tag, text_start, text_end = der.element(data, oid_end, member, "the value of a subject attribute")
             if text_end != member:
                 raise CsrMalformed("an attribute of the subject holds more than a type and a value")
-            oid = der.oid_text(data[oid_start:oid_end], "the type of a subject attribute")
+            oid_octets = data[oid_start:oid_end]
+            oid = COMMON_NAME if oid_octets == _CN else der.oid_text(oid_octets, "the type of a subject attribute")
             if len(attributes) == MAX_SUBJECT_ATTRIBUTES:
                 raise CsrMalformed(f"the subject has more than {MAX_SUBJECT_ATTRIBUTES} attributes")
             attributes.append((oid, _text(tag, data[text_start:text_end], oid)))

@@ -1,6 +1,6 @@
 """Which names a certificate gets: each one checked by its grammar, against what is reserved, and by the profile's rules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 from keyreeve.errors import NameMissing, NameRefused, TooManyNames, Violation
@@ -25,59 +25,68 @@ def decide_names(
     profile = version.profile
     if len(request.names) + len(request.unusable_names) + len(extra_names) > MAX_NAMES:
         raise _too_many("names", MAX_NAMES)
-    fields: dict[Name, str] = {}
-    for field, name in _with_fields(request, extra_names):
-        fields.setdefault(name, field)
-    for name_type in NameType:
-        maximum = _maximum(profile, name_type)
-        if maximum and sum(name.type is name_type for name in fields) > maximum:
-            raise _too_many(f"{name_type} names", maximum)
+    places = _places(request, extra_names)
+    rules = {
+        NameType.DNS: profile.dns,
+        NameType.IP: profile.ip,
+        NameType.URI: profile.uri,
+        NameType.EMAIL: profile.email,
+    }
+    counts = dict.fromkeys(rules, 0)
+    for name in places:
+        counts[name.type] += 1
+    for name_type, rule in rules.items():
+        if rule is not None and counts[name_type] > rule.maximum:
+            raise _too_many(f"{name_type} names", rule.maximum)
 
-    refused = [Violation(f"csr.subject_alternative_name[{at}]", problem) for at, problem in request.unusable_names]
+    refused = [Violation(_field(at), problem) for at, problem in request.unusable_names]
     readings = _Readings()
-    for name, field in fields.items():
-        problem = problem_with(name) or _reserved_problem(name, profile, trust_domain)
-        problem = problem or _profile_problem(name, version, trust_domain, readings)
+    for name, place in places.items():
+        problem = (
+            problem_with(name)
+            or _reserved_problem(name, profile, trust_domain)
+            or _profile_problem(name, version, trust_domain, readings)
+        )
         if problem:
-            refused.append(Violation(field, f"{name.type} name {_shown(name.value)}: {problem}"))
+            refused.append(Violation(_field(place), f"{name.type} name {_shown(name.value)}: {problem}"))
     if refused:
         first, count = refused[0], len(refused)
         others = f" ({count} names are refused in all)" if count > 1 else ""
         raise NameRefused(f"{first.field}: {first.description}{others}", violations=refused)
 
-    _check_present(version, fields)
-    return tuple(fields)
+    _check_present(version, counts, len(places))
+    return tuple(places)
 
 
-def _with_fields(request: CertificateRequest, extra_names: Sequence[Name]) -> Iterator[tuple[str, Name]]:
-    taken = {position for position, _ in request.unusable_names}
-    total = len(request.names) + len(taken)
-    for position, name in zip((at for at in range(total) if at not in taken), request.names, strict=True):
-        yield f"csr.subject_alternative_name[{position}]", name
+def _places(request: CertificateRequest, extra_names: Sequence[Name]) -> dict[Name, int]:
+    """Return each name once, in order, with its place: its position in the CSR, or -1, -2, ... among the extra names."""
+    places: dict[Name, int] = {}
+    unusable = dict(request.unusable_names)
+    position = 0
+    for name in request.names:
+        while position in unusable:
+            position += 1
+        places.setdefault(name, position)
+        position += 1
     for index, name in enumerate(extra_names):
-        yield f"names[{index}]", name
+        places.setdefault(name, -1 - index)
+    return places
 
 
-def _maximum(profile: Profile, name_type: NameType) -> int:
-    rule = {
-        NameType.DNS: profile.dns,
-        NameType.IP: profile.ip,
-        NameType.URI: profile.uri,
-        NameType.EMAIL: profile.email,
-    }[name_type]
-    return rule.maximum if rule else 0
+def _field(place: int) -> str:
+    return f"csr.subject_alternative_name[{place}]" if place >= 0 else f"names[{-1 - place}]"
 
 
-def _check_present(version: ProfileVersion, names: dict[Name, str]) -> None:
+def _check_present(version: ProfileVersion, counts: dict[NameType, int], total: int) -> None:
     profile = version.profile
-    if profile.tree is Tree.CONTROL and not any(name.type is NameType.URI for name in names):
+    if profile.tree is Tree.CONTROL and not counts[NameType.URI]:
         raise NameMissing(f"profile {version.name} needs a URI name: the SPIFFE ID is the identity")
-    if profile.common_name is CommonName.REQUIRED and not any(name.type is NameType.DNS for name in names):
+    if profile.common_name is CommonName.REQUIRED and not counts[NameType.DNS]:
         raise NameMissing(f"profile {version.name} needs a DNS name")
-    if len(names) < profile.minimum_names:
+    if total < profile.minimum_names:
         raise NameMissing(
             f"profile {version.name} needs at least {profile.minimum_names} subject alternative names, and the request "
-            f"has {len(names)}",
+            f"has {total}",
             metadata={"min_names": str(profile.minimum_names)},
         )
 

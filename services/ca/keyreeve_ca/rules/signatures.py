@@ -34,6 +34,9 @@ for _arc, _hash in _HASHES:
     _RSA[b"\x30\x0b" + _pkcs1] = (padding.PKCS1v15(), _hash)  # RFC 4055 section 5: the NULL may be missing
     _RSA[_pss(_arc, _hash.digest_size)] = (padding.PSS(padding.MGF1(_hash), _hash.digest_size), _hash)
 
+ACCEPTED_ALGORITHMS = frozenset({_ED25519, *_ECDSA, *_RSA})
+"""DER AlgorithmIdentifiers, whole."""
+
 
 def check_signature(key: PublicKey, algorithm: bytes, signature: bytes, signed: bytes) -> None:
     """Check that `signature` over the octets `signed` was made with the private key of `key`.

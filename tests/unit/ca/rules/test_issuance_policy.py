@@ -14,7 +14,7 @@ from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.plan import CertificatePlan
 from keyreeve_ca.rules.policy import check_requester, plan_certificate
 from keyreeve_ca.rules.profile import Tree
-from support.csr_corpus import cn, dns, ec_key, email, extension, info, ip, rsa_key, san, signed, spki_of, uri
+from support.csr_writer import cn, dns, ec_key, email, extension, info, ip, rsa_key, san, signed, spki_of, uri
 from support.der_writer import bit_string, oid, sequence
 from support.plans import NOW, TRUST_DOMAIN, builtin, issuer, plan, version_of
 

@@ -12,7 +12,7 @@ from keyreeve.errors import CsrMalformed, KeyBlocked, KeyTypeRefused, KeyWeak
 from keyreeve_ca.rules import keys
 from keyreeve_ca.rules.keys import KnownKeys, check_key, classify_key, load_key
 from keyreeve_ca.rules.profile import KeyType
-from support.csr_corpus import (
+from support.csr_writer import (
     close_primes_modulus,
     ec_key,
     modulus_without_small_factors,

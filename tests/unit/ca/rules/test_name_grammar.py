@@ -233,7 +233,7 @@ def names(draw):
     return Name(NameType(kind), text)
 
 
-@for_all(examples=3000, name=names())
+@for_all(examples=1500, name=names())
 def test_the_rules_accept_exactly_what_the_reference_accepts(name):
     assert (problem_with(name) is None) == reference_names.accepts(name.type, name.value)
 

@@ -17,7 +17,8 @@ from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.names import problem_with
 from keyreeve_ca.rules.profile import KeyType
 from support.both_seeds import for_all
-from support.csr_corpus import bad_csrs, cn, good_csr, info, pem, rsa_key, san, signed, tlv
+from support.csr_corpus import bad_csrs
+from support.csr_writer import cn, good_csr, info, pem, rsa_key, san, signed, tlv
 from support.der_writer import oid, sequence
 
 # The library reads a subject whose text is too long for its kind, and says so.
