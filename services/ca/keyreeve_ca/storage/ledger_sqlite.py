@@ -118,15 +118,16 @@ class SqliteLedger:
 
     def _commit_waiting(self) -> None:
         """Commit what waits; runs in the writer's thread. Finds nothing when an earlier run took its group along."""
-        taken: list[tuple[GroupTuple, Future[list[Outcome]]]] = []
+        taken: dict[bytes, tuple[GroupTuple, Future[list[Outcome]]]] = {}
         while self._waiting and len(taken) < MAX_UNION:
-            group, done = self._waiting.popleft()
+            group, done = self._waiting[0]
+            if group.group_id in taken:
+                break  # handed in again: it finds its outcome in the ledger when the first has been committed
+            self._waiting.popleft()
             if done.set_running_or_notify_cancel():
-                taken.append((group, done))
+                taken[group.group_id] = (group, done)
         if taken:
-            self._answer(taken)
-        if self._waiting:
-            self._commit_waiting()
+            self._answer(list(taken.values()))
 
     def _answer(self, taken: list[tuple[GroupTuple, Future[list[Outcome]]]]) -> None:
         try:

@@ -136,6 +136,7 @@ class SqlTransaction:
 
     def update_authority(self, authority: Authority) -> None:
         """Store the new state and times of an authority."""
+        self._must_be_writable()
         self._connection.execute(
             select(authorities.c.state).where(authorities.c.authority_id == authority.authority_id).with_for_update()
         )
@@ -161,6 +162,7 @@ class SqlTransaction:
 
     def add_profile_version(self, version: ProfileVersion, created_at: int, created_by: str) -> None:
         """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race."""
+        self._must_be_writable()
         current = self._connection.scalar(
             select(profiles.c.current_version).where(profiles.c.name == version.name).with_for_update()
         )
