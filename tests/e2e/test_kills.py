@@ -8,8 +8,8 @@ import os
 import random
 import signal
 import sqlite3
+import uuid
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,9 +17,10 @@ import pytest
 
 from keyreeve.cli.fleet import write_config
 from keyreeve_ca.rules.serials import block_of
+from keyreeve_ca.storage.tables import SCHEMA
 from support.acknowledgements import Signers
 from support.plane import CA, Plane
-from support.postgres import shared_server, stop_shared_server
+from support.postgres import Server
 from support.waiting import wait_for
 
 KINDS = ("worker", "keeper", "master", "supervisor")
@@ -29,19 +30,14 @@ BETWEEN = 40
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def database(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database; for SQLite that of the plane's own settings."""
     if request.param == "sqlite":
-        yield "sqlite:///ca.db"
-        return
-    directory = tmp_path / "postgresql"
-    directory.mkdir()
-    try:
-        server = shared_server(directory)
-        server.execute("CREATE DATABASE kills")
-        yield server.url("kills")
-    finally:
-        stop_shared_server(directory)
+        return "sqlite:///ca.db"
+    server: Server = request.getfixturevalue("postgresql_server")
+    name = f"kills_{uuid.uuid4().hex}"
+    server.execute(f"CREATE DATABASE {name}")
+    return server.url(name)
 
 
 @pytest.mark.slow
@@ -121,4 +117,4 @@ def _recorded_blocks(plane: Plane, database: str) -> set[int]:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
             return {row[0] for row in connection.execute("SELECT block_id FROM serial_blocks")}
     with psycopg.connect(database) as connection:
-        return {row[0] for row in connection.execute("SELECT block_id FROM ca.serial_blocks")}
+        return {row[0] for row in connection.execute(f"SELECT block_id FROM {SCHEMA.name}.serial_blocks".encode())}

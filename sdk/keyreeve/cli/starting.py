@@ -6,10 +6,12 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from keyreeve.cli import supervisor
@@ -80,7 +82,7 @@ def bring_up(home: Home, *, trust_domain: str, first_port: int, tell: Callable[[
             tell("starting")
             wait_for_ports(home)
             supervisor.facts_file(home).unlink(missing_ok=True)  # a supervisor that was killed left its last words
-            supervisor.launch(home)
+            _wait_for_supervisor(home, supervisor.launch(home))
         else:
             running.close()
         try:
@@ -124,10 +126,24 @@ def wait_until_serving(home: Home, clock: Callable[[], float] = time.monotonic) 
             known = facts(home).get(service.name, {})
             ends = known.get("restarts", 0) - before
             if ends >= GIVE_UP_AFTER or (ends and known.get("last_end") == supervisor.WILL_NOT_START):
-                raise StartFailed(_with_log(home, service, f"the {service.name} service ended: {known['last_end']}"))
+                raise StartFailed(
+                    _with_log(home.log(service.name), f"the {service.name} service ended: {known['last_end']}")
+                )
             if clock() > until:
-                raise StartFailed(_with_log(home, service, f"the {service.name} service did not become ready in time"))
+                raise StartFailed(
+                    _with_log(home.log(service.name), f"the {service.name} service did not become ready in time")
+                )
             time.sleep(POLL_SECONDS)
+
+
+def _wait_for_supervisor(home: Home, program: subprocess.Popen[bytes]) -> None:
+    """Wait until a supervisor, this one or another, has the lock: services that it adopts may serve before that."""
+    until = time.monotonic() + READY_SECONDS
+    while (running := supervisor_of(home)) is None:
+        if program.poll() is not None or time.monotonic() > until:
+            raise StartFailed(_with_log(home.log("supervisor"), "the supervisor did not start"))
+        time.sleep(POLL_SECONDS)
+    running.close()
 
 
 def _greet(home: Home) -> tuple[Person, bool]:
@@ -142,8 +158,7 @@ def _greet(home: Home) -> tuple[Person, bool]:
     raise StartFailed("the CA serves, but its local socket does not answer")
 
 
-def _with_log(home: Home, service: Service, what: str) -> str:
-    log = home.log(service.name)
+def _with_log(log: Path, what: str) -> str:
     with suppress(OSError):
         lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         return "\n       ".join([f"{what}; the end of {log}:", *lines])
