@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-_TRUST_DOMAIN = re.compile(r"(?=.{1,240}\Z)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
+_LABEL = r"(?!..--)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_TRUST_DOMAIN = re.compile(rf"(?=.{{1,240}}\Z)({_LABEL}\.)*(?=[^.]*[a-z]){_LABEL}\Z")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,253}\Z")
 MAX_SPIFFE_ID_BYTES = 2048
 
@@ -34,7 +35,7 @@ ALL_ROLES = frozenset(Role)
 
 
 def is_trust_domain(text: str) -> bool:
-    """Say whether `text` may be a trust domain: lower-case DNS labels, since reserved DNS names are built from it."""
+    """Say whether `text` may be a trust domain: a DNS name as docs/names.md has it, since reserved names are built from it."""
     return _TRUST_DOMAIN.match(text) is not None
 
 

@@ -8,7 +8,7 @@ and the background work.
 import hashlib
 import time
 import uuid
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.ledger import Ledger
 from keyreeve_ca.linting import PkilintLinter
 from keyreeve_ca.live_catalogue import LiveCatalogue
+from keyreeve_ca.metrics import MeasuredLedger
 from keyreeve_ca.processes import every
 from keyreeve_ca.profiles import Profiles
 from keyreeve_ca.registry import Store
@@ -61,6 +62,7 @@ class Foundation:
     keystore: KeyStore
     live: LiveCatalogue
     issuance: Issuance
+    now: Callable[[], int]
 
     @property
     def url(self) -> str:
@@ -73,11 +75,19 @@ def now() -> int:
     return int(time.time())
 
 
-def foundation(settings: CaSettings, store: Store, keystore: KeyStore, ledger: Ledger, worker_id: str) -> Foundation:
+def foundation(
+    settings: CaSettings,
+    store: Store,
+    keystore: KeyStore,
+    ledger: Ledger,
+    worker_id: str,
+    *,
+    now: Callable[[], int] = now,
+) -> Foundation:
     blocked = _blocked_keys(settings.keys.blocked_file)
     live = LiveCatalogue(store, lambda tx: load_catalogue(tx, keystore, url=settings.http_url, blocked=blocked))
-    issuance = Issuance(live.current, live.reload, store, ledger, keystore, worker_id, now)
-    return Foundation(settings, store, keystore, live, issuance)
+    issuance = Issuance(live.current, live.reload, store, MeasuredLedger(ledger), keystore, worker_id, now)
+    return Foundation(settings, store, keystore, live, issuance, now)
 
 
 def _blocked_keys(file: Path | None) -> frozenset[bytes]:
@@ -98,12 +108,12 @@ def open_keystore(settings: CaSettings) -> KeyStore:
 
 
 def authorities_of(base: Foundation, linter: PkilintLinter) -> Authorities:
-    return Authorities(base.store, base.keystore, linter, now, base.settings.trust_domain, base.url)
+    return Authorities(base.store, base.keystore, linter, base.now, base.settings.trust_domain, base.url)
 
 
 def services_of(base: Foundation, trust_root: bytes) -> list[ServedService]:
     linter = PkilintLinter(base.settings.trust_domain)
-    current = base.live.current
+    current, now = base.live.current, base.now
     pages = Pages(PageTokens(base.keystore.derive("page tokens")))
     renewal = Renewal(base.issuance, base.store, Nonces(base.keystore.derive("renewal nonces"), now), now)
     profiles = Profiles(base.store, linter, now, base.settings.trust_domain, base.url, frozenset(BUILTIN_NAMES))
@@ -135,7 +145,7 @@ async def trust_root_of(store: Store) -> bytes:
     return root
 
 
-def store_of(reader: Database, writer: Database | None) -> SqlStore:
+def store_of(reader: Database, writer: Database | None, now: Callable[[], int] = now) -> SqlStore:
     """The registry; without a writer it only reads."""
     return SqlStore(reader=reader, writer=writer, read_profile=profile_from_canonical, now=now)
 

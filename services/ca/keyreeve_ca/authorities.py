@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from cryptography import x509
+
 from keyreeve import errors
 from keyreeve.identity import reserved_dns_suffixes
 from keyreeve_ca.answers import Answer
@@ -35,6 +37,10 @@ from keyreeve_ca.rules import serials
 from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
 
 _AUTHORITY_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_LONGEST_LIFETIME = 100 * 366 * 86_400
+"""Seconds; certificates can express no time after the year 9999."""
+_OWNER = re.compile(r"(?=.{3,300}\Z)[a-z][a-z-]*(/[A-Za-z0-9._-]+)+\Z")
+_REVOCABLE = (AuthorityState.PENDING, AuthorityState.ACTIVE, AuthorityState.RETIRING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,11 @@ class Authorities:
     async def create(self, new: NewAuthority, answer: Answer[Authority]) -> bytes:
         """Make a pending authority. Raises `AuthorityExists`, `AuthorityRefused`, `AuthorityNotFound`, ..."""
         _check_id(new.authority_id)
+        if new.owner and not _OWNER.match(new.owner):
+            raise errors.FieldInvalid(
+                "the owner is not the name of a resource",
+                violations=[errors.Violation("authority.owner", "a name such as `arrays/{array}` is required")],
+            )
         issuer = await self.store.read(lambda tx: self._issuer(tx, new))
         plan = self._plan(new, issuer)
         key = await asyncio.to_thread(self.keystore.generate, new.key_type)
@@ -79,6 +90,7 @@ class Authorities:
 
         def act(tx: Transaction) -> Authority:
             self._issuer(tx, new)
+            _refuse_known_name(tx, certificate_der)
             tx.add_key(key)
             authority = pending_authority(
                 plan,
@@ -149,7 +161,7 @@ class Authorities:
         authority = tx.authority(authority_id)
         _expect(authority, AuthorityState.ACTIVE, AuthorityState.RETIRING)
         if authority.state is AuthorityState.ACTIVE:
-            _refuse_last(tx, authority)
+            self._refuse_last(tx, authority)
             return _change(tx, replace(authority, state=AuthorityState.RETIRING, retired_at=self.now()))
         last = tx.last_expiry(authority_id)
         if last is not None and last >= self.now():
@@ -161,14 +173,38 @@ class Authorities:
         return _change(tx, replace(authority, state=AuthorityState.RETIRED))
 
     def revoke(self, tx: Transaction, authority_id: str, reason: str) -> Authority:
-        """Withdraw trust from an authority at once."""
+        """Withdraw trust from an authority, and from those that it has signed, at once."""
         authority = tx.authority(authority_id)
-        _expect(authority, AuthorityState.PENDING, AuthorityState.ACTIVE, AuthorityState.RETIRING)
+        _expect(authority, *_REVOCABLE)
         if authority.state is AuthorityState.ACTIVE:
-            _refuse_last(tx, authority)
-        return _change(
-            tx,
-            replace(authority, state=AuthorityState.REVOKED, revoked_at=self.now(), revocation_reason=reason),
+            self._refuse_last(tx, authority)
+        below = [a for a in tx.authorities() if a.issuer_id == authority_id != a.authority_id and a.state in _REVOCABLE]
+        if any(a.state is AuthorityState.ACTIVE for a in below):
+            self._refuse_last(tx, *below)
+        revoked = [
+            _change(
+                tx,
+                replace(one, state=AuthorityState.REVOKED, revoked_at=self.now(), revocation_reason=reason),
+            )
+            for one in (authority, *below)
+        ]
+        return revoked[0]
+
+    def _refuse_last(self, tx: Transaction, *going: Authority) -> None:
+        """One of the two trees without an active CA of each kind would lock everybody out, the caller included."""
+        tree, kind = going[0].tree, going[0].kind
+        if tree is Tree.STANDALONE:
+            return
+        leaving = {a.authority_id for a in going}
+        for other in tx.authorities():
+            if other.authority_id in leaving or (other.tree, other.kind) != (tree, kind):
+                continue
+            if other.state is AuthorityState.ACTIVE and other.not_after > self.now():
+                return
+        names = ", ".join(sorted(leaving))
+        raise errors.AuthorityInUse(
+            f"no active {kind} of the {tree} tree would be left without {names}; activate a successor first",
+            metadata={"authority": names},
         )
 
     def _issuer(self, tx: Transaction, new: NewAuthority) -> Authority | None:
@@ -195,11 +231,17 @@ class Authorities:
     def _plan(self, new: NewAuthority, issuer: Authority | None) -> AuthorityPlan:
         """Fill in what is not asked for; a default lifetime ends with its issuer's, a wish must fit by itself."""
         above_leaves = new.tree is Tree.STANDALONE or issuer is not None
-        not_before = self.now() - int(AUTHORITY_BACKDATE.total_seconds())
+        backdate = int(AUTHORITY_BACKDATE.total_seconds())
+        not_before = self.now() - backdate
+        lifetime = int((new.lifetime or (ISSUING_LIFETIME if above_leaves else ROOT_LIFETIME)).total_seconds())
+        if not backdate < lifetime <= _LONGEST_LIFETIME:
+            raise errors.AuthorityRefused(
+                f"an authority lives for more than {backdate} seconds, which have passed when it is made, and for at most "
+                f"{_LONGEST_LIFETIME}"
+            )
+        not_after = not_before + lifetime - 1
         if issuer is not None:
             not_before = max(not_before, issuer.not_before)
-        lifetime = new.lifetime or (ISSUING_LIFETIME if above_leaves else ROOT_LIFETIME)
-        not_after = self.now() + int(lifetime.total_seconds()) - 1
         if issuer is not None and new.lifetime is None:
             not_after = min(not_after, issuer.not_after)
         # Whatever its profiles say, no CA but the control tree's may issue the names that our own clients pin; an
@@ -270,21 +312,16 @@ def _change(tx: Transaction, authority: Authority) -> Authority:
     return authority
 
 
-def _refuse_last(tx: Transaction, authority: Authority) -> None:
-    """One of the two trees without an active CA of each kind would lock everybody out, the caller included."""
-    if authority.tree is Tree.STANDALONE:
-        return
-    others = [
-        a
-        for a in tx.authorities()
-        if a.tree is authority.tree
-        and a.kind is authority.kind
-        and a.state is AuthorityState.ACTIVE
-        and a.authority_id != authority.authority_id
-    ]
-    if not others:
-        raise errors.AuthorityInUse(
-            f"authority {authority.authority_id!r} is the last active {authority.kind} of the {authority.tree} tree; "
-            "activate a successor first",
-            metadata={"authority": authority.authority_id},
-        )
+def _refuse_known_name(tx: Transaction, certificate_der: bytes) -> None:
+    """Two CAs of one name would be taken for each other by whoever builds chains or looks up revocation lists by it."""
+    subject = x509.load_der_x509_certificate(certificate_der).subject
+    encoded = subject.public_bytes()
+    for other in tx.authorities():
+        # Its issuer's name is in it too; only the few that hold these octets at all are parsed.
+        if (
+            encoded in other.certificate_der
+            and x509.load_der_x509_certificate(other.certificate_der).subject == subject
+        ):
+            raise errors.AuthorityRefused(
+                f"authority {other.authority_id!r} has this common name", metadata={"authority": other.authority_id}
+            )

@@ -21,7 +21,8 @@ from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.plan import Issuer
 from keyreeve_ca.rules.profile import ProfileVersion, Tree
 
-_TRUSTED = frozenset({AuthorityState.ACTIVE, AuthorityState.RETIRING})
+TRUSTED = frozenset({AuthorityState.ACTIVE, AuthorityState.RETIRING})
+"""States in which what an authority has issued is accepted."""
 
 
 def issuer_of(authority: Authority, url: str) -> Issuer:
@@ -161,7 +162,7 @@ class Catalogue:
         trusted = [
             a
             for a in self.authorities.values()
-            if a.tree is tree and a.kind is AuthorityKind.ROOT and a.state in _TRUSTED
+            if a.tree is tree and a.kind is AuthorityKind.ROOT and a.state in TRUSTED
         ]
         return tuple(sorted(trusted, key=lambda a: a.certificate_der))
 
@@ -173,7 +174,7 @@ class Catalogue:
             for a in self.authorities.values()
             if a.tree is Tree.CONTROL
             and a.kind is AuthorityKind.INTERMEDIATE
-            and a.state in _TRUSTED
+            and a.state in TRUSTED
             and a.issuer_id in roots
         )
 

@@ -44,7 +44,8 @@ class FirstOperator:
         )
         if isinstance(outcome, errors.KeyreeveError):
             raise outcome
-        authority = catalogue.authorities[outcome.authority_id]
+        catalogue = self.issuance.catalogue()  # it may have been read anew while the certificate was signed
+        authority = catalogue.authority(outcome.authority_id)
         return {
             "trust_domain": catalogue.trust_domain,
             "identity": str(identity),

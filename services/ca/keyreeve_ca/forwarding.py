@@ -1,4 +1,4 @@
-"""Slow mutations on SQLite: a worker checks the call and hands it whole to the keeper, with who is calling."""
+"""Slow mutations. On SQLite a worker checks the call and hands it whole to the keeper, with who is calling."""
 
 import time
 from typing import Any
@@ -23,6 +23,11 @@ async def forward_call(client: Client, method: str, request: bytes, call: Call) 
         "request_id": call.request_id,
     }
     return await forward(client, method, request, caller, _LONGEST if remaining is None else remaining)
+
+
+async def answer_here(router: Router, method: str, request: bytes, call: Call) -> bytes:
+    """A `router.Forward` for a worker that may write: it runs the mutation itself."""
+    return await router.invoke(method, request, call)
 
 
 async def answer_forwarded(

@@ -33,7 +33,7 @@ from keyreeve_ca.ledger import (
     RequestOutcome,
     SerialBlock,
 )
-from keyreeve_ca.registry import Answered, Store, StoredCertificate
+from keyreeve_ca.registry import Answered, Store, StoredCertificate, config_version
 from keyreeve_ca.rules import serials
 from keyreeve_ca.rules.csr import CertificateRequest, check_possession, read_csr
 from keyreeve_ca.rules.name import Name
@@ -134,12 +134,20 @@ class Issuance:
             prepared = [self._prepare(item, request) for item in request.items]
             accepted = [p for p in prepared if isinstance(p, Prepared)]
             if len(accepted) < len(prepared):
-                # Something is refused now; a repeat of a request that was answered must not be.
-                answered = await self.store.read(
-                    lambda tx: tx.answered(str(request.caller), request.method, request.request_id)
+                # Something is refused now; a repeat of a request that was answered must not be, nor one that only this
+                # process refuses because it has not yet heard of a change to an authority or a profile.
+                answered, newest = await self.store.read(
+                    lambda tx: (
+                        tx.answered(str(request.caller), request.method, request.request_id),
+                        config_version(tx),
+                    )
                 )
                 if answered is not None:
-                    return await self._recall(answered, request)
+                    return await self.recall(answered, request.payload_sha256, request.request_id)
+                if newest != self.catalogue().config_version:
+                    await self.reload()
+                    prepared = [self._prepare(item, request) for item in request.items]
+                    accepted = [p for p in prepared if isinstance(p, Prepared)]
             if not accepted:
                 return [p for p in prepared if isinstance(p, errors.KeyreeveError)]
             try:
@@ -172,6 +180,7 @@ class Issuance:
                 trust_domain=catalogue.trust_domain,
                 known=catalogue.known_keys,
             )
+            issuing.refuse_names_beyond(plan.names)
             check_possession(csr)
             return Prepared(plan, csr, issuing, item)
 
@@ -292,7 +301,10 @@ class Issuance:
                 group = _take_group(lane.waiting)
                 await self._commit(lane, group)
         finally:
+            # When this task is cancelled, whatever waits is not left waiting for ever.
             lane.committing = None
+            while lane.waiting:
+                lane.waiting.popleft().done.cancel()
 
     async def _commit(self, lane: _Lane, group: list[_Pending]) -> None:
         first = group[0].block
@@ -310,10 +322,10 @@ class Issuance:
         outcomes: Sequence[RequestOutcome] = ()
         try:
             outcomes = await self._commit_or_look_up(commit)
-        except (GateClosed, errors.KeyreeveError) as refused:
+        except Exception as refused:  # noqa: BLE001 - each request of the group answers it; the groups behind go on
             failure = refused
-        except BaseException as bug:
-            failure = bug
+        except asyncio.CancelledError as ended:
+            failure = ended
             raise
         finally:
             lane.uncommitted -= sum(p.size for p in group)
@@ -346,9 +358,10 @@ class Issuance:
                     raise request_id_reused(request.request_id)
                 return await self._entries(items, {})
 
-    async def _recall(self, answered: Answered, request: SignRequest) -> list[Outcome]:
-        if answered.payload_sha256 != request.payload_sha256 or answered.items is None:
-            raise request_id_reused(request.request_id)
+    async def recall(self, answered: Answered, payload_sha256: bytes, request_id: str) -> list[Outcome]:
+        """What an earlier request of this id was answered. Raises `RequestIdReused` for another payload."""
+        if answered.payload_sha256 != payload_sha256 or answered.items is None:
+            raise request_id_reused(request_id)
         return await self._entries(answered.items, {})
 
     async def _entries(

@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from prometheus_client import Counter
 
 from keyreeve_ca import trust_metadata
 from keyreeve_ca.app import (
@@ -33,6 +31,7 @@ from keyreeve_ca.forwarding import answer_forwarded
 from keyreeve_ca.issuance import Issuance
 from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.linting import PkilintLinter
+from keyreeve_ca.metrics import LINT_FINDINGS, show_expiry
 from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
 from keyreeve_ca.registry import Store
 from keyreeve_ca.sampling import Sampling
@@ -77,8 +76,8 @@ class Keeping:
 
 
 @asynccontextmanager
-async def run_keeper(settings: CaSettings) -> AsyncIterator[Keeping]:
-    """A running keeper; leaving the context ends it."""
+async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> AsyncIterator[Keeping]:
+    """A running keeper; leaving the context ends it. `now` is the clock, in seconds since 1970."""
     _private_directory(settings.state_directory)
     _private_directory(settings.run_directory)
     async with AsyncExitStack() as stack:
@@ -87,20 +86,20 @@ async def run_keeper(settings: CaSettings) -> AsyncIterator[Keeping]:
             await asyncio.to_thread(migrating.upgrade, database.engine, SCHEMA)
         migrating.check_version(database.engine, SCHEMA)
         reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings))
-        store = store_of(reader, database)
+        store = store_of(reader, database, now)
         keystore = await _first_keystore(settings, store)
         ledger: SqliteLedger | PostgresqlLedger = (
             PostgresqlLedger(database) if settings.sqlite_file is None else SqliteLedger(database, now=now)
         )
         worker_id = new_worker_id(settings, "keeper")
-        base = foundation(settings, store, keystore, ledger, worker_id)
+        base = foundation(settings, store, keystore, ledger, worker_id, now=now)
         linter = PkilintLinter(settings.trust_domain)
         with bootstrap_lease(database):
             await Bootstrap(
                 store,
                 keystore,
                 authorities_of(base, linter),
-                partial(_first_trust_metadata, settings, keystore),
+                partial(_first_trust_metadata, settings, keystore, now),
                 now,
                 settings.trust_domain,
             ).run()
@@ -136,9 +135,16 @@ async def _first_keystore(settings: CaSettings, store: Store) -> KeyStore:
     return open_keystore(settings)
 
 
-def _first_trust_metadata(settings: CaSettings, keystore: KeyStore) -> FirstTrustMetadata:
+def _first_trust_metadata(settings: CaSettings, keystore: KeyStore, now: Callable[[], int]) -> FirstTrustMetadata:
     root, keys = trust_metadata.first(settings.recovery_key_file, keystore, now())
     return FirstTrustMetadata(root, keys)
+
+
+async def _show_expiry(base: Foundation) -> None:
+    while True:
+        catalogue = base.live.current()
+        show_expiry(catalogue)
+        await base.live.changed_since(catalogue.config_version)
 
 
 def _private_directory(directory: Path) -> None:
@@ -150,19 +156,18 @@ def _private_directory(directory: Path) -> None:
 async def _background(
     base: Foundation, ledger: SqliteLedger | PostgresqlLedger, linter: PkilintLinter, stack: AsyncExitStack
 ) -> Awaitable[None]:
-    findings = Counter("keyreeve_ca_lint_findings_total", "Issued certificates with lint findings.", ["profile"])
     lint = base.settings.lint
     jobs = [
         base.live.follow(FOLLOW_SECONDS),
         Sampling(
             base.store,
             linter,
-            base.live.current,
             lint.sample_rate,
             lint.halt_profile,
-            lambda profile: findings.labels(profile).inc(),
+            lambda profile: LINT_FINDINGS.labels(profile).inc(),
         ).run(),
-        every(600, lambda: ledger.purge(now() - REQUESTS_KEPT)),
+        every(600, lambda: ledger.purge(base.now() - REQUESTS_KEPT)),
+        _show_expiry(base),
     ]
     if isinstance(ledger, PostgresqlLedger):
         jobs += [await stay_alive(base, ledger, stack), every(LEASE_SECONDS, ledger.void_orphans)]

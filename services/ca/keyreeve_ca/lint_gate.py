@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from keyreeve import errors
 from keyreeve_ca.answers import Answer
-from keyreeve_ca.registry import Authority, Store, Transaction
+from keyreeve_ca.registry import Authority, Store, Transaction, config_version
 from keyreeve_ca.rules.plan import Issuer
 from keyreeve_ca.rules.profile import ProfileVersion
 
@@ -58,10 +58,3 @@ def lint_findings(subject: str, findings: Sequence[str]) -> errors.KeyreeveError
     return errors.LintFindings(
         f"{len(findings)} lint findings for {subject!r}: {findings[0]}", metadata={"findings": "\n".join(findings[:20])}
     )
-
-
-def config_version(tx: Transaction) -> int:
-    """The version of what authorities and profiles are now."""
-    plane = tx.plane()
-    assert plane is not None, "use cases run after bootstrap"
-    return plane.config_version

@@ -19,6 +19,8 @@ class LiveCatalogue:
         self._load = load
         self._current: Catalogue | None = None
         self._changed = asyncio.Event()
+        self._reading = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
 
     def current(self) -> Catalogue:
         """The newest catalogue; `reload` must have succeeded once."""
@@ -26,8 +28,15 @@ class LiveCatalogue:
         return self._current
 
     async def reload(self) -> None:
-        """Read the catalogue anew."""
-        self._current = await self._store.read(self._load)
+        """Read the catalogue anew; calls that wait while one is being read share the next."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._read_next())
+        await asyncio.shield(self._next)
+
+    async def _read_next(self) -> None:
+        async with self._reading:
+            self._next = None  # whoever calls from here on may know of something newer than this reading
+            self._current = await self._store.read(self._load)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

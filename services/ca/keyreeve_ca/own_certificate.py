@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -12,13 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from keyreeve import errors
 from keyreeve.identity import Caller, Role, SpiffeId, service_dns_name
-from keyreeve_ca.catalogue import Catalogue
+from keyreeve_ca.catalogue import TRUSTED, Catalogue
 from keyreeve_ca.issuance import Issuance, SignItem, SignRequest
 from keyreeve_ca.rules.name import Name, NameType
 
 IN_PROCESS = "in-process"
 """The method of requests that no RPC brought."""
 _RETRY_SECONDS = 30
+_LOOK_SECONDS = 60
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ class Credentials:
 
     chain_pem: bytes
     key_pem: bytes
+    authority_id: str
+    issued_at: int
     not_after: int
 
     def __repr__(self) -> str:
@@ -46,8 +50,12 @@ class OwnCertificate:
 
     issuance: Issuance
     catalogue: Callable[[], Catalogue]
+    changed_since: Callable[[int], Awaitable[None]]
+    """Resolves once the catalogue's version is no longer the given one."""
     instance: str
     now: Callable[[], int]
+    renewed: Callable[[int], None] = lambda _not_after: None
+    """Told when the newest certificate expires."""
     current: Credentials | None = None
 
     async def renew(self) -> None:
@@ -72,25 +80,27 @@ class OwnCertificate:
         )
         if isinstance(outcome, errors.KeyreeveError):
             raise outcome
-        authority = self.catalogue().authorities[outcome.authority_id]
+        authority = self.catalogue().authority(outcome.authority_id)
         self.current = Credentials(
             chain_pem=pem(outcome.der) + pem(authority.certificate_der),
             key_pem=key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
+            authority_id=outcome.authority_id,
+            issued_at=outcome.issued_at,
             not_after=outcome.not_after,
         )
+        self.renewed(outcome.not_after)
 
     async def keep_fresh(self) -> None:
         """Renew at two thirds of the life, and at once when the authority that issued it is no longer trusted."""
-        version = self.catalogue().config_version
         while True:
-            assert self.current is not None, "renew() has run once"
-            left = self.current.not_after - self.now()
-            await asyncio.sleep(min(max(left / 2, 0), 60) if left > 0 else 0)
-            changed = self.catalogue().config_version != version
             version = self.catalogue().config_version
-            if not changed and self.current.not_after - self.now() > self._last_third():
+            wait = self._seconds_to_renewal()
+            if wait > 0:
+                with suppress(TimeoutError):
+                    # Not the whole time at once: the clock may be set.
+                    await asyncio.wait_for(self.changed_since(version), min(wait, _LOOK_SECONDS))
                 continue
             try:
                 await self.renew()
@@ -98,8 +108,12 @@ class OwnCertificate:
                 log.exception("the service's own certificate could not be renewed")
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    def _last_third(self) -> float:
-        return self.catalogue().profile("service").profile.default_lifetime.total_seconds() / 3
+    def _seconds_to_renewal(self) -> float:
+        current = self.current
+        assert current is not None, "renew() has run once"
+        if self.catalogue().authority(current.authority_id).state not in TRUSTED:
+            return 0
+        return current.issued_at + (current.not_after - current.issued_at) * 2 / 3 - self.now()
 
 
 def pem(der: bytes) -> bytes:

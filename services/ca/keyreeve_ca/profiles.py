@@ -15,7 +15,7 @@ from keyreeve_ca.answers import Answer
 from keyreeve_ca.catalogue import Catalogue, issuer_of, may_sign_leaves
 from keyreeve_ca.lint_gate import Linter, when_lint_clean
 from keyreeve_ca.registry import Authority, AuthorityState, Store, StoredCertificate, Transaction
-from keyreeve_ca.renewal import names_of, names_of_certificate
+from keyreeve_ca.renewal import as_renewal, names_of_certificate
 from keyreeve_ca.rules.csr import read_csr
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.plan import CertificatePlan, Issuer
@@ -160,8 +160,9 @@ def _simulate(
 def _differs(issued: StoredCertificate, version: ProfileVersion, issuer: Issuer, catalogue: Catalogue) -> str:
     """What would differ, in words; empty when nothing would but serial number, times and key identifiers."""
     csr = read_csr(issued.csr)
+    if issued.renews is not None:
+        csr = as_renewal(csr, issued.der)
     asked = [Name(NameType(type_), value) for type_, value in json.loads(issued.wished_names)]
-    asked += [n for n in names_of(issued.der) if issued.renews is not None and n not in (*csr.names, *asked)]
     plan = plan_certificate(
         version,
         csr,

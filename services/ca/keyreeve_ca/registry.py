@@ -215,6 +215,13 @@ class Transaction(Protocol):
         ...
 
 
+def config_version(tx: Transaction) -> int:
+    """The version of what authorities and profiles are now."""
+    plane = tx.plane()
+    assert plane is not None, "use cases run after bootstrap"
+    return plane.config_version
+
+
 class Store(Protocol):
     """Runs transactions: `write` on the one writer (retrying serialization failures), `read` on a snapshot."""
 

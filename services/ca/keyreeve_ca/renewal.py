@@ -8,8 +8,8 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from cryptography import x509
@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from keyreeve import errors
-from keyreeve.identity import Caller
+from keyreeve.identity import Caller, Role
 from keyreeve_ca.catalogue import Catalogue
-from keyreeve_ca.issuance import Issuance, LedgerEntry, Prepared, SignItem, SignRequest, request_id_reused
+from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, Prepared, SignItem, SignRequest
 from keyreeve_ca.registry import Store, StoredCertificate
-from keyreeve_ca.rules.csr import check_possession, read_csr
+from keyreeve_ca.rules.csr import COMMON_NAME, CertificateRequest, check_possession, read_csr
 from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.policy import plan_certificate
+from keyreeve_ca.rules.policy import check_requester, plan_certificate
 from keyreeve_ca.rules.profile import Tree
 
 NONCE_LIFETIME = 300
@@ -71,7 +71,8 @@ class Nonces:
         time, mac = raw[:8], raw[8:]
         if not hmac.compare_digest(mac, self._mac(time, caller, serial)):
             raise errors.RenewalProofInvalid("the nonce was not made by this service for this caller and certificate")
-        if not 0 <= self.now() - int.from_bytes(time, "big") <= NONCE_LIFETIME:
+        # Only replicas make nonces, so one from the future tells that two of their clocks differ, and no more.
+        if abs(self.now() - int.from_bytes(time, "big")) > NONCE_LIFETIME:
             raise errors.RenewalProofInvalid(f"the nonce is older than {NONCE_LIFETIME} seconds; ask for a new one")
 
     def _mac(self, time: bytes, caller: str, serial: bytes) -> bytes:
@@ -101,20 +102,16 @@ class Renewal:
         proof: Proof | None,
     ) -> LedgerEntry:
         """Renew the certificate `serial` for the key in `csr`. Raises the reasons that the RPC's comment names."""
-        old, successor, answered = await self.store.read(
-            lambda tx: (
-                tx.certificate(serial),
-                tx.successor(serial),
-                tx.answered(str(caller), method, request_id),
-            )
-        )
+        answered = await self.store.read(lambda tx: tx.answered(str(caller), method, request_id))
+        if answered is not None:
+            return _signed(await self.issuance.recall(answered, payload_sha256, request_id))
+        old, successor = await self.store.read(lambda tx: (tx.certificate(serial), tx.successor(serial)))
         catalogue = self.issuance.catalogue()
-        self._check_holder(caller, old, catalogue)
-        if answered is not None and answered.payload_sha256 != payload_sha256:
-            raise request_id_reused(request_id)
+        tree = catalogue.authority(old.authority_id).tree
+        _check_holder(caller, old, tree)
         request = read_csr(csr)
         check_possession(request)
-        if catalogue.authorities[old.authority_id].tree is not Tree.CONTROL:
+        if tree is not Tree.CONTROL:
             self._check_proof(caller, old, request.spki, proof, catalogue.trust_domain)
         if successor is not None:
             if successor.spki_sha256 == request.spki_sha256:
@@ -122,31 +119,24 @@ class Renewal:
             raise _superseded(old)
         if self.now() > old.not_after:
             raise errors.CertificateExpired("the certificate has expired; ask for a new one")
-        [outcome] = await self.issuance.sign(
+        item = SignItem(
+            profile=old.profile_name,
+            csr=csr,
+            lifetime=None if old.wished_seconds is None else timedelta(seconds=old.wished_seconds),
+            # Within a tree the newest active authority signs; one that stands alone must be named.
+            authority=old.authority_id if tree is Tree.STANDALONE else None,
+        )
+        outcomes = await self.issuance.sign(
             SignRequest(
                 caller=caller,
                 method=method,
                 request_id=request_id,
                 payload_sha256=payload_sha256,
-                items=(SignItem(old.profile_name, csr, authority=_stand_alone(old, catalogue)),),
-                prepare=_same_names_as(old),
+                items=(item,),
+                prepare=_successor_of(old, None if tree is Tree.CONTROL else caller.role),
             )
         )
-        if isinstance(outcome, errors.KeyreeveError):
-            raise outcome
-        return outcome
-
-    @staticmethod
-    def _check_holder(caller: Caller, old: StoredCertificate, catalogue: Catalogue) -> None:
-        """Who may renew: the certificate itself (control), or whoever asked for it (others)."""
-        if catalogue.authorities[old.authority_id].tree is Tree.CONTROL:
-            if caller.serial != int.from_bytes(old.serial, "big"):
-                raise errors.RenewalNotAllowed(
-                    "a certificate of the control tree is renewed over a connection that presents it"
-                )
-        elif str(caller) != old.caller:
-            # Whether it exists is nobody else's business: the same words as for a serial number that does not.
-            raise certificate_not_found(old.serial)
+        return _signed(outcomes)
 
     def _check_proof(
         self, caller: Caller, old: StoredCertificate, spki: bytes, proof: Proof | None, trust_domain: str
@@ -177,43 +167,69 @@ def _superseded(old: StoredCertificate) -> errors.KeyreeveError:
     )
 
 
-def _stand_alone(old: StoredCertificate, catalogue: Catalogue) -> str | None:
-    """A stand-alone authority must be named; within a tree the newest active one signs."""
-    return old.authority_id if catalogue.authorities[old.authority_id].tree is Tree.STANDALONE else None
+def _signed(outcomes: Sequence[Outcome]) -> LedgerEntry:
+    """The certificate of a request with one item."""
+    [outcome] = outcomes
+    if isinstance(outcome, errors.KeyreeveError):
+        raise outcome
+    return outcome
 
 
-def _same_names_as(old: StoredCertificate) -> Callable[[SignItem, Catalogue, int], Prepared]:
-    def prepare(item: SignItem, catalogue: Catalogue, now: int) -> Prepared:
-        names = names_of(old.der)
-        csr = read_csr(item.csr)
-        foreign = [n for n in csr.names if n not in names]
-        if foreign:
-            raise errors.NameRefused(
-                "a renewal has the old certificate's names and no others",
-                violations=[
-                    errors.Violation("csr.subject_alternative_name", f"{n} is not among them") for n in foreign
-                ],
+def _check_holder(caller: Caller, old: StoredCertificate, tree: Tree) -> None:
+    """Who may renew: the certificate itself (control), or whoever asked for it (others)."""
+    if tree is Tree.CONTROL:
+        if caller.serial != int.from_bytes(old.serial, "big"):
+            raise errors.RenewalNotAllowed(
+                "a certificate of the control tree is renewed over a connection that presents it"
             )
+    elif str(caller) != old.caller:
+        # Whether it exists is nobody else's business: the same words as for a serial number that does not.
+        raise certificate_not_found(old.serial)
+
+
+def as_renewal(csr: CertificateRequest, old_der: bytes) -> CertificateRequest:
+    """The request as if it asked for what the old certificate holds: its names in their order, and its CN.
+
+    Raises `NameRefused` when it asks for another name. A CN that it asks for itself is left for policy to judge.
+    """
+    if csr.unusable_names:
+        return csr  # policy refuses each of them by name
+    old = x509.load_der_x509_certificate(old_der)
+    names = names_of_certificate(old)
+    foreign = [n for n in csr.names if n not in names]
+    if foreign:
+        raise errors.NameRefused(
+            "a renewal has the old certificate's names and no others",
+            violations=[errors.Violation("csr.subject_alternative_name", f"{n} is not among them") for n in foreign],
+        )
+    common_names = old.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    subject = csr.subject or tuple((COMMON_NAME, str(attribute.value)) for attribute in common_names)
+    return replace(csr, names=names, subject=subject)
+
+
+def _successor_of(old: StoredCertificate, role: Role | None) -> Callable[[SignItem, Catalogue, int], Prepared]:
+    """Plans the renewal of `old`; `role` is who must still be allowed to ask, None where the holder renews by itself."""
+
+    def prepare(item: SignItem, catalogue: Catalogue, now: int) -> Prepared:
+        csr = as_renewal(read_csr(item.csr), old.der)
         version = catalogue.profile(item.profile)
+        if role is not None:
+            check_requester(version, role)
         issuing = catalogue.issuing_authority(version, item.authority)
         plan = plan_certificate(
             version,
             csr,
-            extra_names=[n for n in names if n not in csr.names],
-            lifetime=None if old.wished_seconds is None else timedelta(seconds=old.wished_seconds),
+            extra_names=(),
+            lifetime=item.lifetime,
             now=now,
             issuer=issuing.issuer,
             trust_domain=catalogue.trust_domain,
             known=catalogue.known_keys,
         )
+        issuing.refuse_names_beyond(plan.names)
         return Prepared(plan, csr, issuing, item, renews=old.serial)
 
     return prepare
-
-
-def names_of(certificate_der: bytes) -> tuple[Name, ...]:
-    """The names of a certificate of ours, in order."""
-    return names_of_certificate(x509.load_der_x509_certificate(certificate_der))
 
 
 def names_of_certificate(certificate: x509.Certificate) -> tuple[Name, ...]:

@@ -7,13 +7,13 @@ counter, and, where the settings say so, a halted profile.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from keyreeve import errors
-from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.lint_gate import Linter
 from keyreeve_ca.registry import Store, StoredCertificate, Transaction
 
@@ -30,7 +30,6 @@ class Sampling:
 
     store: Store
     linter: Linter
-    catalogue: Callable[[], Catalogue]
     rate: float
     halt_profile: bool
     alarm: Callable[[str], None]
@@ -53,19 +52,24 @@ class Sampling:
         self.seen = frozenset(row.serial for row in newest)
         # The serial number's last two octets are as good as random, and every replica chooses the same rows by them.
         chosen = [row for row in new if int.from_bytes(row.serial[-2:], "big") < self.rate * 65536]
+        if not chosen:
+            return 0
+        issuers = await self.store.read(lambda tx: _issuers(tx, {row.authority_id for row in chosen}))
         for row in chosen:
-            findings = await asyncio.to_thread(self._check, row)
+            findings = await asyncio.to_thread(self._check, row, issuers.get(row.authority_id))
             if findings:
                 await self._report(row, findings)
         return len(chosen)
 
-    def _check(self, row: StoredCertificate) -> list[str]:
-        findings = list(self.linter.certificate(row.der))
-        authority = self.catalogue().authorities.get(row.authority_id)
-        if authority is None:
+    def _check(self, row: StoredCertificate, issuer_der: bytes | None) -> list[str]:
+        try:
+            findings = list(self.linter.certificate(row.der))
+        except Exception as failure:  # noqa: BLE001 - what the linter cannot digest is a finding, and no reason to stop
+            findings = [f"the linter failed on it: {type(failure).__name__}"]
+        if issuer_der is None:
             return [*findings, f"its authority {row.authority_id} does not exist"]
         try:
-            issuer = x509.load_der_x509_certificate(authority.certificate_der)
+            issuer = x509.load_der_x509_certificate(issuer_der)
             x509.load_der_x509_certificate(row.der).verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):
             findings.append(f"its signature is not that of {row.authority_id}")
@@ -82,3 +86,12 @@ class Sampling:
 
             await self.store.write(halt)
             log.error("profile %s version %d is halted", row.profile_name, row.profile_version)
+
+
+def _issuers(tx: Transaction, authority_ids: set[str]) -> dict[str, bytes]:
+    """The certificates of those authorities that exist, by id."""
+    found = {}
+    for authority_id in authority_ids:
+        with suppress(errors.AuthorityNotFound):
+            found[authority_id] = tx.authority(authority_id).certificate_der
+    return found

@@ -1,10 +1,11 @@
 """A worker: one of the processes that share the port, serve the RPCs and sign."""
 
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
+from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
     FOLLOW_SECONDS,
     foundation,
@@ -18,8 +19,9 @@ from keyreeve_ca.app import (
 )
 from keyreeve_ca.databases import reading_database, writing_database
 from keyreeve_ca.first_operator import roots_pem
-from keyreeve_ca.forwarding import forward_call
+from keyreeve_ca.forwarding import answer_here, forward_call
 from keyreeve_ca.live_catalogue import LiveCatalogue
+from keyreeve_ca.metrics import OWN_EXPIRY
 from keyreeve_ca.own_certificate import OwnCertificate
 from keyreeve_ca.processes import run_tasks, say_ready, until_told
 from keyreeve_ca.rules.profile import Tree
@@ -28,6 +30,7 @@ from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.remote import KeeperLedger
 from keyreeve_ca.storage.tables import SCHEMA
 from keyreeve_chassis import frames
+from keyreeve_chassis.call import Call
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.peers import PeerVerifier, TrustView
@@ -55,12 +58,12 @@ class Serving:
 
 
 @asynccontextmanager
-async def run_worker(settings: CaSettings, index: int) -> AsyncIterator[Serving]:
-    """A running worker; leaving the context drains it."""
+async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int] = now) -> AsyncIterator[Serving]:
+    """A running worker; leaving the context drains it. `now` is the clock, in seconds since 1970."""
     async with AsyncExitStack() as stack:
         worker_id = new_worker_id(settings, f"worker-{index}")
         keystore = open_keystore(settings)
-        forward: Forward | None = None
+        client: frames.Client | None = None
         ledger: KeeperLedger | PostgresqlLedger
         if settings.sqlite_file is None:
             database = stack.enter_context(writing_database(settings))
@@ -71,31 +74,48 @@ async def run_worker(settings: CaSettings, index: int) -> AsyncIterator[Serving]
             database, writer = stack.enter_context(reading_database(settings)), None
             client = frames.Client(settings.keeper_socket)
             stack.push_async_callback(client.close)
-            ledger, forward = KeeperLedger(client), partial(forward_call, client)
-        store = store_of(database, writer)
-        base = foundation(settings, store, keystore, ledger, worker_id)
+            ledger = KeeperLedger(client)
+        store = store_of(database, writer, now)
+        base = foundation(settings, store, keystore, ledger, worker_id, now=now)
         await base.live.reload()
         jobs = [base.live.follow(FOLLOW_SECONDS)]
         if isinstance(ledger, PostgresqlLedger):
             jobs.append(await stay_alive(base, ledger, stack))
-        own = OwnCertificate(base.issuance, base.live.current, f"{settings.instance}-{index}", now)
+        instance = f"{settings.instance}-{index}"
+        own = OwnCertificate(base.issuance, base.live.current, base.live.changed_since, instance, now, OWN_EXPIRY.set)
         await own.renew()
         jobs.append(own.keep_fresh())
         background = run_tasks(stack, jobs)
         tracer = tracing.start(settings.tracing.endpoint, "keyreeve-ca", settings.instance)
         if tracer is not None:
             stack.callback(tracer[1])
+        services = services_of(base, await trust_root_of(store))
+        change = partial(answer_here, Router(services)) if client is None else partial(forward_call, client)
         running = await start_server(
             settings.listen,
-            Router(services_of(base, await trust_root_of(store)), forward),
+            Router(services, partial(_change, change, base.live)),
             PeerVerifier(partial(_trust_view, base.live), now),
             LiveServerCredentials(partial(_server_identity, own, base.live)),
             telemetry=CallTelemetry(
-                metrics.ServerMetrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls
+                _server_metrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls
             ),
         )
         stack.push_async_callback(running.stop, settings.drain_seconds)
         yield Serving(running.port, running.health_port, background)
+
+
+@cache
+def _server_metrics() -> metrics.ServerMetrics:
+    """One set for the process: a registry holds a name once, and tests run several workers in one."""
+    return metrics.ServerMetrics()
+
+
+async def _change(change: Forward, live: LiveCatalogue, method: str, request: bytes, call: Call) -> bytes:
+    """Run a slow mutation, and have its effect known here before its caller can ask for it."""
+    response = await change(method, request, call)
+    with suppress(StoreUnavailable):  # it has happened, and `follow` tries again
+        await live.reload()
+    return response
 
 
 def _trust_view(live: LiveCatalogue) -> TrustView:

@@ -20,6 +20,7 @@ from typing import Any
 import msgpack
 
 from keyreeve.errors import InternalError, KeyreeveError, ServiceStopping, StoreUnavailable, Violation, from_reason
+from keyreeve_chassis import failpoints
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 MAX_IN_FLIGHT = 1024
@@ -89,6 +90,10 @@ def _close_to_others(path: Path) -> None:
     path.chmod(0o600)
 
 
+BEFORE_CALL = failpoints.register("frames.call.before", "Another process is about to be asked for something.")
+AFTER_CALL = failpoints.register("frames.call.after", "Another process has answered, and nobody has been told.")
+
+
 class Client:
     """Calls a server, connecting when first needed and again after the connection has been lost.
 
@@ -109,7 +114,10 @@ class Client:
         try:
             async with asyncio.timeout(timeout):
                 side = self._side if self._side is not None and self._side.is_open else await self._connect()
-                return await side.call(name, payload)
+                failpoints.hit(BEFORE_CALL)
+                answer = await side.call(name, payload)
+                failpoints.hit(AFTER_CALL)
+                return answer
         except TimeoutError:
             raise StoreUnavailable(f"the keeper did not answer {name} within {timeout:g} seconds") from None
         except OSError as error:

@@ -88,7 +88,7 @@ def payload_sha256(request: Message) -> bytes:
 def id_of(name: str, collection: str, field: str = "name") -> str:
     """The last part of a resource name such as `authorities/{authority}`."""
     prefix, _, last = name.partition("/")
-    if prefix != collection or not last or "/" in last:
+    if prefix != collection or not last or "/" in last or not last.isprintable():
         raise invalid(field, f"a name of the form {collection}/... is required")
     return last
 
@@ -193,7 +193,7 @@ def renew_at(entry: LedgerEntry) -> int:
 
 def chain_of(catalogue: Catalogue, authority_id: str) -> tuple[bytes, ...]:
     """The certificates above a leaf of an authority, without the root; the authority may have retired since."""
-    authority = catalogue.authorities[authority_id]
+    authority = catalogue.authority(authority_id)
     return () if authority.kind is AuthorityKind.ROOT else (authority.certificate_der,)
 
 

@@ -1,0 +1,96 @@
+"""What the CA counts beside the calls (those are `grpc_server_*`): issuance, commits, expiry. Names: docs/metrics.md."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from keyreeve_ca.catalogue import Catalogue
+from keyreeve_ca.ledger import (
+    BlockLease,
+    BlockRequest,
+    CommitGroup,
+    Committed,
+    GateClosed,
+    IssuedCertificate,
+    Ledger,
+    RequestOutcome,
+)
+from keyreeve_ca.registry import AuthorityState
+
+# Made once for the process: a registry holds a name once, and a process may run more than one keeper in its life.
+LINT_FINDINGS = Counter("keyreeve_ca_lint_findings_total", "Issued certificates with lint findings.", ["profile"])
+_ISSUED = Counter("keyreeve_ca_certificates_issued_total", "Certificates in the ledger.", ["authority", "profile"])
+_REFUSED = Counter("keyreeve_ca_groups_refused_total", "Groups that the commit gate refused.", ["why"])
+_BLOCKS = Counter("keyreeve_ca_serial_blocks_total", "Blocks of serial numbers leased.", ["authority"])
+_SIZE = Histogram(
+    "keyreeve_ca_commit_group_certificates",
+    "Certificates in one group.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+_SECONDS = Histogram(
+    "keyreeve_ca_commit_seconds",
+    "Time from handing a group in to its outcome.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5),
+)
+_AUTHORITY_EXPIRY = Gauge(
+    "keyreeve_ca_authority_not_after_timestamp_seconds",
+    "When an authority that is trusted expires.",
+    ["authority"],
+    multiprocess_mode="mostrecent",
+)
+OWN_EXPIRY = Gauge(
+    "keyreeve_ca_own_certificate_not_after_timestamp_seconds",
+    "When the first of the workers' own certificates expires.",
+    multiprocess_mode="livemin",
+)
+
+
+def show_expiry(catalogue: Catalogue) -> None:
+    """Set the expiry of every authority that is still trusted."""
+    for authority in catalogue.authorities.values():
+        if authority.state in {AuthorityState.ACTIVE, AuthorityState.RETIRING}:
+            _AUTHORITY_EXPIRY.labels(authority.authority_id).set(authority.not_after)
+
+
+@dataclass(frozen=True)
+class MeasuredLedger:
+    """A `Ledger` that counts what passes through it."""
+
+    inner: Ledger
+
+    async def lease_block(self, request: BlockRequest) -> BlockLease:
+        """See `Ledger.lease_block`."""
+        lease = await self.inner.lease_block(request)
+        _BLOCKS.labels(request.authority_id).inc()
+        return lease
+
+    async def commit(self, group: CommitGroup) -> Sequence[RequestOutcome]:
+        """See `Ledger.commit`."""
+        began = time.perf_counter()
+        try:
+            outcomes = await self.inner.commit(group)
+        except GateClosed as closed:
+            _REFUSED.labels(closed.why).inc()
+            raise
+        _SECONDS.observe(time.perf_counter() - began)
+        _count(group, outcomes)
+        return outcomes
+
+    async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
+        """See `Ledger.find_group`."""
+        return await self.inner.find_group(group_id)
+
+
+def _count(group: CommitGroup, outcomes: Sequence[RequestOutcome]) -> None:
+    by_profile: dict[str, int] = {}
+    for claim, outcome in zip(group.requests, outcomes, strict=True):
+        if not isinstance(outcome, Committed):
+            continue
+        for item, result in zip(claim.items, outcome.items, strict=True):
+            if isinstance(item, IssuedCertificate) and isinstance(result, bytes):
+                by_profile[item.profile_name] = by_profile.get(item.profile_name, 0) + 1
+    for profile, number in by_profile.items():
+        _ISSUED.labels(group.authority_id, profile).inc(number)
+    _SIZE.observe(sum(by_profile.values()))
