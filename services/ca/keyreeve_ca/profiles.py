@@ -78,7 +78,7 @@ class Profiles:
         def act(tx: Transaction) -> ProfileVersion:
             tx.add_profile_version(version, self.now(), created_by)
             tx.bump_config()
-            return version
+            return tx.profile(profile_id)
 
         return await self._linted(version, answer, act)
 
@@ -106,7 +106,7 @@ class Profiles:
                 return current
             tx.add_profile_version(version, self.now(), created_by)
             tx.bump_config()
-            return version
+            return tx.profile(name)
 
         return await self._linted(version, answer, act)
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from keyreeve import errors
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role
@@ -107,7 +109,7 @@ class CertificateServicer:
             caller=None if caller.role in _SEE_ALL else str(caller),
             valid_at=now if request.state == pb.CERTIFICATE_STATE_VALID else None,
             expired_at=now if request.state == pb.CERTIFICATE_STATE_EXPIRED else None,
-            expires_before=request.expire_before_time.seconds if request.HasField("expire_before_time") else None,
+            expires_before=_end(request.expire_before_time) if request.HasField("expire_before_time") else None,
         )
         page = self.pages.open(call, request)
         after = bytes.fromhex(page.after)
@@ -140,6 +142,11 @@ class CertificateServicer:
             chain_der=chain_of(self.catalogue(), entry.authority_id),
             renew_time=timestamp(renew_at(entry)),
         )
+
+
+def _end(time: Timestamp) -> int:
+    """The first whole second that is not before `time`; certificates end on whole seconds."""
+    return time.seconds + (time.nanos > 0)
 
 
 def _may_see(caller: Caller, entry: StoredCertificate) -> bool:

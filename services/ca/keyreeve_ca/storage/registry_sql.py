@@ -161,7 +161,10 @@ class SqlTransaction:
     # --- Profiles ---
 
     def add_profile_version(self, version: ProfileVersion, created_at: int, created_by: str) -> None:
-        """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race."""
+        """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race.
+
+        The commit gate knows documents by their hashes: one that has been halted under another version stays halted.
+        """
         self._must_be_writable()
         current = self._connection.scalar(
             select(profiles.c.current_version).where(profiles.c.name == version.name).with_for_update()
@@ -184,7 +187,7 @@ class SqlTransaction:
                 version=version.version,
                 sha256=version.sha256,
                 document=version.document,
-                halted=version.halted,
+                halted=version.halted or self._is_halted(version.sha256),
                 created_at=created_at,
                 created_by=created_by,
             )
@@ -218,12 +221,17 @@ class SqlTransaction:
         return [self._version(row) for row in self._connection.execute(query)]
 
     def halt_profile(self, name: str, version: int) -> None:
-        """Let nothing more enter the ledger under this version."""
-        self._write(
-            update(profile_versions)
+        """Let nothing more enter the ledger under this version, nor under any other with the same document."""
+        document = (
+            select(profile_versions.c.sha256)
             .where(profile_versions.c.name == name, profile_versions.c.version == version)
-            .values(halted=True)
+            .scalar_subquery()
         )
+        self._write(update(profile_versions).where(profile_versions.c.sha256 == document).values(halted=True))
+
+    def _is_halted(self, sha256: bytes) -> bool:
+        halted = select(profile_versions.c.name).where(profile_versions.c.sha256 == sha256, profile_versions.c.halted)
+        return self._connection.execute(halted.limit(1)).first() is not None
 
     def _version(self, row: Row[Any]) -> ProfileVersion:
         return ProfileVersion(
