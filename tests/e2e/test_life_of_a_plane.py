@@ -8,12 +8,16 @@ import socket
 import ssl
 import stat
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from keyreeve.cli.fleet import read_addresses
+from keyreeve.cli.trust_checks import verify_own
+from keyreeve.errors import CertificateUntrusted
 from keyreeve.keys import load_certificates
+from keyreeve.values import to_pem
 from support.plane import CA, Plane
 from support.waiting import wait_for
 
@@ -76,6 +80,26 @@ def test_status_doctor_and_settings_tell_of_a_healthy_plane(plane: Plane) -> Non
     assert {"clock", "trust", "file modes", "your certificate"} <= {each["check"] for each in findings.document}
     rows = {row["key"]: row for row in plane.run("settings", "--output", "json").document}
     assert "ca.yaml" in rows["trust_domain"]["origin"]
+
+
+def test_a_certificate_that_is_lost_is_issued_again(plane: Plane) -> None:
+    before = plane.home.certificate.read_bytes()
+    plane.home.certificate.write_text("lost")
+    assert "certificate issued to you" in plane.up().out
+    assert plane.home.certificate.read_bytes() not in {before, b"lost"}
+    assert plane.run("cert", "list", "--limit", "1").code == 0
+
+
+def test_without_the_openssl_program_another_library_verifies_and_up_says_so(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    leaf, *chain = load_certificates(plane.home.certificate)
+    bundle = plane.home.bundle.read_text()
+    now = datetime.now(UTC)
+    assert "no openssl program" in verify_own(bundle, to_pem([leaf]), to_pem(chain), now)
+    with pytest.raises(CertificateUntrusted):
+        verify_own(plane.home.estate_bundle.read_text(), to_pem([leaf]), to_pem(chain), now)
 
 
 def test_doctor_fails_with_a_fix_when_something_is_wrong(plane: Plane) -> None:

@@ -30,6 +30,8 @@ GIVE_UP_AFTER = 3
 """Ends of a service before it ever served: more attempts would end the same way."""
 STOP_SECONDS = supervisor.DRAIN_SECONDS + 10
 LOG_LINES = 12
+LOG_WIDTH = 400
+"""Characters of a line that are shown: one that holds a traceback is longer than a screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def _greet(home: Home) -> tuple[Person, bool]:
 
 def _with_log(log: Path, what: str) -> str:
     with suppress(OSError):
-        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        lines = [line[:LOG_WIDTH] for line in log.read_text(errors="replace").splitlines()[-LOG_LINES:]]
         return "\n       ".join([f"{what}; the end of {log}:", *lines])
     return what
 

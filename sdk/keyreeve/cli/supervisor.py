@@ -34,7 +34,7 @@ REFUSED = 75
 WILL_NOT_START = "exit code 78"
 """How a service ends whose settings or database do not allow a start (EX_CONFIG): the next attempt ends the same way."""
 
-_BECOME = 'echo $$ > "$1.new" && mv "$1.new" "$1" && shift && exec "$@"'
+_BECOME = 'echo $$ > "$1" && shift && exec "$@"'
 
 
 def lock_file(home: Home) -> Path:
