@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -126,15 +127,24 @@ def sqlite_database(shared_directory: Path, tmp_path: Path) -> Iterator[CaDataba
     database.close()
 
 
+@contextmanager
+def fresh_postgresql_database(server: Server, shared: Path) -> Iterator[str]:
+    """The URL of a migrated database that is dropped afterwards."""
+    _prepare_postgresql_template(server, shared)
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+    try:
+        yield server.url(name)
+    finally:
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def postgresql_database(postgresql_server: Server, shared_directory: Path) -> Iterator[CaDatabase]:
-    _prepare_postgresql_template(postgresql_server, shared_directory)
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    postgresql_server.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-    database = CaDatabase("postgresql", postgresql_server.url(name))
-    yield database
-    database.close()
-    postgresql_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_postgresql_database(postgresql_server, shared_directory) as url:
+        database = CaDatabase("postgresql", url)
+        yield database
+        database.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

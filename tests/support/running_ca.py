@@ -1,0 +1,344 @@
+"""A whole CA in this process: a keeper and workers in a thread of their own, and clients of any identity.
+
+`ca` runs a test against a CA of each database that the whole session shares: a test gives its profiles, authorities and
+names words of its own (`unique`) and changes nothing that others rely on. `own_ca` is one for the test alone, whose clock
+it may move and whose trees it may break.
+"""
+
+import asyncio
+import functools
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import pytest
+from pydantic import SecretStr
+
+from keyreeve import Client, Context, errors
+from keyreeve.identity import SpiffeId, service_dns_name
+from keyreeve.keys import PrivateKey, make_csr, make_key, save_key
+from keyreeve.values import Name, to_pem
+from keyreeve_ca.first_operator import roots_pem
+from keyreeve_ca.issuance import LedgerEntry, Outcome, SignItem, SignRequest
+from keyreeve_ca.keeper import Keeping, run_keeper
+from keyreeve_ca.own_certificate import own_caller
+from keyreeve_ca.rules.name import Name as RuleName
+from keyreeve_ca.rules.name import NameType as RuleNameType
+from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.settings import CaSettings, DatabaseSettings, LintSettings
+from keyreeve_ca.worker import Serving, run_worker
+from keyreeve_chassis.server import ServingSettings
+from support.databases import fresh_postgresql_database
+from support.postgres import Server
+
+T = TypeVar("T")
+
+TRUST_DOMAIN = "example.test"
+ADMIN = "operators/admin/ann"
+OPERATOR = "operators/operator/olaf"
+AUDITOR = "operators/auditor/ada"
+MEMBER = "members/web.example.test"
+WORKLOAD = "workloads/billing/api"
+MEMBERSHIP = "services/membership/one"
+_PROFILES = {"services": "service", "operators": "operator", "members": "member", "workloads": "workload"}
+_START_SECONDS = 60.0
+_numbers = itertools.count(1)
+
+
+def unique(word: str) -> str:
+    """A word that nothing else in this session has."""
+    return f"{word}-{os.getpid()}-{next(_numbers)}"
+
+
+@functools.cache
+def some_key(number: int = 0) -> PrivateKey:
+    """A P-256 key for requests whose key is of no interest: making one costs more than to sign for it."""
+    return make_key()
+
+
+def server_csr(*names: str, key: PrivateKey | None = None) -> bytes:
+    """A request for DNS names, with a key that other tests use too unless given."""
+    return make_csr(key or some_key(), [Name.dns(name) for name in names])
+
+
+class Clock:
+    """The machine's clock, moved by `offset` seconds."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+
+    def now(self) -> int:
+        return int(time.time()) + self.offset
+
+
+@dataclass
+class RunningCa:
+    """A keeper and its workers, until `stop`."""
+
+    settings: CaSettings
+    directory: Path
+    workers: int = 2
+    clock: Clock = field(default_factory=Clock)
+    keeping: Keeping = field(init=False)
+    servings: list[Serving] = field(default_factory=list)
+    _loop: asyncio.AbstractEventLoop = field(init=False)
+    _stopping: asyncio.Event = field(init=False)
+    _thread: threading.Thread = field(init=False)
+    _contexts: dict[tuple[str, int], Context] = field(default_factory=dict)
+    _clients: dict[tuple[str, int], Client] = field(default_factory=dict)
+    _channels: list[grpc.Channel] = field(default_factory=list)
+
+    # --- Its life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start it; raises what its start raises."""
+        started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="ca", daemon=True)
+        self._thread.start()
+        started.result(_START_SECONDS)
+
+    def stop(self) -> None:
+        """End it; its state stays."""
+        for client in self._clients.values():
+            client.close()
+        for channel in self._channels:
+            channel.close()
+        self._clients.clear()
+        self._channels.clear()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(_START_SECONDS)
+
+    def _run(self, started: "Future[None]") -> None:
+        async def live() -> None:
+            self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+            async with AsyncExitStack() as stack:
+                self.keeping = await stack.enter_async_context(run_keeper(self.settings, now=self.clock.now))
+                self.servings = [
+                    await stack.enter_async_context(run_worker(self.settings, index, now=self.clock.now))
+                    for index in range(self.workers)
+                ]
+                started.set_result(None)
+                await self._stopping.wait()
+
+        try:
+            asyncio.run(live())
+        except BaseException as failure:
+            if started.done():
+                raise
+            started.set_exception(failure)
+
+    def run(self, work: Coroutine[Any, Any, T], seconds: float = 30.0) -> T:
+        """Run a coroutine where the CA runs."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
+
+    # --- Who calls --------------------------------------------------------------------------------------------------
+
+    def identity(self, path: str) -> str:
+        return f"spiffe://{self.settings.trust_domain}/{path}"
+
+    def issue(self, path: str, key: PrivateKey) -> LedgerEntry:
+        """A certificate of the control tree for any identity, over the signing path of the keeper."""
+        names = [RuleName(RuleNameType.URI, self.identity(path))]
+        kind, _, rest = path.partition("/")
+        if kind == "services":
+            service = service_dns_name(rest.partition("/")[0], self.settings.trust_domain)
+            names.append(RuleName(RuleNameType.DNS, service))
+        outcome = self.sign_in_process(SignItem(_PROFILES[kind], make_csr(key), tuple(names)))
+        if isinstance(outcome, errors.KeyreeveError):
+            raise outcome
+        return outcome
+
+    def sign_in_process(self, item: SignItem, instance: str = "testing") -> Outcome:
+        """One certificate over the keeper's own signing path, asked for by the CA service."""
+        request = SignRequest(own_caller(self.settings.trust_domain, instance), "test", str(uuid.uuid4()), b"", (item,))
+        [outcome] = self.run(self.keeping.issuance.sign(request))
+        return outcome
+
+    def context(self, path: str, *, worker: int = 0) -> Context:
+        """The context of an identity, made on first use."""
+        known = self._contexts.get((path, worker))
+        if known is None:
+            known = self._contexts[path, worker] = self.new_context(path, worker=worker)
+        return known
+
+    def new_context(self, path: str, *, worker: int = 0, key: PrivateKey | None = None) -> Context:
+        """A context with a new certificate."""
+        key = key or make_key()
+        catalogue = self.keeping.issuance.catalogue
+        entry = self.issue(path, key)
+        directory = self.directory / f"person-{next(_numbers)}"
+        directory.mkdir()
+        context = Context(
+            trust_domain=self.settings.trust_domain,
+            endpoints={"ca": f"127.0.0.1:{self.servings[worker].port}"},
+            bundle=directory / "bundle.pem",
+            estate_bundle=directory / "estate-bundle.pem",
+            certificate=directory / "certificate.pem",
+            key=directory / "key.pem",
+        )
+        issuer = catalogue().authorities[entry.authority_id]
+        save_key(context.key, key)
+        context.certificate.write_text(to_pem([entry.der, issuer.certificate_der]))
+        context.bundle.write_bytes(roots_pem(catalogue(), Tree.CONTROL))
+        context.estate_bundle.write_bytes(roots_pem(catalogue(), Tree.ESTATE))
+        return context
+
+    def client(self, path: str = ADMIN, *, worker: int = 0) -> Client:
+        """A client of an identity, made on first use."""
+        known = self._clients.get((path, worker))
+        if known is None:
+            known = self._clients[path, worker] = Client(self.context(path, worker=worker))
+        return known
+
+    def new_client(self, path: str, *, worker: int = 0, key: PrivateKey | None = None) -> Client:
+        """A client of an identity with a certificate of its own."""
+        client = Client(self.new_context(path, worker=worker, key=key))
+        self._clients[path, next(_numbers) + 1000] = client
+        return client
+
+    def channel(self, path: str = ADMIN, *, worker: int = 0, context: Context | None = None) -> grpc.Channel:
+        """A channel for stubs, for what the SDK would not send."""
+        context = context or self.context(path, worker=worker)
+        credentials = grpc.ssl_channel_credentials(
+            context.bundle.read_bytes(), context.key.read_bytes(), context.certificate.read_bytes()
+        )
+        channel = grpc.secure_channel(context.endpoints["ca"], credentials, options=self.pinned)
+        self._channels.append(channel)
+        return channel
+
+    @property
+    def pinned(self) -> list[tuple[str, Any]]:
+        """Options of a channel that pins the service's name and shares no connection with another."""
+        name = service_dns_name("ca", self.settings.trust_domain)
+        return [("grpc.ssl_target_name_override", name), ("grpc.use_local_subchannel_pool", 1)]
+
+    # --- Asking -----------------------------------------------------------------------------------------------------
+
+    def spiffe_id(self, path: str) -> SpiffeId:
+        return SpiffeId.parse(self.identity(path))
+
+    def profile(self, **changes: Any) -> str:
+        """Make a profile of the estate with these changes; answer its name."""
+        name = unique("profile")
+        self.client().profiles.create(name, document(**changes))
+        return name
+
+    def read(self, work: Callable[[Any], T]) -> T:
+        """Read the registry as the keeper does."""
+        return self.run(self.keeping.issuance.store.read(work))
+
+    def write(self, work: Callable[[Any], T]) -> T:
+        """Write the registry as the keeper does."""
+        return self.run(self.keeping.issuance.store.write(work))
+
+
+def document(**changes: Any) -> str:
+    """A sound profile document of the estate, with some keys replaced (None: left out)."""
+    whole: dict[str, Any] = {
+        "description": "For a test.",
+        "tree": "estate",
+        "requesters": ["operators/admin", "operators/operator", "workloads"],
+        "keys": ["p256", "rsa2048"],
+        "lifetime": {"default": "30d", "maximum": "60d"},
+        "subject": {"common_name": "optional"},
+        "names": {"dns": {"maximum": 10, "patterns": ["**"]}},
+        "usage": {"extended": ["server_auth"]},
+    }
+    return json.dumps({key: value for key, value in (whole | changes).items() if value is not None})
+
+
+def refused(call: Callable[[], object]) -> errors.KeyreeveError:
+    """The error of a call that must fail."""
+    with pytest.raises(errors.KeyreeveError) as caught:
+        call()
+    return caught.value
+
+
+def settings_for(kind: str, directory: Path, url: str | None = None, **changes: Any) -> CaSettings:
+    """Settings of a CA on loopback whose state lies in `directory`."""
+    database = {} if url is None else {"database": DatabaseSettings(url=SecretStr(url))}
+    values = {
+        "trust_domain": TRUST_DOMAIN,
+        "instance": "testing",
+        "state_directory": directory / "ca",
+        "listen": ServingSettings(health_port=None),
+        "lint": LintSettings(sample_rate=0),
+        "drain_seconds": 0.1,
+        "workers": 1,
+    }
+    assert (kind == "sqlite") == (url is None)
+    return CaSettings(**{**values, **database, **changes})
+
+
+@contextmanager
+def place_for_ca(kind: str, request: pytest.FixtureRequest, **changes: Any) -> Iterator[tuple[Path, CaSettings]]:
+    """A directory and settings for a CA that has never run; both are gone afterwards."""
+    # Not pytest's directories: their paths are too long for a socket.
+    directory = Path(tempfile.mkdtemp(prefix="kr-"))
+    try:
+        if kind == "sqlite":
+            yield directory, settings_for(kind, directory, **changes)
+            return
+        server: Server = request.getfixturevalue("postgresql_server")
+        with fresh_postgresql_database(server, request.getfixturevalue("shared_directory")) as url:
+            yield directory, settings_for(kind, directory, url, **changes)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def running(
+    kind: str, request: pytest.FixtureRequest, *, workers: int = 2, **changes: Any
+) -> Iterator[RunningCa]:
+    """A CA that runs."""
+    with place_for_ca(kind, request, **changes) as (directory, settings):
+        ca = RunningCa(settings, directory, workers)
+        ca.start()
+        try:
+            yield ca
+        finally:
+            ca.stop()
+
+
+@pytest.fixture(scope="session")
+def sqlite_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
+    with running("sqlite", request) as ca:
+        yield ca
+
+
+@pytest.fixture(scope="session")
+def postgresql_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
+    with running("postgresql", request) as ca:
+        yield ca
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ca(request: pytest.FixtureRequest) -> RunningCa:
+    """The CA that the session shares, on each database in turn."""
+    found: RunningCa = request.getfixturevalue(f"{request.param}_ca")
+    return found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def own_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
+    """A CA for one test, on each database in turn."""
+    with running(request.param, request) as ca:
+        yield ca
+
+
+def names_of(values: Sequence[Any]) -> list[str]:
+    """The last parts of the names of resources."""
+    return [value.name.partition("/")[2] for value in values]
