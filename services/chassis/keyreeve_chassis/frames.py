@@ -78,6 +78,10 @@ async def serve(
     return FramesServer(path, listener, connections)
 
 
+def _allowed_users() -> frozenset[int]:
+    return frozenset({0, os.geteuid()})
+
+
 def _prepare_directory(path: Path) -> None:
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         raise ValueError(f"the socket path {path} is longer than {_MAX_PATH_BYTES} bytes: use a shorter directory")
@@ -243,7 +247,7 @@ class _ServerSide(_Framed):
         super().connection_made(transport)
         peer: socket.socket = transport.get_extra_info("socket")
         pid, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if uid not in {0, os.geteuid()}:
+        if uid not in _allowed_users():
             _log.warning("refused process %d of user %d on the internal socket", pid, uid)
             self.close()
             return
