@@ -300,9 +300,7 @@ def place_for_ca(kind: str, request: pytest.FixtureRequest, **changes: Any) -> I
 
 
 @contextmanager
-def running(
-    kind: str, request: pytest.FixtureRequest, *, workers: int = 2, **changes: Any
-) -> Iterator[RunningCa]:
+def running(kind: str, request: pytest.FixtureRequest, *, workers: int = 2, **changes: Any) -> Iterator[RunningCa]:
     """A CA that runs."""
     with place_for_ca(kind, request, **changes) as (directory, settings):
         ca = RunningCa(settings, directory, workers)

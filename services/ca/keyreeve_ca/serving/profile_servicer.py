@@ -14,17 +14,17 @@ from keyreeve_ca.rules.profile import ProfileVersion
 from keyreeve_ca.serving.answering import Answering
 from keyreeve_ca.serving.messages import caller_of, id_of, invalid, profile_message
 from keyreeve_ca.serving.pages import Pages
-from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.access import Freshness, Row, Rows
 from keyreeve_chassis.call import Call
 
 _SERVICE = "/keyreeve.ca.v1.ProfileService/"
 
 ACCESS: Rows = {
     _SERVICE + "CreateProfile": Row(frozenset({Role.ADMIN}), forwarded=True),
-    _SERVICE + "GetProfile": Row(ALL_ROLES),
-    _SERVICE + "ListProfiles": Row(ALL_ROLES),
+    _SERVICE + "GetProfile": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "ListProfiles": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "UpdateProfile": Row(frozenset({Role.ADMIN}), forwarded=True),
-    _SERVICE + "SimulateProfile": Row(OPERATOR_ROLES),
+    _SERVICE + "SimulateProfile": Row(OPERATOR_ROLES, freshness=Freshness.TOLERANT),
 }
 
 
@@ -39,8 +39,10 @@ class ProfileServicer:
 
     async def CreateProfile(self, request: pb.CreateProfileRequest, call: Call) -> pb.Profile:
         answer = self._answering(request, request.request_id, call)
-        created = await self.profiles.create(request.profile_id, request.profile.document, str(caller_of(call)), answer)
-        return pb.Profile.FromString(created)
+        made = await answer.before() or await self.profiles.create(
+            request.profile_id, request.profile.document, str(caller_of(call)), answer
+        )
+        return pb.Profile.FromString(made)
 
     async def GetProfile(self, request: pb.GetProfileRequest, call: Call) -> pb.Profile:
         name = id_of(request.name, "profiles")
@@ -64,8 +66,10 @@ class ProfileServicer:
         wanted = request.profile
         answer = self._answering(request, request.request_id, call)
         name = id_of(wanted.name, "profiles", "profile.name")
-        updated = await self.profiles.update(name, wanted.version, wanted.document, str(caller_of(call)), answer)
-        return pb.Profile.FromString(updated)
+        made = await answer.before() or await self.profiles.update(
+            name, wanted.version, wanted.document, str(caller_of(call)), answer
+        )
+        return pb.Profile.FromString(made)
 
     async def SimulateProfile(self, request: pb.SimulateProfileRequest, call: Call) -> pb.SimulateProfileResponse:
         if not 0 <= request.sample_size <= 1000:
