@@ -193,6 +193,22 @@ class PeerCertificateNotYetValid(Unauthenticated):
     who = OPERATOR
 
 
+class PeerCertificateRevoked(Unauthenticated):
+    """The client certificate has been revoked; open channels and streams of its holder are cut, too."""
+
+    reason = "PEER_CERTIFICATE_REVOKED"
+    fix = "Ask an admin why; whoever was revoked by mistake, or has lost a key, needs a new certificate."
+    who = ADMIN
+
+
+class RevocationsStale(Unavailable):
+    """The service has not heard of revocations for longer than this call allows, so it cannot know who was put out."""
+
+    reason = "REVOCATIONS_STALE"
+    fix = "Repeat the call later; when it lasts, restore the service's connection to the CA service or its database."
+    who = OPERATOR
+
+
 class PeerIdentityInvalid(Unauthenticated):
     """The client certificate does not hold exactly one URI name that is a SPIFFE ID of a known form."""
 
@@ -546,10 +562,32 @@ class CertificateNotFound(NotFound):
 
 
 class CertificateExpired(FailedPrecondition):
-    """The certificate to be renewed has expired."""
+    """The certificate has expired: it can no longer be renewed, and need not be revoked."""
 
     reason = "CERTIFICATE_EXPIRED"
     fix = "Ask for a new certificate instead."
+
+
+class CertificateRevoked(FailedPrecondition):
+    """The certificate to be renewed has been revoked."""
+
+    reason = "CERTIFICATE_REVOKED"
+    fix = "Ask for a new certificate instead, with a new key; `keyreeve cert list --state revoked` says why it was revoked."
+
+
+class RevocationNotAllowed(PermissionDenied):
+    """The caller may see the certificate and may not revoke it."""
+
+    reason = "REVOCATION_NOT_ALLOWED"
+    fix = "Ask an admin; operators revoke what is neither an admin's nor a service's, others their own certificates."
+    who = ADMIN
+
+
+class RevocationListNotFound(NotFound):
+    """No list of revoked certificates has been made for this authority and shard."""
+
+    reason = "REVOCATION_LIST_NOT_FOUND"
+    fix = "Take the address from the certificate's CRL distribution point; a new shard's list is there within a second."
 
 
 class RenewalNotAllowed(PermissionDenied):
@@ -588,6 +626,94 @@ class FinalCheckFailed(KeyreeveError):
     code = "INTERNAL"
     fix = "Look for the request id in the CA's log."
     who = DEVELOPER
+
+
+# --- Enrolment ------------------------------------------------------------------------------------------------------
+
+
+class TokenNotFound(NotFound):
+    """No enrolment token has this name, or it ended more than 30 days ago."""
+
+    reason = "TOKEN_NOT_FOUND"
+    fix = "`keyreeve token list` shows the names: 32 lower-case hexadecimal digits."
+
+
+class TokenNotAllowed(PermissionDenied):
+    """A token is never worth more than the role of whoever makes it, and this one would be."""
+
+    reason = "TOKEN_NOT_ALLOWED"
+    fix = "Have somebody make it whose role may; metadata `allowed` lists the roles."
+    who = ADMIN
+
+
+class TokenUsed(FailedPrecondition):
+    """The enrolment token has served its purpose: a key is bound to it, and another key, or the same one too late, came."""
+
+    reason = "TOKEN_USED"
+    fix = "Ask for a new token. If nobody of yours has used this one, revoke its certificate at once: somebody else has."
+    who = ADMIN
+
+
+class TokenExpired(FailedPrecondition):
+    """The enrolment token's time is over."""
+
+    reason = "TOKEN_EXPIRED"
+    fix = "Ask for a new token; they live for an hour unless their maker says otherwise."
+    who = OPERATOR
+
+
+class TokenRevoked(FailedPrecondition):
+    """The enrolment token was revoked, or its maker may no longer make such tokens."""
+
+    reason = "TOKEN_REVOKED"
+    fix = "Ask for a new token."
+    who = OPERATOR
+
+
+class TokenRefused(Unauthenticated):
+    """No token of this id is open to whoever proved this: it is unknown, its secret is another, or it ended long ago."""
+
+    reason = "TOKEN_REFUSED"
+    fix = "Copy the whole token again, or ask for a new one; the answer is the same in all these cases."
+
+
+class TokenMalformed(InvalidArgument):
+    """The text is not an enrolment token, or not all of it."""
+
+    reason = "TOKEN_MALFORMED"
+    fix = "Copy the whole token, from `krt1_` to its end; a later version needs a later release."
+
+
+class EnrolmentOff(FailedPrecondition):
+    """This control plane has no listener for newcomers, so a token would lead nowhere."""
+
+    reason = "ENROLMENT_OFF"
+    fix = "Set `enrol.port` (and `enrol.address`, if newcomers reach it by another name) and start the service again."
+    who = ADMIN
+
+
+class ClockSkewed(FailedPrecondition):
+    """The clocks of the two sides differ by more than a minute, so validity would mean different things to them."""
+
+    reason = "CLOCK_SKEWED"
+    fix = "Set the clock of the machine that is wrong; metadata `server_time` and `client_time` show both."
+    who = OPERATOR
+
+
+class EnrolmentRootWrong(FailedPrecondition):
+    """None of the certificates that the server showed is the root that the token names: it is another server."""
+
+    reason = "ENROLMENT_ROOT_WRONG"
+    fix = "Check the address; if the root was replaced since the token was made, ask for a new token. Else somebody listens in."
+    who = OPERATOR
+
+
+class EnrolmentServerUnproven(FailedPrecondition):
+    """The server did not prove that it knows the token's secret: the token has ended, or somebody is in the middle."""
+
+    reason = "ENROLMENT_SERVER_UNPROVEN"
+    fix = "Ask for a new token; if that fails too, the answers are being changed on their way."
+    who = OPERATOR
 
 
 # --- On the caller's side -------------------------------------------------------------------------------------------

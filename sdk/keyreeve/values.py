@@ -139,6 +139,19 @@ class CertificateState(StrEnum):
 
     VALID = "valid"
     EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class RevocationReason(StrEnum):
+    """Why a certificate is revoked (RFC 5280, 5.3.1)."""
+
+    NOT_GIVEN = "not_given"
+    KEY_COMPROMISE = "key_compromise"
+    """Somebody else has, or may have, the private key."""
+    AFFILIATION_CHANGED = "affiliation_changed"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessation_of_operation"
+    PRIVILEGE_WITHDRAWN = "privilege_withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +180,10 @@ class Certificate:
     certificate_der: bytes = field(repr=False)
     renews: str
     """`certificates/{serial}` that it renews; empty for a first."""
+    revoked_at: datetime | None
+    revocation_reason: RevocationReason | None
+    revoker: str
+    """SPIFFE ID of whoever revoked it; empty unless it was."""
 
     @property
     def serial(self) -> str:

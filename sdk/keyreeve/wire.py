@@ -57,6 +57,15 @@ NAME_TYPES = {
 CERTIFICATE_STATES = {
     values.CertificateState.VALID: certificate_pb.CERTIFICATE_STATE_VALID,
     values.CertificateState.EXPIRED: certificate_pb.CERTIFICATE_STATE_EXPIRED,
+    values.CertificateState.REVOKED: certificate_pb.CERTIFICATE_STATE_REVOKED,
+}
+LEAF_REVOCATION_REASONS = {
+    values.RevocationReason.NOT_GIVEN: certificate_pb.REVOCATION_REASON_NOT_GIVEN,
+    values.RevocationReason.KEY_COMPROMISE: certificate_pb.REVOCATION_REASON_KEY_COMPROMISE,
+    values.RevocationReason.AFFILIATION_CHANGED: certificate_pb.REVOCATION_REASON_AFFILIATION_CHANGED,
+    values.RevocationReason.SUPERSEDED: certificate_pb.REVOCATION_REASON_SUPERSEDED,
+    values.RevocationReason.CESSATION_OF_OPERATION: certificate_pb.REVOCATION_REASON_CESSATION_OF_OPERATION,
+    values.RevocationReason.PRIVILEGE_WITHDRAWN: certificate_pb.REVOCATION_REASON_PRIVILEGE_WITHDRAWN,
 }
 OUTCOMES = {
     values.SimulatedOutcome.SAME: profile_pb.SIMULATED_OUTCOME_SAME,
@@ -182,6 +191,11 @@ def from_certificate(message: certificate_pb.Certificate) -> values.Certificate:
         spki_sha256=message.spki_sha256,
         certificate_der=message.certificate_der,
         renews=message.renews,
+        revoked_at=_time(message.revoke_time) if message.HasField("revoke_time") else None,
+        revocation_reason=(
+            from_number(LEAF_REVOCATION_REASONS, message.revocation_reason) if message.revocation_reason else None
+        ),
+        revoker=message.revoker,
     )
 
 

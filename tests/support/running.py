@@ -31,6 +31,20 @@ class MovedClock:
 
 
 @dataclass
+class KnownRevocations:
+    """What the test says has been revoked, and how old that knowledge is, in seconds."""
+
+    serials: set[int] = field(default_factory=set)
+    seconds: float = 0.0
+
+    def is_revoked(self, serial: int) -> bool:
+        return serial in self.serials
+
+    def age(self) -> float:
+        return self.seconds
+
+
+@dataclass
 class Harness:
     """A running server and what it believes."""
 
@@ -41,6 +55,7 @@ class Harness:
     identity: ServerIdentity
     running: RunningServer = field(init=False)
     verifier: PeerVerifier = field(init=False)
+    revocations: KnownRevocations = field(default_factory=KnownRevocations)
 
     @property
     def address(self) -> str:
@@ -89,7 +104,7 @@ async def serving(
         TrustView(TRUST_DOMAIN, (trees.control.certificate,), 1),
         ServerIdentity(leaf.chain_pem, leaf.key_pem, trees.control_root.pem),
     )
-    harness.verifier = PeerVerifier(lambda: harness.view, harness.clock.seconds)
+    harness.verifier = PeerVerifier(lambda: harness.view, harness.clock.seconds, harness.revocations)
     harness.running = await start_server(
         ServingSettings(**settings),
         router,

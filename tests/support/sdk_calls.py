@@ -12,7 +12,7 @@ from keyreeve import Name, SignItem
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
-from keyreeve.values import AuthorityKind, AuthorityRevocationReason, KeyType, Line, Tree
+from keyreeve.values import AuthorityKind, AuthorityRevocationReason, KeyType, Line, RevocationReason, Tree
 from support.fake_ca_server import Answer
 
 SERIAL = "4" + "0" * 30 + "1"
@@ -120,6 +120,9 @@ EXAMPLES: dict[str, Example] = {
     ),
     "RenewCertificate": Example(lambda client: client.certificates.renew(SERIAL, b"csr"), SIGNED),
     "GetCertificate": Example(lambda client: client.certificates.get(SERIAL), CERTIFICATE),
+    "RevokeCertificate": Example(
+        lambda client: client.certificates.revoke(SERIAL, RevocationReason.SUPERSEDED), CERTIFICATE
+    ),
     "ListCertificates": Example(
         lambda client: client.certificates.list(), certificate_pb.ListCertificatesResponse(certificates=[CERTIFICATE])
     ),

@@ -10,7 +10,7 @@ from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.errors import FieldInvalid, KeyreeveError, RenewalProofRequired
 from keyreeve.keys import PrivateKey, csr_spki, sign_renewal
 from keyreeve.request_ids import new_request_id
-from keyreeve.values import Certificate, CertificateState, Name, SignedCertificate, SignItem
+from keyreeve.values import Certificate, CertificateState, Name, RevocationReason, SignedCertificate, SignItem
 
 _SERVICE = "/keyreeve.ca.v1.CertificateService"
 
@@ -98,6 +98,24 @@ class CertificateClient:
         """Look a certificate up in the ledger by its serial number: 32 lower-case hexadecimal digits."""
         request = pb.GetCertificateRequest(name=wire.resource_name("certificates", serial))
         return wire.from_certificate(self._caller.unary(f"{_SERVICE}/GetCertificate", request, pb.Certificate, timeout))
+
+    def revoke(
+        self,
+        serial: str,
+        reason: RevocationReason,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Certificate:
+        """Revoke a certificate for good; one that has been revoked stays as it was revoked first."""
+        request = pb.RevokeCertificateRequest(
+            name=wire.resource_name("certificates", serial),
+            reason=wire.to_number(wire.LEAF_REVOCATION_REASONS, reason, "reason"),
+            request_id=request_id or new_request_id(),
+        )
+        return wire.from_certificate(
+            self._caller.unary(f"{_SERVICE}/RevokeCertificate", request, pb.Certificate, timeout)
+        )
 
     def list(
         self,

@@ -45,6 +45,7 @@ class State(StrEnum):
 
     VALID = "valid"
     EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 class Trusted(StrEnum):
@@ -280,6 +281,9 @@ def _row(certificate: "Certificate") -> dict[str, Any]:
         "authority": certificate.authority.removeprefix("authorities/"),
         "requester": certificate.requester,
         "renews": certificate.renews.removeprefix("certificates/"),
+        "revoked_at": certificate.revoked_at and moment(certificate.revoked_at),
+        "revocation_reason": certificate.revocation_reason and certificate.revocation_reason.value,
+        "revoker": certificate.revoker,
     }
 
 

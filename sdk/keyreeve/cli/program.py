@@ -7,7 +7,14 @@ from typing import NoReturn
 
 import typer
 
-from keyreeve.cli import authority_commands, certificate_commands, local_commands, machine_commands, profile_commands
+from keyreeve.cli import (
+    authority_commands,
+    certificate_commands,
+    local_commands,
+    machine_commands,
+    profile_commands,
+    revocation_commands,
+)
 from keyreeve.cli.exits import Exit, error_document, error_text, exit_code, say
 from keyreeve.cli.printing import Format, Palette, dump
 from keyreeve.errors import KeyreeveError
@@ -22,6 +29,7 @@ app = typer.Typer(
 )
 machine_commands.add_to(app)
 local_commands.add_to(app)
+revocation_commands.add_to(certificate_commands.app)
 app.add_typer(certificate_commands.app, name="cert")
 app.add_typer(authority_commands.app, name="authority")
 app.add_typer(profile_commands.app, name="profile")

@@ -28,6 +28,7 @@ from keyreeve_ca.processes import every
 from keyreeve_ca.profiles import Profiles
 from keyreeve_ca.registry import Store
 from keyreeve_ca.renewal import Nonces, Renewal
+from keyreeve_ca.revoking import Revoking
 from keyreeve_ca.rules.builtin import BUILTIN_NAMES
 from keyreeve_ca.rules.profile_document import profile_from_canonical
 from keyreeve_ca.sealed_keys import SealedKeyStore, read_kek_file, read_kek_mount
@@ -127,7 +128,9 @@ def services_of(base: Foundation, trust_root: bytes) -> list[ServedService]:
         ),
         ServedService(
             certificate_service_pb2.DESCRIPTOR.services_by_name["CertificateService"],
-            certificate_servicer.CertificateServicer(base.issuance, renewal, base.store, current, pages, now),
+            certificate_servicer.CertificateServicer(
+                base.issuance, renewal, Revoking(now), base.store, current, pages, now
+            ),
             certificate_servicer.ACCESS,
         ),
         ServedService(

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from keyreeve_ca.keystore import SealedKey
 from keyreeve_ca.ledger import BlockLease, BlockRequest, ItemFailure
+from keyreeve_ca.revocations import RevocationRecords
 from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
 
 T = TypeVar("T")
@@ -93,6 +94,8 @@ class CertificateFilter:
     expired_at: int | None = None
     """Only certificates that had expired by this instant."""
     expires_before: int | None = None
+    revoked: bool | None = None
+    """Only certificates that were revoked, or were not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,11 @@ class PlaneState:
 
 class Transaction(Protocol):
     """Reads and writes of one database transaction. In `Store.read` the writing methods raise."""
+
+    @property
+    def revocations(self) -> RevocationRecords:
+        """What has been revoked."""
+        ...
 
     def plane(self) -> PlaneState | None: ...
     def bootstrap_plane(self, plane: PlaneState) -> None: ...

@@ -105,10 +105,16 @@ class Renewal:
         answered = await self.store.read(lambda tx: tx.answered(str(caller), method, request_id))
         if answered is not None:
             return _signed(await self.issuance.recall(answered, payload_sha256, request_id))
-        old, successor = await self.store.read(lambda tx: (tx.certificate(serial), tx.successor(serial)))
+        old, successor, revoked = await self.store.read(
+            lambda tx: (tx.certificate(serial), tx.successor(serial), tx.revocations.of([serial]))
+        )
         catalogue = self.issuance.catalogue()
         tree = catalogue.authority(old.authority_id).tree
         _check_holder(caller, old, tree)
+        if serial in revoked:
+            raise errors.CertificateRevoked(
+                f"the certificate has been revoked ({revoked[serial].reason})", metadata={"serial": serial.hex()}
+            )
         request = read_csr(csr)
         check_possession(request)
         if tree is not Tree.CONTROL:

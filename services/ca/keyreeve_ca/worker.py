@@ -21,6 +21,7 @@ from keyreeve_ca.databases import reading_database, writing_database
 from keyreeve_ca.first_operator import roots_pem
 from keyreeve_ca.forwarding import answer_here, forward_call
 from keyreeve_ca.live_catalogue import LiveCatalogue
+from keyreeve_ca.live_revocations import LiveRevocations
 from keyreeve_ca.metrics import OWN_EXPIRY
 from keyreeve_ca.own_certificate import OwnCertificate
 from keyreeve_ca.processes import run_tasks, say_ready, until_told
@@ -78,7 +79,9 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         store = store_of(database, writer, now)
         base = foundation(settings, store, keystore, ledger, worker_id, now=now)
         await base.live.reload()
-        jobs = [base.live.follow(FOLLOW_SECONDS)]
+        revocations = LiveRevocations(store, now)
+        await revocations.refresh()
+        jobs = [base.live.follow(FOLLOW_SECONDS), revocations.follow(FOLLOW_SECONDS)]
         if isinstance(ledger, PostgresqlLedger):
             jobs.append(await stay_alive(base, ledger, stack))
         instance = f"{settings.instance}-{index}"
@@ -93,8 +96,8 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         change = partial(answer_here, Router(services)) if client is None else partial(forward_call, client)
         running = await start_server(
             settings.listen,
-            Router(services, partial(_change, change, base.live)),
-            PeerVerifier(partial(_trust_view, base.live), now),
+            Router(services, partial(_change, change, partial(_learn, base.live, revocations))),
+            PeerVerifier(partial(_trust_view, base.live), now, revocations),
             LiveServerCredentials(partial(_server_identity, own, base.live)),
             telemetry=CallTelemetry(
                 _server_metrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls
@@ -110,12 +113,19 @@ def _server_metrics() -> metrics.ServerMetrics:
     return metrics.ServerMetrics()
 
 
-async def _change(change: Forward, live: LiveCatalogue, method: str, request: bytes, call: Call) -> bytes:
+async def _change(
+    change: Forward, learn: Callable[[], Awaitable[None]], method: str, request: bytes, call: Call
+) -> bytes:
     """Run a slow mutation, and have its effect known here before its caller can ask for it."""
     response = await change(method, request, call)
     with suppress(StoreUnavailable):  # it has happened, and `follow` tries again
-        await live.reload()
+        await learn()
     return response
+
+
+async def _learn(live: LiveCatalogue, revocations: LiveRevocations) -> None:
+    await live.reload()
+    await revocations.refresh()
 
 
 def _trust_view(live: LiveCatalogue) -> TrustView:

@@ -207,6 +207,7 @@ class Guard:
                     raise _stopping_error()
                 if call.caller is not None:
                     access.check(self._router.rows, self._identify(context.auth_context()), call.method)
+                    self._check_freshness(method.row)
         finally:
             stopping.cancel()
             work.cancel()
@@ -222,6 +223,11 @@ class Guard:
         call.tls = auth
         call.caller = self._identify(auth)
         access.check(self._router.rows, call.caller, call.method)
+        self._check_freshness(row)
+
+    def _check_freshness(self, row: Row) -> None:
+        if self._verifier is not None:
+            self._verifier.check_freshness(row.freshness)
 
     def _identify(self, auth: AuthContext) -> Caller:
         if self._verifier is None:

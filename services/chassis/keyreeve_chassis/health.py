@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from grpc_health.v1 import health_pb2
 
 from keyreeve.errors import HealthServiceUnknown
-from keyreeve_chassis.access import Row
+from keyreeve_chassis.access import Freshness, Row
 from keyreeve_chassis.call import Call
 from keyreeve_chassis.router import ServedService
 
@@ -92,8 +92,8 @@ def health_service(health: Health) -> ServedService:
     """Return the health service; anyone who can connect may ask, since probes have no identity."""
     prefix = f"/{_SERVICE.full_name}/"
     rows = {
-        f"{prefix}Check": Row(anyone=True),
-        f"{prefix}List": Row(anyone=True),
-        f"{prefix}Watch": Row(anyone=True, long_stream=True),
+        f"{prefix}Check": Row(anyone=True, freshness=Freshness.EXEMPT, unrecorded=True),
+        f"{prefix}List": Row(anyone=True, freshness=Freshness.EXEMPT, unrecorded=True),
+        f"{prefix}Watch": Row(anyone=True, long_stream=True, freshness=Freshness.EXEMPT, unrecorded=True),
     }
     return ServedService(_SERVICE, HealthServicer(health), rows, strict=False)

@@ -10,7 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
+import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -20,14 +22,33 @@ from keyreeve.errors import (
     PeerCertificateExpired,
     PeerCertificateMissing,
     PeerCertificateNotYetValid,
+    PeerCertificateRevoked,
     PeerIdentityInvalid,
     PeerIssuerUnknown,
     PeerTrustDomainWrong,
+    RevocationsStale,
 )
 from keyreeve.identity import Caller, SpiffeId
+from keyreeve_chassis.access import Freshness
 
 DEFAULT_CACHE_SIZE = 4096
 """Certificates remembered; about 2 kB each."""
+_ALARM_SECONDS = 60.0
+"""The log says at most this often that calls are answered with stale knowledge."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Revocations(Protocol):
+    """What this process knows of revoked certificates; asked on every call, so it must answer from memory."""
+
+    def is_revoked(self, serial: int) -> bool:
+        """Whether the certificate with this serial number has been revoked."""
+        ...
+
+    def age(self) -> float:
+        """Seconds since this knowledge was last known to be complete."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +88,21 @@ class PeerVerifier:
     """Turns the PEM of a client certificate into a `Caller`, or says why not. Cheap for certificates seen before."""
 
     def __init__(
-        self, trust: Callable[[], TrustView], now: Callable[[], int], *, cache_size: int = DEFAULT_CACHE_SIZE
+        self,
+        trust: Callable[[], TrustView],
+        now: Callable[[], int],
+        revocations: Revocations,
+        *,
+        cache_size: int = DEFAULT_CACHE_SIZE,
     ) -> None:
-        """Take where to read the present trust, and the time in seconds since 1970 (both are asked on every call)."""
+        """Take where to read the present trust, the time in seconds since 1970, and who has been put out.
+
+        All three are asked on every call.
+        """
         self._trust = trust
         self._now = now
+        self._revocations = revocations
+        self._alarmed_at = float("inf")
         self._cache_size = cache_size
         self._cache: OrderedDict[bytes, _Known | _Refused] = OrderedDict()
         self._view: TrustView | None = None
@@ -104,7 +135,33 @@ class PeerVerifier:
             raise _outside(window, now, found.caller)
         if not window.issuer_not_before <= now <= window.issuer_not_after:
             raise PeerIssuerUnknown("the authority that issued the client certificate is outside its own validity")
+        if self._revocations.is_revoked(found.caller.serial):
+            raise PeerCertificateRevoked(
+                f"the certificate of {found.caller} has been revoked",
+                metadata={"serial": f"{found.caller.serial:032x}"},
+            )
         return found.caller
+
+    def check_freshness(self, wanted: Freshness) -> None:
+        """Raise `RevocationsStale` when too little is known of who has been revoked lately for such a call."""
+        age = self._revocations.age()
+        if age > wanted.value:
+            raise RevocationsStale(
+                f"what is known here of revoked certificates is {age:.0f} s old; this call allows {wanted.value:g} s",
+                metadata={"age_seconds": f"{age:.0f}", "max_seconds": f"{wanted.value:g}"},
+            )
+        if age > Freshness.STRICT.value and wanted is Freshness.TOLERANT:
+            self._alarm(age)
+
+    def _alarm(self, age: float) -> None:
+        # The age itself is the clock: it only grows while nothing is heard.
+        if not self._alarmed_at <= age < self._alarmed_at + _ALARM_SECONDS:
+            self._alarmed_at = age
+            _log.warning(
+                "nothing has been heard of revocations: reads and renewals go on, other calls are refused",
+                age_seconds=round(age),
+                until_seconds=Freshness.TOLERANT.value,
+            )
 
 
 def _outside(window: _Window, now: int, caller: Caller) -> KeyreeveError:

@@ -6,7 +6,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio
 
 from keyreeve.identity import ALL_ROLES
-from keyreeve_chassis.access import Row
+from keyreeve_chassis.access import Freshness, Row
 from keyreeve_chassis.call import Call
 from keyreeve_chassis.router import ServedService
 
@@ -35,5 +35,6 @@ class ReflectionServicer:
 def reflection_service(services: Iterable[str]) -> ServedService:
     """Return the reflection service for some services' full names; every verified role may use it."""
     names = [*services, _SERVICE.full_name]
-    rows = {f"/{_SERVICE.full_name}/ServerReflectionInfo": Row(ALL_ROLES, long_stream=True)}
+    row = Row(ALL_ROLES, long_stream=True, freshness=Freshness.TOLERANT, unrecorded=True)
+    rows = {f"/{_SERVICE.full_name}/ServerReflectionInfo": row}
     return ServedService(_SERVICE, ReflectionServicer(names), rows, strict=False)

@@ -35,7 +35,7 @@ class ServingSettings(BaseModel):
     streams_per_connection: int = Field(256, ge=1, description="Calls and streams at once on one connection.")
     deadline: float = Field(60, gt=0, description="Longest deadline that a call may ask for.")
     stream_life: float = Field(3600, gt=0, description="When a long stream is ended, to be opened again.")
-    verify_interval: float = Field(1, gt=0, description="How often the caller of an open stream is verified again.")
+    verify_interval: float = Field(0.5, gt=0, description="How often the caller of an open stream is verified again.")
     handshake_timeout: float = Field(10, gt=0, description="Time in which a connection must finish its handshake.")
     connection_age: float = Field(
         1800, gt=0, description="When a connection is asked to end; below the shortest certificate's life."

@@ -15,6 +15,7 @@ from keyreeve.identity import Role
 from keyreeve_chassis.peers import PeerVerifier, TrustView
 from support.access_matrix import caller_kinds
 from support.peer_certificates import TRUST_DOMAIN, TestCa, Trees
+from support.running import KnownRevocations
 
 NOW = datetime(2031, 3, 4, 5, 6, 7, tzinfo=UTC)
 ANN = "spiffe://example.test/operators/admin/ann"
@@ -27,7 +28,8 @@ class World:
         self.now = int((now or datetime.now(UTC)).timestamp())
         self.view = TrustView(TRUST_DOMAIN, tuple(ca.certificate for ca in issuers), 1)
         self.asked = 0
-        self.verifier = PeerVerifier(self._trust, lambda: self.now, cache_size=cache_size)
+        self.revocations = KnownRevocations()
+        self.verifier = PeerVerifier(self._trust, lambda: self.now, self.revocations, cache_size=cache_size)
 
     def _trust(self) -> TrustView:
         self.asked += 1

@@ -21,6 +21,7 @@ TABLES = [
     (wire.REVOCATION_REASONS, authority_pb.AuthorityRevocationReason.DESCRIPTOR),
     (wire.NAME_TYPES, certificate_pb.NameType.DESCRIPTOR),
     (wire.CERTIFICATE_STATES, certificate_pb.CertificateState.DESCRIPTOR),
+    (wire.LEAF_REVOCATION_REASONS, certificate_pb.RevocationReason.DESCRIPTOR),
     (wire.OUTCOMES, profile_pb.SimulatedOutcome.DESCRIPTOR),
 ]
 

@@ -32,7 +32,9 @@ class _CertificateStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cert
     CERTIFICATE_STATE_VALID: _CertificateState.ValueType  # 1
     """Issued, and its last instant has not passed."""
     CERTIFICATE_STATE_EXPIRED: _CertificateState.ValueType  # 2
-    """Its last instant has passed."""
+    """Its last instant has passed, and it was not revoked."""
+    CERTIFICATE_STATE_REVOKED: _CertificateState.ValueType  # 3
+    """It was revoked."""
 
 class CertificateState(_CertificateState, metaclass=_CertificateStateEnumTypeWrapper):
     """Whether a certificate is good now."""
@@ -42,8 +44,52 @@ CERTIFICATE_STATE_UNSPECIFIED: CertificateState.ValueType  # 0
 CERTIFICATE_STATE_VALID: CertificateState.ValueType  # 1
 """Issued, and its last instant has not passed."""
 CERTIFICATE_STATE_EXPIRED: CertificateState.ValueType  # 2
-"""Its last instant has passed."""
+"""Its last instant has passed, and it was not revoked."""
+CERTIFICATE_STATE_REVOKED: CertificateState.ValueType  # 3
+"""It was revoked."""
 Global___CertificateState: _TypeAlias = CertificateState  # noqa: Y015
+
+class _RevocationReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RevocationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RevocationReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REVOCATION_REASON_UNSPECIFIED: _RevocationReason.ValueType  # 0
+    """Not a reason; refused."""
+    REVOCATION_REASON_NOT_GIVEN: _RevocationReason.ValueType  # 1
+    """No reason is given; lists leave it out."""
+    REVOCATION_REASON_KEY_COMPROMISE: _RevocationReason.ValueType  # 2
+    """Somebody else has, or may have, the private key."""
+    REVOCATION_REASON_AFFILIATION_CHANGED: _RevocationReason.ValueType  # 3
+    """The holder's name or other facts in the certificate have changed."""
+    REVOCATION_REASON_SUPERSEDED: _RevocationReason.ValueType  # 4
+    """Another certificate has taken its place."""
+    REVOCATION_REASON_CESSATION_OF_OPERATION: _RevocationReason.ValueType  # 5
+    """What it was for has ended."""
+    REVOCATION_REASON_PRIVILEGE_WITHDRAWN: _RevocationReason.ValueType  # 6
+    """A right that it stood for was withdrawn."""
+
+class RevocationReason(_RevocationReason, metaclass=_RevocationReasonEnumTypeWrapper):
+    """Why a certificate was revoked (RFC 5280, 5.3.1). A hold that could be taken back, and the reasons of authorities,
+    are not among them.
+    """
+
+REVOCATION_REASON_UNSPECIFIED: RevocationReason.ValueType  # 0
+"""Not a reason; refused."""
+REVOCATION_REASON_NOT_GIVEN: RevocationReason.ValueType  # 1
+"""No reason is given; lists leave it out."""
+REVOCATION_REASON_KEY_COMPROMISE: RevocationReason.ValueType  # 2
+"""Somebody else has, or may have, the private key."""
+REVOCATION_REASON_AFFILIATION_CHANGED: RevocationReason.ValueType  # 3
+"""The holder's name or other facts in the certificate have changed."""
+REVOCATION_REASON_SUPERSEDED: RevocationReason.ValueType  # 4
+"""Another certificate has taken its place."""
+REVOCATION_REASON_CESSATION_OF_OPERATION: RevocationReason.ValueType  # 5
+"""What it was for has ended."""
+REVOCATION_REASON_PRIVILEGE_WITHDRAWN: RevocationReason.ValueType  # 6
+"""A right that it stood for was withdrawn."""
+Global___RevocationReason: _TypeAlias = RevocationReason  # noqa: Y015
 
 class _NameType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -97,6 +143,9 @@ class Certificate(_message.Message):
     SPKI_SHA256_FIELD_NUMBER: _builtins.int
     CERTIFICATE_DER_FIELD_NUMBER: _builtins.int
     RENEWS_FIELD_NUMBER: _builtins.int
+    REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    REVOCATION_REASON_FIELD_NUMBER: _builtins.int
+    REVOKER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`certificates/{serial}`, the serial number as 32 lower-case hexadecimal digits."""
     authority: _builtins.str
@@ -119,6 +168,10 @@ class Certificate(_message.Message):
     """The DER certificate."""
     renews: _builtins.str
     """`certificates/{serial}` that this one renews; empty for a first."""
+    revocation_reason: Global___RevocationReason.ValueType
+    """Why."""
+    revoker: _builtins.str
+    """SPIFFE ID of whoever revoked it."""
     @_builtins.property
     def not_before_time(self) -> _timestamp_pb2.Timestamp:
         """First instant of its validity."""
@@ -130,6 +183,10 @@ class Certificate(_message.Message):
     @_builtins.property
     def issue_time(self) -> _timestamp_pb2.Timestamp:
         """When it was issued."""
+
+    @_builtins.property
+    def revoke_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was revoked; unset unless it was."""
 
     def __init__(
         self,
@@ -148,10 +205,13 @@ class Certificate(_message.Message):
         spki_sha256: _builtins.bytes = ...,
         certificate_der: _builtins.bytes = ...,
         renews: _builtins.str = ...,
+        revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        revocation_reason: Global___RevocationReason.ValueType = ...,
+        revoker: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["issue_time", b"issue_time", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["issue_time", b"issue_time", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "certificate_der", b"certificate_der", "identity", b"identity", "issue_time", b"issue_time", "name", b"name", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "profile", b"profile", "profile_version", b"profile_version", "renews", b"renews", "request_id", b"request_id", "requester", b"requester", "spki_sha256", b"spki_sha256", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "certificate_der", b"certificate_der", "identity", b"identity", "issue_time", b"issue_time", "name", b"name", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "profile", b"profile", "profile_version", b"profile_version", "renews", b"renews", "request_id", b"request_id", "requester", b"requester", "revocation_reason", b"revocation_reason", "revoke_time", b"revoke_time", "revoker", b"revoker", "spki_sha256", b"spki_sha256", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -658,3 +718,33 @@ class ListCertificatesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCertificatesResponse: _TypeAlias = ListCertificatesResponse  # noqa: Y015
+
+@_typing.final
+class RevokeCertificateRequest(_message.Message):
+    """Names a certificate to revoke."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `certificates/{serial}`."""
+    reason: Global___RevocationReason.ValueType
+    """Required. Why."""
+    request_id: _builtins.str
+    """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: Global___RevocationReason.ValueType = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeCertificateRequest: _TypeAlias = RevokeCertificateRequest  # noqa: Y015

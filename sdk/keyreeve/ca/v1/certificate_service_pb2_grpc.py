@@ -61,6 +61,11 @@ class CertificateServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesResponse.FromString,
                 _registered_method=True)
+        self.RevokeCertificate = channel.unary_unary(
+                '/keyreeve.ca.v1.CertificateService/RevokeCertificate',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.Certificate.FromString,
+                _registered_method=True)
 
 
 class CertificateServiceServicer:
@@ -103,7 +108,7 @@ class CertificateServiceServicer:
         RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
         new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
 
-        Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
+        Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
         RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, and those of SignCertificate.
         Callers: everyone with a certificate of the control tree.
         Idempotent by request_id, and by (certificate, new key).
@@ -128,6 +133,21 @@ class CertificateServiceServicer:
 
         Callers: admins, operators, auditors and services; workloads see those they asked for.
         Idempotent: it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeCertificate(self, request, context):
+        """Revokes a certificate for good: its holder is refused from then on, on open channels and inside running streams
+        too (within a second by the replica that answers, within five by others), it cannot be renewed, and its shard's
+        list says so within a second. A certificate that has been revoked stays as it was revoked first: reason, time
+        and actor do not change.
+
+        Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
+        Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
+        service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
+        Idempotent by request_id, and by certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,6 +180,11 @@ def add_CertificateServiceServicer_to_server(servicer, server):
                     servicer.ListCertificates,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesResponse.SerializeToString,
+            ),
+            'RevokeCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeCertificate,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.Certificate.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -299,6 +324,33 @@ class CertificateService:
             '/keyreeve.ca.v1.CertificateService/ListCertificates',
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.CertificateService/RevokeCertificate',
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.Certificate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,7 +62,7 @@ class CertificateServiceStub:
     RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
     new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
 
-    Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
+    Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
     RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, and those of SignCertificate.
     Callers: everyone with a certificate of the control tree.
     Idempotent by request_id, and by (certificate, new key).
@@ -79,6 +79,17 @@ class CertificateServiceStub:
 
     Callers: admins, operators, auditors and services; workloads see those they asked for.
     Idempotent: it changes nothing.
+    """
+    RevokeCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificateRequest, _certificate_service_pb2.Certificate]
+    """Revokes a certificate for good: its holder is refused from then on, on open channels and inside running streams
+    too (within a second by the replica that answers, within five by others), it cannot be renewed, and its shard's
+    list says so within a second. A certificate that has been revoked stays as it was revoked first: reason, time
+    and actor do not change.
+
+    Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
+    Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
+    service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
+    Idempotent by request_id, and by certificate.
     """
 
 @_typing.type_check_only
@@ -115,7 +126,7 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
     new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
 
-    Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
+    Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
     RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, and those of SignCertificate.
     Callers: everyone with a certificate of the control tree.
     Idempotent by request_id, and by (certificate, new key).
@@ -132,6 +143,17 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
 
     Callers: admins, operators, auditors and services; workloads see those they asked for.
     Idempotent: it changes nothing.
+    """
+    RevokeCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificateRequest, _certificate_service_pb2.Certificate]  # type: ignore[assignment]
+    """Revokes a certificate for good: its holder is refused from then on, on open channels and inside running streams
+    too (within a second by the replica that answers, within five by others), it cannot be renewed, and its shard's
+    list says so within a second. A certificate that has been revoked stays as it was revoked first: reason, time
+    and actor do not change.
+
+    Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
+    Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
+    service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
+    Idempotent by request_id, and by certificate.
     """
 
 class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -183,7 +205,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
         new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
 
-        Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
+        Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
         RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, and those of SignCertificate.
         Callers: everyone with a certificate of the control tree.
         Idempotent by request_id, and by (certificate, new key).
@@ -212,6 +234,23 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Callers: admins, operators, auditors and services; workloads see those they asked for.
         Idempotent: it changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeCertificate(
+        self,
+        request: _certificate_service_pb2.RevokeCertificateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_service_pb2.Certificate, _abc.Awaitable[_certificate_service_pb2.Certificate]]:
+        """Revokes a certificate for good: its holder is refused from then on, on open channels and inside running streams
+        too (within a second by the replica that answers, within five by others), it cannot be renewed, and its shard's
+        list says so within a second. A certificate that has been revoked stays as it was revoked first: reason, time
+        and actor do not change.
+
+        Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
+        Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
+        service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
+        Idempotent by request_id, and by certificate.
         """
 
 def add_CertificateServiceServicer_to_server(servicer: CertificateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,11 +25,11 @@ from keyreeve_ca.serving.messages import (
     invalid,
 )
 from keyreeve_ca.serving.pages import Pages
-from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.access import Freshness, Row, Rows
 from keyreeve_chassis.call import Call
 
 _SERVICE = "/keyreeve.ca.v1.AuthorityService/"
-_READ = Row(ALL_ROLES)
+_READ = Row(ALL_ROLES, freshness=Freshness.TOLERANT)
 _CHANGE = Row(frozenset({Role.ADMIN, Role.MEMBERSHIP}), forwarded=True)
 
 ACCESS: Rows = {
@@ -40,8 +40,8 @@ ACCESS: Rows = {
     _SERVICE + "RetireAuthority": _CHANGE,
     _SERVICE + "RevokeAuthority": _CHANGE,
     _SERVICE + "ExportAuthority": _READ,
-    _SERVICE + "GetBundle": _READ,
-    _SERVICE + "WatchBundle": Row(ALL_ROLES, long_stream=True),
+    _SERVICE + "GetBundle": Row(ALL_ROLES, freshness=Freshness.EXEMPT),
+    _SERVICE + "WatchBundle": Row(ALL_ROLES, long_stream=True, freshness=Freshness.EXEMPT),
 }
 
 _REVOCATION_REASONS = {

@@ -1,6 +1,6 @@
 """CertificateService: who may call what, and the turning of messages into calls of the use cases."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,12 +10,17 @@ from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
-from keyreeve_ca.registry import CertificateFilter, Store, StoredCertificate
+from keyreeve_ca.registry import CertificateFilter, Store, StoredCertificate, Transaction
 from keyreeve_ca.renewal import Proof, Renewal, certificate_not_found
+from keyreeve_ca.revocations import Revocation
+from keyreeve_ca.revoking import Revoking
+from keyreeve_ca.serving.answering import Answering
 from keyreeve_ca.serving.messages import (
+    REVOCATION_REASONS,
     caller_of,
     certificate_message,
     chain_of,
+    chosen,
     id_of,
     invalid,
     payload_sha256,
@@ -26,7 +31,7 @@ from keyreeve_ca.serving.messages import (
     timestamp,
 )
 from keyreeve_ca.serving.pages import Pages
-from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.access import Freshness, Row, Rows
 from keyreeve_chassis.call import Call
 
 MAX_ITEMS = 100
@@ -37,9 +42,10 @@ _SEE_ALL = OPERATOR_ROLES | SERVICE_ROLES
 ACCESS: Rows = {
     _SERVICE + "SignCertificate": Row(_SIGNERS),
     _SERVICE + "SignCertificates": Row(_SIGNERS),
-    _SERVICE + "RenewCertificate": Row(ALL_ROLES),
-    _SERVICE + "GetCertificate": Row(ALL_ROLES),
-    _SERVICE + "ListCertificates": Row(_SEE_ALL | {Role.WORKLOAD}),
+    _SERVICE + "RenewCertificate": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "GetCertificate": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "ListCertificates": Row(_SEE_ALL | {Role.WORKLOAD}, freshness=Freshness.TOLERANT),
+    _SERVICE + "RevokeCertificate": Row(ALL_ROLES, forwarded=True),
 }
 
 
@@ -49,6 +55,7 @@ class CertificateServicer:
 
     issuance: Issuance
     renewal: Renewal
+    revoking: Revoking
     store: Store
     catalogue: Callable[[], Catalogue]
     pages: Pages
@@ -93,12 +100,24 @@ class CertificateServicer:
     async def GetCertificate(self, request: pb.GetCertificateRequest, call: Call) -> pb.Certificate:
         serial = serial_of(request.name)
         try:
-            entry = await self.store.read(lambda tx: tx.certificate(serial))
+            entry, revoked = await self.store.read(lambda tx: (tx.certificate(serial), tx.revocations.of([serial])))
         except errors.CertificateNotFound:
             raise certificate_not_found(serial) from None
         if not _may_see(caller_of(call), entry):
             raise certificate_not_found(serial)
-        return certificate_message(entry, self.now())
+        return certificate_message(entry, self.now(), revoked.get(serial))
+
+    async def RevokeCertificate(self, request: pb.RevokeCertificateRequest, call: Call) -> pb.Certificate:
+        serial, reason = serial_of(request.name), chosen(REVOCATION_REASONS, request.reason, "reason")
+        answer: Answering[tuple[StoredCertificate, Revocation]] = Answering(
+            self.store,
+            request,
+            request.request_id,
+            call,
+            lambda _tx, made: certificate_message(made[0], self.now(), made[1]),
+        )
+        caller = caller_of(call)
+        return pb.Certificate.FromString(await answer(lambda tx: self.revoking.revoke(tx, caller, serial, reason)))
 
     async def ListCertificates(self, request: pb.ListCertificatesRequest, call: Call) -> pb.ListCertificatesResponse:
         caller, now = caller_of(call), self.now()
@@ -110,12 +129,18 @@ class CertificateServicer:
             valid_at=now if request.state == pb.CERTIFICATE_STATE_VALID else None,
             expired_at=now if request.state == pb.CERTIFICATE_STATE_EXPIRED else None,
             expires_before=_end(request.expire_before_time) if request.HasField("expire_before_time") else None,
+            revoked=(request.state == pb.CERTIFICATE_STATE_REVOKED) if request.state else None,
         )
         page = self.pages.open(call, request)
         after = bytes.fromhex(page.after)
-        rows = await self.store.read(lambda tx: tx.certificates(wanted, after=after, limit=page.size + 1))
+
+        def read(tx: Transaction) -> tuple[Sequence[StoredCertificate], dict[bytes, Revocation]]:
+            rows = tx.certificates(wanted, after=after, limit=page.size + 1)
+            return rows, tx.revocations.of([row.serial for row in rows])
+
+        rows, revoked = await self.store.read(read)
         return pb.ListCertificatesResponse(
-            certificates=[certificate_message(row, now) for row in rows[: page.size]],
+            certificates=[certificate_message(row, now, revoked.get(row.serial)) for row in rows[: page.size]],
             next_page_token=page.next_token(rows[page.size - 1].serial.hex() if len(rows) > page.size else None),
         )
 

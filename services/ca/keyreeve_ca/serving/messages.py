@@ -20,6 +20,7 @@ from keyreeve_ca.building.authority_plan import constraints_of
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import LedgerEntry, SignItem
 from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState
+from keyreeve_ca.revocations import Revocation, RevocationReason
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
 from keyreeve_chassis.call import Call
@@ -59,6 +60,15 @@ _NAME_TYPES = {
     certificate_pb.NAME_TYPE_IP: NameType.IP,
     certificate_pb.NAME_TYPE_URI: NameType.URI,
     certificate_pb.NAME_TYPE_EMAIL: NameType.EMAIL,
+}
+
+REVOCATION_REASONS = {
+    certificate_pb.REVOCATION_REASON_NOT_GIVEN: RevocationReason.NOT_GIVEN,
+    certificate_pb.REVOCATION_REASON_KEY_COMPROMISE: RevocationReason.KEY_COMPROMISE,
+    certificate_pb.REVOCATION_REASON_AFFILIATION_CHANGED: RevocationReason.AFFILIATION_CHANGED,
+    certificate_pb.REVOCATION_REASON_SUPERSEDED: RevocationReason.SUPERSEDED,
+    certificate_pb.REVOCATION_REASON_CESSATION_OF_OPERATION: RevocationReason.CESSATION_OF_OPERATION,
+    certificate_pb.REVOCATION_REASON_PRIVILEGE_WITHDRAWN: RevocationReason.PRIVILEGE_WITHDRAWN,
 }
 
 
@@ -164,10 +174,11 @@ def sign_item(item: certificate_pb.SignCertificateItem, field: str) -> SignItem:
     )
 
 
-def certificate_message(entry: LedgerEntry, now: int) -> certificate_pb.Certificate:
+def certificate_message(
+    entry: LedgerEntry, now: int, revocation: Revocation | None = None
+) -> certificate_pb.Certificate:
     """A ledger entry as the contract shows it."""
-    expired = now > entry.not_after
-    return certificate_pb.Certificate(
+    message = certificate_pb.Certificate(
         name=f"certificates/{entry.serial.hex()}",
         authority=f"authorities/{entry.authority_id}",
         profile=f"profiles/{entry.profile_name}",
@@ -178,11 +189,19 @@ def certificate_message(entry: LedgerEntry, now: int) -> certificate_pb.Certific
         not_before_time=timestamp(entry.not_before),
         not_after_time=timestamp(entry.not_after),
         issue_time=timestamp(entry.issued_at),
-        state=certificate_pb.CERTIFICATE_STATE_EXPIRED if expired else certificate_pb.CERTIFICATE_STATE_VALID,
+        state=certificate_pb.CERTIFICATE_STATE_VALID,
         spki_sha256=entry.spki_sha256,
         certificate_der=entry.der,
         renews=f"certificates/{entry.renews.hex()}" if entry.renews else "",
     )
+    if revocation is not None:
+        message.state = certificate_pb.CERTIFICATE_STATE_REVOKED
+        message.revoke_time.seconds = revocation.revoked_at
+        message.revocation_reason = _number(REVOCATION_REASONS, revocation.reason)
+        message.revoker = revocation.actor
+    elif now > entry.not_after:
+        message.state = certificate_pb.CERTIFICATE_STATE_EXPIRED
+    return message
 
 
 def renew_at(entry: LedgerEntry) -> int:

@@ -14,17 +14,17 @@ from keyreeve_ca.rules.profile import ProfileVersion
 from keyreeve_ca.serving.answering import Answering
 from keyreeve_ca.serving.messages import caller_of, id_of, invalid, profile_message
 from keyreeve_ca.serving.pages import Pages
-from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.access import Freshness, Row, Rows
 from keyreeve_chassis.call import Call
 
 _SERVICE = "/keyreeve.ca.v1.ProfileService/"
 
 ACCESS: Rows = {
     _SERVICE + "CreateProfile": Row(frozenset({Role.ADMIN}), forwarded=True),
-    _SERVICE + "GetProfile": Row(ALL_ROLES),
-    _SERVICE + "ListProfiles": Row(ALL_ROLES),
+    _SERVICE + "GetProfile": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "ListProfiles": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "UpdateProfile": Row(frozenset({Role.ADMIN}), forwarded=True),
-    _SERVICE + "SimulateProfile": Row(OPERATOR_ROLES),
+    _SERVICE + "SimulateProfile": Row(OPERATOR_ROLES, freshness=Freshness.TOLERANT),
 }
 
 

@@ -7,15 +7,16 @@ Filters by caller or profile alone read rows in order of serial number until the
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Row, bindparam, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Row, bindparam, exists, select
 
 from keyreeve_ca.registry import CertificateFilter, StoredCertificate
 from keyreeve_ca.rules.serials import block_of
 from keyreeve_ca.storage.gate import serial_prefix
+from keyreeve_ca.storage.revocation_tables import revocations
 from keyreeve_ca.storage.tables import certificates, profiles, serial_blocks
 
 COLUMNS = [certificates.c[f.name] for f in fields(StoredCertificate)]
@@ -59,7 +60,9 @@ def page(connection: Connection, wanted: CertificateFilter, *, after: bytes, lim
     """Rows in order of serial number, from the one after `after` (empty: from the first)."""
     conditions = _conditions(wanted)
     rows: Iterator[Row[Any]]
-    if wanted.identity is not None:
+    if wanted.revoked and wanted.identity is None:
+        rows = iter(_revoked_rows(connection, _conditions(replace(wanted, revoked=None)), after, limit))
+    elif wanted.identity is not None:
         rows = _rows_by_identity(connection, wanted.identity, conditions, after, limit)
     elif (blocks := _block_conditions(wanted)) is None:
         rows = iter(_rows(connection, [*conditions, certificates.c.serial > after], limit))
@@ -86,6 +89,9 @@ def _conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
         found.append(c.not_after < wanted.expired_at)
     if wanted.expires_before is not None:
         found.append(c.not_after < wanted.expires_before)
+    if wanted.revoked is not None:
+        is_revoked = exists().where(revocations.c.serial == c.serial)
+        found.append(is_revoked if wanted.revoked else ~is_revoked)
     return found
 
 
@@ -130,6 +136,20 @@ def _numbers(first: int, end: int) -> BindParameter[Any]:
 
 def _rows(connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int) -> Sequence[Row[Any]]:
     query = select(*COLUMNS).where(*conditions).order_by(certificates.c.serial).limit(limit)
+    return connection.execute(query).all()
+
+
+def _revoked_rows(
+    connection: Connection, conditions: Sequence[ColumnElement[bool]], after: bytes, limit: int
+) -> Sequence[Row[Any]]:
+    """Along the table of revocations, which is far shorter."""
+    query = (
+        select(*COLUMNS)
+        .join(revocations, revocations.c.serial == certificates.c.serial)
+        .where(*conditions, revocations.c.serial > after)
+        .order_by(revocations.c.serial)
+        .limit(limit)
+    )
     return connection.execute(query).all()
 
 

@@ -26,6 +26,7 @@ from keyreeve_ca.registry import (
 from keyreeve_ca.rules.profile import KeyType, Profile, ProfileVersion, Tree
 from keyreeve_ca.storage import blocks, certificate_pages
 from keyreeve_ca.storage.gate import lock_exclusively
+from keyreeve_ca.storage.revocations_sql import SqlRevocations
 from keyreeve_ca.storage.tables import (
     authorities,
     certificates,
@@ -62,6 +63,11 @@ class SqlTransaction:
         self._read_profile = read_profile
         self._now = now
         self._writable = writable
+
+    @property
+    def revocations(self) -> SqlRevocations:
+        """What has been revoked."""
+        return SqlRevocations(self._connection, self._must_be_writable)
 
     # --- The plane ---
 

@@ -33,7 +33,7 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=1, newest=1)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=1, newest=2)
 
 
 def _reference(target: str) -> ForeignKey:
@@ -215,3 +215,6 @@ trust_metadata = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),
 )
+
+# Tables of features of their own hang on the same metadata.
+from keyreeve_ca.storage import revocation_tables  # noqa: E402, F401  # it imports this module

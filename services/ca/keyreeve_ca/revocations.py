@@ -1,0 +1,84 @@
+"""Revoked certificates as the use cases see them: values, and the port to their records.
+
+Every revocation has a number, `seq`, that is assigned under one row's lock held to the commit: whoever has read all up
+to a number has missed none before it (a plain sequence would lose what commits out of order).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class RevocationReason(StrEnum):
+    """Why a leaf is revoked (RFC 5280, 5.3.1, without those that end or that only authorities have)."""
+
+    NOT_GIVEN = "not_given"
+    KEY_COMPROMISE = "key_compromise"
+    AFFILIATION_CHANGED = "affiliation_changed"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessation_of_operation"
+    PRIVILEGE_WITHDRAWN = "privilege_withdrawn"
+
+
+REASON_CODES = {
+    "not_given": 0,
+    "key_compromise": 1,
+    "ca_compromise": 2,
+    "affiliation_changed": 3,
+    "superseded": 4,
+    "cessation_of_operation": 5,
+    "privilege_withdrawn": 9,
+}
+"""CRLReason by name: of leaves, and of authorities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """That a certificate was revoked. Times are seconds since 1970."""
+
+    serial: bytes
+    seq: int
+    authority_id: str
+    crl_shard: int
+    reason: RevocationReason
+    revoked_at: int
+    actor: str
+    """SPIFFE ID of whoever revoked it."""
+    not_after: int
+    """Last instant of the certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRevocation:
+    """What is to be recorded; the number and the shard are found while it is."""
+
+    serial: bytes
+    authority_id: str
+    not_after: int
+    reason: RevocationReason
+    revoked_at: int
+    actor: str
+
+
+class RevocationRecords(Protocol):
+    """The records of one database transaction: `Transaction.revocations`."""
+
+    def of(self, serials: Sequence[bytes]) -> dict[bytes, Revocation]:
+        """Those of the serial numbers that have been revoked."""
+        ...
+
+    def add(self, new: Sequence[NewRevocation]) -> list[Revocation]:
+        """Record certificates that have not been revoked; no renewal of them enters the ledger from now on."""
+        ...
+
+    def last_seq(self) -> int:
+        """The highest number assigned so far; 0 when there is none."""
+        ...
+
+    def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:
+        """Revoked certificates of the control tree with numbers above `seq`, in order of their numbers.
+
+        Those that expire before `expiring_from` are left out: nobody can call with them any more.
+        """
+        ...

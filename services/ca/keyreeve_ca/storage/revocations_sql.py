@@ -1,0 +1,92 @@
+"""`revocations.RevocationRecords` on both databases."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from keyreeve_ca.revocations import NewRevocation, Revocation, RevocationReason
+from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.rules.serials import block_of
+from keyreeve_ca.storage.revocation_tables import revocation_head, revocations
+from keyreeve_ca.storage.tables import authorities, renewals, serial_blocks
+
+_COLUMNS = [revocations.c[f.name] for f in fields(Revocation)]
+_PER_QUERY = 500
+
+
+class SqlRevocations:
+    """The records of one transaction; `must_be_writable` raises in one that only reads."""
+
+    def __init__(self, connection: Connection, must_be_writable: Callable[[], None]) -> None:
+        self._connection = connection
+        self._must_be_writable = must_be_writable
+
+    def of(self, serials: Sequence[bytes]) -> dict[bytes, Revocation]:
+        """Those of the serial numbers that have been revoked."""
+        found: dict[bytes, Revocation] = {}
+        for at in range(0, len(serials), _PER_QUERY):
+            query = select(*_COLUMNS).where(revocations.c.serial.in_(serials[at : at + _PER_QUERY]))
+            found |= {row.serial: _revocation(row) for row in self._connection.execute(query)}
+        return found
+
+    def add(self, new: Sequence[NewRevocation]) -> list[Revocation]:
+        """Record certificates that have not been revoked; no renewal of them enters the ledger from now on."""
+        self._must_be_writable()
+        if not new:
+            return []
+        last = self._take_numbers(len(new))
+        shards = self._shards({block_of(one.serial) for one in new})
+        made = [
+            Revocation(seq=last - len(new) + n, crl_shard=shards[block_of(one.serial)], **asdict(one))
+            for n, one in enumerate(new, 1)
+        ]
+        self._connection.execute(revocations.insert(), [asdict(one) for one in made])
+        # A renewal that is being signed meanwhile finds its predecessor's place taken, by no key's successor.
+        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+        taken = dialect.insert(renewals).on_conflict_do_nothing()
+        self._connection.execute(
+            taken, [{"predecessor": one.serial, "successor": b"", "spki_sha256": b""} for one in made]
+        )
+        return made
+
+    def last_seq(self) -> int:
+        """The highest number assigned so far; 0 when there is none."""
+        last: int = self._connection.execute(select(revocation_head.c.last_seq)).scalar_one()
+        return last
+
+    def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:
+        """Revoked certificates of the control tree with numbers above `seq`, in order of their numbers."""
+        query = (
+            select(*_COLUMNS)
+            .join(authorities, authorities.c.authority_id == revocations.c.authority_id)
+            .where(
+                revocations.c.seq > seq,
+                revocations.c.not_after >= expiring_from,
+                authorities.c.tree == Tree.CONTROL,
+            )
+            .order_by(revocations.c.seq)
+            .limit(limit)
+        )
+        return [_revocation(row) for row in self._connection.execute(query)]
+
+    def _take_numbers(self, count: int) -> int:
+        """Assign so many numbers; the last of them. The row stays locked until the commit."""
+        last: int = self._connection.execute(
+            update(revocation_head)
+            .values(last_seq=revocation_head.c.last_seq + count)
+            .returning(revocation_head.c.last_seq)
+        ).scalar_one()
+        return last
+
+    def _shards(self, block_ids: set[int]) -> dict[int, int]:
+        query = select(serial_blocks.c.block_id, serial_blocks.c.crl_shard).where(
+            serial_blocks.c.block_id.in_(block_ids)
+        )
+        return {row.block_id: row.crl_shard for row in self._connection.execute(query)}
+
+
+def _revocation(row: Row[Any]) -> Revocation:
+    return Revocation(**row._asdict() | {"reason": RevocationReason(row.reason)})

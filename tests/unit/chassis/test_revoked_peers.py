@@ -1,0 +1,73 @@
+"""A caller that has been put out, and how long calls go on when nothing is heard of who has been."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from keyreeve.errors import PeerCertificateExpired, PeerCertificateRevoked, RevocationsStale
+from keyreeve_chassis.access import Freshness
+from keyreeve_chassis.peers import PeerVerifier, TrustView
+from support.peer_certificates import TRUST_DOMAIN, Trees
+from support.running import KnownRevocations
+
+
+@pytest.fixture(scope="module")
+def trees() -> Trees:
+    return Trees.make()
+
+
+def verifier(trees: Trees, revocations: KnownRevocations, seconds: int = 0) -> PeerVerifier:
+    leaf = trees.control.person("operators/admin/ann").certificate
+    begin = int(leaf.not_valid_before_utc.timestamp())
+    view = TrustView(TRUST_DOMAIN, (trees.control.certificate,), 1)
+    return PeerVerifier(lambda: view, lambda: begin + 600 + seconds, revocations)
+
+
+def test_a_revoked_certificate_is_refused_from_one_call_to_the_next_though_it_was_known(trees: Trees) -> None:
+    revocations = KnownRevocations()
+    leaf, other = trees.control.person("operators/admin/ann"), trees.control.person("operators/admin/ann")
+    checked = verifier(trees, revocations)
+    checked.verify(leaf.pem)
+    revocations.serials.add(leaf.certificate.serial_number)
+    with pytest.raises(PeerCertificateRevoked) as refused:
+        checked.verify(leaf.pem)
+    assert refused.value.metadata == {"serial": f"{leaf.certificate.serial_number:032x}"}
+    checked.verify(other.pem)
+
+
+def test_an_expired_certificate_is_called_expired_whether_or_not_it_was_revoked(trees: Trees) -> None:
+    leaf = trees.control.person("operators/admin/ann")
+    revocations = KnownRevocations({leaf.certificate.serial_number})
+    with pytest.raises(PeerCertificateExpired):
+        verifier(trees, revocations, seconds=100 * 86_400).verify(leaf.pem)
+
+
+@pytest.mark.parametrize(
+    ("age", "refused"),
+    [
+        (5.0, set()),
+        (5.1, {Freshness.STRICT}),
+        (600.0, {Freshness.STRICT}),
+        (600.1, {Freshness.STRICT, Freshness.TOLERANT}),
+        (float("inf"), {Freshness.STRICT, Freshness.TOLERANT}),
+    ],
+)
+def test_strict_calls_stop_at_5_seconds_tolerant_ones_at_10_minutes_and_exempt_ones_never(
+    trees: Trees, age: float, refused: set[Freshness]
+) -> None:
+    checked = verifier(trees, KnownRevocations(seconds=age))
+    for wanted in Freshness:
+        if wanted in refused:
+            with pytest.raises(RevocationsStale):
+                checked.check_freshness(wanted)
+        else:
+            checked.check_freshness(wanted)
+
+
+def test_the_log_says_once_a_minute_that_tolerant_calls_are_answered_with_stale_knowledge(trees: Trees) -> None:
+    revocations = KnownRevocations()
+    checked = verifier(trees, revocations)
+    with capture_logs() as written:
+        for age in (4.0, 6.0, 30.0, 65.9, 66.0, 100.0, 1.0, 7.0):
+            revocations.seconds = age
+            checked.check_freshness(Freshness.TOLERANT)
+    assert [line["age_seconds"] for line in written] == [6, 66, 7]
