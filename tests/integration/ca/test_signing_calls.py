@@ -29,6 +29,7 @@ DAY = 86_400
 SIGNERS = {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS, Role.GATEWAY}
 REQUESTERS = {
     "service": {Role.CA},
+    "enrolment": {Role.CA},
     "operator": {Role.ADMIN, Role.CA},
     "member": {Role.ADMIN, Role.CA},
     "workload": {Role.ADMIN, Role.CA},
