@@ -440,6 +440,32 @@ class LifetimeRefused(InvalidArgument):
     fix = "Ask for a shorter lifetime, or leave it out; metadata `max_seconds` is the limit."
 
 
+# --- The halt of issuance -------------------------------------------------------------------------------------------
+
+
+class IssuanceHalted(FailedPrecondition):
+    """Issuance has been halted: nothing is signed until admins let it go on."""
+
+    reason = "ISSUANCE_HALTED"
+    fix = "`keyreeve issuance status` tells why; what exists stays valid, and can be revoked. An admin resumes."
+    who = ADMIN
+
+
+class IssuanceNotHalted(FailedPrecondition):
+    """Issuance was to be resumed, and is not halted."""
+
+    reason = "ISSUANCE_NOT_HALTED"
+    fix = "Nothing has to be done: somebody else has resumed it."
+
+
+class SecondPersonRequired(PermissionDenied):
+    """This takes two different people, and the first of them asked again: with whatever certificate, it is one person."""
+
+    reason = "SECOND_PERSON_REQUIRED"
+    fix = "Have another person do the same; metadata `approver` is the one who has."
+    who = ADMIN
+
+
 # --- Authorities ----------------------------------------------------------------------------------------------------
 
 

@@ -285,6 +285,38 @@ class SimulationReport:
     """Those that would not have been the same, newest first, at most 100."""
 
 
+class IssuanceStatus(StrEnum):
+    """Whether certificates are issued."""
+
+    ISSUING = "issuing"
+    HALTED = "halted"
+
+
+@dataclass(frozen=True, slots=True)
+class IssuanceState:
+    """The switch that stops issuance everywhere. Who did something is a SPIFFE ID, empty where nobody has."""
+
+    status: IssuanceStatus
+    halted_at: datetime | None
+    """When the last halt began; None when there never was one."""
+    halted_by: str
+    halt_reason: str
+    approved_at: datetime | None
+    """When the resumption of a halt that goes on was approved by the first of two people."""
+    approved_by: str
+    resumed_at: datetime | None
+    """When the last halt ended."""
+    resumed_by: str
+    resume_reason: str
+    resume_needs_two: bool
+    """Resuming takes two different people."""
+
+    @property
+    def halted(self) -> bool:
+        """Nothing is issued."""
+        return self.status is IssuanceStatus.HALTED
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """The roots that somebody who relies on a line has to trust."""

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from keyreeve import errors, values
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
+from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.errors import FieldInvalid, KeyreeveError, Violation
 
@@ -71,6 +72,10 @@ OUTCOMES = {
     values.SimulatedOutcome.SAME: profile_pb.SIMULATED_OUTCOME_SAME,
     values.SimulatedOutcome.DIFFERENT: profile_pb.SIMULATED_OUTCOME_DIFFERENT,
     values.SimulatedOutcome.REFUSED: profile_pb.SIMULATED_OUTCOME_REFUSED,
+}
+ISSUANCE_STATUSES = {
+    values.IssuanceStatus.ISSUING: issuance_pb.ISSUANCE_STATUS_ISSUING,
+    values.IssuanceStatus.HALTED: issuance_pb.ISSUANCE_STATUS_HALTED,
 }
 
 
@@ -264,6 +269,22 @@ def from_report(message: profile_pb.SimulateProfileResponse) -> values.Simulatio
             )
             for issuance in message.issuances
         ),
+    )
+
+
+def from_issuance_state(message: issuance_pb.IssuanceState) -> values.IssuanceState:
+    """The halt switch."""
+    return values.IssuanceState(
+        status=from_number(ISSUANCE_STATUSES, message.status),
+        halted_at=_time(message.halt_time) if message.HasField("halt_time") else None,
+        halted_by=message.halter,
+        halt_reason=message.halt_reason,
+        approved_at=_time(message.approve_time) if message.HasField("approve_time") else None,
+        approved_by=message.approver,
+        resumed_at=_time(message.resume_time) if message.HasField("resume_time") else None,
+        resumed_by=message.resumer,
+        resume_reason=message.resume_reason,
+        resume_needs_two=message.resume_needs_two,
     )
 
 

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from keyreeve import Name, SignItem
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
+from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.values import AuthorityKind, AuthorityRevocationReason, KeyType, Line, RevocationReason, Tree
 from support.fake_ca_server import Answer
@@ -64,6 +65,9 @@ SIGNED = certificate_pb.SignCertificateResponse(
 )
 PROFILE = profile_pb.Profile(
     name="profiles/server", version=3, document="{}", sha256=b"hash", create_time=stamp(BEGIN), creator="me"
+)
+HALTED = issuance_pb.IssuanceState(
+    status=issuance_pb.ISSUANCE_STATUS_HALTED, halt_time=stamp(BEGIN), halter="me", halt_reason="a key may be out"
 )
 BUNDLE = authority_pb.Bundle(
     name="bundles/estate", trust_domain="example.test", roots_der=[b"root"], digest=b"digest", trust_root=b"{}"
@@ -143,6 +147,9 @@ EXAMPLES: dict[str, Example] = {
             ],
         ),
     ),
+    "HaltIssuance": Example(lambda client: client.issuance.halt("a key may be out"), HALTED),
+    "ResumeIssuance": Example(lambda client: client.issuance.resume("it was not"), HALTED),
+    "GetIssuanceState": Example(lambda client: client.issuance.state(), HALTED),
     # The stream has no end of its own: take one bundle and leave.
     "WatchBundle": Example(lambda client: client.authorities.watch_bundle("estate"), [BUNDLE]),
 }

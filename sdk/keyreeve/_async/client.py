@@ -6,6 +6,7 @@ from typing import Self
 from keyreeve._async.authorities import AuthorityClient
 from keyreeve._async.calls import Caller
 from keyreeve._async.certificates import CertificateClient
+from keyreeve._async.issuance import IssuanceClient
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
 from keyreeve.context import Context
@@ -26,6 +27,8 @@ class Client:
     """The private CAs and the trust bundles."""
     profiles: ProfileClient
     """The rules of issuance."""
+    issuance: IssuanceClient
+    """The switch that stops issuance everywhere."""
 
     def __init__(
         self, context: Context | None = None, *, timeout: float = 30.0, retry: RetryPolicy | None = None
@@ -41,6 +44,7 @@ class Client:
         self.certificates = CertificateClient(caller, self.context.trust_domain)
         self.authorities = AuthorityClient(caller)
         self.profiles = ProfileClient(caller)
+        self.issuance = IssuanceClient(caller)
 
     async def rotate(self) -> bool:
         """Move to what the context's files hold now, and say whether that is anything new.

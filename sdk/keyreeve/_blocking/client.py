@@ -7,6 +7,7 @@ from typing import Self
 from keyreeve._blocking.authorities import AuthorityClient
 from keyreeve._blocking.calls import Caller
 from keyreeve._blocking.certificates import CertificateClient
+from keyreeve._blocking.issuance import IssuanceClient
 from keyreeve._blocking.profiles import ProfileClient
 from keyreeve._blocking.rotating import RotatingChannel
 from keyreeve.context import Context
@@ -27,6 +28,8 @@ class Client:
     """The private CAs and the trust bundles."""
     profiles: ProfileClient
     """The rules of issuance."""
+    issuance: IssuanceClient
+    """The switch that stops issuance everywhere."""
 
     def __init__(
         self, context: Context | None = None, *, timeout: float = 30.0, retry: RetryPolicy | None = None
@@ -42,6 +45,7 @@ class Client:
         self.certificates = CertificateClient(caller, self.context.trust_domain)
         self.authorities = AuthorityClient(caller)
         self.profiles = ProfileClient(caller)
+        self.issuance = IssuanceClient(caller)
 
     def rotate(self) -> bool:
         """Move to what the context's files hold now, and say whether that is anything new.

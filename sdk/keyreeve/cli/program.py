@@ -10,6 +10,7 @@ import typer
 from keyreeve.cli import (
     authority_commands,
     certificate_commands,
+    issuance_commands,
     local_commands,
     machine_commands,
     profile_commands,
@@ -33,6 +34,7 @@ revocation_commands.add_to(certificate_commands.app)
 app.add_typer(certificate_commands.app, name="cert")
 app.add_typer(authority_commands.app, name="authority")
 app.add_typer(profile_commands.app, name="profile")
+app.add_typer(issuance_commands.app, name="issuance")
 
 
 def run(arguments: list[str] | None = None) -> NoReturn:

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyreeve.ca.v1 import authority_service_pb2, certificate_service_pb2, profile_service_pb2
+from keyreeve.ca.v1 import (
+    authority_service_pb2,
+    certificate_service_pb2,
+    issuance_service_pb2,
+    profile_service_pb2,
+)
 from keyreeve_ca.authorities import Authorities
 from keyreeve_ca.bootstrap import BootstrapRefused
 from keyreeve_ca.catalogue import load_catalogue
+from keyreeve_ca.halt import HaltSwitch
 from keyreeve_ca.issuance import Issuance
 from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.ledger import Ledger
@@ -32,7 +38,7 @@ from keyreeve_ca.revoking import Revoking
 from keyreeve_ca.rules.builtin import BUILTIN_NAMES
 from keyreeve_ca.rules.profile_document import profile_from_canonical
 from keyreeve_ca.sealed_keys import SealedKeyStore, read_kek_file, read_kek_mount
-from keyreeve_ca.serving import authority_servicer, certificate_servicer, profile_servicer
+from keyreeve_ca.serving import authority_servicer, certificate_servicer, issuance_servicer, profile_servicer
 from keyreeve_ca.serving.pages import Pages
 from keyreeve_ca.settings import ENV_PREFIX, CaSettings
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
@@ -137,6 +143,11 @@ def services_of(base: Foundation, trust_root: bytes) -> list[ServedService]:
             profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"],
             profile_servicer.ProfileServicer(profiles, base.store, current, pages),
             profile_servicer.ACCESS,
+        ),
+        ServedService(
+            issuance_service_pb2.DESCRIPTOR.services_by_name["IssuanceService"],
+            issuance_servicer.IssuanceServicer(HaltSwitch(now, base.settings.issuance.resume_needs_two), base.store),
+            issuance_servicer.ACCESS,
         ),
     ]
 

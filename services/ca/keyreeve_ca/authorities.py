@@ -29,6 +29,7 @@ from keyreeve_ca.building.authority_plan import (
     refuse_unsound,
 )
 from keyreeve_ca.catalogue import issuer_of, may_sign_leaves
+from keyreeve_ca.halt import refuse_when_halted
 from keyreeve_ca.keystore import KeyStore, SealedKey, Signer
 from keyreeve_ca.ledger import BlockRequest
 from keyreeve_ca.lint_gate import Linter, lint_findings, when_lint_clean
@@ -89,6 +90,7 @@ class Authorities:
             raise lint_findings(new.authority_id, findings)
 
         def act(tx: Transaction) -> Authority:
+            refuse_when_halted(tx)
             self._issuer(tx, new)
             _refuse_known_name(tx, certificate_der)
             tx.add_key(key)
@@ -108,9 +110,19 @@ class Authorities:
         return await answer(act)
 
     async def certify(
-        self, plan: AuthorityPlan, authority_id: str, spki: bytes, issuer: Authority | None, signer: Signer
+        self,
+        plan: AuthorityPlan,
+        authority_id: str,
+        spki: bytes,
+        issuer: Authority | None,
+        signer: Signer,
+        *,
+        while_halted: bool = False,
     ) -> bytes:
-        """Sign a CA certificate with its issuer's key (a root's: its own): the serial number is committed first."""
+        """Sign a CA certificate with its issuer's key (a root's: its own): the serial number is committed first.
+
+        Raises `IssuanceHalted`, unless it is wanted `while_halted`, as recovery does.
+        """
         seed, seed_id = self.random(serials.SEED_BYTES), self.random(16).hex()
         request = BlockRequest(
             authority_id=authority_id if issuer is None else issuer.authority_id,
@@ -118,6 +130,7 @@ class Authorities:
             profile_hashes=frozenset(),
             seed_id=seed_id,
             sealed_seed=self.keystore.seal("seed", seed_id, seed),
+            while_halted=while_halted,
         )
         lease = await self.store.write(lambda tx: tx.reserve_block(request))
         return issue_authority(

@@ -99,6 +99,8 @@ class Catalogue:
     issuing: dict[str, IssuingAuthority]
     profiles: dict[str, ProfileVersion]
     known_keys: KnownKeys
+    halted_since: int | None = None
+    """When issuance was halted, in seconds since 1970; None while certificates are issued."""
     _forms: dict[tuple[bytes, str], Form] = field(default_factory=dict)
 
     def authority(self, authority_id: str) -> Authority:
@@ -192,6 +194,7 @@ def load_catalogue(tx: Transaction, keystore: KeyStore, *, url: str, blocked: fr
     plane = tx.plane()
     if plane is None or not plane.bootstrapped_at:
         raise errors.StoreUnavailable("the control plane has not been bootstrapped yet")
+    halt = tx.halt.state()
     authorities = {a.authority_id: a for a in tx.authorities()}
     issuing = {}
     for authority in authorities.values():
@@ -210,5 +213,6 @@ def load_catalogue(tx: Transaction, keystore: KeyStore, *, url: str, blocked: fr
         authorities=authorities,
         issuing=issuing,
         profiles={v.name: v for v in tx.profiles()},
+        halted_since=halt.halted_at if halt.halted else None,
         known_keys=KnownKeys(blocked=blocked, own=frozenset(a.spki_sha256 for a in authorities.values())),
     )

@@ -12,7 +12,8 @@ from keyreeve import errors
 from keyreeve.identity import Role, SpiffeId
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, SignItem, SignRequest
-from keyreeve_ca.own_certificate import IN_PROCESS, own_caller, pem
+from keyreeve_ca.ledger import IN_PROCESS
+from keyreeve_ca.own_certificate import own_caller, pem
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.profile import Tree
 

@@ -18,8 +18,10 @@ from keyreeve import errors
 from keyreeve.identity import Caller
 from keyreeve_ca.building.final_check import check_signed
 from keyreeve_ca.catalogue import Catalogue, IssuingAuthority
+from keyreeve_ca.halt import issuance_halted
 from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.ledger import (
+    IN_PROCESS,
     MAX_UNCOMMITTED,
     AlreadyAnswered,
     BlockRequest,
@@ -128,24 +130,26 @@ class Issuance:
         """Sign every item of a request; one outcome per item, in order.
 
         Idempotent by (caller, method, request_id): a repeat answers what the first answered, even if it would be refused
-        now. Raises `RequestIdReused` for another payload under the same id, `StoreUnavailable` when nothing is known.
+        now. Raises `RequestIdReused` for another payload under the same id, `IssuanceHalted`, and `StoreUnavailable` when
+        nothing is known.
         """
         for attempt in range(1, _ATTEMPTS + 1):
+            if (since := self._halted_for(request)) is not None:
+                answered = await self._answered(request)
+                if answered is not None:
+                    return await self.recall(answered, request.payload_sha256, request.request_id)
+                if (since := self._halted_for(request)) is not None:
+                    raise issuance_halted(since)
             prepared = [self._prepare(item, request) for item in request.items]
             accepted = [p for p in prepared if isinstance(p, Prepared)]
             if len(accepted) < len(prepared):
                 # Something is refused now; a repeat of a request that was answered must not be, nor one that only this
                 # process refuses because it has not yet heard of a change to an authority or a profile.
-                answered, newest = await self.store.read(
-                    lambda tx: (
-                        tx.answered(str(request.caller), request.method, request.request_id),
-                        config_version(tx),
-                    )
-                )
+                known = self.catalogue()
+                answered = await self._answered(request)
                 if answered is not None:
                     return await self.recall(answered, request.payload_sha256, request.request_id)
-                if newest != self.catalogue().config_version:
-                    await self.reload()
+                if known is not self.catalogue():
                     prepared = [self._prepare(item, request) for item in request.items]
                     accepted = [p for p in prepared if isinstance(p, Prepared)]
             if not accepted:
@@ -156,6 +160,19 @@ class Issuance:
                 log.warning("the commit gate refused a group (%s), attempt %d", closed.why, attempt)
                 await self.reload()
         raise errors.StoreUnavailable("the authority or profile changed while the request was being signed")
+
+    def _halted_for(self, request: SignRequest) -> int | None:
+        """Since when the halt of issuance has stopped this request; None: it does not."""
+        return None if request.method == IN_PROCESS else self.catalogue().halted_since
+
+    async def _answered(self, request: SignRequest) -> Answered | None:
+        """What the request was answered before; reads the catalogue anew when it lags behind what was found."""
+        answered, newest = await self.store.read(
+            lambda tx: (tx.answered(str(request.caller), request.method, request.request_id), config_version(tx))
+        )
+        if answered is None and newest != self.catalogue().config_version:
+            await self.reload()
+        return answered
 
     def _prepare(self, item: SignItem, request: SignRequest) -> Prepared | errors.KeyreeveError:
         try:
@@ -191,7 +208,8 @@ class Issuance:
     ) -> list[Outcome]:
         lane = self._lanes.setdefault(issuing.issuer.authority_id, _Lane())
         hashes = frozenset(p.plan.profile.sha256 for p in prepared if isinstance(p, Prepared))
-        block = await self._block_with_room(lane, issuing, hashes, len(prepared))
+        exempt = request.method == IN_PROCESS
+        block = await self._block_with_room(lane, issuing, hashes, len(prepared), while_halted=exempt)
         # No await from here until the claim waits in the lane: counters enter the ledger in the order they are used.
         items: list[IssuedCertificate | ItemFailure] = []
         size = 0
@@ -253,7 +271,7 @@ class Issuance:
         )
 
     async def _block_with_room(
-        self, lane: _Lane, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int
+        self, lane: _Lane, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int, *, while_halted: bool
     ) -> SerialBlock:
         """The lane's block, or a new one on disk when it is used up or does not pin these profiles."""
         while True:
@@ -265,7 +283,7 @@ class Issuance:
                 return lane.block
             async with lane.leasing:
                 if not self._usable(lane, hashes, size):
-                    lane.block = await self._lease(issuing, hashes)
+                    lane.block = await self._lease(issuing, hashes, while_halted=while_halted)
                     lane.counter = 0
 
     def _usable(self, lane: _Lane, hashes: frozenset[bytes], size: int) -> bool:
@@ -277,12 +295,19 @@ class Issuance:
             and block.incarnation == self.catalogue().incarnation
         )
 
-    async def _lease(self, issuing: IssuingAuthority, hashes: frozenset[bytes]) -> SerialBlock:
+    async def _lease(self, issuing: IssuingAuthority, hashes: frozenset[bytes], *, while_halted: bool) -> SerialBlock:
         seed, seed_id = self.random(32), self.random(16).hex()
         pinned = self.catalogue().profile_hashes(issuing.issuer.tree) | hashes
         authority_id = issuing.issuer.authority_id
         lease = await self.ledger.lease_block(
-            BlockRequest(authority_id, self.worker_id, pinned, seed_id, self.keystore.seal("seed", seed_id, seed))
+            BlockRequest(
+                authority_id,
+                self.worker_id,
+                pinned,
+                seed_id,
+                self.keystore.seal("seed", seed_id, seed),
+                while_halted=while_halted,
+            )
         )
         return SerialBlock(
             block_id=lease.block_id,

@@ -11,6 +11,11 @@ from typing import Protocol
 BLOCK_SIZE = 4096
 MAX_UNCOMMITTED = 1024
 """W: how many serial numbers of one block may be in use beyond the last committed one."""
+IN_PROCESS = "in-process"
+"""The method of requests that no RPC brought: what the CA issues to itself, and what the local socket asks for.
+
+Halted issuance does not stop these (docs/halt.md), so nothing that came over the network may be given this method.
+"""
 BLOCKS_PER_CRL_SHARD = 5
 """A shard covers at most 5 x 4,096 certificates, so its list stays below 1 MB even if all of them are revoked."""
 
@@ -38,6 +43,8 @@ class BlockRequest:
     profile_hashes: frozenset[bytes]
     seed_id: str
     sealed_seed: bytes
+    while_halted: bool = False
+    """Leased for `IN_PROCESS`, which goes on while issuance is halted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +146,7 @@ RequestOutcome = Committed | AlreadyAnswered
 class GateClosed(Exception):
     """The commit gate refused a group; nothing of it was stored and its signatures must be thrown away.
 
-    `why` is one of: `incarnation`, `authority`, `profile`, `block`, `worker` (its lease of life has expired: only when it
+    `why` is one of: `incarnation`, `halted`, `authority`, `profile`, `block`, `worker` (its lease of life has expired: only when it
     asks for a block), `group` (it was looked up before it arrived). The worker reloads what it knows and signs anew.
     """
 

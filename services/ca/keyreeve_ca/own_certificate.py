@@ -15,10 +15,9 @@ from keyreeve import errors
 from keyreeve.identity import Caller, Role, SpiffeId, service_dns_name
 from keyreeve_ca.catalogue import TRUSTED, Catalogue
 from keyreeve_ca.issuance import Issuance, SignItem, SignRequest
+from keyreeve_ca.ledger import IN_PROCESS
 from keyreeve_ca.rules.name import Name, NameType
 
-IN_PROCESS = "in-process"
-"""The method of requests that no RPC brought."""
 _RETRY_SECONDS = 30
 _LOOK_SECONDS = 60
 

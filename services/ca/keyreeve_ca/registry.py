@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from keyreeve_ca.halt import Halts
 from keyreeve_ca.keystore import SealedKey
 from keyreeve_ca.ledger import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.revocations import RevocationRecords
@@ -131,6 +132,11 @@ class Transaction(Protocol):
         """What has been revoked."""
         ...
 
+    @property
+    def halt(self) -> Halts:
+        """The halt switch."""
+        ...
+
     def plane(self) -> PlaneState | None: ...
     def bootstrap_plane(self, plane: PlaneState) -> None: ...
     def complete_bootstrap(self, now: int) -> None:
@@ -153,7 +159,7 @@ class Transaction(Protocol):
     def reserve_block(self, request: BlockRequest) -> BlockLease:
         """Record a block for the serial number of a CA certificate, closed to leaves, whether or not its issuer issues.
 
-        `authority_id` need not exist yet: a root signs itself.
+        `authority_id` need not exist yet: a root signs itself. Raises `IssuanceHalted`.
         """
         ...
 

@@ -60,6 +60,14 @@ class LintSettings(_Section):
     halt_profile: bool = Field(default=False, description="Halt a profile when the sample has a finding.")
 
 
+class IssuanceSettings(_Section):
+    """Issuance as a whole."""
+
+    resume_needs_two: bool = Field(
+        default=False, description="Resuming halted issuance takes two different people; use it in production."
+    )
+
+
 class MetricsSettings(_Section):
     """Prometheus."""
 
@@ -102,6 +110,7 @@ class CaSettings(ServiceSettings):
     listen: ServingSettings = Field(default_factory=ServingSettings, description="The gRPC listeners.")
     database: DatabaseSettings = Field(default_factory=DatabaseSettings, description="The database.")
     keys: KeySettings = Field(default_factory=KeySettings, description="Keys.")
+    issuance: IssuanceSettings = Field(default_factory=IssuanceSettings, description="Issuance as a whole.")
     lint: LintSettings = Field(default_factory=LintSettings, description="Linting.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logging.")

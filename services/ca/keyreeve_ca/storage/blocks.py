@@ -12,6 +12,7 @@ from keyreeve_ca.ledger import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD, BlockLease, Blo
 from keyreeve_ca.registry import AuthorityState
 from keyreeve_ca.rules.serials import MAX_BLOCK_ID
 from keyreeve_ca.storage.gate import lock_exclusively, pack_hashes
+from keyreeve_ca.storage.halt_tables import issuance_halt
 from keyreeve_ca.storage.tables import authorities, plane, profile_versions, serial_blocks
 
 EPOCH = 1_767_225_600
@@ -22,6 +23,8 @@ _SECOND_SHIFT = 14
 def lease(connection: Connection, request: BlockRequest, now: int) -> BlockLease:
     """Record an open block for an active authority; `now` in seconds since 1970. Raises `GateClosed`."""
     lock_exclusively(connection)
+    if not request.while_halted and connection.scalar(select(issuance_halt.c.halted)):
+        raise GateClosed("halted")
     authority = connection.execute(
         select(authorities.c.state, authorities.c.block_count)
         .where(authorities.c.authority_id == request.authority_id)

@@ -1,29 +1,42 @@
 """The commit gate: what must hold when a group enters the ledger, and the locks that keep it true until it is in.
 
-On SQLite the one writer's transaction suffices. On PostgreSQL a group's commit locks for share (the plane, the authority,
-the profiles) and its block for update; whoever halts, retires or voids locks for update. Row locks alone let share lockers
-overlap for ever while an update waits, so both sides take an advisory lock first, which is granted in order of arrival.
+On SQLite the one writer's transaction suffices. On PostgreSQL a group's commit locks for share (plane, halt switch,
+authority, profiles) and its block for update; whoever halts, retires or voids locks for update. Row locks alone let
+share lockers overlap for ever while an update waits, so both sides take an advisory lock first, which is granted in order
+of arrival. A process that stops in the middle of a commit (frozen, or cut off) would hold that lock against a halt: after a
+second its transaction is ended from outside, and it finds out when it wakes.
 """
 
 import zlib
 from collections.abc import Collection
 from typing import NamedTuple
 
+import psycopg
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
-from keyreeve_ca.ledger import MAX_UNCOMMITTED
+from keyreeve_ca.ledger import IN_PROCESS, MAX_UNCOMMITTED
 from keyreeve_ca.registry import AuthorityState
 from keyreeve_ca.storage.wire import AUTHORITY, SERIAL, GroupTuple, is_certificate
 
 HASH_BYTES = 32
 ADVISORY_KEY = zlib.crc32(b"keyreeve ca commit gate")
 _LEADING_01 = 1 << 46
+_PATIENCE_MS = 1_000
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=ADVISORY_KEY)
+_END_WHO_STOPPED = text(
+    "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
+    " WHERE l.locktype = 'advisory' AND l.classid::bigint = 0 AND l.objid::bigint = :key AND l.objsubid = 1 AND l.granted"
+    " AND a.datname = current_database() AND a.state = 'idle in transaction'"
+    " AND a.state_change < clock_timestamp() - interval '900 milliseconds'"
+).bindparams(key=ADVISORY_KEY)
 
 
 class GateFacts(NamedTuple):
     """What the gate reads, in the order of its SELECT; None where there is no such row."""
 
     incarnation: int
+    halted: bool
     authority_state: str | None
     block_incarnation: int | None
     block_authority: str | None
@@ -37,8 +50,19 @@ class GateFacts(NamedTuple):
 
 def lock_exclusively(connection: Connection) -> None:
     """Keep every commit out until this transaction ends; waits for those under way. Call it before reading anything."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_KEY})
+    if connection.dialect.name != "postgresql":
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(text(f"SET LOCAL lock_timeout = {_PATIENCE_MS}"))
+            connection.execute(_LOCK)
+    except OperationalError as failure:
+        if not isinstance(failure.orig, psycopg.errors.LockNotAvailable):
+            raise
+        connection.execute(_END_WHO_STOPPED)  # the failed savepoint has taken its timeout with it
+        connection.execute(_LOCK)
+    else:
+        connection.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
 
 
 def serial_prefix(block_id: int) -> bytes:
@@ -60,6 +84,8 @@ def refusal(group: GroupTuple, facts: GateFacts | None, halted: Collection[bytes
     """Return why the group may not enter the ledger, or None; `committed` is the block's last counter so far."""
     if facts is None or not facts.incarnation == group.incarnation == (facts.block_incarnation or group.incarnation):
         return "incarnation"
+    if facts.halted and any(request.method != IN_PROCESS for request in group.requests):
+        return "halted"
     if facts.authority_state != AuthorityState.ACTIVE:
         return "authority"
     if any(h in halted for h in group.profile_hashes):

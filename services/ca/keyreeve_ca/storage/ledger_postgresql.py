@@ -30,7 +30,7 @@ from keyreeve_ca.storage.wire import (
 from keyreeve_chassis.database.transactions import Database
 
 _LOCK = "SELECT pg_advisory_xact_lock_shared(%s)"
-_PLANE = "SELECT incarnation FROM plane FOR SHARE"
+_PLANE = "SELECT p.incarnation, h.halted FROM plane p, issuance_halt h FOR SHARE"
 _AUTHORITY = "SELECT state FROM authorities WHERE authority_id = %s FOR SHARE"
 _PROFILES = "SELECT sha256, halted FROM profile_versions WHERE sha256 = ANY(%b) FOR SHARE"
 _BLOCK = (
@@ -173,7 +173,7 @@ def _read_gate(
     facts = None
     if plane_row is not None:
         facts = GateFacts(
-            plane_row[0], None if authority_row is None else authority_row[0], *(block_row or (None,) * 8)
+            plane_row[0], plane_row[1], None if authority_row is None else authority_row[0], *(block_row or (None,) * 8)
         )
     return known.fetchone(), facts, [sha256 for sha256, halted in profiles if halted]
 

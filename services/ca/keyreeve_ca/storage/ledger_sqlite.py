@@ -36,8 +36,8 @@ MAX_UNION = 32
 """Groups in one commit."""
 
 _GATE = (
-    "SELECT p.incarnation, a.state, b.incarnation, b.authority_id, b.worker_id, b.state, b.committed, b.size,"
-    " b.profile_hashes, b.number FROM plane p LEFT JOIN authorities a ON a.authority_id = ?"
+    "SELECT p.incarnation, h.halted, a.state, b.incarnation, b.authority_id, b.worker_id, b.state, b.committed, b.size,"
+    " b.profile_hashes, b.number FROM plane p CROSS JOIN issuance_halt h LEFT JOIN authorities a ON a.authority_id = ?"
     " LEFT JOIN serial_blocks b ON b.block_id = ? WHERE p.id = 1"
 )
 _INSERT_CERTIFICATE = (

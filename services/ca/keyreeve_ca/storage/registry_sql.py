@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from keyreeve import errors
+from keyreeve_ca.halt import refuse_when_halted
 from keyreeve_ca.keystore import SealedKey
 from keyreeve_ca.ledger import BlockLease, BlockRequest
 from keyreeve_ca.registry import (
@@ -27,6 +28,7 @@ from keyreeve_ca.rules.profile import KeyType, Profile, ProfileVersion, Tree
 from keyreeve_ca.storage import blocks, certificate_pages
 from keyreeve_ca.storage.gate import lock_exclusively
 from keyreeve_ca.storage.revocations_sql import SqlRevocations
+from keyreeve_ca.storage.halt_sql import SqlHalts
 from keyreeve_ca.storage.tables import (
     authorities,
     certificates,
@@ -68,6 +70,11 @@ class SqlTransaction:
     def revocations(self) -> SqlRevocations:
         """What has been revoked."""
         return SqlRevocations(self._connection, self._must_be_writable)
+
+    @property
+    def halt(self) -> SqlHalts:
+        """The halt switch."""
+        return SqlHalts(self._connection, writable=self._writable)
 
     # --- The plane ---
 
@@ -113,6 +120,8 @@ class SqlTransaction:
     def reserve_block(self, request: BlockRequest) -> BlockLease:
         """Record a block for the serial number of a CA certificate, closed to leaves."""
         self._must_be_writable()
+        if not request.while_halted:
+            refuse_when_halted(self)
         return blocks.reserve(self._connection, request, self._now)
 
     def add_authority(self, authority: Authority) -> None:

@@ -34,6 +34,7 @@ class KeeperLedger:
             tuple(request.profile_hashes),
             request.seed_id,
             request.sealed_seed,
+            request.while_halted,
         )
         return BlockLease(*await self._call("lease_block", payload))
 
@@ -88,9 +89,9 @@ class KeeperHandlers:
             await self.ledger.void_blocks(blocks)
 
     async def _lease_block(self, payload: Any, connection: Connection) -> object:  # noqa: ANN401  # plain values
-        authority_id, worker_id, profile_hashes, seed_id, sealed_seed = payload
+        authority_id, worker_id, profile_hashes, seed_id, sealed_seed, while_halted = payload
         lease = await self.ledger.lease_block(
-            BlockRequest(authority_id, worker_id, frozenset(profile_hashes), seed_id, sealed_seed)
+            BlockRequest(authority_id, worker_id, frozenset(profile_hashes), seed_id, sealed_seed, while_halted)
         )
         connection.state.setdefault(_BLOCKS, set()).add(lease.block_id)
         return (lease.block_id, lease.incarnation, lease.crl_shard)

@@ -1,0 +1,66 @@
+"""IssuanceService: who may turn the halt switch, and the turning of messages into calls of the use cases."""
+
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from keyreeve.ca.v1 import issuance_service_pb2 as pb
+from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
+from keyreeve_ca.halt import Actor, HaltState, HaltSwitch
+from keyreeve_ca.registry import Store
+from keyreeve_ca.serving.answering import Answering
+from keyreeve_ca.serving.messages import caller_of, timestamp
+from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.call import Call
+
+_SERVICE = "/keyreeve.ca.v1.IssuanceService/"
+
+ACCESS: Rows = {
+    _SERVICE + "HaltIssuance": Row(frozenset({Role.ADMIN, Role.OPERATOR}), forwarded=True),
+    _SERVICE + "ResumeIssuance": Row(frozenset({Role.ADMIN}), forwarded=True),
+    _SERVICE + "GetIssuanceState": Row(OPERATOR_ROLES | SERVICE_ROLES),
+}
+
+
+@dataclass(frozen=True)
+class IssuanceServicer:
+    """Answers IssuanceService."""
+
+    switch: HaltSwitch
+    store: Store
+
+    async def HaltIssuance(self, request: pb.HaltIssuanceRequest, call: Call) -> pb.IssuanceState:
+        answer = self._answering(request, request.request_id, call)
+        return pb.IssuanceState.FromString(await answer(lambda tx: self.switch.halt(tx, _actor(call), request.reason)))
+
+    async def ResumeIssuance(self, request: pb.ResumeIssuanceRequest, call: Call) -> pb.IssuanceState:
+        answer = self._answering(request, request.request_id, call)
+        return pb.IssuanceState.FromString(
+            await answer(lambda tx: self.switch.resume(tx, _actor(call), request.reason))
+        )
+
+    async def GetIssuanceState(self, request: pb.GetIssuanceStateRequest, call: Call) -> pb.IssuanceState:
+        return self._message(await self.store.read(lambda tx: tx.halt.state()))
+
+    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[HaltState]:
+        return Answering(self.store, request, request_id, call, lambda _tx, state: self._message(state))
+
+    def _message(self, state: HaltState) -> pb.IssuanceState:
+        return pb.IssuanceState(
+            status=pb.ISSUANCE_STATUS_HALTED if state.halted else pb.ISSUANCE_STATUS_ISSUING,
+            halt_time=timestamp(state.halted_at),
+            halter=state.halted_by,
+            halt_reason=state.halt_reason,
+            approve_time=timestamp(state.approved_at if state.halted else None),
+            approver=state.approved_by if state.halted else "",
+            resume_time=timestamp(state.resumed_at),
+            resumer=state.resumed_by,
+            resume_reason=state.resume_reason,
+            resume_needs_two=self.switch.resume_needs_two,
+        )
+
+
+def _actor(call: Call) -> Actor:
+    caller = caller_of(call)
+    # Names are unique among people whatever their role, so a second role of one person is not a second person.
+    return Actor(str(caller), caller.id.path[-1])
