@@ -676,7 +676,9 @@ class TokenUsed(FailedPrecondition):
     """The enrolment token has served its purpose: a key is bound to it, and another key, or the same one too late, came."""
 
     reason = "TOKEN_USED"
-    fix = "Ask for a new token. If nobody of yours has used this one, revoke its certificate at once: somebody else has."
+    fix = (
+        "Ask for a new token. If nobody of yours has used this one, revoke its certificate at once: somebody else has."
+    )
     who = ADMIN
 
 

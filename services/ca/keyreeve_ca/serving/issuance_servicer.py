@@ -10,15 +10,20 @@ from keyreeve_ca.halt import Actor, HaltState, HaltSwitch
 from keyreeve_ca.registry import Store
 from keyreeve_ca.serving.answering import Answering
 from keyreeve_ca.serving.messages import caller_of, timestamp
-from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.access import Freshness, Row, Rows
 from keyreeve_chassis.call import Call
 
 _SERVICE = "/keyreeve.ca.v1.IssuanceService/"
 
 ACCESS: Rows = {
-    _SERVICE + "HaltIssuance": Row(frozenset({Role.ADMIN, Role.OPERATOR}), forwarded=True),
-    _SERVICE + "ResumeIssuance": Row(frozenset({Role.ADMIN}), forwarded=True),
-    _SERVICE + "GetIssuanceState": Row(OPERATOR_ROLES | SERVICE_ROLES),
+    _SERVICE + "HaltIssuance": Row(
+        frozenset({Role.ADMIN, Role.OPERATOR}),
+        forwarded=True,
+        freshness=Freshness.TOLERANT,  # stopping must not wait for a feed that is late
+        records=("reason",),
+    ),
+    _SERVICE + "ResumeIssuance": Row(frozenset({Role.ADMIN}), forwarded=True, records=("reason",)),
+    _SERVICE + "GetIssuanceState": Row(OPERATOR_ROLES | SERVICE_ROLES, freshness=Freshness.TOLERANT),
 }
 
 

@@ -27,8 +27,8 @@ from keyreeve_ca.registry import (
 from keyreeve_ca.rules.profile import KeyType, Profile, ProfileVersion, Tree
 from keyreeve_ca.storage import blocks, certificate_pages
 from keyreeve_ca.storage.gate import lock_exclusively
-from keyreeve_ca.storage.revocations_sql import SqlRevocations
 from keyreeve_ca.storage.halt_sql import SqlHalts
+from keyreeve_ca.storage.revocations_sql import SqlRevocations
 from keyreeve_ca.storage.tables import (
     authorities,
     certificates,
