@@ -337,6 +337,37 @@ class StoreUnavailable(Unavailable):
     who = OPERATOR
 
 
+class AuditUnavailable(Unavailable):
+    """The audit record could not be written, or what must witness the audit does not; nothing is answered without it."""
+
+    reason = "AUDIT_UNAVAILABLE"
+    fix = "Look at the disk, the database and the audit's sinks that the message names, then repeat with the same `request_id`."
+    who = OPERATOR
+
+
+class AuditRecordInvalid(InvalidArgument):
+    """The record of a verb is not one that the gateway may append."""
+
+    reason = "AUDIT_RECORD_INVALID"
+    fix = "Name a verb, and keep every value below 256 characters."
+    who = DEVELOPER
+
+
+class AuditTampered(FailedPrecondition):
+    """The audit log is not what was written: something in its tables, or its newest part, was changed or taken away."""
+
+    reason = "AUDIT_TAMPERED"
+    fix = "Keep the database, its backups and the witness as they are, and find out who had access to the database."
+    who = ADMIN
+
+
+class AuditCheckpointNotFound(NotFound):
+    """There is no checkpoint of this number: none has been signed yet, or the log has lost what somebody witnessed."""
+
+    reason = "AUDIT_CHECKPOINT_NOT_FOUND"
+    fix = "Ask for the newest one; if a witness has seen a higher number, run `keyreeve audit verify`."
+
+
 class InternalError(KeyreeveError):
     """The service met something that its authors did not expect; the details are in its log, never in the answer."""
 

@@ -5,9 +5,14 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.message import Message
 
 from keyreeve.identity import Caller
+
+if TYPE_CHECKING:
+    from keyreeve_chassis.audit.trail import CallRecord
 
 REQUEST_ID_KEY: Final = "x-request-id"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
@@ -34,7 +39,7 @@ AuthContext = Mapping[str, Iterable[bytes]]
 class Call:
     """One call in progress. `deadline` is on the scale of `time.monotonic()`, in seconds; None means no deadline."""
 
-    __slots__ = ("_metadata", "_request_id", "_tls", "caller", "deadline", "method", "peer")
+    __slots__ = ("_metadata", "_request_id", "_tls", "caller", "deadline", "message", "method", "peer", "record")
 
     def __init__(
         self,
@@ -54,6 +59,10 @@ class Call:
         self.deadline = deadline
         self.peer = peer
         """The transport address as gRPC spells it, such as `ipv4:127.0.0.1:51734`."""
+        self.message: Message | None = None
+        """The request, once it has been read; None for a stream of requests."""
+        self.record: CallRecord | None = None
+        """Its audit record; None where nothing is recorded."""
         self._tls = tls
         self._request_id = request_id
         self._metadata = metadata

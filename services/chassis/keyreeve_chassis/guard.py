@@ -1,7 +1,9 @@
 """What every call passes on its way to a handler, in one order for all methods:
 
-failures (outermost) > telemetry > limits > identity > access > deadline > reading the request > the handler.
+failures (outermost) > audit > telemetry > limits > identity > access > deadline > reading the request > the handler.
 
+No call is answered before its audit record is on disk: a change commits it together with what it does, and for
+everything else it is written here. There is exactly one for each call (docs/audit.md has the few exceptions).
 Nothing of a request is read before its caller is known and allowed. gRPC hands over raw bytes for that reason; there
 are no interceptors, since a chain that is assembled elsewhere is a chain that can lack a link.
 """
@@ -12,15 +14,24 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import grpc
 import structlog
 
-from keyreeve.errors import DeadlineRequired, FieldInvalid, KeyreeveError, MethodUnknown, ServiceStopping
+from keyreeve.errors import (
+    AuditUnavailable,
+    DeadlineRequired,
+    FieldInvalid,
+    KeyreeveError,
+    MethodUnknown,
+    ServiceStopping,
+)
 from keyreeve.identity import Caller
 from keyreeve_chassis import access, failures
 from keyreeve_chassis.access import Row
+from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.call import AuthContext, Call
 from keyreeve_chassis.limits import ConnectionsPerPeer, InFlight
 from keyreeve_chassis.peers import PeerVerifier
@@ -62,8 +73,13 @@ class Guard:
         verifier: PeerVerifier | None,
         limits: GuardLimits | None = None,
         telemetry: CallTelemetry | None = None,
+        trail: Trail | None = None,
     ) -> None:
-        """Take what to serve. Without a verifier nobody has an identity, so only methods open to anyone answer."""
+        """Take what to serve. Without a verifier nobody has an identity, so only methods open to anyone answer.
+
+        Without a trail nothing is recorded: a listener for health alone.
+        """
+        self._trail = trail
         self._router = router
         self._verifier = verifier
         self._limits = limits or GuardLimits()
@@ -104,6 +120,7 @@ class Guard:
             call = _call(method.name, context)
             began = time.perf_counter()
             telemetry.begin()
+            self._begin_record(method, call)
             try:
                 response = await self._run_unary(method, request, call, context)
             except BaseException as failure:
@@ -125,11 +142,18 @@ class Guard:
                 counted = call.caller
             call.deadline = self._deadline(call, context)
             self._refuse_when_too_large(request)
+            self._refuse_when_not_audited(method)
+            if method.row.forwarded and call.record is not None:
+                call.record.unread = partial(method.parse, request)
             async with asyncio.timeout_at(call.deadline):
                 if (tracer := self._telemetry.tracer) is None:
-                    return await self._router.respond(method, request, call)
-                with tracer.span(call):
-                    return await self._router.respond(method, request, call)
+                    response = await self._router.respond(method, request, call)
+                else:
+                    with tracer.span(call):
+                        response = await self._router.respond(method, request, call)
+            if call.record is not None and self._trail is not None:
+                await self._trail.succeeded(call.record)
+            return response
         finally:
             self._calls.leave()
             if counted is not None:
@@ -142,6 +166,7 @@ class Guard:
             call = _call(method.name, context)
             began = time.perf_counter()
             telemetry.begin()
+            self._begin_record(method, call)
             try:
                 await self._run_stream(method, request, call, context)
             except BaseException as failure:
@@ -170,9 +195,12 @@ class Guard:
                 call.deadline = self._deadline(call, context)
             if isinstance(request, bytes):
                 self._refuse_when_too_large(request)
+            self._refuse_when_not_audited(method)
             tracer = self._telemetry.tracer
             with tracer.span(call) if tracer is not None else nullcontext():
                 await self._pump(method, request, call, context, ends)
+            if call.record is not None and self._trail is not None:
+                await self._trail.succeeded(call.record)
         finally:
             self._streams.leave()
             if counted is not None:
@@ -183,8 +211,13 @@ class Guard:
     ) -> None:
         """Send the stream while its caller stays who it was; returns at the stream's end or at the end of its life."""
 
+        # What only tells something is recorded before its first word; a dialogue, which decides something, at its end.
+        trail = self._trail if method.row.long_stream or method.kind is Kind.SERVER_STREAM else None
+
         async def send() -> None:
             async for response in method.stream(request, call):
+                if trail is not None and call.record is not None and not call.record.handed_in:
+                    await trail.succeeded(call.record)
                 await context.write(response)
 
         work = asyncio.create_task(send())
@@ -235,6 +268,15 @@ class Guard:
         pem = auth.get("x509_pem_cert")
         return self._verifier.verify(next(iter(pem)) if pem else None)
 
+    def _begin_record(self, method: Method, call: Call) -> None:
+        if self._trail is not None and not method.row.unrecorded:
+            call.record = CallRecord(self._trail, call, method.targets)
+
+    def _refuse_when_not_audited(self, method: Method) -> None:
+        """Nothing is changed while what must witness the audit does not."""
+        if method.mutates and self._trail is not None and self._trail.gate is not None:
+            self._trail.gate()
+
     def _deadline(self, call: Call, context: Context) -> float:
         remaining = _remaining(context)
         most = self._limits.deadline
@@ -264,12 +306,19 @@ class Guard:
         if isinstance(failure, asyncio.CancelledError):
             if failures.is_cancelled_by_caller():
                 remaining = _remaining(context)
-                late = remaining is not None and remaining <= 0
-                telemetry.cancel(call, "DEADLINE_EXCEEDED" if late else "CANCELLED", seconds)
+                code = "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
+                telemetry.cancel(call, code, seconds)
+                if call.record is not None and self._trail is not None:
+                    self._trail.cancelled(call.record, call, code)
                 return
         elif not isinstance(failure, Exception):
             return  # the interpreter is being stopped
         error = failures.translate(failure, call)
+        if call.record is not None and self._trail is not None:
+            try:
+                await self._trail.failed(call.record, call, error)
+            except AuditUnavailable as lost:
+                error = lost
         telemetry.fail(call, error, seconds)
         await context.abort(*failures.trailers(error, call))
 
@@ -278,6 +327,8 @@ class Guard:
             call = _call(name, context)
             began = time.perf_counter()
             self._unknown.begin()
+            if self._trail is not None:
+                call.record = CallRecord(self._trail, call, lambda _: ("", ()))
             error: KeyreeveError
             try:
                 call.caller = self._identify(context.auth_context())

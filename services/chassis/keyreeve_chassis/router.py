@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from keyreeve.errors import MethodUnknown
 from keyreeve_chassis import access
 from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.audit.targets import Targets, targets_of
 from keyreeve_chassis.call import Call
 from keyreeve_chassis.request_checks import parser
 
@@ -50,6 +51,8 @@ class ServedService:
     rows: Rows
     strict: bool = True
     """Refuse requests with fields or enum numbers that this release does not know."""
+    elsewhere: frozenset[str] = frozenset()
+    """RPCs of the service that another listener has; this one does not know them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,10 @@ class Method:
     handler: Callable[..., Any]
     parse: Callable[[bytes], Message]
     response: type[Message]
+    targets: Targets
+    """Finds what the audit record keeps of a request."""
+    mutates: bool
+    """It changes something: every mutation of the contract carries a `request_id`."""
 
     def serialize(self, response: object) -> bytes:
         """Return a response's bytes; a response of another type is a bug of the servicer."""
@@ -74,11 +81,17 @@ class Method:
 
     async def answer(self, request: bytes, call: Call) -> bytes:
         """Run a unary method here."""
-        return self.serialize(await self.handler(self.parse(request), call))
+        message = self.parse(request)
+        call.message = message
+        return self.serialize(await self.handler(message, call))
 
     async def stream(self, request: bytes | AsyncIterable[bytes], call: Call) -> AsyncIterator[bytes]:
         """Run a streaming method here."""
-        incoming = self.parse(request) if isinstance(request, bytes) else self._parsed(request)
+        incoming: Message | AsyncIterator[Message]
+        if isinstance(request, bytes):
+            incoming = call.message = self.parse(request)
+        else:
+            incoming = self._parsed(request)
         responses = self.handler(incoming, call)
         try:
             async for response in responses:
@@ -148,7 +161,9 @@ class Router:
 
 def _methods(service: ServedService, gaps: list[str]) -> Iterable[tuple[str, Method]]:
     prefix = f"/{service.descriptor.full_name}/"
-    described = {f"{prefix}{one.name}": one for one in service.descriptor.methods}
+    described = {f"{prefix}{one.name}": one for one in service.descriptor.methods if one.name not in service.elsewhere}
+    unknown = service.elsewhere - {one.name for one in service.descriptor.methods}
+    gaps.extend(f"{prefix}{name} is said to be elsewhere and is nowhere" for name in sorted(unknown))
     gaps.extend(f"the access row {name} has no method" for name in sorted(set(service.rows) - set(described)))
     for name, descriptor in described.items():
         row = service.rows.get(name)
@@ -164,6 +179,11 @@ def _methods(service: ServedService, gaps: list[str]) -> Iterable[tuple[str, Met
         if kind is None or flaw is not None:
             gaps.append(f"{name} {flaw}")
             continue
+        try:
+            targets = targets_of(descriptor.input_type, row.records)
+        except LookupError as missing:
+            gaps.append(f"{name}: {missing}")
+            continue
         yield (
             name,
             Method(
@@ -175,6 +195,8 @@ def _methods(service: ServedService, gaps: list[str]) -> Iterable[tuple[str, Met
                 handler=handler,
                 parse=parser(descriptor.input_type, strict=service.strict),
                 response=GetMessageClass(descriptor.output_type),
+                targets=targets,
+                mutates="request_id" in descriptor.input_type.fields_by_name,
             ),
         )
 

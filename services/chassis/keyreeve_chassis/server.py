@@ -6,6 +6,7 @@ import grpc
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
+from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard import Guard, GuardLimits
 from keyreeve_chassis.health import Health, health_service
 from keyreeve_chassis.peers import PeerVerifier
@@ -93,6 +94,7 @@ class RunningServer:
     guard: Guard
     _server: grpc.aio.Server
     _health_server: grpc.aio.Server | None
+    _trail: Trail | None = None
 
     async def stop(self, grace: float) -> None:
         """Stop in order, within `grace` seconds: say NOT_SERVING, take no new calls, end streams, finish calls.
@@ -103,6 +105,8 @@ class RunningServer:
         self.guard.stop()
         # From here on gRPC tells clients to go elsewhere; what arrives in between is refused by the guard.
         await self._server.stop(grace)
+        if self._trail is not None:
+            await self._trail.close()
         if self._health_server is not None:
             await self._health_server.stop(None)
         _log.info("stopped", port=self.port)
@@ -120,6 +124,7 @@ async def start_server(
     *,
     telemetry: CallTelemetry | None = None,
     health: Health | None = None,
+    trail: Trail | None = None,
 ) -> RunningServer:
     """Listen and serve `router`, with health and reflection beside it; the health state is SERVING when this returns.
 
@@ -131,7 +136,7 @@ async def start_server(
     extra = [health_service(state)]
     if settings.reflection:
         extra.append(reflection_service([*names, extra[0].descriptor.full_name]))
-    guard = Guard(router.plus(extra), verifier, settings.limits(), telemetry)
+    guard = Guard(router.plus(extra), verifier, settings.limits(), telemetry, trail)
     server = grpc.aio.server(handlers=[guard.handler()], options=settings.channel_arguments())
     port = server.add_secure_port(f"{_bracketed(settings.host)}:{settings.port}", credentials.build())
     health_server: grpc.aio.Server | None = None
@@ -146,7 +151,7 @@ async def start_server(
     if health is None:
         state.set_serving(serving=True)
     _log.info("serving", host=settings.host, port=port, health_port=health_port, services=names)
-    return RunningServer(port, health_port, state, guard, server, health_server)
+    return RunningServer(port, health_port, state, guard, server, health_server, trail)
 
 
 def _bracketed(host: str) -> str:

@@ -1,0 +1,145 @@
+"""The audit log's constructions: chains of links, and signed checkpoints over all of them.
+
+    leaf       = H(0 || record)
+    genesis    = H(2 || LP("keyreeve-audit-chain-1", chain, incarnation, writer, registered))
+    link       = H(1 || LP(chain, n, previous, count, merkle_root, db_time))      n counts from 1, previous of 1 is genesis
+    checkpoint = LP("keyreeve-audit-checkpoint-1", k, previous, incarnation, time, horizon, size, root, heads)
+    heads      = LP(LP(chain, n, link, state), ...) in the order of the chains
+
+One process that writes has one chain, one commit is one link, and `merkle_root` is the RFC 6962 root over the commit's
+records. A checkpoint orders the new links (by chain, then by n) behind all earlier ones; `root` and `size` are those of
+the RFC 6962 tree over all links, and `previous` is the SHA-256 of the checkpoint before it. Times are milliseconds since
+1970. Imports only the standard library and its neighbours.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from hashlib import sha256
+from typing import NamedTuple, Self
+
+from keyreeve.audit.merkle import leaf_hash, root_of
+from keyreeve.audit.record import RecordInvalid, lp, split_fields, u64
+
+CHAIN_BYTES = 16
+HASH_BYTES = 32
+NO_HASH = bytes(HASH_BYTES)
+"""`previous` of the first checkpoint, and the head of a chain that has no link yet is its genesis."""
+_CHAIN = b"keyreeve-audit-chain-1"
+_CHECKPOINT = b"keyreeve-audit-checkpoint-1"
+
+
+class ChainState(StrEnum):
+    """A chain ends in one of two ways."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    ABANDONED = "abandoned"
+
+
+class Registration(NamedTuple):
+    """What is recorded of a chain before its first link."""
+
+    chain: bytes
+    """16 octets."""
+    incarnation: int
+    writer: str
+    """The process, such as `ca-0/worker-1/UUID`."""
+    registered: int
+
+    def genesis(self) -> bytes:
+        """What the first link refers to."""
+        return sha256(
+            b"\2" + lp(_CHAIN, self.chain, u64(self.incarnation), self.writer.encode(), u64(self.registered))
+        ).digest()
+
+
+class Head(NamedTuple):
+    """How far a chain has come."""
+
+    chain: bytes
+    n: int
+    link: bytes
+    state: ChainState
+
+
+class Link(NamedTuple):
+    """One commit: the hashes of its records, and the records unless they were purged."""
+
+    chain: bytes
+    n: int
+    db_time: int
+    leaves: bytes
+    """32 octets for each record."""
+    bodies: bytes | None
+    """LP of the records."""
+    link: bytes
+
+
+class Checkpoint(NamedTuple):
+    """What a leader signs each second in which there was something new."""
+
+    k: int
+    previous: bytes
+    incarnation: int
+    time: int
+    horizon: int
+    """Records committed before this time may have been purged."""
+    size: int
+    root: bytes
+    heads: tuple[Head, ...]
+    """Every chain that was open after the checkpoint before, and those that began since."""
+
+    def encode(self) -> bytes:
+        """What is signed."""
+        heads = lp(*(lp(h.chain, u64(h.n), h.link, h.state.encode()) for h in self.heads))
+        return lp(
+            _CHECKPOINT,
+            u64(self.k),
+            self.previous,
+            *(u64(n) for n in (self.incarnation, self.time, self.horizon, self.size)),
+            self.root,
+            heads,
+        )
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Read what was signed. Raises `RecordInvalid`."""
+        fields = split_fields(body)
+        if len(fields) != 9 or fields[0] != _CHECKPOINT:
+            raise RecordInvalid("not a checkpoint of version 1")
+        k, incarnation, time, horizon, size = (int.from_bytes(fields[i], "big") for i in (1, 3, 4, 5, 6))
+        heads = tuple(_head(field) for field in split_fields(fields[8]))
+        made = cls(k, fields[2], incarnation, time, horizon, size, fields[7], heads)
+        if made.encode() != body:
+            raise RecordInvalid("a checkpoint in another than its canonical form")
+        return made
+
+
+def digest(body: bytes) -> bytes:
+    """What the next checkpoint and witnesses know a checkpoint by."""
+    return sha256(body).digest()
+
+
+def link_hash(chain: bytes, n: int, previous: bytes, leaves: Sequence[bytes], db_time: int) -> bytes:
+    """The hash that stands for one commit and everything before it in its chain."""
+    return sha256(b"\1" + lp(chain, u64(n), previous, u64(len(leaves)), root_of(leaves), u64(db_time))).digest()
+
+
+def leaves_of(records: Sequence[bytes]) -> list[bytes]:
+    """The hash of each record."""
+    return [leaf_hash(record) for record in records]
+
+
+def split_leaves(leaves: bytes) -> list[bytes]:
+    """Hashes that stand one behind the other."""
+    return [leaves[at : at + HASH_BYTES] for at in range(0, len(leaves), HASH_BYTES)]
+
+
+def _head(field: bytes) -> Head:
+    parts = split_fields(field)
+    if len(parts) != 4:
+        raise RecordInvalid("a head has four fields")
+    try:
+        return Head(parts[0], int.from_bytes(parts[1], "big"), parts[2], ChainState(parts[3].decode()))
+    except ValueError:
+        raise RecordInvalid("a chain in a state that this release does not know") from None

@@ -1,0 +1,159 @@
+"""One record of the audit: who did what, for whom, to what, and how it ended; never a secret.
+
+    record = head || tail
+    head   = LP("keyreeve-audit-record-1", method, caller, credential, subject, peer, tls, time, request_id, call_id, targets)
+    tail   = LP(code, reason, results, calls)
+
+`LP` is each field as its length in 4 octets, big-endian, and its bytes; text is UTF-8, numbers are 8 octets, big-endian;
+`targets` and `results` are LP(what, value, what, value, ...). The head is known when a call begins and the tail when what
+it did is about to be committed, so the two are made in different places. Imports only the standard library.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, Self
+
+VERSION: Final = b"keyreeve-audit-record-1"
+MAX_TEXT = 256
+"""Characters of one value of a request that a record keeps."""
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+class RecordInvalid(ValueError):
+    """The bytes are no record of this form."""
+
+
+class Record(NamedTuple):
+    """A record as values."""
+
+    method: str
+    """Full method name, or `keyreeve/...` for what the service did by itself."""
+    caller: str
+    """SPIFFE ID; empty for somebody whose certificate was not accepted."""
+    credential: str
+    """Serial number of the caller's certificate in hex."""
+    subject: str
+    """On whose behalf, where that is not the caller."""
+    peer: str
+    """Transport address."""
+    tls: str
+    """Such as `TLSv1.3`."""
+    time: int
+    """When the call began, in milliseconds since 1970 by the clock of the process that served it."""
+    request_id: str
+    """The request's own id, which makes a repeated mutation the same mutation; empty for reads."""
+    call_id: str
+    """The id of this call in logs and answers."""
+    targets: Pairs
+    """What the request was about: fields that the method's list allows, and their values."""
+    code: str
+    """gRPC status code by name: `OK`, or how it failed."""
+    reason: str
+    """The reason of the failure; empty for OK."""
+    results: Pairs
+    """What came of it, such as the names of certificates."""
+    calls: int
+    """How many calls this record stands for: more than one only for refusals of peers without an identity."""
+
+    def encode(self) -> bytes:
+        """The canonical bytes."""
+        return self.head() + tail(self.code, self.reason, self.results, self.calls)
+
+    def head(self) -> bytes:
+        """The first part."""
+        return head(
+            prefix(self.method, self.caller, self.credential, subject=self.subject, peer=self.peer, tls=self.tls),
+            self.time,
+            self.request_id,
+            self.call_id,
+            self.targets,
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read the canonical bytes. Raises `RecordInvalid`."""
+        fields = list(_fields(data))
+        if len(fields) != 15 or fields[0] != VERSION:
+            raise RecordInvalid("not a record of version 1")
+        try:
+            method, caller, credential, subject, peer, tls = (field.decode() for field in fields[1:7])
+            return cls(
+                method=method,
+                caller=caller,
+                credential=credential,
+                subject=subject,
+                peer=peer,
+                tls=tls,
+                time=_number(fields[7]),
+                request_id=fields[8].decode(),
+                call_id=fields[9].decode(),
+                targets=_pairs(fields[10]),
+                code=fields[11].decode(),
+                reason=fields[12].decode(),
+                results=_pairs(fields[13]),
+                calls=_number(fields[14]),
+            )
+        except UnicodeDecodeError:
+            raise RecordInvalid("text that is not UTF-8") from None
+
+
+def lp(*fields: bytes) -> bytes:
+    """Length-prefixed fields."""
+    return b"".join([part for field in fields for part in (len(field).to_bytes(4, "big"), field)])
+
+
+def u64(number: int) -> bytes:
+    """A number in 8 octets, big-endian."""
+    return number.to_bytes(8, "big")
+
+
+def prefix(method: str, caller: str, credential: str, *, subject: str, peer: str, tls: str) -> bytes:
+    """What the records of one caller's calls of one method have in common."""
+    return lp(VERSION, *(text.encode() for text in (method, caller, credential, subject, peer, tls)))
+
+
+def head(prefixed: bytes, time: int, request_id: str, call_id: str, targets: Pairs) -> bytes:
+    """The part that is known when a call begins."""
+    return prefixed + lp(u64(time), request_id.encode(), call_id.encode(), _pack(targets))
+
+
+def tail(code: str, reason: str = "", results: Iterable[tuple[str, str]] = (), calls: int = 1) -> bytes:
+    """The part that says how it ended."""
+    return lp(code.encode(), reason.encode(), _pack(results), u64(calls))
+
+
+def clean(text: str) -> str:
+    """A value of a request as a record keeps it: cut, and without what cannot be written as UTF-8."""
+    return text[:MAX_TEXT].encode("utf-8", "backslashreplace").decode()
+
+
+def split_fields(data: bytes) -> list[bytes]:
+    """Undo `lp`. Raises `RecordInvalid`."""
+    return list(_fields(data))
+
+
+def _pack(pairs: Iterable[tuple[str, str]]) -> bytes:
+    return lp(*[text.encode() for pair in pairs for text in pair])
+
+
+def _fields(data: bytes) -> Iterator[bytes]:
+    at, end = 0, len(data)
+    while at < end:
+        start = at + 4
+        at = start + int.from_bytes(data[at:start], "big")
+        if start > end or at > end:
+            raise RecordInvalid("a field is cut off")
+        yield data[start:at]
+
+
+def _number(field: bytes) -> int:
+    if len(field) != 8:
+        raise RecordInvalid("a number has 8 octets")
+    return int.from_bytes(field, "big")
+
+
+def _pairs(field: bytes) -> Pairs:
+    texts = [text.decode() for text in _fields(field)]
+    if len(texts) % 2:
+        raise RecordInvalid("a name without a value")
+    return tuple(zip(texts[::2], texts[1::2], strict=True))

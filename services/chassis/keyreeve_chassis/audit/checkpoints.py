@@ -1,0 +1,185 @@
+"""The leader's work: giving the new links of all chains their places in one log, and signing what the log now is.
+
+Any process that can sign may try; the lock that the transaction takes makes one of them the leader for as long as it lasts,
+and the number of a checkpoint is a primary key.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, text, update
+
+from keyreeve.audit.log import NO_HASH, ChainState, Checkpoint, Head, digest
+from keyreeve.audit.merkle import Frontier, edges, leaf_hash, root_of, split
+from keyreeve_chassis import failpoints
+from keyreeve_chassis.audit.tables import AuditTables
+
+MOST_LINKS = 10_000
+"""In one checkpoint; what is left comes into the next one."""
+TILE = 8
+"""Of the complete subtrees, those of every eighth height are kept."""
+_LOCK = zlib.crc32(b"keyreeve audit checkpoint")
+_SIGNED = failpoints.register("audit.checkpoint.signed", "A checkpoint is signed and not yet stored.")
+
+
+@dataclass
+class Checkpointer:
+    """Signs checkpoints. `horizon` says before which time records may be purged, given the present time."""
+
+    tables: AuditTables
+    sign: Callable[[bytes], bytes]
+    incarnation: Callable[[Connection], int]
+    horizon: Callable[[int], int]
+    now: Callable[[], int]
+    """Milliseconds since 1970."""
+    _edge: Frontier = field(default_factory=Frontier)
+
+    def run(self, connection: Connection) -> Checkpoint | None:
+        """Sign the next checkpoint in the caller's transaction; None when there is nothing new, or another leads."""
+        if not _leads(connection):
+            return None
+        t = self.tables
+        last = last_checkpoint(connection, t)
+        known = {h.chain: h for h in last.heads if h.state is ChainState.OPEN} if last else {}
+        rows = connection.execute(select(t.chains).where(t.chains.c.settled.is_(False))).all()
+        links, heads, ended = self._new_links(connection, rows, known)
+        if not links and {h.chain: h for h in heads} == known:
+            return None
+        size = last.size if last else 0
+        nodes: list[dict[str, object]] = []
+        frontier = self._frontier(connection, last)
+        frontier.on_node = lambda height, number, found: (
+            nodes.append({"height": height, "number": number, "hash": found}) if height % TILE == 0 else None
+        )
+        frontier.extend(leaf_hash(link.link) for link in links)
+        frontier.on_node = None
+        now = max(self.now(), last.time if last else 0)
+        body = Checkpoint(
+            k=last.k + 1 if last else 1,
+            previous=digest(last.encode()) if last else NO_HASH,
+            incarnation=self.incarnation(connection),
+            time=now,
+            horizon=max(self.horizon(now), last.horizon if last else 0),
+            size=frontier.size,
+            root=frontier.root(),
+            heads=tuple(heads),
+        )
+        encoded = body.encode()
+        signature = self.sign(encoded)
+        failpoints.hit(_SIGNED)
+        if links:
+            connection.execute(
+                insert(t.log),
+                [{"position": size + i, "chain_id": link.chain_id, "n": link.n} for i, link in enumerate(links)],
+            )
+        if nodes:
+            connection.execute(insert(t.nodes), nodes)
+        connection.execute(insert(t.checkpoints).values(k=body.k, body=encoded, signature=signature))
+        if ended:
+            connection.execute(update(t.chains).where(t.chains.c.chain_id.in_(ended)).values(settled=True))
+        self._edge = frontier
+        return body
+
+    def _new_links(
+        self, connection: Connection, rows: Sequence[Any], known: dict[bytes, Head]
+    ) -> tuple[list[Any], list[Head], list[bytes]]:
+        """The links since the last checkpoint in their order, the heads they lead to, and the chains that end here."""
+        t = self.tables.links.c
+        found: list[Any] = []
+        heads: list[Head] = []
+        ended: list[bytes] = []
+        for row in sorted(rows, key=lambda r: bytes(r.chain_id)):
+            before = known.get(row.chain_id)
+            reached = before.n if before else 0
+            upto = min(row.n, reached + MOST_LINKS - len(found))
+            new = connection.execute(
+                select(t.chain_id, t.n, t.link)
+                .where(t.chain_id == row.chain_id, t.n > reached, t.n <= upto)
+                .order_by(t.n)
+            ).all()
+            found.extend(new)
+            if new:
+                link = new[-1].link
+            elif before is not None:
+                link = before.link
+            else:
+                link = row.head if row.n == 0 else NO_HASH
+            whole = upto == row.n
+            state = ChainState(row.state) if whole else ChainState.OPEN
+            if before is None and not new and not whole:
+                continue  # no room for its first link yet
+            heads.append(Head(row.chain_id, upto, link, state))
+            if state is not ChainState.OPEN:
+                ended.append(row.chain_id)
+        return found, heads, ended
+
+    def _frontier(self, connection: Connection, last: Checkpoint | None) -> Frontier:
+        """The right edge of the tree: the one in memory, unless another leader has been there since."""
+        if last is None:
+            return Frontier()
+        if self._edge.size != last.size or self._edge.root() != last.root:
+            return frontier_at(connection, self.tables, last.size)
+        return Frontier(self._edge.size, self._edge.roots)
+
+
+def last_checkpoint(connection: Connection, tables: AuditTables) -> Checkpoint | None:
+    """The newest checkpoint."""
+    body = connection.scalar(select(tables.checkpoints.c.body).order_by(tables.checkpoints.c.k.desc()).limit(1))
+    return None if body is None else Checkpoint.decode(body)
+
+
+def checkpoint_row(connection: Connection, tables: AuditTables, k: int) -> tuple[bytes, bytes] | None:
+    """Body and signature of a checkpoint."""
+    t = tables.checkpoints.c
+    row = connection.execute(select(t.body, t.signature).where(t.k == k)).one_or_none()
+    return None if row is None else (row.body, row.signature)
+
+
+def last_number(connection: Connection, tables: AuditTables) -> int:
+    """The number of the newest checkpoint; 0 before the first."""
+    return connection.scalar(select(func.max(tables.checkpoints.c.k))) or 0
+
+
+def frontier_at(connection: Connection, tables: AuditTables, size: int) -> Frontier:
+    """The right edge of the tree when it had `size` links."""
+    return Frontier(size, [range_hash(connection, tables, start, end) for start, end in edges(size)])
+
+
+def range_hash(connection: Connection, tables: AuditTables, start: int, end: int) -> bytes:
+    """The root over the links from `start` up to `end`, from the nodes that are kept where they fit.
+
+    Raises `LookupError` when rows are missing.
+    """
+    width = end - start
+    height = width.bit_length() - 1
+    if width == 1 << height and height and height % TILE == 0 and start % width == 0:
+        t = tables.nodes.c
+        found: bytes | None = connection.scalar(select(t.hash).where(t.height == height, t.number == start // width))
+        if found is None:
+            raise LookupError(f"the node {height}/{start // width} of the audit log's tree is missing")
+        return found
+    if width <= 1 << TILE:
+        links = connection.execute(
+            select(tables.links.c.link)
+            .join(
+                tables.log,
+                (tables.log.c.chain_id == tables.links.c.chain_id) & (tables.log.c.n == tables.links.c.n),
+            )
+            .where(tables.log.c.position >= start, tables.log.c.position < end)
+            .order_by(tables.log.c.position)
+        ).scalars()
+        leaves = [leaf_hash(link) for link in links]
+        if len(leaves) != width:
+            raise LookupError(f"of the audit log's links {start} to {end} some are missing")
+        return root_of(leaves)
+    middle = start + split(width)
+    left, right = range_hash(connection, tables, start, middle), range_hash(connection, tables, middle, end)
+    return root_of([left, right])
+
+
+def _leads(connection: Connection) -> bool:
+    if connection.dialect.name != "postgresql":
+        return True  # the one writer
+    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar_one())

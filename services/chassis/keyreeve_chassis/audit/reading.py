@@ -1,0 +1,260 @@
+"""Reading the audit log back: as segments to be verified, as records to be shown, and as proofs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, func, select, update
+
+from keyreeve.audit.log import ChainState, Checkpoint, Link, Registration
+from keyreeve.audit.merkle import consistency_proof
+from keyreeve.audit.record import Record, RecordInvalid, split_fields
+from keyreeve.audit.verifying import Problem, Segment, Verifier, Witnessed
+from keyreeve_chassis.audit import checkpoints
+from keyreeve_chassis.audit.tables import AuditTables
+
+Keep = Callable[[Record], bool]
+
+
+class Found(NamedTuple):
+    """One record and where it stands."""
+
+    position: int
+    """Of its commit in the log."""
+    place: int
+    """Of the record in its commit, from 0."""
+    db_time: int
+    """When it was committed, in milliseconds since 1970 by the database's clock."""
+    record: Record
+    body: bytes
+
+
+class Page(NamedTuple):
+    """Records, and where to go on: (position, records of it already seen); None at the end."""
+
+    records: list[Found]
+    next: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class AuditReader:
+    """Reads one service's log on a connection of the caller's."""
+
+    tables: AuditTables
+
+    def size(self, connection: Connection) -> int:
+        """How many commits have a place in the log."""
+        last = checkpoints.last_checkpoint(connection, self.tables)
+        return last.size if last else 0
+
+    def page(
+        self,
+        connection: Connection,
+        keep: Keep,
+        start: tuple[int, int],
+        *,
+        limit: int,
+        newest_first: bool,
+        most_links: int = 2_000,
+    ) -> Page:
+        """Up to `limit` records that `keep` wants, looking at no more than `most_links` commits.
+
+        `start` is (position, records of that commit already seen), in the direction of reading.
+        """
+        at, skip = start
+        size = self.size(connection)
+        found: list[Found] = []
+        if newest_first:
+            first, end = max(0, at + 1 - most_links), min(at + 1, size)
+        else:
+            first, end = at, min(at + most_links, size)
+        for position, link in self._links(connection, first, end, descending=newest_first):
+            records = split_fields(link.bodies) if link.bodies is not None else []
+            order = range(len(records) - 1, -1, -1) if newest_first else range(len(records))
+            for seen, index in enumerate(order):
+                if position == at and seen < skip:
+                    continue
+                if len(found) == limit:
+                    return Page(found, (position, seen))
+                try:
+                    record = Record.decode(records[index])
+                except RecordInvalid:
+                    continue  # verifying says so; showing the others must go on
+                if keep(record):
+                    found.append(Found(position, index, link.db_time, record, records[index]))
+        if newest_first:
+            return Page(found, (first - 1, 0) if first > 0 else None)
+        return Page(found, (end, 0) if end < size else None)
+
+    def position_at(self, connection: Connection, time: int) -> int:
+        """A place in the log before every record that was committed since `time` (milliseconds since 1970)."""
+        low, high = 0, checkpoints.last_number(connection, self.tables)
+        while low < high:  # the last checkpoint that was signed before the time has no link from after it
+            middle = (low + high + 1) // 2
+            row = checkpoints.checkpoint_row(connection, self.tables, middle)
+            if row is not None and Checkpoint.decode(row[0]).time < time:
+                low = middle
+            else:
+                high = middle - 1
+        row = checkpoints.checkpoint_row(connection, self.tables, low)
+        return Checkpoint.decode(row[0]).size if row is not None else 0
+
+    def segments(self, connection: Connection, after: Checkpoint | None, upto: int) -> Iterator[Segment]:
+        """What each checkpoint after the given one added, to the one numbered `upto`."""
+        last = after
+        for k in range(after.k + 1 if after else 1, upto + 1):
+            row = checkpoints.checkpoint_row(connection, self.tables, k)
+            if row is None:
+                continue  # the next one does not follow: that is how it is found
+            try:
+                checkpoint = Checkpoint.decode(row[0])
+            except RecordInvalid:
+                yield Segment(*row, (), ())
+                continue
+            links = [link for _, link in self._links(connection, last.size if last else 0, checkpoint.size)]
+            yield Segment(*row, self.registrations(connection, last, checkpoint), tuple(links))
+            last = checkpoint
+
+    def registrations(
+        self, connection: Connection, before: Checkpoint | None, checkpoint: Checkpoint
+    ) -> tuple[Registration, ...]:
+        """The chains that a checkpoint names and the one before it did not."""
+        known = {h.chain for h in before.heads} if before else set()
+        t = self.tables.chains.c
+        rows = connection.execute(
+            select(t.chain_id, t.incarnation, t.writer, t.registered_at).where(
+                t.chain_id.in_([h.chain for h in checkpoint.heads if h.chain not in known])
+            )
+        )
+        return tuple(sorted(Registration(*row) for row in rows))
+
+    def proof(self, connection: Connection, old: Checkpoint, new: Checkpoint) -> list[bytes]:
+        """That the log of `new` begins with that of `old`. Raises `LookupError` when rows are missing."""
+        if old.size in {0, new.size}:
+            return []
+        return consistency_proof(
+            old.size, new.size, lambda start, end: checkpoints.range_hash(connection, self.tables, start, end)
+        )
+
+    def verify(
+        self,
+        connection: Connection,
+        spki: bytes,
+        *,
+        after: int = 0,
+        most_links: int | None = None,
+        witnessed: Sequence[Witnessed] = (),
+    ) -> tuple[Verifier, bool]:
+        """Check the tables after a checkpoint, until `most_links` commits have been seen; whether that was the end.
+
+        At the end the links that no checkpoint covers yet, and what the tables repeat, are checked too.
+        """
+        verifier = Verifier(spki, witnessed=[w for w in witnessed if w.k >= after])
+        upto = checkpoints.last_number(connection, self.tables)
+        row = checkpoints.checkpoint_row(connection, self.tables, after) if after else None
+        last = Checkpoint.decode(row[0]) if row is not None else None
+        if row is not None and last is not None:
+            try:
+                frontier = checkpoints.frontier_at(connection, self.tables, last.size)
+            except LookupError as missing:
+                verifier.problems.append(Problem("node", f"checkpoint {after}", str(missing)))
+                return verifier, False
+            verifier.resume(*row, frontier)
+        nodes: dict[tuple[int, int], bytes] = {}
+        verifier.on_node(lambda height, number, found: nodes.__setitem__((height, number), found))
+        for segment in self.segments(connection, last, upto):
+            verifier.add(segment)
+            if most_links is not None and verifier.links >= most_links and verifier.last and verifier.last.k < upto:
+                verifier.problems.extend(self._nodes(connection, nodes))
+                return verifier, False
+        self._verify_tail(connection, verifier, upto)
+        verifier.problems.extend(self._nodes(connection, nodes))
+        verifier.finish()
+        return verifier, True
+
+    def purge(self, connection: Connection, before: int, limit: int = 500) -> int:
+        """Delete the records of up to `limit` commits from before a time, and keep their hashes; returns how many."""
+        t = self.tables.links
+        old = select(t.c.chain_id, t.c.n).where(t.c.db_time < before, t.c.bodies.is_not(None)).limit(limit)
+        rows = connection.execute(old).all()
+        for chain_id, n in rows:
+            connection.execute(update(t).where(t.c.chain_id == chain_id, t.c.n == n).values(bodies=None))
+        return len(rows)
+
+    def _verify_tail(self, connection: Connection, verifier: Verifier, upto: int) -> None:
+        t = self.tables
+        last = verifier.last
+        heads = {h.chain: h for h in last.heads} if last else {}
+        rows = {r.chain_id: r for r in connection.execute(select(t.chains)).all()}
+        links: list[Link] = []
+        fresh: list[Registration] = []
+        for chain, row in sorted(rows.items()):
+            head = heads.get(chain)
+            count, most = connection.execute(
+                select(func.count(), func.coalesce(func.max(t.links.c.n), 0)).where(t.links.c.chain_id == chain)
+            ).one()
+            where = chain.hex()
+            if not count == most == row.n:
+                verifier.problems.append(
+                    Problem("chain", where, f"it is at {row.n} and has {count} links up to {most}")
+                )
+            if row.settled:
+                if head is not None and head.state != row.state:
+                    verifier.problems.append(Problem("chain", where, f"it is {row.state}, and signed as {head.state}"))
+                continue
+            if head is not None and head.state is not ChainState.OPEN:
+                verifier.problems.append(Problem("chain", where, f"it was signed as {head.state} and is not settled"))
+            if head is None:
+                fresh.append(Registration(row.chain_id, row.incarnation, row.writer, row.registered_at))
+            reached = head.n if head else 0
+            query = (
+                _columns(self.tables).where(t.links.c.chain_id == chain, t.links.c.n > reached).order_by(t.links.c.n)
+            )
+            links += [_link(r) for r in connection.execute(query)]
+        for chain in connection.execute(
+            select(t.links.c.chain_id).distinct().where(t.links.c.chain_id.not_in(rows))
+        ).scalars():
+            verifier.problems.append(Problem("chain", chain.hex(), "it has links and is not registered"))
+        size = last.size if last else 0
+        beyond = connection.scalar(select(func.count()).select_from(t.log).where(t.log.c.position >= size)) or 0
+        if beyond:
+            verifier.problems.append(Problem("log", f"position {size}", f"{beyond} places beyond the last checkpoint"))
+        count = connection.scalar(select(func.count()).select_from(t.checkpoints)) or 0
+        if count != upto:
+            verifier.problems.append(Problem("checkpoint", f"checkpoint {upto}", f"{count} are there up to it"))
+        verifier.add_tail(fresh, links)
+
+    def _nodes(self, connection: Connection, computed: dict[tuple[int, int], bytes]) -> list[Problem]:
+        """Compare the kept nodes with those that were computed on the way."""
+        t = self.tables.nodes.c
+        wanted = {key: found for key, found in computed.items() if key[0] % checkpoints.TILE == 0}
+        kept = {(r.height, r.number): r.hash for r in connection.execute(select(t.height, t.number, t.hash))}
+        return [
+            Problem("node", f"node {height}/{number}", "it is not the root of its links")
+            for (height, number), found in sorted(wanted.items())
+            if kept.get((height, number)) != found
+        ]
+
+    def _links(
+        self, connection: Connection, start: int, end: int, *, descending: bool = False
+    ) -> Iterator[tuple[int, Link]]:
+        t = self.tables
+        order = t.log.c.position.desc() if descending else t.log.c.position
+        rows = connection.execute(
+            _columns(t)
+            .add_columns(t.log.c.position)
+            .join(t.log, (t.log.c.chain_id == t.links.c.chain_id) & (t.log.c.n == t.links.c.n))
+            .where(t.log.c.position >= start, t.log.c.position < end)
+            .order_by(order)
+        )
+        for row in rows:
+            yield row.position, _link(row)
+
+
+def _columns(t: AuditTables) -> Select[Any]:
+    c = t.links.c
+    return select(c.chain_id, c.n, c.db_time, c.leaves, c.bodies, c.link)
+
+
+def _link(row: Row[Any]) -> Link:
+    return Link(row.chain_id, row.n, row.db_time, row.leaves, row.bodies, row.link)

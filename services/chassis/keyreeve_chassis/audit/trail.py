@@ -1,0 +1,188 @@
+"""One call's record: when it is written, by whom, and that it is written once.
+
+A call that changes something entrusts its record to the transaction of the change (`entrust`), so that neither exists
+without the other; for every other call the guard writes it before it answers. Calls without an identity are counted
+instead: one record for each (peer, reason, second), so that nobody can fill the disk from outside.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from google.protobuf.message import Message
+
+from keyreeve.audit import record as records
+from keyreeve.audit.record import Pairs, Record
+from keyreeve.errors import AuditUnavailable, KeyreeveError
+from keyreeve.identity import Caller
+from keyreeve_chassis.audit.recording import Recorder
+from keyreeve_chassis.call import Call
+
+MOST_PEERS = 1_000
+"""Different (peer, reason) counted in one second; what comes on top is counted under the peer `*`."""
+_SETTLE_SECONDS = 2.0
+_CACHED_PREFIXES = 4_096
+
+_log = structlog.get_logger(__name__)
+
+
+class CallRecord:
+    """The record of one call in progress."""
+
+    __slots__ = ("_call", "_entrusted", "_targets", "_trail", "handed_in", "time", "unread")
+
+    def __init__(self, trail: "Trail", call: Call, targets: Callable[[Any], tuple[str, Pairs]]) -> None:
+        """`targets` finds a request's own id and what it is about in the message."""
+        self._trail = trail
+        self._call = call
+        self._targets = targets
+        self._entrusted: asyncio.Future[Any] | None = None
+        self.time = trail.now()
+        self.unread: Callable[[], Message] | None = None
+        """Reads the request of a call that another process answers, should its record be written here after all."""
+        self.handed_in = False
+        """The record has been given to the writer: there will be no second one."""
+
+    def head(self) -> bytes:
+        """The first part of the record, for whoever commits it with what the call does (keyreeve/audit/record.py)."""
+        call = self._call
+        if call.message is None and self.unread is not None:
+            with suppress(KeyreeveError):
+                call.message = self.unread()
+        request_id, targets = self._targets(call.message) if call.message is not None else ("", ())
+        return records.head(self._trail.prefix(call), self.time, request_id, call.request_id, targets)
+
+    def entrust(self, done: "asyncio.Future[Any]") -> None:
+        """Somebody else commits the record: it is written if and only if `done` gets a result."""
+        self._entrusted = done
+
+    def release(self) -> None:
+        """Nobody else has committed it after all."""
+        self._entrusted = None
+
+    async def written_elsewhere(self) -> bool:
+        """Whether the transaction of the change has the record; waits until that is known."""
+        done = self._entrusted
+        if done is None:
+            return False
+        if not done.done():
+            await asyncio.wait({done}, timeout=_SETTLE_SECONDS)
+            if not done.done():
+                return True  # it is with a commit that has not ended; two records would be worse than one that is late
+        return self._entrusted is None or (not done.cancelled() and done.exception() is None)
+
+
+class Trail:
+    """The audit of one process."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        gate: Callable[[], None] | None = None,
+        now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """`gate` raises `AuditUnavailable` while nothing may be changed; `now` is in milliseconds since 1970."""
+        self._recorder = recorder
+        self.gate = gate
+        self.now = now
+        self._prefixes: dict[tuple[str, str, int, str], tuple[Caller | None, bytes]] = {}
+        self._refused: dict[tuple[int, str, str, str], int] = {}
+        self._flush: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Task[None]] = set()
+
+    def prefix(self, call: Call) -> bytes:
+        """What the records of one caller's calls of one method have in common."""
+        caller = call.caller
+        tls = call.tls.version
+        key = (call.method, call.peer, caller.serial if caller is not None else 0, tls)
+        known = self._prefixes.get(key)
+        if known is not None and known[0] is caller:
+            return known[1]
+        who, credential = ("", "") if caller is None else (str(caller), f"{caller.serial:x}")
+        made = records.prefix(records.clean(call.method), who, credential, subject="", peer=call.peer, tls=tls)
+        if len(self._prefixes) >= _CACHED_PREFIXES:
+            self._prefixes.clear()
+        self._prefixes[key] = (caller, made)
+        return made
+
+    async def succeeded(self, record: CallRecord) -> None:
+        """Write the record of a call that is about to be answered. Raises `AuditUnavailable`: then it must not be."""
+        if record.handed_in or await record.written_elsewhere():
+            return
+        await self._write(record, records.tail("OK"))
+
+    async def failed(self, record: CallRecord, call: Call, error: KeyreeveError) -> None:
+        """The same for a call that is about to be refused or has failed."""
+        if record.handed_in:
+            return
+        if call.caller is None:
+            self._count(call, error)
+            return
+        if not await record.written_elsewhere():
+            await self._write(record, records.tail(error.code, error.reason))
+
+    def cancelled(self, record: CallRecord, call: Call, code: str) -> None:
+        """The same for a call whose caller has gone: nobody waits for it."""
+        if record.handed_in or call.caller is None:
+            return
+
+        async def write() -> None:
+            if await record.written_elsewhere():
+                return
+            try:
+                await self._write(record, records.tail(code))
+            except AuditUnavailable as lost:
+                _log.error("a cancelled call left no audit record", method=call.method, error=lost.message)
+
+        task = asyncio.create_task(write())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def close(self) -> None:
+        """Write what is still to be written."""
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush_now()
+        while self._background:
+            await asyncio.wait(self._background)
+        await self._recorder.close()
+
+    async def _write(self, record: CallRecord, tail: bytes) -> None:
+        record.handed_in = True
+        await self._recorder.record(record.head() + tail)
+
+    # --- Refusals of peers without an identity ---------------------------------------------------------------------
+
+    def _count(self, call: Call, error: KeyreeveError) -> None:
+        now = self.now() // 1000
+        key = (now, _host(call.peer), error.code, error.reason)
+        if key not in self._refused and len(self._refused) >= MOST_PEERS:
+            key = (now, "*", error.code, error.reason)
+        self._refused[key] = self._refused.get(key, 0) + 1
+        if self._flush is None:
+            self._flush = asyncio.get_running_loop().call_later(1.0, self._flush_now)
+
+    def _flush_now(self) -> None:
+        """Write the counts of the seconds that are over."""
+        self._flush = None
+        counts, self._refused = self._refused, {}
+        for (second, peer, code, reason), count in counts.items():
+            made = Record("", "", "", "", peer, "", second * 1000, "", "", (), code, reason, (), count)
+            task = asyncio.create_task(self._write_counted(made))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def _write_counted(self, made: Record) -> None:
+        try:
+            await self._recorder.record(made.encode())
+        except AuditUnavailable as lost:
+            _log.error("refusals left no audit record", peer=made.peer, calls=made.calls, error=lost.message)
+
+
+def _host(peer: str) -> str:
+    """A transport address without its port: every connection has another."""
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
