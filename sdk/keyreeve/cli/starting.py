@@ -24,7 +24,7 @@ from keyreeve.cli.service_program import NotThereYet, require_services
 from keyreeve.errors import FileUnusable, StartFailed
 
 READY_SECONDS = 60.0
-PORT_SECONDS = 5.0
+PORT_SECONDS = 10.0
 POLL_SECONDS = 0.05
 GIVE_UP_AFTER = 3
 """Ends of a service before it ever served: more attempts would end the same way."""
