@@ -17,12 +17,15 @@ from typing import Any
 from keyreeve.ca.v1 import (
     authority_service_pb2,
     certificate_service_pb2,
+    enrolment_service_pb2,
     issuance_service_pb2,
     profile_service_pb2,
 )
 from keyreeve_ca.authorities import Authorities
 from keyreeve_ca.bootstrap import BootstrapRefused
 from keyreeve_ca.catalogue import load_catalogue
+from keyreeve_ca.enrolment import root_sha256
+from keyreeve_ca.enrolment_tokens import EnrolmentTokens
 from keyreeve_ca.halt import HaltSwitch
 from keyreeve_ca.issuance import Issuance
 from keyreeve_ca.keystore import KeyStore
@@ -38,7 +41,13 @@ from keyreeve_ca.revoking import Revoking
 from keyreeve_ca.rules.builtin import BUILTIN_NAMES
 from keyreeve_ca.rules.profile_document import profile_from_canonical
 from keyreeve_ca.sealed_keys import SealedKeyStore, read_kek_file, read_kek_mount
-from keyreeve_ca.serving import authority_servicer, certificate_servicer, issuance_servicer, profile_servicer
+from keyreeve_ca.serving import (
+    authority_servicer,
+    certificate_servicer,
+    issuance_servicer,
+    profile_servicer,
+    token_servicer,
+)
 from keyreeve_ca.serving.pages import Pages
 from keyreeve_ca.settings import ENV_PREFIX, CaSettings
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
@@ -145,11 +154,27 @@ def services_of(base: Foundation, trust_root: bytes) -> list[ServedService]:
             profile_servicer.ACCESS,
         ),
         ServedService(
+            enrolment_service_pb2.DESCRIPTOR.services_by_name["EnrolmentService"],
+            token_servicer.TokenServicer(tokens_of(base), base.store, pages),
+            token_servicer.ACCESS,
+            elsewhere=token_servicer.ELSEWHERE,
+        ),
+        ServedService(
             issuance_service_pb2.DESCRIPTOR.services_by_name["IssuanceService"],
             issuance_servicer.IssuanceServicer(HaltSwitch(now, base.settings.issuance.resume_needs_two), base.store),
             issuance_servicer.ACCESS,
         ),
     ]
+
+
+def tokens_of(base: Foundation) -> EnrolmentTokens:
+    return EnrolmentTokens(
+        base.keystore,
+        base.settings.trust_domain,
+        lambda: root_sha256(base.live.current()),
+        base.settings.enrol.named_address,
+        base.now,
+    )
 
 
 async def trust_root_of(store: Store) -> bytes:

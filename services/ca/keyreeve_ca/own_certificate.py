@@ -55,6 +55,9 @@ class OwnCertificate:
     now: Callable[[], int]
     renewed: Callable[[int], None] = lambda _not_after: None
     """Told when the newest certificate expires."""
+    profile: str = "service"
+    server: str = "ca"
+    """First label of the reserved DNS name that it carries."""
     current: Credentials | None = None
 
     async def renew(self) -> None:
@@ -65,7 +68,7 @@ class OwnCertificate:
         csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
         names = (
             Name(NameType.URI, str(caller.id)),
-            Name(NameType.DNS, service_dns_name("ca", trust_domain)),
+            Name(NameType.DNS, service_dns_name(self.server, trust_domain)),
         )
         csr_der = csr.public_bytes(serialization.Encoding.DER)
         [outcome] = await self.issuance.sign(
@@ -74,7 +77,7 @@ class OwnCertificate:
                 method=IN_PROCESS,
                 request_id=str(uuid.uuid4()),
                 payload_sha256=b"",
-                items=(SignItem("service", csr_der, names),),
+                items=(SignItem(self.profile, csr_der, names),),
             )
         )
         if isinstance(outcome, errors.KeyreeveError):

@@ -14,6 +14,7 @@ from keyreeve_ca.keystore import SealedKey
 from keyreeve_ca.ledger import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.revocations import RevocationRecords
 from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
+from keyreeve_ca.token_rows import TokenRows
 
 T = TypeVar("T")
 
@@ -221,6 +222,11 @@ class Transaction(Protocol):
     def answered(self, caller: str, method: str, request_id: str) -> Answered | None: ...
     def answer(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None:
         """Record the response of a slow mutation in the transaction that did it."""
+        ...
+
+    @property
+    def tokens(self) -> TokenRows:
+        """The enrolment tokens."""
         ...
 
     def put_trust_metadata(self, role: str, version: int, body: bytes) -> None: ...

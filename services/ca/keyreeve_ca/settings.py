@@ -9,12 +9,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from keyreeve.enrolment_token import is_address
 from keyreeve.identity import is_trust_domain
 from keyreeve_chassis.server import ServingSettings
 from keyreeve_chassis.settings import ServiceSettings
 
 ENV_PREFIX = "KEYREEVE_CA_"
 _MAX_SOCKET_PATH = 100
+
+
+def host_port(host: str, port: int) -> str:
+    """An address as clients write it: an IPv6 host stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Section(BaseModel):
@@ -97,6 +103,60 @@ class CaSettings(ServiceSettings):
     instance: str = Field(
         default_factory=lambda: socket.gethostname().lower()[:63] or "ca",
         description="Name of this instance in its own identity.",
+class EnrolSettings(_Section):
+    """The newcomer's listener, where those enrol who have no certificate yet."""
+
+    host: str = Field("127.0.0.1", description="Address of the listener.")
+    port: int | None = Field(None, ge=0, le=65535, description="Its port; null: no listener, and no tokens are made.")
+    address: str | None = Field(
+        None, description="`host:port` at which newcomers reach it, as tokens say; its own address unless given."
+    )
+    ca_address: str | None = Field(
+        None, description="`host:port` of the gRPC listener that newcomers are told; its own address unless given."
+    )
+    calls_in_flight: int = Field(128, ge=1, description="Enrolments in progress at once in one process.")
+    calls_per_address: int = Field(16, ge=1, description="Of these from one address (for IPv6: one /64).")
+    calls_per_second: float = Field(20, gt=0, description="How often one address may begin one, for long.")
+    calls_at_once: int = Field(100, ge=1, description="And after a pause.")
+    connections: int = Field(512, ge=1, description="Connections to the listener at once in one process.")
+
+    @field_validator("address", "ca_address")
+    @classmethod
+    def _check_address(cls, value: str | None) -> str | None:
+        if value is not None and not is_address(value):
+            raise ValueError("host:port is required, an IPv6 address in brackets")
+        return value
+
+    @property
+    def named_address(self) -> str | None:
+        """What tokens name when their makers do not say otherwise; None when there is no listener."""
+        if self.port is None:
+            return None
+        if self.address is not None:
+            return self.address
+        return host_port(self.host, self.port)
+
+    def serving(self) -> ServingSettings:
+        """The listener's limits: small messages, short lives."""
+        return ServingSettings(
+            host=self.host,
+            port=self.port or 0,
+            health_port=None,
+            reflection=False,
+            request_bytes=32 * 1024,
+            metadata_bytes=8 * 1024,
+            calls_in_flight=self.calls_in_flight,
+            streams_in_flight=self.calls_in_flight,
+            streams_per_connection=8,
+            deadline=10,
+            stream_life=10,
+            handshake_timeout=5,
+            connection_age=60,
+            connection_grace=10,
+            connection_idle=20,
+        )
+
+
     )
     state_directory: Path = Field(
         Path("ca"), description="Directory of mode 0700 for keys, sockets and the SQLite file."
@@ -115,6 +175,7 @@ class CaSettings(ServiceSettings):
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logging.")
     tracing: TracingSettings = Field(default_factory=TracingSettings, description="Tracing.")
+    enrol: EnrolSettings = Field(default_factory=EnrolSettings, description="The newcomer's listener.")
 
     @field_validator("trust_domain")
     @classmethod

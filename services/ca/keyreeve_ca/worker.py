@@ -17,16 +17,19 @@ from keyreeve_ca.app import (
     store_of,
     trust_root_of,
 )
+from keyreeve_ca.awaited_tokens import AwaitedTokens, NoticingVerifier
 from keyreeve_ca.databases import reading_database, writing_database
 from keyreeve_ca.first_operator import roots_pem
 from keyreeve_ca.forwarding import answer_here, forward_call
 from keyreeve_ca.live_catalogue import LiveCatalogue
 from keyreeve_ca.live_revocations import LiveRevocations
 from keyreeve_ca.metrics import OWN_EXPIRY
+from keyreeve_ca.newcomers import Newcomers
 from keyreeve_ca.own_certificate import OwnCertificate
 from keyreeve_ca.processes import run_tasks, say_ready, until_told
 from keyreeve_ca.rules.profile import Tree
-from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.settings import CaSettings, host_port
+from keyreeve_ca.storage.enrolment_steps import DirectTokenSteps, KeeperTokenSteps
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.remote import KeeperLedger
 from keyreeve_ca.storage.tables import SCHEMA
@@ -34,7 +37,7 @@ from keyreeve_chassis import frames
 from keyreeve_chassis.call import Call
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.transactions import Database
-from keyreeve_chassis.peers import PeerVerifier, TrustView
+from keyreeve_chassis.peers import TrustView
 from keyreeve_chassis.router import Forward, Router
 from keyreeve_chassis.server import start_server
 from keyreeve_chassis.telemetry import metrics, tracing
@@ -55,6 +58,7 @@ class Serving:
 
     port: int
     health_port: int | None
+    enrol_port: int | None
     background: Awaitable[None]
 
 
@@ -88,23 +92,40 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         own = OwnCertificate(base.issuance, base.live.current, base.live.changed_since, instance, now, OWN_EXPIRY.set)
         await own.renew()
         jobs.append(own.keep_fresh())
+        trust_root = await trust_root_of(store)
+        steps = DirectTokenSteps(store, now) if client is None else KeeperTokenSteps(client)
+        awaited = AwaitedTokens(store, steps)
+        newcomers = None
+        if settings.enrol.port is not None:
+            newcomers = Newcomers.of(base, steps, trust_root, instance)
+            await newcomers.certificate.renew()
+            jobs += [newcomers.keep_fresh(), awaited.follow(FOLLOW_SECONDS)]
         background = run_tasks(stack, jobs)
-        tracer = tracing.start(settings.tracing.endpoint, "keyreeve-ca", settings.instance)
-        if tracer is not None:
-            stack.callback(tracer[1])
-        services = services_of(base, await trust_root_of(store))
+        services = services_of(base, trust_root)
         change = partial(answer_here, Router(services)) if client is None else partial(forward_call, client)
+        verifier = NoticingVerifier(partial(_trust_view, base.live), now, revocations)
+        verifier.awaited = awaited
+        telemetry = _telemetry(settings, stack)
         running = await start_server(
             settings.listen,
             Router(services, partial(_change, change, partial(_learn, base.live, revocations))),
-            PeerVerifier(partial(_trust_view, base.live), now, revocations),
+            verifier,
             LiveServerCredentials(partial(_server_identity, own, base.live)),
-            telemetry=CallTelemetry(
-                _server_metrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls
-            ),
+            telemetry=telemetry,
         )
         stack.push_async_callback(running.stop, settings.drain_seconds)
-        yield Serving(running.port, running.health_port, background)
+        enrol_port = None
+        if newcomers is not None:
+            ca_address = settings.enrol.ca_address or host_port(settings.listen.host, running.port)
+            enrol_port = await stack.enter_async_context(newcomers.serving(lambda: {"ca": ca_address}, telemetry))
+        yield Serving(running.port, running.health_port, enrol_port, background)
+
+
+def _telemetry(settings: CaSettings, stack: AsyncExitStack) -> CallTelemetry:
+    tracer = tracing.start(settings.tracing.endpoint, "keyreeve-ca", settings.instance)
+    if tracer is not None:
+        stack.callback(tracer[1])
+    return CallTelemetry(_server_metrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls)
 
 
 @cache

@@ -1,9 +1,17 @@
 """How much one process and one peer may have in hand at once."""
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from ipaddress import ip_address, ip_network
+from urllib.parse import unquote
 
 from keyreeve.errors import TooManyConnections, TooManyInFlight
 from keyreeve.identity import Caller
+
+_MOST_ADDRESSES = 10_000
+"""Addresses whose calls are remembered; about 200 bytes each."""
 
 
 class InFlight:
@@ -62,3 +70,66 @@ class ConnectionsPerPeer:
             del addresses[address]
             if not addresses:
                 del self._busy[caller.id.path]
+
+
+class PerAddress:
+    """What one network address may do where nobody has an identity: calls at once, and calls over time.
+
+    An IPv6 address counts with its /64, which one customer of a provider has whole. A bucket that has filled up again is
+    forgotten.
+    """
+
+    def __init__(self, most: int, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take how many calls at once, how many a second for long, and how many at one time after a pause."""
+        self._most = most
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._busy: dict[str, int] = {}
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    @contextmanager
+    def admit(self, peer: str) -> Iterator[None]:
+        """Count one call of the peer that gRPC calls so for as long as the context lasts, or raise `TooManyInFlight`."""
+        address = _address(peer)
+        if self._busy.get(address, 0) >= self._most:
+            raise TooManyInFlight(
+                f"{self._most} calls from your address are in progress", retry_after=timedelta(seconds=1)
+            )
+        self._take(address)
+        self._busy[address] = self._busy.get(address, 0) + 1
+        try:
+            yield
+        finally:
+            self._busy[address] -= 1
+            if not self._busy[address]:
+                del self._busy[address]
+
+    def _take(self, address: str) -> None:
+        now = self._clock()
+        left, then = self._buckets.pop(address, (float(self._burst), now))
+        left = min(self._burst, left + (now - then) * self._per_second)
+        self._buckets[address] = (left - 1 if left >= 1 else left, now)
+        if len(self._buckets) > _MOST_ADDRESSES:
+            self._forget(now)
+        if left < 1:
+            wait = timedelta(seconds=(1 - left) / self._per_second)
+            raise TooManyInFlight("your address calls too often", retry_after=wait)
+
+    def _forget(self, now: float) -> None:
+        """Drop full buckets, then the longest unused: those are first, since using one puts it last."""
+        full = self._burst / self._per_second
+        for address in [a for a, (_, then) in self._buckets.items() if now - then > full]:
+            del self._buckets[address]
+        for address in list(self._buckets)[: max(0, len(self._buckets) - _MOST_ADDRESSES)]:
+            del self._buckets[address]
+
+
+def _address(peer: str) -> str:
+    """`ipv4:192.0.2.1:4711` without its port; an IPv6 address as its /64."""
+    host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return peer
+    return str(ip_network((found, 64), strict=False)) if found.version == 6 else host

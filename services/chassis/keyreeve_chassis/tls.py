@@ -34,8 +34,8 @@ class LiveServerCredentials:
         self._lock = threading.Lock()
         self._current = fetch()
 
-    def build(self) -> grpc.ServerCredentials:
-        """Return credentials for one listener."""
+    def build(self, *, ask_for_certificates: bool = True) -> grpc.ServerCredentials:
+        """Return credentials for one listener; one that asks nobody for a certificate knows nobody."""
         used = self._current
 
         def changed() -> grpc.ServerCertificateConfiguration | None:
@@ -50,7 +50,7 @@ class LiveServerCredentials:
         return grpc.dynamic_ssl_server_credentials(
             _configuration(used),
             changed,  # type: ignore[arg-type]  # None, for "as before", is documented and missing from the stubs
-            require_client_authentication=True,
+            require_client_authentication=ask_for_certificates,
         )
 
     def _latest(self) -> ServerIdentity:

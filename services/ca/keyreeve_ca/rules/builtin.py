@@ -5,7 +5,7 @@ from importlib.resources import files
 from keyreeve_ca.rules.profile import Profile
 from keyreeve_ca.rules.profile_document import read_profile
 
-BUILTIN_NAMES = ("service", "operator", "member", "workload", "probe", "array-peer", "server", "client")
+BUILTIN_NAMES = ("service", "enrolment", "operator", "member", "workload", "probe", "array-peer", "server", "client")
 
 
 def builtin_profiles(trust_domain: str) -> dict[str, tuple[str, bytes, Profile]]:

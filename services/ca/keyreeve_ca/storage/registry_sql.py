@@ -26,6 +26,7 @@ from keyreeve_ca.registry import (
 )
 from keyreeve_ca.rules.profile import KeyType, Profile, ProfileVersion, Tree
 from keyreeve_ca.storage import blocks, certificate_pages
+from keyreeve_ca.storage.enrolment_sql import SqlTokens
 from keyreeve_ca.storage.gate import lock_exclusively
 from keyreeve_ca.storage.halt_sql import SqlHalts
 from keyreeve_ca.storage.revocations_sql import SqlRevocations
@@ -317,6 +318,13 @@ class SqlTransaction:
                 created_at=self._now,
             )
         )
+
+    # --- Enrolment ---
+
+    @property
+    def tokens(self) -> SqlTokens:
+        """The enrolment tokens."""
+        return SqlTokens(self._connection, self._write)
 
     # --- Trust metadata ---
 

@@ -266,9 +266,10 @@ def test_the_built_in_profiles_live_as_long_as_their_use_needs():
     assert usual["server"] == timedelta(days=90)
 
 
-def test_only_service_and_probe_may_use_reserved_names():
+def test_only_service_enrolment_and_probe_may_use_reserved_names():
     profiles = builtin_profiles(TRUST_DOMAIN)
     assert {name for name, (_, _, profile) in profiles.items() if profile.may_use_reserved_names} == {
         "service",
+        "enrolment",
         "probe",
     }

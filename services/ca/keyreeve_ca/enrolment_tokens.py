@@ -1,0 +1,127 @@
+"""Making, revoking and tidying enrolment tokens. What happens when one is used stands in `enrolment`.
+
+The secret of a token exists in the answer to whoever made it and nowhere else: what is stored is three keys derived
+from it, sealed by the key store. A repeated request therefore cannot be answered with the same text: the token gets a
+fresh secret instead, as long as it has not been used.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyreeve import errors
+from keyreeve.enrolment_token import EnrolmentKeys, EnrolmentToken, is_address
+from keyreeve.identity import Role
+from keyreeve_ca.keystore import KeyStore
+from keyreeve_ca.registry import Transaction
+from keyreeve_ca.rules.enrolment import check_lifetime, check_may_let_in, read_identity
+from keyreeve_ca.token_rows import StoredToken, TokenState
+
+KIND = "enrolment token"
+"""What the sealed keys are, to the key store."""
+
+
+@dataclass(frozen=True)
+class EnrolmentTokens:
+    """The use cases around tokens. Every method runs inside the caller's transaction."""
+
+    keystore: KeyStore
+    trust_domain: str
+    root_sha256: Callable[[], bytes]
+    """SHA-256 of the root that the newcomer's listener leads to now."""
+    address: str | None
+    """`host:port` of that listener as newcomers know it; None when there is none."""
+    now: Callable[[], int]
+    random: Callable[[int], bytes] = os.urandom
+
+    def create(
+        self,
+        tx: Transaction,
+        *,
+        creator: str,
+        creator_role: Role,
+        identity: str,
+        lifetime: int | None = None,
+        address: str = "",
+    ) -> tuple[StoredToken, EnrolmentToken]:
+        """Make a token for one identity; `lifetime` is in seconds. The second value holds the secret: show it once.
+
+        Raises `NameRefused`, `TokenNotAllowed`, `FieldInvalid`, `EnrolmentOff`.
+        """
+        wanted, role = read_identity(identity, self.trust_domain)
+        check_may_let_in(creator_role, role)
+        seconds = check_lifetime(lifetime)
+        reached = self._reached(address)
+        now = self.now()
+        token_id = (now * 1000).to_bytes(6) + self.random(10)
+        shown = EnrolmentToken(token_id, self.random(32), self.root_sha256(), now + seconds, wanted, reached)
+        stored = StoredToken(
+            token_id=token_id,
+            identity=identity,
+            creator=creator,
+            root_sha256=shown.root_sha256,
+            sealed_keys=self._sealed(shown),
+            state=TokenState.OPEN,
+            created_at=now,
+            expires_at=shown.expires_at,
+        )
+        tx.tokens.add(stored)
+        return stored, shown
+
+    def renew_secret(self, tx: Transaction, token_id: bytes, address: str = "") -> EnrolmentToken:
+        """Give a token that nobody has used a fresh secret; what was shown before is worth nothing from now on.
+
+        Raises `TokenNotFound`, `TokenUsed`, `TokenExpired`, `TokenRevoked`.
+        """
+        token = self.find(tx, token_id)
+        wanted, _ = read_identity(token.identity, self.trust_domain)
+        shown = EnrolmentToken(
+            token_id, self.random(32), token.root_sha256, token.expires_at, wanted, self._reached(address)
+        )
+        if not tx.tokens.rekey(token_id, self._sealed(shown), self.now()):
+            raise not_open(token)
+        return shown
+
+    def revoke(self, tx: Transaction, token_id: bytes, revoker: Role) -> StoredToken:
+        """Revoke a token. Raises `TokenNotFound`, `TokenNotAllowed`, `TokenUsed`."""
+        token = self.find(tx, token_id)
+        _, role = read_identity(token.identity, self.trust_domain)
+        check_may_let_in(revoker, role)
+        if not tx.tokens.revoke(token_id, self.now()) and token.state is not TokenState.REVOKED:
+            raise not_open(token)
+        return self.find(tx, token_id)
+
+    def find(self, tx: Transaction, token_id: bytes) -> StoredToken:
+        """Raises `TokenNotFound`."""
+        token = tx.tokens.get(token_id)
+        if token is None:
+            raise errors.TokenNotFound(
+                f"there is no enrolment token {token_id.hex()}", metadata={"token": token_id.hex()}
+            )
+        return token
+
+    def _reached(self, address: str) -> str:
+        if address and not is_address(address):
+            raise errors.FieldInvalid(
+                "address: host:port is required", violations=[errors.Violation("address", "host:port is required")]
+            )
+        reached = address or self.address
+        if reached is None:
+            raise errors.EnrolmentOff("this control plane has no listener for newcomers")
+        return reached
+
+    def _sealed(self, token: EnrolmentToken) -> bytes:
+        return self.keystore.seal(KIND, token.token_id.hex(), EnrolmentKeys.of(token.secret, token.token_id).pack())
+
+
+def not_open(token: StoredToken) -> errors.KeyreeveError:
+    """Why a token cannot be used for the first time."""
+    metadata = {"token": token.token_id.hex()}
+    if token.serial is not None:
+        metadata["certificate"] = token.serial.hex()
+    match token.state:
+        case TokenState.REVOKED:
+            return errors.TokenRevoked("the enrolment token was revoked", metadata=metadata)
+        case TokenState.OPEN:
+            return errors.TokenExpired("the enrolment token was not used in time", metadata=metadata)
+    return errors.TokenUsed("the enrolment token has been used", metadata=metadata)
