@@ -96,13 +96,6 @@ class TracingSettings(_Section):
     endpoint: str | None = Field(None, description="OTLP/gRPC endpoint; null: off. Needs the `otel` extra.")
 
 
-class CaSettings(ServiceSettings):
-    """Everything that can be set."""
-
-    trust_domain: str = Field("dev.localhost", description="Trust domain; cannot change after the first start.")
-    instance: str = Field(
-        default_factory=lambda: socket.gethostname().lower()[:63] or "ca",
-        description="Name of this instance in its own identity.",
 class EnrolSettings(_Section):
     """The newcomer's listener, where those enrol who have no certificate yet."""
 
@@ -157,6 +150,13 @@ class EnrolSettings(_Section):
         )
 
 
+class CaSettings(ServiceSettings):
+    """Everything that can be set."""
+
+    trust_domain: str = Field("dev.localhost", description="Trust domain; cannot change after the first start.")
+    instance: str = Field(
+        default_factory=lambda: socket.gethostname().lower()[:63] or "ca",
+        description="Name of this instance in its own identity.",
     )
     state_directory: Path = Field(
         Path("ca"), description="Directory of mode 0700 for keys, sockets and the SQLite file."
@@ -168,6 +168,7 @@ class EnrolSettings(_Section):
     workers: int | Literal["auto"] = Field("auto", description="Worker processes; `auto`: one for each core.")
     drain_seconds: float = Field(20, gt=0, description="How long calls in progress may take when the service stops.")
     listen: ServingSettings = Field(default_factory=ServingSettings, description="The gRPC listeners.")
+    enrol: EnrolSettings = Field(default_factory=EnrolSettings, description="The newcomer's listener.")
     database: DatabaseSettings = Field(default_factory=DatabaseSettings, description="The database.")
     keys: KeySettings = Field(default_factory=KeySettings, description="Keys.")
     issuance: IssuanceSettings = Field(default_factory=IssuanceSettings, description="Issuance as a whole.")
@@ -175,7 +176,6 @@ class EnrolSettings(_Section):
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logging.")
     tracing: TracingSettings = Field(default_factory=TracingSettings, description="Tracing.")
-    enrol: EnrolSettings = Field(default_factory=EnrolSettings, description="The newcomer's listener.")
 
     @field_validator("trust_domain")
     @classmethod
