@@ -37,9 +37,9 @@ from keyreeve_ca.registry import Store
 from keyreeve_ca.sampling import Sampling
 from keyreeve_ca.sealed_keys import create_kek_file
 from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.storage import enrolment_steps
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
-from keyreeve_ca.storage import enrolment_steps
 from keyreeve_ca.storage.remote import KeeperHandlers
 from keyreeve_ca.storage.tables import SCHEMA
 from keyreeve_chassis import frames
@@ -114,11 +114,11 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
         if isinstance(ledger, SqliteLedger):
             durable = KeeperHandlers(ledger, partial(answer_forwarded, router))
             handlers |= durable.table()
+            handlers |= enrolment_steps.handlers(enrolment_steps.DirectTokenSteps(store, now))
             on_disconnect = durable.disconnected
         served = await frames.serve(settings.keeper_socket, handlers, on_disconnect)
         stack.push_async_callback(served.close)
         if settings.metrics.port is not None:
-            handlers |= enrolment_steps.handlers(enrolment_steps.DirectTokenSteps(store, now))
             _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
             stack.callback(stop_metrics)
         yield Keeping(base.issuance, background)
@@ -169,6 +169,7 @@ async def _background(
             lambda profile: LINT_FINDINGS.labels(profile).inc(),
         ).run(),
         every(600, lambda: ledger.purge(base.now() - REQUESTS_KEPT)),
+        every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
         _show_expiry(base),
     ]
     if isinstance(ledger, PostgresqlLedger):
@@ -176,4 +177,3 @@ async def _background(
     else:
         await ledger.void_orphans()
     return run_tasks(stack, jobs)
-        every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
