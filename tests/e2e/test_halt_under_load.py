@@ -1,0 +1,115 @@
+"""Issuance is halted during full load, with one worker frozen: nothing enters the ledger afterwards, on both databases."""
+
+import os
+import signal
+import threading
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from keyreeve import Client
+from keyreeve.errors import DeadlinePassed, IssuanceHalted, KeyreeveError, Unavailable
+from keyreeve.keys import make_csr, make_key
+from keyreeve.request_ids import new_request_id
+from keyreeve.retry import NO_RETRY
+from keyreeve.values import Name
+from support.plane import Plane
+from support.postgres import Server
+from support.waiting import wait_for
+
+SIGNERS = 6
+WITHIN = timedelta(seconds=2)
+
+
+class Load:
+    """Clients that sign without pause until they are told that issuance is halted."""
+
+    def __init__(self, plane: Plane) -> None:
+        self.signed = 0
+        self.ended: list[BaseException] = []
+        self._plane = plane
+        self._csr = make_csr(make_key(), [Name.dns("load.example.test")])
+        self._threads = [threading.Thread(target=self._sign, daemon=True) for _ in range(SIGNERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(60)
+        assert len(self.ended) == SIGNERS
+
+    def _sign(self) -> None:
+        with self._plane.client() as client:
+            try:
+                while True:
+                    client.certificates.sign("server", self._csr)
+                    self.signed += 1
+            except KeyreeveError as end:
+                self.ended.append(end)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_nothing_is_dated_or_committed_after_a_halt_not_even_by_a_frozen_worker_that_wakes(
+    kind: str, own_plane: Plane, request: pytest.FixtureRequest
+) -> None:
+    own_plane.up(**_settings(kind, request))
+    clients = [Client(own_plane.context, timeout=1.0, retry=NO_RETRY) for _ in range(8)]
+    for client in clients:
+        client.issuance.state(timeout=20)
+    load = Load(own_plane)
+    wait_for("certificates are signed", lambda: load.signed > 100)
+    frozen, _ = sorted(own_plane.children()["worker"])
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        halted_at = _halt(clients)
+        assert time.monotonic() - began < 10
+        wait_for("somebody is told of the halt", lambda: load.ended)
+        count = len(_ledger(clients))
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    load.join()
+    assert {type(end) for end in load.ended} == {IssuanceHalted}
+    entries = _ledger(clients)
+    assert len(entries) == count
+    assert max(entry.issued_at for entry in entries) <= halted_at + WITHIN
+    own_plane.run("issuance", "resume", "--reason", "the test is over")
+    assert own_plane.run("issuance", "status", "-q").out.strip() == "issuing"
+    with own_plane.client() as client:
+        wait_for("signing goes on", lambda: client.certificates.sign("server", load._csr))
+    for client in clients:
+        client.close()
+
+
+def _settings(kind: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    if kind == "sqlite":
+        return {}
+    server: Server = request.getfixturevalue("postgresql_server")
+    name = f"halt_{uuid.uuid4().hex}"
+    server.execute(f"CREATE DATABASE {name}")
+    return {"KEYREEVE_CA_DATABASE__URL": server.url(name)}
+
+
+def _halt(clients: list[Client]) -> datetime:
+    """Halt through whichever worker answers: some of the clients' connections lead to the frozen one."""
+    request_id = new_request_id()
+    for client in clients * 10:
+        try:
+            client.issuance.halt("a test", request_id=request_id, timeout=4.0)
+        except (DeadlinePassed, Unavailable):
+            continue
+        return datetime.now(UTC)
+    raise AssertionError("no worker answered")
+
+
+def _ledger(clients: list[Client]) -> list:
+    """The certificates for servers, read while issuance is halted: reads go on."""
+    for client in clients * 3:
+        try:
+            return list(client.certificates.list(profile="server", page_size=500, timeout=5.0))
+        except (DeadlinePassed, Unavailable):
+            continue
+    raise AssertionError("no worker answered")
