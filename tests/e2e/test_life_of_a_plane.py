@@ -27,7 +27,7 @@ def test_a_plane_comes_up_verified_says_so_twice_and_goes_down(own_plane: Plane)
     begun = time.monotonic()
     first = own_plane.up()
     seconds = time.monotonic() - begun
-    assert seconds < 30, f"{seconds:.1f} s"  # 10 on an idle machine; tests share theirs
+    assert seconds < 90, f"{seconds:.1f} s"  # 10 on an idle machine (tools/newcomer times that); tests share theirs
     assert "openssl verify -x509_strict" in first.out
     assert re.search(r"spiffe://dev\.localhost/operators/admin/[a-z0-9-]+", first.out)
     for line, bundle in (("control", own_plane.home.bundle), ("estate", own_plane.home.estate_bundle)):

@@ -20,6 +20,8 @@ from keyreeve_chassis.drain import stop_signals
 from keyreeve_chassis.telemetry import logging as log_setup
 from keyreeve_chassis.telemetry.tracing import TracingUnavailable
 
+_STANDARD_INPUT = 0
+
 log = logging.getLogger(__name__)
 
 
@@ -86,7 +88,9 @@ async def until_told(failed: Awaitable[None]) -> None:
     loop = asyncio.get_running_loop()
 
     def watch_parent() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin: its lock, held by a daemon thread, is fatal to an interpreter that shuts down.
+        while os.read(_STANDARD_INPUT, 4096):
+            pass
         loop.call_soon_threadsafe(told.set)
 
     threading.Thread(target=watch_parent, daemon=True, name="parent").start()
