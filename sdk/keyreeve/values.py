@@ -253,6 +253,21 @@ class Profile:
     """It came with the program, and only a new release changes it."""
 
 
+@dataclass(frozen=True, slots=True)
+class RevocationList:
+    """The revoked certificates of one shard of an authority (RFC 5280, section 5)."""
+
+    name: str
+    """`authorities/{authority}/revocationLists/{shard}`."""
+    number: int
+    """It rises with every list of the shard."""
+    this_update: datetime
+    next_update: datetime
+    """Until when it holds; the next is made long before."""
+    entries: int
+    crl_der: bytes = field(repr=False)
+
+
 class SimulatedOutcome(StrEnum):
     """What would have become of an issuance under another document."""
 

@@ -204,6 +204,18 @@ def from_certificate(message: certificate_pb.Certificate) -> values.Certificate:
     )
 
 
+def from_revocation_list(message: certificate_pb.RevocationList) -> values.RevocationList:
+    """A list of revoked certificates."""
+    return values.RevocationList(
+        name=message.name,
+        number=message.number,
+        this_update=_time(message.this_update_time),
+        next_update=_time(message.next_update_time),
+        entries=message.entries,
+        crl_der=message.crl_der,
+    )
+
+
 def from_authority(message: authority_pb.Authority) -> values.Authority:
     """An authority."""
     return values.Authority(

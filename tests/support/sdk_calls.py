@@ -127,6 +127,17 @@ EXAMPLES: dict[str, Example] = {
     "RevokeCertificate": Example(
         lambda client: client.certificates.revoke(SERIAL, RevocationReason.SUPERSEDED), CERTIFICATE
     ),
+    "GetRevocationList": Example(
+        lambda client: client.certificates.revocation_list("estate-2", 3),
+        certificate_pb.RevocationList(
+            name="authorities/estate-2/revocationLists/3",
+            number=7,
+            this_update_time=stamp(BEGIN),
+            next_update_time=stamp(END),
+            entries=2,
+            crl_der=b"crl",
+        ),
+    ),
     "ListCertificates": Example(
         lambda client: client.certificates.list(), certificate_pb.ListCertificatesResponse(certificates=[CERTIFICATE])
     ),

@@ -9,7 +9,15 @@ from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.errors import FieldInvalid, KeyreeveError, RenewalProofRequired
 from keyreeve.keys import PrivateKey, csr_spki, sign_renewal
 from keyreeve.request_ids import new_request_id
-from keyreeve.values import Certificate, CertificateState, Name, RevocationReason, SignedCertificate, SignItem
+from keyreeve.values import (
+    Certificate,
+    CertificateState,
+    Name,
+    RevocationList,
+    RevocationReason,
+    SignedCertificate,
+    SignItem,
+)
 
 _SERVICE = "/keyreeve.ca.v1.CertificateService"
 
@@ -116,6 +124,17 @@ class CertificateClient:
         )
         return wire.from_certificate(
             await self._caller.unary(f"{_SERVICE}/RevokeCertificate", request, pb.Certificate, timeout)
+        )
+
+    async def revocation_list(self, authority: str, shard: int = 0, *, timeout: float | None = None) -> RevocationList:
+        """The newest list of the revoked certificates of one shard of an authority.
+
+        The shard stands in a certificate's CRL distribution point, `.../crl/{authority}/{shard}.crl`.
+        """
+        name = f"{wire.resource_name('authorities', authority)}/revocationLists/{shard}"
+        request = pb.GetRevocationListRequest(name=name)
+        return wire.from_revocation_list(
+            await self._caller.unary(f"{_SERVICE}/GetRevocationList", request, pb.RevocationList, timeout)
         )
 
     async def list(

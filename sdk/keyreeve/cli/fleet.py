@@ -51,10 +51,13 @@ class Addresses:
     health_port: int
     metrics_port: int
     http_url: str
+    http_port: int | None
+    """None: there is no plain-HTTP listener."""
 
     @property
     def ports(self) -> tuple[int, ...]:
-        return (self.port, self.health_port, self.metrics_port)
+        listening = (self.port, self.health_port, self.metrics_port)
+        return listening if self.http_port is None else (*listening, self.http_port)
 
     @property
     def endpoint(self) -> str:
@@ -74,6 +77,7 @@ def read_addresses(home: Home, service: Service) -> Addresses:
             health_port=int(listen["health_port"]),
             metrics_port=int(document["metrics"]["port"]),
             http_url=str(document["http_url"]),
+            http_port=int(document["http"]["port"]) if "http" in document else None,
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise FileUnusable(f"{path} lacks or misspells a setting that `keyreeve up` wrote: {problem}") from problem
@@ -141,6 +145,9 @@ listen:
   health_port: {ports["health_port"]}
 metrics:
   port: {ports["metrics_port"]}
+http:
+  host: {LOOPBACK}
+  port: {ports["http_port"]}
 http_url: http://{LOOPBACK}:{ports["http_port"]}
 state_directory: {json.dumps(str(state))}
 database:

@@ -33,6 +33,7 @@ local_commands.add_to(app)
 revocation_commands.add_to(certificate_commands.app)
 app.add_typer(certificate_commands.app, name="cert")
 app.add_typer(authority_commands.app, name="authority")
+app.add_typer(revocation_commands.lists, name="crl")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(issuance_commands.app, name="issuance")
 

@@ -1,13 +1,24 @@
-"""`keyreeve cert revoke`."""
+"""`keyreeve cert revoke`, and `keyreeve crl`: lists of revoked certificates."""
 
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keyreeve.cli.calling import control_plane
-from keyreeve.cli.options import ContextFile, Output, Quiet
+from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, moment
+
+if TYPE_CHECKING:
+    from keyreeve.values import RevocationList
+
+lists = typer.Typer(help="Look at the lists of revoked certificates.", no_args_is_help=True)
+
+Authority = Annotated[str, typer.Argument(help="The CA: `keyreeve authority list`.")]
+Shard = Annotated[
+    int, typer.Option("--shard", min=0, help="The number that the address in a certificate ends in: .../SHARD.crl")
+]
 
 
 class Reason(StrEnum):
@@ -59,3 +70,80 @@ def revoke(
         f"({told.revocation_reason}) by {told.revoker}",
         essence=told.serial,
     )
+
+
+@lists.command("show")
+def show(
+    authority: Authority,
+    *,
+    shard: Shard = 0,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """List what one of an authority's lists holds: its number, from when to when, and every revoked certificate."""
+    from cryptography import x509
+
+    with control_plane(context) as client:
+        found = client.certificates.revocation_list(authority, shard)
+    entries = [_entry(one) for one in x509.load_der_x509_crl(found.crl_der)]
+    printer = Printer(output, quiet=quiet)
+    lines = [
+        f"{found.name}, number {found.number}: {found.entries} revoked",
+        f"  from {moment(found.this_update)} until {moment(found.next_update)}",
+        *(f"  {one['serial']}  {one['revoked_at']}  {one['reason']}" for one in entries),
+    ]
+    printer.answer(_facts(found) | {"revoked": entries}, "\n".join(lines), essence=str(found.number))
+
+
+@lists.command("fetch")
+def fetch(
+    authority: Authority,
+    *,
+    shard: Shard = 0,
+    out: Annotated[Path, typer.Option("--out", help="File for the list in DER.")],
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Write one of an authority's lists to a file, in DER as `openssl crl -inform DER` reads it."""
+    from keyreeve.errors import FileUnusable
+    from keyreeve.files import write_atomically
+
+    with control_plane(context) as client:
+        found = client.certificates.revocation_list(authority, shard)
+    try:
+        write_atomically(out, found.crl_der)
+    except OSError as problem:
+        raise FileUnusable(f"cannot write {out}: {problem.strerror}") from problem
+    printer = Printer(output, quiet=quiet)
+    printer.answer(
+        _facts(found) | {"file": str(out)},
+        f"{printer.palette.green}✔{printer.palette.plain} {shown(out)}: number {found.number}, {found.entries} revoked, "
+        f"until {moment(found.next_update)}",
+        essence=str(out),
+    )
+
+
+def _facts(found: "RevocationList") -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "number": found.number,
+        "this_update": found.this_update.isoformat(),
+        "next_update": found.next_update.isoformat(),
+        "entries": found.entries,
+    }
+
+
+def _entry(revoked: Any) -> dict[str, str]:  # noqa: ANN401  # x509.RevokedCertificate, imported at its use
+    from cryptography import x509
+
+    try:
+        reason = revoked.extensions.get_extension_for_class(x509.CRLReason).value.reason.name
+    except x509.ExtensionNotFound:
+        reason = "not_given"
+    return {
+        "serial": f"{revoked.serial_number:032x}",
+        "revoked_at": moment(revoked.revocation_date_utc),
+        "reason": reason,
+    }

@@ -17,7 +17,7 @@ IN_PROCESS = "in-process"
 Halted issuance does not stop these (docs/halt.md), so nothing that came over the network may be given this method.
 """
 BLOCKS_PER_CRL_SHARD = 5
-"""A shard covers at most 5 x 4,096 certificates, so its list stays below 1 MB even if all of them are revoked."""
+"""A shard covers at most 5 x 4,096 certificates, so its list stays below 1 MiB even if all of them are revoked."""
 
 
 @dataclass(frozen=True, slots=True)

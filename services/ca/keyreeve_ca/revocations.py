@@ -61,6 +61,66 @@ class NewRevocation:
     actor: str
 
 
+Shard = tuple[str, int]
+"""Authority, number of its shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListState:
+    """The newest list of a shard. Times are seconds since 1970."""
+
+    number: int
+    seq: int
+    """It holds every revocation up to this number."""
+    this_update: int
+    next_update: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedList:
+    """The newest list of a shard, with its bytes."""
+
+    state: ListState
+    entries: int
+    der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class VoidBlock:
+    """A block whose worker is gone."""
+
+    block_id: int
+    authority_id: str
+    crl_shard: int
+    committed: int
+    """The last counter that is in the ledger; -1: none is."""
+    size: int
+    longest_lifetime: int | None
+    """Seconds: the most that a profile in force when it was leased allows; None when one is not known any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phantoms:
+    """Counters of a void block that may have been signed, and until when what they certify could be valid."""
+
+    block_id: int
+    authority_id: str
+    crl_shard: int
+    first_counter: int
+    last_counter: int
+    noticed_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeededPhantoms:
+    """Phantoms with what their serial numbers are made of."""
+
+    phantoms: Phantoms
+    seed_id: str
+    sealed_seed: bytes
+
+
 class RevocationRecords(Protocol):
     """The records of one database transaction: `Transaction.revocations`."""
 
@@ -82,3 +142,40 @@ class RevocationRecords(Protocol):
         Those that expire before `expiring_from` are left out: nobody can call with them any more.
         """
         ...
+
+    # --- Lists ---
+
+    def shards(self) -> dict[str, int]:
+        """How many shards each authority has; at least one."""
+        ...
+
+    def list_states(self) -> dict[Shard, ListState]:
+        """The newest lists of all shards."""
+        ...
+
+    def changed_shards(self, seq: int) -> dict[Shard, int]:
+        """Shards with revocations or phantoms whose numbers are above `seq`, with the highest of them."""
+        ...
+
+    def void_blocks(self, limit: int) -> list[VoidBlock]:
+        """Void blocks whose phantoms have not been recorded."""
+        ...
+
+    def add_phantoms(self, found: Sequence[Phantoms]) -> None:
+        """Record them under numbers of their own."""
+        ...
+
+    def listed(self, shard: Shard, *, expiring_from: int) -> list[tuple[bytes, int, str]]:
+        """Serial number, time and reason of a shard's revoked certificates that expire no earlier."""
+        ...
+
+    def phantoms(self, shard: Shard, *, expiring_from: int) -> list[SeededPhantoms]: ...
+    def reserve_list_number(self, shard: Shard) -> int:
+        """The next number of a shard's lists; no list has it, and none will get it twice."""
+        ...
+
+    def publish_list(self, shard: Shard, published: PublishedList) -> bool:
+        """Replace a shard's list unless the one there has a higher number or later knowledge; whether it was replaced."""
+        ...
+
+    def published_list(self, shard: Shard) -> PublishedList | None: ...

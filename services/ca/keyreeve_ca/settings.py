@@ -74,6 +74,21 @@ class IssuanceSettings(_Section):
     )
 
 
+class HttpSettings(_Section):
+    """The plain-HTTP listener for revocation lists, authorities' certificates and bundles."""
+
+    host: str = Field("127.0.0.1", description="Address of the listener; `http_url` is how its readers see it.")
+    port: int | None = Field(None, ge=0, le=65535, description="Its port; null: no listener.")
+
+
+class AuditSettings(_Section):
+    """The audit log (docs/audit.md)."""
+
+    kept_days: int = Field(
+        400, ge=1, description="Days after which audit records are deleted; their hashes stay for ever."
+    )
+
+
 class MetricsSettings(_Section):
     """Prometheus."""
 
@@ -173,6 +188,8 @@ class CaSettings(ServiceSettings):
     keys: KeySettings = Field(default_factory=KeySettings, description="Keys.")
     issuance: IssuanceSettings = Field(default_factory=IssuanceSettings, description="Issuance as a whole.")
     lint: LintSettings = Field(default_factory=LintSettings, description="Linting.")
+    http: HttpSettings = Field(default_factory=HttpSettings, description="Plain HTTP.")
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="The audit log.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logging.")
     tracing: TracingSettings = Field(default_factory=TracingSettings, description="Tracing.")

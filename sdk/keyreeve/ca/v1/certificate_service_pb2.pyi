@@ -748,3 +748,73 @@ class RevokeCertificateRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeCertificateRequest: _TypeAlias = RevokeCertificateRequest  # noqa: Y015
+
+@_typing.final
+class GetRevocationListRequest(_message.Message):
+    """Names a list of revoked certificates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `authorities/{authority}/revocationLists/{shard}`; a certificate's CRL distribution point ends in
+    `/crl/{authority}/{shard}.crl`.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRevocationListRequest: _TypeAlias = GetRevocationListRequest  # noqa: Y015
+
+@_typing.final
+class RevocationList(_message.Message):
+    """A list of revoked certificates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    THIS_UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    CRL_DER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`authorities/{authority}/revocationLists/{shard}`."""
+    number: _builtins.int
+    """Its CRL number; it rises with every list of the shard."""
+    entries: _builtins.int
+    """How many certificates are on it, with those that a crashed process may have signed without recording them."""
+    crl_der: _builtins.bytes
+    """The DER CertificateList."""
+    @_builtins.property
+    def this_update_time(self) -> _timestamp_pb2.Timestamp:
+        """From when it holds."""
+
+    @_builtins.property
+    def next_update_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when; the next is made long before."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        number: _builtins.int = ...,
+        this_update_time: _timestamp_pb2.Timestamp | None = ...,
+        next_update_time: _timestamp_pb2.Timestamp | None = ...,
+        entries: _builtins.int = ...,
+        crl_der: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_update_time", b"next_update_time", "this_update_time", b"this_update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crl_der", b"crl_der", "entries", b"entries", "name", b"name", "next_update_time", b"next_update_time", "number", b"number", "this_update_time", b"this_update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevocationList: _TypeAlias = RevocationList  # noqa: Y015

@@ -66,6 +66,11 @@ class CertificateServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.Certificate.FromString,
                 _registered_method=True)
+        self.GetRevocationList = channel.unary_unary(
+                '/keyreeve.ca.v1.CertificateService/GetRevocationList',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.GetRevocationListRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationList.FromString,
+                _registered_method=True)
 
 
 class CertificateServiceServicer:
@@ -153,6 +158,18 @@ class CertificateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRevocationList(self, request, context):
+        """Gets the newest list of the revoked certificates of one shard (RFC 5280, section 5): the same bytes that the
+        address in the shard's certificates answers over plain HTTP.
+
+        Reasons: REVOCATION_LIST_NOT_FOUND.
+        Callers: everyone with a certificate of the control tree.
+        Idempotent: it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CertificateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -185,6 +202,11 @@ def add_CertificateServiceServicer_to_server(servicer, server):
                     servicer.RevokeCertificate,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.Certificate.SerializeToString,
+            ),
+            'GetRevocationList': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRevocationList,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.GetRevocationListRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationList.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +373,33 @@ class CertificateService:
             '/keyreeve.ca.v1.CertificateService/RevokeCertificate',
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.Certificate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRevocationList(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.CertificateService/GetRevocationList',
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.GetRevocationListRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationList.FromString,
             options,
             channel_credentials,
             insecure,

@@ -91,6 +91,14 @@ class CertificateServiceStub:
     service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
     Idempotent by request_id, and by certificate.
     """
+    GetRevocationList: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.GetRevocationListRequest, _certificate_service_pb2.RevocationList]
+    """Gets the newest list of the revoked certificates of one shard (RFC 5280, section 5): the same bytes that the
+    address in the shard's certificates answers over plain HTTP.
+
+    Reasons: REVOCATION_LIST_NOT_FOUND.
+    Callers: everyone with a certificate of the control tree.
+    Idempotent: it changes nothing.
+    """
 
 @_typing.type_check_only
 class CertificateServiceAsyncStub(CertificateServiceStub):
@@ -154,6 +162,14 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
     service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
     Idempotent by request_id, and by certificate.
+    """
+    GetRevocationList: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.GetRevocationListRequest, _certificate_service_pb2.RevocationList]  # type: ignore[assignment]
+    """Gets the newest list of the revoked certificates of one shard (RFC 5280, section 5): the same bytes that the
+    address in the shard's certificates answers over plain HTTP.
+
+    Reasons: REVOCATION_LIST_NOT_FOUND.
+    Callers: everyone with a certificate of the control tree.
+    Idempotent: it changes nothing.
     """
 
 class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -251,6 +267,20 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
         service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
         Idempotent by request_id, and by certificate.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRevocationList(
+        self,
+        request: _certificate_service_pb2.GetRevocationListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_service_pb2.RevocationList, _abc.Awaitable[_certificate_service_pb2.RevocationList]]:
+        """Gets the newest list of the revoked certificates of one shard (RFC 5280, section 5): the same bytes that the
+        address in the shard's certificates answers over plain HTTP.
+
+        Reasons: REVOCATION_LIST_NOT_FOUND.
+        Callers: everyone with a certificate of the control tree.
+        Idempotent: it changes nothing.
         """
 
 def add_CertificateServiceServicer_to_server(servicer: CertificateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

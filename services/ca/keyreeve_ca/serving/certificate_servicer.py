@@ -27,6 +27,7 @@ from keyreeve_ca.serving.messages import (
     renew_at,
     request_id_of,
     serial_of,
+    shard_of,
     sign_item,
     timestamp,
 )
@@ -44,8 +45,13 @@ ACCESS: Rows = {
     _SERVICE + "SignCertificates": Row(_SIGNERS),
     _SERVICE + "RenewCertificate": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "GetCertificate": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
-    _SERVICE + "ListCertificates": Row(_SEE_ALL | {Role.WORKLOAD}, freshness=Freshness.TOLERANT),
-    _SERVICE + "RevokeCertificate": Row(ALL_ROLES, forwarded=True),
+    _SERVICE + "ListCertificates": Row(
+        _SEE_ALL | {Role.WORKLOAD},
+        freshness=Freshness.TOLERANT,
+        records=("authority", "profile", "identity", "state"),
+    ),
+    _SERVICE + "RevokeCertificate": Row(ALL_ROLES, forwarded=True, records=("name", "reason")),
+    _SERVICE + "GetRevocationList": Row(ALL_ROLES, freshness=Freshness.EXEMPT),
 }
 
 
@@ -120,6 +126,20 @@ class CertificateServicer:
         return pb.Certificate.FromString(await answer(lambda tx: self.revoking.revoke(tx, caller, serial, reason)))
 
     async def ListCertificates(self, request: pb.ListCertificatesRequest, call: Call) -> pb.ListCertificatesResponse:
+    async def GetRevocationList(self, request: pb.GetRevocationListRequest, call: Call) -> pb.RevocationList:
+        shard = shard_of(request.name)
+        found = await self.store.read(lambda tx: tx.revocations.published_list(shard))
+        if found is None:
+            raise errors.RevocationListNotFound(f"there is no list {request.name!r}", metadata={"name": request.name})
+        return pb.RevocationList(
+            name=request.name,
+            number=found.state.number,
+            this_update_time=timestamp(found.state.this_update),
+            next_update_time=timestamp(found.state.next_update),
+            entries=found.entries,
+            crl_der=found.der,
+        )
+
         caller, now = caller_of(call), self.now()
         wanted = CertificateFilter(
             authority_id=id_of(request.authority, "authorities", "authority") if request.authority else None,

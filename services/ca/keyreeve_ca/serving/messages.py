@@ -20,7 +20,7 @@ from keyreeve_ca.building.authority_plan import constraints_of
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import LedgerEntry, SignItem
 from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState
-from keyreeve_ca.revocations import Revocation, RevocationReason
+from keyreeve_ca.revocations import Revocation, RevocationReason, Shard
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
 from keyreeve_chassis.call import Call
@@ -29,6 +29,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+_LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")
 _SERIAL = re.compile(r"[0-9a-f]{32}\Z")
 
 TREES = {
@@ -109,6 +110,14 @@ def serial_of(name: str, field: str = "name") -> bytes:
     if not _SERIAL.match(text):
         raise invalid(field, "a serial number is 32 lower-case hexadecimal digits")
     return bytes.fromhex(text)
+
+
+def shard_of(name: str) -> Shard:
+    """The authority and the shard in `authorities/{authority}/revocationLists/{shard}`."""
+    found = _LIST_NAME.match(name)
+    if found is None:
+        raise invalid("name", "a name of the form authorities/{authority}/revocationLists/{shard} is required")
+    return found[1], int(found[2])
 
 
 def chosen(values: Mapping[K, T], number: K, field: str) -> T:

@@ -70,7 +70,7 @@ class SqlTransaction:
     @property
     def revocations(self) -> SqlRevocations:
         """What has been revoked."""
-        return SqlRevocations(self._connection, self._must_be_writable)
+        return SqlRevocations(self._connection, self._must_be_writable, self._read_profile)
 
     @property
     def halt(self) -> SqlHalts:

@@ -1,28 +1,25 @@
 """`revocations.RevocationRecords` on both databases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Row, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve_ca.revocations import NewRevocation, Revocation, RevocationReason
 from keyreeve_ca.rules.profile import Tree
 from keyreeve_ca.rules.serials import block_of
-from keyreeve_ca.storage.revocation_tables import revocation_head, revocations
+from keyreeve_ca.storage.revocation_lists_sql import SqlLists
+from keyreeve_ca.storage.revocation_tables import revocations
 from keyreeve_ca.storage.tables import authorities, renewals, serial_blocks
 
 _COLUMNS = [revocations.c[f.name] for f in fields(Revocation)]
 _PER_QUERY = 500
 
 
-class SqlRevocations:
-    """The records of one transaction; `must_be_writable` raises in one that only reads."""
-
-    def __init__(self, connection: Connection, must_be_writable: Callable[[], None]) -> None:
-        self._connection = connection
-        self._must_be_writable = must_be_writable
+class SqlRevocations(SqlLists):
+    """The records of one transaction."""
 
     def of(self, serials: Sequence[bytes]) -> dict[bytes, Revocation]:
         """Those of the serial numbers that have been revoked."""
@@ -37,7 +34,7 @@ class SqlRevocations:
         self._must_be_writable()
         if not new:
             return []
-        last = self._take_numbers(len(new))
+        last = self.take_numbers(len(new))
         shards = self._shards({block_of(one.serial) for one in new})
         made = [
             Revocation(seq=last - len(new) + n, crl_shard=shards[block_of(one.serial)], **asdict(one))
@@ -51,11 +48,6 @@ class SqlRevocations:
             taken, [{"predecessor": one.serial, "successor": b"", "spki_sha256": b""} for one in made]
         )
         return made
-
-    def last_seq(self) -> int:
-        """The highest number assigned so far; 0 when there is none."""
-        last: int = self._connection.execute(select(revocation_head.c.last_seq)).scalar_one()
-        return last
 
     def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:
         """Revoked certificates of the control tree with numbers above `seq`, in order of their numbers."""
@@ -71,15 +63,6 @@ class SqlRevocations:
             .limit(limit)
         )
         return [_revocation(row) for row in self._connection.execute(query)]
-
-    def _take_numbers(self, count: int) -> int:
-        """Assign so many numbers; the last of them. The row stays locked until the commit."""
-        last: int = self._connection.execute(
-            update(revocation_head)
-            .values(last_seq=revocation_head.c.last_seq + count)
-            .returning(revocation_head.c.last_seq)
-        ).scalar_one()
-        return last
 
     def _shards(self, block_ids: set[int]) -> dict[int, int]:
         query = select(serial_blocks.c.block_id, serial_blocks.c.crl_shard).where(

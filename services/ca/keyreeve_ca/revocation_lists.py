@@ -1,0 +1,207 @@
+"""Publishing lists of revoked certificates: which are due, what is on them, and that their numbers only rise.
+
+A list covers one shard of an authority: five blocks of serial numbers, fixed when they were leased and named in every
+certificate of theirs. On it are the certificates that were revoked, and the phantoms: what a worker that died may have
+signed without storing it, recomputed from its block's seed. The number is on disk before the list that bears it exists,
+and a list never replaces one of a higher number or of later knowledge; so whatever dies when, no list goes back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cryptography import x509
+
+from keyreeve import errors
+from keyreeve_ca.building.revocation_list import ListEntry, build_revocation_list
+from keyreeve_ca.catalogue import Catalogue, issuer_of
+from keyreeve_ca.keystore import KeyStore
+from keyreeve_ca.ledger import MAX_UNCOMMITTED
+from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, Store, Transaction
+from keyreeve_ca.revocations import (
+    REASON_CODES,
+    ListState,
+    Phantoms,
+    PublishedList,
+    SeededPhantoms,
+    Shard,
+    VoidBlock,
+)
+from keyreeve_ca.rules import serials
+
+LIFETIME = 24 * 3600
+"""Seconds from a list to its nextUpdate; the next is made when half of them have passed."""
+BACKDATE = 60
+"""Seconds by which thisUpdate lies back, for readers whose clocks are late."""
+_KEEP = LIFETIME
+"""Seconds for which an expired certificate stays listed: it must be on one list made after its end (RFC 5280, 3.3)."""
+_PHANTOMS_AT_ONCE = 100
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class ListPublishing:
+    """Makes the lists that are due. Not frozen: it remembers which there are."""
+
+    store: Store
+    keystore: KeyStore
+    catalogue: Callable[[], Catalogue]
+    url: str
+    now: Callable[[], int]
+    _states: dict[Shard, ListState] = field(default_factory=dict)
+    _shards: dict[str, int] = field(default_factory=dict)
+    _seen: int = -1
+    _revoked: dict[Shard, frozenset[bytes]] = field(default_factory=dict)
+    """The revoked authorities on a root's newest list made here."""
+
+    async def run(self, interval: float) -> None:
+        """Publish what is due every `interval` seconds, for ever."""
+        while True:
+            try:
+                await self.publish_due()
+            except errors.StoreUnavailable as unavailable:
+                log.warning("revocation lists could not be made: %s", unavailable)
+            except errors.KeyreeveError:
+                log.exception("revocation lists could not be made")
+            await asyncio.sleep(interval)
+
+    async def publish_due(self) -> int:
+        """Publish every list that is due, once; how many were. Raises `StoreUnavailable`."""
+        if self._seen < 0:
+            self._states = await self.store.read(lambda tx: tx.revocations.list_states())
+        await self._notice_phantoms()
+        last, changed, self._shards = await self.store.read(
+            lambda tx: (
+                tx.revocations.last_seq(),
+                tx.revocations.changed_shards(self._seen),
+                tx.revocations.shards(),
+            )
+        )
+        catalogue, made = self.catalogue(), 0
+        for shard in self._due(catalogue, changed):
+            try:
+                made += await self._publish(catalogue.authorities[shard[0]], shard)
+            except LookupError:
+                log.warning("authority %s has no key any more, so its lists end", shard[0])
+        self._seen = last
+        return made
+
+    async def _notice_phantoms(self) -> None:
+        """Record what the workers of void blocks may have signed; from then on it counts as revoked."""
+        if not await self.store.read(lambda tx: tx.revocations.void_blocks(1)):
+            return
+        authorities, now = self.catalogue().authorities, self.now()
+
+        def act(tx: Transaction) -> None:
+            tx.revocations.add_phantoms(
+                [phantoms_of(block, authorities, now) for block in tx.revocations.void_blocks(_PHANTOMS_AT_ONCE)]
+            )
+
+        await self.store.write(act)
+
+    def _due(self, catalogue: Catalogue, changed: Mapping[Shard, int]) -> Iterable[Shard]:
+        now = self.now()
+        for authority in catalogue.authorities.values():
+            if authority.state in (AuthorityState.PENDING, AuthorityState.RETIRED) or authority.not_after <= now:
+                continue
+            revoked = _revoked_below(catalogue, authority)
+            for number in range(self._shards.get(authority.authority_id, 1)):
+                shard = (authority.authority_id, number)
+                state = self._states.get(shard)
+                if (
+                    state is None
+                    or changed.get(shard, 0) > state.seq
+                    or now >= state.next_update - LIFETIME // 2
+                    or (number == 0 and revoked != self._revoked.get(shard, frozenset()))
+                ):
+                    yield shard
+
+    async def _publish(self, authority: Authority, shard: Shard) -> bool:
+        number = await self.store.write(lambda tx: tx.revocations.reserve_list_number(shard))
+        now, below = self.now(), _revoked_below(self.catalogue(), authority)
+        seq, listed, phantoms, key = await self.store.read(
+            lambda tx: (
+                tx.revocations.last_seq(),
+                tx.revocations.listed(shard, expiring_from=now - _KEEP),
+                tx.revocations.phantoms(shard, expiring_from=now - _KEEP),
+                tx.key(authority.key_id),
+            )
+        )
+        state = ListState(number, seq, now - BACKDATE, min(now + LIFETIME, authority.not_after))
+
+        def make() -> PublishedList:
+            entries = {serial: ListEntry(serial, when, REASON_CODES[reason]) for serial, when, reason in listed}
+            for some in phantoms:
+                for serial in self._serials(some):
+                    entries.setdefault(serial, ListEntry(serial, some.phantoms.noticed_at))
+            if shard[1] == 0:
+                entries |= {entry.serial: entry for entry in _authorities_listed(self.catalogue(), authority)}
+            signed = build_revocation_list(
+                issuer_of(authority, self.url),
+                self.keystore.open(key),
+                shard[1],
+                number=number,
+                this_update=state.this_update,
+                next_update=state.next_update,
+                entries=entries.values(),
+            )
+            return PublishedList(state, len(entries), signed)
+
+        made = await asyncio.to_thread(make)
+        if not await self.store.write(lambda tx: tx.revocations.publish_list(shard, made)):
+            self._states = await self.store.read(lambda tx: tx.revocations.list_states())
+            return False  # another keeper's is newer
+        self._states[shard] = state
+        self._revoked[shard] = below
+        return True
+
+    def _serials(self, some: SeededPhantoms) -> Iterable[bytes]:
+        seed = self.keystore.unseal("seed", some.seed_id, some.sealed_seed)
+        found = some.phantoms
+        for counter in range(found.first_counter, found.last_counter + 1):
+            yield serials.serial(found.block_id, seed, counter)
+
+
+def phantoms_of(block: VoidBlock, authorities: dict[str, Authority], now: int) -> Phantoms:
+    """What may have been signed in a void block, and until when it could be valid at the latest.
+
+    Its worker was gone when the block was found void: whatever it signed was valid for no longer than a profile of the
+    block allows from now, nor longer than its authority.
+    """
+    authority = authorities.get(block.authority_id)
+    ends = [] if authority is None else [authority.not_after]
+    if block.longest_lifetime is not None:
+        ends.append(now + block.longest_lifetime)
+    return Phantoms(
+        block_id=block.block_id,
+        authority_id=block.authority_id,
+        crl_shard=block.crl_shard,
+        first_counter=block.committed + 1,
+        last_counter=min(block.committed + MAX_UNCOMMITTED, block.size - 1),
+        noticed_at=now,
+        expires_at=min(ends, default=now),
+    )
+
+
+def _authorities_listed(catalogue: Catalogue, root: Authority) -> list[ListEntry]:
+    """The revoked authorities that a root signed."""
+    return [
+        ListEntry(serial_of_authority(one), one.revoked_at or 0, REASON_CODES.get(one.revocation_reason or "", 0))
+        for one in catalogue.authorities.values()
+        if root.kind is AuthorityKind.ROOT
+        and one.issuer_id == root.authority_id
+        and one.authority_id != root.authority_id
+        and one.state is AuthorityState.REVOKED
+    ]
+
+
+def _revoked_below(catalogue: Catalogue, root: Authority) -> frozenset[bytes]:
+    return frozenset(entry.serial for entry in _authorities_listed(catalogue, root))
+
+
+def serial_of_authority(authority: Authority) -> bytes:
+    """The serial number of an authority's own certificate, which lies in a block like any other."""
+    certificate = x509.load_der_x509_certificate(authority.certificate_der)
+    return certificate.serial_number.to_bytes(serials.SERIAL_BYTES, "big")

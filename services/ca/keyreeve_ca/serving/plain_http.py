@@ -1,0 +1,110 @@
+"""The plain-HTTP listener: what relying parties fetch without a certificate of ours. Everything on it is signed.
+
+`/crl/{authority}/{shard}.crl`, `/ca/{authority}.crt` (both DER), `/bundle.pem` and `/estate-bundle.pem` (roots). It must
+be plain: whoever checks a TLS server's certificate cannot need one to do so (RFC 5280, section 8).
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from aiohttp import web
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.catalogue import Catalogue
+from keyreeve_ca.first_operator import roots_pem
+from keyreeve_ca.registry import AuthorityState, Store
+from keyreeve_ca.rules.profile import Tree
+
+IN_FLIGHT = 128
+"""Requests at once; more are told to come back."""
+REQUEST_SECONDS = 10.0
+_REQUEST_BYTES = 64 * 1024
+_LIST_AGE = 60
+"""Seconds for which caches may answer with a list: a new revocation is seen after that at the latest."""
+_CERTIFICATE_AGE = 3600
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class PlainHttp:
+    """Answers from the store and the catalogue. Not frozen: it counts its requests."""
+
+    store: Store
+    catalogue: Callable[[], Catalogue]
+    now: Callable[[], int]
+    _in_flight: int = 0
+
+    def application(self) -> web.Application:
+        """The routes, behind the limits."""
+        app = web.Application(client_max_size=_REQUEST_BYTES, middlewares=[self._limits()])
+        app.router.add_get(r"/crl/{authority:[a-z0-9-]{1,63}}/{shard:\d{1,9}}.crl", self._list)
+        app.router.add_get(r"/ca/{authority:[a-z0-9-]{1,63}}.crt", self._certificate)
+        app.router.add_get("/bundle.pem", self._bundle(Tree.CONTROL))
+        app.router.add_get("/estate-bundle.pem", self._bundle(Tree.ESTATE))
+        return app
+
+    def _limits(self) -> Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]:
+        @web.middleware
+        async def limit(request: web.Request, handler: _Handler) -> web.StreamResponse:
+            if self._in_flight >= IN_FLIGHT:
+                return web.Response(status=503, headers={"Retry-After": "1"})
+            self._in_flight += 1
+            try:
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    return await handler(request)
+            except (TimeoutError, StoreUnavailable):
+                return web.Response(status=503, headers={"Retry-After": "1"})
+            finally:
+                self._in_flight -= 1
+
+        return limit
+
+    async def _list(self, request: web.Request) -> web.Response:
+        shard = request.match_info["authority"], int(request.match_info["shard"])
+        found = await self.store.read(lambda tx: tx.revocations.published_list(shard))
+        if found is None:
+            raise web.HTTPNotFound
+        state = found.state
+        age = max(0, min(_LIST_AGE, state.next_update - self.now()))
+        headers = {
+            "Last-Modified": formatdate(state.this_update, usegmt=True),
+            "Expires": formatdate(self.now() + age, usegmt=True),
+        }
+        return _answer(request, found.der, "application/pkix-crl", age, headers)
+
+    async def _certificate(self, request: web.Request) -> web.Response:
+        authority = self.catalogue().authorities.get(request.match_info["authority"])
+        if authority is None or authority.state is AuthorityState.PENDING:
+            raise web.HTTPNotFound
+        return _answer(request, authority.certificate_der, "application/pkix-cert", _CERTIFICATE_AGE)
+
+    def _bundle(self, tree: Tree) -> _Handler:
+        async def bundle(request: web.Request) -> web.Response:
+            return _answer(request, roots_pem(self.catalogue(), tree), "application/x-pem-file", _LIST_AGE)
+
+        return bundle
+
+
+def _answer(
+    request: web.Request, body: bytes, kind: str, age: int, headers: dict[str, str] | None = None
+) -> web.Response:
+    """A body that caches may keep, or 304 when whoever asks has it."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    every = {"ETag": tag, "Cache-Control": f"public, max-age={age}", "X-Content-Type-Options": "nosniff"}
+    every |= headers or {}
+    if tag in {one.strip().removeprefix("W/") for one in request.headers.get("If-None-Match", "").split(",")}:
+        return web.Response(status=304, headers=every)
+    return web.Response(body=body, content_type=kind, headers=every)
+
+
+async def serve_plain_http(http: PlainHttp, host: str, port: int) -> tuple[int, Callable[[], Awaitable[None]]]:
+    """Listen; the port, and how to stop. Raises `OSError` when the address cannot be had."""
+    runner = web.AppRunner(http.application(), access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, backlog=128)
+    await site.start()
+    return runner.addresses[0][1], runner.cleanup

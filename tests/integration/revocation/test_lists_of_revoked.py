@@ -1,0 +1,214 @@
+"""Lists of revoked certificates: when they change, what is on them, and that openssl and the ledger agree."""
+
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from keyreeve import errors
+from keyreeve.keys import make_key
+from keyreeve.values import (
+    AuthorityKind,
+    AuthorityRevocationReason,
+    RevocationList,
+    RevocationReason,
+    SignedCertificate,
+    Tree,
+    to_pem,
+)
+from keyreeve_ca.rules import serials
+from keyreeve_ca.settings import HttpSettings
+from support.running_ca import RunningCa, refused, running, server_csr, unique
+from support.waiting import wait_for
+
+OPENSSL = shutil.which("openssl")
+SOON = 1.0
+"""Seconds within which a list says what has been revoked."""
+
+
+@pytest.fixture(scope="module")
+def http_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
+    with running("sqlite", request, http=HttpSettings(port=0)) as ca:
+        yield ca
+
+
+def distribution_point(signed: SignedCertificate) -> tuple[str, int]:
+    """Authority and shard that a certificate names."""
+    leaf = x509.load_der_x509_certificate(signed.certificate_der)
+    points = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    [name] = points[0].full_name or []
+    authority, shard = str(name.value).removesuffix(".crl").split("/")[-2:]
+    return authority, int(shard)
+
+
+def listed(ca: RunningCa, authority: str, shard: int = 0) -> tuple[RevocationList, dict[str, str]]:
+    """The newest list of a shard, and its entries with their reasons."""
+    found = ca.client().certificates.revocation_list(authority, shard)
+    entries = {}
+    for one in x509.load_der_x509_crl(found.crl_der):
+        reasons = [e.value.reason.name for e in one.extensions if isinstance(e.value, x509.CRLReason)]
+        entries[f"{one.serial_number:032x}"] = reasons[0] if reasons else ""
+    return found, entries
+
+
+def sign(ca: RunningCa) -> SignedCertificate:
+    return ca.client().certificates.sign("server", server_csr(f"{unique('web')}.example.test"))
+
+
+def test_a_revoked_certificate_is_on_its_list_within_a_second_under_a_higher_number(ca: RunningCa) -> None:
+    signed = sign(ca)
+    authority, shard = distribution_point(signed)
+    before = wait_for("a first list", lambda: _list_or_none(ca, authority, shard))
+    ca.client().certificates.revoke(signed.serial, RevocationReason.KEY_COMPROMISE)
+    after, entries = wait_for(
+        "a list with it",
+        lambda: next((both for both in [listed(ca, authority, shard)] if signed.serial in both[1]), None),
+        SOON,
+    )
+    assert entries[signed.serial] == "key_compromise"
+    assert after.number > before.number
+    assert after.entries == len(entries)
+    issuer = x509.load_der_x509_certificate(signed.chain_der[0])
+    assert x509.load_der_x509_crl(after.crl_der).is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+
+
+def _list_or_none(ca: RunningCa, authority: str, shard: int = 0) -> RevocationList | None:
+    try:
+        return ca.client().certificates.revocation_list(authority, shard)
+    except errors.RevocationListNotFound:
+        return None
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="needs openssl")
+def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
+    kept, gone = sign(ca), sign(ca)
+    ca.client().certificates.revoke(gone.serial, RevocationReason.SUPERSEDED)
+    authority, shard = distribution_point(gone)
+    assert distribution_point(kept) == (authority, shard)
+    wait_for("a list with it", lambda: gone.serial in listed(ca, authority, shard)[1], SOON)
+    found, _ = listed(ca, authority, shard)
+    (tmp_path / "list.pem").write_bytes(x509.load_der_x509_crl(found.crl_der).public_bytes(Encoding.PEM))
+    roots = ca.client().context.estate_bundle
+    told = {}
+    for which, signed in (("kept", kept), ("gone", gone)):
+        (tmp_path / "leaf.pem").write_text(to_pem([signed.certificate_der]))
+        (tmp_path / "chain.pem").write_text(to_pem(signed.chain_der))
+        command = [str(OPENSSL), "verify", "-x509_strict", "-crl_check", "-CAfile", str(roots)]
+        command += ["-untrusted", "chain.pem", "-CRLfile", "list.pem", "leaf.pem"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        told[which] = (done.returncode == 0, (done.stdout + done.stderr).decode())
+    assert told["kept"][0], told
+    assert not told["gone"][0]
+    assert "revoked" in told["gone"][1]
+
+
+def test_there_is_no_list_of_what_does_not_exist(ca: RunningCa) -> None:
+    for authority, shard in (("nobody", 0), ("estate-1", 999_999)):
+        told = refused(lambda: ca.client().certificates.revocation_list(authority, shard))  # noqa: B023
+        assert isinstance(told, errors.RevocationListNotFound)
+
+
+def test_what_a_crashed_worker_may_have_signed_is_listed_and_what_it_stored_is_not(own_ca: RunningCa) -> None:
+    signed = own_ca.issue("workloads/billing/api", make_key())
+    lane = own_ca.keeping.issuance._lanes[signed.authority_id]
+    assert lane.block is not None
+    block, used = lane.block, lane.counter
+    own_ca.stop()
+    own_ca.start()
+    expected = {serials.serial(block.block_id, block.seed, n).hex() for n in range(used, used + 1024)}
+    wait_for(
+        "its phantoms on a list",
+        lambda: _list_or_none(own_ca, signed.authority_id) and expected <= set(listed(own_ca, signed.authority_id)[1]),
+        5.0,
+    )
+    _, entries = listed(own_ca, signed.authority_id)
+    assert signed.serial.hex() not in entries
+    assert serials.serial(block.block_id, block.seed, used + 1024).hex() not in entries
+    own_ca.clock.offset = 90 * 86_400  # beyond the longest life of a profile of the block, and a list's lifetime
+    wait_for("a list without them", lambda: not expected & set(entries_in_process(own_ca, signed.authority_id)), 5.0)
+
+
+def entries_in_process(ca: RunningCa, authority: str) -> list[str]:
+    """The newest list as the database has it: a moved clock locks clients out."""
+    found = ca.read(lambda tx: tx.revocations.published_list((authority, 0)))
+    return [f"{one.serial_number:032x}" for one in x509.load_der_x509_crl(found.der)]
+
+
+def test_a_list_is_made_anew_long_before_it_ends_and_numbers_only_rise(own_ca: RunningCa) -> None:
+    def state() -> tuple[int, int]:
+        found = own_ca.read(lambda tx: tx.revocations.published_list(("control-root-1", 0)))
+        return (found.state.number, found.state.next_update) if found else (0, 0)
+
+    authorities = own_ca.keeping.issuance.catalogue().authorities
+    assert "control-root-1" in authorities, sorted(authorities)
+    number, end = wait_for("a first list", lambda: next((s for s in [state()] if s[0]), None))
+    own_ca.clock.offset = 13 * 3600
+    later, later_end = wait_for("the next", lambda: next((s for s in [state()] if s[0] > number), None), 5.0)
+    assert later > number
+    assert later_end >= end + 12 * 3600
+
+
+def test_a_revoked_intermediate_is_on_its_roots_list(own_ca: RunningCa) -> None:
+    client = own_ca.client()
+    made = client.authorities.create(
+        "estate-9", tree=Tree.ESTATE, kind=AuthorityKind.INTERMEDIATE, issuer="estate-root-1", common_name="Nine"
+    )
+    serial = f"{x509.load_der_x509_certificate(made.certificate_der).serial_number:032x}"
+    client.authorities.revoke("estate-9", AuthorityRevocationReason.CA_COMPROMISE)
+    wait_for(
+        "the root's list with it",
+        lambda: _list_or_none(own_ca, "estate-root-1") and serial in listed(own_ca, "estate-root-1")[1],
+        SOON + 0.5,
+    )
+    assert listed(own_ca, "estate-root-1")[1][serial] == "ca_compromise"
+
+
+def test_a_retiring_authoritys_certificates_go_on_being_listed(own_ca: RunningCa) -> None:
+    client = own_ca.client()
+    signed = sign(own_ca)
+    client.authorities.create(
+        "estate-2", tree=Tree.ESTATE, kind=AuthorityKind.INTERMEDIATE, issuer="estate-root-1", common_name="Two"
+    )
+    client.authorities.activate("estate-2")
+    authority, shard = distribution_point(signed)
+    client.authorities.retire(authority)
+    client.certificates.revoke(signed.serial, RevocationReason.CESSATION_OF_OPERATION)
+    wait_for("a list with it", lambda: signed.serial in listed(own_ca, authority, shard)[1], SOON + 0.5)
+
+
+def get(ca: RunningCa, path: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
+    url = f"http://127.0.0.1:{ca.keeping.http_port}{path}"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
+            return answer.status, answer.read(), dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), dict(error.headers)
+
+
+def test_plain_http_answers_the_lists_bytes_and_lets_caches_keep_them(http_ca: RunningCa) -> None:
+    authority, shard = distribution_point(sign(http_ca))
+    wait_for("a first list", lambda: _list_or_none(http_ca, authority, shard))
+    status, body, headers = get(http_ca, f"/crl/{authority}/{shard}.crl")
+    found = http_ca.client().certificates.revocation_list(authority, shard)
+    assert (status, body, headers["Content-Type"]) == (200, found.crl_der, "application/pkix-crl")
+    assert headers["Cache-Control"] == "public, max-age=60"
+    status, body, _ = get(http_ca, f"/crl/{authority}/{shard}.crl", **{"If-None-Match": headers["ETag"]})
+    assert (status, body) == (304, b"")
+
+
+def test_plain_http_answers_authorities_and_bundles_and_nothing_else(http_ca: RunningCa) -> None:
+    client = http_ca.client()
+    for authority in client.authorities.list():
+        last = authority.name.removeprefix("authorities/")
+        assert get(http_ca, f"/ca/{last}.crt")[:2] == (200, authority.certificate_der)
+    assert get(http_ca, "/bundle.pem")[:2] == (200, client.authorities.bundle("control").pem().encode())
+    assert get(http_ca, "/estate-bundle.pem")[:2] == (200, client.authorities.bundle("estate").pem().encode())
+    for path in ("/", "/crl/estate-1/999.crl", "/crl/../ca.db", "/ca/nobody.crt", "/crl/estate-1/0.crl/x", "/metrics"):
+        assert get(http_ca, path)[0] == 404, path
