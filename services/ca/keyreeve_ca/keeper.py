@@ -34,12 +34,12 @@ from keyreeve_ca.linting import PkilintLinter
 from keyreeve_ca.metrics import LINT_FINDINGS, show_expiry
 from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
 from keyreeve_ca.registry import Store
+from keyreeve_ca.revocation_lists import ListPublishing
 from keyreeve_ca.sampling import Sampling
 from keyreeve_ca.sealed_keys import create_kek_file
-from keyreeve_ca.revocation_lists import ListPublishing
+from keyreeve_ca.serving.plain_http import PlainHttp, serve_plain_http
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.storage import enrolment_steps
-from keyreeve_ca.serving.plain_http import PlainHttp, serve_plain_http
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
 from keyreeve_ca.storage.remote import KeeperHandlers
@@ -76,13 +76,13 @@ class Keeping:
     issuance: Issuance
     background: Awaitable[None]
     """Resolves only by failing: when a background task has."""
+    http_port: int | None
+    """Port of the plain-HTTP listener, when there is one."""
 
 
 @asynccontextmanager
 async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> AsyncIterator[Keeping]:
     """A running keeper; leaving the context ends it. `now` is the clock, in seconds since 1970."""
-    http_port: int | None
-    """Port of the plain-HTTP listener, when there is one."""
     _private_directory(settings.state_directory)
     _private_directory(settings.run_directory)
     async with AsyncExitStack() as stack:
@@ -122,6 +122,11 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
             on_disconnect = durable.disconnected
         served = await frames.serve(settings.keeper_socket, handlers, on_disconnect)
         stack.push_async_callback(served.close)
+        http_port = None
+        if settings.http.port is not None:
+            plain = PlainHttp(store, base.live.current, now)
+            http_port, stop_http = await serve_plain_http(plain, settings.http.host, settings.http.port)
+            stack.push_async_callback(stop_http)
         if settings.metrics.port is not None:
             _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
             stack.callback(stop_metrics)
@@ -136,11 +141,6 @@ async def _first_keystore(settings: CaSettings, store: Store) -> KeyStore:
     """The key store; its key-encryption key is made only when there is no control plane that could need another."""
     missing = not settings.kek_file.exists() and not settings.keys.mounted
     if missing and await store.read(lambda tx: tx.plane()) is None:
-        http_port = None
-        if settings.http.port is not None:
-            plain = PlainHttp(store, base.live.current, now)
-            http_port, stop_http = await serve_plain_http(plain, settings.http.host, settings.http.port)
-            stack.push_async_callback(stop_http)
         create_kek_file(settings.kek_file)
         log.warning("made the key-encryption key %s: keep a copy away from the database's backups", settings.kek_file)
     return open_keystore(settings)
@@ -170,6 +170,7 @@ async def _background(
     lint = base.settings.lint
     jobs = [
         base.live.follow(FOLLOW_SECONDS),
+        ListPublishing(base.store, base.keystore, base.live.current, base.url, base.now).run(FOLLOW_SECONDS),
         Sampling(
             base.store,
             linter,
@@ -186,4 +187,3 @@ async def _background(
     else:
         await ledger.void_orphans()
     return run_tasks(stack, jobs)
-        ListPublishing(base.store, base.keystore, base.live.current, base.url, base.now).run(FOLLOW_SECONDS),

@@ -125,7 +125,6 @@ class CertificateServicer:
         caller = caller_of(call)
         return pb.Certificate.FromString(await answer(lambda tx: self.revoking.revoke(tx, caller, serial, reason)))
 
-    async def ListCertificates(self, request: pb.ListCertificatesRequest, call: Call) -> pb.ListCertificatesResponse:
     async def GetRevocationList(self, request: pb.GetRevocationListRequest, call: Call) -> pb.RevocationList:
         shard = shard_of(request.name)
         found = await self.store.read(lambda tx: tx.revocations.published_list(shard))
@@ -140,6 +139,7 @@ class CertificateServicer:
             crl_der=found.der,
         )
 
+    async def ListCertificates(self, request: pb.ListCertificatesRequest, call: Call) -> pb.ListCertificatesResponse:
         caller, now = caller_of(call), self.now()
         wanted = CertificateFilter(
             authority_id=id_of(request.authority, "authorities", "authority") if request.authority else None,
