@@ -23,9 +23,11 @@ async def answer_once(
     request_id: str,
     payload_sha256: bytes,
     act: Callable[[Transaction], bytes],
+    record: Callable[[bool], bytes],
 ) -> bytes:
     """Run `act` and record what it answers, or answer what a request of this id answered before.
 
+    `record` makes the audit record that is committed with it; it is told whether the answer is a repeated one.
     Raises `RequestIdReused` when the id came with another payload, and whatever `act` raises: then nothing has happened.
     """
 
@@ -34,8 +36,10 @@ async def answer_once(
         if answered is not None:
             if answered.payload_sha256 != payload_sha256 or answered.response is None:
                 raise request_id_reused(request_id)
+            tx.audit.append(record(True))
             return answered.response
         response = act(tx)
+        tx.audit.append(record(False))
         tx.answer(caller, method, request_id, payload_sha256, response)
         return response
 

@@ -37,6 +37,7 @@ from keyreeve_ca.processes import every
 from keyreeve_ca.profiles import Profiles
 from keyreeve_ca.registry import Store
 from keyreeve_ca.renewal import Nonces, Renewal
+from keyreeve_ca.revocation_feed import RevocationFeed
 from keyreeve_ca.revoking import Revoking
 from keyreeve_ca.rules.builtin import BUILTIN_NAMES
 from keyreeve_ca.rules.profile_document import profile_from_canonical
@@ -101,7 +102,9 @@ def foundation(
     now: Callable[[], int] = now,
 ) -> Foundation:
     blocked = _blocked_keys(settings.keys.blocked_file)
-    live = LiveCatalogue(store, lambda tx: load_catalogue(tx, keystore, url=settings.http_url, blocked=blocked))
+    live = LiveCatalogue(
+        store, lambda tx, before: load_catalogue(tx, keystore, url=settings.http_url, blocked=blocked, before=before)
+    )
     issuance = Issuance(live.current, live.reload, store, MeasuredLedger(ledger), keystore, worker_id, now)
     return Foundation(settings, store, keystore, live, issuance, now)
 
@@ -127,7 +130,7 @@ def authorities_of(base: Foundation, linter: PkilintLinter) -> Authorities:
     return Authorities(base.store, base.keystore, linter, base.now, base.settings.trust_domain, base.url)
 
 
-def services_of(base: Foundation, trust_root: bytes) -> list[ServedService]:
+def services_of(base: Foundation, trust_root: bytes, feed: RevocationFeed | None = None) -> list[ServedService]:
     linter = PkilintLinter(base.settings.trust_domain)
     current, now = base.live.current, base.now
     pages = Pages(PageTokens(base.keystore.derive("page tokens")))
@@ -144,7 +147,7 @@ def services_of(base: Foundation, trust_root: bytes) -> list[ServedService]:
         ServedService(
             certificate_service_pb2.DESCRIPTOR.services_by_name["CertificateService"],
             certificate_servicer.CertificateServicer(
-                base.issuance, renewal, Revoking(now), base.store, current, pages, now
+                base.issuance, renewal, Revoking(now), base.store, current, pages, now, feed
             ),
             certificate_servicer.ACCESS,
         ),
@@ -184,9 +187,11 @@ async def trust_root_of(store: Store) -> bytes:
     return root
 
 
-def store_of(reader: Database, writer: Database | None, now: Callable[[], int] = now) -> SqlStore:
-    """The registry; without a writer it only reads."""
-    return SqlStore(reader=reader, writer=writer, read_profile=profile_from_canonical, now=now)
+def store_of(
+    reader: Database, writer: Database | None, now: Callable[[], int] = now, process: str = "tool"
+) -> SqlStore:
+    """The registry; without a writer it only reads. `process` names its audit chains."""
+    return SqlStore(reader=reader, writer=writer, read_profile=profile_from_canonical, now=now, process=process)
 
 
 def new_worker_id(settings: CaSettings, role: str) -> str:

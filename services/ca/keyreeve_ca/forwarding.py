@@ -1,11 +1,13 @@
 """Slow mutations. On SQLite a worker checks the call and hands it whole to the keeper, with who is calling."""
 
+import asyncio
 import time
 from typing import Any
 
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_ca.storage.remote import forward
-from keyreeve_chassis.call import Call
+from keyreeve_chassis.audit.trail import CallRecord, Trail
+from keyreeve_chassis.call import Call, TlsFacts
 from keyreeve_chassis.frames import Client
 from keyreeve_chassis.router import Router
 
@@ -21,8 +23,23 @@ async def forward_call(client: Client, method: str, request: bytes, call: Call) 
         "role": call.caller.role.value,
         "serial": call.caller.serial.to_bytes(20, "big"),  # msgpack has no integers of this size
         "request_id": call.request_id,
+        "peer": call.peer,
+        "tls": (call.tls.version, call.tls.session_reused),
     }
-    return await forward(client, method, request, caller, _LONGEST if remaining is None else remaining)
+
+    async def run() -> bytes:
+        recorded, response = await forward(
+            client, method, request, caller, _LONGEST if remaining is None else remaining
+        )
+        if not recorded and call.record is not None:
+            call.record.release()
+        return response
+
+    answered = asyncio.ensure_future(run())
+    if call.record is not None:
+        call.record.entrust(answered)
+    # The keeper goes on when the caller goes away, and only its answer says whether the call has left its record.
+    return await asyncio.shield(answered)
 
 
 async def answer_here(router: Router, method: str, request: bytes, call: Call) -> bytes:
@@ -31,9 +48,22 @@ async def answer_here(router: Router, method: str, request: bytes, call: Call) -
 
 
 async def answer_forwarded(
-    router: Router, method: str, request: bytes, caller: dict[str, Any], seconds: float
-) -> bytes:
-    """The keeper's side: the same method, run here for the same caller."""
+    router: Router, method: str, request: bytes, caller: dict[str, Any], seconds: float, *, trail: Trail
+) -> tuple[bool, bytes]:
+    """The keeper's side: the same method, run here for the same caller.
+
+    Answers whether the call has left its audit record, and the response.
+    """
     who = Caller(SpiffeId.parse(caller["id"]), Role(caller["role"]), int.from_bytes(caller["serial"], "big"))
     deadline = time.monotonic() + seconds
-    return await router.invoke(method, request, Call(method, who, deadline=deadline, request_id=caller["request_id"]))
+    call = Call(
+        method,
+        who,
+        deadline=deadline,
+        peer=caller["peer"],
+        tls=TlsFacts(*caller["tls"]),
+        request_id=caller["request_id"],
+    )
+    record = call.record = CallRecord(trail, call, router.method(method).targets)
+    response = await router.invoke(method, request, call)
+    return await record.written_elsewhere(), response

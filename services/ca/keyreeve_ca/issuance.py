@@ -24,6 +24,7 @@ from keyreeve_ca.ledger import (
     IN_PROCESS,
     MAX_UNCOMMITTED,
     AlreadyAnswered,
+    AuditRecord,
     BlockRequest,
     CommitGroup,
     Committed,
@@ -73,6 +74,10 @@ class SignRequest:
     request_id: str
     payload_sha256: bytes
     items: tuple[SignItem, ...]
+    record: AuditRecord | None = None
+    """The audit record of the call that asks; None for what the service does by itself."""
+    batch: bool = False
+    """Answered item by item."""
     prepare: Callable[[SignItem, Catalogue, int], "Prepared"] | None = None
     """How an item becomes a plan; None: as a first certificate. Renewal brings its own rules."""
 
@@ -232,8 +237,12 @@ class Issuance:
             request_id=request.request_id,
             payload_sha256=request.payload_sha256,
             items=tuple(items),
+            audit=b"" if request.record is None else request.record.head(),
+            batch=request.batch,
         )
         done: asyncio.Future[RequestOutcome] = asyncio.get_running_loop().create_future()
+        if request.record is not None:
+            request.record.entrust(done)
         lane.uncommitted += size
         lane.waiting.append(_Pending(block, lane.counter - 1, size, hashes, claim, done))
         if lane.committing is None:

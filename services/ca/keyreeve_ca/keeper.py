@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from keyreeve.errors import StoreUnavailable
 from keyreeve_ca import trust_metadata
 from keyreeve_ca.app import (
     FOLLOW_SECONDS,
@@ -24,6 +25,7 @@ from keyreeve_ca.app import (
     store_of,
     trust_root_of,
 )
+from keyreeve_ca.auditing import Leader
 from keyreeve_ca.bootstrap import Bootstrap, BootstrapRefused, FirstTrustMetadata
 from keyreeve_ca.databases import bootstrap_lease, reading_database, writing_database
 from keyreeve_ca.first_operator import FirstOperator
@@ -42,9 +44,12 @@ from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.storage import enrolment_steps
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
+from keyreeve_ca.storage.registry_sql import SqlStore
 from keyreeve_ca.storage.remote import KeeperHandlers
 from keyreeve_ca.storage.tables import SCHEMA
 from keyreeve_chassis import frames
+from keyreeve_chassis.audit.recording import Recorder
+from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.router import Router
 from keyreeve_chassis.telemetry import metrics
@@ -91,12 +96,17 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
             await asyncio.to_thread(migrating.upgrade, database.engine, SCHEMA)
         migrating.check_version(database.engine, SCHEMA)
         reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings))
-        store = store_of(reader, database, now)
+        worker_id = new_worker_id(settings, "keeper")
+        store = store_of(reader, database, now, worker_id)
+        audit_log = store.audit_log()
+        if settings.sqlite_file is not None:
+            await audit_log.abandon_orphans()
         keystore = await _first_keystore(settings, store)
         ledger: SqliteLedger | PostgresqlLedger = (
-            PostgresqlLedger(database) if settings.sqlite_file is None else SqliteLedger(database, now=now)
+            PostgresqlLedger(database, worker_id)
+            if settings.sqlite_file is None
+            else SqliteLedger(database, now=now, writer=worker_id)
         )
-        worker_id = new_worker_id(settings, "keeper")
         base = foundation(settings, store, keystore, ledger, worker_id, now=now)
         linter = PkilintLinter(settings.trust_domain)
         with bootstrap_lease(database):
@@ -109,15 +119,19 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
                 settings.trust_domain,
             ).run()
         await base.live.reload()
-        background = await _background(base, ledger, linter, stack)
+        leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings.audit.kept_days)
+        stack.push_async_callback(_end_audit, leader, store, ledger)
+        background = await _background(base, ledger, linter, leader, stack)
         trust_root = await trust_root_of(store)
         router = Router(services_of(base, trust_root))
         first_operator = FirstOperator(base.issuance, settings.instance, trust_root)
         handlers: dict[str, frames.Handler] = {"first_operator": partial(_admit, first_operator)}
         on_disconnect = None
         if isinstance(ledger, SqliteLedger):
-            durable = KeeperHandlers(ledger, partial(answer_forwarded, router))
+            trail = Trail(Recorder(store.append_audit))
+            durable = KeeperHandlers(ledger, partial(answer_forwarded, router, trail=trail))
             handlers |= durable.table()
+            handlers["audit"] = partial(_record, store)
             handlers |= enrolment_steps.handlers(enrolment_steps.DirectTokenSteps(store, now))
             on_disconnect = durable.disconnected
         served = await frames.serve(settings.keeper_socket, handlers, on_disconnect)
@@ -135,6 +149,20 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
 
 async def _admit(first_operator: FirstOperator, payload: Any, _connection: frames.Connection) -> object:  # noqa: ANN401
     return await first_operator.admit(payload["name"], payload["csr"])
+
+
+async def _record(store: SqlStore, payload: Sequence[bytes], _connection: frames.Connection) -> None:
+    await store.append_audit(payload)
+
+
+async def _end_audit(leader: Leader, store: SqlStore, ledger: SqliteLedger | PostgresqlLedger) -> None:
+    """End the keeper's chains on purpose, and sign that."""
+    try:
+        await store.close_chains()
+        await ledger.close_chain()
+        await leader.sign()
+    except StoreUnavailable as unavailable:
+        log.warning("the audit chains could not be closed: %s", unavailable)
 
 
 async def _first_keystore(settings: CaSettings, store: Store) -> KeyStore:
@@ -165,7 +193,11 @@ def _private_directory(directory: Path) -> None:
 
 
 async def _background(
-    base: Foundation, ledger: SqliteLedger | PostgresqlLedger, linter: PkilintLinter, stack: AsyncExitStack
+    base: Foundation,
+    ledger: SqliteLedger | PostgresqlLedger,
+    linter: PkilintLinter,
+    leader: Leader,
+    stack: AsyncExitStack,
 ) -> Awaitable[None]:
     lint = base.settings.lint
     jobs = [
@@ -181,9 +213,12 @@ async def _background(
         every(600, lambda: ledger.purge(base.now() - REQUESTS_KEPT)),
         every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
         _show_expiry(base),
+        leader.follow(),
+        every(600, leader.purge),
     ]
     if isinstance(ledger, PostgresqlLedger):
         jobs += [await stay_alive(base, ledger, stack), every(LEASE_SECONDS, ledger.void_orphans)]
+        jobs.append(every(LEASE_SECONDS, leader.log.abandon_orphans))
     else:
         await ledger.void_orphans()
     return run_tasks(stack, jobs)

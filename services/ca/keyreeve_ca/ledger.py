@@ -4,9 +4,10 @@
 result. Everything here is a value or a Protocol; storage/ implements the ports on SQLite and PostgreSQL.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 BLOCK_SIZE = 4096
 MAX_UNCOMMITTED = 1024
@@ -92,6 +93,18 @@ class ItemFailure:
     metadata: dict[str, str]
 
 
+class AuditRecord(Protocol):
+    """The audit record of a call, which is committed together with what the call does."""
+
+    def head(self) -> bytes:
+        """Everything but how it ended (keyreeve/audit/record.py)."""
+        ...
+
+    def entrust(self, done: "asyncio.Future[Any]") -> None:
+        """The record is written if and only if `done` gets a result; nobody else writes it then."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RequestClaim:
     """One request of a group: its identity, a hash of its payload, and its items in order."""
@@ -101,6 +114,10 @@ class RequestClaim:
     request_id: str
     payload_sha256: bytes
     items: tuple[IssuedCertificate | ItemFailure, ...]
+    audit: bytes = b""
+    """Head of its audit record; the ledger makes one for a request that came by no call."""
+    batch: bool = False
+    """Answered item by item, so that it succeeds even when items fail."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,11 @@ class Transaction(Protocol):
         """The enrolment tokens."""
         ...
 
+    @property
+    def audit(self) -> list[bytes]:
+        """Audit records (keyreeve/audit/record.py) to be committed with this transaction: append to it."""
+        ...
+
     def put_trust_metadata(self, role: str, version: int, body: bytes) -> None: ...
     def trust_metadata(self, role: str) -> bytes | None:
         """The newest version of a TUF role's metadata."""

@@ -21,6 +21,7 @@ from keyreeve import errors
 from keyreeve.identity import Caller, Role
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, Prepared, SignItem, SignRequest
+from keyreeve_ca.ledger import AuditRecord
 from keyreeve_ca.registry import Store, StoredCertificate
 from keyreeve_ca.rules.csr import COMMON_NAME, CertificateRequest, check_possession, read_csr
 from keyreeve_ca.rules.name import Name, NameType
@@ -100,6 +101,7 @@ class Renewal:
         serial: bytes,
         csr: bytes,
         proof: Proof | None,
+        record: AuditRecord | None = None,
     ) -> LedgerEntry:
         """Renew the certificate `serial` for the key in `csr`. Raises the reasons that the RPC's comment names."""
         answered = await self.store.read(lambda tx: tx.answered(str(caller), method, request_id))
@@ -139,6 +141,7 @@ class Renewal:
                 request_id=request_id,
                 payload_sha256=payload_sha256,
                 items=(item,),
+                record=record,
                 prepare=_successor_of(old, None if tree is Tree.CONTROL else caller.role),
             )
         )

@@ -137,12 +137,10 @@ class EnrolSettings(_Section):
 
     @property
     def named_address(self) -> str | None:
-        """What tokens name when their makers do not say otherwise; None when there is no listener."""
-        if self.port is None:
-            return None
-        if self.address is not None:
-            return self.address
-        return host_port(self.host, self.port)
+        """What tokens name when their makers do not say otherwise; None: there is no listener, or no telling its port."""
+        if self.port is None or self.address is not None:
+            return None if self.port is None else self.address
+        return host_port(self.host, self.port) if self.port else None
 
     def serving(self) -> ServingSettings:
         """The listener's limits: small messages, short lives."""

@@ -1,5 +1,6 @@
 """A worker: one of the processes that share the port, serve the RPCs and sign."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from keyreeve_ca.app import (
     store_of,
     trust_root_of,
 )
+from keyreeve_ca.auditing import send_records
 from keyreeve_ca.awaited_tokens import AwaitedTokens, NoticingVerifier
 from keyreeve_ca.databases import reading_database, writing_database
 from keyreeve_ca.first_operator import roots_pem
@@ -27,13 +29,17 @@ from keyreeve_ca.metrics import OWN_EXPIRY
 from keyreeve_ca.newcomers import Newcomers
 from keyreeve_ca.own_certificate import OwnCertificate
 from keyreeve_ca.processes import run_tasks, say_ready, until_told
+from keyreeve_ca.revocation_feed import RevocationFeed
 from keyreeve_ca.rules.profile import Tree
 from keyreeve_ca.settings import CaSettings, host_port
 from keyreeve_ca.storage.enrolment_steps import DirectTokenSteps, KeeperTokenSteps
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
+from keyreeve_ca.storage.registry_sql import SqlStore
 from keyreeve_ca.storage.remote import KeeperLedger
 from keyreeve_ca.storage.tables import SCHEMA
 from keyreeve_chassis import frames
+from keyreeve_chassis.audit.recording import Recorder
+from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.call import Call
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.transactions import Database
@@ -43,6 +49,8 @@ from keyreeve_chassis.server import start_server
 from keyreeve_chassis.telemetry import metrics, tracing
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
+
+log = logging.getLogger(__name__)
 
 
 async def worker(settings: CaSettings, index: int) -> None:
@@ -68,19 +76,11 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
     async with AsyncExitStack() as stack:
         worker_id = new_worker_id(settings, f"worker-{index}")
         keystore = open_keystore(settings)
-        client: frames.Client | None = None
-        ledger: KeeperLedger | PostgresqlLedger
-        if settings.sqlite_file is None:
-            database = stack.enter_context(writing_database(settings))
-            migrating.check_version(database.engine, SCHEMA)
-            ledger = PostgresqlLedger(database)
-            writer: Database | None = database
-        else:
-            database, writer = stack.enter_context(reading_database(settings)), None
-            client = frames.Client(settings.keeper_socket)
-            stack.push_async_callback(client.close)
-            ledger = KeeperLedger(client)
-        store = store_of(database, writer, now)
+        database, writer, ledger, client = _durable(settings, worker_id, stack)
+        store = store_of(database, writer, now, worker_id)
+        if isinstance(ledger, PostgresqlLedger):
+            stack.push_async_callback(_end_chains, store, ledger)
+        trail = Trail(Recorder(store.append_audit if client is None else partial(send_records, client)))
         base = foundation(settings, store, keystore, ledger, worker_id, now=now)
         await base.live.reload()
         revocations = LiveRevocations(store, now)
@@ -101,7 +101,8 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
             await newcomers.certificate.renew()
             jobs += [newcomers.keep_fresh(), awaited.follow(FOLLOW_SECONDS)]
         background = run_tasks(stack, jobs)
-        services = services_of(base, trust_root)
+        feed = RevocationFeed(store, revocations, settings.trust_domain, now, own.sign)
+        services = services_of(base, trust_root, feed)
         change = partial(answer_here, Router(services)) if client is None else partial(forward_call, client)
         verifier = NoticingVerifier(partial(_trust_view, base.live), now, revocations)
         verifier.awaited = awaited
@@ -112,6 +113,7 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
             verifier,
             LiveServerCredentials(partial(_server_identity, own, base.live)),
             telemetry=telemetry,
+            trail=trail,
         )
         stack.push_async_callback(running.stop, settings.drain_seconds)
         enrol_port = None
@@ -121,11 +123,34 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         yield Serving(running.port, running.health_port, enrol_port, background)
 
 
+def _durable(
+    settings: CaSettings, worker_id: str, stack: AsyncExitStack
+) -> tuple[Database, Database | None, KeeperLedger | PostgresqlLedger, frames.Client | None]:
+    """The database to read, the one to write if this process may, the ledger, and the keeper where that writes."""
+    if settings.sqlite_file is None:
+        database = stack.enter_context(writing_database(settings))
+        migrating.check_version(database.engine, SCHEMA)
+        return database, database, PostgresqlLedger(database, worker_id), None
+    client = frames.Client(settings.keeper_socket)
+    database = stack.enter_context(reading_database(settings))
+    stack.push_async_callback(client.close)
+    return database, None, KeeperLedger(client), client
+
+
 def _telemetry(settings: CaSettings, stack: AsyncExitStack) -> CallTelemetry:
     tracer = tracing.start(settings.tracing.endpoint, "keyreeve-ca", settings.instance)
     if tracer is not None:
         stack.callback(tracer[1])
     return CallTelemetry(_server_metrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls)
+
+
+async def _end_chains(store: SqlStore, ledger: PostgresqlLedger) -> None:
+    """End this process's audit chains on purpose; the keeper's next checkpoint says so."""
+    try:
+        await store.close_chains()
+        await ledger.close_chain()
+    except StoreUnavailable as unavailable:
+        log.warning("the audit chains could not be closed: %s", unavailable)
 
 
 @cache

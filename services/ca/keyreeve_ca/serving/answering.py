@@ -1,5 +1,7 @@
 """The answer of a slow mutation: made from what the use case returns, in the transaction that also records it."""
 
+import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -7,6 +9,7 @@ from typing import Generic, TypeVar
 from google.protobuf.message import Message
 
 from keyreeve import errors
+from keyreeve.audit.record import head, prefix, tail
 from keyreeve_ca.answers import answer_once
 from keyreeve_ca.registry import Store, Transaction
 from keyreeve_ca.serving.messages import caller_of, payload_sha256, request_id_of
@@ -29,14 +32,39 @@ class Answering(Generic[V]):
         request_id_of(self.request_id)
 
     async def __call__(self, act: Callable[[Transaction], V]) -> bytes:
-        return await answer_once(
-            self.store,
-            caller=str(caller_of(self.call)),
-            method=self.call.method,
-            request_id=self.request_id,
-            payload_sha256=payload_sha256(self.request),
-            act=lambda tx: self.message(tx, act(tx)).SerializeToString(),
+        named: list[tuple[str, str]] = []
+
+        def run(tx: Transaction) -> bytes:
+            message = self.message(tx, act(tx))
+            named[:] = [("name", message.name)] if "name" in message.DESCRIPTOR.fields_by_name else []  # type: ignore[attr-defined]
+            return message.SerializeToString()
+
+        head = self._head()
+
+        def record(repeated: bool) -> bytes:
+            return head + tail("OK", "", [("answer", "repeated")] if repeated else named)
+
+        answered = asyncio.ensure_future(
+            answer_once(
+                self.store,
+                caller=str(caller_of(self.call)),
+                method=self.call.method,
+                request_id=self.request_id,
+                payload_sha256=payload_sha256(self.request),
+                act=run,
+                record=record,
+            )
         )
+        if self.call.record is not None:
+            self.call.record.entrust(answered)
+        # A caller that goes away does not stop a commit half-way, and its record is only known when that has ended.
+        return await asyncio.shield(answered)
+
+    def _head(self) -> bytes:
+        if self.call.record is not None:
+            return self.call.record.head()
+        made = prefix(self.call.method, str(caller_of(self.call)), "", subject="", peer=self.call.peer, tls="")
+        return head(made, time.time_ns() // 1_000_000, self.request_id, self.call.request_id, ())
 
     async def before(self) -> bytes | None:
         """What the same request was answered before, so that a repeat skips what takes long."""

@@ -33,12 +33,14 @@ _READ = Row(ALL_ROLES, freshness=Freshness.TOLERANT)
 _CHANGE = Row(frozenset({Role.ADMIN, Role.MEMBERSHIP}), forwarded=True)
 
 ACCESS: Rows = {
-    _SERVICE + "CreateAuthority": _CHANGE,
+    _SERVICE + "CreateAuthority": Row(
+        _CHANGE.roles, forwarded=True, records=("authority_id", "authority.tree", "authority.owner")
+    ),
     _SERVICE + "GetAuthority": _READ,
     _SERVICE + "ListAuthorities": _READ,
     _SERVICE + "ActivateAuthority": _CHANGE,
     _SERVICE + "RetireAuthority": _CHANGE,
-    _SERVICE + "RevokeAuthority": _CHANGE,
+    _SERVICE + "RevokeAuthority": Row(_CHANGE.roles, forwarded=True, records=("name", "reason")),
     _SERVICE + "ExportAuthority": _READ,
     _SERVICE + "GetBundle": Row(ALL_ROLES, freshness=Freshness.EXEMPT),
     _SERVICE + "WatchBundle": Row(ALL_ROLES, long_stream=True, freshness=Freshness.EXEMPT),

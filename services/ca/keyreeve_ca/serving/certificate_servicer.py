@@ -1,6 +1,6 @@
 """CertificateService: who may call what, and the turning of messages into calls of the use cases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +12,7 @@ from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.registry import CertificateFilter, Store, StoredCertificate, Transaction
 from keyreeve_ca.renewal import Proof, Renewal, certificate_not_found
+from keyreeve_ca.revocation_feed import RevocationFeed
 from keyreeve_ca.revocations import Revocation
 from keyreeve_ca.revoking import Revoking
 from keyreeve_ca.serving.answering import Answering
@@ -41,8 +42,8 @@ _SIGNERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKLOAD}) | SERVICE_ROLES
 _SEE_ALL = OPERATOR_ROLES | SERVICE_ROLES
 
 ACCESS: Rows = {
-    _SERVICE + "SignCertificate": Row(_SIGNERS),
-    _SERVICE + "SignCertificates": Row(_SIGNERS),
+    _SERVICE + "SignCertificate": Row(_SIGNERS, records=("item.profile", "item.authority", "item.names.value")),
+    _SERVICE + "SignCertificates": Row(_SIGNERS, records=("items.profile", "items.authority", "items.names.value")),
     _SERVICE + "RenewCertificate": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "GetCertificate": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "ListCertificates": Row(
@@ -52,6 +53,9 @@ ACCESS: Rows = {
     ),
     _SERVICE + "RevokeCertificate": Row(ALL_ROLES, forwarded=True, records=("name", "reason")),
     _SERVICE + "GetRevocationList": Row(ALL_ROLES, freshness=Freshness.EXEMPT),
+    _SERVICE + "WatchRevocations": Row(
+        SERVICE_ROLES | {Role.MEMBER}, long_stream=True, freshness=Freshness.EXEMPT, records=()
+    ),
 }
 
 
@@ -66,6 +70,8 @@ class CertificateServicer:
     catalogue: Callable[[], Catalogue]
     pages: Pages
     now: Callable[[], int]
+    feed: RevocationFeed | None
+    """None in the keeper, which serves no streams."""
 
     async def SignCertificate(self, request: pb.SignCertificateRequest, call: Call) -> pb.SignCertificateResponse:
         [outcome] = await self._sign(call, request, request.request_id, (sign_item(request.item, "item"),))
@@ -100,6 +106,7 @@ class CertificateServicer:
             serial=serial_of(request.name),
             csr=request.csr,
             proof=proof,
+            record=call.record,
         )
         return self._response(entry)
 
@@ -138,6 +145,24 @@ class CertificateServicer:
             entries=found.entries,
             crl_der=found.der,
         )
+
+    async def WatchRevocations(
+        self, request: pb.WatchRevocationsRequest, call: Call
+    ) -> AsyncIterator[pb.RevocationUpdate]:
+        assert self.feed is not None, "streams are served by workers"
+        async for update in self.feed.watch(request.incarnation, request.after_seq):
+            yield pb.RevocationUpdate(
+                incarnation=update.incarnation,
+                after_seq=update.after_seq,
+                seq=update.seq,
+                time=timestamp(update.time),
+                revoked=[
+                    pb.RevokedCertificate(serial=serial, not_after_time=timestamp(not_after))
+                    for serial, not_after in update.revoked
+                ],
+                signature=update.signature,
+                signer_der=update.signer_der,
+            )
 
     async def ListCertificates(self, request: pb.ListCertificatesRequest, call: Call) -> pb.ListCertificatesResponse:
         caller, now = caller_of(call), self.now()
@@ -178,6 +203,8 @@ class CertificateServicer:
                 request_id=request_id_of(request_id),
                 payload_sha256=payload_sha256(request),
                 items=items,
+                record=call.record,
+                batch=isinstance(request, pb.SignCertificatesRequest),
             )
         )
 

@@ -20,10 +20,12 @@ from keyreeve_chassis.call import Call
 _SERVICE = "/keyreeve.ca.v1.ProfileService/"
 
 ACCESS: Rows = {
-    _SERVICE + "CreateProfile": Row(frozenset({Role.ADMIN}), forwarded=True),
+    _SERVICE + "CreateProfile": Row(frozenset({Role.ADMIN}), forwarded=True, records=("profile_id",)),
     _SERVICE + "GetProfile": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "ListProfiles": Row(ALL_ROLES, freshness=Freshness.TOLERANT),
-    _SERVICE + "UpdateProfile": Row(frozenset({Role.ADMIN}), forwarded=True),
+    _SERVICE + "UpdateProfile": Row(
+        frozenset({Role.ADMIN}), forwarded=True, records=("profile.name", "profile.version")
+    ),
     _SERVICE + "SimulateProfile": Row(OPERATOR_ROLES, freshness=Freshness.TOLERANT),
 }
 

@@ -14,6 +14,8 @@ from sqlalchemy import Connection
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
 from keyreeve_ca.storage import blocks, liveness, purging
+from keyreeve_ca.storage.audit_sql import cursor_of, postgresql_chain
+from keyreeve_ca.storage.audited import records_of
 from keyreeve_ca.storage.gate import ADVISORY_KEY, GateFacts, refusal
 from keyreeve_ca.storage.settling import Key, Settlement
 from keyreeve_ca.storage.wire import (
@@ -27,6 +29,7 @@ from keyreeve_ca.storage.wire import (
     pack,
     unpack,
 )
+from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.database.transactions import Database
 
 _LOCK = "SELECT pg_advisory_xact_lock_shared(%s)"
@@ -65,8 +68,9 @@ _RECORD_GROUP = (
 class PostgresqlLedger:
     """`keyreeve_ca.ledger.Ledger` for one worker. Groups are committed one at a time, in the order they are handed in."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, writer: str = "worker") -> None:
         self._database = database
+        self._chain = postgresql_chain(writer)
         self._turn = asyncio.Lock()
 
     async def lease_block(self, request: BlockRequest) -> BlockLease:
@@ -84,7 +88,7 @@ class PostgresqlLedger:
         """Commit a group behind the gate. Raises `GateClosed`, `StoreUnavailable`."""
         flat = flat_group(group)
         async with self._turn:  # the gate wants counters in order
-            return outcomes_from(await self._database.write(lambda c: _commit(c, flat)))
+            return outcomes_from(await self._database.write(lambda c: _commit(c, flat, self._chain)))
 
     async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
         """Say what became of a group; when it is not in the ledger, see to it that it never will be.
@@ -128,14 +132,18 @@ class PostgresqlLedger:
         """Void the open blocks of workers whose lease has expired; every process may call this at any time."""
         return await self._database.write(liveness.void_orphans)
 
+    async def close_chain(self) -> None:
+        """End this process's audit chain on purpose."""
+        await self._database.write(lambda c: self._chain.close(cursor_of(c)))
+
     async def purge(self, before: int, limit: int = 5_000) -> int:
         """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
         return await self._database.write(lambda c: purging.purge(c, before, limit))
 
 
-def _commit(connection: Connection, group: GroupTuple) -> list[Outcome]:
+def _commit(connection: Connection, group: GroupTuple, chain: ChainWriter) -> list[Outcome]:
     raw = _raw(connection)
-    known, facts, halted = _read_gate(raw, group)
+    known, facts, halted, head_row = _read_gate(raw, group, chain)
     if known is not None:
         if known[0] is None:
             raise GateClosed("group")
@@ -150,7 +158,10 @@ def _commit(connection: Connection, group: GroupTuple) -> list[Outcome]:
     _copy(raw, settlement.certificates, facts.block_number)
     ends = [certificate[NOT_AFTER] for certificate in settlement.certificates]
     last = group.last_counter
+    cursor = raw.cursor()
+    head = chain.head_from(head_row, cursor)
     with raw.pipeline():
+        chain.append(cursor, records_of(group.requests, outcomes, head.now), head)
         raw.execute(_ADVANCE_BLOCK, (last, last, min(ends, default=None), max(ends, default=None), group.block_id))
         recorded = raw.execute(_RECORD_GROUP, (group.group_id, pack(outcomes)))
     if recorded.fetchone() is None:  # it was looked up meanwhile
@@ -159,9 +170,12 @@ def _commit(connection: Connection, group: GroupTuple) -> list[Outcome]:
 
 
 def _read_gate(
-    raw: psycopg.Connection[Any], group: GroupTuple
-) -> tuple[tuple[bytes | None] | None, GateFacts | None, list[bytes]]:
-    """Lock and read what the gate wants to know: the group's earlier outcome, the facts, the halted profiles."""
+    raw: psycopg.Connection[Any], group: GroupTuple, chain: ChainWriter
+) -> tuple[tuple[bytes | None] | None, GateFacts | None, list[bytes], tuple[Any, ...] | None]:
+    """Lock and read what the gate wants to know: the group's earlier outcome, the facts, the halted profiles.
+
+    And the head of the audit chain, which nobody else appends to.
+    """
     with raw.pipeline():
         raw.execute(_LOCK, (ADVISORY_KEY,))
         known = raw.execute(_KNOWN, (group.group_id,))
@@ -169,13 +183,14 @@ def _read_gate(
         authority = raw.execute(_AUTHORITY, (group.authority_id,))
         profiles = raw.execute(_PROFILES, (list(group.profile_hashes),))
         block = raw.execute(_BLOCK, (group.block_id,))
+        head = raw.execute(*chain.lock_statement)
     plane_row, authority_row, block_row = plane.fetchone(), authority.fetchone(), block.fetchone()
     facts = None
     if plane_row is not None:
         facts = GateFacts(
             plane_row[0], plane_row[1], None if authority_row is None else authority_row[0], *(block_row or (None,) * 8)
         )
-    return known.fetchone(), facts, [sha256 for sha256, halted in profiles if halted]
+    return known.fetchone(), facts, [sha256 for sha256, halted in profiles if halted], head.fetchone()
 
 
 def _copy(raw: psycopg.Connection[Any], certificates: Sequence[CertificateTuple], block_number: int) -> None:

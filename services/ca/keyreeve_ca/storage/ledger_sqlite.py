@@ -16,6 +16,8 @@ from sqlalchemy import Connection, true
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
 from keyreeve_ca.storage import blocks, purging
+from keyreeve_ca.storage.audit_sql import cursor_of, sqlite_chain
+from keyreeve_ca.storage.audited import records_of
 from keyreeve_ca.storage.gate import GateFacts, refusal, serial_prefix
 from keyreeve_ca.storage.settling import Key, Settlement
 from keyreeve_ca.storage.wire import (
@@ -30,6 +32,7 @@ from keyreeve_ca.storage.wire import (
     pack,
     unpack,
 )
+from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.database.transactions import Database, store_errors, transaction
 
 MAX_UNION = 32
@@ -57,9 +60,10 @@ _Answer = list[Outcome] | GateClosed
 class SqliteLedger:
     """`keyreeve_ca.ledger.Ledger` in the keeper process; `database` is the writer's, with its one thread."""
 
-    def __init__(self, database: Database, *, now: Callable[[], int]) -> None:
+    def __init__(self, database: Database, *, now: Callable[[], int], writer: str = "keeper") -> None:
         self._database = database
         self._now = now
+        self._chain = sqlite_chain(writer, now)
         self._waiting: deque[tuple[GroupTuple, Future[list[Outcome]]]] = deque()
 
     async def lease_block(self, request: BlockRequest) -> BlockLease:
@@ -112,6 +116,10 @@ class SqliteLedger:
         """Void every open block: the keeper's first act, since no worker of an earlier keeper may go on."""
         return await self._database.write(lambda c: blocks.void(c, true()))
 
+    async def close_chain(self) -> None:
+        """End this process's audit chain on purpose."""
+        await self._database.write(lambda c: self._chain.close(cursor_of(c)))
+
     async def purge(self, before: int, limit: int = 5_000) -> int:
         """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
         return await self._database.write(lambda c: purging.purge(c, before, limit))
@@ -156,15 +164,16 @@ class SqliteLedger:
         ):
             raw = connection.connection.driver_connection
             assert isinstance(raw, sqlite3.Connection)
-            return _Union(raw.cursor(), self._now()).commit(groups)
+            return _Union(raw.cursor(), self._now(), self._chain).commit(groups)
 
 
 class _Union:
     """One transaction with several groups in it."""
 
-    def __init__(self, cursor: sqlite3.Cursor, now: int) -> None:
+    def __init__(self, cursor: sqlite3.Cursor, now: int, chain: ChainWriter) -> None:
         self._cursor = cursor
         self._now = now
+        self._chain = chain
         self._numbers: dict[bytes, int] = {}
         self._last: dict[int, int] = {}
 
@@ -184,6 +193,8 @@ class _Union:
                 rows.append((groups[at].group_id, pack(outcomes[start:end]), self._now))
                 start = end
         self._cursor.executemany("INSERT INTO commit_groups (group_id, outcome, created_at) VALUES (?, ?, ?)", rows)
+        requests = [request for group in admitted for request in group.requests]
+        self._chain.append(self._cursor, records_of(requests, outcomes, self._now * 1000))
         return [answer for answer in answers if answer is not None]
 
     def _pass_gate(self, group: GroupTuple) -> _Answer | None:

@@ -26,6 +26,8 @@ from keyreeve_ca.registry import (
 )
 from keyreeve_ca.rules.profile import KeyType, Profile, ProfileVersion, Tree
 from keyreeve_ca.storage import blocks, certificate_pages
+from keyreeve_ca.storage.audit_log import SqlAuditLog
+from keyreeve_ca.storage.audit_sql import cursor_of, postgresql_chain, sqlite_chain
 from keyreeve_ca.storage.enrolment_sql import SqlTokens
 from keyreeve_ca.storage.gate import lock_exclusively
 from keyreeve_ca.storage.halt_sql import SqlHalts
@@ -66,6 +68,7 @@ class SqlTransaction:
         self._read_profile = read_profile
         self._now = now
         self._writable = writable
+        self.records: list[bytes] = []
 
     @property
     def revocations(self) -> SqlRevocations:
@@ -326,6 +329,14 @@ class SqlTransaction:
         """The enrolment tokens."""
         return SqlTokens(self._connection, self._write)
 
+    # --- Audit ---
+
+    @property
+    def audit(self) -> list[bytes]:
+        """Records to be committed with this transaction."""
+        self._must_be_writable()
+        return self.records
+
     # --- Trust metadata ---
 
     def put_trust_metadata(self, role: str, version: int, body: bytes) -> None:
@@ -362,7 +373,13 @@ class SqlStore:
         writer: Database | None,
         read_profile: Callable[[str], Profile],
         now: Callable[[], int],
+        process: str = "keeper",
     ) -> None:
+        self._acts, self._calls = (
+            (sqlite_chain(process, now), sqlite_chain(process, now))
+            if reader.is_sqlite
+            else (postgresql_chain(process), postgresql_chain(process))
+        )
         self._reader = reader
         self._writer = writer
         self._read_profile = read_profile
@@ -383,9 +400,28 @@ class SqlStore:
 
         def alone(connection: Connection) -> T:
             lock_exclusively(connection)
-            return work(self._transaction(connection, writable=True))
+            tx = self._transaction(connection, writable=True)
+            result = work(tx)
+            self._acts.append(cursor_of(connection), tx.records)
+            return result
 
         return await self._writer.write(alone)
+
+    def audit_log(self) -> SqlAuditLog:
+        """The audit log as a whole."""
+        return SqlAuditLog(self._reader, self._writer)
+
+    async def append_audit(self, records: Sequence[bytes]) -> None:
+        """Commit the records of calls that commit nothing else. Raises `StoreUnavailable`."""
+        if self._writer is None:
+            raise ReadOnly("this process reads only: hand the records to the keeper")
+        await self._writer.write(lambda c: self._calls.append(cursor_of(c), records))
+
+    async def close_chains(self) -> None:
+        """End this process's audit chains on purpose."""
+        if self._writer is not None:
+            await self._writer.write(lambda c: self._acts.close(cursor_of(c)))
+            await self._writer.write(lambda c: self._calls.close(cursor_of(c)))
 
     def _transaction(self, connection: Connection, *, writable: bool) -> SqlTransaction:
         return SqlTransaction(connection, read_profile=self._read_profile, now=self._now(), writable=writable)

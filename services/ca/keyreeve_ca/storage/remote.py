@@ -16,8 +16,8 @@ from keyreeve_chassis.frames import Client, Connection, Handler
 CALL_SECONDS = 20.0
 _BLOCKS = "blocks"
 
-Forward = Callable[[str, bytes, dict[str, Any], float], Awaitable[bytes]]
-"""(method, serialized request, the verified caller's fields, seconds left) -> serialized response."""
+Forward = Callable[[str, bytes, dict[str, Any], float], Awaitable[tuple[bool, bytes]]]
+"""(method, serialized request, the verified caller's fields, seconds left) -> whether recorded, serialized response."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,15 @@ class KeeperLedger:
         return result
 
 
-async def forward(client: Client, method: str, request: bytes, caller: dict[str, Any], seconds: float) -> bytes:
-    """Have the keeper run a mutating RPC whole; raises what its use case raises, or `StoreUnavailable`."""
-    response: bytes = await client.call("forward", (method, request, caller, seconds), seconds)
-    return response
+async def forward(
+    client: Client, method: str, request: bytes, caller: dict[str, Any], seconds: float
+) -> tuple[bool, bytes]:
+    """Have the keeper run a mutating RPC whole; raises what its use case raises, or `StoreUnavailable`.
+
+    Answers whether the call has left its audit record, and the response.
+    """
+    recorded, response = await client.call("forward", (method, request, caller, seconds), seconds)
+    return recorded, response
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class KeeperHandlers:
         connection.state.get(_BLOCKS, set()).discard(block_id)
         return await self.ledger.close_block(block_id, worker_id)
 
-    async def _forward(self, payload: Any, _connection: Connection) -> bytes:  # noqa: ANN401  # plain values
+    async def _forward(self, payload: Any, _connection: Connection) -> tuple[bool, bytes]:  # noqa: ANN401  # plain values
         method, request, caller, seconds = payload
         return await self.forward(method, request, caller, seconds)
 

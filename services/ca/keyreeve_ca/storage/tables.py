@@ -33,7 +33,7 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=3, newest=4)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=5, newest=5)
 
 
 def _reference(target: str) -> ForeignKey:
@@ -217,4 +217,9 @@ trust_metadata = Table(
 )
 
 # Tables of features of their own hang on the same metadata.
-from keyreeve_ca.storage import enrolment_tables, halt_tables, revocation_tables  # noqa: E402, F401  # they import this
+from keyreeve_ca.storage import (  # noqa: E402  # they import this module
+    audit_tables,  # noqa: F401
+    enrolment_tables,  # noqa: F401
+    halt_tables,  # noqa: F401
+    revocation_tables,  # noqa: F401
+)

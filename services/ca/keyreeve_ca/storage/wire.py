@@ -66,6 +66,8 @@ class RequestTuple(NamedTuple):
     request_id: str
     payload_sha256: bytes
     items: Sequence[Item]
+    audit: bytes = b""
+    batch: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -117,6 +119,8 @@ def _flat_request(claim: RequestClaim) -> RequestTuple:
             _certificate_tuple(i) if isinstance(i, IssuedCertificate) else (i.reason, i.message, i.metadata)
             for i in claim.items
         ),
+        claim.audit,
+        claim.batch,
     )
 
 

@@ -72,7 +72,7 @@ class CallRecord:
             await asyncio.wait({done}, timeout=_SETTLE_SECONDS)
             if not done.done():
                 return True  # it is with a commit that has not ended; two records would be worse than one that is late
-        return self._entrusted is None or (not done.cancelled() and done.exception() is None)
+        return self._entrusted is not None and not done.cancelled() and done.exception() is None
 
 
 class Trail:

@@ -1,0 +1,46 @@
+"""The CA's audit chains in its database, and the log over them as its services and its leader see it."""
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Connection, select, update
+
+from keyreeve_ca.storage.audit_tables import audit
+from keyreeve_ca.storage.tables import plane, workers
+from keyreeve_chassis.audit.chains import ChainWriter, Cursor
+
+
+def sqlite_chain(writer: str, now: Callable[[], int]) -> ChainWriter:
+    """A chain of the one process that writes; `now` in seconds since 1970."""
+    return ChainWriter(writer, postgresql=False, incarnation=_incarnation, now=lambda: now() * 1000)
+
+
+def postgresql_chain(writer: str) -> ChainWriter:
+    """A chain of one of the processes that write; the database has the clock."""
+    return ChainWriter(writer, postgresql=True, incarnation=_incarnation, now=lambda: time.time_ns() // 1_000_000)
+
+
+def cursor_of(connection: Connection) -> Cursor:
+    """The driver's own cursor, in the connection's transaction."""
+    cursor: Cursor = connection.connection.cursor()
+    return cursor
+
+
+def incarnation(connection: Connection) -> int:
+    """How often the database has been restored; 0 before there is a control plane."""
+    return connection.scalar(select(plane.c.incarnation)) or 0
+
+
+def abandon_orphans(connection: Connection) -> int:
+    """End the chains of processes that are gone: on SQLite all but one's own, which is why the keeper begins with this."""
+    chains = audit.chains.c
+    gone = chains.state == "open"
+    if connection.dialect.name == "postgresql":
+        gone &= chains.writer.not_in(select(workers.c.worker_id))
+    return connection.execute(update(audit.chains).where(gone).values(state="abandoned")).rowcount
+
+
+def _incarnation(cursor: Cursor) -> int:
+    cursor.execute("SELECT incarnation FROM plane")
+    row = cursor.fetchone()
+    return 0 if row is None else int(row[0])
