@@ -186,9 +186,12 @@ def bundle_digest(roots: Sequence[Authority]) -> bytes:
     return hashlib.sha256(b"".join(a.certificate_der for a in roots)).digest()
 
 
-def load_catalogue(tx: Transaction, keystore: KeyStore, *, url: str, blocked: frozenset[bytes]) -> Catalogue:
+def load_catalogue(
+    tx: Transaction, keystore: KeyStore, *, url: str, blocked: frozenset[bytes], before: Catalogue | None = None
+) -> Catalogue:
     """Read a snapshot and open the keys of the authorities that sign leaves.
 
+    Keys that the catalogue `before` has open are not opened anew: checking a large RSA key takes a good part of a second.
     Raises `keyreeve_ca.keystore.KeyStoreError` when a key does not open: that must stop the process, not be worked around.
     """
     plane = tx.plane()
@@ -199,6 +202,10 @@ def load_catalogue(tx: Transaction, keystore: KeyStore, *, url: str, blocked: fr
     issuing = {}
     for authority in authorities.values():
         if authority.state is not AuthorityState.ACTIVE or not may_sign_leaves(authority):
+            continue
+        known = before.issuing.get(authority.authority_id) if before is not None else None
+        if known is not None and known.authority == authority:
+            issuing[authority.authority_id] = known
             continue
         signer = keystore.open(tx.key(authority.key_id))
         chain = () if authority.kind is AuthorityKind.ROOT else (authority.certificate_der,)

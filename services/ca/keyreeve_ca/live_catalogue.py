@@ -12,9 +12,9 @@ log = logging.getLogger(__name__)
 
 
 class LiveCatalogue:
-    """Holds the newest catalogue. `load` reads one; it is called in the store's own threads."""
+    """Holds the newest catalogue. `load` reads one, given the one before; it is called in the store's own threads."""
 
-    def __init__(self, store: Store, load: Callable[[Transaction], Catalogue]) -> None:
+    def __init__(self, store: Store, load: Callable[[Transaction, Catalogue | None], Catalogue]) -> None:
         self._store = store
         self._load = load
         self._current: Catalogue | None = None
@@ -36,7 +36,7 @@ class LiveCatalogue:
     async def _read_next(self) -> None:
         async with self._reading:
             self._next = None  # whoever calls from here on may know of something newer than this reading
-            self._current = await self._store.read(self._load)
+            self._current = await self._store.read(lambda tx: self._load(tx, self._current))
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
