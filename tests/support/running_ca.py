@@ -33,6 +33,7 @@ from keyreeve.values import Name, to_pem
 from keyreeve_ca.first_operator import roots_pem
 from keyreeve_ca.issuance import LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.keeper import Keeping, run_keeper
+from keyreeve_ca.linting import PkilintLinter
 from keyreeve_ca.own_certificate import own_caller
 from keyreeve_ca.rules.name import Name as RuleName
 from keyreeve_ca.rules.name import NameType as RuleNameType
@@ -99,6 +100,7 @@ class RunningCa:
     _contexts: dict[tuple[str, int], Context] = field(default_factory=dict)
     _clients: dict[tuple[str, int], Client] = field(default_factory=dict)
     _channels: list[grpc.Channel] = field(default_factory=list)
+    _profiles: dict[str, str] = field(default_factory=dict)
 
     # --- Its life ---------------------------------------------------------------------------------------------------
 
@@ -231,7 +233,14 @@ class RunningCa:
         return SpiffeId.parse(self.identity(path))
 
     def profile(self, **changes: Any) -> str:
-        """Make a profile of the estate with these changes; answer its name."""
+        """The name of a profile of the estate with these changes, which tests share and leave as it is."""
+        text = document(**changes)
+        if text not in self._profiles:
+            self._profiles[text] = self.new_profile(**changes)
+        return self._profiles[text]
+
+    def new_profile(self, **changes: Any) -> str:
+        """Make such a profile for one test; answer its name."""
         name = unique("profile")
         self.client().profiles.create(name, document(**changes))
         return name
@@ -321,6 +330,18 @@ def sqlite_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
 def postgresql_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
     with running("postgresql", request) as ca:
         yield ca
+
+
+@pytest.fixture
+def real_lint() -> None:
+    """For tests that want what is linted before its use to be linted indeed."""
+
+
+@pytest.fixture(autouse=True)
+def quick_lint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let new profiles and authorities pass unlinted: linting takes most of their time, and few tests are about it."""
+    if "real_lint" not in request.fixturenames:
+        monkeypatch.setattr(PkilintLinter, "profile", lambda *_: ())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

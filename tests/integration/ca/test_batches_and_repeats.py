@@ -236,7 +236,7 @@ def test_two_payloads_at_once_with_one_id_have_one_winner(ca: RunningCa):
 
 
 def test_a_repeat_is_answered_the_same_after_the_profile_would_refuse_it(ca: RunningCa):
-    profile, request_id = ca.profile(), new_request_id()
+    profile, request_id = ca.new_profile(), new_request_id()
     csr = server_csr("web.example.test")
     first = ca.client(WORKLOAD).certificates.sign(profile, csr, request_id=request_id)
     [batch] = signed(ca.client(WORKLOAD).certificates.sign_many([SignItem(profile, csr)], request_id))
@@ -279,7 +279,7 @@ def test_a_mutation_that_is_repeated_happens_once(ca: RunningCa):
 
 
 def test_a_repeated_profile_change_makes_one_version(ca: RunningCa):
-    profile, request_id = ca.profile(), new_request_id()
+    profile, request_id = ca.new_profile(), new_request_id()
     changed = document(keys=["p256"])
     versions = {
         ca.client(worker=w).profiles.update(profile, changed, version=1, request_id=request_id).version for w in (0, 1)

@@ -257,7 +257,7 @@ def test_names_their_order_identity_cn_and_lifetime_stay_however_little_the_requ
 
 
 def test_a_renewal_follows_the_newest_version_of_its_profile(ca: RunningCa):
-    profile, key = ca.profile(), make_key()
+    profile, key = ca.new_profile(), make_key()
     certificates = ca.client(OPERATOR).certificates
     old = certificates.sign(profile, server_csr("web.example.test", key=key))
     ca.client().profiles.update(profile, document(lifetime={"default": "7d", "maximum": "60d"}))
@@ -267,7 +267,7 @@ def test_a_renewal_follows_the_newest_version_of_its_profile(ca: RunningCa):
 
 
 def test_who_is_no_longer_among_the_requesters_cannot_renew(ca: RunningCa):
-    profile, key = ca.profile(), make_key()
+    profile, key = ca.new_profile(), make_key()
     certificates = ca.client(OPERATOR).certificates
     old = certificates.sign(profile, server_csr("web.example.test", key=key))
     ca.client().profiles.update(profile, document(requesters=["operators/admin"]))
