@@ -640,6 +640,14 @@ class RevocationNotAllowed(PermissionDenied):
     who = ADMIN
 
 
+class RevocationsRefused(FailedPrecondition):
+    """An update of the feed of revocations is not the CA service's, or does not follow from what is known."""
+
+    reason = "REVOCATIONS_REFUSED"
+    fix = "Compare the clocks and the control bundle of this service; when both are right, somebody sits in between."
+    who = OPERATOR
+
+
 class RevocationListNotFound(NotFound):
     """No list of revoked certificates has been made for this authority and shard."""
 

@@ -216,6 +216,19 @@ def from_revocation_list(message: certificate_pb.RevocationList) -> values.Revoc
     )
 
 
+def from_revocation_update(message: certificate_pb.RevocationUpdate) -> values.RevocationUpdate:
+    """One message of the feed of revocations."""
+    return values.RevocationUpdate(
+        incarnation=message.incarnation,
+        after_seq=message.after_seq,
+        seq=message.seq,
+        time=message.time.seconds,
+        revoked=tuple((one.serial, one.not_after_time.seconds) for one in message.revoked),
+        signature=message.signature,
+        signer_der=tuple(message.signer_der),
+    )
+
+
 def from_authority(message: authority_pb.Authority) -> values.Authority:
     """An authority."""
     return values.Authority(

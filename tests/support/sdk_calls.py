@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from keyreeve import Name, SignItem
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
+from keyreeve.ca.v1 import enrolment_service_pb2 as enrolment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.values import AuthorityKind, AuthorityRevocationReason, KeyType, Line, RevocationReason, Tree
@@ -73,6 +74,17 @@ BUNDLE = authority_pb.Bundle(
     name="bundles/estate", trust_domain="example.test", roots_der=[b"root"], digest=b"digest", trust_root=b"{}"
 )
 
+TOKEN = enrolment_pb.EnrolmentToken(
+    name="enrolmentTokens/" + "ab" * 16,
+    identity="spiffe://example.test/members/web.example.test",
+    creator="spiffe://example.test/operators/admin/ann",
+    state=enrolment_pb.ENROLMENT_TOKEN_STATE_BOUND,
+    create_time=stamp(BEGIN),
+    expire_time=stamp(END),
+    bind_time=stamp(BEGIN),
+    certificate=f"certificates/{SERIAL}",
+)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -123,6 +135,14 @@ EXAMPLES: dict[str, Example] = {
         ),
     ),
     "RenewCertificate": Example(lambda client: client.certificates.renew(SERIAL, b"csr"), SIGNED),
+    "CreateEnrolmentToken": Example(
+        lambda client: client.tokens.create(TOKEN.identity, lifetime=timedelta(hours=2), address="ca.example.test:1"),
+        enrolment_pb.CreateEnrolmentTokenResponse(enrolment_token=TOKEN, text="krt1_secret"),
+    ),
+    "RevokeEnrolmentToken": Example(lambda client: client.tokens.revoke("ab" * 16), TOKEN),
+    "ListEnrolmentTokens": Example(
+        lambda client: client.tokens.list(), enrolment_pb.ListEnrolmentTokensResponse(enrolment_tokens=[TOKEN])
+    ),
     "GetCertificate": Example(lambda client: client.certificates.get(SERIAL), CERTIFICATE),
     "RevokeCertificate": Example(
         lambda client: client.certificates.revoke(SERIAL, RevocationReason.SUPERSEDED), CERTIFICATE
@@ -137,6 +157,11 @@ EXAMPLES: dict[str, Example] = {
             entries=2,
             crl_der=b"crl",
         ),
+    ),
+    # A stream without an end, as WatchBundle.
+    "WatchRevocations": Example(
+        lambda client: client.certificates.watch_revocations(),
+        [certificate_pb.RevocationUpdate(incarnation=1, seq=4, time=stamp(BEGIN))],
     ),
     "ListCertificates": Example(
         lambda client: client.certificates.list(), certificate_pb.ListCertificatesResponse(certificates=[CERTIFICATE])

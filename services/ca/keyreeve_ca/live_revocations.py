@@ -37,6 +37,11 @@ class LiveRevocations:
         """Seconds since everything committed by then was known here; infinite before the first time."""
         return self._clock() - self._complete_at
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """The incarnation, and the number up to which everything is known."""
+        return self._incarnation, self._seq
+
     async def refresh(self) -> None:
         """Learn what has been revoked since the last time. Raises `StoreUnavailable`."""
         began = self._clock()

@@ -60,6 +60,16 @@ class OwnCertificate:
     """First label of the reserved DNS name that it carries."""
     current: Credentials | None = None
 
+    def sign(self, message: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+        """This process's word: ECDSA with SHA-256, and the DER chain of its certificate, leaf first."""
+        current = self.current
+        assert current is not None, "renew() has run once"
+        key = serialization.load_pem_private_key(current.key_pem, None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey), "renew() makes P-256 keys"
+        chain = x509.load_pem_x509_certificates(current.chain_pem)
+        der = tuple(one.public_bytes(serialization.Encoding.DER) for one in chain)
+        return key.sign(message, ec.ECDSA(hashes.SHA256())), der
+
     async def renew(self) -> None:
         """Make a key and have a certificate issued for it."""
         trust_domain = self.catalogue().trust_domain

@@ -15,7 +15,8 @@ from support.fake_ca_server import METHODS, FakeCa, Refusal
 from support.sdk_calls import BEGIN, END, EXAMPLES, SERIAL
 from support.sdk_forms import Form
 
-UNARY = sorted(name for name in EXAMPLES if name != "WatchBundle")
+UNARY = sorted(name for name in EXAMPLES if not name.startswith("Watch"))
+VALUES = {"keyreeve.values", "keyreeve.token_values", "keyreeve.errors", "builtins"}
 
 
 def test_every_rpc_of_the_contract_has_an_example() -> None:
@@ -28,9 +29,7 @@ async def test_every_rpc_has_a_method_that_gives_values(fake: FakeCa, form: Form
     result = await form.run(fake.context, EXAMPLES[name].call)
     assert fake.methods() == [name]
     for one in result if isinstance(result, list | tuple) else [result]:
-        assert type(one).__module__ in {"keyreeve.values", "keyreeve.errors", "builtins"}, (
-            "no message leaves the client"
-        )
+        assert type(one).__module__ in VALUES, "no message leaves the client"
 
 
 @pytest.mark.parametrize("name", UNARY)
@@ -59,6 +58,24 @@ async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: Form) -> N
         return of_async() if isinstance(bundles, AsyncIterator) else next(bundles)
 
     assert isinstance(await form.run(fake.context, first), values.Bundle)
+
+
+async def test_the_stream_of_revocations_gives_values_and_goes_on_where_it_stopped(fake: FakeCa, form: Form) -> None:
+    fake.answer("WatchRevocations", EXAMPLES["WatchRevocations"].answer)
+
+    def first_two(client: object) -> object:
+        updates = EXAMPLES["WatchRevocations"].call(client)
+
+        async def of_async() -> object:
+            found = [await anext(updates), await anext(updates)]
+            await updates.aclose()
+            return found
+
+        return of_async() if isinstance(updates, AsyncIterator) else [next(updates), next(updates)]
+
+    found = await form.run(fake.context, first_two)
+    assert all(isinstance(one, values.RevocationUpdate) for one in found)
+    assert [(one.request.incarnation, one.request.after_seq) for one in fake.received] == [(0, 0), (1, 4)]
 
 
 async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form: Form) -> None:

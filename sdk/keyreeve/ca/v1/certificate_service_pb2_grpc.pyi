@@ -99,6 +99,14 @@ class CertificateServiceStub:
     Callers: everyone with a certificate of the control tree.
     Idempotent: it changes nothing.
     """
+    WatchRevocations: _grpc.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevocationsRequest, _certificate_service_pb2.RevocationUpdate]
+    """Streams what was revoked in the control tree, for services that decide about callers: everything after what the
+    caller holds, then what is new, then an update without entries each second, all signed. An update whose
+    `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
+
+    Callers: services and members.
+    Idempotent: it changes nothing.
+    """
 
 @_typing.type_check_only
 class CertificateServiceAsyncStub(CertificateServiceStub):
@@ -169,6 +177,14 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
 
     Reasons: REVOCATION_LIST_NOT_FOUND.
     Callers: everyone with a certificate of the control tree.
+    Idempotent: it changes nothing.
+    """
+    WatchRevocations: _aio.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevocationsRequest, _certificate_service_pb2.RevocationUpdate]  # type: ignore[assignment]
+    """Streams what was revoked in the control tree, for services that decide about callers: everything after what the
+    caller holds, then what is new, then an update without entries each second, all signed. An update whose
+    `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
+
+    Callers: services and members.
     Idempotent: it changes nothing.
     """
 
@@ -280,6 +296,20 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: REVOCATION_LIST_NOT_FOUND.
         Callers: everyone with a certificate of the control tree.
+        Idempotent: it changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchRevocations(
+        self,
+        request: _certificate_service_pb2.WatchRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_certificate_service_pb2.RevocationUpdate], _abc.AsyncIterator[_certificate_service_pb2.RevocationUpdate]]:
+        """Streams what was revoked in the control tree, for services that decide about callers: everything after what the
+        caller holds, then what is new, then an update without entries each second, all signed. An update whose
+        `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
+
+        Callers: services and members.
         Idempotent: it changes nothing.
         """
 

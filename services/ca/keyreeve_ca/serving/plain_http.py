@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.catalogue import Catalogue
@@ -25,8 +26,6 @@ _REQUEST_BYTES = 64 * 1024
 _LIST_AGE = 60
 """Seconds for which caches may answer with a list: a new revocation is seen after that at the latest."""
 _CERTIFICATE_AGE = 3600
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -47,9 +46,9 @@ class PlainHttp:
         app.router.add_get("/estate-bundle.pem", self._bundle(Tree.ESTATE))
         return app
 
-    def _limits(self) -> Callable[[web.Request, _Handler], Awaitable[web.StreamResponse]]:
+    def _limits(self) -> Middleware:
         @web.middleware
-        async def limit(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
             if self._in_flight >= IN_FLIGHT:
                 return web.Response(status=503, headers={"Retry-After": "1"})
             self._in_flight += 1
@@ -82,7 +81,7 @@ class PlainHttp:
             raise web.HTTPNotFound
         return _answer(request, authority.certificate_der, "application/pkix-cert", _CERTIFICATE_AGE)
 
-    def _bundle(self, tree: Tree) -> _Handler:
+    def _bundle(self, tree: Tree) -> Handler:
         async def bundle(request: web.Request) -> web.Response:
             return _answer(request, roots_pem(self.catalogue(), tree), "application/x-pem-file", _LIST_AGE)
 
