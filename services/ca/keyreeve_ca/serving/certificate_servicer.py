@@ -25,6 +25,7 @@ from keyreeve_ca.serving.messages import (
     id_of,
     invalid,
     payload_sha256,
+    printable,
     renew_at,
     request_id_of,
     serial_of,
@@ -169,7 +170,7 @@ class CertificateServicer:
         wanted = CertificateFilter(
             authority_id=id_of(request.authority, "authorities", "authority") if request.authority else None,
             profile_name=id_of(request.profile, "profiles", "profile") if request.profile else None,
-            identity=request.identity or None,
+            identity=printable(request.identity, "identity") or None,
             caller=None if caller.role in _SEE_ALL else str(caller),
             valid_at=now if request.state == pb.CERTIFICATE_STATE_VALID else None,
             expired_at=now if request.state == pb.CERTIFICATE_STATE_EXPIRED else None,

@@ -104,6 +104,13 @@ def id_of(name: str, collection: str, field: str = "name") -> str:
     return last
 
 
+def printable(text: str, field: str) -> str:
+    """Text that is searched for as it is: what holds control characters is in no certificate, nor in any database."""
+    if not text.isprintable():
+        raise invalid(field, "control characters are refused")
+    return text
+
+
 def serial_of(name: str, field: str = "name") -> bytes:
     """The serial number in `certificates/{serial}`."""
     text = id_of(name, "certificates", field)
