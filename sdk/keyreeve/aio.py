@@ -3,6 +3,8 @@
 from keyreeve._async.authorities import AuthorityClient
 from keyreeve._async.certificates import CertificateClient
 from keyreeve._async.client import Client
+from keyreeve._async.enrolling import enrol
 from keyreeve._async.profiles import ProfileClient
+from keyreeve._async.tokens import TokenClient
 
-__all__ = ["AuthorityClient", "CertificateClient", "Client", "ProfileClient"]
+__all__ = ["AuthorityClient", "CertificateClient", "Client", "ProfileClient", "TokenClient", "enrol"]

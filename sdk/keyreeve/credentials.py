@@ -76,10 +76,13 @@ def read(context: Context) -> TlsFiles:
 
 def channel_options(context: Context, service: str) -> list[tuple[str, str | int]]:
     """gRPC channel arguments that pin the service's role and notice a dead peer."""
-    address = context.endpoint(service)
+    return pinned_options(context.endpoint(service), service_dns_name(service, context.trust_domain))
+
+
+def pinned_options(address: str, name: str) -> list[tuple[str, str | int]]:
+    """gRPC channel arguments that pin the server's DNS name and notice a dead peer."""
     # A Python client cannot read the server's certificate or match its SPIFFE ID; it can only demand a DNS name. The CA
     # gives this one to the service alone (docs/names.md), whatever the address is called.
-    name = service_dns_name(service, context.trust_domain)
     options: list[tuple[str, str | int]] = [
         ("grpc.ssl_target_name_override", name),
         ("grpc.default_authority", name),

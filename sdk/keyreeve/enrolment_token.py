@@ -20,6 +20,7 @@ from keyreeve.identity import SpiffeId, service_dns_name
 
 PREFIX: Final = "krt1_"
 """What every token begins with, so that people and scanners of leaked secrets know one when they see it."""
+NONCE_BYTES: Final = 32
 CLOCK_SKEW_SECONDS: Final = 60
 RETRY_SECONDS: Final = 15 * 60
 """For so long after its first use the same key gets the same answer."""

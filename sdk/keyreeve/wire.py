@@ -9,9 +9,10 @@ from cryptography import x509
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from keyreeve import errors, values
+from keyreeve import errors, token_values, values
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
+from keyreeve.ca.v1 import enrolment_service_pb2 as enrolment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.errors import FieldInvalid, KeyreeveError, Violation
@@ -67,6 +68,13 @@ LEAF_REVOCATION_REASONS = {
     values.RevocationReason.SUPERSEDED: certificate_pb.REVOCATION_REASON_SUPERSEDED,
     values.RevocationReason.CESSATION_OF_OPERATION: certificate_pb.REVOCATION_REASON_CESSATION_OF_OPERATION,
     values.RevocationReason.PRIVILEGE_WITHDRAWN: certificate_pb.REVOCATION_REASON_PRIVILEGE_WITHDRAWN,
+}
+TOKEN_STATES = {
+    token_values.TokenState.OPEN: enrolment_pb.ENROLMENT_TOKEN_STATE_OPEN,
+    token_values.TokenState.BOUND: enrolment_pb.ENROLMENT_TOKEN_STATE_BOUND,
+    token_values.TokenState.CLOSED: enrolment_pb.ENROLMENT_TOKEN_STATE_CLOSED,
+    token_values.TokenState.REVOKED: enrolment_pb.ENROLMENT_TOKEN_STATE_REVOKED,
+    token_values.TokenState.EXPIRED: enrolment_pb.ENROLMENT_TOKEN_STATE_EXPIRED,
 }
 OUTCOMES = {
     values.SimulatedOutcome.SAME: profile_pb.SIMULATED_OUTCOME_SAME,
@@ -310,6 +318,21 @@ def from_issuance_state(message: issuance_pb.IssuanceState) -> values.IssuanceSt
         resumed_by=message.resumer,
         resume_reason=message.resume_reason,
         resume_needs_two=message.resume_needs_two,
+    )
+
+
+def from_token(message: enrolment_pb.EnrolmentToken) -> token_values.Token:
+    """An enrolment token."""
+    return token_values.Token(
+        name=message.name,
+        identity=message.identity,
+        creator=message.creator,
+        state=from_number(TOKEN_STATES, message.state),
+        created_at=_time(message.create_time),
+        expires_at=_time(message.expire_time),
+        bound_at=_time(message.bind_time) if message.HasField("bind_time") else None,
+        ended_at=_time(message.end_time) if message.HasField("end_time") else None,
+        certificate=message.certificate,
     )
 
 

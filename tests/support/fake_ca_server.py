@@ -24,6 +24,7 @@ from keyreeve import Context
 from keyreeve.ca.v1 import (
     authority_service_pb2,
     certificate_service_pb2,
+    enrolment_service_pb2,
     issuance_service_pb2,
     profile_service_pb2,
 )
@@ -32,7 +33,13 @@ from keyreeve_chassis.call import Call
 from keyreeve_chassis.failures import trailers
 from support.peer_certificates import TRUST_DOMAIN, Leaf, TestCa
 
-FILES = (authority_service_pb2, certificate_service_pb2, issuance_service_pb2, profile_service_pb2)
+FILES = (
+    authority_service_pb2,
+    certificate_service_pb2,
+    enrolment_service_pb2,
+    issuance_service_pb2,
+    profile_service_pb2,
+)
 SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
 

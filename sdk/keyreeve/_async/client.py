@@ -9,6 +9,7 @@ from keyreeve._async.certificates import CertificateClient
 from keyreeve._async.issuance import IssuanceClient
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
+from keyreeve._async.tokens import TokenClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
 
@@ -27,6 +28,8 @@ class Client:
     """The private CAs and the trust bundles."""
     profiles: ProfileClient
     """The rules of issuance."""
+    tokens: TokenClient
+    """What newcomers enrol with."""
     issuance: IssuanceClient
     """The switch that stops issuance everywhere."""
 
@@ -44,6 +47,7 @@ class Client:
         self.certificates = CertificateClient(caller, self.context.trust_domain)
         self.authorities = AuthorityClient(caller)
         self.profiles = ProfileClient(caller)
+        self.tokens = TokenClient(caller)
         self.issuance = IssuanceClient(caller)
 
     async def rotate(self) -> bool:

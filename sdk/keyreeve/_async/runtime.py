@@ -1,11 +1,20 @@
 """What differs between the asyncio and the blocking form in more than `await`: written by hand in both."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from operator import methodcaller
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
+
+from keyreeve.errors import ServiceStopping
+
+T = TypeVar("T")
+Answer = TypeVar("Answer", bound=Message)
+_serialize = methodcaller("SerializeToString")
 
 Channel = grpc.aio.Channel
 Lock = asyncio.Lock
@@ -52,3 +61,33 @@ def was_told_to_stop() -> bool:
     """Whether the running task is being cancelled, as against a call whose channel was closed."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+async def aside(work: Callable[[], T]) -> T:
+    """Run work that blocks where it holds nobody up."""
+    return await asyncio.to_thread(work)
+
+
+class Exchange(Generic[Answer]):
+    """A call in which both sides speak in turn, at most `seconds` long in all. `receive` raises `grpc.RpcError`."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, method: str, answer: Callable[[bytes], Answer], seconds: float
+    ) -> None:
+        self._call = channel.stream_stream(method, _serialize, answer)(timeout=max(seconds, 0.0))
+
+    async def send(self, message: Message) -> None:
+        """Say something; that the call has ended shows when the answer is asked for."""
+        with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            await self._call.write(message)
+
+    async def receive(self) -> Answer:
+        """What the other side says next."""
+        answer = await self._call.read()
+        if answer is grpc.aio.EOF:
+            raise ServiceStopping("the call was ended before its last answer")
+        return cast("Answer", answer)
+
+    def cancel(self) -> None:
+        """End the call."""
+        self._call.cancel()

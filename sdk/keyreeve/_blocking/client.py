@@ -10,6 +10,7 @@ from keyreeve._blocking.certificates import CertificateClient
 from keyreeve._blocking.issuance import IssuanceClient
 from keyreeve._blocking.profiles import ProfileClient
 from keyreeve._blocking.rotating import RotatingChannel
+from keyreeve._blocking.tokens import TokenClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
 
@@ -28,6 +29,8 @@ class Client:
     """The private CAs and the trust bundles."""
     profiles: ProfileClient
     """The rules of issuance."""
+    tokens: TokenClient
+    """What newcomers enrol with."""
     issuance: IssuanceClient
     """The switch that stops issuance everywhere."""
 
@@ -45,6 +48,7 @@ class Client:
         self.certificates = CertificateClient(caller, self.context.trust_domain)
         self.authorities = AuthorityClient(caller)
         self.profiles = ProfileClient(caller)
+        self.tokens = TokenClient(caller)
         self.issuance = IssuanceClient(caller)
 
     def rotate(self) -> bool:

@@ -4,8 +4,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from operator import methodcaller
+from typing import Generic, TypeVar
 
 import grpc
+from google.protobuf.message import Message
+
+from keyreeve.errors import ServiceStopping
+
+T = TypeVar("T")
+Answer = TypeVar("Answer", bound=Message)
+_serialize = methodcaller("SerializeToString")
 
 Channel = grpc.Channel
 Lock = threading.Lock
@@ -56,3 +65,32 @@ def stop(task: Task) -> None:
 def was_told_to_stop() -> bool:
     """Never: threads are not cancelled."""
     return False
+
+
+def aside(work: Callable[[], T]) -> T:
+    """Run work that blocks."""
+    return work()
+
+
+class Exchange(Generic[Answer]):
+    """A call in which both sides speak in turn, at most `seconds` long in all. `receive` raises `grpc.RpcError`."""
+
+    def __init__(self, channel: grpc.Channel, method: str, answer: Callable[[bytes], Answer], seconds: float) -> None:
+        self._said: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        call = channel.stream_stream(method, _serialize, answer)
+        self._call = call(iter(self._said.get, None), timeout=max(seconds, 0.0))
+
+    def send(self, message: Message) -> None:
+        """Say something; that the call has ended shows when the answer is asked for."""
+        self._said.put(message)
+
+    def receive(self) -> Answer:
+        """What the other side says next."""
+        for answer in self._call:
+            return answer
+        raise ServiceStopping("the call was ended before its last answer")
+
+    def cancel(self) -> None:
+        """End the call."""
+        self._call.cancel()
+        self._said.put(None)

@@ -20,7 +20,8 @@ VALUES = {"keyreeve.values", "keyreeve.token_values", "keyreeve.errors", "builti
 
 
 def test_every_rpc_of_the_contract_has_an_example() -> None:
-    assert {method.name for method in METHODS.values()} == set(EXAMPLES)
+    # `Enrol` is on another listener, and called before there is anything to make a client of.
+    assert {method.name for method in METHODS.values()} == {"Enrol", *EXAMPLES}
 
 
 @pytest.mark.parametrize("name", UNARY)
