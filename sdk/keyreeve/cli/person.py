@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 63
 
 
+def recover(home: Home) -> dict[str, Any]:
+    """Have the CA on this machine replace what has expired; its report. Raises `NotThereYet`, `StartFailed`."""
+    report: dict[str, Any] = ask("recover", home.config("ca"))
+    return report
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """Who the person is to the control plane, and until when."""

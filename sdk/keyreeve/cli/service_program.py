@@ -14,7 +14,7 @@ from typing import Any
 from keyreeve.errors import StartFailed
 
 NOT_THERE_YET = 3
-"""Exit code of `first-operator` while the service has not opened its local socket."""
+"""Exit code of `first-operator` and `recover` while the service has not opened its local socket."""
 
 
 class NotThereYet(Exception):

@@ -11,17 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from keyreeve.cli import supervisor
 from keyreeve.cli.fleet import SERVICES, Addresses, Service, is_free, read_addresses, write_config
 from keyreeve.cli.health import is_serving
 from keyreeve.cli.home import Home
-from keyreeve.cli.person import Person, find_person, introduce, utc_now
+from keyreeve.cli.person import Person, find_person, introduce, recover, utc_now
 from keyreeve.cli.processes import Lock, Running, find, read_pid
 from keyreeve.cli.service_program import NotThereYet, require_services
 from keyreeve.errors import FileUnusable, StartFailed
+
+T = TypeVar("T")
 
 READY_SECONDS = 60.0
 PORT_SECONDS = 10.0
@@ -44,6 +47,10 @@ class Started:
     """Whether the control plane was made now, on an empty directory."""
     introduced: bool
     """Whether the person got a certificate now."""
+    recovery: dict[str, Any] | None
+    """What was replaced after a long sleep; None when nothing had to be looked at."""
+    expired_at: datetime | None
+    """When the person's certificate had expired, if that is why."""
 
 
 def supervisor_of(home: Home) -> Running | None:
@@ -88,13 +95,35 @@ def bring_up(home: Home, *, trust_domain: str, first_port: int, tell: Callable[[
         else:
             running.close()
         try:
+            recovery, expired_at = _wake(home, tell) if not made else (None, None)
             wait_until_serving(home)
             person, introduced = _greet(home)
         except StartFailed:
             if running is None:
                 take_down(home)
             raise
-    return Started(person, running is not None, made, introduced)
+    return Started(person, running is not None, made, introduced, recovery, expired_at)
+
+
+def _wake(home: Home, tell: Callable[[str], None]) -> tuple[dict[str, Any] | None, datetime | None]:
+    """Recover what has expired, when even the person's own certificate has: nobody has been here for a while.
+
+    The workers may be waiting for it: with an expired CA they get no certificate to serve with.
+    """
+    person = find_person(home)
+    if person is not None and utc_now() <= person.not_after:
+        return None, None
+    tell("your certificate has expired; looking at what else has")
+    return _when_there(lambda: recover(home)), None if person is None else person.not_after
+
+
+def _when_there(ask: Callable[[], T]) -> T:
+    """Ask the CA's local socket, which may have to be waited for."""
+    for _ in range(int(READY_SECONDS / POLL_SECONDS)):
+        with suppress(NotThereYet):
+            return ask()
+        time.sleep(POLL_SECONDS)
+    raise StartFailed("the CA's local socket does not answer")
 
 
 def wait_for_ports(home: Home, clock: Callable[[], float] = time.monotonic) -> None:
@@ -153,11 +182,7 @@ def _greet(home: Home) -> tuple[Person, bool]:
     person = find_person(home)
     if person is not None and home.key.exists() and home.context.exists() and not person.wants_renewal(now):
         return person, False
-    for _ in range(int(READY_SECONDS / POLL_SECONDS)):
-        with suppress(NotThereYet):
-            return introduce(home, now), True
-        time.sleep(POLL_SECONDS)
-    raise StartFailed("the CA serves, but its local socket does not answer")
+    return _when_there(lambda: introduce(home, now)), True
 
 
 def _with_log(log: Path, what: str) -> str:

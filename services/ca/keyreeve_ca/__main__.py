@@ -9,7 +9,9 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from keyreeve_ca.master import EX_CONFIG
 
@@ -27,6 +29,7 @@ def main() -> int:
         ("migrate", "bring the database to this release's schema, and end"),
         ("settings", "print the effective settings and where each came from"),
         ("check", "print what is wrong with this installation, each finding with its fix"),
+        ("recover", "replace what has expired, over the local socket, and print what was done"),
         ("first-operator", "certify the key in the CSR on standard input as an admin, over the local socket"),
     ):
         command = commands.add_parser(name, help=what, description=what)
@@ -60,8 +63,10 @@ def main() -> int:
             code = _print(tools.settings_rows(loaded))
         case "check":
             code = _print(tools.check(settings))
+        case "recover":
+            code = _over_socket(tools.recover(settings.keeper_socket))
         case _:
-            code = _first_operator(settings.keeper_socket, arguments.name)
+            code = _over_socket(tools.first_operator(settings.keeper_socket, arguments.name, sys.stdin.buffer.read()))
     return code
 
 
@@ -110,12 +115,11 @@ def _empty_metrics_directory(state_directory: Path) -> Path:
     return directory
 
 
-def _first_operator(socket: Path, name: str) -> int:
+def _over_socket(call: Coroutine[Any, Any, object]) -> int:
     from keyreeve import errors
-    from keyreeve_ca import tools
 
     try:
-        return _print(asyncio.run(tools.first_operator(socket, name, sys.stdin.buffer.read())))
+        return _print(asyncio.run(call))
     except errors.StoreUnavailable as unreachable:
         return _fail(EX_UNREACHABLE, unreachable.message)
     except errors.KeyreeveError as refused:

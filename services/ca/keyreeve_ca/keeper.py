@@ -33,8 +33,10 @@ from keyreeve_ca.forwarding import answer_forwarded
 from keyreeve_ca.issuance import Issuance
 from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.linting import PkilintLinter
+from keyreeve_ca.live_catalogue import LiveCatalogue
 from keyreeve_ca.metrics import LINT_FINDINGS, show_expiry
 from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
+from keyreeve_ca.recovery import Recovery
 from keyreeve_ca.registry import Store
 from keyreeve_ca.revocation_lists import ListPublishing
 from keyreeve_ca.sampling import Sampling
@@ -125,7 +127,11 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
         trust_root = await trust_root_of(store)
         router = Router(services_of(base, trust_root))
         first_operator = FirstOperator(base.issuance, settings.instance, trust_root)
-        handlers: dict[str, frames.Handler] = {"first_operator": partial(_admit, first_operator)}
+        recovery = Recovery(authorities_of(base, linter), now)
+        handlers: dict[str, frames.Handler] = {
+            "first_operator": partial(_admit, first_operator),
+            "recover": partial(_recover, recovery, base.live),
+        }
         on_disconnect = None
         if isinstance(ledger, SqliteLedger):
             trail = Trail(Recorder(store.append_audit))
@@ -163,6 +169,13 @@ async def _end_audit(leader: Leader, store: SqlStore, ledger: SqliteLedger | Pos
         await leader.sign()
     except StoreUnavailable as unavailable:
         log.warning("the audit chains could not be closed: %s", unavailable)
+
+
+async def _recover(recovery: Recovery, live: LiveCatalogue, _payload: object, connection: frames.Connection) -> object:
+    report = await recovery.run()
+    await live.reload()
+    log.warning("recovered, as process %d asked: %s", connection.peer_pid, report)
+    return report.document()
 
 
 async def _first_keystore(settings: CaSettings, store: Store) -> KeyStore:

@@ -104,6 +104,21 @@ class OwnCertificate:
         )
         self.renewed(outcome.not_after)
 
+    async def obtain(self) -> None:
+        """`renew`, however long it takes until an authority can issue: after a long sleep somebody has to recover first."""
+        told = False
+        while True:
+            version = self.catalogue().config_version
+            try:
+                return await self.renew()
+            except (errors.AuthorityExpiring, errors.NoActiveAuthority) as asleep:
+                if not told:
+                    log.error(  # noqa: TRY400  # it is no failure of ours, and the message says it all
+                        "this process cannot get a certificate (%s): run `keyreeve recover` on this machine", asleep
+                    )
+                told = True
+            await self.changed_since(version)
+
     async def keep_fresh(self) -> None:
         """Renew at two thirds of the life, and at once when the authority that issued it is no longer trusted."""
         while True:

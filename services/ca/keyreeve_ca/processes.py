@@ -54,10 +54,13 @@ async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
             log.warning("background work: %s", unavailable)
 
 
-def run_tasks(stack: AsyncExitStack, jobs: list[Coroutine[Any, Any, None]]) -> Awaitable[None]:
-    """Run jobs until the stack unwinds; the returned future fails when one of them does."""
+def run_tasks(
+    stack: AsyncExitStack, jobs: list[Coroutine[Any, Any, None]], failed: "asyncio.Future[None] | None" = None
+) -> "asyncio.Future[None]":
+    """Run jobs until the stack unwinds; the returned future (the given one, if any) fails when one of them does."""
     tasks = [asyncio.create_task(job) for job in jobs]
-    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    if failed is None:
+        failed = asyncio.get_running_loop().create_future()
 
     def ended(task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None and not failed.done():

@@ -40,6 +40,16 @@ async def first_operator(socket: Path, name: str, csr: bytes) -> dict[str, str]:
         await client.close()
 
 
+async def recover(socket: Path) -> dict[str, Any]:
+    """Have the running service replace what has expired. Raises `StoreUnavailable` when it does not answer."""
+    client = Client(socket)
+    try:
+        report: dict[str, Any] = await client.call("recover", None, _LOCAL_SECONDS)
+        return report
+    finally:
+        await client.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at."""

@@ -88,10 +88,11 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         jobs = [base.live.follow(FOLLOW_SECONDS), revocations.follow(FOLLOW_SECONDS)]
         if isinstance(ledger, PostgresqlLedger):
             jobs.append(await stay_alive(base, ledger, stack))
+        background = run_tasks(stack, jobs)
         instance = f"{settings.instance}-{index}"
         own = OwnCertificate(base.issuance, base.live.current, base.live.changed_since, instance, now, OWN_EXPIRY.set)
-        await own.renew()
-        jobs.append(own.keep_fresh())
+        await own.obtain()
+        jobs = [own.keep_fresh()]
         trust_root = await trust_root_of(store)
         steps = DirectTokenSteps(store, now) if client is None else KeeperTokenSteps(client)
         awaited = AwaitedTokens(store, steps)
@@ -100,7 +101,7 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
             newcomers = Newcomers.of(base, steps, trust_root, instance)
             await newcomers.certificate.renew()
             jobs += [newcomers.keep_fresh(), awaited.follow(FOLLOW_SECONDS)]
-        background = run_tasks(stack, jobs)
+        run_tasks(stack, jobs, background)
         feed = RevocationFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
         change = partial(answer_here, Router(services)) if client is None else partial(forward_call, client)

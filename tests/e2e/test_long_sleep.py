@@ -1,0 +1,64 @@
+"""A control plane that was stopped and is started again much later, by a machine whose clock says so (libfaketime)."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from keyreeve.keys import load_certificates
+from support.plane import Plane
+
+LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not LIBRARIES, reason="libfaketime is not installed (Debian: apt-get install faketime)"),
+]
+
+
+def later(days: int) -> dict[str, str]:
+    """An environment in which it is so many days later."""
+    return {"LD_PRELOAD": str(LIBRARIES[0]), "FAKETIME": f"+{days}d"}
+
+
+def roots(plane: Plane) -> list[str]:
+    bundles = (plane.home.bundle, plane.home.estate_bundle)
+    return [hashlib.sha256(der).hexdigest() for bundle in bundles for der in load_certificates(bundle)]
+
+
+def test_after_a_month_and_after_three_years_up_recovers_by_itself_and_says_so(own_plane: Plane) -> None:
+    own_plane.up()
+    before = roots(own_plane)
+    own_plane.down()
+
+    month = later(31)
+    woken = own_plane.up(**month).out
+    assert "recovered over the CA's local socket" in woken
+    assert "30 d" in woken
+    assert roots(own_plane) == before
+    assert own_plane.run("cert", "issue", "web.example.test", "--out", "web", extra=month).code == 0
+    assert own_plane.run("doctor", extra=month).code == 0
+    assert "recovered" not in own_plane.up(**month).out, "nothing has expired now"
+    own_plane.down()
+
+    years = later(3 * 366)
+    woken = own_plane.up(**years).out
+    assert "control-issuing-2 was made under control-root-1, for control-issuing-1 had expired" in woken
+    assert "estate-issuing-2 was made under estate-root-1" in woken
+    assert roots(own_plane) == before
+    issued = own_plane.run("cert", "issue", "web.example.test", "--out", "again", extra=years)
+    assert issued.code == 0, issued.err
+    if shutil.which("openssl"):
+        checked = own_plane.run("cert", "verify", "again/certificate.pem", "--for", "web.example.test", extra=years)
+        assert checked.code == 0, checked.err
+    own_plane.run("down", extra=years)
+
+
+def test_recover_says_what_it_did_and_needs_a_ca_that_runs(own_plane: Plane) -> None:
+    own_plane.up()
+    done = own_plane.run("recover", "-o", "json")
+    assert done.code == 0, done.err
+    assert done.document == {"replacements": [], "dead_trees": []}
+    own_plane.down()
+    assert own_plane.run("recover").code == 3
