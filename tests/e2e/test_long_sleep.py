@@ -19,7 +19,7 @@ pytestmark = [
 
 def later(days: int) -> dict[str, str]:
     """An environment in which it is so many days later."""
-    return {"LD_PRELOAD": str(LIBRARIES[0]), "FAKETIME": f"+{days}d"}
+    return {"LD_PRELOAD": str(LIBRARIES[0]), "FAKETIME": f"+{days}d", "KEYREEVE_CA_DRAIN_SECONDS": "1"}
 
 
 def roots(plane: Plane) -> list[str]:
