@@ -1,0 +1,138 @@
+"""Every method of the CA's three first services times every role, against a table that knows nothing of the service's own.
+
+Calls carry bytes that are no message: who may call is told that they cannot be read, and who may not is refused before.
+"""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from keyreeve import Name
+from keyreeve.ca.v1 import authority_service_pb2, certificate_service_pb2, profile_service_pb2
+from keyreeve.identity import Role
+from keyreeve.keys import make_csr, make_key, save_key
+from keyreeve.status import error_from_rpc
+from keyreeve.values import AuthorityKind, Tree, to_pem
+from keyreeve_ca.serving import authority_servicer, certificate_servicer, profile_servicer
+from support.access_matrix import NO_MESSAGE, PATHS
+from support.running_ca import ADMIN, MEMBERSHIP, RunningCa, unique
+
+EVERYONE = "ca membership credentials gateway member admin operator auditor workload"
+OPERATORS = "admin operator auditor"
+SERVICES = "ca membership credentials gateway"
+EXPECTED = {
+    "AuthorityService/CreateAuthority": "admin membership",
+    "AuthorityService/GetAuthority": EVERYONE,
+    "AuthorityService/ListAuthorities": EVERYONE,
+    "AuthorityService/ActivateAuthority": "admin membership",
+    "AuthorityService/RetireAuthority": "admin membership",
+    "AuthorityService/RevokeAuthority": "admin membership",
+    "AuthorityService/ExportAuthority": EVERYONE,
+    "AuthorityService/GetBundle": EVERYONE,
+    "AuthorityService/WatchBundle": EVERYONE,
+    "CertificateService/SignCertificate": f"admin operator workload {SERVICES}",
+    "CertificateService/SignCertificates": f"admin operator workload {SERVICES}",
+    "CertificateService/RenewCertificate": EVERYONE,
+    "CertificateService/GetCertificate": EVERYONE,
+    "CertificateService/ListCertificates": f"{OPERATORS} workload {SERVICES}",
+    "CertificateService/RevokeCertificate": EVERYONE,
+    "CertificateService/GetRevocationList": EVERYONE,
+    "CertificateService/WatchRevocations": f"member {SERVICES}",
+    "ProfileService/CreateProfile": "admin",
+    "ProfileService/GetProfile": EVERYONE,
+    "ProfileService/ListProfiles": EVERYONE,
+    "ProfileService/UpdateProfile": "admin",
+    "ProfileService/SimulateProfile": OPERATORS,
+}
+ROLES = {role.name.lower(): role for role in Role}
+SERVICERS = {
+    authority_service_pb2: authority_servicer,
+    certificate_service_pb2: certificate_servicer,
+    profile_service_pb2: profile_servicer,
+}
+METHODS = {
+    f"{service.name}/{method.name}": method
+    for proto in SERVICERS
+    for service in proto.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+
+
+def call(channel: grpc.Channel, name: str) -> grpc.RpcError:
+    """Call a method with bytes that are no message; answer how it failed."""
+    path = f"/keyreeve.ca.v1.{name}"
+    streams = METHODS[name].server_streaming
+    answer = channel.unary_stream(path) if streams else channel.unary_unary(path)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(answer(NO_MESSAGE, timeout=20))
+    return caught.value
+
+
+def test_every_method_of_the_contract_has_an_expectation_here_and_a_row_there():
+    assert set(EXPECTED) == set(METHODS)
+    rows = {name: row for servicer in SERVICERS.values() for name, row in servicer.ACCESS.items()}
+    assert set(rows) == {f"/keyreeve.ca.v1.{name}" for name in METHODS}
+    for name, roles in EXPECTED.items():
+        assert rows[f"/keyreeve.ca.v1.{name}"].roles == {ROLES[role] for role in roles.split()}, name
+
+
+@pytest.mark.parametrize("role", Role, ids=lambda role: role.value)
+def test_each_role_gets_through_to_what_it_may_call_and_to_nothing_else(ca: RunningCa, role: Role):
+    channel = ca.channel(PATHS[role], worker=1)
+    for name, roles in EXPECTED.items():
+        told = error_from_rpc(call(channel, name), "ca")
+        if role.name.lower() in roles.split():
+            assert told.reason == "FIELD_INVALID", f"{role} {name}: {told}"
+        else:
+            assert told.reason == "ACCESS_DENIED", f"{role} {name}: {told}"
+            assert set(told.metadata["allowed"].split(", ")) == {ROLES[r].value for r in roles.split()}
+
+
+def outsiders(ca: RunningCa) -> Iterator[tuple[str, grpc.ChannelCredentials]]:
+    """Credentials that are none of the control tree's."""
+    roots = ca.context(ADMIN).bundle.read_bytes()
+    yield "no certificate", grpc.ssl_channel_credentials(roots)
+    key = make_key()
+    estate = ca.client().certificates.sign("client", make_csr(key, [Name.dns("ann.example.test")]))
+    path = ca.directory / unique("key")
+    save_key(path, key)
+    yield "estate", grpc.ssl_channel_credentials(roots, path.read_bytes(), estate.pem().encode())
+    array = unique("array")
+    authorities = ca.client(MEMBERSHIP).authorities
+    authorities.create(array, tree=Tree.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/x", common_name=array)
+    authorities.activate(array)
+    peer = ca.client(MEMBERSHIP).certificates.sign(
+        "array-peer", make_csr(key, [Name.dns("one.example.test")]), authority=array
+    )
+    yield "array", grpc.ssl_channel_credentials(roots, path.read_bytes(), to_pem([peer.certificate_der]).encode())
+
+
+def test_who_has_no_certificate_of_the_control_tree_gets_no_answer_from_any_method(ca: RunningCa):
+    for kind, credentials in outsiders(ca):
+        with grpc.secure_channel(ca.context(ADMIN).endpoints["ca"], credentials, options=ca.pinned) as channel:
+            for name in EXPECTED:
+                failure = call(channel, name)
+                told = error_from_rpc(failure, "ca")
+                assert failure.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED}, (
+                    f"{kind} {name}"
+                )
+                assert told.reason in {"SERVICE_UNREACHABLE", "PEER_CERTIFICATE_MISSING", "PEER_ISSUER_UNKNOWN"}
+
+
+def test_an_expired_caller_is_told_so_by_every_method_on_its_open_connection(own_ca: RunningCa):
+    channel = own_ca.channel(ADMIN)
+    assert error_from_rpc(call(channel, "AuthorityService/GetAuthority"), "ca").reason == "FIELD_INVALID"
+    own_ca.clock.offset = 12 * 3600
+    for name in EXPECTED:
+        assert error_from_rpc(call(channel, name), "ca").reason == "PEER_CERTIFICATE_EXPIRED", name
+    own_ca.clock.offset = -3600
+    for name in EXPECTED:
+        assert error_from_rpc(call(channel, name), "ca").reason == "PEER_CERTIFICATE_NOT_YET_VALID", name
+
+
+def test_a_method_that_there_is_not_is_unknown_to_everybody(ca: RunningCa):
+    for name in ("CertificateService/signCertificate", "CertificateService/", "KeyService/ExportKey", ""):
+        with pytest.raises(grpc.RpcError) as caught:
+            ca.channel().unary_unary(f"/keyreeve.ca.v1.{name}")(b"", timeout=20)
+        assert error_from_rpc(caught.value, "ca").reason == "METHOD_UNKNOWN"
