@@ -11,6 +11,7 @@ from typing import Any
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca import trust_metadata
+from keyreeve_ca.answering_ocsp import OcspAnswering
 from keyreeve_ca.app import (
     FOLLOW_SECONDS,
     LEASE_SECONDS,
@@ -144,7 +145,8 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
         stack.push_async_callback(served.close)
         http_port = None
         if settings.http.port is not None:
-            plain = PlainHttp(store, base.live.current, now)
+            ocsp = OcspAnswering(store, keystore, base.live.current, linter, base.url, now)
+            plain = PlainHttp(store, base.live.current, ocsp, now)
             http_port, stop_http = await serve_plain_http(plain, settings.http.host, settings.http.port)
             stack.push_async_callback(stop_http)
         if settings.metrics.port is not None:

@@ -1,10 +1,12 @@
 """The plain-HTTP listener: what relying parties fetch without a certificate of ours. Everything on it is signed.
 
-`/crl/{authority}/{shard}.crl`, `/ca/{authority}.crt` (both DER), `/bundle.pem` and `/estate-bundle.pem` (roots). It must
-be plain: whoever checks a TLS server's certificate cannot need one to do so (RFC 5280, section 8).
+`/crl/{authority}/{shard}.crl`, `/ca/{authority}.crt` (both DER), `/bundle.pem` and `/estate-bundle.pem` (roots), and
+`/ocsp` (RFC 6960, A.1). It must be plain: whoever checks a TLS server's certificate cannot need one to do so (RFC 5280, section 8).
 """
 
 import asyncio
+import base64
+import binascii
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.answering_ocsp import OcspAnswering
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.first_operator import roots_pem
 from keyreeve_ca.registry import AuthorityState, Store
@@ -23,6 +26,8 @@ IN_FLIGHT = 128
 """Requests at once; more are told to come back."""
 REQUEST_SECONDS = 10.0
 _REQUEST_BYTES = 64 * 1024
+_OCSP_BYTES = 4096
+"""Largest OCSP request that is read; one about a single certificate has about a hundred bytes."""
 _LIST_AGE = 60
 """Seconds for which caches may answer with a list: a new revocation is seen after that at the latest."""
 _CERTIFICATE_AGE = 3600
@@ -34,6 +39,7 @@ class PlainHttp:
 
     store: Store
     catalogue: Callable[[], Catalogue]
+    ocsp: OcspAnswering
     now: Callable[[], int]
     _in_flight: int = 0
 
@@ -42,6 +48,8 @@ class PlainHttp:
         app = web.Application(client_max_size=_REQUEST_BYTES, middlewares=[self._limits()])
         app.router.add_get(r"/crl/{authority:[a-z0-9-]{1,63}}/{shard:\d{1,9}}.crl", self._list)
         app.router.add_get(r"/ca/{authority:[a-z0-9-]{1,63}}.crt", self._certificate)
+        app.router.add_get("/ocsp/{request:.+}", self._asked_by_get)
+        app.router.add_post("/ocsp", self._asked_by_post)
         app.router.add_get("/bundle.pem", self._bundle(Tree.CONTROL))
         app.router.add_get("/estate-bundle.pem", self._bundle(Tree.ESTATE))
         return app
@@ -74,6 +82,31 @@ class PlainHttp:
             "Expires": formatdate(self.now() + age, usegmt=True),
         }
         return _answer(request, found.der, "application/pkix-crl", age, headers)
+
+    async def _asked_by_get(self, request: web.Request) -> web.Response:
+        """RFC 6960, A.1: the request in base64, escaped, as the rest of the path."""
+        text = request.match_info["request"]
+        try:
+            if len(text) > _OCSP_BYTES * 4 // 3 + 4:
+                raise binascii.Error  # noqa: TRY301  # too long is as good as malformed
+            asked = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            asked = b""
+        return await self._status(request, asked)
+
+    async def _asked_by_post(self, request: web.Request) -> web.Response:
+        if request.content_type != "application/ocsp-request":
+            raise web.HTTPUnsupportedMediaType
+        body = await request.read()
+        return await self._status(request, b"" if len(body) > _OCSP_BYTES else body)
+
+    async def _status(self, request: web.Request, asked: bytes) -> web.Response:
+        answer = await self.ocsp.answer(asked)
+        if answer.cacheable and request.method != "POST":
+            return _answer(request, answer.der, "application/ocsp-response", _LIST_AGE)
+        return web.Response(
+            body=answer.der, content_type="application/ocsp-response", headers={"Cache-Control": "no-store"}
+        )
 
     async def _certificate(self, request: web.Request) -> web.Response:
         authority = self.catalogue().authorities.get(request.match_info["authority"])

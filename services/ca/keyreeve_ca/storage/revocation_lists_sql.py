@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Connection, func, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, func, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve_ca.ledger import BLOCKS_PER_CRL_SHARD
@@ -103,14 +103,18 @@ class SqlLists:
 
     def phantoms(self, shard: Shard, *, expiring_from: int) -> list[SeededPhantoms]:
         """A shard's phantoms that could still be valid then."""
+        c = phantom_blocks.c
+        return self._seeded(c.authority_id == shard[0], c.crl_shard == shard[1], c.expires_at >= expiring_from)
+
+    def phantoms_of_block(self, block_id: int) -> SeededPhantoms | None:
+        """The phantoms of one block, if it has any."""
+        return next(iter(self._seeded(phantom_blocks.c.block_id == block_id)), None)
+
+    def _seeded(self, *conditions: ColumnElement[bool]) -> list[SeededPhantoms]:
         query = (
             select(*_PHANTOMS, serial_blocks.c.seed_id, serial_blocks.c.sealed_seed)
             .join(serial_blocks, serial_blocks.c.block_id == phantom_blocks.c.block_id)
-            .where(
-                phantom_blocks.c.authority_id == shard[0],
-                phantom_blocks.c.crl_shard == shard[1],
-                phantom_blocks.c.expires_at >= expiring_from,
-            )
+            .where(*conditions)
         )
         return [
             SeededPhantoms(Phantoms(*row[: len(_PHANTOMS)]), row.seed_id, row.sealed_seed)
