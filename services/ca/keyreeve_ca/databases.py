@@ -8,12 +8,15 @@ from sqlalchemy import text
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.storage.tables import SCHEMA
 from keyreeve_chassis.database import engine, locking
-from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.database.transactions import Database, register_failpoints
 
 SERVICE = "ca"
 """Name of the service in metrics, failpoints and threads."""
 _BOOTSTRAP_LOCK = 0x6B72_6361
 """PostgreSQL advisory lock (any number that nobody else uses in this database)."""
+
+
+register_failpoints(SERVICE)  # before a process arms them, which it does before it opens anything
 
 
 @contextmanager

@@ -215,6 +215,12 @@ async def _background(
     stack: AsyncExitStack,
 ) -> Awaitable[None]:
     lint = base.settings.lint
+    # Awaited before there is any job: one that is made and never run would be complained about at the end.
+    alive = None
+    if isinstance(ledger, PostgresqlLedger):
+        alive = await stay_alive(base, ledger, stack)
+    else:
+        await ledger.void_orphans()
     jobs = [
         base.live.follow(FOLLOW_SECONDS),
         ListPublishing(base.store, base.keystore, base.live.current, base.url, base.now).run(FOLLOW_SECONDS),
@@ -231,9 +237,6 @@ async def _background(
         leader.follow(),
         every(600, leader.purge),
     ]
-    if isinstance(ledger, PostgresqlLedger):
-        jobs += [await stay_alive(base, ledger, stack), every(LEASE_SECONDS, ledger.void_orphans)]
-        jobs.append(every(LEASE_SECONDS, leader.log.abandon_orphans))
-    else:
-        await ledger.void_orphans()
+    if alive is not None:
+        jobs += [alive, every(LEASE_SECONDS, ledger.void_orphans), every(LEASE_SECONDS, leader.log.abandon_orphans)]
     return run_tasks(stack, jobs)

@@ -49,16 +49,14 @@ class Sampling:
         """Check the sample of what is new; return how many certificates were checked."""
         newest = await self.store.read(lambda tx: tx.newest_certificates(None, _PAGE))
         new = [row for row in newest if row.serial not in self.seen]
-        self.seen = frozenset(row.serial for row in newest)
         # The serial number's last two octets are as good as random, and every replica chooses the same rows by them.
         chosen = [row for row in new if int.from_bytes(row.serial[-2:], "big") < self.rate * 65536]
-        if not chosen:
-            return 0
         issuers = await self.store.read(lambda tx: _issuers(tx, {row.authority_id for row in chosen}))
         for row in chosen:
             findings = await asyncio.to_thread(self._check, row, issuers.get(row.authority_id))
             if findings:
                 await self._report(row, findings)
+        self.seen = frozenset(row.serial for row in newest)  # last: what a failure cut short is looked at again
         return len(chosen)
 
     def _check(self, row: StoredCertificate, issuer_der: bytes | None) -> list[str]:

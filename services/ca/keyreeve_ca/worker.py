@@ -85,14 +85,12 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         await base.live.reload()
         revocations = LiveRevocations(store, now)
         await revocations.refresh()
-        jobs = [base.live.follow(FOLLOW_SECONDS), revocations.follow(FOLLOW_SECONDS)]
-        if isinstance(ledger, PostgresqlLedger):
-            jobs.append(await stay_alive(base, ledger, stack))
+        jobs = [await stay_alive(base, ledger, stack)] if isinstance(ledger, PostgresqlLedger) else []
+        jobs += [base.live.follow(FOLLOW_SECONDS), revocations.follow(FOLLOW_SECONDS)]
         background = run_tasks(stack, jobs)
         instance = f"{settings.instance}-{index}"
         own = OwnCertificate(base.issuance, base.live.current, base.live.changed_since, instance, now, OWN_EXPIRY.set)
         await own.obtain()
-        jobs = [own.keep_fresh()]
         trust_root = await trust_root_of(store)
         steps = DirectTokenSteps(store, now) if client is None else KeeperTokenSteps(client)
         awaited = AwaitedTokens(store, steps)
@@ -100,8 +98,8 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         if settings.enrol.port is not None:
             newcomers = Newcomers.of(base, steps, trust_root, instance)
             await newcomers.certificate.renew()
-            jobs += [newcomers.keep_fresh(), awaited.follow(FOLLOW_SECONDS)]
-        run_tasks(stack, jobs, background)
+            run_tasks(stack, [newcomers.keep_fresh(), awaited.follow(FOLLOW_SECONDS)], background)
+        run_tasks(stack, [own.keep_fresh()], background)
         feed = RevocationFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
         change = partial(answer_here, Router(services)) if client is None else partial(forward_call, client)
