@@ -1,0 +1,264 @@
+"""The first start and those after it: made once, whole, and never on a database or with a key that do not belong."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+
+from keyreeve import Client, errors
+from keyreeve.keys import make_key
+from keyreeve.values import AuthorityKind, AuthorityState
+from keyreeve_ca import bootstrap
+from keyreeve_ca.bootstrap import BootstrapRefused
+from keyreeve_ca.databases import writing_database
+from keyreeve_ca.keystore import KeyStoreError
+from keyreeve_ca.rules.builtin import builtin_profiles
+from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_chassis import failpoints
+from keyreeve_chassis.database.locking import DatabaseRefused
+from support.running_ca import ADMIN, RunningCa, place_for_ca, server_csr, settings_for
+
+KINDS = ["sqlite", "postgresql"]
+POINTS = ["ca.sign.before", "ca.sign.after", "ca.commit.before", "ca.commit.after"]
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest) -> Iterator[tuple[Path, CaSettings]]:
+    """Where a CA can be started that has never run."""
+    with place_for_ca(request.param, request) as found:
+        yield found
+
+
+def started(place: tuple[Path, CaSettings], workers: int = 0) -> RunningCa:
+    directory, settings = place
+    ca = RunningCa(settings, directory, workers)
+    try:
+        ca.start()
+    except BaseException:
+        ca.stop()
+        raise
+    return ca
+
+
+def contents(settings: CaSettings) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table but those that only say who is alive."""
+    with writing_database(settings) as database, database.engine.connect() as connection:
+        tables = [t for t in SCHEMA.metadata.sorted_tables if t.name not in {"workers", "chains", "audit_chains"}]
+        return {t.name: sorted(map(tuple, connection.execute(select(t))), key=repr) for t in tables}
+
+
+def assert_one_hierarchy(ca: RunningCa) -> None:
+    """One root and one issuing CA in each tree, all active, and they work."""
+    authorities = ca.read(lambda tx: tx.authorities())
+    assert sorted((a.tree, a.kind, a.state) for a in authorities) == [
+        (tree, kind, AuthorityState.ACTIVE)
+        for tree in ("control", "estate")
+        for kind in (AuthorityKind.INTERMEDIATE, AuthorityKind.ROOT)
+    ]
+    assert ca.read(lambda tx: tx.trust_metadata("root")).startswith(b"{")
+    assert ca.issue(ADMIN, make_key()).authority_id == "control-issuing-1"
+
+
+# --- Again --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_start_goes_on_with_what_the_first_has_made(place: tuple[Path, CaSettings]):
+    first = started(place, workers=1)
+    context = first.context(ADMIN)
+    roots = first.client().authorities.bundle("control").roots_der
+    signed = first.client().certificates.sign("server", server_csr("web.example.test"))
+    first.stop()
+    second = started(place, workers=1)
+    try:
+        moved = replace(context, endpoints={"ca": f"127.0.0.1:{second.servings[0].port}"})
+        with Client(moved) as client:
+            assert client.authorities.bundle("control").roots_der == roots
+            assert client.certificates.get(signed.serial).certificate_der == signed.certificate_der
+        assert_one_hierarchy(second)
+    finally:
+        second.stop()
+
+
+# --- What does not belong -----------------------------------------------------------------------------------------------
+
+
+def with_another_key(settings: CaSettings) -> CaSettings:
+    settings.kek_file.write_bytes(os.urandom(32))
+    return settings
+
+
+def without_its_key(settings: CaSettings) -> CaSettings:
+    settings.kek_file.unlink()
+    return settings
+
+
+def with_half_a_key(settings: CaSettings) -> CaSettings:
+    settings.kek_file.write_bytes(b"x" * 16)
+    return settings
+
+
+def with_a_key_for_everybody(settings: CaSettings) -> CaSettings:
+    settings.kek_file.chmod(0o644)
+    return settings
+
+
+def with_another_trust_domain(settings: CaSettings) -> CaSettings:
+    return settings.model_copy(update={"trust_domain": "other.test"})
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal", "said"),
+    [
+        (with_another_key, KeyStoreError, "not the one that sealed"),
+        (without_its_key, KeyStoreError, "missing"),
+        (with_half_a_key, KeyStoreError, "32 bytes"),
+        (with_a_key_for_everybody, KeyStoreError, "0644"),
+        (with_another_trust_domain, BootstrapRefused, "belongs to the trust domain example.test"),
+    ],
+)
+def test_a_start_that_does_not_belong_is_refused_and_changes_nothing(
+    place: tuple[Path, CaSettings], change: Callable[[CaSettings], CaSettings], refusal: type[Exception], said: str
+):
+    directory, settings = place
+    started(place).stop()
+    kek, before = settings.kek_file.read_bytes(), contents(settings)
+    with pytest.raises(refusal, match=said):
+        started((directory, change(settings)))
+    assert contents(settings) == before
+    if change is without_its_key:
+        assert not settings.kek_file.exists(), "no other key was made in its place"
+    settings.kek_file.unlink(missing_ok=True)
+    settings.kek_file.write_bytes(kek)
+    settings.kek_file.chmod(0o600)
+    again = started(place)
+    assert_one_hierarchy(again)
+    again.stop()
+
+
+def test_a_key_that_was_lost_during_the_first_start_is_not_replaced(place: tuple[Path, CaSettings]):
+    _, settings = place
+    arm("ca.sign.before", 1)
+    with pytest.raises(failpoints.FailpointRaised):
+        started(place)
+    failpoints.arm({})
+    settings.kek_file.unlink()
+    with pytest.raises(KeyStoreError, match="missing"):
+        started(place)
+    assert not settings.kek_file.exists()
+
+
+def test_a_plane_without_its_authorities_stops_the_start(place: tuple[Path, CaSettings]):
+    _, settings = place
+    started(place).stop()
+    with writing_database(settings) as database, database.engine.begin() as connection:
+        connection.execute(text("UPDATE keys SET sealed = spki"))
+    with pytest.raises(KeyStoreError, match="does not open"):
+        started(place)
+
+
+def test_two_keepers_of_one_database(request: pytest.FixtureRequest):
+    """SQLite has one keeper; on PostgreSQL each instance has one, with the key-encryption key of the first."""
+    with place_for_ca("sqlite", request) as place:
+        first = started(place)
+        with pytest.raises(DatabaseRefused):
+            started(place)
+        first.stop()
+    with place_for_ca("postgresql", request) as (directory, settings):
+        first = started((directory, settings))
+        url = settings.database.url.get_secret_value()
+        other = settings_for("postgresql", directory / "other", url, instance="other")
+        (directory / "other").mkdir()
+        with pytest.raises(KeyStoreError, match="missing"):
+            started((directory / "other", other))
+        shutil.copy(settings.kek_file, other.kek_file)
+        other.kek_file.chmod(0o600)
+        second = started((directory / "other", other), workers=1)
+        assert_one_hierarchy(second)
+        second.stop()
+        first.stop()
+
+
+# --- Killed -------------------------------------------------------------------------------------------------------------
+
+
+def arm(point: str, hit: int, action: str = "raise") -> None:
+    failpoints.arm({"KEYREEVE_ALLOW_FAILPOINTS": "1", "KEYREEVE_FAILPOINTS": f"{point}={action}@{hit}"})
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_first_start_that_fails_at_any_step_is_completed_by_a_later_one(place: tuple[Path, CaSettings], point: str):
+    """Every start fails one step further on than the one before it, on the same database, until one gets through."""
+    for hit in range(1, 40):
+        arm(point, hit)
+        try:
+            ca = started(place)
+            break
+        except (errors.StoreUnavailable, failpoints.FailpointRaised):
+            continue
+        finally:
+            failpoints.arm({})
+    assert hit >= 4, "every root and issuing CA passes it"
+    assert_one_hierarchy(ca)
+    ca.stop()
+
+
+@pytest.mark.parametrize(("point", "hit"), [("ca.commit.after", 5), ("ca.sign.after", 3)])
+def test_a_first_start_that_is_killed_is_completed_by_the_next(request: pytest.FixtureRequest, point: str, hit: int):
+    with place_for_ca("sqlite", request) as (directory, settings):
+        environment = {
+            **os.environ,
+            "KEYREEVE_CA_TRUST_DOMAIN": settings.trust_domain,
+            "KEYREEVE_CA_INSTANCE": settings.instance,
+            "KEYREEVE_CA_STATE_DIRECTORY": str(settings.state_directory),
+            "KEYREEVE_ALLOW_FAILPOINTS": "1",
+            "KEYREEVE_FAILPOINTS": f"{point}=crash@{hit}",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "keyreeve_ca", "keeper"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+        assert b"ready" not in done.stdout
+        assert contents(settings)["authorities"] == []
+        ca = started((directory, settings), workers=1)
+        assert_one_hierarchy(ca)
+        blocks = contents_of_blocks(ca)
+        assert len(blocks) > 4, "what the killed start may have signed is on record"
+        ca.stop()
+
+
+def contents_of_blocks(ca: RunningCa) -> list[int]:
+    with_blocks = text("SELECT block_id FROM serial_blocks")
+    return [row[0] for row in ca.read(lambda tx: tx._connection.execute(with_blocks).all())]
+
+
+# --- A new release ------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_release_brings_new_versions_and_an_old_one_that_comes_back_takes_none_away(
+    place: tuple[Path, CaSettings], monkeypatch: pytest.MonkeyPatch
+):
+    started(place).stop()
+    old = builtin_profiles("example.test")
+    newer = {**old, "client": old["server"], "brand-new": old["client"]}
+    for release, version in ((newer, 2), (newer, 2), (old, 2), (newer, 2)):
+        monkeypatch.setattr(bootstrap, "builtin_profiles", lambda _td, release=release: release)
+        ca = started(place)
+        found = ca.read(lambda tx: (tx.profile("client"), tx.profile_facts("client", 2), tx.profile("brand-new")))
+        assert found[0].version == version
+        assert found[0].sha256 == newer["client"][1]
+        assert found[1][1] == "built-in"
+        assert found[2].version == 1
+        ca.stop()
