@@ -1,8 +1,6 @@
 """Enrolment end to end: real listeners on both databases, the SDK's newcomer, and every way it can go wrong."""
 
 import asyncio
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,12 +9,11 @@ from cryptography import x509
 import keyreeve
 from keyreeve import aio, errors
 from keyreeve.enrolment import enrol
-from keyreeve.enrolment_token import RETRY_SECONDS, EnrolmentToken
-from keyreeve.keys import load_key, make_csr, make_key
+from keyreeve.enrolment_token import EnrolmentToken
+from keyreeve.keys import load_key
 from keyreeve.token_values import TokenState
-from keyreeve.values import Name
-from support.enrolling import address_of, conversation, enrolling_ca, new_token
-from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, refused, unique
+from support.enrolling import enrolling_ca, new_token
+from support.running_ca import ADMIN, RunningCa, unique
 from support.waiting import wait_for
 
 __all__ = ["enrolling_ca"]
