@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from keyreeve import Context
+from keyreeve.audit.v1 import audit_service_pb2
 from keyreeve.ca.v1 import (
     authority_service_pb2,
     certificate_service_pb2,
@@ -34,6 +35,7 @@ from keyreeve_chassis.failures import trailers
 from support.peer_certificates import TRUST_DOMAIN, Leaf, TestCa
 
 FILES = (
+    audit_service_pb2,
     authority_service_pb2,
     certificate_service_pb2,
     enrolment_service_pb2,

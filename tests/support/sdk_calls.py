@@ -9,6 +9,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyreeve import Name, SignItem
+from keyreeve.audit.log import Checkpoint
+from keyreeve.audit.record import Record
+from keyreeve.audit.v1 import audit_service_pb2 as audit_pb
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import enrolment_service_pb2 as enrolment_pb
@@ -83,6 +86,14 @@ TOKEN = enrolment_pb.EnrolmentToken(
     expire_time=stamp(END),
     bind_time=stamp(BEGIN),
     certificate=f"certificates/{SERIAL}",
+)
+
+
+RECORD = Record(
+    "", "", "", "", "ipv4:192.0.2.1", "", 1, "", "", (), "UNAUTHENTICATED", "PEER_CERTIFICATE_MISSING", (), 17
+)
+CHECKPOINT = audit_pb.SignedCheckpoint(
+    body=Checkpoint(1, bytes(32), 1, 2, 0, 0, bytes(32), ()).encode(), signature=b"signature", spki=b"spki"
 )
 
 
@@ -186,6 +197,31 @@ EXAMPLES: dict[str, Example] = {
     "HaltIssuance": Example(lambda client: client.issuance.halt("a key may be out"), HALTED),
     "ResumeIssuance": Example(lambda client: client.issuance.resume("it was not"), HALTED),
     "GetIssuanceState": Example(lambda client: client.issuance.state(), HALTED),
+    "ListAuditRecords": Example(
+        lambda client: client.audit.list(),
+        audit_pb.ListAuditRecordsResponse(
+            records=[audit_pb.AuditRecord(record=RECORD.encode(), commit_time=stamp(BEGIN), call_time=stamp(BEGIN))],
+            at_end=True,
+        ),
+    ),
+    "ListAuditEntries": Example(
+        lambda client: client.audit.segments(),
+        audit_pb.ListAuditEntriesResponse(
+            entries=[
+                audit_pb.AuditEntry(registration=audit_pb.ChainRegistration(chain=bytes(16), writer="ca")),
+                audit_pb.AuditEntry(link=audit_pb.ChainLink(chain=bytes(16), n=1)),
+                audit_pb.AuditEntry(checkpoint=CHECKPOINT),
+            ]
+        ),
+    ),
+    "VerifyAuditChain": Example(
+        lambda client: client.audit.verify(), audit_pb.VerifyAuditChainResponse(checkpoint=1, done=True)
+    ),
+    "GetCheckpoint": Example(lambda client: client.audit.checkpoint(), CHECKPOINT),
+    "AppendVerbRecord": Example(
+        lambda client: client.audit.append_verb_record("array join", "spiffe://example.test/operators/admin/ann"),
+        audit_pb.AppendVerbRecordResponse(),
+    ),
     # The stream has no end of its own: take one bundle and leave.
     "WatchBundle": Example(lambda client: client.authorities.watch_bundle("estate"), [BUNDLE]),
 }

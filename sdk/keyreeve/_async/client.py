@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Self
 
+from keyreeve._async.audit import AuditClient
 from keyreeve._async.authorities import AuthorityClient
 from keyreeve._async.calls import Caller
 from keyreeve._async.certificates import CertificateClient
@@ -32,6 +33,8 @@ class Client:
     """What newcomers enrol with."""
     issuance: IssuanceClient
     """The switch that stops issuance everywhere."""
+    audit: AuditClient
+    """Who did what."""
 
     def __init__(
         self, context: Context | None = None, *, timeout: float = 30.0, retry: RetryPolicy | None = None
@@ -49,6 +52,7 @@ class Client:
         self.profiles = ProfileClient(caller)
         self.tokens = TokenClient(caller)
         self.issuance = IssuanceClient(caller)
+        self.audit = AuditClient(caller)
 
     async def rotate(self) -> bool:
         """Move to what the context's files hold now, and say whether that is anything new.

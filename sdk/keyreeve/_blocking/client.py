@@ -4,6 +4,7 @@
 from types import TracebackType
 from typing import Self
 
+from keyreeve._blocking.audit import AuditClient
 from keyreeve._blocking.authorities import AuthorityClient
 from keyreeve._blocking.calls import Caller
 from keyreeve._blocking.certificates import CertificateClient
@@ -33,6 +34,8 @@ class Client:
     """What newcomers enrol with."""
     issuance: IssuanceClient
     """The switch that stops issuance everywhere."""
+    audit: AuditClient
+    """Who did what."""
 
     def __init__(
         self, context: Context | None = None, *, timeout: float = 30.0, retry: RetryPolicy | None = None
@@ -50,6 +53,7 @@ class Client:
         self.profiles = ProfileClient(caller)
         self.tokens = TokenClient(caller)
         self.issuance = IssuanceClient(caller)
+        self.audit = AuditClient(caller)
 
     def rotate(self) -> bool:
         """Move to what the context's files hold now, and say whether that is anything new.

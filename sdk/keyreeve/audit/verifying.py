@@ -84,6 +84,14 @@ class Verifier:
         self._missing: tuple[int, str] | None = None
         """The youngest link without its records."""
 
+    def has_signed(self, body: bytes, signature: bytes) -> bool:
+        """Whether the audit key has signed these bytes."""
+        try:
+            self._key.verify(signature, body, ec.ECDSA(SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
     def resume(self, body: bytes, signature: bytes, frontier: Frontier) -> None:
         """Begin after a checkpoint whose signature vouches for everything before it; before the first `add`."""
         checkpoint = self._checkpoint(body, signature)
@@ -138,9 +146,7 @@ class Verifier:
         except RecordInvalid as wrong:
             self._say("checkpoint", f"after checkpoint {self.last.k if self.last else 0}", str(wrong))
             return None
-        try:
-            self._key.verify(signature, body, ec.ECDSA(SHA256()))
-        except InvalidSignature:
+        if not self.has_signed(body, signature):
             self._say("signature", f"checkpoint {checkpoint.k}", "it was not signed with the audit key")
         return checkpoint
 

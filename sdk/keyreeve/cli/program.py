@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from keyreeve.cli import (
+    audit_commands,
     authority_commands,
     certificate_commands,
     issuance_commands,
@@ -36,6 +37,7 @@ app.add_typer(authority_commands.app, name="authority")
 app.add_typer(revocation_commands.lists, name="crl")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(issuance_commands.app, name="issuance")
+app.add_typer(audit_commands.app, name="audit")
 
 
 def run(arguments: list[str] | None = None) -> NoReturn:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keyreeve.audit.v1 import audit_service_pb2
 from keyreeve.ca.v1 import (
     authority_service_pb2,
     certificate_service_pb2,
@@ -43,6 +44,7 @@ from keyreeve_ca.rules.builtin import BUILTIN_NAMES
 from keyreeve_ca.rules.profile_document import profile_from_canonical
 from keyreeve_ca.sealed_keys import SealedKeyStore, read_kek_file, read_kek_mount
 from keyreeve_ca.serving import (
+    audit_servicer,
     authority_servicer,
     certificate_servicer,
     issuance_servicer,
@@ -51,6 +53,7 @@ from keyreeve_ca.serving import (
 )
 from keyreeve_ca.serving.pages import Pages
 from keyreeve_ca.settings import ENV_PREFIX, CaSettings
+from keyreeve_ca.storage.audit_log import SqlAuditLog
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.registry_sql import SqlStore
 from keyreeve_ca.watched_keys import WatchedKeyStore
@@ -80,6 +83,7 @@ class Foundation:
     live: LiveCatalogue
     issuance: Issuance
     now: Callable[[], int]
+    audit: SqlAuditLog
 
     @property
     def url(self) -> str:
@@ -94,7 +98,7 @@ def now() -> int:
 
 def foundation(
     settings: CaSettings,
-    store: Store,
+    store: SqlStore,
     keystore: KeyStore,
     ledger: Ledger,
     worker_id: str,
@@ -106,7 +110,7 @@ def foundation(
         store, lambda tx, before: load_catalogue(tx, keystore, url=settings.http_url, blocked=blocked, before=before)
     )
     issuance = Issuance(live.current, live.reload, store, MeasuredLedger(ledger), keystore, worker_id, now)
-    return Foundation(settings, store, keystore, live, issuance, now)
+    return Foundation(settings, store, keystore, live, issuance, now, store.audit_log())
 
 
 def _blocked_keys(file: Path | None) -> frozenset[bytes]:
@@ -143,6 +147,11 @@ def services_of(base: Foundation, trust_root: bytes, feed: RevocationFeed | None
                 authorities_of(base, linter), base.store, current, base.live.changed_since, lambda: trust_root, pages
             ),
             authority_servicer.ACCESS,
+        ),
+        ServedService(
+            audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
+            audit_servicer.AuditServicer(base.audit, base.store, pages),
+            audit_servicer.ACCESS,
         ),
         ServedService(
             certificate_service_pb2.DESCRIPTOR.services_by_name["CertificateService"],

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from keyreeve.audit.log import Checkpoint
 from keyreeve_ca.keystore import Signer
 from keyreeve_ca.processes import every
 from keyreeve_ca.storage import audit_sql
@@ -47,7 +48,7 @@ class Leader:
 
     async def purge(self) -> None:
         """Delete the records that the newest checkpoint no longer vouches for being there."""
-        last = (await self.log.signed()).checkpoint
+        last = Checkpoint.decode((await self.log.signed()).body)
         while await self.log.purge(last.horizon):
             pass
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
@@ -15,7 +15,17 @@ from keyreeve_ca.registry import Store, Transaction
 from keyreeve_ca.serving.messages import caller_of, payload_sha256, request_id_of
 from keyreeve_chassis.call import Call
 
+R = TypeVar("R")
 V = TypeVar("V")
+
+
+async def committed_with(call: Call, work: Coroutine[Any, Any, R]) -> R:
+    """Run what commits a call's audit record together with what it does: nobody else writes it if that succeeds."""
+    done = asyncio.ensure_future(work)
+    if call.record is not None:
+        call.record.entrust(done)
+    # A caller that goes away does not stop a commit half-way, and only its end says whether there is a record.
+    return await asyncio.shield(done)
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,8 @@ class Answering(Generic[V]):
         def record(repeated: bool) -> bytes:
             return head + tail("OK", "", [("answer", "repeated")] if repeated else named)
 
-        answered = asyncio.ensure_future(
+        return await committed_with(
+            self.call,
             answer_once(
                 self.store,
                 caller=str(caller_of(self.call)),
@@ -53,12 +64,8 @@ class Answering(Generic[V]):
                 payload_sha256=payload_sha256(self.request),
                 act=run,
                 record=record,
-            )
+            ),
         )
-        if self.call.record is not None:
-            self.call.record.entrust(answered)
-        # A caller that goes away does not stop a commit half-way, and its record is only known when that has ended.
-        return await asyncio.shield(answered)
 
     def _head(self) -> bytes:
         if self.call.record is not None:

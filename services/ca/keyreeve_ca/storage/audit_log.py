@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, insert, select
 
-from keyreeve.audit.log import Checkpoint
+from keyreeve.audit.log import Checkpoint, Link, Registration
 from keyreeve.audit.verifying import Problem, Witnessed
 from keyreeve.errors import AuditCheckpointNotFound
 from keyreeve_ca.keystore import KeyStore, KeyStoreError, SealedKey, Signer
@@ -16,23 +16,10 @@ from keyreeve_ca.storage.audit_tables import audit
 from keyreeve_ca.storage.tables import keys
 from keyreeve_chassis.audit import checkpoints
 from keyreeve_chassis.audit.checkpoints import Checkpointer
-from keyreeve_chassis.audit.reading import AuditReader, Keep, Page
+from keyreeve_chassis.audit.reading import AuditReader, Keep, Page, SignedBody
 from keyreeve_chassis.database.transactions import Database
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class SignedCheckpoint:
-    """A checkpoint as it was signed."""
-
-    body: bytes
-    signature: bytes
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """Its values."""
-        return Checkpoint.decode(self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +72,35 @@ class SqlAuditLog:
         """Run `work` on a snapshot."""
         return await self.reader.read(lambda c: work(c, self.log))
 
-    async def page(self, keep: Keep, start: tuple[int, int], *, limit: int, newest_first: bool) -> Page:
-        """Records from a place in the log."""
-        return await self.read(lambda c, log: log.page(c, keep, start, limit=limit, newest_first=newest_first))
+    async def page(
+        self,
+        keep: Keep,
+        start: tuple[int, int] | None,
+        *,
+        limit: int,
+        newest_first: bool,
+        since: int = 0,
+        until: int | None = None,
+    ) -> Page:
+        """Records from a place in the log, or from its beginning or end; times in milliseconds since 1970."""
 
-    async def signed(self, k: int = 0) -> SignedCheckpoint:
+        def work(connection: Connection, log: AuditReader) -> Page:
+            between = log.around(connection, since, until)
+            at = start
+            if at is None:
+                top = between[1] if between[1] is not None else log.size(connection)
+                at = (top - 1, 0) if newest_first else (between[0], 0)
+            return log.page(connection, keep, at, limit=limit, newest_first=newest_first, between=between)
+
+        return await self.read(work)
+
+    async def entries(
+        self, after: int, position: int, most_links: int
+    ) -> tuple[list[Registration | Link | SignedBody], tuple[int, int] | None]:
+        """The log behind a checkpoint, from a position on: and where to go on."""
+        return await self.read(lambda c, log: log.entries(c, after, position, most_links))
+
+    async def signed(self, k: int = 0) -> SignedBody:
         """A checkpoint by number; the newest for 0. Raises `AuditCheckpointNotFound`."""
 
         def work(connection: Connection, log: AuditReader) -> tuple[bytes, bytes] | None:
@@ -100,7 +111,7 @@ class SqlAuditLog:
         if row is None:
             which = f"checkpoint {k}" if k else "checkpoint yet"
             raise AuditCheckpointNotFound(f"there is no {which}", metadata={"checkpoint": str(k)})
-        return SignedCheckpoint(*row)
+        return SignedBody(*row)
 
     async def proof(self, old: Checkpoint, new: Checkpoint) -> list[bytes]:
         """That the log of `new` begins with that of `old`. Raises `LookupError` when rows are missing."""

@@ -13,7 +13,20 @@ from keyreeve.audit.verifying import Problem, Segment, Verifier, Witnessed
 from keyreeve_chassis.audit import checkpoints
 from keyreeve_chassis.audit.tables import AuditTables
 
-Keep = Callable[[Record], bool]
+Keep = Callable[[Record, int], bool]
+"""Told a record and when it was committed, in milliseconds since 1970."""
+_CLOCKS_APART = 60_000
+"""Milliseconds by which the leader's clock may differ from the database's."""
+
+
+_PAGE_BYTES = 1_000_000
+
+
+class SignedBody(NamedTuple):
+    """A checkpoint as it was signed."""
+
+    body: bytes
+    signature: bytes
 
 
 class Found(NamedTuple):
@@ -30,10 +43,11 @@ class Found(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Records, and where to go on: (position, records of it already seen); None at the end."""
+    """Records, and where to go on: (position, records of that commit already seen)."""
 
     records: list[Found]
-    next: tuple[int, int] | None
+    next: tuple[int, int]
+    at_end: bool
 
 
 @dataclass(frozen=True)
@@ -55,19 +69,22 @@ class AuditReader:
         *,
         limit: int,
         newest_first: bool,
+        between: tuple[int, int | None] = (0, None),
         most_links: int = 2_000,
     ) -> Page:
         """Up to `limit` records that `keep` wants, looking at no more than `most_links` commits.
 
-        `start` is (position, records of that commit already seen), in the direction of reading.
+        `start` is (position, records of that commit already seen), in the direction of reading; `between` are the
+        positions outside of which there is nothing to look for.
         """
         at, skip = start
         size = self.size(connection)
+        low, high = between[0], size if between[1] is None else min(size, between[1])
         found: list[Found] = []
         if newest_first:
-            first, end = max(0, at + 1 - most_links), min(at + 1, size)
+            first, end = max(low, at + 1 - most_links), min(at + 1, high)
         else:
-            first, end = at, min(at + most_links, size)
+            first, end = max(at, low), min(max(at, low) + most_links, high)
         for position, link in self._links(connection, first, end, descending=newest_first):
             records = split_fields(link.bodies) if link.bodies is not None else []
             order = range(len(records) - 1, -1, -1) if newest_first else range(len(records))
@@ -75,29 +92,44 @@ class AuditReader:
                 if position == at and seen < skip:
                     continue
                 if len(found) == limit:
-                    return Page(found, (position, seen))
+                    return Page(found, (position, seen), at_end=False)
                 try:
                     record = Record.decode(records[index])
                 except RecordInvalid:
                     continue  # verifying says so; showing the others must go on
-                if keep(record):
+                if keep(record, link.db_time):
                     found.append(Found(position, index, link.db_time, record, records[index]))
         if newest_first:
-            return Page(found, (first - 1, 0) if first > 0 else None)
-        return Page(found, (end, 0) if end < size else None)
+            return Page(found, (first - 1, 0), at_end=first <= low)
+        return Page(found, (max(first, end), 0), at_end=end >= high)
 
-    def position_at(self, connection: Connection, time: int) -> int:
-        """A place in the log before every record that was committed since `time` (milliseconds since 1970)."""
+    def around(self, connection: Connection, since: int, until: int | None) -> tuple[int, int | None]:
+        """The positions between which lies what was committed in a span of time (milliseconds since 1970)."""
+        low = self._size_before(connection, since - _CLOCKS_APART) if since else 0
+        if until is None:
+            return low, None
+        last = checkpoints.last_number(connection, self.tables)
+        number = self._last_before(connection, until + _CLOCKS_APART) + 1
+        return low, None if number > last else self._size(connection, number)
+
+    def _size_before(self, connection: Connection, time: int) -> int:
+        return self._size(connection, self._last_before(connection, time))
+
+    def _size(self, connection: Connection, k: int) -> int:
+        row = checkpoints.checkpoint_row(connection, self.tables, k)
+        return Checkpoint.decode(row[0]).size if row is not None else 0
+
+    def _last_before(self, connection: Connection, time: int) -> int:
+        """The number of the last checkpoint that was signed before a time; 0 when there is none."""
         low, high = 0, checkpoints.last_number(connection, self.tables)
-        while low < high:  # the last checkpoint that was signed before the time has no link from after it
+        while low < high:
             middle = (low + high + 1) // 2
             row = checkpoints.checkpoint_row(connection, self.tables, middle)
             if row is not None and Checkpoint.decode(row[0]).time < time:
                 low = middle
             else:
                 high = middle - 1
-        row = checkpoints.checkpoint_row(connection, self.tables, low)
-        return Checkpoint.decode(row[0]).size if row is not None else 0
+        return low
 
     def segments(self, connection: Connection, after: Checkpoint | None, upto: int) -> Iterator[Segment]:
         """What each checkpoint after the given one added, to the one numbered `upto`."""
@@ -127,6 +159,40 @@ class AuditReader:
             )
         )
         return tuple(sorted(Registration(*row) for row in rows))
+
+    def entries(
+        self, connection: Connection, after: int, position: int, most_links: int
+    ) -> tuple[list[Registration | Link | SignedBody], tuple[int, int] | None]:
+        """The log behind checkpoint `after`, from a position on: and where to go on, as (checkpoint, position)."""
+        found: list[Registration | Link | SignedBody] = []
+        last_number = checkpoints.last_number(connection, self.tables)
+        row = checkpoints.checkpoint_row(connection, self.tables, after)
+        last = Checkpoint.decode(row[0]) if row is not None else None
+        room, bytes_left = most_links, _PAGE_BYTES
+        while after < last_number and room > 0 and bytes_left > 0:
+            row = checkpoints.checkpoint_row(connection, self.tables, after + 1)
+            if row is None:
+                after += 1
+                continue
+            checkpoint = Checkpoint.decode(row[0])
+            begin = last.size if last else 0
+            if position <= begin:
+                found += self.registrations(connection, last, checkpoint)
+            position = max(position, begin)
+            end = min(checkpoint.size, position + room)
+            for _, link in self._links(connection, position, end):
+                found.append(link)
+                position += 1
+                room -= 1
+                bytes_left -= len(link.leaves) + len(link.bodies or b"")
+                if bytes_left <= 0:
+                    break
+            if position < checkpoint.size and (bytes_left <= 0 or room <= 0):
+                return found, (after, position)
+            found.append(SignedBody(*row))
+            room -= 1
+            last, after, position = checkpoint, after + 1, checkpoint.size
+        return found, (after, position) if after < last_number else None
 
     def proof(self, connection: Connection, old: Checkpoint, new: Checkpoint) -> list[bytes]:
         """That the log of `new` begins with that of `old`. Raises `LookupError` when rows are missing."""

@@ -1,0 +1,193 @@
+"""The audit log: who did what, and the proof that nobody has rewritten it."""
+
+from collections.abc import AsyncGenerator, Iterable
+from datetime import UTC, datetime
+
+from keyreeve._async.calls import Caller
+from keyreeve.audit.log import Link, Registration
+from keyreeve.audit.record import Record
+from keyreeve.audit.v1 import audit_service_pb2 as pb
+from keyreeve.audit.values import AuditReport, LoggedRecord, RecordPage, SignedCheckpoint
+from keyreeve.audit.verifying import Problem, Segment, Witnessed
+from keyreeve.request_ids import new_request_id
+
+_SERVICE = "/keyreeve.audit.v1.AuditService"
+
+
+class AuditClient:
+    """The audit log of a service; reached as `Client.audit`.
+
+    Every method raises `keyreeve.errors` and takes a `timeout` in seconds over all attempts of each of its calls.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def page(
+        self,
+        *,
+        token: str = "",
+        newest_first: bool = False,
+        caller: str = "",
+        method: str = "",
+        code: str = "",
+        reason: str = "",
+        resource: str = "",
+        id: str = "",  # noqa: A002  # as the contract has it
+        since: datetime | None = None,
+        until: datetime | None = None,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> RecordPage:
+        """One page of records, at most a second behind the calls; it can be short, or empty, before the end.
+
+        `method` may be the last part of the name alone. `id` is a `request_id` or the id of a call. With the oldest first
+        the token of the last page stays good for what is still to come.
+        """
+        request = pb.ListAuditRecordsRequest(
+            page_size=page_size,
+            page_token=token,
+            newest_first=newest_first,
+            caller=caller,
+            method=method,
+            code=code,
+            reason=reason,
+            resource=resource,
+            id=id,
+        )
+        if since is not None:
+            request.start_time.FromDatetime(since)
+        if until is not None:
+            request.end_time.FromDatetime(until)
+        page = await self._caller.unary(f"{_SERVICE}/ListAuditRecords", request, pb.ListAuditRecordsResponse, timeout)
+        return RecordPage(tuple(_logged(m) for m in page.records), page.next_page_token, page.at_end)
+
+    async def list(
+        self,
+        *,
+        newest_first: bool = False,
+        caller: str = "",
+        method: str = "",
+        code: str = "",
+        reason: str = "",
+        resource: str = "",
+        id: str = "",  # noqa: A002  # as the contract has it
+        since: datetime | None = None,
+        until: datetime | None = None,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[LoggedRecord, None]:
+        """Every record that fits, to the present end of the log."""
+        token = ""
+        while True:
+            page = await self.page(
+                token=token,
+                newest_first=newest_first,
+                caller=caller,
+                method=method,
+                code=code,
+                reason=reason,
+                resource=resource,
+                id=id,
+                since=since,
+                until=until,
+                timeout=timeout,
+            )
+            for record in page.records:
+                yield record
+            if page.at_end:
+                return
+            token = page.token
+
+    async def segments(
+        self, *, after_checkpoint: int = 0, timeout: float | None = None
+    ) -> AsyncGenerator[Segment, None]:
+        """The log itself, checkpoint by checkpoint, for `keyreeve.audit.verifying.Verifier`."""
+        request = pb.ListAuditEntriesRequest(after_checkpoint=after_checkpoint)
+        registrations: dict[bytes, Registration] = {}
+        links: list[Link] = []
+        while True:
+            method = f"{_SERVICE}/ListAuditEntries"
+            page = await self._caller.unary(method, request, pb.ListAuditEntriesResponse, timeout)
+            for entry in page.entries:
+                match entry.WhichOneof("entry"):
+                    case "registration":
+                        told = entry.registration
+                        registrations[told.chain] = Registration(
+                            told.chain, told.incarnation, told.writer, told.registered
+                        )
+                    case "link":
+                        links.append(_link(entry.link))
+                    case "checkpoint":
+                        signed = entry.checkpoint
+                        yield Segment(signed.body, signed.signature, tuple(registrations.values()), tuple(links))
+                        registrations, links = {}, []
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def verify(
+        self, *, after_checkpoint: int = 0, witnessed: Iterable[Witnessed] = (), timeout: float | None = None
+    ) -> AuditReport:
+        """Have the service check its own tables, to the end."""
+        request = pb.VerifyAuditChainRequest(
+            after_checkpoint=after_checkpoint,
+            witnessed=[pb.WitnessedCheckpoint(checkpoint=w.k, digest=w.digest) for w in witnessed],
+        )
+        links = records = purged = 0
+        problems: list[Problem] = []
+        while True:
+            method = f"{_SERVICE}/VerifyAuditChain"
+            found = await self._caller.unary(method, request, pb.VerifyAuditChainResponse, timeout)
+            links, records, purged = links + found.links, records + found.records, purged + found.purged
+            problems += [Problem(p.kind, p.where, p.message) for p in found.problems]
+            if found.done or problems:
+                return AuditReport(found.checkpoint, links, records, purged, found.tail_links, tuple(problems))
+            request.after_checkpoint = found.checkpoint
+
+    async def checkpoint(
+        self, k: int = 0, *, consistent_with: int = 0, timeout: float | None = None
+    ) -> SignedCheckpoint:
+        """A checkpoint (the newest for 0), with the proof that its log begins with that of an earlier one."""
+        request = pb.GetCheckpointRequest(checkpoint=k, consistent_with=consistent_with)
+        found = await self._caller.unary(f"{_SERVICE}/GetCheckpoint", request, pb.SignedCheckpoint, timeout)
+        return SignedCheckpoint(found.body, found.signature, found.spki, tuple(found.consistency_proof))
+
+    async def append_verb_record(
+        self,
+        verb: str,
+        subject: str,
+        *,
+        code: str = "OK",
+        reason: str = "",
+        peer: str = "",
+        targets: Iterable[tuple[str, str]] = (),
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Append the record of a legacy verb that the gateway has run on behalf of `subject`."""
+        request = pb.AppendVerbRecordRequest(
+            verb=verb,
+            subject=subject,
+            peer=peer,
+            code=code,
+            reason=reason,
+            targets=[pb.AuditField(field=field, value=value) for field, value in targets],
+            request_id=request_id or new_request_id(),
+        )
+        await self._caller.unary(f"{_SERVICE}/AppendVerbRecord", request, pb.AppendVerbRecordResponse, timeout)
+
+
+def _logged(message: pb.AuditRecord) -> LoggedRecord:
+    return LoggedRecord(
+        position=message.position,
+        place=message.place,
+        committed_at=message.commit_time.ToDatetime(UTC),
+        called_at=message.call_time.ToDatetime(UTC),
+        record=Record.decode(message.record),
+        body=message.record,
+    )
+
+
+def _link(told: pb.ChainLink) -> Link:
+    bodies = told.bodies if told.HasField("bodies") else None
+    return Link(told.chain, told.n, told.db_time, told.leaves, bodies, told.link)

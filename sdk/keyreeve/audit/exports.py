@@ -1,0 +1,123 @@
+"""An exported audit log: one JSON object on each line, so that it can be searched with any tool and verified anywhere.
+
+The first line names the form and the audit key; then, for each checkpoint, the chains that begin in it, its commits with
+their records in clear beside their canonical bytes, and the checkpoint. Only the canonical bytes are verified.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+from keyreeve.audit.log import Checkpoint, Link, Registration
+from keyreeve.audit.record import Record, RecordInvalid, split_fields
+from keyreeve.audit.verifying import Segment
+from keyreeve.errors import FileUnusable
+
+FORMAT = "keyreeve-audit-1"
+
+
+def write(segments: Iterable[Segment], spki: bytes, to: IO[str]) -> int:
+    """Write a log; the number of its records."""
+    records = 0
+    to.write(_line({"format": FORMAT, "spki": _text(spki)}))
+    for segment in segments:
+        for registration in segment.registrations:
+            told = registration._asdict() | {"chain": registration.chain.hex()}
+            to.write(_line({"registration": told}))
+        for link in segment.links:
+            records += len(link.leaves) // 32
+            to.write(_line({"link": _link(link)}))
+        checkpoint = Checkpoint.decode(segment.body)
+        told = {"k": checkpoint.k, "time": checkpoint.time, "size": checkpoint.size, "root": checkpoint.root.hex()}
+        told |= {"body": _text(segment.body), "signature": _text(segment.signature)}
+        to.write(_line({"checkpoint": told}))
+    return records
+
+
+def read(lines: Iterable[str]) -> tuple[bytes, Iterator[Segment]]:
+    """The audit key that the export names, and its segments. Raises `FileUnusable`."""
+    rest = iter(lines)
+    first = _parsed(next(rest, ""), 1)
+    if first.get("format") != FORMAT:
+        raise FileUnusable("this is no exported audit log")
+    return _bytes(first["spki"], 1), _segments(rest)
+
+
+def clear(record: Record) -> dict[str, Any]:
+    """A record as plain values."""
+    told = record._asdict()
+    for name in ("targets", "results"):
+        told[name] = [f"{field}={value}" for field, value in told[name]]
+    return told
+
+
+def _segments(lines: Iterator[str]) -> Iterator[Segment]:
+    registrations: list[Registration] = []
+    links: list[Link] = []
+    for number, line in enumerate(lines, start=2):
+        told = _parsed(line, number)
+        try:
+            match told:
+                case {"registration": r}:
+                    registrations.append(
+                        Registration(bytes.fromhex(r["chain"]), r["incarnation"], r["writer"], r["registered"])
+                    )
+                case {"link": k}:
+                    bodies = None if k["bodies"] is None else _bytes(k["bodies"], number)
+                    leaves, link = _bytes(k["leaves"], number), bytes.fromhex(k["link"])
+                    links.append(Link(bytes.fromhex(k["chain"]), k["n"], k["db_time"], leaves, bodies, link))
+                case {"checkpoint": c}:
+                    body, signature = _bytes(c["body"], number), _bytes(c["signature"], number)
+                    yield Segment(body, signature, tuple(registrations), tuple(links))
+                    registrations, links = [], []
+                case _:
+                    raise FileUnusable(f"line {number} is no part of an audit log")
+        except (KeyError, TypeError, ValueError) as wrong:
+            raise FileUnusable(f"line {number} cannot be read: {wrong!r}") from None
+    if links or registrations:
+        raise FileUnusable("the export ends before the checkpoint over its last commits: it was cut off")
+
+
+def _link(link: Link) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "chain": link.chain.hex(),
+        "n": link.n,
+        "db_time": link.db_time,
+        "leaves": _text(link.leaves),
+        "link": link.link.hex(),
+        "bodies": None if link.bodies is None else _text(link.bodies),
+    }
+    if link.bodies is not None:
+        try:
+            told["records"] = [clear(Record.decode(body)) for body in split_fields(link.bodies)]
+        except RecordInvalid:
+            told["records"] = None  # verifying says what is wrong with it
+    return told
+
+
+def _line(told: object) -> str:
+    # Escaped: what a caller put into a name must not be able to forge a line or move a terminal's cursor.
+    return json.dumps(told, ensure_ascii=True) + "\n"
+
+
+def _parsed(line: str, number: int) -> dict[str, Any]:
+    try:
+        told = json.loads(line)
+    except ValueError:
+        raise FileUnusable(f"line {number} is not JSON") from None
+    if not isinstance(told, dict):
+        raise FileUnusable(f"line {number} is not an object")
+    return told
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(text: str, number: int) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise FileUnusable(f"line {number} is not base64 where it should be") from None

@@ -1,0 +1,265 @@
+"""`keyreeve audit`: who did what, and whether the record of it is still what was written."""
+
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keyreeve.cli.calling import control_plane, load_context
+from keyreeve.cli.options import ContextFile, Output, Quiet
+from keyreeve.cli.printing import Format, Printer, moment
+from keyreeve.errors import AuditTampered, FileUnusable
+
+if TYPE_CHECKING:
+    from keyreeve import Client
+    from keyreeve.audit.values import LoggedRecord
+    from keyreeve.audit.verifying import Verifier
+    from keyreeve.audit.witness import Witness
+
+app = typer.Typer(help="Look at who did what, and prove that the record of it is whole.", no_args_is_help=True)
+
+WITNESS = "audit-witness.json"
+_COLUMNS = ("time", "caller", "method", "code", "about")
+_FOLLOW_SECONDS = 1.0
+
+Caller = Annotated[str, typer.Option("--caller", help="SPIFFE ID of the caller, or of the one it called for.")]
+Method = Annotated[str, typer.Option("--method", help="Method, such as SignCertificate.")]
+Code = Annotated[str, typer.Option("--code", help="gRPC status code by name, such as PERMISSION_DENIED.")]
+Reason = Annotated[str, typer.Option("--reason", help="Reason of the failure.")]
+Resource = Annotated[str, typer.Option("--resource", help="A name among what it was about, or what came of it.")]
+Id = Annotated[str, typer.Option("--id", help="A request_id, or the id of a call.")]
+
+
+@app.command("list")
+def list_records(
+    *,
+    caller: Caller = "",
+    method: Method = "",
+    code: Code = "",
+    reason: Reason = "",
+    resource: Resource = "",
+    id: Id = "",  # noqa: A002  # the option's name
+    since: Annotated[str | None, typer.Option("--since", help="Time such as 2031-05-04T12:00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Time such as 2031-05-04T12:00:00Z.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many, the newest.")] = 50,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """List the newest records that fit, the oldest of them first; at most a second behind the calls."""
+    from itertools import islice
+
+    from keyreeve.cli.calling import read_instant
+
+    with control_plane(context) as client:
+        found = client.audit.list(
+            newest_first=True,
+            caller=caller,
+            method=method,
+            code=code,
+            reason=reason,
+            resource=resource,
+            id=id,
+            since=read_instant(since),
+            until=read_instant(until),
+        )
+        rows = [_row(one) for one in islice(found, limit)][::-1]
+    Printer(output, quiet=quiet).rows(_COLUMNS, rows, essence="call_id")
+
+
+@app.command("follow")
+def follow(
+    *,
+    caller: Caller = "",
+    method: Method = "",
+    code: Code = "",
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print records as they come, from now on, until interrupted."""
+    from datetime import UTC
+
+    token, since = "", datetime.now(UTC)
+    with control_plane(context) as client:
+        while True:
+            page = client.audit.page(token=token, caller=caller, method=method, code=code, since=since)
+            for one in page.records:
+                row = _row(one)
+                typer.echo(_json(row) if output is not Format.TABLE else "  ".join(str(row[c]) for c in _COLUMNS))
+            token = page.token
+            if page.at_end:
+                time.sleep(_FOLLOW_SECONDS)
+
+
+@app.command("verify")
+def verify(
+    *,
+    witness: Annotated[
+        Path | None,
+        typer.Option("--witness", help=f"What was seen before. Default: {WITNESS} beside the context file."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Verify an export instead, without the service; with --witness.")
+    ] = None,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Compute the whole log anew, and compare it with what was signed and with what the witness has seen.
+
+    The witness's file is brought up to date when all is well. Keep it where the database's administrators cannot write.
+    """
+    if file is not None:
+        told = _verify_file(file, witness)
+    else:
+        path = witness or load_context(context).certificate.with_name(WITNESS)
+        with control_plane(context) as client:
+            told = _verify_service(client, path)
+    text = (
+        f"the log is whole up to checkpoint {told['checkpoint']}, signed at {told['signed_at']}: "
+        f"{told['records']} records in {told['commits']} commits, {told['purged']} of them purged by age\n"
+    )
+    if told["witness"]:
+        text += f"{told['witness']}\n"
+    if told["tail"]:
+        text += f"{told['tail']} commits are younger than that: the next checkpoint vouches for them, within seconds\n"
+    Printer(output, quiet=quiet).answer(told, text, essence=str(told["checkpoint"]))
+
+
+@app.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; there must be nothing yet.")],
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Write the whole log to a file, one JSON object a line; `audit verify --file` verifies it anywhere."""
+    from keyreeve.audit import exports
+
+    with control_plane(context) as client:
+        spki = client.audit.checkpoint().spki
+        try:
+            with file.open("x", encoding="utf-8") as to:
+                file.chmod(0o600)
+                records = exports.write(client.audit.segments(), spki, to)
+        except OSError as wrong:
+            raise FileUnusable(f"{file} cannot be written: {wrong.strerror or wrong}") from None
+    told = {"file": str(file), "records": records}
+    Printer(output, quiet=quiet).answer(told, f"{records} records in {file}", essence=str(file))
+
+
+def _verify_service(client: "Client", path: Path) -> dict[str, Any]:
+    from keyreeve.audit.verifying import Verifier
+    from keyreeve.audit.witness import Witness, accept
+
+    known = Witness.load(path)
+    newest = client.audit.checkpoint(consistent_with=_consistent_with(client, known))
+    now = accept(known, newest)
+    verifier = Verifier(now.spki, witnessed=[] if known is None else [known.seen])
+    for segment in client.audit.segments():
+        verifier.add(segment)
+    verifier.finish()
+    report = client.audit.verify(witnessed=[now.seen])
+    problems = [*verifier.problems, *(p for p in report.problems if p not in verifier.problems)]
+    _refuse(problems)
+    try:
+        now.save(path)
+    except OSError as wrong:
+        raise FileUnusable(f"the witness {path} cannot be written: {wrong.strerror or wrong}") from None
+    seen = f"the witness {path} had seen checkpoint {known.seen.k} of it" if known else f"the witness {path} is new"
+    return _report(verifier, seen, report.tail_links)
+
+
+def _consistent_with(client: "Client", known: "Witness | None") -> int:
+    """The witnessed checkpoint to prove against, unless the log does not reach it any more."""
+    if known is None:
+        return 0
+    newest = client.audit.checkpoint().checkpoint.k
+    if newest < known.seen.k:
+        raise AuditTampered(
+            f"checkpoint {known.seen.k} was witnessed, and the log now ends with {newest}",
+            metadata={"witnessed": str(known.seen.k), "answered": str(newest)},
+        )
+    return known.seen.k
+
+
+def _verify_file(file: Path, path: Path | None) -> dict[str, Any]:
+    from keyreeve.audit import exports
+    from keyreeve.audit.verifying import Verifier
+    from keyreeve.audit.witness import Witness
+
+    known = Witness.load(path) if path is not None else None
+    if path is not None and known is None:
+        raise FileUnusable(f"there is no witness {path}")
+    try:
+        with file.open(encoding="utf-8") as lines:
+            spki, segments = exports.read(lines)
+            if known is not None and known.spki != spki:
+                raise AuditTampered("the export names another audit key than the one that the witness knows")
+            verifier = Verifier(spki, witnessed=[] if known is None else [known.seen])
+            for segment in segments:
+                verifier.add(segment)
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise FileUnusable(f"{file} cannot be read: {wrong}") from None
+    verifier.finish()
+    _refuse(verifier.problems)
+    return _report(verifier, f"the witness had seen checkpoint {known.seen.k} of it" if known else "", 0)
+
+
+def _refuse(problems: list[Any]) -> None:
+    if not problems:
+        return
+    lines = "".join(f"\n  {p.kind}: {p.where}: {p.message}" for p in problems[:10])
+    more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+    raise AuditTampered(
+        f"the audit log is not what was written:{lines}{more}", metadata={"problems": str(len(problems))}
+    )
+
+
+def _report(verifier: "Verifier", seen: str, tail: int) -> dict[str, Any]:
+    from datetime import UTC
+
+    last = verifier.last
+    signed_at = "" if last is None else moment(datetime.fromtimestamp(last.time / 1000, UTC))
+    return {
+        "checkpoint": 0 if last is None else last.k,
+        "signed_at": signed_at,
+        "records": verifier.records,
+        "commits": verifier.links,
+        "purged": verifier.purged,
+        "witness": seen,
+        "tail": tail,
+    }
+
+
+def _row(one: "LoggedRecord") -> dict[str, Any]:
+    from keyreeve.audit.exports import clear
+
+    record = one.record
+    code = record.code if not record.reason else f"{record.code}/{record.reason}"
+    about = [value for _, value in (*record.targets, *record.results)]
+    row = clear(record) | {
+        "time": moment(one.called_at),
+        "committed_at": moment(one.committed_at),
+        "position": one.position,
+        "caller": record.caller or record.peer,
+        "method": record.method.rpartition("/")[2] or f"{record.calls} calls",
+        "code": code,
+        "about": about,
+    }
+    return {name: _shown(value) for name, value in row.items()}
+
+
+def _shown(value: object) -> Any:  # noqa: ANN401  # plain values
+    """A value without what could move a terminal's cursor or turn its text around."""
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in value)
+    return [_shown(each) for each in value] if isinstance(value, list) else value
+
+
+def _json(row: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(row, ensure_ascii=False)

@@ -1,0 +1,5 @@
+"""The CAs that these tests call: see support/running_ca.py."""
+
+from support.running_ca import ca, own_ca, postgresql_ca, quick_lint, sqlite_ca
+
+__all__ = ["ca", "own_ca", "postgresql_ca", "quick_lint", "sqlite_ca"]
