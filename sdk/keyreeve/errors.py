@@ -640,6 +640,13 @@ class RevocationNotAllowed(PermissionDenied):
     who = ADMIN
 
 
+class OperationNotFound(NotFound):
+    """No operation has this name, or the caller may not see or cancel it."""
+
+    reason = "OPERATION_NOT_FOUND"
+    fix = "`keyreeve operation list` shows those you may see; admins may cancel any, others those that they began."
+
+
 class RevocationsRefused(FailedPrecondition):
     """An update of the feed of revocations is not the CA service's, or does not follow from what is known."""
 

@@ -9,13 +9,14 @@ from cryptography import x509
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from keyreeve import errors, token_values, values
+from keyreeve import errors, operation_values, token_values, values
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import enrolment_service_pb2 as enrolment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.errors import FieldInvalid, KeyreeveError, Violation
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 
 Choice = TypeVar("Choice", bound=StrEnum)
 Number = TypeVar("Number", bound=int)
@@ -60,6 +61,12 @@ CERTIFICATE_STATES = {
     values.CertificateState.VALID: certificate_pb.CERTIFICATE_STATE_VALID,
     values.CertificateState.EXPIRED: certificate_pb.CERTIFICATE_STATE_EXPIRED,
     values.CertificateState.REVOKED: certificate_pb.CERTIFICATE_STATE_REVOKED,
+}
+OPERATION_STATES = {
+    operation_values.OperationState.RUNNING: operation_pb.OPERATION_STATE_RUNNING,
+    operation_values.OperationState.SUCCEEDED: operation_pb.OPERATION_STATE_SUCCEEDED,
+    operation_values.OperationState.FAILED: operation_pb.OPERATION_STATE_FAILED,
+    operation_values.OperationState.CANCELLED: operation_pb.OPERATION_STATE_CANCELLED,
 }
 LEAF_REVOCATION_REASONS = {
     values.RevocationReason.NOT_GIVEN: certificate_pb.REVOCATION_REASON_NOT_GIVEN,
@@ -234,6 +241,25 @@ def from_revocation_update(message: certificate_pb.RevocationUpdate) -> values.R
         revoked=tuple((one.serial, one.not_after_time.seconds) for one in message.revoked),
         signature=message.signature,
         signer_der=tuple(message.signer_der),
+    )
+
+
+def from_operation(message: operation_pb.Operation) -> operation_values.Operation:
+    """Work that outlasts a call."""
+    return operation_values.Operation(
+        name=message.name,
+        method=message.method,
+        creator=message.creator,
+        state=from_number(OPERATION_STATES, message.state),
+        phase=message.phase,
+        done=message.done,
+        total=message.total,
+        created_at=_time(message.create_time),
+        updated_at=_time(message.update_time),
+        ended_at=_time(message.end_time) if message.HasField("end_time") else None,
+        cancel_requested=message.cancel_requested,
+        error_reason=message.error_reason,
+        error_message=message.error_message,
     )
 
 

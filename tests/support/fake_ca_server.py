@@ -30,6 +30,7 @@ from keyreeve.ca.v1 import (
     profile_service_pb2,
 )
 from keyreeve.errors import KeyreeveError
+from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_chassis.call import Call
 from keyreeve_chassis.failures import trailers
 from support.peer_certificates import TRUST_DOMAIN, Leaf, TestCa
@@ -41,6 +42,7 @@ FILES = (
     enrolment_service_pb2,
     issuance_service_pb2,
     profile_service_pb2,
+    operation_service_pb2,
 )
 SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}

@@ -17,6 +17,7 @@ from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import enrolment_service_pb2 as enrolment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.values import AuthorityKind, AuthorityRevocationReason, KeyType, Line, RevocationReason, Tree
 from support.fake_ca_server import Answer
 
@@ -72,6 +73,13 @@ PROFILE = profile_pb.Profile(
 )
 HALTED = issuance_pb.IssuanceState(
     status=issuance_pb.ISSUANCE_STATUS_HALTED, halt_time=stamp(BEGIN), halter="me", halt_reason="a key may be out"
+)
+OPERATION = operation_pb.Operation(
+    name="operations/1",
+    method="/keyreeve.ca.v1.CertificateService/RevokeCertificates",
+    state=operation_pb.OPERATION_STATE_SUCCEEDED,
+    create_time=stamp(BEGIN),
+    update_time=stamp(BEGIN),
 )
 BUNDLE = authority_pb.Bundle(
     name="bundles/estate", trust_domain="example.test", roots_der=[b"root"], digest=b"digest", trust_root=b"{}"
@@ -158,6 +166,15 @@ EXAMPLES: dict[str, Example] = {
     "RevokeCertificate": Example(
         lambda client: client.certificates.revoke(SERIAL, RevocationReason.SUPERSEDED), CERTIFICATE
     ),
+    "RevokeCertificates": Example(
+        lambda client: client.certificates.revoke_many(RevocationReason.SUPERSEDED, profile="server"), OPERATION
+    ),
+    "GetOperation": Example(lambda client: client.operations.get("1"), OPERATION),
+    "CancelOperation": Example(lambda client: client.operations.cancel("1"), OPERATION),
+    "ListOperations": Example(
+        lambda client: client.operations.list(), operation_pb.ListOperationsResponse(operations=[OPERATION])
+    ),
+    "WatchOperation": Example(lambda client: client.operations.watch("1"), [OPERATION]),
     "GetRevocationList": Example(
         lambda client: client.certificates.revocation_list("estate-2", 3),
         certificate_pb.RevocationList(

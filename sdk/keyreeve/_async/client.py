@@ -8,6 +8,7 @@ from keyreeve._async.authorities import AuthorityClient
 from keyreeve._async.calls import Caller
 from keyreeve._async.certificates import CertificateClient
 from keyreeve._async.issuance import IssuanceClient
+from keyreeve._async.operations import OperationClient
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
 from keyreeve._async.tokens import TokenClient
@@ -27,6 +28,8 @@ class Client:
     """Sign, renew, look up."""
     authorities: AuthorityClient
     """The private CAs and the trust bundles."""
+    operations: OperationClient
+    """Work that outlasts a call."""
     profiles: ProfileClient
     """The rules of issuance."""
     tokens: TokenClient
@@ -49,6 +52,7 @@ class Client:
         caller = Caller(self._channel, timeout=timeout, policy=retry or RetryPolicy())
         self.certificates = CertificateClient(caller, self.context.trust_domain)
         self.authorities = AuthorityClient(caller)
+        self.operations = OperationClient(caller)
         self.profiles = ProfileClient(caller)
         self.tokens = TokenClient(caller)
         self.issuance = IssuanceClient(caller)

@@ -9,6 +9,8 @@ from keyreeve._blocking.calls import Caller
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.errors import FieldInvalid, KeyreeveError, RenewalProofRequired
 from keyreeve.keys import PrivateKey, csr_spki, sign_renewal
+from keyreeve.operation_values import Operation
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.request_ids import new_request_id
 from keyreeve.values import (
     Certificate,
@@ -125,6 +127,37 @@ class CertificateClient:
         return wire.from_certificate(
             self._caller.unary(f"{_SERVICE}/RevokeCertificate", request, pb.Certificate, timeout)
         )
+
+    def revoke_many(
+        self,
+        reason: RevocationReason,
+        *,
+        authority: str | None = None,
+        profile: str | None = None,
+        identity: str | None = None,
+        requester: str | None = None,
+        issued_from: datetime | None = None,
+        issued_before: datetime | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Operation:
+        """Begin to revoke every certificate that fits all the conditions given, of which there must be one.
+
+        The answer is an operation that goes on in the service: `Client.operations` tells how far it is. Times need a
+        time zone.
+        """
+        request = pb.RevokeCertificatesRequest(
+            authority="" if authority is None else wire.resource_name("authorities", authority),
+            profile="" if profile is None else wire.resource_name("profiles", profile),
+            identity=identity or "",
+            requester=requester or "",
+            issued_from_time=wire.to_timestamp(issued_from, "issued_from"),
+            issued_before_time=wire.to_timestamp(issued_before, "issued_before"),
+            reason=wire.to_number(wire.LEAF_REVOCATION_REASONS, reason, "reason"),
+            request_id=request_id or new_request_id(),
+        )
+        method = f"{_SERVICE}/RevokeCertificates"
+        return wire.from_operation(self._caller.unary(method, request, operation_pb.Operation, timeout))
 
     def revocation_list(self, authority: str, shard: int = 0, *, timeout: float | None = None) -> RevocationList:
         """The newest list of the revoked certificates of one shard of an authority.

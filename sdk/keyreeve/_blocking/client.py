@@ -9,6 +9,7 @@ from keyreeve._blocking.authorities import AuthorityClient
 from keyreeve._blocking.calls import Caller
 from keyreeve._blocking.certificates import CertificateClient
 from keyreeve._blocking.issuance import IssuanceClient
+from keyreeve._blocking.operations import OperationClient
 from keyreeve._blocking.profiles import ProfileClient
 from keyreeve._blocking.rotating import RotatingChannel
 from keyreeve._blocking.tokens import TokenClient
@@ -28,6 +29,8 @@ class Client:
     """Sign, renew, look up."""
     authorities: AuthorityClient
     """The private CAs and the trust bundles."""
+    operations: OperationClient
+    """Work that outlasts a call."""
     profiles: ProfileClient
     """The rules of issuance."""
     tokens: TokenClient
@@ -50,6 +53,7 @@ class Client:
         caller = Caller(self._channel, timeout=timeout, policy=retry or RetryPolicy())
         self.certificates = CertificateClient(caller, self.context.trust_domain)
         self.authorities = AuthorityClient(caller)
+        self.operations = OperationClient(caller)
         self.profiles = ProfileClient(caller)
         self.tokens = TokenClient(caller)
         self.issuance = IssuanceClient(caller)

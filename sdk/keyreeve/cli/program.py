@@ -14,6 +14,7 @@ from keyreeve.cli import (
     issuance_commands,
     local_commands,
     machine_commands,
+    operation_commands,
     profile_commands,
     revocation_commands,
 )
@@ -35,6 +36,7 @@ revocation_commands.add_to(certificate_commands.app)
 app.add_typer(certificate_commands.app, name="cert")
 app.add_typer(authority_commands.app, name="authority")
 app.add_typer(revocation_commands.lists, name="crl")
+app.add_typer(operation_commands.app, name="operation")
 app.add_typer(profile_commands.app, name="profile")
 app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")

@@ -1,4 +1,4 @@
-"""`keyreeve cert revoke`, and `keyreeve crl`: lists of revoked certificates."""
+"""`keyreeve cert revoke` and `revoke-many`, and `keyreeve crl`: lists of revoked certificates."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keyreeve.cli.calling import control_plane
+from keyreeve.cli.calling import control_plane, read_instant
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, moment
 
@@ -35,6 +35,7 @@ class Reason(StrEnum):
 def add_to(certificates: typer.Typer) -> None:
     """Add what concerns a single certificate to `keyreeve cert`."""
     certificates.command("revoke")(revoke)
+    certificates.command("revoke-many")(revoke_many)
 
 
 def revoke(
@@ -70,6 +71,50 @@ def revoke(
         f"({told.revocation_reason}) by {told.revoker}",
         essence=told.serial,
     )
+
+
+def revoke_many(
+    *,
+    reason: Annotated[Reason, typer.Option("--reason", help="Why.")],
+    authority: Annotated[str | None, typer.Option("--authority", help="Only those that it signed.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", "-p", help="Only those under it.")] = None,
+    identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
+    requester: Annotated[
+        str | None, typer.Option("--requester", help="Only those that this SPIFFE ID asked for.")
+    ] = None,
+    issued_from: Annotated[str | None, typer.Option("--issued-from", help="Only those issued since a time.")] = None,
+    issued_before: Annotated[
+        str | None, typer.Option("--issued-before", help="Only those issued before a time.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is revoked.")] = True,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Revoke every certificate that fits, for good; at least one condition is required.
+
+    It goes on in the service when this command is interrupted: `keyreeve operation list` shows how far it is.
+    """
+    from keyreeve.cli.operation_commands import facts, progress
+    from keyreeve.values import RevocationReason
+
+    if not yes:
+        typer.confirm("Revoke every certificate that fits? It cannot be taken back.", abort=True)
+    with control_plane(context) as client:
+        told = client.certificates.revoke_many(
+            RevocationReason(reason),
+            authority=authority,
+            profile=profile,
+            identity=identity,
+            requester=requester,
+            issued_from=read_instant(issued_from),
+            issued_before=read_instant(issued_before),
+        )
+        if wait:
+            told = list(client.operations.watch(told.name))[-1]
+    printer = Printer(output, quiet=quiet)
+    printer.answer(facts(told), progress(told), essence=told.name)
 
 
 @lists.command("show")

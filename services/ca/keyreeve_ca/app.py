@@ -22,8 +22,10 @@ from keyreeve.ca.v1 import (
     issuance_service_pb2,
     profile_service_pb2,
 )
+from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_ca.authorities import Authorities
 from keyreeve_ca.bootstrap import BootstrapRefused
+from keyreeve_ca.bulk_revocation import BulkRevocation
 from keyreeve_ca.catalogue import load_catalogue
 from keyreeve_ca.enrolment import root_sha256
 from keyreeve_ca.enrolment_tokens import EnrolmentTokens
@@ -48,6 +50,7 @@ from keyreeve_ca.serving import (
     authority_servicer,
     certificate_servicer,
     issuance_servicer,
+    operation_servicer,
     profile_servicer,
     token_servicer,
 )
@@ -156,9 +159,14 @@ def services_of(base: Foundation, trust_root: bytes, feed: RevocationFeed | None
         ServedService(
             certificate_service_pb2.DESCRIPTOR.services_by_name["CertificateService"],
             certificate_servicer.CertificateServicer(
-                base.issuance, renewal, Revoking(now), base.store, current, pages, now, feed
+                base.issuance, renewal, Revoking(now), bulk_revocation_of(base), base.store, current, pages, now, feed
             ),
             certificate_servicer.ACCESS,
+        ),
+        ServedService(
+            operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
+            operation_servicer.OperationServicer(base.store, pages, now),
+            operation_servicer.ACCESS,
         ),
         ServedService(
             profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"],
@@ -177,6 +185,10 @@ def services_of(base: Foundation, trust_root: bytes, feed: RevocationFeed | None
             issuance_servicer.ACCESS,
         ),
     ]
+
+
+def bulk_revocation_of(base: Foundation) -> BulkRevocation:
+    return BulkRevocation(base.store, base.now)
 
 
 def tokens_of(base: Foundation) -> EnrolmentTokens:

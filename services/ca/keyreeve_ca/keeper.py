@@ -17,6 +17,7 @@ from keyreeve_ca.app import (
     LEASE_SECONDS,
     Foundation,
     authorities_of,
+    bulk_revocation_of,
     foundation,
     new_worker_id,
     now,
@@ -224,6 +225,7 @@ async def _background(
     jobs = [
         base.live.follow(FOLLOW_SECONDS),
         ListPublishing(base.store, base.keystore, base.live.current, base.url, base.now).run(FOLLOW_SECONDS),
+        bulk_revocation_of(base).run(FOLLOW_SECONDS),
         Sampling(
             base.store,
             linter,

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from keyreeve_ca.halt import Halts
 from keyreeve_ca.keystore import SealedKey
 from keyreeve_ca.ledger import BlockLease, BlockRequest, ItemFailure
+from keyreeve_ca.operations import OperationRecords
 from keyreeve_ca.revocations import RevocationRecords
 from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
 from keyreeve_ca.token_rows import TokenRows
@@ -98,6 +99,8 @@ class CertificateFilter:
     expires_before: int | None = None
     revoked: bool | None = None
     """Only certificates that were revoked, or were not."""
+    issued_from: int | None = None
+    issued_before: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,11 @@ class Transaction(Protocol):
     @property
     def revocations(self) -> RevocationRecords:
         """What has been revoked."""
+        ...
+
+    @property
+    def operations(self) -> OperationRecords:
+        """Work that outlasts a call."""
         ...
 
     @property
@@ -213,6 +221,10 @@ class Transaction(Protocol):
 
     def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
         """Rows in order of serial number (which is the order of issuance up to a block), from the one after `after`."""
+        ...
+
+    def count_certificates(self, wanted: CertificateFilter) -> int:
+        """How many there are; walks the ledger."""
         ...
 
     def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:

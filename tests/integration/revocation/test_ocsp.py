@@ -175,8 +175,9 @@ def test_what_a_crashed_worker_may_have_signed_is_revoked(request: pytest.Fixtur
         entry = ca.issue("workloads/billing/api", make_key())
         block = ca.keeping.issuance._lanes[entry.authority_id].block
         assert block is not None
-        used = ca.keeping.issuance._lanes[entry.authority_id].counter
         issuer = x509.load_der_x509_certificate(ca.client().authorities.get(entry.authority_id).certificate_der)
+
+        used = ca.keeping.issuance._lanes[entry.authority_id].counter  # the client's own certificate is of this block
 
         def status(number: int) -> STATUS:
             built = ocsp.OCSPRequestBuilder().add_certificate_by_hash(*hashed(issuer), number, hashes.SHA1())

@@ -16,7 +16,15 @@ from support.sdk_calls import BEGIN, END, EXAMPLES, SERIAL
 from support.sdk_forms import Form
 
 UNARY = sorted(name for name in EXAMPLES if not name.startswith("Watch"))
-VALUES = {"keyreeve.audit.values", "keyreeve.audit.verifying", "keyreeve.values", "keyreeve.token_values", "keyreeve.errors", "builtins"}
+VALUES = {
+    "keyreeve.audit.values",
+    "keyreeve.audit.verifying",
+    "keyreeve.values",
+    "keyreeve.token_values",
+    "keyreeve.operation_values",
+    "keyreeve.errors",
+    "builtins",
+}
 
 
 def test_every_rpc_of_the_contract_has_an_example() -> None:

@@ -10,6 +10,7 @@ from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.errors import FieldInvalid, KeyreeveError
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.values import AuthorityState, KeyType, Tree
 from support.sdk_calls import AUTHORITY, BEGIN, CERTIFICATE, END, PROFILE
 
@@ -21,6 +22,7 @@ TABLES = [
     (wire.REVOCATION_REASONS, authority_pb.AuthorityRevocationReason.DESCRIPTOR),
     (wire.NAME_TYPES, certificate_pb.NameType.DESCRIPTOR),
     (wire.CERTIFICATE_STATES, certificate_pb.CertificateState.DESCRIPTOR),
+    (wire.OPERATION_STATES, operation_pb.OperationState.DESCRIPTOR),
     (wire.LEAF_REVOCATION_REASONS, certificate_pb.RevocationReason.DESCRIPTOR),
     (wire.OUTCOMES, profile_pb.SimulatedOutcome.DESCRIPTOR),
 ]

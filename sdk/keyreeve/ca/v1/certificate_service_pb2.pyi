@@ -928,3 +928,57 @@ class RevokedCertificate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokedCertificate: _TypeAlias = RevokedCertificate  # noqa: Y015
+
+@_typing.final
+class RevokeCertificatesRequest(_message.Message):
+    """Says which certificates to revoke. At least one condition is required; those that are given must all hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    REQUESTER_FIELD_NUMBER: _builtins.int
+    ISSUED_FROM_TIME_FIELD_NUMBER: _builtins.int
+    ISSUED_BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    authority: _builtins.str
+    """Optional. Only those signed by `authorities/{authority}`."""
+    profile: _builtins.str
+    """Optional. Only those under `profiles/{profile}`."""
+    identity: _builtins.str
+    """Optional. Only those of this identity."""
+    requester: _builtins.str
+    """Optional. Only those that this SPIFFE ID asked for."""
+    reason: Global___RevocationReason.ValueType
+    """Required. Why."""
+    request_id: _builtins.str
+    """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
+    @_builtins.property
+    def issued_from_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Only those issued at or after this time."""
+
+    @_builtins.property
+    def issued_before_time(self) -> _timestamp_pb2.Timestamp:
+        """Optional. Only those issued before this time."""
+
+    def __init__(
+        self,
+        *,
+        authority: _builtins.str = ...,
+        profile: _builtins.str = ...,
+        identity: _builtins.str = ...,
+        requester: _builtins.str = ...,
+        issued_from_time: _timestamp_pb2.Timestamp | None = ...,
+        issued_before_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: Global___RevocationReason.ValueType = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["issued_before_time", b"issued_before_time", "issued_from_time", b"issued_from_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "identity", b"identity", "issued_before_time", b"issued_before_time", "issued_from_time", b"issued_from_time", "profile", b"profile", "reason", b"reason", "request_id", b"request_id", "requester", b"requester"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeCertificatesRequest: _TypeAlias = RevokeCertificatesRequest  # noqa: Y015

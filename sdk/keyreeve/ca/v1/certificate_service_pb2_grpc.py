@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from keyreeve.ca.v1 import certificate_service_pb2 as keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2
+from keyreeve.operations.v1 import operation_service_pb2 as keyreeve_dot_operations_dot_v1_dot_operation__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -75,6 +76,11 @@ class CertificateServiceStub:
                 '/keyreeve.ca.v1.CertificateService/WatchRevocations',
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.WatchRevocationsRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationUpdate.FromString,
+                _registered_method=True)
+        self.RevokeCertificates = channel.unary_unary(
+                '/keyreeve.ca.v1.CertificateService/RevokeCertificates',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificatesRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
                 _registered_method=True)
 
 
@@ -187,6 +193,19 @@ class CertificateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevokeCertificates(self, request, context):
+        """Begins to revoke every certificate that fits and was issued before, has not expired and has not been revoked; to
+        what is issued meanwhile it may come or not, so halt the issuance first. It goes on in steps that leave the
+        signing path its share, is resumed after a restart, and can be cancelled; what it has revoked stays revoked.
+
+        Reasons: AUTHORITY_NOT_FOUND, PROFILE_NOT_FOUND.
+        Callers: admins; membership, with an `authority` that has an owner.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CertificateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -229,6 +248,11 @@ def add_CertificateServiceServicer_to_server(servicer, server):
                     servicer.WatchRevocations,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.WatchRevocationsRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationUpdate.SerializeToString,
+            ),
+            'RevokeCertificates': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeCertificates,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificatesRequest.FromString,
+                    response_serializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -449,6 +473,33 @@ class CertificateService:
             '/keyreeve.ca.v1.CertificateService/WatchRevocations',
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.WatchRevocationsRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.CertificateService/RevokeCertificates',
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificatesRequest.SerializeToString,
+            keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

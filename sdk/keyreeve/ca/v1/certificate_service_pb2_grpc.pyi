@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from keyreeve.ca.v1 import certificate_service_pb2 as _certificate_service_pb2
+from keyreeve.operations.v1 import operation_service_pb2 as _operation_service_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -107,6 +108,15 @@ class CertificateServiceStub:
     Callers: services and members.
     Idempotent: it changes nothing.
     """
+    RevokeCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificatesRequest, _operation_service_pb2.Operation]
+    """Begins to revoke every certificate that fits and was issued before, has not expired and has not been revoked; to
+    what is issued meanwhile it may come or not, so halt the issuance first. It goes on in steps that leave the
+    signing path its share, is resumed after a restart, and can be cancelled; what it has revoked stays revoked.
+
+    Reasons: AUTHORITY_NOT_FOUND, PROFILE_NOT_FOUND.
+    Callers: admins; membership, with an `authority` that has an owner.
+    Idempotent by request_id.
+    """
 
 @_typing.type_check_only
 class CertificateServiceAsyncStub(CertificateServiceStub):
@@ -186,6 +196,15 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
 
     Callers: services and members.
     Idempotent: it changes nothing.
+    """
+    RevokeCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificatesRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
+    """Begins to revoke every certificate that fits and was issued before, has not expired and has not been revoked; to
+    what is issued meanwhile it may come or not, so halt the issuance first. It goes on in steps that leave the
+    signing path its share, is resumed after a restart, and can be cancelled; what it has revoked stays revoked.
+
+    Reasons: AUTHORITY_NOT_FOUND, PROFILE_NOT_FOUND.
+    Callers: admins; membership, with an `authority` that has an owner.
+    Idempotent by request_id.
     """
 
 class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -311,6 +330,21 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Callers: services and members.
         Idempotent: it changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeCertificates(
+        self,
+        request: _certificate_service_pb2.RevokeCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_service_pb2.Operation, _abc.Awaitable[_operation_service_pb2.Operation]]:
+        """Begins to revoke every certificate that fits and was issued before, has not expired and has not been revoked; to
+        what is issued meanwhile it may come or not, so halt the issuance first. It goes on in steps that leave the
+        signing path its share, is resumed after a restart, and can be cancelled; what it has revoked stays revoked.
+
+        Reasons: AUTHORITY_NOT_FOUND, PROFILE_NOT_FOUND.
+        Callers: admins; membership, with an `authority` that has an owner.
+        Idempotent by request_id.
         """
 
 def add_CertificateServiceServicer_to_server(servicer: CertificateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,8 +8,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from keyreeve import errors
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
+from keyreeve_ca.bulk_revocation import BulkRevocation, Predicate
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
+from keyreeve_ca.operations import Operation
 from keyreeve_ca.registry import CertificateFilter, Store, StoredCertificate, Transaction
 from keyreeve_ca.renewal import Proof, Renewal, certificate_not_found
 from keyreeve_ca.revocation_feed import RevocationFeed
@@ -33,6 +36,7 @@ from keyreeve_ca.serving.messages import (
     sign_item,
     timestamp,
 )
+from keyreeve_ca.serving.operation_servicer import operation_message
 from keyreeve_ca.serving.pages import Pages
 from keyreeve_chassis.access import Freshness, Row, Rows
 from keyreeve_chassis.call import Call
@@ -53,6 +57,11 @@ ACCESS: Rows = {
         records=("authority", "profile", "identity", "state"),
     ),
     _SERVICE + "RevokeCertificate": Row(ALL_ROLES, forwarded=True, records=("name", "reason")),
+    _SERVICE + "RevokeCertificates": Row(
+        frozenset({Role.ADMIN, Role.MEMBERSHIP}),
+        forwarded=True,
+        records=("authority", "profile", "identity", "requester", "reason"),
+    ),
     _SERVICE + "GetRevocationList": Row(ALL_ROLES, freshness=Freshness.EXEMPT),
     _SERVICE + "WatchRevocations": Row(
         SERVICE_ROLES | {Role.MEMBER}, long_stream=True, freshness=Freshness.EXEMPT, records=()
@@ -67,6 +76,7 @@ class CertificateServicer:
     issuance: Issuance
     renewal: Renewal
     revoking: Revoking
+    bulk: BulkRevocation
     store: Store
     catalogue: Callable[[], Catalogue]
     pages: Pages
@@ -132,6 +142,22 @@ class CertificateServicer:
         )
         caller = caller_of(call)
         return pb.Certificate.FromString(await answer(lambda tx: self.revoking.revoke(tx, caller, serial, reason)))
+
+    async def RevokeCertificates(self, request: pb.RevokeCertificatesRequest, call: Call) -> operation_pb.Operation:
+        reason, caller = chosen(REVOCATION_REASONS, request.reason, "reason"), caller_of(call)
+        predicate = Predicate(
+            authority_id=id_of(request.authority, "authorities", "authority") if request.authority else None,
+            profile_name=id_of(request.profile, "profiles", "profile") if request.profile else None,
+            identity=request.identity or None,
+            caller=request.requester or None,
+            issued_from=_end(request.issued_from_time) if request.HasField("issued_from_time") else None,
+            issued_before=_end(request.issued_before_time) if request.HasField("issued_before_time") else None,
+        )
+        answer: Answering[Operation] = Answering(
+            self.store, request, request.request_id, call, lambda _tx, made: operation_message(made)
+        )
+        began = await answer(lambda tx: self.bulk.begin(tx, caller, predicate, reason))
+        return operation_pb.Operation.FromString(began)
 
     async def GetRevocationList(self, request: pb.GetRevocationListRequest, call: Call) -> pb.RevocationList:
         shard = shard_of(request.name)

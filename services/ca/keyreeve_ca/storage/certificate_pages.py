@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Row, bindparam, exists, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Row, bindparam, exists, func, select
 
 from keyreeve_ca.registry import CertificateFilter, StoredCertificate
 from keyreeve_ca.rules.serials import block_of
@@ -71,6 +71,13 @@ def page(connection: Connection, wanted: CertificateFilter, *, after: bytes, lim
     return [stored(row) for row in islice(rows, limit)]
 
 
+def count(connection: Connection, wanted: CertificateFilter) -> int:
+    """How many there are; walks what `page` would."""
+    query = select(func.count()).select_from(certificates).where(*_conditions(wanted))
+    counted: int = connection.execute(query).scalar_one()
+    return counted
+
+
 def _conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
     c = certificates.c
     found: list[ColumnElement[bool]] = [
@@ -89,6 +96,10 @@ def _conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
         found.append(c.not_after < wanted.expired_at)
     if wanted.expires_before is not None:
         found.append(c.not_after < wanted.expires_before)
+    if wanted.issued_from is not None:
+        found.append(c.issued_at >= wanted.issued_from)
+    if wanted.issued_before is not None:
+        found.append(c.issued_at < wanted.issued_before)
     if wanted.revoked is not None:
         is_revoked = exists().where(revocations.c.serial == c.serial)
         found.append(is_revoked if wanted.revoked else ~is_revoked)

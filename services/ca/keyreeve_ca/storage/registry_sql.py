@@ -31,6 +31,7 @@ from keyreeve_ca.storage.audit_sql import cursor_of, postgresql_chain, sqlite_ch
 from keyreeve_ca.storage.enrolment_sql import SqlTokens
 from keyreeve_ca.storage.gate import lock_exclusively
 from keyreeve_ca.storage.halt_sql import SqlHalts
+from keyreeve_ca.storage.operations_sql import SqlOperations
 from keyreeve_ca.storage.revocations_sql import SqlRevocations
 from keyreeve_ca.storage.tables import (
     authorities,
@@ -79,6 +80,11 @@ class SqlTransaction:
     def halt(self) -> SqlHalts:
         """The halt switch."""
         return SqlHalts(self._connection, writable=self._writable)
+
+    @property
+    def operations(self) -> SqlOperations:
+        """Work that outlasts a call."""
+        return SqlOperations(self._connection, self._must_be_writable)
 
     # --- The plane ---
 
@@ -290,6 +296,10 @@ class SqlTransaction:
     def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
         """Rows in order of serial number, from the one after `after`."""
         return certificate_pages.page(self._connection, wanted, after=after, limit=limit)
+
+    def count_certificates(self, wanted: CertificateFilter) -> int:
+        """How many there are; walks the ledger."""
+        return certificate_pages.count(self._connection, wanted)
 
     def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:
         """The last `limit` rows, newest first, under any version of the profile, or of all profiles."""

@@ -1,0 +1,126 @@
+"""Revoking everything that fits a predicate, in steps: each a transaction that also says how far the work has come.
+
+A step walks the ledger in order of serial number. It reads outside the transaction, since finding a few among millions
+takes long and the signing path must not wait for that. Whatever dies, the next step begins where the last committed one
+ended, and nothing is revoked twice.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from keyreeve import errors
+from keyreeve.identity import Caller, Role
+from keyreeve_ca.operations import Operation, OperationState
+from keyreeve_ca.registry import CertificateFilter, Store, StoredCertificate, Transaction
+from keyreeve_ca.revocations import NewRevocation, RevocationReason
+from keyreeve_ca.rules.profile import Tree
+
+METHOD = "/keyreeve.ca.v1.CertificateService/RevokeCertificates"
+STEP = 250
+"""Certificates of one step: what the signing path waits for at most is the time that these take."""
+_SHARE = 2.0
+"""Pause after a step, as a multiple of the time that it took: the rest belongs to the signing path."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """Which certificates; what is None does not matter. Times are seconds since 1970."""
+
+    authority_id: str | None = None
+    profile_name: str | None = None
+    identity: str | None = None
+    caller: str | None = None
+    issued_from: int | None = None
+    issued_before: int | None = None
+
+    def filter(self, now: int) -> CertificateFilter:
+        """Those of them that are good now."""
+        return CertificateFilter(**asdict(self), valid_at=now, revoked=False)
+
+
+@dataclass(frozen=True)
+class BulkRevocation:
+    """The use case behind RevokeCertificates, and the work that it begins."""
+
+    store: Store
+    now: Callable[[], int]
+
+    def begin(self, tx: Transaction, caller: Caller, predicate: Predicate, reason: RevocationReason) -> Operation:
+        """Record the work. Raises `FieldInvalid`, `AuthorityNotFound`, `ProfileNotFound`, `AccessDenied`."""
+        if predicate == Predicate():
+            raise errors.FieldInvalid("at least one condition is required: without any, everything would be revoked")
+        tree = None if predicate.authority_id is None else tx.authority(predicate.authority_id).tree
+        if predicate.profile_name is not None:
+            tx.profile(predicate.profile_name)
+        if caller.role is Role.MEMBERSHIP and tree is not Tree.STANDALONE:
+            raise errors.AccessDenied(
+                "the membership service may revoke only what an authority with an owner has signed",
+                metadata={"allowed": Role.ADMIN.value},
+            )
+        arguments = {**asdict(predicate), "reason": reason.value}
+        made = Operation.begin(METHOD, str(caller), "counting", arguments, self.now())
+        tx.operations.add(made)
+        return made
+
+    async def run(self, interval: float) -> None:
+        """Do what has been begun, now and after each restart, for ever."""
+        while True:
+            try:
+                worked = await self.step()
+            except errors.StoreUnavailable as unavailable:
+                log.warning("operations wait: %s", unavailable)
+                worked = 0.0
+            await asyncio.sleep(max(worked * _SHARE, interval if not worked else 0.0))
+
+    async def step(self) -> float:
+        """One step of the oldest operation; the seconds that it took, 0 when there is none."""
+        waiting = await self.store.read(lambda tx: tx.operations.running())
+        if not waiting:
+            return 0.0
+        operation, wanted = waiting[0], _predicate(waiting[0]).filter(self.now())
+        if operation.phase == "counting":
+            total = await self.store.read(lambda tx: tx.count_certificates(wanted))
+            counted = replace(operation, phase="revoking", total=total, updated_at=self.now())
+            await self.store.write(lambda tx: self._replace(tx, operation, counted))
+            return 0.0
+        rows = await self.store.read(lambda tx: tx.certificates(wanted, after=operation.position, limit=STEP))
+        began = time.perf_counter()
+        await self.store.write(lambda tx: self._revoke(tx, operation, rows))
+        return time.perf_counter() - began
+
+    def _revoke(self, tx: Transaction, operation: Operation, rows: Sequence[StoredCertificate]) -> None:
+        now, reason = self.now(), RevocationReason(operation.arguments["reason"])
+        before = tx.revocations.of([row.serial for row in rows])
+        new = [
+            NewRevocation(row.serial, row.authority_id, row.not_after, reason, now, operation.creator)
+            for row in rows
+            if row.serial not in before
+        ]
+        done = operation.done + len(new)
+        after = replace(operation, done=done, total=max(done, operation.total), updated_at=now)
+        if len(rows) == STEP:
+            after = replace(after, position=rows[-1].serial)
+        else:
+            after = replace(after, state=OperationState.SUCCEEDED, phase="done", total=done, ended_at=now)
+        if self._replace(tx, operation, after):
+            tx.revocations.add(new)
+
+    def _replace(self, tx: Transaction, before: Operation, after: Operation) -> bool:
+        """Store how far it has come; False when it is not where it was, or is to end: then nothing else may be done."""
+        found, now = tx.operations.get(before.operation_id), self.now()
+        if found is None or replace(found, cancel_requested=False) != replace(before, cancel_requested=False):
+            return False  # another keeper has been at it
+        if found.cancel_requested:
+            tx.operations.update(replace(found, state=OperationState.CANCELLED, updated_at=now, ended_at=now))
+            return False
+        tx.operations.update(after)
+        return True
+
+
+def _predicate(operation: Operation) -> Predicate:
+    return Predicate(**{name: value for name, value in operation.arguments.items() if name != "reason"})
