@@ -1,0 +1,128 @@
+"""A signing path without a database: a ledger that does as it is told, a store that knows little, a small catalogue."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from keyreeve.identity import Caller, Role, SpiffeId
+from keyreeve_ca.building.authority_plan import NameConstraints
+from keyreeve_ca.catalogue import Catalogue, IssuingAuthority
+from keyreeve_ca.issuance import Issuance, SignItem, SignRequest
+from keyreeve_ca.keystore import Signer
+from keyreeve_ca.ledger import BlockLease, BlockRequest, CommitGroup, Committed, IssuedCertificate, RequestOutcome
+from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, PlaneState
+from keyreeve_ca.rules.keys import KnownKeys
+from keyreeve_ca.rules.profile import Tree
+from support.certificate_plans import NOW, PERMISSIVE, STORE, TRUST_DOMAIN, authority, version_of
+
+ADMIN = Caller(SpiffeId(TRUST_DOMAIN, ("operators", "admin", "ann")), Role.ADMIN, serial=1)
+
+
+async def settle() -> None:
+    """Let everything run that can run."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+@dataclass
+class FakeLedger:
+    """Commits what it is given, after what `before` says about each group has come about."""
+
+    before: Callable[[CommitGroup], None] = lambda _group: None
+    found: Sequence[RequestOutcome] | None = None
+    """What `find_group` answers."""
+    groups: list[CommitGroup] = field(default_factory=list)
+    leases: list[BlockRequest] = field(default_factory=list)
+    looked_up: list[bytes] = field(default_factory=list)
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    """Commits wait while it is not set."""
+
+    def __post_init__(self) -> None:
+        self.open.set()
+
+    async def lease_block(self, request: BlockRequest) -> BlockLease:
+        self.leases.append(request)
+        return BlockLease(len(self.leases), 1, 0)
+
+    async def commit(self, group: CommitGroup) -> Sequence[RequestOutcome]:
+        await self.open.wait()
+        self.before(group)
+        self.groups.append(group)
+        return committed(group)
+
+    async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
+        self.looked_up.append(group_id)
+        return self.found
+
+
+def committed(group: CommitGroup) -> list[RequestOutcome]:
+    """The outcomes of a group of which everything is stored."""
+    return [
+        Committed(tuple(i.serial if isinstance(i, IssuedCertificate) else i for i in r.items)) for r in group.requests
+    ]
+
+
+class FakeTransaction:
+    def plane(self) -> PlaneState:
+        return PlaneState(TRUST_DOMAIN, 1, 1, b"", NOW)
+
+    def answered(self, *_: str) -> None:
+        return None
+
+
+class FakeStore:
+    async def read(self, work: Callable[[Any], Any]) -> Any:
+        return work(FakeTransaction())
+
+
+def catalogue(signer: Signer | None = None, config_version: int = 1) -> Catalogue:
+    """One issuing CA of the estate and the profile `test`."""
+    issuing = authority(Tree.ESTATE)
+    issuer = issuing.issuer
+    row = Authority(
+        authority_id=issuer.authority_id,
+        tree=issuer.tree,
+        kind=AuthorityKind.INTERMEDIATE,
+        owner="",
+        state=AuthorityState.ACTIVE,
+        issuer_id="estate-root",
+        key_id="key",
+        key_type=issuer.key_type,
+        certificate_der=issuer.certificate_der,
+        spki_sha256=b"",
+        not_before=issuer.not_before,
+        not_after=issuer.not_after,
+        created_at=NOW,
+    )
+    chain = (issuer.certificate_der,)
+    signing = IssuingAuthority(row, issuer, signer or issuing.signer, chain, NameConstraints())
+    return Catalogue(
+        trust_domain=TRUST_DOMAIN,
+        incarnation=1,
+        config_version=config_version,
+        authorities={row.authority_id: row},
+        issuing={row.authority_id: signing},
+        profiles={"test": version_of(PERMISSIVE)},
+        known_keys=KnownKeys(blocked=frozenset(), own=frozenset()),
+    )
+
+
+@dataclass
+class Path:
+    """A signing path and what it stands on."""
+
+    ledger: FakeLedger = field(default_factory=FakeLedger)
+    known: Catalogue = field(default_factory=catalogue)
+    reloads: int = 0
+
+    def __post_init__(self) -> None:
+        self.issuance = Issuance(
+            lambda: self.known, self._reload, FakeStore(), self.ledger, STORE, "worker", lambda: NOW
+        )
+
+    async def _reload(self) -> None:
+        self.reloads += 1
+
+    async def sign(self, *items: SignItem, request_id: str = "1") -> list[Any]:
+        return await self.issuance.sign(SignRequest(ADMIN, "Sign", request_id, b"", items))

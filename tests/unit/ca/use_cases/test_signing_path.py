@@ -1,0 +1,150 @@
+"""The signing path when something goes wrong beside it: nobody is answered wrongly, and nobody waits for ever."""
+
+import asyncio
+
+import pytest
+
+from fakes.signing_path import FakeLedger, Path, catalogue, committed, settle
+from keyreeve import errors
+from keyreeve.keys import make_csr, make_key
+from keyreeve.values import Name
+from keyreeve_ca.issuance import MAX_GROUP, SignItem
+from keyreeve_ca.ledger import MAX_UNCOMMITTED, GateClosed
+from support.certificate_plans import authority
+
+KEY = make_key()
+ITEM = SignItem("test", make_csr(KEY, [Name.dns("web.example.test")]))
+
+
+class FailingSigner:
+    """Signs, and then fails as told at some signatures."""
+
+    def __init__(self, fail_at, failure):
+        self.inner, self.fail_at, self.failure = authority().signer, fail_at, failure
+        self.signatures = 0
+        self.signed = []
+
+    @property
+    def key_type(self):
+        return self.inner.key_type
+
+    @property
+    def spki(self):
+        return self.inner.spki
+
+    def sign(self, message):
+        self.signatures += 1
+        self.signed.append(message)
+        if self.signatures in self.fail_at:
+            raise self.failure
+        return self.inner.sign(message)
+
+
+def fail_once(failure):
+    """What a ledger does before its first commit alone."""
+    calls = []
+
+    def before(_group):
+        calls.append(1)
+        if len(calls) == 1:
+            raise failure
+
+    return before
+
+
+async def test_a_commit_without_an_answer_is_looked_up_before_anybody_is_answered():
+    path = Path()
+
+    def lose_the_answer(group):
+        path.ledger.found = committed(group)
+        raise errors.StoreUnavailable("no answer")
+
+    path.ledger.before = lose_the_answer
+    [entry] = await path.sign(ITEM)
+    assert entry.serial
+    assert len(path.ledger.looked_up) == 1
+
+
+async def test_a_commit_that_did_not_happen_is_an_error_that_may_be_repeated():
+    path = Path(FakeLedger(before=fail_once(errors.StoreUnavailable("no answer"))))
+    with pytest.raises(errors.StoreUnavailable):
+        await path.sign(ITEM)
+    assert (await path.sign(ITEM))[0].serial
+    assert len(path.ledger.leases) == 2, "the counters of a block whose commit failed are not known to be in order"
+
+
+async def test_a_group_that_the_gate_refuses_is_signed_anew_under_other_serial_numbers():
+    path = Path(FakeLedger(before=fail_once(GateClosed("authority"))))
+    [entry] = await path.sign(ITEM)
+    assert path.reloads == 1
+    assert entry.serial == path.ledger.groups[0].requests[0].items[0].serial
+    assert path.ledger.groups[0].block_id == 2
+
+
+async def test_a_gate_that_stays_closed_ends_with_an_error_that_may_be_repeated():
+    def closed(_group):
+        raise GateClosed("profile")
+
+    with pytest.raises(errors.StoreUnavailable):
+        await Path(FakeLedger(before=closed)).sign(ITEM)
+
+
+async def test_an_unexpected_failure_concerns_its_group_alone_and_those_behind_it_go_on():
+    path = Path(FakeLedger(before=fail_once(RuntimeError("a bug"))))
+    path.ledger.open.clear()
+    first = asyncio.create_task(path.sign(ITEM, request_id="1"))
+    await settle()
+    behind = [asyncio.create_task(path.sign(ITEM, request_id=str(n))) for n in range(2, 5)]
+    await settle()
+    path.ledger.open.set()
+    with pytest.raises(RuntimeError, match="a bug"):
+        await first
+    assert all([(await task)[0].serial for task in behind])
+
+
+async def test_who_goes_away_takes_nobody_along():
+    path = Path()
+    path.ledger.open.clear()
+    leaving, staying = (asyncio.create_task(path.sign(ITEM, request_id=n)) for n in ("1", "2"))
+    await settle()
+    leaving.cancel()
+    path.ledger.open.set()
+    assert (await staying)[0].serial
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    stored = [claim.request_id for group in path.ledger.groups for claim in group.requests]
+    assert sorted(stored) == ["1", "2"], "what was signed is in the ledger, whoever asks for it later"
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("a bug"), errors.FinalCheckFailed("not what was planned")])
+async def test_a_serial_number_is_never_used_twice_even_when_signing_fails(failure):
+    signer = FailingSigner({2}, failure)
+    path = Path(known=catalogue(signer))
+    await path.sign(ITEM, request_id="1")
+    if isinstance(failure, errors.KeyreeveError):
+        assert [type(o) for o in await path.sign(ITEM, request_id="2")] == [errors.FinalCheckFailed]
+    else:
+        with pytest.raises(RuntimeError):
+            await path.sign(ITEM, request_id="2")
+    await path.sign(ITEM, request_id="3")
+    serials = {tbs[tbs.index(b"\x02\x10") :][:18] for tbs in signer.signed}
+    assert len(serials) == len(signer.signed) == 3
+
+
+async def test_what_arrives_during_a_commit_is_one_group_and_no_group_is_too_large():
+    path = Path()
+    path.ledger.open.clear()
+    items = (ITEM,) * 100
+    tasks = [asyncio.create_task(path.sign(*items, request_id=str(n))) for n in range(10)]
+    await settle()
+    late = asyncio.create_task(path.sign(*items, request_id="late"))
+    await settle()
+    assert path.issuance._lanes["estate-issuing"].uncommitted == 1000 <= MAX_UNCOMMITTED, "the last one waits for room"
+    path.ledger.open.set()
+    for task in [*tasks, late]:
+        assert len(await task) == 100
+    sizes = [sum(len(claim.items) for claim in group.requests) for group in path.ledger.groups]
+    assert max(sizes) <= MAX_GROUP
+    assert len(sizes) < 11
+    counters = [group.last_counter for group in path.ledger.groups]
+    assert counters == sorted(counters)
