@@ -224,13 +224,14 @@ class Issuance:
             elif p.issuing.issuer.authority_id != issuing.issuer.authority_id:
                 items.append(_failure(_another_authority(p, issuing)))
             else:
+                counter = lane.counter
+                lane.counter += 1  # before it is used: whatever happens now, no other certificate gets its serial number
+                size += 1
                 try:
-                    items.append(self._sign(p, request, block, lane.counter))
+                    items.append(self._sign(p, request, block, counter))
                 except errors.KeyreeveError as refused:
                     log.exception("a certificate did not pass its check", extra={"request_id": request.request_id})
                     items.append(_failure(refused))
-                lane.counter += 1
-                size += 1
         claim = RequestClaim(
             caller=str(request.caller),
             method=request.method,
