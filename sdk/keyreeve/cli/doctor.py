@@ -89,7 +89,10 @@ def check_service(home: Home, service: Service, now: datetime) -> Iterator[Findi
         ("port", addresses.port),
         ("health port", addresses.health_port),
         ("metrics port", addresses.metrics_port),
+        ("newcomers' port", addresses.enrol_port),
     ):
+        if port is None:
+            continue
         yield _check_port(f"{service.name} {name}", addresses.host, port, runs=master is not None)
     log = home.log(service.name)
     if is_serving(addresses):

@@ -38,7 +38,7 @@ class Service:
 SERVICES = (Service("ca", "keyreeve_ca", 0),)
 
 # The gRPC listeners of all services are neighbours; what each has beside it lies further on.
-_PORTS = {"port": 0, "health_port": 10, "metrics_port": 20, "http_port": 30}
+_PORTS = {"port": 0, "health_port": 10, "metrics_port": 20, "http_port": 30, "enrol_port": 40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,13 @@ class Addresses:
     http_url: str
     http_port: int | None
     """None: there is no plain-HTTP listener."""
+    enrol_port: int | None
+    """None: there is no listener for newcomers."""
 
     @property
     def ports(self) -> tuple[int, ...]:
         listening = (self.port, self.health_port, self.metrics_port)
-        return listening if self.http_port is None else (*listening, self.http_port)
+        return (*listening, *(port for port in (self.http_port, self.enrol_port) if port is not None))
 
     @property
     def endpoint(self) -> str:
@@ -78,6 +80,7 @@ def read_addresses(home: Home, service: Service) -> Addresses:
             metrics_port=int(document["metrics"]["port"]),
             http_url=str(document["http_url"]),
             http_port=int(document["http"]["port"]) if "http" in document else None,
+            enrol_port=int(document["enrol"]["port"]) if "enrol" in document else None,
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise FileUnusable(f"{path} lacks or misspells a setting that `keyreeve up` wrote: {problem}") from problem
@@ -149,6 +152,8 @@ http:
   host: {LOOPBACK}
   port: {ports["http_port"]}
 http_url: http://{LOOPBACK}:{ports["http_port"]}
+enrol:
+  port: {ports["enrol_port"]}
 state_directory: {json.dumps(str(state))}
 database:
   url: sqlite:///{service.name}.db

@@ -17,6 +17,7 @@ from keyreeve.cli import (
     operation_commands,
     profile_commands,
     revocation_commands,
+    token_commands,
 )
 from keyreeve.cli.exits import Exit, error_document, error_text, exit_code, say
 from keyreeve.cli.printing import Format, Palette, dump
@@ -38,6 +39,7 @@ app.add_typer(authority_commands.app, name="authority")
 app.add_typer(revocation_commands.lists, name="crl")
 app.add_typer(operation_commands.app, name="operation")
 app.add_typer(profile_commands.app, name="profile")
+token_commands.add_to(app)
 app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")
 

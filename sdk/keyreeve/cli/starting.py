@@ -279,6 +279,7 @@ def _service_status(home: Home, service: Service, addresses: Addresses) -> dict[
         "health": f"{addresses.host}:{addresses.health_port}",
         "metrics": f"{addresses.host}:{addresses.metrics_port}",
         "http": addresses.http_url,
+        "enrol": None if addresses.enrol_port is None else f"{addresses.host}:{addresses.enrol_port}",
         "trust_domain": addresses.trust_domain,
     }
     if master is not None:

@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Home:
 def test_ports_are_the_usual_ones_unless_taken() -> None:
     everything = frozenset(range(1, 65_536))
     usual = choose_ports(7443, random.Random(1), everything)
-    assert usual == {"port": 7443, "health_port": 7453, "metrics_port": 7463, "http_port": 7473}
+    assert usual == {"port": 7443, "health_port": 7453, "metrics_port": 7463, "http_port": 7473, "enrol_port": 7483}
     moved = choose_ports(7443, random.Random(1), everything - {7453})
     assert moved["health_port"] not in {7453, *usual.values()}
     assert {name: port for name, port in moved.items() if name != "health_port"} == {
