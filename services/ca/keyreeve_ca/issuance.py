@@ -11,6 +11,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -178,6 +179,17 @@ class Issuance:
         if answered is None and newest != self.catalogue().config_version:
             await self.reload()
         return answered
+
+    async def close_blocks(self) -> None:
+        """Close the blocks in hand at an orderly end: nothing was signed in them that is not stored.
+
+        A block that is left open counts as crashed, and what may have been signed in it as revoked.
+        """
+        for lane in self._lanes.values():
+            block, lane.block = lane.block, None
+            if block is not None and not lane.uncommitted:
+                with suppress(errors.StoreUnavailable):
+                    await self.ledger.close_block(block.block_id, self.worker_id)
 
     def _prepare(self, item: SignItem, request: SignRequest) -> Prepared | errors.KeyreeveError:
         try:

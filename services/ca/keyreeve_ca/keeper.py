@@ -126,6 +126,7 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
         leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings.audit.kept_days)
         stack.push_async_callback(_end_audit, leader, store, ledger)
         background = await _background(base, ledger, linter, leader, stack)
+        stack.push_async_callback(base.issuance.close_blocks)
         trust_root = await trust_root_of(store)
         router = Router(services_of(base, trust_root))
         first_operator = FirstOperator(base.issuance, settings.instance, trust_root)

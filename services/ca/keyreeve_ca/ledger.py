@@ -189,3 +189,7 @@ class Ledger(Protocol):
     async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
         """Say what became of a group whose commit gave no answer; None: it is not in the ledger and never will be."""
         ...
+
+    async def close_block(self, block_id: int, worker_id: str) -> bool:
+        """Close a block that its worker will not use further; False when it was not open or not the worker's."""
+        ...

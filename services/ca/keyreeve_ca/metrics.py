@@ -82,6 +82,10 @@ class MeasuredLedger:
         """See `Ledger.find_group`."""
         return await self.inner.find_group(group_id)
 
+    async def close_block(self, block_id: int, worker_id: str) -> bool:
+        """See `Ledger.close_block`."""
+        return await self.inner.close_block(block_id, worker_id)
+
 
 def _count(group: CommitGroup, outcomes: Sequence[RequestOutcome]) -> None:
     by_profile: dict[str, int] = {}

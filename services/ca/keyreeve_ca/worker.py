@@ -88,6 +88,7 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         jobs = [await stay_alive(base, ledger, stack)] if isinstance(ledger, PostgresqlLedger) else []
         jobs += [base.live.follow(FOLLOW_SECONDS), revocations.follow(FOLLOW_SECONDS)]
         background = run_tasks(stack, jobs)
+        stack.push_async_callback(base.issuance.close_blocks)
         instance = f"{settings.instance}-{index}"
         own = OwnCertificate(base.issuance, base.live.current, base.live.changed_since, instance, now, OWN_EXPIRY.set)
         await own.obtain()

@@ -119,6 +119,7 @@ def test_what_a_crashed_worker_may_have_signed_is_listed_and_what_it_stored_is_n
     lane = own_ca.keeping.issuance._lanes[signed.authority_id]
     assert lane.block is not None
     block, used = lane.block, lane.counter
+    own_ca.keeping.issuance._lanes.clear()  # it knows nothing of its block, as if it had been killed
     own_ca.stop()
     own_ca.start()
     expected = {serials.serial(block.block_id, block.seed, n).hex() for n in range(used, used + 1024)}
@@ -132,6 +133,15 @@ def test_what_a_crashed_worker_may_have_signed_is_listed_and_what_it_stored_is_n
     assert serials.serial(block.block_id, block.seed, used + 1024).hex() not in entries
     own_ca.clock.offset = 90 * 86_400  # beyond the longest life of a profile of the block, and a list's lifetime
     wait_for("a list without them", lambda: not expected & set(entries_in_process(own_ca, signed.authority_id)), 5.0)
+
+
+def test_an_orderly_end_leaves_no_phantoms(own_ca: RunningCa) -> None:
+    own_ca.issue("workloads/billing/api", make_key())
+    sign(own_ca)
+    own_ca.stop()
+    own_ca.start()
+    assert own_ca.read(lambda tx: tx.revocations.void_blocks(10)) == []
+    assert own_ca.read(lambda tx: tx.revocations.last_seq()) == 0
 
 
 def entries_in_process(ca: RunningCa, authority: str) -> list[str]:
