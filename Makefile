@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test faults lint format types proto check lock clean
+.PHONY: help up down reset status test bench bench-peers faults lint format types proto check lock clean
 
 help: ## list every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ test: $(VENV)/.dev ## run all tests, on SQLite and PostgreSQL
 faults: $(VENV)/.dev ## kill processes 20 times on each database while certificates are signed
 	@KEYREEVE_KILLS=20 $(BIN)/python -m pytest -p no:randomly tests/e2e/test_kills.py $(ARGS)
 
+bench: $(VENV)/.dev ## measure the signing path on SQLite and PostgreSQL (ARGS="--duration 10 --runs 5 --compare cfssl")
+	@PATH="$(CURDIR)/.bench/bin:$$PATH" $(BIN)/python -m keyreeve_bench.standard $(ARGS)
+
+bench-peers: ## build cfssl and step-ca into .bench/bin, to be compared with (needs Go)
+	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install github.com/cloudflare/cfssl/cmd/cfssl@v1.6.5
+	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local CGO_ENABLED=0 go install github.com/smallstep/certificates/cmd/step-ca@v0.30.2
+
 lint: $(VENV)/.dev ## check style, and the rules between rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -35,7 +42,7 @@ format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 types: $(VENV)/.dev ## check types
-	@$(BIN)/mypy sdk services
+	@$(BIN)/mypy sdk services bench
 
 proto: $(VENV)/.dev ## generate the stubs and the blocking client anew
 	@tools/generate-stubs

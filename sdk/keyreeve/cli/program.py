@@ -10,6 +10,7 @@ import typer
 from keyreeve.cli import (
     audit_commands,
     authority_commands,
+    bench_commands,
     certificate_commands,
     issuance_commands,
     local_commands,
@@ -40,6 +41,7 @@ app.add_typer(revocation_commands.lists, name="crl")
 app.add_typer(operation_commands.app, name="operation")
 app.add_typer(profile_commands.app, name="profile")
 token_commands.add_to(app)
+app.add_typer(bench_commands.app, name="bench")
 app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")
 

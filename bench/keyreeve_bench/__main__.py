@@ -1,0 +1,35 @@
+"""`python -m keyreeve_bench`: what `keyreeve bench` runs. Reads settings as JSON from its one argument; exit codes as there."""
+
+import asyncio
+import json
+import sys
+
+from keyreeve.cli.exits import Exit, error_document, error_text, exit_code, say
+from keyreeve.cli.printing import Format, Palette, dump
+from keyreeve.errors import KeyreeveError
+from keyreeve_bench.settings import BenchSettings
+from keyreeve_bench.sign import bench_sign
+from keyreeve_bench.table import table
+
+
+def main(argument: str) -> int:
+    """Run a bench, print its report, and answer the exit code: 1 when a check or a threshold does not hold."""
+    document = json.loads(argument)
+    as_json = bool(document.get("json"))
+    try:
+        found = asyncio.run(bench_sign(BenchSettings.from_document(document)))
+    except KeyreeveError as error:
+        if as_json:
+            sys.stderr.write(dump(error_document(error), Format.JSON))
+        else:
+            palette = Palette.of(sys.stderr)
+            say(error_text(error, red=palette.red, plain=palette.plain))
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    sys.stdout.write(dump(found, Format.JSON) if as_json else table(found))
+    return Exit.DONE if found["ok"] else Exit.REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,136 @@
+"""The two ways in which a process of a bench calls: prepared messages over grpc.aio, or the SDK's own `sign`."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from keyreeve import aio, credentials, errors, retry
+from keyreeve.context import Context
+from keyreeve.errors import KeyreeveError
+from keyreeve.status import error_from_rpc
+from keyreeve_bench import messages
+
+CONNECT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call brought."""
+
+    serials: list[bytes]
+    """Hexadecimal digits, one number for each certificate."""
+    failures: list[tuple[str, str]]
+    """Status and reason of the items that were refused."""
+    raw: bytes
+    """The answer itself; empty when the SDK has read it."""
+    certificates: list[tuple[bytes, tuple[bytes, ...]]]
+    """What the SDK read: each certificate and its chain."""
+
+
+class Calls(Protocol):
+    """Makes calls; `index` tells whose, so that callers stay with one connection."""
+
+    async def connect(self) -> None:
+        """Open the connections. Raises `keyreeve.errors`."""
+
+    def take(self) -> bytes:
+        """The request that is next in turn; one that is repeated stays the same."""
+
+    async def call(self, index: int, request: bytes, request_id: str) -> Answer:
+        """Send a request. Raises `keyreeve.errors`."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+class GrpcCalls:
+    """Prepared messages over connections of its own."""
+
+    def __init__(
+        self, context: Context, prepared: list[bytes], *, batch: int, connections: int, timeout: float
+    ) -> None:
+        self._context = context
+        self._prepared = itertools.cycle(prepared)
+        self._batch = batch
+        self._connections = connections
+        self._timeout = timeout
+        self._channels: list[grpc.aio.Channel] = []
+        self._methods: list[Any] = []
+
+    async def connect(self) -> None:
+        files = credentials.read(self._context)
+        options = credentials.channel_options(self._context, "ca")
+        address = self._context.endpoint("ca")
+        for _ in range(self._connections):
+            channel = grpc.aio.secure_channel(address, files.channel_credentials(), options)
+            self._channels.append(channel)
+            self._methods.append(channel.unary_unary(messages.method_of(self._batch)))
+        for channel in self._channels:
+            await _ready(channel, address)
+
+    def take(self) -> bytes:
+        return next(self._prepared)
+
+    async def call(self, index: int, request: bytes, request_id: str) -> Answer:
+        method = self._methods[index % len(self._methods)]
+        try:
+            raw: bytes = await method(messages.with_request_id(request, request_id), timeout=self._timeout)
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, "ca") from None
+        serials = messages.serials_in(raw)
+        failures = [] if len(serials) == self._batch else messages.failures_in(raw)
+        return Answer(serials, failures, raw, [])
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+
+async def _ready(channel: grpc.aio.Channel, address: str) -> None:
+    import asyncio
+
+    try:
+        await asyncio.wait_for(channel.channel_ready(), CONNECT_SECONDS)
+    except TimeoutError:
+        raise errors.ServiceUnreachable(f"no connection to {address} within {CONNECT_SECONDS:g} s") from None
+
+
+class SdkCalls:
+    """`sign()` of the SDK, as a program would call it; it repeats nothing, so that failures are seen."""
+
+    def __init__(self, context: Context, profile: str, csrs: list[bytes], *, coalesce: bool, timeout: float) -> None:
+        self._client = make_client(context, coalesce=coalesce, timeout=timeout)
+        self._profile = profile
+        self._csrs = itertools.cycle(csrs)
+
+    async def connect(self) -> None:
+        await self._client.profiles.get(self._profile)
+
+    def take(self) -> bytes:
+        return next(self._csrs)
+
+    async def call(self, index: int, request: bytes, request_id: str) -> Answer:  # noqa: ARG002  # it has one connection
+        signed = await self._client.certificates.sign(self._profile, request, request_id=request_id)
+        return Answer([signed.serial.encode()], [], b"", [(signed.certificate_der, signed.chain_der)])
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def make_client(context: Context, *, coalesce: bool, timeout: float) -> aio.Client:
+    """A client that tries once."""
+    del coalesce
+    return aio.Client(context, timeout=timeout, retry=retry.NO_RETRY)
+
+
+def pause_after(error: KeyreeveError) -> float:
+    """Seconds that a caller of a closed loop waits after a failure: what the service asked for, or a twentieth."""
+    return 0.05 if error.retry_after is None else error.retry_after.total_seconds()
+
+
+def outcome_is_unknown(error: KeyreeveError) -> bool:
+    """Whether a call that failed so may have been carried out all the same."""
+    return error.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN", "INTERNAL"}

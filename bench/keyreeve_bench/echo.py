@@ -1,0 +1,119 @@
+"""E: a service that does no work. The same gRPC stack, mutual TLS and sizes of messages; a worker for each of the CA's.
+
+Its processes share a port (SO_REUSEPORT) and answer every call with the same octets. What a client gets from it is what
+the transport alone allows; a call to the CA cannot be faster. `python -m keyreeve_bench.echo` is one of the workers.
+"""
+
+import datetime
+import socket
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from keyreeve.context import Context
+from keyreeve.identity import service_dns_name
+from keyreeve_bench import children
+from keyreeve_bench.children import Document, Parent
+from keyreeve_bench.messages import UNARY
+
+_TRUST_DOMAIN = "echo.localhost"
+_LIFE = datetime.timedelta(days=2)
+
+
+@asynccontextmanager
+async def echo_service(directory: Path, answer: bytes, workers: int) -> AsyncIterator[Path]:
+    """A running service; the context file to call it with. `directory` is empty and takes its files."""
+    with socket.socket() as held:  # keeps the port while the workers open it
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        _write_files(directory, port)
+        orders: list[Document] = [
+            {"directory": str(directory), "port": port, "answer": b64encode(answer).decode()} for _ in range(workers)
+        ]
+        async with AsyncExitStack() as stack:
+            await children.start_all("keyreeve_bench.echo", orders, stack)
+            yield directory / "context.json"
+
+
+async def serve(orders: dict[str, Any], parent: Parent) -> Document:
+    """Answer every call until the parent ends this process."""
+    answer = b64decode(orders["answer"])
+    directory = Path(orders["directory"])
+
+    async def echo(request: bytes, context: object) -> bytes:  # noqa: ARG001
+        return answer
+
+    handler = grpc.method_handlers_generic_handler(
+        UNARY.split("/")[1], {UNARY.split("/")[2]: grpc.unary_unary_rpc_method_handler(echo)}
+    )
+    server = grpc.aio.server(handlers=[handler], options=[("grpc.so_reuseport", 1)])
+    chain, key, roots = ((directory / name).read_bytes() for name in ("server.pem", "server.key", "roots.pem"))
+    server.add_secure_port(
+        f"127.0.0.1:{orders['port']}",
+        grpc.ssl_server_credentials([(key, chain)], root_certificates=roots, require_client_auth=True),
+    )
+    await server.start()
+    try:
+        await parent.ready()  # no word follows: it serves until the pipe is closed
+    finally:
+        await server.stop(0)
+    return {}
+
+
+def _write_files(directory: Path, port: int) -> None:
+    root_key = ec.generate_private_key(ec.SECP256R1())
+    root = _certificate("echo root", root_key, None, root_key)
+    for name, dns in (("server", service_dns_name("ca", _TRUST_DOMAIN)), ("client", "client.localhost")):
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = _certificate(dns, key, root, root_key)
+        (directory / f"{name}.pem").write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
+        _write_key(directory / f"{name}.key", key)
+    (directory / "roots.pem").write_bytes(root.public_bytes(serialization.Encoding.PEM))
+    Context(
+        _TRUST_DOMAIN,
+        {"ca": f"127.0.0.1:{port}"},
+        bundle=directory / "roots.pem",
+        estate_bundle=directory / "roots.pem",
+        certificate=directory / "client.pem",
+        key=directory / "client.key",
+    ).save(directory / "context.json")
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+def _certificate(
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Certificate | None, issuer_key: ec.EllipticCurvePrivateKey
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + _LIFE)
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name.replace(" ", "-"))]), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+
+
+if __name__ == "__main__":
+    children.serve_parent(serve)

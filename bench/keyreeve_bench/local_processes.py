@@ -1,0 +1,97 @@
+"""What processes of this machine cost: CPU time and resident memory of the service, the database and the clients."""
+
+import os
+from dataclasses import dataclass
+
+import psutil  # type: ignore[import-untyped]
+
+from keyreeve.cli.fleet import SERVICES
+from keyreeve.cli.home import Home
+from keyreeve.cli.processes import read_pid
+from keyreeve.cli.supervisor import pid_file
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds that were used so far and bytes that are resident now."""
+
+    cpu_seconds: float
+    rss_bytes: int
+
+
+class Group:
+    """A process and all below it, as they are when looked at; with a `word`, those that have it in their command line."""
+
+    def __init__(self, pid: int, word: str | None = None) -> None:
+        self._pid = pid
+        self._word = word
+
+    def processes(self) -> list[psutil.Process]:
+        """The processes; empty when the first of them is gone."""
+        try:
+            first = psutil.Process(self._pid)
+            found = [first, *first.children(recursive=True)]
+        except psutil.Error:
+            return []
+        return [one for one in found if self._word is None or self._word in _command_line(one)]
+
+    def only(self, word: str) -> "Group":
+        """Those of the processes that have a word in their command line."""
+        return Group(self._pid, word)
+
+    def usage(self) -> Usage:
+        """What they use; a process that has ended takes its share with it."""
+        used = [_usage(process) for process in self.processes()]
+        return Usage(sum(one.cpu_seconds for one in used), sum(one.rss_bytes for one in used))
+
+
+def server_group(home: Home, pid: int | None) -> Group | None:
+    """The service's processes: those of `pid`, else of the one that `keyreeve up` started; None when it is not here."""
+    found = pid or read_pid(pid_file(home, SERVICES[0]))
+    return Group(found) if found is not None and psutil.pid_exists(found) else None
+
+
+def postgresql_group(backend: int) -> Group | None:
+    """All processes of the PostgreSQL server one of whose backends has this id; None when it runs elsewhere."""
+    try:
+        process = psutil.Process(backend)
+        parent = process.parent()
+        return Group(parent.pid) if "postgres" in process.name() and parent is not None else None
+    except psutil.Error:
+        return None
+
+
+def machine() -> dict[str, object]:
+    """What this machine is."""
+    return {
+        "cores": os.cpu_count() or 1,
+        "cpu": _cpu_model(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{os.uname().sysname} {os.uname().release}",
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
+    except OSError:
+        return ""
+
+
+def _usage(process: psutil.Process) -> Usage:
+    try:
+        with process.oneshot():
+            times = process.cpu_times()
+            return Usage(times.user + times.system, process.memory_info().rss)
+    except psutil.Error:
+        return Usage(0.0, 0)
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        words: list[str] = process.cmdline()
+    except psutil.Error:
+        return []
+    return words

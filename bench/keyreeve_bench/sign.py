@@ -1,0 +1,240 @@
+"""`keyreeve bench sign`: measures the limits of the machine, then the service, then again, and checks what it was given."""
+
+import asyncio
+import statistics
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from keyreeve import Client, credentials
+from keyreeve.cli.home import Home
+from keyreeve.cli.local_commands import versions
+from keyreeve.context import Context
+from keyreeve.errors import FileUnusable
+from keyreeve.request_ids import new_request_id
+from keyreeve.status import error_from_rpc
+from keyreeve_bench import corpus, disk, messages, openssl, overloading, peers, plot, session
+from keyreeve_bench.bench import Bench
+from keyreeve_bench.checks import Check, Issued, check_audit, check_ledger, check_openssl, check_unique, last_checkpoint
+from keyreeve_bench.echo import echo_service
+from keyreeve_bench.ledger import Ledger, LedgerUnreadable, open_ledger
+from keyreeve_bench.limit import key_type_of, measure_limit
+from keyreeve_bench.local_processes import machine, server_group
+from keyreeve_bench.progress import Progress
+from keyreeve_bench.recording import percentiles_ms
+from keyreeve_bench.report import report_of
+from keyreeve_bench.session import MEASURED, WARM_UP, Step
+from keyreeve_bench.settings import BenchSettings
+from keyreeve_bench.thresholds import Threshold
+
+UNARY_IN_FLIGHT = 64
+"""In-flight calls of the echo when the bench itself is an open loop or calls with batches."""
+SWEEP = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0, 1.15)
+"""Offered load of the plot's points, in parts of the capacity."""
+SWEEP_IN_FLIGHT = 512
+
+
+async def bench_sign(settings: BenchSettings) -> dict[str, Any]:
+    """Run the bench; its report, whose `ok` says whether every check and threshold holds. Raises `keyreeve.errors`."""
+    thresholds = [Threshold.parse(text) for text in settings.require]
+    progress = Progress(silent=not settings.progress)
+    context = Context.load(settings.context)
+    assert context.path is not None
+    home = Home.at(context.path.parent)
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyreeve-bench-")))
+        progress.step("making certificate requests")
+        csrs = corpus.make_corpus(settings.keys, settings.dns_suffix)
+        corpus.save(directory / "corpus", csrs)
+        answer = await asyncio.to_thread(_one_call, context, settings.profile, csrs[0])
+        ledger, note = _ledger_of(home, settings)
+        bench = Bench(
+            settings, context, progress, directory / "corpus", answer, server_group(home, settings.server_pid), ledger
+        )
+        bench.checkpoint = await asyncio.to_thread(last_checkpoint, context)
+        facts = await asyncio.to_thread(_facts, bench, home, note)
+        started = {name: await peers.start(name, directory, csrs, stack) for name in settings.compare}
+        (directory / "echo").mkdir()
+        workers = len(bench.server.only("worker").processes()) if bench.server else 0
+        echo = await stack.enter_async_context(echo_service(directory / "echo", answer, workers or machine_cores()))
+        await _measure_limits(bench, echo)
+        for number in range(settings.runs):
+            await _run(bench, number)
+            for name, peer in started.items():
+                await _run_peer(bench, name, peer, number)
+            await _measure_limits(bench, echo)
+        if settings.overload:
+            await _overload(bench)
+        if settings.plot:
+            await _sweep(bench)
+        progress.step("checking")
+        checks = await asyncio.to_thread(_check, bench)
+        document = report_of(bench, facts, checks, {name: peer.settings for name, peer in started.items()})
+    document["requirements"] = [threshold.check(document) for threshold in thresholds]
+    document["ok"] = all(check.ok for check in checks) and all(one["holds"] for one in document["requirements"])
+    if settings.plot:
+        _write_plot(Path(settings.plot), bench.points, settings)
+    progress.done("checked")
+    return document
+
+
+def machine_cores() -> int:
+    """How many cores this machine has."""
+    return int(str(machine()["cores"]))
+
+
+def _one_call(context: Context, profile: str, csr: bytes) -> bytes:
+    """Ask for one certificate: whatever is wrong shows here, before anything is measured."""
+    files = credentials.read(context)
+    request = messages.with_request_id(messages.prepare(profile, [csr], 1)[0], new_request_id())
+    address = context.endpoint("ca")
+    with grpc.secure_channel(
+        address, files.channel_credentials(), credentials.channel_options(context, "ca")
+    ) as channel:
+        try:
+            answer: bytes = channel.unary_unary(messages.UNARY)(request, timeout=20.0)  # type: ignore[arg-type]  # no serializer: octets
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, f"ca at {address}") from None
+    return answer
+
+
+def _ledger_of(home: Home, settings: BenchSettings) -> tuple[Ledger | None, str]:
+    try:
+        return open_ledger(home, settings.database), ""
+    except LedgerUnreadable as why:
+        return None, str(why)
+
+
+def _facts(bench: Bench, home: Home, note: str) -> dict[str, Any]:
+    """What is known of the machine and the database before the load."""
+    rows: int | None = None
+    if bench.ledger is not None:
+        try:
+            rows = bench.ledger.rows()
+        except LedgerUnreadable as why:
+            note = str(why)
+    fsync = None
+    for directory in (bench.ledger.directory if bench.ledger else None, home.state("ca")):
+        try:
+            if directory is not None and fsync is None:
+                measured = asdict(disk.measure(directory, bench.settings.limit_seconds))
+                fsync = {"median": measured.pop("fsync_us"), "p99": measured.pop("fsync_p99_us")} | measured
+        except OSError:
+            continue  # PostgreSQL's own directory is often closed to us
+    return {
+        "machine": machine(),
+        "database": {"kind": bench.ledger.kind if bench.ledger else None, "rows_before": rows, "note": note},
+        "fsync_us": fsync,
+        "versions": versions() | {"openssl": openssl.release()},
+    }
+
+
+async def _run(bench: Bench, number: int) -> None:
+    settings = bench.settings
+    rate = None if settings.rate is None else settings.rate / settings.batch
+    warm_up = [Step(WARM_UP, settings.warm_up, settings.in_flight, rate)] if settings.warm_up else []
+    load = bench.load(*warm_up, Step(MEASURED, settings.duration, settings.in_flight, rate))
+    name = f"run {number + 1} of {settings.runs}"
+    bench.progress.step(name)
+    outcome = await session.run(load, watched=bench.watched(), show=bench.progress.live(name))
+    bench.outcomes.append(outcome)
+    bench.all.append(outcome)
+    told = outcome.measured
+    bench.progress.done(f"{name}: {told.rate:,.0f} certificates/s, p99 {told.latency_ms()['p99']:,.1f} ms")
+
+
+async def _run_peer(bench: Bench, name: str, peer: peers.Peer, number: int) -> None:
+    settings = bench.settings
+    steps = [Step(WARM_UP, settings.warm_up, peers.IN_FLIGHT)] if settings.warm_up else []
+    steps.append(Step(MEASURED, settings.duration, peers.IN_FLIGHT))
+    what = f"{name}, run {number + 1} of {settings.runs}"
+    bench.progress.step(what)
+    load = await asyncio.to_thread(peer.load, settings, steps)
+    told = (await session.run(load, watched={}, show=bench.progress.live(what))).measured
+    bench.peers.setdefault(name, []).append(told)
+    bench.progress.done(f"{what}: {told.rate:,.0f} certificates/s, p99 {told.latency_ms()['p99']:,.1f} ms")
+
+
+async def _measure_limits(bench: Bench, echo: Path) -> None:
+    settings = bench.settings
+    bench.progress.step("measuring the limits of this machine")
+    key = key_type_of(messages.certificates_in(bench.answer, 1)[0][1][0])
+    limit = await measure_limit(bench.corpus_file, key, machine_cores(), settings.limit_seconds)
+    in_flight = settings.in_flight if settings.batch == 1 and settings.rate is None else UNARY_IN_FLIGHT
+    steps = [
+        Step(WARM_UP, settings.limit_seconds / 2, in_flight),
+        Step(MEASURED, settings.limit_seconds, in_flight),
+    ]
+    load = replace(bench.load(*steps), context=echo, batch=1, client="grpc", acknowledgements=None, keeps_serials=False)
+    echoed = await session.run(load, watched={}, show=lambda *_: None)
+    bench.limits.append(limit)
+    bench.echoes.append(echoed.measured.rate)
+    bench.progress.done(f"limits: L {limit:,.0f} pairs/s, E {echoed.measured.rate:,.0f} echoes/s")
+
+
+def _capacity(bench: Bench) -> float:
+    """Certificates per second that the runs brought."""
+    return statistics.median(outcome.measured.rate for outcome in bench.outcomes)
+
+
+async def _overload(bench: Bench) -> None:
+    capacity = _capacity(bench)
+    bench.progress.step("overload")
+    load = bench.load(*overloading.steps(bench.settings, capacity))
+    outcome = await session.run(load, watched={}, show=bench.progress.live("overload"))
+    bench.all.append(outcome)
+    bench.overload = overloading.Overload(capacity, outcome.measured, outcome.phases[overloading.AFTER])
+    refused = percentiles_ms(outcome.measured.refusals)["p99"]
+    bench.progress.done(f"overload: {outcome.measured.rate:,.0f} certificates/s, p99 of refusals {refused:,.1f} ms")
+
+
+async def _sweep(bench: Bench) -> None:
+    """Open loops at growing rates, up to more than the service can do."""
+    settings = bench.settings
+    capacity = _capacity(bench)
+    for part in SWEEP:
+        rate = capacity * part
+        steps = [
+            Step(WARM_UP, 1.0, SWEEP_IN_FLIGHT, rate / settings.batch),
+            Step(MEASURED, settings.sweep_seconds, SWEEP_IN_FLIGHT, rate / settings.batch),
+        ]
+        name = f"open loop at {rate:,.0f}/s"
+        bench.progress.step(name)
+        outcome = await session.run(bench.load(*steps), watched={}, show=bench.progress.live(name))
+        bench.all.append(outcome)
+        told, latency = outcome.measured, outcome.measured.latency_ms()
+        failed = sum(told.errors.values())
+        bench.points.append(
+            plot.Point(rate, told.rate, latency["p50"], latency["p99"], failed / max(1, failed + told.certificates))
+        )
+        bench.progress.done(f"{name}: {told.rate:,.0f} certificates/s, p99 {latency['p99']:,.1f} ms")
+
+
+def _write_plot(file: Path, points: list[plot.Point], settings: BenchSettings) -> None:
+    title = f"{settings.kind} calls" + (f" of {settings.batch}" if settings.batch > 1 else "")
+    try:
+        plot.write_plot(file, points, f"keyreeve: {title}, keys {settings.keys}")
+    except OSError as problem:
+        raise FileUnusable(f"cannot write {file}: {problem.strerror}") from problem
+
+
+def _check(bench: Bench) -> list[Check]:
+    issued = Issued(
+        acknowledged=sum(outcome.acknowledged for outcome in bench.all),
+        unknown=sum(outcome.unknown for outcome in bench.all),
+        serials=b"".join(outcome.serials for outcome in bench.all),
+        samples=[sample for outcome in bench.all for sample in outcome.samples],
+        since=bench.since,
+        marker=bench.marker,
+    )
+    with Client(bench.context) as client:
+        return [
+            check_ledger(issued, bench.settings, bench.ledger, client.certificates.get),
+            check_unique(issued),
+            check_audit(bench.checkpoint, client),
+            check_openssl(issued, bench.context, bench.settings.batch),
+        ]

@@ -1,0 +1,104 @@
+"""A short bench against a control plane of real processes, on both databases: its checks work. Its speed is no matter."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyreeve.cli.fleet import write_config
+from keyreeve_bench.acknowledgements import read
+from support.plane import CA, Plane
+from support.postgres import Server
+from support.waiting import wait_for
+
+SHORT = ("--duration", 1, "--warm-up", 0.2, "--runs", 1, "--limit-seconds", 0.2, "--json", "--quiet")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    made = Plane(tmp_path_factory.mktemp("bench"))
+    made.home.make()
+    write_config(made.home, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
+    if request.param == "postgresql":
+        server: Server = request.getfixturevalue("postgresql_server")
+        name = f"bench_{uuid.uuid4().hex}"
+        server.execute(f"CREATE DATABASE {name}")
+        config = made.home.config("ca")
+        config.write_text(config.read_text().replace("sqlite:///ca.db", server.url(name)))
+    made.up()
+    yield made
+    made.down()
+
+
+def checked(report: Any) -> None:
+    assert {check["check"]: check["ok"] for check in report["checks"]} == {
+        "ledger": True,
+        "serial numbers": True,
+        "audit log": True,
+        "openssl verify": True,
+    }, report["checks"]
+
+
+@pytest.mark.slow
+def test_a_bench_of_single_calls_measures_and_checks_itself(plane: Plane) -> None:
+    done = plane.run("bench", "sign", *SHORT, "--require", "errors<=0", "--require", "unary>0L")
+    assert done.code == 0, done.err + done.out
+    report = done.document
+    checked(report)
+    assert all(value > 0 for value in report["certificates_per_second"].values())
+    assert all(value > 0 for value in report["latency_ms"].values())
+    assert report["limit_per_second"] > report["bound_per_second"] > 0
+    assert report["echo_per_second"] > report["bound_per_second"]
+    assert report["errors"] == []
+    assert report["cpu_us_per_certificate"]["server"] > 0
+    assert report["rss_bytes"]["server"] > 0
+    database = report["database"]["kind"].split()[0]
+    assert (report["cpu_us_per_certificate"]["database"] is not None) is (database == "postgresql")
+
+
+@pytest.mark.slow
+def test_a_bench_of_batches_of_all_kinds_of_keys_fails_its_threshold(plane: Plane) -> None:
+    options = ("--batch", 20, "--in-flight", 4, "--keys", "mix", "--require", "batch>=100L")
+    done = plane.run("bench", "sign", *SHORT, *options)
+    assert done.code == 1, done.err + done.out
+    checked(done.document)
+    assert [one["holds"] for one in done.document["requirements"]] == [False]
+    # Every row of the ledger was counted: the service's own and the one before the load are not the bench's.
+    assert done.document["runs"][0]["certificates_by_second"][0] > 0
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_a_repeating_client_nothing(plane: Plane, tmp_path: Path) -> None:
+    file = tmp_path / "acknowledged"
+    options = ("--repeat", "--acknowledgements", file, "--duration", 3, "--in-flight", 8, "--rate", 200)
+    command = [sys.executable, "-m", "keyreeve.cli", "bench", "sign", *SHORT, *options]
+    bench = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=plane.directory,
+        env=os.environ | {"KEYREEVE_CONTEXT": str(plane.home.context)},
+        stdout=subprocess.PIPE,
+    )
+    wait_for("certificates are acknowledged", lambda: file.exists() and file.stat().st_size > 20_000)
+    os.kill(plane.children()["worker"][0], signal.SIGKILL)
+    out, _ = bench.communicate(timeout=60)
+    report = json.loads(out)
+    checked(report)
+    assert bench.returncode == 0
+    assert report["runs"][0]["repeated"] > 0
+    kept = list(read(file))
+    assert len({one.serial for one in kept}) == len(kept) >= report["runs"][0]["certificates_by_second"][0]
+
+
+@pytest.mark.slow
+def test_a_caller_who_may_not_issue_is_told_before_anything_is_measured(plane: Plane) -> None:
+    done = plane.run("bench", "sign", *SHORT, "--profile", "array-peer")
+    assert done.code == 4, done.err + done.out
+    assert json.loads(done.err)["error"]["reason"] == "PROFILE_NOT_ALLOWED"

@@ -1,0 +1,195 @@
+"""What a bench makes of its figures: limits, thresholds, checks, the table and the picture."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from keyreeve.cli.home import Home
+from keyreeve.errors import FieldInvalid
+from keyreeve_bench.ledger import LedgerUnreadable, SqliteLedger, compare, open_ledger
+from keyreeve_bench.overloading import normal_after, steps
+from keyreeve_bench.plot import Point, write_plot
+from keyreeve_bench.report import bound, ratios, spread
+from keyreeve_bench.settings import BenchSettings
+from keyreeve_bench.table import table
+from keyreeve_bench.thresholds import Threshold
+
+REPORT: dict[str, Any] = {
+    "kind": "unary",
+    "certificates_per_second": {"median": 1000.0, "min": 900.0, "max": 1100.0},
+    "latency_ms": {"p50": 5.0, "p90": 8.0, "p99": 20.0, "p999": 30.0, "max": 40.0, "mean": 6.0},
+    "limit_per_second": 4000.0,
+    "echo_per_second": 2000.0,
+    "bound_per_second": 1333.3,
+    "ratios": {"to_limit": 0.25, "to_echo": 0.5, "to_bound": 0.75, "to_cfssl": 2.0},
+    "errors": [{"status": "UNAVAILABLE", "reason": "STORE_UNAVAILABLE", "count": 3}],
+    "cpu_us_per_certificate": {"server": 150.0, "database": None, "client": 50.0},
+    "rss_bytes": {"server": 300_000_000, "database": None, "client": 100_000_000},
+    "fsync_us": None,
+    "database": {"kind": None, "rows_before": None, "note": "nothing beside the context"},
+    "overload": None,
+    "runs": [{}],
+    "peers": {
+        "cfssl": {
+            "certificates_per_second": {"median": 500.0, "min": 1.0, "max": 2.0},
+            "latency_ms": {"p99": 9.0},
+            "settings": "as it is",
+        }
+    },
+    "checks": [{"check": "ledger", "ok": False, "message": "1 missing"}],
+    "requirements": [{"require": "unary>=0.8B", "holds": False, "found": 1.0, "wanted": 2.0}],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("unary>=1000", True),
+        ("unary>1000", False),
+        ("unary >= 0.75 B", True),
+        ("unary>=0.8B", False),
+        ("unary>=0.25L", True),
+        ("unary>=0.6E", False),
+        ("unary>=1.8cfssl", True),
+        ("p99<=20ms", True),
+        ("p99<=3mean", False),
+        ("p999<=5mean", True),
+        ("errors<=0", False),
+        ("rss<=400MB", True),
+        ("server<=100us", False),
+    ],
+)
+def test_a_threshold_is_compared_with_what_was_found(text: str, holds: bool) -> None:
+    assert Threshold.parse(text).check(REPORT)["holds"] is holds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "unary", "unary>=B", "unary=1", "fast>=1", "p99<=1", "p99<=1B", "unary>=1ms", "rss<=1GB", "errors<=1L"]
+)
+def test_a_threshold_that_says_nothing_is_refused(text: str) -> None:
+    with pytest.raises(FieldInvalid, match="threshold"):
+        Threshold.parse(text)
+
+
+@pytest.mark.parametrize("text", ["batch>=1", "database<=1us", "unary>=1step-ca"])
+def test_a_threshold_on_what_was_not_measured_is_refused(text: str) -> None:
+    with pytest.raises(FieldInvalid):
+        Threshold.parse(text).check(REPORT)
+
+
+def test_the_bound_is_transport_and_cryptography_one_after_the_other() -> None:
+    assert bound(2000, 2000) == 1000
+    assert bound(0, 2000) == 0
+
+
+def test_ratios_are_to_the_limits_and_to_each_peer() -> None:
+    peers = {"cfssl": {"certificates_per_second": {"median": 50.0}}}
+    found = ratios(100.0, 400.0, 0.0, peers)
+    assert found == {"to_limit": 0.25, "to_echo": None, "to_bound": None, "to_cfssl": 2.0}
+
+
+def test_the_spread_of_runs() -> None:
+    assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 3.0}
+    assert spread([]) == {"median": 0.0, "min": 0.0, "max": 0.0}
+
+
+def test_the_table_tells_failures_and_what_is_not_known() -> None:
+    text = table(REPORT)
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert "3 UNAVAILABLE STORE_UNAVAILABLE" in lines["errors"]
+    assert "FAILED" in lines["check: ledger"]
+    assert "FAILED" in lines["require unary>=0.8B"]
+    assert "2.00 cfssl" in lines["of the limits"]
+    assert "nothing beside the context" in lines["ledger"]
+    assert "database -" in lines["CPU, us/certificate"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "unknown", "holds"),
+    [
+        ([1, 2, 3], 0, True),
+        ([1, 2], 9, False),
+        ([1, 2, 3, 4], 0, False),
+        ([1, 2, 3, 4], 1, True),
+        ([1, 2, 3, 3], 9, False),
+    ],
+)
+def test_a_ledger_holds_what_was_acknowledged_and_at_most_what_lost_its_answer(
+    stored: list[int], unknown: int, holds: bool
+) -> None:
+    serials = b"".join(n.to_bytes(16) for n in (1, 2, 3))
+    assert compare(serials, [n.to_bytes(16) for n in stored]).holds(unknown) is holds
+
+
+def test_a_serial_number_that_two_callers_were_given_is_found() -> None:
+    assert not compare(bytes(32), [bytes(16)]).holds(9)
+
+
+def test_a_local_ledger_is_read_as_it_was_configured(tmp_path: Path) -> None:
+    home = Home.at(tmp_path)
+    home.config("ca").write_text(f"state_directory: {tmp_path}\ndatabase:\n  url: sqlite:///ca.db\n")
+    with closing(sqlite3.connect(tmp_path / "ca.db")) as connection, connection:
+        connection.execute(
+            "CREATE TABLE certificates (serial BLOB, request_id TEXT, profile_name TEXT, issued_at INTEGER)"
+        )
+        rows = [(b"a", "x-1", "server", 10), (b"b", "x-2", "server", 20), (b"c", "x-3", "client", 20)]
+        connection.executemany("INSERT INTO certificates VALUES (?, ?, ?, ?)", rows)
+    ledger = open_ledger(home, None)
+    assert isinstance(ledger, SqliteLedger)
+    assert ledger.rows() == 3
+    assert list(ledger.issued("server", 15)) == [(b"b", "x-2")]
+
+
+@pytest.mark.parametrize("url", [None, "mysql://example.test/x", "sqlite:///not-there.db"])
+def test_a_ledger_that_cannot_be_read_is_named(tmp_path: Path, url: str | None) -> None:
+    with pytest.raises(LedgerUnreadable):
+        open_ledger(Home.at(tmp_path), url)
+
+
+def test_overload_is_three_times_as_much_between_two_normal_stretches() -> None:
+    one_by_one = steps(BenchSettings(overload=30.0, in_flight=64), 1000.0)
+    assert [(step.in_flight, step.rate) for step in one_by_one] == [(64, None), (192, None), (64, None)]
+    in_batches = steps(BenchSettings(overload=30.0, in_flight=8, batch=100), 1000.0)
+    assert in_batches[1].rate == 30.0
+
+
+def test_the_service_is_back_to_normal_in_the_first_second_that_is_as_good_as_before() -> None:
+    assert normal_after([10, 80, 95, 100], 100.0) == 2
+    assert normal_after([10, 20], 100.0) is None
+
+
+def test_the_picture_is_svg_that_loads_nothing(tmp_path: Path) -> None:
+    points = [Point(100, 100, 1, 3, 0), Point(200, 150, 9, 80, 0.1)]
+    write_plot(tmp_path / "plot.svg", points, "unary")
+    root = ET.parse(tmp_path / "plot.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    links = [value for node in root.iter() for name, value in node.attrib.items() if name.endswith("href")]
+    assert [link for link in links if not link.startswith("#")] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch": 0},
+        {"batch": 101},
+        {"keys": "dsa"},
+        {"client": "sdk", "batch": 2},
+        {"compare": ["none"]},
+        {"rate": 0},
+        {"in_flight": 0},
+        {"duration": 0},
+        {"overload": 0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(FieldInvalid):
+        BenchSettings.from_document(changes)
+
+
+def test_settings_survive_the_way_to_another_process() -> None:
+    settings = BenchSettings(batch=100, compare=("cfssl",), require=("batch>=1",), overload=3.0)
+    assert BenchSettings.from_document(settings.to_document()) == settings
