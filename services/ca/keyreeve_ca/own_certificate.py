@@ -30,6 +30,7 @@ class Credentials:
 
     chain_pem: bytes
     key_pem: bytes
+    serial: int
     authority_id: str
     issued_at: int
     not_after: int
@@ -58,6 +59,8 @@ class OwnCertificate:
     profile: str = "service"
     server: str = "ca"
     """First label of the reserved DNS name that it carries."""
+    is_revoked: Callable[[int], bool] = lambda _serial: False
+    """Whether a certificate with this serial number has been revoked."""
     current: Credentials | None = None
 
     def sign(self, message: bytes) -> tuple[bytes, tuple[bytes, ...]]:
@@ -98,6 +101,7 @@ class OwnCertificate:
             key_pem=key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
+            serial=int.from_bytes(outcome.serial, "big"),
             authority_id=outcome.authority_id,
             issued_at=outcome.issued_at,
             not_after=outcome.not_after,
@@ -120,7 +124,7 @@ class OwnCertificate:
             await self.changed_since(version)
 
     async def keep_fresh(self) -> None:
-        """Renew at two thirds of the life, and at once when the authority that issued it is no longer trusted."""
+        """Renew at two thirds of the life, and within a minute when it or its authority is no longer good."""
         while True:
             version = self.catalogue().config_version
             wait = self._seconds_to_renewal()
@@ -138,7 +142,7 @@ class OwnCertificate:
     def _seconds_to_renewal(self) -> float:
         current = self.current
         assert current is not None, "renew() has run once"
-        if self.catalogue().authority(current.authority_id).state not in TRUSTED:
+        if self.is_revoked(current.serial) or self.catalogue().authority(current.authority_id).state not in TRUSTED:
             return 0
         return current.issued_at + (current.not_after - current.issued_at) * 2 / 3 - self.now()
 

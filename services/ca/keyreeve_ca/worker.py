@@ -91,6 +91,7 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         stack.push_async_callback(base.issuance.close_blocks)
         instance = f"{settings.instance}-{index}"
         own = OwnCertificate(base.issuance, base.live.current, base.live.changed_since, instance, now, OWN_EXPIRY.set)
+        own.is_revoked = revocations.is_revoked
         await own.obtain()
         trust_root = await trust_root_of(store)
         steps = DirectTokenSteps(store, now) if client is None else KeeperTokenSteps(client)

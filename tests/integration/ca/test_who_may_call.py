@@ -37,6 +37,7 @@ EXPECTED = {
     "CertificateService/GetCertificate": EVERYONE,
     "CertificateService/ListCertificates": f"{OPERATORS} workload {SERVICES}",
     "CertificateService/RevokeCertificate": EVERYONE,
+    "CertificateService/RevokeCertificates": "admin membership",
     "CertificateService/GetRevocationList": EVERYONE,
     "CertificateService/WatchRevocations": f"member {SERVICES}",
     "ProfileService/CreateProfile": "admin",

@@ -15,7 +15,7 @@ from keyreeve_ca.serving.answering import Answering
 from keyreeve_ca.serving.messages import caller_of, duration_of, id_of, invalid, timestamp
 from keyreeve_ca.serving.pages import Pages
 from keyreeve_ca.token_rows import StoredToken, TokenState
-from keyreeve_chassis.access import Row, Rows
+from keyreeve_chassis.access import Freshness, Row, Rows
 from keyreeve_chassis.call import Call
 
 SERVICE = "/keyreeve.ca.v1.EnrolmentService/"
@@ -26,7 +26,7 @@ _MAKERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.CA, Role.MEMBERSHIP})
 ACCESS: Rows = {
     SERVICE + "CreateEnrolmentToken": Row(_MAKERS, forwarded=True),
     SERVICE + "RevokeEnrolmentToken": Row(_MAKERS, forwarded=True),
-    SERVICE + "ListEnrolmentTokens": Row(_MAKERS | OPERATOR_ROLES),
+    SERVICE + "ListEnrolmentTokens": Row(_MAKERS | OPERATOR_ROLES, freshness=Freshness.TOLERANT),
 }
 
 _TOKEN_ID = re.compile(r"[0-9a-f]{32}\Z")

@@ -99,7 +99,7 @@ class Own:
 
     def _issue(self, age, life=DAY):
         begin = self.now - age
-        self.certificate.current = Credentials(b"", b"", "estate-issuing", begin, begin + life)
+        self.certificate.current = Credentials(b"", b"", 0, "estate-issuing", begin, begin + life)
 
     async def _changed_since(self, version):
         while self.known.config_version == version:
