@@ -98,6 +98,7 @@ def enrol(
     directory: Annotated[
         Path, typer.Option("--dir", help="Directory to keep the identity in; nothing else belongs there.")
     ],
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to go on trying.")] = 60,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
@@ -106,7 +107,7 @@ def enrol(
     from keyreeve.enrolment import enrol as enrol_with
 
     read = EnrolmentToken.parse(_token_text(token))
-    enrol_with(read, directory)
+    enrol_with(read, directory, timeout=timeout)
     from keyreeve.newcomer_files import NewcomerFiles
 
     files = NewcomerFiles(directory)

@@ -21,6 +21,9 @@ BEFORE_BIND = failpoints.register("ca.enrol.before_bind", "A key is about to be 
 AFTER_BIND = failpoints.register(
     "ca.enrol.after_bind", "A key is bound to a token, in a transaction not yet committed."
 )
+BEFORE_ISSUED = failpoints.register(
+    "ca.enrol.before_issued", "A token's certificate is in the ledger, and its token does not name it yet."
+)
 
 
 class SqlTokens:
@@ -59,6 +62,7 @@ class SqlTokens:
 
     def issued(self, token_id: bytes, serial: bytes) -> None:
         """Note which certificate a bound token led to."""
+        failpoints.hit(BEFORE_ISSUED)
         self._write(
             update(tokens)
             .where(tokens.c.token_id == token_id, tokens.c.state == TokenState.BOUND, tokens.c.serial.is_(None))
