@@ -1,7 +1,10 @@
 """gRPC server reflection (v1alpha, which is what grpcio-reflection speaks): the contract, told by the server itself."""
 
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio
 
@@ -13,12 +16,30 @@ from keyreeve_chassis.router import ServedService
 _SERVICE = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 
+class _Symbols:
+    """The descriptors of the generated code, also by the full name of a method: tools ask for a file by that."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever else the pool can be asked
+        return getattr(descriptor_pool.Default(), name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  # the pool's own name for it
+        """Find the file that holds a symbol. Raises `KeyError`."""
+        try:
+            return descriptor_pool.Default().FindFileContainingSymbol(symbol)
+        except KeyError:  # the pool knows services, but not their methods
+            service, _, method = symbol.rpartition(".")
+            found = descriptor_pool.Default().FindServiceByName(service)
+            if method not in found.methods_by_name:
+                raise
+            return found.file
+
+
 class ReflectionServicer:
     """Answers from the descriptors of the generated code."""
 
     def __init__(self, services: Iterable[str]) -> None:
         """Take the full names to list."""
-        self._servicer = aio.ReflectionServicer(services)
+        self._servicer = aio.ReflectionServicer(services, pool=_Symbols())
 
     def ServerReflectionInfo(  # noqa: N802
         self,
