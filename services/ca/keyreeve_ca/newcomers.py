@@ -1,6 +1,7 @@
 """The newcomer's listener of a worker, put together: its own port, its own certificate, and `Enrol` alone."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 
 PROFILE = "enrolment"
+_MOST_REPORTED = 1024
 _SECOND_KEYS = Counter(
     "keyreeve_ca_enrolment_second_keys_total", "Second keys that came with a used token's secret: each is an alarm."
 )
@@ -70,7 +72,7 @@ class Newcomers:
                 keystore=base.keystore,
                 trust_root=self.trust_root,
                 root_sha256=lambda: root_sha256(base.live.current()),
-                alert=_alert,
+                alert=Alarm(),
                 now=base.now,
                 decoys=Decoys.of_store(base.keystore),
             ),
@@ -105,8 +107,22 @@ def _identity(certificate: OwnCertificate, catalogue: Callable[[], Catalogue]) -
     return ServerIdentity(current.chain_pem + root, current.key_pem, root)
 
 
-def _alert(token: StoredToken) -> None:
-    _SECOND_KEYS.inc()
-    log.error(
-        "a second key came with the secret of %s for %s: somebody has it who should not", token.resource, token.identity
-    )
+class Alarm:
+    """Reports a second key for a token: counts each, and logs one for each token, so that nobody floods the log."""
+
+    def __init__(self) -> None:
+        self._reported: OrderedDict[bytes, None] = OrderedDict()
+
+    def __call__(self, token: StoredToken) -> None:
+        """Take note of one more."""
+        _SECOND_KEYS.inc()
+        if token.token_id in self._reported:
+            return
+        self._reported[token.token_id] = None
+        if len(self._reported) > _MOST_REPORTED:
+            self._reported.popitem(last=False)
+        log.error(
+            "a second key came with the secret of %s for %s: somebody has it who should not",
+            token.resource,
+            token.identity,
+        )
