@@ -223,6 +223,14 @@ class PeerTrustDomainWrong(Unauthenticated):
     fix = "Use the context of this control plane: the certificate comes from another one."
 
 
+class PeerPersonUnknown(Unauthenticated):
+    """The certificate is an operator's, and no record agrees: the person was removed, or has another role now."""
+
+    reason = "PEER_PERSON_UNKNOWN"
+    fix = "Ask an admin for an invitation (`keyreeve operator invite`); on the CA's machine, run `keyreeve up`."
+    who = ADMIN
+
+
 class PeerIssuerUnknown(Unauthenticated):
     """The client certificate was not issued by an authority of the control tree."""
 
@@ -469,6 +477,40 @@ class LifetimeRefused(InvalidArgument):
 
     reason = "LIFETIME_REFUSED"
     fix = "Ask for a shorter lifetime, or leave it out; metadata `max_seconds` is the limit."
+
+
+# --- People ---------------------------------------------------------------------------------------------------------
+
+
+class PersonNotFound(NotFound):
+    """Nobody who operates the control plane has this name, or whoever had it was removed."""
+
+    reason = "PERSON_NOT_FOUND"
+    fix = "`keyreeve operator list` shows who there is."
+
+
+class PersonExists(AlreadyExists):
+    """A person of this name is in another role."""
+
+    reason = "PERSON_EXISTS"
+    fix = "Give the person the other role (`keyreeve operator update`), or invite under another name."
+    who = ADMIN
+
+
+class LastAdmin(FailedPrecondition):
+    """The control plane would be left without an admin who can call: one who was invited and never came does not count."""
+
+    reason = "LAST_ADMIN"
+    fix = "Invite another admin, wait until the invitation has been accepted, and repeat."
+    who = ADMIN
+
+
+class InvitationExpired(FailedPrecondition):
+    """A person's certificates renew themselves until 7 days after the last invitation, and that time is over."""
+
+    reason = "INVITATION_EXPIRED"
+    fix = "Have another admin invite you again: `keyreeve operator invite NAME --role ROLE`."
+    who = ADMIN
 
 
 # --- The halt of issuance -------------------------------------------------------------------------------------------

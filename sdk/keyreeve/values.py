@@ -318,6 +318,44 @@ class SimulationReport:
     """Those that would not have been the same, newest first, at most 100."""
 
 
+class OperatorRole(StrEnum):
+    """What a person who operates the control plane may do."""
+
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """The record of a person who operates the control plane."""
+
+    name: str
+    """`operators/{name}`."""
+    person_uid: str
+    """Of this person and no other, whatever the name or role."""
+    role: OperatorRole
+    identity: str
+    """SPIFFE ID in the person's certificates."""
+    created_at: datetime
+    invited_at: datetime
+    """When the person was invited last."""
+    invited_by: str
+    renews_until: datetime
+    """Until then certificates renew themselves."""
+    removed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """A person, and what they need for a certificate of their role."""
+
+    operator: Operator
+    token: str = field(repr=False)
+    """The enrolment token, shown this once; empty when nothing has changed that would need one."""
+    token_expires_at: datetime | None
+
+
 class IssuanceStatus(StrEnum):
     """Whether certificates are issued."""
 

@@ -14,6 +14,7 @@ from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import enrolment_service_pb2 as enrolment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
+from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.errors import FieldInvalid, KeyreeveError, Violation
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
@@ -87,6 +88,11 @@ OUTCOMES = {
     values.SimulatedOutcome.SAME: profile_pb.SIMULATED_OUTCOME_SAME,
     values.SimulatedOutcome.DIFFERENT: profile_pb.SIMULATED_OUTCOME_DIFFERENT,
     values.SimulatedOutcome.REFUSED: profile_pb.SIMULATED_OUTCOME_REFUSED,
+}
+OPERATOR_ROLES = {
+    values.OperatorRole.ADMIN: operator_pb.OPERATOR_ROLE_ADMIN,
+    values.OperatorRole.OPERATOR: operator_pb.OPERATOR_ROLE_OPERATOR,
+    values.OperatorRole.AUDITOR: operator_pb.OPERATOR_ROLE_AUDITOR,
 }
 ISSUANCE_STATUSES = {
     values.IssuanceStatus.ISSUING: issuance_pb.ISSUANCE_STATUS_ISSUING,
@@ -328,6 +334,32 @@ def from_report(message: profile_pb.SimulateProfileResponse) -> values.Simulatio
             )
             for issuance in message.issuances
         ),
+    )
+
+
+def from_operator(message: operator_pb.Operator) -> values.Operator:
+    """A person."""
+    return values.Operator(
+        name=message.name,
+        person_uid=message.person_uid,
+        role=from_number(OPERATOR_ROLES, message.role),
+        identity=message.identity,
+        created_at=_time(message.create_time),
+        invited_at=_time(message.invite_time),
+        invited_by=message.inviter,
+        renews_until=_time(message.renew_until_time),
+        removed_at=_time(message.remove_time) if message.HasField("remove_time") else None,
+    )
+
+
+def from_invitation(
+    message: operator_pb.InviteOperatorResponse | operator_pb.UpdateOperatorResponse,
+) -> values.Invitation:
+    """A person, and the token for the first certificate of the role."""
+    return values.Invitation(
+        operator=from_operator(message.operator),
+        token=message.token,
+        token_expires_at=_time(message.token_expire_time) if message.HasField("token_expire_time") else None,
     )
 
 

@@ -27,6 +27,7 @@ from keyreeve.ca.v1 import (
     certificate_service_pb2,
     enrolment_service_pb2,
     issuance_service_pb2,
+    operator_service_pb2,
     profile_service_pb2,
 )
 from keyreeve.errors import KeyreeveError
@@ -41,6 +42,7 @@ FILES = (
     certificate_service_pb2,
     enrolment_service_pb2,
     issuance_service_pb2,
+    operator_service_pb2,
     profile_service_pb2,
     operation_service_pb2,
 )

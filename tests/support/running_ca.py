@@ -27,7 +27,7 @@ import pytest
 from pydantic import SecretStr
 
 from keyreeve import Client, Context, errors
-from keyreeve.identity import SpiffeId, service_dns_name
+from keyreeve.identity import Role, SpiffeId, service_dns_name
 from keyreeve.keys import PrivateKey, make_csr, make_key, save_key
 from keyreeve.values import Name, to_pem
 from keyreeve_ca.first_operator import roots_pem
@@ -35,6 +35,7 @@ from keyreeve_ca.issuance import LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.keeper import Keeping, run_keeper
 from keyreeve_ca.linting import PkilintLinter
 from keyreeve_ca.own_certificate import own_caller
+from keyreeve_ca.people import People
 from keyreeve_ca.rules.name import Name as RuleName
 from keyreeve_ca.rules.name import NameType as RuleNameType
 from keyreeve_ca.rules.profile import Tree
@@ -43,6 +44,7 @@ from keyreeve_ca.worker import Serving, run_worker
 from keyreeve_chassis.server import ServingSettings
 from support.databases import fresh_postgresql_database
 from support.postgres import Server
+from support.waiting import wait_for
 
 T = TypeVar("T")
 
@@ -128,6 +130,7 @@ class RunningCa:
             self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
             async with AsyncExitStack() as stack:
                 self.keeping = await stack.enter_async_context(run_keeper(self.settings, now=self.clock.now))
+                await self.keeping.issuance.store.write(self._know_usual_people)
                 self.servings = [
                     await stack.enter_async_context(run_worker(self.settings, index, now=self.clock.now))
                     for index in range(self.workers)
@@ -151,8 +154,32 @@ class RunningCa:
     def identity(self, path: str) -> str:
         return f"spiffe://{self.settings.trust_domain}/{path}"
 
+    @property
+    def people(self) -> People:
+        return People(self.settings.trust_domain, self.clock.now)
+
+    def _know_usual_people(self, tx: Any) -> None:
+        for path in (ADMIN, OPERATOR, AUDITOR):
+            self._know(tx, path)
+
+    def _know(self, tx: Any, path: str) -> None:
+        _, role, name = path.split("/")
+        if tx.people.find(name) is None:
+            self.people.invite(tx, name, Role(f"operators/{role}"), "somebody")
+
+    def know(self, path: str) -> None:
+        """See to it that a person has a record, and that every process knows it."""
+        self.write(lambda tx: self._know(tx, path))
+        name, lives = path.rpartition("/")[2], [serving.live for serving in self.servings]
+        wait_for(
+            "every worker knows the person",
+            lambda: all(any(p.name == name for p in live.current().people.values()) for live in lives),
+        )
+
     def issue(self, path: str, key: PrivateKey) -> LedgerEntry:
         """A certificate of the control tree for any identity, over the signing path of the keeper."""
+        if path.startswith("operators/"):
+            self.know(path)
         names = [RuleName(RuleNameType.URI, self.identity(path))]
         kind, _, rest = path.partition("/")
         if kind == "services":

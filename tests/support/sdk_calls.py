@@ -16,9 +16,18 @@ from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import enrolment_service_pb2 as enrolment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
+from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
-from keyreeve.values import AuthorityKind, AuthorityRevocationReason, KeyType, Line, RevocationReason, Tree
+from keyreeve.values import (
+    AuthorityKind,
+    AuthorityRevocationReason,
+    KeyType,
+    Line,
+    OperatorRole,
+    RevocationReason,
+    Tree,
+)
 from support.fake_ca_server import Answer
 
 SERIAL = "4" + "0" * 30 + "1"
@@ -70,6 +79,16 @@ SIGNED = certificate_pb.SignCertificateResponse(
 )
 PROFILE = profile_pb.Profile(
     name="profiles/server", version=3, document="{}", sha256=b"hash", create_time=stamp(BEGIN), creator="me"
+)
+OPERATOR = operator_pb.Operator(
+    name="operators/bea",
+    person_uid="uid",
+    role=operator_pb.OPERATOR_ROLE_AUDITOR,
+    identity="spiffe://example.test/operators/auditor/bea",
+    create_time=stamp(BEGIN),
+    invite_time=stamp(BEGIN),
+    inviter="me",
+    renew_until_time=stamp(END),
 )
 HALTED = issuance_pb.IssuanceState(
     status=issuance_pb.ISSUANCE_STATUS_HALTED, halt_time=stamp(BEGIN), halter="me", halt_reason="a key may be out"
@@ -211,6 +230,19 @@ EXAMPLES: dict[str, Example] = {
             ],
         ),
     ),
+    "InviteOperator": Example(
+        lambda client: client.operators.invite("bea", OperatorRole.AUDITOR),
+        operator_pb.InviteOperatorResponse(operator=OPERATOR, token="t", token_expire_time=stamp(END)),
+    ),
+    "GetOperator": Example(lambda client: client.operators.get("bea"), OPERATOR),
+    "ListOperators": Example(
+        lambda client: client.operators.list(), operator_pb.ListOperatorsResponse(operators=[OPERATOR])
+    ),
+    "UpdateOperator": Example(
+        lambda client: client.operators.update("bea", OperatorRole.ADMIN),
+        operator_pb.UpdateOperatorResponse(operator=OPERATOR, token="t", token_expire_time=stamp(END)),
+    ),
+    "RemoveOperator": Example(lambda client: client.operators.remove("operators/bea"), OPERATOR),
     "HaltIssuance": Example(lambda client: client.issuance.halt("a key may be out"), HALTED),
     "ResumeIssuance": Example(lambda client: client.issuance.resume("it was not"), HALTED),
     "GetIssuanceState": Example(lambda client: client.issuance.state(), HALTED),

@@ -9,6 +9,7 @@ from keyreeve._async.calls import Caller
 from keyreeve._async.certificates import CertificateClient
 from keyreeve._async.issuance import IssuanceClient
 from keyreeve._async.operations import OperationClient
+from keyreeve._async.operators import OperatorClient
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
 from keyreeve._async.tokens import TokenClient
@@ -34,6 +35,8 @@ class Client:
     """The rules of issuance."""
     tokens: TokenClient
     """What newcomers enrol with."""
+    operators: OperatorClient
+    """The people who operate the control plane."""
     issuance: IssuanceClient
     """The switch that stops issuance everywhere."""
     audit: AuditClient
@@ -55,6 +58,7 @@ class Client:
         self.operations = OperationClient(caller)
         self.profiles = ProfileClient(caller)
         self.tokens = TokenClient(caller)
+        self.operators = OperatorClient(caller)
         self.issuance = IssuanceClient(caller)
         self.audit = AuditClient(caller)
 

@@ -10,6 +10,7 @@ from keyreeve._blocking.calls import Caller
 from keyreeve._blocking.certificates import CertificateClient
 from keyreeve._blocking.issuance import IssuanceClient
 from keyreeve._blocking.operations import OperationClient
+from keyreeve._blocking.operators import OperatorClient
 from keyreeve._blocking.profiles import ProfileClient
 from keyreeve._blocking.rotating import RotatingChannel
 from keyreeve._blocking.tokens import TokenClient
@@ -35,6 +36,8 @@ class Client:
     """The rules of issuance."""
     tokens: TokenClient
     """What newcomers enrol with."""
+    operators: OperatorClient
+    """The people who operate the control plane."""
     issuance: IssuanceClient
     """The switch that stops issuance everywhere."""
     audit: AuditClient
@@ -56,6 +59,7 @@ class Client:
         self.operations = OperationClient(caller)
         self.profiles = ProfileClient(caller)
         self.tokens = TokenClient(caller)
+        self.operators = OperatorClient(caller)
         self.issuance = IssuanceClient(caller)
         self.audit = AuditClient(caller)
 

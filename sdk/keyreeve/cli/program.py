@@ -16,6 +16,7 @@ from keyreeve.cli import (
     local_commands,
     machine_commands,
     operation_commands,
+    operator_commands,
     profile_commands,
     revocation_commands,
     token_commands,
@@ -42,6 +43,8 @@ app.add_typer(operation_commands.app, name="operation")
 app.add_typer(profile_commands.app, name="profile")
 token_commands.add_to(app)
 app.add_typer(bench_commands.app, name="bench")
+operator_commands.add_to(app)
+app.add_typer(operator_commands.app, name="operator")
 app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")
 

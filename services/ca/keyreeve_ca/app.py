@@ -20,6 +20,7 @@ from keyreeve.ca.v1 import (
     certificate_service_pb2,
     enrolment_service_pb2,
     issuance_service_pb2,
+    operator_service_pb2,
     profile_service_pb2,
 )
 from keyreeve.operations.v1 import operation_service_pb2
@@ -51,6 +52,7 @@ from keyreeve_ca.serving import (
     certificate_servicer,
     issuance_servicer,
     operation_servicer,
+    operator_servicer,
     profile_servicer,
     token_servicer,
 )
@@ -183,6 +185,11 @@ def services_of(base: Foundation, trust_root: bytes, feed: RevocationFeed | None
             issuance_service_pb2.DESCRIPTOR.services_by_name["IssuanceService"],
             issuance_servicer.IssuanceServicer(HaltSwitch(now, base.settings.issuance.resume_needs_two), base.store),
             issuance_servicer.ACCESS,
+        ),
+        ServedService(
+            operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"],
+            operator_servicer.OperatorServicer(tokens_of(base), base.store, pages),
+            operator_servicer.ACCESS,
         ),
     ]
 

@@ -5,7 +5,7 @@ catalogue, has the last word on what may enter the ledger, so a worker that is l
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -15,6 +15,7 @@ from keyreeve_ca.building.authority_plan import NameConstraints, constraints_of
 from keyreeve_ca.building.final_check import FinalCheck
 from keyreeve_ca.building.template import Template
 from keyreeve_ca.keystore import KeyStore, Signer
+from keyreeve_ca.people_records import Person
 from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, Transaction
 from keyreeve_ca.rules.keys import KnownKeys
 from keyreeve_ca.rules.name import Name, NameType
@@ -101,6 +102,8 @@ class Catalogue:
     known_keys: KnownKeys
     halted_since: int | None = None
     """When issuance was halted, in seconds since 1970; None while certificates are issued."""
+    people: Mapping[str, Person] = field(default_factory=dict)
+    """Those who may operate the control plane, by identity."""
     _forms: dict[tuple[bytes, str], Form] = field(default_factory=dict)
 
     def authority(self, authority_id: str) -> Authority:
@@ -221,5 +224,6 @@ def load_catalogue(
         issuing=issuing,
         profiles={v.name: v for v in tx.profiles()},
         halted_since=halt.halted_at if halt.halted else None,
+        people={str(person.identity(plane.trust_domain)): person for person in tx.people.active()},
         known_keys=KnownKeys(blocked=blocked, own=frozenset(a.spki_sha256 for a in authorities.values())),
     )

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from keyreeve import errors
 from keyreeve.enrolment_token import EnrolmentKeys, EnrolmentToken, is_address
-from keyreeve.identity import Role
+from keyreeve.identity import OPERATOR_ROLES, Role, SpiffeId
 from keyreeve_ca.keystore import KeyStore
+from keyreeve_ca.people import People
+from keyreeve_ca.people_records import Person
 from keyreeve_ca.registry import Transaction
 from keyreeve_ca.rules.enrolment import check_lifetime, check_may_let_in, read_identity
 from keyreeve_ca.token_rows import StoredToken, TokenState
@@ -34,6 +36,11 @@ class EnrolmentTokens:
     now: Callable[[], int]
     random: Callable[[int], bytes] = os.urandom
 
+    @property
+    def people(self) -> People:
+        """The people, of whose records tokens may speak."""
+        return People(self.trust_domain, self.now, self.random)
+
     def create(
         self,
         tx: Transaction,
@@ -52,12 +59,26 @@ class EnrolmentTokens:
         check_may_let_in(creator_role, role)
         seconds = check_lifetime(lifetime)
         reached = self._reached(address)
+        if role in OPERATOR_ROLES:  # a token for a person is an invitation, whoever makes it in which way
+            self.people.invite(tx, wanted.path[-1], role, creator)
+        return self._make(tx, wanted, creator, seconds, reached)
+
+    def for_person(
+        self, tx: Transaction, person: Person, creator: str, address: str = ""
+    ) -> tuple[StoredToken, EnrolmentToken]:
+        """Make a token for somebody whose record is there; the second value holds the secret. Raises `EnrolmentOff`."""
+        identity = person.identity(self.trust_domain)
+        return self._make(tx, identity, creator, check_lifetime(None), self._reached(address))
+
+    def _make(
+        self, tx: Transaction, wanted: SpiffeId, creator: str, seconds: int, reached: str
+    ) -> tuple[StoredToken, EnrolmentToken]:
         now = self.now()
         token_id = (now * 1000).to_bytes(6) + self.random(10)
         shown = EnrolmentToken(token_id, self.random(32), self.root_sha256(), now + seconds, wanted, reached)
         stored = StoredToken(
             token_id=token_id,
-            identity=identity,
+            identity=str(wanted),
             creator=creator,
             root_sha256=shown.root_sha256,
             sealed_keys=self._sealed(shown),

@@ -6,6 +6,7 @@ read the database and the key-encryption key anyway.
 
 import hashlib
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from keyreeve import errors
@@ -14,6 +15,7 @@ from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, SignItem, SignRequest
 from keyreeve_ca.ledger import IN_PROCESS
 from keyreeve_ca.own_certificate import own_caller, pem
+from keyreeve_ca.people import People
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.profile import Tree
 
@@ -25,6 +27,9 @@ class FirstOperator:
     issuance: Issuance
     instance: str
     trust_root: bytes
+    people: People
+    seen: Callable[[], Awaitable[None]]
+    """Resolves once every process has had the time to hear of a new record."""
 
     async def admit(self, name: str, csr: bytes) -> dict[str, str]:
         """Certify the key in `csr` as `operators/admin/{name}`. Raises what SignCertificate raises."""
@@ -34,9 +39,11 @@ class FirstOperator:
             SpiffeId.parse(str(identity))
         except ValueError as wrong:
             raise errors.NameRefused(f"{name!r} cannot be an operator's name: {wrong}") from None
+        caller = own_caller(catalogue.trust_domain, self.instance)
+        await self.issuance.store.write(lambda tx: self.people.admit(tx, name, str(caller)))
         [outcome] = await self.issuance.sign(
             SignRequest(
-                caller=own_caller(catalogue.trust_domain, self.instance),
+                caller=caller,
                 method=IN_PROCESS,
                 request_id=str(uuid.uuid4()),
                 payload_sha256=hashlib.sha256(csr).digest(),
@@ -45,6 +52,8 @@ class FirstOperator:
         )
         if isinstance(outcome, errors.KeyreeveError):
             raise outcome
+        if str(identity) not in catalogue.people:
+            await self.seen()
         catalogue = self.issuance.catalogue()  # it may have been read anew while the certificate was signed
         authority = catalogue.authority(outcome.authority_id)
         return {

@@ -37,6 +37,7 @@ from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.linting import PkilintLinter
 from keyreeve_ca.live_catalogue import LiveCatalogue
 from keyreeve_ca.metrics import LINT_FINDINGS, show_expiry
+from keyreeve_ca.people import People
 from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
 from keyreeve_ca.recovery import Recovery
 from keyreeve_ca.registry import Store
@@ -129,7 +130,13 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
         stack.push_async_callback(base.issuance.close_blocks)
         trust_root = await trust_root_of(store)
         router = Router(services_of(base, trust_root))
-        first_operator = FirstOperator(base.issuance, settings.instance, trust_root)
+        first_operator = FirstOperator(
+            base.issuance,
+            settings.instance,
+            trust_root,
+            People(settings.trust_domain, now),
+            partial(asyncio.sleep, 2 * FOLLOW_SECONDS),
+        )
         recovery = Recovery(authorities_of(base, linter), now)
         handlers: dict[str, frames.Handler] = {
             "first_operator": partial(_admit, first_operator),

@@ -13,6 +13,7 @@ from keyreeve_ca.halt import Halts
 from keyreeve_ca.keystore import SealedKey
 from keyreeve_ca.ledger import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.operations import OperationRecords
+from keyreeve_ca.people_records import PeopleRecords
 from keyreeve_ca.revocations import RevocationRecords
 from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
 from keyreeve_ca.token_rows import TokenRows
@@ -144,6 +145,11 @@ class Transaction(Protocol):
     @property
     def halt(self) -> Halts:
         """The halt switch."""
+        ...
+
+    @property
+    def people(self) -> PeopleRecords:
+        """The people who operate the control plane."""
         ...
 
     def plane(self) -> PlaneState | None: ...

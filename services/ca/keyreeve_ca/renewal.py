@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from keyreeve import errors
-from keyreeve.identity import Caller, Role
+from keyreeve.identity import OPERATOR_ROLES, Caller, Role
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, Prepared, SignItem, SignRequest
 from keyreeve_ca.ledger import AuditRecord
+from keyreeve_ca.people import refuse_uninvited_renewal
 from keyreeve_ca.registry import Store, StoredCertificate
 from keyreeve_ca.rules.csr import COMMON_NAME, CertificateRequest, check_possession, read_csr
 from keyreeve_ca.rules.name import Name, NameType
@@ -127,6 +128,8 @@ class Renewal:
             raise _superseded(old)
         if self.now() > old.not_after:
             raise errors.CertificateExpired("the certificate has expired; ask for a new one")
+        if caller.role in OPERATOR_ROLES and tree is Tree.CONTROL:
+            refuse_uninvited_renewal(catalogue.people.get(str(caller)), self.now())
         item = SignItem(
             profile=old.profile_name,
             csr=csr,

@@ -68,6 +68,8 @@ class Serving:
     health_port: int | None
     enrol_port: int | None
     background: Awaitable[None]
+    live: LiveCatalogue
+    """What it knows of authorities, profiles and people."""
 
 
 @asynccontextmanager
@@ -121,7 +123,7 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         if newcomers is not None:
             ca_address = settings.enrol.ca_address or host_port(settings.listen.host, running.port)
             enrol_port = await stack.enter_async_context(newcomers.serving(lambda: {"ca": ca_address}, telemetry))
-        yield Serving(running.port, running.health_port, enrol_port, background)
+        yield Serving(running.port, running.health_port, enrol_port, background, base.live)
 
 
 def _durable(
@@ -177,7 +179,8 @@ async def _learn(live: LiveCatalogue, revocations: LiveRevocations) -> None:
 
 def _trust_view(live: LiveCatalogue) -> TrustView:
     catalogue = live.current()
-    return TrustView(catalogue.trust_domain, catalogue.control_issuers(), catalogue.config_version)
+    people = {identity: person.since for identity, person in catalogue.people.items()}
+    return TrustView(catalogue.trust_domain, catalogue.control_issuers(), catalogue.config_version, people)
 
 
 def _server_identity(own: OwnCertificate, live: LiveCatalogue) -> ServerIdentity:

@@ -7,7 +7,7 @@ the authorities that are trusted now. The identity is the one URI name of the ce
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -25,14 +25,17 @@ from keyreeve.errors import (
     PeerCertificateRevoked,
     PeerIdentityInvalid,
     PeerIssuerUnknown,
+    PeerPersonUnknown,
     PeerTrustDomainWrong,
     RevocationsStale,
 )
-from keyreeve.identity import Caller, SpiffeId
+from keyreeve.identity import OPERATOR_ROLES, Caller, SpiffeId
 from keyreeve_chassis.access import Freshness
 
 DEFAULT_CACHE_SIZE = 4096
 """Certificates remembered; about 2 kB each."""
+_LENIENCY = 360
+"""Seconds by which a person's certificate may begin before their record: 5 minutes of backdating, 1 of clocks."""
 _ALARM_SECONDS = 60.0
 """The log says at most this often that calls are answered with stale knowledge."""
 
@@ -60,6 +63,11 @@ class TrustView:
     """The control tree's issuing CAs, and no others: they alone vouch for callers."""
     generation: int
     """A view of another generation makes everything that was decided before it void."""
+    people: Mapping[str, int] | None = None
+    """Identities of the people who may operate, with the second from which on their certificates count; None: not asked.
+
+    A person's record may be younger than a certificate of the same name: it was somebody else's, or of an earlier role.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +184,7 @@ def _outside(window: _Window, now: int, caller: Caller) -> KeyreeveError:
     )
 
 
-def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:
+def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911  # one for each reason
     """Decide everything about a certificate that the time does not change; names are read from verified bytes only."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
@@ -200,7 +208,18 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:
         _second(issuer.not_valid_before_utc),
         _second(issuer.not_valid_after_utc),
     )
-    return _Known(Caller(identity, role, certificate.serial_number), window)
+    caller = Caller(identity, role, certificate.serial_number)
+    if role in OPERATOR_ROLES and not _has_record(caller, window, view):
+        return _Refused(PeerPersonUnknown, f"no record of a person agrees with the certificate of {identity}")
+    return _Known(caller, window)
+
+
+def _has_record(caller: Caller, window: _Window, view: TrustView) -> bool:
+    """Whether a person's record agrees with the certificate, where records are kept."""
+    if view.people is None:
+        return True
+    since = view.people.get(str(caller))
+    return since is not None and window.not_before + _LENIENCY >= since
 
 
 def _issuer_of(certificate: x509.Certificate, issuers: Iterable[x509.Certificate]) -> x509.Certificate | None:

@@ -30,7 +30,7 @@ SIGNERS = {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.CA, Role.MEMBERSHIP, R
 REQUESTERS = {
     "service": {Role.CA},
     "enrolment": {Role.CA},
-    "operator": {Role.ADMIN, Role.CA},
+    "operator": {Role.CA},
     "member": {Role.ADMIN, Role.CA},
     "workload": {Role.ADMIN, Role.CA},
     "probe": {Role.MEMBERSHIP},
@@ -101,7 +101,6 @@ def test_a_profile_is_for_those_it_lists_and_for_no_other_role(ca: RunningCa, ro
     ("path", "profile", "wanted"),
     [
         ("services/ca/one", "service", "spiffe://example.test/services/gateway/two"),
-        (ADMIN, "operator", "spiffe://example.test/operators/auditor/new"),
         (ADMIN, "member", "spiffe://example.test/members/db.example.test"),
         (ADMIN, "workload", "spiffe://example.test/workloads/a/b/c"),
     ],

@@ -7,7 +7,8 @@ from google.protobuf.message import Message
 from keyreeve.ca.v1 import issuance_service_pb2 as pb
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
 from keyreeve_ca.halt import Actor, HaltState, HaltSwitch
-from keyreeve_ca.registry import Store
+from keyreeve_ca.people import person_of
+from keyreeve_ca.registry import Store, Transaction
 from keyreeve_ca.serving.answering import Answering
 from keyreeve_ca.serving.messages import caller_of, timestamp
 from keyreeve_chassis.access import Freshness, Row, Rows
@@ -36,12 +37,14 @@ class IssuanceServicer:
 
     async def HaltIssuance(self, request: pb.HaltIssuanceRequest, call: Call) -> pb.IssuanceState:
         answer = self._answering(request, request.request_id, call)
-        return pb.IssuanceState.FromString(await answer(lambda tx: self.switch.halt(tx, _actor(call), request.reason)))
+        return pb.IssuanceState.FromString(
+            await answer(lambda tx: self.switch.halt(tx, _actor(tx, call), request.reason))
+        )
 
     async def ResumeIssuance(self, request: pb.ResumeIssuanceRequest, call: Call) -> pb.IssuanceState:
         answer = self._answering(request, request.request_id, call)
         return pb.IssuanceState.FromString(
-            await answer(lambda tx: self.switch.resume(tx, _actor(call), request.reason))
+            await answer(lambda tx: self.switch.resume(tx, _actor(tx, call), request.reason))
         )
 
     async def GetIssuanceState(self, request: pb.GetIssuanceStateRequest, call: Call) -> pb.IssuanceState:
@@ -65,7 +68,6 @@ class IssuanceServicer:
         )
 
 
-def _actor(call: Call) -> Actor:
-    caller = caller_of(call)
-    # Names are unique among people whatever their role, so a second role of one person is not a second person.
-    return Actor(str(caller), caller.id.path[-1])
+def _actor(tx: Transaction, call: Call) -> Actor:
+    caller = str(caller_of(call))
+    return Actor(caller, person_of(tx, caller))

@@ -32,6 +32,7 @@ from keyreeve_ca.storage.enrolment_sql import SqlTokens
 from keyreeve_ca.storage.gate import lock_exclusively
 from keyreeve_ca.storage.halt_sql import SqlHalts
 from keyreeve_ca.storage.operations_sql import SqlOperations
+from keyreeve_ca.storage.people_sql import SqlPeople
 from keyreeve_ca.storage.revocations_sql import SqlRevocations
 from keyreeve_ca.storage.tables import (
     authorities,
@@ -85,6 +86,11 @@ class SqlTransaction:
     def operations(self) -> SqlOperations:
         """Work that outlasts a call."""
         return SqlOperations(self._connection, self._must_be_writable)
+
+    @property
+    def people(self) -> SqlPeople:
+        """The people who operate the control plane."""
+        return SqlPeople(self._connection, self._write)
 
     # --- The plane ---
 

@@ -33,7 +33,7 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=5, newest=6)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=7, newest=7)
 
 
 def _reference(target: str) -> ForeignKey:
@@ -222,5 +222,6 @@ from keyreeve_ca.storage import (  # noqa: E402  # they import this module
     enrolment_tables,  # noqa: F401
     halt_tables,  # noqa: F401
     operation_tables,  # noqa: F401
+    people_tables,  # noqa: F401
     revocation_tables,  # noqa: F401
 )

@@ -351,7 +351,7 @@ def test_a_wished_lifetime_is_granted_to_the_second():
 
 REQUESTERS = {
     "service": {Role.CA},
-    "operator": {Role.ADMIN, Role.CA},
+    "operator": {Role.CA},
     "member": {Role.ADMIN, Role.CA},
     "workload": {Role.ADMIN, Role.CA},
     "probe": {Role.MEMBERSHIP},

@@ -1,0 +1,164 @@
+"""The people who operate the control plane: invited, given another role, removed (docs/people.md).
+
+A certificate alone lets no person in: the role in its path and the role in the record must agree, on every call. The
+records travel with the catalogue, so that a change takes effect everywhere within a second.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from keyreeve import errors
+from keyreeve.identity import OPERATOR_ROLES, Role, SpiffeId
+from keyreeve_ca.people_records import Person
+from keyreeve_ca.registry import CertificateFilter, Transaction
+from keyreeve_ca.revocations import NewRevocation, RevocationReason
+from keyreeve_ca.token_rows import StoredToken, TokenState
+
+_MANY = 100_000
+"""Certificates of one person that are looked at: 12 hours each, so no person has as many."""
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+
+
+@dataclass(frozen=True)
+class People:
+    """The use cases, each inside the caller's transaction."""
+
+    trust_domain: str
+    now: Callable[[], int]
+    random: Callable[[int], bytes] = os.urandom
+
+    def invite(self, tx: Transaction, name: str, role: Role, by: str) -> Person:
+        """Make a person's record, or date the invitation anew.
+
+        Raises `NameRefused`, `PersonExists`, `SecondPersonRequired`.
+        """
+        _check_name(name)
+        known, now = tx.people.find(name), self.now()
+        if known is not None and str(known.identity(self.trust_domain)) == by:
+            raise errors.SecondPersonRequired("nobody invites themselves", metadata={"approver": by})
+        if known is not None and known.role is not role:
+            raise errors.PersonExists(
+                f"{name!r} is in the role {known.role.value}; change that instead", metadata={"role": known.role.value}
+            )
+        if known is None:
+            person = self._new(name, role, by)
+            tx.people.add(person)
+        else:
+            person = replace(known, invited_at=now, invited_by=by)
+            tx.people.update(person)
+        tx.bump_config()
+        return person
+
+    def admit(self, tx: Transaction, name: str, by: str) -> Person:
+        """Let in whoever is root on the CA's machine, as an admin, whatever the record said before."""
+        _check_name(name)
+        known = tx.people.find(name)
+        if known is not None and known.role is not Role.ADMIN:
+            self.change_role(tx, name, Role.ADMIN, by)
+        return self.invite(tx, name, Role.ADMIN, by)
+
+    def change_role(self, tx: Transaction, name: str, role: Role, by: str) -> Person:
+        """Give a person another role; the old certificates and tokens are worth nothing.
+
+        Raises `PersonNotFound`, `LastAdmin`.
+        """
+        known = self.get(tx, name)
+        if known.role is role:
+            return known
+        self._refuse_last_admin(tx, known)
+        self._put_out(tx, known, by, RevocationReason.PRIVILEGE_WITHDRAWN)
+        person = replace(known, role=role, since=self.now())
+        tx.people.update(person)
+        tx.bump_config()
+        return person
+
+    def remove(self, tx: Transaction, name: str, by: str) -> Person:
+        """Put a person out for good. Raises `PersonNotFound`, `LastAdmin`."""
+        known = self.get(tx, name)
+        self._refuse_last_admin(tx, known)
+        self._put_out(tx, known, by, RevocationReason.CESSATION_OF_OPERATION)
+        person = replace(known, removed_at=self.now(), removed_by=by)
+        tx.people.update(person)
+        tx.bump_config()
+        return person
+
+    def get(self, tx: Transaction, name: str) -> Person:
+        """The person who has this name now. Raises `PersonNotFound`."""
+        known = tx.people.find(name)
+        if known is None:
+            raise errors.PersonNotFound(f"there is no person {name[:80]!a}", metadata={"name": name[:80]})
+        return known
+
+    def _new(self, name: str, role: Role, by: str) -> Person:
+        now = self.now()
+        uid = ((now * 1000).to_bytes(6) + self.random(10)).hex()
+        return Person(uid, name, role, created_at=now, invited_at=now, invited_by=by, since=now)
+
+    def _put_out(self, tx: Transaction, person: Person, by: str, reason: RevocationReason) -> None:
+        """Revoke the person's unexpired certificates, and end the tokens that they made or could use."""
+        identity, now = str(person.identity(self.trust_domain)), self.now()
+        valid = CertificateFilter(identity=identity, valid_at=now, revoked=False)
+        entries = tx.certificates(valid, after=b"", limit=_MANY)
+        known = tx.revocations.of([entry.serial for entry in entries])
+        tx.revocations.add(
+            [
+                NewRevocation(entry.serial, entry.authority_id, entry.not_after, reason, now, by)
+                for entry in entries
+                if entry.serial not in known
+            ]
+        )
+        tx.tokens.revoke_made_by(identity, now)
+        for token in _tokens_for(tx, identity):
+            tx.tokens.revoke(token.token_id, now)
+
+    def _refuse_last_admin(self, tx: Transaction, leaving: Person) -> None:
+        """An admin who was invited and never came does not count: nobody would be left who can call."""
+        if leaving.role is not Role.ADMIN:
+            return
+        for other in tx.people.active():
+            if other.role is Role.ADMIN and other.person_uid != leaving.person_uid:
+                issued = CertificateFilter(identity=str(other.identity(self.trust_domain)))
+                if any(c.issued_at >= other.since for c in tx.certificates(issued, after=b"", limit=_MANY)):
+                    return
+        raise errors.LastAdmin(
+            f"without {leaving.name!r} there would be no admin who has ever had a certificate",
+            metadata={"name": leaving.name},
+        )
+
+
+def _tokens_for(tx: Transaction, identity: str) -> list[StoredToken]:
+    """Tokens that still let somebody in as the identity; a month's tokens are few."""
+    found: list[StoredToken] = []
+    after = b""
+    while rows := tx.tokens.page(after=after, limit=500):
+        found += [t for t in rows if t.identity == identity and t.state in (TokenState.OPEN, TokenState.BOUND)]
+        after = rows[-1].token_id
+    return found
+
+
+def refuse_uninvited_renewal(person: Person | None, now: int) -> None:
+    """Raise unless a person's certificate may renew itself. `PeerPersonUnknown`, `InvitationExpired`."""
+    if person is None:
+        raise errors.PeerPersonUnknown("there is no record of this person in this role")
+    if now > person.renews_until:
+        raise errors.InvitationExpired(
+            "the last invitation is more than 7 days ago; another admin has to invite again",
+            metadata={"invited_at": str(person.invited_at)},
+        )
+
+
+def person_of(tx: Transaction, caller: str) -> str:
+    """Who is behind an identity, for dual control: the person's uid, or the identity itself when it is nobody's."""
+    identity = SpiffeId.parse(caller)
+    known = tx.people.find(identity.path[-1]) if identity.role in OPERATOR_ROLES else None
+    return caller if known is None else known.person_uid
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.match(name):
+        why = "1-63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
+        raise errors.NameRefused(
+            f"{name[:80]!a} cannot be an operator's name: {why}", violations=[errors.Violation("operator_id", why)]
+        )

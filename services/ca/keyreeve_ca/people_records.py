@@ -1,0 +1,51 @@
+"""People as the use cases see them: the record of one, and the port to the rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from keyreeve.identity import Role, SpiffeId
+
+INVITATION_SECONDS = 7 * 86_400
+"""How long after the last invitation certificates renew themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One record. Times are seconds since 1970, UTC."""
+
+    person_uid: str
+    """Of this person alone: dual control compares it, and a name that is used again has another."""
+    name: str
+    role: Role
+    created_at: int
+    invited_at: int
+    invited_by: str
+    since: int
+    """Certificates from before the person had this role are not theirs."""
+    removed_at: int | None = None
+    removed_by: str = ""
+
+    def identity(self, trust_domain: str) -> SpiffeId:
+        """The SPIFFE ID in this person's certificates."""
+        return SpiffeId(trust_domain, (*self.role.value.split("/"), self.name))
+
+    @property
+    def renews_until(self) -> int:
+        """The last second at which a certificate renews itself."""
+        return self.invited_at + INVITATION_SECONDS
+
+
+class PeopleRecords(Protocol):
+    """The records in one transaction. In a read the writing methods raise."""
+
+    def active(self, *, after: str = "", limit: int | None = None) -> Sequence[Person]:
+        """Those who have not been removed in order of name, from the one after `after`."""
+        ...
+
+    def find(self, name: str) -> Person | None:
+        """The person who has this name now."""
+        ...
+
+    def add(self, person: Person) -> None: ...
+    def update(self, person: Person) -> None: ...

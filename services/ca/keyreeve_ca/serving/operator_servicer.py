@@ -1,0 +1,124 @@
+"""OperatorService: who may call what, and the turning of messages into calls of the use cases."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from keyreeve.ca.v1 import operator_service_pb2 as pb
+from keyreeve.enrolment_token import EnrolmentToken
+from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
+from keyreeve_ca.enrolment_tokens import EnrolmentTokens
+from keyreeve_ca.people_records import Person
+from keyreeve_ca.registry import Store, Transaction
+from keyreeve_ca.serving.answering import Answering
+from keyreeve_ca.serving.messages import caller_of, chosen, id_of, timestamp
+from keyreeve_ca.serving.pages import Pages
+from keyreeve_ca.token_rows import StoredToken
+from keyreeve_chassis.access import Freshness, Row, Rows
+from keyreeve_chassis.call import Call
+
+_SERVICE = "/keyreeve.ca.v1.OperatorService/"
+_ADMINS = frozenset({Role.ADMIN})
+_READ = Row(OPERATOR_ROLES | SERVICE_ROLES, freshness=Freshness.TOLERANT)
+
+ACCESS: Rows = {
+    _SERVICE + "InviteOperator": Row(_ADMINS, forwarded=True, records=("operator_id", "role")),
+    _SERVICE + "GetOperator": _READ,
+    _SERVICE + "ListOperators": _READ,
+    _SERVICE + "UpdateOperator": Row(_ADMINS, forwarded=True, records=("name", "role")),
+    _SERVICE + "RemoveOperator": Row(_ADMINS, forwarded=True),
+}
+_ROLES = {
+    pb.OPERATOR_ROLE_ADMIN: Role.ADMIN,
+    pb.OPERATOR_ROLE_OPERATOR: Role.OPERATOR,
+    pb.OPERATOR_ROLE_AUDITOR: Role.AUDITOR,
+}
+_NUMBERS = {role: number for number, role in _ROLES.items()}
+
+Change = Callable[[Transaction], Person]
+
+
+@dataclass(frozen=True)
+class OperatorServicer:
+    """Answers OperatorService."""
+
+    tokens: EnrolmentTokens
+    store: Store
+    pages: Pages
+
+    async def InviteOperator(self, request: pb.InviteOperatorRequest, call: Call) -> pb.InviteOperatorResponse:
+        role, by = chosen(_ROLES, request.role, "role"), str(caller_of(call))
+        invited = await self._with_token(
+            request, call, lambda tx: self.tokens.people.invite(tx, request.operator_id, role, by)
+        )
+        return pb.InviteOperatorResponse.FromString(invited)
+
+    async def GetOperator(self, request: pb.GetOperatorRequest, call: Call) -> pb.Operator:
+        name = id_of(request.name, "operators")
+        return self._message(await self.store.read(lambda tx: self.tokens.people.get(tx, name)))
+
+    async def ListOperators(self, request: pb.ListOperatorsRequest, call: Call) -> pb.ListOperatorsResponse:
+        page = self.pages.open(call, request)
+        rows = await self.store.read(lambda tx: tx.people.active(after=page.after, limit=page.size + 1))
+        return pb.ListOperatorsResponse(
+            operators=[self._message(row) for row in rows[: page.size]],
+            next_page_token=page.next_token(rows[page.size - 1].name if len(rows) > page.size else None),
+        )
+
+    async def UpdateOperator(self, request: pb.UpdateOperatorRequest, call: Call) -> pb.UpdateOperatorResponse:
+        role, by = chosen(_ROLES, request.role, "role"), str(caller_of(call))
+        name = id_of(request.name, "operators")
+        updated = await self._with_token(request, call, lambda tx: self.tokens.people.change_role(tx, name, role, by))
+        return pb.UpdateOperatorResponse.FromString(updated)
+
+    async def RemoveOperator(self, request: pb.RemoveOperatorRequest, call: Call) -> pb.Operator:
+        name, by = id_of(request.name, "operators"), str(caller_of(call))
+        answer: Answering[Person] = Answering(
+            self.store, request, request.request_id, call, lambda _tx, person: self._message(person)
+        )
+        return pb.Operator.FromString(await answer(lambda tx: self.tokens.people.remove(tx, name, by)))
+
+    async def _with_token(
+        self, request: pb.InviteOperatorRequest | pb.UpdateOperatorRequest, call: Call, change: Change
+    ) -> bytes:
+        """Change a person's record and make a token for it, in one transaction; the secret is never on disk.
+
+        What is stored, as the answer to a repeat, is the response with the token's id in the place of its text.
+        """
+        made: EnrolmentToken | None = None
+
+        def act(tx: Transaction) -> tuple[Person, StoredToken]:
+            nonlocal made
+            person = change(tx)
+            stored, made = self.tokens.for_person(tx, person, str(caller_of(call)), request.address)
+            return person, stored
+
+        def message(_tx: Transaction, outcome: tuple[Person, StoredToken]) -> Message:
+            person, token = outcome
+            return pb.InviteOperatorResponse(
+                operator=self._message(person),
+                token=token.token_id.hex(),
+                token_expire_time=timestamp(token.expires_at),
+            )
+
+        answer = Answering(self.store, request, request.request_id, call, message)
+        response = pb.InviteOperatorResponse.FromString(await answer(act))
+        token_id = bytes.fromhex(response.token)
+        if made is None or made.token_id != token_id:
+            made = await self.store.write(lambda tx: self.tokens.renew_secret(tx, token_id, request.address))
+        response.token = made.text()
+        return response.SerializeToString()
+
+    def _message(self, person: Person) -> pb.Operator:
+        return pb.Operator(
+            name=f"operators/{person.name}",
+            person_uid=person.person_uid,
+            role=_NUMBERS[person.role],
+            identity=str(person.identity(self.tokens.trust_domain)),
+            create_time=timestamp(person.created_at),
+            invite_time=timestamp(person.invited_at),
+            inviter=person.invited_by,
+            renew_until_time=timestamp(person.renews_until),
+            remove_time=timestamp(person.removed_at),
+        )

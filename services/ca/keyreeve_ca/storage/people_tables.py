@@ -1,0 +1,20 @@
+"""The table of people: one row for each person who was ever invited; a name belongs to the one who is not removed."""
+
+from sqlalchemy import BigInteger, Column, Index, Table, Text
+
+from keyreeve_ca.storage.tables import metadata
+
+people = Table(
+    "people",
+    metadata,
+    Column("person_uid", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("invited_at", BigInteger, nullable=False),
+    Column("invited_by", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("removed_at", BigInteger, nullable=True),
+    Column("removed_by", Text, nullable=False),
+    Index(None, "name"),
+)

@@ -1,0 +1,182 @@
+"""People through the whole service, on both databases: invited, in another role, removed; and what their names inherit."""
+
+import time
+from dataclasses import replace
+
+import pytest
+from cryptography import x509
+
+from keyreeve import Client, errors
+from keyreeve._blocking.enrolling import enrol
+from keyreeve.keys import load_certificates, make_csr, make_key
+from keyreeve.values import Invitation, OperatorRole, SignedCertificate
+from keyreeve_ca.people_records import INVITATION_SECONDS
+from keyreeve_ca.settings import EnrolSettings
+from support.running_ca import ADMIN, AUDITOR, MEMBERSHIP, OPERATOR, RunningCa, refused, running, server_csr
+from support.waiting import wait_for
+
+BEA = "operators/admin/bea"
+CARL = "operators/operator/carl"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def people_ca(request: pytest.FixtureRequest):
+    """A CA for one test that lets newcomers in."""
+    with running(request.param, request, enrol=EnrolSettings(port=0)) as ca:
+        yield ca
+
+
+def invite(ca: RunningCa, name: str, role: OperatorRole, by: str = ADMIN, **options) -> Invitation:
+    """What an admin does."""
+    return ca.client(by).operators.invite(name, role, address=f"127.0.0.1:{ca.servings[0].enrol_port}", **options)
+
+
+def accept(ca: RunningCa, invitation: Invitation, directory: str) -> Client:
+    """What the invited person does."""
+    client = Client(enrol(invitation.token, ca.directory / directory))
+    ca._clients[directory, 0] = client
+    return client
+
+
+def is_out(client: Client) -> errors.KeyreeveError | None:
+    try:
+        client.authorities.bundle("control")
+    except (errors.PeerPersonUnknown, errors.PeerCertificateRevoked) as out:
+        return out
+    return None
+
+
+def renewed(client: Client) -> SignedCertificate:
+    [leaf, *_] = load_certificates(client.context.certificate)
+    serial = f"{x509.load_der_x509_certificate(leaf).serial_number:032x}"
+    return client.certificates.renew(serial, make_csr(make_key()))
+
+
+def test_an_invited_person_comes_in_and_another_role_is_another_certificate(people_ca: RunningCa) -> None:
+    ann = people_ca.client(ADMIN)
+    invitation = invite(people_ca, "carl", OperatorRole.OPERATOR)
+    assert invitation.operator.identity == people_ca.identity(CARL)
+    assert invitation.operator.invited_by == people_ca.identity(ADMIN)
+    carl = accept(people_ca, invitation, "carl")
+    assert carl.certificates.sign("server", server_csr("web.example.test"))
+    assert isinstance(refused(lambda: carl.operators.invite("dora", OperatorRole.AUDITOR)), errors.AccessDenied)
+
+    changed = ann.operators.update(
+        "carl", OperatorRole.AUDITOR, address=f"127.0.0.1:{people_ca.servings[0].enrol_port}"
+    )
+    assert changed.operator.person_uid == invitation.operator.person_uid
+    wait_for("the old role is out", lambda: is_out(carl), 1.0)
+    auditor = accept(people_ca, changed, "carl-as-auditor")
+    assert isinstance(refused(lambda: auditor.certificates.sign("server", server_csr("a.test"))), errors.AccessDenied)
+    assert auditor.operators.get("carl").role is OperatorRole.AUDITOR
+    assert is_out(carl)
+    assert [operator.name for operator in auditor.operators.list(page_size=2)] == [
+        "operators/ada",
+        "operators/ann",
+        "operators/carl",
+        "operators/olaf",
+    ]
+
+
+def test_a_removed_person_is_refused_within_a_second_by_every_worker_and_in_open_streams(people_ca: RunningCa) -> None:
+    ann = people_ca.client(ADMIN)
+    clients = [people_ca.client(CARL), people_ca.client(CARL, worker=1)]
+    stream = clients[0].authorities.watch_bundle("control")
+    assert next(stream).roots_der
+    removed = ann.operators.remove("carl")
+    assert removed.removed_at is not None
+    began = time.monotonic()
+    for client in clients:
+        wait_for("the person is out", lambda client=client: is_out(client), 1.0)
+    with pytest.raises(errors.Unauthenticated):
+        next(stream)
+    assert time.monotonic() - began < 3.0
+    assert isinstance(refused(lambda: ann.operators.get("carl")), errors.PersonNotFound)
+    assert isinstance(refused(lambda: ann.operators.remove("carl")), errors.PersonNotFound)
+
+
+def test_a_name_that_is_used_again_inherits_nothing(people_ca: RunningCa) -> None:
+    ann = people_ca.client(ADMIN)
+    first = invite(people_ca, "carl", OperatorRole.OPERATOR)
+    old = accept(people_ca, first, "old-carl")
+    late = invite(people_ca, "carl", OperatorRole.OPERATOR)
+    ann.operators.remove("carl")
+    second = invite(people_ca, "carl", OperatorRole.OPERATOR)
+    assert second.operator.person_uid != first.operator.person_uid
+    wait_for("the earlier person is out", lambda: is_out(old), 1.0)
+    with pytest.raises(errors.KeyreeveError):
+        enrol(late.token, people_ca.directory / "late")
+    assert accept(people_ca, second, "new-carl").operators.get("carl").person_uid == second.operator.person_uid
+    assert is_out(old)
+
+
+def test_certificates_renew_themselves_until_a_week_after_the_last_invitation(people_ca: RunningCa) -> None:
+    ann, bea = people_ca.client(ADMIN), people_ca.client(BEA)
+    assert renewed(bea)
+
+    def long_ago(tx):
+        person = tx.people.find("ann")
+        tx.people.update(replace(person, invited_at=people_ca.clock.now() - INVITATION_SECONDS - 5))
+        tx.bump_config()
+
+    people_ca.write(long_ago)
+    identity, live = people_ca.identity(ADMIN), people_ca.servings[0].live
+    wait_for("the worker has heard of it", lambda: live.current().people[identity].renews_until < time.time())
+    assert isinstance(_failure(ann), errors.InvitationExpired)
+    told = refused(lambda: ann.operators.invite("ann", OperatorRole.ADMIN))
+    assert isinstance(told, errors.SecondPersonRequired)
+    bea.operators.invite("ann", OperatorRole.ADMIN, address="127.0.0.1:1")
+    assert wait_for("the invitation is new", lambda: _failure(ann) is None)
+
+
+def _failure(client: Client) -> errors.KeyreeveError | None:
+    try:
+        renewed(client)
+    except errors.RenewalSuperseded:
+        return None
+    except errors.KeyreeveError as failure:
+        return failure
+    return None
+
+
+def test_the_last_admin_can_neither_be_removed_nor_demoted_and_one_who_never_came_does_not_count(
+    people_ca: RunningCa,
+) -> None:
+    ann = people_ca.client(ADMIN)
+    ghost = invite(people_ca, "ghost", OperatorRole.ADMIN)
+    assert isinstance(refused(lambda: ann.operators.remove("ann")), errors.LastAdmin)
+    assert isinstance(refused(lambda: ann.operators.update("ann", OperatorRole.AUDITOR)), errors.LastAdmin)
+    accept(people_ca, ghost, "ghost")
+    assert ann.operators.remove("ann").removed_at is not None
+
+
+def test_what_a_demoted_admin_invited_is_worth_nothing(people_ca: RunningCa) -> None:
+    ann = people_ca.client(ADMIN)
+    people_ca.client(BEA)
+    invitation = invite(people_ca, "carl", OperatorRole.OPERATOR, by=BEA)
+    ann.operators.update("bea", OperatorRole.AUDITOR, address="127.0.0.1:1")
+    with pytest.raises(errors.KeyreeveError):
+        enrol(invitation.token, people_ca.directory / "carl")
+
+
+def test_a_repeated_invitation_has_one_record_and_a_token_that_works(people_ca: RunningCa) -> None:
+    request_id = "018f0000-0000-7000-8000-00000000abcd"
+    first = invite(people_ca, "carl", OperatorRole.OPERATOR, request_id=request_id)
+    again = invite(people_ca, "carl", OperatorRole.OPERATOR, request_id=request_id)
+    assert again.operator == first.operator
+    assert again.token != first.token
+    with pytest.raises(errors.KeyreeveError):
+        enrol(first.token, people_ca.directory / "first")
+    accept(people_ca, again, "again")
+
+
+def test_who_may_do_what_with_people(people_ca: RunningCa) -> None:
+    for path in (OPERATOR, AUDITOR, MEMBERSHIP):
+        client = people_ca.client(path)
+        assert client.operators.get("ann").role is OperatorRole.ADMIN
+        assert isinstance(refused(lambda client=client: client.operators.remove("ann")), errors.AccessDenied)
+    ann = people_ca.client(ADMIN)
+    assert isinstance(refused(lambda: ann.operators.invite("Ann", OperatorRole.ADMIN)), errors.NameRefused)
+    assert isinstance(refused(lambda: ann.operators.invite("olaf", OperatorRole.ADMIN)), errors.PersonExists)
+    told = refused(lambda: ann.certificates.sign("operator", make_csr(make_key())))
+    assert isinstance(told, errors.ProfileNotAllowed), "an invitation is the only way to a person's certificate"
