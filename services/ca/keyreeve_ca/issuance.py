@@ -237,7 +237,9 @@ class Issuance:
                 items.append(_failure(_another_authority(p, issuing)))
             else:
                 counter = lane.counter
-                lane.counter += 1  # before it is used: whatever happens now, no other certificate gets its serial number
+                lane.counter += (
+                    1  # before it is used: whatever happens now, no other certificate gets its serial number
+                )
                 size += 1
                 try:
                     items.append(self._sign(p, request, block, counter))
