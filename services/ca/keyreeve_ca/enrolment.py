@@ -28,7 +28,8 @@ from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.enrolment_tokens import KIND, not_open
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Prepared, SignItem, SignRequest
 from keyreeve_ca.keystore import KeyStore
-from keyreeve_ca.registry import Store
+from keyreeve_ca.ledger import AuditRecord
+from keyreeve_ca.registry import CertificateFilter, Store, Transaction
 from keyreeve_ca.rules.csr import CertificateRequest, check_possession, read_csr
 from keyreeve_ca.rules.enrolment import names_of, profile_of, read_identity
 from keyreeve_ca.rules.policy import check_requester, plan_certificate
@@ -130,23 +131,29 @@ class Enrolment:
         )
         return Session(transcript, keys, transcript.server_mac(keys), token)
 
-    async def result(self, session: Session, csr: bytes, client_mac: bytes) -> EnrolmentResult:
+    async def result(
+        self, session: Session, csr: bytes, client_mac: bytes, record: AuditRecord | None = None
+    ) -> EnrolmentResult:
         """Check the newcomer's proof, and have its certificate issued, once. Raises the reasons of `Enrol`."""
         transcript, token = session.transcript, session.token
         expected = transcript.client_mac(session.keys, session.server_mac, csr)
         if not hmac.compare_digest(client_mac, expected) or token is None:
             raise errors.TokenRefused("no enrolment token that can be used is known by this id and secret")
+        if record is not None:
+            record.tell("token", f"enrolmentTokens/{token.token_id.hex()}")
+            record.tell("identity", token.identity)
         _check_clocks(transcript)
         request = read_csr(csr)
         check_possession(request)
         self._refuse_unless_usable(token, request.spki_sha256)
         item = SignItem(profile_of(_role_of(token)), csr, names_of(SpiffeId.parse(token.identity)))
         if token.state is TokenState.OPEN:
+            await self._refuse_when_maker_was_put_out(token)
             self._prepare(item, self.issuance.catalogue(), self.now())  # a refused request does not use the token up
             if not await self.steps.bind(token.token_id, request.spki_sha256):
                 token = await self._again(token)
                 self._refuse_unless_usable(token, request.spki_sha256)
-        entry = await self._certificate(token, item, request)
+        entry = await self._certificate(token, item, request, record)
         chain = (entry.der, self.issuance.catalogue().authority(entry.authority_id).certificate_der)
         return EnrolmentResult(chain, self.trust_root, transcript.result_mac(session.keys, client_mac, chain))
 
@@ -163,13 +170,29 @@ class Enrolment:
         if self.now() - token.bound_at >= RETRY_SECONDS:
             raise not_open(token)
 
+    async def _refuse_when_maker_was_put_out(self, token: StoredToken) -> None:
+        """Raise `TokenRevoked` when a certificate of the token's maker was revoked since: lost, or no longer trusted."""
+
+        def put_out(tx: Transaction) -> bool:
+            revoked = tx.certificates(CertificateFilter(identity=token.creator, revoked=True), after=b"", limit=1000)
+            found = tx.revocations.of([one.serial for one in revoked])
+            return any(one.revoked_at >= token.created_at for one in found.values())
+
+        if await self.store.read(put_out):
+            raise errors.TokenRevoked(
+                "whoever made the enrolment token has had a certificate revoked since",
+                metadata={"token": token.token_id.hex()},
+            )
+
     async def _again(self, token: StoredToken) -> StoredToken:
         found = await self.store.read(lambda tx: tx.tokens.get(token.token_id))
         if found is None or (found.state is TokenState.OPEN and found.expires_at > self.now()):
             raise errors.StoreUnavailable("the token changed while it was used; repeat the enrolment")
         return found
 
-    async def _certificate(self, token: StoredToken, item: SignItem, request: CertificateRequest) -> LedgerEntry:
+    async def _certificate(
+        self, token: StoredToken, item: SignItem, request: CertificateRequest, record: AuditRecord | None
+    ) -> LedgerEntry:
         """The token's one certificate: the ledger holds one answer for (maker, method, token), whoever asks twice."""
         serial = token.serial
         if serial is not None:
@@ -184,6 +207,7 @@ class Enrolment:
                 request_id=token.token_id.hex(),
                 payload_sha256=request.spki_sha256,
                 items=(item,),
+                record=record,
                 prepare=self._prepare,
             )
         )

@@ -20,11 +20,11 @@ from keyreeve.enrolment import enrol
 from keyreeve.enrolment_token import RETRY_SECONDS, EnrolmentToken
 from keyreeve.keys import load_key, make_csr, make_key
 from keyreeve.token_values import TokenState
-from keyreeve.values import Name, to_pem
+from keyreeve.values import Name, RevocationReason, to_pem
 from support.enrolling import conversation, enrolling_ca, new_token
 from support.man_in_the_middle import Change, in_the_middle
 from support.peer_certificates import TestCa
-from support.running_ca import RunningCa, refused
+from support.running_ca import RunningCa, refused, unique
 
 __all__ = ["enrolling_ca"]
 
@@ -258,6 +258,17 @@ def test_a_revoked_token_is_refused_to_whoever_knows_its_secret(ca: RunningCa, t
     assert ca.client().tokens.revoke(token.token_id.hex()).state is TokenState.REVOKED
     with pytest.raises(errors.TokenRevoked):
         enrol(token, tmp_path)
+
+
+def test_a_token_whose_maker_was_put_out_since_lets_nobody_in(ca: RunningCa, tmp_path: Path) -> None:
+    maker = f"operators/operator/{unique('olga')}"
+    used, unused = new_token(ca, by=maker), new_token(ca, by=maker)
+    enrol(used, tmp_path / "before")
+    certificate = x509.load_pem_x509_certificate(ca.context(maker).certificate.read_bytes())
+    ca.client().certificates.revoke(f"{certificate.serial_number:032x}", RevocationReason.PRIVILEGE_WITHDRAWN)
+    with pytest.raises(errors.TokenRevoked):
+        enrol(unused, tmp_path / "after")
+    assert certificates_for(ca, unused) == 0
 
 
 def test_a_refused_request_does_not_use_the_token_up(ca: RunningCa, tmp_path: Path) -> None:
