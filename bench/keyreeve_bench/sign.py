@@ -25,6 +25,7 @@ from keyreeve_bench.ledger import Ledger, LedgerUnreadable, open_ledger
 from keyreeve_bench.limit import key_type_of, measure_limit
 from keyreeve_bench.local_processes import machine, server_group
 from keyreeve_bench.progress import Progress
+from keyreeve_bench.reads import measure_reads
 from keyreeve_bench.recording import percentiles_ms
 from keyreeve_bench.report import report_of
 from keyreeve_bench.session import MEASURED, WARM_UP, Step
@@ -73,6 +74,10 @@ async def bench_sign(settings: BenchSettings) -> dict[str, Any]:
             await _sweep(bench)
         progress.step("checking")
         checks = await asyncio.to_thread(_check, bench)
+        progress.step("reading")
+        serials = b"".join(outcome.serials for outcome in bench.outcomes)
+        with Client(context) as client:
+            facts["reads_ms"] = await asyncio.to_thread(measure_reads, client, serials)
         document = report_of(bench, facts, checks, {name: peer.settings for name, peer in started.items()})
     document["requirements"] = [threshold.check(document) for threshold in thresholds]
     document["ok"] = all(check.ok for check in checks) and all(one["holds"] for one in document["requirements"])

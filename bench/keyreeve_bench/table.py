@@ -10,7 +10,7 @@ def table(report: Mapping[str, Any]) -> str:
     runs = len(report["runs"])
     rows = [
         ("certificates/s", f"{rate['median']:,.0f}   (min {rate['min']:,.0f}, max {rate['max']:,.0f}, {runs} runs)"),
-        ("latency, ms", "   ".join(f"{_shown(name)} {value:,.2f}" for name, value in latency.items())),
+        ("latency, ms", _percentiles(latency)),
         ("errors", _errors(report["errors"])),
         ("limits, per s", _limits(report)),
         ("of the limits", _ratios(report["ratios"])),
@@ -19,6 +19,7 @@ def table(report: Mapping[str, Any]) -> str:
         ("fsync, us", _fsync(report["fsync_us"])),
         ("ledger", f"{database['kind'] or database['note']}, {_count(database['rows_before'])} certificates before"),
     ]
+    rows += [(f"{name.replace('_', ' ')}, ms", _percentiles(told)) for name, told in report["reads_ms"].items() if told]
     if report["overload"] is not None:
         rows.append(("overload", _overload(report["overload"])))
     rows += [(name, _peer(peer)) for name, peer in report["peers"].items()]
@@ -38,6 +39,10 @@ def _verdict(*, holds: bool) -> str:
 def _peer(peer: Mapping[str, Any]) -> str:
     rate, latency = peer["certificates_per_second"], peer["latency_ms"]
     return f"{rate['median']:,.0f} certificates/s   p99 {latency['p99']:,.2f} ms   ({peer['settings']})"
+
+
+def _percentiles(told: Mapping[str, float]) -> str:
+    return "   ".join(f"{_shown(name)} {value:,.2f}" for name, value in told.items())
 
 
 def _overload(told: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ REPORT: dict[str, Any] = {
     "rss_bytes": {"server": 300_000_000, "database": None, "client": 100_000_000},
     "fsync_us": None,
     "database": {"kind": None, "rows_before": None, "note": "nothing beside the context"},
+    "reads_ms": {"get_certificate": {"p50": 1.5}, "list_page": None},
     "overload": None,
     "runs": [{}],
     "peers": {
@@ -105,6 +106,8 @@ def test_the_table_tells_failures_and_what_is_not_known() -> None:
     assert "FAILED" in lines["require unary>=0.8B"]
     assert "2.00 cfssl" in lines["of the limits"]
     assert "nothing beside the context" in lines["ledger"]
+    assert "p50 1.50" in lines["get certificate, ms"]
+    assert "list page, ms" not in lines
     assert "database -" in lines["CPU, us/certificate"]
 
 
