@@ -74,7 +74,7 @@ class TokenSteps(Protocol):
     """The durable steps of an enrolment: taken here on PostgreSQL, by the keeper on SQLite."""
 
     async def bind(self, token_id: bytes, spki_sha256: bytes) -> bool:
-        """Bind an open token to a key; False: it was not open."""
+        """Bind an open token to a key; False: it was not open. Raises `KeyReused`."""
         ...
 
     async def issued(self, token_id: bytes, serial: bytes) -> None:

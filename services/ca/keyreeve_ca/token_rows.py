@@ -57,7 +57,10 @@ class TokenRows(Protocol):
         ...
 
     def bind(self, token_id: bytes, spki_sha256: bytes, now: int) -> bool:
-        """Bind an open token that has not expired to a key: one statement decides between all who try. False: not open."""
+        """Bind an open token that has not expired to a key: one statement decides between all who try. False: not open.
+
+        Raises `KeyReused` when the key belongs to another identity.
+        """
         ...
 
     def issued(self, token_id: bytes, serial: bytes) -> None:

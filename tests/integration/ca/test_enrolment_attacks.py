@@ -289,6 +289,16 @@ def test_a_refused_request_does_not_use_the_token_up(ca: RunningCa, tmp_path: Pa
     enrol(token, tmp_path)
 
 
+def test_a_key_of_another_identity_is_refused_and_does_not_use_the_token_up(ca: RunningCa, tmp_path: Path) -> None:
+    first, second, key = new_token(ca), new_token(ca), make_key()
+    with conversation(first, key=key) as talk:
+        talk.whole()
+    with conversation(second, key=key) as talk:
+        assert type(refused(talk.whole)) is errors.KeyReused
+    assert state_of(ca, second) == TokenState.OPEN
+    enrol(second, tmp_path)
+
+
 @pytest.mark.parametrize("offset", [-61, -600, 61, 600])
 def test_a_clock_that_is_off_is_refused_by_either_side(ca: RunningCa, tmp_path: Path, offset: int) -> None:
     token = new_token(ca)

@@ -13,7 +13,7 @@ from keyreeve.ca.v1.enrolment_service_pb2_grpc import EnrolmentServiceStub
 from keyreeve.credentials import pinned_options
 from keyreeve.enrolment_token import EnrolmentKeys, EnrolmentToken, Transcript
 from keyreeve.errors import KeyreeveError
-from keyreeve.keys import PrivateKey, make_csr, make_key
+from keyreeve.keys import make_csr, make_key
 from keyreeve.newcomer_files import fetch_root
 from keyreeve.status import error_from_rpc
 from keyreeve.values import to_pem
@@ -27,13 +27,11 @@ ROUNDS = int(os.environ.get("KEYREEVE_TEST_ROUNDS", "3"))
 """A hundred take some minutes."""
 PER_CHANNEL = 8
 LATE = "DEADLINE_PASSED"
-KEYS: list[PrivateKey] = []
 
 
 def csrs() -> list[bytes]:
-    if not KEYS:
-        KEYS.extend(make_key() for _ in range(NEWCOMERS))
-    return [make_csr(key) for key in KEYS]
+    """Requests of keys that nobody has seen: one that has been certified belongs to one identity for good."""
+    return [make_csr(make_key()) for _ in range(NEWCOMERS)]
 
 
 class Barrier:

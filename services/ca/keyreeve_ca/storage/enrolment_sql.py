@@ -7,7 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from keyreeve.enrolment_token import RETRY_SECONDS
+from keyreeve.errors import KeyReused
 from keyreeve_ca.storage.enrolment_tables import enrolment_tokens as tokens
+from keyreeve_ca.storage.tables import key_bindings
 from keyreeve_ca.token_rows import StoredToken, TokenState
 from keyreeve_chassis import failpoints
 
@@ -52,13 +54,22 @@ class SqlTokens:
         return self._changed(self._usable(token_id, now).values(sealed_keys=sealed_keys))
 
     def bind(self, token_id: bytes, spki_sha256: bytes, now: int) -> bool:
-        """Bind a token that can still be used for the first time to a key."""
+        """Bind a token that can still be used for the first time to a key. Raises `KeyReused`."""
         failpoints.hit(BEFORE_BIND)
+        self._refuse_key_of_another(token_id, spki_sha256)
         bound = self._changed(
             self._usable(token_id, now).values(state=TokenState.BOUND, spki_sha256=spki_sha256, bound_at=now)
         )
         failpoints.hit(AFTER_BIND)
         return bound
+
+    def _refuse_key_of_another(self, token_id: bytes, spki_sha256: bytes) -> None:
+        """A key that can never be certified for the token's identity must not use the token up."""
+        another = select(key_bindings.c.identity).join(
+            tokens, (tokens.c.token_id == token_id) & (tokens.c.identity != key_bindings.c.identity)
+        )
+        if self._connection.scalar(another.where(key_bindings.c.spki_sha256 == spki_sha256)) is not None:
+            raise KeyReused("the key belongs to another identity; make a new one for this enrolment")
 
     def issued(self, token_id: bytes, serial: bytes) -> None:
         """Note which certificate a bound token led to."""
