@@ -20,8 +20,13 @@ FORMAT = "keyreeve-audit-1"
 
 def write(segments: Iterable[Segment], spki: bytes, to: IO[str]) -> int:
     """Write a log; the number of its records."""
-    records = 0
     to.write(_line({"format": FORMAT, "spki": _text(spki)}))
+    return write_segments(segments, to)
+
+
+def write_segments(segments: Iterable[Segment], to: IO[str]) -> int:
+    """Go on with a log that has been begun; the number of records."""
+    records = 0
     for segment in segments:
         for registration in segment.registrations:
             told = registration._asdict() | {"chain": registration.chain.hex()}

@@ -81,6 +81,8 @@ class Verifier:
         self.links = 0
         self.tail_links = 0
         self.problems: list[Problem] = []
+        self.ended: dict[bytes, Head] = {}
+        """The chains that ended in a checkpoint that was checked, and how."""
         self._missing: tuple[int, str] | None = None
         """The youngest link without its records."""
 
@@ -217,6 +219,7 @@ class Verifier:
                 self._say("chain", chain.hex(), f"{where} was signed with {at} of it; found is link {head.n}")
         for chain in told:
             self._say("chain", chain.hex(), f"{where} names it, and it is not there")
+        self.ended |= {h.chain: h for h in checkpoint.heads if h.state is not ChainState.OPEN}
         self._heads = {h.chain: h for h in checkpoint.heads if h.state is ChainState.OPEN}
 
     def _say(self, kind: str, where: str, message: str) -> None:

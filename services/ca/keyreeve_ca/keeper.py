@@ -124,7 +124,7 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
                 settings.trust_domain,
             ).run()
         await base.live.reload()
-        leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings.audit.kept_days)
+        leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings)
         stack.push_async_callback(_end_audit, leader, store, ledger)
         background = await _background(base, ledger, linter, leader, stack)
         stack.push_async_callback(base.issuance.close_blocks)
@@ -140,6 +140,7 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
         recovery = Recovery(authorities_of(base, linter), now)
         handlers: dict[str, frames.Handler] = {
             "first_operator": partial(_admit, first_operator),
+            "audit_state": lambda _payload, _connection: leader.sinks.state(),
             "recover": partial(_recover, recovery, base.live),
         }
         on_disconnect = None
@@ -244,8 +245,7 @@ async def _background(
         every(600, lambda: ledger.purge(base.now() - REQUESTS_KEPT)),
         every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
         _show_expiry(base),
-        leader.follow(),
-        every(600, leader.purge),
+        *leader.jobs(),
     ]
     if alive is not None:
         jobs += [alive, every(LEASE_SECONDS, ledger.void_orphans), every(LEASE_SECONDS, leader.log.abandon_orphans)]

@@ -100,6 +100,10 @@ class AuditRecord(Protocol):
         """Everything but how it ended (keyreeve/audit/record.py)."""
         ...
 
+    def tell(self, field: str, value: str) -> None:
+        """Add to what the call is about; never a secret."""
+        ...
+
     def entrust(self, done: "asyncio.Future[Any]") -> None:
         """The record is written if and only if `done` gets a result; nobody else writes it then."""
         ...

@@ -18,6 +18,7 @@ from keyreeve_ca.enrolment import Decoys, Enrolment, TokenSteps, root_sha256
 from keyreeve_ca.own_certificate import OwnCertificate, pem
 from keyreeve_ca.serving import newcomer_servicer
 from keyreeve_ca.token_rows import StoredToken
+from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.limits import PerAddress
 from keyreeve_chassis.open_server import start_open_server
 from keyreeve_chassis.router import Router, ServedService
@@ -61,7 +62,9 @@ class Newcomers:
         return self.certificate.keep_fresh()
 
     @asynccontextmanager
-    async def serving(self, endpoints: Callable[[], Mapping[str, str]], telemetry: CallTelemetry) -> AsyncIterator[int]:
+    async def serving(
+        self, endpoints: Callable[[], Mapping[str, str]], telemetry: CallTelemetry, trail: Trail
+    ) -> AsyncIterator[int]:
         """Listen until the context ends; its value is the port."""
         base, settings = self.base, self.base.settings.enrol
         servicer = newcomer_servicer.NewcomerServicer(
@@ -91,6 +94,7 @@ class Newcomers:
             LiveServerCredentials(partial(_identity, self.certificate, base.live.current)),
             most_connections=settings.connections,
             telemetry=telemetry,
+            trail=trail,
         )
         try:
             yield running.port

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from keyreeve.enrolment_token import is_address
 from keyreeve.identity import is_trust_domain
@@ -87,6 +87,22 @@ class AuditSettings(_Section):
     kept_days: int = Field(
         400, ge=1, description="Days after which audit records are deleted; their hashes stay for ever."
     )
+    file: Path | None = Field(
+        None, description="File outside, such as on a disk of its own, to which the whole log is appended."
+    )
+    syslog: Path | None = Field(
+        None, description="Socket such as /dev/log, to which each signed checkpoint is sent as one message."
+    )
+    sink_required: bool = Field(
+        default=False,
+        description="Refuse what changes anything while a sink outside does not take the log; set it in production.",
+    )
+
+    @model_validator(mode="after")
+    def _check_sinks(self) -> "AuditSettings":
+        if self.sink_required and self.file is None and self.syslog is None:
+            raise ValueError("sink_required needs audit.file or audit.syslog")
+        return self
 
 
 class MetricsSettings(_Section):

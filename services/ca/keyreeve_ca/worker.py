@@ -18,7 +18,7 @@ from keyreeve_ca.app import (
     store_of,
     trust_root_of,
 )
-from keyreeve_ca.auditing import send_records
+from keyreeve_ca.auditing import SinkGate, send_records
 from keyreeve_ca.awaited_tokens import AwaitedTokens, NoticingVerifier
 from keyreeve_ca.databases import reading_database, writing_database
 from keyreeve_ca.first_operator import roots_pem
@@ -82,13 +82,16 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         store = store_of(database, writer, now, worker_id)
         if isinstance(ledger, PostgresqlLedger):
             stack.push_async_callback(_end_chains, store, ledger)
-        trail = Trail(Recorder(store.append_audit if client is None else partial(send_records, client)))
+        recorder = Recorder(store.append_audit if client is None else partial(send_records, client))
+        gate = SinkGate(client or _keeper(settings, stack)) if settings.audit.sink_required else None
+        trail = Trail(recorder, gate=None if gate is None else gate.check)
         base = foundation(settings, store, keystore, ledger, worker_id, now=now)
         await base.live.reload()
         revocations = LiveRevocations(store, now)
         await revocations.refresh()
         jobs = [await stay_alive(base, ledger, stack)] if isinstance(ledger, PostgresqlLedger) else []
         jobs += [base.live.follow(FOLLOW_SECONDS), revocations.follow(FOLLOW_SECONDS)]
+        jobs += [] if gate is None else [gate.follow()]
         background = run_tasks(stack, jobs)
         stack.push_async_callback(base.issuance.close_blocks)
         instance = f"{settings.instance}-{index}"
@@ -122,7 +125,9 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         enrol_port = None
         if newcomers is not None:
             ca_address = settings.enrol.ca_address or host_port(settings.listen.host, running.port)
-            enrol_port = await stack.enter_async_context(newcomers.serving(lambda: {"ca": ca_address}, telemetry))
+            enrol_port = await stack.enter_async_context(
+                newcomers.serving(lambda: {"ca": ca_address}, telemetry, trail)
+            )
         yield Serving(running.port, running.health_port, enrol_port, background, base.live)
 
 
@@ -145,6 +150,13 @@ def _telemetry(settings: CaSettings, stack: AsyncExitStack) -> CallTelemetry:
     if tracer is not None:
         stack.callback(tracer[1])
     return CallTelemetry(_server_metrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls)
+
+
+def _keeper(settings: CaSettings, stack: AsyncExitStack) -> frames.Client:
+    """The instance's keeper, where a worker needs it for its word on the sinks alone."""
+    client = frames.Client(settings.keeper_socket)
+    stack.push_async_callback(client.close)
+    return client
 
 
 async def _end_chains(store: SqlStore, ledger: PostgresqlLedger) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import grpc
 import structlog
 
+from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard import Guard
 from keyreeve_chassis.router import Router
 from keyreeve_chassis.server import ServingSettings
@@ -35,6 +36,7 @@ async def start_open_server(
     *,
     most_connections: int,
     telemetry: CallTelemetry | None = None,
+    trail: Trail | None = None,
 ) -> OpenServer:
     """Listen and serve `router` and nothing else: no health, no reflection. Raises `RuntimeError` for a port in use.
 
@@ -43,7 +45,7 @@ async def start_open_server(
     closed = sorted(name for name, row in router.rows.items() if not row.anyone)
     if closed:
         raise ValueError(f"not open to anyone: {', '.join(closed)}")
-    guard = Guard(router, None, settings.limits(), telemetry)
+    guard = Guard(router, None, settings.limits(), telemetry, trail)
     options = [*settings.channel_arguments(), ("grpc.max_allowed_incoming_connections", most_connections)]
     server = grpc.aio.server(handlers=[guard.handler()], options=options)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

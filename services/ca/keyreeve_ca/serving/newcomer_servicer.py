@@ -38,13 +38,13 @@ class NewcomerServicer:
     async def Enrol(self, requests: AsyncIterator[pb.EnrolRequest], call: Call) -> AsyncIterator[pb.EnrolResponse]:
         with self.limits.admit(call.peer):
             try:
-                async for response in self._enrol(requests):
+                async for response in self._enrol(requests, call):
                     yield response
             except errors.KeyreeveError as refused:
                 _ENROLMENTS.labels(refused.reason).inc()
                 raise
 
-    async def _enrol(self, requests: AsyncIterator[pb.EnrolRequest]) -> AsyncIterator[pb.EnrolResponse]:
+    async def _enrol(self, requests: AsyncIterator[pb.EnrolRequest], call: Call) -> AsyncIterator[pb.EnrolResponse]:
         hello = _hello((await _next(requests, "hello")).hello)
         arrived = self.clock()
         session = await self.enrolment.challenge(hello)
@@ -62,7 +62,7 @@ class NewcomerServicer:
         proof = (await _next(requests, "proof")).proof
         arrived = self.clock()
         try:
-            result = await self.enrolment.result(session, proof.csr, proof.client_mac)
+            result = await self.enrolment.result(session, proof.csr, proof.client_mac, call.record)
         except errors.TokenRefused:
             await self._until(arrived + ANSWER_SECONDS)
             raise

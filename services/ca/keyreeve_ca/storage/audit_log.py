@@ -50,8 +50,7 @@ class SqlAuditLog:
 
     async def spki(self) -> bytes:
         """The public part of the audit key, which is empty before the first start of the keeper has made one."""
-        found = await self.reader.read(_stored_key)
-        return b"" if found is None else found.spki
+        return await self.reader.read(stored_spki)
 
     async def checkpoint(self, checkpointer: Checkpointer) -> Checkpoint | None:
         """Sign the next checkpoint, if there is anything new and nobody else is at it."""
@@ -134,6 +133,12 @@ class SqlAuditLog:
             )
 
         return await self.read(work)
+
+
+def stored_spki(connection: Connection) -> bytes:
+    """The public part of the audit key; empty when there is none."""
+    found = _stored_key(connection)
+    return b"" if found is None else found.spki
 
 
 def _stored_key(connection: Connection) -> SealedKey | None:

@@ -137,6 +137,13 @@ def checkpoint_row(connection: Connection, tables: AuditTables, k: int) -> tuple
     return None if row is None else (row.body, row.signature)
 
 
+def row_after(connection: Connection, tables: AuditTables, k: int) -> tuple[int, bytes, bytes] | None:
+    """The next checkpoint that is there, whatever its number: (number, body, signature)."""
+    t = tables.checkpoints.c
+    row = connection.execute(select(t.k, t.body, t.signature).where(t.k > k).order_by(t.k).limit(1)).one_or_none()
+    return None if row is None else (row.k, row.body, row.signature)
+
+
 def last_number(connection: Connection, tables: AuditTables) -> int:
     """The number of the newest checkpoint; 0 before the first."""
     return connection.scalar(select(func.max(tables.checkpoints.c.k))) or 0

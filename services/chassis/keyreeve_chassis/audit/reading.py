@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, func, select, update
 
-from keyreeve.audit.log import ChainState, Checkpoint, Link, Registration
+from keyreeve.audit.log import ChainState, Checkpoint, Head, Link, Registration
 from keyreeve.audit.merkle import consistency_proof
 from keyreeve.audit.record import Record, RecordInvalid, split_fields
 from keyreeve.audit.verifying import Problem, Segment, Verifier, Witnessed
@@ -133,18 +133,17 @@ class AuditReader:
 
     def segments(self, connection: Connection, after: Checkpoint | None, upto: int) -> Iterator[Segment]:
         """What each checkpoint after the given one added, to the one numbered `upto`."""
-        last = after
-        for k in range(after.k + 1 if after else 1, upto + 1):
-            row = checkpoints.checkpoint_row(connection, self.tables, k)
-            if row is None:
-                continue  # the next one does not follow: that is how it is found
+        last, k = after, after.k if after else 0
+        # One that is missing is found by the next one, which does not follow.
+        while (row := checkpoints.row_after(connection, self.tables, k)) is not None and row[0] <= upto:
+            k, body, signature = row
             try:
-                checkpoint = Checkpoint.decode(row[0])
+                checkpoint = Checkpoint.decode(body)
             except RecordInvalid:
-                yield Segment(*row, (), ())
+                yield Segment(body, signature, (), ())
                 continue
             links = [link for _, link in self._links(connection, last.size if last else 0, checkpoint.size)]
-            yield Segment(*row, self.registrations(connection, last, checkpoint), tuple(links))
+            yield Segment(body, signature, self.registrations(connection, last, checkpoint), tuple(links))
             last = checkpoint
 
     def registrations(
@@ -170,11 +169,10 @@ class AuditReader:
         last = Checkpoint.decode(row[0]) if row is not None else None
         room, bytes_left = most_links, _PAGE_BYTES
         while after < last_number and room > 0 and bytes_left > 0:
-            row = checkpoints.checkpoint_row(connection, self.tables, after + 1)
-            if row is None:
-                after += 1
-                continue
-            checkpoint = Checkpoint.decode(row[0])
+            following = checkpoints.row_after(connection, self.tables, after)
+            if following is None:
+                break
+            checkpoint = Checkpoint.decode(following[1])
             begin = last.size if last else 0
             if position <= begin:
                 found += self.registrations(connection, last, checkpoint)
@@ -189,9 +187,9 @@ class AuditReader:
                     break
             if position < checkpoint.size and (bytes_left <= 0 or room <= 0):
                 return found, (after, position)
-            found.append(SignedBody(*row))
+            found.append(SignedBody(*following[1:]))
             room -= 1
-            last, after, position = checkpoint, after + 1, checkpoint.size
+            last, after, position = checkpoint, following[0], checkpoint.size
         return found, (after, position) if after < last_number else None
 
     def proof(self, connection: Connection, old: Checkpoint, new: Checkpoint) -> list[bytes]:
@@ -233,7 +231,7 @@ class AuditReader:
             if most_links is not None and verifier.links >= most_links and verifier.last and verifier.last.k < upto:
                 verifier.problems.extend(self._nodes(connection, nodes))
                 return verifier, False
-        self._verify_tail(connection, verifier, upto)
+        self._verify_tail(connection, verifier, upto, whole=after == 0)
         verifier.problems.extend(self._nodes(connection, nodes))
         verifier.finish()
         return verifier, True
@@ -247,35 +245,23 @@ class AuditReader:
             connection.execute(update(t).where(t.c.chain_id == chain_id, t.c.n == n).values(bodies=None))
         return len(rows)
 
-    def _verify_tail(self, connection: Connection, verifier: Verifier, upto: int) -> None:
-        t = self.tables
-        last = verifier.last
+    def _verify_tail(self, connection: Connection, verifier: Verifier, upto: int, *, whole: bool) -> None:
+        """Check what no signature covers: the newest links, and what the tables repeat."""
+        t, last = self.tables, verifier.last
         heads = {h.chain: h for h in last.heads} if last else {}
         rows = {r.chain_id: r for r in connection.execute(select(t.chains)).all()}
         links: list[Link] = []
         fresh: list[Registration] = []
         for chain, row in sorted(rows.items()):
-            head = heads.get(chain)
-            count, most = connection.execute(
-                select(func.count(), func.coalesce(func.max(t.links.c.n), 0)).where(t.links.c.chain_id == chain)
-            ).one()
-            where = chain.hex()
-            if not count == most == row.n:
-                verifier.problems.append(
-                    Problem("chain", where, f"it is at {row.n} and has {count} links up to {most}")
-                )
+            head, where = heads.get(chain), chain.hex()
+            if (flaw := self._flaw(connection, row, head, verifier, whole=whole)) is not None:
+                verifier.problems.append(Problem("chain", where, flaw))
             if row.settled:
-                if head is not None and head.state != row.state:
-                    verifier.problems.append(Problem("chain", where, f"it is {row.state}, and signed as {head.state}"))
                 continue
-            if head is not None and head.state is not ChainState.OPEN:
-                verifier.problems.append(Problem("chain", where, f"it was signed as {head.state} and is not settled"))
             if head is None:
                 fresh.append(Registration(row.chain_id, row.incarnation, row.writer, row.registered_at))
             reached = head.n if head else 0
-            query = (
-                _columns(self.tables).where(t.links.c.chain_id == chain, t.links.c.n > reached).order_by(t.links.c.n)
-            )
+            query = _columns(t).where(t.links.c.chain_id == chain, t.links.c.n > reached).order_by(t.links.c.n)
             links += [_link(r) for r in connection.execute(query)]
         for chain in connection.execute(
             select(t.links.c.chain_id).distinct().where(t.links.c.chain_id.not_in(rows))
@@ -285,10 +271,30 @@ class AuditReader:
         beyond = connection.scalar(select(func.count()).select_from(t.log).where(t.log.c.position >= size)) or 0
         if beyond:
             verifier.problems.append(Problem("log", f"position {size}", f"{beyond} places beyond the last checkpoint"))
+        places = connection.scalar(select(func.count()).select_from(t.log).where(t.log.c.position < size)) or 0
+        if places != size:
+            verifier.problems.append(Problem("log", f"position {size}", f"{places} places where {size} were signed"))
         count = connection.scalar(select(func.count()).select_from(t.checkpoints)) or 0
         if count != upto:
             verifier.problems.append(Problem("checkpoint", f"checkpoint {upto}", f"{count} are there up to it"))
         verifier.add_tail(fresh, links)
+
+    def _flaw(
+        self, connection: Connection, row: Row[Any], head: Head | None, verifier: Verifier, *, whole: bool
+    ) -> str | None:
+        """What is wrong with a chain's row: it only repeats what the links and checkpoints say."""
+        c = self.tables.links.c
+        count, most = connection.execute(
+            select(func.count(), func.coalesce(func.max(c.n), 0)).where(c.chain_id == row.chain_id)
+        ).one()
+        if not count == most == row.n:
+            return f"it is at {row.n} and has {count} links up to {most}"
+        newest = connection.scalar(select(c.link).where(c.chain_id == row.chain_id, c.n == row.n))
+        if newest is None:
+            newest = Registration(row.chain_id, row.incarnation, row.writer, row.registered_at).genesis()
+        if newest != row.head:
+            return "its head is not its last link"
+        return _end_flaw(row, head, verifier.ended.get(row.chain_id), whole=whole)
 
     def _nodes(self, connection: Connection, computed: dict[tuple[int, int], bytes]) -> list[Problem]:
         """Compare the kept nodes with those that were computed on the way."""
@@ -324,3 +330,16 @@ def _columns(t: AuditTables) -> Select[Any]:
 
 def _link(row: Row[Any]) -> Link:
     return Link(row.chain_id, row.n, row.db_time, row.leaves, row.bodies, row.link)
+
+
+def _end_flaw(row: Row[Any], head: Head | None, ended: Head | None, *, whole: bool) -> str | None:
+    """What is wrong with what a chain's row says about its end."""
+    if not row.settled:
+        return None if ended is None else f"it was signed as {ended.state} and does not count as ended"
+    if ended is not None:
+        if (ended.state, ended.n) == (row.state, row.n):
+            return None
+        return f"it is {row.state} at {row.n}, and was signed as {ended.state} at {ended.n}"
+    if head is not None and head.state is ChainState.OPEN:
+        return "it counts as ended, and was signed as open"
+    return "it counts as ended, and no checkpoint says so" if whole else None

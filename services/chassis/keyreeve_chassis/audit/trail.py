@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 class CallRecord:
     """The record of one call in progress."""
 
-    __slots__ = ("_call", "_entrusted", "_targets", "_trail", "handed_in", "time", "unread")
+    __slots__ = ("_call", "_entrusted", "_targets", "_trail", "about", "handed_in", "time", "unread")
 
     def __init__(self, trail: "Trail", call: Call, targets: Callable[[Any], tuple[str, Pairs]]) -> None:
         """`targets` finds a request's own id and what it is about in the message."""
@@ -40,6 +40,8 @@ class CallRecord:
         self._call = call
         self._targets = targets
         self._entrusted: asyncio.Future[Any] | None = None
+        self.about: Pairs = ()
+        """What the call turned out to be about, beside the fields of its request."""
         self.time = trail.now()
         self.unread: Callable[[], Message] | None = None
         """Reads the request of a call that another process answers, should its record be written here after all."""
@@ -53,7 +55,11 @@ class CallRecord:
             with suppress(KeyreeveError):
                 call.message = self.unread()
         request_id, targets = self._targets(call.message) if call.message is not None else ("", ())
-        return records.head(self._trail.prefix(call), self.time, request_id, call.request_id, targets)
+        return records.head(self._trail.prefix(call), self.time, request_id, call.request_id, (*targets, *self.about))
+
+    def tell(self, field: str, value: str) -> None:
+        """Add to what the call is about; never a secret."""
+        self.about = (*self.about, (field, records.clean(value)))
 
     def entrust(self, done: "asyncio.Future[Any]") -> None:
         """Somebody else commits the record: it is written if and only if `done` gets a result."""

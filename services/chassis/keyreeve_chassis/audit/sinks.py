@@ -1,0 +1,261 @@
+"""Sinks: copies of the audit log outside of the database, which whoever administers it cannot take back.
+
+Where they are is said by the settings alone. A sink is fed checkpoint by checkpoint from the log itself and knows by itself
+how far it has come, so an outage leaves no gap: what is missing is sent when it is back. Each write has a thread of its
+own and a time limit; a file that was deleted or replaced under its descriptor counts as an outage.
+"""
+
+import json
+import os
+import queue
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Protocol
+
+from keyreeve.audit import exports
+from keyreeve.audit.log import Checkpoint, digest
+from keyreeve.audit.verifying import Segment
+from keyreeve.files import PRIVATE, write_atomically
+
+_TAIL_BYTES = 8 * 1024 * 1024
+_SYSLOG_PRIORITY = 13 * 8 + 5
+"""Facility `log audit`, severity `notice` (RFC 5424, 6.2.1)."""
+
+
+class SinkFailed(Exception):
+    """The sink does not take what it is given; the message says why."""
+
+
+class Sink(Protocol):
+    """One place outside. Calls block and come from one thread."""
+
+    name: str
+
+    def reached(self) -> int:
+        """The number of the last checkpoint that it has. Raises `SinkFailed`, also when it could not be written to."""
+        ...
+
+    def send(self, segments: Sequence[Segment], spki: bytes) -> None:
+        """Give it the next checkpoints; durable when this returns. Raises `SinkFailed`."""
+        ...
+
+
+@dataclass
+class FileSink:
+    """The whole log, as `keyreeve audit export` writes it, appended to a file; `audit verify --file` reads it.
+
+    Rotate it by moving it away and making an empty file of mode 0600: it goes on there.
+    """
+
+    path: Path
+    name: str = "file"
+    _descriptor: int | None = None
+    _known: int = 0
+
+    def reached(self) -> int:
+        """See `Sink.reached`."""
+        try:
+            if self._descriptor is None:
+                self._open(resume=0)
+            elif not self._is_still_there(self._descriptor):
+                # Moved away: what it holds is kept somewhere. Deleted: it is lost, and everything is written again.
+                resume = self._known if os.fstat(self._descriptor).st_nlink else 0
+                if not self.path.exists():
+                    raise SinkFailed(f"{self.path} was deleted or moved: make an empty file there, of mode 0600")
+                self._close()
+                self._open(resume)
+        except OSError as wrong:
+            raise SinkFailed(f"{self.path}: {wrong.strerror or wrong}") from wrong
+        return self._known
+
+    def send(self, segments: Sequence[Segment], spki: bytes) -> None:
+        """See `Sink.send`."""
+        self.reached()
+        assert self._descriptor is not None
+        text = StringIO()
+        if self._known == 0:
+            exports.write((), spki, text)
+        exports.write_segments(segments, text)
+        data = memoryview(text.getvalue().encode())
+        began = os.fstat(self._descriptor).st_size
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+            os.fsync(self._descriptor)
+        except OSError as wrong:
+            self._cut(began)
+            raise SinkFailed(f"{self.path}: {wrong.strerror or wrong}") from wrong
+        self._known = Checkpoint.decode(segments[-1].body).k
+
+    def _open(self, resume: int) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, PRIVATE)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise SinkFailed(f"{self.path} is no plain file")
+        self._descriptor = descriptor
+        self._known = self._last_checkpoint(descriptor) if os.fstat(descriptor).st_size else resume
+
+    def _last_checkpoint(self, descriptor: int) -> int:
+        """The last checkpoint in the file; what stands behind it was cut off by a crash and goes."""
+        size = os.fstat(descriptor).st_size
+        start = max(0, size - _TAIL_BYTES)
+        tail = os.pread(descriptor, size - start, start)
+        end = len(tail)
+        while (end := tail.rfind(b"\n", 0, end)) >= 0:
+            line = tail[tail.rfind(b"\n", 0, end) + 1 : end]
+            if line.startswith(b'{"checkpoint"'):
+                os.ftruncate(descriptor, start + end + 1)
+                return int(json.loads(line)["checkpoint"]["k"])
+        if start == 0:
+            os.ftruncate(descriptor, 0)
+            return 0
+        raise SinkFailed(f"{self.path} holds something else than an audit log")
+
+    def _cut(self, size: int) -> None:
+        """Take a write back that went half-way."""
+        try:
+            if self._descriptor is not None:
+                os.ftruncate(self._descriptor, size)
+        except OSError:
+            self._close()  # it is read again, and cut behind its last checkpoint, when it is next opened
+
+    def _is_still_there(self, descriptor: int) -> bool:
+        ours = os.fstat(descriptor)
+        try:
+            there = self.path.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+@dataclass
+class SyslogSink:
+    """Each checkpoint as one message of RFC 5424 to a local socket: number, size, root, hash and signature, no records."""
+
+    address: Path
+    state: Path
+    """Where the number of the last one that was sent is kept."""
+    name: str = "syslog"
+    application: str = "keyreeve"
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def reached(self) -> int:
+        """See `Sink.reached`."""
+        try:
+            self._connected().close()
+            return int(self.state.read_text())
+        except FileNotFoundError:
+            return 0 if self.address.exists() else self._missing()
+        except (OSError, ValueError) as wrong:
+            raise SinkFailed(f"{self.address}: {wrong}") from wrong
+
+    def send(self, segments: Sequence[Segment], spki: bytes) -> None:  # noqa: ARG002  # the key is no news
+        """See `Sink.send`."""
+        try:
+            with self._connected() as connection:
+                for segment in segments:
+                    connection.send(self._message(segment))
+            write_atomically(self.state, str(Checkpoint.decode(segments[-1].body).k).encode(), PRIVATE)
+        except OSError as wrong:
+            raise SinkFailed(f"{self.address}: {wrong.strerror or wrong}") from wrong
+
+    def _missing(self) -> int:
+        raise SinkFailed(f"there is no socket {self.address}")
+
+    def _connected(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(self.address))
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def _message(self, segment: Segment) -> bytes:
+        checkpoint = Checkpoint.decode(segment.body)
+        told = {
+            "k": checkpoint.k,
+            "size": checkpoint.size,
+            "root": checkpoint.root.hex(),
+            "digest": digest(segment.body).hex(),
+            "signature": segment.signature.hex(),
+        }
+        when = self.now().isoformat(timespec="milliseconds")
+        head = (
+            f"<{_SYSLOG_PRIORITY}>1 {when} {socket.gethostname()} {self.application} {os.getpid()} audit-checkpoint -"
+        )
+        return f"{head} {json.dumps(told)}".encode()
+
+
+@dataclass
+class Feeder:
+    """One sink with the thread that it is fed from, and what is known of its health."""
+
+    sink: Sink
+    seconds: float = 0.8
+    """How long it may take for one turn; beyond it the sink counts as hung."""
+    patience: float = 1.2
+    """How long it may be without a good turn before it counts as failed."""
+    clock: Callable[[], float] = time.monotonic
+    why: str = "it has not been reached yet"
+    _good: float = field(default=float("-inf"))
+    _turns: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue)
+    _thread: threading.Thread | None = None
+    _busy: bool = False
+
+    def problem(self) -> str | None:
+        """What is wrong, once it has been so for longer than `patience`."""
+        if self.clock() - self._good <= self.patience:
+            return None
+        return f"the {self.sink.name} sink: {self.why}"
+
+    def is_busy(self) -> bool:
+        """Whether a turn has not come back yet."""
+        return self._busy
+
+    def turn(self, fetch: Callable[[int], tuple[Sequence[Segment], bytes]]) -> threading.Event:
+        """Begin a turn: find out how far the sink is, and give it what `fetch` has after that. The event is set at its end."""
+        done = threading.Event()
+        self._busy = True
+
+        def run() -> None:
+            try:
+                segments, spki = fetch(self.sink.reached())
+                if segments:
+                    self.sink.send(segments, spki)
+                self._good = self.clock()
+                self.why = ""
+            except Exception as failed:  # noqa: BLE001  # whatever it is, the sink has not taken it
+                self.why = str(failed) or repr(failed)
+            finally:
+                self._busy = False
+                done.set()
+
+        if self._thread is None:
+            # A thread that hangs in a write must not keep the process from ending.
+            self._thread = threading.Thread(target=self._run, name=f"audit-{self.sink.name}", daemon=True)
+            self._thread.start()
+        self._turns.put(run)
+        return done
+
+    def hang(self) -> None:
+        """Say that a turn has taken too long."""
+        self.why = f"it has not answered within {self.seconds:g} s"
+
+    def _run(self) -> None:
+        while True:
+            self._turns.get()()

@@ -1,0 +1,150 @@
+"""No audit, no answer: what happens when records cannot be written, or when the sink outside does not take the log."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from keyreeve import errors
+from keyreeve.audit import exports
+from keyreeve.audit.verifying import Verifier
+from keyreeve_ca.settings import AuditSettings
+from keyreeve_ca.storage.registry_sql import SqlStore
+from support.running_ca import AUDITOR, OPERATOR, RunningCa, running, server_csr
+from support.waiting import wait_for
+
+BOUND = 2.0
+"""Seconds within which a call is refused."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def watched(request: pytest.FixtureRequest, tmp_path: Path):
+    """A CA whose log must be taken by a file outside, and that file."""
+    path = tmp_path / "audit.jsonl"
+    with running(request.param, request, audit=AuditSettings(file=path, sink_required=True)) as ca:
+        yield ca, path
+
+
+def sign(ca: RunningCa) -> None:
+    ca.client(OPERATOR).certificates.sign("server", server_csr("web.example.test"), timeout=5)
+
+
+def is_refused(ca: RunningCa) -> errors.AuditUnavailable | None:
+    """Try once; the refusal, unless it went through."""
+    began = time.monotonic()
+    client = ca.client(OPERATOR)
+    try:
+        client.certificates.sign("server", server_csr("web.example.test"), timeout=BOUND)
+    except errors.AuditUnavailable as refused:
+        assert time.monotonic() - began < BOUND + 0.5
+        return refused
+    except errors.DeadlinePassed:
+        return None
+    return None
+
+
+def goes_through(ca: RunningCa) -> bool:
+    try:
+        sign(ca)
+    except (errors.AuditUnavailable, errors.DeadlinePassed):
+        return False
+    return True
+
+
+def in_file(path: Path) -> Verifier:
+    with path.open() as lines:
+        spki, segments = exports.read(lines)
+        verifier = Verifier(spki)
+        for segment in segments:
+            verifier.add(segment)
+    return verifier
+
+
+def whole(ca: RunningCa, path: Path) -> None:
+    """The file has the whole log, without a gap."""
+    wanted = ca.client(AUDITOR).audit.checkpoint().checkpoint.k
+    verifier = wait_for(
+        "the file to be up to date", lambda: v if (v := in_file(path)).last and v.last.k >= wanted else None, 10
+    )
+    assert verifier.problems == []
+
+
+def test_a_deleted_sink_stops_changes_within_two_seconds_and_a_new_one_gets_the_whole_log(watched):
+    ca, path = watched
+    wait_for("the sink to be reached", lambda: goes_through(ca), 10)
+    path.unlink()
+    began = time.monotonic()
+    refused = wait_for("a refusal", lambda: is_refused(ca), 6)
+    assert time.monotonic() - began < BOUND + 1.0
+    assert "deleted" in refused.message
+    assert list(ca.client(AUDITOR).audit.list(code="UNAVAILABLE")) is not None, "reads go on"
+    path.touch(mode=0o600)
+    wait_for("changes to go on", lambda: goes_through(ca), 10)
+    whole(ca, path)
+    assert list(ca.client(AUDITOR).audit.list(reason="AUDIT_UNAVAILABLE")), "the refusals are on record"
+
+
+def test_a_full_sink_stops_changes_and_recovers_without_a_restart_or_a_gap(watched, monkeypatch):
+    ca, path = watched
+    wait_for("the sink to be reached", lambda: goes_through(ca), 10)
+    real, full = os.write, [True]
+
+    def write(descriptor: int, data: bytes) -> int:
+        try:
+            ours = Path(f"/proc/self/fd/{descriptor}").readlink() == path
+        except OSError:
+            ours = False
+        if ours and full:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    refused = wait_for("a refusal", lambda: is_refused(ca), 8)
+    assert "No space left" in refused.message
+    full.clear()
+    wait_for("changes to go on", lambda: goes_through(ca), 10)
+    whole(ca, path)
+
+
+def test_a_hung_sink_stops_changes_within_two_seconds(watched, monkeypatch):
+    ca, path = watched
+    wait_for("the sink to be reached", lambda: goes_through(ca), 10)
+    import threading
+
+    go = threading.Event()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == path:
+            go.wait(30)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    began = time.monotonic()
+    refused = wait_for("a refusal", lambda: is_refused(ca), 8)
+    assert "not answered" in refused.message
+    assert time.monotonic() - began < 5.0
+    go.set()
+    wait_for("changes to go on", lambda: goes_through(ca), 10)
+    whole(ca, path)
+
+
+@pytest.mark.parametrize("own_ca", ["sqlite"], indirect=True)
+def test_a_read_is_not_answered_without_its_record(own_ca, monkeypatch):
+    async def hang(self: SqlStore, records: object) -> None:
+        await asyncio.Event().wait()
+
+    client = own_ca.client(OPERATOR)
+    client.profiles.get("server")
+    monkeypatch.setattr(SqlStore, "append_audit", hang)
+    began = time.monotonic()
+    with pytest.raises((errors.AuditUnavailable, errors.DeadlinePassed)):
+        client.profiles.get("server", timeout=2.4)
+    assert time.monotonic() - began < BOUND + 1.0
+
+
+def test_a_required_sink_must_be_named():
+    with pytest.raises(ValueError, match="sink_required"):
+        AuditSettings(sink_required=True)
