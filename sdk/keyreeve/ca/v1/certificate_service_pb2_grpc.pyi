@@ -50,7 +50,9 @@ class CertificateServiceStub:
     """
     SignCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificatesRequest, _certificate_service_pb2.SignCertificatesResponse]
     """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
-    succeed are committed together. An authorisation or a limit that concerns the whole call fails the call.
+    succeed are committed together. The authority of the first item that is accepted signs the request: an item that
+    another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
+    fails the call.
 
     Reasons: those of SignCertificate, per item.
     Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
@@ -139,7 +141,9 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     """
     SignCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificatesRequest, _certificate_service_pb2.SignCertificatesResponse]  # type: ignore[assignment]
     """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
-    succeed are committed together. An authorisation or a limit that concerns the whole call fails the call.
+    succeed are committed together. The authority of the first item that is accepted signs the request: an item that
+    another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
+    fails the call.
 
     Reasons: those of SignCertificate, per item.
     Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
@@ -237,7 +241,9 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.SignCertificatesResponse, _abc.Awaitable[_certificate_service_pb2.SignCertificatesResponse]]:
         """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
-        succeed are committed together. An authorisation or a limit that concerns the whole call fails the call.
+        succeed are committed together. The authority of the first item that is accepted signs the request: an item that
+        another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
+        fails the call.
 
         Reasons: those of SignCertificate, per item.
         Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
