@@ -18,6 +18,7 @@ from keyreeve.errors import (
     PeerCertificateNotYetValid,
     PeerIdentityInvalid,
     PeerIssuerUnknown,
+    PeerPersonUnknown,
     PeerTrustDomainWrong,
 )
 from keyreeve.identity import Role
@@ -38,6 +39,15 @@ PATHS = {
     Role.AUDITOR: "operators/auditor/ada",
     Role.WORKLOAD: "workloads/billing/api",
 }
+
+
+def people(trust_domain: str = TRUST_DOMAIN) -> dict[str, int]:
+    """The records with which the kinds of callers are to be judged, as a `TrustView` has them."""
+    roles = (Role.ADMIN, Role.OPERATOR, Role.AUDITOR)
+    later = int((datetime.now(UTC) + timedelta(days=1)).timestamp())
+    return {f"spiffe://{trust_domain}/{PATHS[role]}": 0 for role in roles} | {
+        f"spiffe://{trust_domain}/operators/operator/newcomer": later
+    }
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ def caller_kinds(trees: Trees, trust_domain: str = TRUST_DOMAIN) -> list[CallerK
 
     expired = control.leaf(uris=[admin], not_before=now - day, not_after=now - timedelta(seconds=1))
     early = control.leaf(uris=[admin], not_before=now + day, not_after=now + 2 * day)
+    earlier = control.leaf(uris=[f"spiffe://{trust_domain}/operators/operator/newcomer"])
     elsewhere = control.person(PATHS[Role.ADMIN], trust_domain="other.test")
     return [
         *(
@@ -82,6 +93,19 @@ def caller_kinds(trees: Trees, trust_domain: str = TRUST_DOMAIN) -> list[CallerK
         bad("DNS name that spells a SPIFFE ID", control.leaf(dns=[admin]), PeerIdentityInvalid, tls=False),
         bad("two URI names", control.leaf(uris=[admin, f"{admin}2"]), PeerIdentityInvalid, tls=False),
         bad("no name but a common name", control.leaf(common_name="admin"), PeerIdentityInvalid, tls=False),
+        bad(
+            "removed person",
+            control.person("operators/admin/gone", trust_domain=trust_domain),
+            PeerPersonUnknown,
+            tls=False,
+        ),
+        bad(
+            "another role",
+            control.person("operators/admin/olaf", trust_domain=trust_domain),
+            PeerPersonUnknown,
+            tls=False,
+        ),
+        bad("name used again", earlier, PeerPersonUnknown, tls=False),
         bad("unknown path", control.person("operators/root/eve"), PeerIdentityInvalid, tls=False),
     ]
 

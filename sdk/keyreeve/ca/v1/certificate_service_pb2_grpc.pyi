@@ -66,7 +66,7 @@ class CertificateServiceStub:
     new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
 
     Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
-    RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, and those of SignCertificate.
+    RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
     Callers: everyone with a certificate of the control tree.
     Idempotent by request_id, and by (certificate, new key).
     """
@@ -157,7 +157,7 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
 
     Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
-    RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, and those of SignCertificate.
+    RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
     Callers: everyone with a certificate of the control tree.
     Idempotent by request_id, and by (certificate, new key).
     """
@@ -263,7 +263,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
 
         Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
-        RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, and those of SignCertificate.
+        RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
         Callers: everyone with a certificate of the control tree.
         Idempotent by request_id, and by (certificate, new key).
         """
