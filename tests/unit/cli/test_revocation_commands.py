@@ -1,0 +1,110 @@
+"""`keyreeve cert revoke`, `cert revoke-many`, `crl` and `operation`: what is asked, and what is told."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from keyreeve.ca.v1 import certificate_service_pb2 as pb
+from keyreeve.errors import RevocationListNotFound
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
+from keyreeve_ca.building.revocation_list import ListEntry, build_revocation_list
+from support.certificate_plans import NOW, authority
+from support.command_line import Run
+from support.fake_ca_server import FakeCa
+from support.sdk_calls import BEGIN, CERTIFICATE, OPERATION, SERIAL, stamp
+
+REVOKED = pb.Certificate()
+REVOKED.CopyFrom(CERTIFICATE)
+REVOKED.state = pb.CERTIFICATE_STATE_REVOKED
+REVOKED.revoke_time.CopyFrom(stamp(BEGIN))
+REVOKED.revocation_reason = pb.REVOCATION_REASON_KEY_COMPROMISE
+REVOKED.revoker = "spiffe://example.test/operators/admin/ann"
+
+
+def a_list() -> pb.RevocationList:
+    made = authority()
+    der = build_revocation_list(
+        made.issuer,
+        made.signer,
+        3,
+        number=7,
+        this_update=NOW,
+        next_update=NOW + 86_400,
+        entries=[ListEntry(bytes.fromhex(SERIAL), NOW, 1), ListEntry(bytes.fromhex(SERIAL[:-1] + "2"), NOW, 0)],
+    )
+    return pb.RevocationList(
+        name="authorities/estate-2/revocationLists/3",
+        number=7,
+        this_update_time=stamp(datetime.fromtimestamp(NOW, UTC)),
+        next_update_time=stamp(datetime.fromtimestamp(NOW + 86_400, UTC)),
+        entries=2,
+        crl_der=der,
+    )
+
+
+def test_revoke_takes_a_serial_number_as_openssl_prints_it(run: Run, fake: FakeCa) -> None:
+    fake.answer("RevokeCertificate", REVOKED)
+    printed = ":".join(SERIAL[n : n + 2] for n in range(0, 32, 2)).upper()
+    done = run("cert", "revoke", printed, "--reason", "key_compromise", "--output", "json")
+    assert done.code == 0, done.err
+    assert done.document["revocation_reason"] == "key_compromise"
+    request = fake.received[0].request
+    assert (request.name, request.reason) == (f"certificates/{SERIAL}", pb.REVOCATION_REASON_KEY_COMPROMISE)
+    assert "revoked" in run("cert", "revoke", SERIAL, "--reason", "key_compromise").out
+
+
+def test_revoke_needs_a_reason(run: Run, fake: FakeCa) -> None:
+    assert run("cert", "revoke", SERIAL).code == 2
+    assert fake.received == []
+
+
+def test_a_list_is_shown_with_every_entry(run: Run, fake: FakeCa) -> None:
+    fake.answer("GetRevocationList", a_list())
+    done = run("crl", "show", "estate-2", "--shard", "3", "--output", "json")
+    assert done.code == 0, done.err
+    assert [(one["serial"], one["reason"]) for one in done.document["revoked"]] == [
+        (SERIAL, "key_compromise"),
+        (SERIAL[:-1] + "2", "not_given"),
+    ]
+    assert fake.received[0].request.name == "authorities/estate-2/revocationLists/3"
+    assert SERIAL in run("crl", "show", "estate-2", "--shard", "3").out
+
+
+def test_a_list_is_fetched_in_der(run: Run, fake: FakeCa, tmp_path: Path) -> None:
+    fake.answer("GetRevocationList", a_list())
+    done = run("crl", "fetch", "estate-2", "--out", tmp_path / "list.crl")
+    assert done.code == 0, done.err
+    assert len(x509.load_der_x509_crl((tmp_path / "list.crl").read_bytes())) == 2
+    assert run("crl", "fetch", "estate-2", "--out", tmp_path / "missing" / "list.crl").code == 2
+
+
+def test_a_list_that_is_not_there_is_refused(run: Run, fake: FakeCa) -> None:
+    fake.answer("GetRevocationList", RevocationListNotFound("there is none"))
+    assert run("crl", "show", "nobody").code == 1
+
+
+def test_revoking_many_waits_for_the_end_and_says_how_many(run: Run, fake: FakeCa) -> None:
+    begun, ended = operation_pb.Operation(), operation_pb.Operation()
+    begun.CopyFrom(OPERATION)
+    begun.state = operation_pb.OPERATION_STATE_RUNNING
+    ended.CopyFrom(OPERATION)
+    ended.done = ended.total = 12
+    fake.answer("RevokeCertificates", begun)
+    fake.answer("WatchOperation", [begun, ended])
+    done = run("cert", "revoke-many", "--profile", "server", "--reason", "superseded", "--yes")
+    assert done.code == 0, done.err
+    assert "12 of 12" in done.out
+    assert fake.received[0].request.profile == "profiles/server"
+    again = run("cert", "revoke-many", "--requester", "spiffe://x", "--reason", "superseded", "--yes", "--no-wait")
+    assert "running" in again.out
+
+
+def test_operations_are_listed_shown_and_cancelled(run: Run, fake: FakeCa) -> None:
+    fake.answer("ListOperations", operation_pb.ListOperationsResponse(operations=[OPERATION]))
+    fake.answer("GetOperation", OPERATION)
+    fake.answer("CancelOperation", OPERATION)
+    assert run("operation", "list", "--output", "json").document[0]["state"] == "succeeded"
+    assert run("operation", "show", "1", "--output", "json").document["method"] == "RevokeCertificates"
+    assert run("operation", "cancel", "1").code == 0
+    assert fake.methods() == ["ListOperations", "GetOperation", "CancelOperation"]
