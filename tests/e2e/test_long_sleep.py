@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from keyreeve.cli.person import login_name, operator_name
 from keyreeve.keys import load_certificates
 from support.plane import Plane
 
@@ -60,5 +61,19 @@ def test_recover_says_what_it_did_and_needs_a_ca_that_runs(own_plane: Plane) -> 
     done = own_plane.run("recover", "-o", "json")
     assert done.code == 0, done.err
     assert done.document == {"replacements": [], "dead_trees": []}
+
+    token = own_plane.run("recover", "operator", "dora", "-q")
+    assert token.code == 0, token.err
+    accepted = own_plane.run("operator", "accept", "--dir", "dora", given=token.out.encode())
+    assert accepted.code == 0, accepted.err
+    dora = own_plane.run("whoami", "--context", "dora/context.json", "-o", "json")
+    assert dora.code == 0, dora.err
+    assert dora.document["identity"] == "spiffe://dev.localhost/operators/admin/dora"
+    assert dora.document["certificate"] == "valid"
+    invited = own_plane.run("operator", "invite", "carl", "--role", "auditor", "--context", "dora/context.json", "-q")
+    assert invited.code == 0, invited.err
+    assert own_plane.run("operator", "list", "-q").out.split() == ["carl", "dora", operator_name(login_name())]
+    assert own_plane.run("operator", "remove", "dora").code == 0
+    assert own_plane.run("whoami", "--context", "dora/context.json").code == 4
     own_plane.down()
     assert own_plane.run("recover").code == 3

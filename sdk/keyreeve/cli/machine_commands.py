@@ -1,7 +1,7 @@
 """`up`, `down`, `reset`, `status`, `settings`, `doctor`: the control plane on this machine."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from keyreeve.cli.fleet import DEFAULT_DIRECTORY, DEFAULT_PORT, DEFAULT_TRUST_DO
 from keyreeve.cli.home import Home
 from keyreeve.cli.options import Directory, Output, Quiet, command_name, shown, typed_command
 from keyreeve.cli.printing import Format, Printer, table, until
+from keyreeve.cli.recovery_commands import recovered
 from keyreeve.errors import ContextInvalid
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _HERE = Path(DEFAULT_DIRECTORY)
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands of this module into the command tree."""
-    for function in (up, down, recover, reset, status, settings, doctor):
+    for function in (up, down, reset, status, settings, doctor):
         app.command(function.__name__)(function)
 
 
@@ -85,7 +86,7 @@ def _tell_start(printer: Printer, home: Home, started: "Started") -> None:
     if started.recovery is not None:
         since = "" if started.expired_at is None else f" (yours {until(started.expired_at, utc_now())})"
         printer.done(f"recovered over the CA's local socket: certificates had expired{since}; the roots are the same")
-        for line in _recovered(started.recovery):
+        for line in recovered(started.recovery):
             printer.line(f"  {line}")
     printer.done("running already" if started.was_running else "running")
     where = f"(everything is kept in {shown(home.root)}/)"
@@ -106,38 +107,6 @@ def _tell_start(printer: Printer, home: Home, started: "Started") -> None:
     printer.line(f"  {name} cert issue web.dev.localhost --out web")
     printer.line(f"  {name} cert verify web/certificate.pem --for web.dev.localhost")
     printer.line(f"  {name} cert list")
-
-
-def _recovered(report: dict[str, Any]) -> list[str]:
-    """What a recovery did, a line each."""
-    lines = [
-        f"{one['authority']} was made under {one['root']}, for {', '.join(one['expired']) or 'no other'} had expired"
-        for one in report["replacements"]
-    ]
-    lines += [
-        f"the root of the {tree} tree has expired: make another, and give it to all who trust it"
-        for tree in report["dead_trees"]
-    ]
-    return [*lines, "the service has certified itself anew"]
-
-
-def recover(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Replace what has expired while nobody looked, over the local socket of the CA on this machine; roots stay.
-
-    `keyreeve up` does it by itself. It works when every certificate has expired, the issuing CA's too.
-    """
-    from keyreeve.cli.person import recover as recover_at
-    from keyreeve.cli.service_program import NotThereYet
-    from keyreeve.errors import ServiceUnreachable
-
-    try:
-        report = recover_at(_existing(directory))
-    except NotThereYet:
-        raise ServiceUnreachable(f"the CA does not run here: `{command_name()} up` starts it, and recovers") from None
-    text = "".join(f"{line}\n" for line in _recovered(report))
-    Printer(output, quiet=quiet).answer(report, text)
-    if report["dead_trees"]:
-        raise typer.Exit(Exit.REFUSED)
 
 
 def down(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:

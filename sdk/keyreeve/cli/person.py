@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 63
 
 
-def recover(home: Home) -> dict[str, Any]:
+def recover(home: Home, *arguments: str) -> dict[str, Any]:
     """Have the CA on this machine replace what has expired; its report. Raises `NotThereYet`, `StartFailed`."""
-    report: dict[str, Any] = ask("recover", home.config("ca"))
+    report: dict[str, Any] = ask("recover", home.config("ca"), *arguments)
     return report
 
 

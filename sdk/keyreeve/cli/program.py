@@ -18,6 +18,7 @@ from keyreeve.cli import (
     operation_commands,
     operator_commands,
     profile_commands,
+    recovery_commands,
     revocation_commands,
     token_commands,
 )
@@ -43,6 +44,7 @@ app.add_typer(operation_commands.app, name="operation")
 app.add_typer(profile_commands.app, name="profile")
 token_commands.add_to(app)
 app.add_typer(bench_commands.app, name="bench")
+app.add_typer(recovery_commands.app, name="recover")
 operator_commands.add_to(app)
 app.add_typer(operator_commands.app, name="operator")
 app.add_typer(issuance_commands.app, name="issuance")

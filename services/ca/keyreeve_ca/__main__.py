@@ -35,10 +35,7 @@ def main() -> int:
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("--config", type=Path, help="YAML file of settings (docs/settings.md)")
         command.add_argument("--secrets", type=Path, help="directory of secret files, one for each setting")
-        if name == "worker":
-            command.add_argument("--index", type=int, required=True, help="its number among the workers, from 0")
-        if name == "first-operator":
-            command.add_argument("--name", required=True, help="the last part of the operator's SPIFFE ID")
+        _add_arguments(name, command)
     arguments = parser.parse_args()
     os.umask(0o077)  # whatever this service writes is nobody else's business
     if arguments.command == "run":
@@ -64,10 +61,21 @@ def main() -> int:
         case "check":
             code = _print(tools.check(settings))
         case "recover":
-            code = _over_socket(tools.recover(settings.keeper_socket))
+            code = _over_socket(tools.recover(settings.keeper_socket, arguments.operator, arguments.address))
         case _:
             code = _over_socket(tools.first_operator(settings.keeper_socket, arguments.name, sys.stdin.buffer.read()))
     return code
+
+
+def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
+    match name:
+        case "worker":
+            command.add_argument("--index", type=int, required=True, help="its number among the workers, from 0")
+        case "recover":
+            command.add_argument("--operator", help="make a one-time token for an admin of this name, too")
+            command.add_argument("--address", default="", help="host:port of the newcomers' listener as they reach it")
+        case "first-operator":
+            command.add_argument("--name", required=True, help="the last part of the operator's SPIFFE ID")
 
 
 def _run(arguments: argparse.Namespace) -> int:

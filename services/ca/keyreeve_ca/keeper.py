@@ -25,18 +25,20 @@ from keyreeve_ca.app import (
     services_of,
     stay_alive,
     store_of,
+    tokens_of,
     trust_root_of,
 )
 from keyreeve_ca.auditing import Leader
 from keyreeve_ca.bootstrap import Bootstrap, BootstrapRefused, FirstTrustMetadata
 from keyreeve_ca.databases import bootstrap_lease, reading_database, writing_database
+from keyreeve_ca.enrolment_tokens import EnrolmentTokens
 from keyreeve_ca.first_operator import FirstOperator
 from keyreeve_ca.forwarding import answer_forwarded
 from keyreeve_ca.issuance import Issuance
 from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.linting import PkilintLinter
-from keyreeve_ca.live_catalogue import LiveCatalogue
 from keyreeve_ca.metrics import LINT_FINDINGS, show_expiry
+from keyreeve_ca.own_certificate import own_caller
 from keyreeve_ca.people import People
 from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
 from keyreeve_ca.recovery import Recovery
@@ -141,7 +143,7 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
         handlers: dict[str, frames.Handler] = {
             "first_operator": partial(_admit, first_operator),
             "audit_state": lambda _payload, _connection: leader.sinks.state(),
-            "recover": partial(_recover, recovery, base.live),
+            "recover": partial(_recover, recovery, base, tokens_of(base)),
         }
         on_disconnect = None
         if isinstance(ledger, SqliteLedger):
@@ -183,11 +185,27 @@ async def _end_audit(leader: Leader, store: SqlStore, ledger: SqliteLedger | Pos
         log.warning("the audit chains could not be closed: %s", unavailable)
 
 
-async def _recover(recovery: Recovery, live: LiveCatalogue, _payload: object, connection: frames.Connection) -> object:
+async def _recover(
+    recovery: Recovery,
+    base: Foundation,
+    tokens: EnrolmentTokens,
+    payload: Any,  # noqa: ANN401  # plain values
+    connection: frames.Connection,
+) -> object:
     report = await recovery.run()
-    await live.reload()
+    await base.live.reload()
     log.warning("recovered, as process %d asked: %s", connection.peer_pid, report)
-    return report.document()
+    document = report.document()
+    name = (payload or {}).get("operator")
+    if name is not None:
+        by = str(own_caller(base.settings.trust_domain, base.settings.instance))
+        address = str(payload.get("address", ""))
+        _, token = await base.store.write(
+            lambda tx: tokens.for_person(tx, tokens.people.admit(tx, name, by), by, address)
+        )
+        log.warning("made a token for the admin %r, as process %d asked", name, connection.peer_pid)
+        document["invitation"] = {"name": name, "token": token.text(), "expires_at": token.expires_at}
+    return document
 
 
 async def _first_keystore(settings: CaSettings, store: Store) -> KeyStore:

@@ -40,11 +40,16 @@ async def first_operator(socket: Path, name: str, csr: bytes) -> dict[str, str]:
         await client.close()
 
 
-async def recover(socket: Path) -> dict[str, Any]:
-    """Have the running service replace what has expired. Raises `StoreUnavailable` when it does not answer."""
+async def recover(socket: Path, operator: str | None = None, address: str = "") -> dict[str, Any]:
+    """Have the running service replace what has expired, and make a token for an admin of the name `operator`.
+
+    Raises `StoreUnavailable` when it does not answer.
+    """
     client = Client(socket)
     try:
-        report: dict[str, Any] = await client.call("recover", None, _LOCAL_SECONDS)
+        report: dict[str, Any] = await client.call(
+            "recover", {"operator": operator, "address": address}, _LOCAL_SECONDS
+        )
         return report
     finally:
         await client.close()

@@ -1,4 +1,4 @@
-"""Every method of the CA's three first services times every role, against a table that knows nothing of the service's own.
+"""Every method of five of the CA's services times every role, against a table that knows nothing of the service's own.
 
 Calls carry bytes that are no message: who may call is told that they cannot be read, and who may not is refused before.
 """
@@ -9,12 +9,24 @@ import grpc
 import pytest
 
 from keyreeve import Name
-from keyreeve.ca.v1 import authority_service_pb2, certificate_service_pb2, profile_service_pb2
+from keyreeve.ca.v1 import (
+    authority_service_pb2,
+    certificate_service_pb2,
+    issuance_service_pb2,
+    operator_service_pb2,
+    profile_service_pb2,
+)
 from keyreeve.identity import Role
 from keyreeve.keys import make_csr, make_key, save_key
 from keyreeve.status import error_from_rpc
 from keyreeve.values import AuthorityKind, Tree, to_pem
-from keyreeve_ca.serving import authority_servicer, certificate_servicer, profile_servicer
+from keyreeve_ca.serving import (
+    authority_servicer,
+    certificate_servicer,
+    issuance_servicer,
+    operator_servicer,
+    profile_servicer,
+)
 from support.access_matrix import NO_MESSAGE, PATHS
 from support.running_ca import ADMIN, MEMBERSHIP, RunningCa, unique
 
@@ -45,11 +57,21 @@ EXPECTED = {
     "ProfileService/ListProfiles": EVERYONE,
     "ProfileService/UpdateProfile": "admin",
     "ProfileService/SimulateProfile": OPERATORS,
+    "IssuanceService/HaltIssuance": "admin operator",
+    "IssuanceService/ResumeIssuance": "admin",
+    "IssuanceService/GetIssuanceState": f"{OPERATORS} {SERVICES}",
+    "OperatorService/InviteOperator": "admin",
+    "OperatorService/GetOperator": f"{OPERATORS} {SERVICES}",
+    "OperatorService/ListOperators": f"{OPERATORS} {SERVICES}",
+    "OperatorService/UpdateOperator": "admin",
+    "OperatorService/RemoveOperator": "admin",
 }
 ROLES = {role.name.lower(): role for role in Role}
 SERVICERS = {
     authority_service_pb2: authority_servicer,
     certificate_service_pb2: certificate_servicer,
+    issuance_service_pb2: issuance_servicer,
+    operator_service_pb2: operator_servicer,
     profile_service_pb2: profile_servicer,
 }
 METHODS = {
