@@ -33,6 +33,7 @@ _DIGEST_BYTES: Final = 32
 _TIME_BYTES: Final = 8
 _CHECK_BYTES: Final = 4
 _LABEL: Final = b"keyreeve-enrol-1"
+_ROOTS_LABEL: Final = b"keyreeve-enrol-roots-1"
 _MAX_TEXT: Final = 8192
 
 
@@ -220,3 +221,8 @@ class Transcript:
         chain = hashlib.sha256(length_prefixed(*chain_der)).digest()
         message = length_prefixed(self.t1(), client_mac, chain, hashlib.sha256(self.trust_root).digest())
         return hmac.digest(keys.result, message, "sha256")
+
+    def roots_mac(self, keys: EnrolmentKeys, client_mac: bytes, roots_der: Sequence[bytes]) -> bytes:
+        """The roots of the control tree are the server's answer, too: while one follows another there are two."""
+        roots = hashlib.sha256(length_prefixed(*roots_der)).digest()
+        return hmac.digest(keys.result, length_prefixed(_ROOTS_LABEL, self.t1(), client_mac, roots), "sha256")

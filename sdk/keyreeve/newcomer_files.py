@@ -84,7 +84,7 @@ class NewcomerFiles:
     def save(
         self,
         token: EnrolmentToken,
-        root_der: bytes,
+        roots_der: Sequence[bytes],
         chain_der: Sequence[bytes],
         trust_root: bytes,
         endpoints: Mapping[str, str],
@@ -103,7 +103,7 @@ class NewcomerFiles:
         except ContextInvalid as failure:
             raise EnrolmentServerUnproven(f"the service named addresses that are none: {failure}") from None
         write_atomically(self.trust_root, trust_root)
-        write_atomically(self.bundle, to_pem([root_der]).encode())
+        write_atomically(self.bundle, to_pem(roots_der).encode())
         write_atomically(self.certificate, to_pem(chain_der).encode())
         context.save(self.context)
         return context
@@ -155,17 +155,21 @@ def _chain_of(tls: ssl.SSLSocket) -> list[bytes]:
     return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in certificates[:_MAX_CHAIN]]
 
 
-def check_chain(token: EnrolmentToken, root_der: bytes, chain_der: Sequence[bytes], key: PrivateKey) -> None:
-    """Raise `EnrolmentServerUnproven` unless the certificate is for the key and the name, and leads to the root."""
+def check_chain(token: EnrolmentToken, roots_der: Sequence[bytes], chain_der: Sequence[bytes], key: PrivateKey) -> None:
+    """Raise `EnrolmentServerUnproven` unless the certificate is for the key and the name, and leads to one of the roots."""
     try:
         leaf, *above = (x509.load_der_x509_certificate(der) for der in chain_der)
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        below = leaf
-        for issuer in [*above, x509.load_der_x509_certificate(root_der)]:
-            below.verify_directly_issued_by(issuer)
-            below = issuer
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as failure:
-        raise EnrolmentServerUnproven(f"the certificate does not lead to the token's root: {failure}") from None
+        last = leaf
+        for issuer in above:
+            last.verify_directly_issued_by(issuer)
+            last = issuer
+        roots = [x509.load_der_x509_certificate(der) for der in roots_der]
+        last.verify_directly_issued_by(next(root for root in roots if root.subject == last.issuer))
+    except (ValueError, TypeError, InvalidSignature, StopIteration, x509.ExtensionNotFound) as failure:
+        raise EnrolmentServerUnproven(
+            f"the certificate does not lead to a root of the control tree: {failure}"
+        ) from None
     spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != spki:
         raise EnrolmentServerUnproven("the certificate is for another key")

@@ -67,6 +67,7 @@ def vector(number: int, trust_domain: str, path: str, address: str, *sent: bytes
     )
     mac_s = hmac_sha256(k_s, t1)
     mac_c = hmac_sha256(k_c, lp(t1, mac_s, hashlib.sha256(csr).digest()))
+    roots = [some("first root", 300), some("second root", 400)][:number]
     h_chain = hashlib.sha256(lp(*chain)).digest()
     mac_r = hmac_sha256(k_r, lp(t1, mac_c, h_chain, hashlib.sha256(trust_root).digest()))
     return {
@@ -94,6 +95,10 @@ def vector(number: int, trust_domain: str, path: str, address: str, *sent: bytes
         "mac_c": mac_c.hex(),
         "chain": [one.hex() for one in chain],
         "mac_r": mac_r.hex(),
+        "roots": [one.hex() for one in roots],
+        "mac_roots": hmac_sha256(
+            k_r, lp(b"keyreeve-enrol-roots-1", t1, mac_c, hashlib.sha256(lp(*roots)).digest())
+        ).hex(),
     }
 
 

@@ -122,8 +122,11 @@ class _Newcomer:
         expected = transcript.result_mac(keys, client_mac, result.chain_der)
         if not hmac.compare_digest(result.result_mac, expected) or result.trust_root != challenge.trust_root:
             raise EnrolmentServerUnproven("the result was not made by a service that knows the token's secret")
-        check_chain(token, root_der, result.chain_der, self.key)
-        self.files.save(token, root_der, result.chain_der, result.trust_root, result.endpoints)
+        expected = transcript.roots_mac(keys, client_mac, result.roots_der)
+        if not hmac.compare_digest(result.roots_mac, expected) or root_der not in result.roots_der:
+            raise EnrolmentServerUnproven("the roots were not named by a service that knows the token's secret")
+        check_chain(token, result.roots_der, result.chain_der, self.key)
+        self.files.save(token, result.roots_der, result.chain_der, result.trust_root, result.endpoints)
 
     def _check(self, challenge: pb.EnrolChallenge, transcript: Transcript, keys: EnrolmentKeys) -> None:
         if not hmac.compare_digest(challenge.server_mac, transcript.server_mac(keys)):

@@ -26,6 +26,7 @@ from keyreeve.enrolment_token import (
 from keyreeve.identity import Caller, Role, SpiffeId, service_dns_name
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.enrolment_tokens import KIND, not_open
+from keyreeve_ca.halt import issuance_halted
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Prepared, SignItem, SignRequest
 from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.ledger import AuditRecord
@@ -33,6 +34,7 @@ from keyreeve_ca.registry import CertificateFilter, Store, Transaction
 from keyreeve_ca.rules.csr import CertificateRequest, check_possession, read_csr
 from keyreeve_ca.rules.enrolment import names_of, profile_of, read_identity
 from keyreeve_ca.rules.policy import check_requester, plan_certificate
+from keyreeve_ca.rules.profile import Tree
 from keyreeve_ca.token_rows import StoredToken, TokenState
 
 METHOD = "/keyreeve.ca.v1.EnrolmentService/Enrol"
@@ -68,6 +70,8 @@ class EnrolmentResult:
     chain_der: tuple[bytes, ...]
     trust_root: bytes
     result_mac: bytes
+    roots_der: tuple[bytes, ...]
+    roots_mac: bytes
 
 
 class TokenSteps(Protocol):
@@ -149,13 +153,23 @@ class Enrolment:
         item = SignItem(profile_of(_role_of(token)), csr, names_of(SpiffeId.parse(token.identity)))
         if token.state is TokenState.OPEN:
             await self._refuse_when_maker_was_put_out(token)
-            self._prepare(item, self.issuance.catalogue(), self.now())  # a refused request does not use the token up
+            # Neither a refused request nor a halt uses the token up.
+            self._prepare(item, self.issuance.catalogue(), self.now())
+            if (since := self.issuance.catalogue().halted_since) is not None:
+                raise issuance_halted(since)
             if not await self.steps.bind(token.token_id, request.spki_sha256):
                 token = await self._again(token)
                 self._refuse_unless_usable(token, request.spki_sha256)
         entry = await self._certificate(token, item, request, record)
         chain = (entry.der, self.issuance.catalogue().authority(entry.authority_id).certificate_der)
-        return EnrolmentResult(chain, self.trust_root, transcript.result_mac(session.keys, client_mac, chain))
+        roots = tuple(root.certificate_der for root in self.issuance.catalogue().roots(Tree.CONTROL))
+        return EnrolmentResult(
+            chain_der=chain,
+            trust_root=self.trust_root,
+            result_mac=transcript.result_mac(session.keys, client_mac, chain),
+            roots_der=roots,
+            roots_mac=transcript.roots_mac(session.keys, client_mac, roots),
+        )
 
     def _refuse_unless_usable(self, token: StoredToken, spki_sha256: bytes) -> None:
         """Raise unless the token is open, or bound to this very key a short while ago."""

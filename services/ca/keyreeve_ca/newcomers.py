@@ -54,6 +54,7 @@ class Newcomers:
             base.now,
             profile=PROFILE,
             server=SERVER,
+            of_newest=True,  # tokens name the root of the newest authority, so the listener has to lead to that
         )
         return cls(base, steps, trust_root, certificate)
 

@@ -61,6 +61,8 @@ class OwnCertificate:
     """First label of the reserved DNS name that it carries."""
     is_revoked: Callable[[int], bool] = lambda _serial: False
     """Whether a certificate with this serial number has been revoked."""
+    of_newest: bool = False
+    """Renew at once when another authority has become the one that issues."""
     current: Credentials | None = None
 
     def sign(self, message: bytes) -> tuple[bytes, tuple[bytes, ...]]:
@@ -144,7 +146,17 @@ class OwnCertificate:
         assert current is not None, "renew() has run once"
         if self.is_revoked(current.serial) or self.catalogue().authority(current.authority_id).state not in TRUSTED:
             return 0
+        if self.of_newest and not self._is_of_newest(current):
+            return 0
         return current.issued_at + (current.not_after - current.issued_at) * 2 / 3 - self.now()
+
+    def _is_of_newest(self, current: Credentials) -> bool:
+        catalogue = self.catalogue()
+        try:
+            newest = catalogue.issuing_authority(catalogue.profile(self.profile), None)
+        except errors.KeyreeveError:
+            return True  # there is nothing newer to be had
+        return newest.issuer.authority_id == current.authority_id
 
 
 def pem(der: bytes) -> bytes:

@@ -104,7 +104,8 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         newcomers = None
         if settings.enrol.port is not None:
             newcomers = Newcomers.of(base, steps, trust_root, instance)
-            await newcomers.certificate.renew()
+            newcomers.certificate.is_revoked = revocations.is_revoked
+            await newcomers.certificate.obtain()
             run_tasks(stack, [newcomers.keep_fresh(), awaited.follow(FOLLOW_SECONDS)], background)
         run_tasks(stack, [own.keep_fresh()], background)
         feed = RevocationFeed(store, revocations, settings.trust_domain, now, own.sign)

@@ -98,6 +98,9 @@ REFUSED_BY_THE_NEWCOMER = {
     "the certificate": changing("result", chain_der=[b"other", b"chain"]),
     "the certificate's issuer": changing("result", chain_der=lambda was: [was[0]]),
     "the trust root of the result": changing("result", trust_root=b"{}"),
+    "the roots": changing("result", roots_der=[b"a root of somebody else"]),
+    "one root more": changing("result", roots_der=lambda was: [*was, was[0]]),
+    "the proof of the roots": changing("result", roots_mac=flipped),
     "the result's proof": changing("result", result_mac=flipped),
 }
 

@@ -26,6 +26,7 @@ PEM = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----"
         ("data", b"hunter2"),
         ("data", [bytearray(b"hunter2")]),
         ("text", f"before {PEM.replace('MIIB', 'hunter2')} after"),
+        ("argv", f"keyreeve enrol krt1_{'A' * 40}hunter2"),
         ("cut", "-----BEGIN EC PRIVATE KEY-----\nhunter2"),
         ("deep", [[[[[[[[[["hunter2"]]]]]]]]]]),
     ],

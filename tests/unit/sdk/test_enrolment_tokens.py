@@ -73,6 +73,8 @@ def test_keys_and_proofs_have_the_bytes_of_the_vector(vector: dict[str, Any]) ->
     assert client_mac.hex() == vector["mac_c"]
     chain = [bytes.fromhex(one) for one in vector["chain"]]
     assert transcript.result_mac(keys, client_mac, chain).hex() == vector["mac_r"]
+    roots = [bytes.fromhex(one) for one in vector["roots"]]
+    assert transcript.roots_mac(keys, client_mac, roots).hex() == vector["mac_roots"]
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(Transcript)])

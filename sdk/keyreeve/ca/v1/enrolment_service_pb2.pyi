@@ -461,10 +461,14 @@ class EnrolResult(_message.Message):
     TRUST_ROOT_FIELD_NUMBER: _builtins.int
     RESULT_MAC_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
+    ROOTS_DER_FIELD_NUMBER: _builtins.int
+    ROOTS_MAC_FIELD_NUMBER: _builtins.int
     trust_root: _builtins.bytes
     """As in the challenge."""
     result_mac: _builtins.bytes
     """HMAC over the transcript, `client_mac`, the chain and the trust root, with the third key of the token."""
+    roots_mac: _builtins.bytes
+    """HMAC over the transcript, `client_mac` and the roots, with the third key of the token."""
     @_builtins.property
     def chain_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """DER: the certificate, then those above it without the root."""
@@ -473,6 +477,10 @@ class EnrolResult(_message.Message):
     def endpoints(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """`host:port` of each service, such as `{"ca": "..."}`: hints, since a channel believes the service's name alone."""
 
+    @_builtins.property
+    def roots_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """DER roots of the control tree, sorted by their bytes: whom the newcomer's channels are to trust. The token's is one."""
+
     def __init__(
         self,
         *,
@@ -480,10 +488,12 @@ class EnrolResult(_message.Message):
         trust_root: _builtins.bytes = ...,
         result_mac: _builtins.bytes = ...,
         endpoints: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        roots_der: _abc.Iterable[_builtins.bytes] | None = ...,
+        roots_mac: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_der", b"chain_der", "endpoints", b"endpoints", "result_mac", b"result_mac", "trust_root", b"trust_root"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_der", b"chain_der", "endpoints", b"endpoints", "result_mac", b"result_mac", "roots_der", b"roots_der", "roots_mac", b"roots_mac", "trust_root", b"trust_root"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,6 +73,8 @@ class NewcomerServicer:
                 trust_root=result.trust_root,
                 result_mac=result.result_mac,
                 endpoints=self.endpoints(),
+                roots_der=result.roots_der,
+                roots_mac=result.roots_mac,
             )
         )
 

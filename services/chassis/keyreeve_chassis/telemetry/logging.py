@@ -26,6 +26,8 @@ _SECRET_KEY = re.compile(
     r"password|passphrase|secret|token|(^|[_-])key$|^key([_-](pem|der|bytes))|private", re.IGNORECASE
 )
 _PRIVATE_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_TOKEN = re.compile(r"krt[0-9]_[A-Za-z0-9_-]{16,}")
+"""Enrolment tokens (keyreeve/enrolment_token.py)."""
 _NESTING = 8
 
 
@@ -85,7 +87,7 @@ def _clean(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401  # whatever
         case None | bool():
             cleaned: Any = value
         case str():
-            cleaned = REDACTED if _SECRET_KEY.search(key) else _PRIVATE_PEM.sub(REDACTED, value)
+            cleaned = REDACTED if _SECRET_KEY.search(key) else _without_secrets(value)
         case int() | float():
             cleaned = REDACTED if _SECRET_KEY.search(key) else value
         case bytes() | bytearray() | memoryview():
@@ -103,6 +105,10 @@ def _clean(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401  # whatever
         case _:
             cleaned = value
     return cleaned
+
+
+def _without_secrets(text: str) -> str:
+    return _TOKEN.sub(REDACTED, _PRIVATE_PEM.sub(REDACTED, text))
 
 
 def _uncaught(kind: type[BaseException], failure: BaseException, trace: TracebackType | None) -> None:
