@@ -19,7 +19,7 @@ from keyreeve_ca.revocations import NewRevocation, RevocationReason
 from keyreeve_ca.rules.profile import Tree
 
 METHOD = "/keyreeve.ca.v1.CertificateService/RevokeCertificates"
-STEP = 100
+STEP = 50
 """Certificates of one step: what the signing path waits for at most is the time that these take."""
 _SHARE = 2.0
 """Pause after a step, as a multiple of the time that it took: the rest belongs to the signing path."""
