@@ -7,7 +7,9 @@ from keyreeve.errors import AccessDenied, FieldInvalid, MethodUnknown
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_chassis.access import Row, check
 from keyreeve_chassis.call import Call
+from keyreeve_chassis.open_server import start_open_server
 from keyreeve_chassis.router import Router, RouterIncomplete, ServedService
+from keyreeve_chassis.server import ServingSettings
 from support.echo_service import ADMIN_ECHO, ECHO, ROWS, SERVICE, WATCH, EchoRequest, EchoResponse, EchoServicer
 
 ANN = Caller(SpiffeId.parse("spiffe://example.test/operators/admin/ann"), Role.ADMIN, 1)
@@ -49,11 +51,25 @@ class Lacking:
         ([service(rows=ROWS | {WATCH: replace(ROWS[WATCH], forwarded=True)})], "cannot be forwarded"),
         ([service(rows=ROWS | {ECHO: replace(ROWS[ECHO], long_stream=True)})], "is no stream"),
         ([service(), service()], "served twice"),
+        ([replace(service(), elsewhere=frozenset({"Ech"}))], "said to be elsewhere and is nowhere"),
+        ([replace(service(), elsewhere=frozenset({"Echo"}))], "has no method"),
     ],
 )
 def test_a_router_with_a_gap_is_not_built(services, gap):
     with pytest.raises(RouterIncomplete, match=gap.replace("(", r"\(")):
         Router(services)
+
+
+def test_a_router_does_not_know_what_another_listener_has():
+    router = Router([replace(service(rows=without(ECHO)), elsewhere=frozenset({"Echo"}))])
+    assert ECHO not in router.methods
+    with pytest.raises(MethodUnknown):
+        router.method(ECHO)
+
+
+async def test_a_listener_for_strangers_serves_only_what_is_open_to_anyone():
+    with pytest.raises(ValueError, match="not open to anyone"):
+        await start_open_server(ServingSettings(), Router([service()]), None, most_connections=1)
 
 
 def test_all_gaps_are_told_at_once():
