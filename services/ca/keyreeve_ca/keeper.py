@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca import trust_metadata
@@ -31,14 +30,13 @@ from keyreeve_ca.app import (
 from keyreeve_ca.auditing import Leader
 from keyreeve_ca.bootstrap import Bootstrap, BootstrapRefused, FirstTrustMetadata
 from keyreeve_ca.databases import bootstrap_lease, reading_database, writing_database
-from keyreeve_ca.enrolment_tokens import EnrolmentTokens
 from keyreeve_ca.first_operator import FirstOperator
 from keyreeve_ca.forwarding import answer_forwarded
 from keyreeve_ca.issuance import Issuance
 from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.linting import PkilintLinter
+from keyreeve_ca.local_socket import LocalSocket
 from keyreeve_ca.metrics import LINT_FINDINGS, show_expiry
-from keyreeve_ca.own_certificate import own_caller
 from keyreeve_ca.people import People
 from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
 from keyreeve_ca.recovery import Recovery
@@ -139,15 +137,13 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
             People(settings.trust_domain, now),
             partial(asyncio.sleep, 2 * FOLLOW_SECONDS),
         )
-        recovery = Recovery(authorities_of(base, linter), now)
-        handlers: dict[str, frames.Handler] = {
-            "first_operator": partial(_admit, first_operator),
-            "audit_state": lambda _payload, _connection: leader.sinks.state(),
-            "recover": partial(_recover, recovery, base, tokens_of(base)),
-        }
+        trail = Trail(Recorder(store.append_audit))
+        handlers = LocalSocket(
+            base, trail, first_operator, Recovery(authorities_of(base, linter), now), tokens_of(base)
+        ).table()
+        handlers["audit_state"] = lambda _payload, _connection: leader.sinks.state()
         on_disconnect = None
         if isinstance(ledger, SqliteLedger):
-            trail = Trail(Recorder(store.append_audit))
             durable = KeeperHandlers(ledger, partial(answer_forwarded, router, trail=trail))
             handlers |= durable.table()
             handlers["audit"] = partial(_record, store)
@@ -167,10 +163,6 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
         yield Keeping(base.issuance, background, http_port)
 
 
-async def _admit(first_operator: FirstOperator, payload: Any, _connection: frames.Connection) -> object:  # noqa: ANN401
-    return await first_operator.admit(payload["name"], payload["csr"])
-
-
 async def _record(store: SqlStore, payload: Sequence[bytes], _connection: frames.Connection) -> None:
     await store.append_audit(payload)
 
@@ -183,29 +175,6 @@ async def _end_audit(leader: Leader, store: SqlStore, ledger: SqliteLedger | Pos
         await leader.sign()
     except StoreUnavailable as unavailable:
         log.warning("the audit chains could not be closed: %s", unavailable)
-
-
-async def _recover(
-    recovery: Recovery,
-    base: Foundation,
-    tokens: EnrolmentTokens,
-    payload: Any,  # noqa: ANN401  # plain values
-    connection: frames.Connection,
-) -> object:
-    report = await recovery.run()
-    await base.live.reload()
-    log.warning("recovered, as process %d asked: %s", connection.peer_pid, report)
-    document = report.document()
-    name = (payload or {}).get("operator")
-    if name is not None:
-        by = str(own_caller(base.settings.trust_domain, base.settings.instance))
-        address = str(payload.get("address", ""))
-        _, token = await base.store.write(
-            lambda tx: tokens.for_person(tx, tokens.people.admit(tx, name, by), by, address)
-        )
-        log.warning("made a token for the admin %r, as process %d asked", name, connection.peer_pid)
-        document["invitation"] = {"name": name, "token": token.text(), "expires_at": token.expires_at}
-    return document
 
 
 async def _first_keystore(settings: CaSettings, store: Store) -> KeyStore:

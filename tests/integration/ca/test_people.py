@@ -10,6 +10,7 @@ from keyreeve import Client, errors
 from keyreeve._blocking.enrolling import enrol
 from keyreeve.keys import load_certificates, make_csr, make_key
 from keyreeve.values import Invitation, OperatorRole, SignedCertificate
+from keyreeve_ca import tools
 from keyreeve_ca.people_records import INVITATION_SECONDS
 from keyreeve_ca.settings import EnrolSettings
 from support.running_ca import ADMIN, AUDITOR, MEMBERSHIP, OPERATOR, RunningCa, refused, running, server_csr
@@ -180,3 +181,21 @@ def test_who_may_do_what_with_people(people_ca: RunningCa) -> None:
     assert isinstance(refused(lambda: ann.operators.invite("olaf", OperatorRole.ADMIN)), errors.PersonExists)
     told = refused(lambda: ann.certificates.sign("operator", make_csr(make_key())))
     assert isinstance(told, errors.ProfileNotAllowed), "an invitation is the only way to a person's certificate"
+
+
+def test_what_the_local_socket_is_asked_for_is_in_the_audit_log(people_ca: RunningCa) -> None:
+    socket, address = people_ca.settings.keeper_socket, f"127.0.0.1:{people_ca.servings[0].enrol_port}"
+    report = people_ca.run(tools.recover(socket, "dora", address))
+    dora = Client(enrol(report["invitation"]["token"], people_ca.directory / "dora"))
+    people_ca._clients["dora", 0] = dora
+    assert dora.operators.get("dora").role is OperatorRole.ADMIN
+    people_ca.run(tools.first_operator(socket, "emil", make_csr(make_key())))
+
+    def recorded() -> set[tuple[str, tuple[str, ...]]]:
+        found = [logged.record for logged in people_ca.client(AUDITOR).audit.list()]
+        return {
+            (r.method, tuple(v for _, v in r.targets)) for r in found if r.method.startswith("keyreeve/local-socket/")
+        }
+
+    wanted = {("keyreeve/local-socket/recover", ("dora",)), ("keyreeve/local-socket/first_operator", ("emil",))}
+    wait_for("both are recorded", lambda: recorded() >= wanted, 10)

@@ -1,0 +1,86 @@
+"""What root and the service's own user may ask for over the keeper's local socket; each answer leaves an audit record.
+
+The socket is of mode 0600 in a directory of mode 0700, and the kernel says who is on the other end.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from keyreeve.errors import KeyreeveError
+from keyreeve_ca.app import Foundation
+from keyreeve_ca.enrolment_tokens import EnrolmentTokens
+from keyreeve_ca.first_operator import FirstOperator
+from keyreeve_ca.own_certificate import own_caller
+from keyreeve_ca.recovery import Recovery
+from keyreeve_chassis import frames
+from keyreeve_chassis.audit.trail import CallRecord, Trail
+from keyreeve_chassis.call import Call
+
+log = logging.getLogger(__name__)
+
+Act = Callable[[Any, CallRecord], Awaitable[object]]
+
+
+@dataclass(frozen=True)
+class LocalSocket:
+    """The handlers, by the names that `tools` calls."""
+
+    base: Foundation
+    trail: Trail
+    first_operator: FirstOperator
+    recovery: Recovery
+    tokens: EnrolmentTokens
+
+    def table(self) -> dict[str, frames.Handler]:
+        """Handlers by name."""
+        return {
+            "first_operator": self._recorded("first_operator", self._admit),
+            "recover": self._recorded("recover", self._recover),
+        }
+
+    def _recorded(self, name: str, act: Act) -> frames.Handler:
+        settings = self.base.settings
+        caller = own_caller(settings.trust_domain, settings.instance)
+
+        async def answer(payload: Any, connection: frames.Connection) -> object:  # noqa: ANN401  # plain values
+            call = Call(f"keyreeve/local-socket/{name}", caller, peer=f"unix:process {connection.peer_pid}")
+            record = CallRecord(self.trail, call, lambda _message: ("", ()))
+            try:
+                result = await act(payload, record)
+            except KeyreeveError as refused:
+                await self.trail.failed(record, call, refused)
+                raise
+            await self.trail.succeeded(record)  # no record, no answer
+            return result
+
+        return answer
+
+    async def _admit(self, payload: Any, record: CallRecord) -> object:  # noqa: ANN401  # plain values
+        record.tell("name", str(payload["name"]))
+        return await self.first_operator.admit(payload["name"], payload["csr"])
+
+    async def _recover(self, payload: Any, record: CallRecord) -> object:  # noqa: ANN401  # plain values
+        report = await self.recovery.run()
+        await self.base.live.reload()
+        log.warning("recovered, as the local socket was asked: %s", report)
+        for made in report.replacements:
+            record.tell("made", made.authority)
+            record.tell("expired", ", ".join(made.expired))
+        for tree in report.dead_trees:
+            record.tell("dead", tree)
+        document = report.document()
+        name = payload["operator"]
+        if name is not None:
+            record.tell("name", str(name))
+            by = str(own_caller(self.base.settings.trust_domain, self.base.settings.instance))
+            _, token = await self.base.store.write(
+                lambda tx: self.tokens.for_person(
+                    tx, self.tokens.people.admit(tx, name, by), by, str(payload["address"])
+                )
+            )
+            await self.first_operator.seen()
+            log.warning("made a token for the admin %r, as the local socket was asked", name)
+            document["invitation"] = {"name": name, "token": token.text(), "expires_at": token.expires_at}
+        return document
