@@ -50,7 +50,7 @@ async def test_every_mutation_carries_a_request_id_of_version_7(fake: FakeCa, fo
         assert uuid.UUID(request.request_id).version == 7
         assert request.request_id == str(uuid.UUID(request.request_id))
     else:
-        assert name.startswith(("Get", "List", "Export", "Simulate"))
+        assert name.startswith(("Get", "List", "Export", "Simulate", "Verify"))
 
 
 async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: Form) -> None:
