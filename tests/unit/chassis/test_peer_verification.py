@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,11 +10,12 @@ from keyreeve.errors import (
     PeerCertificateNotYetValid,
     PeerIdentityInvalid,
     PeerIssuerUnknown,
+    PeerPersonUnknown,
     PeerTrustDomainWrong,
 )
 from keyreeve.identity import Role
 from keyreeve_chassis.peers import PeerVerifier, TrustView
-from support.access_matrix import caller_kinds
+from support.access_matrix import caller_kinds, people
 from support.peer_certificates import TRUST_DOMAIN, TestCa, Trees
 from support.running import KnownRevocations
 
@@ -47,7 +49,9 @@ def trees() -> Trees:
 @pytest.mark.parametrize("index", range(len(caller_kinds(Trees.make()))))
 def test_each_kind_of_caller_is_known_or_refused_by_name_the_second_time_too(trees, index):
     kind = caller_kinds(trees)[index]
-    verifier = World(trees.control).verifier
+    world = World(trees.control)
+    world.view = replace(world.view, people=people())
+    verifier = world.verifier
     for _ in range(2):
         if kind.refusal is None:
             caller = verifier.verify(kind.leaf.pem)
@@ -173,3 +177,15 @@ def test_the_right_authority_does_not_vouch_for_another_trust_domain(trees, doma
 def test_dns_names_beside_the_one_uri_change_nothing(trees):
     leaf = trees.control.leaf(uris=[ANN], dns=["spiffe://example.test/operators/admin/eve", "web.example.test"])
     assert str(World(trees.control).verifier.verify(leaf.pem)) == ANN
+
+
+def test_a_record_that_changes_counts_with_the_next_generation_of_trust(trees):
+    world = World(trees.control)
+    leaf = trees.control.person("operators/admin/ann")
+    world.view = replace(world.view, people={ANN: 0})
+    assert world.verifier.verify(leaf.pem).role is Role.ADMIN
+    world.view = replace(world.view, people={}, generation=2)
+    with pytest.raises(PeerPersonUnknown):
+        world.verifier.verify(leaf.pem)
+    world.view = replace(world.view, people=None, generation=3)
+    assert world.verifier.verify(leaf.pem).role is Role.ADMIN, "where no records are kept none is asked for"
