@@ -16,6 +16,7 @@ from keyreeve_ca.authorities import Authorities, pending_authority
 from keyreeve_ca.building.authority_plan import standard_issuing
 from keyreeve_ca.catalogue import issuer_of
 from keyreeve_ca.lint_gate import lint_findings
+from keyreeve_ca.own_acts import own_act
 from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, Transaction
 from keyreeve_ca.rules.profile import KeyType, Tree
 
@@ -85,7 +86,12 @@ class Recovery:
                 log.warning("made %s under %s, for %s have expired", made.authority, made.root, list(made.expired))
                 replacements.append(made)
         # Whoever follows the catalogue wakes, and renews its own certificate if that is due.
-        await store.write(lambda tx: tx.bump_config())
+
+        def wake(tx: Transaction) -> None:
+            tx.bump_config()
+            tx.audit.append(own_act("recover", self.now(), tuple(("dead_tree", tree.value) for tree in dead)))
+
+        await store.write(wake)
         return RecoveryReport(tuple(replacements), tuple(dead))
 
     async def _replace(self, tree: Tree, root: Authority, known: Sequence[Authority]) -> Replacement | None:
@@ -133,9 +139,10 @@ class Recovery:
                 tx.update_authority(replace(one, state=AuthorityState.RETIRING, retired_at=self.now()))
             tx.add_key(key)
             tx.add_authority(successor)
-            return Replacement(
-                tree, authority_id, successor.not_after, root.authority_id, tuple(a.authority_id for a in expired)
-            )
+            gone = tuple(a.authority_id for a in expired)
+            made = (("authority", f"authorities/{authority_id}"), *(("expired", f"authorities/{one}") for one in gone))
+            tx.audit.append(own_act("recover", self.now(), made))
+            return Replacement(tree, authority_id, successor.not_after, root.authority_id, gone)
 
         return await make.store.write(commit)
 

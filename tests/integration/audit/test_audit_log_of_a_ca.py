@@ -19,6 +19,7 @@ from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.identity import service_dns_name
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
+from keyreeve_ca import tools
 from support.running_ca import AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, WORKLOAD, RunningCa, server_csr, unique
 from support.waiting import wait_for
 
@@ -268,3 +269,9 @@ def test_filters_and_times_narrow_a_list(ca):
     assert (newest[0].position, newest[0].place) > (newest[1].position, newest[1].place)
     assert all(r.code == "OK" for r in records(ca, code="OK"))
     assert time.time() - newest[0].called_at.timestamp() < 60
+
+
+def test_recovery_leaves_a_record_of_what_it_did(own_ca):
+    own_ca.run(tools.recover(own_ca.settings.keeper_socket))
+    record = record_of(own_ca, method="keyreeve/recover")
+    assert (record.caller, record.peer, record.code) == ("", "unix:local", "OK")
