@@ -46,6 +46,11 @@ from keyreeve_ca.rules.policy import check_requester, plan_certificate
 
 MAX_GROUP = 512
 """Certificates in one commit: enough to spread its cost, few enough to keep it short."""
+MAX_GROUP_BYTES = 4 * 1024 * 1024
+"""Of one commit: large requests of one caller must not make a group that the way to the writer cannot carry."""
+MAX_FAILURE_CHARACTERS = 2000
+MAX_MESSAGE_CHARACTERS = 400
+"""Of a whole failure of an item, and of one text in it: 100 failures stay far below the 4 MiB that gRPC clients accept."""
 _ATTEMPTS = 3
 """How often a request is signed anew after the gate has refused its group."""
 
@@ -112,6 +117,9 @@ class _Pending:
     block: SerialBlock
     last_counter: int
     size: int
+    """Serial numbers that the claim has used."""
+    weight: int
+    """Bytes that it brings into the ledger, roughly."""
     profile_hashes: frozenset[bytes]
     claim: RequestClaim
     done: "asyncio.Future[RequestOutcome]"
@@ -237,9 +245,8 @@ class Issuance:
                 items.append(_failure(_another_authority(p, issuing)))
             else:
                 counter = lane.counter
-                lane.counter += (
-                    1  # before it is used: whatever happens now, no other certificate gets its serial number
-                )
+                # Before it is used: whatever happens now, no other certificate gets its serial number.
+                lane.counter += 1
                 size += 1
                 try:
                     items.append(self._sign(p, request, block, counter))
@@ -259,7 +266,7 @@ class Issuance:
         if request.record is not None:
             request.record.entrust(done)
         lane.uncommitted += size
-        lane.waiting.append(_Pending(block, lane.counter - 1, size, hashes, claim, done))
+        lane.waiting.append(_Pending(block, lane.counter - 1, size, _weight(claim), hashes, claim, done))
         if lane.committing is None:
             lane.committing = asyncio.create_task(self._commit_all(lane))
         outcome = await asyncio.shield(done)
@@ -428,20 +435,40 @@ class Issuance:
 
 
 def _take_group(waiting: deque[_Pending]) -> list[_Pending]:
-    """The longest run of waiting requests of one block, up to `MAX_GROUP` certificates."""
+    """The longest run of waiting requests of one block, up to `MAX_GROUP` certificates and `MAX_GROUP_BYTES`."""
     group = [waiting.popleft()]
-    size = group[0].size
-    while waiting and waiting[0].block is group[0].block and size + waiting[0].size <= MAX_GROUP:
+    size, weight = group[0].size, group[0].weight
+    while waiting and waiting[0].block is group[0].block:
+        size, weight = size + waiting[0].size, weight + waiting[0].weight
+        if size > MAX_GROUP or weight > MAX_GROUP_BYTES:
+            break
         group.append(waiting.popleft())
-        size += group[-1].size
     return group
 
 
+def _weight(claim: RequestClaim) -> int:
+    certificates = (i for i in claim.items if isinstance(i, IssuedCertificate))
+    failures = sum(isinstance(i, ItemFailure) for i in claim.items)
+    return (
+        sum(len(i.der) + len(i.csr) + len(i.wished_names) + 512 for i in certificates)
+        + failures * MAX_FAILURE_CHARACTERS
+        + len(claim.audit)
+    )
+
+
 def _failure(refused: errors.KeyreeveError) -> ItemFailure:
-    metadata = dict(refused.metadata)
-    for violation in refused.violations:
-        metadata.setdefault(violation.field, violation.description)
-    return ItemFailure(refused.reason, refused.message, metadata)
+    """What the ledger and a batch's answer keep of a refusal: enough to act on, however much was wrong."""
+    metadata = {v.field: v.description for v in refused.violations} | refused.metadata
+    kept: dict[str, str] = {}
+    room = MAX_FAILURE_CHARACTERS - MAX_MESSAGE_CHARACTERS
+    for key, value in metadata.items():
+        text = value[:MAX_MESSAGE_CHARACTERS]
+        room -= len(key) + len(text)
+        if room < 0:
+            kept["omitted"] = str(len(metadata) - len(kept))
+            break
+        kept[key] = text
+    return ItemFailure(refused.reason, refused.message[:MAX_MESSAGE_CHARACTERS], kept)
 
 
 def _another_authority(p: Prepared, issuing: IssuingAuthority) -> errors.KeyreeveError:

@@ -52,7 +52,7 @@ class CertificateServiceStub:
     """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
     succeed are committed together. The authority of the first item that is accepted signs the request: an item that
     another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
-    fails the call.
+    fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
 
     Reasons: those of SignCertificate, per item.
     Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
@@ -143,7 +143,7 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
     succeed are committed together. The authority of the first item that is accepted signs the request: an item that
     another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
-    fails the call.
+    fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
 
     Reasons: those of SignCertificate, per item.
     Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
@@ -243,7 +243,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
         succeed are committed together. The authority of the first item that is accepted signs the request: an item that
         another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
-        fails the call.
+        fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
 
         Reasons: those of SignCertificate, per item.
         Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
