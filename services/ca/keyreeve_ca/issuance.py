@@ -9,9 +9,7 @@ import asyncio
 import json
 import logging
 import os
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -21,13 +19,11 @@ from keyreeve_ca.building.final_check import check_signed
 from keyreeve_ca.catalogue import Catalogue, IssuingAuthority
 from keyreeve_ca.halt import issuance_halted
 from keyreeve_ca.keystore import KeyStore
+from keyreeve_ca.lanes import MAX_FAILURE_CHARACTERS, Lanes
 from keyreeve_ca.ledger import (
     IN_PROCESS,
-    MAX_UNCOMMITTED,
     AlreadyAnswered,
     AuditRecord,
-    BlockRequest,
-    CommitGroup,
     Committed,
     GateClosed,
     IssuedCertificate,
@@ -44,13 +40,8 @@ from keyreeve_ca.rules.name import Name
 from keyreeve_ca.rules.plan import CertificatePlan
 from keyreeve_ca.rules.policy import check_requester, plan_certificate
 
-MAX_GROUP = 512
-"""Certificates in one commit: enough to spread its cost, few enough to keep it short."""
-MAX_GROUP_BYTES = 4 * 1024 * 1024
-"""Of one commit: large requests of one caller must not make a group that the way to the writer cannot carry."""
-MAX_FAILURE_CHARACTERS = 2000
 MAX_MESSAGE_CHARACTERS = 400
-"""Of a whole failure of an item, and of one text in it: 100 failures stay far below the 4 MiB that gRPC clients accept."""
+"""Of one text in what is kept of a refused item."""
 _ATTEMPTS = 3
 """How often a request is signed anew after the gate has refused its group."""
 
@@ -99,32 +90,6 @@ class Prepared:
     renews: bytes | None = None
 
 
-@dataclass(slots=True)
-class _Lane:
-    """What one authority has in hand: its block, the next counter, and what waits to be committed."""
-
-    block: SerialBlock | None = None
-    counter: int = 0
-    uncommitted: int = 0
-    waiting: deque["_Pending"] = field(default_factory=deque)
-    committing: asyncio.Task[None] | None = None
-    leasing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    room: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    block: SerialBlock
-    last_counter: int
-    size: int
-    """Serial numbers that the claim has used."""
-    weight: int
-    """Bytes that it brings into the ledger, roughly."""
-    profile_hashes: frozenset[bytes]
-    claim: RequestClaim
-    done: "asyncio.Future[RequestOutcome]"
-
-
 @dataclass
 class Issuance:
     """The signing path of one process. Not frozen: it holds the leased blocks and the groups that wait."""
@@ -138,7 +103,11 @@ class Issuance:
     worker_id: str
     now: Callable[[], int]
     random: Callable[[int], bytes] = os.urandom
-    _lanes: dict[str, _Lane] = field(default_factory=dict)
+    lanes: Lanes = field(init=False)
+    """Its blocks, and the claims that wait for their commit."""
+
+    def __post_init__(self) -> None:
+        self.lanes = Lanes(self.catalogue, self.ledger, self.keystore, self.worker_id, self.random)
 
     async def sign(self, request: SignRequest) -> list[Outcome]:
         """Sign every item of a request; one outcome per item, in order.
@@ -189,15 +158,8 @@ class Issuance:
         return answered
 
     async def close_blocks(self) -> None:
-        """Close the blocks in hand at an orderly end: nothing was signed in them that is not stored.
-
-        A block that is left open counts as crashed, and what may have been signed in it as revoked.
-        """
-        for lane in self._lanes.values():
-            block, lane.block = lane.block, None
-            if block is not None and not lane.uncommitted:
-                with suppress(errors.StoreUnavailable):
-                    await self.ledger.close_block(block.block_id, self.worker_id)
+        """Close the blocks in hand at an orderly end, so that they do not count as crashed."""
+        await self.lanes.close_blocks()
 
     def _prepare(self, item: SignItem, request: SignRequest) -> Prepared | errors.KeyreeveError:
         try:
@@ -231,10 +193,9 @@ class Issuance:
     async def _sign_and_commit(
         self, request: SignRequest, prepared: Sequence[Prepared | errors.KeyreeveError], issuing: IssuingAuthority
     ) -> list[Outcome]:
-        lane = self._lanes.setdefault(issuing.issuer.authority_id, _Lane())
         hashes = frozenset(p.plan.profile.sha256 for p in prepared if isinstance(p, Prepared))
         exempt = request.method == IN_PROCESS
-        block = await self._block_with_room(lane, issuing, hashes, len(prepared), while_halted=exempt)
+        lane, block = await self.lanes.ready(issuing, hashes, len(prepared), while_halted=exempt)
         # No await from here until the claim waits in the lane: counters enter the ledger in the order they are used.
         items: list[IssuedCertificate | ItemFailure] = []
         size = 0
@@ -244,12 +205,9 @@ class Issuance:
             elif p.issuing.issuer.authority_id != issuing.issuer.authority_id:
                 items.append(_failure(_another_authority(p, issuing)))
             else:
-                counter = lane.counter
-                # Before it is used: whatever happens now, no other certificate gets its serial number.
-                lane.counter += 1
                 size += 1
                 try:
-                    items.append(self._sign(p, request, block, counter))
+                    items.append(self._sign(p, request, block, lane.next_counter()))
                 except errors.KeyreeveError as refused:
                     log.exception("a certificate did not pass its check", extra={"request_id": request.request_id})
                     items.append(_failure(refused))
@@ -262,13 +220,9 @@ class Issuance:
             audit=b"" if request.record is None else request.record.head(),
             batch=request.batch,
         )
-        done: asyncio.Future[RequestOutcome] = asyncio.get_running_loop().create_future()
+        done = self.lanes.enqueue(lane, block, size, hashes, claim)
         if request.record is not None:
             request.record.entrust(done)
-        lane.uncommitted += size
-        lane.waiting.append(_Pending(block, lane.counter - 1, size, _weight(claim), hashes, claim, done))
-        if lane.committing is None:
-            lane.committing = asyncio.create_task(self._commit_all(lane))
         outcome = await asyncio.shield(done)
         return await self._outcomes(request, claim, outcome)
 
@@ -301,109 +255,6 @@ class Issuance:
             binds_key=plan.profile.profile.one_identity_per_key,
         )
 
-    async def _block_with_room(
-        self, lane: _Lane, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int, *, while_halted: bool
-    ) -> SerialBlock:
-        """The lane's block, or a new one on disk when it is used up or does not pin these profiles."""
-        while True:
-            while lane.uncommitted + size > MAX_UNCOMMITTED:
-                lane.room.clear()
-                await lane.room.wait()
-            if self._usable(lane, hashes, size):
-                assert lane.block is not None
-                return lane.block
-            async with lane.leasing:
-                if not self._usable(lane, hashes, size):
-                    lane.block = await self._lease(issuing, hashes, while_halted=while_halted)
-                    lane.counter = 0
-
-    def _usable(self, lane: _Lane, hashes: frozenset[bytes], size: int) -> bool:
-        block = lane.block
-        return (
-            block is not None
-            and lane.counter + size <= block.size
-            and hashes <= block.profile_hashes
-            and block.incarnation == self.catalogue().incarnation
-        )
-
-    async def _lease(self, issuing: IssuingAuthority, hashes: frozenset[bytes], *, while_halted: bool) -> SerialBlock:
-        seed, seed_id = self.random(32), self.random(16).hex()
-        pinned = self.catalogue().profile_hashes(issuing.issuer.tree) | hashes
-        authority_id = issuing.issuer.authority_id
-        lease = await self.ledger.lease_block(
-            BlockRequest(
-                authority_id,
-                self.worker_id,
-                pinned,
-                seed_id,
-                self.keystore.seal("seed", seed_id, seed),
-                while_halted=while_halted,
-            )
-        )
-        return SerialBlock(
-            block_id=lease.block_id,
-            incarnation=lease.incarnation,
-            authority_id=authority_id,
-            worker_id=self.worker_id,
-            profile_hashes=pinned,
-            seed=seed,
-            crl_shard=lease.crl_shard,
-        )
-
-    async def _commit_all(self, lane: _Lane) -> None:
-        """Commit what waits, group after group, one at a time so that counters reach the ledger in order."""
-        try:
-            while lane.waiting:
-                group = _take_group(lane.waiting)
-                await self._commit(lane, group)
-        finally:
-            # When this task is cancelled, whatever waits is not left waiting for ever.
-            lane.committing = None
-            while lane.waiting:
-                lane.waiting.popleft().done.cancel()
-
-    async def _commit(self, lane: _Lane, group: list[_Pending]) -> None:
-        first = group[0].block
-        commit = CommitGroup(
-            group_id=self.random(16),
-            worker_id=self.worker_id,
-            block_id=first.block_id,
-            incarnation=first.incarnation,
-            authority_id=first.authority_id,
-            profile_hashes=frozenset().union(*(p.profile_hashes for p in group)),
-            last_counter=group[-1].last_counter,
-            requests=tuple(p.claim for p in group),
-        )
-        failure: BaseException | None = None
-        outcomes: Sequence[RequestOutcome] = ()
-        try:
-            outcomes = await self._commit_or_look_up(commit)
-        except Exception as refused:  # noqa: BLE001 - each request of the group answers it; the groups behind go on
-            failure = refused
-        except asyncio.CancelledError as ended:
-            failure = ended
-            raise
-        finally:
-            lane.uncommitted -= sum(p.size for p in group)
-            lane.room.set()
-            if failure is not None and lane.block is first:
-                lane.block = None  # its counters are no longer known to be in order
-            if failure is not None:
-                for pending in group:
-                    pending.done.set_exception(failure)
-            for pending, outcome in zip(group, outcomes, strict=False):
-                pending.done.set_result(outcome)
-
-    async def _commit_or_look_up(self, commit: CommitGroup) -> Sequence[RequestOutcome]:
-        """Commit; when no answer comes, ask what became of the group before anyone is answered."""
-        try:
-            return await self.ledger.commit(commit)
-        except errors.StoreUnavailable:
-            outcomes = await self.ledger.find_group(commit.group_id)
-            if outcomes is None:
-                raise
-            return outcomes
-
     async def _outcomes(self, request: SignRequest, claim: RequestClaim, outcome: RequestOutcome) -> list[Outcome]:
         match outcome:
             case Committed(items):
@@ -432,28 +283,6 @@ class Issuance:
             else errors.from_reason(i.reason, i.message, metadata=i.metadata)
             for i in items
         ]
-
-
-def _take_group(waiting: deque[_Pending]) -> list[_Pending]:
-    """The longest run of waiting requests of one block, up to `MAX_GROUP` certificates and `MAX_GROUP_BYTES`."""
-    group = [waiting.popleft()]
-    size, weight = group[0].size, group[0].weight
-    while waiting and waiting[0].block is group[0].block:
-        size, weight = size + waiting[0].size, weight + waiting[0].weight
-        if size > MAX_GROUP or weight > MAX_GROUP_BYTES:
-            break
-        group.append(waiting.popleft())
-    return group
-
-
-def _weight(claim: RequestClaim) -> int:
-    certificates = (i for i in claim.items if isinstance(i, IssuedCertificate))
-    failures = sum(isinstance(i, ItemFailure) for i in claim.items)
-    return (
-        sum(len(i.der) + len(i.csr) + len(i.wished_names) + 512 for i in certificates)
-        + failures * MAX_FAILURE_CHARACTERS
-        + len(claim.audit)
-    )
 
 
 def _failure(refused: errors.KeyreeveError) -> ItemFailure:

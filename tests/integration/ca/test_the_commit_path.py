@@ -50,7 +50,7 @@ def late(ca: RunningCa) -> Issuance:
         await issuance.reload()
         known[0] = issuance.catalogue()
 
-    return replace(issuance, catalogue=lambda: known[0], reload=reload, _lanes={})
+    return replace(issuance, catalogue=lambda: known[0], reload=reload)
 
 
 # --- The gate -----------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_a_halted_profile_leaves_the_others_of_its_tree_their_blocks(ca: Running
     ca.write(lambda tx: (tx.halt_profile(halted, 1), tx.bump_config()))
     assert refused(lambda: ca.client().certificates.sign(halted, server_csr("a.test"))).reason == "PROFILE_HALTED"
     # A signing path without a block of its own has to lease one.
-    [entry] = sign(ca, replace(late(ca), _lanes={}), SignItem(other, server_csr("a.test")))
+    [entry] = sign(ca, replace(late(ca)), SignItem(other, server_csr("a.test")))
     assert entry.profile_name == other
     # The same document under another name is the same document.
     copy = ca.client().profiles.get(ca.new_profile(description=description))

@@ -8,7 +8,8 @@ from fakes.signing_path import FakeLedger, Path, catalogue, committed, settle
 from keyreeve import errors
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
-from keyreeve_ca.issuance import MAX_GROUP, SignItem
+from keyreeve_ca.issuance import SignItem
+from keyreeve_ca.lanes import MAX_GROUP
 from keyreeve_ca.ledger import MAX_UNCOMMITTED, GateClosed
 from support.certificate_plans import authority
 
@@ -139,7 +140,7 @@ async def test_what_arrives_during_a_commit_is_one_group_and_no_group_is_too_lar
     await settle()
     late = asyncio.create_task(path.sign(*items, request_id="late"))
     await settle()
-    assert path.issuance._lanes["estate-issuing"].uncommitted == 1000 <= MAX_UNCOMMITTED, "the last one waits for room"
+    assert path.issuance.lanes.by_authority["estate-issuing"].uncommitted == 1000 <= MAX_UNCOMMITTED, "the last one waits for room"
     path.ledger.open.set()
     for task in [*tasks, late]:
         assert len(await task) == 100

@@ -1,0 +1,234 @@
+"""What each authority has in hand on one worker: its block of serial numbers, and the claims that wait to be committed.
+
+The two durable steps of the signing path meet here. A block is on disk before its first number is used; whatever arrives
+during one commit forms the next group, and groups of a lane are committed one at a time, so that counters reach the
+ledger in the order in which they were used.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from keyreeve import errors
+from keyreeve_ca.catalogue import Catalogue, IssuingAuthority
+from keyreeve_ca.keystore import KeyStore
+from keyreeve_ca.ledger import (
+    MAX_UNCOMMITTED,
+    BlockRequest,
+    CommitGroup,
+    IssuedCertificate,
+    ItemFailure,
+    Ledger,
+    RequestClaim,
+    RequestOutcome,
+    SerialBlock,
+)
+
+MAX_GROUP = 512
+"""Certificates in one commit: enough to spread its cost, few enough to keep it short."""
+MAX_GROUP_BYTES = 4 * 1024 * 1024
+"""Of one commit: large requests of one caller must not make a group that the way to the writer cannot carry."""
+MAX_FAILURE_CHARACTERS = 2000
+"""Of what is kept of one refused item: 100 of them stay far below the 4 MiB that gRPC's clients accept."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """What one authority has in hand: its block, the next counter, and what waits to be committed."""
+
+    block: SerialBlock | None = None
+    counter: int = 0
+    uncommitted: int = 0
+    waiting: deque["_Pending"] = field(default_factory=deque)
+    committing: asyncio.Task[None] | None = None
+    leasing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def next_counter(self) -> int:
+        """A counter of the block. It is used up whatever happens next: no other certificate gets its serial number."""
+        self.counter += 1
+        return self.counter - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    block: SerialBlock
+    last_counter: int
+    size: int
+    """Serial numbers that the claim has used."""
+    weight: int
+    """Bytes that it brings into the ledger, roughly."""
+    profile_hashes: frozenset[bytes]
+    claim: RequestClaim
+    done: "asyncio.Future[RequestOutcome]"
+
+
+@dataclass
+class Lanes:
+    """The lanes of one worker. Not frozen: it holds blocks and waiting claims."""
+
+    catalogue: Callable[[], Catalogue]
+    ledger: Ledger
+    keystore: KeyStore
+    worker_id: str
+    random: Callable[[int], bytes]
+    by_authority: dict[str, Lane] = field(default_factory=dict)
+
+    async def ready(
+        self, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int, *, while_halted: bool
+    ) -> tuple[Lane, SerialBlock]:
+        """The authority's lane with a block that has room for `size` serial numbers and pins these profiles.
+
+        Use the numbers and `enqueue` the claim without awaiting anything in between. Raises `GateClosed`.
+        """
+        lane = self.by_authority.setdefault(issuing.issuer.authority_id, Lane())
+        return lane, await self._block_with_room(lane, issuing, hashes, size, while_halted=while_halted)
+
+    def enqueue(
+        self, lane: Lane, block: SerialBlock, size: int, hashes: frozenset[bytes], claim: RequestClaim
+    ) -> "asyncio.Future[RequestOutcome]":
+        """Let a claim, which used `size` serial numbers, wait for the next commit; the future has its outcome."""
+        done: asyncio.Future[RequestOutcome] = asyncio.get_running_loop().create_future()
+        lane.uncommitted += size
+        lane.waiting.append(_Pending(block, lane.counter - 1, size, _weight(claim), hashes, claim, done))
+        if lane.committing is None:
+            lane.committing = asyncio.create_task(self._commit_all(lane))
+        return done
+
+    async def close_blocks(self) -> None:
+        """Close the blocks in hand at an orderly end: nothing was signed in them that is not stored.
+
+        A block that is left open counts as crashed, and what may have been signed in it as revoked.
+        """
+        for lane in self.by_authority.values():
+            block, lane.block = lane.block, None
+            if block is not None and not lane.uncommitted:
+                with suppress(errors.StoreUnavailable):
+                    await self.ledger.close_block(block.block_id, self.worker_id)
+
+    async def _block_with_room(
+        self, lane: Lane, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int, *, while_halted: bool
+    ) -> SerialBlock:
+        """The lane's block, or a new one on disk when it is used up or does not pin these profiles."""
+        while True:
+            while lane.uncommitted + size > MAX_UNCOMMITTED:
+                lane.room.clear()
+                await lane.room.wait()
+            if self._usable(lane, hashes, size):
+                assert lane.block is not None
+                return lane.block
+            async with lane.leasing:
+                if not self._usable(lane, hashes, size):
+                    lane.block = await self._lease(issuing, hashes, while_halted=while_halted)
+                    lane.counter = 0
+
+    def _usable(self, lane: Lane, hashes: frozenset[bytes], size: int) -> bool:
+        block = lane.block
+        return (
+            block is not None
+            and lane.counter + size <= block.size
+            and hashes <= block.profile_hashes
+            and block.incarnation == self.catalogue().incarnation
+        )
+
+    async def _lease(self, issuing: IssuingAuthority, hashes: frozenset[bytes], *, while_halted: bool) -> SerialBlock:
+        seed, seed_id = self.random(32), self.random(16).hex()
+        pinned = self.catalogue().profile_hashes(issuing.issuer.tree) | hashes
+        authority_id = issuing.issuer.authority_id
+        lease = await self.ledger.lease_block(
+            BlockRequest(
+                authority_id,
+                self.worker_id,
+                pinned,
+                seed_id,
+                self.keystore.seal("seed", seed_id, seed),
+                while_halted=while_halted,
+            )
+        )
+        return SerialBlock(
+            block_id=lease.block_id,
+            incarnation=lease.incarnation,
+            authority_id=authority_id,
+            worker_id=self.worker_id,
+            profile_hashes=pinned,
+            seed=seed,
+            crl_shard=lease.crl_shard,
+        )
+
+    async def _commit_all(self, lane: Lane) -> None:
+        """Commit what waits, group after group, one at a time so that counters reach the ledger in order."""
+        try:
+            while lane.waiting:
+                group = _take_group(lane.waiting)
+                await self._commit(lane, group)
+        finally:
+            # When this task is cancelled, whatever waits is not left waiting for ever.
+            lane.committing = None
+            while lane.waiting:
+                lane.waiting.popleft().done.cancel()
+
+    async def _commit(self, lane: Lane, group: list[_Pending]) -> None:
+        first = group[0].block
+        commit = CommitGroup(
+            group_id=self.random(16),
+            worker_id=self.worker_id,
+            block_id=first.block_id,
+            incarnation=first.incarnation,
+            authority_id=first.authority_id,
+            profile_hashes=frozenset().union(*(p.profile_hashes for p in group)),
+            last_counter=group[-1].last_counter,
+            requests=tuple(p.claim for p in group),
+        )
+        failure: BaseException | None = None
+        outcomes: Sequence[RequestOutcome] = ()
+        try:
+            outcomes = await self._commit_or_look_up(commit)
+        except Exception as refused:  # noqa: BLE001 - each request of the group answers it; the groups behind go on
+            failure = refused
+        except asyncio.CancelledError as ended:
+            failure = ended
+            raise
+        finally:
+            lane.uncommitted -= sum(p.size for p in group)
+            lane.room.set()
+            if failure is not None and lane.block is first:
+                lane.block = None  # its counters are no longer known to be in order
+            if failure is not None:
+                for pending in group:
+                    pending.done.set_exception(failure)
+            for pending, outcome in zip(group, outcomes, strict=False):
+                pending.done.set_result(outcome)
+
+    async def _commit_or_look_up(self, commit: CommitGroup) -> Sequence[RequestOutcome]:
+        """Commit; when no answer comes, ask what became of the group before anyone is answered."""
+        try:
+            return await self.ledger.commit(commit)
+        except errors.StoreUnavailable:
+            outcomes = await self.ledger.find_group(commit.group_id)
+            if outcomes is None:
+                raise
+            return outcomes
+
+
+def _take_group(waiting: deque[_Pending]) -> list[_Pending]:
+    """The longest run of waiting requests of one block, up to `MAX_GROUP` certificates and `MAX_GROUP_BYTES`."""
+    group = [waiting.popleft()]
+    size, weight = group[0].size, group[0].weight
+    while waiting and waiting[0].block is group[0].block:
+        size, weight = size + waiting[0].size, weight + waiting[0].weight
+        if size > MAX_GROUP or weight > MAX_GROUP_BYTES:
+            break
+        group.append(waiting.popleft())
+    return group
+
+
+def _weight(claim: RequestClaim) -> int:
+    certificates = (i for i in claim.items if isinstance(i, IssuedCertificate))
+    failures = sum(isinstance(i, ItemFailure) for i in claim.items)
+    return (
+        sum(len(i.der) + len(i.csr) + len(i.wished_names) + 512 for i in certificates)
+        + failures * MAX_FAILURE_CHARACTERS
+        + len(claim.audit)
+    )
