@@ -10,6 +10,7 @@ The last four are paths of PEM files, relative to the directory of the context f
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -22,7 +23,8 @@ from keyreeve.identity import is_trust_domain
 
 ENVIRONMENT_VARIABLE = "KEYREEVE_CONTEXT"
 DEFAULT_LOCATION = Path(".keyreeve/context.json")
-"""Looked for in the working directory and then in each directory above it."""
+"""Looked for in the working directory and then in each directory above it; one that is found so has to be the caller's
+own, or root's: directories above may be shared, and whoever makes a context chooses who is trusted and called."""
 
 _PATHS = ("bundle", "estate_bundle", "certificate", "key")
 _REQUIRED = ("trust_domain", "endpoints", *_PATHS)
@@ -65,7 +67,8 @@ class Context:
     def load(cls, path: str | os.PathLike[str] | None = None) -> Self:
         """Read the context file: `path`, else the one that KEYREEVE_CONTEXT names, else the nearest default location.
 
-        Raises `keyreeve.errors.ContextInvalid` when there is none, or it is not a sound context file.
+        Raises `keyreeve.errors.ContextInvalid` when there is none, it is not a sound context file, or it was found in a
+        default location and is somebody else's.
         """
         file = _locate(path)
         try:
@@ -127,9 +130,53 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
         return Path(named)
     here = Path.cwd()
     for directory in (here, *here.parents):
-        if (candidate := directory / DEFAULT_LOCATION).exists():
+        if os.path.lexists(candidate := directory / DEFAULT_LOCATION) or _is_closed(candidate.parent):
+            _require_own(candidate)
             return candidate
     raise ContextInvalid(f"there is no {DEFAULT_LOCATION} in {here} or above it, and {ENVIRONMENT_VARIABLE} is not set")
+
+
+def _is_closed(directory: Path) -> bool:
+    """Say whether a directory is there that this process may not look into: what lies in it cannot be known."""
+    return directory.is_dir() and not os.access(directory, os.X_OK)
+
+
+def _require_own(file: Path) -> None:
+    for place in (file.parent, file):
+        if why := why_not_own(place):
+            raise ContextInvalid(
+                f"{file} was found, but {why}: whoever can change it chooses whom you trust. If you mean it, name it: "
+                f"`--context {file}` or {ENVIRONMENT_VARIABLE}={file}",
+                metadata=_at(file),
+            )
+
+
+def why_not_own(path: Path) -> str | None:
+    """Say why others decide what is at a path; None when it is this process's user's or root's alone, or is not there.
+
+    A symbolic link and what it leads to both count.
+    """
+    try:
+        link, target = path.lstat(), path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as failure:
+        return f"{path} cannot be looked at ({failure.strerror})"
+    for found in (link, target):
+        if found.st_uid not in (0, os.geteuid()):
+            return f"{path} belongs to {_user_name(found.st_uid)}"
+    if target.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"{path} can be written by others than its owner (mode {stat.S_IMODE(target.st_mode):04o})"
+    return None
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (user {uid})"
+    except KeyError:
+        return f"user {uid}"
 
 
 def _check_keys(content: object, file: Path) -> dict[str, object]:

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from keyreeve.context import why_not_own
 from keyreeve.errors import FileUnusable
 from keyreeve.files import PUBLIC, write_atomically
 
@@ -70,7 +71,13 @@ class Home:
         return self.config("ca").is_file()
 
     def make(self) -> None:
-        """Make the directories, closed to everybody else."""
+        """Make the directories, closed to everybody else; what is there already has to be the caller's own.
+
+        Raises `FileUnusable`: whoever can write a configuration decides what the services do as this user.
+        """
+        for place in (self.root, self.config("ca")):
+            if why := why_not_own(place):
+                raise FileUnusable(f"{why}: nothing is run from there. `--dir` names another directory")
         try:
             for directory in (self.root, self.runtime, self.logs):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The context file: where it is found, what it must hold, what its paths are relative to."""
 
 import json
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from keyreeve import Context
-from keyreeve.errors import ContextInvalid
+from keyreeve.cli.home import Home
+from keyreeve.errors import ContextInvalid, FileUnusable
 
 GOOD: dict[str, Any] = {
     "trust_domain": "example.test",
@@ -24,6 +26,9 @@ GOOD: dict[str, Any] = {
 
 def write(path: Path, **changes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.chmod(0o755)
+    path.touch()
+    path.chmod(0o644)
     path.write_text(json.dumps({key: value for key, value in (GOOD | changes).items() if value is not None}))
     return path
 
@@ -80,6 +85,89 @@ def test_the_nearest_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write(tmp_path / "a/.keyreeve/context.json", trust_domain="near.test")
     monkeypatch.chdir(tmp_path / "a")
     assert Context.load().trust_domain == "near.test"
+
+
+SOMEBODY = 4_000_000
+
+
+@pytest.fixture
+def belongs_to_somebody(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """Paths put into this set are owned by a user who is neither this one nor root."""
+    theirs: set[Path] = set()
+    real = {name: getattr(Path, name) for name in ("stat", "lstat")}
+
+    def faked(name: str) -> Any:
+        def look(path: Path, **how: Any) -> os.stat_result:
+            found: os.stat_result = real[name](path, **how)
+            if path not in theirs:
+                return found
+            values = list(found)
+            values[4] = SOMEBODY
+            return os.stat_result(values)
+
+        return look
+
+    for name in real:
+        monkeypatch.setattr(Path, name, faked(name))
+    return theirs
+
+
+@pytest.mark.parametrize("place", [".keyreeve", ".keyreeve/context.json"])
+def test_one_that_is_found_and_is_somebody_elses_is_refused_unless_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, belongs_to_somebody: set[Path], place: str
+) -> None:
+    file = write(tmp_path / ".keyreeve/context.json")
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert Context.load().path == file
+    belongs_to_somebody.add(tmp_path / place)
+    with pytest.raises(ContextInvalid, match=rf"belongs to user {SOMEBODY}.*--context.*KEYREEVE_CONTEXT") as refusal:
+        Context.load()
+    assert refusal.value.metadata["path"] == str(file)
+    assert Context.load(file).path == file
+    monkeypatch.setenv("KEYREEVE_CONTEXT", str(file))
+    assert Context.load().path == file
+
+
+@pytest.mark.parametrize(
+    ("place", "mode"), [(".keyreeve", 0o1777), (".keyreeve", 0o775), (".keyreeve/context.json", 0o666)]
+)
+def test_one_that_is_found_where_others_can_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, mode: int
+) -> None:
+    write(tmp_path / ".keyreeve/context.json")
+    (tmp_path / place).chmod(mode)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ContextInvalid, match=f"can be written by others.*{mode:04o}"):
+        Context.load()
+
+
+def test_somebody_elses_link_to_a_context_of_ours_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, belongs_to_somebody: set[Path]
+) -> None:
+    write(tmp_path / "ours/context.json")
+    (tmp_path / "shared").mkdir()
+    link = tmp_path / "shared/.keyreeve"
+    link.symlink_to(tmp_path / "ours")
+    monkeypatch.chdir(tmp_path / "shared")
+    assert Context.load().trust_domain == "example.test"
+    belongs_to_somebody.add(link)
+    with pytest.raises(ContextInvalid, match="belongs to"):
+        Context.load()
+
+
+@pytest.mark.parametrize("place", [".keyreeve", ".keyreeve/ca.yaml"])
+def test_no_services_are_run_from_somebody_elses_directory(
+    tmp_path: Path, belongs_to_somebody: set[Path], place: str
+) -> None:
+    home = Home.at(tmp_path / ".keyreeve")
+    home.make()
+    home.config("ca").write_text("planted\n")
+    home.config("ca").chmod(0o600)
+    home.make()
+    belongs_to_somebody.add(tmp_path / place)
+    with pytest.raises(FileUnusable, match="belongs to"):
+        home.make()
 
 
 def test_when_there_is_none_both_ways_to_name_one_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
