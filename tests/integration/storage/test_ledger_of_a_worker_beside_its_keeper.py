@@ -29,10 +29,10 @@ class Keeper:
         self.clients = [Client(path), Client(path)]
         self.server: FramesServer | None = None
 
-    async def forwarded(self, method: str, request: bytes, caller: dict[str, Any], seconds: float) -> bytes:
+    async def forwarded(self, method: str, request: bytes, caller: dict[str, Any], seconds: float) -> tuple[bool, bytes]:
         if method == "/refused":
             raise AuthorityInUse("not yet", metadata={"last_expiry": "1"})
-        return f"{method} {request!r} {sorted(caller.items())} {seconds:g}".encode()
+        return True, f"{method} {request!r} {sorted(caller.items())} {seconds:g}".encode()
 
     async def start(self) -> None:
         self.server = await serve(self.path, self.handlers.table(), self.disconnected)
@@ -111,7 +111,8 @@ async def test_a_keeper_voids_every_open_block_when_it_starts(keeper: Keeper) ->
 
 async def test_a_forwarded_call_is_run_whole_and_its_errors_come_back(keeper: Keeper) -> None:
     caller = {"uri": "spiffe://example.test/operators/admin/alice", "serial": 5}
-    answer = await forward(keeper.clients[0], "/method", b"request", caller, 2.5)
+    recorded, answer = await forward(keeper.clients[0], "/method", b"request", caller, 2.5)
+    assert recorded
     assert answer == f"/method b'request' {sorted(caller.items())} 2.5".encode()
     with pytest.raises(AuthorityInUse) as refused:
         await forward(keeper.clients[0], "/refused", b"", {}, 5)
