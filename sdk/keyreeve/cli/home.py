@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyreeve.context import why_not_own
 from keyreeve.errors import FileUnusable
 from keyreeve.files import PUBLIC, write_atomically
 
@@ -75,6 +74,8 @@ class Home:
 
         Raises `FileUnusable`: whoever can write a configuration decides what the services do as this user.
         """
+        from keyreeve.context import why_not_own
+
         for place in (self.root, self.config("ca")):
             if why := why_not_own(place):
                 raise FileUnusable(f"{why}: nothing is run from there. `--dir` names another directory")
@@ -93,9 +94,10 @@ def write_file(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:
         raise FileUnusable(f"cannot write {path}: {problem.strerror}") from problem
 
 
-def read_file(path: Path) -> bytes:
-    """Read a file that the person named. Raises `FileUnusable`."""
+def read_file(path: Path, at_most: int = -1) -> bytes:
+    """Read a file that the person named, or its first `at_most` bytes. Raises `FileUnusable`."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(at_most)
     except OSError as problem:
         raise FileUnusable(f"cannot read {path}: {problem.strerror}") from problem

@@ -117,13 +117,15 @@ def _wake(home: Home, tell: Callable[[str], None]) -> tuple[dict[str, Any] | Non
     return _when_there(lambda: recover(home)), None if person is None else person.not_after
 
 
-def _when_there(ask: Callable[[], T]) -> T:
-    """Ask the CA's local socket, which may have to be waited for."""
-    for _ in range(int(READY_SECONDS / POLL_SECONDS)):
+def _when_there(ask: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> T:
+    """Ask the CA's local socket, which may have to be waited for. Raises `StartFailed`."""
+    until = clock() + READY_SECONDS
+    while True:
         with suppress(NotThereYet):
             return ask()
+        if clock() > until:
+            raise StartFailed("the CA's local socket does not answer")
         time.sleep(POLL_SECONDS)
-    raise StartFailed("the CA's local socket does not answer")
 
 
 def wait_for_ports(home: Home, clock: Callable[[], float] = time.monotonic) -> None:

@@ -7,8 +7,10 @@ program begins (a shell does, and then becomes the program).
 
 import contextlib
 import json
+import math
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +30,8 @@ HEALTHY_AFTER = 30.0
 """Seconds that a service has to live for its next death to count as a first one."""
 DRAIN_SECONDS = 30.0
 LARGEST_LOG = 10_000_000
+LOOK_SECONDS = 10.0
+"""Between looks at how large the logs have grown."""
 REFUSED = 75
 """Exit code of a supervisor that found another one on its home (EX_TEMPFAIL of sysexits.h)."""
 
@@ -102,13 +106,14 @@ class Supervisor:
             for child in self._children:
                 self._adopt(child, selector)
             while not self._stopping:
-                for key, _ in selector.select(self._start_what_is_due(selector)):
+                for key, _ in selector.select(min(self._start_what_is_due(selector), LOOK_SECONDS)):
                     if key.fd == woken:
                         with contextlib.suppress(BlockingIOError):
                             os.read(woken, 512)
                     else:
                         selector.unregister(key.fd)
                         self._ended(key.data)
+                self._roll_logs()
         self._stop_children()
         lock.release()
         return 0
@@ -131,8 +136,12 @@ class Supervisor:
         selector.register(running.handle, selectors.EVENT_READ, child)
         self._tell()
 
-    def _start_what_is_due(self, selector: selectors.BaseSelector) -> float | None:
-        """Start each service whose pause is over; answer the seconds until the next one's is, None when all run."""
+    def _roll_logs(self) -> None:
+        for name in (*(child.service.name for child in self._children), "supervisor"):
+            roll_log(self._home.log(name))
+
+    def _start_what_is_due(self, selector: selectors.BaseSelector) -> float:
+        """Start each service whose pause is over; answer the seconds until the next one's is, infinite when all run."""
         waits = []
         for child in self._children:
             if child.running is None:
@@ -141,7 +150,7 @@ class Supervisor:
                     self._start(child, selector)
                 else:
                     waits.append(wait)
-        return min(waits, default=None)
+        return min(waits, default=math.inf)
 
     def _start(self, child: _Child, selector: selectors.BaseSelector) -> None:
         service = child.service
@@ -206,10 +215,15 @@ class Supervisor:
 
 
 def roll_log(log: Path) -> None:
-    """Put a log aside that has grown large; one older log is kept."""
-    with contextlib.suppress(FileNotFoundError):
+    """Put aside what a log holds that has grown large; one older log is kept.
+
+    Its writers go on with the same file, which they opened to append. So it is copied and emptied, and what they write
+    between the two is lost. Where there is no room for the copy, the log stays.
+    """
+    with contextlib.suppress(OSError):
         if log.stat().st_size > LARGEST_LOG:
-            log.replace(log.with_suffix(".log.1"))
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)
 
 
 def launch(home: Home) -> subprocess.Popen[bytes]:

@@ -40,6 +40,20 @@ def test_ports_are_the_usual_ones_unless_taken() -> None:
     }
 
 
+def test_the_local_socket_is_waited_for_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def ask() -> None:
+        nonlocal now
+        now += 25.0  # an attempt that takes long itself
+        raise starting.NotThereYet
+
+    monkeypatch.setattr(starting, "POLL_SECONDS", 0.0)
+    with pytest.raises(StartFailed, match="local socket"):
+        starting._when_there(ask, lambda: now)
+    assert now == 75.0
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_ports_by_chance_differ_and_lie_below_those_of_outgoing_connections(seed: int) -> None:
     ports = choose_ports(0, random.Random(seed), frozenset(range(20_000, 32_000)))

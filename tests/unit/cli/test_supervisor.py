@@ -22,7 +22,9 @@ import sys
 from pathlib import Path
 from keyreeve.cli.fleet import Service
 from keyreeve.cli.home import Home
+from keyreeve.cli import supervisor
 from keyreeve.cli.supervisor import Supervisor
+supervisor.LOOK_SECONDS = 0.05
 sys.exit(Supervisor(Home(Path(sys.argv[1])), [Service("ca", "fakes.idle_service", 0)]).run())
 """
 
@@ -84,6 +86,21 @@ def test_a_service_that_dies_is_started_again(supervised: Supervised) -> None:
     known = wait_for("the supervisor tells of it", lambda: facts(supervised.home).get("ca"))
     assert known["restarts"] == 1
     assert known["last_end"] == "killed by SIGKILL"
+
+
+def test_a_log_that_grows_large_is_put_aside_while_its_writer_goes_on(supervised: Supervised) -> None:
+    supervised.start()
+    service = supervised.service_pid()
+    log = supervised.home.log("ca")
+    with log.open("ab") as writer:
+        writer.truncate(supervisor.LARGEST_LOG + 1)
+        wait_for("it has been emptied", lambda: log.stat().st_size <= supervisor.LARGEST_LOG)
+        assert log.with_suffix(".log.1").stat().st_size == supervisor.LARGEST_LOG + 1
+        writer.write(b"goes on\n")
+        writer.flush()
+    assert log.read_bytes().endswith(b"goes on\n")
+    assert log.stat().st_size < 10_000
+    assert supervised.service_pid() == service
 
 
 def test_a_second_supervisor_on_the_same_directory_refuses(supervised: Supervised) -> None:
