@@ -27,6 +27,9 @@ def test_an_authority_is_made_activated_used_and_retired(own_plane: Plane, tmp_p
     refused = own_plane.run("authority", "retire", "estate-issuing-1", "-o", "json")
     assert refused.code == 1
     assert json.loads(refused.err)["error"]["reason"] == "AUTHORITY_IN_USE"
+    revoked = own_plane.run("authority", "revoke", "estate-issuing-2", "--reason", "ca_compromise", "-o", "json")
+    assert revoked.document["state"] == "revoked", revoked.err
+    assert revoked.document["revoked_at"]
 
 
 def test_an_exported_chain_ends_in_the_root_of_the_bundle(plane: Plane, tmp_path: Path) -> None:

@@ -35,6 +35,14 @@ class KindChoice(StrEnum):
     INTERMEDIATE = "intermediate"
 
 
+class RevocationChoice(StrEnum):
+    """Values of `authority revoke --reason`."""
+
+    CA_COMPROMISE = "ca_compromise"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessation_of_operation"
+
+
 class AuthorityKey(StrEnum):
     """Keys that an authority can have."""
 
@@ -119,6 +127,23 @@ def retire(
     """Stop an authority from issuing; or end a retiring one that nobody needs any more: its key is destroyed."""
     with control_plane(context) as client:
         told = _row(client.authorities.retire(authority))
+    Printer(output, quiet=quiet).thing(told, essence="state")
+
+
+@app.command("revoke")
+def revoke(
+    authority: AuthorityId,
+    *,
+    reason: Annotated[RevocationChoice, typer.Option("--reason", help="Why; what it was revoked for first stays.")],
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Withdraw trust from an authority and from all that it has issued, at once. It cannot be taken back."""
+    from keyreeve.values import AuthorityRevocationReason
+
+    with control_plane(context) as client:
+        told = _row(client.authorities.revoke(authority, AuthorityRevocationReason(reason)))
     Printer(output, quiet=quiet).thing(told, essence="state")
 
 

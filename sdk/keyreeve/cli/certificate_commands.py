@@ -187,7 +187,7 @@ def inspect(
     from keyreeve.cli.certificate_files import describe, read_certificates
 
     told = [describe(certificate) for certificate in read_certificates(file)]
-    text = "\n".join(fields(document) for document in told)
+    text = "\n".join(fields({key: value for key, value in document.items() if value != []}) for document in told)
     Printer(output, quiet=quiet).answer(told, text, essence="\n".join(document["serial"] for document in told))
 
 
@@ -208,7 +208,7 @@ def verify(
 
     Exit code 1 when it is not good.
     """
-    from keyreeve.cli.certificate_files import read_certificates
+    from keyreeve.cli.certificate_files import first_name, read_certificates
     from keyreeve.cli.trust_checks import verify_for
 
     presented = read_certificates(file)
@@ -219,7 +219,7 @@ def verify(
         bundle = found.bundle if line is Trusted.CONTROL else found.estate_bundle
     chain = verify_for(read_certificates(bundle), presented, name, datetime.now(UTC))
     printer = Printer(output, quiet=quiet)
-    path = [certificate.subject.rfc4514_string() or "(empty subject)" for certificate in chain]
+    path = [first_name(certificate) for certificate in chain]
     told = {
         "good": True,
         "for": name,

@@ -1,5 +1,6 @@
 """Files that hold certificates, keys and requests: reading whatever people have, and the directory `cert issue` makes."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 STANDARD_STREAM = Path("-")
 LARGEST_INPUT = 1_000_000
 """Bytes; no request and no certificate file comes near it."""
+
+_PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9][A-Z0-9 ]{0,60})-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ class Folder:
 
 def read_input(path: Path) -> bytes:
     """Read a file, or standard input for `-`. Raises `FileUnusable`."""
-    data = sys.stdin.buffer.read(LARGEST_INPUT + 1) if path == STANDARD_STREAM else read_file(path)
+    wanted = LARGEST_INPUT + 1  # no more: the file may be a device or a pipe without an end
+    data = sys.stdin.buffer.read(wanted) if path == STANDARD_STREAM else read_file(path, wanted)
     if len(data) > LARGEST_INPUT:
         raise FileUnusable(f"{path} is larger than {LARGEST_INPUT:,} bytes: it is not what this command reads")
     return data
@@ -79,6 +83,9 @@ def read_certificates(path: Path) -> "list[x509.Certificate]":
             return x509.load_pem_x509_certificates(data)
         return [x509.load_der_x509_certificate(data)]
     except ValueError as problem:
+        labels = dict.fromkeys(label.decode() for label in _PEM_LABEL.findall(data))
+        if labels and "CERTIFICATE" not in labels:
+            raise FileUnusable(f"{path} holds no certificate, but {', '.join(labels)}") from None
         raise FileUnusable(f"{path} holds no certificate: {problem}") from None
 
 
@@ -107,6 +114,24 @@ def serial_text(certificate: "x509.Certificate") -> str:
     return f"{certificate.serial_number:032x}"
 
 
+def first_name(certificate: "x509.Certificate") -> str:
+    """What to call a certificate: its subject, else the first of its names."""
+    if subject := certificate.subject.rfc4514_string():
+        return subject
+    return next(iter(names_of(certificate)), "(no name)")
+
+
+def names_of(certificate: "x509.Certificate") -> list[str]:
+    """The subject alternative names, each as `type:value`."""
+    from cryptography import x509
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [_name_text(name) for name in names]
+
+
 def describe(certificate: "x509.Certificate") -> dict[str, Any]:
     """Tell a certificate in plain values."""
     from cryptography import x509
@@ -119,7 +144,6 @@ def describe(certificate: "x509.Certificate") -> dict[str, Any]:
         except x509.ExtensionNotFound:
             return None
 
-    names = extension(x509.SubjectAlternativeName)
     usages = extension(x509.ExtendedKeyUsage)
     basic = extension(x509.BasicConstraints)
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -127,7 +151,7 @@ def describe(certificate: "x509.Certificate") -> dict[str, Any]:
     digest.update(spki)
     return {
         "subject": certificate.subject.rfc4514_string() or "(empty)",
-        "names": [_name_text(name) for name in names or ()],
+        "names": names_of(certificate),
         "serial": serial_text(certificate),
         "issuer": certificate.issuer.rfc4514_string(),
         "not_before": certificate.not_valid_before_utc.isoformat(),

@@ -62,7 +62,8 @@ def error_text(error: KeyreeveError, *, red: str = "", plain: str = "") -> str:
     """Tell an error to a person: what happened, why, and what to do; `red` and `plain` switch the colour."""
     reason = error.metadata.get("reason", error.reason)
     lines = [f"{red}error:{plain} {error.message}"]
-    lines += [f"       {v.field}: {v.description}" for v in error.violations]
+    told = (f"{v.field}: {v.description}" for v in error.violations)
+    lines += [f"       {line}" for line in told if line != error.message]
     lines.append(f"  why: {type(error).cause()}")
     lines.append(f"  fix: {error.fix}")
     if error.retry_after is not None:

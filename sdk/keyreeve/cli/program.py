@@ -51,6 +51,10 @@ app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")
 
 
+_OF_THE_LIBRARY = "Value error, "
+"""What pydantic puts before each message of the code that reads an argument."""
+
+
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run a command line (this process's unless given) and end the process."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -98,6 +102,8 @@ def _report(error: KeyreeveError, form: Format) -> None:
 
 
 def _report_usage(problem: typer.TyperException, form: Format) -> None:
+    if isinstance(said := getattr(problem, "message", None), str):
+        problem.message = said.replace(_OF_THE_LIBRARY, "")
     show = getattr(problem, "show", None)  # usage errors know the command that they belong to, and tell how it is used
     if form is not Format.TABLE:
         sys.stderr.write(dump({"error": {"reason": "USAGE", "message": problem.format_message()}}, form))

@@ -40,9 +40,11 @@ class Pair:
         if place.is_dir():
             folder = Folder(place)
             return cls(folder.certificate, key or folder.key, folder.chain, is_own=False)
+        if not place.exists():
+            raise FileUnusable(f"{place} does not exist")
         if key is None:
             raise typer.BadParameter("the private key of a single file has to be named", param_hint="--key")
-        is_own = context.certificate.exists() and place.exists() and place.samefile(context.certificate)
+        is_own = context.certificate.exists() and place.samefile(context.certificate)
         return cls(place, key, None, is_own)
 
     @property

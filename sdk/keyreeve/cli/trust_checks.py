@@ -1,6 +1,7 @@
 """Verifying a certificate with a library that did not make it: the `openssl` program, or path validation (RFC 5280, 6)."""
 
 import ipaddress
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 VERIFY_SECONDS = 20
+
+_FOR_PROGRAMMERS = re.compile(r" *\(encountered processing <.*>\)", re.DOTALL)
+"""How the library names the certificate that it stopped at: by its place in memory or its empty subject."""
 
 
 def verify_with_openssl(program: str, bundle: str, certificate: str, chain: str, purpose: str) -> None:
@@ -76,7 +80,8 @@ def verify_for(
             return builder.build_server_verifier(_subject(name)).verify(leaf, others)
         chain = builder.build_client_verifier().verify(leaf, others).chain
     except (verification.VerificationError, ValueError) as problem:
-        raise CertificateUntrusted(f"{_told(name)}: {problem}") from None
+        why = _FOR_PROGRAMMERS.sub("", str(problem))
+        raise CertificateUntrusted(f"{_told(name)}: {why}") from None
     if name is not None and name not in uris_of(leaf):
         raise CertificateUntrusted(f"{_told(name)}: it names {', '.join(uris_of(leaf)) or 'no URI'}")
     return chain

@@ -153,6 +153,44 @@ def test_verify_accepts_the_name_it_was_issued_for_and_no_other(fake: FakeCa, ru
     assert "CERTIFICATE_UNTRUSTED" in refused.err
 
 
+def test_inspect_says_what_a_file_without_certificates_holds(fake: FakeCa, run: Run, tmp_path: Path) -> None:
+    assert run("cert", "issue", "web.example.test", "--out", tmp_path / "web").code == 0
+    done = run("cert", "inspect", tmp_path / "web/key.pem")
+    assert done.code == 2
+    assert "holds no certificate, but PRIVATE KEY" in done.err
+
+
+def test_inspect_shows_no_empty_lines_of_names(fake: FakeCa, run: Run, tmp_path: Path) -> None:
+    done = run("cert", "inspect", fake.context.estate_bundle)
+    assert done.code == 0
+    assert not [line for line in done.out.splitlines() if line.startswith("names")]
+    assert run("cert", "inspect", fake.context.estate_bundle, "-o", "json").document[0]["names"] == []
+
+
+def test_a_file_without_an_end_is_not_read_to_it(fake: FakeCa, run: Run) -> None:
+    done = run("cert", "sign", "--csr", "/dev/zero")
+    assert done.code == 2
+    assert "larger than 1,000,000 bytes" in done.err
+
+
+def test_renewing_what_is_not_there_says_so(fake: FakeCa, run: Run, tmp_path: Path) -> None:
+    done = run("cert", "renew", tmp_path / "gone")
+    assert done.code == 2
+    assert f"{tmp_path / 'gone'} does not exist" in done.err
+
+
+def test_verify_names_what_has_no_subject_and_keeps_the_library_out_of_it(
+    fake: FakeCa, run: Run, tmp_path: Path
+) -> None:
+    assert run("cert", "issue", "web.example.test", "--out", tmp_path / "web").code == 0
+    good = run("cert", "verify", tmp_path / "web/certificate.pem", "--for", "web.example.test")
+    assert "path: dns:web.example.test <- CN=estate issuing" in good.out, good.err
+    root = run("cert", "verify", fake.context.estate_bundle)
+    assert root.code == 1
+    assert "<Certificate" not in root.err
+    assert "encountered" not in root.err
+
+
 def test_inspect_tells_what_a_certificate_holds(fake: FakeCa, run: Run, tmp_path: Path) -> None:
     run("cert", "issue", "web.example.test", "--out", tmp_path / "web")
     leaf, issuing = run("cert", "inspect", tmp_path / "web/certificate.pem", "-o", "json").document

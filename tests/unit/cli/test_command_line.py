@@ -77,6 +77,20 @@ def test_an_error_says_what_why_and_what_to_do() -> None:
     assert json.loads(json.dumps(told)) == told
 
 
+def test_a_violation_that_the_message_is_made_of_is_not_said_twice() -> None:
+    violation = errors.Violation("lifetime", "it is negative")
+    text = error_text(errors.FieldInvalid("lifetime: it is negative", violations=[violation]))
+    assert text.count("it is negative") == 1
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_value_that_is_no_choice_is_refused_in_words_of_ours(run: Run, form: str) -> None:
+    done = run("cert", "list", "--state", "x", "--output", form)
+    assert done.code == 2
+    assert "'x' is not one of 'valid'" in done.err
+    assert "Value error" not in done.err
+
+
 def test_a_reason_that_this_release_does_not_know_keeps_its_name() -> None:
     assert "NEWER_THAN_US" in error_text(errors.from_reason("NEWER_THAN_US", "something new"))
 
