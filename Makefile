@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: help up down reset status test bench bench-peers faults lint format types proto check lock clean
 
 help: ## list every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(VENV)/.run ## start a control plane in the background and get yourself a certificate
 	@$(BIN)/keyreeve up
