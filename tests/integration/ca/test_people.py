@@ -1,17 +1,23 @@
 """People through the whole service, on both databases: invited, in another role, removed; and what their names inherit."""
 
+import json
 import time
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 from cryptography import x509
 
-from keyreeve import Client, errors
+from keyreeve import Client, Name, errors
 from keyreeve._blocking.enrolling import enrol
 from keyreeve.keys import load_certificates, make_csr, make_key
 from keyreeve.values import Invitation, OperatorRole, SignedCertificate
 from keyreeve_ca import tools
 from keyreeve_ca.people_records import INVITATION_SECONDS
+from keyreeve_ca.rules import name_policy
+from keyreeve_ca.rules.builtin import builtin_profiles
+from keyreeve_ca.rules.profile import ProfileVersion
+from keyreeve_ca.rules.profile_document import profile_from_canonical
 from keyreeve_ca.settings import EnrolSettings
 from support.running_ca import ADMIN, AUDITOR, MEMBERSHIP, OPERATOR, RunningCa, refused, running, server_csr
 from support.waiting import wait_for
@@ -181,6 +187,47 @@ def test_who_may_do_what_with_people(people_ca: RunningCa) -> None:
     assert isinstance(refused(lambda: ann.operators.invite("olaf", OperatorRole.ADMIN)), errors.PersonExists)
     told = refused(lambda: ann.certificates.sign("operator", make_csr(make_key())))
     assert isinstance(told, errors.ProfileNotAllowed), "an invitation is the only way to a person's certificate"
+
+
+def _profile_of_people(**lifetime: str) -> str:
+    """A document of an admin's own, by which admins would certify anybody they like."""
+    whole = json.loads(builtin_profiles("example.test")["workload"][0])
+    whole["requesters"] = ["operators/admin"]
+    whole["lifetime"] |= lifetime
+    whole["names"]["uri"]["templates"] = ["spiffe://{trust_domain}/operators/{role}/{name}"]
+    return json.dumps(whole)
+
+
+def test_no_profile_of_an_admins_own_makes_them_another_person(
+    people_ca: RunningCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = people_ca.client(ADMIN)
+    invite(people_ca, "bea", OperatorRole.ADMIN)
+    text = _profile_of_people(maximum="825d")
+    told = refused(lambda: ann.profiles.create("mine", text))
+    assert isinstance(told, errors.ProfileInvalid)
+    assert {v.field for v in told.violations} == {"lifetime.maximum", "names.uri.templates[0]"}
+    ann.profiles.create("mine", text.replace("operators/{role}", "workloads/{role}").replace("825d", "7d"))
+    assert isinstance(refused(lambda: ann.profiles.update("mine", text, version=1)), errors.ProfileInvalid)
+
+    # A release that was less strict may have stored it.
+    stored = ProfileVersion("old", 1, sha256(text.encode()).digest(), text, profile_from_canonical(text))
+
+    def store(tx):
+        tx.add_profile_version(stored, people_ca.clock.now(), people_ca.identity(ADMIN))
+        tx.bump_config()
+
+    people_ca.write(store)
+    csr = make_csr(make_key(), [Name.uri(people_ca.identity(BEA))])
+
+    def answer() -> errors.KeyreeveError | None:
+        told = refused(lambda: ann.certificates.sign("old", csr))
+        return None if isinstance(told, errors.ProfileNotFound) else told
+
+    assert isinstance(wait_for("the worker knows the profile", answer), errors.NameRefused)
+    # Were policy mistaken, the last look before the signature would still refuse.
+    monkeypatch.setattr(name_policy, "_identity_problem", lambda *_: None)
+    assert isinstance(answer(), errors.FinalCheckFailed)
 
 
 def test_what_the_local_socket_is_asked_for_is_in_the_audit_log(people_ca: RunningCa) -> None:

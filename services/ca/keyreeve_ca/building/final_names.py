@@ -86,8 +86,8 @@ class NamesCheck:
         if self._control:
             if host != self._trust_domain or not text.startswith("spiffe://") or text != text.lower():
                 raise Malformed("a URI that is no identity of this control plane")
-            if self._reserved and parts[2].startswith("/services/"):
-                raise Malformed("an identity that is reserved to services")
+            if self._reserved and not parts[2].startswith(("/members/", "/workloads/")):
+                raise Malformed("an identity that is reserved to services and people")
         elif host == self._trust_domain:
             raise Malformed("a URI that spells an identity of the control plane")
         if self._permitted["uri"] and not any(_host_matches(host, subtree) for subtree in self._permitted["uri"]):

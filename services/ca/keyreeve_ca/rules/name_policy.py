@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from keyreeve.errors import NameMissing, NameRefused, TooManyNames, Violation
-from keyreeve.identity import SERVICE_ROLES, Role, SpiffeId, reserved_dns_suffixes
+from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role, SpiffeId, reserved_dns_suffixes
 from keyreeve_ca.rules.csr import MAX_NAMES, CertificateRequest
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.names import dns_problem, problem_with
 from keyreeve_ca.rules.patterns import Pattern, dns_pattern, uri_template
-from keyreeve_ca.rules.profile import CommonName, Profile, ProfileVersion, Tree
+from keyreeve_ca.rules.profile import CommonName, ProfileVersion, Tree
 
+_RESERVED_IDENTITIES = (
+    ("services", SERVICE_ROLES, frozenset({"service", "enrolment"})),
+    ("people", OPERATOR_ROLES, frozenset({"operator"})),
+)
 _MAX_READINGS = 64
 _SHOWN_CHARACTERS = 100
 
@@ -44,7 +48,7 @@ def decide_names(
     for name, place in places.items():
         problem = (
             problem_with(name)
-            or _reserved_problem(name, profile, trust_domain)
+            or _reserved_problem(name, version, trust_domain)
             or _profile_problem(name, version, trust_domain, readings)
         )
         if problem:
@@ -91,24 +95,24 @@ def _check_present(version: ProfileVersion, counts: dict[NameType, int], total: 
         )
 
 
-def _reserved_problem(name: Name, profile: Profile, trust_domain: str) -> str | None:
+def _reserved_problem(name: Name, version: ProfileVersion, trust_domain: str) -> str | None:
     """Say why a name is not for this profile whatever the profile's rules are: it would pass for one of ours."""
     if name.type is NameType.URI:
-        return _reserved_uri_problem(name.value, profile, trust_domain)
+        return _reserved_uri_problem(name.value, version, trust_domain)
     if name.type is NameType.EMAIL:
         return _reserved_host_problem(name.value.partition("@")[2], trust_domain)
-    if name.type is NameType.DNS and not profile.may_use_reserved_names:
+    if name.type is NameType.DNS and not version.profile.may_use_reserved_names:
         return _reserved_host_problem(name.value, trust_domain)
     return None
 
 
-def _reserved_uri_problem(uri: str, profile: Profile, trust_domain: str) -> str | None:
+def _reserved_uri_problem(uri: str, version: ProfileVersion, trust_domain: str) -> str | None:
     scheme, _, rest = uri.partition("://")
     host = rest.partition("/")[0]
-    if profile.tree is Tree.CONTROL:
+    if version.profile.tree is Tree.CONTROL:
         if scheme != "spiffe" or host != trust_domain:
             return f"a certificate of the control tree names a SPIFFE ID of {trust_domain} and no other URI"
-        return _identity_problem(uri, profile)
+        return _identity_problem(uri, version)
     if host == trust_domain:
         return f"URIs at {trust_domain} are identities, and those are for certificates of the control tree alone"
     return _reserved_host_problem(host, trust_domain)
@@ -123,7 +127,7 @@ def _reserved_host_problem(host: str, trust_domain: str) -> str | None:
     return None
 
 
-def _identity_problem(text: str, profile: Profile) -> str | None:
+def _identity_problem(text: str, version: ProfileVersion) -> str | None:
     """Say why a SPIFFE ID of our trust domain may not stand in a certificate of this profile of the control tree."""
     try:
         identity = SpiffeId.parse(text)
@@ -131,8 +135,10 @@ def _identity_problem(text: str, profile: Profile) -> str | None:
         return f"it is not a SPIFFE ID: {failure}"
     if identity.role is None:
         return "its path has none of the forms of an identity (docs/names.md)"
-    if identity.role in SERVICE_ROLES and not profile.may_use_reserved_names:
-        return "identities of services are reserved to the built-in profile 'service'"
+    # Judged here again, whatever the templates say: a profile may have been stored under rules that were weaker.
+    for kind, roles, names in _RESERVED_IDENTITIES:
+        if identity.role in roles and not (version.profile.may_use_reserved_names and version.name in names):
+            return f"identities of {kind} are reserved to the built-in profiles for them"
     # Identities that differ only by case would be two to the machine and one to its reader.
     if text != text.lower():
         return "identities are in lower case"

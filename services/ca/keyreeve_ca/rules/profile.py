@@ -113,7 +113,8 @@ class Profile:
     one_identity_per_key: bool
     """Refuse a key that another identity's certificate holds: on where the certificate is an identity of ours."""
     may_use_reserved_names: bool
-    """Only the built-in `service` and `probe`: their DNS names end in the reserved suffixes."""
+    """Only some of the built-in profiles, and no document of anybody else can say it: reserved DNS names (`service`,
+    `enrolment`, `probe`), identities of services (`service`, `enrolment`) and of people (`operator`)."""
 
 
 @dataclass(frozen=True, slots=True)

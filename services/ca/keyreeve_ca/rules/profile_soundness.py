@@ -14,6 +14,8 @@ from keyreeve_ca.rules.patterns import (
 from keyreeve_ca.rules.profile import CommonName, KeyType, KeyUsage, Profile, Tree
 
 LONGEST_LIFETIME = timedelta(days=825)
+LONGEST_IN_CONTROL_TREE = timedelta(days=7)
+"""An identity of the control plane is renewed, not kept: nobody is one for longer without being asked again."""
 LONGEST_BACKDATE = timedelta(hours=1)
 
 
@@ -79,6 +81,9 @@ def _count_problems(profile: Profile) -> Iterator[Violation]:
 
 
 def _control_problems(profile: Profile, *, builtin: bool) -> Iterator[Violation]:
+    if profile.maximum_lifetime > LONGEST_IN_CONTROL_TREE:
+        days = LONGEST_IN_CONTROL_TREE.days
+        yield Violation("lifetime.maximum", f"no certificate of the control tree lives longer than {days}d")
     if KeyType.ED25519 in profile.keys:
         yield Violation("keys", "ed25519: gRPC cannot load such a certificate, so none of the control tree has one")
     if not profile.one_identity_per_key:
@@ -96,8 +101,8 @@ def _control_problems(profile: Profile, *, builtin: bool) -> Iterator[Violation]
         first = template.removeprefix(start).partition("/")[0]
         if first not in {"services", "members", "operators", "workloads"}:
             yield Violation(field, "the path of an identity begins with services, members, operators or workloads")
-        if first == "services" and not builtin:
-            yield Violation(field, "identities of services are reserved to the built-in profile 'service'")
+        if first in {"services", "operators"} and not (builtin and profile.may_use_reserved_names):
+            yield Violation(field, f"identities under {first} are reserved to the built-in profiles")
 
 
 def _foreign_problems(profile: Profile, trust_domain: str) -> Iterator[Violation]:

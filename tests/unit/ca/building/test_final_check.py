@@ -203,9 +203,10 @@ def test_an_identity_of_the_control_plane_is_refused_outside_the_control_tree(tr
     check(encode(plan, tree), plan, tree)
 
 
-def test_an_identity_of_a_service_is_for_its_own_profile_alone():
+@pytest.mark.parametrize("path", ["services/ca/1", "operators/admin/bea", "operators/x/bea", "operators", "others/a"])
+def test_an_identity_of_a_service_or_a_person_is_for_the_built_in_profiles_alone(path):
     profile = replace(IDENTITY, uri=UriRule(1, ("spiffe://{trust_domain}/{path*}",)))
-    refused(plan_for(profile, names=uri("spiffe://example.test/services/ca/1")), Tree.CONTROL, match="reserved")
+    refused(plan_for(profile, names=uri(f"spiffe://example.test/{path}")), Tree.CONTROL, match="reserved")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from keyreeve_ca.rules.keys import KnownKeys
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.plan import CertificatePlan
 from keyreeve_ca.rules.policy import check_requester, plan_certificate
-from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.rules.profile import Tree, UriRule
 from support.csr_writer import cn, dns, ec_key, email, extension, info, ip, rsa_key, san, signed, spki_of, uri
 from support.der_writer import bit_string, oid, sequence
 from support.plans import NOW, TRUST_DOMAIN, builtin, issuer, plan, version_of
@@ -46,7 +46,7 @@ def test_a_plan_holds_the_key_and_the_names_of_the_request_then_those_of_the_par
     assert decided.spki == asked.spki
     assert decided.profile is builtin("server")
     assert decided.common_name is None
-    assert decided.not_after - decided.not_before + 1 == 90 * 86_400
+    assert decided.not_after - decided.not_before + 1 == 30 * 86_400
     assert decided.not_before == NOW - 300
 
 
@@ -312,6 +312,24 @@ def test_a_wish_that_the_profile_does_not_grant_is_refused_by_name(wish, why):
     with pytest.raises(errors.ExtensionRefused, match=why) as refusal:
         plan("server", request(DNS_WEB, extensions=(wish,)))
     assert all(violation.field == "csr.extensions" for violation in refusal.value.violations)
+
+
+@pytest.mark.parametrize(
+    ("path", "template"),
+    [
+        ("operators/admin/bea", "operators/{role}/{name}"),
+        ("operators/auditor/bea", "operators/auditor/bea"),
+        ("operators/admin/bea", "{path*}"),
+        ("operators/operator/bea", "{kind}/{role}/{name}"),
+        ("services/ca/one", "{path*}"),
+        ("services/gateway/one", "services/{service}/{instance}"),
+    ],
+)
+def test_a_profile_stored_before_gives_nobody_the_identity_of_a_person_or_a_service(path, template):
+    profile = replace(builtin("workload").profile, uri=UriRule(1, (f"spiffe://{{trust_domain}}/{template}",)))
+    stored = replace(builtin("workload"), name="mine", profile=profile)
+    with pytest.raises(errors.NameRefused, match="reserved to the built-in profiles"):
+        plan(stored, request(spiffe(path)))
 
 
 def test_a_key_of_another_type_a_blocked_key_and_the_cas_own_are_refused():

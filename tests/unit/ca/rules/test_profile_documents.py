@@ -239,11 +239,35 @@ def test_a_template_for_foreign_spiffe_ids_is_sound_outside_the_control_tree():
         ({"names__uri__templates": ["https://{trust_domain}/workloads/{name}"]}, "names.uri.templates[0]"),
         ({"names__uri__templates": ["spiffe://{trust_domain}/{anything*}"]}, "names.uri.templates[0]"),
         ({"names__uri__templates": ["spiffe://{trust_domain}/services/ca/{name}"]}, "names.uri.templates[0]"),
+        ({"names__uri__templates": ["spiffe://{trust_domain}/operators/{role}/{name}"]}, "names.uri.templates[0]"),
+        ({"names__uri__templates": ["spiffe://{trust_domain}/operators/admin/bea"]}, "names.uri.templates[0]"),
+        ({"names__uri__templates": ["spiffe://{trust_domain}/operators/{path*}"]}, "names.uri.templates[0]"),
+        ({"names__uri__templates": ["spiffe://{trust_domain}/{kind}/admin/bea"]}, "names.uri.templates[0]"),
+        ({"names__uri__templates": ["spiffe://{trust_domain}/{kind}/{path*}"]}, "names.uri.templates[0]"),
+        ({"names__uri__templates": ["spiffe://{td}/operators/admin/{name}"]}, "names.uri.templates[0]"),
+        ({"names__uri__templates": ["spiffe://corp.example.test/operators/admin/bea"]}, "names.uri.templates[0]"),
+        (
+            {"names__uri__templates": ["spiffe://{trust_domain}/operators/admin/bea"], "may_use_reserved_names": True},
+            "names.uri.templates[0]",
+        ),
+        ({"may_use_reserved_names": True}, "may_use_reserved_names"),
+        ({"lifetime__maximum": "8d"}, "lifetime.maximum"),
+        ({"lifetime__maximum": "604801s"}, "lifetime.maximum"),
     ],
 )
 def test_an_unsound_profile_of_the_control_tree_is_refused_at_its_key(changes, field):
     read_profile(CONTROL, TRUST_DOMAIN)
     assert field in problems(changed(CONTROL, **changes))
+
+
+@pytest.mark.parametrize("kind", ["operators/admin", "services/ca"])
+def test_even_a_built_in_profile_must_say_that_it_uses_reserved_identities(kind):
+    document = changed(CONTROL, names__uri__templates=[f"spiffe://{{trust_domain}}/{kind}/{{name}}"])
+    assert "names.uri.templates[0]" in problems(document, builtin=True)
+
+
+def test_a_profile_of_the_control_tree_may_live_seven_days():
+    read_profile(changed(CONTROL, lifetime__maximum="7d"), TRUST_DOMAIN)
 
 
 def test_the_built_in_profiles_are_sound_in_any_trust_domain():
@@ -263,13 +287,15 @@ def test_the_built_in_profiles_live_as_long_as_their_use_needs():
     assert longest["service"] == timedelta(hours=24)
     assert longest["probe"] == timedelta(hours=1)
     assert usual["client"] == timedelta(days=30)
-    assert usual["server"] == timedelta(days=90)
+    assert usual["server"] == timedelta(days=30)
+    assert longest["server"] == longest["client"] == timedelta(days=90)
 
 
-def test_only_service_enrolment_and_probe_may_use_reserved_names():
+def test_only_service_enrolment_operator_and_probe_may_use_reserved_names():
     profiles = builtin_profiles(TRUST_DOMAIN)
     assert {name for name, (_, _, profile) in profiles.items() if profile.may_use_reserved_names} == {
         "service",
         "enrolment",
+        "operator",
         "probe",
     }

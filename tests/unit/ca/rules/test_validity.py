@@ -15,8 +15,8 @@ from support.both_seeds import for_all
 from support.plans import DAY, NOW, builtin, issuer
 
 SERVER = builtin("server").profile
-DEFAULT = 90 * DAY
-MAXIMUM = 397 * DAY
+DEFAULT = 30 * DAY
+MAXIMUM = 90 * DAY
 BACKDATE = 300
 
 
