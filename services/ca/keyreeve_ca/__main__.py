@@ -82,7 +82,7 @@ def _run(arguments: argparse.Namespace) -> int:
     import signal
     import subprocess
 
-    from keyreeve_ca.master import ChildRefused, Master
+    from keyreeve_ca.master import EXIT_SECONDS, ChildRefused, Master
     from keyreeve_chassis.telemetry import logging as log_setup
 
     passed_on = [
@@ -92,7 +92,9 @@ def _run(arguments: argparse.Namespace) -> int:
         for part in (option, str(value))
     ]
     shown = subprocess.run(  # noqa: S603 - our own program with our own arguments
-        [sys.executable, "-m", "keyreeve_ca", "settings", *passed_on], stdout=subprocess.PIPE, check=False
+        [sys.executable, "-P", "-m", "keyreeve_ca", "settings", *passed_on],
+        stdout=subprocess.PIPE,
+        check=False,
     )
     if shown.returncode:
         return shown.returncode
@@ -106,7 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         try:
-            await Master(passed_on, workers, stop).run()
+            await Master(passed_on, workers, stop, settings["drain_seconds"] + EXIT_SECONDS).run()
         except ChildRefused:
             return EX_CONFIG
         return 0

@@ -86,7 +86,7 @@ class Authorities:
         issuer_key = key if issuer is None else await self.store.read(lambda tx: tx.key(issuer.key_id))
         signer = self.keystore.open(issuer_key)
         certificate_der = await self.certify(plan, new.authority_id, key.spki, issuer, signer)
-        if findings := self.linter.certificate(certificate_der):
+        if findings := await asyncio.to_thread(self.linter.certificate, certificate_der):
             raise lint_findings(new.authority_id, findings)
 
         def act(tx: Transaction) -> Authority:

@@ -7,6 +7,7 @@ signed. A database that cannot be read, or whose keys the key-encryption key doe
 not open, stops the process: "cannot tell" never means "first start".
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -86,7 +87,7 @@ class Bootstrap:
         trees = [await self._tree(tree, now) for tree in (Tree.CONTROL, Tree.ESTATE)]
         made = [member for tree in trees for member in tree]
         versions = self._built_in_versions()
-        self._lint([authority for _, authority in made], versions)
+        await asyncio.to_thread(self._lint, [authority for _, authority in made], versions)
         metadata = self.trust_metadata()
 
         def commit(tx: Transaction) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -76,7 +76,7 @@ async def keeper(settings: CaSettings) -> None:
     """Own the database, the local socket and the background work until told to stop."""
     async with run_keeper(settings) as keeping:
         say_ready()
-        await until_told(keeping.background)
+        await until_told(keeping.background, settings.drain_seconds)
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,7 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
             handlers["audit"] = partial(_record, store)
             handlers |= enrolment_steps.handlers(enrolment_steps.DirectTokenSteps(store, now))
             on_disconnect = durable.disconnected
-        served = await frames.serve(settings.keeper_socket, handlers, on_disconnect)
-        stack.push_async_callback(served.close)
+        stack.push_async_callback((await _serve_locally(settings.keeper_socket, handlers, on_disconnect)).close)
         http_port = None
         if settings.http.port is not None:
             ocsp = OcspAnswering(store, keystore, base.live.current, linter, base.url, now)
@@ -161,6 +160,17 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
             _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
             stack.callback(stop_metrics)
         yield Keeping(base.issuance, background, http_port)
+
+
+async def _serve_locally(
+    path: Path,
+    handlers: Mapping[str, frames.Handler],
+    on_disconnect: Callable[[frames.Connection], Awaitable[None]] | None,
+) -> frames.FramesServer:
+    try:
+        return await frames.serve(path, handlers, on_disconnect)
+    except (PermissionError, ValueError) as refused:
+        raise BootstrapRefused(f"the local socket cannot be made: {refused}") from refused
 
 
 async def _record(store: SqlStore, payload: Sequence[bytes], _connection: frames.Connection) -> None:

@@ -9,11 +9,14 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 EX_CONFIG = 78
 """Exit code of a child that cannot start with its settings or database: starting it again would not help."""
 READY = b"ready\n"
+EXIT_SECONDS = 5.0
+"""What a process has beyond its time for draining, before it is ended by force."""
 _LONGEST_PAUSE = 5.0
 _STABLE_SECONDS = 10.0
 
@@ -55,11 +58,17 @@ class _Child:
         if self.failures > 1:
             await asyncio.sleep(min(0.1 * 2**self.failures, _LONGEST_PAUSE))
 
-    async def stop(self) -> None:
-        """Ask the process to end, and wait for it; it has its own limit for draining."""
+    async def stop(self, limit: float) -> None:
+        """Ask the process to end, and kill it when it has not after `limit` seconds; it has its own, shorter, limit."""
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
-            await self.process.wait()
+            try:
+                await asyncio.wait_for(self.process.wait(), limit)
+            except TimeoutError:
+                log.error("%s did not end within %g seconds and is killed", self.name, limit)  # noqa: TRY400 - no fault
+                with suppress(ProcessLookupError):
+                    self.process.kill()
+                await self.process.wait()
 
 
 @dataclass
@@ -70,6 +79,8 @@ class Master:
     """What the children are told beside their role: the settings file."""
     workers: int
     stop: asyncio.Event
+    limit: float
+    """Seconds that a child has to end when it is told to."""
 
     async def run(self) -> None:
         """Start everything, keep it running, and end it: the workers first, since they need the keeper to drain.
@@ -87,8 +98,8 @@ class Master:
             await asyncio.wait([stopped, *loops], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.stop.set()
-            await asyncio.gather(*(worker.stop() for worker in workers))
-            await keeper.stop()
+            await asyncio.gather(*(worker.stop(self.limit) for worker in workers))
+            await keeper.stop(self.limit)
             ready.cancel()
             results = await asyncio.gather(*loops, return_exceptions=True)
         for result in results:
@@ -110,4 +121,4 @@ class Master:
                 await child.pause()
 
     def _child(self, name: str, *role: str) -> _Child:
-        return _Child(name, [sys.executable, "-m", "keyreeve_ca", *role, *self.arguments])
+        return _Child(name, [sys.executable, "-P", "-m", "keyreeve_ca", *role, *self.arguments])

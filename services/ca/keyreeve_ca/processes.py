@@ -1,6 +1,7 @@
 """What the processes of the service do alike: background tasks, being ready, being told to stop."""
 
 import asyncio
+import faulthandler
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.bootstrap import BootstrapRefused
 from keyreeve_ca.keystore import KeyStoreError
-from keyreeve_ca.master import EX_CONFIG, READY
+from keyreeve_ca.master import EX_CONFIG, EXIT_SECONDS, READY
 from keyreeve_ca.settings import CaSettings
 from keyreeve_chassis import failpoints
 from keyreeve_chassis.database.locking import DatabaseRefused
@@ -31,7 +32,7 @@ def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) ->
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it says at each start that there was nothing to do
     try:
         failpoints.arm(os.environ)
-        asyncio.run(role())
+        asyncio.run(_reporting(role))
     except (
         BootstrapRefused,
         KeyStoreError,
@@ -42,6 +43,11 @@ def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) ->
         log.error("the service cannot start: %s", refused)  # noqa: TRY400 - the message says it all
         return EX_CONFIG
     return 0
+
+
+async def _reporting(role: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    log_setup.report_loop_failures(asyncio.get_running_loop())
+    await role()
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
@@ -85,8 +91,11 @@ def say_ready() -> None:
     sys.stdout.buffer.flush()
 
 
-async def until_told(failed: Awaitable[None]) -> None:
-    """Wait for a signal, for the parent's death (standard input ends), or for the failure of a background task."""
+async def until_told(failed: Awaitable[None], drain_seconds: float) -> None:
+    """Wait for a signal, for the parent's death (standard input ends), or for the failure of a background task.
+
+    From then on the process has `drain_seconds` and a little to end, and ends by force after that.
+    """
     told = stop_signals()
     loop = asyncio.get_running_loop()
 
@@ -94,11 +103,18 @@ async def until_told(failed: Awaitable[None]) -> None:
         # Not sys.stdin: its lock, held by a daemon thread, is fatal to an interpreter that shuts down.
         while os.read(_STANDARD_INPUT, 4096):
             pass
+        _end_within(drain_seconds)  # here: a loop that hangs would not hear of it
         loop.call_soon_threadsafe(told.set)
 
     threading.Thread(target=watch_parent, daemon=True, name="parent").start()
     stopping = asyncio.create_task(told.wait())
     await asyncio.wait([stopping, asyncio.ensure_future(failed)], return_when=asyncio.FIRST_COMPLETED)
+    _end_within(drain_seconds)
     if not stopping.done():
         stopping.cancel()
         await failed
+
+
+def _end_within(drain_seconds: float) -> None:
+    # Its watchdog needs no interpreter lock, so it also ends what hangs while the interpreter shuts down.
+    faulthandler.dump_traceback_later(drain_seconds + EXIT_SECONDS, exit=True)

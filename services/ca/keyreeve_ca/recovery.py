@@ -120,10 +120,10 @@ class Recovery:
             activated_at=self.now(),
         )
         profiles = await make.store.read(lambda tx: tx.profiles())
-        findings = [*make.linter.certificate(der)]
+        findings = [*await asyncio.to_thread(make.linter.certificate, der)]
         for version in profiles:
             if version.profile.tree is tree:
-                findings += make.linter.profile(version, issuer_of(successor, make.url))
+                findings += await asyncio.to_thread(make.linter.profile, version, issuer_of(successor, make.url))
         if findings:
             raise lint_findings(authority_id, findings)
 

@@ -61,7 +61,11 @@ class LintSettings(_Section):
     """Linting of what has been issued."""
 
     sample_rate: float = Field(
-        0.01, ge=0, le=1, description="Share of leaf certificates that are linted in the background."
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of leaf certificates that are linted in the background, "
+        "of at most the 1,000 newest every 5 s.",
     )
     halt_profile: bool = Field(default=False, description="Halt a profile when the sample has a finding.")
 

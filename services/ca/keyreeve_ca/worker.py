@@ -57,7 +57,7 @@ async def worker(settings: CaSettings, index: int) -> None:
     """Serve the RPCs until told to stop."""
     async with run_worker(settings, index) as serving:
         say_ready()
-        await until_told(serving.background)
+        await until_told(serving.background, settings.drain_seconds)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ async def serve(
 ) -> FramesServer:
     """Answer calls on a Unix socket at `path`; `on_disconnect` runs once when a client is gone.
 
-    Raises `ValueError` for a path that is too long, `PermissionError` when others may enter the socket's directory.
+    Raises `ValueError` for a path that is too long, `PermissionError` when others own the socket's directory or may enter it.
     """
     _prepare_directory(path)
     connections: set[_ServerSide] = set()
@@ -86,7 +86,10 @@ def _prepare_directory(path: Path) -> None:
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         raise ValueError(f"the socket path {path} is longer than {_MAX_PATH_BYTES} bytes: use a shorter directory")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if stat.S_IMODE(path.parent.stat().st_mode) & 0o077:
+    status = path.parent.stat()
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{path.parent} belongs to another user, who could replace what is in it: remove it")
+    if stat.S_IMODE(status.st_mode) & 0o077:
         raise PermissionError(f"others may enter {path.parent}: run chmod 700 on it")
 
 
