@@ -100,7 +100,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return shown.returncode
     settings = {row["key"]: json.loads(row["value"]) for row in json.loads(shown.stdout)}
     workers = os.cpu_count() or 1 if settings["workers"] == "auto" else settings["workers"]
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_empty_metrics_directory(Path(settings["state_directory"])))
+    metrics = _empty_metrics_directory(Path(settings["state_directory"]))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     log_setup.configure(settings["log.level"], colour=sys.stderr.isatty())
 
     async def supervise() -> int:
@@ -108,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         try:
-            await Master(passed_on, workers, stop, settings["drain_seconds"] + EXIT_SECONDS).run()
+            await Master(passed_on, workers, stop, settings["drain_seconds"] + EXIT_SECONDS, metrics).run()
         except ChildRefused:
             return EX_CONFIG
         return 0

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 EX_CONFIG = 78
 """Exit code of a child that cannot start with its settings or database: starting it again would not help."""
@@ -81,6 +82,8 @@ class Master:
     stop: asyncio.Event
     limit: float
     """Seconds that a child has to end when it is told to."""
+    metrics: Path
+    """Directory in which the children count."""
 
     async def run(self) -> None:
         """Start everything, keep it running, and end it: the workers first, since they need the keeper to drain.
@@ -112,6 +115,7 @@ class Master:
                 await child.start()
                 assert child.process is not None, "it has started"
                 code = await child.process.wait()
+                self._forget_gauges(child.process.pid)
                 if not self.stop.is_set():
                     log.error("%s ended with %d and is started again", child.name, code)
             except ChildProcessError as failed:
@@ -119,6 +123,11 @@ class Master:
                     log.error("%s", failed)  # noqa: TRY400 - the traceback would be ours, not the child's
             if not self.stop.is_set():
                 await child.pause()
+
+    def _forget_gauges(self, pid: int) -> None:
+        """What a process that has ended shows about itself holds no more (prometheus_client's name for such files)."""
+        for left in self.metrics.glob(f"gauge_live*_{pid}.db"):
+            left.unlink(missing_ok=True)
 
     def _child(self, name: str, *role: str) -> _Child:
         return _Child(name, [sys.executable, "-P", "-m", "keyreeve_ca", *role, *self.arguments])

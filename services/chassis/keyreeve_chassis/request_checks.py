@@ -53,26 +53,6 @@ def enum_check(descriptor: Descriptor) -> Check | None:
     return _compile(descriptor, {}) if _reaches_enum(descriptor, set()) else None
 
 
-def known_enum(enum: EnumDescriptor, number: int, field: str) -> str:
-    """Return the name of an enum's number; refuse the unspecified zero and numbers without a name."""
-    known = enum.values_by_number.get(number)
-    if known is None or number == 0:
-        raise _unknown_number(enum, number, field)
-    return str(known.name)
-
-
-def chosen(message: Message, oneof: str) -> str:
-    """Return the name of the field that is set in `oneof`; refuse when none is."""
-    field = message.WhichOneof(oneof)
-    if field is None:
-        choices = ", ".join(one.name for one in message.DESCRIPTOR.oneofs_by_name[oneof].fields)
-        raise FieldInvalid(
-            f"nothing is chosen for {oneof}: set one of {choices}",
-            violations=[Violation(oneof, f"set one of {choices}")],
-        )
-    return str(field)
-
-
 def _unknown_number(enum: EnumDescriptor, number: int, field: str) -> FieldInvalid:
     names = ", ".join(value.name for value in enum.values if value.number != 0)
     text = f"{number} is not a value of {enum.name}: {names}"

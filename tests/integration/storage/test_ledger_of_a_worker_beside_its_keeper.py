@@ -29,7 +29,9 @@ class Keeper:
         self.clients = [Client(path), Client(path)]
         self.server: FramesServer | None = None
 
-    async def forwarded(self, method: str, request: bytes, caller: dict[str, Any], seconds: float) -> tuple[bool, bytes]:
+    async def forwarded(
+        self, method: str, request: bytes, caller: dict[str, Any], seconds: float
+    ) -> tuple[bool, bytes]:
         if method == "/refused":
             raise AuthorityInUse("not yet", metadata={"last_expiry": "1"})
         return True, f"{method} {request!r} {sorted(caller.items())} {seconds:g}".encode()

@@ -6,7 +6,6 @@ import pytest
 from keyreeve.errors import FieldInvalid, Violation, register
 from keyreeve_chassis import failures
 from keyreeve_chassis.call import NO_TLS, Call
-from keyreeve_chassis.clock import SystemClock
 
 
 @pytest.mark.parametrize("text", ["mine-1234", "0197-ab.C_d", "x" * 64])
@@ -47,13 +46,6 @@ def test_tls_facts_are_read_from_what_grpc_says():
     call = Call("/x.Y/Z", tls={"ssl_tls_version": [b"TLSv1.3"], "ssl_session_reused": [b"true"]})
     assert (call.tls.version, call.tls.session_reused) == ("TLSv1.3", True)
     assert Call("/x.Y/Z", tls={}).tls == NO_TLS == Call("/x.Y/Z").tls
-
-
-def test_the_clock_tells_whole_seconds_and_utc():
-    clock = SystemClock()
-    assert isinstance(clock.seconds(), int)
-    assert clock.moment().utcoffset() == timedelta(0)
-    assert abs(clock.seconds() - clock.moment().timestamp()) < 5
 
 
 @pytest.mark.parametrize("reason", sorted(register()))

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyreeve.errors import FieldInvalid
-from keyreeve_chassis.request_checks import chosen, enum_check, known_enum, parser
-from support.echo_service import Color, EchoRequest, EchoResponse
+from keyreeve_chassis.request_checks import enum_check, parser
+from support.echo_service import EchoRequest, EchoResponse
 
 parse = parser(EchoRequest.DESCRIPTOR)
 KNOWN = {0, 1}
@@ -65,19 +65,3 @@ def test_a_type_without_enums_needs_no_check_and_one_that_holds_itself_is_checke
     check = enum_check(struct_pb2.Value.DESCRIPTOR)
     assert check is not None
     check(struct_pb2.Value(list_value=struct_pb2.ListValue(values=[struct_pb2.Value(null_value=0)])), "")
-
-
-@pytest.mark.parametrize("number", [0, 2, -1, 2**31 - 1])
-def test_an_unspecified_or_unknown_number_has_no_name(number):
-    with pytest.raises(FieldInvalid, match="COLOR_RED"):
-        known_enum(Color, number, "color")
-
-
-def test_a_known_number_has_its_name():
-    assert known_enum(Color, 1, "color") == "COLOR_RED"
-
-
-def test_a_oneof_names_what_is_chosen_and_refuses_when_nothing_is():
-    assert chosen(EchoRequest(number=0), "kind") == "number"
-    with pytest.raises(FieldInvalid, match="color, number"):
-        chosen(EchoRequest(), "kind")

@@ -6,7 +6,6 @@ imported, prometheus_client keeps each process's values in files there, and any 
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 from prometheus_client import (
@@ -18,7 +17,7 @@ from prometheus_client import (
     generate_latest,
     start_http_server,
 )
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -106,15 +105,3 @@ def serve(host: str, port: int) -> tuple[int, Callable[[], None]]:
         thread.join()
 
     return server.server_port, stop
-
-
-def prepare_directory(directory: Path) -> None:
-    """Empty the directory that the processes share; the supervisor calls it once, before it starts any of them."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for left in directory.glob("*.db"):
-        left.unlink()
-
-
-def forget_process(pid: int) -> None:
-    """Drop the live gauges of a process that ended; its counters stay in the sums."""
-    mark_process_dead(pid)  # type: ignore[no-untyped-call]

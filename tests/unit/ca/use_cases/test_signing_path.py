@@ -140,7 +140,9 @@ async def test_what_arrives_during_a_commit_is_one_group_and_no_group_is_too_lar
     await settle()
     late = asyncio.create_task(path.sign(*items, request_id="late"))
     await settle()
-    assert path.issuance.lanes.by_authority["estate-issuing"].uncommitted == 1000 <= MAX_UNCOMMITTED, "the last one waits for room"
+    assert path.issuance.lanes.by_authority["estate-issuing"].uncommitted == 1000 <= MAX_UNCOMMITTED, (
+        "the last one waits for room"
+    )
     path.ledger.open.set()
     for task in [*tasks, late]:
         assert len(await task) == 100
