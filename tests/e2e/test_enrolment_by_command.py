@@ -39,7 +39,7 @@ def test_a_newcomer_enrols_calls_and_renews_by_command(plane: Plane, tmp_path: P
     assert another.code == 1
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(240)
 def test_an_enrolment_that_kill_9_cut_short_is_finished_by_the_next_attempt(own_plane: Plane, tmp_path: Path) -> None:
     file, directory = tmp_path / "token", tmp_path / "me"

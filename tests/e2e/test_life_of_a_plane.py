@@ -112,6 +112,7 @@ def test_doctor_fails_with_a_fix_when_something_is_wrong(plane: Plane) -> None:
     assert f"chmod go= '{plane.home.key}'" in done.out
 
 
+@pytest.mark.faults
 def test_a_master_that_dies_comes_back_by_itself(own_plane: Plane) -> None:
     own_plane.up()
     before = own_plane.master()
@@ -122,6 +123,7 @@ def test_a_master_that_dies_comes_back_by_itself(own_plane: Plane) -> None:
     assert own_plane.run("status", "--output", "json").document["services"][0]["restarts"] == 1
 
 
+@pytest.mark.faults
 def test_two_planes_beside_each_other_take_different_ports_and_trust_nothing_of_each_other(
     plane: Plane, own_plane: Plane
 ) -> None:

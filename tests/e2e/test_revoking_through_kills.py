@@ -16,7 +16,7 @@ CRASHES = "ca.crl.reserve=crash@9,ca.crl.publish=crash@7"
 """The first keeper makes the four lists of a new control plane, so each of its successors dies after some more."""
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(240)
 def test_numbers_of_lists_rise_and_nothing_is_lost_when_the_keeper_is_killed_while_it_makes_them(
     own_plane: Plane,

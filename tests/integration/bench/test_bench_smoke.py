@@ -47,7 +47,7 @@ def checked(report: Any) -> None:
     }, report["checks"]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_bench_of_single_calls_measures_and_checks_itself(plane: Plane) -> None:
     done = plane.run("bench", "sign", *SHORT, "--require", "errors<=0", "--require", "unary>0L")
     assert done.code == 0, done.err + done.out
@@ -64,7 +64,7 @@ def test_a_bench_of_single_calls_measures_and_checks_itself(plane: Plane) -> Non
     assert (report["cpu_us_per_certificate"]["database"] is not None) is (database == "postgresql")
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_bench_of_batches_of_all_kinds_of_keys_fails_its_threshold(plane: Plane) -> None:
     options = ("--batch", 20, "--in-flight", 4, "--keys", "mix", "--require", "batch>=100L")
     done = plane.run("bench", "sign", *SHORT, *options)
@@ -75,7 +75,7 @@ def test_a_bench_of_batches_of_all_kinds_of_keys_fails_its_threshold(plane: Plan
     assert done.document["runs"][0]["certificates_by_second"][0] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_killed_worker_costs_a_repeating_client_nothing(plane: Plane, tmp_path: Path) -> None:
     file = tmp_path / "acknowledged"
     options = ("--repeat", "--acknowledgements", file, "--duration", 3, "--in-flight", 8, "--rate", 200)
@@ -97,7 +97,7 @@ def test_a_killed_worker_costs_a_repeating_client_nothing(plane: Plane, tmp_path
     assert len({one.serial for one in kept}) == len(kept) >= report["runs"][0]["certificates_by_second"][0]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_caller_who_may_not_issue_is_told_before_anything_is_measured(plane: Plane) -> None:
     done = plane.run("bench", "sign", *SHORT, "--profile", "array-peer")
     assert done.code == 4, done.err + done.out
