@@ -85,7 +85,7 @@ def test_a_log_that_a_witness_has_seen_further_is_refused(plane, tmp_path):
     assert "AUDIT_TAMPERED" in done.err
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_no_secret_is_found_in_logs_audit_errors_metrics_database_or_processes(own_plane, tmp_path):
     metrics = {"KEYREEVE_CA_METRICS__PORT": "0"}
     plane = own_plane

@@ -22,7 +22,7 @@ from support.plane import CA, Plane
 from support.waiting import wait_for
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_plane_comes_up_verified_says_so_twice_and_goes_down(own_plane: Plane) -> None:
     begun = time.monotonic()
     first = own_plane.up()
@@ -136,6 +136,7 @@ def test_two_planes_beside_each_other_take_different_ports_and_trust_nothing_of_
         trust.wrap_socket(raw, server_hostname=f"ca.svc.{theirs.trust_domain}")
 
 
+@pytest.mark.faults
 def test_settings_that_do_not_allow_a_start_are_told_at_once(own_plane: Plane) -> None:
     own_plane.up()
     own_plane.down()
@@ -148,6 +149,7 @@ def test_settings_that_do_not_allow_a_start_are_told_at_once(own_plane: Plane) -
     assert own_plane.supervisor() is None
 
 
+@pytest.mark.faults
 def test_reset_asks_and_force_does_not(own_plane: Plane) -> None:
     own_plane.up()
     asked = own_plane.run("reset", given=b"n\n")
