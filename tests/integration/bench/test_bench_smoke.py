@@ -76,9 +76,9 @@ def test_a_bench_of_batches_of_all_kinds_of_keys_fails_its_threshold(plane: Plan
 
 
 @pytest.mark.faults
-def test_a_killed_worker_costs_a_repeating_client_nothing(plane: Plane, tmp_path: Path) -> None:
+def test_killed_workers_cost_a_repeating_client_nothing(plane: Plane, tmp_path: Path) -> None:
     file = tmp_path / "acknowledged"
-    options = ("--repeat", "--acknowledgements", file, "--duration", 3, "--in-flight", 8, "--rate", 200)
+    options = ("--repeat", "--acknowledgements", file, "--duration", 3, "--in-flight", 8)
     command = [sys.executable, "-m", "keyreeve.cli", "bench", "sign", *SHORT, *options]
     bench = subprocess.Popen(
         [str(part) for part in command],
@@ -87,7 +87,8 @@ def test_a_killed_worker_costs_a_repeating_client_nothing(plane: Plane, tmp_path
         stdout=subprocess.PIPE,
     )
     wait_for("certificates are acknowledged", lambda: file.exists() and file.stat().st_size > 20_000)
-    os.kill(plane.children()["worker"][0], signal.SIGKILL)
+    for worker in plane.children()["worker"]:  # all: a bench's connections may all be with one of them
+        os.kill(worker, signal.SIGKILL)
     out, _ = bench.communicate(timeout=60)
     report = json.loads(out)
     checked(report)

@@ -57,6 +57,22 @@ async def test_a_group_handed_in_twice_at_once_is_stored_once(ca_bench: CaBench)
     assert len(await ca_bench.stored()) == 1
 
 
+async def test_a_group_whose_twin_was_committed_while_it_waited_is_answered(postgresql_database: CaDatabase) -> None:
+    ca_bench = await CaBench.on(postgresql_database)
+    block = await Block.leased(ca_bench.ledger)
+    group = block.group()
+    with postgresql_database.database().engine.connect() as connection, connection.begin():
+        connection.execute(text("SELECT 1 FROM serial_blocks FOR UPDATE"))
+        both = [asyncio.create_task(one.commit(group)) for one in (ca_bench.ledger, ca_bench.another_ledger())]
+        with postgresql_database.database().engine.connect() as watcher:
+            waiting = text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
+            while await asyncio.to_thread(lambda: watcher.execute(waiting).scalar_one()) < 2:
+                pass
+    first, second = await asyncio.gather(*both)
+    assert first == second
+    assert len(await ca_bench.stored()) == 1
+
+
 async def test_a_commit_and_its_look_up_at_once_agree(ca_bench: CaBench) -> None:
     other = ca_bench.another_ledger()
     for _ in range(10):

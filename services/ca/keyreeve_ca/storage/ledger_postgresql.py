@@ -178,11 +178,12 @@ def _read_gate(
     """
     with raw.pipeline():
         raw.execute(_LOCK, (ADVISORY_KEY,))
-        known = raw.execute(_KNOWN, (group.group_id,))
         plane = raw.execute(_PLANE)
         authority = raw.execute(_AUTHORITY, (group.authority_id,))
         profiles = raw.execute(_PROFILES, (list(group.profile_hashes),))
         block = raw.execute(_BLOCK, (group.block_id,))
+        # After the block's lock: the same group, handed in twice at once, was committed by whoever held the lock before.
+        known = raw.execute(_KNOWN, (group.group_id,))
         head = raw.execute(*chain.lock_statement)
     plane_row, authority_row, block_row = plane.fetchone(), authority.fetchone(), block.fetchone()
     facts = None
