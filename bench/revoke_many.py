@@ -33,7 +33,8 @@ from keyreeve_ca.rules.profile_document import profile_from_canonical
 from keyreeve_ca.rules.serials import serial
 from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
 from keyreeve_ca.storage.registry_sql import SqlStore
-from keyreeve_ca.storage.tables import SCHEMA, certificates, serial_blocks
+from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve_ca.storage.tables import certificates, serial_blocks
 from keyreeve_chassis.database.engine import sqlite_reader, sqlite_writer
 from keyreeve_chassis.database.migrating import upgrade
 from keyreeve_chassis.database.transactions import Database

@@ -17,7 +17,7 @@ import pytest
 
 from keyreeve.cli.fleet import write_config
 from keyreeve_ca.rules.serials import block_of
-from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_ca.storage.schema import SCHEMA
 from support.acknowledgements import Signers
 from support.plane import CA, Plane
 from support.postgres import Server

@@ -21,7 +21,7 @@ from keyreeve_ca.registry import CertificateFilter
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
 from keyreeve_ca.storage.registry_sql import SqlStore
-from keyreeve_ca.storage.tables import SCHEMA, SERVICE
+from keyreeve_ca.storage.schema import SCHEMA, SERVICE
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader, sqlite_writer
 from keyreeve_chassis.database.migrating import upgrade
 from keyreeve_chassis.database.transactions import Database

@@ -14,7 +14,7 @@ from typing import Any
 
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
-from keyreeve_ca.storage.tables import SCHEMA, SERVICE
+from keyreeve_ca.storage.schema import SCHEMA, SERVICE
 from keyreeve_chassis import failpoints
 from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import FileLock

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy import text
 
 from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_ca.storage.schema import SCHEMA
 from keyreeve_chassis.database import engine, locking
 from keyreeve_chassis.database.transactions import Database, register_failpoints
 

@@ -51,7 +51,7 @@ from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
 from keyreeve_ca.storage.registry_sql import SqlStore
 from keyreeve_ca.storage.remote import KeeperHandlers
-from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_ca.storage.schema import SCHEMA
 from keyreeve_chassis import frames
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail

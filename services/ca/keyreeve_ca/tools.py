@@ -13,7 +13,7 @@ from keyreeve_ca.databases import reading_database, writing_database
 from keyreeve_ca.keystore import KeyStoreError, verify_check_value
 from keyreeve_ca.registry import AuthorityState, PlaneState
 from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_ca.storage.schema import SCHEMA
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.engine import sqlite_release
 from keyreeve_chassis.database.locking import DatabaseRefused

@@ -36,7 +36,7 @@ from keyreeve_ca.storage.enrolment_steps import DirectTokenSteps, KeeperTokenSte
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.registry_sql import SqlStore
 from keyreeve_ca.storage.remote import KeeperLedger
-from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_ca.storage.schema import SCHEMA
 from keyreeve_chassis import frames
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail

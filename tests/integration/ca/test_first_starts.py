@@ -22,7 +22,7 @@ from keyreeve_ca.databases import writing_database
 from keyreeve_ca.keystore import KeyStoreError
 from keyreeve_ca.rules.builtin import builtin_profiles
 from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.storage.tables import SCHEMA
+from keyreeve_ca.storage.schema import SCHEMA
 from keyreeve_chassis.database.locking import DatabaseRefused
 from support.running_ca import ADMIN, RunningCa, place_for_ca, server_csr, settings_for
 

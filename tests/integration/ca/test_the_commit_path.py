@@ -27,7 +27,8 @@ from keyreeve_ca.linting import PkilintLinter
 from keyreeve_ca.rules.serials import block_of
 from keyreeve_ca.sampling import Sampling
 from keyreeve_ca.sealed_keys import SealedKeyStore
-from keyreeve_ca.storage.tables import SCHEMA, certificates
+from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve_ca.storage.tables import certificates
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, document, refused, server_csr, unique
 
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, LargeBinary, Table, Text
 
-from keyreeve_ca.storage.tables import metadata
+from keyreeve_ca.storage.metadata import metadata
 
 enrolment_tokens = Table(
     "enrolment_tokens",

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Integer, Table, Text
 
-from keyreeve_ca.storage.tables import metadata
+from keyreeve_ca.storage.metadata import metadata
 
 issuance_halt = Table(
     "issuance_halt",

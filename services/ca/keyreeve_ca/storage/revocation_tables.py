@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text
 
-from keyreeve_ca.storage.tables import metadata
+from keyreeve_ca.storage.metadata import metadata
 
 # The number of the last revocation. Its row is locked from the assignment of a number to the commit.
 revocation_head = Table(

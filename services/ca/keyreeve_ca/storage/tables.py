@@ -4,8 +4,6 @@ Serial numbers grow with time up to their block, so the tables that grow are app
 at a random place among all rows. Foreign keys stand only where rows are few.
 """
 
-from pathlib import Path
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -15,25 +13,11 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Text,
 )
 
-from keyreeve_chassis.database.migrating import Schema
-
-SERVICE = "ca"
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=7, newest=7)
+from keyreeve_ca.storage.metadata import metadata
 
 
 def _reference(target: str) -> ForeignKey:
@@ -214,14 +198,4 @@ trust_metadata = Table(
     Column("role", Text, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),
-)
-
-# Tables of features of their own hang on the same metadata.
-from keyreeve_ca.storage import (  # noqa: E402  # they import this module
-    audit_tables,  # noqa: F401
-    enrolment_tables,  # noqa: F401
-    halt_tables,  # noqa: F401
-    operation_tables,  # noqa: F401
-    people_tables,  # noqa: F401
-    revocation_tables,  # noqa: F401
 )
