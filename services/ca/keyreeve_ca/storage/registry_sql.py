@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from keyreeve import errors
 from keyreeve_ca.halt import refuse_when_halted
@@ -17,15 +17,13 @@ from keyreeve_ca.ledger import BlockLease, BlockRequest
 from keyreeve_ca.registry import (
     Answered,
     Authority,
-    AuthorityKind,
-    AuthorityState,
     CertificateFilter,
     PlaneState,
     StoredCertificate,
     Transaction,
 )
-from keyreeve_ca.rules.profile import KeyType, Profile, ProfileVersion, Tree
-from keyreeve_ca.storage import blocks, certificate_pages
+from keyreeve_ca.rules.profile import KeyType, Profile, ProfileVersion
+from keyreeve_ca.storage import authorities_sql, blocks, certificate_pages, profiles_sql
 from keyreeve_ca.storage.audit_log import SqlAuditLog
 from keyreeve_ca.storage.audit_sql import cursor_of, postgresql_chain, sqlite_chain
 from keyreeve_ca.storage.enrolment_sql import SqlTokens
@@ -35,15 +33,11 @@ from keyreeve_ca.storage.operations_sql import SqlOperations
 from keyreeve_ca.storage.people_sql import SqlPeople
 from keyreeve_ca.storage.revocations_sql import SqlRevocations
 from keyreeve_ca.storage.tables import (
-    authorities,
     certificates,
     keys,
     plane,
-    profile_versions,
-    profiles,
     renewals,
     requests,
-    serial_blocks,
     trust_metadata,
 )
 from keyreeve_ca.storage.wire import results_from, unpack
@@ -51,9 +45,7 @@ from keyreeve_chassis.database.transactions import Database
 
 T = TypeVar("T")
 
-_AUTHORITY = [authorities.c[f.name] for f in fields(Authority)]
 _PLANE = [plane.c[f.name] for f in fields(PlaneState)]
-_VERSION = [profile_versions.c[name] for name in ("name", "version", "sha256", "document", "halted")]
 
 
 class ReadOnly(Exception):
@@ -142,137 +134,49 @@ class SqlTransaction:
 
     def add_authority(self, authority: Authority) -> None:
         """Raises `AuthorityExists`."""
-        known = select(authorities.c.authority_id).where(authorities.c.authority_id == authority.authority_id)
-        if self._connection.execute(known).first() is not None:
-            raise errors.AuthorityExists(
-                f"there is an authority {authority.authority_id!r}", metadata={"authority": authority.authority_id}
-            )
-        self._write(insert(authorities).values(block_count=0, **asdict(authority)))
+        self._must_be_writable()
+        authorities_sql.add(self._connection, authority)
 
     def authority(self, authority_id: str) -> Authority:
         """Raises `AuthorityNotFound`."""
-        query = select(*_AUTHORITY).where(authorities.c.authority_id == authority_id)
-        row = self._connection.execute(query).one_or_none()
-        if row is None:
-            raise errors.AuthorityNotFound(
-                f"there is no authority {authority_id!r}", metadata={"authority": authority_id}
-            )
-        return _authority(row)
+        return authorities_sql.find(self._connection, authority_id)
 
     def authorities(self, *, after: str = "", limit: int | None = None) -> Sequence[Authority]:
         """All authorities ordered by id, from the one after `after`."""
-        by_id = authorities.c.authority_id
-        query = select(*_AUTHORITY).where(by_id > after).order_by(by_id).limit(limit)
-        return [_authority(row) for row in self._connection.execute(query)]
+        return authorities_sql.page(self._connection, after=after, limit=limit)
 
     def update_authority(self, authority: Authority) -> None:
         """Store the new state and times of an authority."""
         self._must_be_writable()
-        self._connection.execute(
-            select(authorities.c.state).where(authorities.c.authority_id == authority.authority_id).with_for_update()
-        )
-        values = asdict(authority)
-        changed = self._write(
-            update(authorities).where(authorities.c.authority_id == values.pop("authority_id")).values(**values)
-        )
-        if changed.rowcount != 1:
-            raise errors.AuthorityNotFound(
-                f"there is no authority {authority.authority_id!r}", metadata={"authority": authority.authority_id}
-            )
+        authorities_sql.replace(self._connection, authority)
 
     def last_expiry(self, authority_id: str) -> int | None:
         """Latest notAfter among the certificates and subordinate CAs that this authority issued."""
-        of_leaves = select(func.max(serial_blocks.c.last_not_after)).where(serial_blocks.c.authority_id == authority_id)
-        of_authorities = select(func.max(authorities.c.not_after)).where(
-            authorities.c.issuer_id == authority_id, authorities.c.authority_id != authority_id
-        )
-        found = [self._connection.scalar(query) for query in (of_leaves, of_authorities)]
-        return max((t for t in found if t is not None), default=None)
+        return authorities_sql.last_expiry(self._connection, authority_id)
 
     # --- Profiles ---
 
     def add_profile_version(self, version: ProfileVersion, created_at: int, created_by: str) -> None:
-        """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race.
-
-        The commit gate knows documents by their hashes: one that has been halted under another version stays halted.
-        """
+        """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race."""
         self._must_be_writable()
-        current = self._connection.scalar(
-            select(profiles.c.current_version).where(profiles.c.name == version.name).with_for_update()
-        )
-        facts = {"profile": version.name, "current_version": str(current or 0)}
-        if current is not None and version.version == 1:
-            raise errors.ProfileExists(f"there is a profile {version.name!r}", metadata=facts)
-        if version.version != (current or 0) + 1:
-            raise errors.ProfileVersionStale(
-                f"profile {version.name!r} is at version {current or 0}, so {version.version} cannot be the next",
-                metadata=facts,
-            )
-        if current is None:
-            self._write(insert(profiles).values(name=version.name, current_version=1))
-        else:
-            self._write(update(profiles).where(profiles.c.name == version.name).values(current_version=version.version))
-        self._write(
-            insert(profile_versions).values(
-                name=version.name,
-                version=version.version,
-                sha256=version.sha256,
-                document=version.document,
-                halted=version.halted or self._is_halted(version.sha256),
-                created_at=created_at,
-                created_by=created_by,
-            )
-        )
+        profiles_sql.add(self._connection, version, created_at, created_by)
 
     def profile(self, name: str, version: int | None = None) -> ProfileVersion:
         """The current or the given version. Raises `ProfileNotFound`."""
-        if version is None:
-            query = _current_versions().where(profiles.c.name == name)
-        else:
-            query = select(*_VERSION).where(profile_versions.c.name == name, profile_versions.c.version == version)
-        row = self._connection.execute(query).one_or_none()
-        if row is None:
-            raise _no_profile(name, version)
-        return self._version(row)
+        return profiles_sql.find(self._connection, self._read_profile, name, version)
 
     def profile_facts(self, name: str, version: int) -> tuple[int, str]:
         """When the version was made (seconds since 1970), and by whom. Raises `ProfileNotFound`."""
-        row = self._connection.execute(
-            select(profile_versions.c.created_at, profile_versions.c.created_by).where(
-                profile_versions.c.name == name, profile_versions.c.version == version
-            )
-        ).one_or_none()
-        if row is None:
-            raise _no_profile(name, version)
-        return row.created_at, row.created_by
+        return profiles_sql.facts(self._connection, name, version)
 
     def profiles(self, *, after: str = "", limit: int | None = None) -> Sequence[ProfileVersion]:
         """The current version of every profile ordered by name, from the one after `after`."""
-        query = _current_versions().where(profiles.c.name > after).order_by(profiles.c.name).limit(limit)
-        return [self._version(row) for row in self._connection.execute(query)]
+        return profiles_sql.page(self._connection, self._read_profile, after=after, limit=limit)
 
     def halt_profile(self, name: str, version: int) -> None:
         """Let nothing more enter the ledger under this version, nor under any other with the same document."""
-        document = (
-            select(profile_versions.c.sha256)
-            .where(profile_versions.c.name == name, profile_versions.c.version == version)
-            .scalar_subquery()
-        )
-        self._write(update(profile_versions).where(profile_versions.c.sha256 == document).values(halted=True))
-
-    def _is_halted(self, sha256: bytes) -> bool:
-        halted = select(profile_versions.c.name).where(profile_versions.c.sha256 == sha256, profile_versions.c.halted)
-        return self._connection.execute(halted.limit(1)).first() is not None
-
-    def _version(self, row: Row[Any]) -> ProfileVersion:
-        return ProfileVersion(
-            name=row.name,
-            version=row.version,
-            sha256=row.sha256,
-            document=row.document,
-            profile=self._read_profile(row.document),
-            halted=row.halted,
-        )
+        self._must_be_writable()
+        profiles_sql.halt(self._connection, name, version)
 
     # --- Certificates ---
 
@@ -441,26 +345,3 @@ class SqlStore:
 
     def _transaction(self, connection: Connection, *, writable: bool) -> SqlTransaction:
         return SqlTransaction(connection, read_profile=self._read_profile, now=self._now(), writable=writable)
-
-
-def _authority(row: Row[Any]) -> Authority:
-    values = row._asdict()
-    values |= {
-        "tree": Tree(row.tree),
-        "kind": AuthorityKind(row.kind),
-        "state": AuthorityState(row.state),
-        "key_type": KeyType(row.key_type),
-    }
-    return Authority(**values)
-
-
-def _current_versions() -> Select[Any]:
-    return select(*_VERSION).join(
-        profiles,
-        (profiles.c.name == profile_versions.c.name) & (profiles.c.current_version == profile_versions.c.version),
-    )
-
-
-def _no_profile(name: str, version: int | None) -> errors.ProfileNotFound:
-    which = f"profile {name!r}" if version is None else f"version {version} of profile {name!r}"
-    return errors.ProfileNotFound(f"there is no {which}", metadata={"profile": name})
