@@ -572,10 +572,13 @@ class AuthorityStateWrong(FailedPrecondition):
 
 
 class AuthorityInUse(FailedPrecondition):
-    """The authority cannot go yet: it has unexpired certificates, or is the last active one of its tree."""
+    """The authority cannot go yet: it is the last active one of its kind in its tree, or has unexpired certificates."""
 
     reason = "AUTHORITY_IN_USE"
-    fix = "Activate a successor, wait until metadata `last_expiry` has passed, then repeat."
+    fix = (
+        "Without metadata `last_expiry`: activate a successor, then repeat. With it (seconds since 1970): wait until it has "
+        "passed, then repeat."
+    )
     who = ADMIN
 
 

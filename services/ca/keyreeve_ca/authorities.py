@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
@@ -179,7 +179,8 @@ class Authorities:
         last = tx.last_expiry(authority_id)
         if last is not None and last >= self.now():
             raise errors.AuthorityInUse(
-                f"authority {authority_id!r} has certificates that have not expired",
+                f"authority {authority_id!r} has issued certificates that have not expired; the last of them expires at "
+                f"{datetime.fromtimestamp(last, UTC):%Y-%m-%dT%H:%M:%SZ}",
                 metadata={"authority": authority_id, "last_expiry": str(last)},
             )
         tx.destroy_key(authority.key_id)
@@ -216,8 +217,8 @@ class Authorities:
                 return
         names = ", ".join(sorted(leaving))
         raise errors.AuthorityInUse(
-            f"no active {kind} of the {tree} tree would be left without {names}; activate a successor first",
-            metadata={"authority": names},
+            f"no active {kind} of the {tree} tree would be left without {names}: activate a successor first",
+            metadata={"authority": names, "tree": tree.value, "kind": kind.value},
         )
 
     def _issuer(self, tx: Transaction, new: NewAuthority) -> Authority | None:

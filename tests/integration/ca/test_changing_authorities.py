@@ -249,12 +249,16 @@ def test_an_authority_under_which_a_profile_does_not_lint_clean_is_not_activated
 
 
 def test_the_last_active_authority_of_a_tree_stays(ca: RunningCa):
-    for name in ("control-root-1", "control-issuing-1"):
+    for name, kind in (("control-root-1", "root"), ("control-issuing-1", "intermediate")):
         for step in (
             lambda name=name: ca.client().authorities.retire(name),
             lambda name=name: ca.client().authorities.revoke(name, SUPERSEDED),
         ):
-            assert refused(step).reason == "AUTHORITY_IN_USE"
+            told = refused(step)
+            assert told.reason == "AUTHORITY_IN_USE"
+            assert told.metadata.items() >= {"authority": name, "tree": "control", "kind": kind}.items()
+            assert "last_expiry" not in told.metadata
+            assert "activate a successor" in told.message
         assert ca.client().authorities.get(name).state is AuthorityState.ACTIVE
 
 
@@ -284,6 +288,7 @@ def test_a_retiring_authority_ends_after_its_last_certificate_and_not_before(own
     authorities.retire(made.name)
     told = refused(lambda: authorities.retire(made.name))
     assert (told.reason, told.metadata["last_expiry"]) == ("AUTHORITY_IN_USE", str(int(signed.not_after.timestamp())))
+    assert f"{signed.not_after:%Y-%m-%dT%H:%M:%SZ}" in told.message
     own_ca.clock.offset = int(signed.not_after.timestamp()) - own_ca.clock.now() + 5
     assert authorities.retire(made.name).state is AuthorityState.RETIRED
 

@@ -148,7 +148,9 @@ class AuthorityServiceServicer:
 
     def RetireAuthority(self, request, context):
         """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
-        unexpired certificate left (RETIRED: its private key is destroyed).
+        unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
+        the way: the last active authority of its kind in one of the two trees stays (metadata `authority`, `tree`, `kind`),
+        and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
         Callers: admins; the membership service, for CAs with an owner.
@@ -160,8 +162,9 @@ class AuthorityServiceServicer:
 
     def RevokeAuthority(self, request, context):
         """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-        listeners refuse whatever it has issued. The last active issuing authority of one of the two trees is refused,
-        since nobody could call any more: activate its successor first.
+        listeners refuse whatever it has issued. The last active authority of its kind in one of the two trees is refused
+        (AUTHORITY_IN_USE with metadata `authority`, `tree`, `kind`), since nobody could call any more: activate its
+        successor first.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
         Callers: admins; the membership service, for CAs with an owner.

@@ -73,7 +73,9 @@ class AuthorityServiceStub:
     """
     RetireAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.RetireAuthorityRequest, _authority_service_pb2.Authority]
     """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
-    unexpired certificate left (RETIRED: its private key is destroyed).
+    unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
+    the way: the last active authority of its kind in one of the two trees stays (metadata `authority`, `tree`, `kind`),
+    and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
     Callers: admins; the membership service, for CAs with an owner.
@@ -81,8 +83,9 @@ class AuthorityServiceStub:
     """
     RevokeAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.RevokeAuthorityRequest, _authority_service_pb2.Authority]
     """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-    listeners refuse whatever it has issued. The last active issuing authority of one of the two trees is refused,
-    since nobody could call any more: activate its successor first.
+    listeners refuse whatever it has issued. The last active authority of its kind in one of the two trees is refused
+    (AUTHORITY_IN_USE with metadata `authority`, `tree`, `kind`), since nobody could call any more: activate its
+    successor first.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
     Callers: admins; the membership service, for CAs with an owner.
@@ -156,7 +159,9 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     """
     RetireAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.RetireAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
     """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
-    unexpired certificate left (RETIRED: its private key is destroyed).
+    unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
+    the way: the last active authority of its kind in one of the two trees stays (metadata `authority`, `tree`, `kind`),
+    and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
     Callers: admins; the membership service, for CAs with an owner.
@@ -164,8 +169,9 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     """
     RevokeAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.RevokeAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
     """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-    listeners refuse whatever it has issued. The last active issuing authority of one of the two trees is refused,
-    since nobody could call any more: activate its successor first.
+    listeners refuse whatever it has issued. The last active authority of its kind in one of the two trees is refused
+    (AUTHORITY_IN_USE with metadata `authority`, `tree`, `kind`), since nobody could call any more: activate its
+    successor first.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
     Callers: admins; the membership service, for CAs with an owner.
@@ -266,7 +272,9 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
         """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
-        unexpired certificate left (RETIRED: its private key is destroyed).
+        unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
+        the way: the last active authority of its kind in one of the two trees stays (metadata `authority`, `tree`, `kind`),
+        and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
         Callers: admins; the membership service, for CAs with an owner.
@@ -280,8 +288,9 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
         """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-        listeners refuse whatever it has issued. The last active issuing authority of one of the two trees is refused,
-        since nobody could call any more: activate its successor first.
+        listeners refuse whatever it has issued. The last active authority of its kind in one of the two trees is refused
+        (AUTHORITY_IN_USE with metadata `authority`, `tree`, `kind`), since nobody could call any more: activate its
+        successor first.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
         Callers: admins; the membership service, for CAs with an owner.
