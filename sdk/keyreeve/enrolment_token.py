@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from keyreeve.errors import TokenMalformed
 from keyreeve.identity import SpiffeId, service_dns_name
+from keyreeve.length_prefix import length_prefixed, split_fields
 
 PREFIX: Final = "krt1_"
 """What every token begins with, so that people and scanners of leaked secrets know one when they see it."""
@@ -35,11 +36,6 @@ _CHECK_BYTES: Final = 4
 _LABEL: Final = b"keyreeve-enrol-1"
 _ROOTS_LABEL: Final = b"keyreeve-enrol-roots-1"
 _MAX_TEXT: Final = 8192
-
-
-def length_prefixed(*fields: bytes) -> bytes:
-    """LP: each field as its length in 4 octets, big-endian, and its bytes."""
-    return b"".join(len(one).to_bytes(4) + one for one in fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,10 @@ class EnrolmentToken:
         body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
         if _check(body) != check:
             raise TokenMalformed("the token's check does not fit: a part of it is missing or was changed")
-        fields = _fields(body)
+        try:
+            fields = split_fields(body)
+        except ValueError:
+            raise TokenMalformed("the token's fields are cut short") from None
         lengths = [_ID_BYTES, _SECRET_BYTES, _DIGEST_BYTES, _TIME_BYTES]
         if len(fields) != len(lengths) + 2 or [len(one) for one in fields[: len(lengths)]] != lengths:
             raise TokenMalformed("the token's fields are not those of this version")
@@ -128,18 +127,6 @@ def _decode(text: str) -> bytes:
 def _check(body: bytes) -> bytes:
     """It finds slips of the hand and cut ends; it protects against nobody."""
     return hashlib.sha256(b"keyreeve-token-1" + body).digest()[:_CHECK_BYTES]
-
-
-def _fields(body: bytes) -> list[bytes]:
-    found = []
-    at = 0
-    while at < len(body):
-        end = at + 4 + int.from_bytes(body[at : at + 4])
-        if end > len(body):
-            raise TokenMalformed("the token's fields are cut short")
-        found.append(body[at + 4 : end])
-        at = end
-    return found
 
 
 # --- What is authenticated ------------------------------------------------------------------------------------------

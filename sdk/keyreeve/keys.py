@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from keyreeve.errors import CsrMalformed, KeyTypeRefused, NameRefused, Violation
 from keyreeve.files import PRIVATE, PUBLIC, write_atomically
+from keyreeve.length_prefix import length_prefixed
 from keyreeve.values import KeyType, Name, NameType, SignedCertificate
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -108,11 +109,10 @@ def csr_spki(csr: bytes) -> bytes:
 def sign_renewal(old_key: PrivateKey, *, trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
     """The old key's word that `new_spki` may follow it in a renewal (docs/protocols.md).
 
-    Each of the fields is preceded by its length in four octets, so no two different lists of fields have the same bytes.
     `serial` is 16 octets, `new_spki` a DER SubjectPublicKeyInfo.
     """
     fields = (_RENEWAL_CONTEXT, trust_domain.encode(), serial, hashlib.sha256(new_spki).digest(), nonce.encode())
-    message = b"".join(len(field).to_bytes(4) + field for field in fields)
+    message = length_prefixed(*fields)
     match old_key:
         case ec.EllipticCurvePrivateKey():
             return old_key.sign(message, ec.ECDSA(_curve_hash(old_key)))

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from keyreeve.errors import RevocationsRefused
 from keyreeve.files import PRIVATE, write_atomically
 from keyreeve.identity import Role, SpiffeId
+from keyreeve.length_prefix import length_prefixed
 from keyreeve.values import RevocationUpdate
 
 SKEW = 600
@@ -28,10 +29,6 @@ _SAVE_SECONDS = 10.0
 """How often the file is written when nothing but the time has changed."""
 _CLOCKS = 60
 """Seconds by which the two clocks may differ."""
-
-
-def _lp(*fields: bytes) -> bytes:
-    return b"".join(len(one).to_bytes(4, "big") + one for one in fields)
 
 
 def update_message(
@@ -46,7 +43,7 @@ def update_message(
     """What an update's signature is over (docs/protocols.md): serial numbers of 16 octets, numbers of 8, big-endian."""
     entries = b"".join(serial + not_after.to_bytes(8, "big") for serial, not_after in revoked)
     numbers = (number.to_bytes(8, "big") for number in (incarnation, after_seq, seq, time))
-    return _lp(b"keyreeve-revocations-1", trust_domain.encode(), *numbers, hashlib.sha256(entries).digest())
+    return length_prefixed(b"keyreeve-revocations-1", trust_domain.encode(), *numbers, hashlib.sha256(entries).digest())
 
 
 class RevokedCallers:

@@ -18,7 +18,8 @@ from hashlib import sha256
 from typing import NamedTuple, Self
 
 from keyreeve.audit.merkle import leaf_hash, root_of
-from keyreeve.audit.record import RecordInvalid, lp, split_fields, u64
+from keyreeve.audit.record import RecordInvalid, split_fields, u64
+from keyreeve.length_prefix import length_prefixed
 
 CHAIN_BYTES = 16
 HASH_BYTES = 32
@@ -49,7 +50,8 @@ class Registration(NamedTuple):
     def genesis(self) -> bytes:
         """What the first link refers to."""
         return sha256(
-            b"\2" + lp(_CHAIN, self.chain, u64(self.incarnation), self.writer.encode(), u64(self.registered))
+            b"\2"
+            + length_prefixed(_CHAIN, self.chain, u64(self.incarnation), self.writer.encode(), u64(self.registered))
         ).digest()
 
 
@@ -91,8 +93,8 @@ class Checkpoint(NamedTuple):
 
     def encode(self) -> bytes:
         """What is signed."""
-        heads = lp(*(lp(h.chain, u64(h.n), h.link, h.state.encode()) for h in self.heads))
-        return lp(
+        heads = length_prefixed(*(length_prefixed(h.chain, u64(h.n), h.link, h.state.encode()) for h in self.heads))
+        return length_prefixed(
             _CHECKPOINT,
             u64(self.k),
             self.previous,
@@ -122,7 +124,9 @@ def digest(body: bytes) -> bytes:
 
 def link_hash(chain: bytes, n: int, previous: bytes, leaves: Sequence[bytes], db_time: int) -> bytes:
     """The hash that stands for one commit and everything before it in its chain."""
-    return sha256(b"\1" + lp(chain, u64(n), previous, u64(len(leaves)), root_of(leaves), u64(db_time))).digest()
+    return sha256(
+        b"\1" + length_prefixed(chain, u64(n), previous, u64(len(leaves)), root_of(leaves), u64(db_time))
+    ).digest()
 
 
 def leaves_of(records: Sequence[bytes]) -> list[bytes]:

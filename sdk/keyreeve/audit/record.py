@@ -4,13 +4,16 @@
     head   = LP("keyreeve-audit-record-1", method, caller, credential, subject, peer, tls, time, request_id, call_id, targets)
     tail   = LP(code, reason, results, calls)
 
-`LP` is each field as its length in 4 octets, big-endian, and its bytes; text is UTF-8, numbers are 8 octets, big-endian;
-`targets` and `results` are LP(what, value, what, value, ...). The head is known when a call begins and the tail when what
-it did is about to be committed, so the two are made in different places. Imports only the standard library.
+`LP` is `keyreeve.length_prefix`; text is UTF-8, numbers are 8 octets, big-endian; `targets` and `results` are LP(what,
+value, what, value, ...). The head is known when a call begins and the tail when what it did is about to be committed, so
+the two are made in different places. Imports only the standard library and `keyreeve.length_prefix`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Self
+
+from keyreeve import length_prefix
+from keyreeve.length_prefix import length_prefixed
 
 VERSION: Final = b"keyreeve-audit-record-1"
 MAX_TEXT = 256
@@ -72,7 +75,7 @@ class Record(NamedTuple):
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Read the canonical bytes. Raises `RecordInvalid`."""
-        fields = list(_fields(data))
+        fields = split_fields(data)
         if len(fields) != 15 or fields[0] != VERSION:
             raise RecordInvalid("not a record of version 1")
         try:
@@ -97,11 +100,6 @@ class Record(NamedTuple):
             raise RecordInvalid("text that is not UTF-8") from None
 
 
-def lp(*fields: bytes) -> bytes:
-    """Length-prefixed fields."""
-    return b"".join([part for field in fields for part in (len(field).to_bytes(4, "big"), field)])
-
-
 def u64(number: int) -> bytes:
     """A number in 8 octets, big-endian."""
     return number.to_bytes(8, "big")
@@ -109,17 +107,17 @@ def u64(number: int) -> bytes:
 
 def prefix(method: str, caller: str, credential: str, *, subject: str, peer: str, tls: str) -> bytes:
     """What the records of one caller's calls of one method have in common."""
-    return lp(VERSION, *(text.encode() for text in (method, caller, credential, subject, peer, tls)))
+    return length_prefixed(VERSION, *(text.encode() for text in (method, caller, credential, subject, peer, tls)))
 
 
 def head(prefixed: bytes, time: int, request_id: str, call_id: str, targets: Pairs) -> bytes:
     """The part that is known when a call begins."""
-    return prefixed + lp(u64(time), request_id.encode(), call_id.encode(), _pack(targets))
+    return prefixed + length_prefixed(u64(time), request_id.encode(), call_id.encode(), _pack(targets))
 
 
 def tail(code: str, reason: str = "", results: Iterable[tuple[str, str]] = (), calls: int = 1) -> bytes:
     """The part that says how it ended."""
-    return lp(code.encode(), reason.encode(), _pack(results), u64(calls))
+    return length_prefixed(code.encode(), reason.encode(), _pack(results), u64(calls))
 
 
 def clean(text: str) -> str:
@@ -128,22 +126,15 @@ def clean(text: str) -> str:
 
 
 def split_fields(data: bytes) -> list[bytes]:
-    """Undo `lp`. Raises `RecordInvalid`."""
-    return list(_fields(data))
+    """Undo LP. Raises `RecordInvalid`."""
+    try:
+        return length_prefix.split_fields(data)
+    except ValueError as failure:
+        raise RecordInvalid(str(failure)) from None
 
 
 def _pack(pairs: Iterable[tuple[str, str]]) -> bytes:
-    return lp(*[text.encode() for pair in pairs for text in pair])
-
-
-def _fields(data: bytes) -> Iterator[bytes]:
-    at, end = 0, len(data)
-    while at < end:
-        start = at + 4
-        at = start + int.from_bytes(data[at:start], "big")
-        if start > end or at > end:
-            raise RecordInvalid("a field is cut off")
-        yield data[start:at]
+    return length_prefixed(*[text.encode() for pair in pairs for text in pair])
 
 
 def _number(field: bytes) -> int:
@@ -153,7 +144,7 @@ def _number(field: bytes) -> int:
 
 
 def _pairs(field: bytes) -> Pairs:
-    texts = [text.decode() for text in _fields(field)]
+    texts = [text.decode() for text in split_fields(field)]
     if len(texts) % 2:
         raise RecordInvalid("a name without a value")
     return tuple(zip(texts[::2], texts[1::2], strict=True))

@@ -21,9 +21,9 @@ from keyreeve.enrolment_token import (
     SERVER,
     EnrolmentKeys,
     Transcript,
-    length_prefixed,
 )
 from keyreeve.identity import Caller, Role, SpiffeId, service_dns_name
+from keyreeve.length_prefix import length_prefixed
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.enrolment_tokens import KIND, not_open
 from keyreeve_ca.halt import issuance_halted

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, Caller, Role
+from keyreeve.length_prefix import length_prefixed
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, Prepared, SignItem, SignRequest
 from keyreeve_ca.ledger import AuditRecord
@@ -39,11 +40,6 @@ class Proof:
 
     nonce: str
     signature: bytes
-
-
-def length_prefixed(*fields: bytes) -> bytes:
-    """LP: each field as a 4-byte big-endian length and its bytes, so that no two field lists share an encoding."""
-    return b"".join(len(f).to_bytes(4, "big") + f for f in fields)
 
 
 def proof_message(trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:

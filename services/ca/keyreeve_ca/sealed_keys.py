@@ -1,7 +1,7 @@
 """The default key store: private keys sealed with AES-256-GCM under a key-encryption key that lies in a file.
 
     sealed = nonce (12 random octets) || AES-256-GCM ciphertext and tag
-    AAD    = LP("keyreeve-ca-sealed-1", kind, identifier)     LP: each field after its length as 4 octets, big-endian
+    AAD    = LP("keyreeve-ca-sealed-1", kind, identifier)     LP: keyreeve.length_prefix
 
 The key in the file is never used directly: HKDF-SHA256 (RFC 5869) makes one key for sealing and one per `derive` label
 from it. Random nonces allow 2^32 seals before a collision becomes thinkable; a ledger makes one per authority and one
@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from keyreeve.length_prefix import length_prefixed
 from keyreeve_ca.building.algorithms import HASH
 from keyreeve_ca.keystore import KeyStoreError, SealedKey, Signer
 from keyreeve_ca.private_files import create_private_file, read_mounted_file, read_private_file
@@ -37,12 +38,6 @@ KEK_BYTES = 32
 _NONCE_BYTES = 12
 _WHAT = "the key-encryption key"
 _RSA_BITS: Final = {KeyType.RSA2048: 2048, KeyType.RSA3072: 3072, KeyType.RSA4096: 4096}
-
-
-def length_prefixed(*fields: str) -> bytes:
-    """LP: each field as its length in 4 octets, big-endian, and its bytes in UTF-8. No two lists give the same bytes."""
-    encoded = (field.encode() for field in fields)
-    return b"".join(len(field).to_bytes(4, "big") + field for field in encoded)
 
 
 def create_kek_file(path: Path) -> None:
@@ -76,7 +71,7 @@ class SealedKeyStore:
         if len(kek) != KEK_BYTES:
             raise ValueError(f"a key-encryption key has {KEK_BYTES} bytes, not {len(kek)}")
         self._kek = kek
-        self._aead = AESGCM(_hkdf(kek, length_prefixed("keyreeve-ca-sealing-1")))
+        self._aead = AESGCM(_hkdf(kek, length_prefixed(b"keyreeve-ca-sealing-1")))
 
     def generate(self, key_type: KeyType) -> SealedKey:
         """See `KeyStore.generate`."""
@@ -114,7 +109,7 @@ class SealedKeyStore:
 
     def derive(self, label: str) -> bytes:
         """See `KeyStore.derive`."""
-        return _hkdf(self._kek, length_prefixed("keyreeve-ca-derived-1", label))
+        return _hkdf(self._kek, length_prefixed(b"keyreeve-ca-derived-1", label.encode()))
 
 
 class _LoadedKey:
@@ -140,7 +135,7 @@ class _LoadedKey:
 
 
 def _associated_data(kind: str, identifier: str) -> bytes:
-    return length_prefixed("keyreeve-ca-sealed-1", kind, identifier)
+    return length_prefixed(b"keyreeve-ca-sealed-1", kind.encode(), identifier.encode())
 
 
 def _hkdf(kek: bytes, info: bytes) -> bytes:

@@ -12,6 +12,7 @@ import hmac
 from dataclasses import dataclass
 
 from keyreeve.errors import FieldInvalid, PageTokenInvalid, Violation
+from keyreeve.length_prefix import length_prefixed
 
 _VERSION = b"\x01"
 _TAG_BYTES = 16
@@ -50,8 +51,7 @@ class PageScope:
 
     def bound(self) -> bytes:
         """Return the scope in the one form that the tag covers."""
-        parts = (self.caller.encode(), self.method.encode(), hashlib.sha256(self.filters).digest())
-        return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        return length_prefixed(self.caller.encode(), self.method.encode(), hashlib.sha256(self.filters).digest())
 
 
 class PageTokens:

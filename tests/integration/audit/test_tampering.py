@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import BigInteger, Boolean, Connection, Integer, LargeBinary, Table, delete, func, select, text, update
 
 from keyreeve.audit.log import digest, leaves_of
-from keyreeve.audit.record import Record, lp
+from keyreeve.audit.record import Record
 from keyreeve.audit.verifying import Witnessed
+from keyreeve.length_prefix import length_prefixed
 from keyreeve_ca.storage import audit_sql
 from keyreeve_ca.storage.audit_tables import audit
 from keyreeve_chassis.audit import checkpoints
@@ -278,7 +279,9 @@ def forge_a_record(log: Log, random: Random):
     row = random.choice(_rows(log.connection, audit.links))
     body = _record(random.randrange(10**6))
     log.connection.execute(
-        update(audit.links).where(_at(audit.links, row)).values(leaves=leaves_of([body])[0], bodies=lp(body))
+        update(audit.links)
+        .where(_at(audit.links, row))
+        .values(leaves=leaves_of([body])[0], bodies=length_prefixed(body))
     )
     return f"forged {row.n}", _touched(audit.links, row)
 

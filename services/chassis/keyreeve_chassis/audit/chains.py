@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from keyreeve.audit.log import ChainState, Registration, leaves_of, link_hash
-from keyreeve.audit.record import lp
 from keyreeve.errors import StoreUnavailable
+from keyreeve.length_prefix import length_prefixed
 
 
 class Cursor(Protocol):
@@ -81,7 +81,7 @@ class ChainWriter:
             self._spelled(
                 "INSERT INTO audit_links (chain_id, n, db_time, link, leaves, bodies) VALUES (?, ?, ?, ?, ?, ?)"
             ),
-            (self.chain, n, before.now, link, b"".join(leaves), lp(*records)),
+            (self.chain, n, before.now, link, b"".join(leaves), length_prefixed(*records)),
         )
         cursor.execute(
             self._spelled("UPDATE audit_chains SET n = ?, head = ? WHERE chain_id = ?"), (n, link, self.chain)

@@ -14,7 +14,6 @@ from keyreeve_ca.rules.profile import KeyType
 from keyreeve_ca.sealed_keys import (
     SealedKeyStore,
     create_kek_file,
-    length_prefixed,
     read_kek_file,
     read_kek_mount,
 )
@@ -81,11 +80,6 @@ def test_no_changed_octet_of_a_seal_opens():
         changed[position] ^= 1
         with pytest.raises(KeyStoreError):
             STORE.unseal("seed", "17", bytes(changed))
-
-
-def test_length_prefixes_keep_fields_apart():
-    assert length_prefixed("ab", "", "c") == b"\0\0\0\2ab\0\0\0\0\0\0\0\1c"
-    assert length_prefixed("ab", "c") != length_prefixed("a", "bc")
 
 
 def test_derived_secrets_depend_on_the_store_and_the_label_alone():
