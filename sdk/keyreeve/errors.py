@@ -431,10 +431,10 @@ class KeyBlocked(FailedPrecondition):
 
 
 class KeyReused(FailedPrecondition):
-    """Another identity holds a certificate for this key, and the profile binds a key to one identity."""
+    """Another identity or person holds this key, and a key is bound to one."""
 
     reason = "KEY_REUSED"
-    fix = "Make a key of its own for each identity."
+    fix = "Make a key of its own for each identity and person."
 
 
 class NameRefused(InvalidArgument):

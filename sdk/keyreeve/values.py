@@ -327,6 +327,20 @@ class OperatorRole(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorKey:
+    """A public key that proves a person beside a certificate."""
+
+    public_key: str
+    """One line as OpenSSH writes it."""
+    fingerprint: str
+    """`SHA256:...`, as `ssh-keygen -l` shows it."""
+    hardware: bool
+    """Whether the private key is in a device that asks for a touch."""
+    added_at: datetime
+    added_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Operator:
     """The record of a person who operates the control plane."""
 
@@ -344,6 +358,8 @@ class Operator:
     renews_until: datetime
     """Until then certificates renew themselves."""
     removed_at: datetime | None
+    keys: tuple[OperatorKey, ...] = ()
+    """In order of their fingerprints."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,6 +349,10 @@ def from_operator(message: operator_pb.Operator) -> values.Operator:
         invited_by=message.inviter,
         renews_until=_time(message.renew_until_time),
         removed_at=_time(message.remove_time) if message.HasField("remove_time") else None,
+        keys=tuple(
+            values.OperatorKey(key.public_key, key.fingerprint, key.hardware, _time(key.create_time), key.creator)
+            for key in message.keys
+        ),
     )
 
 

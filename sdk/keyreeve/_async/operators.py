@@ -1,6 +1,8 @@
 """The people who operate the control plane."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from keyreeve import wire
 from keyreeve._async.calls import Caller
@@ -65,19 +67,28 @@ class OperatorClient:
     async def update(
         self,
         name: str,
-        role: OperatorRole,
+        role: OperatorRole | None = None,
         *,
+        keys: Sequence[str] | None = None,
         address: str = "",
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Invitation:
-        """Give a person another role: the old certificates are revoked, the token is for one of the new role."""
+        """Give a person another role, other keys, or both; what is None stays.
+
+        Another role: the old certificates are revoked, and the token is for one of the new role; without one there is no
+        token. `keys` are all that the person is to have, each one line as OpenSSH writes public keys; none take all away.
+        """
+        changed = [path for path, value in (("role", role), ("keys", keys)) if value is not None]
         request = pb.UpdateOperatorRequest(
             name=_full(name),
-            role=wire.to_number(wire.OPERATOR_ROLES, role, "role"),
             address=address,
             request_id=request_id or new_request_id(),
+            keys=keys or (),
+            update_mask=FieldMask(paths=changed),
         )
+        if role is not None:
+            request.role = wire.to_number(wire.OPERATOR_ROLES, role, "role")
         return wire.from_invitation(
             await self._caller.unary(f"{_SERVICE}/UpdateOperator", request, pb.UpdateOperatorResponse, timeout)
         )

@@ -91,20 +91,45 @@ def list_operators(context: ContextFile = None, output: Output = Format.TABLE, q
 def update(
     name: Name,
     *,
-    role: RoleOption,
+    role: Annotated[str | None, typer.Option("--role", help="The new role: admin, operator or auditor.")] = None,
+    key_files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--keys",
+            metavar="FILE",
+            help="All the public keys that the person is to have, one on a line, as in ~/.ssh/*.pub; may be repeated.",
+        ),
+    ] = None,
+    no_keys: Annotated[bool, typer.Option("--no-keys", help="Take all keys out of the record.")] = False,
     address: Address = "",
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Give a person another role; the certificates of the old one are revoked, and the token is for a new one."""
+    """Give a person another role, or other public keys.
+
+    Another role revokes the certificates of the old one, and the token is for a new one. Keys are those that prove the
+    person beside a certificate; the new ones replace all that there were, and nobody changes their own.
+    """
     from keyreeve.values import OperatorRole
 
-    wanted = _choice(role)
+    wanted = None if role is None else OperatorRole(_choice(role))
+    keys = [] if no_keys else read_public_keys(key_files) if key_files else None
+    if no_keys and key_files:
+        raise typer.BadParameter("either keys or none", param_hint="--no-keys")
+    if wanted is None and keys is None:
+        raise typer.BadParameter("say what changes: --role, --keys, --no-keys")
+    printer = Printer(output, quiet=quiet)
     with control_plane(context) as client:
-        _tell_invitation(
-            Printer(output, quiet=quiet), client.operators.update(name, OperatorRole(wanted), address=address)
-        )
+        updated = client.operators.update(name, wanted, keys=keys, address=address)
+    if updated.token:
+        _tell_invitation(printer, updated)
+        return
+    person = _row(updated.operator)
+    told = "\n".join(
+        (f"{person['name']} has these keys now:", *person["keys"]) if keys else [f"{person['name']} has no keys"]
+    )
+    printer.answer(person, told, essence="\n".join(person["keys"]))
 
 
 @app.command("remove")
@@ -146,6 +171,28 @@ def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Qu
         raise failure
 
 
+def read_public_keys(files: list[Path]) -> list[str]:
+    """The keys in the files, one on a line. Raises `FileUnusable`, and a mistake for a file with a private key."""
+    from keyreeve.errors import FileUnusable
+
+    lines: list[str] = []
+    for file in files:
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as failure:
+            raise FileUnusable(
+                f"cannot read {file}: {getattr(failure, 'strerror', None) or 'it is not text'}"
+            ) from None
+        if "PRIVATE KEY" in text:
+            raise typer.BadParameter(
+                f"{file} holds a private key: name the public one ({file}.pub)", param_hint="--keys"
+            )
+        lines += [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    if not lines:
+        raise typer.BadParameter("the files hold no key; --no-keys takes all away", param_hint="--keys")
+    return lines
+
+
 def _tell_invitation(printer: Printer, invitation: "Invitation") -> None:
     person = _row(invitation.operator)
     expires = invitation.token_expires_at
@@ -169,6 +216,7 @@ def _row(operator: "Operator") -> dict[str, Any]:
         "invited_at": moment(operator.invited_at),
         "invited_by": operator.invited_by,
         "renews_until": moment(operator.renews_until),
+        "keys": [key.fingerprint for key in operator.keys],
     }
 
 

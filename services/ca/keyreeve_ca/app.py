@@ -188,7 +188,7 @@ def services_of(base: Foundation, trust_root: bytes, feed: RevocationFeed | None
         ),
         ServedService(
             operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"],
-            operator_servicer.OperatorServicer(tokens_of(base), base.store, pages),
+            operator_servicer.OperatorServicer(tokens_of(base), base.store, pages, lambda: current().known_keys),
             operator_servicer.ACCESS,
         ),
     ]

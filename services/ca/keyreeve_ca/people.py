@@ -6,14 +6,15 @@ records travel with the catalogue, so that a change takes effect everywhere with
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, Role, SpiffeId
-from keyreeve_ca.people_records import Person
+from keyreeve_ca.people_records import Person, RegisteredKey
 from keyreeve_ca.registry import CertificateFilter, Transaction
 from keyreeve_ca.revocations import NewRevocation, RevocationReason
+from keyreeve_ca.rules.person_keys import PersonKey
 from keyreeve_ca.token_rows import StoredToken, TokenState
 
 _MANY = 100_000
@@ -74,13 +75,39 @@ class People:
         tx.bump_config()
         return person
 
+    def change_keys(self, tx: Transaction, name: str, keys: Sequence[PersonKey], by: str) -> Person:
+        """Replace the keys in a person's record; those that stay keep who put them there when.
+
+        Raises `PersonNotFound`, `SecondPersonRequired`, `KeyReused`.
+        """
+        known = self.get(tx, name)
+        if person_of(tx, by) == known.person_uid:
+            raise errors.SecondPersonRequired("nobody changes their own keys", metadata={"approver": by})
+        wanted = {key.fingerprint: key for key in keys}
+        for other in tx.people.active():
+            if other.person_uid != known.person_uid:
+                for held in other.keys:
+                    if held.key.fingerprint in wanted:
+                        raise errors.KeyReused(
+                            f"the key {held.key.fingerprint} is {other.name!r}'s; one key is one person's",
+                            metadata={"fingerprint": held.key.fingerprint},
+                        )
+        before = {each.key.fingerprint: each for each in known.keys}
+        new = [RegisteredKey(key, self.now(), by) for key in wanted.values()]
+        kept = [replace(before.get(each.key.fingerprint, each), key=each.key) for each in new]
+        person = replace(known, keys=tuple(sorted(kept, key=lambda each: each.key.fingerprint)))
+        tx.people.set_keys(known.person_uid, person.keys)
+        tx.bump_config()
+        return person
+
     def remove(self, tx: Transaction, name: str, by: str) -> Person:
         """Put a person out for good. Raises `PersonNotFound`, `LastAdmin`."""
         known = self.get(tx, name)
         self._refuse_last_admin(tx, known)
         self._put_out(tx, known, by, RevocationReason.CESSATION_OF_OPERATION)
-        person = replace(known, removed_at=self.now(), removed_by=by)
+        person = replace(known, removed_at=self.now(), removed_by=by, keys=())
         tx.people.update(person)
+        tx.people.set_keys(known.person_uid, ())
         tx.bump_config()
         return person
 

@@ -5,9 +5,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keyreeve.identity import Role, SpiffeId
+from keyreeve_ca.rules.person_keys import PersonKey
 
 INVITATION_SECONDS = 7 * 86_400
 """How long after the last invitation certificates renew themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """A key in a person's record, and who put it there when."""
+
+    key: PersonKey
+    added_at: int
+    added_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,8 @@ class Person:
     """Certificates from before the person had this role are not theirs."""
     removed_at: int | None = None
     removed_by: str = ""
+    keys: tuple[RegisteredKey, ...] = ()
+    """In order of their fingerprints; changed by `PeopleRecords.set_keys` alone."""
 
     def identity(self, trust_domain: str) -> SpiffeId:
         """The SPIFFE ID in this person's certificates."""
@@ -49,3 +61,6 @@ class PeopleRecords(Protocol):
 
     def add(self, person: Person) -> None: ...
     def update(self, person: Person) -> None: ...
+    def set_keys(self, person_uid: str, keys: Sequence[RegisteredKey]) -> None:
+        """Replace a person's keys; a fingerprint that somebody else has is a mistake of the caller."""
+        ...

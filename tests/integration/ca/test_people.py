@@ -5,12 +5,17 @@ import time
 from dataclasses import replace
 from hashlib import sha256
 
+import grpc
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve import Client, Name, errors
 from keyreeve._blocking.enrolling import enrol
+from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.keys import load_certificates, make_csr, make_key
+from keyreeve.status import error_from_rpc
 from keyreeve.values import Invitation, OperatorRole, SignedCertificate
 from keyreeve_ca import tools
 from keyreeve_ca.people_records import INVITATION_SECONDS
@@ -246,3 +251,91 @@ def test_what_the_local_socket_is_asked_for_is_in_the_audit_log(people_ca: Runni
 
     wanted = {("keyreeve/local-socket/recover", ("dora",)), ("keyreeve/local-socket/first_operator", ("emil",))}
     wait_for("both are recorded", lambda: recorded() >= wanted, 10)
+
+
+def public_line(comment: str = "") -> str:
+    """A new key, as OpenSSH writes public ones."""
+    key = ed25519.Ed25519PrivateKey.generate().public_key()
+    line = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return f"{line} {comment}".strip()
+
+
+def test_keys_are_a_persons_own_for_as_long_as_they_are_there(people_ca: RunningCa) -> None:
+    ann, auditor = people_ca.client(ADMIN), people_ca.client(AUDITOR)
+    address = f"127.0.0.1:{people_ca.servings[0].enrol_port}"
+    bea = accept(people_ca, invite(people_ca, "bea", OperatorRole.ADMIN), "bea")
+    first, second = public_line("a laptop"), public_line()
+    given = ann.operators.update("bea", keys=[first, second])
+    assert (given.token, given.token_expires_at) == ("", None)
+    assert not is_out(bea), "keys do not touch certificates"
+    assert {key.public_key for key in given.operator.keys} == {first, second}
+    assert {key.added_by for key in given.operator.keys} == {people_ca.identity(ADMIN)}
+    assert auditor.operators.get("bea") == given.operator
+    assert next(one for one in auditor.operators.list() if one.name == "operators/bea") == given.operator
+
+    taken = refused(lambda: ann.operators.update("olaf", keys=[public_line(), first]))
+    assert isinstance(taken, errors.KeyReused)
+    assert auditor.operators.get("olaf").keys == ()
+    own = refused(lambda: ann.operators.update("ann", keys=[public_line()]))
+    assert isinstance(own, errors.SecondPersonRequired)
+    assert isinstance(refused(lambda: bea.operators.update("bea", keys=[])), errors.SecondPersonRequired)
+
+    changed = ann.operators.update("bea", OperatorRole.AUDITOR, keys=[first.replace("laptop", "desk")], address=address)
+    assert changed.token
+    [kept] = changed.operator.keys
+    assert kept.public_key.endswith(" a desk")
+    assert kept.added_at == next(k.added_at for k in given.operator.keys if k.fingerprint == kept.fingerprint)
+    assert ann.operators.update("bea", OperatorRole.OPERATOR, address=address).operator.keys == (kept,)
+    assert ann.operators.remove("bea").keys == ()
+    assert invite(people_ca, "bea", OperatorRole.ADMIN).operator.keys == ()
+    assert ann.operators.update("olaf", keys=[first]).operator.keys
+    assert ann.operators.update("olaf", keys=[]).operator.keys == ()
+
+
+def test_an_update_says_what_changes_and_says_it_again_the_same(people_ca: RunningCa) -> None:
+    ann = people_ca.client(ADMIN)
+    assert isinstance(refused(lambda: ann.operators.update("olaf")), errors.FieldInvalid)
+    many = [public_line() for _ in range(17)]
+    assert isinstance(refused(lambda: ann.operators.update("olaf", keys=many)), errors.FieldInvalid)
+    assert isinstance(refused(lambda: ann.operators.update("nobody", keys=many[:1])), errors.PersonNotFound)
+    request_id = "018f0000-0000-7000-8000-00000000abce"
+    once = ann.operators.update("olaf", keys=many[:16], request_id=request_id)
+    ann.operators.update("olaf", keys=[])
+    assert ann.operators.update("olaf", keys=many[:16], request_id=request_id) == once
+    other = refused(lambda: ann.operators.update("olaf", keys=many[:15], request_id=request_id))
+    assert isinstance(other, errors.RequestIdReused)
+    assert ann.operators.get("olaf").keys == ()
+
+    channel = people_ca.channel(ADMIN)
+    update = channel.unary_unary(
+        "/keyreeve.ca.v1.OperatorService/UpdateOperator",
+        request_serializer=pb.UpdateOperatorRequest.SerializeToString,
+        response_deserializer=pb.UpdateOperatorResponse.FromString,
+    )
+    unmasked = pb.UpdateOperatorRequest(name="operators/olaf", keys=many[:1], request_id=request_id[:-1] + "f")
+    with pytest.raises(grpc.RpcError) as caught:
+        update(unmasked, timeout=20)
+    assert error_from_rpc(caught.value, "ca").reason == "FIELD_INVALID", "keys that no mask names are a mistake"
+    del unmasked.keys[:]
+    unmasked.role = pb.OPERATOR_ROLE_AUDITOR
+    unmasked.address = "127.0.0.1:1"
+    assert update(unmasked, timeout=20).token, "who knows of no mask changes the role"
+
+
+def test_the_audit_log_has_the_fingerprints_of_keys_and_nothing_that_was_sent(people_ca: RunningCa) -> None:
+    ann, secret = people_ca.client(ADMIN), "hunter2-hunter2"
+    line = public_line(secret)
+    [key] = ann.operators.update("olaf", keys=[line]).operator.keys
+    for wrong in (f"-----BEGIN OPENSSH PRIVATE KEY----- {secret}", secret):
+        assert isinstance(
+            refused(lambda wrong=wrong: ann.operators.update("olaf", keys=[wrong])), errors.KeyTypeRefused
+        )
+
+    def recorded() -> list[str]:
+        found = [logged.record for logged in people_ca.client(AUDITOR).audit.list()]
+        texts = [str(record) for record in found if record.method.endswith("UpdateOperator")]
+        return texts if len(texts) == 3 else []
+
+    texts = wait_for("all are recorded", recorded, 10)
+    assert secret not in "".join(texts)
+    assert sum(key.fingerprint in text for text in texts) == 1

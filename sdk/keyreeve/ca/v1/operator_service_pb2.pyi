@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -63,6 +64,7 @@ class Operator(_message.Message):
     INVITER_FIELD_NUMBER: _builtins.int
     RENEW_UNTIL_TIME_FIELD_NUMBER: _builtins.int
     REMOVE_TIME_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`operators/{name}`."""
     person_uid: _builtins.str
@@ -89,6 +91,10 @@ class Operator(_message.Message):
     def remove_time(self) -> _timestamp_pb2.Timestamp:
         """When the person was removed; unset until then."""
 
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatorKey]:
+        """The keys that prove the person beside a certificate, in order of their fingerprints."""
+
     def __init__(
         self,
         *,
@@ -101,14 +107,55 @@ class Operator(_message.Message):
         inviter: _builtins.str = ...,
         renew_until_time: _timestamp_pb2.Timestamp | None = ...,
         remove_time: _timestamp_pb2.Timestamp | None = ...,
+        keys: _abc.Iterable[Global___OperatorKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "invite_time", b"invite_time", "remove_time", b"remove_time", "renew_until_time", b"renew_until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "identity", b"identity", "invite_time", b"invite_time", "inviter", b"inviter", "name", b"name", "person_uid", b"person_uid", "remove_time", b"remove_time", "renew_until_time", b"renew_until_time", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "identity", b"identity", "invite_time", b"invite_time", "inviter", b"inviter", "keys", b"keys", "name", b"name", "person_uid", b"person_uid", "remove_time", b"remove_time", "renew_until_time", b"renew_until_time", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Operator: _TypeAlias = Operator  # noqa: Y015
+
+@_typing.final
+class OperatorKey(_message.Message):
+    """A public key in the record of a person; the private one is the person's, and is never sent anywhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    HARDWARE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CREATOR_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.str
+    """One line as OpenSSH writes it: algorithm, key in base64, and a comment if there is one."""
+    fingerprint: _builtins.str
+    """`SHA256:` and the hash of the key in base64 without padding, as `ssh-keygen -l` shows it."""
+    hardware: _builtins.bool
+    """Whether the private key is in a device that asks for a touch (FIDO)."""
+    creator: _builtins.str
+    """SPIFFE ID of whoever put it there."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it came into the record."""
+
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        hardware: _builtins.bool = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        creator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "creator", b"creator", "fingerprint", b"fingerprint", "hardware", b"hardware", "public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperatorKey: _TypeAlias = OperatorKey  # noqa: Y015
 
 @_typing.final
 class InviteOperatorRequest(_message.Message):
@@ -258,7 +305,7 @@ Global___ListOperatorsResponse: _TypeAlias = ListOperatorsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateOperatorRequest(_message.Message):
-    """Asks for another role; the role is all that can change, so there is no update mask."""
+    """Asks for another role, other keys, or both."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,14 +313,27 @@ class UpdateOperatorRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. `operators/{name}`."""
     role: Global___OperatorRole.ValueType
-    """Required. The new role."""
+    """The new role; required when the mask names it."""
     address: _builtins.str
     """Optional. As in an invitation."""
     request_id: _builtins.str
     """Required. A UUID; see the RPC."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The new keys, 16 at most, each one line as in `OperatorKey.public_key`: Ed25519, P-256, or RSA of 2048, 3072 or 4096
+        bits, and the kinds of the first two that are in a device. No options, no certificates; comments of up to 100
+        characters.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """What changes: `role`, `keys`, or both. Unset means `role`."""
+
     def __init__(
         self,
         *,
@@ -281,10 +341,12 @@ class UpdateOperatorRequest(_message.Message):
         role: Global___OperatorRole.ValueType = ...,
         address: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "name", b"name", "request_id", b"request_id", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "keys", b"keys", "name", b"name", "request_id", b"request_id", "role", b"role", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,14 +362,14 @@ class UpdateOperatorResponse(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """A token for a certificate of the new role, shown this once."""
+    """A token for a certificate of the new role, shown this once; empty when the mask does not name the role."""
     @_builtins.property
     def operator(self) -> Global___Operator:
         """The record."""
 
     @_builtins.property
     def token_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Until then it can be used."""
+        """Until then it can be used; unset without a token."""
 
     def __init__(
         self,

@@ -61,10 +61,17 @@ class OperatorServiceStub:
     Idempotent: it changes nothing.
     """
     UpdateOperator: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.UpdateOperatorRequest, _operator_service_pb2.UpdateOperatorResponse]
-    """Gives a person another role: the certificates of the old one are revoked, whatever enrolment tokens the person had
-    made are worth nothing, and the answer holds a token for a certificate of the new role.
+    """Gives a person another role, other keys, or both; the mask says which.
 
-    Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF.
+    Another role: the certificates of the old one are revoked, whatever enrolment tokens the person had made are worth
+    nothing, and the answer holds a token for a certificate of the new role.
+
+    Other keys: the list replaces the one in the record, and an empty list leaves none; no certificate is revoked. A key
+    proves a person beside a certificate, so nobody changes their own, and one key is one person's. They stay with a
+    change of role, and nobody inherits them after a removal.
+
+    Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
+    KEY_WEAK, KEY_BLOCKED, KEY_REUSED (somebody else's).
     Callers: admins.
     Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
     """
@@ -110,10 +117,17 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     Idempotent: it changes nothing.
     """
     UpdateOperator: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.UpdateOperatorRequest, _operator_service_pb2.UpdateOperatorResponse]  # type: ignore[assignment]
-    """Gives a person another role: the certificates of the old one are revoked, whatever enrolment tokens the person had
-    made are worth nothing, and the answer holds a token for a certificate of the new role.
+    """Gives a person another role, other keys, or both; the mask says which.
 
-    Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF.
+    Another role: the certificates of the old one are revoked, whatever enrolment tokens the person had made are worth
+    nothing, and the answer holds a token for a certificate of the new role.
+
+    Other keys: the list replaces the one in the record, and an empty list leaves none; no certificate is revoked. A key
+    proves a person beside a certificate, so nobody changes their own, and one key is one person's. They stay with a
+    change of role, and nobody inherits them after a removal.
+
+    Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
+    KEY_WEAK, KEY_BLOCKED, KEY_REUSED (somebody else's).
     Callers: admins.
     Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
     """
@@ -180,10 +194,17 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_service_pb2.UpdateOperatorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.UpdateOperatorResponse, _abc.Awaitable[_operator_service_pb2.UpdateOperatorResponse]]:
-        """Gives a person another role: the certificates of the old one are revoked, whatever enrolment tokens the person had
-        made are worth nothing, and the answer holds a token for a certificate of the new role.
+        """Gives a person another role, other keys, or both; the mask says which.
 
-        Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF.
+        Another role: the certificates of the old one are revoked, whatever enrolment tokens the person had made are worth
+        nothing, and the answer holds a token for a certificate of the new role.
+
+        Other keys: the list replaces the one in the record, and an empty list leaves none; no certificate is revoked. A key
+        proves a person beside a certificate, so nobody changes their own, and one key is one person's. They stay with a
+        change of role, and nobody inherits them after a removal.
+
+        Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
+        KEY_WEAK, KEY_BLOCKED, KEY_REUSED (somebody else's).
         Callers: admins.
         Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
         """

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -37,6 +37,8 @@ class Answering(Generic[V]):
     request_id: str
     call: Call
     message: Callable[[Transaction, V], Message]
+    results: Callable[[V], Sequence[tuple[str, str]]] = lambda _value: ()
+    """What the audit record says of the outcome, beside the name that it has."""
 
     def __post_init__(self) -> None:
         request_id_of(self.request_id)
@@ -45,8 +47,11 @@ class Answering(Generic[V]):
         named: list[tuple[str, str]] = []
 
         def run(tx: Transaction) -> bytes:
-            message = self.message(tx, act(tx))
-            named[:] = [("name", message.name)] if "name" in message.DESCRIPTOR.fields_by_name else []  # type: ignore[attr-defined]
+            value = act(tx)
+            message = self.message(tx, value)
+            named[:] = self.results(value)
+            if "name" in message.DESCRIPTOR.fields_by_name:
+                named.append(("name", message.name))  # type: ignore[attr-defined]
             return message.SerializeToString()
 
         head = self._head()

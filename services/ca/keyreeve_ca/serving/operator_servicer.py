@@ -11,8 +11,10 @@ from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
 from keyreeve_ca.enrolment_tokens import EnrolmentTokens
 from keyreeve_ca.people_records import Person
 from keyreeve_ca.registry import Store, Transaction
+from keyreeve_ca.rules.keys import KnownKeys
+from keyreeve_ca.rules.person_keys import MOST_KEYS, PersonKey, read_person_key
 from keyreeve_ca.serving.answering import Answering
-from keyreeve_ca.serving.messages import caller_of, chosen, id_of, timestamp
+from keyreeve_ca.serving.messages import caller_of, chosen, id_of, invalid, timestamp
 from keyreeve_ca.serving.pages import Pages
 from keyreeve_ca.token_rows import StoredToken
 from keyreeve_chassis.access import Freshness, Row, Rows
@@ -26,7 +28,8 @@ ACCESS: Rows = {
     _SERVICE + "InviteOperator": Row(_ADMINS, forwarded=True, records=("operator_id", "role")),
     _SERVICE + "GetOperator": _READ,
     _SERVICE + "ListOperators": _READ,
-    _SERVICE + "UpdateOperator": Row(_ADMINS, forwarded=True, records=("name", "role")),
+    # The keys are recorded as the fingerprints of what was accepted: somebody may send a private one by mistake.
+    _SERVICE + "UpdateOperator": Row(_ADMINS, forwarded=True, records=("name", "role", "update_mask.paths")),
     _SERVICE + "RemoveOperator": Row(_ADMINS, forwarded=True),
 }
 _ROLES = {
@@ -46,6 +49,7 @@ class OperatorServicer:
     tokens: EnrolmentTokens
     store: Store
     pages: Pages
+    known_keys: Callable[[], KnownKeys]
 
     async def InviteOperator(self, request: pb.InviteOperatorRequest, call: Call) -> pb.InviteOperatorResponse:
         role, by = chosen(_ROLES, request.role, "role"), str(caller_of(call))
@@ -67,10 +71,28 @@ class OperatorServicer:
         )
 
     async def UpdateOperator(self, request: pb.UpdateOperatorRequest, call: Call) -> pb.UpdateOperatorResponse:
-        role, by = chosen(_ROLES, request.role, "role"), str(caller_of(call))
-        name = id_of(request.name, "operators")
-        updated = await self._with_token(request, call, lambda tx: self.tokens.people.change_role(tx, name, role, by))
-        return pb.UpdateOperatorResponse.FromString(updated)
+        people, by = self.tokens.people, str(caller_of(call))
+        name, mask = id_of(request.name, "operators"), _mask(request)
+        keys = self._keys(request) if "keys" in mask else ()
+        if "role" not in mask:
+            answer: Answering[Person] = Answering(
+                self.store,
+                request,
+                request.request_id,
+                call,
+                lambda _tx, person: pb.UpdateOperatorResponse(operator=self._message(person)),
+                _fingerprints,
+            )
+            only_keys = await answer(lambda tx: people.change_keys(tx, name, keys, by))
+            return pb.UpdateOperatorResponse.FromString(only_keys)
+        role = chosen(_ROLES, request.role, "role")
+
+        def change(tx: Transaction) -> Person:
+            if "keys" in mask:
+                people.change_keys(tx, name, keys, by)
+            return people.change_role(tx, name, role, by)
+
+        return pb.UpdateOperatorResponse.FromString(await self._with_token(request, call, change))
 
     async def RemoveOperator(self, request: pb.RemoveOperatorRequest, call: Call) -> pb.Operator:
         name, by = id_of(request.name, "operators"), str(caller_of(call))
@@ -102,13 +124,21 @@ class OperatorServicer:
                 token_expire_time=timestamp(token.expires_at),
             )
 
-        answer = Answering(self.store, request, request.request_id, call, message)
+        answer = Answering(
+            self.store, request, request.request_id, call, message, lambda outcome: _fingerprints(outcome[0])
+        )
         response = pb.InviteOperatorResponse.FromString(await answer(act))
         token_id = bytes.fromhex(response.token)
         if made is None or made.token_id != token_id:
             made = await self.store.write(lambda tx: self.tokens.renew_secret(tx, token_id, request.address))
         response.token = made.text()
         return response.SerializeToString()
+
+    def _keys(self, request: pb.UpdateOperatorRequest) -> list[PersonKey]:
+        if len(request.keys) > MOST_KEYS:
+            raise invalid("keys", f"at most {MOST_KEYS} keys")
+        known = self.known_keys()
+        return [read_person_key(line, known, f"keys[{i}]") for i, line in enumerate(request.keys)]
 
     def _message(self, person: Person) -> pb.Operator:
         return pb.Operator(
@@ -121,4 +151,28 @@ class OperatorServicer:
             inviter=person.invited_by,
             renew_until_time=timestamp(person.renews_until),
             remove_time=timestamp(person.removed_at),
+            keys=[
+                pb.OperatorKey(
+                    public_key=each.key.line,
+                    fingerprint=each.key.fingerprint,
+                    hardware=each.key.hardware,
+                    create_time=timestamp(each.added_at),
+                    creator=each.added_by,
+                )
+                for each in person.keys
+            ],
         )
+
+
+def _mask(request: pb.UpdateOperatorRequest) -> frozenset[str]:
+    """What is to change."""
+    paths = frozenset(request.update_mask.paths) if request.HasField("update_mask") else frozenset({"role"})
+    if not paths or not paths <= {"role", "keys"}:
+        raise invalid("update_mask", "role, keys, or both")
+    if "keys" not in paths and request.keys:
+        raise invalid("update_mask", "keys are given that the mask does not name")
+    return paths
+
+
+def _fingerprints(person: Person) -> list[tuple[str, str]]:
+    return [("key", each.key.fingerprint) for each in person.keys]

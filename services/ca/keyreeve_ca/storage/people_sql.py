@@ -1,16 +1,20 @@
 """`people_records.PeopleRecords` on both databases."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from keyreeve.identity import Role
-from keyreeve_ca.people_records import Person
-from keyreeve_ca.storage.people_tables import people
+from keyreeve_ca.people_records import Person, RegisteredKey
+from keyreeve_ca.rules.person_keys import stored_key
+from keyreeve_ca.storage.people_tables import people, person_keys
 
-_COLUMNS = [people.c[f.name] for f in fields(Person)]
+_NAMES = [f.name for f in fields(Person) if f.name != "keys"]
+_COLUMNS = [people.c[name] for name in _NAMES]
+_MOST_BOUND = 1_000
+"""Values in one statement; for more people than that the keys of all are read."""
 
 
 class SqlPeople:
@@ -23,23 +27,47 @@ class SqlPeople:
     def active(self, *, after: str = "", limit: int | None = None) -> Sequence[Person]:
         """Those who have not been removed in order of name, from the one after `after`."""
         query = select(*_COLUMNS).where(people.c.removed_at.is_(None), people.c.name > after)
-        return [_person(row) for row in self._connection.execute(query.order_by(people.c.name).limit(limit))]
+        rows = self._connection.execute(query.order_by(people.c.name).limit(limit)).all()
+        keys = self._keys([row.person_uid for row in rows])
+        return [_person(row, keys.get(row.person_uid, ())) for row in rows]
 
     def find(self, name: str) -> Person | None:
         """The person who has this name now."""
         query = select(*_COLUMNS).where(people.c.removed_at.is_(None), people.c.name == name)
         row = self._connection.execute(query).one_or_none()
-        return None if row is None else _person(row)
+        return None if row is None else _person(row, self._keys([row.person_uid]).get(row.person_uid, ()))
 
     def add(self, person: Person) -> None:
         """Store a new person."""
-        self._write(insert(people).values(**asdict(person)))
+        self._write(insert(people).values(**_values(person)))
 
     def update(self, person: Person) -> None:
         """Replace a person's record."""
-        values = asdict(person)
+        values = _values(person)
         self._write(update(people).where(people.c.person_uid == values.pop("person_uid")).values(**values))
 
+    def set_keys(self, person_uid: str, keys: Sequence[RegisteredKey]) -> None:
+        """Replace a person's keys."""
+        self._write(delete(person_keys).where(person_keys.c.person_uid == person_uid))
+        for each in keys:
+            row = {"fingerprint": each.key.fingerprint, "person_uid": person_uid, "line": each.key.line}
+            self._write(insert(person_keys).values(**row, added_at=each.added_at, added_by=each.added_by))
 
-def _person(row: Row[Any]) -> Person:
-    return Person(**{**row._asdict(), "role": Role(row.role)})
+    def _keys(self, person_uids: Sequence[str]) -> dict[str, tuple[RegisteredKey, ...]]:
+        """The keys of each of them, in order of their fingerprints."""
+        found: dict[str, tuple[RegisteredKey, ...]] = {}
+        columns = [person_keys.c[name] for name in ("person_uid", "line", "added_at", "added_by")]
+        query = select(*columns).order_by(person_keys.c.fingerprint)
+        if len(person_uids) <= _MOST_BOUND:
+            query = query.where(person_keys.c.person_uid.in_(person_uids))
+        for uid, line, added_at, added_by in self._connection.execute(query):
+            found[uid] = (*found.get(uid, ()), RegisteredKey(stored_key(line), added_at, added_by))
+        return found
+
+
+def _values(person: Person) -> dict[str, Any]:
+    return {name: getattr(person, name) for name in _NAMES}
+
+
+def _person(row: Row[Any], keys: tuple[RegisteredKey, ...]) -> Person:
+    return Person(**{**row._asdict(), "role": Role(row.role)}, keys=keys)

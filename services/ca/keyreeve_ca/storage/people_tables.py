@@ -1,4 +1,5 @@
-"""The table of people: one row for each person who was ever invited; a name belongs to the one who is not removed."""
+"""The tables of people: one row for each person who was ever invited (a name belongs to the one who is not removed), and
+one for each key that is somebody's now."""
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text
 
@@ -17,4 +18,15 @@ people = Table(
     Column("removed_at", BigInteger, nullable=True),
     Column("removed_by", Text, nullable=False),
     Index(None, "name"),
+)
+
+person_keys = Table(
+    "person_keys",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("person_uid", Text, nullable=False),
+    Column("line", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    Column("added_by", Text, nullable=False),
+    Index(None, "person_uid"),
 )

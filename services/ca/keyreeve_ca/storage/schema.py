@@ -26,4 +26,4 @@ TABLE_MODULES = (
     people_tables,
     revocation_tables,
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=7, newest=7)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=8, newest=8)
