@@ -476,7 +476,9 @@ class LifetimeRefused(InvalidArgument):
     """The wished lifetime is outside what the profile allows."""
 
     reason = "LIFETIME_REFUSED"
-    fix = "Ask for a shorter lifetime, or leave it out; metadata `max_seconds` is the limit."
+    fix = (
+        "Ask for a lifetime from metadata `min_seconds` to `max_seconds`, or leave it out to get the profile's default."
+    )
 
 
 # --- People ---------------------------------------------------------------------------------------------------------

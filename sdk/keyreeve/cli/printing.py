@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TextIO
 
+from keyreeve.durations import in_words
+
 
 class Format(StrEnum):
     """Values of `--output`."""
@@ -135,13 +137,7 @@ def moment(when: datetime) -> str:
 
 def distance(span: timedelta) -> str:
     """Write a length of time in words to two units: `29 d 23 h`, `11 h 59 min`, `40 s`; the past as `3 h ago`."""
-    seconds = int(abs(span).total_seconds())
-    parts = []
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        count, seconds = divmod(seconds, size)
-        if count:
-            parts.append(f"{count} {unit}")
-    text = " ".join(parts[:2]) or "0 s"
+    text = in_words(abs(span), units=2)
     return f"{text} ago" if span < timedelta(0) else text
 
 

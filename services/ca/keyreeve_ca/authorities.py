@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from keyreeve import errors
+from keyreeve.durations import in_words
 from keyreeve.identity import reserved_dns_suffixes
 from keyreeve_ca.answers import Answer
 from keyreeve_ca.building.authority import issue_authority
@@ -250,8 +251,8 @@ class Authorities:
         lifetime = int((new.lifetime or (ISSUING_LIFETIME if above_leaves else ROOT_LIFETIME)).total_seconds())
         if not backdate < lifetime <= _LONGEST_LIFETIME:
             raise errors.AuthorityRefused(
-                f"an authority lives for more than {backdate} seconds, which have passed when it is made, and for at most "
-                f"{_LONGEST_LIFETIME}"
+                f"an authority lives for more than {in_words(AUTHORITY_BACKDATE)}, which have passed when it is made, and for at "
+                f"most {in_words(timedelta(seconds=_LONGEST_LIFETIME))}"
             )
         not_after = not_before + lifetime - 1
         if issuer is not None:

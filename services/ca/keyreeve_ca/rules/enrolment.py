@@ -1,7 +1,9 @@
 """Who may let in whom, and what a newcomer's certificate holds: decided by the token, never by its request."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
+from keyreeve.durations import in_words
 from keyreeve.errors import FieldInvalid, NameRefused, TokenNotAllowed, Violation
 from keyreeve.identity import SERVICE_ROLES, Role, SpiffeId, service_dns_name
 from keyreeve_ca.rules.name import Name, NameType
@@ -61,7 +63,7 @@ def check_lifetime(seconds: int | None) -> int:
     if seconds is None:
         return DEFAULT_LIFETIME
     if not 0 < seconds <= LONGEST_LIFETIME:
-        why = f"a token lives for at most {LONGEST_LIFETIME} seconds"
+        why = f"a token lives for at most {in_words(timedelta(seconds=LONGEST_LIFETIME))}"
         raise FieldInvalid(f"lifetime: {why}", violations=[Violation("lifetime", why)])
     return seconds
 

@@ -5,6 +5,7 @@ So a certificate of 90 days is valid for 7,776,000 seconds, of which those befor
 
 from datetime import timedelta
 
+from keyreeve.durations import in_words
 from keyreeve.errors import AuthorityExpiring, AuthorityStateWrong, LifetimeRefused
 from keyreeve_ca.rules.plan import Issuer
 from keyreeve_ca.rules.profile import Profile
@@ -22,7 +23,7 @@ def plan_validity(profile: Profile, lifetime: timedelta | None, now: int, issuer
     """
     if now < issuer.not_before:
         raise AuthorityStateWrong(
-            f"authority {issuer.authority_id} is valid in {issuer.not_before - now} seconds; the clock has gone back"
+            f"authority {issuer.authority_id} is valid in {_words(issuer.not_before - now)}; the clock has gone back"
         )
     backdate = int(profile.backdate.total_seconds())
     start = now - backdate
@@ -48,11 +49,11 @@ def _wished(profile: Profile, lifetime: timedelta, backdate: int) -> int:
     seconds = int(lifetime.total_seconds())
     if seconds > longest:
         raise LifetimeRefused(
-            f"the wished lifetime is {seconds} seconds; the profile allows {longest}", metadata=bounds
+            f"the wished lifetime is {_words(seconds)}; the profile allows at most {_words(longest)}", metadata=bounds
         )
     if seconds <= backdate:
         raise LifetimeRefused(
-            f"the wished lifetime is {seconds} seconds, of which {backdate} have passed when the certificate is signed",
+            f"the wished lifetime is {_words(seconds)}, and {_words(backdate)} have passed when the certificate is signed",
             metadata=bounds,
         )
     return seconds
@@ -60,6 +61,10 @@ def _wished(profile: Profile, lifetime: timedelta, backdate: int) -> int:
 
 def _expiring(issuer: Issuer, left: int, needed: int) -> AuthorityExpiring:
     return AuthorityExpiring(
-        f"authority {issuer.authority_id} can give a certificate {max(left, 0)} seconds; {needed} are needed",
+        f"authority {issuer.authority_id} can give a certificate {_words(max(left, 0))}; {_words(needed)} are needed",
         metadata={"max_seconds": str(max(left, 0))},
     )
+
+
+def _words(seconds: int) -> str:
+    return in_words(timedelta(seconds=seconds))

@@ -35,6 +35,21 @@ def test_a_wish_beyond_the_bounds_is_refused_with_the_bounds(seconds):
     assert refusal.value.metadata == {"min_seconds": str(BACKDATE + 1), "max_seconds": str(MAXIMUM)}
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (MAXIMUM + 1, "the wished lifetime is 90 d 1 s; the profile allows at most 90 d"),
+        (400 * DAY, "the wished lifetime is 400 d; the profile allows at most 90 d"),
+        (60, "the wished lifetime is 1 min, and 5 min have passed when the certificate is signed"),
+        (-90, "the wished lifetime is -1 min 30 s, and 5 min have passed when the certificate is signed"),
+    ],
+)
+def test_a_refused_wish_is_told_in_units_that_people_read(seconds, text):
+    with pytest.raises(LifetimeRefused) as refusal:
+        plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Tree.ESTATE))
+    assert refusal.value.message == text
+
+
 def test_a_wish_of_a_fraction_of_a_second_is_refused():
     with pytest.raises(LifetimeRefused, match="whole"):
         plan_validity(SERVER, timedelta(seconds=4000, microseconds=1), NOW, issuer(Tree.ESTATE))

@@ -1,0 +1,17 @@
+"""Lengths of time as people read them."""
+
+from datetime import timedelta
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def in_words(span: timedelta, *, units: int = len(_UNITS)) -> str:
+    """Write a length of time in its largest `units` units, whole seconds at the finest: `31 d`, `90 d 1 s`, `-5 min`."""
+    seconds = int(abs(span).total_seconds())
+    parts = []
+    for size, unit in _UNITS:
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    text = " ".join(parts[:units]) or "0 s"
+    return f"-{text}" if span < timedelta(0) else text
