@@ -255,5 +255,6 @@ def check_with_the_service(home: Home) -> Iterator[Finding]:
         yield Finding("ca", Severity.ERROR, str(problem) or "it does not answer", "keyreeve up")
         return
     for row in rows:
-        severity = Severity.OK if row["ok"] else Severity.ERROR
-        yield Finding(f"ca {row['check']}", severity, str(row["message"]), str(row.get("fix") or ""))
+        fix = str(row.get("fix") or "")
+        fine = Severity.WARNING if fix else Severity.OK
+        yield Finding(f"ca {row['check']}", fine if row["ok"] else Severity.ERROR, str(row["message"]), fix)

@@ -15,7 +15,7 @@ from keyreeve_ca.registry import AuthorityState, PlaneState
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.storage.schema import SCHEMA
 from keyreeve_chassis.database import migrating
-from keyreeve_chassis.database.engine import sqlite_release
+from keyreeve_chassis.database.engine import WAL_RESET_BUG_FIXED, SqliteRelease, sqlite_release
 from keyreeve_chassis.database.locking import DatabaseRefused
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.frames import Client
@@ -57,7 +57,7 @@ async def recover(socket: Path, operator: str | None = None, address: str = "") 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was looked at: an error when it is not `ok`, a warning when it is and there is something to do."""
 
     check: str
     ok: bool
@@ -67,7 +67,7 @@ class Finding:
 
 def check(settings: CaSettings) -> list[dict[str, Any]]:
     """Look at everything that can be seen from beside the service; nothing is changed."""
-    findings = [*_files(settings), *_sqlite(settings), *_database(settings)]
+    findings = [*_files(settings), *check_sqlite(settings, sqlite_release()), *_database(settings)]
     return [asdict(finding) for finding in findings]
 
 
@@ -86,20 +86,20 @@ def _files(settings: CaSettings) -> Iterator[Finding]:
         yield Finding("files", ok, f"{path} has mode {mode:04o}", "" if ok else f"chmod {wanted:o} {path}")
 
 
-def _sqlite(settings: CaSettings) -> Iterator[Finding]:
+def check_sqlite(settings: CaSettings, release: SqliteRelease) -> Iterator[Finding]:
+    """Does the database lie with an SQLite that has the WAL-reset bug? This service avoids it; others may not."""
     if settings.sqlite_file is None:
         return
-    release = sqlite_release()
+    if not release.has_wal_reset_bug:
+        yield Finding("sqlite", ok=True, message=f"SQLite {release.version}")
+        return
     yield Finding(
         "sqlite",
         ok=True,
-        message=f"SQLite {release.version}"
-        + (
-            " has the WAL-reset bug; only one connection ever writes here, which avoids it"
-            if release.has_wal_reset_bug
-            else ""
-        ),
-        fix="A Python with SQLite 3.51.3 or newer has it fixed" if release.has_wal_reset_bug else "",
+        message=f"SQLite {release.version} can corrupt a WAL database that two connections checkpoint at once; the service "
+        "has only one that writes, which avoids it",
+        fix="open the database with no other program while the service runs, and use a Python with SQLite "
+        f"{'.'.join(map(str, WAL_RESET_BUG_FIXED))} or newer, in which it is mended",
     )
 
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import typer
 
-from keyreeve.cli import doctor, starting
+from keyreeve.cli import doctor, machine_commands, starting
 from keyreeve.cli.doctor import Severity
 from keyreeve.cli.fleet import LOOPBACK, SERVICES, choose_ports, is_free, read_addresses, write_config
 from keyreeve.cli.home import Home, write_file
@@ -160,6 +161,23 @@ def test_doctor_knows_which_sqlite_has_the_defect(
     release: tuple[int, ...], used: bool, severities: list[Severity]
 ) -> None:
     assert [finding.severity for finding in doctor.check_sqlite(release, used)] == severities
+
+
+def test_doctor_shows_what_to_do_about_whatever_the_service_warns_of(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [(True, "", "fine"), (True, "do z", "might break"), (False, "do w", "broken")]
+    rows = [{"check": "x", "ok": ok, "message": message, "fix": fix} for ok, fix, message in told]
+    monkeypatch.setattr(doctor, "ask", lambda *_: rows)
+    findings = list(doctor.check_with_the_service(home))
+    assert [finding.severity for finding in findings] == [Severity.OK, Severity.WARNING, Severity.ERROR]
+    monkeypatch.setattr(doctor, "examine", lambda *_: findings)
+    write_file(home.config("ca"), b"{}", mode=0o600)
+    with pytest.raises(typer.Exit):
+        machine_commands.doctor(home.root)
+    assert capsys.readouterr().out == (
+        "✔ ca x: fine\n! ca x: might break\n    fix: do z\n✘ ca x: broken\n    fix: do w\n"
+    )
 
 
 @pytest.mark.parametrize(
