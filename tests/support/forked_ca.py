@@ -1,0 +1,259 @@
+"""The CA's own processes as a test starts and kills them, forked from one that has imported them: most of a start's time.
+
+Run as a program it is that one: each line of standard input is a JSON object, `{"start": {...}}` forks a process and
+prints its id, `{"look": pid}` prints its exit code (that of a signal is negative), or null while it runs.
+Imported, it has what tests drive it with. Nothing may have used gRPC before the fork, and nothing has.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keyreeve.cli.fleet import choose_ports
+from keyreeve_chassis import failpoints
+from support.waiting import wait_for
+
+LOOPBACK = "127.0.0.1"
+_STDIN, _STDOUT, _STDERR = range(3)
+
+
+@dataclass
+class Process:
+    """One process of the CA."""
+
+    role: str
+    pid: int
+    directory: Path
+    armed: str
+    ended: int | None = None
+    """Its exit code; that of a signal is negative."""
+
+
+@dataclass
+class ForkedCa:
+    """One instance: a keeper and a worker, each of which a test starts, kills and replaces."""
+
+    program: "subprocess.Popen[str]"
+    directory: Path
+    settings: Mapping[str, str]
+    ports: Mapping[str, int]
+    processes: dict[str, Process] = field(default_factory=dict)
+    killed: list[Process] = field(default_factory=list)
+    """Those that a failpoint has ended, in order."""
+    on_death: Callable[[], None] = lambda: None
+    """Looks at what a killed process has left, before another one takes its place."""
+    _asking: threading.Lock = field(default_factory=threading.Lock)
+
+    # --- Addresses --------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "ca"
+
+    @property
+    def address(self) -> str:
+        return f"{LOOPBACK}:{self.ports['port']}"
+
+    @property
+    def enrol_address(self) -> str:
+        return f"{LOOPBACK}:{self.ports['enrol_port']}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.ports['http_port']}"
+
+    # --- Processes --------------------------------------------------------------------------------------------------
+
+    def start(self, role: str, armed: str = "") -> Process:
+        """Start the keeper or the worker, with failpoints; does not wait."""
+        environment = dict(self.settings)
+        if armed:
+            environment |= {failpoints.ALLOW_VARIABLE: "1", failpoints.ARM_VARIABLE: armed}
+        (self.directory / f"{role}.out").unlink(missing_ok=True)
+        arguments = [role] if role == "keeper" else [role, "--index", "0"]
+        order = {"arguments": arguments, "environment": environment, "files": str(self.directory / role)}
+        pid = self._ask({"start": order})
+        self.processes[role] = Process(role, pid, self.directory, armed)
+        return self.processes[role]
+
+    def mind(self) -> None:
+        """Start what has ended again, as the master does, but without failpoints."""
+        for role, process in list(self.processes.items()):
+            self._look(process)
+            if process.ended is not None:
+                self.start(role)
+
+    def serve(self, armed: str = "") -> None:
+        """Have both processes run, first with the failpoints, and wait until they serve whatever dies meanwhile."""
+        for role in ("keeper", "worker"):
+            self.start(role, armed)
+            wait_for(f"the {role} serves", lambda role=role: self.mind() or self._is_ready(role))
+
+    @contextmanager
+    def nursed(self) -> Iterator[None]:
+        """Meanwhile whatever ends is started again."""
+        stop, failed = threading.Event(), []
+
+        def nurse() -> None:
+            try:
+                while not stop.wait(0.02):
+                    self.mind()
+            except BaseException as failure:  # noqa: BLE001 - raised again where the test sees it
+                failed.append(failure)
+
+        thread = threading.Thread(target=nurse, name="nurse", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+        if failed:
+            raise failed[0]
+
+    def _is_ready(self, role: str) -> bool:
+        out = self.directory / f"{role}.out"
+        return out.exists() and out.read_bytes() == b"ready\n"
+
+    def _look(self, process: Process) -> bool:
+        """Whether it has ended; fails when it was killed by nobody, or would not start with these settings either."""
+        if process.ended is None:
+            process.ended = self._ask({"look": process.pid})
+            if process.ended == -signal.SIGKILL:
+                assert process.armed, f"nobody was to kill the {process.role}"
+                self.killed.append(process)
+                self.on_death()
+            # Without its keeper a worker cannot start; it ends, and is started again.
+            may_end = {0, -signal.SIGTERM} if not self.killed else {0, 1, -signal.SIGTERM, -signal.SIGKILL}
+            assert process.ended is None or process.ended in may_end, self.log(process.role)
+        return process.ended is not None
+
+    def stop(self) -> None:
+        """End both in order: the worker first, since it needs the keeper."""
+        for role in ("worker", "keeper"):
+            process = self.processes.pop(role)
+            if not self._look(process):
+                os.kill(process.pid, signal.SIGTERM)
+                wait_for(f"the {role} ends", lambda process=process: self._look(process))
+
+    def abandon(self) -> None:
+        """Kill what a test that has failed left behind."""
+        for process in self.processes.values():
+            if process.ended is None:
+                os.kill(process.pid, signal.SIGKILL)
+
+    def log(self, role: str) -> str:
+        return (self.directory / f"{role}.err").read_text()[-4_000:]
+
+    def _ask(self, order: Mapping[str, Any]) -> Any:
+        assert self.program.stdin is not None
+        assert self.program.stdout is not None
+        with self._asking:
+            self.program.stdin.write(json.dumps(order) + "\n")
+            self.program.stdin.flush()
+            return json.loads(self.program.stdout.readline())
+
+
+@contextmanager
+def forking() -> Iterator["subprocess.Popen[str]"]:
+    """The program below; what it has started ends with it."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "support.forked_ca"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert program.stdin is not None
+    assert program.stdout is not None
+    try:
+        yield program
+    finally:
+        program.stdin.close()
+        program.wait()
+        program.stdout.close()
+
+
+def settings_of(directory: Path, url: str | None, **more: str) -> tuple[dict[str, str], dict[str, int]]:
+    """Environment variables for an instance of its own ports in a directory, and the ports."""
+    ports = choose_ports(0, random.SystemRandom())
+    settings = {
+        "TRUST_DOMAIN": "example.test",
+        "INSTANCE": "killed",
+        "STATE_DIRECTORY": str(directory / "ca"),
+        "DRAIN_SECONDS": "1",
+        "LISTEN__HOST": LOOPBACK,
+        "LISTEN__PORT": str(ports["port"]),
+        "LISTEN__HEALTH_PORT": "null",
+        "ENROL__PORT": str(ports["enrol_port"]),
+        "HTTP__PORT": str(ports["http_port"]),
+        "HTTP_URL": f"http://{LOOPBACK}:{ports['http_port']}",
+        "LINT__SAMPLE_RATE": "0",
+        **({} if url is None else {"DATABASE__URL": url}),
+        **more,
+    }
+    return {f"KEYREEVE_CA_{name}": value for name, value in settings.items()}, ports
+
+
+# --- The program --------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    from keyreeve_ca import __main__, keeper, worker
+
+    assert all((keeper, worker)), "imported for the processes to come"
+    guard, held = os.pipe()  # ends with this process, and with it the standard input of all the others
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "look" in order:
+            pid, status = os.waitpid(order["look"], os.WNOHANG)
+            code = os.waitstatus_to_exitcode(status) if pid else 0
+            print(json.dumps(code if pid else None), flush=True)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            os.close(held)
+            _become(order["start"], guard)
+            os._exit(_exit_code(__main__.main))
+        print(json.dumps(pid), flush=True)
+
+
+def _become(order: Mapping[str, Any], guard: int) -> None:
+    """Take a new process's standard streams, arguments and environment."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    for place, descriptor in (
+        (_STDIN, guard),
+        (_STDOUT, os.open(order["files"] + ".out", flags, 0o600)),
+        (_STDERR, os.open(order["files"] + ".err", flags, 0o600)),
+    ):
+        os.dup2(descriptor, place)
+    sys.argv = ["keyreeve_ca", *order["arguments"]]
+    os.environ.update(order["environment"])
+    random.seed()
+    time.tzset()
+
+
+def _exit_code(run: Any) -> int:
+    try:
+        code = run()
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:  # noqa: BLE001 - whatever it is, the process must not go on as its parent
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    sys.stderr.flush()
+    return code if isinstance(code, int) else 1
+
+
+if __name__ == "__main__":
+    main()
