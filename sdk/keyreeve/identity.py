@@ -100,6 +100,13 @@ class Caller:
     role: Role
     serial: int
     """Serial number of the certificate; 0 for a service that calls itself inside its own process."""
+    person_uid: str = ""
+    """The record that a person was let in by. It is nobody else's ever, unlike the name; empty for programs."""
+
+    @property
+    def claimant(self) -> str:
+        """Under whom requests are remembered, so that whoever is given the name of an earlier person recalls nothing."""
+        return f"{self.id}#{self.person_uid}" if self.person_uid else str(self.id)
 
     def __str__(self) -> str:
         return str(self.id)

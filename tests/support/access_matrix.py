@@ -22,7 +22,7 @@ from keyreeve.errors import (
     PeerTrustDomainWrong,
 )
 from keyreeve.identity import Role
-from keyreeve_chassis.peers import PeerVerifier
+from keyreeve_chassis.peers import PeerVerifier, PersonRecord
 from keyreeve_chassis.router import Kind, Method, Router
 from support.peer_certificates import TRUST_DOMAIN, Leaf, Trees
 from support.running import pinned, refused
@@ -41,12 +41,12 @@ PATHS = {
 }
 
 
-def people(trust_domain: str = TRUST_DOMAIN) -> dict[str, int]:
+def people(trust_domain: str = TRUST_DOMAIN) -> dict[str, PersonRecord]:
     """The records with which the kinds of callers are to be judged, as a `TrustView` has them."""
     roles = (Role.ADMIN, Role.OPERATOR, Role.AUDITOR)
     later = int((datetime.now(UTC) + timedelta(days=1)).timestamp())
-    return {f"spiffe://{trust_domain}/{PATHS[role]}": 0 for role in roles} | {
-        f"spiffe://{trust_domain}/operators/operator/newcomer": later
+    return {f"spiffe://{trust_domain}/{PATHS[role]}": PersonRecord("uid", 0) for role in roles} | {
+        f"spiffe://{trust_domain}/operators/operator/newcomer": PersonRecord("uid", later)
     }
 
 

@@ -22,6 +22,7 @@ async def forward_call(client: Client, method: str, request: bytes, call: Call) 
         "id": str(call.caller.id),
         "role": call.caller.role.value,
         "serial": call.caller.serial.to_bytes(20, "big"),  # msgpack has no integers of this size
+        "person_uid": call.caller.person_uid,
         "request_id": call.request_id,
         "peer": call.peer,
         "tls": (call.tls.version, call.tls.session_reused),
@@ -54,7 +55,8 @@ async def answer_forwarded(
 
     Answers whether the call has left its audit record, and the response.
     """
-    who = Caller(SpiffeId.parse(caller["id"]), Role(caller["role"]), int.from_bytes(caller["serial"], "big"))
+    serial = int.from_bytes(caller["serial"], "big")
+    who = Caller(SpiffeId.parse(caller["id"]), Role(caller["role"]), serial, caller["person_uid"])
     deadline = time.monotonic() + seconds
     call = Call(
         method,

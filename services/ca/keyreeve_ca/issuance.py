@@ -151,7 +151,7 @@ class Issuance:
     async def _answered(self, request: SignRequest) -> Answered | None:
         """What the request was answered before; reads the catalogue anew when it lags behind what was found."""
         answered, newest = await self.store.read(
-            lambda tx: (tx.answered(str(request.caller), request.method, request.request_id), config_version(tx))
+            lambda tx: (tx.answered(request.caller.claimant, request.method, request.request_id), config_version(tx))
         )
         if answered is None and newest != self.catalogue().config_version:
             await self.reload()
@@ -212,7 +212,7 @@ class Issuance:
                     log.exception("a certificate did not pass its check", extra={"request_id": request.request_id})
                     items.append(_failure(refused))
         claim = RequestClaim(
-            caller=str(request.caller),
+            caller=request.caller.claimant,
             method=request.method,
             request_id=request.request_id,
             payload_sha256=request.payload_sha256,

@@ -114,6 +114,7 @@ class RequestClaim:
     """One request of a group: its identity, a hash of its payload, and its items in order."""
 
     caller: str
+    """`Caller.claimant`."""
     method: str
     request_id: str
     payload_sha256: bytes

@@ -101,7 +101,7 @@ class Renewal:
         record: AuditRecord | None = None,
     ) -> LedgerEntry:
         """Renew the certificate `serial` for the key in `csr`. Raises the reasons that the RPC's comment names."""
-        answered = await self.store.read(lambda tx: tx.answered(str(caller), method, request_id))
+        answered = await self.store.read(lambda tx: tx.answered(caller.claimant, method, request_id))
         if answered is not None:
             return _signed(await self.issuance.recall(answered, payload_sha256, request_id))
         old, successor, revoked = await self.store.read(

@@ -43,7 +43,7 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.call import Call
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.transactions import Database
-from keyreeve_chassis.peers import TrustView
+from keyreeve_chassis.peers import PersonRecord, TrustView
 from keyreeve_chassis.router import Forward, Router
 from keyreeve_chassis.server import start_server
 from keyreeve_chassis.telemetry import metrics, tracing
@@ -192,7 +192,7 @@ async def _learn(live: LiveCatalogue, revocations: LiveRevocations) -> None:
 
 def _trust_view(live: LiveCatalogue) -> TrustView:
     catalogue = live.current()
-    people = {identity: person.since for identity, person in catalogue.people.items()}
+    people = {identity: PersonRecord(person.person_uid, person.since) for identity, person in catalogue.people.items()}
     return TrustView(catalogue.trust_domain, catalogue.control_issuers(), catalogue.config_version, people)
 
 

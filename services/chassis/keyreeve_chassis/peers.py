@@ -55,6 +55,15 @@ class Revocations(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class PersonRecord:
+    """What a person's record says to listeners."""
+
+    uid: str
+    since: int
+    """The second from which on certificates count: an older one of the same name was somebody else's, or of another role."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrustView:
     """Whom this process trusts now; replaced as a whole, with a new generation, when that changes."""
 
@@ -63,11 +72,8 @@ class TrustView:
     """The control tree's issuing CAs, and no others: they alone vouch for callers."""
     generation: int
     """A view of another generation makes everything that was decided before it void."""
-    people: Mapping[str, int] | None = None
-    """Identities of the people who may operate, with the second from which on their certificates count; None: not asked.
-
-    A person's record may be younger than a certificate of the same name: it was somebody else's, or of an earlier role.
-    """
+    people: Mapping[str, PersonRecord] | None = None
+    """The records of the people who may operate, by identity; None: not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +214,12 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911
         _second(issuer.not_valid_before_utc),
         _second(issuer.not_valid_after_utc),
     )
-    caller = Caller(identity, role, certificate.serial_number)
-    if role in OPERATOR_ROLES and not _has_record(caller, window, view):
+    if role not in OPERATOR_ROLES or view.people is None:
+        return _Known(Caller(identity, role, certificate.serial_number), window)
+    record = view.people.get(str(identity))
+    if record is None or window.not_before + _LENIENCY < record.since:
         return _Refused(PeerPersonUnknown, f"no record of a person agrees with the certificate of {identity}")
-    return _Known(caller, window)
-
-
-def _has_record(caller: Caller, window: _Window, view: TrustView) -> bool:
-    """Whether a person's record agrees with the certificate, where records are kept."""
-    if view.people is None:
-        return True
-    since = view.people.get(str(caller))
-    return since is not None and window.not_before + _LENIENCY >= since
+    return _Known(Caller(identity, role, certificate.serial_number, record.uid), window)
 
 
 def _issuer_of(certificate: x509.Certificate, issuers: Iterable[x509.Certificate]) -> x509.Certificate | None:

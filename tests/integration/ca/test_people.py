@@ -122,6 +122,21 @@ def test_a_name_that_is_used_again_inherits_nothing(people_ca: RunningCa) -> Non
     assert is_out(old)
 
 
+def test_a_name_that_is_used_again_recalls_no_answer_of_the_earlier_person(people_ca: RunningCa) -> None:
+    ann = people_ca.client(ADMIN)
+    csr, same = server_csr("web.example.test"), "018f0000-0000-7000-8000-0000000000aa"
+    document = ann.profiles.get("server").document
+    old = accept(people_ca, invite(people_ca, "bea", OperatorRole.ADMIN), "old-bea")
+    signed = old.certificates.sign("server", csr, request_id=same)
+    made = old.profiles.create("web", document, request_id=same)
+    assert old.certificates.sign("server", csr, request_id=same).serial == signed.serial
+    assert old.profiles.create("web", document, request_id=same) == made
+    ann.operators.remove("bea")
+    new = accept(people_ca, invite(people_ca, "bea", OperatorRole.ADMIN), "new-bea")
+    assert new.certificates.sign("server", csr, request_id=same).serial != signed.serial
+    assert isinstance(refused(lambda: new.profiles.create("web", document, request_id=same)), errors.ProfileExists)
+
+
 def test_certificates_renew_themselves_until_a_week_after_the_last_invitation(people_ca: RunningCa) -> None:
     ann, bea = people_ca.client(ADMIN), people_ca.client(BEA)
     assert renewed(bea)

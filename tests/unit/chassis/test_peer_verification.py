@@ -14,7 +14,7 @@ from keyreeve.errors import (
     PeerTrustDomainWrong,
 )
 from keyreeve.identity import Role
-from keyreeve_chassis.peers import PeerVerifier, TrustView
+from keyreeve_chassis.peers import PeerVerifier, PersonRecord, TrustView
 from support.access_matrix import caller_kinds, people
 from support.peer_certificates import TRUST_DOMAIN, TestCa, Trees
 from support.running import KnownRevocations
@@ -182,10 +182,11 @@ def test_dns_names_beside_the_one_uri_change_nothing(trees):
 def test_a_record_that_changes_counts_with_the_next_generation_of_trust(trees):
     world = World(trees.control)
     leaf = trees.control.person("operators/admin/ann")
-    world.view = replace(world.view, people={ANN: 0})
-    assert world.verifier.verify(leaf.pem).role is Role.ADMIN
+    world.view = replace(world.view, people={ANN: PersonRecord("uid-1", 0)})
+    caller = world.verifier.verify(leaf.pem)
+    assert (caller.role, caller.person_uid, caller.claimant) == (Role.ADMIN, "uid-1", f"{ANN}#uid-1")
     world.view = replace(world.view, people={}, generation=2)
     with pytest.raises(PeerPersonUnknown):
         world.verifier.verify(leaf.pem)
     world.view = replace(world.view, people=None, generation=3)
-    assert world.verifier.verify(leaf.pem).role is Role.ADMIN, "where no records are kept none is asked for"
+    assert world.verifier.verify(leaf.pem).claimant == ANN, "where no records are kept none is asked for"

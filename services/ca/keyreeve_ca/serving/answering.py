@@ -63,7 +63,7 @@ class Answering(Generic[V]):
             self.call,
             answer_once(
                 self.store,
-                caller=str(caller_of(self.call)),
+                caller=caller_of(self.call).claimant,
                 method=self.call.method,
                 request_id=self.request_id,
                 payload_sha256=payload_sha256(self.request),
@@ -81,7 +81,7 @@ class Answering(Generic[V]):
     async def before(self) -> bytes | None:
         """What the same request was answered before, so that a repeat skips what takes long."""
         answered = await self.store.read(
-            lambda tx: tx.answered(str(caller_of(self.call)), self.call.method, self.request_id)
+            lambda tx: tx.answered(caller_of(self.call).claimant, self.call.method, self.request_id)
         )
         return None if answered is None else await self(self._purged)
 

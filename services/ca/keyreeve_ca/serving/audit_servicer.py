@@ -134,7 +134,7 @@ class AuditServicer:
             call,
             answer_once(
                 self.store,
-                caller=str(caller_of(call)),
+                caller=caller_of(call).claimant,
                 method=call.method,
                 request_id=request_id,
                 payload_sha256=payload_sha256(request),

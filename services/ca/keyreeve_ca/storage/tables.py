@@ -178,7 +178,7 @@ renewals = Table(
     sqlite_with_rowid=False,
 )
 
-# `items` of a signing request, `response` of a slow mutation. Kept for 24 hours.
+# `items` of a signing request, `response` of a slow mutation. `caller` is `Caller.claimant`. Kept for 24 hours.
 requests = Table(
     "requests",
     metadata,
