@@ -15,11 +15,14 @@ from keyreeve.context import Context
 from keyreeve.errors import ContextInvalid, KeyTypeRefused
 from keyreeve.identity import service_dns_name
 from keyreeve.keys import parse_key
+from keyreeve.renewal_files import next_to
 
 Signature = tuple[tuple[int, int, int], ...]
 """Modification time, inode and size of each file: another signature, possibly other contents."""
 
 MAX_FILE_BYTES: Final = 1 << 20
+_READS: Final = 3
+"""How often a pair is read that does not fit: another process may be between the two moves that replace it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +57,26 @@ def look(context: Context) -> Signature | None:
 def read(context: Context) -> TlsFiles:
     """Read the context's files.
 
-    Raises `keyreeve.errors.ContextInvalid` when one cannot be read, holds something else, or the certificate is not
-    for the key: somebody may be in the middle of replacing the two.
+    Between the two moves of a renewal the new certificate is the one that waits (`keyreeve.renewal_files`). Raises
+    `keyreeve.errors.ContextInvalid` when a file cannot be read, holds something else, or no certificate is for the key.
     """
-    signature = look(context)
-    bundle, certificate, key = (_contents(path) for path in (context.bundle, context.certificate, context.key))
-    if signature is None:
-        raise ContextInvalid("the files of the context have just appeared: try again")
-    _parse_certificates(context.bundle, bundle)
-    leaf = _parse_certificates(context.certificate, certificate)[0]
-    if _public_key_of(context.key, key) != leaf.public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    ):
+    for _ in range(_READS):
+        signature = look(context)
+        bundle, certificate, key = (_contents(path) for path in (context.bundle, context.certificate, context.key))
+        if signature is None:
+            raise ContextInvalid("the files of the context have just appeared: try again")
+        _parse_certificates(context.bundle, bundle)
+        public_key = _public_key_of(context.key, key)
+        if _public_key_in(context.certificate, certificate) == public_key:
+            break
+        waiting = next_to(context.certificate)
+        try:
+            certificate = _contents(waiting)
+            if _public_key_in(waiting, certificate) == public_key:
+                break
+        except ContextInvalid:
+            pass  # it has been moved meanwhile, or there never was one
+    else:
         raise ContextInvalid(
             f"the certificate in {context.certificate} is not for the key in {context.key}",
             metadata={"path": str(context.certificate)},
@@ -118,6 +129,11 @@ def _parse_certificates(path: Path, content: bytes) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
         raise ContextInvalid(f"{path} holds no PEM certificate", metadata={"path": str(path)}) from None
+
+
+def _public_key_in(path: Path, content: bytes) -> bytes:
+    leaf = _parse_certificates(path, content)[0]
+    return leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _public_key_of(path: Path, content: bytes) -> bytes:

@@ -182,7 +182,11 @@ class PeerCertificateExpired(Unauthenticated):
     """The client certificate's notAfter has passed; an open connection or a resumed TLS session does not help."""
 
     reason = "PEER_CERTIFICATE_EXPIRED"
-    fix = "Renew the certificate (`keyreeve cert renew`); on the machine that runs the CA, `keyreeve up` issues a new one."
+    fix = (
+        "People: have another admin invite you (`keyreeve operator invite NAME --role ROLE`) and accept into a new directory "
+        "(`keyreeve operator accept --dir DIRECTORY`); on the machine that runs the CA, `keyreeve up` issues a new one. "
+        "Others enrol again with a new token."
+    )
 
 
 class PeerCertificateNotYetValid(Unauthenticated):
@@ -511,7 +515,10 @@ class InvitationExpired(FailedPrecondition):
     """A person's certificates renew themselves until 7 days after the last invitation, and that time is over."""
 
     reason = "INVITATION_EXPIRED"
-    fix = "Have another admin invite you again: `keyreeve operator invite NAME --role ROLE`."
+    fix = (
+        "Have another admin invite you again: `keyreeve operator invite NAME --role ROLE`. While your certificate is good, "
+        "your next command renews it then; afterwards, accept the token (`keyreeve operator accept --dir DIRECTORY`)."
+    )
     who = ADMIN
 
 

@@ -12,9 +12,10 @@ from cryptography import x509
 from keyreeve._blocking import runtime
 from keyreeve._blocking.client import Client
 from keyreeve.context import Context
-from keyreeve.errors import ContextInvalid, KeyreeveError
+from keyreeve.errors import ContextInvalid, FileUnusable, KeyreeveError
 from keyreeve.files import write_atomically
 from keyreeve.keys import load_certificates, load_key, make_csr, make_key, save_key
+from keyreeve.renewal_files import finish, next_to, turn
 from keyreeve.values import KeyType, Line, to_pem
 
 LOOK_SECONDS = 60.0
@@ -29,6 +30,7 @@ class OwnIdentity:
 
     Clients of the same context move to the new files by themselves. The new key lies beside the old one, as `NAME.next`,
     until its certificate has come: when the answer is lost, the same key asks again and gets the same certificate.
+    Programs that share the files take turns.
     """
 
     context: Context
@@ -40,34 +42,50 @@ class OwnIdentity:
 
     def due(self) -> float:
         """When the certificate is to be renewed, in seconds since 1970. Raises `ContextInvalid`."""
-        leaf = self._leaf()
-        begin, end = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
-        return begin + (end - begin) * SHARE_OF_LIFE
+        return self._due(0.0)
 
     def renew(self) -> None:
-        """Have the certificate renewed for a new key, and put both in their places. Raises `keyreeve.errors`."""
+        """Have the certificate renewed for a new key, and put both in their places.
+
+        Raises `keyreeve.errors`; `FileUnusable` when another program is just renewing it, or the files cannot be written.
+        """
+        if not self._renew_in_turn(lambda: True):
+            raise FileUnusable(f"another program is just renewing {self.context.certificate}: try again")
+
+    def renew_when_due(self, spread: float = 0.0) -> bool:
+        """Renew if it is time, and if no other program is just doing it; say whether that was done.
+
+        `spread` puts the time off by that share of the certificate's life. Raises `keyreeve.errors`.
+        """
+        return self._renew_in_turn(lambda: self.now() >= self._due(spread))
+
+    def is_due(self) -> bool:
+        """Whether it is time to renew, or an interrupted renewal is waiting; quick. Raises `ContextInvalid`."""
+        return next_to(self.context.certificate).exists() or self.now() >= self.due()
+
+    def _renew_in_turn(self, wanted: Callable[[], bool]) -> bool:
+        try:
+            with turn(self.context.key) as ours:
+                if ours:
+                    finish(self.context.certificate, self.context.key)
+                if not ours or not wanted():
+                    return False
+                self._renew()
+                return True
+        except OSError as failure:
+            raise FileUnusable(f"cannot replace {self.context.certificate} and its key: {failure.strerror}") from None
+
+    def _renew(self) -> None:
         leaf = self._leaf()
-        following = self.context.key.with_name(f"{self.context.key.name}.next")
+        following = next_to(self.context.key)
         if following.exists():
             key = load_key(following)
         else:
             key = make_key(self.key_type)
             save_key(following, key)
         signed = self.client.certificates.renew(f"{leaf.serial_number:032x}", make_csr(key))
-        write_atomically(_next_to(self.context.certificate), signed.pem().encode())
-        self.finish()
-
-    def finish(self) -> None:
-        """Put a new key and its certificate in place, if a certificate is waiting; any step may be repeated.
-
-        Between the two moves they do not fit each other; clients then keep what they have.
-        """
-        waiting, following = _next_to(self.context.certificate), _next_to(self.context.key)
-        if not waiting.exists():
-            return
-        if following.exists():
-            following.replace(self.context.key)
-        waiting.replace(self.context.certificate)
+        write_atomically(next_to(self.context.certificate), signed.pem().encode())
+        finish(self.context.certificate, self.context.key)
 
     def refresh_bundles(self) -> bool:
         """Write the bundles that have changed, and say whether any had. Raises `keyreeve.errors`."""
@@ -81,29 +99,26 @@ class OwnIdentity:
 
     def keep(self, told: Callable[[KeyreeveError], None] = lambda _failure: None) -> None:
         """Renew in time and follow the bundles, for ever; `told` hears of failures, and the next attempt follows."""
-        self.finish()
         spread = self.jitter() / 10
         while True:
             try:
                 self.refresh_bundles()
-                leaf = self._leaf()
-                life = (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds()
-                if self.now() >= self.due() + life * spread:
-                    self.renew()
+                if self.renew_when_due(spread):
                     spread = self.jitter() / 10
             except KeyreeveError as failure:
                 told(failure)
             self.sleep(LOOK_SECONDS)
+
+    def _due(self, spread: float) -> float:
+        leaf = self._leaf()
+        begin, end = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+        return begin + (end - begin) * (SHARE_OF_LIFE + spread)
 
     def _leaf(self) -> x509.Certificate:
         try:
             return x509.load_der_x509_certificate(load_certificates(self.context.certificate)[0])
         except (OSError, ValueError) as failure:
             raise ContextInvalid(f"cannot read {self.context.certificate}: {failure}") from None
-
-
-def _next_to(path: Path) -> Path:
-    return path.with_name(f"{path.name}.next")
 
 
 def _certificates(path: Path) -> list[bytes]:

@@ -81,9 +81,12 @@ def follow(
     """Print records as they come, from now on, until interrupted."""
     from datetime import UTC
 
+    from keyreeve.cli.own_certificate import renew_in_time
+
     token, since = "", datetime.now(UTC)
     with control_plane(context) as client:
         while True:
+            renew_in_time(client.context)
             page = client.audit.page(token=token, caller=caller, method=method, code=code, since=since)
             for one in page.records:
                 row = _row(one)

@@ -20,12 +20,23 @@ _NAME_PREFIXES = ("dns", "ip", "uri", "email")
 
 
 @contextmanager
-def control_plane(context_file: Path | None) -> "Iterator[Client]":
-    """A client of the context's control plane, closed at the end of the command."""
-    from keyreeve import Client
+def control_plane(context_file: Path | None, *, renew: bool = True) -> "Iterator[Client]":
+    """A client of the context's control plane, closed at the end of the command.
 
-    with Client(load_context(context_file)) as client:
-        yield client
+    Unless told not to, it first renews the certificate that it calls with, when its time has come.
+    """
+    from keyreeve import Client
+    from keyreeve.cli.own_certificate import explained, renew_in_time
+    from keyreeve.errors import KeyreeveError
+
+    context = load_context(context_file)
+    if renew:
+        renew_in_time(context)
+    with Client(context) as client:
+        try:
+            yield client
+        except KeyreeveError as failure:
+            raise explained(context, failure) from None
 
 
 def load_context(context_file: Path | None) -> "Context":

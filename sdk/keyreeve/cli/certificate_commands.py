@@ -301,17 +301,18 @@ def renew(
 
     Interrupted, it can be repeated: the new key is on disk before it is asked about.
     """
-    from keyreeve.cli.renewing import Pair, finish, renew_pair
+    from keyreeve.cli.renewing import Pair, finish, renew_pair, turn_of
 
     pair = Pair.find(place, key, load_context(context))
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
     told = {"key": str(pair.key), "file": str(pair.certificate)}
-    if finish(pair):
-        printer.answer(told, f"{good} {shown(pair.certificate)}: an interrupted renewal is finished now")
-        return
-    with control_plane(context) as client:
-        signed = renew_pair(client, pair)
+    with turn_of(pair):
+        if finish(pair):
+            printer.answer(told, f"{good} {shown(pair.certificate)}: an interrupted renewal is finished now")
+            return
+        with control_plane(context, renew=not pair.is_own) as client:
+            signed = renew_pair(client, pair)
     printer.answer(
         _signed(signed) | told,
         f"{good} {shown(pair.certificate)}: serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keyreeve.cli.calling import control_plane, load_context
+from keyreeve.cli.calling import control_plane
 from keyreeve.cli.certificate_files import read_certificates, serial_text
 from keyreeve.cli.options import ContextFile, Output, Quiet, command_name, shown
 from keyreeve.cli.printing import Format, Printer, fields, moment, until
@@ -142,33 +142,34 @@ def remove(name: Name, context: ContextFile = None, output: Output = Format.TABL
 
 def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
     """Say who you are: what your certificate says, and what the control plane says to it."""
+    from keyreeve.cli.own_certificate import explained
     from keyreeve.errors import KeyreeveError
     from keyreeve.identity import OPERATOR_ROLES, SpiffeId
 
-    found = load_context(context)
-    certificate = read_certificates(found.certificate)[0]
-    identity = SpiffeId.parse(_uri_of(found.certificate))
-    told: dict[str, Any] = {
-        "identity": str(identity),
-        "role": identity.role.value if identity.role else "",
-        "serial": serial_text(certificate),
-        "not_after": moment(certificate.not_valid_after_utc),
-        "context": str(found.path or ""),
-    }
-    failure: KeyreeveError | None = None
     with control_plane(context) as client:
+        found = client.context
+        certificate = read_certificates(found.certificate)[0]
+        identity = SpiffeId.parse(_uri_of(found.certificate))
+        told: dict[str, Any] = {
+            "identity": str(identity),
+            "role": identity.role.value if identity.role else "",
+            "serial": serial_text(certificate),
+            "not_after": moment(certificate.not_valid_after_utc),
+            "context": str(found.path or ""),
+        }
+        failure: KeyreeveError | None = None
         try:
             told["certificate"] = client.certificates.get(told["serial"]).state.value
             if identity.role in OPERATOR_ROLES:
                 record = _row(client.operators.get(identity.path[-1]))
                 told |= {key: record[key] for key in ("person_uid", "invited_at", "invited_by", "renews_until")}
         except KeyreeveError as refused:
-            told["control_plane_says"] = refused.reason
-            failure = refused
-    text = fields(told | {"not_after": until(certificate.not_valid_after_utc, datetime.now(UTC))})
-    Printer(output, quiet=quiet).answer(told, text, essence=str(identity))
-    if failure is not None:
-        raise failure
+            failure = explained(found, refused)
+            told["control_plane_says"] = failure.reason
+        text = fields(told | {"not_after": until(certificate.not_valid_after_utc, datetime.now(UTC))})
+        Printer(output, quiet=quiet).answer(told, text, essence=str(identity))
+        if failure is not None:
+            raise failure
 
 
 def read_public_keys(files: list[Path]) -> list[str]:

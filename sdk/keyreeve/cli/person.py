@@ -73,6 +73,7 @@ def introduce(home: Home, now: datetime) -> Person:
     finds the rest. Raises `NotThereYet` while the CA's local socket is not open, `StartFailed`, `CertificateUntrusted`.
     """
     from keyreeve.keys import PrivateKey, make_csr, make_key, save_key
+    from keyreeve.renewal_files import forget, turn
 
     key: PrivateKey = make_key()
     csr = _pem_csr(make_csr(key))
@@ -82,10 +83,12 @@ def introduce(home: Home, now: datetime) -> Person:
     leaf, chain = str(issued["certificate_pem"]), str(issued["chain_pem"])
     verified_by = verify_own(str(issued["control_bundle_pem"]), leaf, chain, now)
     try:
-        save_key(home.key, key)
+        with turn(home.key, wait=True):
+            forget(home.certificate, home.key)
+            save_key(home.key, key)
+            write_file(home.certificate, (leaf + chain).encode())
     except OSError as problem:
         raise FileUnusable(f"cannot write {home.key}: {problem.strerror}") from problem
-    write_file(home.certificate, (leaf + chain).encode())
     write_file(home.bundle, str(issued["control_bundle_pem"]).encode())
     write_file(home.estate_bundle, str(issued["estate_bundle_pem"]).encode())
     trust_root = issued["trust_root"]

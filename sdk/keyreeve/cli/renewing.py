@@ -1,5 +1,7 @@
 """Renewing a certificate in its files so that a crash at any point leaves a pair that works, or can be finished."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,6 +17,7 @@ from keyreeve.cli.certificate_files import (
 )
 from keyreeve.cli.home import write_file
 from keyreeve.errors import FileUnusable
+from keyreeve.renewal_files import next_to, turn
 
 if TYPE_CHECKING:
     from keyreeve import Client, Context
@@ -50,12 +53,23 @@ class Pair:
     @property
     def next_key(self) -> Path:
         """Where the new key waits until its certificate is here."""
-        return self.key.with_name(self.key.name + ".next")
+        return next_to(self.key)
 
     @property
     def next_certificate(self) -> Path:
         """Where the new certificate and its chain wait until the key is in place."""
-        return self.certificate.with_name(self.certificate.name + ".next")
+        return next_to(self.certificate)
+
+
+@contextmanager
+def turn_of(pair: Pair) -> Iterator[None]:
+    """Be the only one who replaces the pair. Raises `FileUnusable` when its directory is not there to be locked."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(turn(pair.key, wait=True))
+        except OSError as problem:
+            raise FileUnusable(f"cannot lock {pair.key.parent}: {problem.strerror}") from problem
+        yield
 
 
 def finish(pair: Pair) -> bool:
