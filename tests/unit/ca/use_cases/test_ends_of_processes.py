@@ -1,0 +1,110 @@
+"""How processes of the service end that do not end by themselves, or may not begin; each one real, on its own."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from keyreeve_ca.master import EX_CONFIG, READY
+
+LONGEST = 60.0
+BY_FORCE = 1
+"""With what the watchdog ends a process."""
+
+ROLE = """
+import asyncio, sys, threading
+from keyreeve_ca import processes
+
+processes.EXIT_SECONDS = 0.1
+how, drain_seconds = sys.argv[1], float(sys.argv[2])
+
+
+def hang() -> None:
+    threading.Event().wait()
+
+
+async def role() -> None:
+    loop = asyncio.get_running_loop()
+    loop.call_soon(processes.say_ready)  # once it listens to signals
+    if how == "loop":
+        loop.call_soon(hang)
+    await processes.until_told(loop.create_future(), drain_seconds)
+    if how == "drain":
+        await loop.create_future()
+    if how == "thread":
+        threading.Thread(target=hang).start()
+
+
+asyncio.run(role())
+"""
+
+SOMEBODY_ELSE = """
+import os, sys
+from pathlib import Path
+from keyreeve_ca import keeper, processes
+from keyreeve_ca.settings import CaSettings
+
+ours = os.geteuid()
+os.geteuid = lambda: ours + 1
+directory = Path(sys.argv[1])
+settings = CaSettings(state_directory=directory)
+sys.exit(processes.main(lambda: keeper._serve_locally(directory / "keeper.sock", {}, None), settings))
+"""
+
+
+@contextmanager
+def role(how: str, drain_seconds: float) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ready, and hangs somewhere when it is told to end."""
+    arguments = [sys.executable, "-P", "-c", ROLE, how, str(drain_seconds)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == READY
+            yield process
+        finally:
+            process.kill()
+
+
+def parent_dies(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+
+
+def signalled(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("tell", [parent_dies, signalled])
+@pytest.mark.parametrize("how", ["drain", "thread"])
+def test_a_process_that_does_not_end_when_it_is_told_is_ended(how, tell):
+    with role(how, 0.1) as process:
+        tell(process)
+        assert process.wait(LONGEST) == BY_FORCE
+        assert process.stderr is not None
+        assert b"Timeout" in process.stderr.read(), "it leaves where each thread was"
+
+
+def test_a_process_whose_loop_hangs_ends_with_its_parent():
+    with role("loop", 0.1) as process:
+        parent_dies(process)
+        assert process.wait(LONGEST) == BY_FORCE
+
+
+@pytest.mark.parametrize("tell", [parent_dies, signalled])
+def test_a_process_that_ends_when_it_is_told_is_not_ended_by_force(tell):
+    with role("nowhere", LONGEST) as process:
+        tell(process)
+        assert process.wait(LONGEST) == 0
+
+
+def test_a_socket_directory_of_somebody_else_is_an_exit_that_no_restart_follows(tmp_path: Path):
+    tmp_path.chmod(0o700)
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", SOMEBODY_ELSE, str(tmp_path)], capture_output=True, check=False, timeout=LONGEST
+    )
+    assert ended.returncode == EX_CONFIG == 78
+    assert b"belongs to another user" in ended.stderr
