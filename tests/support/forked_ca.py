@@ -5,25 +5,42 @@ prints its id, `{"look": pid}` prints its exit code (that of a signal is negativ
 Imported, it has what tests drive it with. Nothing may have used gRPC before the fork, and nothing has.
 """
 
+import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import pytest
+from sqlalchemy import Engine, text
+
+from keyreeve import Context
 from keyreeve.cli.fleet import choose_ports
+from keyreeve.errors import DeadlinePassed, Unavailable
+from keyreeve.keys import make_csr, make_key, save_key
+from keyreeve_ca import tools
+from keyreeve_ca.storage.schema import SCHEMA
 from keyreeve_chassis import failpoints
+from keyreeve_chassis.database.engine import postgresql, sqlite_reader
+from support.databases import fresh_postgresql_database
+from support.postgres import Server
 from support.waiting import wait_for
 
+T = TypeVar("T")
+
 LOOPBACK = "127.0.0.1"
+ADMIN = "spiffe://example.test/operators/admin/ann"
 _STDIN, _STDOUT, _STDERR = range(3)
 
 
@@ -47,11 +64,15 @@ class ForkedCa:
     directory: Path
     settings: Mapping[str, str]
     ports: Mapping[str, int]
+    engine: Engine
+    """Reads the database, whatever runs."""
     processes: dict[str, Process] = field(default_factory=dict)
     killed: list[Process] = field(default_factory=list)
     """Those that a failpoint has ended, in order."""
     on_death: Callable[[], None] = lambda: None
     """Looks at what a killed process has left, before another one takes its place."""
+    armed_again: Callable[[Process], str] = lambda _: ""
+    """The failpoints of the process that takes the place of one that has ended."""
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
     # --- Addresses --------------------------------------------------------------------------------------------------
@@ -87,17 +108,22 @@ class ForkedCa:
         return self.processes[role]
 
     def mind(self) -> None:
-        """Start what has ended again, as the master does, but without failpoints."""
+        """Start what has ended again, as the master does."""
         for role, process in list(self.processes.items()):
             self._look(process)
             if process.ended is not None:
-                self.start(role)
+                self.start(role, self.armed_again(process))
 
     def serve(self, armed: str = "") -> None:
         """Have both processes run, first with the failpoints, and wait until they serve whatever dies meanwhile."""
         for role in ("keeper", "worker"):
             self.start(role, armed)
             wait_for(f"the {role} serves", lambda role=role: self.mind() or self._is_ready(role))
+
+    def replace(self, role: str, armed: str) -> None:
+        """End a process in order and begin another one."""
+        self._end(role)
+        self.start(role, armed)
 
     @contextmanager
     def nursed(self) -> Iterator[None]:
@@ -140,11 +166,14 @@ class ForkedCa:
 
     def stop(self) -> None:
         """End both in order: the worker first, since it needs the keeper."""
-        for role in ("worker", "keeper"):
-            process = self.processes.pop(role)
-            if not self._look(process):
-                os.kill(process.pid, signal.SIGTERM)
-                wait_for(f"the {role} ends", lambda process=process: self._look(process))
+        self._end("worker")
+        self._end("keeper")
+
+    def _end(self, role: str) -> None:
+        process = self.processes.pop(role)
+        if not self._look(process):
+            os.kill(process.pid, signal.SIGTERM)
+            wait_for(f"the {role} ends", lambda: self._look(process))
 
     def abandon(self) -> None:
         """Kill what a test that has failed left behind."""
@@ -155,6 +184,32 @@ class ForkedCa:
     def log(self, role: str) -> str:
         return (self.directory / f"{role}.err").read_text()[-4_000:]
 
+    # --- What a test asks -------------------------------------------------------------------------------------------
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """What is in the database."""
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(statement))]
+
+    def admit(self) -> Context:
+        """Let the first operator in, over the local socket."""
+        key = make_key()
+        told = asyncio.run(tools.first_operator(self.state / "run" / "keeper.sock", "ann", make_csr(key)))
+        directory = Path(tempfile.mkdtemp(dir=self.directory))
+        context = Context(
+            trust_domain="example.test",
+            endpoints={"ca": self.address},
+            bundle=directory / "bundle.pem",
+            estate_bundle=directory / "estate-bundle.pem",
+            certificate=directory / "certificate.pem",
+            key=directory / "key.pem",
+        )
+        save_key(context.key, key)
+        context.certificate.write_text(told["certificate_pem"] + told["chain_pem"])
+        context.bundle.write_text(told["control_bundle_pem"])
+        context.estate_bundle.write_text(told["estate_bundle_pem"])
+        return context
+
     def _ask(self, order: Mapping[str, Any]) -> Any:
         assert self.program.stdin is not None
         assert self.program.stdout is not None
@@ -162,6 +217,18 @@ class ForkedCa:
             self.program.stdin.write(json.dumps(order) + "\n")
             self.program.stdin.flush()
             return json.loads(self.program.stdout.readline())
+
+
+def again_and_again(what: str, act: Callable[[], T]) -> T:
+    """Try until a service that may be away has done it, as a careful client does."""
+
+    def attempt() -> list[T]:
+        try:
+            return [act()]
+        except (Unavailable, DeadlinePassed):
+            return []
+
+    return wait_for(what, attempt)[0]
 
 
 @contextmanager
@@ -182,6 +249,55 @@ def forking() -> Iterator["subprocess.Popen[str]"]:
         program.stdin.close()
         program.wait()
         program.stdout.close()
+
+
+@contextmanager
+def forked_ca(program: "subprocess.Popen[str]", url: str | None, **settings: str) -> Iterator[ForkedCa]:
+    """An instance that has not been started, on an empty database; `{directory}` in settings is its directory."""
+    directory = Path(tempfile.mkdtemp(prefix="kr-"))  # its path is short enough for a socket
+    more = {name: value.replace("{directory}", str(directory)) for name, value in settings.items()}
+    environment, ports = settings_of(directory, url, **more)
+    if url is None:
+        engine = sqlite_reader(directory / "ca" / "ca.db", connections=1)
+    else:
+        engine = postgresql(url, schema=SCHEMA.name, application_name="test", connections=1)
+    ca = ForkedCa(program, directory, environment, ports, engine)
+    try:
+        yield ca
+    finally:
+        engine.dispose()
+        ca.abandon()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def forking_program() -> Iterator["subprocess.Popen[str]"]:
+    with forking() as started:
+        yield started
+
+
+NewCa = Callable[..., AbstractContextManager[ForkedCa]]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_forked_ca(request: pytest.FixtureRequest, forking_program: "subprocess.Popen[str]") -> NewCa:
+    """Makes instances, each on a database of its own, of each kind in turn."""
+
+    @contextmanager
+    def begin(**settings: str) -> Iterator[ForkedCa]:
+        if request.param == "sqlite":
+            with forked_ca(forking_program, None, **settings) as made:
+                yield made
+            return
+        server: Server = request.getfixturevalue("postgresql_server")
+        shared = request.getfixturevalue("shared_directory")
+        with (
+            fresh_postgresql_database(server, shared) as url,
+            forked_ca(forking_program, url, **settings) as made,
+        ):
+            yield made
+
+    return begin
 
 
 def settings_of(directory: Path, url: str | None, **more: str) -> tuple[dict[str, str], dict[str, int]]:
