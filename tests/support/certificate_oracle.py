@@ -61,6 +61,7 @@ def build_tbs(plan: CertificatePlan, serial: bytes, crl_shard: int, issuer: Issu
     if purposes:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     list_url = x509.UniformResourceIdentifier(f"{issuer.url}/crl/{issuer.authority_id}/{crl_shard}.crl")
+    ocsp_url = x509.UniformResourceIdentifier(f"{issuer.url}/ocsp")
     ca_url = x509.UniformResourceIdentifier(f"{issuer.url}/ca/{issuer.authority_id}.crt")
     signed = (
         builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -69,7 +70,12 @@ def build_tbs(plan: CertificatePlan, serial: bytes, crl_shard: int, issuer: Issu
             x509.CRLDistributionPoints([x509.DistributionPoint([list_url], None, None, None)]), critical=False
         )
         .add_extension(
-            x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca_url)]),
+            x509.AuthorityInformationAccess(
+                [
+                    x509.AccessDescription(AuthorityInformationAccessOID.OCSP, ocsp_url),
+                    x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca_url),
+                ]
+            ),
             critical=False,
         )
         .sign(*_signing(issuer.key_type))

@@ -196,7 +196,7 @@ class CaSettings(ServiceSettings):
     )
     http_url: str = Field(
         "http://127.0.0.1:8080",
-        description="Base URL, as its readers see it, that certificates name for revocation lists and issuers.",
+        description="Base URL, as readers see it, that certificates name for revocation lists, the OCSP responder and issuers.",
     )
     workers: int | Literal["auto"] = Field("auto", description="Worker processes; `auto`: one for each core.")
     drain_seconds: float = Field(20, gt=0, description="How long calls in progress may take when the service stops.")

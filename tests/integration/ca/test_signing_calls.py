@@ -366,9 +366,11 @@ def test_the_contents_of_a_certificate_are_what_the_profile_and_its_authority_sa
     base = ca.settings.http_url
     shard = point.full_name[0].value.removeprefix(f"{base}/crl/{authority_name(signed)}/").removesuffix(".crl")
     assert shard.isdecimal(), point.full_name[0].value
-    [access] = found[x509.AuthorityInformationAccess].value
-    assert access.access_method == AuthorityInformationAccessOID.CA_ISSUERS
-    assert access.access_location.value == f"{base}/ca/{authority_name(signed)}.crt"
+    access = [(a.access_method, a.access_location.value) for a in found[x509.AuthorityInformationAccess].value]
+    assert access == [
+        (AuthorityInformationAccessOID.OCSP, f"{base}/ocsp"),
+        (AuthorityInformationAccessOID.CA_ISSUERS, f"{base}/ca/{authority_name(signed)}.crt"),
+    ]
     assert certificate.issuer == authority.subject
     assert [a.rfc4514_string() for a in certificate.subject] == ["CN=web.example.test"]
     assert certificate.version is x509.Version.v3

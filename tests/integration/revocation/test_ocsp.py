@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import shutil
+import socket
 import subprocess
 import urllib.parse
 import urllib.request
@@ -33,7 +34,10 @@ STATUS = ocsp.OCSPCertStatus
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
-    with running(request.param, request, workers=1, http=HttpSettings(port=0)) as made:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # certificates name it, so it has to be known beforehand
+    http = {"http": HttpSettings(port=port), "http_url": f"http://127.0.0.1:{port}"}
+    with running(request.param, request, workers=1, **http) as made:
         yield made
 
 
@@ -211,3 +215,30 @@ def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
     assert "leaf.pem: good" in told["kept"], told
     assert "leaf.pem: revoked" in told["gone"], told
     assert "superseded" in told["gone"].lower()
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="needs openssl")
+def test_the_addresses_in_a_certificate_are_all_that_openssl_needs(ca: RunningCa, tmp_path: Path) -> None:
+    client = ca.client()
+    kept, gone = sign(ca), sign(ca)
+    client.certificates.revoke(gone.serial, RevocationReason.SUPERSEDED)
+    issuing = client.authorities.get(kept.authority).certificate_der
+    for der, status in ((kept.certificate_der, "good"), (gone.certificate_der, "revoked"), (issuing, "good")):
+        (tmp_path / "cert.pem").write_text(to_pem([der]))
+        address = subprocess.run(
+            [str(OPENSSL), "x509", "-in", "cert.pem", "-noout", "-ocsp_uri"],
+            cwd=tmp_path,
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout.strip()
+        access = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.AuthorityInformationAccess)
+        [issuer] = [a for a in access.value if a.access_method == x509.AuthorityInformationAccessOID.CA_ISSUERS]
+        with urllib.request.urlopen(issuer.access_location.value, timeout=20) as answer:
+            (tmp_path / "issuer.pem").write_text(to_pem([answer.read()]))
+        command = [str(OPENSSL), "ocsp", "-issuer", "issuer.pem", "-cert", "cert.pem", "-url", address]
+        command += ["-CAfile", str(client.context.estate_bundle), "-verify_other", "issuer.pem"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+        told = (done.stdout + done.stderr).decode()
+        assert "Response verify OK" in told, told
+        assert f"cert.pem: {status}" in told, told

@@ -72,11 +72,16 @@ def _expected(
         wanted.append((True, constraints.value))
     if issuer is not None:
         list_url = x509.UniformResourceIdentifier(f"{issuer.url}/crl/{issuer.authority_id}/{crl_shard}.crl")
-        ca_url = x509.UniformResourceIdentifier(f"{issuer.url}/ca/{issuer.authority_id}.crt")
         point = x509.DistributionPoint([list_url], None, None, None)
-        access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca_url)
+        access = [
+            x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
+            for method, url in (
+                (AuthorityInformationAccessOID.OCSP, f"{issuer.url}/ocsp"),
+                (AuthorityInformationAccessOID.CA_ISSUERS, f"{issuer.url}/ca/{issuer.authority_id}.crt"),
+            )
+        ]
         wanted.append((False, x509.CRLDistributionPoints([point])))
-        wanted.append((False, x509.AuthorityInformationAccess([access])))
+        wanted.append((False, x509.AuthorityInformationAccess(access)))
     return {value.oid: (critical, value) for critical, value in wanted}
 
 

@@ -54,7 +54,8 @@ _BASIC_CONSTRAINTS = bytes.fromhex("551d13")
 _ALTERNATIVE_NAMES = bytes.fromhex("551d11")
 _NAME_CONSTRAINTS = bytes.fromhex("551d1e")
 _CRL_ADDRESS = bytes.fromhex("551d1f")
-_ISSUER_ADDRESS = bytes.fromhex("2b06010505070101")
+_ACCESS = bytes.fromhex("2b06010505070101")
+_OCSP = bytes.fromhex("2b06010505073001")
 _CA_ISSUERS = bytes.fromhex("2b06010505073002")
 _COMMON_NAME = bytes.fromhex("550403")
 _PURPOSES = {"server_auth": bytes.fromhex("2b06010505070301"), "client_auth": bytes.fromhex("2b06010505070302")}
@@ -91,7 +92,7 @@ class FinalCheck:
         self._longest = int(profile.maximum_lifetime.total_seconds())  # the backdating is part of it
         self._common_name = str(profile.common_name)
         self._addresses = f"{issuer.url}/crl/{issuer.authority_id}/"
-        issuer_address = f"{issuer.url}/ca/{issuer.authority_id}.crt"
+        access = (f"{issuer.url}/ocsp", f"{issuer.url}/ca/{issuer.authority_id}.crt")
         purposes = frozenset(_PURPOSES[purpose] for purpose in profile.extended_key_usage)
 
         def shape(usages: frozenset[KeyUsage]) -> tuple[Expected, ...]:
@@ -104,7 +105,7 @@ class FinalCheck:
                 (_BASIC_CONSTRAINTS, True, b""),
                 (_ALTERNATIVE_NAMES, False, None),
                 (_CRL_ADDRESS, False, None),
-                (_ISSUER_ADDRESS, False, issuer_address),
+                (_ACCESS, False, access),
             )
 
         self._shape_rsa = shape(profile.key_usage)
@@ -361,15 +362,25 @@ def _decode_extension(body: bytes) -> Expected:
         return oid, critical, value[start:end]
     if oid == _CRL_ADDRESS:
         return oid, critical, _only_address(value, (SEQUENCE, SEQUENCE, 0xA0, 0xA0, 0x86))
-    if oid == _ISSUER_ADDRESS:
-        start, end = enter_whole(value, SEQUENCE)
-        start, end = enter(value, start, end, SEQUENCE)
-        method, position = enter(value, start, end, OID)
-        start, stop = enter(value, position, end, 0x86)
-        if not stop == end == len(value) or value[method:position] != _CA_ISSUERS:
-            raise Malformed("issuer's address")
-        return oid, critical, value[start:stop].decode("ascii", "replace")
+    if oid == _ACCESS:
+        return oid, critical, _access_addresses(value)
     raise Malformed(f"extension {oid.hex()}")
+
+
+def _access_addresses(value: bytes) -> tuple[str, ...]:
+    """Where the responder and the issuer's certificate are: these two, in this order."""
+    position, end = enter_whole(value, SEQUENCE)
+    addresses = []
+    for method in (_OCSP, _CA_ISSUERS):
+        start, last = enter(value, position, end, SEQUENCE)
+        begin, start = enter(value, start, last, OID)
+        address, position = enter(value, start, last, 0x86)
+        if position != last or value[begin:start] != method:
+            raise Malformed("addresses of the responder and the issuer")
+        addresses.append(value[address:position].decode("ascii", "replace"))
+    if position != end:
+        raise Malformed("more addresses than two")
+    return tuple(addresses)
 
 
 def _only_address(value: bytes, tags: tuple[int, ...]) -> str:

@@ -1,8 +1,8 @@
 """Leaf certificates from a template: encoded once per profile and authority, then only what differs is spliced in.
 
 The fixed order of extensions (authority key, subject key, key usage, extended key usage, basic constraints, names, CRL,
-issuer's address) is part of what `final_check` demands. That every byte equals what `cryptography`'s builder makes of
-the same plan is a property test.
+addresses of the responder and the issuer) is part of what `final_check` demands. That every byte equals what
+`cryptography`'s builder makes of the same plan is a property test.
 """
 
 from functools import lru_cache
@@ -24,6 +24,7 @@ OID_CRL_DISTRIBUTION_POINTS = der.oid("2.5.29.31")
 OID_AUTHORITY_KEY_IDENTIFIER = der.oid("2.5.29.35")
 OID_EXTENDED_KEY_USAGE = der.oid("2.5.29.37")
 OID_AUTHORITY_INFORMATION_ACCESS = der.oid("1.3.6.1.5.5.7.1.1")
+_OID_OCSP = der.oid("1.3.6.1.5.5.7.48.1")
 _OID_CA_ISSUERS = der.oid("1.3.6.1.5.5.7.48.2")
 
 VERSION_3 = b"\xa0\x03\x02\x01\x02"
@@ -49,10 +50,10 @@ def crl_distribution_points(url: str, authority_id: str, shard: int) -> bytes:
 
 
 def authority_information_access(url: str, authority_id: str) -> bytes:
-    """Extension with the address of the issuer's certificate, for peers that sent an incomplete chain."""
-    address = der.tlv(0x86, f"{url}/ca/{authority_id}.crt".encode("ascii"))
-    access = der.sequence(_OID_CA_ISSUERS, address)
-    return der.extension(OID_AUTHORITY_INFORMATION_ACCESS, der.sequence(access))
+    """Extension with two addresses: of the OCSP responder, and of the issuer's certificate for incomplete chains."""
+    responder = der.sequence(_OID_OCSP, der.tlv(0x86, f"{url}/ocsp".encode("ascii")))
+    issuer = der.sequence(_OID_CA_ISSUERS, der.tlv(0x86, f"{url}/ca/{authority_id}.crt".encode("ascii")))
+    return der.extension(OID_AUTHORITY_INFORMATION_ACCESS, der.sequence(responder, issuer))
 
 
 def authority_key_identifier(key_id: bytes) -> bytes:
@@ -79,10 +80,10 @@ class Template:
         self._usages_rsa = _usages(bits, profile.extended_key_usage)
         # RFC 8813, section 3: an elliptic-curve key must not claim keyEncipherment.
         self._usages_other = _usages(bits - {2}, profile.extended_key_usage)
-        self._issuer_address = authority_information_access(issuer.url, issuer.authority_id)
+        access = authority_information_access(issuer.url, issuer.authority_id)
 
         def revocation_and_issuer(shard: int) -> bytes:
-            return crl_distribution_points(issuer.url, issuer.authority_id, shard) + self._issuer_address
+            return crl_distribution_points(issuer.url, issuer.authority_id, shard) + access
 
         self._revocation_and_issuer = lru_cache(maxsize=64)(revocation_and_issuer)
 

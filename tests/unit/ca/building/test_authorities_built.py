@@ -75,8 +75,8 @@ def test_an_authority_is_a_critical_ca_with_its_addresses(key_type):
     }  # fmt: skip
     point = issuing.extensions.get_extension_for_class(x509.CRLDistributionPoints).value[0].full_name[0].value
     assert point == f"{URL}/crl/estate-root/3.crl"
-    access = issuing.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value[0]
-    assert access.access_location.value == f"{URL}/ca/estate-root.crt"
+    access = issuing.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    assert [each.access_location.value for each in access] == [f"{URL}/ocsp", f"{URL}/ca/estate-root.crt"]
 
 
 def test_the_estate_may_not_issue_reserved_names_and_no_tree_constrains_uris():
