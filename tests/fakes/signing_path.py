@@ -35,6 +35,7 @@ class FakeLedger:
     groups: list[CommitGroup] = field(default_factory=list)
     leases: list[BlockRequest] = field(default_factory=list)
     looked_up: list[bytes] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
     open: asyncio.Event = field(default_factory=asyncio.Event)
     """Commits wait while it is not set."""
 
@@ -50,6 +51,10 @@ class FakeLedger:
         self.before(group)
         self.groups.append(group)
         return committed(group)
+
+    async def close_block(self, block_id: int, _worker_id: str) -> bool:
+        self.closed.append(block_id)
+        return True
 
     async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
         self.looked_up.append(group_id)

@@ -40,6 +40,10 @@ class Lane:
 
     block: SerialBlock | None = None
     counter: int = 0
+    stored: int = -1
+    """The last counter of the block that is in the ledger."""
+    left: dict[int, int] = field(default_factory=dict)
+    """Blocks that are used no further, with the last counter of each that waits to be committed."""
     uncommitted: int = 0
     waiting: deque["_Pending"] = field(default_factory=deque)
     committing: asyncio.Task[None] | None = None
@@ -98,15 +102,27 @@ class Lanes:
         return done
 
     async def close_blocks(self) -> None:
-        """Close the blocks in hand at an orderly end: nothing was signed in them that is not stored.
+        """Close the blocks in hand at an orderly end.
 
         A block that is left open counts as crashed, and what may have been signed in it as revoked.
         """
         for lane in self.by_authority.values():
-            block, lane.block = lane.block, None
-            if block is not None and not lane.uncommitted:
-                with suppress(errors.StoreUnavailable):
-                    await self.ledger.close_block(block.block_id, self.worker_id)
+            await self._leave_block(lane, None)
+
+    async def _leave_block(self, lane: Lane, following: SerialBlock | None) -> None:
+        """Use another block from now on; the one before is closed once all that was signed in it is stored."""
+        block, last, stored = lane.block, lane.counter - 1, lane.stored
+        lane.block, lane.counter, lane.stored = following, 0, -1
+        if block is None:
+            return
+        if stored == last:
+            await self._close(block.block_id)
+        else:
+            lane.left[block.block_id] = last
+
+    async def _close(self, block_id: int) -> None:
+        with suppress(errors.KeyreeveError):  # it stays open, and counts as crashed when this process ends
+            await self.ledger.close_block(block_id, self.worker_id)
 
     async def _block_with_room(
         self, lane: Lane, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int, *, while_halted: bool
@@ -121,8 +137,7 @@ class Lanes:
                 return lane.block
             async with lane.leasing:
                 if not self._usable(lane, hashes, size):
-                    lane.block = await self._lease(issuing, hashes, while_halted=while_halted)
-                    lane.counter = 0
+                    await self._leave_block(lane, await self._lease(issuing, hashes, while_halted=while_halted))
 
     def _usable(self, lane: Lane, hashes: frozenset[bytes], size: int) -> bool:
         block = lane.block
@@ -163,6 +178,10 @@ class Lanes:
             while lane.waiting:
                 group = _take_group(lane.waiting)
                 await self._commit(lane, group)
+                block_id, last = group[-1].block.block_id, group[-1].last_counter
+                if lane.left.get(block_id) == last:
+                    del lane.left[block_id]
+                    await self._close(block_id)
         finally:
             # When this task is cancelled, whatever waits is not left waiting for ever.
             lane.committing = None
@@ -193,9 +212,14 @@ class Lanes:
         finally:
             lane.uncommitted -= sum(p.size for p in group)
             lane.room.set()
-            if failure is not None and lane.block is first:
-                lane.block = None  # its counters are no longer known to be in order
-            if failure is not None:
+            if failure is None:
+                if lane.block is first:
+                    lane.stored = commit.last_counter
+            else:
+                # Its counters are no longer known to be in order, and what was signed in it is not stored: it stays open.
+                lane.left.pop(first.block_id, None)
+                if lane.block is first:
+                    lane.block = None
                 for pending in group:
                     pending.done.set_exception(failure)
             for pending, outcome in zip(group, outcomes, strict=False):

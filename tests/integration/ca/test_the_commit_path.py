@@ -128,6 +128,7 @@ class Watched:
 
     inner: Ledger
     leased: list[int] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
     committed: dict[int, int] = field(default_factory=dict)
     ahead: int = 0
 
@@ -147,6 +148,10 @@ class Watched:
     async def find_group(self, group_id: bytes) -> Sequence[Any] | None:
         return await self.inner.find_group(group_id)
 
+    async def close_block(self, block_id: int, worker_id: str) -> bool:
+        self.closed.append(block_id)
+        return await self.inner.close_block(block_id, worker_id)
+
 
 def test_a_block_that_is_used_up_is_followed_by_another_with_at_most_w_in_flight(ca: RunningCa):
     issuance = late(ca)
@@ -164,6 +169,7 @@ def test_a_block_that_is_used_up_is_followed_by_another_with_at_most_w_in_flight
     assert len({entry.serial for entry in entries}) == 4200
     assert len(watched.leased) == 2
     assert {block_of(entry.serial) for entry in entries} == set(watched.leased)
+    assert watched.closed == watched.leased[:1], "what does not fit into its rest goes into the next"
     assert 100 < watched.ahead <= MAX_UNCOMMITTED
     stored = ca.read(lambda tx: tx.certificates_by_serial([entry.serial for entry in entries]))
     assert len(stored) == 4200

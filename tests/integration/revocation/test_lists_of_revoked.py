@@ -138,6 +138,8 @@ def test_what_a_crashed_worker_may_have_signed_is_listed_and_what_it_stored_is_n
 def test_an_orderly_end_leaves_no_phantoms(own_ca: RunningCa) -> None:
     own_ca.issue("workloads/billing/api", make_key())
     sign(own_ca)
+    profile = own_ca.new_profile()  # no block that is in use is good for it
+    own_ca.client().certificates.sign(profile, server_csr("a.test"))
     own_ca.stop()
     own_ca.start()
     assert own_ca.read(lambda tx: tx.revocations.void_blocks(10)) == []

@@ -1,6 +1,7 @@
 """The signing path when something goes wrong beside it: nobody is answered wrongly, and nobody waits for ever."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,8 +11,8 @@ from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
 from keyreeve_ca.issuance import SignItem
 from keyreeve_ca.lanes import MAX_GROUP
-from keyreeve_ca.ledger import MAX_UNCOMMITTED, GateClosed
-from support.certificate_plans import authority
+from keyreeve_ca.ledger import BLOCK_SIZE, MAX_UNCOMMITTED, GateClosed
+from support.certificate_plans import PERMISSIVE, authority, version_of
 
 KEY = make_key()
 ITEM = SignItem("test", make_csr(KEY, [Name.dns("web.example.test")]))
@@ -151,3 +152,77 @@ async def test_what_arrives_during_a_commit_is_one_group_and_no_group_is_too_lar
     assert len(sizes) < 11
     counters = [group.last_counter for group in path.ledger.groups]
     assert counters == sorted(counters)
+
+
+def renewed_profiles(known, description):
+    """The catalogue after a new version of the profile: no block in hand pins it."""
+    return replace(known, profiles={"test": version_of(replace(PERMISSIVE, description=description))})
+
+
+async def test_a_block_that_has_no_room_is_closed_when_all_that_was_signed_in_it_is_stored():
+    path = Path()
+    items = (ITEM,) * 100
+    for n in range(BLOCK_SIZE // 100 - 1):
+        await path.sign(*items, request_id=str(n))
+    path.ledger.open.clear()
+    last = asyncio.create_task(path.sign(*items, request_id="the last that fits"))
+    await settle()
+    following = asyncio.create_task(path.sign(*items, request_id="the first of the next"))
+    await settle()
+    assert len(path.ledger.leases) == 2
+    assert path.ledger.closed == []
+    path.ledger.open.set()
+    await last
+    await following
+    assert path.ledger.closed == [1]
+
+
+async def test_a_block_that_does_not_pin_a_new_version_is_closed():
+    path = Path()
+    await path.sign(ITEM, request_id="1")
+    path.known = renewed_profiles(path.known, "another")
+    await path.sign(ITEM, request_id="2")
+    assert path.ledger.closed == [1]
+    await path.issuance.close_blocks()
+    assert path.ledger.closed == [1, 2]
+
+
+async def test_a_block_in_which_something_was_signed_and_not_stored_is_never_closed():
+    path = Path()
+    path.ledger.open.clear()
+    first = asyncio.create_task(path.sign(ITEM, request_id="1"))
+    await settle()
+    behind = asyncio.create_task(path.sign(ITEM, request_id="2"))
+    await settle()
+    path.known = renewed_profiles(path.known, "another")
+    next_block = asyncio.create_task(path.sign(ITEM, request_id="3"))
+    await settle()
+    path.ledger.before = fail_once(errors.StoreUnavailable("no answer"))
+    path.ledger.open.set()
+    with pytest.raises(errors.StoreUnavailable):
+        await first
+    await behind
+    await next_block
+    await path.issuance.close_blocks()
+    assert path.ledger.closed == [2]
+
+
+async def test_a_block_whose_last_signature_never_came_to_its_commit_is_not_closed():
+    path = Path(known=catalogue(FailingSigner({2}, RuntimeError("a bug"))))
+    await path.sign(ITEM, request_id="1")
+    with pytest.raises(RuntimeError):
+        await path.sign(ITEM, request_id="2")
+    await path.issuance.close_blocks()
+    assert path.ledger.closed == []
+
+
+async def test_a_block_that_cannot_be_closed_stays_open_and_nobody_suffers():
+    path = Path()
+
+    async def unreachable(_block_id, _worker_id):
+        raise errors.StoreUnavailable("not now")
+
+    path.ledger.close_block = unreachable
+    await path.sign(ITEM, request_id="1")
+    path.known = renewed_profiles(path.known, "another")
+    assert (await path.sign(ITEM, request_id="2"))[0].serial
