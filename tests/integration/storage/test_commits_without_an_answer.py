@@ -1,7 +1,8 @@
 """A commit that gave no answer: the group is looked up, and if it is not in the ledger it never will be."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import text
@@ -14,14 +15,14 @@ from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block
 
 
-@pytest.fixture
-def armed() -> Iterator[None]:
-    yield
-    failpoints.arm({})
-
-
-def arm(what: str) -> None:
-    failpoints.arm({failpoints.ALLOW_VARIABLE: "1", failpoints.ARM_VARIABLE: what})
+@contextmanager
+def failing(name: str) -> Iterator[None]:
+    """Every hit of a failpoint fails: a single one might be that of a CA which another test has left running here."""
+    failpoints.arm({failpoints.ALLOW_VARIABLE: "1", failpoints.ARM_VARIABLE: f"{name}=raise"})
+    try:
+        yield
+    finally:
+        failpoints.arm({})
 
 
 async def test_a_group_in_the_ledger_is_found_with_its_outcomes(ca_bench: CaBench) -> None:
@@ -89,44 +90,41 @@ async def test_a_commit_and_its_look_up_at_once_agree(ca_bench: CaBench) -> None
         assert (group.requests[0].items[0].serial in await ca_bench.stored()) == (found is not None)
 
 
-async def test_after_a_failure_before_the_commit_nothing_has_happened(ca_bench: CaBench, armed: None) -> None:
+async def test_after_a_failure_before_the_commit_nothing_has_happened(ca_bench: CaBench) -> None:
     block = await Block.leased(ca_bench.ledger)
     group = block.group()
-    arm("ca.commit.before=raise@1")
-    with pytest.raises(StoreUnavailable):
+    with failing("ca.commit.before"), pytest.raises(StoreUnavailable):
         await ca_bench.ledger.commit(group)
     assert await ca_bench.ledger.find_group(group.group_id) is None
     assert await ca_bench.stored() == []
 
 
-async def test_after_a_failure_that_follows_the_commit_the_group_is_found(ca_bench: CaBench, armed: None) -> None:
+async def test_after_a_failure_that_follows_the_commit_the_group_is_found(ca_bench: CaBench) -> None:
     block = await Block.leased(ca_bench.ledger)
     group = block.group()
-    arm("ca.commit.after=raise@1")
-    with pytest.raises(StoreUnavailable):
+    with failing("ca.commit.after"), pytest.raises(StoreUnavailable):
         await ca_bench.ledger.commit(group)
     [outcome] = await ca_bench.ledger.find_group(group.group_id) or []
     assert isinstance(outcome, Committed)
     assert await ca_bench.stored() == list(outcome.items)
 
 
-async def test_every_durable_step_passes_the_failpoint(ca_bench: CaBench, armed: None) -> None:
+async def test_every_durable_step_passes_the_failpoint(ca_bench: CaBench) -> None:
     block = await Block.leased(ca_bench.ledger)
-    arm("ca.commit.before=raise")
-    with pytest.raises(StoreUnavailable):
-        await Block.leased(ca_bench.ledger)
-    with pytest.raises(StoreUnavailable):
-        await ca_bench.ledger.commit(block.group())
-    with pytest.raises(StoreUnavailable):
-        await ca_bench.ledger.find_group(b"g" * 16)
-    with pytest.raises(StoreUnavailable):
-        await ca_bench.ledger.close_block(block.lease.block_id, "worker-1")
-    with pytest.raises(StoreUnavailable):
-        await ca_bench.ledger.void_blocks_of("worker-1")
-    with pytest.raises(StoreUnavailable):
-        await ca_bench.store.write(lambda tx: tx.bump_config())
-    with pytest.raises(StoreUnavailable):
-        await ca_bench.ledger.purge(NOW + 1)
+    ledger = ca_bench.ledger
+    steps: list[Callable[[], Awaitable[object]]] = [
+        lambda: Block.leased(ledger),
+        lambda: ledger.commit(block.group()),
+        lambda: ledger.find_group(b"g" * 16),
+        lambda: ledger.close_block(block.lease.block_id, "worker-1"),
+        lambda: ledger.void_blocks_of("worker-1"),
+        lambda: ca_bench.store.write(lambda tx: tx.bump_config()),
+        lambda: ledger.purge(NOW + 1),
+    ]
+    with failing("ca.commit.before"):
+        for step in steps:
+            with pytest.raises(StoreUnavailable):
+                await step()
 
 
 async def test_a_look_up_waits_for_a_commit_that_is_under_way(postgresql_database: CaDatabase) -> None:
