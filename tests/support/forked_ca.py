@@ -176,8 +176,9 @@ class ForkedCa:
             wait_for(f"the {role} ends", lambda: self._look(process))
 
     def abandon(self) -> None:
-        """Kill what a test that has failed left behind."""
-        for process in self.processes.values():
+        """Kill what runs, and be done with it."""
+        while self.processes:
+            _, process = self.processes.popitem()
             if process.ended is None:
                 os.kill(process.pid, signal.SIGKILL)
 
@@ -249,6 +250,13 @@ def forking() -> Iterator["subprocess.Popen[str]"]:
         program.stdin.close()
         program.wait()
         program.stdout.close()
+
+
+def join(first: ForkedCa, second: ForkedCa) -> None:
+    """Let the second be another instance of the control plane that the first has made: it gets its key-encryption key."""
+    second.state.mkdir(mode=0o700)
+    shutil.copy(first.state / "kek", second.state / "kek")
+    (second.state / "kek").chmod(0o600)
 
 
 @contextmanager
