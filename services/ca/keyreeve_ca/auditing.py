@@ -75,10 +75,8 @@ class SinkFeeding:
                 waited += _LOOK_SECONDS
                 if waited >= feeder.seconds:
                     feeder.hang()
-            problem = feeder.problem() or ""
-            if problem != told:
-                log.error("audit: %s", problem) if problem else log.info("audit: every sink is up to date again")
-                told = problem
+                    told = _tell(feeder, told)
+            told = _tell(feeder, told)
 
     def _fetch(self, after: int) -> tuple[list[Segment], bytes]:
         """The next checkpoints; runs in the sink's thread."""
@@ -91,6 +89,14 @@ class SinkFeeding:
             return list(self.log.log.segments(connection, last, after + _CHECKPOINTS_AT_ONCE))
 
         return self.log.reader.read_here(work), self.log.reader.read_here(stored_spki)
+
+
+def _tell(feeder: Feeder, told: str) -> str:
+    """Log what is wrong with a sink when it is another thing than was `told` before; return it."""
+    problem = feeder.problem() or ""
+    if problem != told:
+        log.error("audit: %s", problem) if problem else log.info("audit: every sink is up to date again")
+    return problem
 
 
 @dataclass(frozen=True)

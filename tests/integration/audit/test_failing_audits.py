@@ -109,7 +109,7 @@ def test_a_full_sink_stops_changes_and_recovers_without_a_restart_or_a_gap(watch
     whole(ca, path)
 
 
-def test_a_hung_sink_stops_changes_within_two_seconds(watched, monkeypatch):
+def test_a_hung_sink_stops_changes_within_two_seconds_and_the_log_says_so(watched, monkeypatch, caplog):
     ca, path = watched
     wait_for("the sink to be reached", lambda: goes_through(ca), 10)
     import threading
@@ -127,6 +127,7 @@ def test_a_hung_sink_stops_changes_within_two_seconds(watched, monkeypatch):
     refused = wait_for("a refusal", lambda: is_refused(ca), 8)
     assert "not answered" in refused.message
     assert time.monotonic() - began < 5.0
+    wait_for("a line in the log while it hangs", lambda: "sink: it has not answered within" in caplog.text)
     go.set()
     wait_for("changes to go on", lambda: goes_through(ca), 10)
     whole(ca, path)

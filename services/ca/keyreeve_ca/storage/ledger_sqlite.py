@@ -1,7 +1,7 @@
 """The ledger on SQLite: one writer commits the union of the groups that several workers have waiting.
 
-The keeper process holds the only writing connection (docs/storage.md). While one union is being committed the next groups
-arrive, so the price of a commit is shared by more certificates the busier it is.
+The keeper process holds the only writing connection (docs/adr/0003-one-writer-on-sqlite.md). While one union is being
+committed the next groups arrive, so the price of a commit is shared by more certificates the busier it is.
 """
 
 import asyncio

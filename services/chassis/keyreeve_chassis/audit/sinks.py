@@ -215,7 +215,6 @@ class Feeder:
     _good: float = field(default=float("-inf"))
     _turns: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
-    _busy: bool = False
 
     def problem(self) -> str | None:
         """What is wrong, once it has been so for longer than `patience`."""
@@ -223,14 +222,9 @@ class Feeder:
             return None
         return f"the {self.sink.name} sink: {self.why}"
 
-    def is_busy(self) -> bool:
-        """Whether a turn has not come back yet."""
-        return self._busy
-
     def turn(self, fetch: Callable[[int], tuple[Sequence[Segment], bytes]]) -> threading.Event:
         """Begin a turn: find out how far the sink is, and give it what `fetch` has after that. The event is set at its end."""
         done = threading.Event()
-        self._busy = True
 
         def run() -> None:
             try:
@@ -242,7 +236,6 @@ class Feeder:
             except Exception as failed:  # noqa: BLE001  # whatever it is, the sink has not taken it
                 self.why = str(failed) or repr(failed)
             finally:
-                self._busy = False
                 done.set()
 
         if self._thread is None:
