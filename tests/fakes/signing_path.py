@@ -21,7 +21,7 @@ ADMIN = Caller(SpiffeId(TRUST_DOMAIN, ("operators", "admin", "ann")), Role.ADMIN
 
 async def settle() -> None:
     """Let everything run that can run."""
-    for _ in range(30):
+    for _ in range(200):
         await asyncio.sleep(0)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from keyreeve_ca import machine
 from keyreeve_ca.master import EX_CONFIG
 
 EX_UNREACHABLE = 3
@@ -40,7 +41,12 @@ def main() -> int:
     os.umask(0o077)  # whatever this service writes is nobody else's business
     if arguments.command == "run":
         return _run(arguments)
+    if arguments.command == "worker" and arguments.core is not None:
+        os.sched_setaffinity(0, {arguments.core})  # before anything starts threads, which inherit it
     # Only here: the parent of the processes must not import what they import.
+    from keyreeve_chassis.telemetry import metrics
+
+    metrics.keep_process_id()
     from keyreeve_ca import app, keeper, processes, tools, worker
     from keyreeve_chassis.settings import SettingsRefused
 
@@ -53,7 +59,7 @@ def main() -> int:
         case "keeper":
             code = processes.main(lambda: keeper.keeper(settings), settings)
         case "worker":
-            code = processes.main(lambda: worker.worker(settings, arguments.index), settings)
+            code = processes.main(lambda: worker.worker(settings, arguments.index, arguments.gather), settings)
         case "migrate":
             code = processes.main(lambda: keeper.migrate(settings), settings)
         case "settings":
@@ -71,6 +77,8 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
     match name:
         case "worker":
             command.add_argument("--index", type=int, required=True, help="its number among the workers, from 0")
+            command.add_argument("--core", type=int, help="the core to stay on; any unless given")
+            command.add_argument("--gather", type=float, default=0.002, help="seconds for which calls wait for others")
         case "recover":
             command.add_argument("--operator", help="make a one-time token for an admin of this name, too")
             command.add_argument("--address", default="", help="host:port of the newcomers' listener as they reach it")
@@ -99,8 +107,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if shown.returncode:
         return shown.returncode
     settings = {row["key"]: json.loads(row["value"]) for row in json.loads(shown.stdout)}
-    workers = os.cpu_count() or 1 if settings["workers"] == "auto" else settings["workers"]
-    metrics = _empty_metrics_directory(Path(settings["state_directory"]))
+    run_directory = Path(settings["state_directory"]) / "run"
+    metrics = _empty_metrics_directory(run_directory)
+    here = machine.machine(run_directory)
+    choice = machine.choose(here, pin=settings["signing.pin"], gather_ms=settings["signing.gather_ms"])
+    workers = [
+        _worker_arguments(choice, choice.core_of(here, index))
+        for index in range(here.workers if settings["workers"] == "auto" else settings["workers"])
+    ]
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     log_setup.configure(settings["log.level"], colour=sys.stderr.isatty())
 
@@ -117,9 +131,13 @@ def _run(arguments: argparse.Namespace) -> int:
     return asyncio.run(supervise())
 
 
-def _empty_metrics_directory(state_directory: Path) -> Path:
+def _worker_arguments(choice: machine.Choice, core: int | None) -> list[str]:
+    return ["--gather", str(choice.gather), *([] if core is None else ["--core", str(core)])]
+
+
+def _empty_metrics_directory(run_directory: Path) -> Path:
     """The files in which all processes count, for one page of metrics; they begin anew with the service."""
-    directory = state_directory / "run" / "metrics"
+    directory = run_directory / "metrics"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in directory.glob("*.db"):
         left.unlink()

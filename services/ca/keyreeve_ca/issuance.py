@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -39,6 +40,7 @@ from keyreeve_ca.rules.csr import CertificateRequest, check_possession, read_csr
 from keyreeve_ca.rules.name import Name
 from keyreeve_ca.rules.plan import CertificatePlan
 from keyreeve_ca.rules.policy import check_requester, plan_certificate
+from keyreeve_ca.turns import Turns
 
 MAX_MESSAGE_CHARACTERS = 400
 """Of one text in what is kept of a refused item."""
@@ -103,6 +105,8 @@ class Issuance:
     worker_id: str
     now: Callable[[], int]
     random: Callable[[int], bytes] = os.urandom
+    turns: Turns = field(default_factory=lambda: Turns(time.monotonic))
+    """Which calls are worked on together, and when."""
     lanes: Lanes = field(init=False)
     """Its blocks, and the claims that wait for their commit."""
 
@@ -113,9 +117,17 @@ class Issuance:
         """Sign every item of a request; one outcome per item, in order.
 
         Idempotent by (caller, method, request_id): a repeat answers what the first answered, even if it would be refused
-        now. Raises `RequestIdReused` for another payload under the same id, `IssuanceHalted`, and `StoreUnavailable` when
-        nothing is known.
+        now. Raises `RequestIdReused` for another payload under the same id, `IssuanceHalted`, `TooManyInFlight`, and
+        `StoreUnavailable` when nothing is known.
         """
+        caller, size = str(request.caller), len(request.items)
+        await self.turns.enter(caller, size)
+        try:
+            return await self._sign_in_turn(request)
+        finally:
+            self.turns.leave(caller, size)
+
+    async def _sign_in_turn(self, request: SignRequest) -> list[Outcome]:
         for attempt in range(1, _ATTEMPTS + 1):
             if (since := self._halted_for(request)) is not None:
                 answered = await self._answered(request)

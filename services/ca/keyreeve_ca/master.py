@@ -78,7 +78,8 @@ class Master:
 
     arguments: Sequence[str]
     """What the children are told beside their role: the settings file."""
-    workers: int
+    workers: Sequence[Sequence[str]]
+    """For each worker what it alone is told."""
     stop: asyncio.Event
     limit: float
     """Seconds that a child has to end when it is told to."""
@@ -91,7 +92,9 @@ class Master:
         Raises `ChildRefused` when a child cannot start at all.
         """
         keeper = self._child("keeper", "keeper")
-        workers = [self._child(f"worker {i}", "worker", "--index", str(i)) for i in range(self.workers)]
+        workers = [
+            self._child(f"worker {i}", "worker", "--index", str(i), *told) for i, told in enumerate(self.workers)
+        ]
         loops = [asyncio.create_task(self._keep(keeper))]
         stopped, ready = asyncio.create_task(self.stop.wait()), asyncio.create_task(keeper.ready.wait())
         try:

@@ -57,6 +57,26 @@ class KeySettings(_Section):
     )
 
 
+class SigningSettings(_Section):
+    """How the workers run (docs/signing.md)."""
+
+    pin: Literal["auto", "on", "off"] = Field(
+        "auto", description="Keep each worker on one core; `auto`: where waking a thread on another core is dear."
+    )
+    gather_ms: float | Literal["auto"] = Field(
+        "auto",
+        description="Milliseconds for which a call waits for others while calls keep coming; `auto`: 2, or 4 where waking "
+        "is dear.",
+    )
+
+    @field_validator("gather_ms")
+    @classmethod
+    def _check_gather(cls, value: float | Literal["auto"]) -> float | Literal["auto"]:
+        if value != "auto" and not 0 <= value <= 100:
+            raise ValueError("0 to 100 milliseconds, or auto")
+        return value
+
+
 class LintSettings(_Section):
     """Linting of what has been issued."""
 
@@ -198,12 +218,15 @@ class CaSettings(ServiceSettings):
         "http://127.0.0.1:8080",
         description="Base URL, as readers see it, that certificates name for revocation lists, the OCSP responder and issuers.",
     )
-    workers: int | Literal["auto"] = Field("auto", description="Worker processes; `auto`: one for each core.")
+    workers: int | Literal["auto"] = Field(
+        "auto", description="Worker processes; `auto`: one for each core that may be used."
+    )
     drain_seconds: float = Field(20, gt=0, description="How long calls in progress may take when the service stops.")
     listen: ServingSettings = Field(default_factory=ServingSettings, description="The gRPC listeners.")
     enrol: EnrolSettings = Field(default_factory=EnrolSettings, description="The newcomer's listener.")
     database: DatabaseSettings = Field(default_factory=DatabaseSettings, description="The database.")
     keys: KeySettings = Field(default_factory=KeySettings, description="Keys.")
+    signing: SigningSettings = Field(default_factory=SigningSettings, description="The signing path.")
     issuance: IssuanceSettings = Field(default_factory=IssuanceSettings, description="Issuance as a whole.")
     lint: LintSettings = Field(default_factory=LintSettings, description="Linting.")
     http: HttpSettings = Field(default_factory=HttpSettings, description="Plain HTTP.")
@@ -255,7 +278,3 @@ class CaSettings(ServiceSettings):
         if not url.startswith("sqlite:///"):
             return None
         return self.state_directory / url.removeprefix("sqlite:///")
-
-    @property
-    def worker_count(self) -> int:
-        return (os.cpu_count() or 1) if self.workers == "auto" else self.workers

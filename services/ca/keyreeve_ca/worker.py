@@ -53,9 +53,9 @@ from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 log = logging.getLogger(__name__)
 
 
-async def worker(settings: CaSettings, index: int) -> None:
-    """Serve the RPCs until told to stop."""
-    async with run_worker(settings, index) as serving:
+async def worker(settings: CaSettings, index: int, gather_seconds: float) -> None:
+    """Serve the RPCs until told to stop; calls to sign wait `gather_seconds` for company while they keep coming."""
+    async with run_worker(settings, index, gather_seconds=gather_seconds) as serving:
         say_ready()
         await until_told(serving.background, settings.drain_seconds)
 
@@ -73,7 +73,9 @@ class Serving:
 
 
 @asynccontextmanager
-async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int] = now) -> AsyncIterator[Serving]:
+async def run_worker(
+    settings: CaSettings, index: int, *, now: Callable[[], int] = now, gather_seconds: float = 0.0
+) -> AsyncIterator[Serving]:
     """A running worker; leaving the context drains it. `now` is the clock, in seconds since 1970."""
     async with AsyncExitStack() as stack:
         worker_id = new_worker_id(settings, f"worker-{index}")
@@ -86,6 +88,7 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         gate = SinkGate(client or _keeper(settings, stack)) if settings.audit.sink_required else None
         trail = Trail(recorder, gate=None if gate is None else gate.check)
         base = foundation(settings, store, keystore, ledger, worker_id, now=now)
+        base.issuance.turns.gather_seconds = gather_seconds
         await base.live.reload()
         revocations = LiveRevocations(store, now)
         await revocations.refresh()

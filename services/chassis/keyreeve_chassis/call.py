@@ -1,5 +1,6 @@
 """One call as a handler sees it: which method, who calls, until when, and what to write in a log about it."""
 
+import itertools
 import re
 import secrets
 import time
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from keyreeve_chassis.audit.trail import CallRecord
 
 REQUEST_ID_KEY: Final = "x-request-id"
+_PROCESS = secrets.token_hex(8)
+_numbers = itertools.count()
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 
 Metadata = Iterable[tuple[str, str | bytes]]
@@ -82,7 +85,7 @@ class Call:
         Found on first use: most calls succeed, and nobody asks for it.
         """
         if self._request_id is None:
-            self._request_id = _sane_request_id(self._metadata) or secrets.token_hex(16)
+            self._request_id = _sane_request_id(self._metadata) or f"{_PROCESS}{next(_numbers):016x}"
         return self._request_id
 
     @property

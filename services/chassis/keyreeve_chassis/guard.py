@@ -33,7 +33,7 @@ from keyreeve_chassis import access, failures
 from keyreeve_chassis.access import Row
 from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.call import AuthContext, Call
-from keyreeve_chassis.limits import ConnectionsPerPeer, InFlight
+from keyreeve_chassis.limits import ConnectionsPerPeer, FairShare, InFlight
 from keyreeve_chassis.peers import PeerVerifier
 from keyreeve_chassis.router import Kind, Method, Router
 from keyreeve_chassis.telemetry.calls import CallTelemetry, MethodTelemetry
@@ -86,6 +86,7 @@ class Guard:
         self._telemetry = telemetry or CallTelemetry()
         retry_after = timedelta(seconds=self._limits.retry_after)
         self._calls = InFlight(self._limits.calls_in_flight, retry_after)
+        self._shares = FairShare(self._limits.calls_in_flight, retry_after)
         self._streams = InFlight(self._limits.streams_in_flight, retry_after)
         self._connections = ConnectionsPerPeer(self._limits.connections_per_peer)
         self._stopping = asyncio.Event()
@@ -135,22 +136,25 @@ class Guard:
         self._refuse_when_stopping()
         self._calls.enter()
         counted: Caller | None = None
+        shared: Caller | None = None
         try:
             self._admit(method.row, call, context)
             if call.caller is not None:
                 self._connections.enter(call.caller, call.peer)
                 counted = call.caller
+                self._shares.enter(call.caller)
+                shared = call.caller
             call.deadline = self._deadline(call, context)
             self._refuse_when_too_large(request)
             self._refuse_when_not_audited(method)
             if method.row.forwarded and call.record is not None:
                 call.record.unread = partial(method.parse, request)
-            async with asyncio.timeout_at(call.deadline):
-                if (tracer := self._telemetry.tracer) is None:
+            # At the deadline gRPC cancels this task: the server keeps the caller's time too.
+            if (tracer := self._telemetry.tracer) is None:
+                response = await self._router.respond(method, request, call)
+            else:
+                with tracer.span(call):
                     response = await self._router.respond(method, request, call)
-                else:
-                    with tracer.span(call):
-                        response = await self._router.respond(method, request, call)
             if call.record is not None and self._trail is not None:
                 await self._trail.succeeded(call.record)
             return response
@@ -158,6 +162,8 @@ class Guard:
             self._calls.leave()
             if counted is not None:
                 self._connections.leave(counted, call.peer)
+            if shared is not None:
+                self._shares.leave(shared)
 
     def _streaming(
         self, method: Method, telemetry: MethodTelemetry

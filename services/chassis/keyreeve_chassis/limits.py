@@ -36,6 +36,35 @@ class InFlight:
         self.count -= 1
 
 
+class FairShare:
+    """Counts the calls in progress of each identity, so that none of them takes all the room there is."""
+
+    def __init__(self, most: int, retry_after: timedelta) -> None:
+        """Take how many calls a process accepts (one identity may have three quarters of them), and the wait."""
+        self._most = max(1, most * 3 // 4)
+        self._retry_after = retry_after
+        self._calls: dict[tuple[str, ...], int] = {}
+
+    def enter(self, caller: Caller) -> None:
+        """Count one call, or raise `TooManyInFlight`; `leave` must follow only when this returned."""
+        calls = self._calls.get(caller.id.path, 0)
+        if calls >= self._most:
+            raise TooManyInFlight(
+                f"{caller} has {calls} calls in progress here, as many as one identity may",
+                metadata={"most": str(self._most)},
+                retry_after=self._retry_after,
+            )
+        self._calls[caller.id.path] = calls + 1
+
+    def leave(self, caller: Caller) -> None:
+        """Count a call that has ended."""
+        calls = self._calls[caller.id.path] - 1
+        if calls:
+            self._calls[caller.id.path] = calls
+        else:
+            del self._calls[caller.id.path]
+
+
 class ConnectionsPerPeer:
     """Counts, for each identity, the transport addresses that have a call in progress.
 

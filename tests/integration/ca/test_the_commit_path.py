@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from keyreeve_ca.sampling import Sampling
 from keyreeve_ca.sealed_keys import SealedKeyStore
 from keyreeve_ca.storage.schema import SCHEMA
 from keyreeve_ca.storage.tables import certificates
+from keyreeve_ca.turns import Turns
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, document, refused, server_csr, unique
 
 
@@ -156,7 +158,7 @@ class Watched:
 def test_a_block_that_is_used_up_is_followed_by_another_with_at_most_w_in_flight(ca: RunningCa):
     issuance = late(ca)
     watched = Watched(issuance.ledger)
-    issuance = replace(issuance, ledger=watched)
+    issuance = replace(issuance, ledger=watched, turns=Turns(time.monotonic, most=10_000))
     items = [SignItem("server", server_csr("a.test"))] * 100
 
     async def many() -> list[LedgerEntry]:

@@ -230,6 +230,31 @@ async def test_calls_beyond_the_cap_are_refused_at_once_with_a_wait():
     assert told.retry_after == timedelta(seconds=0.2)
 
 
+async def test_one_identity_cannot_take_all_the_room_there_is():
+    began, go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def wait(request: Message, call: Call) -> Message:
+        began.release()
+        await go.wait()
+        return EchoResponse(text="done")
+
+    async with serving([echo_service(acting(wait))], calls_in_flight=4) as server:
+        greedy = server.trees.control.person("members/web.example.test")
+        modest = server.trees.control.person("members/db.example.test")
+        async with server.channel(greedy) as many, server.channel(modest) as one:
+            waiting = [echo(many)(EchoRequest(), timeout=20) for _ in range(3)]
+            for _ in waiting:
+                await asyncio.wait_for(began.acquire(), 20)
+            told = await refused(echo(many)(EchoRequest(), timeout=20))
+            waiting.append(echo(one)(EchoRequest(), timeout=20))
+            await asyncio.wait_for(began.acquire(), 20)
+            go.set()
+            assert [(await call).text for call in waiting] == ["done"] * 4
+            assert (await echo(many)(EchoRequest(), timeout=20)).text == "done"
+    assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_IN_FLIGHT")
+    assert told.metadata["most"] == "3"
+
+
 async def test_one_identity_may_be_busy_on_so_many_connections_only():
     servicer = EchoServicer()
     async with serving([echo_service(servicer)], connections_per_peer=1) as server:

@@ -46,6 +46,7 @@ async def test_requests_that_are_large_together_are_committed_in_groups_that_can
 
 async def test_refused_items_count_in_the_size_of_a_group():
     path = Path(FakeLedger())
+    path.issuance.turns.most = 10_000
     path.ledger.open.clear()
     waiting = [asyncio.create_task(path.sign(GOOD, *[many_bad_names(20)] * 99, request_id=str(n))) for n in range(40)]
     await settle()
