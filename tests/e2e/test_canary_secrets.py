@@ -1,0 +1,243 @@
+"""Secrets that are known to the test go every way there is; then everything that is written anywhere is searched for them."""
+
+import base64
+import contextlib
+import os
+import random
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+from sqlalchemy import text
+
+from keyreeve.cli.fleet import read_addresses, write_config
+from keyreeve.enrolment_token import EnrolmentKeys, EnrolmentToken
+from keyreeve_ca.sealed_keys import SealedKeyStore
+from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve_chassis.database.engine import postgresql, sqlite_reader
+from support.plane import CA, Done, Plane
+from support.postgres import Server
+from support.trace_receiver import receiving_traces
+from support.waiting import wait_for
+
+PASSWORD = "canary-" + uuid.uuid4().hex
+"""Of the database, in the configuration file."""
+
+
+@dataclass
+class Search:
+    """Where to look, and for what."""
+
+    plane: Plane
+    outputs: list[str] = field(default_factory=list)
+    canaries: dict[str, set[bytes]] = field(default_factory=dict)
+
+    def run(self, *arguments: object, code: int | None = 0, given: bytes | None = None) -> Done:
+        """Run a command that ends with this code, and search what it says."""
+        done = self.plane.run(*arguments, given=given)
+        assert code is None or done.code == code, (arguments, done.err)
+        self.outputs += [done.out, done.err]
+        return done
+
+    def add(self, what: str, *secrets: bytes) -> None:
+        """Search for these bytes as they are, in hexadecimal and in both kinds of base64."""
+        forms = self.canaries.setdefault(what, set())
+        for secret in secrets:
+            forms |= {secret, secret.hex().encode(), secret.hex().upper().encode()}
+            # Where a text lies among others its base64 begins at any of three places; its middle is then the same.
+            for offset in range(3):
+                middle = base64.b64encode(b"\0" * offset + secret)[8:-8]
+                forms |= {middle, middle.replace(b"+", b"-").replace(b"/", b"_")} if len(middle) > 16 else set()
+
+    def add_key(self, what: str, private: bytes) -> None:
+        """A private key (PKCS #8), by the number that it is."""
+        key = load_der_private_key(private, None)
+        if isinstance(key, Ed25519PrivateKey):
+            self.add(what, key.private_bytes_raw())
+        else:
+            assert isinstance(key, EllipticCurvePrivateKey)
+            self.add(what, key.private_numbers().private_value.to_bytes(key.key_size // 8))
+
+    def add_key_file(self, file: Path) -> None:
+        key = load_pem_private_key(file.read_bytes(), None)
+        self.add_key(str(file), key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+        self.canaries[str(file)].add(file.read_bytes().split(b"\n")[1])
+
+    def add_token(self, file: Path) -> None:
+        written = file.read_text().strip()
+        token = EnrolmentToken.parse(written)
+        keys = EnrolmentKeys.of(token.secret, token.token_id)
+        self.add("a token", token.secret, keys.server, keys.client, keys.result)
+        self.canaries["a token"] |= {written.encode(), written[40:100].encode()}
+
+    def hits(self, places: dict[str, bytes]) -> list[tuple[str, str]]:
+        places = {"what commands said": "".join(self.outputs).encode(), **places}
+        return [
+            (what, where)
+            for what, forms in self.canaries.items()
+            for where, data in places.items()
+            if any(form in data for form in forms)
+        ]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    if request.param == "sqlite":
+        return "sqlite:///ca.db"
+    server: Server = request.getfixturevalue("postgresql_server")
+    name = f"canaries_{uuid.uuid4().hex}"
+    server.execute(f"CREATE DATABASE {name}")
+    return server.url(name).replace("keyreeve@", f"keyreeve:{PASSWORD}@")
+
+
+def files_of_the_database(plane: Plane, url: str) -> Iterator[Path]:
+    """On PostgreSQL those of the whole server, with its write-ahead log; SQLite's are among the plane's."""
+    if not url.startswith("sqlite"):
+        directory = Path(url.partition("host=")[2])
+        for part in ("data/base", "data/pg_wal"):
+            yield from (directory / part).rglob("*")
+        yield directory / "log"
+    yield from plane.home.root.rglob("*")
+
+
+def own_secrets(search: Search, url: str) -> None:
+    """What the service itself keeps: its keys, unsealed."""
+    state = search.plane.home.state("ca")
+    kek = (state / "kek").read_bytes()
+    search.add("the key-encryption key", kek)
+    store = SealedKeyStore(kek)
+    search.add("a derived key", store.derive("page tokens"), store.derive("renewal nonces"))
+    search.add_key_file(state / "recovery.key")
+    if url.startswith("sqlite"):
+        engine = sqlite_reader(state / "ca.db", connections=1)
+    else:
+        engine = postgresql(url, schema=SCHEMA.name, application_name="test", connections=1)
+    with engine.connect() as connection:
+        sealed = connection.execute(text("SELECT key_id, sealed FROM keys")).all()
+    engine.dispose()
+    assert len(sealed) > 4
+    for row in sealed:
+        search.add_key(f"key {row.key_id}", store.unseal("key", row.key_id, row.sealed))
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(400)
+def test_no_secret_is_in_logs_audit_errors_metrics_traces_the_database_or_processes(
+    database: str, own_plane: Plane, tmp_path: Path
+) -> None:
+    plane, search = own_plane, Search(own_plane)
+    search.canaries["the database's password"] = {PASSWORD.encode()}
+    plane.home.make()
+    write_config(plane.home, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
+    with receiving_traces() as traces:
+        config = plane.home.config("ca")
+        config.write_text(
+            config.read_text().replace("sqlite:///ca.db", database)
+            + f"tracing:\n  endpoint: {traces.endpoint}\n"
+            + "log:\n  level: debug\n  calls: true\n"
+        )
+        done = plane.up(OTEL_BSP_SCHEDULE_DELAY="100")
+        search.outputs += [done.out, done.err]
+        live_through(search, tmp_path)
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{read_addresses(plane.home, CA).metrics_port}/metrics", timeout=20
+        ) as page:
+            metrics = page.read()
+        assert b"grpc_server" in metrics
+        wait_for("spans", lambda: {"keyreeve.ca.v1.EnrolmentService/Enrol"} <= traces.names)
+        wait_for("spans", lambda: {"keyreeve.ca.v1.CertificateService/RenewCertificate"} <= traces.names)
+        places = {f"/proc/{pid}/{name}": Path(f"/proc/{pid}/{name}").read_bytes() for pid, name in processes(plane)}
+        own_secrets(search, database)
+        plane.down()
+        places["metrics"] = metrics
+        places["traces"] = b"".join(one.SerializeToString() for one in traces.requests)
+    state = plane.home.state("ca")
+    kept = {state / "kek", state / "recovery.key", plane.home.key, config}
+    for file in files_of_the_database(plane, database):
+        with contextlib.suppress(FileNotFoundError):  # PostgreSQL serves other tests, which drop theirs
+            if file.is_file() and file not in kept:
+                places[str(file)] = file.read_bytes()
+    assert any(place.endswith(".log") for place in places)
+    assert search.hits(places) == []
+    planted = base64.b64encode(b"x" + (state / "kek").read_bytes())
+    assert search.hits({"planted": planted}) == [("the key-encryption key", "planted")], "it does find what is there"
+
+
+def processes(plane: Plane) -> Iterator[tuple[int, str]]:
+    pids = [plane.supervisor(), plane.master(), *(pid for ids in plane.children().values() for pid in ids)]
+    for pid in pids:
+        assert pid is not None
+        for name in ("cmdline", "environ"):
+            yield pid, name
+
+
+def live_through(search: Search, tmp_path: Path) -> None:
+    """Everything that has to do with a secret, well and badly."""
+    file = tmp_path / "token"
+    search.run("token", "create", "workloads/web/one", "--save", file)
+    search.add_token(file)
+    secret = file.read_text().strip()
+    at = len(secret) // 2
+    wrong = tmp_path / "wrong"
+    wrong.write_text(secret[:at] + ("A" if secret[at] != "A" else "B") + secret[at + 1 :])
+    forged = EnrolmentToken.parse(secret)
+    another = tmp_path / "another"
+    another.write_text(
+        EnrolmentToken(
+            forged.token_id,
+            os.urandom(32),
+            forged.root_sha256,
+            forged.expires_at,
+            forged.identity,
+            forged.address,
+        ).text()
+    )
+    search.add_token(another)
+    newcomer = tmp_path / "newcomer"
+    search.run("enrol", wrong, "--dir", tmp_path / "no-1", "--timeout", "5", code=None)
+    search.run("enrol", another, "--dir", tmp_path / "no-2", "--timeout", "5", code=None)
+    search.run("enrol", "--dir", newcomer, given=secret.encode())
+    search.run("enrol", file, "--dir", tmp_path / "no-3", "--timeout", "5", code=1)
+    context = newcomer / "context.json"
+    search.run("cert", "issue", "web.example.test", "--context", context, "--out", tmp_path / "tls")
+    search.run("cert", "renew", "--context", context)
+    search.run("whoami", "--context", context)
+    invitation = search.plane.run("operator", "invite", "dora", "--role", "auditor", "-q")
+    assert invitation.code == 0, invitation.err
+    invited = tmp_path / "invited"
+    invited.write_text(invitation.out)
+    search.add_token(invited)
+    search.run("operator", "accept", "--dir", tmp_path / "dora", given=invited.read_bytes())
+    search.run("audit", "list", "--context", tmp_path / "dora" / "context.json")
+    recovered = search.plane.run("recover", "operator", "carl", "-q")
+    assert recovered.code == 0, recovered.err
+    (tmp_path / "recovered").write_text(recovered.out)
+    search.add_token(tmp_path / "recovered")
+    # A secret where a name should be is refused before it goes anywhere; what the command itself repeats is the caller's.
+    assert search.plane.run("cert", "show", secret).code != 0
+    assert search.plane.run("token", "revoke", secret).code != 0
+    assert search.plane.run("cert", "issue", secret, "--out", tmp_path / "no-4").code != 0
+    search.run("settings", code=None)
+    search.run("doctor", code=None)
+    search.run("status")
+    mark = uuid.uuid4().hex
+    search.run("cert", "show", mark, code=None)
+    wait_for("the log", lambda: search.plane.run("audit", "list", "--resource", f"certificates/{mark}", "-q").out)
+    export = tmp_path / "export.jsonl"
+    search.run("audit", "export", export)
+    search.outputs.append(export.read_text())
+    for key in [*(tmp_path / "tls").glob("*key*"), *newcomer.glob("**/*key*"), tmp_path / "dora" / "key.pem"]:
+        search.add_key_file(key)
+    search.add_key_file(search.plane.home.key)
