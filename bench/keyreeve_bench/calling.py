@@ -103,6 +103,7 @@ class SdkCalls:
 
     def __init__(self, context: Context, profile: str, csrs: list[bytes], *, coalesce: bool, timeout: float) -> None:
         self._client = make_client(context, coalesce=coalesce, timeout=timeout)
+        self._coalesce = coalesce
         self._profile = profile
         self._csrs = itertools.cycle(csrs)
 
@@ -113,7 +114,9 @@ class SdkCalls:
         return next(self._csrs)
 
     async def call(self, index: int, request: bytes, request_id: str) -> Answer:  # noqa: ARG002  # it has one connection
-        signed = await self._client.certificates.sign(self._profile, request, request_id=request_id)
+        # With an id of its own a call is not put together with others.
+        own_id = None if self._coalesce else request_id
+        signed = await self._client.certificates.sign(self._profile, request, request_id=own_id)
         return Answer([signed.serial.encode()], [], b"", [(signed.certificate_der, signed.chain_der)])
 
     async def close(self) -> None:
@@ -122,8 +125,7 @@ class SdkCalls:
 
 def make_client(context: Context, *, coalesce: bool, timeout: float) -> aio.Client:
     """A client that tries once."""
-    del coalesce
-    return aio.Client(context, timeout=timeout, retry=retry.NO_RETRY)
+    return aio.Client(context, timeout=timeout, retry=retry.NO_RETRY, coalesce=coalesce)
 
 
 def pause_after(error: KeyreeveError) -> float:

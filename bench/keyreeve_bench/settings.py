@@ -76,6 +76,10 @@ class BenchSettings:
             raise FieldInvalid(f"keys are one of {', '.join(KEY_KINDS)}, not {self.keys!r}")
         if self.client == "sdk" and self.batch > 1:
             raise FieldInvalid("the SDK makes batches by itself: --client sdk goes with --batch 1")
+        if self.client == "sdk" and self.coalesce and self.repeat:
+            raise FieldInvalid(
+                "calls with a request id to repeat are not put together: --repeat goes with --no-coalesce"
+            )
         if unknown := [peer for peer in self.compare if peer not in PEERS]:
             raise FieldInvalid(f"no peer is called {unknown[0]!r}; known are {', '.join(PEERS)}")
         if self.rate is not None and self.rate <= 0:

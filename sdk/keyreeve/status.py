@@ -35,6 +35,11 @@ def error_from_rpc(failure: grpc.RpcError, service: str) -> KeyreeveError:
     return _error_of_code(code, text, service)
 
 
+def deadline_passed(service: str) -> errors.DeadlinePassed:
+    """The error of a call that `service` did not answer in time."""
+    return errors.DeadlinePassed(f"the deadline passed before {service} answered", metadata={"service": service})
+
+
 def _error_of_code(code: grpc.StatusCode, text: str, service: str) -> KeyreeveError:
     metadata = {"service": service}
     match code:
@@ -44,7 +49,7 @@ def _error_of_code(code: grpc.StatusCode, text: str, service: str) -> KeyreeveEr
             # Nobody here cancels a call and then asks what became of it: a server that stops ends what it has in hand so.
             return errors.ServiceStopping(f"{service} ended the call before it answered", metadata=metadata)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return errors.DeadlinePassed(f"the deadline passed before {service} answered", metadata=metadata)
+            return deadline_passed(service)
         case grpc.StatusCode.UNIMPLEMENTED:
             return errors.MethodUnknown(f"{service}: {text}")
         case grpc.StatusCode.INTERNAL:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from keyreeve import wire
 from keyreeve._async.calls import Caller
+from keyreeve._async.coalescing import SIGN_MANY, Coalescer
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.errors import FieldInvalid, KeyreeveError, RenewalProofRequired
 from keyreeve.keys import PrivateKey, csr_spki, sign_renewal
@@ -36,8 +37,10 @@ class CertificateClient:
     method raises `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
     """
 
-    def __init__(self, caller: Caller, trust_domain: str) -> None:
+    def __init__(self, caller: Caller, trust_domain: str, *, coalesce: bool = True) -> None:
         self._caller = caller
+        self._coalesce = coalesce
+        self._coalescer = Coalescer(caller)
         self._trust_domain = trust_domain
 
     async def sign(
@@ -55,11 +58,14 @@ class CertificateClient:
 
         `names` are wished for beside those in the request; `lifetime` is the profile's default and `authority` the newest
         active one of its tree unless given. What the profile does not grant is refused, never dropped.
+
+        Calls that wait at the same time, of tasks or threads that share the client, are sent together unless the client
+        was made with `coalesce=False` (docs/sdk.md). A call with a `request_id` of its own is always sent by itself.
         """
         item = wire.to_item(SignItem(profile, csr, tuple(names), lifetime, authority))
-        request = pb.SignCertificateRequest(item=item, request_id=request_id or new_request_id())
-        response = await self._caller.unary(f"{_SERVICE}/SignCertificate", request, pb.SignCertificateResponse, timeout)
-        return wire.from_signed(response)
+        if self._coalesce and not request_id:
+            return await self._coalescer.sign(item, timeout)
+        return await self._coalescer.sign_alone(item, request_id or new_request_id(), timeout)
 
     async def sign_many(
         self, items: Sequence[SignItem], request_id: str | None = None, *, timeout: float | None = None
@@ -72,8 +78,7 @@ class CertificateClient:
         request = pb.SignCertificatesRequest(
             items=[wire.to_item(item) for item in items], request_id=request_id or new_request_id()
         )
-        method = f"{_SERVICE}/SignCertificates"
-        response = await self._caller.unary(method, request, pb.SignCertificatesResponse, timeout)
+        response = await self._caller.unary(SIGN_MANY, request, pb.SignCertificatesResponse, timeout)
         return wire.from_outcomes(response)
 
     async def renew(

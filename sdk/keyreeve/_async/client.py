@@ -43,17 +43,23 @@ class Client:
     """Who did what."""
 
     def __init__(
-        self, context: Context | None = None, *, timeout: float = 30.0, retry: RetryPolicy | None = None
+        self,
+        context: Context | None = None,
+        *,
+        timeout: float = 30.0,
+        retry: RetryPolicy | None = None,
+        coalesce: bool = True,
     ) -> None:
         """Use `context`, or the one that `Context.load()` finds.
 
         `timeout` is the time in seconds that a call may take with all its retries; each method takes one of its own.
+        `coalesce` lets calls of `certificates.sign` that wait at the same time share a call (docs/sdk.md).
         Raises `keyreeve.errors.ContextInvalid`.
         """
         self.context = Context.load() if context is None else context
         self._channel = RotatingChannel(self.context, "ca")
         caller = Caller(self._channel, timeout=timeout, policy=retry or RetryPolicy())
-        self.certificates = CertificateClient(caller, self.context.trust_domain)
+        self.certificates = CertificateClient(caller, self.context.trust_domain, coalesce=coalesce)
         self.authorities = AuthorityClient(caller)
         self.operations = OperationClient(caller)
         self.profiles = ProfileClient(caller)

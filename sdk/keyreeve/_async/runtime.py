@@ -46,9 +46,16 @@ async def wait_until_ready(channel: grpc.aio.Channel, seconds: float) -> bool:
         return False
 
 
-def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> Task:
+_spawned: set[Task] = set()
+"""An event loop itself keeps no hold of its tasks."""
+
+
+def spawn(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Task:
     """Begin work whose end nobody waits for, except `stop`."""
-    return asyncio.create_task(work())
+    task = asyncio.create_task(work(), name=name)
+    _spawned.add(task)
+    task.add_done_callback(_spawned.discard)
+    return task
 
 
 async def stop(task: Task) -> None:
@@ -63,9 +70,44 @@ def was_told_to_stop() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+async def let_others_come() -> None:
+    """Let everybody who is about to do something do it first."""
+    await asyncio.sleep(0)
+
+
 async def aside(work: Callable[[], T]) -> T:
     """Run work that blocks where it holds nobody up."""
     return await asyncio.to_thread(work)
+
+
+class Ticket(Generic[T]):
+    """A place where one waits for what another tells; None is never told."""
+
+    def __init__(self) -> None:
+        self._told: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing has been told, and whoever waits has not given up."""
+        return not self._told.done()
+
+    def settle(self, what: T) -> None:
+        """Tell it; only the first time counts."""
+        if not self._told.done():
+            self._told.set_result(what)
+
+    async def wait(self, seconds: float) -> T | None:
+        """What is told within so many seconds, or None."""
+        # Cheaper than `asyncio.timeout`, of which a client with many calls would make thousands a second.
+        timer = self._told.get_loop().call_later(seconds, self._expire)
+        try:
+            return await self._told
+        finally:
+            timer.cancel()
+
+    def _expire(self) -> None:
+        if not self._told.done():
+            self._told.set_result(None)
 
 
 class Exchange(Generic[Answer]):

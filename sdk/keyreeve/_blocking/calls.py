@@ -20,7 +20,7 @@ from keyreeve.errors import (
     Unavailable,
 )
 from keyreeve.retry import Backoff, RetryPolicy
-from keyreeve.status import error_from_rpc
+from keyreeve.status import deadline_passed, error_from_rpc
 
 Response = TypeVar("Response", bound=Message)
 
@@ -44,7 +44,8 @@ class Caller:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._channel = channel
-        self._timeout = timeout
+        self.timeout = timeout
+        """Seconds that a call may take unless it has a time of its own."""
         self._policy = policy
         self._clock = clock
         self._sleep = sleep
@@ -55,7 +56,7 @@ class Caller:
 
         Raises one of `keyreeve.errors`.
         """
-        deadline = self._clock() + (self._timeout if timeout is None else timeout)
+        deadline = self._clock() + (self.timeout if timeout is None else timeout)
         backoff = Backoff(self._policy, self._jitter)
         moves = 0
         while True:
@@ -71,7 +72,7 @@ class Caller:
             except runtime.ABORTED:
                 if not self._was_closed():
                     raise
-                error = self._error_of_closing()
+                error = self.error_of_closing()
             finally:
                 self._channel.give_back(generation)
             if moves < MOST_MOVES and self._has_moved(error, generation):
@@ -105,7 +106,7 @@ class Caller:
             except runtime.ABORTED:
                 if not self._was_closed():
                     raise
-                error = self._error_of_closing()
+                error = self.error_of_closing()
             finally:
                 self._channel.give_back(generation)
             if self._has_moved(error, generation):
@@ -124,10 +125,15 @@ class Caller:
     def _error_of(self, failure: grpc.RpcError) -> KeyreeveError:
         error = error_from_rpc(failure, self._channel.description)
         if isinstance(error, ServiceStopping) and self._was_closed():
-            return self._error_of_closing()  # gRPC ends calls with one status whichever side has closed the connection
+            return self.error_of_closing()  # gRPC ends calls with one status whichever side has closed the connection
         return error
 
-    def _error_of_closing(self) -> KeyreeveError:
+    def deadline_passed(self) -> DeadlinePassed:
+        """The error of a call that was not answered in time."""
+        return deadline_passed(self._channel.description)
+
+    def error_of_closing(self) -> KeyreeveError:
+        """The error of a call whose client was closed."""
         return KeyreeveError(f"the client was closed during a call of {self._channel.description}")
 
     def _was_closed(self) -> bool:

@@ -50,9 +50,9 @@ def wait_until_ready(channel: grpc.Channel, seconds: float) -> bool:
     return False
 
 
-def spawn(work: Callable[[], None]) -> Task:
+def spawn(work: Callable[[], None], name: str) -> Task:
     """Begin work whose end nobody waits for, except `stop`."""
-    task = threading.Thread(target=work, name="keyreeve-rotation", daemon=True)
+    task = threading.Thread(target=work, name=name, daemon=True)
     task.start()
     return task
 
@@ -67,9 +67,38 @@ def was_told_to_stop() -> bool:
     return False
 
 
+def let_others_come() -> None:
+    """Nothing: other threads come when they like."""
+
+
 def aside(work: Callable[[], T]) -> T:
     """Run work that blocks."""
     return work()
+
+
+class Ticket(Generic[T]):
+    """A place where one waits for what another tells; None is never told."""
+
+    def __init__(self) -> None:
+        self._told = threading.Lock()
+        self._told.acquire()
+        self._what: T | None = None
+        self.open = True
+        """Whether nothing has been told, and whoever waits has not given up."""
+
+    def settle(self, what: T) -> None:
+        """Tell it; only the first time counts, and no two threads may tell at once."""
+        if self._what is None:
+            self._what, self.open = what, False
+            self._told.release()
+
+    def wait(self, seconds: float) -> T | None:
+        """What is told within so many seconds, or None."""
+        try:
+            self._told.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+        finally:
+            self.open = False
+        return self._what
 
 
 class Exchange(Generic[Answer]):

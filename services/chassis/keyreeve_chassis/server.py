@@ -33,7 +33,14 @@ class ServingSettings(BaseModel):
     calls_in_flight: int = Field(512, ge=1, description="Calls in progress at once in one process.")
     streams_in_flight: int = Field(1024, ge=1, description="Streams open at once in one process.")
     connections_per_peer: int = Field(64, ge=1, description="Connections of one identity with calls in progress.")
-    streams_per_connection: int = Field(256, ge=1, description="Calls and streams at once on one connection.")
+    # gRPC enforces it, and counts a call for as long as anything of it is in memory: a client that keeps just so many
+    # in flight has some refused, with a bare UNAVAILABLE. So the caps that refuse with a reason must be reached first.
+    streams_per_connection: int = Field(
+        2048,
+        ge=1,
+        description="Calls and streams at once on one connection; well above `calls_in_flight` and `streams_in_flight`, "
+        "which refuse with a reason.",
+    )
     deadline: float = Field(60, gt=0, description="Longest deadline that a call may ask for.")
     stream_life: float = Field(3600, gt=0, description="When a long stream is ended, to be opened again.")
     verify_interval: float = Field(0.5, gt=0, description="How often the caller of an open stream is verified again.")

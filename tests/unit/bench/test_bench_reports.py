@@ -186,6 +186,7 @@ def test_the_picture_is_svg_that_loads_nothing(tmp_path: Path) -> None:
         {"in_flight": 0},
         {"duration": 0},
         {"overload": 0},
+        {"client": "sdk", "repeat": True},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
