@@ -18,7 +18,6 @@ from keyreeve_ca.ledger import (
     MAX_UNCOMMITTED,
     BlockRequest,
     CommitGroup,
-    IssuedCertificate,
     ItemFailure,
     Ledger,
     RequestClaim,
@@ -87,7 +86,9 @@ class Lanes:
 
         Use the numbers and `enqueue` the claim without awaiting anything in between. Raises `GateClosed`.
         """
-        lane = self.by_authority.setdefault(issuing.issuer.authority_id, Lane())
+        lane = self.by_authority.get(issuing.issuer.authority_id)
+        if lane is None:
+            lane = self.by_authority[issuing.issuer.authority_id] = Lane()
         return lane, await self._block_with_room(lane, issuing, hashes, size, while_halted=while_halted)
 
     def enqueue(
@@ -249,10 +250,10 @@ def _take_group(waiting: deque[_Pending]) -> list[_Pending]:
 
 
 def _weight(claim: RequestClaim) -> int:
-    certificates = (i for i in claim.items if isinstance(i, IssuedCertificate))
-    failures = sum(isinstance(i, ItemFailure) for i in claim.items)
-    return (
-        sum(len(i.der) + len(i.csr) + len(i.wished_names) + 512 for i in certificates)
-        + failures * MAX_FAILURE_CHARACTERS
-        + len(claim.audit)
-    )
+    weight = len(claim.audit)
+    for item in claim.items:
+        if isinstance(item, ItemFailure):
+            weight += MAX_FAILURE_CHARACTERS
+        else:
+            weight += len(item.der) + len(item.csr) + len(item.wished_names) + 512
+    return weight
