@@ -19,6 +19,9 @@ from keyreeve_ca.people import People
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.profile import Tree
 
+NEW_SECONDS = 2
+"""For so long after it was made a process may not have heard of a record."""
+
 
 @dataclass(frozen=True)
 class FirstOperator:
@@ -40,7 +43,7 @@ class FirstOperator:
         except ValueError as wrong:
             raise errors.NameRefused(f"{name!r} cannot be an operator's name: {wrong}") from None
         caller = own_caller(catalogue.trust_domain, self.instance)
-        await self.issuance.store.write(lambda tx: self.people.admit(tx, name, str(caller)))
+        person = await self.issuance.store.write(lambda tx: self.people.admit(tx, name, str(caller)))
         [outcome] = await self.issuance.sign(
             SignRequest(
                 caller=caller,
@@ -52,7 +55,8 @@ class FirstOperator:
         )
         if isinstance(outcome, errors.KeyreeveError):
             raise outcome
-        if str(identity) not in catalogue.people:
+        # The record may also be that of a first attempt, which a kill cut short.
+        if self.people.now() - person.since <= NEW_SECONDS:
             await self.seen()
         catalogue = self.issuance.catalogue()  # it may have been read anew while the certificate was signed
         authority = catalogue.authority(outcome.authority_id)

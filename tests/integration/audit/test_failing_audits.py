@@ -9,15 +9,11 @@ from pathlib import Path
 import pytest
 
 from keyreeve import errors
-from keyreeve.audit import exports
-from keyreeve.audit.verifying import Verifier
 from keyreeve_ca.settings import AuditSettings
 from keyreeve_ca.storage.registry_sql import SqlStore
-from support.running_ca import AUDITOR, OPERATOR, RunningCa, running, server_csr
+from support.audit_sinks import BOUND, goes_through, is_refused, whole
+from support.running_ca import AUDITOR, OPERATOR, running
 from support.waiting import wait_for
-
-BOUND = 2.0
-"""Seconds within which a call is refused."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -26,50 +22,6 @@ def watched(request: pytest.FixtureRequest, tmp_path: Path):
     path = tmp_path / "audit.jsonl"
     with running(request.param, request, audit=AuditSettings(file=path, sink_required=True)) as ca:
         yield ca, path
-
-
-def sign(ca: RunningCa) -> None:
-    ca.client(OPERATOR).certificates.sign("server", server_csr("web.example.test"), timeout=5)
-
-
-def is_refused(ca: RunningCa) -> errors.AuditUnavailable | None:
-    """Try once; the refusal, unless it went through."""
-    began = time.monotonic()
-    client = ca.client(OPERATOR)
-    try:
-        client.certificates.sign("server", server_csr("web.example.test"), timeout=BOUND)
-    except errors.AuditUnavailable as refused:
-        assert time.monotonic() - began < BOUND + 0.5
-        return refused
-    except errors.DeadlinePassed:
-        return None
-    return None
-
-
-def goes_through(ca: RunningCa) -> bool:
-    try:
-        sign(ca)
-    except (errors.AuditUnavailable, errors.DeadlinePassed):
-        return False
-    return True
-
-
-def in_file(path: Path) -> Verifier:
-    with path.open() as lines:
-        spki, segments = exports.read(lines)
-        verifier = Verifier(spki)
-        for segment in segments:
-            verifier.add(segment)
-    return verifier
-
-
-def whole(ca: RunningCa, path: Path) -> None:
-    """The file has the whole log, without a gap."""
-    wanted = ca.client(AUDITOR).audit.checkpoint().checkpoint.k
-    verifier = wait_for(
-        "the file to be up to date", lambda: v if (v := in_file(path)).last and v.last.k >= wanted else None, 10
-    )
-    assert verifier.problems == []
 
 
 def test_a_deleted_sink_stops_changes_within_two_seconds_and_a_new_one_gets_the_whole_log(watched):

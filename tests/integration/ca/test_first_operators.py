@@ -1,0 +1,27 @@
+"""The way in over the local socket: whoever is told that they are in is in, for every process."""
+
+from keyreeve.keys import make_csr, make_key
+from keyreeve_ca import first_operator
+from keyreeve_ca.first_operator import FirstOperator
+from support.running_ca import RunningCa, unique
+
+
+def test_an_answer_waits_until_everybody_knows_the_person_also_when_an_earlier_one_was_lost(ca: RunningCa) -> None:
+    waited = []
+
+    async def seen() -> None:
+        waited.append(1)
+
+    admitting = FirstOperator(ca.keeping.issuance, "testing", b"{}", ca.people, seen)
+    name = unique("eva")
+    ca.run(admitting.admit(name, make_csr(make_key())))
+    assert len(waited) == 1
+    ca.run(admitting.admit(name, make_csr(make_key())))
+    assert len(waited) == 2, "the first answer may have been lost, and its record is as young"
+    ca.clock.offset = first_operator.NEW_SECONDS + 1
+    try:
+        told = ca.run(admitting.admit(name, make_csr(make_key())))
+    finally:
+        ca.clock.offset = 0
+    assert len(waited) == 2, "everybody has heard of it by now"
+    assert told["identity"].endswith(name)
