@@ -138,7 +138,11 @@ class Verifier:
         for k in sorted(self._witnessed):
             if k > reached:
                 self._say("witness", f"checkpoint {k}", f"it was witnessed, and the log ends with {reached}")
-        horizon = self.last.horizon if self.last else 0
+        self.finish_part(self.last)
+
+    def finish_part(self, newest: Checkpoint | None) -> None:
+        """Say what can be said at the end of a part, given the newest checkpoint of all: it says what may be gone."""
+        horizon = newest.horizon if newest else 0
         if self._missing is not None and self._missing[0] >= horizon:
             self._say("record", self._missing[1], "its records are gone and are too young to have been purged")
 

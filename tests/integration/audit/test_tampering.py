@@ -156,6 +156,20 @@ def test_records_go_when_they_are_old_enough_and_their_hashes_stay(log):
     assert found(log) == []
 
 
+def test_records_that_are_gone_too_early_are_found_in_whichever_part_of_a_long_log_they_lay(log):
+    for chain, n in ((log.chains[0].chain, 1), (log.chains[2].chain, 60)):
+        before = log.connection.begin_nested()
+        gone = (audit.links.c.chain_id == chain) & (audit.links.c.n == n)
+        log.connection.execute(update(audit.links).where(gone).values(bodies=None))
+        after, told, done = 0, [], False
+        while not done:
+            verifier, done = READER.verify(log.connection, SPKI, after=after, most_links=50)
+            told += [problem.message for problem in verifier.problems]
+            after = verifier.last.k
+        assert told == ["its records are gone and are too young to have been purged"]
+        before.rollback()
+
+
 # --- The hand of a database's administrator -----------------------------------------------------------------------------
 
 

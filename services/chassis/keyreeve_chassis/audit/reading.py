@@ -230,11 +230,19 @@ class AuditReader:
             verifier.add(segment)
             if most_links is not None and verifier.links >= most_links and verifier.last and verifier.last.k < upto:
                 verifier.problems.extend(self._nodes(connection, nodes))
+                verifier.finish_part(self._newest(connection))
                 return verifier, False
         self._verify_tail(connection, verifier, upto, whole=after == 0)
         verifier.problems.extend(self._nodes(connection, nodes))
         verifier.finish()
         return verifier, True
+
+    def _newest(self, connection: Connection) -> Checkpoint | None:
+        """The newest checkpoint as it is told: whether it may be believed is found in the last part."""
+        try:
+            return checkpoints.last_checkpoint(connection, self.tables)
+        except RecordInvalid:
+            return None
 
     def purge(self, connection: Connection, before: int, limit: int = 500) -> int:
         """Delete the records of up to `limit` commits from before a time, and keep their hashes; returns how many."""
