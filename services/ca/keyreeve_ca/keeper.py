@@ -36,11 +36,12 @@ from keyreeve_ca.issuance import Issuance
 from keyreeve_ca.keystore import KeyStore
 from keyreeve_ca.linting import PkilintLinter
 from keyreeve_ca.local_socket import LocalSocket
-from keyreeve_ca.metrics import LINT_FINDINGS, show_expiry
+from keyreeve_ca.metrics import CERTIFICATES_PURGED, LINT_FINDINGS, show_expiry
 from keyreeve_ca.people import People
 from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
 from keyreeve_ca.recovery import Recovery
 from keyreeve_ca.registry import Store
+from keyreeve_ca.retention import PASS_SECONDS, Retention
 from keyreeve_ca.revocation_lists import ListPublishing
 from keyreeve_ca.sampling import Sampling
 from keyreeve_ca.sealed_keys import create_kek_file
@@ -58,9 +59,6 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.router import Router
 from keyreeve_chassis.telemetry import metrics
-
-REQUESTS_KEPT = 24 * 3600
-"""Seconds for which a repeated `request_id` gets the same answer."""
 
 log = logging.getLogger(__name__)
 
@@ -228,6 +226,7 @@ async def _background(
         alive = await stay_alive(base, ledger, stack)
     else:
         await ledger.void_orphans()
+    retention = Retention(ledger, base.store, base.settings.retention.expired_days, base.now, CERTIFICATES_PURGED.inc)
     jobs = [
         base.live.follow(FOLLOW_SECONDS),
         ListPublishing(base.store, base.keystore, base.live.current, base.url, base.now).run(FOLLOW_SECONDS),
@@ -239,7 +238,7 @@ async def _background(
             lint.halt_profile,
             lambda profile: LINT_FINDINGS.labels(profile).inc(),
         ).run(),
-        every(600, lambda: ledger.purge(base.now() - REQUESTS_KEPT)),
+        every(PASS_SECONDS, retention.run),
         every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
         _show_expiry(base),
         *leader.jobs(),

@@ -21,6 +21,9 @@ from keyreeve_ca.registry import AuthorityState
 
 # Made once for the process: a registry holds a name once, and a process may run more than one keeper in its life.
 LINT_FINDINGS = Counter("keyreeve_ca_lint_findings_total", "Issued certificates with lint findings.", ["profile"])
+CERTIFICATES_PURGED = Counter(
+    "keyreeve_ca_certificates_purged_total", "Certificates deleted because they expired longer ago than they are kept."
+)
 _ISSUED = Counter("keyreeve_ca_certificates_issued_total", "Certificates in the ledger.", ["authority", "profile"])
 _REFUSED = Counter("keyreeve_ca_groups_refused_total", "Groups that the commit gate refused.", ["why"])
 _BLOCKS = Counter("keyreeve_ca_serial_blocks_total", "Blocks of serial numbers leased.", ["authority"])

@@ -129,6 +129,17 @@ class AuditSettings(_Section):
         return self
 
 
+class RetentionSettings(_Section):
+    """How long the ledger remembers (docs/retention.md)."""
+
+    expired_days: int | None = Field(
+        None,
+        ge=2,
+        le=36_500,
+        description="Days after their expiry for which certificates are kept; null: for ever, nothing is deleted unasked.",
+    )
+
+
 class MetricsSettings(_Section):
     """Prometheus."""
 
@@ -231,6 +242,7 @@ class CaSettings(ServiceSettings):
     lint: LintSettings = Field(default_factory=LintSettings, description="Linting.")
     http: HttpSettings = Field(default_factory=HttpSettings, description="Plain HTTP.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="The audit log.")
+    retention: RetentionSettings = Field(default_factory=RetentionSettings, description="Retention.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logging.")
     tracing: TracingSettings = Field(default_factory=TracingSettings, description="Tracing.")

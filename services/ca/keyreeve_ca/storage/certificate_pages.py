@@ -186,13 +186,13 @@ def _rows_by_block(
 
 
 def _block_ids(connection: Connection, conditions: Sequence[ColumnElement[bool]], after: bytes) -> Iterator[int]:
-    """Blocks with certificates that fit the conditions, in order, from the one that `after` lies in."""
+    """Blocks that have certificates and fit the conditions, in order, from the one that `after` lies in."""
     block_id = _block_of(after)
     column = serial_blocks.c.block_id
     while True:
         query = (
             select(column)
-            .where(column >= block_id, serial_blocks.c.committed >= 0, *conditions)
+            .where(column >= block_id, serial_blocks.c.first_not_after.is_not(None), *conditions)
             .order_by(column)
             .limit(_BLOCKS_PER_QUERY)
         )

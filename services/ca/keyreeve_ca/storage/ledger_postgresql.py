@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
-from keyreeve_ca.storage import blocks, liveness, purging
+from keyreeve_ca.storage import blocks, liveness, purging, retention_sql
 from keyreeve_ca.storage.audit_sql import cursor_of, postgresql_chain
 from keyreeve_ca.storage.audited import records_of
 from keyreeve_ca.storage.gate import ADVISORY_KEY, GateFacts, refusal
@@ -139,6 +139,14 @@ class PostgresqlLedger:
     async def purge(self, before: int, limit: int = 5_000) -> int:
         """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
         return await self._database.write(lambda c: purging.purge(c, before, limit))
+
+    async def expired_block(self, before: int, first: int) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.read(lambda c: retention_sql.expired_block(c, before, first))
+
+    async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.write(lambda c: retention_sql.purge_certificates(c, block_id, before, limit))
 
 
 def _commit(connection: Connection, group: GroupTuple, chain: ChainWriter) -> list[Outcome]:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, true
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
-from keyreeve_ca.storage import blocks, purging
+from keyreeve_ca.storage import blocks, purging, retention_sql
 from keyreeve_ca.storage.audit_sql import cursor_of, sqlite_chain
 from keyreeve_ca.storage.audited import records_of
 from keyreeve_ca.storage.gate import GateFacts, refusal, serial_prefix
@@ -123,6 +123,14 @@ class SqliteLedger:
     async def purge(self, before: int, limit: int = 5_000) -> int:
         """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
         return await self._database.write(lambda c: purging.purge(c, before, limit))
+
+    async def expired_block(self, before: int, first: int) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.read(lambda c: retention_sql.expired_block(c, before, first))
+
+    async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.write(lambda c: retention_sql.purge_certificates(c, block_id, before, limit))
 
     def _commit_waiting(self) -> None:
         """Commit what waits; runs in the writer's thread. Finds nothing when an earlier run took its group along."""

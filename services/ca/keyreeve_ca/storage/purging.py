@@ -4,8 +4,6 @@ from sqlalchemy import Connection, Table, delete, func, select
 
 from keyreeve_ca.storage.tables import commit_groups, requests
 
-KEPT_SECONDS = 24 * 3600
-
 
 def purge(connection: Connection, before: int, limit: int) -> int:
     """Delete up to `limit` rows of each kind made before `before` (seconds since 1970); return how many went."""
