@@ -517,7 +517,8 @@ class InvitationExpired(FailedPrecondition):
     reason = "INVITATION_EXPIRED"
     fix = (
         "Have another admin invite you again: `keyreeve operator invite NAME --role ROLE`. While your certificate is good, "
-        "your next command renews it then; afterwards, accept the token (`keyreeve operator accept --dir DIRECTORY`)."
+        "your next command renews it then; afterwards, accept the token (`keyreeve operator accept --dir DIRECTORY`). "
+        "A device whose key is in your record does as well: `keyreeve cert renew --device-key FILE`."
     )
     who = ADMIN
 
@@ -731,10 +732,10 @@ class RenewalProofRequired(FailedPrecondition):
 
 
 class RenewalProofInvalid(FailedPrecondition):
-    """The signature of the old key over (serial, new key, nonce) is wrong, or the nonce is not ours or too old."""
+    """The signature of the old key, or of a device, over (serial, new key, nonce) is wrong, or the nonce is not good."""
 
     reason = "RENEWAL_PROOF_INVALID"
-    fix = "Sign with the key of the certificate that is renewed; ask for a new nonce."
+    fix = "Sign with the key of the certificate that is renewed, or with a device in your record; ask for a new nonce."
 
 
 class RenewalSuperseded(FailedPrecondition):

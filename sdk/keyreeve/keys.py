@@ -106,13 +106,18 @@ def csr_spki(csr: bytes) -> bytes:
         raise CsrMalformed(f"the certificate request cannot be read: {failure}") from None
 
 
+def renewal_message(*, trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
+    """What proves a renewal when the right key has signed it (docs/protocols.md)."""
+    fields = (_RENEWAL_CONTEXT, trust_domain.encode(), serial, hashlib.sha256(new_spki).digest(), nonce.encode())
+    return length_prefixed(*fields)
+
+
 def sign_renewal(old_key: PrivateKey, *, trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
     """The old key's word that `new_spki` may follow it in a renewal (docs/protocols.md).
 
     `serial` is 16 octets, `new_spki` a DER SubjectPublicKeyInfo.
     """
-    fields = (_RENEWAL_CONTEXT, trust_domain.encode(), serial, hashlib.sha256(new_spki).digest(), nonce.encode())
-    message = length_prefixed(*fields)
+    message = renewal_message(trust_domain=trust_domain, serial=serial, new_spki=new_spki, nonce=nonce)
     match old_key:
         case ec.EllipticCurvePrivateKey():
             return old_key.sign(message, ec.ECDSA(_curve_hash(old_key)))

@@ -1,9 +1,10 @@
-"""Write renewal.json, or compare it with `--check`: what the old key signs in a renewal, from its definition alone.
+"""Write renewal.json, or compare it with `--check`: what the old key, or a device, signs in a renewal, from the definition.
 
 The keys are fixed and of no use to anyone. ECDSA signatures are deterministic here (RFC 6979) so that the file is; any
 other valid one is as good.
 """
 
+import base64
 import hashlib
 import json
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 TARGET = Path(__file__).with_name("renewal.json")
@@ -18,6 +20,10 @@ DESCRIPTION = (
     'message = LP("keyreeve-renew-1", trust_domain, serial, SHA-256(new_spki), nonce), each field preceded by its length '
     "in 4 octets, big-endian; signature by the old key: ECDSA with SHA-256 (SHA-384 for P-384) in DER, RSA PKCS #1 v1.5 "
     "with SHA-256, or Ed25519; all byte strings in hexadecimal"
+)
+TOUCHES = (
+    "the same message signed by a key in a device, whose public key is one line of OpenSSH's: signature is an SSHSIG without "
+    'armour (PROTOCOL.sshsig) for the namespace "keyreeve-renew-1", of the device\'s kind (PROTOCOL.u2f), touched'
 )
 _P = int(
     "e9363a76addad298615f03f2257ecac5ca43fc2629be3936dd1349fc11cf20ef481ba71619728c13b0a0987011a3d98d"
@@ -90,7 +96,45 @@ def vectors() -> str:
                 "signature": sign(key, text).hex(),
             }
         )
-    return json.dumps({"description": DESCRIPTION, "vectors": found}, indent=1) + "\n"
+    return json.dumps({"description": DESCRIPTION, "vectors": found, "touches": touches()}, indent=1) + "\n"
+
+
+def packed(*fields: bytes) -> bytes:
+    """Each field behind its length: what the message is made of is SSH's `string`, too."""
+    return b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+
+
+def touches() -> dict[str, object]:
+    """What a device of each kind signs."""
+    found = []
+    for number, kind in enumerate(("ed25519", "p256")):
+        key, nonce = KEYS[kind], f"nonce-{number}_=="
+        text = message("example.test", bytes([0x40, *range(15)]), spki(NEW_KEY), nonce)
+        if kind == "ed25519":
+            algorithm = b"sk-ssh-ed25519@openssh.com"
+            point = [key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)]
+        else:
+            algorithm = b"sk-ecdsa-sha2-nistp256@openssh.com"
+            point = [b"nistp256", key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)]
+        public, about = packed(algorithm, *point, b"ssh:"), [b"keyreeve-renew-1", b"", b"sha512"]
+        flags_and_counter = b"\x01" + (5).to_bytes(4, "big")
+        asked = b"SSHSIG" + packed(*about, hashlib.sha512(text).digest())
+        made = sign(key, hashlib.sha256(b"ssh:").digest() + flags_and_counter + hashlib.sha256(asked).digest())
+        if kind == "p256":
+            made = packed(*(n.to_bytes(n.bit_length() // 8 + 1, "big") for n in decode_dss_signature(made)))
+        signature = packed(algorithm, made) + flags_and_counter
+        found.append(
+            {
+                "public_key": f"{algorithm.decode()} {base64.b64encode(public).decode()}",
+                "trust_domain": "example.test",
+                "serial": bytes([0x40, *range(15)]).hex(),
+                "new_spki": spki(NEW_KEY).hex(),
+                "nonce": nonce,
+                "message": text.hex(),
+                "signature": (b"SSHSIG" + (1).to_bytes(4, "big") + packed(public, *about, signature)).hex(),
+            }
+        )
+    return {"description": TOUCHES, "vectors": found}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Certificates: sign, renew, look up."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime, timedelta
 
 from keyreeve import wire
+from keyreeve._async import runtime
 from keyreeve._async.calls import Caller
 from keyreeve._async.coalescing import SIGN_MANY, Coalescer
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
-from keyreeve.errors import FieldInvalid, KeyreeveError, RenewalProofRequired
-from keyreeve.keys import PrivateKey, csr_spki, sign_renewal
+from keyreeve.errors import FieldInvalid, InvitationExpired, KeyreeveError, RenewalProofRequired
+from keyreeve.keys import PrivateKey, csr_spki, renewal_message, sign_renewal
 from keyreeve.operation_values import Operation
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.request_ids import new_request_id
@@ -87,6 +88,7 @@ class CertificateClient:
         csr: bytes,
         *,
         old_key: PrivateKey | None = None,
+        touch: Callable[[bytes], bytes] | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> SignedCertificate:
@@ -95,7 +97,8 @@ class CertificateClient:
         A certificate of the control tree is renewed by its holder, calling with that very certificate. Any other is
         renewed by whoever asked for it, and `old_key`, the key that it holds, signs for the new one. Without `old_key`
         that raises `keyreeve.errors.RenewalProofRequired`, whose metadata `nonce` is what is to be signed.
-        `timeout` is for each of the two calls that this may take.
+        For a person whose last invitation is over, `touch` has a device that is in the person's record sign the bytes that
+        it is given, and answers the SSHSIG without its armour. `timeout` is for each of the two calls that this may take.
         """
         name = wire.resource_name("certificates", serial)
         request = pb.RenewCertificateRequest(name=name, csr=csr, request_id=request_id or new_request_id())
@@ -106,6 +109,15 @@ class CertificateClient:
             if old_key is None:
                 raise
             request.proof.CopyFrom(self._proof(old_key, name, csr, required.metadata["nonce"]))
+            response = await self._caller.unary(method, request, pb.SignCertificateResponse, timeout)
+        except InvitationExpired as required:
+            if touch is None or "nonce" not in required.metadata:
+                raise
+            nonce = required.metadata["nonce"]
+            message = renewal_message(
+                trust_domain=self._trust_domain, serial=_serial_in(name), new_spki=csr_spki(csr), nonce=nonce
+            )
+            request.proof.CopyFrom(pb.RenewalProof(nonce=nonce, signature=await runtime.aside(lambda: touch(message))))
             response = await self._caller.unary(method, request, pb.SignCertificateResponse, timeout)
         return wire.from_signed(response)
 
@@ -225,11 +237,14 @@ class CertificateClient:
             request.page_token = page.next_page_token
 
     def _proof(self, old_key: PrivateKey, name: str, csr: bytes, nonce: str) -> pb.RenewalProof:
-        try:
-            serial = bytes.fromhex(name.removeprefix("certificates/"))
-        except ValueError:
-            raise FieldInvalid(f"{name!r} does not end in a serial number in hexadecimal digits") from None
         signature = sign_renewal(
-            old_key, trust_domain=self._trust_domain, serial=serial, new_spki=csr_spki(csr), nonce=nonce
+            old_key, trust_domain=self._trust_domain, serial=_serial_in(name), new_spki=csr_spki(csr), nonce=nonce
         )
         return pb.RenewalProof(nonce=nonce, signature=signature)
+
+
+def _serial_in(name: str) -> bytes:
+    try:
+        return bytes.fromhex(name.removeprefix("certificates/"))
+    except ValueError:
+        raise FieldInvalid(f"{name!r} does not end in a serial number in hexadecimal digits") from None

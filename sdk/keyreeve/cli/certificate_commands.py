@@ -292,7 +292,16 @@ def renew(
     place: Annotated[
         Path | None, typer.Argument(help="Directory made by `cert issue`, or a certificate file; your own without it.")
     ] = None,
+    *,
     key: Annotated[Path | None, typer.Option("--key", help="Private key of a certificate FILE.")] = None,
+    device_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--device-key",
+            metavar="FILE",
+            help="Key file of a device (ssh-keygen -t ed25519-sk) in your record: its touch stands in for an invitation.",
+        ),
+    ] = None,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
@@ -301,6 +310,7 @@ def renew(
 
     Interrupted, it can be repeated: the new key is on disk before it is asked about.
     """
+    from keyreeve.cli.device_touch import touch_of
     from keyreeve.cli.renewing import Pair, finish, renew_pair, turn_of
 
     pair = Pair.find(place, key, load_context(context))
@@ -312,7 +322,7 @@ def renew(
             printer.answer(told, f"{good} {shown(pair.certificate)}: an interrupted renewal is finished now")
             return
         with control_plane(context, renew=not pair.is_own) as client:
-            signed = renew_pair(client, pair)
+            signed = renew_pair(client, pair, None if device_key is None else touch_of(device_key))
     printer.answer(
         _signed(signed) | told,
         f"{good} {shown(pair.certificate)}: serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",

@@ -1,6 +1,6 @@
 """Renewing a certificate in its files so that a crash at any point leaves a pair that works, or can be finished."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,11 +90,12 @@ def finish(pair: Pair) -> bool:
     return True
 
 
-def renew_pair(client: "Client", pair: Pair) -> "SignedCertificate":
+def renew_pair(client: "Client", pair: Pair, touch: Callable[[bytes], bytes] | None = None) -> "SignedCertificate":
     """Renew the certificate and replace the files.
 
     The new key is on disk before anybody is asked: when the answer is lost, the same key asks again and gets the same
-    certificate. The old key stays in place until the new certificate is on disk too.
+    certificate. The old key stays in place until the new certificate is on disk too. `touch` has a device of the person
+    sign, should the invitation be over.
     """
     from keyreeve.keys import make_csr, make_key
 
@@ -105,7 +106,9 @@ def renew_pair(client: "Client", pair: Pair) -> "SignedCertificate":
     else:
         new_key = make_key(same_type(old_key))
         save_private_key(pair.next_key, new_key)
-    signed = client.certificates.renew(serial_text(old), make_csr(new_key), old_key=None if pair.is_own else old_key)
+    signed = client.certificates.renew(
+        serial_text(old), make_csr(new_key), old_key=None if pair.is_own else old_key, touch=touch
+    )
     write_file(pair.next_certificate, signed.pem().encode())
     finish(pair)
     return signed

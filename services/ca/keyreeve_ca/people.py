@@ -165,14 +165,18 @@ def _tokens_for(tx: Transaction, identity: str) -> list[StoredToken]:
     return found
 
 
-def refuse_uninvited_renewal(person: Person | None, now: int) -> None:
-    """Raise unless a person's certificate may renew itself. `PeerPersonUnknown`, `InvitationExpired`."""
+def refuse_uninvited_renewal(person: Person | None, now: int, nonce: Callable[[], str]) -> None:
+    """Raise unless a person's certificate may renew itself. `PeerPersonUnknown`, `InvitationExpired`.
+
+    Whoever has a key in a device is told a nonce, which that key may sign in the place of another invitation.
+    """
     if person is None:
         raise errors.PeerPersonUnknown("there is no record of this person in this role")
     if now > person.renews_until:
         raise errors.InvitationExpired(
             "the last invitation is more than 7 days ago; another admin has to invite again",
-            metadata={"invited_at": str(person.invited_at)},
+            metadata={"invited_at": str(person.invited_at)}
+            | ({"nonce": nonce()} if any(each.key.hardware for each in person.keys) else {}),
         )
 
 

@@ -1,6 +1,7 @@
 """Renewal: a new certificate for the same names, bound to the old one's holder and key lineage (docs/protocols.md).
 
-A certificate of the control tree is renewed over mutual TLS with itself; any other by whoever asked for the first, with
+A certificate of the control tree is renewed over mutual TLS with itself (a person's, when the last invitation is over, by
+a touch of a device in the record besides); any other by whoever asked for the first, with
 a signature of the old key over a fresh nonce. The nonce is stateless: its time and a MAC over whom and what it is for.
 """
 
@@ -26,10 +27,13 @@ from keyreeve_ca.ledger import AuditRecord
 from keyreeve_ca.people import refuse_uninvited_renewal
 from keyreeve_ca.registry import Store, StoredCertificate
 from keyreeve_ca.rules.csr import COMMON_NAME, CertificateRequest, check_possession, read_csr
+from keyreeve_ca.rules.device_signature import verify_touch
 from keyreeve_ca.rules.name import Name, NameType
 from keyreeve_ca.rules.policy import check_requester, plan_certificate
 from keyreeve_ca.rules.profile import Tree
 
+TOUCH_NAMESPACE = "keyreeve-renew-1"
+"""For which a device signs a renewal: `ssh-keygen -Y sign -n`."""
 NONCE_LIFETIME = 300
 """Seconds for which a nonce is good."""
 
@@ -125,7 +129,7 @@ class Renewal:
         if self.now() > old.not_after:
             raise errors.CertificateExpired("the certificate has expired; ask for a new one")
         if caller.role in OPERATOR_ROLES and tree is Tree.CONTROL:
-            refuse_uninvited_renewal(catalogue.people.get(str(caller)), self.now())
+            self._check_invited(caller, old, request.spki, proof, catalogue)
         item = SignItem(
             profile=old.profile_name,
             csr=csr,
@@ -145,6 +149,23 @@ class Renewal:
             )
         )
         return _signed(outcomes)
+
+    def _check_invited(
+        self, caller: Caller, old: StoredCertificate, spki: bytes, proof: Proof | None, catalogue: Catalogue
+    ) -> None:
+        """A person's certificate renews itself for as long as the invitation lasts; then a touch of a device is needed."""
+        person = catalogue.people.get(str(caller))
+        if person is not None and proof is not None and self.now() > person.renews_until:
+            self.nonces.check(proof.nonce, str(caller), old.serial)
+            message = proof_message(catalogue.trust_domain, old.serial, spki, proof.nonce)
+            try:
+                verify_touch(proof.signature, message, TOUCH_NAMESPACE, [each.key for each in person.keys])
+            except InvalidSignature:
+                raise errors.RenewalProofInvalid(
+                    "no key in a device that is in your record signed this renewal by a touch"
+                ) from None
+            return
+        refuse_uninvited_renewal(person, self.now(), lambda: self.nonces.make(str(caller), old.serial))
 
     def _check_proof(
         self, caller: Caller, old: StoredCertificate, spki: bytes, proof: Proof | None, trust_domain: str

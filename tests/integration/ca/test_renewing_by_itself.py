@@ -1,22 +1,26 @@
 """Every command renews the certificate that it calls with when its time has come, and says what to do when it may not."""
 
+import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from keyreeve import Client, Context, errors
 from keyreeve.cli import own_certificate
 from keyreeve.cli.own_certificate import renew_in_time
 from keyreeve.enrolment import OwnIdentity
-from keyreeve.keys import load_certificates, load_key
+from keyreeve.keys import load_certificates, load_key, make_csr, make_key
 from keyreeve.renewal_files import next_to, turn
 from keyreeve.values import OperatorRole
 from keyreeve_ca.people_records import INVITATION_SECONDS
 from support.command_line import Run, runner
-from support.running_ca import ADMIN, RunningCa, place_for_ca, unique
+from support.device import Device
+from support.running_ca import ADMIN, RunningCa, place_for_ca, refused, unique
 from support.waiting import wait_for
 
 
@@ -164,11 +168,15 @@ def test_a_command_finishes_what_another_left_half_done_and_calls_between_the_mo
     assert fits(context)
 
 
-def test_after_the_seven_days_a_command_says_who_has_to_do_what_and_an_invitation_is_enough(
-    ca: RunningCa, context: Context, run: Run, clock: list[float]
-) -> None:
-    identity = next(iter(leaf_of(context).extensions.get_extension_for_class(x509.SubjectAlternativeName).value)).value
-    name, before = identity.rpartition("/")[2], leaf_of(context)
+def name_in(context: Context) -> str:
+    """The person's name."""
+    found = leaf_of(context).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return str(next(iter(found)).value).rpartition("/")[2]
+
+
+def end_invitation(ca: RunningCa, context: Context) -> None:
+    """Let the last invitation of a person be more than seven days ago, for every worker."""
+    name = name_in(context)
 
     def long_ago(tx) -> None:
         person = tx.people.find(name)
@@ -176,8 +184,20 @@ def test_after_the_seven_days_a_command_says_who_has_to_do_what_and_an_invitatio
         tx.bump_config()
 
     ca.write(long_ago)
-    live = ca.servings[0].live
-    wait_for("the worker knows", lambda: live.current().people[identity].renews_until < ca.clock.now())
+    for serving in ca.servings:
+        wait_for("the worker knows", lambda serving=serving: record(serving.live, name).renews_until < ca.clock.now())
+
+
+def record(live, name: str):
+    """What a worker knows of a person."""
+    return next(person for person in live.current().people.values() if person.name == name)
+
+
+def test_after_the_seven_days_a_command_says_who_has_to_do_what_and_an_invitation_is_enough(
+    ca: RunningCa, context: Context, run: Run, clock: list[float]
+) -> None:
+    name, before, live = name_in(context), leaf_of(context), ca.servings[0].live
+    end_invitation(ca, context)
     clock[0] = at(context, 0.9)
     ran = run("authority", "list", "--context", context.path, "-q")
     assert ran.code == 0
@@ -186,7 +206,7 @@ def test_after_the_seven_days_a_command_says_who_has_to_do_what_and_an_invitatio
     assert leaf_of(context) == before
 
     ca.client(ADMIN).operators.invite(name, OperatorRole.OPERATOR, address="127.0.0.1:1")
-    wait_for("the worker knows", lambda: live.current().people[identity].renews_until > ca.clock.now())
+    wait_for("the worker knows", lambda: record(live, name).renews_until > ca.clock.now())
     assert run("authority", "list", "--context", context.path, "-q").err == ""
     assert leaf_of(context) != before
 
@@ -212,3 +232,77 @@ def test_with_an_expired_certificate_a_command_says_so_and_what_to_do(
             assert context.certificate.read_bytes() == before
         finally:
             ca.stop()
+
+
+@pytest.fixture
+def device(ca: RunningCa, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Device:
+    """A device in the record of a person whose invitation is over, and an `ssh-keygen` on PATH that it signs for."""
+    made = Device(ed25519.Ed25519PrivateKey.from_private_bytes(os.urandom(32)))
+    ca.client(ADMIN).operators.update(name_in(context), keys=[made.line])
+    program = tmp_path / "bin" / "ssh-keygen"
+    program.parent.mkdir()
+    program.write_text(
+        f"#!{sys.executable}\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from cryptography.hazmat.primitives.asymmetric import ed25519\n"
+        "from support.device import Device, armoured\n"
+        "assert sys.argv[1:6] == ['-Y', 'sign', '-n', 'keyreeve-renew-1', '-f'], sys.argv\n"
+        "key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(open(sys.argv[6]).read()))\n"
+        "sys.stdout.write(armoured(Device(key).sign(sys.stdin.buffer.read())))\n"
+    )
+    program.chmod(0o755)
+    (tmp_path / "key").write_text(made.key.private_bytes_raw().hex())  # type: ignore[union-attr]
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    end_invitation(ca, context)
+    return made
+
+
+@pytest.mark.usefixtures("device")
+def test_after_the_seven_days_a_touch_of_a_device_stands_in_for_an_invitation(
+    context: Context, run: Run, tmp_path: Path
+) -> None:
+    before = leaf_of(context)
+    assert "INVITATION_EXPIRED" in run("cert", "renew", "--context", context.path).err
+    assert leaf_of(context) == before
+    assert run("cert", "renew", "--context", context.path, "--device-key", tmp_path / "key").code == 0
+    assert leaf_of(context) != before
+    assert fits(context)
+    again = run("cert", "renew", "--context", context.path)
+    assert "INVITATION_EXPIRED" in again.err, "one touch, one certificate"
+
+
+def test_only_a_touch_of_a_device_in_the_record_for_this_very_renewal_counts(
+    ca: RunningCa, context: Context, device: Device
+) -> None:
+    serial, csr = f"{leaf_of(context).serial_number:032x}", make_csr(make_key())
+    with Client(context) as client:
+
+        def outcome(touch) -> str:
+            return refused(lambda: client.certificates.renew(serial, csr, touch=touch)).reason
+
+        stranger = Device(ed25519.Ed25519PrivateKey.generate())
+        kept: list[bytes] = []
+        assert outcome(None) == "INVITATION_EXPIRED"
+        assert outcome(stranger.sign) == "RENEWAL_PROOF_INVALID"
+        assert outcome(lambda message: device.sign(message, flags=0)) == "RENEWAL_PROOF_INVALID"
+        assert outcome(lambda message: device.sign(message[:-1])) == "RENEWAL_PROOF_INVALID"
+        assert outcome(lambda message: kept.append(device.sign(message)) or b"") == "RENEWAL_PROOF_INVALID"
+        other = make_csr(make_key())
+        told = refused(lambda: client.certificates.renew(serial, other, touch=lambda _message: kept[0]))
+        assert told.reason == "RENEWAL_PROOF_INVALID", "it was for another key and nonce"
+        ca.client(ADMIN).operators.update(name_in(context), keys=[])
+        live = ca.servings[0].live
+        wait_for("the worker knows", lambda: not record(live, name_in(context)).keys)
+        assert outcome(device.sign) == "INVITATION_EXPIRED", "the key has been taken out of the record"
+
+
+@pytest.mark.usefixtures("device")
+def test_without_openssh_or_its_signature_a_device_cannot_be_asked(
+    context: Context, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin" / "ssh-keygen").write_text("#!/bin/sh\nexit 1\n")
+    ran = run("cert", "renew", "--context", context.path, "--device-key", tmp_path / "key")
+    assert (ran.code, "made no signature" in ran.err) == (2, True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = run("cert", "renew", "--context", context.path, "--device-key", tmp_path / "key")
+    assert (ran.code, "install OpenSSH" in ran.err) == (2, True)

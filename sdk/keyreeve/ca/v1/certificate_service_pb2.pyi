@@ -575,7 +575,7 @@ class RenewCertificateRequest(_message.Message):
     """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
     @_builtins.property
     def proof(self) -> Global___RenewalProof:
-        """Required outside the control tree. The old key's word."""
+        """Required outside the control tree: the old key's word. For a person whose invitation is over: a device's."""
 
     def __init__(
         self,
@@ -595,8 +595,8 @@ Global___RenewCertificateRequest: _TypeAlias = RenewCertificateRequest  # noqa: 
 
 @_typing.final
 class RenewalProof(_message.Message):
-    """The old key's signature over LP("keyreeve-renew-1", trust domain, serial (16 octets), SHA-256 of the new DER
-    SubjectPublicKeyInfo, nonce): docs/protocols.md.
+    """A signature over LP("keyreeve-renew-1", trust domain, serial (16 octets), SHA-256 of the new DER SubjectPublicKeyInfo,
+    nonce): docs/protocols.md.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -604,9 +604,11 @@ class RenewalProof(_message.Message):
     NONCE_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     nonce: _builtins.str
-    """Required. From the metadata of a RENEWAL_PROOF_REQUIRED answer; good for five minutes."""
+    """Required. From the metadata of a RENEWAL_PROOF_REQUIRED or INVITATION_EXPIRED answer; good for five minutes."""
     signature: _builtins.bytes
-    """Required. ECDSA (DER) or RSA PKCS #1 v1.5 with SHA-256, SHA-384 for P-384 keys, or Ed25519."""
+    """Required. The old key's: ECDSA (DER) or RSA PKCS #1 v1.5 with SHA-256, SHA-384 for P-384 keys, or Ed25519. A device's:
+    an SSHSIG without its armour, for the namespace `keyreeve-renew-1`.
+    """
     def __init__(
         self,
         *,

@@ -65,6 +65,9 @@ class CertificateServiceStub:
     RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
     new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
 
+    A person's certificate renews itself until 7 days after the last invitation. Then the answer is INVITATION_EXPIRED, with
+    a nonce when a key in a device is in the person's record: a proof by that key renews it without another invitation.
+
     Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
     RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
     Callers: everyone with a certificate of the control tree.
@@ -155,6 +158,9 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     whoever asked for the first, with a proof signed by the old key; a call without one answers
     RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
     new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
+
+    A person's certificate renews itself until 7 days after the last invitation. Then the answer is INVITATION_EXPIRED, with
+    a nonce when a key in a device is in the person's record: a proof by that key renews it without another invitation.
 
     Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
     RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
@@ -261,6 +267,9 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         whoever asked for the first, with a proof signed by the old key; a call without one answers
         RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
         new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
+
+        A person's certificate renews itself until 7 days after the last invitation. Then the answer is INVITATION_EXPIRED, with
+        a nonce when a key in a device is in the person's record: a proof by that key renews it without another invitation.
 
         Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
         RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve.errors import FieldInvalid, KeyTypeRefused, KeyWeak, Violation
+from keyreeve.length_prefix import split_fields
 from keyreeve_ca.rules.keys import PUBLIC_EXPONENT, KnownKeys, PublicKey, check_key, classify_key, load_key
 from keyreeve_ca.rules.profile import KeyType
 
@@ -95,41 +96,37 @@ def _judge(key: PersonKey, known: KnownKeys, field: str) -> None:
 
 
 def _spki(key: PersonKey, field: str) -> tuple[bytes, KeyType]:
-    fields = _Fields(key.blob, field)
-    if fields.next() != key.algorithm.encode():
+    try:
+        algorithm, *fields = split_fields(key.blob)
+    except ValueError:
+        raise _malformed(field, "the key is cut off, or followed by other bytes") from None
+    if algorithm != key.algorithm.encode():
         raise _malformed(field, "the key says that it is of another algorithm than its line does")
-    made: PublicKey
-    match key.algorithm:
-        case "ssh-ed25519" | "sk-ssh-ed25519@openssh.com":
-            point = fields.next()
-            if len(point) != 32:
-                raise _malformed(field, "an Ed25519 key has 32 octets")
-            made, key_type = Ed25519PublicKey.from_public_bytes(point), KeyType.ED25519
-        case "ssh-rsa":
-            made, key_type = _rsa(fields, field)
-        case _:
-            if fields.next() != b"nistp256":
-                raise _malformed(field, "the key is on another curve than its line says")
-            made, key_type = _p256(fields.next(), field), KeyType.P256
     if key.hardware:
-        application = fields.next()
+        application = fields.pop() if fields else b""
         if not application.startswith(b"ssh:") or not application.isascii() or not application.decode().isprintable():
             raise _malformed(field, "the key in a device is bound to something else than SSH (ssh:...)")
-    fields.end()
+    made: PublicKey
+    match _HARDWARE.get(key.algorithm, key.algorithm), fields:
+        case ((KeyType.ED25519 | "ssh-ed25519"), [point]) if len(point) == 32:
+            made, key_type = Ed25519PublicKey.from_public_bytes(point), KeyType.ED25519
+        case ((KeyType.P256 | "ecdsa-sha2-nistp256"), [b"nistp256", point]) if len(point) == 65 and point[0] == 4:
+            made, key_type = _p256(point, field), KeyType.P256
+        case "ssh-rsa", [exponent, modulus]:
+            made, key_type = _rsa(_positive(exponent, field), _positive(modulus, field), field)
+        case _:
+            raise _malformed(field, "the fields of the key are not those of its algorithm")
     return made.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), key_type
 
 
 def _p256(point: bytes, field: str) -> EllipticCurvePublicKey:
-    if len(point) != 65 or point[0] != 4:
-        raise _malformed(field, "a P-256 key is an uncompressed point of 65 octets")
     try:
         return EllipticCurvePublicKey.from_encoded_point(SECP256R1(), point)
     except ValueError:
         raise KeyWeak(f"{field}: the public key is not a point on its curve") from None
 
 
-def _rsa(fields: "_Fields", field: str) -> tuple[PublicKey, KeyType]:
-    exponent, modulus = fields.positive(), fields.positive()
+def _rsa(exponent: int, modulus: int, field: str) -> tuple[PublicKey, KeyType]:
     key_type = _RSA_BITS.get(modulus.bit_length())
     if key_type is None:
         raise _refused_type(field, f"RSA with {modulus.bit_length()} bits")
@@ -141,30 +138,11 @@ def _rsa(fields: "_Fields", field: str) -> tuple[PublicKey, KeyType]:
         raise KeyWeak(f"{field}: the public key is not an RSA key at all") from None
 
 
-class _Fields:
-    """The fields of a key, each behind its length."""
-
-    def __init__(self, data: bytes, field: str) -> None:
-        self._data, self._at, self._field = data, 0, field
-
-    def next(self) -> bytes:
-        start = self._at + 4
-        end = start + int.from_bytes(self._data[self._at : start], "big")
-        if start > len(self._data) or end > len(self._data):
-            raise _malformed(self._field, "the key is cut off")
-        self._at = end
-        return self._data[start:end]
-
-    def positive(self) -> int:
-        raw = self.next()
-        padded = len(raw) > 1 and raw[0] == 0 and raw[1] < 0x80
-        if not raw or raw[0] & 0x80 or padded:
-            raise _malformed(self._field, "a number of the key is not positive and in its shortest form")
-        return int.from_bytes(raw, "big")
-
-    def end(self) -> None:
-        if self._at != len(self._data):
-            raise _malformed(self._field, "the key is followed by other bytes")
+def _positive(number: bytes, field: str) -> int:
+    padded = len(number) > 1 and number[0] == 0 and number[1] < 0x80
+    if not number or number[0] & 0x80 or padded:
+        raise _malformed(field, "a number of the key is not positive and in its shortest form")
+    return int.from_bytes(number, "big")
 
 
 def _malformed(field: str, why: str) -> FieldInvalid:

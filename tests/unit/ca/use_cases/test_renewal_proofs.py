@@ -9,13 +9,18 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from keyreeve.cli.device_touch import NAMESPACE
 from keyreeve.errors import RenewalProofInvalid
-from keyreeve.keys import sign_renewal
-from keyreeve_ca.renewal import NONCE_LIFETIME, Nonces, proof_message
+from keyreeve.keys import renewal_message, sign_renewal
+from keyreeve_ca.renewal import NONCE_LIFETIME, TOUCH_NAMESPACE, Nonces, proof_message
+from keyreeve_ca.rules.device_signature import verify_touch
+from keyreeve_ca.rules.keys import KnownKeys
+from keyreeve_ca.rules.person_keys import read_person_key
 
 DIRECTORY = Path(__file__).parents[3] / "vectors"
 GENERATOR = runpy.run_path(str(DIRECTORY / "make_renewal.py"))
 VECTORS = json.loads((DIRECTORY / "renewal.json").read_text())["vectors"]
+TOUCHES = json.loads((DIRECTORY / "renewal.json").read_text())["touches"]["vectors"]
 SERIAL = bytes(range(16))
 
 
@@ -44,6 +49,17 @@ def test_the_service_checks_the_bytes_of_the_vectors(vector):
     )
     assert message.hex() == vector["message"]
     verify(vector, bytes.fromhex(vector["signature"]))
+
+
+@pytest.mark.parametrize("vector", TOUCHES, ids=lambda vector: vector["public_key"].split("@")[0])
+def test_the_service_checks_the_touches_of_the_vectors_and_the_sdk_asks_for_them(vector):
+    facts = {"serial": bytes.fromhex(vector["serial"]), "new_spki": bytes.fromhex(vector["new_spki"])}
+    message = renewal_message(trust_domain=vector["trust_domain"], **facts, nonce=vector["nonce"])
+    assert message.hex() == vector["message"]
+    assert proof_message(vector["trust_domain"], *facts.values(), vector["nonce"]) == message
+    key = read_person_key(vector["public_key"], KnownKeys())
+    assert verify_touch(bytes.fromhex(vector["signature"]), message, TOUCH_NAMESPACE, [key]) == key
+    assert NAMESPACE == TOUCH_NAMESPACE
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["key_type"])

@@ -1,0 +1,72 @@
+"""A key in a device that only exists in this process: it signs as OpenSSH's PROTOCOL.u2f says, touched or not."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+ED25519 = "sk-ssh-ed25519@openssh.com"
+P256 = "sk-ecdsa-sha2-nistp256@openssh.com"
+
+
+def fields(*parts: bytes) -> bytes:
+    """Each behind its length."""
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def positive(number: int) -> bytes:
+    """An mpint of RFC 4251."""
+    return number.to_bytes(number.bit_length() // 8 + 1, "big")
+
+
+@dataclass(frozen=True)
+class Device:
+    """One key. The signature counter stands still, as that of some devices does."""
+
+    key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+    application: bytes = b"ssh:"
+
+    @property
+    def algorithm(self) -> str:
+        return ED25519 if isinstance(self.key, ed25519.Ed25519PrivateKey) else P256
+
+    @property
+    def blob(self) -> bytes:
+        if isinstance(self.key, ed25519.Ed25519PrivateKey):
+            point = [self.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)]
+        else:
+            point = [b"nistp256", self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)]
+        return fields(self.algorithm.encode(), *point, self.application)
+
+    @property
+    def line(self) -> str:
+        """What goes into a person's record."""
+        return f"{self.algorithm} {base64.b64encode(self.blob).decode()}"
+
+    def sign(
+        self, message: bytes, *, namespace: str = "keyreeve-renew-1", digest: str = "sha512", flags: int = 1
+    ) -> bytes:
+        """An SSHSIG over a message, without its armour."""
+        hashed = hashlib.new(digest, message).digest()
+        asked = b"SSHSIG" + fields(namespace.encode(), b"", digest.encode(), hashed)
+        tail = bytes([flags]) + (7).to_bytes(4, "big")
+        signed = hashlib.sha256(self.application).digest() + tail + hashlib.sha256(asked).digest()
+        if isinstance(self.key, ed25519.Ed25519PrivateKey):
+            proper = self.key.sign(signed)
+        else:
+            made = self.key.sign(signed, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+            proper = fields(*map(positive, decode_dss_signature(made)))
+        signature = fields(self.algorithm.encode(), proper) + tail
+        version = (1).to_bytes(4, "big")
+        return b"SSHSIG" + version + fields(self.blob, namespace.encode(), b"", digest.encode(), signature)
+
+
+def armoured(signature: bytes) -> str:
+    """As `ssh-keygen -Y sign` prints it."""
+    text = base64.b64encode(signature).decode()
+    lines = [text[i : i + 70] for i in range(0, len(text), 70)]
+    return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])
