@@ -1,4 +1,4 @@
-"""`up`, `down`, `reset`, `status`, `settings`, `doctor`: the control plane on this machine."""
+"""`up`, `down`, `restart`, `reset`, `status`, `settings`, `doctor`: the control plane on this machine."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +21,7 @@ _HERE = Path(DEFAULT_DIRECTORY)
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands of this module into the command tree."""
-    for function in (up, down, reset, status, settings, doctor):
+    for function in (up, down, restart, reset, status, settings, doctor):
         app.command(function.__name__)(function)
 
 
@@ -116,6 +116,20 @@ def down(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Qui
     printer = Printer(output, quiet=quiet)
     stopped = take_down(Home.at(directory))
     printer.answer({"stopped": stopped}, "stopped" if stopped else "nothing was running")
+
+
+def restart(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
+    """Replace the processes that answer calls, one after the other; no call fails.
+
+    Each new one serves before the old one drains. They take up changed settings that begin with `listen.`; any other
+    change is refused by name: it takes `down` and `up`.
+    """
+    from keyreeve.cli.restarting import replace_workers
+
+    printer = Printer(output, quiet=quiet)
+    printer.line("… replacing the workers")
+    replaced = replace_workers(Home.at(directory))
+    printer.answer({"replaced": replaced}, "replaced")
 
 
 def reset(

@@ -9,7 +9,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ from keyreeve_ca import machine
 from keyreeve_ca.master import EX_CONFIG
 
 EX_UNREACHABLE = 3
+WORKERS_OWN = "listen."
+"""Settings that begin so are the workers' alone: workers that are replaced one by one may take them up."""
 
 
-def main() -> int:
-    """Run one command."""
+def main(given: Sequence[str] | None = None) -> int:
+    """Run one command: that of the command line unless another is given."""
     parser = argparse.ArgumentParser(prog="python -m keyreeve_ca", description="The CA service of Keyreeve.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (
         ("run", "run the service: a keeper and the workers, restarted when they die"),
         ("keeper", "one of the processes that `run` starts: database, local socket, background work"),
         ("worker", "one of the processes that `run` starts: it serves the RPCs"),
+        ("relief", "one of the processes that `run` starts: it stands by to become a worker"),
         ("migrate", "bring the database to this release's schema, and end"),
         ("settings", "print the effective settings and where each came from"),
         ("check", "print what is wrong with this installation, each finding with its fix"),
@@ -37,7 +41,7 @@ def main() -> int:
         command.add_argument("--config", type=Path, help="YAML file of settings (docs/settings.md)")
         command.add_argument("--secrets", type=Path, help="directory of secret files, one for each setting")
         _add_arguments(name, command)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     os.umask(0o077)  # whatever this service writes is nobody else's business
     if arguments.command == "run":
         return _run(arguments)
@@ -47,7 +51,12 @@ def main() -> int:
     from keyreeve_chassis.telemetry import metrics
 
     metrics.keep_process_id()
-    from keyreeve_ca import app, keeper, processes, tools, worker
+    if arguments.command == "relief":
+        from keyreeve_ca import relief
+
+        orders = relief.stand_by()
+        return 0 if orders is None else main(["worker", *orders, *_passed_on(arguments)])
+    from keyreeve_ca import app, processes
     from keyreeve_chassis.settings import SettingsRefused
 
     try:
@@ -55,11 +64,15 @@ def main() -> int:
     except SettingsRefused as refused:
         return _fail(EX_CONFIG, "the settings cannot be used", *refused.problems)
     settings = loaded.settings
+    if arguments.command == "worker":
+        from keyreeve_ca import worker  # and no more than that: each worker would have the rest in memory
+
+        return processes.main(lambda: worker.worker(settings, arguments.index, arguments.gather), settings)
+    from keyreeve_ca import keeper, tools
+
     match arguments.command:
         case "keeper":
             code = processes.main(lambda: keeper.keeper(settings), settings)
-        case "worker":
-            code = processes.main(lambda: worker.worker(settings, arguments.index, arguments.gather), settings)
         case "migrate":
             code = processes.main(lambda: keeper.migrate(settings), settings)
         case "settings":
@@ -93,20 +106,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from keyreeve_ca.master import EXIT_SECONDS, ChildRefused, Master
     from keyreeve_chassis.telemetry import logging as log_setup
 
-    passed_on = [
-        part
-        for option, value in (("--config", arguments.config), ("--secrets", arguments.secrets))
-        if value is not None
-        for part in (option, str(value))
-    ]
-    shown = subprocess.run(  # noqa: S603 - our own program with our own arguments
-        [sys.executable, "-P", "-m", "keyreeve_ca", "settings", *passed_on],
-        stdout=subprocess.PIPE,
-        check=False,
-    )
+    passed_on = _passed_on(arguments)
+    command = [sys.executable, "-P", "-m", "keyreeve_ca", "settings", *passed_on]
+    shown = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # noqa: S603 - our own program and arguments
     if shown.returncode:
         return shown.returncode
-    settings = {row["key"]: json.loads(row["value"]) for row in json.loads(shown.stdout)}
+    settings = _settings_in(shown.stdout)
     run_directory = Path(settings["state_directory"]) / "run"
     metrics = _empty_metrics_directory(run_directory)
     here = machine.machine(run_directory)
@@ -119,16 +124,52 @@ def _run(arguments: argparse.Namespace) -> int:
     log_setup.configure(settings["log.level"], colour=sys.stderr.isatty())
 
     async def supervise() -> int:
-        stop = asyncio.Event()
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        master = Master(passed_on, workers, stop, settings["drain_seconds"] + EXIT_SECONDS, metrics)
+        master.relief = settings["relief"]
+        master.why_not = partial(_why_not_replace, command, settings)
+        master.told = partial(_tell_replaced, run_directory / "replaced.json")
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, master.replace_workers)
         try:
-            await Master(passed_on, workers, stop, settings["drain_seconds"] + EXIT_SECONDS, metrics).run()
+            await master.run()
         except ChildRefused:
             return EX_CONFIG
         return 0
 
     return asyncio.run(supervise())
+
+
+def _passed_on(arguments: argparse.Namespace) -> list[str]:
+    """Where the settings are, for a child."""
+    options = (("--config", arguments.config), ("--secrets", arguments.secrets))
+    return [part for option, value in options if value is not None for part in (option, str(value))]
+
+
+def _settings_in(document: bytes) -> dict[str, Any]:
+    return {row["key"]: json.loads(row["value"]) for row in json.loads(document)}
+
+
+async def _why_not_replace(command: Sequence[str], settings: Mapping[str, Any]) -> str | None:
+    """Why the workers cannot be replaced one by one; None when nothing has changed that concerns others beside them."""
+    asked = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    shown, _ = await asked.communicate()
+    if asked.returncode:
+        return "the settings cannot be used"
+    now = _settings_in(shown)
+    changed = sorted(key for key in settings.keys() | now.keys() if settings.get(key) != now.get(key))
+    if others := [key for key in changed if not key.startswith(WORKERS_OWN)]:
+        return f"{', '.join(others)} changed, which takes a full restart"
+    return None
+
+
+def _tell_replaced(file: Path, refused: str | None) -> None:
+    """Write how the replacing of the workers ended, for whoever asked; the number tells one answer from the next."""
+    from keyreeve.files import write_atomically
+
+    number = 1 + json.loads(file.read_bytes())["number"] if file.exists() else 1
+    write_atomically(file, json.dumps({"number": number, "refused": refused}).encode())
 
 
 def _worker_arguments(choice: machine.Choice, core: int | None) -> list[str]:

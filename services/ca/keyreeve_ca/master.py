@@ -1,4 +1,7 @@
-"""The parent of the CA's processes: one keeper and the workers, replaced when they die, stopped in order.
+"""The parent of the CA's processes: one keeper and the workers, replaced when they die or when told, stopped in order.
+
+Most of a worker's start is importing. So one process, the relief, has done that in advance and stands by to become the
+next worker.
 
 It imports neither grpc nor the database: gRPC must not be forked, and what supervises must not fail with what it
 supervises. The children notice its death (their standard input ends) and stop by themselves.
@@ -8,18 +11,21 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 EX_CONFIG = 78
 """Exit code of a child that cannot start with its settings or database: starting it again would not help."""
 READY = b"ready\n"
+STANDING_BY = b"standing by\n"
 EXIT_SECONDS = 5.0
 """What a process has beyond its time for draining, before it is ended by force."""
 _LONGEST_PAUSE = 5.0
 _STABLE_SECONDS = 10.0
+_RELIEF_SECONDS = 1.0
+"""Before a relief is made: whoever has just begun to serve needs the processor more."""
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +38,43 @@ class ChildRefused(Exception):
 class _Child:
     name: str
     argv: Sequence[str]
+    orders: Sequence[str] = ()
+    """What makes a worker of the relief; empty for what no relief can become."""
     process: asyncio.subprocess.Process | None = None
     failures: int = 0
     started: float = 0.0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is started or replaced."""
+    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when another process has taken its place, which from then on is the one to watch."""
 
-    async def start(self) -> None:
-        """Start the process and wait until it says that it is ready. Raises `ChildRefused`, or `ChildProcessError`."""
+    async def start(self, relief: asyncio.subprocess.Process | None = None) -> None:
+        """Start the process and wait until it says that it is ready. Raises `ChildRefused`, or `ChildProcessError`.
+
+        A relief becomes it, unless that fails too.
+        """
         self.started = time.monotonic()
-        self.process = await asyncio.create_subprocess_exec(
-            *self.argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
-        assert self.process.stdout is not None, "it is a pipe"
-        if await self.process.stdout.readline() == READY:
-            log.info("%s is ready, pid %d", self.name, self.process.pid)
-            self.ready.set()
-            return
-        code = await self.process.wait()
-        if code == EX_CONFIG:
-            raise ChildRefused(self.name)
-        raise ChildProcessError(f"{self.name} ended with {code} before it was ready")
+        if relief is not None:
+            self.process = relief
+            try:
+                await self._relieved()
+            except ChildProcessError as failed:
+                log.warning("%s: the relief could not take its place (%s)", self.name, failed)
+            else:
+                return
+        self.process = await _spawn(self.argv)
+        await _until(self.process, self.name, READY)
+        self.ready.set()
+
+    async def _relieved(self) -> None:
+        assert self.process is not None, "the relief"
+        assert self.process.stdin is not None, "it is a pipe"
+        with suppress(ConnectionError):  # its end shows when it says nothing
+            self.process.stdin.write(" ".join(self.orders).encode() + b"\n")
+            await self.process.stdin.drain()
+        await _until(self.process, self.name, READY)
+        self.ready.set()
 
     async def pause(self) -> None:
         """Wait before the next start: not at all for a first failure, longer and longer for the next ones."""
@@ -72,6 +95,32 @@ class _Child:
                 await self.process.wait()
 
 
+async def _first(*what: Awaitable[object]) -> None:
+    """Return when the first of them is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(one) for one in what]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _spawn(argv: Sequence[str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+
+
+async def _until(process: asyncio.subprocess.Process, name: str, line: bytes) -> None:
+    """Wait until a process says a line. Raises `ChildRefused`, or `ChildProcessError` when it ended instead."""
+    assert process.stdout is not None, "it is a pipe"
+    if await process.stdout.readline() == line:
+        log.info("%s is %s, pid %d", name, line.decode().strip(), process.pid)
+        return
+    code = await process.wait()
+    if code == EX_CONFIG:
+        raise ChildRefused(name)
+    raise ChildProcessError(f"{name} ended with {code} before it was ready")
+
+
 @dataclass
 class Master:
     """Runs `python -m keyreeve_ca keeper` and the workers until `stop` is set."""
@@ -85,6 +134,21 @@ class Master:
     """Seconds that a child has to end when it is told to."""
     metrics: Path
     """Directory in which the children count."""
+    relief: bool = True
+    """Keep a process ready that takes the place of the next worker to be replaced."""
+    why_not: Callable[[], Awaitable[str | None]] | None = None
+    """Asked before the workers are replaced: why that must not be, or None."""
+    told: Callable[[str | None], None] = lambda _: None
+    """Called when the workers have been replaced, or with why they were not."""
+    _roll: asyncio.Event = field(default_factory=asyncio.Event)
+    _standing_by: _Child | None = None
+    _leaving: _Child | None = None
+    """The worker that has been replaced last; it may still drain."""
+    _taken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def replace_workers(self) -> None:
+        """Replace the workers one after the other; each new one serves before the old one drains."""
+        self._roll.set()
 
     async def run(self) -> None:
         """Start everything, keep it running, and end it: the workers first, since they need the keeper to drain.
@@ -92,45 +156,137 @@ class Master:
         Raises `ChildRefused` when a child cannot start at all.
         """
         keeper = self._child("keeper", "keeper")
-        workers = [
-            self._child(f"worker {i}", "worker", "--index", str(i), *told) for i, told in enumerate(self.workers)
-        ]
+        workers = [self._worker(i, told) for i, told in enumerate(self.workers)]
         loops = [asyncio.create_task(self._keep(keeper))]
+        beside: list[asyncio.Task[None]] = []
         stopped, ready = asyncio.create_task(self.stop.wait()), asyncio.create_task(keeper.ready.wait())
         try:
             await asyncio.wait([stopped, ready, *loops], return_when=asyncio.FIRST_COMPLETED)
             if keeper.ready.is_set() and not self.stop.is_set():
                 loops += [asyncio.create_task(self._keep(worker)) for worker in workers]
-            await asyncio.wait([stopped, *loops], return_when=asyncio.FIRST_COMPLETED)
+                beside.append(asyncio.create_task(self._roll_on(workers)))
+                if self.relief:
+                    beside.append(asyncio.create_task(self._keep_relief(workers)))
+            await asyncio.wait([stopped, *loops, *beside], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.stop.set()
-            await asyncio.gather(*(worker.stop(self.limit) for worker in workers))
+            for task in beside:
+                task.cancel()
+            results = await asyncio.gather(*beside, return_exceptions=True)
+            leaving = [] if self._leaving is None else [self._leaving]
+            await asyncio.gather(*(worker.stop(self.limit) for worker in [*workers, *leaving]))
             await keeper.stop(self.limit)
             ready.cancel()
-            results = await asyncio.gather(*loops, return_exceptions=True)
+            results += await asyncio.gather(*loops, return_exceptions=True)
         for result in results:
-            if isinstance(result, BaseException):
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
 
     async def _keep(self, child: _Child) -> None:
+        process: asyncio.subprocess.Process | None = None
         while not self.stop.is_set():
             try:
-                await child.start()
-                assert child.process is not None, "it has started"
-                code = await child.process.wait()
-                self._forget_gauges(child.process.pid)
+                async with child.turn:
+                    if child.process is process and not self.stop.is_set():
+                        await child.start(self._take_relief() if child.orders else None)
+                    process = child.process
+                    child.replaced.clear()
+                assert process is not None, "it has started"
+                await _first(process.wait(), child.replaced.wait())
+                if child.process is not process:
+                    continue
+                self._forget_gauges(process.pid)
                 if not self.stop.is_set():
-                    log.error("%s ended with %d and is started again", child.name, code)
+                    log.error("%s ended with %d and is started again", child.name, await process.wait())
             except ChildProcessError as failed:
+                process = child.process
                 if not self.stop.is_set():
                     log.error("%s", failed)  # noqa: TRY400 - the traceback would be ours, not the child's
             if not self.stop.is_set():
                 await child.pause()
 
+    # --- Replacing --------------------------------------------------------------------------------------------------
+
+    async def _roll_on(self, workers: Sequence[_Child]) -> None:
+        while True:
+            await self._roll.wait()
+            self._roll.clear()
+            refused = None if self.why_not is None else await self.why_not()
+            if refused is None:
+                log.info("replacing the workers one after the other")
+                for worker in workers:
+                    refused = await self._replace(worker)
+                    if refused is not None:
+                        break
+            if refused is not None:
+                log.error("the workers were not all replaced: %s", refused)
+            try:
+                self.told(refused)
+            except (OSError, ValueError) as failed:
+                log.error("nobody could be told: %s", failed)  # noqa: TRY400
+
+    async def _replace(self, worker: _Child) -> str | None:
+        """Have another process serve in a worker's place, and then end the worker. Answers why not, if it could not."""
+        async with worker.turn:
+            old, new = worker.process, replace(worker, process=None)
+            try:
+                await new.start(self._take_relief())
+            except (ChildRefused, ChildProcessError) as failed:
+                return f"{worker.name} goes on, since its successor did not start: {failed}"
+            except asyncio.CancelledError:
+                if new.process is not None and new.process.returncode is None:
+                    new.process.kill()
+                raise
+            worker.process, worker.started = new.process, new.started
+            worker.replaced.set()
+        if old is not None:
+            self._leaving = replace(worker, process=old)
+            await self._leaving.stop(self.limit)
+            self._forget_gauges(old.pid)
+        return None
+
+    async def _keep_relief(self, workers: Sequence[_Child]) -> None:
+        for worker in workers:
+            await worker.ready.wait()
+        while True:
+            await asyncio.sleep(_RELIEF_SECONDS)
+            child = self._child("relief", "relief")
+            try:
+                await self._stand_by(child)
+            except (ChildRefused, ChildProcessError) as failed:
+                log.error("%s", failed)  # noqa: TRY400
+                await asyncio.sleep(_LONGEST_PAUSE)
+
+    async def _stand_by(self, child: _Child) -> None:
+        self._taken.clear()
+        child.process = await _spawn(child.argv)
+        try:
+            await _until(child.process, child.name, STANDING_BY)
+            self._standing_by = child
+            await _first(child.process.wait(), self._taken.wait())
+        finally:
+            if not self._taken.is_set():
+                self._standing_by = None
+                await child.stop(self.limit)
+                self._forget_gauges(child.process.pid)
+
+    def _take_relief(self) -> asyncio.subprocess.Process | None:
+        child, self._standing_by = self._standing_by, None
+        if child is None or child.process is None or child.process.returncode is not None:
+            return None
+        self._taken.set()
+        return child.process
+
     def _forget_gauges(self, pid: int) -> None:
         """What a process that has ended shows about itself holds no more (prometheus_client's name for such files)."""
         for left in self.metrics.glob(f"gauge_live*_{pid}.db"):
             left.unlink(missing_ok=True)
+
+    def _worker(self, index: int, told: Sequence[str]) -> _Child:
+        orders = ["--index", str(index), *told]
+        child = self._child(f"worker {index}", "worker", *orders)
+        child.orders = orders
+        return child
 
     def _child(self, name: str, *role: str) -> _Child:
         return _Child(name, [sys.executable, "-P", "-m", "keyreeve_ca", *role, *self.arguments])

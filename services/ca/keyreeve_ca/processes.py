@@ -5,6 +5,7 @@ import faulthandler
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) -> int:
     """Run one process of the service to its end; its exit code."""
     log_setup.configure(settings.log.level, colour=sys.stderr.isatty())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the parent, and may reach its whole group
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it says at each start that there was nothing to do
     try:
         failpoints.arm(os.environ)

@@ -1,10 +1,11 @@
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
-from keyreeve_ca.master import EX_CONFIG, READY, ChildRefused, _Child
+from keyreeve_ca.master import EX_CONFIG, READY, STANDING_BY, ChildRefused, Master, _Child, _spawn, _until
 
 DEAF = f"""
 import signal, sys
@@ -30,3 +31,64 @@ async def test_a_child_that_may_not_start_is_told_from_one_that_failed():
     failed = _Child("failed", [sys.executable, "-P", "-c", "raise SystemExit(1)"])
     with pytest.raises(ChildProcessError, match="ended with 1"):
         await failed.start()
+
+
+RELIEF = f"""
+import sys
+from pathlib import Path
+sys.stdout.write({STANDING_BY.decode()!r})
+sys.stdout.flush()
+told = sys.stdin.readline()
+if told == "--index 7\\n":
+    sys.stdout.write({READY.decode()!r})
+    sys.stdout.flush()
+    sys.stdin.read()
+"""
+WORKER = f"""
+import sys
+from pathlib import Path
+sys.stdout.write({READY.decode()!r})
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+def program(text: str) -> list[str]:
+    return [sys.executable, "-P", "-c", text]
+
+
+async def test_a_relief_takes_the_place_of_a_worker_on_orders():
+    relief = await _spawn(program(RELIEF))
+    await _until(relief, "relief", STANDING_BY)
+    worker = _Child("worker", program(WORKER), orders=["--index", "7"])
+    await worker.start(relief)
+    assert worker.process is relief
+    assert worker.ready.is_set()
+    await worker.stop(30)
+
+
+async def test_a_worker_whose_relief_has_died_starts_by_itself():
+    relief = await _spawn(program(RELIEF))
+    await _until(relief, "relief", STANDING_BY)
+    relief.kill()
+    worker = _Child("worker", program(WORKER), orders=["--index", "7"])
+    await worker.start(relief)
+    assert worker.process is not relief
+    assert worker.ready.is_set()
+    await worker.stop(30)
+    await relief.wait()
+
+
+async def test_a_worker_goes_on_when_its_successor_does_not_start(tmp_path: Path):
+    master = Master([], [], asyncio.Event(), 30, tmp_path)
+    worker = _Child("worker", program(WORKER), orders=["--index", "7"])
+    await worker.start()
+    old, worker.argv = worker.process, program("raise SystemExit(1)")
+    assert "did not start" in await master._replace(worker)
+    assert worker.process is old
+    assert old.returncode is None
+    worker.argv = program(WORKER)
+    assert await master._replace(worker) is None
+    assert old.returncode is not None
+    assert worker.process.returncode is None
+    await worker.stop(30)
