@@ -135,7 +135,7 @@ def _wake(here: int, there: int) -> float:
         os.sched_setaffinity(0, {here})
         try:
             taken: list[float] = []
-            while len(taken) < _ROUNDS and sum(taken) < _MOST_SECONDS:
+            while len(taken) < 2 or (len(taken) < _ROUNDS and sum(taken) < _MOST_SECONDS):
                 sent = time.perf_counter()
                 echo.stdin.write(b".")
                 if not echo.stdout.read(1):
