@@ -1,11 +1,13 @@
-"""One control plane of real processes for all end-to-end tests of a process that do not break it."""
+"""Control planes of real processes: one for all end-to-end tests that do not break it, and those of single tests."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.plane import Plane
+from support.postgres import Server
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,14 @@ def own_plane(tmp_path: Path) -> Iterator[Plane]:
     made = Plane(tmp_path)
     yield made
     made.down()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database; for SQLite that of the plane's own settings."""
+    if request.param == "sqlite":
+        return "sqlite:///ca.db"
+    server: Server = request.getfixturevalue("postgresql_server")
+    name = f"plane_{uuid.uuid4().hex}"
+    server.execute(f"CREATE DATABASE {name}")
+    return server.url(name)

@@ -5,22 +5,18 @@
 
 import contextlib
 import os
-import random
 import signal
 import sqlite3
-import uuid
 from collections import Counter
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from keyreeve.cli.fleet import write_config
 from keyreeve_ca.rules.serials import block_of
 from keyreeve_ca.storage.schema import SCHEMA
 from support.acknowledgements import Signers
-from support.plane import CA, Plane
-from support.postgres import Server
+from support.plane import Plane
 from support.waiting import wait_for
 
 KINDS = ("worker", "keeper", "master", "supervisor")
@@ -29,21 +25,10 @@ BETWEEN = 40
 """Certificates to be acknowledged between two kills."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database; for SQLite that of the plane's own settings."""
-    if request.param == "sqlite":
-        return "sqlite:///ca.db"
-    server: Server = request.getfixturevalue("postgresql_server")
-    name = f"kills_{uuid.uuid4().hex}"
-    server.execute(f"CREATE DATABASE {name}")
-    return server.url(name)
-
-
 @pytest.mark.faults
 @pytest.mark.timeout(60 + KILLS * 45)
 def test_nothing_acknowledged_is_missing_after_kills(database: str, own_plane: Plane, tmp_path: Path) -> None:
-    _configure(own_plane, database)
+    own_plane.configure(database)
     own_plane.up()
     with Signers(own_plane, tmp_path / "acknowledged") as signers:
         signers.wait_for_more(BETWEEN)
@@ -56,13 +41,6 @@ def test_nothing_acknowledged_is_missing_after_kills(database: str, own_plane: P
     own_plane.down()
     recorded = _recorded_blocks(own_plane, database)
     assert {block_of(bytes.fromhex(each.serial)) for each in signers.read()} <= recorded
-
-
-def _configure(plane: Plane, database: str) -> None:
-    plane.home.make()
-    write_config(plane.home, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
-    config = plane.home.config("ca")
-    config.write_text(config.read_text().replace("sqlite:///ca.db", database))
 
 
 def kill(plane: Plane, kind: str) -> None:

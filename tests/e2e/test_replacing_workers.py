@@ -69,7 +69,8 @@ class Callers:
 
 @pytest.mark.faults
 @pytest.mark.timeout(400)
-def test_no_call_fails_while_workers_are_replaced(own_plane: Plane) -> None:
+def test_no_call_fails_while_workers_are_replaced(database: str, own_plane: Plane) -> None:
+    own_plane.configure(database)
     own_plane.up()
     callers = Callers(own_plane)
     with callers.calling():
@@ -91,7 +92,8 @@ def test_no_call_fails_while_workers_are_replaced(own_plane: Plane) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(400)
-def test_no_call_fails_when_a_worker_is_killed_and_the_relief_takes_its_place(own_plane: Plane) -> None:
+def test_no_call_fails_when_a_worker_is_killed_and_the_relief_takes_its_place(database: str, own_plane: Plane) -> None:
+    own_plane.configure(database)
     own_plane.up()
     callers = Callers(own_plane)
     with callers.calling():

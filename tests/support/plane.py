@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keyreeve import Client, Context
-from keyreeve.cli.fleet import SERVICES
+from keyreeve.cli.fleet import SERVICES, write_config
 from keyreeve.cli.home import Home
 from keyreeve.cli.processes import Lock, read_pid
 from keyreeve.cli.supervisor import lock_file, pid_file
@@ -63,6 +64,13 @@ class Plane:
             check=False,
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def configure(self, database: str) -> None:
+        """Write its settings, for a database, before it is brought up for the first time."""
+        self.home.make()
+        write_config(self.home, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
+        config = self.home.config(CA.name)
+        config.write_text(config.read_text().replace("sqlite:///ca.db", database))
 
     def up(self, **settings: str) -> Done:
         """Bring it up on ports of its own; fails when that fails."""

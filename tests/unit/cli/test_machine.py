@@ -1,9 +1,14 @@
 """The pieces of `up` and `doctor` that need no running control plane."""
 
+import contextlib
+import json
 import os
 import random
 import socket
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +20,8 @@ from keyreeve.cli.doctor import Severity
 from keyreeve.cli.fleet import LOOPBACK, SERVICES, choose_ports, is_free, read_addresses, write_config
 from keyreeve.cli.home import Home, write_file
 from keyreeve.cli.person import Person, find_person, operator_name
+from keyreeve.cli.restarting import replace_workers
+from keyreeve.cli.supervisor import pid_file
 from keyreeve.cli.trust_checks import verify_own
 from keyreeve.errors import CertificateUntrusted, FileUnusable, StartFailed
 from keyreeve.identity import SpiffeId
@@ -201,3 +208,56 @@ def test_doctor_tells_how_long_your_certificate_is_good(home: Home, age: timedel
     finding = next(iter(doctor.check_certificate(home, now)))
     assert finding.severity is severity
     assert finding.fix if severity is not Severity.OK else not finding.fix
+
+
+# --- Restarting ---------------------------------------------------------------------------------------------------------
+
+MASTER = """
+import json, os, pathlib, signal, sys
+answer, refused = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
+def replace(*_):
+    if refused == "die":
+        os._exit(1)
+    answer.write_text(json.dumps({"number": 8, "refused": refused}))
+signal.signal(signal.SIGHUP, replace)
+print("listening", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@contextlib.contextmanager
+def master_that(home: Home, refused: str | None) -> Iterator[None]:
+    """A process that passes for the CA's master: told to replace its workers, it says that it did, or why not."""
+    answer = home.state("ca") / "run/replaced.json"
+    answer.parent.mkdir(parents=True)
+    answer.write_text(json.dumps({"number": 7, "refused": "an answer of long ago"}))
+    command = [sys.executable, "-P", "-c", MASTER, str(answer), json.dumps(refused), *CA.marker(home).split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"listening\n"
+        pid_file(home, CA).write_text(str(process.pid))
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def test_restarting_waits_until_the_service_has_answered(home: Home) -> None:
+    with master_that(home, None):
+        assert replace_workers(home) == ["ca"]
+
+
+def test_why_the_workers_were_not_replaced_is_told(home: Home) -> None:
+    with master_that(home, "drain_seconds changed"), pytest.raises(StartFailed, match="drain_seconds changed"):
+        replace_workers(home)
+
+
+def test_a_service_that_ends_instead_of_replacing_its_workers_is_not_waited_for(home: Home) -> None:
+    with master_that(home, "die"), pytest.raises(StartFailed, match="ended"):
+        replace_workers(home)
+
+
+def test_what_does_not_run_cannot_be_restarted(home: Home) -> None:
+    with pytest.raises(StartFailed, match="does not run"):
+        replace_workers(home)
