@@ -8,19 +8,19 @@ ended, and nothing is revoked twice.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 from keyreeve import errors
 from keyreeve.identity import Caller, Role
 from keyreeve_ca.operations import Operation, OperationState
-from keyreeve_ca.registry import CertificateFilter, Store, StoredCertificate, Transaction
+from keyreeve_ca.registry import CertificateFilter, CertificatePage, Store, Transaction
 from keyreeve_ca.revocations import NewRevocation, RevocationReason
 from keyreeve_ca.rules.profile import Tree
 
 METHOD = "/keyreeve.ca.v1.CertificateService/RevokeCertificates"
 STEP = 50
-"""Certificates of one step: what the signing path waits for at most is the time that these take."""
+"""Certificates of one step at the most: what the signing path waits for at most is the time that these take."""
 _SHARE = 2.0
 """Pause after a step, as a multiple of the time that it took: the rest belongs to the signing path."""
 
@@ -84,27 +84,37 @@ class BulkRevocation:
             return 0.0
         operation, wanted = waiting[0], _predicate(waiting[0]).filter(self.now())
         if operation.phase == "counting":
-            total = await self.store.read(lambda tx: tx.count_certificates(wanted))
-            counted = replace(operation, phase="revoking", total=total, updated_at=self.now())
-            await self.store.write(lambda tx: self._replace(tx, operation, counted))
-            return 0.0
-        rows = await self.store.read(lambda tx: tx.certificates(wanted, after=operation.position, limit=STEP))
+            return await self._count(operation, wanted)
+        page = await self.store.read(lambda tx: tx.certificate_page(wanted, after=operation.position, limit=STEP))
         began = time.perf_counter()
-        await self.store.write(lambda tx: self._revoke(tx, operation, rows))
+        await self.store.write(lambda tx: self._revoke(tx, operation, page))
         return time.perf_counter() - began
 
-    def _revoke(self, tx: Transaction, operation: Operation, rows: Sequence[StoredCertificate]) -> None:
+    async def _count(self, operation: Operation, wanted: CertificateFilter) -> float:
+        more, at = await self.store.read(lambda tx: tx.count_certificates(wanted, after=operation.position))
+        began = time.perf_counter()
+        counted = replace(
+            operation,
+            phase="revoking" if at is None else "counting",
+            position=at or b"",
+            total=operation.total + more,
+            updated_at=self.now(),
+        )
+        await self.store.write(lambda tx: self._replace(tx, operation, counted))
+        return time.perf_counter() - began
+
+    def _revoke(self, tx: Transaction, operation: Operation, page: CertificatePage) -> None:
         now, reason = self.now(), RevocationReason(operation.arguments["reason"])
-        before = tx.revocations.of([row.serial for row in rows])
+        before = tx.revocations.of([row.serial for row in page.rows])
         new = [
             NewRevocation(row.serial, row.authority_id, row.not_after, reason, now, operation.creator)
-            for row in rows
+            for row in page.rows
             if row.serial not in before
         ]
         done = operation.done + len(new)
         after = replace(operation, done=done, total=max(done, operation.total), updated_at=now)
-        if len(rows) == STEP:
-            after = replace(after, position=rows[-1].serial)
+        if page.next is not None:
+            after = replace(after, position=page.next)
         else:
             after = replace(after, state=OperationState.SUCCEEDED, phase="done", total=done, ended_at=now)
         if self._replace(tx, operation, after):

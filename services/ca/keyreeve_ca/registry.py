@@ -105,6 +105,15 @@ class CertificateFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificatePage:
+    """Some of the certificates that are wanted, in order of serial number."""
+
+    rows: Sequence[StoredCertificate]
+    next: bytes | None
+    """After which serial number to go on; None: there is no more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """What became of a request that was answered within the last 24 hours."""
 
@@ -226,11 +235,18 @@ class Transaction(Protocol):
         ...
 
     def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
-        """Rows in order of serial number (which is the order of issuance up to a block), from the one after `after`."""
+        """Rows in order of serial number (which is the order of issuance up to a block), from the one after `after`.
+
+        All of them up to `limit`, however long that takes: for filters by identity, which take no longer than blocks.
+        """
         ...
 
-    def count_certificates(self, wanted: CertificateFilter) -> int:
-        """How many there are; walks the ledger."""
+    def certificate_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
+        """Up to `limit` of them; fewer, or none, when finding more would take long."""
+        ...
+
+    def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:
+        """How many of them follow, as far as can be seen in a short time; and after which serial number to go on."""
         ...
 
     def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:

@@ -151,6 +151,8 @@ class CertificateServiceServicer:
 
     def ListCertificates(self, request, context):
         """Lists certificates in order of serial number, which is their order of issuance to within a block.
+        When few of many certificates fit the filters, a page may be shorter than asked for, or empty, and still have a
+        next_page_token: go on until there is none.
 
         Callers: admins, operators, auditors and services; workloads see those they asked for.
         Idempotent: it changes nothing.

@@ -82,6 +82,8 @@ class CertificateServiceStub:
     """
     ListCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.ListCertificatesRequest, _certificate_service_pb2.ListCertificatesResponse]
     """Lists certificates in order of serial number, which is their order of issuance to within a block.
+    When few of many certificates fit the filters, a page may be shorter than asked for, or empty, and still have a
+    next_page_token: go on until there is none.
 
     Callers: admins, operators, auditors and services; workloads see those they asked for.
     Idempotent: it changes nothing.
@@ -176,6 +178,8 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     """
     ListCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.ListCertificatesRequest, _certificate_service_pb2.ListCertificatesResponse]  # type: ignore[assignment]
     """Lists certificates in order of serial number, which is their order of issuance to within a block.
+    When few of many certificates fit the filters, a page may be shorter than asked for, or empty, and still have a
+    next_page_token: go on until there is none.
 
     Callers: admins, operators, auditors and services; workloads see those they asked for.
     Idempotent: it changes nothing.
@@ -297,6 +301,8 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.ListCertificatesResponse, _abc.Awaitable[_certificate_service_pb2.ListCertificatesResponse]]:
         """Lists certificates in order of serial number, which is their order of issuance to within a block.
+        When few of many certificates fit the filters, a page may be shorter than asked for, or empty, and still have a
+        next_page_token: go on until there is none.
 
         Callers: admins, operators, auditors and services; workloads see those they asked for.
         Idempotent: it changes nothing.

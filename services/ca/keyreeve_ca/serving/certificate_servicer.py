@@ -1,6 +1,6 @@
 """CertificateService: who may call what, and the turning of messages into calls of the use cases."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,7 +13,7 @@ from keyreeve_ca.bulk_revocation import BulkRevocation, Predicate
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.operations import Operation
-from keyreeve_ca.registry import CertificateFilter, Store, StoredCertificate, Transaction
+from keyreeve_ca.registry import CertificateFilter, CertificatePage, Store, StoredCertificate, Transaction
 from keyreeve_ca.renewal import Proof, Renewal, certificate_not_found
 from keyreeve_ca.revocation_feed import RevocationFeed
 from keyreeve_ca.revocations import Revocation
@@ -206,14 +206,16 @@ class CertificateServicer:
         page = self.pages.open(call, request)
         after = bytes.fromhex(page.after)
 
-        def read(tx: Transaction) -> tuple[Sequence[StoredCertificate], dict[bytes, Revocation]]:
-            rows = tx.certificates(wanted, after=after, limit=page.size + 1)
-            return rows, tx.revocations.of([row.serial for row in rows])
+        def read(tx: Transaction) -> tuple[CertificatePage, dict[bytes, Revocation]]:
+            found = tx.certificate_page(wanted, after=after, limit=page.size + 1)
+            return found, tx.revocations.of([row.serial for row in found.rows])
 
-        rows, revoked = await self.store.read(read)
+        found, revoked = await self.store.read(read)
+        rows = found.rows
+        last = rows[page.size - 1].serial if len(rows) > page.size else found.next
         return pb.ListCertificatesResponse(
             certificates=[certificate_message(row, now, revoked.get(row.serial)) for row in rows[: page.size]],
-            next_page_token=page.next_token(rows[page.size - 1].serial.hex() if len(rows) > page.size else None),
+            next_page_token=page.next_token(None if last is None else last.hex()),
         )
 
     async def _sign(

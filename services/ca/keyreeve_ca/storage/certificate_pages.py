@@ -1,28 +1,45 @@
-"""Reading the ledger: by serial number, in pages, and the newest; nothing here walks more of it than it must.
+"""Reading the ledger: by serial number, in pages, and the newest; no statement here reads more than a block or two of it.
 
-Blocks summarise what they hold (authority, first and last notAfter), so a filter by those visits only the blocks that fit.
-A filter by identity goes through the index (number of the block, CRC-32 of the identity), one probe per block.
-Filters by caller or profile alone read rows in order of serial number until the page is full.
+What a list wants is looked for in stretches of serial numbers, one after the other. Without any filter a page is one
+stretch. Along revocations, a stretch is some hundreds of those. For an identity it is some hundreds of blocks, each probed
+once in the index (number of the block, CRC-32 of the identity). For everything else it is one block of at most 4,096
+certificates, all of which are read: an index on requester or profile would be paid for at every signature, by lists that
+few ask for. Blocks summarise what they hold (authority, first and last notAfter), and those that do not fit are left out.
+
+A page ends when it is full or when so much has been read: then it is short, maybe empty, and says where to go on.
 """
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
-from itertools import chain, islice
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Integer, Row, bindparam, exists, func, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    bindparam,
+    exists,
+    func,
+    select,
+)
 
-from keyreeve_ca.registry import CertificateFilter, StoredCertificate
+from keyreeve_ca.registry import CertificateFilter, CertificatePage, StoredCertificate
 from keyreeve_ca.rules.serials import block_of
 from keyreeve_ca.storage.gate import serial_prefix
 from keyreeve_ca.storage.revocation_tables import revocations
 from keyreeve_ca.storage.tables import certificates, profiles, serial_blocks
 
 COLUMNS = [certificates.c[f.name] for f in fields(StoredCertificate)]
+MOST_READ = 8192
+"""Rows that a page reads at the most, but for the last stretch: two full blocks, or one probe in so many blocks."""
 _SERIALS_PER_QUERY = 500
-_BLOCKS_PER_QUERY = 256
-_NUMBERS_PER_QUERY = 512
+_BLOCKS_PER_QUERY = 512
+_READS_PER_LOOK_UP = 4
+"""Rows that might be read in the time of one look-up."""
+_LEAST_TAG = bytes(10)
 
 
 def stored(row: Sequence[Any]) -> StoredCertificate:
@@ -56,35 +73,66 @@ def newest(connection: Connection, profile_name: str | None, limit: int) -> Sequ
     return [stored(row) for row in rows[:limit]]
 
 
-def page(connection: Connection, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
-    """Rows in order of serial number, from the one after `after` (empty: from the first)."""
-    conditions = _conditions(wanted)
-    rows: Iterator[Row[Any]]
+@dataclass(frozen=True)
+class _Stretch:
+    """A part of the ledger that one statement reads."""
+
+    conditions: tuple[ColumnElement[bool], ...]
+    order: ColumnElement[bytes]
+    reads: int
+    """About how many rows."""
+    end: bytes | None
+    """A serial number, or what could be one, between this stretch and the next; None: there is no next."""
+
+
+def page(
+    connection: Connection, wanted: CertificateFilter, *, after: bytes, limit: int, most_read: int | None = None
+) -> CertificatePage:
+    """Rows in order of serial number, from the one after `after` (empty: from the first); None reads to the end."""
+    rows: list[Row[Any]] = []
+    read = 0
+    serial = certificates.c.serial
+    whole = [_Stretch((serial > after,), serial, 0, None)]
+    for one in whole if wanted == CertificateFilter() else _stretches(connection, wanted, after):
+        query = select(*COLUMNS).where(*one.conditions).order_by(one.order)
+        rows += connection.execute(query.limit(limit - len(rows))).all()
+        if len(rows) == limit:
+            return CertificatePage([stored(row) for row in rows], rows[-1].serial)
+        read += one.reads
+        if most_read is not None and read >= most_read:
+            return CertificatePage([stored(row) for row in rows], one.end)
+    return CertificatePage([stored(row) for row in rows], None)
+
+
+def count(
+    connection: Connection, wanted: CertificateFilter, *, after: bytes, most_read: int
+) -> tuple[int, bytes | None]:
+    """How many there are, as far as was looked; and where to go on, if that was not the end."""
+    counted = read = 0
+    for one in _stretches(connection, wanted, after):
+        counted += connection.scalar(select(func.count()).select_from(certificates).where(*one.conditions)) or 0
+        read += one.reads
+        if read >= most_read:
+            return counted, one.end
+    return counted, None
+
+
+def _stretches(connection: Connection, wanted: CertificateFilter, after: bytes) -> Iterator[_Stretch]:
     if wanted.revoked and wanted.identity is None:
-        rows = iter(_revoked_rows(connection, _conditions(replace(wanted, revoked=None)), after, limit))
-    elif wanted.identity is not None:
-        rows = _rows_by_identity(connection, wanted.identity, conditions, after, limit)
-    elif (blocks := _block_conditions(wanted)) is None:
-        rows = iter(_rows(connection, [*conditions, certificates.c.serial > after], limit))
-    else:
-        rows = _rows_by_block(connection, blocks, conditions, after, limit)
-    return [stored(row) for row in islice(rows, limit)]
-
-
-def count(connection: Connection, wanted: CertificateFilter) -> int:
-    """How many there are; walks what `page` would."""
-    query = select(func.count()).select_from(certificates).where(*_conditions(wanted))
-    counted: int = connection.execute(query).scalar_one()
-    return counted
+        return _along_revocations(connection, wanted, after)
+    if wanted.identity is not None:
+        return _by_identity(connection, wanted, wanted.identity, after)
+    return _by_block(connection, wanted, after)
 
 
 def _conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
+    """What a certificate must fulfil. No list may be tempted by the index on profile and time."""
     c = certificates.c
     found: list[ColumnElement[bool]] = [
         column == value
         for column, value in (
             (c.authority_id, wanted.authority_id),
-            (c.profile_name, wanted.profile_name),
+            (c.profile_name.concat(""), wanted.profile_name),
             (c.identity, wanted.identity),
             (c.caller, wanted.caller),
         )
@@ -97,110 +145,97 @@ def _conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
     if wanted.expires_before is not None:
         found.append(c.not_after < wanted.expires_before)
     if wanted.issued_from is not None:
-        found.append(c.issued_at >= wanted.issued_from)
+        found.append(c.issued_at + 0 >= wanted.issued_from)
     if wanted.issued_before is not None:
-        found.append(c.issued_at < wanted.issued_before)
+        found.append(c.issued_at + 0 < wanted.issued_before)
     if wanted.revoked is not None:
         is_revoked = exists().where(revocations.c.serial == c.serial)
         found.append(is_revoked if wanted.revoked else ~is_revoked)
     return found
 
 
-def _block_conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]] | None:
-    """What a block must fulfil to hold anything that is wanted; None when no summary helps."""
+def _along_revocations(connection: Connection, wanted: CertificateFilter, after: bytes) -> Iterator[_Stretch]:
+    """Along the table of revocations, which is far shorter."""
+    conditions = _conditions(replace(wanted, revoked=None))
+    while True:
+        query = select(revocations.c.serial).where(revocations.c.serial > after).order_by(revocations.c.serial)
+        found = connection.scalars(query.limit(_SERIALS_PER_QUERY)).all()
+        more = len(found) == _SERIALS_PER_QUERY
+        if found:
+            after = found[-1]
+            reads = _SERIALS_PER_QUERY * _READS_PER_LOOK_UP
+            those = certificates.c.serial.in_(found)
+            yield _Stretch((*conditions, those), certificates.c.serial, reads, after if more else None)
+        if not more:
+            return
+
+
+def _by_identity(connection: Connection, wanted: CertificateFilter, identity: str, after: bytes) -> Iterator[_Stretch]:
+    c = certificates.c
+    # Planners that know little would rather walk the serial numbers, which come in the right order.
+    serial = func.coalesce(c.serial, b"")
+    for some in _blocks(connection, wanted, after):
+        yield _Stretch(
+            (
+                *_conditions(wanted),
+                c.block_number.in_(_numbers([block.number for block in some])),
+                c.identity_crc == zlib.crc32(identity.encode()),
+                serial > after,
+            ),
+            serial,
+            len(some),
+            _end_of(some[-1].block_id),
+        )
+
+
+def _by_block(connection: Connection, wanted: CertificateFilter, after: bytes) -> Iterator[_Stretch]:
+    serial, conditions = certificates.c.serial, _conditions(wanted)
+    for some in _blocks(connection, wanted, after):
+        for block in some:
+            start, end = max(after, serial_prefix(block.block_id)), _end_of(block.block_id)
+            within = (serial > start, serial < end)
+            yield _Stretch((*conditions, *within), serial, block.committed + 1, end)
+
+
+def _blocks(connection: Connection, wanted: CertificateFilter, after: bytes) -> Iterator[Sequence[Row[int, int, int]]]:
+    """Blocks (id, number, last counter) that may hold what is wanted, in order, from the one that `after` lies in."""
     c = serial_blocks.c
-    found: list[ColumnElement[bool]] = []
+    block_id = _block_of(after)
+    while True:
+        query = (
+            select(c.block_id, c.number, c.committed)
+            .where(c.block_id >= block_id, *_block_conditions(wanted))
+            .order_by(c.block_id)
+            .limit(_BLOCKS_PER_QUERY)
+        )
+        found = connection.execute(query).all()
+        if found:
+            yield found
+        if len(found) < _BLOCKS_PER_QUERY:
+            return
+        block_id = found[-1].block_id + 1
+
+
+def _block_conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
+    """What a block must fulfil to hold anything that is wanted."""
+    c = serial_blocks.c
+    found: list[ColumnElement[bool]] = [c.first_not_after.is_not(None)]
     if wanted.authority_id is not None:
         found.append(c.authority_id == wanted.authority_id)
     if wanted.valid_at is not None:
         found.append(c.last_not_after >= wanted.valid_at)
     found += [c.first_not_after < end for end in (wanted.expired_at, wanted.expires_before) if end is not None]
-    return found or None
+    return found
 
 
-def _rows_by_identity(
-    connection: Connection, identity: str, conditions: Sequence[ColumnElement[bool]], after: bytes, limit: int
-) -> Iterator[Row[Any]]:
-    by_number = serial_blocks.c.number
-    first = connection.scalar(select(by_number).where(serial_blocks.c.block_id == _block_of(after)))
-    last = connection.scalar(select(by_number).order_by(serial_blocks.c.block_id.desc()).limit(1))
-    end = 0 if last is None else last + 1
-    return chain.from_iterable(
-        _rows(
-            connection,
-            [
-                *conditions,
-                certificates.c.block_number.in_(_numbers(number, min(number + _NUMBERS_PER_QUERY, end))),
-                certificates.c.identity_crc == zlib.crc32(identity.encode()),
-                certificates.c.serial > after,
-            ],
-            limit,
-        )
-        for number in range(first or 0, end, _NUMBERS_PER_QUERY)
-    )
-
-
-def _numbers(first: int, end: int) -> BindParameter[Any]:
+def _numbers(numbers: Sequence[int]) -> BindParameter[Any]:
     """Numbers of blocks, written into the statement: as parameters hundreds of them would cost more than the query."""
-    return bindparam("numbers", list(range(first, end)), expanding=True, literal_execute=True, type_=Integer)
+    return bindparam("numbers", numbers, expanding=True, literal_execute=True, type_=Integer)
 
 
-def _rows(connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int) -> Sequence[Row[Any]]:
-    query = select(*COLUMNS).where(*conditions).order_by(certificates.c.serial).limit(limit)
-    return connection.execute(query).all()
-
-
-def _revoked_rows(
-    connection: Connection, conditions: Sequence[ColumnElement[bool]], after: bytes, limit: int
-) -> Sequence[Row[Any]]:
-    """Along the table of revocations, which is far shorter."""
-    query = (
-        select(*COLUMNS)
-        .join(revocations, revocations.c.serial == certificates.c.serial)
-        .where(*conditions, revocations.c.serial > after)
-        .order_by(revocations.c.serial)
-        .limit(limit)
-    )
-    return connection.execute(query).all()
-
-
-def _rows_by_block(
-    connection: Connection,
-    blocks: Sequence[ColumnElement[bool]],
-    conditions: Sequence[ColumnElement[bool]],
-    after: bytes,
-    limit: int,
-) -> Iterator[Row[Any]]:
-    return chain.from_iterable(
-        _rows(
-            connection,
-            [
-                *conditions,
-                certificates.c.serial > max(after, serial_prefix(block_id)),
-                certificates.c.serial < serial_prefix(block_id + 1),
-            ],
-            limit,
-        )
-        for block_id in _block_ids(connection, blocks, after)
-    )
-
-
-def _block_ids(connection: Connection, conditions: Sequence[ColumnElement[bool]], after: bytes) -> Iterator[int]:
-    """Blocks that have certificates and fit the conditions, in order, from the one that `after` lies in."""
-    block_id = _block_of(after)
-    column = serial_blocks.c.block_id
-    while True:
-        query = (
-            select(column)
-            .where(column >= block_id, serial_blocks.c.first_not_after.is_not(None), *conditions)
-            .order_by(column)
-            .limit(_BLOCKS_PER_QUERY)
-        )
-        found = connection.scalars(query).all()
-        yield from found
-        if len(found) < _BLOCKS_PER_QUERY:
-            return
-        block_id = found[-1] + 1
+def _end_of(block_id: int) -> bytes:
+    """What all serial numbers of the block come before, and all of later blocks after."""
+    return serial_prefix(block_id + 1) + _LEAST_TAG
 
 
 def _block_of(after: bytes) -> int:

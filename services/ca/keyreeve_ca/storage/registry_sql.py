@@ -18,6 +18,7 @@ from keyreeve_ca.registry import (
     Answered,
     Authority,
     CertificateFilter,
+    CertificatePage,
     PlaneState,
     StoredCertificate,
     Transaction,
@@ -45,6 +46,8 @@ from keyreeve_chassis.database.transactions import Database
 
 T = TypeVar("T")
 
+_COUNTED = 65_536
+"""Rows that are read to count some."""
 _PLANE = [plane.c[f.name] for f in fields(PlaneState)]
 
 
@@ -205,11 +208,16 @@ class SqlTransaction:
 
     def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
         """Rows in order of serial number, from the one after `after`."""
-        return certificate_pages.page(self._connection, wanted, after=after, limit=limit)
+        return certificate_pages.page(self._connection, wanted, after=after, limit=limit).rows
 
-    def count_certificates(self, wanted: CertificateFilter) -> int:
-        """How many there are; walks the ledger."""
-        return certificate_pages.count(self._connection, wanted)
+    def certificate_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
+        """Up to `limit` rows, fewer when finding more would take long."""
+        most = certificate_pages.MOST_READ
+        return certificate_pages.page(self._connection, wanted, after=after, limit=limit, most_read=most)
+
+    def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:
+        """How many follow among the next, and where to go on."""
+        return certificate_pages.count(self._connection, wanted, after=after, most_read=_COUNTED)
 
     def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:
         """The last `limit` rows, newest first, under any version of the profile, or of all profiles."""
