@@ -50,29 +50,17 @@ class _Child:
     """Set when another process has taken its place, which from then on is the one to watch."""
 
     async def start(self, relief: asyncio.subprocess.Process | None = None) -> None:
-        """Start the process and wait until it says that it is ready. Raises `ChildRefused`, or `ChildProcessError`.
+        """Start the process, or have a relief become it, and wait until it says that it is ready.
 
-        A relief becomes it, unless that fails too.
+        Raises `ChildRefused`, or `ChildProcessError`.
         """
         self.started = time.monotonic()
+        self.process = relief or await _spawn(self.argv)
         if relief is not None:
-            self.process = relief
-            try:
-                await self._relieved()
-            except ChildProcessError as failed:
-                log.warning("%s: the relief could not take its place (%s)", self.name, failed)
-            else:
-                return
-        self.process = await _spawn(self.argv)
-        await _until(self.process, self.name, READY)
-        self.ready.set()
-
-    async def _relieved(self) -> None:
-        assert self.process is not None, "the relief"
-        assert self.process.stdin is not None, "it is a pipe"
-        with suppress(ConnectionError):  # its end shows when it says nothing
-            self.process.stdin.write(" ".join(self.orders).encode() + b"\n")
-            await self.process.stdin.drain()
+            assert relief.stdin is not None, "it is a pipe"
+            with suppress(ConnectionError):  # its end shows when it says nothing
+                relief.stdin.write(" ".join(self.orders).encode() + b"\n")
+                await relief.stdin.drain()
         await _until(self.process, self.name, READY)
         self.ready.set()
 
@@ -188,10 +176,12 @@ class Master:
             try:
                 async with child.turn:
                     if child.process is process and not self.stop.is_set():
-                        await child.start(self._take_relief() if child.orders else None)
+                        await self._start(child)
                     process = child.process
                     child.replaced.clear()
                 assert process is not None, "it has started"
+                if self.stop.is_set():  # told so while it was being made, when there was nothing yet to be stopped
+                    await child.stop(self.limit)
                 await _first(process.wait(), child.replaced.wait())
                 if child.process is not process:
                     continue
@@ -204,6 +194,16 @@ class Master:
                     log.error("%s", failed)  # noqa: TRY400 - the traceback would be ours, not the child's
             if not self.stop.is_set():
                 await child.pause()
+
+    async def _start(self, child: _Child) -> None:
+        relief = self._take_relief() if child.orders else None
+        try:
+            await child.start(relief)
+        except ChildProcessError as failed:
+            if relief is None or self.stop.is_set():
+                raise
+            log.warning("the relief could not take a place: %s", failed)
+            await child.start()
 
     # --- Replacing --------------------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class Master:
         async with worker.turn:
             old, new = worker.process, replace(worker, process=None)
             try:
-                await new.start(self._take_relief())
+                await self._start(new)
             except (ChildRefused, ChildProcessError) as failed:
                 return f"{worker.name} goes on, since its successor did not start: {failed}"
             except asyncio.CancelledError:

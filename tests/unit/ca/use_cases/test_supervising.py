@@ -67,16 +67,37 @@ async def test_a_relief_takes_the_place_of_a_worker_on_orders():
     await worker.stop(30)
 
 
-async def test_a_worker_whose_relief_has_died_starts_by_itself():
-    relief = await _spawn(program(RELIEF))
-    await _until(relief, "relief", STANDING_BY)
-    relief.kill()
-    worker = _Child("worker", program(WORKER), orders=["--index", "7"])
-    await worker.start(relief)
-    assert worker.process is not relief
+async def test_a_worker_whose_relief_dies_of_it_starts_by_itself(tmp_path: Path):
+    relief = _Child("relief", [], process=await _spawn(program(RELIEF)))
+    await _until(relief.process, "relief", STANDING_BY)
+    master = Master([], [], asyncio.Event(), 30, tmp_path, _standing_by=relief)
+    worker = _Child("worker", program(WORKER), orders=["--index", "not a number"])
+    await master._start(worker)
+    assert relief.process.returncode == 0
+    assert worker.process is not relief.process
     assert worker.ready.is_set()
     await worker.stop(30)
-    await relief.wait()
+
+
+async def test_a_relief_that_ended_is_not_counted_on(tmp_path: Path):
+    relief = _Child("relief", [], process=await _spawn(program("")))
+    await relief.process.wait()
+    master = Master([], [], asyncio.Event(), 30, tmp_path, _standing_by=relief)
+    worker = _Child("worker", program(WORKER), orders=["--index", "7"])
+    await master._start(worker)
+    assert worker.process is not relief.process
+    await worker.stop(30)
+
+
+async def test_a_child_that_is_made_while_the_master_stops_is_stopped_too(tmp_path: Path):
+    master = Master([], [], asyncio.Event(), 30, tmp_path)
+    worker = _Child("worker", program(WORKER))
+    keeping = asyncio.create_task(master._keep(worker))
+    await asyncio.sleep(0)  # it begins, and makes a process
+    master.stop.set()
+    async with asyncio.timeout(60):
+        await keeping
+    assert worker.process.returncode is not None
 
 
 async def test_a_worker_goes_on_when_its_successor_does_not_start(tmp_path: Path):
