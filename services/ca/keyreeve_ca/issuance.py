@@ -44,6 +44,8 @@ from keyreeve_ca.turns import Turns
 
 MAX_MESSAGE_CHARACTERS = 400
 """Of one text in what is kept of a refused item."""
+_ITEMS_AT_ONCE = 16
+"""How many items are prepared before the event loop may look at what else there is."""
 _ATTEMPTS = 3
 """How often a request is signed anew after the gate has refused its group."""
 
@@ -135,7 +137,7 @@ class Issuance:
                     return await self.recall(answered, request.payload_sha256, request.request_id)
                 if (since := self._halted_for(request)) is not None:
                     raise issuance_halted(since)
-            prepared = [self._prepare(item, request) for item in request.items]
+            prepared = await self._prepare_all(request)
             accepted = [p for p in prepared if isinstance(p, Prepared)]
             if len(accepted) < len(prepared):
                 # Something is refused now; a repeat of a request that was answered must not be, nor one that only this
@@ -145,7 +147,7 @@ class Issuance:
                 if answered is not None:
                     return await self.recall(answered, request.payload_sha256, request.request_id)
                 if known is not self.catalogue():
-                    prepared = [self._prepare(item, request) for item in request.items]
+                    prepared = await self._prepare_all(request)
                     accepted = [p for p in prepared if isinstance(p, Prepared)]
             if not accepted:
                 return [p for p in prepared if isinstance(p, errors.KeyreeveError)]
@@ -172,6 +174,15 @@ class Issuance:
     async def close_blocks(self) -> None:
         """Close the blocks in hand at an orderly end, so that they do not count as crashed."""
         await self.lanes.close_blocks()
+
+    async def _prepare_all(self, request: SignRequest) -> list[Prepared | errors.KeyreeveError]:
+        """Prepare every item; in between, what has arrived meanwhile is taken in, so that it can be refused in time."""
+        prepared: list[Prepared | errors.KeyreeveError] = []
+        for item in request.items:
+            if len(prepared) % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            prepared.append(self._prepare(item, request))
+        return prepared
 
     def _prepare(self, item: SignItem, request: SignRequest) -> Prepared | errors.KeyreeveError:
         try:

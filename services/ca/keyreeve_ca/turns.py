@@ -20,6 +20,8 @@ MOST_IN_HAND = 2_048
 every call late."""
 BUSY_SECONDS = 0.05
 """How long after a turn of several calls more are expected."""
+TICK_SECONDS = 0.001
+"""When nothing has come for so long, whoever is coming is there."""
 RETRY_AFTER = timedelta(milliseconds=200)
 
 
@@ -36,18 +38,22 @@ class Turns:
     clock: Callable[[], float]
     """Seconds of any steady clock."""
     gather_seconds: float = 0.0
-    """How long a call waits for company while calls keep coming."""
+    """How long a call waits for company, at most, while calls keep coming."""
     most: int = MOST_IN_HAND
     """Certificates in hand at once; three quarters of them for one caller, so that there is room for the others."""
     _waiting: dict[str, deque[_Call]] = field(default_factory=dict)
     """By caller, in the order of their turns."""
-    _size: int = 0
-    """Certificates that the waiting calls ask for."""
     _in_hand: int = 0
     _in_hand_of: dict[str, int] = field(default_factory=dict)
     """Those of each caller."""
+    _arrived: int = 0
+    """Calls that have come, those refused too."""
+    _seen: int = 0
+    """How many that was at the last look."""
     _next: asyncio.Handle | None = None
-    """The next turn, when there is one; a timer while it may still be brought forward."""
+    """The next look, turn, or end of a turn."""
+    _gathered_at: float = 0.0
+    """When those who wait are kept waiting for others no longer."""
     _busy_until: float = 0.0
 
     async def enter(self, caller: str, size: int) -> None:
@@ -55,6 +61,7 @@ class Turns:
 
         `leave` must follow when this has returned.
         """
+        self._arrived += 1
         theirs = self._in_hand_of.get(caller, 0)
         if self._in_hand + size > self.most or theirs + size > self.most * 3 // 4:
             raise TooManyInFlight(
@@ -83,15 +90,29 @@ class Turns:
         loop = asyncio.get_running_loop()
         call = _Call(size, loop.create_future())
         self._waiting.setdefault(caller, deque()).append(call)
-        self._size += size
-        if self._next is None and self._size < MOST_CERTIFICATES and self.clock() < self._busy_until:
-            self._next = loop.call_later(self.gather_seconds, self._begin)
-        elif self._next is None:
-            self._next = loop.call_soon(self._begin)
-        elif self._size >= MOST_CERTIFICATES and isinstance(self._next, asyncio.TimerHandle):
-            self._next.cancel()
-            self._next = loop.call_soon(self._begin)
+        if self._next is None:
+            if self.clock() < self._busy_until:
+                self._gather()
+            else:
+                self._next = loop.call_soon(self._begin)
         await call.let_in
+
+    def _gather(self) -> None:
+        self._gathered_at = self.clock() + self.gather_seconds
+        self._seen = self._arrived
+        self._next = asyncio.get_running_loop().call_later(min(self.gather_seconds, TICK_SECONDS), self._look)
+
+    def _look(self) -> None:
+        """Begin a turn, unless more calls are on their way.
+
+        gRPC hands calls over one by one, each when the event loop has nothing else to do. Without a pause between two
+        turns a queue would grow in gRPC, where nobody counts it, and nothing could be refused in time.
+        """
+        if self._arrived == self._seen or self.clock() >= self._gathered_at:
+            self._begin()
+        else:
+            self._seen = self._arrived
+            self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self._look)
 
     def _begin(self) -> None:
         size, calls = 0, 0
@@ -99,13 +120,18 @@ class Turns:
             caller = next(iter(self._waiting))
             theirs = self._waiting.pop(caller)
             call = theirs.popleft()
-            self._size -= call.size
             if theirs:
                 self._waiting[caller] = theirs  # behind the others
             if not call.let_in.done():  # whoever has given up meanwhile is left out
                 call.let_in.set_result(None)
                 size, calls = size + call.size, calls + 1
-        if calls > 1 or self._waiting:
+        # Behind the calls that were let in: they do their work first.
+        self._next = asyncio.get_running_loop().call_soon(self._end, calls > 1)
+
+    def _end(self, several: bool) -> None:
+        if several or self._waiting:
             self._busy_until = self.clock() + BUSY_SECONDS
-        # Behind the calls that were let in, which run first.
-        self._next = asyncio.get_running_loop().call_soon(self._begin) if self._waiting else None
+        if self._waiting:
+            self._gather()
+        else:
+            self._next = None
