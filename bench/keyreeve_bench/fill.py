@@ -1,0 +1,252 @@
+"""`python -m keyreeve_bench.fill`: a past for a ledger, so that one with many certificates can be measured.
+
+    keyreeve down
+    python -m keyreeve_bench.fill --certificates 20000000 --database sqlite:////srv/keyreeve/ca/ca.db
+    keyreeve up
+
+The database must have been made by a start of the service, which must not run on SQLite. What readers rely on holds: every
+certificate is in a block of its authority, blocks say what they hold and have numbers of their own and shards of the
+revocation lists, serial numbers come from the block's seed and stand in the DER. Not made up: audit records, answered
+requests, who holds which key; and the certificates' signatures are worth nothing. For databases that are there to be measured.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Connection, Engine, func, insert, select, update
+
+from keyreeve.cli.exits import say
+from keyreeve_ca.ledger import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD
+from keyreeve_ca.registry import AuthorityKind, AuthorityState
+from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.rules.serials import serial
+from keyreeve_ca.storage.blocks import EPOCH
+from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve_ca.storage.tables import authorities, certificates, plane, serial_blocks
+from keyreeve_chassis.database.engine import postgresql, sqlite_writer
+from keyreeve_chassis.database.locking import DatabaseRefused, FileLock
+from keyreeve_chassis.database.migrating import check_version
+
+SEED = b"f" * 32
+CALLERS = 16
+DAYS = 20
+"""The made-up certificates were issued over the last so many days, and live for 30."""
+_LIFETIME = 30 * 86_400
+_COLUMNS = tuple(certificates.c.keys())
+_BYTES = {"serial", "spki_sha256", "der", "csr", "renews"}
+_TEXT = {"authority_id", "profile_name", "caller", "request_id", "identity", "wished_names"}
+_INT4 = {"profile_version", "block_number"}
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What was put in."""
+
+    certificates: int
+    blocks: int
+    seconds: float
+    serials: tuple[str, ...]
+    """Some of them, spread over all."""
+
+
+def fill(engine: Engine, count: int, now: int) -> Filled:
+    """Put `count` certificates into a ledger that the service has made; `now` in seconds since 1970."""
+    began = time.perf_counter()
+    check_version(engine, SCHEMA)
+    with engine.begin() as connection:
+        authority = connection.execute(
+            select(authorities.c.authority_id, authorities.c.block_count)
+            .where(authorities.c.tree == Tree.ESTATE, authorities.c.state == AuthorityState.ACTIVE)
+            .order_by(authorities.c.not_after)
+            .where(authorities.c.kind == AuthorityKind.INTERMEDIATE)
+            .limit(1)
+        ).one()
+        number: int = connection.execute(select(plane.c.block_count)).scalar_one()
+        first: int | None = connection.scalar(select(func.min(serial_blocks.c.block_id)))
+    blocks = -(-count // BLOCK_SIZE)
+    end = ((now - EPOCH) << 14) if first is None else first
+    step = (DAYS * 86_400 << 14) // blocks
+    some: list[str] = []
+    der = _Der.make()
+    for at in range(blocks):
+        size = min(BLOCK_SIZE, count - at * BLOCK_SIZE)
+        block_id = max(at, end - step * (blocks - at))
+        issued_at = (block_id >> 14) + EPOCH
+        with engine.begin() as connection:
+            rows = _rows(_Block(authority.authority_id, block_id, number + at, size, issued_at), der)
+            some += _put(connection, rows, every=max(1, count // 1_000))
+            connection.execute(
+                insert(serial_blocks).values(
+                    block_id=block_id,
+                    incarnation=1,
+                    authority_id=authority.authority_id,
+                    worker_id="fill",
+                    profile_hashes=b"",
+                    seed_id="",
+                    sealed_seed=b"",
+                    size=BLOCK_SIZE,
+                    crl_shard=(authority.block_count + at) // BLOCKS_PER_CRL_SHARD,
+                    number=number + at,
+                    state="closed",
+                    committed=size - 1,
+                    first_not_after=issued_at + _LIFETIME,
+                    last_not_after=issued_at + _LIFETIME,
+                    leased_at=issued_at,
+                )
+            )
+            where = authorities.c.authority_id == authority.authority_id
+            connection.execute(update(authorities).where(where).values(block_count=authorities.c.block_count + 1))
+            connection.execute(update(plane).values(block_count=plane.c.block_count + 1))
+        if at % 64 == 63:
+            say(f"{(at + 1) * BLOCK_SIZE:,} of {count:,} in {time.perf_counter() - began:,.0f} s")
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM (ANALYZE) certificates")
+            connection.exec_driver_sql("VACUUM (ANALYZE) serial_blocks")
+    return Filled(count, blocks, time.perf_counter() - began, tuple(some))
+
+
+@dataclass(frozen=True, slots=True)
+class _Der:
+    """A certificate around its serial number, which all of them share but for that."""
+
+    head: bytes
+    tail: bytes
+    csr: bytes
+
+    @classmethod
+    def make(cls) -> "_Der":
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "made up to be measured")])
+        number = serial(1, SEED, 0)
+        moment = datetime.fromtimestamp(EPOCH, UTC)
+        names = x509.SubjectAlternativeName([x509.DNSName("filled.bench.example.test")])
+        built = (
+            x509.CertificateBuilder(name, name, key.public_key(), int.from_bytes(number, "big"))
+            .not_valid_before(moment)
+            .not_valid_after(moment + timedelta(days=36_500))
+            .add_extension(names, critical=False)
+            .sign(key, hashes.SHA256())
+            .public_bytes(Encoding.DER)
+        )
+        csr = (
+            x509.CertificateSigningRequestBuilder(name).add_extension(names, critical=False).sign(key, hashes.SHA256())
+        )
+        head, tail = built.split(number)
+        return cls(head, tail, csr.public_bytes(Encoding.DER))
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    authority_id: str
+    block_id: int
+    number: int
+    size: int
+    issued_at: int
+
+
+def _rows(block: _Block, der: _Der) -> Iterator[tuple[object, ...]]:
+    # In order of serial number, as fast as it goes into the index; the service's arrive in no order within a block.
+    for serial_number in sorted(serial(block.block_id, SEED, counter) for counter in range(block.size)):
+        chance = int.from_bytes(serial_number[-4:], "big")
+        identity = f"host-{chance % 1_000_000}.filled.bench.example.test"
+        yield (
+            serial_number,
+            block.authority_id,
+            "server",
+            1,
+            f"spiffe://bench.localhost/workloads/filled-{chance % CALLERS}",
+            "",
+            identity,
+            os.urandom(32),
+            block.issued_at - 300,
+            block.issued_at + _LIFETIME,
+            block.issued_at,
+            der.head + serial_number + der.tail,
+            der.csr,
+            "[]",
+            None,
+            None,
+            block.number,
+            zlib.crc32(identity.encode()),
+        )
+
+
+def _put(connection: Connection, rows: Iterator[tuple[object, ...]], *, every: int) -> list[str]:
+    """Insert the rows; the serial number of one in so many."""
+    kept = list(rows)
+    raw: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        marks = ", ".join("?" * len(_COLUMNS))
+        raw.executemany(f"INSERT INTO certificates ({', '.join(_COLUMNS)}) VALUES ({marks})", kept)  # noqa: S608
+    else:
+        with (
+            raw.cursor() as cursor,
+            cursor.copy(f"COPY certificates ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.set_types([_type(name) for name in _COLUMNS])
+            for row in kept:
+                copy.write_row(row)
+    return [row[0].hex() for row in itertools.islice(kept, 0, None, every) if isinstance(row[0], bytes)]
+
+
+def _type(column: str) -> str:
+    if column in _BYTES:
+        return "bytea"
+    return "text" if column in _TEXT else "int4" if column in _INT4 else "int8"
+
+
+def open_engine(url: str, stack: ExitStack) -> Engine:
+    """The database for writing; SQLite under its file's lock. Raises `DatabaseRefused`."""
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        if not path.is_file():
+            raise DatabaseRefused(f"{path} does not exist; start the service once to make it")
+        stack.enter_context(FileLock(path))
+        engine = sqlite_writer(path)
+    elif url.startswith("postgresql"):
+        engine = postgresql(
+            url, schema=SCHEMA.name, application_name="keyreeve fill", connections=2, statement_timeout_ms=3_600_000
+        )
+    else:
+        raise DatabaseRefused("the database is neither sqlite:///PATH nor postgresql://...")
+    stack.callback(engine.dispose)
+    return engine
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fill a ledger; one JSON object on standard output. The exit code."""
+    parser = argparse.ArgumentParser(prog="python -m keyreeve_bench.fill", description="Make up a ledger's past.")
+    parser.add_argument("--certificates", type=int, required=True)
+    parser.add_argument("--database", required=True, help="sqlite:///PATH or postgresql://...")
+    given = parser.parse_args(arguments)
+    if given.certificates < 1:
+        parser.error("--certificates is at least 1")
+    try:
+        with ExitStack() as stack:
+            done = fill(open_engine(given.database, stack), given.certificates, int(time.time()))
+    except DatabaseRefused as refused:
+        say(f"the ledger cannot be filled: {refused}")
+        return 1
+    told = {"certificates": done.certificates, "blocks": done.blocks, "seconds": round(done.seconds, 1)}
+    sys.stdout.write(json.dumps(told) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""A made-up past is one as far as readers can see: its blocks say what they hold, and lists and look-ups find it."""
+
+from contextlib import ExitStack
+
+from cryptography import x509
+from sqlalchemy import text
+
+from keyreeve_bench.fill import CALLERS, fill, open_engine
+from keyreeve_ca.ledger import BLOCK_SIZE
+from keyreeve_ca.registry import CertificateFilter
+from keyreeve_ca.rules.serials import block_of
+from support.databases import CaBench, CaDatabase
+from support.ledger_entries import NOW, Block
+
+COUNT = 2 * BLOCK_SIZE + 300
+
+
+async def test_what_was_made_up_is_found_beside_what_is_issued(ca_database: CaDatabase) -> None:
+    bench = await CaBench.on(ca_database)
+    before = await Block.leased(bench.ledger)
+    await bench.ledger.commit(before.group())
+    real = await bench.stored()
+    if ca_database.is_sqlite:
+        ca_database.close()  # the file has one keeper at a time
+    with ExitStack() as stack:
+        url = f"sqlite:///{ca_database.location}" if ca_database.is_sqlite else ca_database.location
+        filled = fill(open_engine(url, stack), COUNT, NOW)
+    if ca_database.is_sqlite:
+        bench = CaBench(ca_database)
+    stored = await bench.stored()
+    assert len(stored) == COUNT + len(real)
+    assert stored[COUNT:] == real, "the past comes before what there was"
+    assert (filled.certificates, filled.blocks) == (COUNT, 3)
+    wanted = bytes.fromhex(filled.serials[1])
+    one = await bench.store.read(lambda tx: tx.certificate(wanted))
+    assert x509.load_der_x509_certificate(one.der).serial_number == int.from_bytes(wanted, "big")
+    of_identity = CertificateFilter(identity=one.identity)
+    assert wanted in [
+        c.serial for c in await bench.store.read(lambda tx: tx.certificates(of_identity, after=b"", limit=100))
+    ]
+    callers = [CertificateFilter(caller=f"spiffe://bench.localhost/workloads/filled-{n}") for n in range(CALLERS)]
+    counts = [await bench.store.read(lambda tx, c=c: tx.count_certificates(c, after=b"")) for c in callers]
+    assert sum(found for found, _ in counts) == COUNT
+    summary = "SELECT count(*), sum(committed + 1), count(DISTINCT number) FROM serial_blocks"
+    assert await bench.writer.read(lambda c: tuple(c.execute(text(summary)).one())) == (4, COUNT + len(real), 4)
+    after = await Block.leased(bench.ledger)
+    await bench.ledger.commit(after.group())
+    assert block_of(max(await bench.stored())) == after.lease.block_id
