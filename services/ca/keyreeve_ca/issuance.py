@@ -176,7 +176,7 @@ class Issuance:
         await self.lanes.close_blocks()
 
     async def _prepare_all(self, request: SignRequest) -> list[Prepared | errors.KeyreeveError]:
-        """Prepare every item; in between, what has arrived meanwhile is taken in, so that it can be refused in time."""
+        """Prepare every item; in between, the event loop looks at what else there is, such as small calls and streams."""
         prepared: list[Prepared | errors.KeyreeveError] = []
         for item in request.items:
             if len(prepared) % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:

@@ -103,11 +103,7 @@ class Turns:
         self._next = asyncio.get_running_loop().call_later(min(self.gather_seconds, TICK_SECONDS), self._look)
 
     def _look(self) -> None:
-        """Begin a turn, unless more calls are on their way.
-
-        gRPC hands calls over one by one, each when the event loop has nothing else to do. Without a pause between two
-        turns a queue would grow in gRPC, where nobody counts it, and nothing could be refused in time.
-        """
+        """Begin a turn, unless more calls are on their way."""
         if self._arrived == self._seen or self.clock() >= self._gathered_at:
             self._begin()
         else:

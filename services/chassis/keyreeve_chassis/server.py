@@ -15,8 +15,6 @@ from keyreeve_chassis.router import Router
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials
 
-_LOOKAHEAD_BYTES = 1024 * 1024
-
 _log = structlog.get_logger(__name__)
 
 
@@ -76,9 +74,6 @@ class ServingSettings(BaseModel):
             # Worker processes share one port; the kernel spreads connections over them.
             ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", self.request_bytes),
-            # How much of what is not yet read a connection may have sent. By default 64 KiB, two large requests: under
-            # too much load the others would then queue in their clients, where nobody can refuse them.
-            ("grpc.http2.lookahead_bytes", min(self.request_bytes, _LOOKAHEAD_BYTES)),
             ("grpc.max_metadata_size", self.metadata_bytes),
             ("grpc.absolute_max_metadata_size", self.metadata_bytes),
             ("grpc.max_concurrent_streams", self.streams_per_connection),
