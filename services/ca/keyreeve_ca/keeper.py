@@ -224,6 +224,7 @@ async def _background(
     alive = None
     if isinstance(ledger, PostgresqlLedger):
         alive = await stay_alive(base, ledger, stack)
+        await ledger.extend_partitions()  # nobody may have done it for long
     else:
         await ledger.void_orphans()
     retention = Retention(ledger, base.store, base.settings.retention.expired_days, base.now, CERTIFICATES_PURGED.inc)
@@ -245,4 +246,6 @@ async def _background(
     ]
     if alive is not None:
         jobs += [alive, every(LEASE_SECONDS, ledger.void_orphans), every(LEASE_SECONDS, leader.log.abandon_orphans)]
+    if isinstance(ledger, PostgresqlLedger):
+        jobs.append(every(PASS_SECONDS, ledger.tend_partitions))
     return run_tasks(stack, jobs)

@@ -17,7 +17,7 @@ from keyreeve_ca.storage.tables import authorities, plane, profile_versions, ser
 
 EPOCH = 1_767_225_600
 """2026-01-01T00:00:00Z in seconds since 1970."""
-_SECOND_SHIFT = 14
+SECOND_SHIFT = 14
 
 
 def lease(connection: Connection, request: BlockRequest, now: int) -> BlockLease:
@@ -93,7 +93,7 @@ def _insert(connection: Connection, request: BlockRequest, state: str, crl_shard
     ).one_or_none()
     if row is None:
         raise GateClosed("incarnation")
-    block_id = max(row.last_block_id + 1, (now - EPOCH) << _SECOND_SHIFT)
+    block_id = max(row.last_block_id + 1, (now - EPOCH) << SECOND_SHIFT)
     if block_id > MAX_BLOCK_ID:
         raise OverflowError(f"block number {block_id} does not fit in 46 bits: is the clock right?")
     connection.execute(update(plane).values(last_block_id=block_id, block_count=row.block_count + 1))

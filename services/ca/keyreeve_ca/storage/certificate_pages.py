@@ -33,8 +33,8 @@ from keyreeve_ca.storage.revocation_tables import revocations
 from keyreeve_ca.storage.tables import certificates, profiles, serial_blocks
 
 COLUMNS = [certificates.c[f.name] for f in fields(StoredCertificate)]
-MOST_READ = 8192
-"""Rows that a page reads at the most, but for the last stretch: two full blocks, or one probe in so many blocks."""
+MOST_READ = 4096
+"""Rows that a page reads at the most, but for the last stretch: a full block, or one probe in so many blocks."""
 _SERIALS_PER_QUERY = 500
 _BLOCKS_PER_QUERY = 512
 _READS_PER_LOOK_UP = 4
@@ -175,17 +175,16 @@ def _by_identity(connection: Connection, wanted: CertificateFilter, identity: st
     # Planners that know little would rather walk the serial numbers, which come in the right order.
     serial = func.coalesce(c.serial, b"")
     for some in _blocks(connection, wanted, after):
-        yield _Stretch(
-            (
-                *_conditions(wanted),
-                c.block_number.in_(_numbers([block.number for block in some])),
-                c.identity_crc == zlib.crc32(identity.encode()),
-                serial > after,
-            ),
-            serial,
-            len(some),
-            _end_of(some[-1].block_id),
-        )
+        end = _end_of(some[-1].block_id)
+        conditions = [
+            *_conditions(wanted),
+            c.block_number.in_(_numbers([block.number for block in some])),
+            c.identity_crc == zlib.crc32(identity.encode()),
+            serial > after,
+        ]
+        if connection.dialect.name == "postgresql":  # it need not look into partitions of other times
+            conditions += [c.serial > serial_prefix(some[0].block_id), c.serial < end]
+        yield _Stretch(tuple(conditions), serial, len(some), end)
 
 
 def _by_block(connection: Connection, wanted: CertificateFilter, after: bytes) -> Iterator[_Stretch]:

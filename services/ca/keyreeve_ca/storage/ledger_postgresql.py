@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
-from keyreeve_ca.storage import blocks, liveness, purging, retention_sql
+from keyreeve_ca.storage import blocks, liveness, partitions, purging, retention_sql
 from keyreeve_ca.storage.audit_sql import cursor_of, postgresql_chain
 from keyreeve_ca.storage.audited import records_of
 from keyreeve_ca.storage.gate import ADVISORY_KEY, GateFacts, refusal
@@ -139,6 +139,15 @@ class PostgresqlLedger:
     async def purge(self, before: int, limit: int = 5_000) -> int:
         """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
         return await self._database.write(lambda c: purging.purge(c, before, limit))
+
+    async def extend_partitions(self) -> int:
+        """See that there are partitions for the time to come; how many were made."""
+        return await self._database.write(partitions.extend)
+
+    async def tend_partitions(self) -> None:
+        """Make those for the time to come, and drop those of times past in which nothing is left."""
+        await self.extend_partitions()
+        await self._database.write(partitions.drop_empty)
 
     async def expired_block(self, before: int, first: int) -> int | None:
         """See `retention.Purging`."""

@@ -26,4 +26,4 @@ TABLE_MODULES = (
     people_tables,
     revocation_tables,
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=8, newest=8)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=11, newest=11)

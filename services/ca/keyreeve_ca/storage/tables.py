@@ -159,6 +159,7 @@ certificates = Table(
     Column("identity_crc", BigInteger, nullable=False),
     Index(None, "block_number", "identity_crc"),
     Index(None, "profile_name", "issued_at"),
+    postgresql_partition_by="RANGE (serial)",  # see partitions.py
 )
 
 key_bindings = Table(

@@ -122,7 +122,21 @@ def _run(connection: Connection, schema: Schema, to: str) -> None:
 
 def _context(connection: Connection, schema: Schema) -> MigrationContext:
     _name_default_schema(connection, schema.name)
-    return MigrationContext.configure(connection, opts={"target_metadata": schema.metadata, "compare_type": True})
+    partitions = _partitions(connection)
+
+    def include_name(name: str | None, kind: str, _parents: object) -> bool:
+        return kind != "table" or name not in partitions
+
+    options = {"target_metadata": schema.metadata, "compare_type": True, "include_name": include_name}
+    return MigrationContext.configure(connection, opts=options)
+
+
+def _partitions(connection: Connection) -> frozenset[str]:
+    """Tables that are parts of others: the code knows the whole, and makes the parts as time goes on."""
+    if connection.dialect.name != "postgresql":
+        return frozenset()
+    query = "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' AND relnamespace = to_regnamespace(:schema)"
+    return frozenset(connection.scalars(text(query), {"schema": connection.dialect.default_schema_name}))
 
 
 def _name_default_schema(connection: Connection, name: str) -> None:

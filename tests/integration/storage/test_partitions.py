@@ -1,0 +1,139 @@
+"""The ledger in partitions on PostgreSQL: a table with rows becomes the first, and the last release goes on meanwhile."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import Connection, text
+
+from keyreeve_ca.registry import CertificateFilter
+from keyreeve_ca.storage import partitions
+from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve_chassis.database.migrating import drift, upgrade
+from support.databases import CaBench, CaDatabase
+from support.ledger_entries import NOW, Block
+from support.postgres import Server
+
+
+@pytest.fixture
+def old_database(postgresql_server: Server, tmp_path) -> CaDatabase:
+    """A database of the release before there were partitions."""
+    name = f"old_{tmp_path.name}".replace("-", "_").lower()[:60]
+    postgresql_server.execute(f'CREATE DATABASE "{name}"')
+    database = CaDatabase("postgresql", postgresql_server.url(name))
+    engine = database.engine(connections=2)
+    upgrade(engine, SCHEMA, to="0008")
+    engine.dispose()
+    yield database
+    database.close()
+    postgresql_server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def counted(connection: Connection) -> dict[str, int]:
+    rows = connection.execute(text("SELECT tableoid::regclass::text, count(*) FROM certificates GROUP BY 1"))
+    return {name.split(".")[-1]: number for name, number in rows}
+
+
+async def test_groups_are_committed_before_within_and_after_the_migration(old_database: CaDatabase) -> None:
+    bench = await CaBench.on(old_database)
+    block = await Block.leased(bench.ledger)
+    engine = old_database.engine(connections=2)
+    for revision in ("0008", "0009", "0010", "0011", "head"):
+        await asyncio.to_thread(upgrade, engine, SCHEMA, to=revision)
+        await bench.ledger.commit(block.group(block.claim(), block.claim()))
+    assert drift(engine, SCHEMA) == []
+    with engine.connect() as connection:
+        held = counted(connection)
+        days = partitions.days(connection)
+        children = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'certificates'::regclass"
+        assert connection.scalar(text(children)) == len(days) + 1
+    engine.dispose()
+    assert held == {f"certificates_until_{days[0]}": len(await bench.stored())}, "what is leased now is of the first"
+    assert len(held) == 1
+
+
+async def test_a_commit_under_way_is_waited_for(old_database: CaDatabase) -> None:
+    bench = await CaBench.on(old_database)
+    block = await Block.leased(bench.ledger)
+    engine = old_database.engine(connections=2)
+    upgrade(engine, SCHEMA, to="0010")
+
+    async def commit_all() -> None:
+        for _ in range(30):
+            await bench.ledger.commit(block.group(block.claim()))
+
+    await asyncio.gather(commit_all(), asyncio.to_thread(upgrade, engine, SCHEMA))
+    engine.dispose()
+    assert len(await bench.stored()) == 30
+
+
+async def test_partitions_are_made_ahead_and_far_numbers_have_a_place(postgresql_database: CaDatabase) -> None:
+    bench = await CaBench.on(postgresql_database)
+    engine = bench.writer.engine
+    with engine.connect() as connection:
+        before = partitions.days(connection)
+        connection.execute(text(f"DROP TABLE certificates_until_{before[-1]}"))
+        connection.commit()
+    assert await bench.ledger.extend_partitions() == 1
+    assert await bench.ledger.extend_partitions() == 0
+    with engine.connect() as connection:
+        assert partitions.days(connection) == before
+    far = 2_000 * partitions.DAY
+    for ahead in (40 * partitions.DAY, far):
+        await bench.execute(f"UPDATE plane SET last_block_id = last_block_id + ({ahead}::bigint << 14)")
+        block = await Block.leased(bench.ledger)
+        await bench.ledger.commit(block.group(block.claim()))
+    with engine.connect() as connection:
+        held = counted(connection)
+        assert len(held) == 2
+        assert held["certificates_rest"] == 1
+    assert len(await bench.stored()) == 2
+    everything = await bench.store.read(lambda tx: tx.certificates(CertificateFilter(valid_at=NOW), after=b"", limit=5))
+    assert [c.serial for c in everything] == await bench.stored()
+
+
+async def test_where_rows_are_in_the_rest_no_partition_is_made(postgresql_database: CaDatabase) -> None:
+    bench = await CaBench.on(postgresql_database)
+    await bench.execute(
+        "UPDATE plane SET last_block_id = ((SELECT floor(extract(epoch FROM now()))::bigint) - 1767225600 << 14)"
+    )
+    with bench.writer.engine.connect() as connection:
+        before = partitions.days(connection)
+        for day in before[1:]:
+            connection.execute(text(f"DROP TABLE certificates_until_{day}"))
+        connection.commit()
+    await bench.execute(f"UPDATE plane SET last_block_id = last_block_id + ({40 * partitions.DAY}::bigint << 14)")
+    block = await Block.leased(bench.ledger)
+    await bench.ledger.commit(block.group(block.claim()))
+    assert await bench.ledger.extend_partitions() == len(before) - 2
+    await bench.ledger.commit(block.group(block.claim()))
+    with bench.writer.engine.connect() as connection:
+        assert counted(connection) == {"certificates_rest": 2}
+
+
+async def test_a_partition_that_is_over_goes_when_nothing_is_left_in_it(postgresql_database: CaDatabase) -> None:
+    bench = await CaBench.on(postgresql_database)
+    block = await Block.leased(bench.ledger)
+    await bench.ledger.commit(block.group(block.claim()))
+    engine = bench.writer.engine
+    with engine.connect() as connection:
+        first, *others = partitions.days(connection)
+        over = first - partitions.PARTITION_DAYS * 3
+        connection.execute(text(f"ALTER TABLE certificates DETACH PARTITION certificates_until_{first}"))
+        connection.execute(text(f"ALTER TABLE certificates_until_{first} RENAME TO certificates_until_{over}"))
+        connection.execute(
+            text(
+                f"ALTER TABLE certificates ATTACH PARTITION certificates_until_{over}"
+                f" FOR VALUES FROM (MINVALUE) TO ({partitions.bound(first)})"
+            )
+        )
+        connection.commit()
+    await bench.ledger.tend_partitions()
+    assert len(await bench.stored()) == 1, "it is not empty"
+    await bench.execute("DELETE FROM requests")
+    assert await bench.ledger.purge_certificates(block.lease.block_id, NOW * 2, 10) == 1
+    await bench.ledger.tend_partitions()
+    with engine.connect() as connection:
+        assert partitions.days(connection) == others
+    await bench.ledger.commit(block.group(block.claim()))
+    with engine.connect() as connection:
+        assert counted(connection) == {"certificates_rest": 1}, "a block that was open still"
