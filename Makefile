@@ -20,8 +20,11 @@ status: $(VENV)/.run ## say what runs, where, and who you are
 reset: ## stop it and delete it with all its keys (asks, unless FORCE=1)
 	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve reset
 
+# Half of a test's time is waiting, for disks and for processes that start: twice as many at once as there are cores.
+TESTS_AT_ONCE ?= $(shell echo $$((2 * $$(nproc))))
+
 test: $(VENV)/.dev ## run all tests but the faults, on SQLite and PostgreSQL
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) $(ARGS)
 
 faults: $(VENV)/.dev ## kill, freeze, load and tamper: 20 kills on each database (KILLS=1 is what CI does)
 	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n auto -m faults $(ARGS)

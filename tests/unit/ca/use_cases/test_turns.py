@@ -36,23 +36,13 @@ async def test_a_call_that_comes_alone_waits_for_nobody(clock: Clock) -> None:
     await Turns(clock, LONG).enter("a", 1)
 
 
-async def test_while_calls_keep_coming_one_waits_for_company(clock: Clock) -> None:
-    turns = Turns(clock, LONG)
-    await make_busy(turns)
-    alone = asyncio.create_task(turns.enter("a", 1))
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert not alone.done()
-    alone.cancel()
-
-
 async def test_when_nobody_else_comes_it_waits_no_longer(clock: Clock) -> None:
     turns = Turns(clock, LONG)
     await make_busy(turns)
     await asyncio.wait_for(turns.enter("a", 1), 60)
 
 
-async def test_the_company_is_let_in_together(clock: Clock) -> None:
+async def test_while_calls_keep_coming_they_wait_for_each_other_and_are_let_in_together(clock: Clock) -> None:
     turns = Turns(clock, 0.001)
     await make_busy(turns)
     calls = [asyncio.create_task(turns.enter("a", 1)) for _ in range(5)]
