@@ -13,6 +13,7 @@ from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.keys import make_csr, make_key
 from keyreeve.status import error_from_rpc
 from keyreeve.values import AuthorityKind, CertificateState, Tree
+from keyreeve_ca.storage import certificate_pages
 from support.running_ca import (
     ADMIN,
     AUDITOR,
@@ -25,6 +26,12 @@ from support.running_ca import (
     server_csr,
     unique,
 )
+
+
+@pytest.fixture(autouse=True)
+def no_page_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger is that of other tests too; how pages end when much was read is tested with the storage."""
+    monkeypatch.setattr(certificate_pages, "MOST_READ", 1_000_000)
 
 
 class Lists:
