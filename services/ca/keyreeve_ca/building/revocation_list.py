@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -77,10 +78,16 @@ def build_revocation_list(
 
 
 def _entry(entry: ListEntry) -> bytes:
-    reason = b""
-    if entry.reason != _NO_REASON:
-        reason = der.sequence(der.extension(_OID_REASON, der.tlv(_ENUMERATED, bytes((entry.reason,)))))
-    return der.tlv(der.SEQUENCE, der.tlv(der.INTEGER, entry.serial) + der.point_in_time(entry.revoked_at) + reason)
+    return der.tlv(der.SEQUENCE, der.tlv(der.INTEGER, entry.serial) + _when_and_why(entry.revoked_at, entry.reason))
+
+
+@lru_cache(maxsize=4096)
+def _when_and_why(revoked_at: int, reason: int) -> bytes:
+    """Many are revoked in the same second for the same reason."""
+    when = der.point_in_time(revoked_at)
+    if reason == _NO_REASON:
+        return when
+    return when + der.sequence(der.extension(_OID_REASON, der.tlv(_ENUMERATED, bytes((reason,)))))
 
 
 def _check(signed: bytes, parent: x509.Certificate, number: int, rows: list[ListEntry]) -> None:

@@ -1,7 +1,7 @@
 """`revocations.RevocationRecords` on both databases."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -14,7 +14,8 @@ from keyreeve_ca.storage.revocation_lists_sql import SqlLists
 from keyreeve_ca.storage.revocation_tables import revocations
 from keyreeve_ca.storage.tables import authorities, renewals, serial_blocks
 
-_COLUMNS = [revocations.c[f.name] for f in fields(Revocation)]
+_FIELDS = [f.name for f in fields(Revocation)]
+_COLUMNS = [revocations.c[name] for name in _FIELDS]
 _PER_QUERY = 500
 
 
@@ -37,10 +38,20 @@ class SqlRevocations(SqlLists):
         last = self.take_numbers(len(new))
         shards = self._shards({block_of(one.serial) for one in new})
         made = [
-            Revocation(seq=last - len(new) + n, crl_shard=shards[block_of(one.serial)], **asdict(one))
+            Revocation(
+                serial=one.serial,
+                seq=last - len(new) + n,
+                authority_id=one.authority_id,
+                crl_shard=shards[block_of(one.serial)],
+                reason=one.reason,
+                revoked_at=one.revoked_at,
+                actor=one.actor,
+                not_after=one.not_after,
+            )
             for n, one in enumerate(new, 1)
         ]
-        self._connection.execute(revocations.insert(), [asdict(one) for one in made])
+        # Not `asdict`, which copies every value: the signing path waits meanwhile.
+        self._connection.execute(revocations.insert(), [{name: getattr(one, name) for name in _FIELDS} for one in made])
         # A renewal that is being signed meanwhile finds its predecessor's place taken, by no key's successor.
         dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
         taken = dialect.insert(renewals).on_conflict_do_nothing()
