@@ -25,6 +25,7 @@ def sign(client: Client, profile: str, count: int) -> set[str]:
 
 
 @pytest.mark.faults
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", ["before", "after"])
 def test_a_bulk_revocation_that_is_killed_again_and_again_loses_nothing_and_does_nothing_twice(

@@ -176,6 +176,7 @@ class Life:
 
 
 @pytest.mark.faults
+@pytest.mark.thorough
 @pytest.mark.timeout(120 + 30 * len(PASSAGES))
 @pytest.mark.parametrize("failpoint", FAILPOINTS)
 def test_whatever_dies_there_what_was_begun_is_finished_and_once(failpoint: str, new_forked_ca: NewCa) -> None:
