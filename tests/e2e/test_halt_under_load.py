@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,6 +22,8 @@ from support.waiting import wait_for
 
 SIGNERS = 6
 WITHIN = timedelta(seconds=2)
+WITHIN_ALL = 30.0
+"""Seconds that a halt may take while a worker that is frozen holds a lock, on a slow machine."""
 
 
 class Load:
@@ -66,7 +69,7 @@ def test_nothing_is_dated_or_committed_after_a_halt_not_even_by_a_frozen_worker_
     try:
         began = time.monotonic()
         halted_at = _halt(clients)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < WITHIN_ALL
         wait_for("somebody is told of the halt", lambda: load.ended)
         count = len(_ledger(clients))
     finally:
@@ -94,14 +97,20 @@ def _settings(kind: str, request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 def _halt(clients: list[Client]) -> datetime:
-    """Halt through whichever worker answers: some of the clients' connections lead to the frozen one."""
+    """Halt through whichever worker answers first: some of the clients' connections lead to the frozen one."""
     request_id = new_request_id()
-    for client in clients * 10:
-        try:
-            client.issuance.halt("a test", request_id=request_id, timeout=4.0)
-        except (DeadlinePassed, Unavailable):
-            continue
+
+    def halt(client: Client) -> datetime:
+        client.issuance.halt("a test", request_id=request_id, timeout=WITHIN_ALL)
         return datetime.now(UTC)
+
+    callers = ThreadPoolExecutor(len(clients))
+    try:
+        for call in as_completed([callers.submit(halt, client) for client in clients]):
+            if call.exception() is None:
+                return call.result()
+    finally:
+        callers.shutdown(wait=False)
     raise AssertionError("no worker answered")
 
 

@@ -27,7 +27,7 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=ADVISORY_KEY)
 _END_WHO_STOPPED = text(
     "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid"
     " WHERE l.locktype = 'advisory' AND l.classid::bigint = 0 AND l.objid::bigint = :key AND l.objsubid = 1 AND l.granted"
-    " AND a.datname = current_database() AND a.state = 'idle in transaction'"
+    " AND a.datname = current_database() AND a.wait_event_type = 'Client'"  # idle in a transaction, or in a COPY
     " AND a.state_change < clock_timestamp() - interval '900 milliseconds'"
 ).bindparams(key=ADVISORY_KEY)
 
