@@ -16,129 +16,20 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keyreeve.audit import record as records
-from keyreeve_bench import disk, postgresql
+from keyreeve_bench import disk
+from keyreeve_bench.committing import Committing, NoChain, audit_head, ledger_on, opened
 from keyreeve_bench.local_processes import machine
-from keyreeve_bench.standard import DATABASES
-from keyreeve_ca.keystore import SealedKey
-from keyreeve_ca.ledger import BLOCK_SIZE, BlockLease, BlockRequest, CommitGroup, IssuedCertificate, RequestClaim
-from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, PlaneState, Transaction
-from keyreeve_ca.rules.profile import KeyType, Tree
-from keyreeve_ca.rules.profile_document import profile_from_canonical
-from keyreeve_ca.rules.serials import serial
+from keyreeve_bench.planes import DATABASES
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
 from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
-from keyreeve_ca.storage.registry_sql import SqlStore
-from keyreeve_ca.storage.schema import SCHEMA
-from keyreeve_chassis.audit.chains import ChainHead
-from keyreeve_chassis.database import engine
-from keyreeve_chassis.database.migrating import upgrade
-from keyreeve_chassis.database.transactions import Database
 
-SEED = b"s" * 32
-NOW = int(time.time())
-CALLER = "spiffe://bench.test/workloads/others/api"
-METHOD = "/keyreeve.ca.v1.CertificateService/SignCertificate"
 SIZES = (1, 8, 32)
-WORKER = "bench"
-
-
-class NoChain:
-    """In place of a `ChainWriter`: nothing is recorded."""
-
-    lock_statement: tuple[str, tuple[object, ...]] = ("SELECT 1", ())
-
-    def head_from(self, *_: object) -> ChainHead:
-        return ChainHead(0, b"", 0)
-
-    def append(self, *_: object) -> None:
-        """Nothing."""
-
-
-def first(tx: Transaction) -> None:
-    tx.bootstrap_plane(PlaneState("bench.test", 1, 1, b"check", NOW))
-    tx.add_key(SealedKey("key", KeyType.P256, b"spki", b"sealed"))
-    tx.add_authority(
-        Authority(
-            authority_id="estate-1",
-            tree=Tree.ESTATE,
-            kind=AuthorityKind.INTERMEDIATE,
-            owner="",
-            state=AuthorityState.ACTIVE,
-            issuer_id="estate-1",
-            key_id="key",
-            key_type=KeyType.P256,
-            certificate_der=b"",
-            spki_sha256=b"",
-            not_before=NOW - 100,
-            not_after=NOW + 10**8,
-            created_at=NOW,
-        )
-    )
-
-
-def audit_head(request_id: str) -> bytes:
-    prefix = records.prefix(METHOD, CALLER, "7a" * 16, subject="", peer="ipv4:127.0.0.1:40000", tls="TLSv1.3")
-    return records.head(prefix, NOW * 1000, request_id, request_id, (("item.profile", "profiles/server"),))
-
-
-@dataclass
-class Committing:
-    """Makes groups and commits them, of one block after the other."""
-
-    ledger: SqliteLedger | PostgresqlLedger
-    lease: BlockLease | None = None
-    counter: int = BLOCK_SIZE
-
-    async def commit(self, size: int) -> float:
-        """Commit a group of so many requests; the microseconds that it took."""
-        if self.counter + size > BLOCK_SIZE:
-            request = BlockRequest("estate-1", WORKER, frozenset(), os.urandom(8).hex(), b"")
-            self.lease, self.counter = await self.ledger.lease_block(request), 0
-        assert self.lease is not None
-        claims = [self._claim(self.lease, self.counter + n) for n in range(size)]
-        last = self.counter + size - 1
-        self.counter += size
-        group = CommitGroup(
-            os.urandom(16),
-            WORKER,
-            self.lease.block_id,
-            self.lease.incarnation,
-            "estate-1",
-            frozenset(),
-            last,
-            tuple(claims),
-        )
-        began = time.perf_counter()
-        await self.ledger.commit(group)
-        return (time.perf_counter() - began) * 1e6
-
-    def _claim(self, lease: BlockLease, counter: int) -> RequestClaim:
-        request_id = os.urandom(16).hex()
-        entry = IssuedCertificate(
-            serial=serial(lease.block_id, SEED, counter),
-            authority_id="estate-1",
-            profile_name="server",
-            profile_version=1,
-            caller=CALLER,
-            request_id=request_id,
-            identity="new.bench.test",
-            spki_sha256=os.urandom(32),
-            not_before=NOW - 300,
-            not_after=NOW + 86_400,
-            issued_at=NOW,
-            der=os.urandom(700),
-            csr=os.urandom(300),
-            wished_names="[]",
-            wished_seconds=None,
-        )
-        return RequestClaim(CALLER, METHOD, request_id, b"", (entry,), audit=audit_head(request_id))
 
 
 @dataclass
@@ -187,37 +78,9 @@ async def cost_alone(write: Callable[[Sequence[bytes]], Awaitable[None]], size: 
     }
 
 
-@contextmanager
-def opened(kind: str, directory: Path) -> Iterator[tuple[Database, Database]]:
-    """A new database of this kind: for reading and for writing."""
-    if kind == "sqlite":
-        writer = Database(engine.sqlite_writer(directory / "ca.db"), service="ca", threads=1)
-        upgrade(writer.engine, SCHEMA)
-        reader = Database(engine.sqlite_reader(directory / "ca.db", connections=2), service="ca", threads=2)
-        yield reader, writer
-        reader.close()
-        writer.close()
-        return
-    place = directory / "postgresql"
-    place.mkdir()
-    with postgresql.server(place) as url:
-        made = engine.postgresql(url, schema=SCHEMA.name, application_name="bench", connections=4)
-        upgrade(made, SCHEMA)
-        both = Database(made, service="ca", threads=4)
-        yield both, both
-        both.close()
-
-
 async def measure(kind: str, directory: Path, groups: int) -> dict[str, Any]:
     with opened(kind, directory) as (reader, writer):
-        store = SqlStore(reader=reader, writer=writer, read_profile=profile_from_canonical, now=lambda: NOW)
-        await store.write(first)
-        ledger: SqliteLedger | PostgresqlLedger
-        if kind == "sqlite":
-            ledger = SqliteLedger(writer, now=lambda: NOW, writer=WORKER)
-        else:
-            ledger = PostgresqlLedger(writer, WORKER)
-            await ledger.register_worker(WORKER, 3_600)
+        ledger, store = await ledger_on(kind, reader, writer)
         await cost_in_groups(ledger, 8, 50)  # to warm up
         return {
             "signing": [await cost_in_groups(ledger, size, groups) for size in SIZES],

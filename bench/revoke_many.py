@@ -33,7 +33,7 @@ from keyreeve.operation_values import OperationState
 from keyreeve.values import RevocationReason
 from keyreeve_bench import disk
 from keyreeve_bench.local_processes import machine
-from keyreeve_bench.standard import DATABASES, control_plane
+from keyreeve_bench.planes import DATABASES, control_plane
 from keyreeve_ca.ledger import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD
 from keyreeve_ca.rules.serials import serial
 from keyreeve_ca.storage.revocation_tables import revocation_lists

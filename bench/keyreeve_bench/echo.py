@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from keyreeve.context import Context
 from keyreeve.identity import service_dns_name
 from keyreeve_bench import children
-from keyreeve_bench.children import Document, Parent
+from keyreeve_bench.children import Child, Document, Parent
 from keyreeve_bench.messages import UNARY
 
 _TRUST_DOMAIN = "echo.localhost"
@@ -32,30 +32,41 @@ _LIFE = datetime.timedelta(days=2)
 @asynccontextmanager
 async def echo_service(directory: Path, answer: bytes, workers: int) -> AsyncIterator[Path]:
     """A running service; the context file to call it with. `directory` is empty and takes its files."""
+    orders = {"answer": b64encode(answer).decode()}
+    async with service("keyreeve_bench.echo", directory, orders, workers) as (context, _):
+        yield context
+
+
+@asynccontextmanager
+async def service(
+    module: str, directory: Path, orders: Document, workers: int
+) -> AsyncIterator[tuple[Path, list[Child]]]:
+    """A service of so many processes of a module, each with the orders; the context file to call it with, and they."""
     with socket.socket() as held:  # keeps the port while the workers open it
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
         _write_files(directory, port)
-        orders: list[Document] = [
-            {"directory": str(directory), "port": port, "answer": b64encode(answer).decode()} for _ in range(workers)
-        ]
+        told: list[Document] = [orders | {"directory": str(directory), "port": port}] * workers
         async with AsyncExitStack() as stack:
-            await children.start_all("keyreeve_bench.echo", orders, stack)
-            yield directory / "context.json"
+            yield directory / "context.json", await children.start_all(module, told, stack)
 
 
 async def serve(orders: dict[str, Any], parent: Parent) -> Document:
     """Answer every call until the parent ends this process."""
     answer = b64decode(orders["answer"])
-    directory = Path(orders["directory"])
 
     async def echo(request: bytes, context: object) -> bytes:  # noqa: ARG001
         return answer
 
-    handler = grpc.method_handlers_generic_handler(
-        UNARY.split("/")[1], {UNARY.split("/")[2]: grpc.unary_unary_rpc_method_handler(echo)}
-    )
+    await serve_methods(orders, {UNARY.split("/")[2]: grpc.unary_unary_rpc_method_handler(echo)}, parent)
+    return {}
+
+
+async def serve_methods(orders: dict[str, Any], methods: dict[str, Any], parent: Parent) -> None:
+    """Serve methods of the certificate service, as ordered, until the parent ends this process."""
+    directory = Path(orders["directory"])
+    handler = grpc.method_handlers_generic_handler(UNARY.split("/")[1], methods)
     server = grpc.aio.server(handlers=[handler], options=[("grpc.so_reuseport", 1)])
     chain, key, roots = ((directory / name).read_bytes() for name in ("server.pem", "server.key", "roots.pem"))
     server.add_secure_port(
@@ -67,7 +78,6 @@ async def serve(orders: dict[str, Any], parent: Parent) -> Document:
         await parent.ready()  # no word follows: it serves until the pipe is closed
     finally:
         await server.stop(0)
-    return {}
 
 
 def _write_files(directory: Path, port: int) -> None:

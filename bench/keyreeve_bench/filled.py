@@ -31,9 +31,9 @@ from keyreeve.cli.home import Home
 from keyreeve.cli.starting import bring_up, take_down
 from keyreeve.errors import KeyreeveError
 from keyreeve_bench.fill import Filled, fill, open_engine
+from keyreeve_bench.planes import DATABASES, control_plane
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
-from keyreeve_bench.standard import DATABASES, control_plane
 
 CALLS = 300
 PAGES = 50

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
@@ -13,10 +14,12 @@ from keyreeve.cli.supervisor import pid_file
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds that were used so far and bytes that are resident now."""
+    """CPU seconds that were used so far, and bytes that are resident now."""
 
     cpu_seconds: float
     rss_bytes: int
+    pss_bytes: int = 0
+    """The same with a page that n processes share counted as 1/n of it; 0 where it cannot be read."""
 
 
 class Group:
@@ -42,7 +45,9 @@ class Group:
     def usage(self) -> Usage:
         """What they use; a process that has ended takes its share with it."""
         used = [_usage(process) for process in self.processes()]
-        return Usage(sum(one.cpu_seconds for one in used), sum(one.rss_bytes for one in used))
+        return Usage(
+            sum(one.cpu_seconds for one in used), sum(one.rss_bytes for one in used), sum(one.pss_bytes for one in used)
+        )
 
 
 def server_group(home: Home, pid: int | None) -> Group | None:
@@ -84,9 +89,18 @@ def _usage(process: psutil.Process) -> Usage:
     try:
         with process.oneshot():
             times = process.cpu_times()
-            return Usage(times.user + times.system, process.memory_info().rss)
+            return Usage(times.user + times.system, process.memory_info().rss, _pss(process.pid))
     except psutil.Error:
         return Usage(0.0, 0)
+
+
+def _pss(pid: int) -> int:
+    """Proportional set size in bytes (smaps_rollup of Linux, in units of 1,024)."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
 def _command_line(process: psutil.Process) -> list[str]:

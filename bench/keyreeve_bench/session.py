@@ -1,6 +1,7 @@
 """One go of load: client processes that call together through a few phases, and what everybody used meanwhile."""
 
 import asyncio
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -118,37 +119,53 @@ class Progress:
 
 async def run(load: Load, *, watched: dict[str, Group], show: Callable[[str, int, int], None]) -> Outcome:
     """Carry out a load; what the `watched` groups use is taken over its measured phase. Raises `keyreeve.errors`."""
+    return (await run_together([load], watched=watched, show=show))[0]
+
+
+async def run_together(
+    loads: Sequence[Load], *, watched: dict[str, Group], show: Callable[[str, int, int], None]
+) -> list[Outcome]:
+    """Carry out loads that begin at the same moment; an outcome for each. Raises `keyreeve.errors`."""
     progress = Progress(show)
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyreeve-bench-")))
-        orders = load.orders(directory)
-        processes = await children.start_all("keyreeve_bench.client", orders, stack)
-        clients = [Group(child.pid) for child in processes]
-        for child in processes:
+        orders = [load.orders(directory / str(number)) for number, load in enumerate(loads)]
+        for number in range(len(loads)):
+            (directory / str(number)).mkdir()
+        started = await children.start_all("keyreeve_bench.client", [one for each in orders for one in each], stack)
+        for child in started:
             child.on_progress(progress.of(child))
-        start = await children.begin_all(processes)
-        using = asyncio.create_task(_use(load.steps, start, watched, clients))
-        try:
-            results = await children.results_of(processes)
-            before, after = await using
-        finally:
-            using.cancel()
-        phases = {
-            step.name: Tally.of(step.seconds, (result["phases"][step.name] for result in results))
-            for step in load.steps
-        }
-        files = [Path(order["serials"]) for order in orders if order["serials"]]
-        serials = b"".join(file.read_bytes() for file in files)
-        return Outcome(
-            phases=phases,
-            cpu_seconds={name: after[name].cpu_seconds - before[name].cpu_seconds for name in after},
-            rss_bytes={name: usage.rss_bytes for name, usage in after.items()},
-            acknowledged=sum(result["acknowledged"] for result in results),
-            unknown=sum(result["unknown"] for result in results),
-            repeated=sum(result["repeated"] for result in results),
-            serials=serials,
-            samples=[sample for result in results for sample in result["samples"]],
-        )
+        start = await children.begin_all(started)
+        rest, goes = iter(started), []
+        for load, told in zip(loads, orders, strict=True):
+            goes.append(_go(load, told, list(itertools.islice(rest, len(told))), start, watched))
+        return await asyncio.gather(*goes)
+
+
+async def _go(
+    load: Load, orders: Sequence[Document], processes: Sequence[Child], start: float, watched: dict[str, Group]
+) -> Outcome:
+    clients = [Group(child.pid) for child in processes]
+    using = asyncio.create_task(_use(load.steps, start, watched, clients))
+    try:
+        results = await children.results_of(processes)
+        before, after = await using
+    finally:
+        using.cancel()
+    phases = {
+        step.name: Tally.of(step.seconds, (result["phases"][step.name] for result in results)) for step in load.steps
+    }
+    files = [Path(order["serials"]) for order in orders if order["serials"]]
+    return Outcome(
+        phases=phases,
+        cpu_seconds={name: after[name].cpu_seconds - before[name].cpu_seconds for name in after},
+        rss_bytes={name: usage.rss_bytes for name, usage in after.items()},
+        acknowledged=sum(result["acknowledged"] for result in results),
+        unknown=sum(result["unknown"] for result in results),
+        repeated=sum(result["repeated"] for result in results),
+        serials=b"".join(file.read_bytes() for file in files),
+        samples=[sample for result in results for sample in result["samples"]],
+    )
 
 
 async def _use(

@@ -1,33 +1,43 @@
-"""`make bench`: the standard runs, against a control plane that it makes for them, on SQLite and on PostgreSQL.
+"""`make bench`: the standard runs, against control planes that it makes for them, on SQLite and on PostgreSQL.
 
 Everything lies in a temporary directory and on free ports, and is gone afterwards; the reports stay, one JSON file for each
-row of the table.
+row of the table. A row that fails leaves a report that says why, and the next one runs.
 """
 
 import argparse
 import asyncio
 import json
-import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keyreeve.cli.exits import error_text, exit_code, say
-from keyreeve.cli.fleet import SERVICES, write_config
-from keyreeve.cli.home import Home
-from keyreeve.cli.starting import bring_up, take_down
-from keyreeve.errors import KeyreeveError
-from keyreeve_bench import postgresql
+from keyreeve.cli.exits import say
+from keyreeve_bench.planes import DATABASES, control_plane
+from keyreeve_bench.rows import bad_input, fairness, guarantees, memory, overload, slow_fsync
+from keyreeve_bench.rows.row import Place, Run, report_of_row, text_of
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
 from keyreeve_bench.table import table
 
-DATABASES = ("sqlite", "postgresql")
+SPECIAL: dict[str, Run] = {
+    "overload": overload.run,
+    "slow-fsync": slow_fsync.run,
+    "fairness": fairness.run,
+    "bad-input": bad_input.run,
+    "guarantees": guarantees.run,
+    "memory": memory.run,
+}
+LONG = ("memory",)
+"""Rows that take a quarter of an hour and more, and run only when they are named."""
+_MOST_SECONDS = 3600.0
+"""Of one row of calls: a bench that hangs must not keep the others from their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,7 @@ def rows(duration: float, runs: int, compare: Sequence[str]) -> list[Row]:
         Row("batch-100", replace(usual, batch=100, in_flight=8, connections=4, overload=duration)),
         Row("sdk", replace(few, client="sdk", in_flight=256, processes=1)),
         Row("sdk-one-by-one", replace(few, client="sdk", in_flight=256, processes=1, coalesce=False)),
+        Row("plot", replace(few, runs=1, plot="load", sweep_seconds=min(5.0, duration))),
         *(Row(f"batch-100-{keys}", replace(few, batch=100, in_flight=8, connections=4, keys=keys)) for keys in _KEYS),
     ]
 
@@ -54,50 +65,59 @@ def rows(duration: float, runs: int, compare: Sequence[str]) -> list[Row]:
 _KEYS = ("p384", "rsa2048", "ed25519", "mix")
 
 
-@contextmanager
-def control_plane(directory: Path, database: str) -> Iterator[Home]:
-    """A control plane on free ports, with an empty ledger in the database. Raises `keyreeve.errors`."""
-    home = Home.at(directory / ".keyreeve")
-    with ExitStack() as stack:
-        home.make()
-        write_config(home, SERVICES[0], trust_domain="bench.localhost", first_port=0, chance=random.SystemRandom())
-        if database == "postgresql":
-            place = directory / "postgresql"
-            place.mkdir()
-            url = stack.enter_context(postgresql.server(place))
-            config = home.config(SERVICES[0].name)
-            config.write_text(config.read_text().replace("sqlite:///ca.db", url))
-        stack.callback(take_down, home)
-        bring_up(home, trust_domain="bench.localhost", first_port=0, tell=lambda _: None)
-        yield home
-
-
-def run_database(database: str, wanted: list[Row], only: Sequence[str], reports: Path) -> bool:
-    """Run the rows on one database and write their reports; whether all checks held. Raises `keyreeve.errors`."""
+def run_calls(database: str, wanted: list[Row], reports: Path) -> bool:
+    """Run rows of calls against one control plane and write their reports; whether all checks held."""
     held = True
+    with _temporary() as directory, control_plane(directory, database) as home:
+        todo = list(wanted)
+        for row in todo:
+            say(f"--- {row.name} on {database}")
+            plot = str(reports / f"load-{database}.svg") if row.settings.plot else None
+            settings = replace(row.settings, context=str(home.context), plot=plot)
+            report = _guarded(row.name, database, partial(_calls, settings))
+            held &= _keep(reports / f"{row.name}-{database}.json", report)
+            if row.name == "unary" and report.get("certificates_per_second"):
+                half = report["certificates_per_second"]["median"] / 2
+                open_loop = replace(row.settings, rate=half, in_flight=1024, compare=(), overload=None)
+                todo.insert(todo.index(row) + 1, Row("open-loop-half", open_loop))
+        shutil.copy(home.log("ca"), reports / f"ca-{database}.log")
+    return held
+
+
+def _calls(settings: BenchSettings) -> dict[str, Any]:
+    return asyncio.run(asyncio.wait_for(bench_sign(settings), _MOST_SECONDS))
+
+
+def run_special(name: str, place: Place) -> bool:
+    """Run a row that makes control planes of its own, and write its report; whether it could be run."""
+    say(f"--- {name} on {place.database}")
+    with _temporary() as directory:
+        here = replace(place, directory=directory)
+        report = _guarded(name, place.database, lambda: report_of_row(name, here, SPECIAL[name]))
+    return _keep(place.reports / f"{name}-{place.database}.json", report)
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
     # Not below the working directory: PostgreSQL's own user has to reach it, and socket names are short.
     with tempfile.TemporaryDirectory(prefix="keyreeve-bench-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o711)
-        with control_plane(Path(name), database) as home:
-            todo = list(wanted)
-            for row in todo:
-                if only and row.name not in only:
-                    continue
-                say(f"--- {row.name} on {database}")
-                settings = replace(row.settings, context=str(home.context))
-                report = asyncio.run(bench_sign(settings))
-                held &= _keep(reports / f"{row.name}-{database}.json", report)
-                if row.name == "unary":
-                    half = report["certificates_per_second"]["median"] / 2
-                    open_loop = replace(row.settings, rate=half, in_flight=1024, compare=(), overload=None)
-                    todo.insert(todo.index(row) + 1, Row("open-loop-half", open_loop))
-            shutil.copy(home.log("ca"), reports / f"ca-{database}.log")
-    return held
+        yield Path(name)
+
+
+def _guarded(name: str, database: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The row's report; one that says why there is none, so that hours of other rows are not lost with it."""
+    try:
+        return work()
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the next row has its turn
+        say(traceback.format_exc())
+        told = f"failed: {type(failure).__name__}: {failure}"
+        return {"row": name, "database": {"kind": database}, "ok": False, "error": told, "figures": []}
 
 
 def _keep(file: Path, report: dict[str, Any]) -> bool:
     file.write_text(json.dumps(report, indent=2) + "\n")
-    sys.stdout.write(f"\n{file.stem}\n{table(report)}\n")
+    sys.stdout.write(f"\n{file.stem}\n{text_of(report) if 'figures' in report else table(report)}\n")
     sys.stdout.flush()
     return bool(report["ok"])
 
@@ -108,23 +128,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of each run")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--database", action="append", choices=DATABASES, help="both unless given")
-    parser.add_argument("--only", action="append", default=[], help="name of a row, such as unary or batch-100")
+    parser.add_argument("--only", action="append", default=[], help="name of a row, such as unary or overload")
+    parser.add_argument("--long", action="store_true", help=f"also {' and '.join(LONG)}, which take long")
+    parser.add_argument("--certificates", type=int, default=5_000_000, help="how many `memory` signs")
     parser.add_argument("--compare", action="append", default=[], help="a peer to measure beside `unary`")
     parser.add_argument("--reports", type=Path, default=Path(".bench/reports"))
     given = parser.parse_args(arguments)
+    calls = rows(given.duration, given.runs, given.compare)
+    known = [*(row.name for row in calls), *SPECIAL]
+    if unknown := [name for name in given.only if name not in known]:
+        parser.error(f"there is no row {unknown[0]!r}; there are {', '.join(known)}")
+    wanted = [name for name in known if name in given.only or (not given.only and (given.long or name not in LONG))]
     given.reports.mkdir(parents=True, exist_ok=True)
-    try:
-        wanted = rows(given.duration, given.runs, given.compare)
-        held = [
-            run_database(
-                database, wanted, [*given.only, *(["open-loop-half"] if "unary" in given.only else [])], given.reports
-            )
-            for database in given.database or DATABASES
-        ]
-    except KeyreeveError as error:
-        say(error_text(error))
-        return exit_code(error)
-    return 0 if all(held) else 1
+    held = True
+    for database in given.database or DATABASES:
+        place = Place(database, Path(), given.reports, given.duration, min(given.runs, 3), given.certificates)
+        if some := [row for row in calls if row.name in wanted]:
+            held &= run_calls(database, some, given.reports)
+        for name in wanted:
+            if name in SPECIAL:
+                held &= run_special(name, place)
+    return 0 if held else 1
 
 
 if __name__ == "__main__":
