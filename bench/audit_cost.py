@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from committing import Committing, NoChain, audit_head, ledger_on, opened
 from keyreeve.audit import record as records
 from keyreeve_bench import disk
-from keyreeve_bench.committing import Committing, NoChain, audit_head, ledger_on, opened
 from keyreeve_bench.local_processes import machine
 from keyreeve_bench.planes import DATABASES
 from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger

@@ -2,8 +2,9 @@
 
     python -m keyreeve_bench.filled --certificates 20000000 [--database postgresql] [--duration 10] [--runs 5]
 
-A control plane of its own, in a temporary directory (`TMPDIR` says where; 20 million certificates take about 35 GB), is
-started, measured, stopped, filled (`keyreeve_bench.fill`), and started and measured again.
+Two control planes of its own, in a temporary directory (`TMPDIR` says where; 20 million certificates take about 35 GB). One
+is filled (`keyreeve_bench.fill`); then both run, and are measured in turn, so that what else the machine does falls on both.
+The limits are measured beside each.
 """
 
 import argparse
@@ -29,9 +30,10 @@ from keyreeve.cli.exits import error_text, exit_code, say
 from keyreeve.cli.fleet import SERVICES, read_config
 from keyreeve.cli.home import Home
 from keyreeve.cli.starting import bring_up, take_down
-from keyreeve.errors import KeyreeveError
+from keyreeve.errors import KeyreeveError, StartFailed
 from keyreeve_bench.fill import Filled, fill, open_engine
 from keyreeve_bench.planes import DATABASES, control_plane
+from keyreeve_bench.rows.row import Figure, Place, ratio, report_of_row
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
 
@@ -42,47 +44,76 @@ _SEED = 7
 _KINDS: dict[str, dict[str, Any]] = {"unary": {}, "batch": {"batch": 100, "in_flight": 8, "connections": 4}}
 
 
-def run(database: str, certificates: int, duration: float, runs: int, only: Sequence[str]) -> dict[str, Any]:
-    """Both halves, as plain values. Raises `keyreeve.errors`."""
-    # Not below the working directory: PostgreSQL's own user has to reach it, and socket names are short.
-    with tempfile.TemporaryDirectory(prefix="keyreeve-bench-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o711)
-        with control_plane(Path(name), database) as home:
-            say(f"--- empty ledger on {database}")
-            take_down(home)
-            empty = _measure(home, duration, runs, only, None)
-            take_down(home)
-            say(f"--- {certificates:,} certificates are made up")
-            with ExitStack() as stack:
-                filled = fill(open_engine(_url(home), stack), certificates, int(time.time()))
-            say(f"--- filled ledger on {database}")
-            full = _measure(home, duration, runs, only, filled)
-    rates = {name: full[name]["median"] / empty[name]["median"] for name in only}
-    return {
-        "database": database,
-        "certificates": certificates,
+def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
+    """Fill one control plane and measure it in turn with an empty one. Raises `keyreeve.errors`."""
+    kinds = place.only or tuple(_KINDS)
+    with ExitStack() as stack:
+        homes = {}
+        for name in ("empty", "filled"):
+            directory = place.directory / name
+            directory.mkdir()
+            homes[name] = stack.enter_context(control_plane(directory, place.database))
+            take_down(homes[name])
+        say(f"    {place.certificates:,} certificates are made up")
+        with ExitStack() as opened:
+            filled = fill(open_engine(_url(homes["filled"]), opened), place.certificates, int(time.time()))
+        starts = {name: _start(home) for name, home in homes.items()}
+        found: dict[str, Any] = {name: {kind: [] for kind in kinds} for name in homes}
+        for kind in kinds:
+            for _ in range(place.runs):
+                for name, home in homes.items():
+                    found[name][kind].append(_measure(home, kind, place.duration))
+        reads = _reads(homes["filled"], filled)
+    told = {name: {kind: _median(some) for kind, some in kinds.items()} for name, kinds in found.items()}
+    figures = []
+    for kind in kinds:
+        full, empty = told["filled"][kind], told["empty"][kind]
+        figures += [
+            Figure(f"{kind}: empty", empty["certificates_per_second"], "certificates/s"),
+            Figure(f"{kind}: filled", full["certificates_per_second"], "certificates/s"),
+            Figure(
+                f"{kind}: filled to empty", ratio(full["certificates_per_second"], empty["certificates_per_second"])
+            ),
+            Figure(f"{kind}: filled to empty, each as part of its own L", ratio(full["to_limit"], empty["to_limit"])),
+        ]
+    figures += [Figure(f"start, {name}", seconds, "s") for name, seconds in starts.items()]
+    figures += [
+        Figure(f"{name.replace('_', ' ')}, {at}", reads[name][at], "ms") for name in reads for at in ("p50", "p99")
+    ]
+    details = {
+        "certificates": place.certificates,
         "fill_seconds": round(filled.seconds, 1),
-        "empty": empty,
-        "filled": full,
-        "filled_of_empty": {name: round(rate, 3) for name, rate in rates.items()},
+        "start_seconds": starts,
+        "runs_of": found,
+        "medians": told,
+        "reads_ms": reads,
+    }
+    return figures, details
+
+
+def _start(home: Home) -> float:
+    began = time.perf_counter()
+    bring_up(home, trust_domain="bench.localhost", first_port=0, tell=lambda _: None)
+    return round(time.perf_counter() - began, 2)
+
+
+def _measure(home: Home, kind: str, duration: float) -> dict[str, Any]:
+    """One run, with the limits before and after it."""
+    settings = BenchSettings(
+        context=str(home.context), duration=duration, runs=1, warm_up=min(2.0, duration), limit_seconds=0.5
+    )
+    report = asyncio.run(bench_sign(replace(settings, **_KINDS[kind])))
+    if not report["ok"]:
+        raise StartFailed(f"checks of {kind} did not hold: {[c for c in report['checks'] if not c['ok']]}")
+    return {
+        "certificates_per_second": report["certificates_per_second"]["median"],
+        "p99_ms": report["latency_ms"]["p99"],
+        **report["ratios"],
     }
 
 
-def _measure(home: Home, duration: float, runs: int, only: Sequence[str], filled: Filled | None) -> dict[str, Any]:
-    began = time.perf_counter()
-    bring_up(home, trust_domain="bench.localhost", first_port=0, tell=lambda _: None)
-    found: dict[str, Any] = {"start_seconds": round(time.perf_counter() - began, 2)}
-    usual = BenchSettings(
-        context=str(home.context), duration=duration, runs=runs, warm_up=min(2.0, duration), limit_seconds=0.5
-    )
-    for name in only:
-        report = asyncio.run(bench_sign(replace(usual, **_KINDS[name])))
-        found[name] = report["certificates_per_second"] | {"of_limits": report["ratios"]}
-        if not report["ok"]:
-            say(f"checks of {name} did not hold: {[c for c in report['checks'] if not c['ok']]}")
-    if filled is not None:
-        found["reads_ms"] = _reads(home, filled)
-    return found
+def _median(some: Sequence[dict[str, Any]]) -> dict[str, float]:
+    return {name: statistics.median(one[name] or 0.0 for one in some) for name in some[0]}
 
 
 def _reads(home: Home, filled: Filled) -> dict[str, dict[str, float]]:
@@ -151,10 +182,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--database", choices=DATABASES, default="sqlite")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of each run")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", action="append", choices=tuple(_KINDS), help="both kinds of calls unless given")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=tuple(_KINDS), help="both kinds of calls unless given"
+    )
     given = parser.parse_args(arguments)
     try:
-        found = run(given.database, given.certificates, given.duration, given.runs, given.only or tuple(_KINDS))
+        # Not below the working directory: PostgreSQL's own user has to reach it, and socket names are short.
+        with tempfile.TemporaryDirectory(prefix="keyreeve-bench-", ignore_cleanup_errors=True) as name:
+            Path(name).chmod(0o711)
+            place = Place(
+                given.database, Path(name), Path(), given.duration, given.runs, given.certificates, tuple(given.only)
+            )
+            found = report_of_row("filled", place, run)
     except KeyreeveError as error:
         say(error_text(error))
         return exit_code(error)

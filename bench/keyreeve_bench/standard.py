@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from keyreeve.cli.exits import say
+from keyreeve_bench import filled
 from keyreeve_bench.planes import DATABASES, control_plane
 from keyreeve_bench.rows import bad_input, fairness, guarantees, memory, overload, slow_fsync
 from keyreeve_bench.rows.row import Place, Run, report_of_row, text_of
@@ -33,8 +34,9 @@ SPECIAL: dict[str, Run] = {
     "bad-input": bad_input.run,
     "guarantees": guarantees.run,
     "memory": memory.run,
+    "filled": filled.run,
 }
-LONG = ("memory",)
+LONG = ("memory", "filled")
 """Rows that take a quarter of an hour and more, and run only when they are named."""
 _MOST_SECONDS = 3600.0
 """Of one row of calls: a bench that hangs must not keep the others from their turn."""
@@ -131,6 +133,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", action="append", default=[], help="name of a row, such as unary or overload")
     parser.add_argument("--long", action="store_true", help=f"also {' and '.join(LONG)}, which take long")
     parser.add_argument("--certificates", type=int, default=5_000_000, help="how many `memory` signs")
+    parser.add_argument("--filled", type=int, default=20_000_000, help="how many the ledger of `filled` has")
     parser.add_argument("--compare", action="append", default=[], help="a peer to measure beside `unary`")
     parser.add_argument("--reports", type=Path, default=Path(".bench/reports"))
     given = parser.parse_args(arguments)
@@ -147,7 +150,8 @@ def main(arguments: Sequence[str]) -> int:
             held &= run_calls(database, some, given.reports)
         for name in wanted:
             if name in SPECIAL:
-                held &= run_special(name, place)
+                made = given.filled if name == "filled" else given.certificates
+                held &= run_special(name, replace(place, certificates=made))
     return 0 if held else 1
 
 

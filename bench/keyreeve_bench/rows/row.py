@@ -38,6 +38,8 @@ class Place:
     runs: int
     certificates: int
     """How many the rows `memory` and `filled` make."""
+    only: tuple[str, ...] = ()
+    """Kinds of calls of `filled`; all unless given."""
 
 
 @dataclass(frozen=True, slots=True)

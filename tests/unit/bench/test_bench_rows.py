@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+import bare_ca as bare
+from bare_ca import Bare
 from keyreeve.errors import CsrMalformed, CsrSignatureInvalid, KeyreeveError
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
 from keyreeve_bench import corpus
 from keyreeve_bench.figures import figures
 from keyreeve_bench.recording import Counts, Tally
-from keyreeve_bench.rows import bad_input, bare, memory, overload, slow_fsync
-from keyreeve_bench.rows.bare import Bare
+from keyreeve_bench.rows import bad_input, memory, overload, slow_fsync
 from keyreeve_bench.rows.memory import Sample
 from keyreeve_bench.rows.row import Figure, Place, RowSkipped, report_of_row, text_of
 from keyreeve_bench.standard import SPECIAL

@@ -1,6 +1,12 @@
-"""Groups of made-up certificates, committed by the ledgers themselves: what a commit costs, with nothing around it."""
+"""`python -m committing DATABASE DIRECTORY`: what a commit costs in CPU, with nothing around it; one JSON object.
 
+Groups of made-up certificates are committed by the ledgers themselves.
+"""
+
+import asyncio
+import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +15,7 @@ from pathlib import Path
 
 from keyreeve.audit import record as records
 from keyreeve_bench import postgresql
+from keyreeve_bench.local_processes import Group
 from keyreeve_ca.keystore import SealedKey
 from keyreeve_ca.ledger import BLOCK_SIZE, BlockLease, BlockRequest, CommitGroup, IssuedCertificate, RequestClaim
 from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, PlaneState, Transaction
@@ -29,6 +36,9 @@ NOW = int(time.time())
 CALLER = "spiffe://bench.test/workloads/others/api"
 METHOD = "/keyreeve.ca.v1.CertificateService/SignCertificate"
 WORKER = "bench"
+GROUPS = {"unary": (10, 1), "batch": (1, 100)}
+"""Requests in a group and certificates in each, about as the keeper is sent them under load."""
+COMMITTED = 4_000
 
 
 class NoChain:
@@ -160,3 +170,34 @@ def opened(kind: str, directory: Path) -> Iterator[tuple[Database, Database]]:
         both = Database(made, service="ca", threads=4)
         yield both, both
         both.close()
+
+
+async def costs(database: str, directory: Path) -> dict[str, tuple[float, float]]:
+    """Microseconds of CPU for one certificate, without and with audit records, in groups of each kind."""
+    found = {}
+    with opened(database, directory) as (reader, writer):
+        ledger, _ = await ledger_on(database, reader, writer)
+        pid = directory / "postgresql" / "data" / "postmaster.pid"
+        server = Group(int(pid.read_text().split()[0])) if database == "postgresql" else None
+        committing, chain = Committing(ledger), ledger._chain  # noqa: SLF001 - to measure what it costs
+        for kind, (size, items) in GROUPS.items():
+            spent = []
+            for recorded in (False, True):
+                ledger._chain = chain if recorded else NoChain()  # type: ignore[assignment]  # noqa: SLF001
+                await committing.commit(size, items)
+                before, turns = committing.cpu_seconds + _spent(server), COMMITTED // (size * items)
+                for _ in range(turns):
+                    await committing.commit(size, items)
+                after = committing.cpu_seconds + _spent(server)
+                spent.append(round(1e6 * (after - before) / (turns * size * items), 1))
+            ledger._chain = chain  # noqa: SLF001
+            found[kind] = (spent[0], spent[1])
+    return found
+
+
+def _spent(server: Group | None) -> float:
+    return 0.0 if server is None else server.usage().cpu_seconds
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(costs(sys.argv[1], Path(sys.argv[2])))) + "\n")

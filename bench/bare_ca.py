@@ -1,7 +1,7 @@
 """A CA of a few lines on the same stack: gRPC, mutual TLS, the same reading, building and signing, and no promises.
 
-`python -m keyreeve_bench.rows.bare` is one of its processes. What is ordered is added: `policy`, `final check`,
-`parse-back`. Its authority is made at its start and forgotten with it.
+`python -m bare_ca` is one of its processes; the row `guarantees` of `make bench` starts them. What is ordered is added:
+`policy`, `final check`, `parse-back`. Its authority is made at its start and forgotten with it.
 """
 
 import os
