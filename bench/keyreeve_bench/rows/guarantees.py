@@ -3,7 +3,8 @@
 A CA of a few lines (`bare_ca`) is asked for the same certificates over the same gRPC and mutual TLS; then policy, the check of
 the final TBSCertificate and the parse-back are added, one at a time. What the ledger and its audit records cost is measured
 by commits in a process of their own (and PostgreSQL's): a server without them would not be this one. `everything` is the
-real service. Medians of runs in turn. What is left between the sum and everything are access check, turns, request ids, the way to the keeper and telemetry.
+real service. Medians of runs in turn. What is left between the sum and everything are access check, turns, request ids, the
+way to the keeper and telemetry.
 """
 
 import asyncio
