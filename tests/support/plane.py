@@ -91,19 +91,19 @@ class Plane:
         return read_pid(pid_file(self.home, CA))
 
     def children(self) -> dict[str, list[int]]:
-        """Ids of the master's children by kind: `keeper`, `worker`."""
+        """Ids of the master's children by kind: `zygote`, `keeper`, `worker`."""
         master = self.master()
-        found: dict[str, list[int]] = {"keeper": [], "worker": []}
+        found: dict[str, list[int]] = {"zygote": [], "keeper": [], "worker": []}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                name = (entry / "comm").read_text().strip()
                 parent = int(re.sub(r"^.*\) . ", "", (entry / "stat").read_text()).split()[0])
             except (OSError, ValueError):
                 continue
             for kind, ids in found.items():
-                if parent == master and f"keyreeve_ca {kind} " in line:
+                if parent == master and name.startswith(f"kr-ca-{kind}"):
                     ids.append(int(entry.name))
         return found
 

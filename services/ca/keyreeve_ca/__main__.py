@@ -1,6 +1,6 @@
 """`python -m keyreeve_ca COMMAND`: the service, its processes, and what an operator does beside it.
 
-Everything but `run`, `keeper` and `worker` prints one JSON document on standard output. Exit codes: 0 done, 1 refused, 3
+Everything but `run`, `zygote`, `keeper` and `worker` prints one JSON document on standard output. Exit codes: 0 done, 1 refused, 3
 the local socket does not answer, 78 the settings or the database do not allow a start.
 """
 
@@ -12,10 +12,13 @@ import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keyreeve_ca import machine
 from keyreeve_ca.master import EX_CONFIG
+
+if TYPE_CHECKING:
+    from keyreeve_ca.forking import Zygote, Zygotes
 
 EX_UNREACHABLE = 3
 WORKERS_OWN = "listen."
@@ -30,7 +33,7 @@ def main(given: Sequence[str] | None = None) -> int:
         ("run", "run the service: a keeper and the workers, restarted when they die"),
         ("keeper", "one of the processes that `run` starts: database, local socket, background work"),
         ("worker", "one of the processes that `run` starts: it serves the RPCs"),
-        ("relief", "one of the processes that `run` starts: it stands by to become a worker"),
+        ("zygote", "one of the processes that `run` starts: the others are forked from it"),
         ("migrate", "bring the database to this release's schema, and end"),
         ("settings", "print the effective settings and where each came from"),
         ("check", "print what is wrong with this installation, each finding with its fix"),
@@ -45,17 +48,13 @@ def main(given: Sequence[str] | None = None) -> int:
     os.umask(0o077)  # whatever this service writes is nobody else's business
     if arguments.command == "run":
         return _run(arguments)
+    if arguments.command == "zygote":
+        from keyreeve_ca import zygote
+
+        return zygote.serve(main)
     if arguments.command == "worker" and arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})  # before anything starts threads, which inherit it
     # Only here: the parent of the processes must not import what they import.
-    from keyreeve_chassis.telemetry import metrics
-
-    metrics.keep_process_id()
-    if arguments.command == "relief":
-        from keyreeve_ca import relief
-
-        orders = relief.stand_by()
-        return 0 if orders is None else main(["worker", *orders, *_passed_on(arguments)])
     from keyreeve_ca import app, processes
     from keyreeve_chassis.settings import SettingsRefused
 
@@ -100,18 +99,38 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from keyreeve_ca.forking import Zygotes, adopt_grandchildren
+    from keyreeve_ca.zygote import show_as
+
+    show_as("master")
+    adopt_grandchildren()
+
+    async def supervise() -> int:
+        passed_on = _passed_on(arguments)
+        zygotes = Zygotes([sys.executable, "-P", "-m", "keyreeve_ca", "zygote", *passed_on], passed_on)
+        try:
+            return await _supervise(zygotes)
+        except ChildProcessError as failed:
+            return _fail(1, str(failed))
+        finally:
+            await zygotes.close()
+
+    return asyncio.run(supervise())
+
+
+async def _supervise(zygotes: "Zygotes") -> int:
     import signal
-    import subprocess
 
     from keyreeve_ca.master import EXIT_SECONDS, ChildRefused, Master
     from keyreeve_chassis.telemetry import logging as log_setup
 
-    passed_on = _passed_on(arguments)
-    command = [sys.executable, "-P", "-m", "keyreeve_ca", "settings", *passed_on]
-    shown = subprocess.run(command, stdout=subprocess.PIPE, check=False)  # noqa: S603 - our own program and arguments
-    if shown.returncode:
-        return shown.returncode
-    settings = _settings_in(shown.stdout)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    code, shown = await zygotes.answer("settings")
+    if code:
+        return code
+    settings = _settings_in(shown)
     run_directory = Path(settings["state_directory"]) / "run"
     metrics = _empty_metrics_directory(run_directory)
     here = machine.machine(run_directory)
@@ -120,25 +139,21 @@ def _run(arguments: argparse.Namespace) -> int:
         _worker_arguments(choice, choice.core_of(here, index))
         for index in range(here.workers if settings["workers"] == "auto" else settings["workers"])
     ]
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+    zygotes.environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     log_setup.configure(settings["log.level"], colour=sys.stderr.isatty())
-
-    async def supervise() -> int:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        master = Master(passed_on, workers, stop, settings["drain_seconds"] + EXIT_SECONDS, metrics)
-        master.relief = settings["relief"]
-        master.why_not = partial(_why_not_replace, command, settings)
-        master.told = partial(_tell_replaced, run_directory / "replaced.json")
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, master.replace_workers)
-        try:
-            await master.run()
-        except ChildRefused:
-            return EX_CONFIG
-        return 0
-
-    return asyncio.run(supervise())
+    master = Master(zygotes.fork, workers, stop, settings["drain_seconds"] + EXIT_SECONDS, metrics)
+    master.renew = partial(zygotes.renew, partial(_why_not_replace, zygotes, settings))
+    master.told = partial(_tell_replaced, run_directory / "replaced.json")
+    loop.add_signal_handler(signal.SIGHUP, master.replace_workers)
+    keeping = asyncio.create_task(zygotes.keep())
+    try:
+        await master.run()
+    except ChildRefused:
+        return EX_CONFIG
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+    return 0
 
 
 def _passed_on(arguments: argparse.Namespace) -> list[str]:
@@ -151,11 +166,10 @@ def _settings_in(document: bytes) -> dict[str, Any]:
     return {row["key"]: json.loads(row["value"]) for row in json.loads(document)}
 
 
-async def _why_not_replace(command: Sequence[str], settings: Mapping[str, Any]) -> str | None:
+async def _why_not_replace(zygotes: "Zygotes", settings: Mapping[str, Any], fresh: "Zygote") -> str | None:
     """Why the workers cannot be replaced one by one; None when nothing has changed that concerns others beside them."""
-    asked = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    shown, _ = await asked.communicate()
-    if asked.returncode:
+    code, shown = await zygotes.answer("settings", zygote=fresh)
+    if code:
         return "the settings cannot be used"
     now = _settings_in(shown)
     changed = sorted(key for key in settings.keys() | now.keys() if settings.get(key) != now.get(key))

@@ -1,31 +1,27 @@
 """The parent of the CA's processes: one keeper and the workers, replaced when they die or when told, stopped in order.
 
-Most of a worker's start is importing. So one process, the relief, has done that in advance and stands by to become the
-next worker.
-
-It imports neither grpc nor the database: gRPC must not be forked, and what supervises must not fail with what it
-supervises. The children notice its death (their standard input ends) and stop by themselves.
+They are forked from another process, the zygote, which has imported what they need (`keyreeve_ca.forking`). This one
+imports neither grpc nor the database: what supervises must not fail with what it supervises. The children notice its
+death (their standard input ends) and stop by themselves.
 """
 
 import asyncio
 import logging
-import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 EX_CONFIG = 78
 """Exit code of a child that cannot start with its settings or database: starting it again would not help."""
 READY = b"ready\n"
-STANDING_BY = b"standing by\n"
 EXIT_SECONDS = 5.0
 """What a process has beyond its time for draining, before it is ended by force."""
 _LONGEST_PAUSE = 5.0
 _STABLE_SECONDS = 10.0
-_RELIEF_SECONDS = 1.0
-"""Before a relief is made: whoever has just begun to serve needs the processor more."""
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +30,35 @@ class ChildRefused(Exception):
     """A child cannot start with its settings or database; it has said why on standard error."""
 
 
+class Process(Protocol):
+    """What is asked of a process; its exit code is None while it runs."""
+
+    pid: int
+    stdout: asyncio.StreamReader | None
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, that of a signal negative; None while it runs."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait until it has ended; its exit code."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        ...
+
+    def kill(self) -> None:
+        """End it."""
+        ...
+
+
 @dataclass
 class _Child:
     name: str
-    argv: Sequence[str]
-    orders: Sequence[str] = ()
-    """What makes a worker of the relief; empty for what no relief can become."""
-    process: asyncio.subprocess.Process | None = None
+    make: Callable[[], Coroutine[Any, Any, Process]]
+    process: Process | None = None
     failures: int = 0
     started: float = 0.0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -49,18 +67,10 @@ class _Child:
     replaced: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when another process has taken its place, which from then on is the one to watch."""
 
-    async def start(self, relief: asyncio.subprocess.Process | None = None) -> None:
-        """Start the process, or have a relief become it, and wait until it says that it is ready.
-
-        Raises `ChildRefused`, or `ChildProcessError`.
-        """
+    async def start(self) -> None:
+        """Start the process and wait until it says that it is ready. Raises `ChildRefused`, or `ChildProcessError`."""
         self.started = time.monotonic()
-        self.process = relief or await _spawn(self.argv)
-        if relief is not None:
-            assert relief.stdin is not None, "it is a pipe"
-            with suppress(ConnectionError):  # its end shows when it says nothing
-                relief.stdin.write(" ".join(self.orders).encode() + b"\n")
-                await relief.stdin.drain()
+        self.process = await self.make()
         await _until(self.process, self.name, READY)
         self.ready.set()
 
@@ -93,11 +103,7 @@ async def _first(*what: Awaitable[object]) -> None:
             task.cancel()
 
 
-async def _spawn(argv: Sequence[str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
-
-
-async def _until(process: asyncio.subprocess.Process, name: str, line: bytes) -> None:
+async def _until(process: Process, name: str, line: bytes) -> None:
     """Wait until a process says a line. Raises `ChildRefused`, or `ChildProcessError` when it ended instead."""
     assert process.stdout is not None, "it is a pipe"
     if await process.stdout.readline() == line:
@@ -111,10 +117,10 @@ async def _until(process: asyncio.subprocess.Process, name: str, line: bytes) ->
 
 @dataclass
 class Master:
-    """Runs `python -m keyreeve_ca keeper` and the workers until `stop` is set."""
+    """Runs the keeper and the workers until `stop` is set."""
 
-    arguments: Sequence[str]
-    """What the children are told beside their role: the settings file."""
+    fork: Callable[..., Coroutine[Any, Any, Process]]
+    """Makes a process: told its name, and the command of `python -m keyreeve_ca` that it runs, word by word."""
     workers: Sequence[Sequence[str]]
     """For each worker what it alone is told."""
     stop: asyncio.Event
@@ -122,17 +128,15 @@ class Master:
     """Seconds that a child has to end when it is told to."""
     metrics: Path
     """Directory in which the children count."""
-    relief: bool = True
-    """Keep a process ready that takes the place of the next worker to be replaced."""
-    why_not: Callable[[], Awaitable[str | None]] | None = None
-    """Asked before the workers are replaced: why that must not be, or None."""
+    renew: Callable[[], Awaitable[str | None]] | None = None
+    """Called before the workers are replaced, to have the next processes run the code on disk; why not, or None.
+
+    May raise `ChildProcessError`: that code does not start."""
     told: Callable[[str | None], None] = lambda _: None
     """Called when the workers have been replaced, or with why they were not."""
     _roll: asyncio.Event = field(default_factory=asyncio.Event)
-    _standing_by: _Child | None = None
     _leaving: _Child | None = None
     """The worker that has been replaced last; it may still drain."""
-    _taken: asyncio.Event = field(default_factory=asyncio.Event)
 
     def replace_workers(self) -> None:
         """Replace the workers one after the other; each new one serves before the old one drains."""
@@ -143,7 +147,7 @@ class Master:
 
         Raises `ChildRefused` when a child cannot start at all.
         """
-        keeper = self._child("keeper", "keeper")
+        keeper = _Child("keeper", partial(self.fork, "keeper", "keeper"))
         workers = [self._worker(i, told) for i, told in enumerate(self.workers)]
         loops = [asyncio.create_task(self._keep(keeper))]
         beside: list[asyncio.Task[None]] = []
@@ -153,8 +157,6 @@ class Master:
             if keeper.ready.is_set() and not self.stop.is_set():
                 loops += [asyncio.create_task(self._keep(worker)) for worker in workers]
                 beside.append(asyncio.create_task(self._roll_on(workers)))
-                if self.relief:
-                    beside.append(asyncio.create_task(self._keep_relief(workers)))
             await asyncio.wait([stopped, *loops, *beside], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.stop.set()
@@ -171,12 +173,12 @@ class Master:
                 raise result
 
     async def _keep(self, child: _Child) -> None:
-        process: asyncio.subprocess.Process | None = None
+        process: Process | None = None
         while not self.stop.is_set():
             try:
                 async with child.turn:
                     if child.process is process and not self.stop.is_set():
-                        await self._start(child)
+                        await child.start()
                     process = child.process
                     child.replaced.clear()
                 assert process is not None, "it has started"
@@ -195,23 +197,16 @@ class Master:
             if not self.stop.is_set():
                 await child.pause()
 
-    async def _start(self, child: _Child) -> None:
-        relief = self._take_relief() if child.orders else None
-        try:
-            await child.start(relief)
-        except ChildProcessError as failed:
-            if relief is None or self.stop.is_set():
-                raise
-            log.warning("the relief could not take a place: %s", failed)
-            await child.start()
-
     # --- Replacing --------------------------------------------------------------------------------------------------
 
     async def _roll_on(self, workers: Sequence[_Child]) -> None:
         while True:
             await self._roll.wait()
             self._roll.clear()
-            refused = None if self.why_not is None else await self.why_not()
+            try:
+                refused = None if self.renew is None else await self.renew()
+            except ChildProcessError as failed:
+                refused = str(failed)
             if refused is None:
                 log.info("replacing the workers one after the other")
                 for worker in workers:
@@ -230,7 +225,7 @@ class Master:
         async with worker.turn:
             old, new = worker.process, replace(worker, process=None)
             try:
-                await self._start(new)
+                await new.start()
             except (ChildRefused, ChildProcessError) as failed:
                 return f"{worker.name} goes on, since its successor did not start: {failed}"
             except asyncio.CancelledError:
@@ -245,48 +240,10 @@ class Master:
             self._forget_gauges(old.pid)
         return None
 
-    async def _keep_relief(self, workers: Sequence[_Child]) -> None:
-        for worker in workers:
-            await worker.ready.wait()
-        while True:
-            await asyncio.sleep(_RELIEF_SECONDS)
-            child = self._child("relief", "relief")
-            try:
-                await self._stand_by(child)
-            except (ChildRefused, ChildProcessError) as failed:
-                log.error("%s", failed)  # noqa: TRY400
-                await asyncio.sleep(_LONGEST_PAUSE)
-
-    async def _stand_by(self, child: _Child) -> None:
-        self._taken.clear()
-        child.process = await _spawn(child.argv)
-        try:
-            await _until(child.process, child.name, STANDING_BY)
-            self._standing_by = child
-            await _first(child.process.wait(), self._taken.wait())
-        finally:
-            if not self._taken.is_set():
-                self._standing_by = None
-                await child.stop(self.limit)
-                self._forget_gauges(child.process.pid)
-
-    def _take_relief(self) -> asyncio.subprocess.Process | None:
-        child, self._standing_by = self._standing_by, None
-        if child is None or child.process is None or child.process.returncode is not None:
-            return None
-        self._taken.set()
-        return child.process
-
     def _forget_gauges(self, pid: int) -> None:
         """What a process that has ended shows about itself holds no more (prometheus_client's name for such files)."""
         for left in self.metrics.glob(f"gauge_live*_{pid}.db"):
             left.unlink(missing_ok=True)
 
     def _worker(self, index: int, told: Sequence[str]) -> _Child:
-        orders = ["--index", str(index), *told]
-        child = self._child(f"worker {index}", "worker", *orders)
-        child.orders = orders
-        return child
-
-    def _child(self, name: str, *role: str) -> _Child:
-        return _Child(name, [sys.executable, "-P", "-m", "keyreeve_ca", *role, *self.arguments])
+        return _Child(f"worker {index}", partial(self.fork, f"worker-{index}", "worker", "--index", str(index), *told))

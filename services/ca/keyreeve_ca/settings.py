@@ -232,11 +232,6 @@ class CaSettings(ServiceSettings):
     workers: int | Literal["auto"] = Field(
         "auto", description="Worker processes; `auto`: one for each core that may be used."
     )
-    relief: bool = Field(
-        default=True,
-        description="Keep a process ready that takes the place of the next worker to be replaced; it costs its memory, "
-        "about 100 MB.",
-    )
     drain_seconds: float = Field(20, gt=0, description="How long calls in progress may take when the service stops.")
     listen: ServingSettings = Field(default_factory=ServingSettings, description="The gRPC listeners.")
     enrol: EnrolSettings = Field(default_factory=EnrolSettings, description="The newcomer's listener.")

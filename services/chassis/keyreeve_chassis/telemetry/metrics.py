@@ -1,11 +1,13 @@
 """Prometheus metrics of the calls served, under the names that public gRPC dashboards know, and how to expose them.
 
 Several worker processes share one page: with `PROMETHEUS_MULTIPROC_DIR` in the environment before this module is
-imported, prometheus_client keeps each process's values in files there, and any process can render the sum.
+imported, or when `count_here` is called, prometheus_client keeps each process's values in files there, and any process can
+render the sum.
 """
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 from prometheus_client import (
@@ -82,14 +84,41 @@ class ServerMetrics:
         return MethodMetrics(self, (grpc_type, service, method))
 
 
-def keep_process_id() -> None:
-    """Spare each count the system call by which the library finds out whether it was forked: our processes never are.
+class _Unopened:
+    """A value that was made before the process was forked that counts; it has no file yet, and becomes one that has."""
 
-    Call it before any metric is made: what was made before would write to the same file in ignorance of the rest.
+    _multiprocess = True
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        self.made = arguments, options
+        _unopened.append(self)
+
+
+_unopened: list[_Unopened] = []
+
+
+def wait_for_fork() -> None:
+    """Open no files for the metrics of this process, which will be forked: its children call `count_here`.
+
+    Call it before any metric is made.
     """
-    if os.environ.get(MULTIPROCESS_VARIABLE):
-        own = os.getpid()
-        values.ValueClass = values.MultiProcessValue(lambda: own)  # type: ignore[no-untyped-call]
+    values.ValueClass = _Unopened
+
+
+def count_here() -> None:
+    """Begin to count, in a process that was just forked: in its files when there is a directory to share, else in memory.
+
+    It is not forked again, so each count is spared the system call by which the library finds out.
+    """
+    own = os.getpid()
+    shared = bool(os.environ.get(MULTIPROCESS_VARIABLE))
+    kind: type[Any] = values.MultiProcessValue(lambda: own) if shared else values.MutexValue  # type: ignore[no-untyped-call]
+    values.ValueClass = kind
+    for value in _unopened:
+        arguments, options = value.made
+        value.__class__ = kind
+        kind.__init__(value, *arguments, **options)
+    _unopened.clear()
 
 
 def registry() -> CollectorRegistry:

@@ -1,11 +1,14 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from keyreeve_ca.master import EX_CONFIG, READY, STANDING_BY, ChildRefused, Master, _Child, _spawn, _until
+from keyreeve_ca.master import EX_CONFIG, READY, ChildRefused, Master, _Child
 
 DEAF = f"""
 import signal, sys
@@ -16,8 +19,13 @@ signal.pause()
 """
 
 
+def program(text: str) -> Callable[[], Coroutine[Any, Any, asyncio.subprocess.Process]]:
+    pipe = asyncio.subprocess.PIPE
+    return partial(asyncio.create_subprocess_exec, sys.executable, "-P", "-c", text, stdin=pipe, stdout=pipe)
+
+
 async def test_a_child_that_does_not_hear_is_killed_when_its_time_is_over():
-    child = _Child("deaf", [sys.executable, "-P", "-c", DEAF])
+    child = _Child("deaf", program(DEAF))
     await child.start()
     async with asyncio.timeout(30):
         await child.stop(0.1)
@@ -25,72 +33,28 @@ async def test_a_child_that_does_not_hear_is_killed_when_its_time_is_over():
 
 
 async def test_a_child_that_may_not_start_is_told_from_one_that_failed():
-    refused = _Child("refused", [sys.executable, "-P", "-c", f"raise SystemExit({EX_CONFIG})"])
+    refused = _Child("refused", program(f"raise SystemExit({EX_CONFIG})"))
     with pytest.raises(ChildRefused, match="refused"):
         await refused.start()
-    failed = _Child("failed", [sys.executable, "-P", "-c", "raise SystemExit(1)"])
+    failed = _Child("failed", program("raise SystemExit(1)"))
     with pytest.raises(ChildProcessError, match="ended with 1"):
         await failed.start()
 
 
-RELIEF = f"""
-import sys
-from pathlib import Path
-sys.stdout.write({STANDING_BY.decode()!r})
-sys.stdout.flush()
-told = sys.stdin.readline()
-if told == "--index 7\\n":
-    sys.stdout.write({READY.decode()!r})
-    sys.stdout.flush()
-    sys.stdin.read()
-"""
 WORKER = f"""
 import sys
-from pathlib import Path
 sys.stdout.write({READY.decode()!r})
 sys.stdout.flush()
 sys.stdin.read()
 """
 
 
-def program(text: str) -> list[str]:
-    return [sys.executable, "-P", "-c", text]
-
-
-async def test_a_relief_takes_the_place_of_a_worker_on_orders():
-    relief = await _spawn(program(RELIEF))
-    await _until(relief, "relief", STANDING_BY)
-    worker = _Child("worker", program(WORKER), orders=["--index", "7"])
-    await worker.start(relief)
-    assert worker.process is relief
-    assert worker.ready.is_set()
-    await worker.stop(30)
-
-
-async def test_a_worker_whose_relief_dies_of_it_starts_by_itself(tmp_path: Path):
-    relief = _Child("relief", [], process=await _spawn(program(RELIEF)))
-    await _until(relief.process, "relief", STANDING_BY)
-    master = Master([], [], asyncio.Event(), 30, tmp_path, _standing_by=relief)
-    worker = _Child("worker", program(WORKER), orders=["--index", "not a number"])
-    await master._start(worker)
-    assert relief.process.returncode == 0
-    assert worker.process is not relief.process
-    assert worker.ready.is_set()
-    await worker.stop(30)
-
-
-async def test_a_relief_that_ended_is_not_counted_on(tmp_path: Path):
-    relief = _Child("relief", [], process=await _spawn(program("")))
-    await relief.process.wait()
-    master = Master([], [], asyncio.Event(), 30, tmp_path, _standing_by=relief)
-    worker = _Child("worker", program(WORKER), orders=["--index", "7"])
-    await master._start(worker)
-    assert worker.process is not relief.process
-    await worker.stop(30)
+async def nothing(*_: str) -> asyncio.subprocess.Process:
+    raise AssertionError("no process is to be made")
 
 
 async def test_a_child_that_is_made_while_the_master_stops_is_stopped_too(tmp_path: Path):
-    master = Master([], [], asyncio.Event(), 30, tmp_path)
+    master = Master(nothing, [], asyncio.Event(), 30, tmp_path)
     worker = _Child("worker", program(WORKER))
     keeping = asyncio.create_task(master._keep(worker))
     await asyncio.sleep(0)  # it begins, and makes a process
@@ -101,15 +65,40 @@ async def test_a_child_that_is_made_while_the_master_stops_is_stopped_too(tmp_pa
 
 
 async def test_a_worker_goes_on_when_its_successor_does_not_start(tmp_path: Path):
-    master = Master([], [], asyncio.Event(), 30, tmp_path)
-    worker = _Child("worker", program(WORKER), orders=["--index", "7"])
+    master = Master(nothing, [], asyncio.Event(), 30, tmp_path)
+    worker = _Child("worker", program(WORKER))
     await worker.start()
-    old, worker.argv = worker.process, program("raise SystemExit(1)")
+    old, worker.make = worker.process, program("raise SystemExit(1)")
     assert "did not start" in await master._replace(worker)
     assert worker.process is old
     assert old.returncode is None
-    worker.argv = program(WORKER)
+    worker.make = program(WORKER)
     assert await master._replace(worker) is None
     assert old.returncode is not None
+    assert worker.process.returncode is None
+    await worker.stop(30)
+
+
+async def test_the_workers_stay_when_the_next_ones_cannot_be_made(tmp_path: Path):
+    """As after an upgrade that does not start."""
+    refusals: list[str | None] = []
+    told = asyncio.Event()
+
+    async def fail() -> str | None:
+        raise ChildProcessError("the zygote ended with 1 before it was ready")
+
+    def tell(refused: str | None) -> None:
+        refusals.append(refused)
+        told.set()
+
+    master = Master(nothing, [], asyncio.Event(), 30, tmp_path, renew=fail, told=tell)
+    worker = _Child("worker", program(WORKER))
+    await worker.start()
+    master.replace_workers()
+    rolling = asyncio.create_task(master._roll_on([worker]))
+    async with asyncio.timeout(60):
+        await told.wait()
+    rolling.cancel()
+    assert refusals == ["the zygote ended with 1 before it was ready"]
     assert worker.process.returncode is None
     await worker.stop(30)

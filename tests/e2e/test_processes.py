@@ -1,0 +1,122 @@
+"""The processes of a running CA: what they share, what they keep from each other, and that none is left behind."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from support.plane import Plane
+from support.waiting import wait_for
+
+MOST_BYTES = 400_000_000
+"""What all processes of a CA with two workers may take together, each shared page counted once."""
+
+
+def everyone(plane: Plane) -> dict[int, str]:
+    """All processes of the service by id, each with its kernel's name."""
+    ids = [plane.master(), *(pid for ids in plane.children().values() for pid in ids)]
+    return {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in ids if pid is not None}
+
+
+def files(pid: int) -> dict[int, str]:
+    """What a process has open, by descriptor."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found[int(entry.name)] = str(entry.readlink())
+    return found
+
+
+def proportional(pid: int) -> dict[str, int]:
+    """Bytes of a process's memory, by the kernel's name for each kind."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]]
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines}
+
+
+def test_processes_are_told_apart_and_take_little_memory_together(plane: Plane) -> None:
+    names = everyone(plane)
+    workers = [name for name in names.values() if name.startswith("kr-ca-worker-")]
+    assert sorted(names.values()) == sorted(["kr-ca-master", "kr-ca-zygote", "kr-ca-keeper", *workers])
+    assert len(workers) == len(set(workers)) >= 1
+    for pid, name in names.items():
+        if name.startswith("kr-ca-worker"):
+            assert b"keyreeve_ca\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    if len(workers) <= 2:
+        assert sum(proportional(pid)["Pss"] for pid in names) < MOST_BYTES
+    # Imported once: what each of them shares with the others is most of what it has.
+    for kind in ("zygote", "worker"):
+        for pid in plane.children()[kind]:
+            told = proportional(pid)
+            shared = told["Shared_Clean"] + told["Shared_Dirty"]
+            assert shared > told["Private_Clean"] + told["Private_Dirty"], kind
+
+
+def test_the_zygote_has_one_thread_and_no_secret_and_its_children_none_of_its_files(plane: Plane) -> None:
+    children = plane.children()
+    [zygote], [keeper] = children["zygote"], children["keeper"]
+    assert len(list(Path(f"/proc/{zygote}/task").iterdir())) == 1
+    own = files(zygote)
+    assert set(own) == {0, 1, 2}, own
+    assert own[0].startswith("socket:")
+    for pid in [keeper, *children["worker"]]:
+        theirs = files(pid)
+        assert own[0] not in theirs.values()
+        assert theirs[2] == own[2], "the log"
+    key = (plane.home.state("ca") / "kek").read_bytes()
+    assert any(key in part for part in memory(keeper)), "it can be seen there"
+    assert not any(key in part for part in memory(zygote))
+
+
+def memory(pid: int) -> Iterator[bytes]:
+    """What a process has in its private memory, mapping by mapping."""
+    with Path(f"/proc/{pid}/mem").open("rb", 0) as content:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, rights = line.split()[:2]
+            if rights.startswith("rw"):
+                start, end = (int(word, 16) for word in place.split("-"))
+                with suppress(OSError, ValueError):
+                    content.seek(start)
+                    yield content.read(end - start)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(400)
+def test_all_processes_end_with_their_master(own_plane: Plane) -> None:
+    own_plane.up()
+    master = own_plane.master()
+    assert master is not None
+    left = {pid: os.pidfd_open(pid) for pid in everyone(own_plane) if pid != master}
+    supervisor = own_plane.supervisor()
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)  # it would start another master
+    os.kill(master, signal.SIGKILL)
+    wait_for("all have ended", lambda: all(not _runs(handle) for handle in left.values()))
+    for handle in left.values():
+        os.close(handle)
+
+
+def _runs(handle: int) -> bool:
+    try:
+        signal.pidfd_send_signal(handle, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(400)
+def test_a_zygote_that_is_killed_is_replaced_and_nobody_notices(own_plane: Plane) -> None:
+    own_plane.up()
+    before = own_plane.children()
+    os.kill(before["zygote"][0], signal.SIGKILL)
+    wait_for("another zygote runs", lambda: own_plane.children()["zygote"] not in ([], before["zygote"]))
+    after = own_plane.children()
+    assert (after["keeper"], after["worker"]) == (before["keeper"], before["worker"])
+    killed = after["worker"][0]
+    os.kill(killed, signal.SIGKILL)
+    count = len(before["worker"])
+    wait_for("another worker runs", lambda: len(set(own_plane.children()["worker"]) - {killed}) == count)
+    assert own_plane.run("cert", "list", "--limit", "1").code == 0

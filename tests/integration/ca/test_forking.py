@@ -1,0 +1,200 @@
+"""A real zygote with little to import: what the processes that it makes are, and what becomes of them."""
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from keyreeve_ca.forking import Forked, Zygote, Zygotes, adopt_grandchildren
+from support.waiting import wait_for
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+PROGRAM = """
+import json, os, random, signal, sys, threading
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from keyreeve_ca import zygote
+
+ed25519.Ed25519PrivateKey.generate()  # whatever OpenSSL keeps for randomness is there before the fork
+held = open(__file__)
+
+def run(arguments):
+    how, *more = arguments
+    if how == "exit":
+        return int(more[0])
+    if how == "fail":
+        raise RuntimeError("failed on purpose")
+    if how == "wait":
+        print("waiting", flush=True)
+        sys.stdin.read()
+        return 5
+    key = ed25519.Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    paths = {int(n): f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")}
+    print(json.dumps({
+        "code": CODE,
+        "random": [random.random(), random.getrandbits(64), os.urandom(8).hex(), key.hex()],
+            "name": open("/proc/self/comm").read().strip(),
+        "variable": os.environ.get("GIVEN"),
+        "interrupt": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+        "files": [(n, os.readlink(path)) for n, path in paths.items() if os.path.lexists(path)],
+    }))
+    return 0
+
+raise SystemExit(zygote.serve(run, IMPORTED))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _adopting() -> Iterator[None]:
+    adopt_grandchildren()
+    yield
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def program(directory: Path, code: int = 1, *imported: str) -> list[str]:
+    """The words that start a zygote whose processes say `code`."""
+    file = directory / "program.py"
+    file.write_text(PROGRAM.replace("CODE", str(code)).replace("IMPORTED", repr(imported)))
+    return [sys.executable, str(file), "zygote"]
+
+
+@asynccontextmanager
+async def zygotes_of(words: list[str]) -> AsyncIterator[Zygotes]:
+    zygotes = Zygotes(words, [])
+    try:
+        yield zygotes
+    finally:
+        await zygotes.close()
+
+
+async def ended(forked: Forked) -> int:
+    async with asyncio.timeout(60):
+        return await forked.wait()
+
+
+def parent_of(forked: Forked) -> int:
+    # The second word is in parentheses and may hold blanks.
+    return int(Path(f"/proc/{forked.pid}/stat").read_text().rpartition(") ")[2].split()[1])
+
+
+async def test_a_process_begins_like_a_fresh_one(tmp_path: Path):
+    async with zygotes_of(program(tmp_path)) as zygotes:
+        zygotes.environment["GIVEN"] = "yes"
+        answers = [await zygotes.answer("say") for _ in range(3)]
+    assert [code for code, _ in answers] == [0, 0, 0]
+    said = [json.loads(printed) for _, printed in answers]
+    for one in said:
+        assert one["name"] == "kr-ca-say"
+        assert one["variable"] == "yes"
+        assert one["interrupt"] is True
+        # Beside the streams: what the program had opened itself, and nothing of the zygote's line to its master.
+        others = [path for number, path in one["files"] if number > 2]
+        assert others == [str(tmp_path / "program.py")]
+        assert not any("socket" in path for _, path in one["files"])
+    for values in zip(*(one["random"] for one in said), strict=True):
+        assert len(set(values)) == 3
+
+
+async def test_exit_codes_arrive(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    async with zygotes_of(program(tmp_path)) as zygotes:
+        assert await ended(await zygotes.fork("seven", "exit", "7")) == 7
+        assert await ended(await zygotes.fork("failing", "fail")) == 1
+        killed = await zygotes.fork("killed", "wait")
+        killed.kill()
+        assert await ended(killed) == killed.returncode == -signal.SIGKILL
+        killed.kill()  # one that has ended is left alone
+    assert "failed on purpose" in capfd.readouterr().err
+
+
+async def test_a_process_outlives_its_zygote_and_the_next_one_has_another(tmp_path: Path):
+    async with zygotes_of(program(tmp_path)) as zygotes:
+        waiting = await zygotes.fork("waiting", "wait")
+        assert await waiting.stdout.readline() == b"waiting\n"
+        assert parent_of(waiting) == os.getpid(), "the master's own child"
+        first = zygotes._used.process
+        first.kill()
+        await first.wait()
+        assert (await zygotes.answer("say"))[0] == 0
+        assert zygotes._used.process.pid != first.pid
+        assert waiting.returncode is None
+    waiting.let_go()
+    assert await ended(waiting) == 5
+
+
+async def test_a_zygote_is_kept_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("keyreeve_ca.forking._AGAIN_SECONDS", 0.01)
+    async with zygotes_of(program(tmp_path)) as zygotes:
+        keeping = asyncio.create_task(zygotes.keep())
+        await zygotes.answer("say")
+        first = zygotes._used
+        first.process.kill()
+        await asyncio.to_thread(wait_for, "another zygote runs", lambda: zygotes._used not in {None, first})
+        keeping.cancel()
+
+
+async def test_renewing_takes_up_the_code_on_disk_or_refuses_and_stays(tmp_path: Path):
+    async def fine(_: Zygote) -> str | None:
+        return None
+
+    async def refuse(fresh: Zygote) -> str | None:
+        code, printed = await zygotes.answer("say", zygote=fresh)
+        return f"asked the next one, which is {json.loads(printed)['code']} and ends with {code}"
+
+    async def code() -> int:
+        return json.loads((await zygotes.answer("say"))[1])["code"]
+
+    async with zygotes_of(program(tmp_path, 1)) as zygotes:
+        assert await code() == 1
+        program(tmp_path, 2)
+        assert await code() == 1
+        assert await zygotes.renew(refuse) == "asked the next one, which is 2 and ends with 0"
+        assert await code() == 1
+        assert await zygotes.renew(fine) is None
+        assert await code() == 2
+        program(tmp_path, 3, "no_such_module")
+        with pytest.raises(ChildProcessError, match="ended with 1 before it was ready"):
+            await zygotes.renew(fine)
+        assert await code() == 2
+
+
+async def test_a_zygote_with_threads_is_not_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "threads.py").write_text(
+        "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()"
+    )
+    async with zygotes_of(program(tmp_path, 1, "threads")) as zygotes:
+        with pytest.raises(ChildProcessError, match="has threads"):
+            await zygotes.fork("none", "say")
+
+
+async def test_one_who_no_longer_waits_for_a_process_leaves_none_behind(tmp_path: Path):
+    async with zygotes_of(program(tmp_path)) as zygotes:
+        await zygotes.answer("say")
+        forking = asyncio.create_task(zygotes.fork("unwanted", "wait"))
+        await asyncio.sleep(0)  # it begins to ask
+        await asyncio.sleep(0)
+        [asking] = zygotes._used._asking
+        forking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await forking
+        assert (await zygotes.answer("exit", "3"))[0] == 3, "each gets its own answer"
+        assert await ended(asking.result()) == 5
+
+
+async def test_a_zygote_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with zygotes_of(program(tmp_path)) as zygotes:
+        await zygotes.answer("say")
+        monkeypatch.setattr("keyreeve_ca.forking._ANSWER_SECONDS", 0.05)
+        hanging = zygotes._used.process
+        hanging.send_signal(signal.SIGSTOP)
+        with pytest.raises(ChildProcessError, match="said nothing"):
+            await zygotes.fork("none", "say")
+        assert await hanging.wait() == -signal.SIGKILL
+        monkeypatch.setattr("keyreeve_ca.forking._ANSWER_SECONDS", 60)
+        assert (await zygotes.answer("say"))[0] == 0
