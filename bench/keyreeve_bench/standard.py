@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keyreeve.cli.exits import say
+from keyreeve.cli.exits import Exit, say
 from keyreeve_bench import filled
 from keyreeve_bench.planes import DATABASES, control_plane
 from keyreeve_bench.rows import bad_input, fairness, guarantees, memory, overload, slow_fsync
@@ -137,6 +138,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--compare", action="append", default=[], help="a peer to measure beside `unary`")
     parser.add_argument("--reports", type=Path, default=Path(".bench/reports"))
     given = parser.parse_args(arguments)
+    # The control planes would go on without us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.INTERRUPTED))
     calls = rows(given.duration, given.runs, given.compare)
     known = [*(row.name for row in calls), *SPECIAL]
     if unknown := [name for name in given.only if name not in known]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from keyreeve_bench.local_processes import Group
 from keyreeve_bench.planes import control_plane
-from keyreeve_bench.rows.row import Figure, Place
+from keyreeve_bench.rows.row import Figure, Place, RowSkipped
 from keyreeve_bench.rows.tool import Tool, closed
 
 MOST_MB = 400.0
@@ -77,6 +77,8 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
                 outcome = tool.go(tool.batches(*closed(min(_STRETCH, max(1.0, left)), 8)))[0]
                 done, rate = done + outcome.acknowledged, outcome.measured.rate
                 points.append((time.monotonic(), done))
+                if not outcome.acknowledged:
+                    break
         finally:
             sampler.end()
     samples = [Sample(_at(points, moment), round(rss, 1), round(pss, 1)) for moment, rss, pss in sampler.taken]
@@ -91,6 +93,8 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
         Figure("maximum of RSS (shared pages count for each)", max(one.rss_mb for one in samples), "MB"),
         Figure("RSS at the end", samples[-1].rss_mb, "MB"),
     ]
+    if not samples[-1].pss_mb:
+        raise RowSkipped("skipped: the memory of the service cannot be read from here (smaps_rollup)")
     took = points[-1][0] - began
     details = {
         "certificates": done,
