@@ -25,6 +25,8 @@ _LOOKING_ON = 0.1
 _IN_FLIGHT = 1024
 """Most calls of an open loop at once."""
 _TIMEOUT = 10.0
+_NEXT_TO_NOTHING = 0.05
+"""Calls per second of the overload before it begins: the single calls are to be alone."""
 
 
 def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
@@ -65,14 +67,13 @@ def _figures(form: str, told: dict[str, Any]) -> list[Figure]:
 def _batch_steps(seconds: float, capacity: float) -> list[Step]:
     rate = capacity * FACTOR / BATCH
     return [
-        # Nothing but a little: the single calls are alone before.
-        Step(WARM_UP, min(seconds, 6.0), 1, 1.0),
+        Step(WARM_UP, min(seconds, 6.0), 2, _NEXT_TO_NOTHING),
         Step(MEASURED, seconds, max(BATCHES * FACTOR, min(_IN_FLIGHT, int(rate * _TIMEOUT))), rate),
     ]
 
 
 def _single_steps(seconds: float) -> list[Step]:
-    return [Step(WARM_UP, min(seconds, 6.0), 2, 1.0), Step(MEASURED, seconds, SINGLES * FACTOR)]
+    return [Step(WARM_UP, min(seconds, 6.0), 2, _NEXT_TO_NOTHING), Step(MEASURED, seconds, SINGLES * FACTOR)]
 
 
 def _with_timeout(load: Load) -> Load:
