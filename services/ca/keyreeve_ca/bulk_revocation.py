@@ -2,7 +2,7 @@
 
 A step walks the ledger in order of serial number. It reads outside the transaction, since finding a few among millions
 takes long and the signing path must not wait for that. Whatever dies, the next step begins where the last committed one
-ended, and nothing is revoked twice.
+ended, and nothing is revoked twice. A step is as large as what the signing path should wait for at most.
 """
 
 import asyncio
@@ -20,9 +20,13 @@ from keyreeve_ca.rules.profile import Tree
 
 METHOD = "/keyreeve.ca.v1.CertificateService/RevokeCertificates"
 STEP = 50
-"""Certificates of one step at the most: what the signing path waits for at most is the time that these take."""
-_SHARE = 2.0
-"""Pause after a step, as a multiple of the time that it took: the rest belongs to the signing path."""
+"""Certificates of one step at the most."""
+_LEAST = 10
+"""And at the least: below that a commit costs more than what is in it."""
+_AIM = 0.002
+"""Seconds that a step's transaction should take: the signing path waits for it."""
+_SHARE = 3.0
+"""Pause after a step, as a multiple of the time that it took with all its reading: the rest belongs to others."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class BulkRevocation:
 
     store: Store
     now: Callable[[], int]
+    clock: Callable[[], float] = time.perf_counter
 
     def begin(self, tx: Transaction, caller: Caller, predicate: Predicate, reason: RevocationReason) -> Operation:
         """Record the work. Raises `FieldInvalid`, `AuthorityNotFound`, `ProfileNotFound`, `AccessDenied`."""
@@ -69,30 +74,47 @@ class BulkRevocation:
 
     async def run(self, interval: float) -> None:
         """Do what has been begun, now and after each restart, for ever."""
+        size = STEP
         while True:
+            began = self.clock()
             try:
-                worked = await self.step()
+                worked = await self.step(min(size, STEP))
             except errors.StoreUnavailable as unavailable:
                 log.warning("operations wait: %s", unavailable)
-                worked = 0.0
-            await asyncio.sleep(max(worked * _SHARE, interval if not worked else 0.0))
+                worked = None
+            if worked is not None:
+                size = next_size(size, worked)
+            await asyncio.sleep(interval if worked is None else (self.clock() - began) * _SHARE)
 
-    async def step(self) -> float:
-        """One step of the oldest operation; the seconds that it took, 0 when there is none."""
-        waiting = await self.store.read(lambda tx: tx.operations.running())
-        if not waiting:
-            return 0.0
-        operation, wanted = waiting[0], _predicate(waiting[0]).filter(self.now())
-        if operation.phase == "counting":
-            return await self._count(operation, wanted)
-        page = await self.store.read(lambda tx: tx.certificate_page(wanted, after=operation.position, limit=STEP))
-        began = time.perf_counter()
-        await self.store.write(lambda tx: self._revoke(tx, operation, page))
-        return time.perf_counter() - began
+    async def step(self, size: int) -> float | None:
+        """One step of the oldest operation; the seconds that its transaction took up the writer, None: there is none."""
+        found = await self.store.read(lambda tx: self._look(tx, size))
+        if found is None:
+            return None
+        operation, after, page = found
+        worked: list[float] = []
 
-    async def _count(self, operation: Operation, wanted: CertificateFilter) -> float:
-        more, at = await self.store.read(lambda tx: tx.count_certificates(wanted, after=operation.position))
-        began = time.perf_counter()
+        def work(tx: Transaction) -> None:
+            began = self.clock()
+            if page is None:
+                self._replace(tx, operation, after)
+            else:
+                self._revoke(tx, operation, page)
+            worked.append(self.clock() - began)
+
+        await self.store.write(work)
+        return worked[-1]
+
+    def _look(self, tx: Transaction, size: int) -> tuple[Operation, Operation, CertificatePage | None] | None:
+        """The oldest operation, what it becomes when counting was all there was to do, and what to revoke otherwise."""
+        running = tx.operations.running()
+        if not running:
+            return None
+        operation = running[0]
+        wanted = _predicate(operation).filter(self.now())
+        if operation.phase != "counting":
+            return operation, operation, tx.certificate_page(wanted, after=operation.position, limit=size)
+        more, at = tx.count_certificates(wanted, after=operation.position)
         counted = replace(
             operation,
             phase="revoking" if at is None else "counting",
@@ -100,8 +122,7 @@ class BulkRevocation:
             total=operation.total + more,
             updated_at=self.now(),
         )
-        await self.store.write(lambda tx: self._replace(tx, operation, counted))
-        return time.perf_counter() - began
+        return operation, counted, None
 
     def _revoke(self, tx: Transaction, operation: Operation, page: CertificatePage) -> None:
         now, reason = self.now(), RevocationReason(operation.arguments["reason"])
@@ -130,6 +151,12 @@ class BulkRevocation:
             return False
         tx.operations.update(after)
         return True
+
+
+def next_size(size: int, worked: float) -> int:
+    """Certificates of the next step, when one of `size` took up the writer for so many seconds."""
+    fitting = STEP if worked <= 0 else size * _AIM / worked
+    return max(min(_LEAST, STEP), min(STEP, round((size + fitting) / 2)))
 
 
 def _predicate(operation: Operation) -> Predicate:

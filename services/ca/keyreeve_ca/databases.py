@@ -20,8 +20,11 @@ register_failpoints(SERVICE)  # before a process arms them, which it does before
 
 
 @contextmanager
-def writing_database(settings: CaSettings, *, threads: int = 4) -> Iterator[Database]:
-    """The database for writing; SQLite under its file's lock, with one thread. Raises `DatabaseRefused`."""
+def writing_database(settings: CaSettings, *, threads: int = 4, plan_anew: bool = False) -> Iterator[Database]:
+    """The database for writing; SQLite under its file's lock, with one thread. Raises `DatabaseRefused`.
+
+    `plan_anew`: see `engine.postgresql`; for a process whose statements are few and read much.
+    """
     path = settings.sqlite_file
     if path is not None:
         locking.refuse_network_file_system(path)
@@ -29,7 +32,9 @@ def writing_database(settings: CaSettings, *, threads: int = 4) -> Iterator[Data
             yield from _open(Database(engine.sqlite_writer(path), service=SERVICE, threads=1))
         return
     url = settings.database.url.get_secret_value()
-    made = engine.postgresql(url, schema=SCHEMA.name, application_name="keyreeve-ca", connections=threads)
+    made = engine.postgresql(
+        url, schema=SCHEMA.name, application_name="keyreeve-ca", connections=threads, plan_anew=plan_anew
+    )
     yield from _open(Database(made, service=SERVICE, threads=threads))
 
 

@@ -94,7 +94,7 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
     _private_directory(settings.state_directory)
     _private_directory(settings.run_directory)
     async with AsyncExitStack() as stack:
-        database = stack.enter_context(writing_database(settings))
+        database = stack.enter_context(writing_database(settings, plan_anew=True))
         if settings.database.migrate == "auto":
             await asyncio.to_thread(migrating.upgrade, database.engine, SCHEMA)
         migrating.check_version(database.engine, SCHEMA)

@@ -4,12 +4,18 @@ A list covers one shard of an authority: five blocks of serial numbers, fixed wh
 certificate of theirs. On it are the certificates that were revoked, and the phantoms: what a worker that died may have
 signed without storing it, recomputed from its block's seed. The number is on disk before the list that bears it exists,
 and a list never replaces one of a higher number or of later knowledge; so whatever dies when, no list goes back.
+
+A list may hold 20,480 certificates, and the signing path shares the interpreter, on SQLite the writer too. So a shard that
+goes on changing gets a list twice a second at the most, a list is read and encoded in pieces of about a millisecond, and
+after each the same time passes without work.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from cryptography import x509
 
@@ -37,6 +43,16 @@ BACKDATE = 60
 _KEEP = LIFETIME
 """Seconds for which an expired certificate stays listed: it must be on one list made after its end (RFC 5280, 3.3)."""
 _PHANTOMS_AT_ONCE = 100
+_GAP = 0.5
+"""Seconds between two lists of a shard that goes on changing; half of those within which a list has to follow a change."""
+_PAGE = 500
+"""Revocations read in one go."""
+_COUNTERS = 250
+"""Serial numbers recomputed in one go."""
+_REST = 1.0
+"""Pause after a piece of work, as a multiple of the time that it took."""
+_BREATH = 0.001
+"""Seconds of such a pause in a thread, where each piece takes less."""
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +66,14 @@ class ListPublishing:
     catalogue: Callable[[], Catalogue]
     url: str
     now: Callable[[], int]
+    clock: Callable[[], float] = time.monotonic
     _states: dict[Shard, ListState] = field(default_factory=dict)
     _shards: dict[str, int] = field(default_factory=dict)
     _seen: int = -1
+    _changed: dict[Shard, int] = field(default_factory=dict)
+    """The last change of each shard whose list has yet to say so."""
+    _began: dict[Shard, float] = field(default_factory=dict)
+    """When the newest list made here of each shard was begun."""
     _revoked: dict[Shard, frozenset[bytes]] = field(default_factory=dict)
     """The revoked authorities on a root's newest list made here."""
 
@@ -72,20 +93,22 @@ class ListPublishing:
         if self._seen < 0:
             self._states = await self.store.read(lambda tx: tx.revocations.list_states())
         await self._notice_phantoms()
-        last, changed, self._shards = await self.store.read(
+        self._seen, changed, self._shards = await self.store.read(
             lambda tx: (
                 tx.revocations.last_seq(),
                 tx.revocations.changed_shards(self._seen),
                 tx.revocations.shards(),
             )
         )
+        self._changed |= changed
         catalogue, made = self.catalogue(), 0
-        for shard in self._due(catalogue, changed):
+        for shard in self._due(catalogue):
+            began = self._began[shard] = self.clock()
             try:
                 made += await self._publish(catalogue.authorities[shard[0]], shard)
             except LookupError:
                 log.warning("authority %s has no key any more, so its lists end", shard[0])
-        self._seen = last
+            await asyncio.sleep((self.clock() - began) * _REST)
         return made
 
     async def _notice_phantoms(self) -> None:
@@ -101,7 +124,7 @@ class ListPublishing:
 
         await self.store.write(act)
 
-    def _due(self, catalogue: Catalogue, changed: Mapping[Shard, int]) -> Iterable[Shard]:
+    def _due(self, catalogue: Catalogue) -> Iterable[Shard]:
         now = self.now()
         for authority in catalogue.authorities.values():
             if authority.state in (AuthorityState.PENDING, AuthorityState.RETIRED) or authority.not_after <= now:
@@ -112,32 +135,37 @@ class ListPublishing:
                 state = self._states.get(shard)
                 if (
                     state is None
-                    or changed.get(shard, 0) > state.seq
+                    or (self._changed.get(shard, 0) > state.seq and self._has_rested(shard))
                     or now >= state.next_update - LIFETIME // 2
                     or (number == 0 and revoked != self._revoked.get(shard, frozenset()))
                 ):
                     yield shard
 
+    def _has_rested(self, shard: Shard) -> bool:
+        return self.clock() - self._began.get(shard, float("-inf")) >= _GAP
+
     async def _publish(self, authority: Authority, shard: Shard) -> bool:
-        number = await self.store.write(lambda tx: tx.revocations.reserve_list_number(shard))
+        number = await self.store.write_beside(lambda tx: tx.revocations.reserve_list_number(shard))
         now, below = self.now(), _revoked_below(self.catalogue(), authority)
-        seq, listed, phantoms, key = await self.store.read(
+        seq, phantoms, key = await self.store.read(
             lambda tx: (
                 tx.revocations.last_seq(),
-                tx.revocations.listed(shard, expiring_from=now - _KEEP),
                 tx.revocations.phantoms(shard, expiring_from=now - _KEEP),
                 tx.key(authority.key_id),
             )
         )
+        entries = await self._listed(shard, now - _KEEP)  # and maybe more than up to `seq`, which does no harm
         state = ListState(number, seq, now - BACKDATE, min(now + LIFETIME, authority.not_after))
+        pause = partial(time.sleep, _BREATH)
 
         def make() -> PublishedList:
-            entries = {serial: ListEntry(serial, when, REASON_CODES[reason]) for serial, when, reason in listed}
             for some in phantoms:
-                for serial in self._serials(some):
+                for n, serial in enumerate(self._serials(some), 1):
                     entries.setdefault(serial, ListEntry(serial, some.phantoms.noticed_at))
+                    if n % _COUNTERS == 0:
+                        pause()
             if shard[1] == 0:
-                entries |= {entry.serial: entry for entry in _authorities_listed(self.catalogue(), authority)}
+                entries.update((entry.serial, entry) for entry in _authorities_listed(self.catalogue(), authority))
             signed = build_revocation_list(
                 issuer_of(authority, self.url),
                 self.keystore.open(key),
@@ -146,22 +174,41 @@ class ListPublishing:
                 this_update=state.this_update,
                 next_update=state.next_update,
                 entries=entries.values(),
+                pause=pause,
             )
             return PublishedList(state, len(entries), signed)
 
         made = await asyncio.to_thread(make)
-        if not await self.store.write(lambda tx: tx.revocations.publish_list(shard, made)):
+        if not await self.store.write_beside(lambda tx: tx.revocations.publish_list(shard, made)):
             self._states = await self.store.read(lambda tx: tx.revocations.list_states())
             return False  # another keeper's is newer
         self._states[shard] = state
+        self._changed.pop(shard, None)
         self._revoked[shard] = below
         return True
+
+    async def _listed(self, shard: Shard, expiring_from: int) -> dict[bytes, ListEntry]:
+        """What was revoked and is to be listed, by serial number."""
+        found: dict[bytes, ListEntry] = {}
+        after = 0
+        while True:
+            began = self.clock()
+            page = await self.store.read(partial(_page, shard, expiring_from, after))
+            found.update((serial, ListEntry(serial, when, REASON_CODES[reason])) for serial, when, reason, _ in page)
+            if len(page) < _PAGE:
+                return found
+            after = page[-1][3]
+            await asyncio.sleep((self.clock() - began) * _REST)
 
     def _serials(self, some: SeededPhantoms) -> Iterable[bytes]:
         seed = self.keystore.unseal("seed", some.seed_id, some.sealed_seed)
         found = some.phantoms
         for counter in range(found.first_counter, found.last_counter + 1):
             yield serials.serial(found.block_id, seed, counter)
+
+
+def _page(shard: Shard, expiring_from: int, after: int, tx: Transaction) -> list[tuple[bytes, int, str, int]]:
+    return tx.revocations.listed(shard, expiring_from=expiring_from, after=after, limit=_PAGE)
 
 
 def phantoms_of(block: VoidBlock, authorities: dict[str, Authority], now: int) -> Phantoms:

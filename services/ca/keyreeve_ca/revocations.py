@@ -165,8 +165,11 @@ class RevocationRecords(Protocol):
         """Record them under numbers of their own."""
         ...
 
-    def listed(self, shard: Shard, *, expiring_from: int) -> list[tuple[bytes, int, str]]:
-        """Serial number, time and reason of a shard's revoked certificates that expire no earlier."""
+    def listed(self, shard: Shard, *, expiring_from: int, after: int, limit: int) -> list[tuple[bytes, int, str, int]]:
+        """Serial number, time, reason and number of a shard's revoked certificates that expire no earlier.
+
+        In order of their numbers, from the one above `after`.
+        """
         ...
 
     def phantoms(self, shard: Shard, *, expiring_from: int) -> list[SeededPhantoms]: ...

@@ -87,6 +87,27 @@ async def test_other_trees_are_nobody_here_and_what_has_expired_is_left_out(ca_b
     assert known(later, serials) == [False]
 
 
+async def test_what_has_expired_is_forgotten_when_much_is_known(
+    ca_bench: CaBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_revocations, "PAGE", 2)
+    serials = await control_certificates(ca_bench, 3)
+    now = [NOW]
+    live = LiveRevocations(ca_bench.store, lambda: now[0], Clock())
+    await revoke(ca_bench, *serials[:2])
+    await live.refresh()
+    now[0] = NOW + 100_000
+    await live.refresh()
+    assert known(live, serials) == [True, True, False], "they are few"
+    await ca_bench.store.write(
+        lambda tx: tx.revocations.add(
+            [NewRevocation(serials[2], "control-1", NOW + 200_000, RevocationReason.SUPERSEDED, NOW, "ann")]
+        )
+    )
+    await live.refresh()
+    assert known(live, serials) == [False, False, True]
+
+
 @pytest.mark.parametrize("incarnation", [1, 2])
 async def test_a_database_that_was_restored_is_read_from_the_beginning(ca_bench: CaBench, incarnation: int) -> None:
     serials = await control_certificates(ca_bench, 3)

@@ -19,11 +19,15 @@ from keyreeve.values import (
     RevocationList,
     RevocationReason,
     SignedCertificate,
+    SignItem,
     Tree,
     to_pem,
 )
+from keyreeve_ca import revocation_lists
+from keyreeve_ca.revocations import Shard
 from keyreeve_ca.rules import serials
 from keyreeve_ca.settings import HttpSettings
+from keyreeve_ca.storage.revocation_lists_sql import SqlLists
 from support.running_ca import RunningCa, refused, running, server_csr, unique
 from support.waiting import wait_for
 
@@ -224,3 +228,39 @@ def test_plain_http_answers_authorities_and_bundles_and_nothing_else(http_ca: Ru
     assert get(http_ca, "/estate-bundle.pem")[:2] == (200, client.authorities.bundle("estate").pem().encode())
     for path in ("/", "/crl/estate-1/999.crl", "/crl/../ca.db", "/ca/nobody.crt", "/crl/estate-1/0.crl/x", "/metrics"):
         assert get(http_ca, path)[0] == 404, path
+
+
+def test_a_shard_that_goes_on_changing_rests_between_two_lists_and_nothing_is_forgotten(
+    own_ca: RunningCa, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    changed = SqlLists.changed_shards
+
+    def counting(self: SqlLists, seq: int) -> dict[Shard, int]:
+        passes.append(seq)
+        return changed(self, seq)
+
+    signed = sign(own_ca)
+    authority, shard = distribution_point(signed)
+    wait_for("a first list", lambda: _list_or_none(own_ca, authority, shard))
+    monkeypatch.setattr(revocation_lists, "_GAP", 3600.0)
+    own_ca.client().certificates.revoke(signed.serial, RevocationReason.SUPERSEDED)
+    monkeypatch.setattr(SqlLists, "changed_shards", counting)
+    wait_for("some passes", lambda: len(passes) >= 3)
+    assert signed.serial not in listed(own_ca, authority, shard)[1]
+    monkeypatch.setattr(revocation_lists, "_GAP", 0.0)
+    wait_for("a list with it", lambda: signed.serial in listed(own_ca, authority, shard)[1])
+    number = listed(own_ca, authority, shard)[0].number
+    seen = len(passes)
+    wait_for("some passes", lambda: len(passes) >= seen + 3)
+    assert listed(own_ca, authority, shard)[0].number == number, "what is said is not said again"
+
+
+def test_a_list_of_several_pages_holds_every_entry(own_ca: RunningCa, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocation_lists, "_PAGE", 2)
+    items = [SignItem("server", server_csr(f"{unique('web')}.example.test")) for _ in range(6)]
+    made = [one for one in own_ca.client().certificates.sign_many(items) if isinstance(one, SignedCertificate)]
+    for one in made:
+        own_ca.client().certificates.revoke(one.serial, RevocationReason.SUPERSEDED)
+    authority, shard = distribution_point(made[0])
+    wait_for("all of them", lambda: {one.serial for one in made} == set(listed(own_ca, authority, shard)[1]))

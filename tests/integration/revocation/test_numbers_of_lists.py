@@ -84,6 +84,14 @@ async def test_revocations_are_numbered_without_gaps_and_each_shard_knows_its_la
     assert [one.seq for one in first + rest] == [1, 2, 3]
     assert await ca_bench.store.read(lambda tx: tx.revocations.changed_shards(0)) == {SHARD: 3}
     assert await ca_bench.store.read(lambda tx: tx.revocations.changed_shards(3)) == {}
-    listed = await ca_bench.store.read(lambda tx: tx.revocations.listed(SHARD, expiring_from=NOW))
-    assert sorted(row[0] for row in listed) == serials
-    assert not await ca_bench.store.read(lambda tx: tx.revocations.listed(SHARD, expiring_from=NOW + 90_000))
+
+    async def listed(after: int, limit: int, expiring_from: int = NOW) -> list[tuple[bytes, int]]:
+        rows = await ca_bench.store.read(
+            lambda tx: tx.revocations.listed(SHARD, expiring_from=expiring_from, after=after, limit=limit)
+        )
+        return [(row[0], row[3]) for row in rows]
+
+    numbered = [(one.serial, one.seq) for one in first + rest]
+    assert await listed(0, 2) == numbered[:2]
+    assert await listed(2, 2) == numbered[2:]
+    assert not await listed(0, 2, NOW + 90_000)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Connection, Engine, event, text
 
 from keyreeve_ca.registry import CertificateFilter, StoredCertificate
 from keyreeve_ca.revocations import NewRevocation, RevocationReason
@@ -189,3 +189,24 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for below in plan.get("Plans", ()):
         yield from nodes(below)
+
+
+async def test_pages_and_counts_are_planned_for_what_the_tables_hold_now(ca_bench: CaBench) -> None:
+    if ca_bench.database.is_sqlite:
+        pytest.skip("SQLite keeps no plan from before its tables grew by much")
+
+    def mode(connection: Connection) -> str:
+        return str(connection.scalar(text("SHOW plan_cache_mode")))
+
+    def after(connection: Connection) -> tuple[str, str, str]:
+        before = mode(connection)
+        certificate_pages.count(connection, CertificateFilter(revoked=False), after=b"", most_read=1)
+        counted = mode(connection)
+        connection.rollback()
+        certificate_pages.page(connection, CertificateFilter(revoked=False), after=b"", limit=1)
+        return before, counted, mode(connection)
+
+    with ca_bench.writer.engine.connect() as connection:
+        assert after(connection) == ("auto", "force_custom_plan", "force_custom_plan")
+        connection.rollback()
+        assert mode(connection) == "auto", "the signing path keeps its plans"

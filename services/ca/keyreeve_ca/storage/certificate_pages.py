@@ -89,6 +89,7 @@ def page(
     connection: Connection, wanted: CertificateFilter, *, after: bytes, limit: int, most_read: int | None = None
 ) -> CertificatePage:
     """Rows in order of serial number, from the one after `after` (empty: from the first); None reads to the end."""
+    _plan_anew(connection)
     rows: list[Row[Any]] = []
     read = 0
     serial = certificates.c.serial
@@ -108,6 +109,7 @@ def count(
     connection: Connection, wanted: CertificateFilter, *, after: bytes, most_read: int
 ) -> tuple[int, bytes | None]:
     """How many there are, as far as was looked; and where to go on, if that was not the end."""
+    _plan_anew(connection)
     counted = read = 0
     for one in _stretches(connection, wanted, after):
         counted += connection.scalar(select(func.count()).select_from(certificates).where(*one.conditions)) or 0
@@ -123,6 +125,15 @@ def _stretches(connection: Connection, wanted: CertificateFilter, after: bytes) 
     if wanted.identity is not None:
         return _by_identity(connection, wanted, wanted.identity, after)
     return _by_block(connection, wanted, after)
+
+
+def _plan_anew(connection: Connection) -> None:
+    """Have PostgreSQL plan for what the tables hold now, until this transaction ends.
+
+    A plan that it made and kept while nothing was revoked looks for each certificate through all revocations there are.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
 def _conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:

@@ -46,7 +46,7 @@ from keyreeve_chassis.database.transactions import Database
 
 T = TypeVar("T")
 
-_COUNTED = 65_536
+_COUNTED = 16_384
 """Rows that are read to count some."""
 _PLANE = [plane.c[f.name] for f in fields(PlaneState)]
 
@@ -323,17 +323,27 @@ class SqlStore:
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` alone and commit it; it may run again when PostgreSQL asks for that. Raises `StoreUnavailable`."""
-        if self._writer is None:
-            raise ReadOnly("this process reads only: forward the request to the keeper")
 
         def alone(connection: Connection) -> T:
             lock_exclusively(connection)
-            tx = self._transaction(connection, writable=True)
-            result = work(tx)
-            self._acts.append(cursor_of(connection), tx.records)
-            return result
+            return self._do(connection, work)
 
-        return await self._writer.write(alone)
+        return await self._writing().write(alone)
+
+    async def write_beside(self, work: Callable[[Transaction], T]) -> T:
+        """`write` without the gate's lock on PostgreSQL, so that groups are committed meanwhile."""
+        return await self._writing().write(lambda connection: self._do(connection, work))
+
+    def _writing(self) -> Database:
+        if self._writer is None:
+            raise ReadOnly("this process reads only: forward the request to the keeper")
+        return self._writer
+
+    def _do(self, connection: Connection, work: Callable[[Transaction], T]) -> T:
+        tx = self._transaction(connection, writable=True)
+        result = work(tx)
+        self._acts.append(cursor_of(connection), tx.records)
+        return result
 
     def audit_log(self) -> SqlAuditLog:
         """The audit log as a whole."""

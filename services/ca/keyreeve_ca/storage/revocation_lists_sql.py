@@ -93,13 +93,16 @@ class SqlLists:
             rows = [{"seq": first + n, **asdict(one)} for n, one in enumerate(found)]
             self._connection.execute(phantom_blocks.insert(), rows)
 
-    def listed(self, shard: Shard, *, expiring_from: int) -> list[tuple[bytes, int, str]]:
-        """Serial number, time and reason of a shard's revoked certificates that expire no earlier."""
+    def listed(self, shard: Shard, *, expiring_from: int, after: int, limit: int) -> list[tuple[bytes, int, str, int]]:
+        """Serial number, time, reason and number of a shard's revoked certificates that expire no earlier."""
         c = revocations.c
-        query = select(c.serial, c.revoked_at, c.reason).where(
-            c.authority_id == shard[0], c.crl_shard == shard[1], c.not_after >= expiring_from
+        query = (
+            select(c.serial, c.revoked_at, c.reason, c.seq)
+            .where(c.authority_id == shard[0], c.crl_shard == shard[1], c.seq > after, c.not_after >= expiring_from)
+            .order_by(c.seq)
+            .limit(limit)
         )
-        return [(row.serial, row.revoked_at, row.reason) for row in self._connection.execute(query)]
+        return [(serial, when, reason, seq) for serial, when, reason, seq in self._connection.execute(query)]
 
     def phantoms(self, shard: Shard, *, expiring_from: int) -> list[SeededPhantoms]:
         """A shard's phantoms that could still be valid then."""
