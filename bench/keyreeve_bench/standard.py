@@ -145,6 +145,8 @@ def main(arguments: Sequence[str]) -> int:
     if unknown := [name for name in given.only if name not in known]:
         parser.error(f"there is no row {unknown[0]!r}; there are {', '.join(known)}")
     wanted = [name for name in known if name in given.only or (not given.only and (given.long or name not in LONG))]
+    if absent := [peer for peer in given.compare if shutil.which(peer) is None]:
+        parser.error(f"`{absent[0]}` is not on PATH; `make bench-peers` builds it into .bench/bin")
     given.reports.mkdir(parents=True, exist_ok=True)
     held = True
     for database in given.database or DATABASES:
