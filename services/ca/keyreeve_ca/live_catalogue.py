@@ -46,7 +46,11 @@ class LiveCatalogue:
             await self._changed.wait()
 
     async def follow(self, interval: float) -> None:
-        """Reload whenever the version or the incarnation has changed, looking every `interval` seconds, for ever."""
+        """Reload whenever the version or the incarnation has changed, looking every `interval` seconds, for ever.
+
+        A catalogue that cannot be read for another reason than the database ends this, and with it the process: what it
+        knows would go stale without anybody's noticing.
+        """
         while True:
             await asyncio.sleep(interval)
             try:

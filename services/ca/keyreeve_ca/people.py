@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from keyreeve import errors
-from keyreeve.identity import OPERATOR_ROLES, Role, SpiffeId
+from keyreeve.identity import OPERATOR_ROLES, Caller, Role, SpiffeId
 from keyreeve_ca.people_records import Person, RegisteredKey
 from keyreeve_ca.registry import CertificateFilter, Transaction
 from keyreeve_ca.revocations import NewRevocation, RevocationReason
@@ -178,6 +178,18 @@ def refuse_uninvited_renewal(person: Person | None, now: int, nonce: Callable[[]
             metadata={"invited_at": str(person.invited_at)}
             | ({"nonce": nonce()} if any(each.key.hardware for each in person.keys) else {}),
         )
+
+
+def first_second(caller: Caller, person: Person | None) -> int:
+    """What was issued before this second is not the caller's, though it bears the name; 0 for programs.
+
+    `person` is the record under the caller's name now. Raises `PeerPersonUnknown` when that is not the caller's any more.
+    """
+    if not caller.person_uid:
+        return 0
+    if person is None or person.person_uid != caller.person_uid:
+        raise errors.PeerPersonUnknown("there is no record of this person in this role")
+    return person.created_at
 
 
 def person_of(tx: Transaction, caller: str) -> str:

@@ -24,7 +24,7 @@ from keyreeve.length_prefix import length_prefixed
 from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.issuance import Issuance, LedgerEntry, Outcome, Prepared, SignItem, SignRequest
 from keyreeve_ca.ledger import AuditRecord
-from keyreeve_ca.people import refuse_uninvited_renewal
+from keyreeve_ca.people import first_second, refuse_uninvited_renewal
 from keyreeve_ca.registry import Store, StoredCertificate
 from keyreeve_ca.rules.csr import COMMON_NAME, CertificateRequest, check_possession, read_csr
 from keyreeve_ca.rules.device_signature import verify_touch
@@ -113,7 +113,7 @@ class Renewal:
         )
         catalogue = self.issuance.catalogue()
         tree = catalogue.authority(old.authority_id).tree
-        _check_holder(caller, old, tree)
+        _check_holder(caller, old, tree, first_second(caller, catalogue.people.get(str(caller))))
         if serial in revoked:
             raise errors.CertificateRevoked(
                 f"the certificate has been revoked ({revoked[serial].reason})", metadata={"serial": serial.hex()}
@@ -204,14 +204,14 @@ def _signed(outcomes: Sequence[Outcome]) -> LedgerEntry:
     return outcome
 
 
-def _check_holder(caller: Caller, old: StoredCertificate, tree: Tree) -> None:
-    """Who may renew: the certificate itself (control), or whoever asked for it (others)."""
+def _check_holder(caller: Caller, old: StoredCertificate, tree: Tree, since: int) -> None:
+    """Who may renew: the certificate itself (control), or whoever asked for it (others), from `since` on."""
     if tree is Tree.CONTROL:
         if caller.serial != int.from_bytes(old.serial, "big"):
             raise errors.RenewalNotAllowed(
                 "a certificate of the control tree is renewed over a connection that presents it"
             )
-    elif str(caller) != old.caller:
+    elif str(caller) != old.caller or old.issued_at < since:
         # Whether it exists is nobody else's business: the same words as for a serial number that does not.
         raise certificate_not_found(old.serial)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Caller, Role, SpiffeId
+from keyreeve_ca.people import first_second
 from keyreeve_ca.registry import StoredCertificate, Transaction
 from keyreeve_ca.renewal import certificate_not_found
 from keyreeve_ca.revocations import NewRevocation, Revocation, RevocationReason
@@ -26,14 +27,15 @@ class Revoking:
     ) -> tuple[StoredCertificate, Revocation]:
         """Revoke a certificate, or answer how it was revoked before.
 
-        Raises `CertificateNotFound`, `CertificateExpired`, `RevocationNotAllowed`.
+        Raises `CertificateNotFound`, `CertificateExpired`, `RevocationNotAllowed`, `PeerPersonUnknown`.
         """
         try:
             entry = tx.certificate(serial)
         except errors.CertificateNotFound:
             raise certificate_not_found(serial) from None
         tree = tx.authority(entry.authority_id).tree
-        if not may_revoke(caller, entry, tree):
+        person = tx.people.find(caller.id.path[-1]) if caller.person_uid else None
+        if not may_revoke(caller, entry, tree, first_second(caller, person)):
             if caller.role in _SEE_ALL or str(caller) == entry.identity:
                 raise errors.RevocationNotAllowed(
                     f"{caller} may not revoke a certificate of {entry.identity}", metadata={"serial": serial.hex()}
@@ -50,10 +52,10 @@ class Revoking:
         return entry, made
 
 
-def may_revoke(caller: Caller, entry: StoredCertificate, tree: Tree) -> bool:
-    """Whether this caller may revoke this certificate."""
-    own = tree is Tree.CONTROL and entry.identity == str(caller)
-    if own or entry.caller == str(caller) or caller.role is Role.ADMIN:
+def may_revoke(caller: Caller, entry: StoredCertificate, tree: Tree, since: int = 0) -> bool:
+    """Whether this caller may revoke this certificate. What was issued before `since` is not the caller's own."""
+    own = entry.caller == str(caller) or (tree is Tree.CONTROL and entry.identity == str(caller))
+    if (own and entry.issued_at >= since) or caller.role is Role.ADMIN:
         return True
     match caller.role:
         case Role.OPERATOR:

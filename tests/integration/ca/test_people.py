@@ -137,6 +137,25 @@ def test_a_name_that_is_used_again_recalls_no_answer_of_the_earlier_person(peopl
     assert isinstance(refused(lambda: new.profiles.create("web", document, request_id=same)), errors.ProfileExists)
 
 
+def test_a_name_that_is_used_again_has_asked_for_nothing_that_the_earlier_person_asked_for(
+    people_ca: RunningCa,
+) -> None:
+    ann = people_ca.client(ADMIN)
+    old = accept(people_ca, invite(people_ca, "carl", OperatorRole.OPERATOR), "old-carl")
+    key = make_key()
+    signed = old.certificates.sign("server", make_csr(key, [Name.dns("web.example.test")]))
+    ann.operators.remove("carl")
+    people_ca.clock.offset += 2
+    new = accept(people_ca, invite(people_ca, "carl", OperatorRole.OPERATOR), "new-carl")
+    again = make_csr(make_key(), [Name.dns("web.example.test")])
+    told = refused(lambda: new.certificates.renew(signed.serial, again))
+    assert isinstance(told, errors.CertificateNotFound)
+    people_ca.clock.offset += 2
+    theirs = new.certificates.sign("server", make_csr(key, [Name.dns("web.example.test")]))
+    told = refused(lambda: new.certificates.renew(theirs.serial, again))
+    assert isinstance(told, errors.RenewalProofRequired), "it is theirs, and a new key needs a proof"
+
+
 def test_certificates_renew_themselves_until_a_week_after_the_last_invitation(people_ca: RunningCa) -> None:
     ann, bea = people_ca.client(ADMIN), people_ca.client(BEA)
     assert renewed(bea)

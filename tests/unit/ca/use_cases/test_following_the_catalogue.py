@@ -1,6 +1,7 @@
 """How a process follows what changes: catalogues read once for many who ask, and its own certificate kept fresh."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from fakes.signing_path import catalogue, settle
 from keyreeve import errors
 from keyreeve_ca.live_catalogue import LiveCatalogue
 from keyreeve_ca.own_certificate import Credentials, OwnCertificate
+from keyreeve_ca.processes import run_tasks
 from keyreeve_ca.registry import AuthorityState
 
 DAY = 86_400
@@ -83,6 +85,21 @@ async def test_a_change_wakes_those_who_wait_for_it():
     store.go.release()
     await following.reload()
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_following_outlasts_a_database_that_is_away_and_ends_the_process_for_anything_else():
+    """Nobody would notice a catalogue that is followed no longer."""
+    failures = [errors.StoreUnavailable("away"), ValueError("a document that nobody can read")]
+
+    class FailingStore:
+        async def read(self, work):
+            raise failures.pop(0)
+
+    async with AsyncExitStack() as stack:
+        background = run_tasks(stack, [live(FailingStore()).follow(0.0)])
+        with pytest.raises(ValueError, match="nobody can read"):
+            await asyncio.wait_for(background, 60)
+    assert failures == []
 
 
 class Own:

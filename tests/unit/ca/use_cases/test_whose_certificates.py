@@ -1,0 +1,59 @@
+"""A name that is used again makes nobody the holder of what an earlier person asked for."""
+
+from dataclasses import replace
+
+import pytest
+
+from keyreeve import errors
+from keyreeve.identity import Caller, Role, SpiffeId
+from keyreeve_ca.people import first_second
+from keyreeve_ca.people_records import Person
+from keyreeve_ca.registry import StoredCertificate
+from keyreeve_ca.revoking import may_revoke
+from keyreeve_ca.rules.profile import Tree
+
+NOW = 1_800_000_000
+CARL = SpiffeId("example.test", ("operators", "auditor", "carl"))
+PERSON = Person("new", "carl", Role.AUDITOR, created_at=NOW, invited_at=NOW, invited_by="ann", since=NOW)
+AUDITOR = Caller(CARL, Role.AUDITOR, 1, "new")
+PROGRAM = Caller(SpiffeId("example.test", ("workloads", "billing")), Role.WORKLOAD, 1)
+
+
+def certificate(caller: str, issued_at: int, identity: str = "web.example.test") -> StoredCertificate:
+    return StoredCertificate(
+        serial=b"s" * 16,
+        authority_id="estate-1",
+        profile_name="server",
+        profile_version=1,
+        caller=caller,
+        request_id="",
+        identity=identity,
+        spki_sha256=b"k" * 32,
+        not_before=issued_at,
+        not_after=issued_at + 3600,
+        issued_at=issued_at,
+        der=b"",
+        csr=b"",
+        wished_names="[]",
+        wished_seconds=None,
+        renews=None,
+    )
+
+
+def test_what_was_asked_for_under_the_name_before_the_record_began_is_somebody_elses() -> None:
+    since = first_second(AUDITOR, PERSON)
+    assert may_revoke(AUDITOR, certificate(str(CARL), NOW), Tree.ESTATE, since)
+    assert not may_revoke(AUDITOR, certificate(str(CARL), NOW - 1), Tree.ESTATE, since)
+    assert not may_revoke(AUDITOR, certificate("ann", NOW - 1, str(CARL)), Tree.CONTROL, since)
+    assert may_revoke(AUDITOR, certificate("ann", NOW, str(CARL)), Tree.CONTROL, since)
+
+
+def test_programs_have_names_that_are_theirs_for_ever() -> None:
+    since = first_second(PROGRAM, None)
+    assert may_revoke(PROGRAM, certificate(str(PROGRAM), 1), Tree.ESTATE, since)
+
+
+@pytest.mark.parametrize("record", [None, replace(PERSON, person_uid="somebody else")])
+def test_a_person_whose_record_has_ended_meanwhile_is_nobody(record: Person | None) -> None:
+    with pytest.raises(errors.PeerPersonUnknown):
+        first_second(AUDITOR, record)
