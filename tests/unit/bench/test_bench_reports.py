@@ -10,6 +10,7 @@ import pytest
 
 from keyreeve.cli.home import Home
 from keyreeve.errors import FieldInvalid
+from keyreeve_bench.figures import figures
 from keyreeve_bench.ledger import LedgerUnreadable, SqliteLedger, compare, open_ledger
 from keyreeve_bench.overloading import normal_after, steps
 from keyreeve_bench.plot import Point, write_plot
@@ -197,3 +198,26 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any]) -> Non
 def test_settings_survive_the_way_to_another_process() -> None:
     settings = BenchSettings(batch=100, compare=("cfssl",), require=("batch>=1",), overload=3.0)
     assert BenchSettings.from_document(settings.to_document()) == settings
+
+
+def test_the_figures_of_calls_are_a_table_with_the_limits_beside_them() -> None:
+    report = REPORT | {
+        "limits": {"limit_per_second": [4000.0, 3000.0], "echo_per_second": [2000.0]},
+        "settings": {"batch": 1},
+        "pss_bytes": {"server": 200_000_000},
+        "overload": {
+            "goodput_to_capacity": 0.9,
+            "refusals_ms": {"p50": 1.0, "p99": 20.0},
+            "normal_after_seconds": None,
+        },
+    }
+    text = figures({"unary-sqlite": report})
+    row = next(line for line in text.splitlines() if line.startswith("| unary | sqlite | 1,000"))
+    assert (
+        "1,000 [900-1,100] | 4,000 | 2,000 | 1,333 | 0.25 L, 0.50 E, 0.75 B | 5.0 / 20.0 / 6.0 | 150 / - / 50.0" in row
+    )
+    assert row.endswith("300 / 200 | 3 | FAILED |")
+    assert "The machine was not quiet: L went from 3,000 to 4,000" in text
+    assert "| unary | sqlite | cfssl, certificates/s (ours to it) | 500 (2.0) |  |  |" in text
+    assert "| unary | sqlite | overload: throughput normal after | never |  |  |" in text
+    assert "| unary | sqlite | unary>=0.8B | 1.00 | 2.00 | **no** |" in text
