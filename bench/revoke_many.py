@@ -26,14 +26,13 @@ from typing import Any
 from sqlalchemy import Engine, func, insert, select, update
 
 from keyreeve import Context, Name, aio, make_csr, make_key
-from keyreeve.cli.fleet import read_config
 from keyreeve.cli.home import Home
 from keyreeve.cli.starting import bring_up, take_down
 from keyreeve.operation_values import OperationState
 from keyreeve.values import RevocationReason
 from keyreeve_bench import disk
 from keyreeve_bench.local_processes import machine
-from keyreeve_bench.planes import DATABASES, control_plane
+from keyreeve_bench.planes import DATABASES, control_plane, database_url
 from keyreeve_ca.ledger import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD
 from keyreeve_ca.rules.serials import serial
 from keyreeve_ca.storage.revocation_tables import revocation_lists
@@ -110,9 +109,9 @@ def fill(engine: Engine, count: int, revoke: int, unlucky: Sequence[str]) -> Non
 
 def open_database(home: Home, *, to_write: bool) -> Engine:
     """The database; while the service runs an SQLite file has another writer."""
-    url: str = read_config(home.config("ca"))["database"]["url"]
+    url = database_url(home)
     if url.startswith("sqlite:///"):
-        path = home.state("ca") / url.removeprefix("sqlite:///")
+        path = Path(url.removeprefix("sqlite:///"))
         return sqlite_writer(path) if to_write else sqlite_reader(path, connections=1)
     return postgresql(url, schema=SCHEMA.name, application_name="bench", connections=1, statement_timeout_ms=3_600_000)
 

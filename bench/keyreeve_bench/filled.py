@@ -27,12 +27,11 @@ from keyreeve import Client, Context, credentials
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.cli.exits import error_text, exit_code, say
-from keyreeve.cli.fleet import SERVICES, read_config
 from keyreeve.cli.home import Home
 from keyreeve.cli.starting import bring_up, take_down
 from keyreeve.errors import KeyreeveError, StartFailed
 from keyreeve_bench.fill import Filled, fill, open_engine
-from keyreeve_bench.planes import DATABASES, control_plane
+from keyreeve_bench.planes import DATABASES, control_plane, database_url
 from keyreeve_bench.rows.row import Figure, Place, ratio, report_of_row
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
@@ -56,7 +55,7 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
             take_down(homes[name])
         say(f"    {place.certificates:,} certificates are made up")
         with ExitStack() as opened:
-            filled = fill(open_engine(_url(homes["filled"]), opened), place.certificates, int(time.time()))
+            filled = fill(open_engine(database_url(homes["filled"]), opened), place.certificates, int(time.time()))
         starts = {name: _start(home) for name, home in homes.items()}
         found: dict[str, Any] = {name: {kind: [] for kind in kinds} for name in homes}
         for kind in kinds:
@@ -166,13 +165,6 @@ def _timed(calls: Sequence[Callable[[], object]]) -> dict[str, float]:
         "p99": round(taken[min(len(taken) - 1, int(len(taken) * 0.99))], 2),
         "max": round(taken[-1], 2),
     }
-
-
-def _url(home: Home) -> str:
-    url: str = read_config(home.config(SERVICES[0].name))["database"]["url"]
-    if url.startswith("sqlite:///"):
-        return f"sqlite:///{home.state(SERVICES[0].name) / url.removeprefix('sqlite:///')}"
-    return url
 
 
 def main(arguments: Sequence[str]) -> int:

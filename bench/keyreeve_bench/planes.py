@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from keyreeve.cli.fleet import SERVICES, write_config
+from keyreeve.cli.fleet import SERVICES, read_config, write_config
 from keyreeve.cli.home import Home
 from keyreeve.cli.starting import bring_up, take_down
 from keyreeve_bench import postgresql
@@ -29,3 +29,11 @@ def control_plane(directory: Path, database: str) -> Iterator[Home]:
         stack.callback(take_down, home)
         bring_up(home, trust_domain="bench.localhost", first_port=0, tell=lambda _: None)
         yield home
+
+
+def database_url(home: Home) -> str:
+    """Where the ledger of a control plane is; the path of an SQLite file is absolute."""
+    url: str = read_config(home.config(SERVICES[0].name))["database"]["url"]
+    if url.startswith("sqlite:///"):
+        return f"sqlite:///{home.state(SERVICES[0].name) / url.removeprefix('sqlite:///')}"
+    return url

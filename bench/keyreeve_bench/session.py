@@ -177,8 +177,8 @@ async def _use(
     moments = []
     for moment in (begin, end):
         await asyncio.sleep(max(0.0, moment - time.monotonic()))
+        each = [client.usage() for client in clients]  # first: they end as soon as their last calls have
         used = {name: group.usage() for name, group in watched.items()}
-        each = [client.usage() for client in clients]
         used["client"] = Usage(sum(one.cpu_seconds for one in each), sum(one.rss_bytes for one in each))
         moments.append(used)
     return moments[0], moments[1]
