@@ -1,6 +1,5 @@
 """What a CA does while something outside is wrong that must take its audit log."""
 
-import time
 from pathlib import Path
 
 from keyreeve import errors
@@ -10,7 +9,7 @@ from support.running_ca import AUDITOR, OPERATOR, RunningCa, server_csr
 from support.waiting import wait_for
 
 BOUND = 2.0
-"""Seconds within which a call is refused."""
+"""Seconds after which a call gives up: a refusal has to come before."""
 
 
 def sign(ca: RunningCa) -> None:
@@ -19,12 +18,10 @@ def sign(ca: RunningCa) -> None:
 
 def is_refused(ca: RunningCa) -> errors.AuditUnavailable | None:
     """Try once; the refusal, unless it went through."""
-    began = time.monotonic()
     client = ca.client(OPERATOR)
     try:
         client.certificates.sign("server", server_csr("web.example.test"), timeout=BOUND)
     except errors.AuditUnavailable as refused:
-        assert time.monotonic() - began < BOUND + 0.5
         return refused
     except errors.DeadlinePassed:
         return None
@@ -58,6 +55,6 @@ def whole(ca: RunningCa, path: Path) -> None:
     """The file has the whole log, without a gap."""
     wanted = ca.client(AUDITOR).audit.checkpoint().checkpoint.k
     verifier = wait_for(
-        "the file to be up to date", lambda: v if (v := in_file(path)).last and v.last.k >= wanted else None, 10
+        "the file to be up to date", lambda: v if (v := in_file(path)).last and v.last.k >= wanted else None
     )
     assert verifier.problems == []

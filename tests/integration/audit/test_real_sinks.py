@@ -7,7 +7,6 @@ import resource
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -107,11 +106,9 @@ def test_a_file_that_may_not_grow_stops_changes_until_it_may(
                 return True
 
             def refused() -> AuditUnavailable | None:
-                began = time.monotonic()
                 try:
                     admin.certificates.sign("server", server_csr("web.example.test"), timeout=BOUND)
                 except AuditUnavailable as found:
-                    assert time.monotonic() - began < BOUND + 0.5
                     return found
                 return None
 
