@@ -14,10 +14,12 @@ from keyreeve.cli.supervisor import pid_file
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds that were used so far and bytes that are resident now."""
+    """CPU seconds that were used so far, and bytes that are resident now."""
 
     cpu_seconds: float
     rss_bytes: int
+    pss_bytes: int = 0
+    """The same with a page that n processes share counted as 1/n of it; 0 where it cannot be read."""
 
 
 class Group:
@@ -43,14 +45,9 @@ class Group:
     def usage(self) -> Usage:
         """What they use; a process that has ended takes its share with it."""
         used = [_usage(process) for process in self.processes()]
-        return Usage(sum(one.cpu_seconds for one in used), sum(one.rss_bytes for one in used))
-
-    def pss_bytes(self) -> int:
-        """What they hold with a page that n processes share counted as 1/n of it; 0 where it cannot be read.
-
-        Takes the kernel a while: not to be asked for in the middle of a measurement.
-        """
-        return sum(_pss(process.pid) for process in self.processes())
+        return Usage(
+            sum(one.cpu_seconds for one in used), sum(one.rss_bytes for one in used), sum(one.pss_bytes for one in used)
+        )
 
 
 def server_group(home: Home, pid: int | None) -> Group | None:
@@ -92,7 +89,7 @@ def _usage(process: psutil.Process) -> Usage:
     try:
         with process.oneshot():
             times = process.cpu_times()
-            return Usage(times.user + times.system, process.memory_info().rss)
+            return Usage(times.user + times.system, process.memory_info().rss, _pss(process.pid))
     except psutil.Error:
         return Usage(0.0, 0)
 

@@ -52,7 +52,7 @@ class Sampler(threading.Thread):
     def run(self) -> None:
         while True:
             used = self.group.usage()
-            self.taken.append((time.monotonic(), used.rss_bytes / 1e6, self.group.pss_bytes() / 1e6))
+            self.taken.append((time.monotonic(), used.rss_bytes / 1e6, used.pss_bytes / 1e6))
             if self._end.wait(self.every):
                 return
 
