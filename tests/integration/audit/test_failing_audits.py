@@ -89,9 +89,11 @@ def test_a_read_is_not_answered_without_its_record(own_ca, monkeypatch):
     client = own_ca.client(OPERATOR)
     client.profiles.get("server")
     monkeypatch.setattr(SqlStore, "append_audit", hang)
-    with pytest.raises((errors.AuditUnavailable, errors.DeadlinePassed)):
-        client.profiles.get("server", timeout=2.4)
-    go.set()  # so that the service can end
+    try:
+        with pytest.raises((errors.AuditUnavailable, errors.DeadlinePassed)):
+            client.profiles.get("server", timeout=2.4)
+    finally:
+        go.set()  # so that the service can end
 
 
 def test_a_required_sink_must_be_named():
