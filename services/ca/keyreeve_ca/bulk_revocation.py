@@ -21,7 +21,7 @@ from keyreeve_ca.rules.profile import Tree
 METHOD = "/keyreeve.ca.v1.CertificateService/RevokeCertificates"
 STEP = 50
 """Certificates of one step at the most."""
-_LEAST = 10
+_LEAST = 25
 """And at the least: below that a commit costs more than what is in it."""
 _AIM = 0.002
 """Seconds that a step's transaction should take: the signing path waits for it."""
