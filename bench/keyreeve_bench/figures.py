@@ -95,10 +95,11 @@ def _limits_apart(one: Report) -> str:
 def _overload(name: str, one: Report) -> list[list[str]]:
     told = one["overload"]
     row, database = _row_of(name)
-    after = told["normal_after_seconds"]
+    after, late = told["normal_after_seconds"], told["refusals_ms"]
+    refusals = f"{late['p50']:,.1f} / {late['p99']:,.1f} ms" if told["refused"] else "none was refused"
     what = {
         "overload: goodput of the capacity": _number(told["goodput_to_capacity"]),
-        "overload: p50 / p99 of refusals": f"{told['refusals_ms']['p50']:,.1f} / {told['refusals_ms']['p99']:,.1f} ms",
+        "overload: p50 / p99 of refusals": refusals,
         "overload: throughput normal after": "never" if after is None else f"{after} s",
     }
     return [[row, database, key, value, "", ""] for key, value in what.items()]

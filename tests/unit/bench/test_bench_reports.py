@@ -207,7 +207,8 @@ def test_the_figures_of_calls_are_a_table_with_the_limits_beside_them() -> None:
         "pss_bytes": {"server": 200_000_000},
         "overload": {
             "goodput_to_capacity": 0.9,
-            "refusals_ms": {"p50": 1.0, "p99": 20.0},
+            "refused": 0,
+            "refusals_ms": {"p50": 0.0, "p99": 0.0},
             "normal_after_seconds": None,
         },
     }
@@ -220,4 +221,5 @@ def test_the_figures_of_calls_are_a_table_with_the_limits_beside_them() -> None:
     assert "The machine was not quiet: L went from 3,000 to 4,000" in text
     assert "| unary | sqlite | cfssl, certificates/s (ours to it) | 500 (2.0) |  |  |" in text
     assert "| unary | sqlite | overload: throughput normal after | never |  |  |" in text
+    assert "| unary | sqlite | overload: p50 / p99 of refusals | none was refused |  |  |" in text
     assert "| unary | sqlite | unary>=0.8B | 1.00 | 2.00 | **no** |" in text
