@@ -67,10 +67,8 @@ def report_of(
             )
             for name in ("server", "database", "client", "workers", "keeper")
         },
-        "rss_bytes": {
-            name: max((one.rss_bytes[name] for one in _with(bench.outcomes, name)), default=None)
-            for name in ("server", "database", "client")
-        },
+        "rss_bytes": _most([one.rss_bytes for one in bench.outcomes]),
+        "pss_bytes": _most([one.pss_bytes for one in bench.outcomes]),
         **facts,
         "limits": {"limit_per_second": _rounded(bench.limits), "echo_per_second": _rounded(bench.echoes)},
         "runs": [_run_document(outcome) for outcome in bench.outcomes],
@@ -79,6 +77,12 @@ def report_of(
         "peers": told_peers,
         "checks": [check.to_document() for check in checks],
         "settings": bench.settings.to_document(),
+    }
+
+
+def _most(runs: Sequence[Mapping[str, int]]) -> dict[str, int | None]:
+    return {
+        name: max((one[name] for one in runs if name in one), default=None) for name in ("server", "database", "client")
     }
 
 

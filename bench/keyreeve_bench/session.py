@@ -89,6 +89,8 @@ class Outcome:
     cpu_seconds: dict[str, float]
     """CPU time that each watched group used while it was measured, and the clients."""
     rss_bytes: dict[str, int]
+    pss_bytes: dict[str, int]
+    """Of the watched groups, with each shared page counted once over all processes; without those that cannot be read."""
     acknowledged: int
     unknown: int
     repeated: int
@@ -149,7 +151,7 @@ async def _go(
     using = asyncio.create_task(_use(load.steps, start, watched, clients))
     try:
         results = await children.results_of(processes)
-        before, after = await using
+        before, after, pss = await using
     finally:
         using.cancel()
     phases = {
@@ -160,6 +162,7 @@ async def _go(
         phases=phases,
         cpu_seconds={name: after[name].cpu_seconds - before[name].cpu_seconds for name in after},
         rss_bytes={name: usage.rss_bytes for name, usage in after.items()},
+        pss_bytes=pss,
         acknowledged=sum(result["acknowledged"] for result in results),
         unknown=sum(result["unknown"] for result in results),
         repeated=sum(result["repeated"] for result in results),
@@ -170,8 +173,8 @@ async def _go(
 
 async def _use(
     steps: Sequence[Step], start: float, watched: dict[str, Group], clients: Sequence[Group]
-) -> tuple[dict[str, Usage], dict[str, Usage]]:
-    """What the groups have used at the beginning and at the end of the measured phase."""
+) -> tuple[dict[str, Usage], dict[str, Usage], dict[str, int]]:
+    """What the groups have used at the beginning and at the end of the measured phase, and their PSS after it."""
     begin = start + sum(step.seconds for step in steps[: [step.name for step in steps].index(MEASURED)])
     end = begin + next(step.seconds for step in steps if step.name == MEASURED)
     moments = []
@@ -181,7 +184,8 @@ async def _use(
         used = {name: group.usage() for name, group in watched.items()}
         used["client"] = Usage(sum(one.cpu_seconds for one in each), sum(one.rss_bytes for one in each))
         moments.append(used)
-    return moments[0], moments[1]
+    pss = {name: group.pss_bytes() for name, group in watched.items()}
+    return moments[0], moments[1], {name: octets for name, octets in pss.items() if octets}
 
 
 def _share(total: int, number: int, count: int) -> int:

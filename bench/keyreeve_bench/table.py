@@ -15,6 +15,7 @@ def table(report: Mapping[str, Any]) -> str:
         ("limits, per s", _limits(report)),
         ("of the limits", _ratios(report["ratios"])),
         ("CPU, us/certificate", _parts(report["cpu_us_per_certificate"])),
+        ("memory (PSS), MB", _parts({name: _mega(value) for name, value in report["pss_bytes"].items()})),
         ("resident, MB", _parts({name: _mega(value) for name, value in report["rss_bytes"].items()})),
         ("fsync, us", _fsync(report["fsync_us"])),
         ("ledger", f"{database['kind'] or database['note']}, {_count(database['rows_before'])} certificates before"),

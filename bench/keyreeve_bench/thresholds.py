@@ -11,9 +11,10 @@ from keyreeve.errors import FieldInvalid
 _FORM = re.compile(r"\s*([a-z_0-9]+)\s*(>=|<=|>|<)\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%-]*)\s*")
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _LATENCIES = ("p50", "p90", "p99", "p999", "max", "mean")
+_MEMORY = {"rss": "rss_bytes", "pss": "pss_bytes"}
 _GRAMMAR = (
     "a threshold is `unary` or `batch` against a number of certificates per second, of L, E, B or a peer (unary>=0.8B, "
-    "batch>=5cfssl); a latency in ms or of the mean (p99<=15ms, p99<=3mean); errors<=0; rss<=400MB; or the CPU of one "
+    "batch>=5cfssl); a latency in ms or of the mean (p99<=15ms, p99<=3mean); errors<=0; pss<=400MB (or rss); or the CPU of one "
     "certificate in us (server<=150us)"
 )
 
@@ -45,9 +46,9 @@ class Threshold:
             return ("", "L", "E", "B", "cfssl", "step-ca")
         if self.name in _LATENCIES:
             return ("ms", "mean")
-        return {"errors": ("",), "rss": ("MB",), "server": ("us",), "database": ("us",), "client": ("us",)}.get(
-            self.name, ()
-        )
+        if self.name in _MEMORY:
+            return ("MB",)
+        return {"errors": ("",), "server": ("us",), "database": ("us",), "client": ("us",)}.get(self.name, ())
 
     def check(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Say how a finished report compares: what was wanted, what was found, and whether it holds.
@@ -67,7 +68,11 @@ class Threshold:
             return float(report["latency_ms"][self.name])
         if self.name == "errors":
             return float(sum(error["count"] for error in report["errors"]))
-        value = report["rss_bytes"]["server"] if self.name == "rss" else report["cpu_us_per_certificate"][self.name]
+        value = (
+            report[_MEMORY[self.name]]["server"]
+            if self.name in _MEMORY
+            else report["cpu_us_per_certificate"][self.name]
+        )
         if value is None:
             raise FieldInvalid(f"--require {self.text!r}: that was not measured, its processes are not on this machine")
         return float(value)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -80,6 +82,15 @@ def memory(pid: int) -> Iterator[bytes]:
                 with suppress(OSError, ValueError):
                     content.seek(start)
                     yield content.read(end - start)
+
+
+def test_the_page_of_metrics_has_what_workers_count_and_nothing_of_those_that_do_not(plane: Plane) -> None:
+    assert plane.run("cert", "list", "--limit", "1").code == 0
+    [service] = plane.run("status", "--output", "json").document["services"]
+    with urllib.request.urlopen(f"http://{service['metrics']}/metrics", timeout=20) as page:
+        lines = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines() if not line.startswith("#"))
+    assert float(lines["keyreeve_ca_own_certificate_not_after_timestamp_seconds"]) > time.time()
+    assert sum(float(value) for name, value in lines.items() if name.startswith("grpc_server_started_total{")) > 0
 
 
 @pytest.mark.faults

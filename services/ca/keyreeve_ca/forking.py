@@ -192,7 +192,8 @@ class Zygotes:
     async def answer(self, *role: str, zygote: Zygote | None = None) -> tuple[int, bytes]:
         """Run a command that ends by itself; its exit code and what it printed. Raises `ChildProcessError`."""
         used = zygote or await self._one()
-        forked = await used.fork(role[0], [*role, *self._arguments], self.environment)
+        # Without the variables: it is not to count among the others.
+        forked = await used.fork(role[0], [*role, *self._arguments], {})
         assert forked.stdout is not None, "it is a pipe"
         printed = await forked.stdout.read()
         return await forked.wait(), printed

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -43,11 +44,21 @@ _AUTHORITY_EXPIRY = Gauge(
     ["authority"],
     multiprocess_mode="mostrecent",
 )
-OWN_EXPIRY = Gauge(
-    "keyreeve_ca_own_certificate_not_after_timestamp_seconds",
-    "When the first of the workers' own certificates expires.",
-    multiprocess_mode="livemin",
-)
+
+
+@cache
+def _own_expiry() -> Gauge:
+    # Made by the processes that have such a certificate, when they have it: the page shows the least, and a new one is 0.
+    return Gauge(
+        "keyreeve_ca_own_certificate_not_after_timestamp_seconds",
+        "When the first of the workers' own certificates expires.",
+        multiprocess_mode="livemin",
+    )
+
+
+def show_own_expiry(not_after: int) -> None:
+    """Set when this process's own certificate expires, in seconds since 1970."""
+    _own_expiry().set(not_after)
 
 
 def show_expiry(catalogue: Catalogue) -> None:

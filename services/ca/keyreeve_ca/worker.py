@@ -25,7 +25,7 @@ from keyreeve_ca.first_operator import roots_pem
 from keyreeve_ca.forwarding import answer_here, forward_call
 from keyreeve_ca.live_catalogue import LiveCatalogue
 from keyreeve_ca.live_revocations import LiveRevocations
-from keyreeve_ca.metrics import OWN_EXPIRY
+from keyreeve_ca.metrics import show_own_expiry
 from keyreeve_ca.newcomers import Newcomers
 from keyreeve_ca.own_certificate import OwnCertificate
 from keyreeve_ca.processes import run_tasks, say_ready, until_told
@@ -98,7 +98,7 @@ async def run_worker(
         background = run_tasks(stack, jobs)
         stack.push_async_callback(base.issuance.close_blocks)
         instance = f"{settings.instance}-{index}"
-        own = OwnCertificate(base.issuance, base.live.current, base.live.changed_since, instance, now, OWN_EXPIRY.set)
+        own = OwnCertificate(base.issuance, base.live.current, base.live.changed_since, instance, now, show_own_expiry)
         own.is_revoked = revocations.is_revoked
         await own.obtain()
         trust_root = await trust_root_of(store)

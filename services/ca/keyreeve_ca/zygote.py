@@ -35,6 +35,7 @@ _IMPORTED = (
 )
 _ARGUMENTS_START = 47
 """Which word of /proc/self/stat (proc(5)) tells where this process's arguments lie in its memory."""
+_OF_THE_MASTER = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _COMMAND_FILE = Path("/proc/self/comm")
 _THREADS = Path("/proc/self/task")
 
@@ -45,14 +46,15 @@ class NotAlone(Exception):
 
 def show_as(role: str) -> None:
     """Have the kernel's name of this process tell its role: `kr-ca-keeper`, `kr-ca-worker-0` (`ps -o comm`, `top`)."""
-    _COMMAND_FILE.write_bytes(f"kr-ca-{role}".encode())
+    with suppress(OSError):  # a sandbox may not let it; nothing depends on it
+        _COMMAND_FILE.write_bytes(f"kr-ca-{role}".encode())
 
 
 def serve(run: Callable[[Sequence[str]], int], imported: Sequence[str] = _IMPORTED) -> int:
     """Fork a process for each request, which then does `run(arguments)`, until the master is gone; the exit code."""
     show_as(NAME)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # these two are for the master, and may reach its whole group
-    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # They are for the master, and may reach its whole group; it still needs a zygote when it has heard them.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _OF_THE_MASTER}
     gc.disable()  # what is imported stays, and would only be looked at again and again
     from keyreeve_chassis.telemetry import metrics
 
@@ -77,7 +79,8 @@ def serve(run: Callable[[Sequence[str]], int], imported: Sequence[str] = _IMPORT
                 code = 1
                 try:
                     master.detach()  # its descriptor becomes another one's
-                    signal.signal(signal.SIGINT, interrupted)
+                    for number in (signal.SIGINT, signal.SIGTERM):
+                        signal.signal(number, before[number])
                     code = _become(json.loads(asked), descriptors, run)
                 finally:
                     os._exit(code)

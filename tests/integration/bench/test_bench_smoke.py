@@ -49,7 +49,9 @@ def checked(report: Any) -> None:
 
 @pytest.mark.faults
 def test_a_bench_of_single_calls_measures_and_checks_itself(plane: Plane) -> None:
-    done = plane.run("bench", "sign", *SHORT, "--require", "errors<=0", "--require", "unary>0L")
+    done = plane.run(
+        "bench", "sign", *SHORT, "--require", "errors<=0", "--require", "unary>0L", "--require", "pss<=400MB"
+    )
     assert done.code == 0, done.err + done.out
     report = done.document
     checked(report)
@@ -59,7 +61,7 @@ def test_a_bench_of_single_calls_measures_and_checks_itself(plane: Plane) -> Non
     assert report["echo_per_second"] > report["bound_per_second"]
     assert report["errors"] == []
     assert report["cpu_us_per_certificate"]["server"] > 0
-    assert report["rss_bytes"]["server"] > 0
+    assert report["rss_bytes"]["server"] > report["pss_bytes"]["server"] > 0
     database = report["database"]["kind"].split()[0]
     assert (report["cpu_us_per_certificate"]["database"] is not None) is (database == "postgresql")
 

@@ -42,7 +42,11 @@ def run(arguments):
         "random": [random.random(), random.getrandbits(64), os.urandom(8).hex(), key.hex()],
             "name": open("/proc/self/comm").read().strip(),
         "variable": os.environ.get("GIVEN"),
-        "interrupt": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+        "signals": [
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+            signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+            signal.getsignal(signal.SIGHUP) is signal.SIG_IGN,
+        ],
         "files": [(n, os.readlink(path)) for n, path in paths.items() if os.path.lexists(path)],
     }))
     return 0
@@ -87,13 +91,14 @@ def parent_of(forked: Forked) -> int:
 async def test_a_process_begins_like_a_fresh_one(tmp_path: Path):
     async with zygotes_of(program(tmp_path)) as zygotes:
         zygotes.environment["GIVEN"] = "yes"
-        answers = [await zygotes.answer("say") for _ in range(3)]
-    assert [code for code, _ in answers] == [0, 0, 0]
-    said = [json.loads(printed) for _, printed in answers]
+        made = [await zygotes.fork("say", "say") for _ in range(3)]
+        said = [json.loads(await one.stdout.read()) for one in made]
+        assert [await ended(one) for one in made] == [0, 0, 0]
+        assert json.loads((await zygotes.answer("say"))[1])["variable"] is None, "it is not one of them"
     for one in said:
         assert one["name"] == "kr-ca-say"
         assert one["variable"] == "yes"
-        assert one["interrupt"] is True
+        assert one["signals"] == [True, True, True]
         # Beside the streams: what the program had opened itself, and nothing of the zygote's line to its master.
         others = [path for number, path in one["files"] if number > 2]
         assert others == [str(tmp_path / "program.py")]
@@ -198,3 +203,14 @@ async def test_a_zygote_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.
         assert await hanging.wait() == -signal.SIGKILL
         monkeypatch.setattr("keyreeve_ca.forking._ANSWER_SECONDS", 60)
         assert (await zygotes.answer("say"))[0] == 0
+
+
+async def test_signals_to_the_whole_group_leave_the_zygote_to_the_master(tmp_path: Path):
+    async with zygotes_of(program(tmp_path)) as zygotes:
+        await zygotes.answer("say")
+        before = zygotes._used.process
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            before.send_signal(number)
+        assert (await zygotes.answer("say"))[0] == 0
+        assert zygotes._used.process is before
+        assert before.returncode is None

@@ -30,6 +30,7 @@ REPORT: dict[str, Any] = {
     "errors": [{"status": "UNAVAILABLE", "reason": "STORE_UNAVAILABLE", "count": 3}],
     "cpu_us_per_certificate": {"server": 150.0, "database": None, "client": 50.0},
     "rss_bytes": {"server": 300_000_000, "database": None, "client": 100_000_000},
+    "pss_bytes": {"server": 200_000_000, "database": None, "client": None},
     "fsync_us": None,
     "database": {"kind": None, "rows_before": None, "note": "nothing beside the context"},
     "reads_ms": {"get_certificate": {"p50": 1.5}, "list_page": None},
@@ -62,6 +63,9 @@ REPORT: dict[str, Any] = {
         ("p999<=5mean", True),
         ("errors<=0", False),
         ("rss<=400MB", True),
+        ("rss<=299MB", False),
+        ("pss<=200MB", True),
+        ("pss<=199MB", False),
         ("server<=100us", False),
     ],
 )
@@ -108,6 +112,7 @@ def test_the_table_tells_failures_and_what_is_not_known() -> None:
     assert "2.00 cfssl" in lines["of the limits"]
     assert "nothing beside the context" in lines["ledger"]
     assert "p50 1.50" in lines["get certificate, ms"]
+    assert "server 200" in lines["memory (PSS), MB"]
     assert "list page, ms" not in lines
     assert "database -" in lines["CPU, us/certificate"]
 

@@ -95,3 +95,45 @@ def test_processes_that_share_a_directory_show_one_sum(tmp_path):
     )
     started = [line for line in second.stdout.splitlines() if line.startswith(b"grpc_server_started_total{")]
     assert started == [b'grpc_server_started_total{grpc_method="Z",grpc_service="x.Y",grpc_type="unary"} 2.0']
+
+
+def test_metrics_that_were_made_before_a_fork_count_in_the_process_after_it(tmp_path):
+    """As the processes of the CA do; the one that is forked makes no files."""
+    program = (
+        "import os, sys\n"
+        "from keyreeve_chassis.telemetry import metrics\n"
+        "metrics.wait_for_fork()\n"
+        "from prometheus_client import Counter, Gauge, Histogram\n"
+        "plain, named = Counter('plain', 'A.'), Counter('named', 'B.', ['of']).labels('this')\n"
+        "seconds, level = Histogram('seconds', 'C.', buckets=(1,)), Gauge('level', 'D.', multiprocess_mode='livemax')\n"
+        "for number in (1, 2):\n"
+        "    if os.fork() == 0:\n"
+        "        os.environ[metrics.MULTIPROCESS_VARIABLE] = sys.argv[1]\n"
+        "        metrics.count_here()\n"
+        "        plain.inc(); named.inc(10); seconds.observe(0.5); level.set(number)\n"
+        "        os._exit(0)\n"
+        "    assert os.wait()[1] == 0\n"
+        "assert not any(file.name.endswith(f'_{os.getpid()}.db') for file in os.scandir(sys.argv[1]))\n"
+        "os.environ[metrics.MULTIPROCESS_VARIABLE] = sys.argv[1]\n"
+        "sys.stdout.buffer.write(metrics.render()[1])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != metrics.MULTIPROCESS_VARIABLE}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env=environment, capture_output=True, check=True, timeout=60
+    )
+    lines = set(done.stdout.decode().splitlines())
+    assert {"plain_total 2.0", 'named_total{of="this"} 20.0', "seconds_count 2.0", "level 2.0"} <= lines
+
+
+def test_metrics_that_were_made_before_a_fork_count_in_memory_where_nothing_is_shared():
+    program = (
+        "from keyreeve_chassis.telemetry import metrics\n"
+        "metrics.wait_for_fork()\n"
+        "from prometheus_client import Counter\n"
+        "plain = Counter('plain', 'A.')\n"
+        "metrics.count_here()\n"
+        "plain.inc()\n"
+        "assert b'plain_total 1.0' in metrics.render()[1]\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != metrics.MULTIPROCESS_VARIABLE}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any
 
 import structlog
-from pydantic import SecretBytes, SecretStr
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -92,7 +91,7 @@ def _clean(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401  # whatever
             cleaned = REDACTED if _SECRET_KEY.search(key) else value
         case bytes() | bytearray() | memoryview():
             cleaned = f"{REDACTED} ({len(value)} bytes)"
-        case SecretStr() | SecretBytes():
+        case _ if hasattr(value, "get_secret_value"):  # pydantic's; importing it would cost every process its memory
             cleaned = REDACTED
         case Mapping() if depth:
             cleaned = {str(name): _clean(str(name), one, depth - 1) for name, one in value.items()}
