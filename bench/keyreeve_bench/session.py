@@ -90,7 +90,7 @@ class Outcome:
     """CPU time that each watched group used while it was measured, and the clients."""
     rss_bytes: dict[str, int]
     pss_bytes: dict[str, int]
-    """Of the watched groups, with each shared page counted once over all processes; without those that cannot be read."""
+    """The same with each shared page counted once over all processes; without the groups where it cannot be read."""
     acknowledged: int
     unknown: int
     repeated: int
@@ -151,7 +151,7 @@ async def _go(
     using = asyncio.create_task(_use(load.steps, start, watched, clients))
     try:
         results = await children.results_of(processes)
-        before, after, pss = await using
+        before, after = await using
     finally:
         using.cancel()
     phases = {
@@ -162,7 +162,7 @@ async def _go(
         phases=phases,
         cpu_seconds={name: after[name].cpu_seconds - before[name].cpu_seconds for name in after},
         rss_bytes={name: usage.rss_bytes for name, usage in after.items()},
-        pss_bytes=pss,
+        pss_bytes={name: usage.pss_bytes for name, usage in after.items() if usage.pss_bytes},
         acknowledged=sum(result["acknowledged"] for result in results),
         unknown=sum(result["unknown"] for result in results),
         repeated=sum(result["repeated"] for result in results),
@@ -173,8 +173,8 @@ async def _go(
 
 async def _use(
     steps: Sequence[Step], start: float, watched: dict[str, Group], clients: Sequence[Group]
-) -> tuple[dict[str, Usage], dict[str, Usage], dict[str, int]]:
-    """What the groups have used at the beginning and at the end of the measured phase, and their PSS after it."""
+) -> tuple[dict[str, Usage], dict[str, Usage]]:
+    """What the groups have used at the beginning and at the end of the measured phase."""
     begin = start + sum(step.seconds for step in steps[: [step.name for step in steps].index(MEASURED)])
     end = begin + next(step.seconds for step in steps if step.name == MEASURED)
     moments = []
@@ -182,10 +182,11 @@ async def _use(
         await asyncio.sleep(max(0.0, moment - time.monotonic()))
         each = [client.usage() for client in clients]  # first: they end as soon as their last calls have
         used = {name: group.usage() for name, group in watched.items()}
-        used["client"] = Usage(sum(one.cpu_seconds for one in each), sum(one.rss_bytes for one in each))
+        used["client"] = Usage(
+            sum(one.cpu_seconds for one in each), sum(one.rss_bytes for one in each), sum(one.pss_bytes for one in each)
+        )
         moments.append(used)
-    pss = {name: group.pss_bytes() for name, group in watched.items()}
-    return moments[0], moments[1], {name: octets for name, octets in pss.items() if octets}
+    return moments[0], moments[1]
 
 
 def _share(total: int, number: int, count: int) -> int:
