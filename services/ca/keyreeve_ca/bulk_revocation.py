@@ -27,6 +27,8 @@ _AIM = 0.002
 """Seconds that a step's transaction should take: the signing path waits for it."""
 _SHARE = 3.0
 """Pause after a step, as a multiple of the time that it took with all its reading: the rest belongs to others."""
+_LONGEST = 0.1
+"""Seconds of a pause at the most: a disk that stands still for a second must not stop the revoking for three more."""
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class BulkRevocation:
                 worked = None
             if worked is not None:
                 size = next_size(size, worked)
-            await asyncio.sleep(interval if worked is None else (self.clock() - began) * _SHARE)
+            await asyncio.sleep(interval if worked is None else min((self.clock() - began) * _SHARE, _LONGEST))
 
     async def step(self, size: int) -> float | None:
         """One step of the oldest operation; the seconds that its transaction took up the writer, None: there is none."""

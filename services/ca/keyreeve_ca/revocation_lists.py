@@ -51,6 +51,8 @@ _COUNTERS = 250
 """Serial numbers recomputed in one go."""
 _REST = 1.0
 """Pause after a piece of work, as a multiple of the time that it took."""
+_LONGEST_REST = 0.05
+"""Seconds of such a pause at the most, however long the piece took: a list has to be there within a second."""
 _BREATH = 0.001
 """Seconds of such a pause in a thread, where each piece takes less."""
 
@@ -108,7 +110,7 @@ class ListPublishing:
                 made += await self._publish(catalogue.authorities[shard[0]], shard)
             except LookupError:
                 log.warning("authority %s has no key any more, so its lists end", shard[0])
-            await asyncio.sleep((self.clock() - began) * _REST)
+            await self._rest(began)
         return made
 
     async def _notice_phantoms(self) -> None:
@@ -140,6 +142,10 @@ class ListPublishing:
                     or (number == 0 and revoked != self._revoked.get(shard, frozenset()))
                 ):
                     yield shard
+
+    async def _rest(self, began: float) -> None:
+        """Let others work, after a piece of work that began then."""
+        await asyncio.sleep(min((self.clock() - began) * _REST, _LONGEST_REST))
 
     def _has_rested(self, shard: Shard) -> bool:
         return self.clock() - self._began.get(shard, float("-inf")) >= _GAP
@@ -198,7 +204,7 @@ class ListPublishing:
             if len(page) < _PAGE:
                 return found
             after = page[-1][3]
-            await asyncio.sleep((self.clock() - began) * _REST)
+            await self._rest(began)
 
     def _serials(self, some: SeededPhantoms) -> Iterable[bytes]:
         seed = self.keystore.unseal("seed", some.seed_id, some.sealed_seed)
