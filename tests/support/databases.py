@@ -120,11 +120,18 @@ def postgresql_server(shared_directory: Path) -> Server:
 
 @pytest.fixture
 def sqlite_database(shared_directory: Path, tmp_path: Path) -> Iterator[CaDatabase]:
-    path = tmp_path / "ca.sqlite"
-    shutil.copyfile(_sqlite_template(shared_directory), path)
+    path = fresh_sqlite_database(tmp_path / "ca.sqlite", shared_directory)
     database = CaDatabase("sqlite", str(path))
     yield database
     database.close()
+
+
+def fresh_sqlite_database(path: Path, shared: Path) -> Path:
+    """Put a migrated database there; its path."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    shutil.copyfile(_sqlite_template(shared), path)
+    path.chmod(0o600)
+    return path
 
 
 @contextmanager

@@ -12,8 +12,10 @@ import json
 import os
 import shutil
 import tempfile
+import sys
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
@@ -30,6 +32,7 @@ from keyreeve import Client, Context, errors
 from keyreeve.identity import Role, SpiffeId, service_dns_name
 from keyreeve.keys import PrivateKey, make_csr, make_key, save_key
 from keyreeve.values import Name, to_pem
+from keyreeve_ca import auditing
 from keyreeve_ca.first_operator import roots_pem
 from keyreeve_ca.issuance import LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.keeper import Keeping, run_keeper
@@ -42,7 +45,7 @@ from keyreeve_ca.rules.profile import Tree
 from keyreeve_ca.settings import CaSettings, DatabaseSettings, LintSettings
 from keyreeve_ca.worker import Serving, run_worker
 from keyreeve_chassis.server import ServingSettings
-from support.databases import fresh_postgresql_database
+from support.databases import fresh_postgresql_database, fresh_sqlite_database
 from support.postgres import Server
 from support.waiting import wait_for
 
@@ -56,6 +59,8 @@ MEMBER = "members/web.example.test"
 WORKLOAD = "workloads/billing/api"
 MEMBERSHIP = "services/membership/one"
 _PROFILES = {"services": "service", "operators": "operator", "members": "member", "workloads": "workload"}
+CHECKPOINT_SECONDS = 0.15
+"""A checkpoint as often as this; a real CA makes one each second."""
 _START_SECONDS = 60.0
 _numbers = itertools.count(1)
 
@@ -124,8 +129,14 @@ class RunningCa:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(_START_SECONDS)
+            if self._thread.is_alive():
+                frame = sys._current_frames()[self._thread.ident or 0]
+                raise RuntimeError("the CA does not end; it is in\n" + "".join(traceback.format_stack(frame)))
 
     def _run(self, started: "Future[None]") -> None:
+        # Many tests look for the record of what they did, which the next checkpoint shows them.
+        auditing.CHECKPOINT_SECONDS = CHECKPOINT_SECONDS
+
         async def live() -> None:
             self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
             async with AsyncExitStack() as stack:
@@ -321,15 +332,18 @@ def settings_for(kind: str, directory: Path, url: str | None = None, **changes: 
 
 @contextmanager
 def place_for_ca(kind: str, request: pytest.FixtureRequest, **changes: Any) -> Iterator[tuple[Path, CaSettings]]:
-    """A directory and settings for a CA that has never run; both are gone afterwards."""
+    """A directory and settings for a CA that has never run, with a migrated database; both are gone afterwards."""
     # Not pytest's directories: their paths are too long for a socket.
     directory = Path(tempfile.mkdtemp(prefix="kr-"))
     try:
+        shared: Path = request.getfixturevalue("shared_directory")
         if kind == "sqlite":
-            yield directory, settings_for(kind, directory, **changes)
+            settings = settings_for(kind, directory, **changes)
+            fresh_sqlite_database(settings.state_directory / "ca.db", shared)
+            yield directory, settings
             return
         server: Server = request.getfixturevalue("postgresql_server")
-        with fresh_postgresql_database(server, request.getfixturevalue("shared_directory")) as url:
+        with fresh_postgresql_database(server, shared) as url:
             yield directory, settings_for(kind, directory, url, **changes)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -362,6 +362,7 @@ def test_an_id_that_nobody_made_is_answered_the_same_way_each_time(ca: RunningCa
     assert stranger(unknown)[1].identity == stranger(unknown)[1].identity != stranger(other)[1].identity
 
 
+@pytest.mark.faults
 def test_the_time_of_the_answers_tells_a_stranger_nothing(ca: RunningCa) -> None:
     found = kinds(ca)
     known, unknown = found["open"], found["unknown"]

@@ -9,7 +9,7 @@ from support.running_ca import RunningCa
 
 __all__ = ["enrolling_ca"]
 
-ROUNDS = int(os.environ.get("KEYREEVE_TEST_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("KEYREEVE_TEST_ROUNDS", "1"))
 """A hundred take some minutes."""
 
 
