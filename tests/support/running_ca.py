@@ -11,8 +11,8 @@ import itertools
 import json
 import os
 import shutil
-import tempfile
 import sys
+import tempfile
 import threading
 import time
 import traceback

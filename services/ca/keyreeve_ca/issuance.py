@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from keyreeve import errors
 from keyreeve.identity import Caller
@@ -123,15 +124,16 @@ class Issuance:
         `StoreUnavailable` when nothing is known.
         """
         caller, size = str(request.caller), len(request.items)
-        await self.turns.enter(caller, size)
+        turn = await self.turns.enter(caller, size)
         try:
-            return await self._sign_in_turn(request)
+            return await self._sign_in_turn(request, partial(self.turns.worked, turn))
         finally:
-            self.turns.leave(caller, size)
+            self.turns.leave(turn)
 
-    async def _sign_in_turn(self, request: SignRequest) -> list[Outcome]:
+    async def _sign_in_turn(self, request: SignRequest, worked: Callable[[], None]) -> list[Outcome]:
         for attempt in range(1, _ATTEMPTS + 1):
             if (since := self._halted_for(request)) is not None:
+                worked()
                 answered = await self._answered(request)
                 if answered is not None:
                     return await self.recall(answered, request.payload_sha256, request.request_id)
@@ -143,6 +145,7 @@ class Issuance:
                 # Something is refused now; a repeat of a request that was answered must not be, nor one that only this
                 # process refuses because it has not yet heard of a change to an authority or a profile.
                 known = self.catalogue()
+                worked()
                 answered = await self._answered(request)
                 if answered is not None:
                     return await self.recall(answered, request.payload_sha256, request.request_id)
@@ -152,7 +155,7 @@ class Issuance:
             if not accepted:
                 return [p for p in prepared if isinstance(p, errors.KeyreeveError)]
             try:
-                return await self._sign_and_commit(request, prepared, accepted[0].issuing)
+                return await self._sign_and_commit(request, prepared, accepted[0].issuing, worked)
             except GateClosed as closed:
                 log.warning("the commit gate refused a group (%s), attempt %d", closed.why, attempt)
                 await self.reload()
@@ -214,7 +217,11 @@ class Issuance:
         return prepare
 
     async def _sign_and_commit(
-        self, request: SignRequest, prepared: Sequence[Prepared | errors.KeyreeveError], issuing: IssuingAuthority
+        self,
+        request: SignRequest,
+        prepared: Sequence[Prepared | errors.KeyreeveError],
+        issuing: IssuingAuthority,
+        worked: Callable[[], None],
     ) -> list[Outcome]:
         hashes = frozenset(p.plan.profile.sha256 for p in prepared if isinstance(p, Prepared))
         exempt = request.method == IN_PROCESS
@@ -244,6 +251,7 @@ class Issuance:
             batch=request.batch,
         )
         done = self.lanes.enqueue(lane, block, size, hashes, claim)
+        worked()
         if request.record is not None:
             request.record.entrust(done)
         outcome = await asyncio.shield(done)

@@ -25,10 +25,14 @@ TICK_SECONDS = 0.001
 RETRY_AFTER = timedelta(milliseconds=200)
 
 
-@dataclass(slots=True)
-class _Call:
+@dataclass(slots=True, eq=False)
+class Turn:
+    """The place of one call in the rotation."""
+
+    caller: str
     size: int
     let_in: "asyncio.Future[None]"
+    working: bool = False
 
 
 @dataclass(slots=True)
@@ -41,7 +45,7 @@ class Turns:
     """How long a call waits for company, at most, while calls keep coming."""
     most: int = MOST_IN_HAND
     """Certificates in hand at once; three quarters of them for one caller, so that there is room for the others."""
-    _waiting: dict[str, deque[_Call]] = field(default_factory=dict)
+    _waiting: dict[str, deque[Turn]] = field(default_factory=dict)
     """By caller, in the order of their turns."""
     _in_hand: int = 0
     _in_hand_of: dict[str, int] = field(default_factory=dict)
@@ -50,16 +54,20 @@ class Turns:
     """Calls that have come, those refused too."""
     _seen: int = 0
     """How many that was at the last look."""
-    _next: asyncio.Handle | None = None
-    """The next look, turn, or end of a turn."""
+    _idle: bool = True
+    """Nobody waits or works, and no look or turn is to come."""
+    _working: int = 0
+    """Calls of this turn that have not done their work."""
+    _several: bool = False
+    """Whether this turn has, or had, more than one call."""
     _gathered_at: float = 0.0
     """When those who wait are kept waiting for others no longer."""
     _busy_until: float = 0.0
 
-    async def enter(self, caller: str, size: int) -> None:
+    async def enter(self, caller: str, size: int) -> Turn:
         """Return when it is the turn of a call for `size` certificates. Raises `TooManyInFlight`, at once.
 
-        `leave` must follow when this has returned.
+        `worked` should follow when it has done its part of the turn's work, and `leave` must when it ends.
         """
         self._arrived += 1
         theirs = self._in_hand_of.get(caller, 0)
@@ -71,36 +79,50 @@ class Turns:
             )
         self._in_hand += size
         self._in_hand_of[caller] = theirs + size
+        turn = Turn(caller, size, asyncio.get_running_loop().create_future())
         try:
-            await self._wait(caller, size)
+            await self._wait(turn)
         except BaseException:
-            self.leave(caller, size)
+            self.leave(turn)
             raise
+        return turn
 
-    def leave(self, caller: str, size: int) -> None:
-        """End a call that was let in."""
-        self._in_hand -= size
-        left = self._in_hand_of[caller] - size
+    def worked(self, turn: Turn) -> None:
+        """Let the next turn begin once all of this one have said so: what is left of the call is waiting.
+
+        One turn's calculations at a time: if each of many batches took its steps between those of all the others, the event
+        loop would take a second to see a new call, and to refuse it.
+        """
+        if turn.working:
+            turn.working = False
+            self._working -= 1
+            if not self._working:
+                self._end()
+
+    def leave(self, turn: Turn) -> None:
+        """End a call."""
+        self.worked(turn)
+        self._in_hand -= turn.size
+        left = self._in_hand_of[turn.caller] - turn.size
         if left:
-            self._in_hand_of[caller] = left
+            self._in_hand_of[turn.caller] = left
         else:
-            del self._in_hand_of[caller]
+            del self._in_hand_of[turn.caller]
 
-    async def _wait(self, caller: str, size: int) -> None:
-        loop = asyncio.get_running_loop()
-        call = _Call(size, loop.create_future())
-        self._waiting.setdefault(caller, deque()).append(call)
-        if self._next is None:
+    async def _wait(self, turn: Turn) -> None:
+        self._waiting.setdefault(turn.caller, deque()).append(turn)
+        if self._idle:
+            self._idle = False
             if self.clock() < self._busy_until:
                 self._gather()
             else:
-                self._next = loop.call_soon(self._begin)
-        await call.let_in
+                asyncio.get_running_loop().call_soon(self._begin)
+        await turn.let_in
 
     def _gather(self) -> None:
         self._gathered_at = self.clock() + self.gather_seconds
         self._seen = self._arrived
-        self._next = asyncio.get_running_loop().call_later(min(self.gather_seconds, TICK_SECONDS), self._look)
+        asyncio.get_running_loop().call_later(min(self.gather_seconds, TICK_SECONDS), self._look)
 
     def _look(self) -> None:
         """Begin a turn, unless more calls are on their way."""
@@ -108,26 +130,29 @@ class Turns:
             self._begin()
         else:
             self._seen = self._arrived
-            self._next = asyncio.get_running_loop().call_later(TICK_SECONDS, self._look)
+            asyncio.get_running_loop().call_later(TICK_SECONDS, self._look)
 
     def _begin(self) -> None:
-        size, calls = 0, 0
+        size = 0
         while self._waiting and size < MOST_CERTIFICATES:
             caller = next(iter(self._waiting))
             theirs = self._waiting.pop(caller)
-            call = theirs.popleft()
+            turn = theirs.popleft()
             if theirs:
                 self._waiting[caller] = theirs  # behind the others
-            if not call.let_in.done():  # whoever has given up meanwhile is left out
-                call.let_in.set_result(None)
-                size, calls = size + call.size, calls + 1
-        # Behind the calls that were let in: they do their work first.
-        self._next = asyncio.get_running_loop().call_soon(self._end, calls > 1)
+            if not turn.let_in.done():  # whoever has given up meanwhile is left out
+                turn.let_in.set_result(None)
+                turn.working = True
+                self._working += 1
+                size += turn.size
+        self._several = self._working > 1
+        if not self._working:
+            self._end()
 
-    def _end(self, several: bool) -> None:
-        if several or self._waiting:
+    def _end(self) -> None:
+        if self._several or self._waiting:
             self._busy_until = self.clock() + BUSY_SECONDS
         if self._waiting:
             self._gather()
         else:
-            self._next = None
+            self._idle = True

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from keyreeve.errors import TooManyInFlight
-from keyreeve_ca.turns import BUSY_SECONDS, MOST_CERTIFICATES, Turns
+from keyreeve_ca.turns import BUSY_SECONDS, MOST_CERTIFICATES, Turn, Turns
 
 LONG = 3600.0
 
@@ -23,13 +23,16 @@ def clock() -> Clock:
     return Clock()
 
 
-async def let_in(turns: Turns, order: list[str], caller: str, size: int = 1) -> None:
-    await turns.enter(caller, size)
+async def let_in(turns: Turns, order: list[str], caller: str, size: int = 1) -> Turn:
+    turn = await turns.enter(caller, size)
     order.append(caller)
+    turns.worked(turn)
+    return turn
 
 
 async def make_busy(turns: Turns) -> None:
-    await asyncio.gather(turns.enter("a", 1), turns.enter("a", 1))
+    for turn in await asyncio.gather(let_in(turns, [], "a"), let_in(turns, [], "a")):
+        turns.leave(turn)
 
 
 async def test_a_call_that_comes_alone_waits_for_nobody(clock: Clock) -> None:
@@ -45,7 +48,7 @@ async def test_when_nobody_else_comes_it_waits_no_longer(clock: Clock) -> None:
 async def test_while_calls_keep_coming_they_wait_for_each_other_and_are_let_in_together(clock: Clock) -> None:
     turns = Turns(clock, 0.001)
     await make_busy(turns)
-    calls = [asyncio.create_task(turns.enter("a", 1)) for _ in range(5)]
+    calls = [asyncio.create_task(let_in(turns, [], "a")) for _ in range(5)]
     done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
     assert done == set(calls)
 
@@ -89,30 +92,42 @@ async def test_a_call_that_is_given_up_takes_nobody_s_place(clock: Clock) -> Non
 async def test_beyond_what_may_be_in_hand_a_call_is_refused_at_once_and_told_when_to_come_again(clock: Clock) -> None:
     turns = Turns(clock, most=1000)
     callers = [f"caller-{n}" for n in range(10)]
-    await asyncio.gather(*(turns.enter(caller, 100) for caller in callers))
+    first, *_ = await asyncio.gather(*(let_in(turns, [], caller, 100) for caller in callers))
     with pytest.raises(TooManyInFlight) as refused:
         await turns.enter("one too many", 1)
     assert refused.value.retry_after
-    turns.leave(callers[0], 100)
+    turns.leave(first)
     await turns.enter("one too many", 1)
 
 
 async def test_one_caller_cannot_take_all_the_room(clock: Clock) -> None:
     turns = Turns(clock, most=1000)
-    await turns.enter("greedy", 750)
+    theirs = await let_in(turns, [], "greedy", 750)
     with pytest.raises(TooManyInFlight, match="750 of them for you"):
         await turns.enter("greedy", 1)
-    await turns.enter("modest", 1)
-    turns.leave("greedy", 750)
+    await let_in(turns, [], "modest")
+    turns.leave(theirs)
     await turns.enter("greedy", 750)
 
 
 async def test_a_call_that_is_given_up_while_it_waits_leaves_its_room(clock: Clock) -> None:
     turns = Turns(clock, LONG, most=100)
     await make_busy(turns)
-    turns.leave("a", 2)
     given_up = asyncio.create_task(turns.enter("a", 63))
     await asyncio.sleep(0)
     given_up.cancel()
     await asyncio.wait({given_up})
     await turns.enter("a", 75)
+
+
+async def test_the_next_turn_begins_when_all_of_this_one_have_done_their_work_or_ended(clock: Clock) -> None:
+    turns = Turns(clock)
+    first, second = await asyncio.gather(turns.enter("a", 1), turns.enter("b", 1))
+    third = asyncio.create_task(turns.enter("c", 1))
+    turns.worked(first)
+    turns.worked(first)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not third.done()
+    turns.leave(second)
+    await asyncio.wait_for(third, 60)
