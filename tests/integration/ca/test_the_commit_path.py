@@ -172,7 +172,7 @@ def test_a_block_that_is_used_up_is_followed_by_another_with_at_most_w_in_flight
     assert len(watched.leased) == 2
     assert {block_of(entry.serial) for entry in entries} == set(watched.leased)
     assert watched.closed == watched.leased[:1], "what does not fit into its rest goes into the next"
-    assert 100 < watched.ahead <= MAX_UNCOMMITTED
+    assert 100 <= watched.ahead <= MAX_UNCOMMITTED
     stored = ca.read(lambda tx: tx.certificates_by_serial([entry.serial for entry in entries]))
     assert len(stored) == 4200
 
