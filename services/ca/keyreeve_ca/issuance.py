@@ -45,7 +45,7 @@ from keyreeve_ca.turns import Turns
 
 MAX_MESSAGE_CHARACTERS = 400
 """Of one text in what is kept of a refused item."""
-_ITEMS_AT_ONCE = 16
+_ITEMS_AT_ONCE = 2
 """How many items are prepared before the event loop may look at what else there is."""
 _ATTEMPTS = 3
 """How often a request is signed anew after the gate has refused its group."""
