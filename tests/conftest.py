@@ -1,5 +1,6 @@
 """What all tests share: Hypothesis profiles, the shared directory of a test run, and the databases."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -37,3 +38,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and shared is not None:
         stop_shared_server(Path(shared))
         shutil.rmtree(shared, ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    # Thousands of tests that live as long as the run: nothing that a collection should walk again and again.
+    gc.collect()
+    gc.freeze()

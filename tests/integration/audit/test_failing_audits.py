@@ -15,6 +15,8 @@ from support.audit_sinks import goes_through, is_refused_for, whole
 from support.running_ca import AUDITOR, OPERATOR, RunningCa, running
 from support.waiting import wait_for
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def watched(

@@ -3,6 +3,8 @@
 import asyncio
 import os
 
+import pytest
+
 from support.enrolling import address_of, enrolling_ca, new_token
 from support.enrolment_race import LATE, NEWCOMERS, csrs, race, settled
 from support.running_ca import RunningCa
@@ -17,6 +19,7 @@ def both(ca: RunningCa) -> list[str]:
     return [address_of(ca, 0), address_of(ca, 1)]
 
 
+@pytest.mark.faults
 async def test_of_two_hundred_keys_with_one_token_one_is_certified(enrolling_ca: RunningCa) -> None:
     for _ in range(ROUNDS):
         token = await asyncio.to_thread(new_token, enrolling_ca)

@@ -16,6 +16,8 @@ from sqlalchemy import text
 from keyreeve_ca.rules.serials import block_of
 from support.databases import CaBench, CaDatabase
 
+pytestmark = pytest.mark.faults
+
 KILLS = 20
 
 
