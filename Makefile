@@ -20,12 +20,11 @@ status: $(VENV)/.run ## say what runs, where, and who you are
 reset: ## stop it and delete it with all its keys (asks, unless FORCE=1)
 	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve reset
 
-# Tests wait a third of their time, for disks and for processes that start; faults wait for half of it.
-TESTS_AT_ONCE ?= $(shell echo $$(($$(nproc) * 3 / 2)))
+# Faults wait for half of their time, for disks and for processes that start.
 FAULTS_AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))
 
 test: $(VENV)/.dev ## run all tests but the faults, on SQLite and PostgreSQL
-	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) $(ARGS)
+	@$(BIN)/python -m pytest -n auto $(ARGS)
 
 faults: $(VENV)/.dev ## kill, freeze, load and tamper: 20 kills on each database (KILLS=1: what CI does)
 	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n $(FAULTS_AT_ONCE) \

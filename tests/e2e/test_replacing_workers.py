@@ -100,6 +100,7 @@ def test_no_call_fails_when_a_worker_is_killed_and_another_takes_its_place(datab
             before = own_plane.children()["worker"]
             os.kill(before[0], signal.SIGKILL)
             wait_for("another has its place", lambda before=before: _others(own_plane, before))
+            wait_for("and listens", lambda before=before: own_plane.listeners() == len(before))
             callers.wait_for_more()
             assert before[0] not in own_plane.children()["worker"]
     assert callers.failures == []
