@@ -8,7 +8,7 @@ import structlog
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard import Guard
 from keyreeve_chassis.router import Router
-from keyreeve_chassis.server import ServingSettings
+from keyreeve_chassis.server import ServingSettings, stop_within
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials
 
@@ -26,7 +26,7 @@ class OpenServer:
     async def stop(self, grace: float) -> None:
         """Take no new calls, end what is open, and stop within `grace` seconds."""
         self.guard.stop()
-        await self._server.stop(grace)
+        await stop_within(self._server, grace)
 
 
 async def start_open_server(

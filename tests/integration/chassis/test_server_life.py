@@ -10,7 +10,9 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from structlog.testing import capture_logs
 
+from keyreeve_chassis import server
 from keyreeve_chassis.drain import stop_signals
 from support.echo_service import ECHO, WATCH, EchoRequest, EchoResponse, EchoServicer, echo_service
 from support.running import Harness, refused, serving
@@ -155,6 +157,17 @@ async def test_a_call_that_outlasts_the_grace_is_cancelled():
         await asyncio.wait_for(server.running.stop(0.05), 20)
         await asyncio.wait_for(ended.wait(), 20)
         assert (await refused(call)).code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+
+
+async def test_an_end_that_grpc_does_not_tell_of_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless:
+        async def stop(self, grace: float) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.01)
+    with capture_logs() as logs:
+        await asyncio.wait_for(server.stop_within(Endless(), 0.01), 20)
+    assert [line["event"] for line in logs] == ["gRPC does not say that it has stopped"]
 
 
 async def test_a_new_call_while_stopping_is_told_to_go_elsewhere():
