@@ -115,10 +115,13 @@ class Plane:
         return sum(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in sockets)  # LISTEN
 
     def memory(self) -> dict[str, int]:
-        """Resident bytes of the service's processes, by kind and id."""
+        """Resident bytes of the service's processes that are no files', by kind and id.
+
+        Pages of libraries count once they are touched, which says nothing about what a process keeps.
+        """
         told = {}
         for kind, ids in self.children().items():
             for pid in ids:
-                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-                told[f"{kind} {pid}"] = pages * os.sysconf("SC_PAGE_SIZE")
+                status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+                told[f"{kind} {pid}"] = int(status["RssAnon"].split()[0]) * 1024
         return told
