@@ -20,7 +20,7 @@ def _memory_per_kind(plane: Plane) -> dict[str, int]:
     return told
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_each_bad_request_has_its_reason_and_leaves_the_service_as_it_was(plane: Plane) -> None:
     corpus = bad_csrs(plane.context.trust_domain)
     assert len(corpus) >= 100

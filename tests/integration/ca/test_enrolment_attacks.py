@@ -26,6 +26,8 @@ from support.man_in_the_middle import Change, in_the_middle
 from support.peer_certificates import TestCa
 from support.running_ca import RunningCa, refused, unique
 
+pytestmark = pytest.mark.faults
+
 __all__ = ["enrolling_ca"]
 
 
@@ -362,7 +364,6 @@ def test_an_id_that_nobody_made_is_answered_the_same_way_each_time(ca: RunningCa
     assert stranger(unknown)[1].identity == stranger(unknown)[1].identity != stranger(other)[1].identity
 
 
-@pytest.mark.faults
 def test_the_time_of_the_answers_tells_a_stranger_nothing(ca: RunningCa) -> None:
     found = kinds(ca)
     known, unknown = found["open"], found["unknown"]

@@ -30,7 +30,7 @@ def own_records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [record for record in caplog.records if record.name == "keyreeve" or record.name.startswith("keyreeve.")]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 async def test_a_thousand_asyncio_calls_in_flight_survive_fifty_changes(fake: FakeCa) -> None:
     fake.answer("GetBundle", BUNDLE)
     fake.answer("GetAuthority", AUTHORITY)
@@ -64,7 +64,7 @@ async def test_a_thousand_asyncio_calls_in_flight_survive_fifty_changes(fake: Fa
     assert len([one for one in fake.received if one.method.endswith("GetBundle")]) == CALLS, "none was retried"
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_thousand_blocking_calls_in_flight_survive_fifty_changes(fake: FakeCa) -> None:
     fake.answer("GetBundle", BUNDLE)
     fake.answer("GetAuthority", AUTHORITY)
