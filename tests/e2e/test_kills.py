@@ -19,7 +19,7 @@ from support.acknowledgements import Signers
 from support.plane import Plane
 from support.waiting import wait_for
 
-KINDS = ("worker", "keeper", "master", "supervisor")
+KINDS = ("worker", "keeper", "zygote", "master", "supervisor")
 KILLS = int(os.environ.get("KEYREEVE_KILLS", str(len(KINDS))))
 BETWEEN = 40
 """Certificates to be acknowledged between two kills."""
