@@ -3,6 +3,11 @@
 A worker's event loop is handed calls one by one. Worked on one by one, each would pay for a commit and for waking several
 processes; after a wait of a few milliseconds they share both. A call that arrives when nothing else goes on does not
 wait at all. A turn takes from the callers in rotation, so that whoever sends most waits longest.
+
+Beside a greedy caller, whoever has nothing else in hand does not wait for a turn at all. That alone would not help: gRPC
+hands calls over in the order of their arrival, one in a few passes of the event loop, so a call behind a hundred of
+somebody else's is not seen before they are. Therefore turns are short then, and between them the loop takes in what has
+arrived. It costs the greedy one a fourth of its throughput (bench/NOTES.md).
 """
 
 import asyncio
@@ -15,6 +20,19 @@ from keyreeve.errors import TooManyInFlight
 
 MOST_CERTIFICATES = 64
 """In one turn: enough to share what they share, few enough to let the event loop breathe."""
+GREEDY = 16
+"""Certificates in hand for each caller, on the average, from which on some caller is held to be greedy when another comes."""
+UNEVEN_SECONDS = 5.0
+"""How long after that turns are short."""
+MOST_IN_SHORT_TURN = 4
+"""Certificates, as `MOST_CERTIFICATES`; the greedy one's next call beside that of another waits this long only."""
+MOST_AHEAD = 4
+"""Calls let in before each turn because their callers have nothing else in hand: callers that ask for little each, but are
+many, are worked on together."""
+TAKE_IN_SECONDS = 0.05
+"""How long calls are taken in between two short turns, at most."""
+QUIET_TICKS = 2
+"""Nothing has come for so many ticks: all that has arrived is taken in. One would be over before gRPC's own thread has run."""
 MOST_IN_HAND = 2_048
 """Certificates that one process has in hand, waiting or under way: well below a second's work. A longer queue only makes
 every call late."""
@@ -60,6 +78,12 @@ class Turns:
     """Calls of this turn that have not done their work."""
     _several: bool = False
     """Whether this turn has, or had, more than one call."""
+    _quiet: int = 0
+    """Ticks since a call came."""
+    _uneven_until: float = 0.0
+    """Until when turns are short."""
+    _ahead: int = 0
+    """Calls let in ahead of those that wait, since the last turn began."""
     _gathered_at: float = 0.0
     """When those who wait are kept waiting for others no longer."""
     _busy_until: float = 0.0
@@ -77,9 +101,14 @@ class Turns:
                 metadata={"in_hand": str(self._in_hand), "yours": str(theirs)},
                 retry_after=RETRY_AFTER,
             )
+        if not theirs and self._in_hand > GREEDY * len(self._in_hand_of):
+            self._uneven_until = self.clock() + UNEVEN_SECONDS
         self._in_hand += size
         self._in_hand_of[caller] = theirs + size
         turn = Turn(caller, size, asyncio.get_running_loop().create_future())
+        if not (self._idle or theirs) and size <= MOST_IN_SHORT_TURN and self._ahead < MOST_AHEAD:
+            self._ahead += 1
+            return turn
         try:
             await self._wait(turn)
         except BaseException:
@@ -120,21 +149,25 @@ class Turns:
         await turn.let_in
 
     def _gather(self) -> None:
-        self._gathered_at = self.clock() + self.gather_seconds
-        self._seen = self._arrived
+        now = self.clock()
+        self._gathered_at = now + (TAKE_IN_SECONDS if now < self._uneven_until else self.gather_seconds)
+        self._seen, self._quiet = self._arrived, 0
         asyncio.get_running_loop().call_later(min(self.gather_seconds, TICK_SECONDS), self._look)
 
     def _look(self) -> None:
         """Begin a turn, unless more calls are on their way."""
-        if self._arrived == self._seen or self.clock() >= self._gathered_at:
+        now = self.clock()
+        self._quiet = self._quiet + 1 if self._arrived == self._seen else 0
+        if self._quiet >= (QUIET_TICKS if now < self._uneven_until else 1) or now >= self._gathered_at:
             self._begin()
         else:
             self._seen = self._arrived
             asyncio.get_running_loop().call_later(TICK_SECONDS, self._look)
 
     def _begin(self) -> None:
-        size = 0
-        while self._waiting and size < MOST_CERTIFICATES:
+        size = self._ahead = 0
+        most = MOST_IN_SHORT_TURN if self.clock() < self._uneven_until else MOST_CERTIFICATES
+        while self._waiting and size < most:
             caller = next(iter(self._waiting))
             theirs = self._waiting.pop(caller)
             turn = theirs.popleft()

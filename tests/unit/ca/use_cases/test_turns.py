@@ -5,7 +5,16 @@ import asyncio
 import pytest
 
 from keyreeve.errors import TooManyInFlight
-from keyreeve_ca.turns import BUSY_SECONDS, MOST_CERTIFICATES, Turn, Turns
+from keyreeve_ca.turns import (
+    BUSY_SECONDS,
+    GREEDY,
+    MOST_AHEAD,
+    MOST_CERTIFICATES,
+    MOST_IN_SHORT_TURN,
+    UNEVEN_SECONDS,
+    Turn,
+    Turns,
+)
 
 LONG = 3600.0
 
@@ -64,9 +73,67 @@ async def test_a_caller_with_one_call_does_not_wait_behind_one_with_hundreds(clo
     turns = Turns(clock)
     order: list[str] = []
     greedy = [asyncio.create_task(let_in(turns, order, "greedy")) for _ in range(500)]
-    modest = asyncio.create_task(let_in(turns, order, "modest"))
-    await asyncio.gather(*greedy, modest)
-    assert order.index("modest") < MOST_CERTIFICATES
+    modest = [asyncio.create_task(let_in(turns, order, "modest")) for _ in range(2)]
+    await asyncio.gather(*greedy, *modest)
+    assert order.index("modest") == 0
+    assert order.index("modest", 1) < MOST_IN_SHORT_TURN + MOST_AHEAD
+
+
+async def test_those_with_nothing_else_in_hand_are_let_in_at_once_but_only_a_few_before_each_turn(clock: Clock) -> None:
+    turns = Turns(clock)
+    held = await turns.enter("greedy", 1)
+    waits = asyncio.create_task(turns.enter("greedy", 1))
+    await asyncio.sleep(0)
+    ahead = [asyncio.create_task(turns.enter(f"modest-{n}", 1)) for n in range(MOST_AHEAD + 1)]
+    await asyncio.sleep(0)
+    assert [call.done() for call in (waits, *ahead)] == [False] + [True] * MOST_AHEAD + [False]
+    turns.worked(held)
+    await asyncio.wait_for(asyncio.gather(waits, *ahead), 60)
+
+
+async def next_turn(turns: Turns, held: list[Turn], waiting: set[asyncio.Task[Turn]]) -> set[asyncio.Task[Turn]]:
+    """End the turn of those held, and return who is let in next, all at once."""
+    for turn in held:
+        turns.worked(turn)
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    return done
+
+
+async def greedy(turns: Turns) -> tuple[list[Turn], set[asyncio.Task[Turn]]]:
+    """Someone has more in hand than is fair, and as much again waits."""
+    held = list(await asyncio.gather(*(turns.enter("greedy", 1) for _ in range(GREEDY + 1))))
+    waiting = {asyncio.create_task(turns.enter("greedy", 1)) for _ in range(GREEDY + 1)}
+    await asyncio.sleep(0)
+    return held, waiting
+
+
+async def test_turns_are_short_when_another_caller_comes_beside_a_greedy_one(clock: Clock) -> None:
+    turns = Turns(clock)
+    held, waiting = await greedy(turns)
+    await turns.enter("modest", 1)
+    assert len(await next_turn(turns, held, waiting)) == MOST_IN_SHORT_TURN
+
+
+async def test_turns_are_long_when_the_greedy_one_is_alone(clock: Clock) -> None:
+    turns = Turns(clock)
+    assert len(await next_turn(turns, *await greedy(turns))) == GREEDY + 1
+
+
+async def test_turns_are_long_again_when_for_a_while_nobody_has_come_beside_the_greedy_one(clock: Clock) -> None:
+    turns = Turns(clock)
+    held, waiting = await greedy(turns)
+    await turns.enter("modest", 1)
+    clock.now += UNEVEN_SECONDS
+    assert len(await next_turn(turns, held, waiting)) == GREEDY + 1
+
+
+async def test_many_who_ask_for_little_each_are_worked_on_together(clock: Clock) -> None:
+    turns = Turns(clock)
+    held = list(await asyncio.gather(*(turns.enter(f"agent-{n}", 1) for n in range(MOST_CERTIFICATES))))
+    waiting = {asyncio.create_task(turns.enter(f"other-{n}", 1)) for n in range(GREEDY)}
+    ahead, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert len(ahead) == MOST_AHEAD
+    assert len(await next_turn(turns, held, waiting)) == GREEDY - MOST_AHEAD
 
 
 async def test_a_turn_is_counted_in_certificates_not_in_calls(clock: Clock) -> None:
@@ -122,8 +189,8 @@ async def test_a_call_that_is_given_up_while_it_waits_leaves_its_room(clock: Clo
 
 async def test_the_next_turn_begins_when_all_of_this_one_have_done_their_work_or_ended(clock: Clock) -> None:
     turns = Turns(clock)
-    first, second = await asyncio.gather(turns.enter("a", 1), turns.enter("b", 1))
-    third = asyncio.create_task(turns.enter("c", 1))
+    first, second = await asyncio.gather(turns.enter("a", 1), turns.enter("a", 1))
+    third = asyncio.create_task(turns.enter("a", 1))
     turns.worked(first)
     turns.worked(first)
     for _ in range(20):
