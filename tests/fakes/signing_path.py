@@ -17,6 +17,7 @@ from keyreeve_ca.rules.profile import Tree
 from support.certificate_plans import NOW, PERMISSIVE, STORE, TRUST_DOMAIN, authority, version_of
 
 ADMIN = Caller(SpiffeId(TRUST_DOMAIN, ("operators", "admin", "ann")), Role.ADMIN, serial=1)
+OTHER = Caller(SpiffeId(TRUST_DOMAIN, ("operators", "admin", "bea")), Role.ADMIN, serial=2)
 
 
 async def settle() -> None:
@@ -129,5 +130,5 @@ class Path:
     async def _reload(self) -> None:
         self.reloads += 1
 
-    async def sign(self, *items: SignItem, request_id: str = "1") -> list[Any]:
-        return await self.issuance.sign(SignRequest(ADMIN, "Sign", request_id, b"", items))
+    async def sign(self, *items: SignItem, request_id: str = "1", caller: Caller = ADMIN) -> list[Any]:
+        return await self.issuance.sign(SignRequest(caller, "Sign", request_id, b"", items))

@@ -47,6 +47,8 @@ MAX_MESSAGE_CHARACTERS = 400
 """Of one text in what is kept of a refused item."""
 _ITEMS_AT_ONCE = 2
 """How many items are prepared before the event loop may look at what else there is."""
+_SIGNED_AT_ONCE = 4
+"""The same for signatures; a request for more takes the lane of the long ones."""
 _ATTEMPTS = 3
 """How often a request is signed anew after the gate has refused its group."""
 
@@ -223,39 +225,63 @@ class Issuance:
         issuing: IssuingAuthority,
         worked: Callable[[], None],
     ) -> list[Outcome]:
+        if len(prepared) <= _SIGNED_AT_ONCE:
+            claim, done = await self._sign_all(request, prepared, issuing, worked)
+            if request.record is not None:
+                request.record.entrust(done)
+            return await self._outcomes(request, claim, await asyncio.shield(done))
+
+        async def sign_and_commit() -> tuple[RequestClaim, RequestOutcome]:
+            claim, done = await self._sign_all(request, prepared, issuing, worked)
+            return claim, await asyncio.shield(done)
+
+        # A task of its own, since the numbers that it has used must reach the ledger whether the caller waits or not.
+        task = asyncio.create_task(sign_and_commit())
+        if request.record is not None:
+            request.record.entrust(task)
+        return await self._outcomes(request, *await asyncio.shield(task))
+
+    async def _sign_all(
+        self,
+        request: SignRequest,
+        prepared: Sequence[Prepared | errors.KeyreeveError],
+        issuing: IssuingAuthority,
+        worked: Callable[[], None],
+    ) -> tuple[RequestClaim, "asyncio.Future[RequestOutcome]"]:
+        """Sign every item that was accepted, and let the whole wait for its commit."""
         hashes = frozenset(p.plan.profile.sha256 for p in prepared if isinstance(p, Prepared))
-        exempt = request.method == IN_PROCESS
-        lane, block = await self.lanes.ready(issuing, hashes, len(prepared), while_halted=exempt)
-        # No await from here until the claim waits in the lane: counters enter the ledger in the order they are used.
+        authority_id, exempt = issuing.issuer.authority_id, request.method == IN_PROCESS
+        lane = self.lanes.of(authority_id, long=len(prepared) > _SIGNED_AT_ONCE)
         items: list[IssuedCertificate | ItemFailure] = []
         size = 0
-        for p in prepared:
-            if isinstance(p, errors.KeyreeveError):
-                items.append(_failure(p))
-            elif p.issuing.issuer.authority_id != issuing.issuer.authority_id:
-                items.append(_failure(_another_authority(p, issuing)))
-            else:
-                size += 1
-                try:
-                    items.append(self._sign(p, request, block, lane.next_counter()))
-                except errors.KeyreeveError as refused:
-                    log.exception("a certificate did not pass its check", extra={"request_id": request.request_id})
-                    items.append(_failure(refused))
-        claim = RequestClaim(
-            caller=request.caller.claimant,
-            method=request.method,
-            request_id=request.request_id,
-            payload_sha256=request.payload_sha256,
-            items=tuple(items),
-            audit=b"" if request.record is None else request.record.head(),
-            batch=request.batch,
-        )
-        done = self.lanes.enqueue(lane, block, size, hashes, claim)
+        async with lane.signing:
+            block = await self.lanes.block_with_room(lane, issuing, hashes, len(prepared), while_halted=exempt)
+            for p in prepared:
+                if isinstance(p, errors.KeyreeveError):
+                    items.append(_failure(p))
+                elif p.issuing.issuer.authority_id != authority_id:
+                    items.append(_failure(_another_authority(p, issuing)))
+                else:
+                    if size and size % _SIGNED_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                    size += 1
+                    try:
+                        items.append(self._sign(p, request, block, lane.next_counter()))
+                    except errors.KeyreeveError as refused:
+                        log.exception("a certificate did not pass its check", extra={"request_id": request.request_id})
+                        items.append(_failure(refused))
+            claim = RequestClaim(
+                caller=request.caller.claimant,
+                method=request.method,
+                request_id=request.request_id,
+                payload_sha256=request.payload_sha256,
+                items=tuple(items),
+                audit=b"" if request.record is None else request.record.head(),
+                batch=request.batch,
+            )
+            done = self.lanes.enqueue(lane, block, size, hashes, claim)
         worked()
-        if request.record is not None:
-            request.record.entrust(done)
-        outcome = await asyncio.shield(done)
-        return await self._outcomes(request, claim, outcome)
+        return claim, done
 
     def _sign(self, p: Prepared, request: SignRequest, block: SerialBlock, counter: int) -> IssuedCertificate:
         catalogue = self.catalogue()

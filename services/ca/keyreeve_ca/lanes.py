@@ -1,8 +1,11 @@
-"""What each authority has in hand on one worker: its block of serial numbers, and the claims that wait to be committed.
+"""What each authority has in hand on one worker: its blocks of serial numbers, and the claims that wait to be committed.
 
 The two durable steps of the signing path meet here. A block is on disk before its first number is used; whatever arrives
 during one commit forms the next group, and groups of a lane are committed one at a time, so that counters reach the
 ledger in the order in which they were used.
+
+An authority has two lanes, each with a block: long requests are signed in parts, and while one is half signed the counters
+of its lane are not to be had. A short request takes the other lane and waits for neither its signatures nor its commit.
 """
 
 import asyncio
@@ -35,7 +38,7 @@ MAX_FAILURE_CHARACTERS = 2000
 
 @dataclass(slots=True)
 class Lane:
-    """What one authority has in hand: its block, the next counter, and what waits to be committed."""
+    """One block, the next counter of it, and what waits to be committed."""
 
     block: SerialBlock | None = None
     counter: int = 0
@@ -46,7 +49,8 @@ class Lane:
     uncommitted: int = 0
     waiting: deque["_Pending"] = field(default_factory=deque)
     committing: asyncio.Task[None] | None = None
-    leasing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    signing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held from the choice of a block until the claim waits: counters wait in the order in which they were used."""
     room: asyncio.Event = field(default_factory=asyncio.Event)
 
     def next_counter(self) -> int:
@@ -77,19 +81,27 @@ class Lanes:
     keystore: KeyStore
     worker_id: str
     random: Callable[[int], bytes]
-    by_authority: dict[str, Lane] = field(default_factory=dict)
+    used: dict[tuple[str, bool], Lane] = field(default_factory=dict)
+    """By authority, and whether for long requests."""
 
-    async def ready(
-        self, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int, *, while_halted: bool
-    ) -> tuple[Lane, SerialBlock]:
-        """The authority's lane with a block that has room for `size` serial numbers and pins these profiles.
+    def of(self, authority_id: str, *, long: bool = False) -> Lane:
+        """The lane of an authority for long or for short requests."""
+        return self.used.setdefault((authority_id, long), Lane())
 
-        Use the numbers and `enqueue` the claim without awaiting anything in between. Raises `GateClosed`.
+    async def block_with_room(
+        self, lane: Lane, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int, *, while_halted: bool
+    ) -> SerialBlock:
+        """The lane's block, or a new one on disk when it has no room for `size` numbers or does not pin these profiles.
+
+        Hold `lane.signing` until the numbers are used and the claim is enqueued. Raises `GateClosed`.
         """
-        lane = self.by_authority.get(issuing.issuer.authority_id)
-        if lane is None:
-            lane = self.by_authority[issuing.issuer.authority_id] = Lane()
-        return lane, await self._block_with_room(lane, issuing, hashes, size, while_halted=while_halted)
+        while lane.uncommitted + size > MAX_UNCOMMITTED:
+            lane.room.clear()
+            await lane.room.wait()
+        if not self._usable(lane, hashes, size):
+            await self._leave_block(lane, await self._lease(issuing, hashes, while_halted=while_halted))
+        assert lane.block is not None
+        return lane.block
 
     def enqueue(
         self, lane: Lane, block: SerialBlock, size: int, hashes: frozenset[bytes], claim: RequestClaim
@@ -107,7 +119,7 @@ class Lanes:
 
         A block that is left open counts as crashed, and what may have been signed in it as revoked.
         """
-        for lane in self.by_authority.values():
+        for lane in self.used.values():
             await self._leave_block(lane, None)
 
     async def _leave_block(self, lane: Lane, following: SerialBlock | None) -> None:
@@ -124,21 +136,6 @@ class Lanes:
     async def _close(self, block_id: int) -> None:
         with suppress(errors.KeyreeveError):  # it stays open, and counts as crashed when this process ends
             await self.ledger.close_block(block_id, self.worker_id)
-
-    async def _block_with_room(
-        self, lane: Lane, issuing: IssuingAuthority, hashes: frozenset[bytes], size: int, *, while_halted: bool
-    ) -> SerialBlock:
-        """The lane's block, or a new one on disk when it is used up or does not pin these profiles."""
-        while True:
-            while lane.uncommitted + size > MAX_UNCOMMITTED:
-                lane.room.clear()
-                await lane.room.wait()
-            if self._usable(lane, hashes, size):
-                assert lane.block is not None
-                return lane.block
-            async with lane.leasing:
-                if not self._usable(lane, hashes, size):
-                    await self._leave_block(lane, await self._lease(issuing, hashes, while_halted=while_halted))
 
     def _usable(self, lane: Lane, hashes: frozenset[bytes], size: int) -> bool:
         block = lane.block

@@ -120,10 +120,10 @@ def test_there_is_no_list_of_what_does_not_exist(ca: RunningCa) -> None:
 
 def test_what_a_crashed_worker_may_have_signed_is_listed_and_what_it_stored_is_not(own_ca: RunningCa) -> None:
     signed = own_ca.issue("workloads/billing/api", make_key())
-    lane = own_ca.keeping.issuance.lanes.by_authority[signed.authority_id]
+    lane = own_ca.keeping.issuance.lanes.of(signed.authority_id)
     assert lane.block is not None
     block, used = lane.block, lane.counter
-    own_ca.keeping.issuance.lanes.by_authority.clear()  # it knows nothing of its block, as if it had been killed
+    own_ca.keeping.issuance.lanes.used.clear()  # it knows nothing of its block, as if it had been killed
     own_ca.stop()
     own_ca.start()
     expected = {serials.serial(block.block_id, block.seed, n).hex() for n in range(used, used + 1024)}

@@ -177,13 +177,11 @@ def test_a_revoked_intermediate_is_revoked_by_its_root(ca: RunningCa) -> None:
 def test_what_a_crashed_worker_may_have_signed_is_revoked(request: pytest.FixtureRequest) -> None:
     with running("sqlite", request, workers=1, http=HttpSettings(port=0)) as ca:
         entry = ca.issue("workloads/billing/api", make_key())
-        block = ca.keeping.issuance.lanes.by_authority[entry.authority_id].block
+        block = ca.keeping.issuance.lanes.of(entry.authority_id).block
         assert block is not None
         issuer = x509.load_der_x509_certificate(ca.client().authorities.get(entry.authority_id).certificate_der)
 
-        used = ca.keeping.issuance.lanes.by_authority[
-            entry.authority_id
-        ].counter  # the client's own certificate is of this block
+        used = ca.keeping.issuance.lanes.of(entry.authority_id).counter  # the client's own certificate is of this block
 
         def status(number: int) -> STATUS:
             built = ocsp.OCSPRequestBuilder().add_certificate_by_hash(*hashed(issuer), number, hashes.SHA1())
@@ -191,7 +189,7 @@ def test_what_a_crashed_worker_may_have_signed_is_revoked(request: pytest.Fixtur
 
         phantom = int.from_bytes(serials.serial(block.block_id, block.seed, used))
         assert status(phantom) is STATUS.UNKNOWN
-        ca.keeping.issuance.lanes.by_authority.clear()  # it knows nothing of its block, as if it had been killed
+        ca.keeping.issuance.lanes.used.clear()  # it knows nothing of its block, as if it had been killed
         ca.stop()
         ca.start()
         wait_for("its phantoms", lambda: status(phantom) is STATUS.REVOKED, 10)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fakes.signing_path import FakeLedger, Path, catalogue, committed, settle
+from fakes.signing_path import OTHER, FakeLedger, Path, catalogue, committed, settle
 from keyreeve import errors
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
@@ -138,13 +138,13 @@ async def test_what_arrives_during_a_commit_is_one_group_and_no_group_is_too_lar
     path.ledger.open.clear()
     items = (ITEM,) * 100
     tasks = [asyncio.create_task(path.sign(*items, request_id=str(n))) for n in range(10)]
-    lanes = path.issuance.lanes.by_authority
+    lane = path.issuance.lanes.of("estate-issuing", long=True)
     # Steps of the loop are waited for, not time.
-    while "estate-issuing" not in lanes or lanes["estate-issuing"].uncommitted < 1000:  # noqa: ASYNC110
+    while lane.uncommitted < 1000:  # noqa: ASYNC110
         await asyncio.sleep(0)
     late = asyncio.create_task(path.sign(*items, request_id="late"))
     await settle()
-    assert lanes["estate-issuing"].uncommitted == 1000 <= MAX_UNCOMMITTED, "the last one waits for room"
+    assert lane.uncommitted == 1000 <= MAX_UNCOMMITTED, "the last one waits for room"
     path.ledger.open.set()
     for task in [*tasks, late]:
         assert len(await task) == 100
@@ -153,6 +153,36 @@ async def test_what_arrives_during_a_commit_is_one_group_and_no_group_is_too_lar
     assert len(sizes) < 11
     counters = [group.last_counter for group in path.ledger.groups]
     assert counters == sorted(counters)
+
+
+async def half_signed(path):
+    """A request for 100 certificates of which some are signed."""
+    long = asyncio.create_task(path.sign(*(ITEM,) * 100, request_id="long"))
+    while not path.issuance.lanes.of("estate-issuing", long=True).counter:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert not path.ledger.groups
+    return long
+
+
+async def test_a_short_request_does_not_wait_for_the_signatures_of_a_long_one():
+    path = Path()
+    long = await half_signed(path)
+    await path.sign(ITEM, request_id="short", caller=OTHER)
+    assert not long.done()
+    assert [group.requests[0].request_id for group in path.ledger.groups] == ["short"]
+    assert len(await long) == 100
+    assert len({group.block_id for group in path.ledger.groups}) == 2
+
+
+async def test_a_long_request_that_is_given_up_half_signed_leaves_no_number_that_is_not_in_the_ledger():
+    path = Path()
+    long = await half_signed(path)
+    long.cancel()
+    await settle()
+    [group] = path.ledger.groups
+    assert group.last_counter == 99
+    await path.issuance.close_blocks()
+    assert path.ledger.closed == [group.block_id]
 
 
 def renewed_profiles(known, description):
