@@ -8,11 +8,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.testing import capture_logs
 
-from keyreeve.errors import FieldInvalid
+from keyreeve.errors import FieldInvalid, InternalError
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_chassis.call import Call
-from keyreeve_chassis.telemetry import metrics, tracing
+from keyreeve_chassis.telemetry import calls, metrics, tracing
 
 ANN = Caller(SpiffeId.parse("spiffe://example.test/operators/admin/ann"), Role.ADMIN, 1)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -49,6 +50,22 @@ def test_a_failure_is_a_spans_status_without_its_text(traced, failure, status):
     span = exporter.get_finished_spans()[0]
     assert span.status.description == status
     assert "s3cret" not in span.to_json()
+
+
+def test_a_caller_who_is_refused_again_and_again_does_not_fill_the_log():
+    seconds = [7.0]
+    telemetry = calls.MethodTelemetry(None, log_success=False, clock=lambda: seconds[0])
+    call, refusal = Call("/x.Y/Z", ANN, request_id="mine-1234"), FieldInvalid("no")
+    with capture_logs() as lines:
+        for _ in range(calls.MOST_LINES + 10):
+            telemetry.fail(call, refusal, 0.001)
+        telemetry.cancel(call, "CANCELLED", 0.001)
+        telemetry.fail(call, InternalError("a mistake of ours"), 0.001)
+        seconds[0] += 1
+        telemetry.fail(call, refusal, 0.001)
+    assert [line.get("reason") for line in lines[:-2]] == ["FIELD_INVALID"] * calls.MOST_LINES + ["INTERNAL"]
+    assert lines[-2] == {"event": "calls without a line of their own", "log_level": "info", "count": 11}
+    assert lines[-1]["reason"] == "FIELD_INVALID"
 
 
 def test_tracing_is_off_without_an_endpoint():

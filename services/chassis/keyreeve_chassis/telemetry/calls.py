@@ -1,5 +1,7 @@
 """What is recorded about each call: metrics always, a log line when it failed (or when all are wanted), a trace."""
 
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -8,6 +10,9 @@ import structlog
 from keyreeve.errors import InternalError, KeyreeveError
 from keyreeve_chassis.call import Call
 from keyreeve_chassis.telemetry.metrics import NO_REASON, MethodMetrics, ServerMetrics
+
+MOST_LINES = 50
+"""Log lines about calls that were refused or cancelled, of one method in one second. The audit and the metrics have all."""
 
 _log = structlog.get_logger("keyreeve.calls")
 
@@ -39,12 +44,18 @@ class CallTelemetry:
 class MethodTelemetry:
     """Records the calls of one method."""
 
-    __slots__ = ("_log_success", "_metrics")
+    __slots__ = ("_clock", "_lines", "_log_success", "_metrics", "_omitted", "_second")
 
-    def __init__(self, metrics: MethodMetrics | None, *, log_success: bool) -> None:
+    def __init__(
+        self, metrics: MethodMetrics | None, *, log_success: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Take the method's metrics, if any are kept."""
         self._metrics = metrics
         self._log_success = log_success
+        self._clock = clock
+        self._second = -1
+        self._lines = 0
+        self._omitted = 0
 
     def begin(self) -> None:
         """Record that a call arrived."""
@@ -62,14 +73,30 @@ class MethodTelemetry:
         """Record that a call was refused or failed."""
         if self._metrics is not None:
             self._metrics.fail(error.code, error.reason, seconds)
-        write = _log.error if isinstance(error, InternalError) else _log.info
-        write("call", code=error.code, reason=error.reason, message=error.message, **_facts(call, seconds))
+        if isinstance(error, InternalError):
+            _log.error("call", code=error.code, reason=error.reason, message=error.message, **_facts(call, seconds))
+        elif self._may_write():
+            _log.info("call", code=error.code, reason=error.reason, message=error.message, **_facts(call, seconds))
 
     def cancel(self, call: Call, code: str, seconds: float) -> None:
         """Record that the caller went away, or that the transport ended the call at its deadline."""
         if self._metrics is not None:
             self._metrics.fail(code, NO_REASON, seconds)
-        _log.info("call", code=code, **_facts(call, seconds))
+        if self._may_write():
+            _log.info("call", code=code, **_facts(call, seconds))
+
+    def _may_write(self) -> bool:
+        """Whether there is room for a line: a caller who is refused a thousand times a second must not fill the disk."""
+        second = int(self._clock())
+        if second != self._second:
+            if self._omitted:
+                _log.info("calls without a line of their own", count=self._omitted)
+            self._second, self._lines, self._omitted = second, 0, 0
+        self._lines += 1
+        if self._lines > MOST_LINES:
+            self._omitted += 1
+            return False
+        return True
 
 
 def _facts(call: Call, seconds: float) -> dict[str, object]:
