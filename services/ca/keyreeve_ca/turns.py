@@ -2,7 +2,7 @@
 
 A worker's event loop is handed calls one by one. Worked on one by one, each would pay for a commit and for waking several
 processes; after a wait of a few milliseconds they share both. A call that arrives when nothing else goes on does not
-wait at all. A turn takes from the callers in rotation, so that whoever sends most waits longest.
+wait at all. A turn takes from the callers in rotation, by certificates, so that whoever asks for most waits longest.
 
 Beside a greedy caller, whoever has nothing else in hand does not wait for a turn at all. That alone would not help: gRPC
 hands calls over in the order of their arrival, one in a few passes of the event loop, so a call behind a hundred of
@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from heapq import heappop, heappush
 
 from keyreeve.errors import TooManyInFlight
 
@@ -64,7 +65,15 @@ class Turns:
     most: int = MOST_IN_HAND
     """Certificates in hand at once; three quarters of them for one caller, so that there is room for the others."""
     _waiting: dict[str, deque[Turn]] = field(default_factory=dict)
-    """By caller, in the order of their turns."""
+    """By caller."""
+    _order: list[tuple[int, int, str]] = field(default_factory=list)
+    """Those who wait as a heap, by `_had` and then by when they came: start-time fair queueing (Goyal, Vin, Cheng 1996)."""
+    _had: dict[str, int] = field(default_factory=dict)
+    """How many certificates each caller with something in hand has had, on a scale that whoever comes joins at `_reached`."""
+    _reached: int = 0
+    """Where on that scale the last one let in was."""
+    _queued: int = 0
+    """Entries that `_order` has had."""
     _in_hand: int = 0
     _in_hand_of: dict[str, int] = field(default_factory=dict)
     """Those of each caller."""
@@ -137,9 +146,14 @@ class Turns:
             self._in_hand_of[turn.caller] = left
         else:
             del self._in_hand_of[turn.caller]
+            self._had.pop(turn.caller, None)
 
     async def _wait(self, turn: Turn) -> None:
-        self._waiting.setdefault(turn.caller, deque()).append(turn)
+        if (theirs := self._waiting.get(turn.caller)) is None:
+            self._waiting[turn.caller] = deque((turn,))
+            self._queue(turn.caller, max(self._reached, self._had.get(turn.caller, 0)))
+        else:
+            theirs.append(turn)
         if self._idle:
             self._idle = False
             if self.clock() < self._busy_until:
@@ -164,20 +178,28 @@ class Turns:
             self._seen = self._arrived
             asyncio.get_running_loop().call_later(TICK_SECONDS, self._look)
 
+    def _queue(self, caller: str, had: int) -> None:
+        self._queued += 1
+        heappush(self._order, (had, self._queued, caller))
+
     def _begin(self) -> None:
         size = self._ahead = 0
         most = MOST_IN_SHORT_TURN if self.clock() < self._uneven_until else MOST_CERTIFICATES
-        while self._waiting and size < most:
-            caller = next(iter(self._waiting))
-            theirs = self._waiting.pop(caller)
+        while self._order and size < most:
+            had, _, caller = heappop(self._order)
+            theirs = self._waiting[caller]
             turn = theirs.popleft()
-            if theirs:
-                self._waiting[caller] = theirs  # behind the others
             if not turn.let_in.done():  # whoever has given up meanwhile is left out
                 turn.let_in.set_result(None)
                 turn.working = True
                 self._working += 1
                 size += turn.size
+                self._reached, had = had, had + turn.size
+                self._had[caller] = had
+            if theirs:
+                self._queue(caller, had)
+            else:
+                del self._waiting[caller]
         self._several = self._working > 1
         if not self._working:
             self._end()

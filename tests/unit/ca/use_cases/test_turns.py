@@ -144,6 +144,28 @@ async def test_a_turn_is_counted_in_certificates_not_in_calls(clock: Clock) -> N
     assert order == ["a", "b", "a", "a"]
 
 
+async def test_callers_take_turns_by_certificates_not_by_calls(clock: Clock) -> None:
+    turns = Turns(clock)
+    order: list[str] = []
+    calls = [asyncio.create_task(let_in(turns, order, "batches", 100)) for _ in range(5)]
+    calls += [asyncio.create_task(let_in(turns, order, "singles")) for _ in range(150)]
+    await asyncio.gather(*calls)
+    second = order.index("batches", order.index("batches") + 1)
+    assert order[:second].count("singles") >= 100
+    assert order[:150].count("batches") >= 2
+
+
+async def test_whoever_was_away_gets_no_more_than_the_others_when_they_come_back(clock: Clock) -> None:
+    turns = Turns(clock)
+    order: list[str] = []
+    await asyncio.gather(*(let_in(turns, order, "stayed", 10) for _ in range(50)))
+    order.clear()
+    calls = [asyncio.create_task(let_in(turns, order, "came", 10)) for _ in range(20)]
+    calls += [asyncio.create_task(let_in(turns, order, "stayed", 10)) for _ in range(20)]
+    await asyncio.gather(*calls)
+    assert abs(order[:20].count("came") - 10) <= MOST_AHEAD
+
+
 async def test_a_call_that_is_given_up_takes_nobody_s_place(clock: Clock) -> None:
     turns = Turns(clock)
     order: list[str] = []
