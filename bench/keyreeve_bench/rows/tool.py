@@ -62,7 +62,7 @@ class Tool:
 
     def batches(self, *steps: Step) -> Load:
         """Calls of 100."""
-        return replace(self.singles(*steps), batch=BATCH, connections=4)
+        return replace(self.singles(*steps), batch=BATCH, connections=8)
 
     def go(self, *loads: Load, watched: dict[str, Group] | None = None) -> list[Outcome]:
         """Carry out loads that begin together. Raises `keyreeve.errors`."""

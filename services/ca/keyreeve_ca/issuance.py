@@ -52,6 +52,9 @@ _SIGNED_AT_ONCE = 4
 _ATTEMPTS = 3
 """How often a request is signed anew after the gate has refused its group."""
 
+_WRONG_FOR_EVER = (errors.CsrMalformed, errors.CsrTooLarge, errors.CsrSignatureInvalid)
+"""What no earlier request with the same bytes can have been answered otherwise: nothing needs to be looked up."""
+
 LedgerEntry = IssuedCertificate | StoredCertificate
 Outcome = LedgerEntry | errors.KeyreeveError
 
@@ -143,6 +146,8 @@ class Issuance:
                     raise issuance_halted(since)
             prepared = await self._prepare_all(request)
             accepted = [p for p in prepared if isinstance(p, Prepared)]
+            if len(prepared) == 1 and isinstance(prepared[0], _WRONG_FOR_EVER):
+                return [prepared[0]]
             if len(accepted) < len(prepared):
                 # Something is refused now; a repeat of a request that was answered must not be, nor one that only this
                 # process refuses because it has not yet heard of a change to an authority or a profile.

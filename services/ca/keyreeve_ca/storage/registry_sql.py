@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from keyreeve import errors
 from keyreeve_ca.halt import refuse_when_halted
@@ -48,7 +48,13 @@ T = TypeVar("T")
 
 _COUNTED = 16_384
 """Rows that are read to count some."""
-_PLANE = [plane.c[f.name] for f in fields(PlaneState)]
+_PLANE = select(*[plane.c[f.name] for f in fields(PlaneState)])
+# Made once: to build a statement takes longer than to execute it, and each refused request asks.
+_ANSWERED = select(requests.c.payload_sha256, requests.c.response, requests.c["items"]).where(
+    requests.c.caller == bindparam("caller"),
+    requests.c.method == bindparam("method"),
+    requests.c.request_id == bindparam("request_id"),
+)
 
 
 class ReadOnly(Exception):
@@ -91,7 +97,7 @@ class SqlTransaction:
 
     def plane(self) -> PlaneState | None:
         """The one row that describes the whole control plane; None before bootstrap."""
-        row = self._connection.execute(select(*_PLANE)).one_or_none()
+        row = self._connection.execute(_PLANE).one_or_none()
         return None if row is None else PlaneState(*row)
 
     def bootstrap_plane(self, state: PlaneState) -> None:
@@ -228,9 +234,7 @@ class SqlTransaction:
     def answered(self, caller: str, method: str, request_id: str) -> Answered | None:
         """What became of a request of the last 24 hours."""
         row = self._connection.execute(
-            select(requests.c.payload_sha256, requests.c.response, requests.c["items"]).where(
-                requests.c.caller == caller, requests.c.method == method, requests.c.request_id == request_id
-            )
+            _ANSWERED, {"caller": caller, "method": method, "request_id": request_id}
         ).one_or_none()
         if row is None:
             return None

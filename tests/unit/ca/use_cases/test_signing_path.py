@@ -155,6 +155,18 @@ async def test_what_arrives_during_a_commit_is_one_group_and_no_group_is_too_lar
     assert counters == sorted(counters)
 
 
+@pytest.mark.parametrize("wrong", [b"", b"no request", ITEM.csr[:-1] + bytes([ITEM.csr[-1] ^ 1])])
+async def test_octets_that_no_request_can_be_made_of_are_refused_without_asking_the_database(wrong, monkeypatch):
+    path = Path()
+
+    async def ask(_work):
+        raise AssertionError("the database was asked")
+
+    monkeypatch.setattr(path.issuance.store, "read", ask)
+    [refused] = await path.sign(SignItem("test", wrong))
+    assert refused.reason in {"CSR_MALFORMED", "CSR_SIGNATURE_INVALID"}
+
+
 async def half_signed(path):
     """A request for 100 certificates of which some are signed."""
     long = asyncio.create_task(path.sign(*(ITEM,) * 100, request_id="long"))
