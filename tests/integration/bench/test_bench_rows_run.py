@@ -14,7 +14,7 @@ from keyreeve_bench.standard import SPECIAL
 
 SHORT = ("--duration", "1", "--runs", "1", "--certificates", "2000", "--filled", "20000")
 
-pytestmark = [pytest.mark.faults, pytest.mark.thorough]
+pytestmark = [pytest.mark.faults, pytest.mark.thorough, pytest.mark.timeout(660)]
 
 
 def measured(row: str, database: str, reports: Path) -> dict[str, Any]:
