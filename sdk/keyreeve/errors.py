@@ -869,6 +869,20 @@ class FileUnusable(InvalidArgument):
     fix = "Check the path, its permissions and its contents; the message names them."
 
 
+class WrongDatabase(FailedPrecondition):
+    """The service's directory belongs to a control plane that the database of its settings does not hold.
+
+    It is empty or another's. Starting would make a second control plane with other roots, which nobody trusts.
+    """
+
+    reason = "WRONG_DATABASE"
+    fix = (
+        "Set `database.url` (variable KEYREEVE_CA_DATABASE__URL) back to the database that the message names, or restore "
+        "that one from a backup. Only to begin anew and lose everything: `keyreeve reset`."
+    )
+    who = OPERATOR
+
+
 class StartFailed(FailedPrecondition):
     """A control plane was to be started on this machine, and one of its services did not come up."""
 

@@ -16,8 +16,9 @@ CALLERS_SIDE = {
     "SERVICE_UNREACHABLE",
     "START_FAILED",
     "TOKEN_MALFORMED",
+    "WRONG_DATABASE",
 }
-"""What the SDK and the command find out by themselves: no service answers it."""
+"""What the SDK and the command find out by themselves, or a service before it serves: no call is answered with it."""
 
 
 def comments() -> dict[str, str]:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -19,6 +20,7 @@ from keyreeve.errors import CertificateUntrusted
 from keyreeve.keys import load_certificates
 from keyreeve.values import to_pem
 from support.plane import CA, Plane
+from support.postgres import Server
 from support.waiting import wait_for
 
 
@@ -147,6 +149,63 @@ def test_settings_that_do_not_allow_a_start_are_told_at_once(own_plane: Plane) -
     assert "START_FAILED" in done.err
     assert "wrokers" in done.err
     assert own_plane.supervisor() is None
+
+
+@pytest.mark.faults
+def test_a_plane_on_postgresql_stays_there_and_no_start_elsewhere_makes_a_second_root(
+    own_plane: Plane, postgresql_server: Server
+) -> None:
+    postgresql_server.execute("CREATE DATABASE stays")
+    url = postgresql_server.url("stays")
+    first = own_plane.up(KEYREEVE_CA_DATABASE__URL=url)
+    assert "/stays)" in first.out
+    bundle = own_plane.home.bundle.read_bytes()
+    assert not list(own_plane.home.state("ca").glob("ca.db*"))
+    own_plane.down()
+    assert "/stays)" in own_plane.up().out  # without the variable
+    assert own_plane.home.bundle.read_bytes() == bundle
+    findings = own_plane.run("doctor", "--output", "json")
+    assert findings.code == 0, findings.out
+    assert any("PostgreSQL" in each["message"] for each in findings.document)
+    own_plane.down()
+    postgresql_server.execute("CREATE DATABASE elsewhere")
+    for other in (postgresql_server.url("elsewhere"), "sqlite:///ca.db"):
+        refused = own_plane.run("up", extra={"KEYREEVE_CA_DATABASE__URL": other})
+        assert refused.code == 1
+        assert "WRONG_DATABASE" in refused.err
+        assert "KEYREEVE_CA_DATABASE__URL" in refused.err
+        assert own_plane.supervisor() is None
+        told = own_plane.run("doctor", extra={"KEYREEVE_CA_DATABASE__URL": other}).out
+        assert "WRONG_DATABASE" in told
+    own_plane.up()
+    assert own_plane.home.bundle.read_bytes() == bundle
+    assert own_plane.run("cert", "list").code == 0
+
+
+@pytest.mark.faults
+def test_doctor_asks_the_database_that_the_service_uses(own_plane: Plane, postgresql_server: Server) -> None:
+    """The variable was there when the service was started, after its settings had been written."""
+    own_plane.configure("sqlite:///ca.db")
+    postgresql_server.execute("CREATE DATABASE asked")
+    own_plane.up(KEYREEVE_CA_DATABASE__URL=postgresql_server.url("asked"))
+    findings = own_plane.run("doctor", "--output", "json")
+    assert findings.code == 0, findings.out
+    assert any(each["message"].endswith("/asked") for each in findings.document)
+
+
+@pytest.mark.faults
+def test_up_notices_that_another_control_plane_has_taken_the_place_of_its_own(own_plane: Plane) -> None:
+    own_plane.up()
+    own_plane.down()
+    shutil.rmtree(own_plane.home.state("ca"))
+    own_plane.home.state("ca").mkdir(mode=0o700)
+    refused = own_plane.run("up")
+    assert refused.code == 1
+    assert "CERTIFICATE_UNTRUSTED" in refused.err
+    assert own_plane.supervisor() is None
+    own_plane.home.context.unlink()  # as the message says
+    assert "certificate issued to you" in own_plane.up().out
+    assert own_plane.run("cert", "list").code == 0
 
 
 @pytest.mark.faults

@@ -1,7 +1,6 @@
 """What usually goes wrong with a control plane on one machine, looked for; every finding says what to do."""
 
 import socket
-import sqlite3
 import stat
 import urllib.error
 import urllib.request
@@ -11,9 +10,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from keyreeve.cli.fleet import SERVICES, Addresses, Service, read_addresses, read_config
+from keyreeve.cli.fleet import SERVICES, Addresses, Service, read_addresses
 from keyreeve.cli.health import is_serving
 from keyreeve.cli.home import Home
 from keyreeve.cli.person import find_person
@@ -24,8 +22,6 @@ from keyreeve.cli.trust_checks import load_pem, verify_for
 from keyreeve.errors import FileUnusable, KeyreeveError
 
 CLOCK_TOLERANCE = timedelta(seconds=60)
-SQLITE_FIXED = (3, 51, 3)
-"""First release of SQLite in which two connections that checkpoint at once cannot corrupt a WAL database."""
 _ANSWER_SECONDS = 3.0
 
 
@@ -57,10 +53,7 @@ def examine(home: Home, now: datetime) -> list[Finding]:
         findings += check_service(home, service, now)
     findings += check_certificate(home, now)
     findings += check_modes(home)
-    of_the_service = list(check_with_the_service(home))
-    if not any("sqlite" in finding.check.lower() for finding in of_the_service):
-        findings += check_sqlite(sqlite3.sqlite_version_info, uses_sqlite(home))
-    return findings + of_the_service
+    return [*findings, *check_with_the_service(home)]
 
 
 def check_processes(home: Home) -> Iterator[Finding]:
@@ -220,31 +213,6 @@ def check_modes(home: Home) -> Iterator[Finding]:
 
 def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def uses_sqlite(home: Home) -> bool:
-    """Say whether the CA's database is SQLite."""
-    try:
-        database: Any = read_config(home.config("ca")).get("database", {})
-        return str(database.get("url", "")).startswith("sqlite")
-    except (FileUnusable, AttributeError):
-        return False
-
-
-def check_sqlite(release: tuple[int, ...], used: bool) -> Iterator[Finding]:
-    """Has this SQLite the WAL-reset defect? Keyreeve avoids it with one writer; another program may not."""
-    if not used:
-        return
-    text = ".".join(map(str, release))
-    if release >= SQLITE_FIXED:
-        yield Finding("sqlite", Severity.OK, f"release {text}")
-        return
-    yield Finding(
-        "sqlite",
-        Severity.WARNING,
-        f"release {text} can corrupt a WAL database that two connections checkpoint at once (mended in 3.51.3)",
-        "open the database with no other program while the CA runs (the CA itself keeps to one writer); upgrade SQLite",
-    )
 
 
 def check_with_the_service(home: Home) -> Iterator[Finding]:

@@ -30,6 +30,11 @@ class Service:
         """The command that runs it in the foreground."""
         return [sys.executable, "-P", "-m", self.module, "run", "--config", str(home.config(self.name))]
 
+    @property
+    def database_variable(self) -> str:
+        """The variable of the environment that names its database."""
+        return f"KEYREEVE_{self.name.upper()}_DATABASE__URL"
+
     def marker(self, home: Home) -> str:
         """What the command line of its master process holds and no other process of this machine does."""
         return f"{self.module} run --config {home.config(self.name)}"
@@ -131,8 +136,13 @@ def choose_ports(first: int, chance: random.Random, free: frozenset[int] | None 
     return chosen
 
 
-def write_config(home: Home, service: Service, *, trust_domain: str, first_port: int, chance: random.Random) -> bool:
-    """Write the configuration of a service unless it is there; say whether it was written."""
+def write_config(
+    home: Home, service: Service, *, trust_domain: str, first_port: int, chance: random.Random, database: str = ""
+) -> bool:
+    """Write the configuration of a service unless it is there; say whether it was written.
+
+    `database` is the URL of its database; SQLite in the service's own directory unless given.
+    """
     path = home.config(service.name)
     if path.exists():
         return False
@@ -156,7 +166,7 @@ enrol:
   port: {ports["enrol_port"]}
 state_directory: {json.dumps(str(state))}
 database:
-  url: sqlite:///{service.name}.db
+  url: {json.dumps(database or f"sqlite:///{service.name}.db")}
 workers: 2
 """
     state.mkdir(mode=0o700, exist_ok=True)

@@ -62,7 +62,9 @@ def up(
 def _tell_start(printer: Printer, home: Home, started: "Started") -> None:
     from keyreeve.cli.fleet import read_addresses
     from keyreeve.cli.person import root_fingerprints, utc_now
+    from keyreeve.cli.starting import database_of
 
+    databases = {service.name: database_of(home, service) for service in SERVICES}
     roots = root_fingerprints(home)
     addresses = {service.name: read_addresses(home, service) for service in SERVICES}
     person = started.person
@@ -73,6 +75,7 @@ def _tell_start(printer: Printer, home: Home, started: "Started") -> None:
                 "already_running": started.was_running,
                 "trust_domain": addresses["ca"].trust_domain,
                 "endpoints": {name: each.endpoint for name, each in addresses.items()},
+                "databases": databases,
                 "roots_sha256": roots,
                 "identity": person.identity,
                 "not_after": person.not_after.isoformat(),
@@ -89,8 +92,9 @@ def _tell_start(printer: Printer, home: Home, started: "Started") -> None:
         for line in recovered(started.recovery):
             printer.line(f"  {line}")
     printer.done("running already" if started.was_running else "running")
-    where = f"(everything is kept in {shown(home.root)}/)"
-    printer.line(f"  trust domain   {addresses['ca'].trust_domain}  {where}")
+    elsewhere = [place for place in databases.values() if not place.startswith("SQLite")]
+    where = " and ".join([f"{shown(home.root)}/", *elsewhere])
+    printer.line(f"  trust domain   {addresses['ca'].trust_domain}  (everything is kept in {where})")
     for line, prints in roots.items():
         for fingerprint in prints:
             printer.line(f"  {line + ' root':<14} sha256 {fingerprint}")

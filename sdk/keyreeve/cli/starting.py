@@ -22,7 +22,8 @@ from keyreeve.cli.home import Home
 from keyreeve.cli.person import Person, find_person, introduce, recover, utc_now
 from keyreeve.cli.processes import Lock, Running, find, read_pid
 from keyreeve.cli.service_program import NotThereYet, require_services
-from keyreeve.errors import FileUnusable, StartFailed
+from keyreeve.cli.trust_checks import check_trusted
+from keyreeve.errors import CertificateUntrusted, FileUnusable, StartFailed
 
 T = TypeVar("T")
 
@@ -72,11 +73,19 @@ def facts(home: Home) -> dict[str, dict[str, Any]]:
     return told if isinstance(told, dict) else {}
 
 
+def database_of(home: Home, service: Service) -> str:
+    """Where a service that has been started keeps its database, without credentials; empty when it has not noted that."""
+    try:
+        return str(json.loads((home.state(service.name) / "control-plane.json").read_bytes())["database"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+
+
 def bring_up(home: Home, *, trust_domain: str, first_port: int, tell: Callable[[str], None]) -> Started:
     """Start what does not run, wait until it serves, and see to it that the person has a certificate.
 
-    Raises `StartFailed`, with the end of the log, when a service does not come up; what this call started is then
-    stopped again.
+    Raises `StartFailed`, with the end of the log, when a service does not come up, and `CertificateUntrusted` when it is
+    none of this control plane; what this call started is then stopped again.
     """
     require_services()
     home.make()
@@ -84,7 +93,13 @@ def bring_up(home: Home, *, trust_domain: str, first_port: int, tell: Callable[[
         made = False
         for service in SERVICES:
             made |= write_config(
-                home, service, trust_domain=trust_domain, first_port=first_port, chance=random.SystemRandom()
+                home,
+                service,
+                trust_domain=trust_domain,
+                first_port=first_port,
+                chance=random.SystemRandom(),
+                # It stays: a variable that the next start lacks would leave the control plane without its database.
+                database=os.environ.get(service.database_variable, ""),
             )
         running = supervisor_of(home)
         if running is None:
@@ -98,7 +113,7 @@ def bring_up(home: Home, *, trust_domain: str, first_port: int, tell: Callable[[
             recovery, expired_at = _wake(home, tell) if not made else (None, None)
             wait_until_serving(home)
             person, introduced = _greet(home)
-        except StartFailed:
+        except (StartFailed, CertificateUntrusted):
             if running is None:
                 take_down(home)
             raise
@@ -183,6 +198,8 @@ def _greet(home: Home) -> tuple[Person, bool]:
     now = utc_now()
     person = find_person(home)
     if person is not None and home.key.exists() and home.context.exists() and not person.wants_renewal(now):
+        for service in SERVICES:
+            check_trusted(home, read_addresses(home, service))
         return person, False
     return _when_there(lambda: introduce(home, now)), True
 

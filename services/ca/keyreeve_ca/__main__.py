@@ -77,7 +77,7 @@ def main(given: Sequence[str] | None = None) -> int:
         case "settings":
             code = _print(tools.settings_rows(loaded))
         case "check":
-            code = _print(tools.check(settings))
+            code = _print(asyncio.run(tools.check(settings)))
         case "recover":
             code = _over_socket(tools.recover(settings.keeper_socket, arguments.operator, arguments.address))
         case _:

@@ -50,6 +50,8 @@ class Bootstrap:
     trust_metadata: Callable[[], FirstTrustMetadata]
     now: Callable[[], int]
     trust_domain: str
+    remember: Callable[[PlaneState], None]
+    """Called once the intention is in the database, and again on every later start."""
 
     async def run(self) -> bool:
         """Make or check the control plane; True when it was made. The caller holds the lease that makes it the only one.
@@ -59,6 +61,7 @@ class Bootstrap:
         plane = await self.store.read(lambda tx: tx.plane())
         if plane is not None:
             self._check(plane)
+            self.remember(plane)
         if plane is not None and plane.bootstrapped_at:
             await self.store.write(self._renew_built_in_profiles)
             return False
@@ -71,6 +74,7 @@ class Bootstrap:
                 bootstrapped_at=0,
             )
             await self.store.write(lambda tx: tx.bootstrap_plane(intended))
+            self.remember(intended)
         await self._make()
         return True
 

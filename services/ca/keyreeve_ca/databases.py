@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.storage.schema import SCHEMA
@@ -36,6 +36,15 @@ def writing_database(settings: CaSettings, *, threads: int = 4, plan_anew: bool 
         url, schema=SCHEMA.name, application_name="keyreeve-ca", connections=threads, plan_anew=plan_anew
     )
     yield from _open(Database(made, service=SERVICE, threads=threads))
+
+
+def place_of(settings: CaSettings) -> str:
+    """Where the database is, without who enters it and how."""
+    if settings.sqlite_file is not None:
+        return f"SQLite {settings.sqlite_file}"
+    url = make_url(settings.database.url.get_secret_value())
+    host, port = url.host or url.query.get("host", ""), url.port or url.query.get("port", "")
+    return f"PostgreSQL {host}{port and f':{port}'}/{url.database or ''}"
 
 
 @contextmanager

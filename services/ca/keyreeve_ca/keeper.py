@@ -28,6 +28,7 @@ from keyreeve_ca.app import (
     trust_root_of,
 )
 from keyreeve_ca.auditing import Leader
+from keyreeve_ca.belonging import Belonging
 from keyreeve_ca.bootstrap import Bootstrap, BootstrapRefused, FirstTrustMetadata
 from keyreeve_ca.databases import bootstrap_lease, reading_database, writing_database
 from keyreeve_ca.first_operator import FirstOperator
@@ -40,7 +41,7 @@ from keyreeve_ca.metrics import CERTIFICATES_PURGED, LINT_FINDINGS, show_expiry
 from keyreeve_ca.people import People
 from keyreeve_ca.processes import every, run_tasks, say_ready, until_told
 from keyreeve_ca.recovery import Recovery
-from keyreeve_ca.registry import Store
+from keyreeve_ca.registry import PlaneState
 from keyreeve_ca.retention import PASS_SECONDS, Retention
 from keyreeve_ca.revocation_lists import ListPublishing
 from keyreeve_ca.sampling import Sampling
@@ -53,10 +54,12 @@ from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
 from keyreeve_ca.storage.registry_sql import SqlStore
 from keyreeve_ca.storage.remote import KeeperHandlers
 from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve_ca.tools import look
 from keyreeve_chassis import frames
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.database import migrating
+from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.router import Router
 from keyreeve_chassis.telemetry import metrics
 
@@ -93,18 +96,18 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
     """A running keeper; leaving the context ends it. `now` is the clock, in seconds since 1970."""
     _private_directory(settings.state_directory)
     _private_directory(settings.run_directory)
+    belonging = Belonging.of(settings)
     async with AsyncExitStack() as stack:
-        database = stack.enter_context(writing_database(settings, plan_anew=True))
-        if settings.database.migrate == "auto":
-            await asyncio.to_thread(migrating.upgrade, database.engine, SCHEMA)
-        migrating.check_version(database.engine, SCHEMA)
+        database = await _own_database(settings, belonging, stack)
         reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings))
         worker_id = new_worker_id(settings, "keeper")
         store = store_of(reader, database, now, worker_id)
         audit_log = store.audit_log()
         if settings.sqlite_file is not None:
             await audit_log.abandon_orphans()
-        keystore = await _first_keystore(settings, store)
+        plane = await store.read(lambda tx: tx.plane())
+        belonging.check(plane)
+        keystore = _first_keystore(settings, plane)
         ledger: SqliteLedger | PostgresqlLedger = (
             PostgresqlLedger(database, worker_id)
             if settings.sqlite_file is None
@@ -120,6 +123,7 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
                 partial(_first_trust_metadata, settings, keystore, now),
                 now,
                 settings.trust_domain,
+                belonging.remember,
             ).run()
         await base.live.reload()
         leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings)
@@ -139,6 +143,7 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
         handlers = LocalSocket(
             base, trail, first_operator, Recovery(authorities_of(base, linter), now), tokens_of(base)
         ).table()
+        handlers["check"] = lambda _payload, _connection: asyncio.to_thread(look, settings)
         handlers["audit_state"] = lambda _payload, _connection: leader.sinks.state()
         on_disconnect = None
         if isinstance(ledger, SqliteLedger):
@@ -158,6 +163,19 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
             _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
             stack.callback(stop_metrics)
         yield Keeping(base.issuance, background, http_port)
+
+
+async def _own_database(settings: CaSettings, belonging: Belonging, stack: AsyncExitStack) -> Database:
+    """The database for writing, at this release's schema; nothing is made where the directory's own is not."""
+    if settings.sqlite_file is not None and not settings.sqlite_file.exists():
+        belonging.check(None)
+    database = stack.enter_context(writing_database(settings, plan_anew=True))
+    if migrating.current_revision(database.engine, SCHEMA) is None:
+        belonging.check(None)
+    if settings.database.migrate == "auto":
+        await asyncio.to_thread(migrating.upgrade, database.engine, SCHEMA)
+    migrating.check_version(database.engine, SCHEMA)
+    return database
 
 
 async def _serve_locally(
@@ -185,10 +203,10 @@ async def _end_audit(leader: Leader, store: SqlStore, ledger: SqliteLedger | Pos
         log.warning("the audit chains could not be closed: %s", unavailable)
 
 
-async def _first_keystore(settings: CaSettings, store: Store) -> KeyStore:
+def _first_keystore(settings: CaSettings, plane: PlaneState | None) -> KeyStore:
     """The key store; its key-encryption key is made only when there is no control plane that could need another."""
     missing = not settings.kek_file.exists() and not settings.keys.mounted
-    if missing and await store.read(lambda tx: tx.plane()) is None:
+    if missing and plane is None:
         create_kek_file(settings.kek_file)
         log.warning("made the key-encryption key %s: keep a copy away from the database's backups", settings.kek_file)
     return open_keystore(settings)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
-from keyreeve.errors import StoreUnavailable
+from keyreeve.errors import StoreUnavailable, WrongDatabase
 from keyreeve_ca.bootstrap import BootstrapRefused
 from keyreeve_ca.keystore import KeyStoreError
 from keyreeve_ca.master import EX_CONFIG, EXIT_SECONDS, READY
@@ -44,6 +44,9 @@ def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) ->
         TracingUnavailable,
     ) as refused:
         log.error("the service cannot start: %s", refused)  # noqa: TRY400 - the message says it all
+        return EX_CONFIG
+    except WrongDatabase as refused:
+        log.error("the service cannot start: %s: %s. %s", refused.reason, refused.message, refused.fix)  # noqa: TRY400
         return EX_CONFIG
     return 0
 

@@ -1,5 +1,6 @@
 """What an operator does beside the running service: settings, findings, the first operator."""
 
+import asyncio
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -8,7 +9,10 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from keyreeve.errors import StoreUnavailable, WrongDatabase
 from keyreeve_ca.app import now, open_keystore, store_of
+from keyreeve_ca.belonging import Belonging
+from keyreeve_ca.bootstrap import BootstrapRefused
 from keyreeve_ca.databases import reading_database, writing_database
 from keyreeve_ca.keystore import KeyStoreError, verify_check_value
 from keyreeve_ca.registry import AuthorityState, PlaneState
@@ -65,7 +69,23 @@ class Finding:
     fix: str = ""
 
 
-def check(settings: CaSettings) -> list[dict[str, Any]]:
+async def check(settings: CaSettings) -> list[dict[str, Any]]:
+    """Have the running service look at what it stands on, or look from here when none answers; nothing is changed.
+
+    The service may have been started with other settings than there are here: with a variable that is not set now.
+    """
+    client = Client(settings.keeper_socket)
+    try:
+        answer: list[dict[str, Any]] = await client.call("check", None, _LOCAL_SECONDS)
+    except StoreUnavailable:
+        return await asyncio.to_thread(look, settings)
+    else:
+        return answer
+    finally:
+        await client.close()
+
+
+def look(settings: CaSettings) -> list[dict[str, Any]]:
     """Look at everything that can be seen from beside the service; nothing is changed."""
     findings = [*_files(settings), *check_sqlite(settings, sqlite_release()), *_database(settings)]
     return [asdict(finding) for finding in findings]
@@ -105,25 +125,32 @@ def check_sqlite(settings: CaSettings, release: SqliteRelease) -> Iterator[Findi
 
 def _database(settings: CaSettings) -> Iterator[Finding]:
     opened = writing_database if settings.sqlite_file is None else reading_database
-    if settings.sqlite_file is not None and not settings.sqlite_file.exists():
-        yield Finding(
-            "database", ok=False, message=f"{settings.sqlite_file} does not exist", fix="keyreeve up makes it"
-        )
-        return
+    belonging = Belonging.of(settings)
     try:
+        if settings.sqlite_file is not None and not settings.sqlite_file.exists():
+            belonging.check(None)
+            yield Finding(
+                "database", ok=False, message=f"{settings.sqlite_file} does not exist", fix="keyreeve up makes it"
+            )
+            return
         with opened(settings) as database:
+            if migrating.current_revision(database.engine, SCHEMA) is None:
+                belonging.check(None)
             version = migrating.check_version(database.engine, SCHEMA)
-            yield Finding("database", ok=True, message=f"schema version {version}")
-            yield from _plane(settings, database)
-    except (DatabaseRefused, SQLAlchemyError) as refused:
+            yield Finding("database", ok=True, message=f"schema version {version} in {belonging.place}")
+            yield from _plane(settings, belonging, database)
+    except WrongDatabase as wrong:
+        yield Finding("database", ok=False, message=f"{wrong.reason}: {wrong.message}", fix=wrong.fix)
+    except (DatabaseRefused, BootstrapRefused, SQLAlchemyError) as refused:
         # Of SQLAlchemy's errors the type alone: the text may hold the URL with its password.
-        message = str(refused) if isinstance(refused, DatabaseRefused) else type(refused).__name__
+        message = type(refused).__name__ if isinstance(refused, SQLAlchemyError) else str(refused)
         yield Finding("database", ok=False, message=message, fix="Is the database up, and is database.url right?")
 
 
-def _plane(settings: CaSettings, database: Database) -> Iterator[Finding]:
+def _plane(settings: CaSettings, belonging: Belonging, database: Database) -> Iterator[Finding]:
     store = store_of(database, None)
     plane, authorities = store.read_here(lambda tx: (tx.plane(), tx.authorities()))
+    belonging.check(plane)
     if plane is None or not plane.bootstrapped_at:
         yield Finding("control plane", ok=False, message="it has not been made yet", fix="Start the service once")
         return

@@ -1,8 +1,10 @@
 """The first start and those after it: made once, whole, and never on a database or with a key that do not belong."""
 
+import asyncio
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select, text
 
 from keyreeve import Client
+from keyreeve.errors import WrongDatabase
 from keyreeve.keys import make_key
 from keyreeve.values import AuthorityKind, AuthorityState
-from keyreeve_ca import bootstrap
+from keyreeve_ca import bootstrap, tools
 from keyreeve_ca.bootstrap import Bootstrap, BootstrapRefused
-from keyreeve_ca.databases import writing_database
+from keyreeve_ca.databases import place_of, writing_database
 from keyreeve_ca.keystore import KeyStoreError
 from keyreeve_ca.rules.builtin import builtin_profiles
-from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.settings import CaSettings, DatabaseSettings
 from keyreeve_ca.storage.schema import SCHEMA
 from keyreeve_chassis.database.locking import DatabaseRefused
 from support.running_ca import ADMIN, RunningCa, place_for_ca, server_csr, settings_for
@@ -138,6 +142,138 @@ def test_a_start_that_does_not_belong_is_refused_and_changes_nothing(place: tupl
     again = started(place)
     assert_one_hierarchy(again)
     again.stop()
+
+
+def emptied(kind: str, settings: CaSettings) -> None:
+    """Lose the database: the file, or the schema with all that is in it."""
+    if kind == "sqlite":
+        for path in settings.state_directory.glob("ca.db*"):
+            path.unlink()
+    else:
+        with writing_database(settings) as database, database.engine.begin() as connection:
+            connection.execute(text(f"DROP SCHEMA {SCHEMA.name} CASCADE"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_directory_whose_database_was_lost_does_not_get_another_root(kind: str, request: pytest.FixtureRequest):
+    with place_for_ca(kind, request) as place:
+        started(place).stop()
+        kek = place[1].kek_file.read_bytes()
+        emptied(kind, place[1])
+        for _ in range(2):
+            with pytest.raises(WrongDatabase, match="holds no control plane"):
+                started(place)
+        assert place[1].kek_file.read_bytes() == kek
+        assert not list(place[1].state_directory.glob("ca.db*")), "nothing was made in its place"
+        [finding] = [f for f in asyncio.run(tools.check(place[1])) if f["check"] == "database"]
+        assert not finding["ok"]
+        assert "WRONG_DATABASE" in finding["message"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("sqlite", "postgresql"), ("postgresql", "sqlite")])
+def test_a_directory_that_finds_an_empty_database_of_another_kind_makes_no_second_root(
+    before: str, after: str, request: pytest.FixtureRequest
+):
+    with place_for_ca(before, request) as (directory, own), place_for_ca(after, request) as (_, other):
+        started((directory, own)).stop()
+        forgotten = own.model_copy(update={"database": other.database})
+        if after == "sqlite":
+            assert forgotten.sqlite_file is not None
+            assert not forgotten.sqlite_file.exists()
+        with pytest.raises(WrongDatabase, match=place_of(own)):
+            started((directory, forgotten))
+        assert after == "postgresql" or not forgotten.sqlite_file.exists()
+        again = started((directory, own))
+        assert_one_hierarchy(again)
+        again.stop()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_database_of_another_control_plane_is_refused_even_with_its_key(kind: str, request: pytest.FixtureRequest):
+    with place_for_ca(kind, request) as place, place_for_ca(kind, request) as (_, other):
+        started(place).stop()
+        started((place[0], other)).stop()
+        settings = place[1].model_copy(update={"database": other.database})
+        if kind == "sqlite":
+            shutil.copy(other.sqlite_file or "", place[1].sqlite_file or "")
+        shutil.copy(other.kek_file, place[1].kek_file)
+        with pytest.raises(WrongDatabase, match="holds another control plane"):
+            started((place[0], settings))
+
+
+def test_a_database_that_has_moved_is_followed_and_its_place_is_noted(request: pytest.FixtureRequest):
+    with place_for_ca("sqlite", request) as (directory, settings):
+        started((directory, settings)).stop()
+        (settings.state_directory / "ca.db").rename(settings.state_directory / "moved.db")
+        moved = settings.model_copy(update={"database": DatabaseSettings(url=SecretStr("sqlite:///moved.db"))})
+        ca = started((directory, moved))
+        assert_one_hierarchy(ca)
+        ca.stop()
+        with pytest.raises(WrongDatabase, match=r"moved\.db"):
+            started((directory, settings))
+
+
+def test_a_directory_of_an_older_release_notes_where_it_belongs(place: tuple[Path, CaSettings]):
+    _, settings = place
+    started(place).stop()
+    note = settings.state_directory / "control-plane.json"
+    noted = note.read_bytes()
+    note.unlink()
+    started(place).stop()
+    assert note.read_bytes() == noted
+    assert stat.S_IMODE(note.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
+def test_a_note_that_cannot_be_read_stops_the_start_and_says_what_to_do(place: tuple[Path, CaSettings], content: bytes):
+    _, settings = place
+    note = settings.state_directory / "control-plane.json"
+    note.parent.mkdir(mode=0o700, exist_ok=True)
+    note.write_bytes(content)
+    with pytest.raises(BootstrapRefused, match="remove the file"):
+        started(place)
+
+
+def test_a_first_start_that_ended_early_binds_the_directory_to_its_database(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    """Between the intention and the roots nothing is lost by going elsewhere, but two could be made: so it may not."""
+    with place_for_ca("sqlite", request) as (directory, own), place_for_ca("postgresql", request) as (_, other):
+        interrupt(monkeypatch, "sign.before", 1)
+        with pytest.raises(Interrupted):
+            started((directory, own))
+        monkeypatch.undo()
+        with pytest.raises(WrongDatabase):
+            started((directory, own.model_copy(update={"database": other.database})))
+        ca = started((directory, own))
+        assert_one_hierarchy(ca)
+        ca.stop()
+
+
+def test_of_two_databases_with_an_intention_one_becomes_the_control_plane(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    """The first start ended between its intention and the directory's note, so the second may go elsewhere."""
+    with place_for_ca("sqlite", request) as (directory, own), place_for_ca("postgresql", request) as (_, other):
+        interrupt(monkeypatch, "sign.before", 1)
+        with pytest.raises(Interrupted):
+            started((directory, own))
+        monkeypatch.undo()
+        (own.state_directory / "control-plane.json").unlink()
+        ca = started((directory, own.model_copy(update={"database": other.database})))
+        assert_one_hierarchy(ca)
+        ca.stop()
+        with pytest.raises(WrongDatabase, match="another control plane"):
+            started((directory, own))
+
+
+def test_where_a_database_is_tells_nothing_of_who_enters_it(tmp_path: Path):
+    for url, told in (
+        ("postgresql://ann:s3cret@db.test:5433/keyreeve?sslmode=require", "PostgreSQL db.test:5433/keyreeve"),
+        ("postgresql:///keyreeve?host=/run/pg&password=s3cret&user=ann", "PostgreSQL /run/pg/keyreeve"),
+        ("postgresql://ann:s3cret@db.test", "PostgreSQL db.test/"),
+    ):
+        assert place_of(settings_for("postgresql", tmp_path, url)) == told
 
 
 def test_a_key_that_was_lost_during_the_first_start_is_not_replaced(

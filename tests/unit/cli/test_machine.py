@@ -155,21 +155,6 @@ def test_doctor_tells_of_keys_that_others_can_read(home: Home) -> None:
     assert [finding.severity for finding in doctor.check_modes(home)] == [Severity.OK]
 
 
-@pytest.mark.parametrize(
-    ("release", "used", "severities"),
-    [
-        ((3, 51, 2), True, [Severity.WARNING]),
-        ((3, 51, 3), True, [Severity.OK]),
-        ((3, 52, 0), True, [Severity.OK]),
-        ((3, 40, 1), False, []),
-    ],
-)
-def test_doctor_knows_which_sqlite_has_the_defect(
-    release: tuple[int, ...], used: bool, severities: list[Severity]
-) -> None:
-    assert [finding.severity for finding in doctor.check_sqlite(release, used)] == severities
-
-
 def test_doctor_shows_what_to_do_about_whatever_the_service_warns_of(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
