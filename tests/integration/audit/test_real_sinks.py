@@ -18,9 +18,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from keyreeve import Client
+from keyreeve.audit.log import Checkpoint
+from keyreeve.audit.verifying import Segment
 from keyreeve.errors import AuditCheckpointNotFound, AuditUnavailable, DeadlinePassed
 from keyreeve.retry import NO_RETRY
 from keyreeve_ca.settings import AuditSettings
+from keyreeve_chassis.audit.sinks import SinkFailed, SyslogSink
 from support.audit_sinks import BOUND, goes_through, in_file, is_refused_for, whole
 from support.databases import fresh_postgresql_database
 from support.forked_ca import again_and_again, forked_ca, forking_program
@@ -244,6 +247,23 @@ def test_syslog_gets_each_checkpoint_and_one_that_stops_reading_stops_changes_un
         wait_for("a refusal", lambda: is_refused_for(ca, "not answered", "timed out"))
         wait_for("changes to go on", goes)
         until(ca, syslog)
+
+
+def test_what_an_outage_left_over_reaches_a_slow_syslog_in_as_many_turns_as_it_takes(tmp_path: Path) -> None:
+    """The kernel holds about ten messages for who does not read: no turn begins with the first of them again."""
+    syslog = Syslog(tmp_path / "log")
+    sink = SyslogSink(syslog.path, tmp_path / "state", seconds=0.01)
+    missing = [
+        Segment(Checkpoint(k, bytes(32), 1, 0, 0, 0, bytes(32), ()).encode(), b"", (), ()) for k in range(1, 201)
+    ]
+    while left := missing[sink.reached() :]:
+        with suppress(SinkFailed):
+            sink.send(left, b"")
+        assert sink.reached() > 200 - len(left), "every turn brings some"
+        syslog.read()
+    syslog.read()
+    syslog.close()
+    assert [told["k"] for told in syslog.checkpoints] == list(range(1, 201)), "each once"
 
 
 def test_a_syslog_that_is_gone_stops_changes_and_its_successor_gets_what_is_missing(
