@@ -80,7 +80,7 @@ def choose(machine: Machine, *, pin: Literal["auto", "on", "off"], gather_ms: fl
     dear = machine.wake_other >= DEAR_WAKE and machine.wake_other >= 2 * machine.wake_same
     whole = len(machine.cores) > 1 and machine.quota >= len(machine.cores)
     pinned = (dear and whole) if pin == "auto" else pin == "on"
-    gather = (0.004 if dear else 0.002) if gather_ms == "auto" else gather_ms / 1000
+    gather = (0.008 if dear else 0.002) if gather_ms == "auto" else gather_ms / 1000
     return Choice(pinned, gather)
 
 

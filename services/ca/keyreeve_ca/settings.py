@@ -65,7 +65,7 @@ class SigningSettings(_Section):
     )
     gather_ms: float | Literal["auto"] = Field(
         "auto",
-        description="Milliseconds for which a call waits for others while calls keep coming; `auto`: 2, or 4 where waking "
+        description="Milliseconds for which a call waits for others while calls keep coming; `auto`: 2, or 8 where waking "
         "is dear.",
     )
 

@@ -39,8 +39,8 @@ MOST_IN_HAND = 2_048
 every call late."""
 BUSY_SECONDS = 0.05
 """How long after a turn of several calls more are expected."""
-TICK_SECONDS = 0.001
-"""When nothing has come for so long, whoever is coming is there."""
+SHORT_TICK_SECONDS = 0.001
+"""When nothing has come for so long, whoever is coming is there; between short turns. Else it is half of `gather_seconds`."""
 RETRY_AFTER = timedelta(milliseconds=200)
 
 
@@ -166,7 +166,7 @@ class Turns:
         now = self.clock()
         self._gathered_at = now + (TAKE_IN_SECONDS if now < self._uneven_until else self.gather_seconds)
         self._seen, self._quiet = self._arrived, 0
-        asyncio.get_running_loop().call_later(min(self.gather_seconds, TICK_SECONDS), self._look)
+        asyncio.get_running_loop().call_later(self._tick(now), self._look)
 
     def _look(self) -> None:
         """Begin a turn, unless more calls are on their way."""
@@ -176,7 +176,10 @@ class Turns:
             self._begin()
         else:
             self._seen = self._arrived
-            asyncio.get_running_loop().call_later(TICK_SECONDS, self._look)
+            asyncio.get_running_loop().call_later(self._tick(now), self._look)
+
+    def _tick(self, now: float) -> float:
+        return SHORT_TICK_SECONDS if now < self._uneven_until else self.gather_seconds / 2
 
     def _queue(self, caller: str, had: int) -> None:
         self._queued += 1
