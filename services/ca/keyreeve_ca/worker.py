@@ -20,6 +20,7 @@ from keyreeve_ca.app import (
 )
 from keyreeve_ca.auditing import SinkGate, send_records
 from keyreeve_ca.awaited_tokens import AwaitedTokens, NoticingVerifier
+from keyreeve_ca.catalogue import Catalogue
 from keyreeve_ca.databases import reading_database, writing_database
 from keyreeve_ca.first_operator import roots_pem
 from keyreeve_ca.forwarding import answer_here, forward_call
@@ -114,7 +115,7 @@ async def run_worker(
         feed = RevocationFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
         change = partial(answer_here, Router(services)) if client is None else partial(forward_call, client)
-        verifier = NoticingVerifier(partial(_trust_view, base.live), now, revocations)
+        verifier = NoticingVerifier(_trust_views(base.live), now, revocations)
         verifier.awaited = awaited
         telemetry = _telemetry(settings, stack)
         running = await start_server(
@@ -193,10 +194,20 @@ async def _learn(live: LiveCatalogue, revocations: LiveRevocations) -> None:
     await revocations.refresh()
 
 
-def _trust_view(live: LiveCatalogue) -> TrustView:
-    catalogue = live.current()
-    people = {identity: PersonRecord(person.person_uid, person.since) for identity, person in catalogue.people.items()}
-    return TrustView(catalogue.trust_domain, catalogue.control_issuers(), catalogue.config_version, people)
+def _trust_views(live: LiveCatalogue) -> Callable[[], TrustView]:
+    """Whom to trust now; made once for each catalogue that is read, since every call asks and people may be many."""
+    known: tuple[Catalogue, TrustView] | None = None
+
+    def view() -> TrustView:
+        nonlocal known
+        catalogue = live.current()
+        if known is None or known[0] is not catalogue:
+            people = {who: PersonRecord(person.person_uid, person.since) for who, person in catalogue.people.items()}
+            issuers = catalogue.control_issuers()
+            known = catalogue, TrustView(catalogue.trust_domain, issuers, catalogue.config_version, people)
+        return known[1]
+
+    return view
 
 
 def _server_identity(own: OwnCertificate, live: LiveCatalogue) -> ServerIdentity:

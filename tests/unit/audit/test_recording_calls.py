@@ -60,6 +60,23 @@ async def test_records_that_gather_during_a_commit_form_the_next_one():
     assert [len(commit) for commit in store.commits] == [9, 5]
 
 
+async def test_where_calls_come_close_together_a_record_waits_for_others_and_one_that_comes_alone_does_not():
+    store = Store()
+    recorder = Recorder(store.write, gather_seconds=0.01)
+    body = Record("", "", "", "", "", "", 1, "", "", (), "OK", "", (), 1).encode()
+    await asyncio.gather(recorder.record(body), recorder.record(body))
+    first = asyncio.create_task(recorder.record(body))
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert len(store.commits) == 1, "it waits"
+    await asyncio.gather(first, recorder.record(body))
+    assert [len(commit) for commit in store.commits] == [2, 2]
+
+    alone = Recorder(store.write, gather_seconds=3600)
+    for _ in range(3):
+        await asyncio.wait_for(alone.record(body), 60)
+
+
 async def test_a_store_that_hangs_or_fails_makes_the_audit_unavailable_and_the_next_record_goes_through():
     store = Store()
     recorder = Recorder(store.write, seconds=0.05)

@@ -1,6 +1,7 @@
 """Writing the records of calls that commit nothing by themselves: reads, refusals, failures.
 
-Records that arrive while a commit is under way form the next one, so their price is shared. A call waits for its record
+Records that arrive while a commit is under way form the next one, so their price is shared; where calls come close together
+a record waits some milliseconds for others, and one that comes alone does not. A call waits for its record
 before it is answered: when that takes too long it is answered AUDIT_UNAVAILABLE instead.
 """
 
@@ -16,6 +17,10 @@ MOST_SECONDS = 2.0
 MOST_RECORDS = 512
 """In one commit."""
 MOST_WAITING = 8_192
+GATHER_SECONDS = 0.01
+"""How long a record waits for company when the commit before had several: fewer, larger commits cost everybody less."""
+BUSY_SECONDS = 0.05
+"""How long after such a commit company is expected."""
 
 _log = structlog.get_logger(__name__)
 
@@ -26,12 +31,14 @@ Write = Callable[[Sequence[bytes]], Awaitable[None]]
 class Recorder:
     """Groups records and has them committed."""
 
-    def __init__(self, write: Write, *, seconds: float = MOST_SECONDS) -> None:
-        """Take what commits, and how long a call waits for it."""
+    def __init__(self, write: Write, *, seconds: float = MOST_SECONDS, gather_seconds: float = GATHER_SECONDS) -> None:
+        """Take what commits, how long a call waits for it, and how long for others when there are some."""
         self._write = write
         self._seconds = seconds
+        self._gather_seconds = gather_seconds
         self._waiting: deque[tuple[bytes, asyncio.Future[None]]] = deque()
         self._writing: asyncio.Task[None] | None = None
+        self._busy_until = 0.0
 
     async def record(self, record: bytes) -> None:
         """Return when the record is on disk. Raises `AuditUnavailable` when nothing is known of it in time."""
@@ -53,13 +60,17 @@ class Recorder:
             await asyncio.wait({self._writing}, timeout=self._seconds)
 
     async def _write_all(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                if loop.time() < self._busy_until:
+                    await asyncio.sleep(self._gather_seconds)
                 taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_RECORDS))]
                 # Whoever has given up was told that there is no record, so there must not be one.
                 batch = [(record, done) for record, done in taken if not done.done()]
                 if batch:
                     await self._write_batch(batch)
+                    self._busy_until = loop.time() + BUSY_SECONDS if len(batch) > 1 else 0.0
         finally:
             self._writing = None
 
