@@ -45,7 +45,7 @@ from keyreeve_ca.turns import Turns
 
 MAX_MESSAGE_CHARACTERS = 400
 """Of one text in what is kept of a refused item."""
-_ITEMS_AT_ONCE = 2
+_ITEMS_AT_ONCE = 4
 """How many items are prepared before the event loop may look at what else there is."""
 _SIGNED_AT_ONCE = 4
 """The same for signatures; a request for more takes the lane of the long ones."""

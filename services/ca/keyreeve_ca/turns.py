@@ -103,13 +103,8 @@ class Turns:
         `worked` should follow when it has done its part of the turn's work, and `leave` must when it ends.
         """
         self._arrived += 1
+        self.refuse_beyond(caller, size)
         theirs = self._in_hand_of.get(caller, 0)
-        if self._in_hand + size > self.most or theirs + size > self.most * 3 // 4:
-            raise TooManyInFlight(
-                f"{self._in_hand} certificates are in hand here, {theirs} of them for you; no more are accepted now",
-                metadata={"in_hand": str(self._in_hand), "yours": str(theirs)},
-                retry_after=RETRY_AFTER,
-            )
         if not theirs and self._in_hand > GREEDY * len(self._in_hand_of):
             self._uneven_until = self.clock() + UNEVEN_SECONDS
         self._in_hand += size
@@ -124,6 +119,16 @@ class Turns:
             self.leave(turn)
             raise
         return turn
+
+    def refuse_beyond(self, caller: str, size: int) -> None:
+        """Raise `TooManyInFlight` if a call for `size` certificates would be refused now: before more is spent on it."""
+        theirs = self._in_hand_of.get(caller, 0)
+        if self._in_hand + size > self.most or theirs + size > self.most * 3 // 4:
+            raise TooManyInFlight(
+                f"{self._in_hand} certificates are in hand here, {theirs} of them for you; no more are accepted now",
+                metadata={"in_hand": str(self._in_hand), "yours": str(theirs)},
+                retry_after=RETRY_AFTER,
+            )
 
     def worked(self, turn: Turn) -> None:
         """Let the next turn begin once all of this one have said so: what is left of the call is waiting.
