@@ -57,11 +57,11 @@ def rows(duration: float, runs: int, compare: Sequence[str]) -> list[Row]:
     few = replace(usual, runs=min(runs, 3))
     return [
         Row("unary", replace(usual, compare=tuple(compare), overload=duration)),
-        Row("batch-100", replace(usual, batch=100, in_flight=8, connections=4, overload=duration)),
+        Row("batch-100", replace(usual, batch=100, in_flight=8, connections=8, overload=duration)),
         Row("sdk", replace(few, client="sdk", in_flight=256, processes=1)),
         Row("sdk-one-by-one", replace(few, client="sdk", in_flight=256, processes=1, coalesce=False)),
         Row("plot", replace(few, runs=1, plot="load", sweep_seconds=min(5.0, duration))),
-        *(Row(f"batch-100-{keys}", replace(few, batch=100, in_flight=8, connections=4, keys=keys)) for keys in _KEYS),
+        *(Row(f"batch-100-{keys}", replace(few, batch=100, in_flight=8, connections=8, keys=keys)) for keys in _KEYS),
     ]
 
 
