@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -88,6 +89,13 @@ def parent_of(forked: Forked) -> int:
     return int(Path(f"/proc/{forked.pid}/stat").read_text().rpartition(") ")[2].split()[1])
 
 
+def interrupts_a_fresh_one() -> bool:
+    """Whether SIGINT does what it usually does to a new interpreter; a shell's background has it ignored."""
+    asked = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, check=True)
+    return done.stdout == b"True\n"
+
+
 async def test_a_process_begins_like_a_fresh_one(tmp_path: Path):
     async with zygotes_of(program(tmp_path)) as zygotes:
         zygotes.environment["GIVEN"] = "yes"
@@ -98,7 +106,7 @@ async def test_a_process_begins_like_a_fresh_one(tmp_path: Path):
     for one in said:
         assert one["name"] == "kr-ca-say"
         assert one["variable"] == "yes"
-        assert one["signals"] == [True, True, True]
+        assert one["signals"] == [interrupts_a_fresh_one(), True, True]
         # Beside the streams: what the program had opened itself, and nothing of the zygote's line to its master.
         others = [path for number, path in one["files"] if number > 2]
         assert others == [str(tmp_path / "program.py")]
