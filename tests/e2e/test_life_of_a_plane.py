@@ -183,6 +183,22 @@ def test_a_plane_on_postgresql_stays_there_and_no_start_elsewhere_makes_a_second
 
 
 @pytest.mark.faults
+@pytest.mark.thorough  # `up` waits a minute for a database that may be starting, too
+def test_a_database_that_cannot_be_reached_is_told_and_not_kept(own_plane: Plane) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        url = f"postgresql://ann:s3cret@127.0.0.1:{port}/keyreeve"
+        refused = own_plane.run("up", "--port", "0", extra={"KEYREEVE_CA_DATABASE__URL": url})
+    assert refused.code == 1
+    assert "the database cannot be used now" in refused.err
+    assert "Connection refused" in refused.err
+    assert "s3cret" not in refused.err + own_plane.home.log("ca").read_text()
+    assert not own_plane.home.config("ca").exists()
+    assert "certificate issued to you" in own_plane.up().out
+
+
+@pytest.mark.faults
 def test_doctor_asks_the_database_that_the_service_uses(own_plane: Plane, postgresql_server: Server) -> None:
     """The variable was there when the service was started, after its settings had been written."""
     own_plane.configure("sqlite:///ca.db")

@@ -116,8 +116,17 @@ def bring_up(home: Home, *, trust_domain: str, first_port: int, tell: Callable[[
         except (StartFailed, CertificateUntrusted):
             if running is None:
                 take_down(home)
+            if made:
+                _forget_settings_of_nothing(home)
             raise
     return Started(person, running is not None, made, introduced, recovery, expired_at)
+
+
+def _forget_settings_of_nothing(home: Home) -> None:
+    """Remove settings that led to no control plane, such as a mistyped database: the next start writes them anew."""
+    for service in SERVICES:
+        if not database_of(home, service):
+            home.config(service.name).unlink(missing_ok=True)
 
 
 def _wake(home: Home, tell: Callable[[str], None]) -> tuple[dict[str, Any] | None, datetime | None]:

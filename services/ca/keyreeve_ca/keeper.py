@@ -59,7 +59,7 @@ from keyreeve_chassis import frames
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.database import migrating
-from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.database.transactions import Database, store_errors
 from keyreeve_chassis.router import Router
 from keyreeve_chassis.telemetry import metrics
 
@@ -170,7 +170,9 @@ async def _own_database(settings: CaSettings, belonging: Belonging, stack: Async
     if settings.sqlite_file is not None and not settings.sqlite_file.exists():
         belonging.check(None)
     database = stack.enter_context(writing_database(settings, plan_anew=True))
-    if migrating.current_revision(database.engine, SCHEMA) is None:
+    with store_errors():
+        revision = migrating.current_revision(database.engine, SCHEMA)
+    if revision is None:
         belonging.check(None)
     if settings.database.migrate == "auto":
         await asyncio.to_thread(migrating.upgrade, database.engine, SCHEMA)

@@ -48,6 +48,10 @@ def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) ->
     except WrongDatabase as refused:
         log.error("the service cannot start: %s: %s. %s", refused.reason, refused.message, refused.fix)  # noqa: TRY400
         return EX_CONFIG
+    except StoreUnavailable as unavailable:
+        cause = getattr(unavailable.__cause__, "orig", None) or unavailable.__cause__ or "no cause is known"
+        log.error("%s: %s", unavailable.message, str(cause).partition("\n")[0])  # noqa: TRY400 - that is all there is to say
+        return 1
     return 0
 
 
