@@ -140,11 +140,14 @@ async def run_keeper(settings: CaSettings, *, now: Callable[[], int] = now) -> A
             partial(asyncio.sleep, 2 * FOLLOW_SECONDS),
         )
         trail = Trail(Recorder(store.append_audit))
+        stack.push_async_callback(trail.close)
         handlers = LocalSocket(
             base, trail, first_operator, Recovery(authorities_of(base, linter), now), tokens_of(base)
         ).table()
-        handlers["check"] = lambda _payload, _connection: asyncio.to_thread(look, settings)
-        handlers["audit_state"] = lambda _payload, _connection: leader.sinks.state()
+        handlers |= {
+            "check": lambda _payload, _connection: asyncio.to_thread(look, settings),
+            "audit_state": lambda _payload, _connection: leader.sinks.state(),
+        }
         on_disconnect = None
         if isinstance(ledger, SqliteLedger):
             durable = KeeperHandlers(ledger, partial(answer_forwarded, router, trail=trail))
