@@ -5,6 +5,7 @@ import faulthandler
 import gc
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -50,7 +51,9 @@ def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) ->
         return EX_CONFIG
     except StoreUnavailable as unavailable:
         cause = getattr(unavailable.__cause__, "orig", None) or unavailable.__cause__ or "no cause is known"
-        log.error("%s: %s", unavailable.message, str(cause).partition("\n")[0])  # noqa: TRY400 - that is all there is to say
+        # Without what stands in quotes: of a mistyped URL, a part of the password may be taken for the host's name.
+        told = re.sub(r"""(["']).*\1""", "...", str(cause).partition("\n")[0])
+        log.error("%s: %s", unavailable.message, told)  # noqa: TRY400 - that is all there is to say
         return 1
     return 0
 

@@ -276,6 +276,22 @@ def test_where_a_database_is_tells_nothing_of_who_enters_it(tmp_path: Path):
         assert place_of(settings_for("postgresql", tmp_path, url)) == told
 
 
+def test_a_database_that_cannot_be_reached_is_told_without_any_part_of_its_password(tmp_path: Path):
+    """With an `@` in the password, that is taken for the end of it, and the rest for the name of the host."""
+    environment = {
+        **os.environ,
+        "KEYREEVE_CA_STATE_DIRECTORY": str(tmp_path / "ca"),
+        "KEYREEVE_CA_DATABASE__URL": "postgresql://ann:s3@cret@127.0.0.1:1/x",
+    }
+    keeper = [sys.executable, "-m", "keyreeve_ca", "keeper"]
+    done = subprocess.run(
+        keeper, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert b"the database cannot be used now" in done.stderr
+    assert b"cret" not in done.stdout + done.stderr
+
+
 def test_a_key_that_was_lost_during_the_first_start_is_not_replaced(
     place: tuple[Path, CaSettings], monkeypatch: pytest.MonkeyPatch
 ):
