@@ -106,6 +106,16 @@ def machine(run_directory: Path) -> Machine:
     return measured
 
 
+def stay_on(core: int) -> None:
+    """Keep this process, and the threads that it will start, on one core, as a batch (sched(7)).
+
+    gRPC's threads are woken several times for each call. On the event loop's own core each would interrupt it to say
+    that there is something to do; those of a batch wait until it has nothing to do, or its slice of time is over.
+    """
+    os.sched_setaffinity(0, {core})
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def read(run_directory: Path) -> Machine | None:
     """The last measurement, or None where there is none that can be read."""
     try:

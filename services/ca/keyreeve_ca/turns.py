@@ -39,6 +39,8 @@ MOST_IN_HAND = 2_048
 every call late."""
 BUSY_SECONDS = 0.05
 """How long after a turn of several calls more are expected."""
+EXPECTED_DECAY = 0.99
+"""What is left, after each turn, of the most certificates that were in hand lately: callers come and go."""
 SHORT_TICK_SECONDS = 0.001
 """When nothing has come for so long, whoever is coming is there; between short turns. Else it is half of `gather_seconds`."""
 RETRY_AFTER = timedelta(milliseconds=200)
@@ -93,6 +95,9 @@ class Turns:
     """Until when turns are short."""
     _ahead: int = 0
     """Calls let in ahead of those that wait, since the last turn began."""
+    _expected: float = 0.0
+    """The most certificates that were in hand lately. Once so many are again, nobody else is expected and nobody waits."""
+    _look_to_come: "asyncio.TimerHandle | None" = None
     _gathered_at: float = 0.0
     """When those who wait are kept waiting for others no longer."""
     _busy_until: float = 0.0
@@ -165,13 +170,17 @@ class Turns:
                 self._gather()
             else:
                 asyncio.get_running_loop().call_soon(self._begin)
+        elif self._look_to_come is not None and self._in_hand >= self._expected and self.clock() >= self._uneven_until:
+            self._look_to_come.cancel()
+            self._look_to_come = None
+            asyncio.get_running_loop().call_soon(self._begin)
         await turn.let_in
 
     def _gather(self) -> None:
         now = self.clock()
         self._gathered_at = now + (TAKE_IN_SECONDS if now < self._uneven_until else self.gather_seconds)
         self._seen, self._quiet = self._arrived, 0
-        asyncio.get_running_loop().call_later(self._tick(now), self._look)
+        self._look_to_come = asyncio.get_running_loop().call_later(self._tick(now), self._look)
 
     def _look(self) -> None:
         """Begin a turn, unless more calls are on their way."""
@@ -181,7 +190,7 @@ class Turns:
             self._begin()
         else:
             self._seen = self._arrived
-            asyncio.get_running_loop().call_later(self._tick(now), self._look)
+            self._look_to_come = asyncio.get_running_loop().call_later(self._tick(now), self._look)
 
     def _tick(self, now: float) -> float:
         return SHORT_TICK_SECONDS if now < self._uneven_until else self.gather_seconds / 2
@@ -192,6 +201,8 @@ class Turns:
 
     def _begin(self) -> None:
         size = self._ahead = 0
+        self._look_to_come = None
+        self._expected = max(self._expected * EXPECTED_DECAY, self._in_hand)
         most = MOST_IN_SHORT_TURN if self.clock() < self._uneven_until else MOST_CERTIFICATES
         while self._order and size < most:
             had, _, caller = heappop(self._order)

@@ -63,6 +63,20 @@ async def test_while_calls_keep_coming_they_wait_for_each_other_and_are_let_in_t
     assert done == set(calls)
 
 
+async def test_once_as_many_are_there_as_lately_they_wait_for_nobody_else(clock: Clock) -> None:
+    turns = Turns(clock, LONG)
+    await make_busy(turns)
+    await asyncio.wait_for(asyncio.gather(let_in(turns, [], "a"), let_in(turns, [], "a")), 60)
+
+
+async def test_fewer_than_lately_wait_for_the_others(clock: Clock) -> None:
+    turns = Turns(clock, LONG)
+    await make_busy(turns)
+    call = asyncio.create_task(let_in(turns, [], "a"))
+    assert not (await asyncio.wait({call}, timeout=0.05))[0]
+    await asyncio.gather(call, let_in(turns, [], "a"))
+
+
 async def test_after_a_pause_nobody_waits_for_company(clock: Clock) -> None:
     turns = Turns(clock, LONG)
     await make_busy(turns)
