@@ -95,6 +95,10 @@ class Turns:
     """Until when turns are short."""
     _ahead: int = 0
     """Calls let in ahead of those that wait, since the last turn began."""
+    _refused: bool = False
+    """Whether a call was refused since the last turn began."""
+    _wait_for_turn: int = 0
+    """Certificates of the calls that wait."""
     _expected: float = 0.0
     """The most certificates that were in hand lately. Once so many are again, nobody else is expected and nobody waits."""
     _look_to_come: "asyncio.TimerHandle | None" = None
@@ -129,6 +133,7 @@ class Turns:
         """Raise `TooManyInFlight` if a call for `size` certificates would be refused now: before more is spent on it."""
         theirs = self._in_hand_of.get(caller, 0)
         if self._in_hand + size > self.most or theirs + size > self.most * 3 // 4:
+            self._refused = True
             raise TooManyInFlight(
                 f"{self._in_hand} certificates are in hand here, {theirs} of them for you; no more are accepted now",
                 metadata={"in_hand": str(self._in_hand), "yours": str(theirs)},
@@ -159,6 +164,7 @@ class Turns:
             self._had.pop(turn.caller, None)
 
     async def _wait(self, turn: Turn) -> None:
+        self._wait_for_turn += turn.size
         if (theirs := self._waiting.get(turn.caller)) is None:
             self._waiting[turn.caller] = deque((turn,))
             self._queue(turn.caller, max(self._reached, self._had.get(turn.caller, 0)))
@@ -170,7 +176,7 @@ class Turns:
                 self._gather()
             else:
                 asyncio.get_running_loop().call_soon(self._begin)
-        elif self._look_to_come is not None and self._in_hand >= self._expected and self.clock() >= self._uneven_until:
+        elif self._look_to_come is not None and self._all_here(self.clock()):
             self._look_to_come.cancel()
             self._look_to_come = None
             asyncio.get_running_loop().call_soon(self._begin)
@@ -178,9 +184,20 @@ class Turns:
 
     def _gather(self) -> None:
         now = self.clock()
+        if self._all_here(now):
+            asyncio.get_running_loop().call_soon(self._begin)
+            return
         self._gathered_at = now + (TAKE_IN_SECONDS if now < self._uneven_until else self.gather_seconds)
         self._seen, self._quiet = self._arrived, 0
         self._look_to_come = asyncio.get_running_loop().call_later(self._tick(now), self._look)
+
+    def _all_here(self, now: float) -> bool:
+        """A whole turn waits, or nobody else is expected.
+
+        Not between short turns, where others may be on their way, nor when there are too many: those must be refused soon.
+        """
+        enough = self._wait_for_turn >= MOST_CERTIFICATES or self._in_hand >= self._expected
+        return enough and not self._refused and now >= self._uneven_until
 
     def _look(self) -> None:
         """Begin a turn, unless more calls are on their way."""
@@ -201,6 +218,7 @@ class Turns:
 
     def _begin(self) -> None:
         size = self._ahead = 0
+        self._refused = False
         self._look_to_come = None
         self._expected = max(self._expected * EXPECTED_DECAY, self._in_hand)
         most = MOST_IN_SHORT_TURN if self.clock() < self._uneven_until else MOST_CERTIFICATES
@@ -208,6 +226,7 @@ class Turns:
             had, _, caller = heappop(self._order)
             theirs = self._waiting[caller]
             turn = theirs.popleft()
+            self._wait_for_turn -= turn.size
             if not turn.let_in.done():  # whoever has given up meanwhile is left out
                 turn.let_in.set_result(None)
                 turn.working = True
