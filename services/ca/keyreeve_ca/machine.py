@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -113,7 +114,8 @@ def stay_on(core: int) -> None:
     that there is something to do; those of a batch wait until it has nothing to do, or its slice of time is over.
     """
     os.sched_setaffinity(0, {core})
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with suppress(OSError):  # it only saves time, and a sandbox may forbid it
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def read(run_directory: Path) -> Machine | None:
