@@ -53,7 +53,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
         return zygote.serve(main)
     if arguments.command == "worker" and arguments.core is not None:
-        machine.stay_on(arguments.core)  # before anything starts threads, which inherit it
+        os.sched_setaffinity(0, {arguments.core})  # before anything starts threads, which inherit it
     # Only here: the parent of the processes must not import what they import.
     from keyreeve_ca import app, processes
     from keyreeve_chassis.settings import SettingsRefused

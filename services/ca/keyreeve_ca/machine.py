@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -105,17 +104,6 @@ def machine(run_directory: Path) -> Machine:
     )
     (run_directory / FILE).write_text(json.dumps(asdict(measured)))
     return measured
-
-
-def stay_on(core: int) -> None:
-    """Keep this process, and the threads that it will start, on one core, as a batch (sched(7)).
-
-    gRPC's threads are woken several times for each call. On the event loop's own core each would interrupt it to say
-    that there is something to do; those of a batch wait until it has nothing to do, or its slice of time is over.
-    """
-    os.sched_setaffinity(0, {core})
-    with suppress(OSError):  # it only saves time, and a sandbox may forbid it
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def read(run_directory: Path) -> Machine | None:

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,25 +33,6 @@ def test_the_settings_have_the_last_word() -> None:
     assert choose(QUICK, pin="on", gather_ms="auto").pinned
     assert not choose(DEAR, pin="off", gather_ms="auto").pinned
     assert choose(DEAR, pin="auto", gather_ms=7.5).gather == 0.0075
-
-
-_STAY = """
-import os, threading
-from keyreeve_ca.machine import stay_on
-stay_on(min(os.sched_getaffinity(0)))
-def tell():
-    print(*os.sched_getaffinity(0), os.sched_getscheduler(0) == os.SCHED_BATCH)
-tell()
-thread = threading.Thread(target=tell)
-thread.start()
-thread.join()
-"""
-
-
-def test_a_process_that_stays_on_a_core_is_a_batch_there_with_all_its_threads() -> None:
-    core = min(os.sched_getaffinity(0))
-    said = subprocess.run([sys.executable, "-c", _STAY], check=True, capture_output=True, text=True).stdout
-    assert said == f"{core} True\n" * 2
 
 
 @pytest.mark.parametrize(
