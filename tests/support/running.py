@@ -11,6 +11,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from keyreeve.identity import service_dns_name
+from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.failures import DETAILS_KEY
 from keyreeve_chassis.peers import PeerVerifier, TrustView
 from keyreeve_chassis.router import Router, ServedService
@@ -91,6 +92,7 @@ async def serving(
     trees: Trees | None = None,
     *,
     telemetry: CallTelemetry | None = None,
+    trail: Trail | None = None,
     **settings: Any,
 ) -> AsyncIterator[Harness]:
     """Serve on loopback until the end of the test."""
@@ -111,6 +113,7 @@ async def serving(
         harness.verifier,
         LiveServerCredentials(lambda: harness.identity),
         telemetry=telemetry,
+        trail=trail,
     )
     try:
         yield harness

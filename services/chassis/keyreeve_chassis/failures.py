@@ -75,7 +75,11 @@ def to_status(error: KeyreeveError, call: Call) -> status_pb2.Status:
         violations = violations[: len(violations) // 2]
 
 
-def trailers(error: KeyreeveError, call: Call) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
+"""How gRPC is told to end a call: code, message, trailing metadata."""
+
+
+def trailers(error: KeyreeveError, call: Call) -> Refusal:
     """Code, message and trailing metadata with which to end the call."""
     status = to_status(error, call)
     return code_of(error), status.message, ((DETAILS_KEY, status.SerializeToString()),)

@@ -1,6 +1,7 @@
 """What the guard does with a call, seen from a client."""
 
 import asyncio
+import gc
 from datetime import timedelta
 
 import grpc
@@ -9,6 +10,8 @@ from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry
 
 from keyreeve.errors import AuthorityStateWrong, FieldInvalid, StoreUnavailable, Violation
+from keyreeve_chassis.audit.recording import Recorder
+from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.call import Call
 from keyreeve_chassis.router import Router
 from keyreeve_chassis.telemetry.calls import CallTelemetry
@@ -325,6 +328,31 @@ async def test_a_forwarded_method_is_checked_here_and_run_there():
     assert [method for method, _, _ in handed] == [ECHO, ECHO]
     assert str(handed[0][2].caller) == "spiffe://example.test/operators/admin/ann"
     assert ([call.method for call in here.calls], [call.method for call in there.calls]) == ([ADMIN_ECHO], [ECHO])
+
+
+@pytest.mark.parametrize("text", ["good", "bad"])
+async def test_a_call_that_is_over_leaves_its_request_to_no_garbage_collector(text):
+    async def answer(request: Message, call: Call) -> Message:
+        if request.text == "bad":
+            raise FieldInvalid("it is bad")
+        return EchoResponse()
+
+    async def write(records) -> None:
+        """Forget them."""
+
+    servicer = acting(answer)
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving([echo_service(servicer)], trail=Trail(Recorder(write))) as server, admin(server) as channel:
+            for _ in range(9):
+                call = echo(channel)(EchoRequest(text=text), timeout=20)
+                assert await call.code() is (grpc.StatusCode.OK if text == "good" else grpc.StatusCode.INVALID_ARGUMENT)
+        assert len(servicer.calls) == 9
+        servicer.calls.clear()
+        assert not [left for left in gc.get_objects() if isinstance(left, Call) and left.method == ECHO]
+    finally:
+        gc.enable()
 
 
 async def test_each_call_is_counted_with_its_code_and_reason():
