@@ -55,7 +55,7 @@ def sqlite_writer(path: Path) -> Engine:
             f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
             f"journal_size_limit={_PAGE_BYTES * _CHECKPOINT_PAGES}",
             "secure_delete=FAST",  # a destroyed key's bytes are overwritten where they lay
-            "cache_size=-65536",
+            "cache_size=-16384",
             "trusted_schema=OFF",
         ):
             connection.execute(f"PRAGMA {pragma}").close()
