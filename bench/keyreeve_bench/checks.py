@@ -68,11 +68,12 @@ def check_ledger(issued: Issued, settings: BenchSettings, ledger: Ledger | None,
             return Check("ledger", ok=False, message=str(failure))
         found = compare(issued.serials, stored)
         ok = found.missing == 0 and found.duplicates == 0 if not marked else found.holds(issued.unknown)
+        whose = "" if marked else " or of others"
         return Check(
             "ledger",
             ok,
             f"{found.stored:,} rows for {found.acknowledged:,} acknowledgements: {found.missing:,} missing, "
-            f"{found.unacknowledged:,} without an acknowledgement ({issued.unknown:,} answers lost), "
+            f"{found.unacknowledged:,} without an acknowledgement{whose} ({issued.unknown:,} answers lost), "
             f"{found.duplicates:,} twice",
         )
     step = max(16, len(issued.serials) // 16 // LOOKED_UP * 16)
