@@ -383,7 +383,7 @@ def _call(method: str, context: Context) -> Call:
 def _let_go(call: Call) -> None:
     """Part a call that is over from its record: as a circle they, and all they hold, would wait for the garbage collector.
 
-    That was ten megabytes in each worker, batches of 100. Not for a cancelled call, whose commit may go on and need it.
+    That was 30 MB in each worker under batches of 100. Not for a cancelled call, whose commit may go on and need its record.
     """
     call.record = None
 
