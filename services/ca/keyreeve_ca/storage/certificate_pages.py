@@ -34,11 +34,11 @@ from keyreeve_ca.storage.tables import certificates, profiles, serial_blocks
 
 COLUMNS = [certificates.c[f.name] for f in fields(StoredCertificate)]
 MOST_READ = 4096
-"""Rows that a page reads at the most, but for the last stretch: a full block, or one probe in so many blocks."""
+"""Rows that a page reads at the most, but for the last stretch: those of a full block."""
 _SERIALS_PER_QUERY = 500
 _BLOCKS_PER_QUERY = 512
 _READS_PER_LOOK_UP = 4
-"""Rows that might be read in the time of one look-up."""
+"""Rows that might be read in the time of one look-up, of a serial number or of an identity in a block."""
 _LEAST_TAG = bytes(10)
 
 
@@ -195,7 +195,7 @@ def _by_identity(connection: Connection, wanted: CertificateFilter, identity: st
         ]
         if connection.dialect.name == "postgresql":  # it need not look into partitions of other times
             conditions += [c.serial > serial_prefix(some[0].block_id), c.serial < end]
-        yield _Stretch(tuple(conditions), serial, len(some), end)
+        yield _Stretch(tuple(conditions), serial, len(some) * _READS_PER_LOOK_UP, end)
 
 
 def _by_block(connection: Connection, wanted: CertificateFilter, after: bytes) -> Iterator[_Stretch]:
