@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,26 @@ def test_a_second_supervisor_on_the_same_directory_refuses(supervised: Supervise
     supervised.service_pid()
     assert supervised.start().wait(30) == supervisor.REFUSED
     assert Lock(supervisor.lock_file(supervised.home)).holder() == first.pid
+
+
+def test_whoever_looks_for_the_holder_keeps_nobody_from_taking_the_lock(tmp_path: Path) -> None:
+    file, over = tmp_path / "lock", threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            Lock(file).holder()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(2_000):
+            lock = Lock(file)
+            assert lock.take()
+            assert not Lock(file).take()
+            lock.release()
+    finally:
+        over.set()
+        looking.join()
 
 
 def test_services_outlive_a_killed_supervisor_and_the_next_one_adopts_them(supervised: Supervised) -> None:
