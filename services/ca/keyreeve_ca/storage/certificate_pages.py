@@ -38,7 +38,9 @@ MOST_READ = 4096
 _SERIALS_PER_QUERY = 500
 _BLOCKS_PER_QUERY = 512
 _READS_PER_LOOK_UP = 4
-"""Rows that might be read in the time of one look-up, of a serial number or of an identity in a block."""
+"""Rows that might be read in the time of one look-up."""
+_READS_PER_PROBE = 8
+"""The same for a block that is asked for an identity: 512 of them take some 18 ms, where the index is on the disk."""
 _LEAST_TAG = bytes(10)
 
 
@@ -195,7 +197,7 @@ def _by_identity(connection: Connection, wanted: CertificateFilter, identity: st
         ]
         if connection.dialect.name == "postgresql":  # it need not look into partitions of other times
             conditions += [c.serial > serial_prefix(some[0].block_id), c.serial < end]
-        yield _Stretch(tuple(conditions), serial, len(some) * _READS_PER_LOOK_UP, end)
+        yield _Stretch(tuple(conditions), serial, len(some) * _READS_PER_PROBE, end)
 
 
 def _by_block(connection: Connection, wanted: CertificateFilter, after: bytes) -> Iterator[_Stretch]:
