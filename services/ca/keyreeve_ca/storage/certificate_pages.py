@@ -40,7 +40,7 @@ _BLOCKS_PER_QUERY = 512
 _READS_PER_LOOK_UP = 4
 """Rows that might be read in the time of one look-up."""
 _READS_PER_PROBE = 8
-"""The same for a block that is asked for an identity: 512 of them take some 18 ms, where the index is on the disk."""
+"""The same for a block that is asked for an identity: 1,024 of them took 37 ms in a ledger of 20,000,000."""
 _LEAST_TAG = bytes(10)
 
 
