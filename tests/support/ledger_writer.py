@@ -62,9 +62,9 @@ def main() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
+            print("forked", os.getpid(), flush=True)  # here, since the parent might come to it too late
             asyncio.run(commit_until_killed(**json.loads(line)))
             os._exit(0)
-        print("forked", pid, flush=True)
         print("ended", os.waitpid(pid, 0)[1], flush=True)
 
 
