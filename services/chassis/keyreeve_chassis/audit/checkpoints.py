@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import BigInteger, Connection, Insert, Select, bindparam, func, insert, select, text, update
 
 from keyreeve.audit.log import NO_HASH, ChainState, Checkpoint, Head, digest
 from keyreeve.audit.merkle import Frontier, edges, leaf_hash, root_of, split
@@ -35,6 +35,11 @@ class Checkpointer:
     now: Callable[[], int]
     """Milliseconds since 1970."""
     _edge: Frontier = field(default_factory=Frontier)
+    _read: Select[bytes] = field(init=False)
+    _place: Insert = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._read, self._place = _statements(self.tables)
 
     def run(self, connection: Connection) -> Checkpoint | None:
         """Sign the next checkpoint in the caller's transaction; None when there is nothing new, or another leads."""
@@ -44,16 +49,16 @@ class Checkpointer:
         last = last_checkpoint(connection, t)
         known = {h.chain: h for h in last.heads if h.state is ChainState.OPEN} if last else {}
         rows = connection.execute(select(t.chains).where(t.chains.c.settled.is_(False))).all()
-        links, heads, ended = self._new_links(connection, rows, known)
-        if not links and {h.chain: h for h in heads} == known:
+        runs, heads, ended = self._new_links(connection, rows, known)
+        if not runs and {h.chain: h for h in heads} == known:
             return None
-        size = last.size if last else 0
         nodes: list[dict[str, object]] = []
         frontier = self._frontier(connection, last)
         frontier.on_node = lambda height, number, found: (
             nodes.append({"height": height, "number": number, "hash": found}) if height % TILE == 0 else None
         )
-        frontier.extend(leaf_hash(link.link) for link in links)
+        for run in runs:
+            frontier.extend(leaf_hash(link) for link in run.links)
         frontier.on_node = None
         now = max(self.now(), last.time if last else 0)
         body = Checkpoint(
@@ -69,11 +74,10 @@ class Checkpointer:
         encoded = body.encode()
         signature = self.sign(encoded)
         failpoints.hit(_SIGNED)
-        if links:
-            connection.execute(
-                insert(t.log),
-                [{"position": size + i, "chain_id": link.chain_id, "n": link.n} for i, link in enumerate(links)],
-            )
+        size = last.size if last else 0
+        for run in runs:
+            connection.execute(self._place, {**run.where, "size": size})
+            size += len(run.links)
         if nodes:
             connection.execute(insert(t.nodes), nodes)
         connection.execute(insert(t.checkpoints).values(k=body.k, body=encoded, signature=signature))
@@ -84,24 +88,22 @@ class Checkpointer:
 
     def _new_links(
         self, connection: Connection, rows: Sequence[Any], known: dict[bytes, Head]
-    ) -> tuple[list[Any], list[Head], list[bytes]]:
+    ) -> tuple[list["_Run"], list[Head], list[bytes]]:
         """The links since the last checkpoint in their order, the heads they lead to, and the chains that end here."""
-        t = self.tables.links.c
-        found: list[Any] = []
+        runs: list[_Run] = []
+        room = MOST_LINKS
         heads: list[Head] = []
         ended: list[bytes] = []
         for row in sorted(rows, key=lambda r: bytes(r.chain_id)):
             before = known.get(row.chain_id)
             reached = before.n if before else 0
-            upto = min(row.n, reached + MOST_LINKS - len(found))
-            new = connection.execute(
-                select(t.chain_id, t.n, t.link)
-                .where(t.chain_id == row.chain_id, t.n > reached, t.n <= upto)
-                .order_by(t.n)
-            ).all()
-            found.extend(new)
+            upto = min(row.n, reached + room)
+            where = {"chain": row.chain_id, "after": reached, "upto": upto}
+            new = connection.scalars(self._read, where).all()
+            room -= len(new)
             if new:
-                link = new[-1].link
+                runs.append(_Run(where, new))
+                link = new[-1]
             elif before is not None:
                 link = before.link
             else:
@@ -113,7 +115,7 @@ class Checkpointer:
             heads.append(Head(row.chain_id, upto, link, state))
             if state is not ChainState.OPEN:
                 ended.append(row.chain_id)
-        return found, heads, ended
+        return runs, heads, ended
 
     def _frontier(self, connection: Connection, last: Checkpoint | None) -> Frontier:
         """The right edge of the tree: the one in memory, unless another leader has been there since."""
@@ -122,6 +124,28 @@ class Checkpointer:
         if self._edge.size != last.size or self._edge.root() != last.root:
             return frontier_at(connection, self.tables, last.size)
         return Frontier(self._edge.size, self._edge.roots)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Links of one chain that follow each other, and the parameters that find them."""
+
+    where: dict[str, object]
+    links: Sequence[bytes]
+
+
+def _statements(tables: AuditTables) -> tuple[Select[bytes], Insert]:
+    """What reads the links of a run, and what gives them their places behind the first `size`, without fetching them again.
+
+    The writer waits for them each second, and to build a statement takes longer than to execute it.
+    """
+    t = tables.links.c
+    run = (t.chain_id == bindparam("chain"), t.n > bindparam("after"), t.n <= bindparam("upto"))
+    place = bindparam("size", type_=BigInteger) - 1 + func.row_number().over(order_by=t.n)
+    return (
+        select(t.link).where(*run).order_by(t.n),
+        insert(tables.log).from_select(["position", "chain_id", "n"], select(place, t.chain_id, t.n).where(*run)),
+    )
 
 
 def last_checkpoint(connection: Connection, tables: AuditTables) -> Checkpoint | None:
