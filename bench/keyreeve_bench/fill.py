@@ -89,7 +89,7 @@ def fill(engine: Engine, count: int, now: int) -> Filled:
         issued_at = (block_id >> 14) + EPOCH
         with engine.begin() as connection:
             rows = _rows(_Block(authority.authority_id, block_id, number + at, size, issued_at), der)
-            some += _put(connection, rows, every=max(1, count // 1_000))
+            some += _put(connection, rows, every=max(1, count // 10_000))
             connection.execute(
                 insert(serial_blocks).values(
                     block_id=block_id,
