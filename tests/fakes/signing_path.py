@@ -73,12 +73,12 @@ class FakeTransaction:
     def plane(self) -> PlaneState:
         return PlaneState(TRUST_DOMAIN, 1, 1, b"", NOW)
 
-    def answered(self, *_: str) -> None:
-        return None
+    def answered_and_version(self, *_: str) -> tuple[None, int]:
+        return None, self.plane().config_version
 
 
 class FakeStore:
-    async def read(self, work: Callable[[Any], Any]) -> Any:
+    async def read(self, work: Callable[[Any], Any], *, one_statement: bool = False) -> Any:
         return work(FakeTransaction())
 
 

@@ -40,7 +40,7 @@ class AwaitedTokens:
 
     async def refresh(self) -> None:
         """Read which tokens are bound now, and close those whose certificates have been seen."""
-        awaited = await self._store.read(lambda tx: tx.tokens.awaited())
+        awaited = await self._store.read(lambda tx: tx.tokens.awaited(), one_statement=True)
         self._serials = {int.from_bytes(serial) for serial in awaited}
         for serial in self._serials & self._seen.keys():
             self._begin_to_close(serial)

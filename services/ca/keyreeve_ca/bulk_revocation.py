@@ -90,6 +90,8 @@ class BulkRevocation:
 
     async def step(self, size: int) -> float | None:
         """One step of the oldest operation; the seconds that its transaction took up the writer, None: there is none."""
+        if not await self.store.read(lambda tx: tx.operations.running(), one_statement=True):
+            return None  # as almost always
         found = await self.store.read(lambda tx: self._look(tx, size))
         if found is None:
             return None

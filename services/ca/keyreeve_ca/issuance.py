@@ -35,7 +35,7 @@ from keyreeve_ca.ledger import (
     RequestOutcome,
     SerialBlock,
 )
-from keyreeve_ca.registry import Answered, Store, StoredCertificate, config_version
+from keyreeve_ca.registry import Answered, Store, StoredCertificate
 from keyreeve_ca.rules import serials
 from keyreeve_ca.rules.csr import CertificateRequest, check_possession, read_csr
 from keyreeve_ca.rules.name import Name
@@ -175,7 +175,8 @@ class Issuance:
     async def _answered(self, request: SignRequest) -> Answered | None:
         """What the request was answered before; reads the catalogue anew when it lags behind what was found."""
         answered, newest = await self.store.read(
-            lambda tx: (tx.answered(request.caller.claimant, request.method, request.request_id), config_version(tx))
+            lambda tx: tx.answered_and_version(request.caller.claimant, request.method, request.request_id),
+            one_statement=True,
         )
         if answered is None and newest != self.catalogue().config_version:
             await self.reload()

@@ -54,7 +54,7 @@ class LiveCatalogue:
         while True:
             await asyncio.sleep(interval)
             try:
-                plane = await self._store.read(lambda tx: tx.plane())
+                plane = await self._store.read(lambda tx: tx.plane(), one_statement=True)
                 known = self.current()
                 if plane is not None and (plane.config_version, plane.incarnation) != (
                     known.config_version,

@@ -14,7 +14,7 @@ from keyreeve_ca.keystore import SealedKey
 from keyreeve_ca.ledger import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.operations import OperationRecords
 from keyreeve_ca.people_records import PeopleRecords
-from keyreeve_ca.revocations import RevocationRecords
+from keyreeve_ca.revocations import Revocation, RevocationRecords
 from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
 from keyreeve_ca.token_rows import TokenRows
 
@@ -229,6 +229,10 @@ class Transaction(Protocol):
         """Raises `CertificateNotFound`."""
         ...
 
+    def certificate_and_revocation(self, serial: bytes) -> tuple[StoredCertificate, Revocation | None]:
+        """The same, and whether it has been revoked, in one statement."""
+        ...
+
     def certificates_by_serial(self, serials: Sequence[bytes]) -> dict[bytes, StoredCertificate]: ...
     def successor(self, serial: bytes) -> StoredCertificate | None:
         """The certificate that renewed this one."""
@@ -255,6 +259,10 @@ class Transaction(Protocol):
 
     def answered(self, caller: str, method: str, request_id: str) -> Answered | None:
         """What became of a request of the last 24 hours; `caller` is `Caller.claimant`, here and in `answer`."""
+        ...
+
+    def answered_and_version(self, caller: str, method: str, request_id: str) -> tuple[Answered | None, int]:
+        """The same, and the version of the configuration (`config_version`), in one statement."""
         ...
 
     def answer(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None:
@@ -285,9 +293,12 @@ def config_version(tx: Transaction) -> int:
 
 
 class Store(Protocol):
-    """Runs transactions: `write` on the one writer (retrying serialization failures), `read` on a snapshot."""
+    """Runs transactions: `write` on the one writer (retrying serialization failures), `read` on a snapshot.
 
-    async def read(self, work: Callable[[Transaction], T]) -> T: ...
+    A read that says that it executes `one_statement` alone costs less.
+    """
+
+    async def read(self, work: Callable[[Transaction], T], *, one_statement: bool = False) -> T: ...
     async def write(self, work: Callable[[Transaction], T]) -> T: ...
     async def write_beside(self, work: Callable[[Transaction], T]) -> T:
         """`write` that keeps no commit of the signing path out: for statements each of which is safe beside any other."""

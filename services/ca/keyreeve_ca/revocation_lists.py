@@ -95,13 +95,7 @@ class ListPublishing:
         if self._seen < 0:
             self._states = await self.store.read(lambda tx: tx.revocations.list_states())
         await self._notice_phantoms()
-        self._seen, changed, self._shards = await self.store.read(
-            lambda tx: (
-                tx.revocations.last_seq(),
-                tx.revocations.changed_shards(self._seen),
-                tx.revocations.shards(),
-            )
-        )
+        self._seen, changed, self._shards = await self.store.read(self._look)
         self._changed |= changed
         catalogue, made = self.catalogue(), 0
         for shard in self._due(catalogue):
@@ -113,9 +107,14 @@ class ListPublishing:
             await self._rest(began)
         return made
 
+    def _look(self, tx: Transaction) -> tuple[int, dict[Shard, int], dict[str, int]]:
+        last = tx.revocations.last_seq()
+        changed = tx.revocations.changed_shards(self._seen) if last > self._seen else {}
+        return last, changed, tx.revocations.shards()
+
     async def _notice_phantoms(self) -> None:
         """Record what the workers of void blocks may have signed; from then on it counts as revoked."""
-        if not await self.store.read(lambda tx: tx.revocations.void_blocks(1)):
+        if not await self.store.read(lambda tx: tx.revocations.any_void_block(), one_statement=True):
             return
         authorities, now = self.catalogue().authorities, self.now()
 

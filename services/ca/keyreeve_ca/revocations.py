@@ -157,6 +157,10 @@ class RevocationRecords(Protocol):
         """Shards with revocations or phantoms whose numbers are above `seq`, with the highest of them."""
         ...
 
+    def any_void_block(self) -> bool:
+        """Whether there is one whose phantoms have not been recorded; in one statement."""
+        ...
+
     def void_blocks(self, limit: int) -> list[VoidBlock]:
         """Void blocks whose phantoms have not been recorded."""
         ...

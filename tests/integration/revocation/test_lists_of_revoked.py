@@ -24,7 +24,6 @@ from keyreeve.values import (
     to_pem,
 )
 from keyreeve_ca import revocation_lists
-from keyreeve_ca.revocations import Shard
 from keyreeve_ca.rules import serials
 from keyreeve_ca.settings import HttpSettings
 from keyreeve_ca.storage.revocation_lists_sql import SqlLists
@@ -233,19 +232,19 @@ def test_plain_http_answers_authorities_and_bundles_and_nothing_else(http_ca: Ru
 def test_a_shard_that_goes_on_changing_rests_between_two_lists_and_nothing_is_forgotten(
     own_ca: RunningCa, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes: list[int] = []
-    changed = SqlLists.changed_shards
+    passes: list[dict[str, int]] = []
+    shards = SqlLists.shards
 
-    def counting(self: SqlLists, seq: int) -> dict[Shard, int]:
-        passes.append(seq)
-        return changed(self, seq)
+    def counting(self: SqlLists) -> dict[str, int]:
+        passes.append(shards(self))
+        return passes[-1]
 
     signed = sign(own_ca)
     authority, shard = distribution_point(signed)
     wait_for("a first list", lambda: _list_or_none(own_ca, authority, shard))
     monkeypatch.setattr(revocation_lists, "_GAP", 3600.0)
     own_ca.client().certificates.revoke(signed.serial, RevocationReason.SUPERSEDED)
-    monkeypatch.setattr(SqlLists, "changed_shards", counting)
+    monkeypatch.setattr(SqlLists, "shards", counting)
     wait_for("some passes", lambda: len(passes) >= 3)
     assert signed.serial not in listed(own_ca, authority, shard)[1]
     monkeypatch.setattr(revocation_lists, "_GAP", 0.0)

@@ -14,6 +14,8 @@ from keyreeve_chassis.database.transactions import transaction
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block
 
+_OWN_PID = text("SELECT pg_backend_pid()")
+
 
 @contextmanager
 def failing(name: str) -> Iterator[None]:
@@ -153,6 +155,20 @@ async def test_a_lost_connection_is_an_unavailable_store_and_is_replaced(postgre
     with pytest.raises(StoreUnavailable):
         await ca_bench.execute("SELECT pg_terminate_backend(pg_backend_pid())")
     assert isinstance((await ca_bench.ledger.commit(block.group()))[0], Committed)
+
+
+async def test_nobody_notices_that_idle_connections_were_ended(postgresql_database: CaDatabase) -> None:
+    ca_bench = await CaBench.on(postgresql_database)
+    block = await Block.leased(ca_bench.ledger)
+    mine = await asyncio.gather(*(ca_bench.writer.read(lambda c: c.scalar(_OWN_PID)) for _ in range(20)))
+    with postgresql_database.database().engine.connect() as other:
+        other.execute(
+            text("SELECT pg_terminate_backend(pid, 60000) FROM unnest(:pids) AS pid"), {"pids": list(set(mine))}
+        )
+    assert await ca_bench.store.read(lambda tx: tx.plane(), one_statement=True) is not None
+    assert isinstance((await ca_bench.ledger.commit(block.group()))[0], Committed)
+    now = await asyncio.gather(*(ca_bench.writer.read(lambda c: c.scalar(_OWN_PID)) for _ in range(20)))
+    assert not set(now) & set(mine)
 
 
 async def test_what_waits_too_long_for_a_lock_is_an_unavailable_store(postgresql_database: CaDatabase) -> None:

@@ -1,10 +1,11 @@
 """The registry on both databases: what is written is read back, in pages, verbatim, and never by a read."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import fields, replace
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from keyreeve import errors
@@ -161,6 +162,31 @@ async def test_the_database_itself_refuses_a_write_by_a_read(ca_bench: CaBench) 
     with pytest.raises((errors.StoreUnavailable, DBAPIError)):
         await reader.read(lambda c: c.execute(text("DELETE FROM plane")))
     assert await ca_bench.count("plane") == 1
+
+
+ONE_STATEMENT = {
+    "plane": lambda tx: tx.plane(),
+    "certificate_and_revocation": lambda tx: tx.certificate_and_revocation(bytes(16)),
+    "answered_and_version": lambda tx: tx.answered_and_version(CALLER, METHOD, request_id()),
+    "tokens.awaited": lambda tx: tx.tokens.awaited(),
+    "operations.running": lambda tx: tx.operations.running(),
+    "revocations.any_void_block": lambda tx: tx.revocations.any_void_block(),
+}
+
+
+@pytest.mark.parametrize("name", ONE_STATEMENT)
+async def test_what_is_read_outside_a_transaction_is_one_statement(ca_bench: CaBench, name: str) -> None:
+    executed: list[str] = []
+    event.listen(ca_bench.store._reader.engine, "before_cursor_execute", lambda *told: executed.append(told[2]))
+    with suppress(errors.CertificateNotFound):
+        await ca_bench.store.read(ONE_STATEMENT[name], one_statement=True)
+    assert [one.split()[0] for one in executed if not one.startswith("BEGIN")] == ["SELECT"]
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_a_read_of_one_statement_may_not_write_either(ca_bench: CaBench, name: str) -> None:
+    with pytest.raises(ReadOnly):
+        await ca_bench.store.read(WRITES[name], one_statement=True)
 
 
 async def test_a_process_without_a_writer_does_not_write(ca_bench: CaBench) -> None:

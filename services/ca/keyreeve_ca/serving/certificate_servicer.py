@@ -125,12 +125,12 @@ class CertificateServicer:
     async def GetCertificate(self, request: pb.GetCertificateRequest, call: Call) -> pb.Certificate:
         serial = serial_of(request.name)
         try:
-            entry, revoked = await self.store.read(lambda tx: (tx.certificate(serial), tx.revocations.of([serial])))
+            entry, revoked = await self.store.read(lambda tx: tx.certificate_and_revocation(serial), one_statement=True)
         except errors.CertificateNotFound:
             raise certificate_not_found(serial) from None
         if not _may_see(caller_of(call), entry):
             raise certificate_not_found(serial)
-        return certificate_message(entry, self.now(), revoked.get(serial))
+        return certificate_message(entry, self.now(), revoked)
 
     async def RevokeCertificate(self, request: pb.RevokeCertificateRequest, call: Call) -> pb.Certificate:
         serial, reason = serial_of(request.name), chosen(REVOCATION_REASONS, request.reason, "reason")

@@ -19,6 +19,8 @@ ROWS_KEPT = 30 * 24 * 3600
 """Seconds after its end for which a token is listed."""
 
 _COLUMNS = [tokens.c[f.name] for f in fields(StoredToken)]
+# Made once, since each worker asks a few times a second.
+_AWAITED = select(tokens.c.serial).where(tokens.c.state == TokenState.BOUND, tokens.c.serial.is_not(None))
 BEFORE_BIND = failpoints.register("ca.enrol.before_bind", "A key is about to be bound to an enrolment token.")
 AFTER_BIND = failpoints.register(
     "ca.enrol.after_bind", "A key is bound to a token, in a transaction not yet committed."
@@ -106,8 +108,7 @@ class SqlTokens:
 
     def awaited(self) -> Sequence[bytes]:
         """Serial numbers of the certificates whose tokens are bound."""
-        query = select(tokens.c.serial).where(tokens.c.state == TokenState.BOUND, tokens.c.serial.is_not(None))
-        return list(self._connection.scalars(query))
+        return list(self._connection.scalars(_AWAITED))
 
     def tidy(self, now: int) -> int:
         """Close what was bound long enough ago, erase what nobody can use, forget what ended long ago."""

@@ -11,6 +11,8 @@ from keyreeve_ca.operations import Operation, OperationState
 from keyreeve_ca.storage.operation_tables import operations
 
 _COLUMNS = [operations.c[f.name] for f in fields(Operation)]
+# Made once, since the keeper asks a few times a second.
+_RUNNING = select(*_COLUMNS).where(operations.c.state == OperationState.RUNNING).order_by(operations.c.operation_id)
 _FIXED = ("operation_id", "method", "creator", "arguments", "created_at", "cancel_requested")
 
 
@@ -58,10 +60,7 @@ class SqlOperations:
 
     def running(self) -> Sequence[Operation]:
         """Those that go on, the oldest first."""
-        query = (
-            select(*_COLUMNS).where(operations.c.state == OperationState.RUNNING).order_by(operations.c.operation_id)
-        )
-        return [_operation(row) for row in self._connection.execute(query)]
+        return [_operation(row) for row in self._connection.execute(_RUNNING)]
 
 
 def _operation(row: Row[Any]) -> Operation:

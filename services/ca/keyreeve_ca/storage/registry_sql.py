@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from keyreeve import errors
 from keyreeve_ca.halt import refuse_when_halted
@@ -23,8 +23,9 @@ from keyreeve_ca.registry import (
     StoredCertificate,
     Transaction,
 )
+from keyreeve_ca.revocations import Revocation
 from keyreeve_ca.rules.profile import KeyType, Profile, ProfileVersion
-from keyreeve_ca.storage import authorities_sql, blocks, certificate_pages, profiles_sql
+from keyreeve_ca.storage import authorities_sql, blocks, certificate_pages, profiles_sql, revocations_sql
 from keyreeve_ca.storage.audit_log import SqlAuditLog
 from keyreeve_ca.storage.audit_sql import cursor_of, postgresql_chain, sqlite_chain
 from keyreeve_ca.storage.enrolment_sql import SqlTokens
@@ -32,6 +33,7 @@ from keyreeve_ca.storage.gate import lock_exclusively
 from keyreeve_ca.storage.halt_sql import SqlHalts
 from keyreeve_ca.storage.operations_sql import SqlOperations
 from keyreeve_ca.storage.people_sql import SqlPeople
+from keyreeve_ca.storage.revocation_tables import revocations
 from keyreeve_ca.storage.revocations_sql import SqlRevocations
 from keyreeve_ca.storage.tables import (
     certificates,
@@ -50,10 +52,22 @@ _COUNTED = 16_384
 """Rows that are read to count some."""
 _PLANE = select(*[plane.c[f.name] for f in fields(PlaneState)])
 # Made once: to build a statement takes longer than to execute it, and each refused request asks.
-_ANSWERED = select(requests.c.payload_sha256, requests.c.response, requests.c["items"]).where(
-    requests.c.caller == bindparam("caller"),
-    requests.c.method == bindparam("method"),
-    requests.c.request_id == bindparam("request_id"),
+_ANSWERED = select(
+    requests.c.payload_sha256, requests.c.response, requests.c["items"], plane.c.config_version
+).join_from(
+    plane,
+    requests,
+    and_(
+        requests.c.caller == bindparam("caller"),
+        requests.c.method == bindparam("method"),
+        requests.c.request_id == bindparam("request_id"),
+    ),
+    isouter=True,
+)
+_CERTIFICATE_AND_REVOCATION = (
+    select(*certificate_pages.COLUMNS, *revocations_sql.COLUMNS)
+    .join_from(certificates, revocations, revocations.c.serial == certificates.c.serial, isouter=True)
+    .where(certificates.c.serial == bindparam("serial"))
 )
 
 
@@ -191,12 +205,20 @@ class SqlTransaction:
 
     def certificate(self, serial: bytes) -> StoredCertificate:
         """Raises `CertificateNotFound`."""
-        found = self.certificates_by_serial([serial])
-        if serial not in found:
+        return self.certificate_and_revocation(serial)[0]
+
+    def certificate_and_revocation(self, serial: bytes) -> tuple[StoredCertificate, Revocation | None]:
+        """The same, and whether it has been revoked, in one statement."""
+        row = self._connection.execute(_CERTIFICATE_AND_REVOCATION, {"serial": serial}).one_or_none()
+        if row is None:
             raise errors.CertificateNotFound(
                 f"there is no certificate {serial.hex()} that you may see", metadata={"serial": serial.hex()}
             )
-        return found[serial]
+        certificate, revocation = row[: len(certificate_pages.COLUMNS)], row[len(certificate_pages.COLUMNS) :]
+        return (
+            certificate_pages.stored(certificate),
+            None if revocation[0] is None else revocations_sql.stored(revocation),
+        )
 
     def certificates_by_serial(self, serials: Sequence[bytes]) -> dict[bytes, StoredCertificate]:
         """Those of the serial numbers that are in the ledger."""
@@ -233,13 +255,16 @@ class SqlTransaction:
 
     def answered(self, caller: str, method: str, request_id: str) -> Answered | None:
         """What became of a request of the last 24 hours."""
-        row = self._connection.execute(
+        return self.answered_and_version(caller, method, request_id)[0]
+
+    def answered_and_version(self, caller: str, method: str, request_id: str) -> tuple[Answered | None, int]:
+        """The same, and the version of the configuration, in one statement."""
+        payload_sha256, response, items, version = self._connection.execute(
             _ANSWERED, {"caller": caller, "method": method, "request_id": request_id}
-        ).one_or_none()
-        if row is None:
-            return None
-        payload_sha256, response, items = row
-        return Answered(payload_sha256, response, None if items is None else results_from(unpack(items)))
+        ).one()
+        if payload_sha256 is None:
+            return None, version
+        return Answered(payload_sha256, response, None if items is None else results_from(unpack(items))), version
 
     def answer(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None:
         """Record the response of a slow mutation in the transaction that did it."""
@@ -317,9 +342,11 @@ class SqlStore:
         self._read_profile = read_profile
         self._now = now
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
+    async def read(self, work: Callable[[Transaction], T], *, one_statement: bool = False) -> T:
         """Run `work` on a snapshot in which its writing methods raise."""
-        return await self._reader.read(lambda connection: work(self._transaction(connection, writable=False)))
+        return await self._reader.read(
+            lambda connection: work(self._transaction(connection, writable=False)), one_statement=one_statement
+        )
 
     def read_here(self, work: Callable[[Transaction], T]) -> T:
         """`read` in the thread that calls, for commands without an event loop."""

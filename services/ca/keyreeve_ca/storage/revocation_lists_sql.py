@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve_ca.ledger import BLOCKS_PER_CRL_SHARD
@@ -17,6 +17,14 @@ from keyreeve_chassis import failpoints
 
 _STATE = [revocation_lists.c[f.name] for f in fields(ListState) if f.name != "number"]
 _PHANTOMS = [phantom_blocks.c[f.name] for f in fields(Phantoms)]
+_BLOCK = serial_blocks.c
+# Made once, since the keeper asks a few times a second.
+_VOID_BLOCKS = (
+    select(_BLOCK.block_id, _BLOCK.authority_id, _BLOCK.crl_shard, _BLOCK.committed, _BLOCK.size, _BLOCK.profile_hashes)
+    .outerjoin(phantom_blocks, phantom_blocks.c.block_id == _BLOCK.block_id)
+    .where(_BLOCK.state == "void", phantom_blocks.c.block_id.is_(None))
+    .limit(bindparam("limit", type_=Integer))
+)
 
 _RESERVED = failpoints.register("ca.crl.reserve", "A number for a revocation list is about to be committed.")
 _PUBLISHING = failpoints.register("ca.crl.publish", "A revocation list has been signed and is about to be committed.")
@@ -64,15 +72,12 @@ class SqlLists:
         )
         return {(row.authority_id, row.crl_shard): row.last for row in self._connection.execute(query)}
 
+    def any_void_block(self) -> bool:
+        """Whether there is any void block whose phantoms have not been recorded; in one statement."""
+        return self._connection.execute(_VOID_BLOCKS, {"limit": 1}).first() is not None
+
     def void_blocks(self, limit: int) -> list[VoidBlock]:
         """Void blocks whose phantoms have not been recorded."""
-        c = serial_blocks.c
-        query = (
-            select(c.block_id, c.authority_id, c.crl_shard, c.committed, c.size, c.profile_hashes)
-            .outerjoin(phantom_blocks, phantom_blocks.c.block_id == c.block_id)
-            .where(c.state == "void", phantom_blocks.c.block_id.is_(None))
-            .limit(limit)
-        )
         return [
             VoidBlock(
                 row.block_id,
@@ -82,7 +87,7 @@ class SqlLists:
                 row.size,
                 self._longest_lifetime(unpack_hashes(row.profile_hashes)),
             )
-            for row in self._connection.execute(query).all()
+            for row in self._connection.execute(_VOID_BLOCKS, {"limit": limit}).all()
         ]
 
     def add_phantoms(self, found: Sequence[Phantoms]) -> None:

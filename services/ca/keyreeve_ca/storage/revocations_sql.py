@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve_ca.revocations import NewRevocation, Revocation, RevocationReason
@@ -15,8 +15,14 @@ from keyreeve_ca.storage.revocation_tables import revocations
 from keyreeve_ca.storage.tables import authorities, renewals, serial_blocks
 
 _FIELDS = [f.name for f in fields(Revocation)]
-_COLUMNS = [revocations.c[name] for name in _FIELDS]
+COLUMNS = [revocations.c[name] for name in _FIELDS]
 _PER_QUERY = 500
+
+
+def stored(row: Sequence[Any]) -> Revocation:
+    """A row of `COLUMNS` as the port has it."""
+    serial, seq, authority_id, crl_shard, reason, *rest = row
+    return Revocation(serial, seq, authority_id, crl_shard, RevocationReason(reason), *rest)
 
 
 class SqlRevocations(SqlLists):
@@ -26,8 +32,8 @@ class SqlRevocations(SqlLists):
         """Those of the serial numbers that have been revoked."""
         found: dict[bytes, Revocation] = {}
         for at in range(0, len(serials), _PER_QUERY):
-            query = select(*_COLUMNS).where(revocations.c.serial.in_(serials[at : at + _PER_QUERY]))
-            found |= {row.serial: _revocation(row) for row in self._connection.execute(query)}
+            query = select(*COLUMNS).where(revocations.c.serial.in_(serials[at : at + _PER_QUERY]))
+            found |= {row.serial: stored(row) for row in self._connection.execute(query)}
         return found
 
     def add(self, new: Sequence[NewRevocation]) -> list[Revocation]:
@@ -63,7 +69,7 @@ class SqlRevocations(SqlLists):
     def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:
         """Revoked certificates of the control tree with numbers above `seq`, in order of their numbers."""
         query = (
-            select(*_COLUMNS)
+            select(*COLUMNS)
             .join(authorities, authorities.c.authority_id == revocations.c.authority_id)
             .where(
                 revocations.c.seq > seq,
@@ -73,14 +79,10 @@ class SqlRevocations(SqlLists):
             .order_by(revocations.c.seq)
             .limit(limit)
         )
-        return [_revocation(row) for row in self._connection.execute(query)]
+        return [stored(row) for row in self._connection.execute(query)]
 
     def _shards(self, block_ids: set[int]) -> dict[int, int]:
         query = select(serial_blocks.c.block_id, serial_blocks.c.crl_shard).where(
             serial_blocks.c.block_id.in_(block_ids)
         )
         return {row.block_id: row.crl_shard for row in self._connection.execute(query)}
-
-
-def _revocation(row: Row[Any]) -> Revocation:
-    return Revocation(**row._asdict() | {"reason": RevocationReason(row.reason)})

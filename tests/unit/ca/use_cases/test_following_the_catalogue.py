@@ -23,7 +23,7 @@ class SlowStore:
         self.version, self.reads = 1, 0
         self.go = asyncio.Semaphore(0)
 
-    async def read(self, work):
+    async def read(self, work, *, one_statement=False):
         self.reads += 1
         version = self.version
         await self.go.acquire()
@@ -92,7 +92,7 @@ async def test_following_outlasts_a_database_that_is_away_and_ends_the_process_f
     failures = [errors.StoreUnavailable("away"), ValueError("a document that nobody can read")]
 
     class FailingStore:
-        async def read(self, work):
+        async def read(self, work, *, one_statement=False):
             raise failures.pop(0)
 
     async with AsyncExitStack() as stack:
