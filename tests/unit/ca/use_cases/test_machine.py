@@ -13,8 +13,9 @@ QUICK = Machine("boot", (0, 1), math.inf, wake_same=3e-6, wake_other=6e-6, fsync
 DEAR = replace(QUICK, wake_other=85e-6)
 
 
-def test_where_waking_another_core_is_dear_each_worker_stays_on_one_and_calls_gather_for_longer() -> None:
-    dear, quick = (choose(one, pin="auto", gather_ms="auto") for one in (DEAR, QUICK))
+@pytest.mark.parametrize("wake", [15e-6, 85e-6])
+def test_where_waking_another_core_is_dear_each_worker_stays_on_one_and_calls_gather_for_longer(wake: float) -> None:
+    dear, quick = (choose(replace(QUICK, wake_other=one), pin="auto", gather_ms="auto") for one in (wake, 6e-6))
     assert (dear.pinned, quick.pinned) == (True, False)
     assert dear.gather > quick.gather > 0
     assert [dear.core_of(DEAR, index) for index in range(3)] == [0, 1, 0]
