@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 
-from keyreeve.cli.exits import Exit, error_document, error_text, exit_code, say
+from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, say
 from keyreeve.cli.printing import Format, Palette, dump
 from keyreeve.errors import KeyreeveError
 from keyreeve_bench.settings import BenchSettings

@@ -71,7 +71,7 @@ class Bench:
             groups |= {
                 "server": self.server,
                 "workers": self.server.only("worker"),
-                "keeper": self.server.only("keeper"),
+                "coordinator": self.server.only("coordinator"),
             }
         if self.ledger is not None and self.ledger.group is not None:
             groups["database"] = self.ledger.group

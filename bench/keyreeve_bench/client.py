@@ -157,7 +157,7 @@ def _sample(answer: Answer) -> dict[str, Any]:
 
 def _calls(orders: dict[str, Any], csrs: list[bytes]) -> Calls:
     if orders["client"] == "https":
-        from keyreeve_bench.peers.https import HttpsCalls
+        from keyreeve_bench.baselines.https import HttpsCalls
 
         return HttpsCalls(Path(orders["context"]), csrs, timeout=orders["timeout"])
     context = Context.load(orders["context"])
@@ -175,7 +175,7 @@ def _calls(orders: dict[str, Any], csrs: list[bytes]) -> Calls:
 async def load(orders: dict[str, Any], parent: Parent) -> dict[str, Any]:
     """Carry out the orders of the process that started this one."""
     csrs = corpus.load(Path(orders["corpus"]))
-    # Each process begins elsewhere, so that not all send the same request at once.
+    # Each process begins excluded_methods, so that not all send the same request at once.
     begin = len(csrs) * orders["process"] // orders["processes"]
     csrs = csrs[begin:] + csrs[:begin]
     calls = _calls(orders, csrs)

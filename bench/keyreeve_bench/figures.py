@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keyreeve_bench.rows.row import shown
+from keyreeve_bench.scenarios.scenario import shown
 
 Report = Mapping[str, Any]
 _CALLS = (

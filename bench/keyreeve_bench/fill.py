@@ -30,14 +30,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
-from keyreeve.cli.exits import say
-from keyreeve_ca.ledger import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD
-from keyreeve_ca.registry import AuthorityKind, AuthorityState
-from keyreeve_ca.rules.profile import Tree
-from keyreeve_ca.rules.serials import serial
-from keyreeve_ca.storage.blocks import EPOCH
-from keyreeve_ca.storage.schema import SCHEMA
-from keyreeve_ca.storage.tables import authorities, certificates, plane, serial_blocks
+from keyreeve.cli.exit_codes import say
+from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.ledger.blocks import EPOCH
+from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.store.ports import AuthorityKind, AuthorityState
+from keyreeve_ca.store.schema import SCHEMA
+from keyreeve_ca.store.tables import authorities, certificates, control_plane, serial_blocks
 from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import DatabaseRefused, FileLock
 from keyreeve_chassis.database.migrating import check_version
@@ -49,7 +49,7 @@ DAYS = 20
 _LIFETIME = 30 * 86_400
 _COLUMNS = tuple(certificates.c.keys())
 _BYTES = {"serial", "spki_sha256", "der", "csr", "renews"}
-_TEXT = {"authority_id", "profile_name", "caller", "request_id", "identity", "wished_names"}
+_TEXT = {"authority_id", "profile_name", "caller", "request_id", "identity", "requested_sans"}
 _INT4 = {"profile_version", "block_number"}
 
 
@@ -71,12 +71,12 @@ def fill(engine: Engine, count: int, now: int) -> Filled:
     with engine.begin() as connection:
         authority = connection.execute(
             select(authorities.c.authority_id, authorities.c.block_count)
-            .where(authorities.c.tree == Tree.ESTATE, authorities.c.state == AuthorityState.ACTIVE)
+            .where(authorities.c.hierarchy == Hierarchy.ESTATE, authorities.c.state == AuthorityState.ACTIVE)
             .order_by(authorities.c.not_after)
             .where(authorities.c.kind == AuthorityKind.INTERMEDIATE)
             .limit(1)
         ).one()
-        number: int = connection.execute(select(plane.c.block_count)).scalar_one()
+        number: int = connection.execute(select(control_plane.c.block_count)).scalar_one()
         first: int | None = connection.scalar(select(func.min(serial_blocks.c.block_id)))
     blocks = -(-count // BLOCK_SIZE)
     end = ((now - EPOCH) << 14) if first is None else first
@@ -93,7 +93,7 @@ def fill(engine: Engine, count: int, now: int) -> Filled:
             connection.execute(
                 insert(serial_blocks).values(
                     block_id=block_id,
-                    incarnation=1,
+                    restore_generation=1,
                     authority_id=authority.authority_id,
                     worker_id="fill",
                     profile_hashes=b"",
@@ -111,7 +111,7 @@ def fill(engine: Engine, count: int, now: int) -> Filled:
             )
             where = authorities.c.authority_id == authority.authority_id
             connection.execute(update(authorities).where(where).values(block_count=authorities.c.block_count + 1))
-            connection.execute(update(plane).values(block_count=plane.c.block_count + 1))
+            connection.execute(update(control_plane).values(block_count=control_plane.c.block_count + 1))
         if at % 64 == 63:
             say(f"{(at + 1) * BLOCK_SIZE:,} of {count:,} in {time.perf_counter() - began:,.0f} s")
     if engine.dialect.name == "postgresql":

@@ -26,13 +26,13 @@ import grpc
 from keyreeve import Client, Context, credentials
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
-from keyreeve.cli.exits import error_text, exit_code, say
-from keyreeve.cli.home import Home
+from keyreeve.cli.exit_codes import error_text, exit_code, say
 from keyreeve.cli.starting import bring_up, take_down
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.errors import KeyreeveError, StartFailed
+from keyreeve_bench.control_planes import DATABASES, control_plane, database_url
 from keyreeve_bench.fill import Filled, fill, open_engine
-from keyreeve_bench.planes import DATABASES, control_plane, database_url
-from keyreeve_bench.rows.row import Figure, Place, ratio, report_of_row
+from keyreeve_bench.scenarios.scenario import Figure, Place, ratio, report_of_row
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
 
@@ -57,12 +57,12 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
         say(f"    {place.certificates:,} certificates are made up")
         with ExitStack() as opened:
             filled = fill(open_engine(database_url(homes["filled"]), opened), place.certificates, int(time.time()))
-        starts = {name: _start(home) for name, home in homes.items()}
+        starts = {name: _start(state_directory) for name, state_directory in homes.items()}
         found: dict[str, Any] = {name: {kind: [] for kind in kinds} for name in homes}
         for kind in kinds:
             for _ in range(place.runs):
-                for name, home in homes.items():
-                    found[name][kind].append(_measure(home, kind, place.duration))
+                for name, state_directory in homes.items():
+                    found[name][kind].append(_measure(state_directory, kind, place.duration))
         take_down(homes["empty"])  # a service with nothing to do still looks for changes, on the same cores
         reads = _reads(homes["filled"], filled)
     told = {name: {kind: _median(some) for kind, some in kinds.items()} for name, kinds in found.items()}
@@ -92,16 +92,16 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
     return figures, details
 
 
-def _start(home: Home) -> float:
+def _start(state_directory: StateDirectory) -> float:
     began = time.perf_counter()
-    bring_up(home, trust_domain="bench.localhost", first_port=0, tell=lambda _: None)
+    bring_up(state_directory, trust_domain="bench.localhost", first_port=0, tell=lambda _: None)
     return round(time.perf_counter() - began, 2)
 
 
-def _measure(home: Home, kind: str, duration: float) -> dict[str, Any]:
+def _measure(state_directory: StateDirectory, kind: str, duration: float) -> dict[str, Any]:
     """One run, with the limits before and after it."""
     settings = BenchSettings(
-        context=str(home.context), duration=duration, runs=1, warm_up=min(2.0, duration), limit_seconds=0.5
+        context=str(state_directory.context), duration=duration, runs=1, warm_up=min(2.0, duration), limit_seconds=0.5
     )
     report = asyncio.run(bench_sign(replace(settings, **_KINDS[kind])))
     if not report["ok"]:
@@ -117,10 +117,10 @@ def _median(some: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: statistics.median(one[name] or 0.0 for one in some) for name in some[0]}
 
 
-def _reads(home: Home, filled: Filled) -> dict[str, dict[str, float]]:
+def _reads(state_directory: StateDirectory, filled: Filled) -> dict[str, dict[str, float]]:
     """Milliseconds of look-ups, and of pages by each kind of filter, as they go over the wire one after the other."""
     some = random.Random(_SEED).choices(filled.serials, k=CALLS)  # noqa: S311 - a sample
-    context = Context.load(home.context)
+    context = Context.load(state_directory.context)
     with Client(context) as client:
         identity = client.certificates.get(some[0]).identity  # and now there is a connection
         found = {"get_certificate": _timed([lambda s=s: client.certificates.get(s) for s in some])}  # type: ignore[misc]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyreeve.cli.fleet import read_config
-from keyreeve.cli.home import Home
+from keyreeve.cli.local_services import read_config
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.errors import FileUnusable, KeyreeveError
 from keyreeve_bench.local_processes import Group, postgresql_group
 
@@ -41,7 +41,7 @@ class Ledger(ABC):
 
 
 class SqliteLedger(Ledger):
-    """A file; WAL lets others read it while the keeper writes, and a reader never checkpoints."""
+    """A file; WAL lets others read it while the coordinator writes, and a reader never checkpoints."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -107,10 +107,10 @@ class PostgresqlLedger(Ledger):
             raise LedgerUnreadable(f"the PostgreSQL of the ledger does not answer: {type(failure).__name__}") from None
 
 
-def open_ledger(home: Home, url: str | None) -> Ledger:
-    """The ledger at the URL, or else of the service that `keyreeve up` runs in the home. Raises `LedgerUnreadable`."""
+def open_ledger(state_directory: StateDirectory, url: str | None) -> Ledger:
+    """The ledger at the URL, or else of the service that `keyreeve up` runs in the state_directory. Raises `LedgerUnreadable`."""
     try:
-        config = read_config(home.config("ca")) if home.exists() else {}
+        config = read_config(state_directory.config("ca")) if state_directory.exists() else {}
         found = url or config.get("database", {}).get("url")
     except (FileUnusable, AttributeError) as failure:
         raise LedgerUnreadable(str(failure)) from None

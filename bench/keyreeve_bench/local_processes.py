@@ -6,9 +6,9 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from keyreeve.cli.fleet import SERVICES
-from keyreeve.cli.home import Home
+from keyreeve.cli.local_services import SERVICES
 from keyreeve.cli.processes import read_pid
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.cli.supervisor import pid_file
 
 
@@ -50,9 +50,9 @@ class Group:
         )
 
 
-def server_group(home: Home, pid: int | None) -> Group | None:
+def server_group(state_directory: StateDirectory, pid: int | None) -> Group | None:
     """The service's processes: those of `pid`, else of the one that `keyreeve up` started; None when it is not here."""
-    found = pid or read_pid(pid_file(home, SERVICES[0]))
+    found = pid or read_pid(pid_file(state_directory, SERVICES[0]))
     return Group(found) if found is not None and psutil.pid_exists(found) else None
 
 

@@ -65,7 +65,7 @@ def report_of(
             name: _mean(
                 [1e6 * one.cpu_seconds[name] / one.measured.certificates for one in _with(bench.outcomes, name)]
             )
-            for name in ("server", "database", "client", "workers", "keeper")
+            for name in ("server", "database", "client", "workers", "coordinator")
         },
         "rss_bytes": _most([one.rss_bytes for one in bench.outcomes]),
         "pss_bytes": _most([one.pss_bytes for one in bench.outcomes]),

@@ -45,7 +45,7 @@ class BenchSettings:
     acknowledgements: str | None = None
     """File to which every acknowledged certificate is written, and fsynced before its caller goes on."""
     server_pid: int | None = None
-    """The service's master process; None: the one that `keyreeve up` started beside the context."""
+    """The service's manager process; None: the one that `keyreeve up` started beside the context."""
     database: str | None = None
     """URL of the ledger's database; None: the one in the settings that `keyreeve up` wrote."""
     overload: float | None = None

@@ -11,13 +11,14 @@ from typing import Any
 import grpc
 
 from keyreeve import Client, credentials
-from keyreeve.cli.home import Home
 from keyreeve.cli.local_commands import versions
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.context import Context
 from keyreeve.errors import FileUnusable
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
-from keyreeve_bench import corpus, disk, messages, openssl, overloading, peers, plot, session
+from keyreeve_bench import baselines as peers
+from keyreeve_bench import corpus, disk, messages, openssl, overloading, plot, session
 from keyreeve_bench.bench import Bench
 from keyreeve_bench.checks import Check, Issued, check_audit, check_ledger, check_openssl, check_unique, last_checkpoint
 from keyreeve_bench.echo import echo_service
@@ -45,19 +46,25 @@ async def bench_sign(settings: BenchSettings) -> dict[str, Any]:
     progress = Progress(silent=not settings.progress)
     context = Context.load(settings.context)
     assert context.path is not None
-    home = Home.at(context.path.parent)
+    state_directory = StateDirectory.at(context.path.parent)
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyreeve-bench-")))
         progress.step("making certificate requests")
         csrs = corpus.make_corpus(settings.keys, settings.dns_suffix)
         corpus.save(directory / "corpus", csrs)
         answer = await asyncio.to_thread(_one_call, context, settings.profile, csrs[0])
-        ledger, note = _ledger_of(home, settings)
+        ledger, note = _ledger_of(state_directory, settings)
         bench = Bench(
-            settings, context, progress, directory / "corpus", answer, server_group(home, settings.server_pid), ledger
+            settings,
+            context,
+            progress,
+            directory / "corpus",
+            answer,
+            server_group(state_directory, settings.server_pid),
+            ledger,
         )
         bench.checkpoint = await asyncio.to_thread(last_checkpoint, context)
-        facts = await asyncio.to_thread(_facts, bench, home, note)
+        facts = await asyncio.to_thread(_facts, bench, state_directory, note)
         started = {name: await peers.start(name, directory, csrs, stack) for name in settings.compare}
         (directory / "echo").mkdir()
         workers = len(bench.server.only("worker").processes()) if bench.server else 0
@@ -107,14 +114,14 @@ def _one_call(context: Context, profile: str, csr: bytes) -> bytes:
     return answer
 
 
-def _ledger_of(home: Home, settings: BenchSettings) -> tuple[Ledger | None, str]:
+def _ledger_of(state_directory: StateDirectory, settings: BenchSettings) -> tuple[Ledger | None, str]:
     try:
-        return open_ledger(home, settings.database), ""
+        return open_ledger(state_directory, settings.database), ""
     except LedgerUnreadable as why:
         return None, str(why)
 
 
-def _facts(bench: Bench, home: Home, note: str) -> dict[str, Any]:
+def _facts(bench: Bench, state_directory: StateDirectory, note: str) -> dict[str, Any]:
     """What is known of the machine and the database before the load."""
     rows: int | None = None
     if bench.ledger is not None:
@@ -123,7 +130,7 @@ def _facts(bench: Bench, home: Home, note: str) -> dict[str, Any]:
         except LedgerUnreadable as why:
             note = str(why)
     fsync = None
-    for directory in (bench.ledger.directory if bench.ledger else None, home.state("ca")):
+    for directory in (bench.ledger.directory if bench.ledger else None, state_directory.state("ca")):
         try:
             if directory is not None and fsync is None:
                 measured = asdict(disk.measure(directory, bench.settings.limit_seconds))

@@ -19,11 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keyreeve.cli.exits import Exit, say
+from keyreeve.cli.exit_codes import Exit, say
 from keyreeve_bench import filled
-from keyreeve_bench.planes import DATABASES, control_plane
-from keyreeve_bench.rows import bad_input, fairness, guarantees, memory, overload, slow_fsync
-from keyreeve_bench.rows.row import Place, Run, report_of_row, text_of
+from keyreeve_bench.control_planes import DATABASES, control_plane
+from keyreeve_bench.scenarios import bad_input, fairness, memory, overload, slow_fsync
+from keyreeve_bench.scenarios.scenario import Place, Run, report_of_row, text_of
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
 from keyreeve_bench.table import table
@@ -33,7 +33,6 @@ SPECIAL: dict[str, Run] = {
     "slow-fsync": slow_fsync.run,
     "fairness": fairness.run,
     "bad-input": bad_input.run,
-    "guarantees": guarantees.run,
     "memory": memory.run,
     "filled": filled.run,
 }
@@ -44,46 +43,49 @@ _MOST_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AccessRule:
     """One bench of the standard set."""
 
     name: str
     settings: BenchSettings
 
 
-def rows(duration: float, runs: int, compare: Sequence[str]) -> list[Row]:
+def rows(duration: float, runs: int, compare: Sequence[str]) -> list[AccessRule]:
     """The standard set, without the open loop, whose rate is half of what `unary` brought."""
     usual = BenchSettings(duration=duration, runs=runs, warm_up=min(2.0, duration), limit_seconds=min(1.0, duration))
     few = replace(usual, runs=min(runs, 3))
     return [
-        Row("unary", replace(usual, compare=tuple(compare), overload=duration)),
-        Row("batch-100", replace(usual, batch=100, in_flight=8, connections=8, overload=duration)),
-        Row("sdk", replace(few, client="sdk", in_flight=256, processes=1)),
-        Row("sdk-one-by-one", replace(few, client="sdk", in_flight=256, processes=1, coalesce=False)),
-        Row("plot", replace(few, runs=1, plot="load", sweep_seconds=min(5.0, duration))),
-        *(Row(f"batch-100-{keys}", replace(few, batch=100, in_flight=8, connections=8, keys=keys)) for keys in _KEYS),
+        AccessRule("unary", replace(usual, compare=tuple(compare), overload=duration)),
+        AccessRule("batch-100", replace(usual, batch=100, in_flight=8, connections=8, overload=duration)),
+        AccessRule("sdk", replace(few, client="sdk", in_flight=256, processes=1)),
+        AccessRule("sdk-one-by-one", replace(few, client="sdk", in_flight=256, processes=1, coalesce=False)),
+        AccessRule("plot", replace(few, runs=1, plot="load", sweep_seconds=min(5.0, duration))),
+        *(
+            AccessRule(f"batch-100-{keys}", replace(few, batch=100, in_flight=8, connections=8, keys=keys))
+            for keys in _KEYS
+        ),
     ]
 
 
 _KEYS = ("p384", "rsa2048", "ed25519", "mix")
 
 
-def run_calls(database: str, wanted: list[Row], reports: Path) -> bool:
+def run_calls(database: str, wanted: list[AccessRule], reports: Path) -> bool:
     """Run rows of calls against one control plane and write their reports; whether all checks held."""
     held = True
-    with _temporary() as directory, control_plane(directory, database) as home:
+    with _temporary() as directory, control_plane(directory, database) as state_directory:
         todo = list(wanted)
         for row in todo:
             say(f"--- {row.name} on {database}")
             plot = str(reports / f"load-{database}.svg") if row.settings.plot else None
-            settings = replace(row.settings, context=str(home.context), plot=plot)
+            settings = replace(row.settings, context=str(state_directory.context), plot=plot)
             report = _guarded(row.name, database, partial(_calls, settings))
             held &= _keep(reports / f"{row.name}-{database}.json", report)
             if row.name == "unary" and report.get("certificates_per_second"):
                 half = report["certificates_per_second"]["median"] / 2
                 open_loop = replace(row.settings, rate=half, in_flight=1024, compare=(), overload=None)
-                todo.insert(todo.index(row) + 1, Row("open-loop-half", open_loop))
-        shutil.copy(home.log("ca"), reports / f"ca-{database}.log")
+                todo.insert(todo.index(row) + 1, AccessRule("open-loop-half", open_loop))
+        shutil.copy(state_directory.log("ca"), reports / f"ca-{database}.log")
     return held
 
 

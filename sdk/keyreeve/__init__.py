@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from keyreeve.values import SignItem as SignItem
 
 _MODULES = ("aio", "errors", "identity", "keys", "values")
-_HOMES = {
+_STATE_DIRECTORIES = {
     "Client": "keyreeve._blocking.client",
     "Context": "keyreeve.context",
     "KeyType": "keyreeve.values",
@@ -58,7 +58,7 @@ _HOMES = {
     "save_key": "keyreeve.keys",
 }
 
-__all__ = [*_MODULES, *_HOMES]  # noqa: PLE0604  # names, spelled once
+__all__ = [*_MODULES, *_STATE_DIRECTORIES]  # noqa: PLE0604  # names, spelled once
 
 
 if not TYPE_CHECKING:  # else every misspelled name would be an object to a type checker
@@ -67,9 +67,9 @@ if not TYPE_CHECKING:  # else every misspelled name would be an object to a type
         """Load a public name on first use (PEP 562)."""
         if name in _MODULES:
             return import_module(f"keyreeve.{name}")
-        if name not in _HOMES:
+        if name not in _STATE_DIRECTORIES:
             raise AttributeError(f"module 'keyreeve' has no attribute {name!r}")
-        value: object = getattr(import_module(_HOMES[name]), name)
+        value: object = getattr(import_module(_STATE_DIRECTORIES[name]), name)
         globals()[name] = value
         return value
 

@@ -3,9 +3,17 @@
 from keyreeve._async.authorities import AuthorityClient
 from keyreeve._async.certificates import CertificateClient
 from keyreeve._async.client import Client
-from keyreeve._async.enrolling import enrol
-from keyreeve._async.own_identity import OwnIdentity
+from keyreeve._async.enrollment import enroll
+from keyreeve._async.identity_renewal import IdentityRenewal
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.tokens import TokenClient
 
-__all__ = ["AuthorityClient", "CertificateClient", "Client", "OwnIdentity", "ProfileClient", "TokenClient", "enrol"]
+__all__ = [
+    "AuthorityClient",
+    "CertificateClient",
+    "Client",
+    "IdentityRenewal",
+    "ProfileClient",
+    "TokenClient",
+    "enroll",
+]

@@ -39,9 +39,9 @@ class Context:
     endpoints: Mapping[str, str]
     """`host:port` by service, such as `{"ca": "127.0.0.1:7443"}`; an IPv6 address stands in brackets."""
     bundle: Path
-    """Roots of the control tree: the only ones that a service's certificate may come from."""
+    """Roots of the control hierarchy: the only ones that a service's certificate may come from."""
     estate_bundle: Path
-    """Roots of the estate tree, for whoever relies on the certificates that are issued to servers and clients."""
+    """Roots of the estate hierarchy, for whoever relies on the certificates that are issued to servers and clients."""
     certificate: Path
     """The caller's certificate, followed by those above it without the root."""
     key: Path

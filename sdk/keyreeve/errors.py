@@ -183,9 +183,9 @@ class PeerCertificateExpired(Unauthenticated):
 
     reason = "PEER_CERTIFICATE_EXPIRED"
     fix = (
-        "People: have another admin invite you (`keyreeve operator invite NAME --role ROLE`) and accept into a new directory "
+        "Operators: have another admin invite you (`keyreeve operator invite NAME --role ROLE`) and accept into a new directory "
         "(`keyreeve operator accept --dir DIRECTORY`); on the machine that runs the CA, `keyreeve up` issues a new one. "
-        "Others enrol again with a new token."
+        "Others enroll again with a new token."
     )
 
 
@@ -217,7 +217,7 @@ class PeerIdentityInvalid(Unauthenticated):
     """The client certificate does not hold exactly one URI name that is a SPIFFE ID of a known form."""
 
     reason = "PEER_IDENTITY_INVALID"
-    fix = "Use a certificate from the control tree; DNS names and common names are never an identity."
+    fix = "Use a certificate from the control hierarchy; DNS names and common names are never an identity."
 
 
 class PeerTrustDomainWrong(Unauthenticated):
@@ -227,19 +227,19 @@ class PeerTrustDomainWrong(Unauthenticated):
     fix = "Use the context of this control plane: the certificate comes from another one."
 
 
-class PeerPersonUnknown(Unauthenticated):
+class PeerOperatorUnknown(Unauthenticated):
     """The certificate is an operator's, and no record agrees: the person was removed, or has another role now."""
 
-    reason = "PEER_PERSON_UNKNOWN"
+    reason = "PEER_OPERATOR_UNKNOWN"
     fix = "Ask an admin for an invitation (`keyreeve operator invite`); on the CA's machine, run `keyreeve up`."
     who = ADMIN
 
 
 class PeerIssuerUnknown(Unauthenticated):
-    """The client certificate was not issued by an authority of the control tree."""
+    """The client certificate was not issued by an authority of the control hierarchy."""
 
     reason = "PEER_ISSUER_UNKNOWN"
-    fix = "Use a certificate from the control tree: certificates of the estate and of arrays identify nobody here."
+    fix = "Use a certificate from the control hierarchy: certificates of the estate and of arrays identify nobody here."
 
 
 class AccessDenied(PermissionDenied):
@@ -445,7 +445,7 @@ class NameRefused(InvalidArgument):
     """A name breaks the grammar of its type, is reserved, or is outside what the profile allows."""
 
     reason = "NAME_REFUSED"
-    fix = "Correct or remove the names that the violations list; docs/names.md has the grammar. Names are never normalised."
+    fix = "Correct or remove the names that the violations list; docs/names.md has the grammar. Names are never normalized."
 
 
 class NameMissing(InvalidArgument):
@@ -488,17 +488,17 @@ class LifetimeRefused(InvalidArgument):
 # --- People ---------------------------------------------------------------------------------------------------------
 
 
-class PersonNotFound(NotFound):
+class OperatorNotFound(NotFound):
     """Nobody who operates the control plane has this name, or whoever had it was removed."""
 
-    reason = "PERSON_NOT_FOUND"
+    reason = "OPERATOR_NOT_FOUND"
     fix = "`keyreeve operator list` shows who there is."
 
 
-class PersonExists(AlreadyExists):
+class OperatorExists(AlreadyExists):
     """A person of this name is in another role."""
 
-    reason = "PERSON_EXISTS"
+    reason = "OPERATOR_EXISTS"
     fix = "Give the person the other role (`keyreeve operator update`), or invite under another name."
     who = ADMIN
 
@@ -582,7 +582,7 @@ class AuthorityStateWrong(FailedPrecondition):
 
 
 class AuthorityInUse(FailedPrecondition):
-    """The authority cannot go yet: it is the last active one of its kind in its tree, or has unexpired certificates."""
+    """The authority cannot go yet: it is the last active one of its kind in its hierarchy, or has unexpired certificates."""
 
     reason = "AUTHORITY_IN_USE"
     fix = (
@@ -601,7 +601,7 @@ class AuthorityExpiring(FailedPrecondition):
 
 
 class NoActiveAuthority(FailedPrecondition):
-    """The profile's tree has no active authority that may issue."""
+    """The profile's hierarchy has no active authority that may issue."""
 
     reason = "NO_ACTIVE_AUTHORITY"
     fix = "Activate one: `keyreeve authority list` shows what is pending."
@@ -755,11 +755,11 @@ class FinalCheckFailed(KeyreeveError):
     who = DEVELOPER
 
 
-# --- Enrolment ------------------------------------------------------------------------------------------------------
+# --- Enrollment ------------------------------------------------------------------------------------------------------
 
 
 class TokenNotFound(NotFound):
-    """No enrolment token has this name, or it ended more than 30 days ago."""
+    """No enrollment token has this name, or it ended more than 30 days ago."""
 
     reason = "TOKEN_NOT_FOUND"
     fix = "`keyreeve token list` shows the names: 32 lower-case hexadecimal digits."
@@ -774,7 +774,7 @@ class TokenNotAllowed(PermissionDenied):
 
 
 class TokenUsed(FailedPrecondition):
-    """The enrolment token has served its purpose: a key is bound to it, and another key, or the same one too late, came."""
+    """The enrollment token has served its purpose: a key is bound to it, and another key, or the same one too late, came."""
 
     reason = "TOKEN_USED"
     fix = (
@@ -784,7 +784,7 @@ class TokenUsed(FailedPrecondition):
 
 
 class TokenExpired(FailedPrecondition):
-    """The enrolment token's time is over."""
+    """The enrollment token's time is over."""
 
     reason = "TOKEN_EXPIRED"
     fix = "Ask for a new token; they live for an hour unless their maker says otherwise."
@@ -792,7 +792,7 @@ class TokenExpired(FailedPrecondition):
 
 
 class TokenRevoked(FailedPrecondition):
-    """The enrolment token was revoked, or its maker may no longer make such tokens."""
+    """The enrollment token was revoked, or its maker may no longer make such tokens."""
 
     reason = "TOKEN_REVOKED"
     fix = "Ask for a new token."
@@ -807,17 +807,17 @@ class TokenRefused(Unauthenticated):
 
 
 class TokenMalformed(InvalidArgument):
-    """The text is not an enrolment token, or not all of it."""
+    """The text is not an enrollment token, or not all of it."""
 
     reason = "TOKEN_MALFORMED"
     fix = "Copy the whole token, from `krt1_` to its end; a later version needs a later release."
 
 
-class EnrolmentOff(FailedPrecondition):
-    """This control plane has no listener for newcomers, so a token would lead nowhere."""
+class EnrollmentOff(FailedPrecondition):
+    """This control plane has no listener for enrollees, so a token would lead nowhere."""
 
-    reason = "ENROLMENT_OFF"
-    fix = "Set `enrol.port` (and `enrol.address`, if newcomers reach it by another name) and start the service again."
+    reason = "ENROLLMENT_OFF"
+    fix = "Set `enroll.port` (and `enroll.address`, if enrollees reach it by another name) and start the service again."
     who = ADMIN
 
 
@@ -829,18 +829,18 @@ class ClockSkewed(FailedPrecondition):
     who = OPERATOR
 
 
-class EnrolmentRootWrong(FailedPrecondition):
+class EnrollmentRootWrong(FailedPrecondition):
     """None of the certificates that the server showed is the root that the token names: it is another server."""
 
-    reason = "ENROLMENT_ROOT_WRONG"
+    reason = "ENROLLMENT_ROOT_WRONG"
     fix = "Check the address; if the root was replaced since the token was made, ask for a new token. Else somebody listens in."
     who = OPERATOR
 
 
-class EnrolmentServerUnproven(FailedPrecondition):
+class EnrollmentServerUnproven(FailedPrecondition):
     """The server did not prove that it knows the token's secret: the token has ended, or somebody is in the middle."""
 
-    reason = "ENROLMENT_SERVER_UNPROVEN"
+    reason = "ENROLLMENT_SERVER_UNPROVEN"
     fix = "Ask for a new token; if that fails too, the answers are being changed on their way."
     who = OPERATOR
 

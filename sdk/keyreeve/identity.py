@@ -1,7 +1,7 @@
 """Who somebody is: SPIFFE IDs of a trust domain, the roles they spell, and the DNS names reserved to services.
 
 Source: SPIFFE-ID specification sections 2 and 3; the forms are listed in docs/names.md. Text is accepted or refused,
-never normalised. Imports nothing outside the standard library.
+never normalized. Imports nothing outside the standard library.
 """
 
 import re

@@ -33,7 +33,7 @@ _CLOCKS = 60
 
 def update_message(
     trust_domain: str,
-    incarnation: int,
+    restore_generation: int,
     *,
     after_seq: int,
     seq: int,
@@ -42,12 +42,12 @@ def update_message(
 ) -> bytes:
     """What an update's signature is over (docs/protocols.md): serial numbers of 16 octets, numbers of 8, big-endian."""
     entries = b"".join(serial + not_after.to_bytes(8, "big") for serial, not_after in revoked)
-    numbers = (number.to_bytes(8, "big") for number in (incarnation, after_seq, seq, time))
+    numbers = (number.to_bytes(8, "big") for number in (restore_generation, after_seq, seq, time))
     return length_prefixed(b"keyreeve-revocations-1", trust_domain.encode(), *numbers, hashlib.sha256(entries).digest())
 
 
 class RevokedCallers:
-    """The revoked certificates of the control tree, as of the last update. Not for several threads at once."""
+    """The revoked certificates of the control hierarchy, as of the last update. Not for several threads at once."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class RevokedCallers:
     ) -> None:
         """Begin with nothing known. With `path` every update is kept in that file (mode 0600) as well."""
         self.trust_domain = trust_domain
-        self.incarnation = 0
+        self.restore_generation = 0
         self.seq = 0
         self._path = path
         self._now = now
@@ -85,10 +85,10 @@ class RevokedCallers:
             if kept["trust_domain"] != trust_domain:
                 return made
             made._expiry = {int(serial, 16): int(expiry) for serial, expiry in kept["revoked"].items()}
-            made.incarnation, made.seq = int(kept["incarnation"]), int(kept["seq"])
+            made.restore_generation, made.seq = int(kept["restore_generation"]), int(kept["seq"])
             made._heard = clock() - max(0.0, now() - float(kept["heard_at"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            made._expiry, made.incarnation, made.seq = {}, 0, 0
+            made._expiry, made.restore_generation, made.seq = {}, 0, 0
         return made
 
     def is_revoked(self, serial: int) -> bool:
@@ -102,20 +102,20 @@ class RevokedCallers:
     def apply(self, update: RevocationUpdate, roots: Sequence[x509.Certificate]) -> None:
         """Take in an update that the CA service signed.
 
-        `roots` are those of the control tree. Raises `keyreeve.errors.RevocationsRefused`: nothing has changed then.
+        `roots` are those of the control hierarchy. Raises `keyreeve.errors.RevocationsRefused`: nothing has changed then.
         """
         signer = self._check(update, roots)
         fresh = update.after_seq == 0
-        if not fresh and (update.incarnation, update.after_seq) != (self.incarnation, self.seq):
+        if not fresh and (update.restore_generation, update.after_seq) != (self.restore_generation, self.seq):
             raise RevocationsRefused(
-                f"an update begins at {update.incarnation}/{update.after_seq} and {self.incarnation}/{self.seq} is known"
+                f"an update begins at {update.restore_generation}/{update.after_seq} and {self.restore_generation}/{self.seq} is known"
             )
         changed = fresh or bool(update.revoked) or update.seq != self.seq
         new = {int.from_bytes(serial, "big"): expiry for serial, expiry in update.revoked}
         self._signer = signer
         # A new beginning of the same history takes nothing back; of another history it does, once it is complete.
-        self._expiry = new if fresh and update.incarnation != self.incarnation else self._expiry | new
-        self.incarnation, self.seq = update.incarnation, update.seq
+        self._expiry = new if fresh and update.restore_generation != self.restore_generation else self._expiry | new
+        self.restore_generation, self.seq = update.restore_generation, update.seq
         self._heard = self._clock()
         if changed:
             ended = self._now() - SKEW
@@ -134,7 +134,7 @@ class RevokedCallers:
             raise RevocationsRefused(f"an update is dated {update.time - self._now():.0f} s from this machine's clock")
         message = update_message(
             self.trust_domain,
-            update.incarnation,
+            update.restore_generation,
             after_seq=update.after_seq,
             seq=update.seq,
             time=update.time,
@@ -156,9 +156,9 @@ class RevokedCallers:
             for lower, upper in pairwise(path):
                 lower.verify_directly_issued_by(upper)
         except (ValueError, TypeError, InvalidSignature):
-            raise RevocationsRefused("an update's signer does not belong to the control tree") from None
+            raise RevocationsRefused("an update's signer does not belong to the control hierarchy") from None
         if path[-1] not in roots:
-            raise RevocationsRefused("an update's signer does not belong to the control tree")
+            raise RevocationsRefused("an update's signer does not belong to the control hierarchy")
         if any(not c.not_valid_before_utc.timestamp() <= now < c.not_valid_after_utc.timestamp() + 1 for c in path):
             raise RevocationsRefused("an update's signer, or an authority above it, is not valid now")
         names = chain[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -171,7 +171,7 @@ class RevokedCallers:
     def _save(self, path: Path) -> None:
         kept = {
             "trust_domain": self.trust_domain,
-            "incarnation": self.incarnation,
+            "restore_generation": self.restore_generation,
             "seq": self.seq,
             "heard_at": self._now(),
             "revoked": {f"{serial:032x}": expiry for serial, expiry in self._expiry.items()},

@@ -1,4 +1,4 @@
-"""What calls about enrolment tokens take and give: plain values. All times are aware datetimes in UTC."""
+"""What calls about enrollment tokens take and give: plain values. All times are aware datetimes in UTC."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class TokenState(StrEnum):
-    """The life of an enrolment token."""
+    """The life of an enrollment token."""
 
     OPEN = "open"
     BOUND = "bound"
@@ -20,10 +20,10 @@ class TokenState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """An enrolment token, without its secret."""
+    """An enrollment token, without its secret."""
 
     name: str
-    """`enrolmentTokens/{token}`."""
+    """`enrollmentTokens/{token}`."""
     identity: str
     """The SPIFFE ID that its holder may claim."""
     creator: str
@@ -40,7 +40,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token that has just been made, and the text to hand to the newcomer."""
+    """A token that has just been made, and the text to hand to the enrollee."""
 
     token: Token
     text: str = field(repr=False)

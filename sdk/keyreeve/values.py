@@ -20,7 +20,7 @@ class NameType(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Name:
-    """A subject alternative name. It is accepted as it is spelled or refused, never normalised."""
+    """A subject alternative name. It is accepted as it is spelled or refused, never normalized."""
 
     type: NameType
     value: str
@@ -61,13 +61,13 @@ class KeyType(StrEnum):
 
 
 class Line(StrEnum):
-    """A tree of authorities whose roots make a trust bundle."""
+    """A hierarchy of authorities whose roots make a trust bundle."""
 
     CONTROL = "control"
     ESTATE = "estate"
 
 
-class Tree(StrEnum):
+class Hierarchy(StrEnum):
     """Where an authority belongs; it decides which profiles it may issue under."""
 
     CONTROL = "control"
@@ -95,25 +95,17 @@ class AuthorityState(StrEnum):
     REVOKED = "revoked"
 
 
-class AuthorityRevocationReason(StrEnum):
-    """Why trust in an authority is withdrawn (RFC 5280, 5.3.1)."""
-
-    CA_COMPROMISE = "ca_compromise"
-    SUPERSEDED = "superseded"
-    CESSATION_OF_OPERATION = "cessation_of_operation"
-
-
 @dataclass(frozen=True, slots=True)
 class Authority:
     """One certificate authority."""
 
     name: str
     """`authorities/{authority}`."""
-    tree: Tree
+    hierarchy: Hierarchy
     kind: AuthorityKind
     state: AuthorityState
     owner: str
-    """The resource that a stand-alone CA belongs to, such as `arrays/{array}`; empty for the two trees."""
+    """The resource that a stand-alone CA belongs to, such as `arrays/{array}`; empty for the two hierarchies."""
     issuer: str
     """The authority that signed it; a root's own name."""
     common_name: str
@@ -142,12 +134,14 @@ class CertificateState(StrEnum):
     REVOKED = "revoked"
 
 
-class RevocationReason(StrEnum):
-    """Why a certificate is revoked (RFC 5280, 5.3.1)."""
+class CrlReason(StrEnum):
+    """Why a certificate is revoked: CRLReason of RFC 5280, section 5.3.1."""
 
-    NOT_GIVEN = "not_given"
+    UNSPECIFIED = "unspecified"
     KEY_COMPROMISE = "key_compromise"
-    """Somebody else has, or may have, the private key."""
+    """The private key is, or may be, known to others."""
+    CA_COMPROMISE = "ca_compromise"
+    """The same of a CA's key; for authorities only."""
     AFFILIATION_CHANGED = "affiliation_changed"
     SUPERSEDED = "superseded"
     CESSATION_OF_OPERATION = "cessation_of_operation"
@@ -181,7 +175,7 @@ class Certificate:
     renews: str
     """`certificates/{serial}` that it renews; empty for a first."""
     revoked_at: datetime | None
-    revocation_reason: RevocationReason | None
+    revocation_reason: CrlReason | None
     revoker: str
     """SPIFFE ID of whoever revoked it; empty unless it was."""
 
@@ -255,9 +249,9 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class RevocationUpdate:
-    """What was revoked in the control tree from one number to another, and that nothing else was."""
+    """What was revoked in the control hierarchy from one number to another, and that nothing else was."""
 
-    incarnation: int
+    restore_generation: int
     after_seq: int
     """The numbers above this one; 0: a new beginning."""
     seq: int
@@ -368,7 +362,7 @@ class Invitation:
 
     operator: Operator
     token: str = field(repr=False)
-    """The enrolment token, shown this once; empty when nothing has changed that would need one."""
+    """The enrollment token, shown this once; empty when nothing has changed that would need one."""
     token_expires_at: datetime | None
 
 
@@ -389,14 +383,14 @@ class IssuanceState:
     halted_by: str
     halt_reason: str
     approved_at: datetime | None
-    """When the resumption of a halt that goes on was approved by the first of two people."""
+    """When the resumption of a halt that goes on was approved by the first of two operators."""
     approved_by: str
     resumed_at: datetime | None
     """When the last halt ended."""
     resumed_by: str
     resume_reason: str
     resume_needs_two: bool
-    """Resuming takes two different people."""
+    """Resuming takes two different operators."""
 
     @property
     def halted(self) -> bool:

@@ -12,7 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from keyreeve import errors, operation_values, token_values, values
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
-from keyreeve.ca.v1 import enrolment_service_pb2 as enrolment_pb
+from keyreeve.ca.v1 import crl_reason_pb2 as crl_reason_pb
+from keyreeve.ca.v1 import enrollment_service_pb2 as enrollment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
@@ -22,10 +23,10 @@ from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 Choice = TypeVar("Choice", bound=StrEnum)
 Number = TypeVar("Number", bound=int)
 
-TREES = {
-    values.Tree.CONTROL: authority_pb.TREE_CONTROL,
-    values.Tree.ESTATE: authority_pb.TREE_ESTATE,
-    values.Tree.STANDALONE: authority_pb.TREE_STANDALONE,
+HIERARCHIES = {
+    values.Hierarchy.CONTROL: authority_pb.HIERARCHY_CONTROL,
+    values.Hierarchy.ESTATE: authority_pb.HIERARCHY_ESTATE,
+    values.Hierarchy.STANDALONE: authority_pb.HIERARCHY_STANDALONE,
 }
 KINDS = {
     values.AuthorityKind.ROOT: authority_pb.AUTHORITY_KIND_ROOT,
@@ -45,13 +46,6 @@ AUTHORITY_KEY_TYPES = {
     values.KeyType.RSA4096: authority_pb.AUTHORITY_KEY_TYPE_RSA4096,
     values.KeyType.ED25519: authority_pb.AUTHORITY_KEY_TYPE_ED25519,
 }
-REVOCATION_REASONS = {
-    values.AuthorityRevocationReason.CA_COMPROMISE: authority_pb.AUTHORITY_REVOCATION_REASON_CA_COMPROMISE,
-    values.AuthorityRevocationReason.SUPERSEDED: authority_pb.AUTHORITY_REVOCATION_REASON_SUPERSEDED,
-    values.AuthorityRevocationReason.CESSATION_OF_OPERATION: (
-        authority_pb.AUTHORITY_REVOCATION_REASON_CESSATION_OF_OPERATION
-    ),
-}
 NAME_TYPES = {
     values.NameType.DNS: certificate_pb.NAME_TYPE_DNS,
     values.NameType.IP: certificate_pb.NAME_TYPE_IP,
@@ -69,20 +63,21 @@ OPERATION_STATES = {
     operation_values.OperationState.FAILED: operation_pb.OPERATION_STATE_FAILED,
     operation_values.OperationState.CANCELLED: operation_pb.OPERATION_STATE_CANCELLED,
 }
-LEAF_REVOCATION_REASONS = {
-    values.RevocationReason.NOT_GIVEN: certificate_pb.REVOCATION_REASON_NOT_GIVEN,
-    values.RevocationReason.KEY_COMPROMISE: certificate_pb.REVOCATION_REASON_KEY_COMPROMISE,
-    values.RevocationReason.AFFILIATION_CHANGED: certificate_pb.REVOCATION_REASON_AFFILIATION_CHANGED,
-    values.RevocationReason.SUPERSEDED: certificate_pb.REVOCATION_REASON_SUPERSEDED,
-    values.RevocationReason.CESSATION_OF_OPERATION: certificate_pb.REVOCATION_REASON_CESSATION_OF_OPERATION,
-    values.RevocationReason.PRIVILEGE_WITHDRAWN: certificate_pb.REVOCATION_REASON_PRIVILEGE_WITHDRAWN,
+CRL_REASONS = {
+    values.CrlReason.UNSPECIFIED: crl_reason_pb.CRL_REASON_UNSPECIFIED,
+    values.CrlReason.KEY_COMPROMISE: crl_reason_pb.CRL_REASON_KEY_COMPROMISE,
+    values.CrlReason.CA_COMPROMISE: crl_reason_pb.CRL_REASON_CA_COMPROMISE,
+    values.CrlReason.AFFILIATION_CHANGED: crl_reason_pb.CRL_REASON_AFFILIATION_CHANGED,
+    values.CrlReason.SUPERSEDED: crl_reason_pb.CRL_REASON_SUPERSEDED,
+    values.CrlReason.CESSATION_OF_OPERATION: crl_reason_pb.CRL_REASON_CESSATION_OF_OPERATION,
+    values.CrlReason.PRIVILEGE_WITHDRAWN: crl_reason_pb.CRL_REASON_PRIVILEGE_WITHDRAWN,
 }
 TOKEN_STATES = {
-    token_values.TokenState.OPEN: enrolment_pb.ENROLMENT_TOKEN_STATE_OPEN,
-    token_values.TokenState.BOUND: enrolment_pb.ENROLMENT_TOKEN_STATE_BOUND,
-    token_values.TokenState.CLOSED: enrolment_pb.ENROLMENT_TOKEN_STATE_CLOSED,
-    token_values.TokenState.REVOKED: enrolment_pb.ENROLMENT_TOKEN_STATE_REVOKED,
-    token_values.TokenState.EXPIRED: enrolment_pb.ENROLMENT_TOKEN_STATE_EXPIRED,
+    token_values.TokenState.OPEN: enrollment_pb.ENROLLMENT_TOKEN_STATE_OPEN,
+    token_values.TokenState.BOUND: enrollment_pb.ENROLLMENT_TOKEN_STATE_BOUND,
+    token_values.TokenState.CLOSED: enrollment_pb.ENROLLMENT_TOKEN_STATE_CLOSED,
+    token_values.TokenState.REVOKED: enrollment_pb.ENROLLMENT_TOKEN_STATE_REVOKED,
+    token_values.TokenState.EXPIRED: enrollment_pb.ENROLLMENT_TOKEN_STATE_EXPIRED,
 }
 OUTCOMES = {
     values.SimulatedOutcome.SAME: profile_pb.SIMULATED_OUTCOME_SAME,
@@ -219,7 +214,7 @@ def from_certificate(message: certificate_pb.Certificate) -> values.Certificate:
         renews=message.renews,
         revoked_at=_time(message.revoke_time) if message.HasField("revoke_time") else None,
         revocation_reason=(
-            from_number(LEAF_REVOCATION_REASONS, message.revocation_reason) if message.revocation_reason else None
+            from_number(CRL_REASONS, message.revocation_reason) if message.HasField("revoke_time") else None
         ),
         revoker=message.revoker,
     )
@@ -240,7 +235,7 @@ def from_revocation_list(message: certificate_pb.RevocationList) -> values.Revoc
 def from_revocation_update(message: certificate_pb.RevocationUpdate) -> values.RevocationUpdate:
     """One message of the feed of revocations."""
     return values.RevocationUpdate(
-        incarnation=message.incarnation,
+        restore_generation=message.restore_generation,
         after_seq=message.after_seq,
         seq=message.seq,
         time=message.time.seconds,
@@ -273,7 +268,7 @@ def from_authority(message: authority_pb.Authority) -> values.Authority:
     """An authority."""
     return values.Authority(
         name=message.name,
-        tree=from_number(TREES, message.tree),
+        hierarchy=from_number(HIERARCHIES, message.hierarchy),
         kind=from_number(KINDS, message.kind),
         state=from_number(AUTHORITY_STATES, message.state),
         owner=message.owner,
@@ -383,8 +378,8 @@ def from_issuance_state(message: issuance_pb.IssuanceState) -> values.IssuanceSt
     )
 
 
-def from_token(message: enrolment_pb.EnrolmentToken) -> token_values.Token:
-    """An enrolment token."""
+def from_token(message: enrollment_pb.EnrollmentToken) -> token_values.Token:
+    """An enrollment token."""
     return token_values.Token(
         name=message.name,
         identity=message.identity,

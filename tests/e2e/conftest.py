@@ -1,4 +1,4 @@
-"""Control planes of real processes: one for all end-to-end tests that do not break it, and those of single tests."""
+"""Control control_planes of real processes: one for all end-to-end tests that do not break it, and those of single tests."""
 
 import uuid
 from collections.abc import Iterator
@@ -6,33 +6,33 @@ from pathlib import Path
 
 import pytest
 
-from support.plane import Plane
+from support.control_plane import ControlPlane
 from support.postgres import Server
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A running control plane; tests leave it running."""
-    made = Plane(tmp_path_factory.mktemp("plane"))
+    made = ControlPlane(tmp_path_factory.mktemp("control_plane"))
     made.up()
     yield made
     made.down()
 
 
 @pytest.fixture
-def own_plane(tmp_path: Path) -> Iterator[Plane]:
+def own_control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
     """A directory without a control plane yet; whatever the test starts in it is stopped afterwards."""
-    made = Plane(tmp_path)
+    made = ControlPlane(tmp_path)
     yield made
     made.down()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database; for SQLite that of the plane's own settings."""
+    """The URL of an empty database; for SQLite that of the control_plane's own settings."""
     if request.param == "sqlite":
         return "sqlite:///ca.db"
     server: Server = request.getfixturevalue("postgresql_server")
-    name = f"plane_{uuid.uuid4().hex}"
+    name = f"control_plane_{uuid.uuid4().hex}"
     server.execute(f"CREATE DATABASE {name}")
     return server.url(name)

@@ -4,15 +4,15 @@ import base64
 import json
 import uuid
 
-from support.plane import Done, Plane
+from support.control_plane import ControlPlane, Done
 from support.waiting import wait_for
 
 
-def settled(plane: Plane) -> None:
+def settled(control_plane: ControlPlane) -> None:
     """Wait until what has been done so far is in the log."""
     mark = uuid.uuid4().hex
-    plane.run("cert", "show", mark)
-    wait_for("the log", lambda: plane.run("audit", "list", "--resource", f"certificates/{mark}", "-q").out)
+    control_plane.run("cert", "show", mark)
+    wait_for("the log", lambda: control_plane.run("audit", "list", "--resource", f"certificates/{mark}", "-q").out)
 
 
 def good(done: Done) -> Done:
@@ -20,27 +20,27 @@ def good(done: Done) -> Done:
     return done
 
 
-def test_what_was_done_is_listed_verified_and_exported(plane, tmp_path):
-    good(plane.run("cert", "issue", "audited.example.test", "--out", tmp_path / "certificate"))
-    settled(plane)
-    told = good(plane.run("audit", "list", "--method", "SignCertificate", "-o", "json")).document
+def test_what_was_done_is_listed_verified_and_exported(control_plane, tmp_path):
+    good(control_plane.run("cert", "issue", "audited.example.test", "--out", tmp_path / "certificate"))
+    settled(control_plane)
+    told = good(control_plane.run("audit", "list", "--method", "SignCertificate", "-o", "json")).document
     assert told[-1]["code"] == "OK"
     assert told[-1]["targets"] == ["item.profile=profiles/server"]
     witness, export = tmp_path / "witness.json", tmp_path / "export.jsonl"
-    first = good(plane.run("audit", "verify", "--witness", witness))
+    first = good(control_plane.run("audit", "verify", "--witness", witness))
     assert "the log is whole" in first.out
     assert "is new" in first.out
-    good(plane.run("audit", "export", export))
-    offline = good(plane.run("audit", "verify", "--file", export, "--witness", witness, "-o", "json")).document
+    good(control_plane.run("audit", "export", export))
+    offline = good(control_plane.run("audit", "verify", "--file", export, "--witness", witness, "-o", "json")).document
     assert offline["records"] > 0
-    again = good(plane.run("audit", "verify", "--witness", witness, "-o", "json")).document
+    again = good(control_plane.run("audit", "verify", "--witness", witness, "-o", "json")).document
     assert "had seen checkpoint" in again["witness"]
 
 
-def test_an_export_that_was_changed_is_refused(plane, tmp_path):
-    settled(plane)
+def test_an_export_that_was_changed_is_refused(control_plane, tmp_path):
+    settled(control_plane)
     export = tmp_path / "export.jsonl"
-    good(plane.run("audit", "export", export))
+    good(control_plane.run("audit", "export", export))
     lines = export.read_text().splitlines(keepends=True)
     at = next(i for i, line in enumerate(lines) if line.startswith('{"link"'))
     link = json.loads(lines[at])
@@ -56,21 +56,21 @@ def test_an_export_that_was_changed_is_refused(plane, tmp_path):
         if changed == lines:
             continue
         export.write_text("".join(changed))
-        done = plane.run("audit", "verify", "--file", export)
+        done = control_plane.run("audit", "verify", "--file", export)
         assert done.code in {1, 2}, done.out
         assert "AUDIT_TAMPERED" in done.err or "FILE_UNUSABLE" in done.err
 
 
-def test_a_log_that_a_witness_has_seen_further_is_refused(plane, tmp_path):
-    settled(plane)
+def test_a_log_that_a_witness_has_seen_further_is_refused(control_plane, tmp_path):
+    settled(control_plane)
     witness = tmp_path / "witness.json"
-    good(plane.run("audit", "verify", "--witness", witness))
+    good(control_plane.run("audit", "verify", "--witness", witness))
     from keyreeve.audit.log import Checkpoint
     from keyreeve.audit.witness import Witness
 
     known = Witness.load(witness)
     later = known.checkpoint._replace(k=known.checkpoint.k + 10_000)
     Witness(known.spki, Checkpoint(*later).encode(), known.signature).save(witness)
-    done = plane.run("audit", "verify", "--witness", witness)
+    done = control_plane.run("audit", "verify", "--witness", witness)
     assert done.code == 1
     assert "AUDIT_TAMPERED" in done.err

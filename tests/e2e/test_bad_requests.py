@@ -5,28 +5,28 @@ import pytest
 from keyreeve.errors import FailedPrecondition, InvalidArgument, KeyreeveError
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name, SignItem
+from support.control_plane import ControlPlane
 from support.csr_corpus import bad_csrs
-from support.plane import Plane
 
 MAX_GROWTH = 8_000_000
 """Bytes that a process may grow by over three rounds of the corpus after the first one (allocators keep some)."""
 
 
-def _memory_per_kind(plane: Plane) -> dict[str, int]:
+def _memory_per_kind(control_plane: ControlPlane) -> dict[str, int]:
     told: dict[str, int] = {}
-    for name, size in plane.memory().items():
+    for name, size in control_plane.memory().items():
         kind = name.partition(" ")[0]
         told[kind] = max(told.get(kind, 0), size)
     return told
 
 
 @pytest.mark.faults
-def test_each_bad_request_has_its_reason_and_leaves_the_service_as_it_was(plane: Plane) -> None:
-    corpus = bad_csrs(plane.context.trust_domain)
+def test_each_bad_request_has_its_reason_and_leaves_the_service_as_it_was(control_plane: ControlPlane) -> None:
+    corpus = bad_csrs(control_plane.context.trust_domain)
     assert len(corpus) >= 100
-    before = plane.children()
+    before = control_plane.children()
     wrong = []
-    with plane.client() as client:
+    with control_plane.client() as client:
         for _ in range(2):  # the first round fills caches and allocators
             for bad in corpus:
                 try:
@@ -38,24 +38,26 @@ def test_each_bad_request_has_its_reason_and_leaves_the_service_as_it_was(plane:
                     wrong.append(f"{bad.label}: {other!r}")
                 else:
                     wrong.append(f"{bad.label}: signed")
-        settled = _memory_per_kind(plane)
+        settled = _memory_per_kind(control_plane)
         for _ in range(3):
             for bad in corpus:
                 with pytest.raises(KeyreeveError):
                     client.certificates.sign("server", bad.data)
-        grown = _memory_per_kind(plane)
+        grown = _memory_per_kind(control_plane)
         good = client.certificates.sign("server", make_csr(make_key(), [Name.dns("web.example.test")]))
     assert wrong == []
-    assert plane.children() == before
+    assert control_plane.children() == before
     assert good.serial
     assert all(grown[kind] - settled[kind] < MAX_GROWTH for kind in settled), (settled, grown)
 
 
-def test_a_forbidden_name_in_each_position_of_a_hundred_refuses_that_item_alone(plane: Plane) -> None:
+def test_a_forbidden_name_in_each_position_of_a_hundred_refuses_that_item_alone(
+    control_plane: ControlPlane,
+) -> None:
     key = make_key()
     good = SignItem("server", make_csr(key, [Name.dns("web.example.test")]))
-    bad = SignItem("server", make_csr(key, [Name.dns(f"ca.svc.{plane.context.trust_domain}")]))
-    with plane.client() as client:
+    bad = SignItem("server", make_csr(key, [Name.dns(f"ca.svc.{control_plane.context.trust_domain}")]))
+    with control_plane.client() as client:
         for position in range(0, 100, 9):
             items = [bad if i == position else good for i in range(100)]
             outcomes = client.certificates.sign_many(items)
@@ -64,10 +66,12 @@ def test_a_forbidden_name_in_each_position_of_a_hundred_refuses_that_item_alone(
             assert getattr(outcomes[position], "reason", "") == "NAME_REFUSED"
 
 
-def test_a_forbidden_name_in_each_position_of_a_request_is_refused_by_its_place(plane: Plane) -> None:
+def test_a_forbidden_name_in_each_position_of_a_request_is_refused_by_its_place(
+    control_plane: ControlPlane,
+) -> None:
     key = make_key()
-    reserved = Name.dns(f"ca.svc.{plane.context.trust_domain}")
-    with plane.client() as client:
+    reserved = Name.dns(f"ca.svc.{control_plane.context.trust_domain}")
+    with control_plane.client() as client:
         for position in range(100):
             names = [Name.dns(f"n{i}.example.test") for i in range(100)]
             names[position] = reserved
@@ -78,8 +82,8 @@ def test_a_forbidden_name_in_each_position_of_a_request_is_refused_by_its_place(
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(2000)], ids=["empty", "jpeg"])
-def test_the_command_line_tells_why_a_file_is_no_request(plane: Plane, data: bytes) -> None:
-    done = plane.run("cert", "sign", "--csr", "-", given=data)
+def test_the_command_line_tells_why_a_file_is_no_request(control_plane: ControlPlane, data: bytes) -> None:
+    done = control_plane.run("cert", "sign", "--csr", "-", given=data)
     assert done.code == 1
     assert done.out == ""
     assert "CSR_MALFORMED" in done.err

@@ -1,4 +1,4 @@
-"""kill -9 of a keeper that revokes by predicate, again and again, on both databases: it goes on where it was, and twice nothing."""
+"""kill -9 of a coordinator that revokes by predicate, again and again, on both databases: it goes on where it was, and twice nothing."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from keyreeve.errors import KeyreeveError
 from keyreeve.keys import make_csr, make_key
 from keyreeve.operation_values import OperationState
 from keyreeve.request_ids import new_request_id
-from keyreeve.values import CertificateState, Name, RevocationReason
+from keyreeve.values import CertificateState, CrlReason, Name
 from support.forked_ca import NewCa, Process, again_and_again, forking_program, new_forked_ca
 from support.waiting import wait_for
 
@@ -47,16 +47,16 @@ def test_a_bulk_revocation_that_is_killed_again_and_again_loses_nothing_and_does
 
             def armed_again(ended: Process) -> str:
                 # Each lives a little longer than the one before it, so that the work ends whatever a start commits.
-                return f"ca.commit.{point}=crash@{10 + len(ca.killed)}" if ended.role == "keeper" else ""
+                return f"ca.commit.{point}=crash@{10 + len(ca.killed)}" if ended.role == "coordinator" else ""
 
             ca.on_death, ca.armed_again = look, armed_again
-            ca.replace("keeper", f"ca.commit.{point}=crash@10")
+            ca.replace("coordinator", f"ca.commit.{point}=crash@10")
             request_id = new_request_id()
             with ca.nursed():
                 operation = again_and_again(
                     "it is begun",
                     lambda: admin.certificates.revoke_many(
-                        RevocationReason.KEY_COMPROMISE, profile="server", request_id=request_id
+                        CrlReason.KEY_COMPROMISE, profile="server", request_id=request_id
                     ),
                 )
                 ended = wait_for(

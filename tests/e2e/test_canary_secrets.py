@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from sqlalchemy import text
 
-from keyreeve.cli.fleet import read_addresses, write_config
-from keyreeve.enrolment_token import EnrolmentKeys, EnrolmentToken
-from keyreeve_ca.sealed_keys import SealedKeyStore
-from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve.cli.local_services import read_addresses, write_config
+from keyreeve.enrollment_token import EnrollmentKeys, EnrollmentToken
+from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader
-from support.plane import CA, Done, Plane
+from keyreeve_chassis.keys.sealed import SealedKeyStore
+from support.control_plane import CA, ControlPlane, Done
 from support.postgres import Server
 from support.trace_receiver import receiving_traces
 from support.waiting import wait_for
@@ -40,13 +40,13 @@ PASSWORD = "canary-" + uuid.uuid4().hex
 class Search:
     """Where to look, and for what."""
 
-    plane: Plane
+    control_plane: ControlPlane
     outputs: list[str] = field(default_factory=list)
     canaries: dict[str, set[bytes]] = field(default_factory=dict)
 
     def run(self, *arguments: object, code: int | None = 0, given: bytes | None = None) -> Done:
         """Run a command that ends with this code, and search what it says."""
-        done = self.plane.run(*arguments, given=given)
+        done = self.control_plane.run(*arguments, given=given)
         assert code is None or done.code == code, (arguments, done.err)
         self.outputs += [done.out, done.err]
         return done
@@ -77,8 +77,8 @@ class Search:
 
     def add_token(self, file: Path) -> None:
         written = file.read_text().strip()
-        token = EnrolmentToken.parse(written)
-        keys = EnrolmentKeys.of(token.secret, token.token_id)
+        token = EnrollmentToken.parse(written)
+        keys = EnrollmentKeys.of(token.secret, token.token_id)
         self.add("a token", token.secret, keys.server, keys.client, keys.result)
         self.canaries["a token"] |= {written.encode(), written[40:100].encode()}
 
@@ -102,19 +102,19 @@ def database(request: pytest.FixtureRequest) -> str:
     return server.url(name).replace("keyreeve@", f"keyreeve:{PASSWORD}@")
 
 
-def files_of_the_database(plane: Plane, url: str) -> Iterator[Path]:
-    """On PostgreSQL those of the whole server, with its write-ahead log; SQLite's are among the plane's."""
+def files_of_the_database(control_plane: ControlPlane, url: str) -> Iterator[Path]:
+    """On PostgreSQL those of the whole server, with its write-ahead log; SQLite's are among the control_plane's."""
     if not url.startswith("sqlite"):
         directory = Path(url.partition("host=")[2])
         for part in ("data/base", "data/pg_wal"):
             yield from (directory / part).rglob("*")
         yield directory / "log"
-    yield from plane.home.root.rglob("*")
+    yield from control_plane.state_directory.root.rglob("*")
 
 
 def own_secrets(search: Search, url: str) -> None:
     """What the service itself keeps: its keys, unsealed."""
-    state = search.plane.home.state("ca")
+    state = search.control_plane.state_directory.state("ca")
     kek = (state / "kek").read_bytes()
     search.add("the key-encryption key", kek)
     store = SealedKeyStore(kek)
@@ -135,37 +135,41 @@ def own_secrets(search: Search, url: str) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(400)
 def test_no_secret_is_in_logs_audit_errors_metrics_traces_the_database_or_processes(
-    database: str, own_plane: Plane, tmp_path: Path
+    database: str, own_control_plane: ControlPlane, tmp_path: Path
 ) -> None:
-    plane, search = own_plane, Search(own_plane)
+    control_plane, search = own_control_plane, Search(own_control_plane)
     search.canaries["the database's password"] = {PASSWORD.encode()}
-    plane.home.make()
-    write_config(plane.home, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
+    control_plane.state_directory.make()
+    write_config(
+        control_plane.state_directory, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom()
+    )
     with receiving_traces() as traces:
-        config = plane.home.config("ca")
+        config = control_plane.state_directory.config("ca")
         config.write_text(
             config.read_text().replace("sqlite:///ca.db", database)
             + f"tracing:\n  endpoint: {traces.endpoint}\n"
             + "log:\n  level: debug\n  calls: true\n"
         )
-        done = plane.up(OTEL_BSP_SCHEDULE_DELAY="100")
+        done = control_plane.up(OTEL_BSP_SCHEDULE_DELAY="100")
         search.outputs += [done.out, done.err]
         live_through(search, tmp_path)
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{read_addresses(plane.home, CA).metrics_port}/metrics", timeout=20
+            f"http://127.0.0.1:{read_addresses(control_plane.state_directory, CA).metrics_port}/metrics", timeout=20
         ) as page:
             metrics = page.read()
         assert b"grpc_server" in metrics
-        wait_for("spans", lambda: {"keyreeve.ca.v1.EnrolmentService/Enrol"} <= traces.names)
+        wait_for("spans", lambda: {"keyreeve.ca.v1.EnrollmentService/Enroll"} <= traces.names)
         wait_for("spans", lambda: {"keyreeve.ca.v1.CertificateService/RenewCertificate"} <= traces.names)
-        places = {f"/proc/{pid}/{name}": Path(f"/proc/{pid}/{name}").read_bytes() for pid, name in processes(plane)}
+        places = {
+            f"/proc/{pid}/{name}": Path(f"/proc/{pid}/{name}").read_bytes() for pid, name in processes(control_plane)
+        }
         own_secrets(search, database)
-        plane.down()
+        control_plane.down()
         places["metrics"] = metrics
         places["traces"] = b"".join(one.SerializeToString() for one in traces.requests)
-    state = plane.home.state("ca")
-    kept = {state / "kek", state / "recovery.key", plane.home.key, config}
-    for file in files_of_the_database(plane, database):
+    state = control_plane.state_directory.state("ca")
+    kept = {state / "kek", state / "recovery.key", control_plane.state_directory.key, config}
+    for file in files_of_the_database(control_plane, database):
         with contextlib.suppress(FileNotFoundError):  # PostgreSQL serves other tests, which drop theirs
             if file.is_file() and file not in kept:
                 places[str(file)] = file.read_bytes()
@@ -175,8 +179,12 @@ def test_no_secret_is_in_logs_audit_errors_metrics_traces_the_database_or_proces
     assert search.hits({"planted": planted}) == [("the key-encryption key", "planted")], "it does find what is there"
 
 
-def processes(plane: Plane) -> Iterator[tuple[int, str]]:
-    pids = [plane.supervisor(), plane.master(), *(pid for ids in plane.children().values() for pid in ids)]
+def processes(control_plane: ControlPlane) -> Iterator[tuple[int, str]]:
+    pids = [
+        control_plane.supervisor(),
+        control_plane.manager(),
+        *(pid for ids in control_plane.children().values() for pid in ids),
+    ]
     for pid in pids:
         assert pid is not None
         for name in ("cmdline", "environ"):
@@ -192,10 +200,10 @@ def live_through(search: Search, tmp_path: Path) -> None:
     at = len(secret) // 2
     wrong = tmp_path / "wrong"
     wrong.write_text(secret[:at] + ("A" if secret[at] != "A" else "B") + secret[at + 1 :])
-    forged = EnrolmentToken.parse(secret)
+    forged = EnrollmentToken.parse(secret)
     another = tmp_path / "another"
     another.write_text(
-        EnrolmentToken(
+        EnrollmentToken(
             forged.token_id,
             os.urandom(32),
             forged.root_sha256,
@@ -205,39 +213,41 @@ def live_through(search: Search, tmp_path: Path) -> None:
         ).text()
     )
     search.add_token(another)
-    newcomer = tmp_path / "newcomer"
-    search.run("enrol", wrong, "--dir", tmp_path / "no-1", "--timeout", "5", code=None)
-    search.run("enrol", another, "--dir", tmp_path / "no-2", "--timeout", "5", code=None)
-    search.run("enrol", "--dir", newcomer, given=secret.encode())
-    search.run("enrol", file, "--dir", tmp_path / "no-3", "--timeout", "5", code=1)
-    context = newcomer / "context.json"
+    enrollee = tmp_path / "enrollee"
+    search.run("enroll", wrong, "--dir", tmp_path / "no-1", "--timeout", "5", code=None)
+    search.run("enroll", another, "--dir", tmp_path / "no-2", "--timeout", "5", code=None)
+    search.run("enroll", "--dir", enrollee, given=secret.encode())
+    search.run("enroll", file, "--dir", tmp_path / "no-3", "--timeout", "5", code=1)
+    context = enrollee / "context.json"
     search.run("cert", "issue", "web.example.test", "--context", context, "--out", tmp_path / "tls")
     search.run("cert", "renew", "--context", context)
     search.run("whoami", "--context", context)
-    invitation = search.plane.run("operator", "invite", "dora", "--role", "auditor", "-q")
+    invitation = search.control_plane.run("operator", "invite", "dora", "--role", "auditor", "-q")
     assert invitation.code == 0, invitation.err
     invited = tmp_path / "invited"
     invited.write_text(invitation.out)
     search.add_token(invited)
     search.run("operator", "accept", "--dir", tmp_path / "dora", given=invited.read_bytes())
     search.run("audit", "list", "--context", tmp_path / "dora" / "context.json")
-    recovered = search.plane.run("recover", "operator", "carl", "-q")
+    recovered = search.control_plane.run("recover", "operator", "carl", "-q")
     assert recovered.code == 0, recovered.err
     (tmp_path / "recovered").write_text(recovered.out)
     search.add_token(tmp_path / "recovered")
     # A secret where a name should be is refused before it goes anywhere; what the command itself repeats is the caller's.
-    assert search.plane.run("cert", "show", secret).code != 0
-    assert search.plane.run("token", "revoke", secret).code != 0
-    assert search.plane.run("cert", "issue", secret, "--out", tmp_path / "no-4").code != 0
+    assert search.control_plane.run("cert", "show", secret).code != 0
+    assert search.control_plane.run("token", "revoke", secret).code != 0
+    assert search.control_plane.run("cert", "issue", secret, "--out", tmp_path / "no-4").code != 0
     search.run("settings", code=None)
     search.run("doctor", code=None)
     search.run("status")
     mark = uuid.uuid4().hex
     search.run("cert", "show", mark, code=None)
-    wait_for("the log", lambda: search.plane.run("audit", "list", "--resource", f"certificates/{mark}", "-q").out)
+    wait_for(
+        "the log", lambda: search.control_plane.run("audit", "list", "--resource", f"certificates/{mark}", "-q").out
+    )
     export = tmp_path / "export.jsonl"
     search.run("audit", "export", export)
     search.outputs.append(export.read_text())
-    for key in [*(tmp_path / "tls").glob("*key*"), *newcomer.glob("**/*key*"), tmp_path / "dora" / "key.pem"]:
+    for key in [*(tmp_path / "tls").glob("*key*"), *enrollee.glob("**/*key*"), tmp_path / "dora" / "key.pem"]:
         search.add_key_file(key)
-    search.add_key_file(search.plane.home.key)
+    search.add_key_file(search.control_plane.state_directory.key)

@@ -18,7 +18,7 @@ from keyreeve.keys import make_csr, make_key
 from keyreeve.request_ids import new_request_id
 from keyreeve.retry import NO_RETRY
 from keyreeve.values import Name
-from support.plane import Plane
+from support.control_plane import ControlPlane
 from support.postgres import Server
 from support.waiting import wait_for
 
@@ -33,10 +33,10 @@ WITHIN_ALL = 30.0
 class Load:
     """Clients that sign without pause until they are told that issuance is halted."""
 
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, control_plane: ControlPlane) -> None:
         self.signed = 0
         self.ended: list[BaseException] = []
-        self._plane = plane
+        self._control_plane = control_plane
         self._csr = make_csr(make_key(), [Name.dns("load.example.test")])
         self._threads = [threading.Thread(target=self._sign, daemon=True) for _ in range(SIGNERS)]
         for thread in self._threads:
@@ -48,7 +48,7 @@ class Load:
         assert len(self.ended) == SIGNERS
 
     def _sign(self) -> None:
-        with self._plane.client() as client:
+        with self._control_plane.client() as client:
             try:
                 while True:
                     client.certificates.sign("server", self._csr)
@@ -60,15 +60,15 @@ class Load:
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_nothing_is_dated_or_committed_after_a_halt_not_even_by_a_frozen_worker_that_wakes(
-    kind: str, own_plane: Plane, request: pytest.FixtureRequest
+    kind: str, own_control_plane: ControlPlane, request: pytest.FixtureRequest
 ) -> None:
-    own_plane.up(**_settings(kind, request))
-    clients = [Client(own_plane.context, timeout=1.0, retry=NO_RETRY) for _ in range(CLIENTS)]
+    own_control_plane.up(**_settings(kind, request))
+    clients = [Client(own_control_plane.context, timeout=1.0, retry=NO_RETRY) for _ in range(CLIENTS)]
     for client in clients:
         client.issuance.state(timeout=20)
-    load = Load(own_plane)
+    load = Load(own_control_plane)
     wait_for("certificates are signed", lambda: load.signed > 100)
-    frozen, _ = sorted(own_plane.children()["worker"])
+    frozen, _ = sorted(own_control_plane.children()["worker"])
     os.kill(frozen, signal.SIGSTOP)
     try:
         began = time.monotonic()
@@ -83,9 +83,9 @@ def test_nothing_is_dated_or_committed_after_a_halt_not_even_by_a_frozen_worker_
     entries = _ledger(clients)
     assert len(entries) == count
     assert max(entry.issued_at for entry in entries) <= halted_at + WITHIN
-    own_plane.run("issuance", "resume", "--reason", "the test is over")
-    assert own_plane.run("issuance", "status", "-q").out.strip() == "issuing"
-    with own_plane.client() as client:
+    own_control_plane.run("issuance", "resume", "--reason", "the test is over")
+    assert own_control_plane.run("issuance", "status", "-q").out.strip() == "issuing"
+    with own_control_plane.client() as client:
         wait_for("signing goes on", lambda: client.certificates.sign("server", load._csr))
     for client in clients:
         client.close()

@@ -1,6 +1,6 @@
 """kill -9 at every failpoint that there is, on both databases: whatever dies when, everything begun is finished, and once.
 
-A life begins on an empty database: both trees are made, the first operator comes in, a newcomer enrols and gets a
+A life begins on an empty database: both hierarchies are made, the first operator comes in, an enrollee enrolls and gets a
 certificate, both of its certificates are revoked and listed, and checkpoints are signed. Each life kills the processes
 where they pass a failpoint for the nth time, and starts them again. A failpoint that no life passes fails its test, so
 a new one must be on this way or get a way of its own.
@@ -17,26 +17,26 @@ from cryptography import x509
 from sqlalchemy import inspect
 
 from keyreeve import Client, Context
-from keyreeve.enrolment import enrol
+from keyreeve.enrollment import enroll
 from keyreeve.errors import DeadlinePassed, Unauthenticated, Unavailable
 from keyreeve.keys import load_certificates, make_csr, make_key
 from keyreeve.request_ids import new_request_id
 from keyreeve.token_values import TokenState
-from keyreeve.values import CertificateState, Name, RevocationReason
-from keyreeve_ca import keeper, worker
-from keyreeve_chassis import failpoints
+from keyreeve.values import CertificateState, CrlReason, Name
+from keyreeve_ca import coordinator, worker
+from keyreeve_chassis.processes import failpoints
 from support.forked_ca import ForkedCa, NewCa, again_and_again, forking_program, new_forked_ca
 from support.waiting import wait_for
 
 __all__ = ["forking_program", "new_forked_ca"]
 
-assert all((keeper, worker)), "imported for the failpoints that they register"
+assert all((coordinator, worker)), "imported for the failpoints that they register"
 FAILPOINTS = sorted(name for name in failpoints.registered() if not name.startswith("test."))
 EVERY = "KEYREEVE_KILLS" in os.environ
 PASSAGES = range(1, 100) if EVERY else (12, 1)
 SINK = {"AUDIT__FILE": "{directory}/audit.jsonl", "AUDIT__SINK_REQUIRED": "true"}
-"""So that workers ask their keeper on PostgreSQL too."""
-NEWCOMER = "spiffe://example.test/workloads/newcomer"
+"""So that workers ask their coordinator on PostgreSQL too."""
+ENROLLEE = "spiffe://example.test/workloads/enrollee"
 CALL_SECONDS = 10.0
 
 
@@ -55,14 +55,14 @@ class Life:
         admin = again_and_again("the first operator is let in", self.ca.admit)
         self.roots |= set(load_certificates(admin.bundle)) | set(load_certificates(admin.estate_bundle))
         with Client(admin, timeout=CALL_SECONDS) as client:
-            newcomer = self._enrol(client)
-            with Client(newcomer, timeout=CALL_SECONDS) as theirs:
+            enrollee = self._enroll(client)
+            with Client(enrollee, timeout=CALL_SECONDS) as theirs:
                 csr, request_id = make_csr(make_key(), [Name.dns("web.example.test")]), new_request_id()
                 signed = again_and_again(
                     "a certificate is signed",
                     lambda: theirs.certificates.sign("server", csr, request_id=request_id),
                 )
-                own = f"{x509.load_pem_x509_certificates(newcomer.certificate.read_bytes())[0].serial_number:032x}"
+                own = f"{x509.load_pem_x509_certificates(enrollee.certificate.read_bytes())[0].serial_number:032x}"
                 for serial in (signed.serial, own):
                     self._revoke(client, serial)
                 self._is_refused(theirs)
@@ -73,25 +73,25 @@ class Life:
             wait_for("the certificate is listed", lambda: leaf.serial_number in self._list(address))
             self._is_on_record(client, own)
             found = again_and_again(
-                "the newcomer's certificates", lambda: list(client.certificates.list(identity=NEWCOMER))
+                "the enrollee's certificates", lambda: list(client.certificates.list(identity=ENROLLEE))
             )
             assert [(one.serial, one.state) for one in found] == [(own, CertificateState.REVOKED)]
             [token] = again_and_again("the token", lambda: list(client.tokens.list()))
             assert token.state in {TokenState.BOUND, TokenState.CLOSED}
 
-    def _enrol(self, admin: Client) -> Context:
-        request_id, directory = new_request_id(), self.ca.directory / "newcomer"
+    def _enroll(self, admin: Client) -> Context:
+        request_id, directory = new_request_id(), self.ca.directory / "enrollee"
         token = again_and_again(
             "a token is made",
-            lambda: admin.tokens.create(NEWCOMER, address=self.ca.enrol_address, request_id=request_id),
+            lambda: admin.tokens.create(ENROLLEE, address=self.ca.enroll_address, request_id=request_id),
         )
-        return again_and_again("the newcomer is let in", lambda: enrol(token.text, directory, timeout=CALL_SECONDS))
+        return again_and_again("the enrollee is let in", lambda: enroll(token.text, directory, timeout=CALL_SECONDS))
 
     def _revoke(self, admin: Client, serial: str) -> None:
         request_id = new_request_id()
         told = again_and_again(
             "a certificate is revoked",
-            lambda: admin.certificates.revoke(serial, RevocationReason.SUPERSEDED, request_id=request_id),
+            lambda: admin.certificates.revoke(serial, CrlReason.SUPERSEDED, request_id=request_id),
         )
         assert told.state is CertificateState.REVOKED
 
@@ -142,9 +142,9 @@ class Life:
         if not inspect(self.ca.engine).has_table("audit_signers"):
             return  # killed before there was anything
         authorities = self.ca.rows("SELECT authority_id, certificate_der, state FROM authorities ORDER BY authority_id")
-        plane = self.ca.rows("SELECT incarnation, bootstrapped_at FROM plane")
-        assert len(plane) <= 1
-        complete = bool(plane and plane[0][1])
+        control_plane = self.ca.rows("SELECT restore_generation, bootstrapped_at FROM control_plane")
+        assert len(control_plane) <= 1
+        complete = bool(control_plane and control_plane[0][1])
         assert [one[0] for one in authorities] == (
             ["control-issuing-1", "control-root-1", "estate-issuing-1", "estate-root-1"] if complete else []
         )
@@ -163,7 +163,7 @@ class Life:
         """One hierarchy, one of each certificate, each revoked once; nothing went back."""
         self.check_halves()
         assert len(self.roots) == 2
-        bound = self.ca.rows("SELECT serial, state FROM enrolment_tokens")
+        bound = self.ca.rows("SELECT serial, state FROM enrollment_tokens")
         revoked = self.ca.rows("SELECT serial, seq FROM revocations ORDER BY seq")
         assert bytes(bound[0][0]) in {bytes(one[0]) for one in revoked}
         assert len(revoked) == 2

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve.cli.person import login_name, operator_name
+from keyreeve.cli.local_operator import login_name, operator_name
 from keyreeve.keys import load_certificates
-from support.plane import Plane
+from support.control_plane import ControlPlane
 
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
@@ -23,57 +23,63 @@ def later(days: int) -> dict[str, str]:
     return {"LD_PRELOAD": str(LIBRARIES[0]), "FAKETIME": f"+{days}d", "KEYREEVE_CA_DRAIN_SECONDS": "1"}
 
 
-def roots(plane: Plane) -> list[str]:
-    bundles = (plane.home.bundle, plane.home.estate_bundle)
+def roots(control_plane: ControlPlane) -> list[str]:
+    bundles = (control_plane.state_directory.bundle, control_plane.state_directory.estate_bundle)
     return [hashlib.sha256(der).hexdigest() for bundle in bundles for der in load_certificates(bundle)]
 
 
-def test_after_a_month_and_after_three_years_up_recovers_by_itself_and_says_so(own_plane: Plane) -> None:
-    own_plane.up()
-    before = roots(own_plane)
-    own_plane.down()
+def test_after_a_month_and_after_three_years_up_recovers_by_itself_and_says_so(
+    own_control_plane: ControlPlane,
+) -> None:
+    own_control_plane.up()
+    before = roots(own_control_plane)
+    own_control_plane.down()
 
     month = later(31)
-    woken = own_plane.up(**month).out
+    woken = own_control_plane.up(**month).out
     assert "recovered over the CA's local socket" in woken
     assert "30 d" in woken
-    assert roots(own_plane) == before
-    assert own_plane.run("cert", "issue", "web.example.test", "--out", "web", extra=month).code == 0
-    assert own_plane.run("doctor", extra=month).code == 0
-    assert "recovered" not in own_plane.up(**month).out, "nothing has expired now"
-    own_plane.down()
+    assert roots(own_control_plane) == before
+    assert own_control_plane.run("cert", "issue", "web.example.test", "--out", "web", extra=month).code == 0
+    assert own_control_plane.run("doctor", extra=month).code == 0
+    assert "recovered" not in own_control_plane.up(**month).out, "nothing has expired now"
+    own_control_plane.down()
 
     years = later(3 * 366)
-    woken = own_plane.up(**years).out
+    woken = own_control_plane.up(**years).out
     assert "control-issuing-2 was made under control-root-1, for control-issuing-1 had expired" in woken
     assert "estate-issuing-2 was made under estate-root-1" in woken
-    assert roots(own_plane) == before
-    issued = own_plane.run("cert", "issue", "web.example.test", "--out", "again", extra=years)
+    assert roots(own_control_plane) == before
+    issued = own_control_plane.run("cert", "issue", "web.example.test", "--out", "again", extra=years)
     assert issued.code == 0, issued.err
     if shutil.which("openssl"):
-        checked = own_plane.run("cert", "verify", "again/certificate.pem", "--for", "web.example.test", extra=years)
+        checked = own_control_plane.run(
+            "cert", "verify", "again/certificate.pem", "--for", "web.example.test", extra=years
+        )
         assert checked.code == 0, checked.err
-    own_plane.run("down", extra=years)
+    own_control_plane.run("down", extra=years)
 
 
-def test_recover_says_what_it_did_and_needs_a_ca_that_runs(own_plane: Plane) -> None:
-    own_plane.up()
-    done = own_plane.run("recover", "-o", "json")
+def test_recover_says_what_it_did_and_needs_a_ca_that_runs(own_control_plane: ControlPlane) -> None:
+    own_control_plane.up()
+    done = own_control_plane.run("recover", "-o", "json")
     assert done.code == 0, done.err
-    assert done.document == {"replacements": [], "dead_trees": []}
+    assert done.document == {"replacements": [], "dead_hierarchies": []}
 
-    token = own_plane.run("recover", "operator", "dora", "-q")
+    token = own_control_plane.run("recover", "operator", "dora", "-q")
     assert token.code == 0, token.err
-    accepted = own_plane.run("operator", "accept", "--dir", "dora", given=token.out.encode())
+    accepted = own_control_plane.run("operator", "accept", "--dir", "dora", given=token.out.encode())
     assert accepted.code == 0, accepted.err
-    dora = own_plane.run("whoami", "--context", "dora/context.json", "-o", "json")
+    dora = own_control_plane.run("whoami", "--context", "dora/context.json", "-o", "json")
     assert dora.code == 0, dora.err
     assert dora.document["identity"] == "spiffe://dev.localhost/operators/admin/dora"
     assert dora.document["certificate"] == "valid"
-    invited = own_plane.run("operator", "invite", "carl", "--role", "auditor", "--context", "dora/context.json", "-q")
+    invited = own_control_plane.run(
+        "operator", "invite", "carl", "--role", "auditor", "--context", "dora/context.json", "-q"
+    )
     assert invited.code == 0, invited.err
-    assert own_plane.run("operator", "list", "-q").out.split() == ["carl", "dora", operator_name(login_name())]
-    assert own_plane.run("operator", "remove", "dora").code == 0
-    assert own_plane.run("whoami", "--context", "dora/context.json").code == 4
-    own_plane.down()
-    assert own_plane.run("recover").code == 3
+    assert own_control_plane.run("operator", "list", "-q").out.split() == ["carl", "dora", operator_name(login_name())]
+    assert own_control_plane.run("operator", "remove", "dora").code == 0
+    assert own_control_plane.run("whoami", "--context", "dora/context.json").code == 4
+    own_control_plane.down()
+    assert own_control_plane.run("recover").code == 3

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.plane import Plane
+from support.control_plane import ControlPlane
 
 NAME = "web.example.test"
 KEYS = {
@@ -26,39 +26,41 @@ KEYS = {
 
 
 @pytest.fixture(params=KEYS)
-def signed(request: pytest.FixtureRequest, plane: Plane, tmp_path: Path) -> Path:
+def signed(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> Path:
     """A directory with k.pem and r.csr, made by openssl, and c.pem, signed by the CA."""
     openssl(
         *("req", "-new", "-newkey", *KEYS[request.param], "-nodes", "-keyout", "k.pem", "-subj", f"/CN={NAME}"),
         *("-addext", f"subjectAltName=DNS:{NAME}", "-out", "r.csr"),
         cwd=tmp_path,
     )
-    done = plane.run("cert", "sign", "--csr", tmp_path / "r.csr", "--profile", "server", "--out", tmp_path / "c.pem")
+    done = control_plane.run(
+        "cert", "sign", "--csr", tmp_path / "r.csr", "--profile", "server", "--out", tmp_path / "c.pem"
+    )
     assert done.code == 0, done.err
     return tmp_path
 
 
-def test_openssl_accepts_the_certificate_strictly(signed: Path, plane: Plane) -> None:
+def test_openssl_accepts_the_certificate_strictly(signed: Path, control_plane: ControlPlane) -> None:
     told = openssl(
         *("verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", NAME, "-no-CApath", "-no-CAstore"),
-        *("-CAfile", str(plane.context.estate_bundle), "-untrusted", "c.pem", "c.pem"),
+        *("-CAfile", str(control_plane.context.estate_bundle), "-untrusted", "c.pem", "c.pem"),
         cwd=signed,
     )
     assert told.strip() == "c.pem: OK"
 
 
-def test_curl_accepts_a_server_that_presents_it(signed: Path, plane: Plane) -> None:
+def test_curl_accepts_a_server_that_presents_it(signed: Path, control_plane: ControlPlane) -> None:
     with s_server(signed) as port:
         url = f"https://{NAME}:{port}/"
-        trusted = curl("--cacert", plane.context.estate_bundle, "--resolve", f"{NAME}:{port}:127.0.0.1", url)
+        trusted = curl("--cacert", control_plane.context.estate_bundle, "--resolve", f"{NAME}:{port}:127.0.0.1", url)
         assert trusted.returncode == 0, trusted.stderr
         assert "s_server" in trusted.stdout
-        # The control tree vouches for nothing that is issued to the outside.
-        refused = curl("--cacert", plane.context.bundle, "--resolve", f"{NAME}:{port}:127.0.0.1", url)
+        # The control hierarchy vouches for nothing that is issued to the outside.
+        refused = curl("--cacert", control_plane.context.bundle, "--resolve", f"{NAME}:{port}:127.0.0.1", url)
         assert refused.returncode == 60
 
 
-def test_the_file_is_what_a_server_loads_in_one_piece(signed: Path, plane: Plane) -> None:
+def test_the_file_is_what_a_server_loads_in_one_piece(signed: Path, control_plane: ControlPlane) -> None:
     program = (
         "import ssl, sys; c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); c.load_cert_chain('c.pem', 'k.pem'); "
         "print(open('c.pem').read().count('BEGIN CERTIFICATE'))"
@@ -67,14 +69,16 @@ def test_the_file_is_what_a_server_loads_in_one_piece(signed: Path, plane: Plane
     assert done.stdout.strip() == "2"
 
 
-def test_verify_of_the_command_line_agrees(signed: Path, plane: Plane) -> None:
-    assert plane.run("cert", "verify", signed / "c.pem", "--for", NAME).code == 0
-    other = plane.run("cert", "verify", signed / "c.pem", "--for", "other.example.test")
+def test_verify_of_the_command_line_agrees(signed: Path, control_plane: ControlPlane) -> None:
+    assert control_plane.run("cert", "verify", signed / "c.pem", "--for", NAME).code == 0
+    other = control_plane.run("cert", "verify", signed / "c.pem", "--for", "other.example.test")
     assert other.code == 1
     assert "CERTIFICATE_UNTRUSTED" in other.err
 
 
-def test_another_languages_developer_signs_with_reflection_and_the_contexts_files(plane: Plane, tmp_path: Path) -> None:
+def test_another_languages_developer_signs_with_reflection_and_the_contexts_files(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
     openssl(
         *("req", "-new", "-newkey", *KEYS["p256"], "-nodes", "-keyout", "k.pem", "-subj", "/", "-outform", "DER"),
         *("-addext", f"subjectAltName=DNS:{NAME}", "-out", "r.der"),
@@ -82,8 +86,11 @@ def test_another_languages_developer_signs_with_reflection_and_the_contexts_file
     )
     csr = subprocess.run(["base64", "-w0", "r.der"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     # As a program in any language reads it: plain JSON, paths relative to the file.
-    context = json.loads(plane.home.context.read_text())
-    files = {name: plane.home.root / context[name] for name in ("bundle", "estate_bundle", "certificate", "key")}
+    context = json.loads(control_plane.state_directory.context.read_text())
+    files = {
+        name: control_plane.state_directory.root / context[name]
+        for name in ("bundle", "estate_bundle", "certificate", "key")
+    }
     request = {
         "item": {"profile": "profiles/server", "csr": csr},
         "request_id": "0190aaaa-0000-7000-8000-000000000001",

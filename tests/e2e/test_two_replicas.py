@@ -22,17 +22,17 @@ from keyreeve.audit.verifying import Verifier
 from keyreeve.ca.v1 import authority_service_pb2 as pb
 from keyreeve.ca.v1.authority_service_pb2_grpc import AuthorityServiceStub
 from keyreeve.credentials import pinned_options
-from keyreeve.enrolment import enrol
-from keyreeve.enrolment_token import EnrolmentToken
+from keyreeve.enrollment import enroll
+from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.errors import IssuanceHalted, KeyreeveError
 from keyreeve.identity import service_dns_name
 from keyreeve.keys import make_csr, make_key
 from keyreeve.request_ids import new_request_id
 from keyreeve.retry import NO_RETRY
 from keyreeve.status import error_from_rpc
-from keyreeve.values import CertificateState, IssuanceStatus, Name, RevocationReason
+from keyreeve.values import CertificateState, CrlReason, IssuanceStatus, Name
 from support.databases import fresh_postgresql_database
-from support.enrolment_race import LATE, NEWCOMERS, csrs, race, settled
+from support.enrollment_race import ENROLLEES, LATE, csrs, race, settled
 from support.forked_ca import ForkedCa, again_and_again, forked_ca, forking_program, join
 from support.postgres import Server
 from support.waiting import wait_for
@@ -41,15 +41,15 @@ __all__ = ["forking_program"]
 
 ROUNDS = int(os.environ.get("KEYREEVE_TEST_ROUNDS", "3"))
 """A hundred take some minutes."""
-ELSEWHERE = 5.0
+EXCLUDED_METHODS = 5.0
 """Seconds within which a revoked caller is put out on another replica."""
 HERE = 1.0
 """And on the same one."""
 NO_LIMITS = {
-    "ENROL__CALLS_IN_FLIGHT": "512",
-    "ENROL__CALLS_PER_ADDRESS": "512",
-    "ENROL__CALLS_PER_SECOND": "10000",
-    "ENROL__CALLS_AT_ONCE": "10000",
+    "ENROLL__CALLS_IN_FLIGHT": "512",
+    "ENROLL__CALLS_PER_ADDRESS": "512",
+    "ENROLL__CALLS_PER_SECOND": "10000",
+    "ENROLL__CALLS_AT_ONCE": "10000",
 }
 
 pytestmark = pytest.mark.faults
@@ -68,12 +68,12 @@ class Replicas:
     def client(self, number: int, context: Context | None = None) -> Client:
         return Client(self.context_at(number, context), timeout=20)
 
-    def newcomer(self, name: str) -> Context:
+    def enrollee(self, name: str) -> Context:
         """A workload that has enrolled with the first one."""
         first = self.instances[0]
         with self.client(0) as admin:
-            token = admin.tokens.create(f"spiffe://example.test/workloads/{name}", address=first.enrol_address)
-        return enrol(token.text, first.directory / name)
+            token = admin.tokens.create(f"spiffe://example.test/workloads/{name}", address=first.enroll_address)
+        return enroll(token.text, first.directory / name)
 
 
 @contextmanager
@@ -113,15 +113,15 @@ def own_replicas(
 
 @pytest.mark.timeout(120 + 60 * ROUNDS)
 def test_of_two_hundred_keys_with_one_token_over_two_replicas_one_is_certified(replicas: Replicas) -> None:
-    addresses = [instance.enrol_address for instance in replicas.instances]
+    addresses = [instance.enroll_address for instance in replicas.instances]
     with replicas.client(0) as one, replicas.client(1) as other:
         for turn in range(ROUNDS):
             identity = f"spiffe://example.test/workloads/raced/{turn}"
-            token = EnrolmentToken.parse((one, other)[turn % 2].tokens.create(identity, address=addresses[0]).text)
+            token = EnrollmentToken.parse((one, other)[turn % 2].tokens.create(identity, address=addresses[0]).text)
             told, certificates = settled(asyncio.run(race(addresses, token, csrs())))
             late = told.pop(LATE, 0)
             assert set(told) <= {"TOKEN_USED"}
-            assert told["TOKEN_USED"] + late + len(certificates) == NEWCOMERS
+            assert told["TOKEN_USED"] + late + len(certificates) == ENROLLEES
             for client in (one, other):
                 listed = [found.certificate_der for found in client.certificates.list(identity=identity)]
                 assert len(listed) <= 1
@@ -168,23 +168,23 @@ def serial_of(context: Context) -> str:
 
 
 def test_a_revoked_caller_is_cut_off_in_the_middle_of_a_stream_on_both_replicas(replicas: Replicas) -> None:
-    here, elsewhere = [], []
+    here, excluded_methods = [], []
     for turn in range(3):
-        newcomer = replicas.newcomer(f"streaming-{turn}")
-        streams = [Stream(replicas.context_at(number, newcomer)) for number in range(2)]
+        enrollee = replicas.enrollee(f"streaming-{turn}")
+        streams = [Stream(replicas.context_at(number, enrollee)) for number in range(2)]
         with replicas.client(0) as admin:
-            admin.certificates.revoke(serial_of(newcomer), RevocationReason.KEY_COMPROMISE)
+            admin.certificates.revoke(serial_of(enrollee), CrlReason.KEY_COMPROMISE)
         began = time.monotonic()
         here.append(streams[0].seconds_after(began))
-        elsewhere.append(streams[1].seconds_after(began))
+        excluded_methods.append(streams[1].seconds_after(began))
         assert [stream.reason for stream in streams] == ["PEER_CERTIFICATE_REVOKED"] * 2
         for number in range(2):
-            with Client(replicas.context_at(number, newcomer), retry=NO_RETRY) as late:
+            with Client(replicas.context_at(number, enrollee), retry=NO_RETRY) as late:
                 with pytest.raises(KeyreeveError) as refused:
                     late.profiles.get("server", timeout=20)
                 assert refused.value.reason == "PEER_CERTIFICATE_REVOKED"
     # The best of three: what a busy machine adds is not the service's.
-    assert max(elsewhere) < ELSEWHERE, elsewhere
+    assert max(excluded_methods) < EXCLUDED_METHODS, excluded_methods
     assert min(here) < HERE, here
 
 
@@ -194,7 +194,7 @@ def test_what_is_revoked_through_one_replica_is_on_the_list_that_the_other_serve
     for turn in range(4):
         with replicas.client(turn % 2) as signs, replicas.client(1 - turn % 2) as revokes:
             signed = signs.certificates.sign("server", csr)
-            revokes.certificates.revoke(signed.serial, RevocationReason.SUPERSEDED)
+            revokes.certificates.revoke(signed.serial, CrlReason.SUPERSEDED)
         leaf = x509.load_der_x509_certificate(signed.certificate_der)
         [point] = leaf.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
         assert point.full_name is not None
@@ -288,7 +288,7 @@ def test_when_one_replica_is_killed_the_other_goes_on_and_ends_its_chains(own_re
     first.abandon()
     with own_replicas.client(1) as other:
         signed = other.certificates.sign("server", make_csr(make_key(), [Name.dns("web.example.test")]))
-        told = other.certificates.revoke(signed.serial, RevocationReason.SUPERSEDED)
+        told = other.certificates.revoke(signed.serial, CrlReason.SUPERSEDED)
         assert told.state is CertificateState.REVOKED
 
         def chains() -> set[str]:

@@ -1,4 +1,4 @@
-"""A signing path without a database: a ledger that does as it is told, a store that knows little, a small catalogue."""
+"""A signing path without a database: a ledger that does as it is told, a store that knows little, a small snapshot."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyreeve.identity import Caller, Role, SpiffeId
-from keyreeve_ca.building.authority_plan import NameConstraints
-from keyreeve_ca.catalogue import Catalogue, IssuingAuthority
-from keyreeve_ca.issuance import Issuance, SignItem, SignRequest
-from keyreeve_ca.keystore import Signer
-from keyreeve_ca.ledger import BlockLease, BlockRequest, CommitGroup, Committed, IssuedCertificate, RequestOutcome
-from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, PlaneState
-from keyreeve_ca.rules.keys import KnownKeys
-from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints
+from keyreeve_ca.issuance.service import Issuance, SignItem, SignRequest
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, Committed, IssuedCertificate, RequestOutcome
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.requests.key_rules import KnownKeys
+from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, ControlPlaneState
+from keyreeve_chassis.keys.ports import Signer
 from support.certificate_plans import NOW, PERMISSIVE, STORE, TRUST_DOMAIN, authority, version_of
 
 ADMIN = Caller(SpiffeId(TRUST_DOMAIN, ("operators", "admin", "ann")), Role.ADMIN, serial=1)
@@ -70,11 +70,11 @@ def committed(group: CommitGroup) -> list[RequestOutcome]:
 
 
 class FakeTransaction:
-    def plane(self) -> PlaneState:
-        return PlaneState(TRUST_DOMAIN, 1, 1, b"", NOW)
+    def control_plane(self) -> ControlPlaneState:
+        return ControlPlaneState(TRUST_DOMAIN, 1, 1, b"", NOW)
 
     def answered_and_version(self, *_: str) -> tuple[None, int]:
-        return None, self.plane().config_version
+        return None, self.control_plane().config_version
 
 
 class FakeStore:
@@ -82,13 +82,13 @@ class FakeStore:
         return work(FakeTransaction())
 
 
-def catalogue(signer: Signer | None = None, config_version: int = 1) -> Catalogue:
+def snapshot(signer: Signer | None = None, config_version: int = 1) -> IssuanceSnapshot:
     """One issuing CA of the estate and the profile `test`."""
-    issuing = authority(Tree.ESTATE)
+    issuing = authority(Hierarchy.ESTATE)
     issuer = issuing.issuer
     row = Authority(
         authority_id=issuer.authority_id,
-        tree=issuer.tree,
+        hierarchy=issuer.hierarchy,
         kind=AuthorityKind.INTERMEDIATE,
         owner="",
         state=AuthorityState.ACTIVE,
@@ -103,9 +103,9 @@ def catalogue(signer: Signer | None = None, config_version: int = 1) -> Catalogu
     )
     chain = (issuer.certificate_der,)
     signing = IssuingAuthority(row, issuer, signer or issuing.signer, chain, NameConstraints())
-    return Catalogue(
+    return IssuanceSnapshot(
         trust_domain=TRUST_DOMAIN,
-        incarnation=1,
+        restore_generation=1,
         config_version=config_version,
         authorities={row.authority_id: row},
         issuing={row.authority_id: signing},
@@ -119,7 +119,7 @@ class Path:
     """A signing path and what it stands on."""
 
     ledger: FakeLedger = field(default_factory=FakeLedger)
-    known: Catalogue = field(default_factory=catalogue)
+    known: IssuanceSnapshot = field(default_factory=snapshot)
     reloads: int = 0
 
     def __post_init__(self) -> None:

@@ -18,13 +18,13 @@ from keyreeve.errors import (
     PeerCertificateNotYetValid,
     PeerIdentityInvalid,
     PeerIssuerUnknown,
-    PeerPersonUnknown,
+    PeerOperatorUnknown,
     PeerTrustDomainWrong,
 )
 from keyreeve.identity import Role
-from keyreeve_chassis.peers import PeerVerifier, PersonRecord
-from keyreeve_chassis.router import Kind, Method, Router
-from support.peer_certificates import TRUST_DOMAIN, Leaf, Trees
+from keyreeve_chassis.guard.peers import OperatorRecord, PeerVerifier
+from keyreeve_chassis.guard.router import Kind, Method, Router
+from support.peer_certificates import TRUST_DOMAIN, Hierarchies, Leaf
 from support.running import pinned, refused
 
 NO_MESSAGE = b"\xff"
@@ -41,12 +41,12 @@ PATHS = {
 }
 
 
-def people(trust_domain: str = TRUST_DOMAIN) -> dict[str, PersonRecord]:
+def operators(trust_domain: str = TRUST_DOMAIN) -> dict[str, OperatorRecord]:
     """The records with which the kinds of callers are to be judged, as a `TrustView` has them."""
     roles = (Role.ADMIN, Role.OPERATOR, Role.AUDITOR)
     later = int((datetime.now(UTC) + timedelta(days=1)).timestamp())
-    return {f"spiffe://{trust_domain}/{PATHS[role]}": PersonRecord("uid", 0) for role in roles} | {
-        f"spiffe://{trust_domain}/operators/operator/newcomer": PersonRecord("uid", later)
+    return {f"spiffe://{trust_domain}/{PATHS[role]}": OperatorRecord("uid", 0) for role in roles} | {
+        f"spiffe://{trust_domain}/operators/operator/enrollee": OperatorRecord("uid", later)
     }
 
 
@@ -63,19 +63,19 @@ class CallerKind:
     tls_refuses: bool = False
 
 
-def caller_kinds(trees: Trees, trust_domain: str = TRUST_DOMAIN) -> list[CallerKind]:
+def caller_kinds(hierarchies: Hierarchies, trust_domain: str = TRUST_DOMAIN) -> list[CallerKind]:
     """Make one caller of each kind."""
     now = datetime.now(UTC).replace(microsecond=0)
     day, admin = timedelta(days=1), f"spiffe://{trust_domain}/{PATHS[Role.ADMIN]}"
-    control = trees.control
+    control = hierarchies.control
 
     def bad(name: str, leaf: Leaf | None, refusal: type[KeyreeveError], *, tls: bool) -> CallerKind:
         return CallerKind(name, leaf, refusal=refusal, tls_refuses=tls)
 
     expired = control.leaf(uris=[admin], not_before=now - day, not_after=now - timedelta(seconds=1))
     early = control.leaf(uris=[admin], not_before=now + day, not_after=now + 2 * day)
-    earlier = control.leaf(uris=[f"spiffe://{trust_domain}/operators/operator/newcomer"])
-    elsewhere = control.person(PATHS[Role.ADMIN], trust_domain="other.test")
+    earlier = control.leaf(uris=[f"spiffe://{trust_domain}/operators/operator/enrollee"])
+    excluded_methods = control.person(PATHS[Role.ADMIN], trust_domain="other.test")
     return [
         *(
             CallerKind(role.value, control.person(path, trust_domain=trust_domain), role)
@@ -84,41 +84,41 @@ def caller_kinds(trees: Trees, trust_domain: str = TRUST_DOMAIN) -> list[CallerK
         bad("none", None, PeerCertificateMissing, tls=True),
         bad("expired", expired, PeerCertificateExpired, tls=True),
         bad("not yet valid", early, PeerCertificateNotYetValid, tls=True),
-        bad("wrong trust domain", elsewhere, PeerTrustDomainWrong, tls=False),
-        bad("wrong CA of the same name", trees.impostor.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
-        bad("estate certificate", trees.estate.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
-        bad("array certificate", trees.array.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
+        bad("wrong trust domain", excluded_methods, PeerTrustDomainWrong, tls=False),
+        bad("wrong CA of the same name", hierarchies.impostor.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
+        bad("estate certificate", hierarchies.estate.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
+        bad("array certificate", hierarchies.array.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
         # The root is TLS's anchor, so TLS lets in whatever it signed; only the issuing CAs vouch for callers.
-        bad("signed by the root", trees.control_root.leaf(uris=[admin]), PeerIssuerUnknown, tls=False),
+        bad("signed by the root", hierarchies.control_root.leaf(uris=[admin]), PeerIssuerUnknown, tls=False),
         bad("DNS name that spells a SPIFFE ID", control.leaf(dns=[admin]), PeerIdentityInvalid, tls=False),
         bad("two URI names", control.leaf(uris=[admin, f"{admin}2"]), PeerIdentityInvalid, tls=False),
         bad("no name but a common name", control.leaf(common_name="admin"), PeerIdentityInvalid, tls=False),
         bad(
             "removed person",
             control.person("operators/admin/gone", trust_domain=trust_domain),
-            PeerPersonUnknown,
+            PeerOperatorUnknown,
             tls=False,
         ),
         bad(
             "another role",
             control.person("operators/admin/olaf", trust_domain=trust_domain),
-            PeerPersonUnknown,
+            PeerOperatorUnknown,
             tls=False,
         ),
-        bad("name used again", earlier, PeerPersonUnknown, tls=False),
+        bad("name used again", earlier, PeerOperatorUnknown, tls=False),
         bad("unknown path", control.person("operators/root/eve"), PeerIdentityInvalid, tls=False),
     ]
 
 
-async def walk(address: str, router: Router, trees: Trees, verifier: PeerVerifier) -> int:
+async def walk(address: str, router: Router, hierarchies: Hierarchies, verifier: PeerVerifier) -> int:
     """Assert what every kind of caller is told by every method of a server; return how many pairs were tried.
 
-    `router` holds the methods expected at `address`; the server's issuing CA and root must be those of `trees`.
+    `router` holds the methods expected at `address`; the server's issuing CA and root must be those of `hierarchies`.
     """
     tried = 0
-    for kind in caller_kinds(trees):
+    for kind in caller_kinds(hierarchies):
         _assert_own_check(kind, verifier)
-        async with grpc.aio.secure_channel(address, _credentials(kind, trees), options=pinned()) as channel:
+        async with grpc.aio.secure_channel(address, _credentials(kind, hierarchies), options=pinned()) as channel:
             for method in router.methods.values():
                 told = await refused(_call(channel, method))
                 _assert_outcome(kind, method, told)
@@ -161,7 +161,7 @@ def _call(channel: grpc.aio.Channel, method: Method) -> Any:
             return channel.stream_stream(method.name)(iter([NO_MESSAGE]), timeout=20)
 
 
-def _credentials(kind: CallerKind, trees: Trees) -> grpc.ChannelCredentials:
+def _credentials(kind: CallerKind, hierarchies: Hierarchies) -> grpc.ChannelCredentials:
     if kind.leaf is None:
-        return grpc.ssl_channel_credentials(trees.control_root.pem)
-    return grpc.ssl_channel_credentials(trees.control_root.pem, kind.leaf.key_pem, kind.leaf.chain_pem)
+        return grpc.ssl_channel_credentials(hierarchies.control_root.pem)
+    return grpc.ssl_channel_credentials(hierarchies.control_root.pem, kind.leaf.key_pem, kind.leaf.chain_pem)

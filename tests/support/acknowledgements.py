@@ -10,7 +10,7 @@ from keyreeve.errors import KeyreeveError, Unauthenticated
 from keyreeve.keys import make_csr, make_key
 from keyreeve.request_ids import new_request_id
 from keyreeve.values import Name, SignItem
-from support.plane import Plane
+from support.control_plane import ControlPlane
 
 BATCH = 7
 
@@ -30,8 +30,8 @@ class Signers:
     A failed request is repeated with the same request id until it is answered, as a careful client does.
     """
 
-    def __init__(self, plane: Plane, file: Path, threads: int = 4) -> None:
-        self._plane = plane
+    def __init__(self, control_plane: ControlPlane, file: Path, threads: int = 4) -> None:
+        self._control_plane = control_plane
         self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._changed = threading.Condition()
         self._file = file
@@ -66,7 +66,7 @@ class Signers:
 
     def _sign(self, number: int) -> None:
         csr = make_csr(make_key(), [Name.dns(f"signer-{number}.example.test")])
-        with self._plane.client(timeout=10.0) as client:
+        with self._control_plane.client(timeout=10.0) as client:
             turn = 0
             while not self._stop.is_set():
                 turn += 1

@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.plan import CertificatePlan, Issuer
-from keyreeve_ca.rules.profile import ExtendedKeyUsage, KeyType, KeyUsage
+from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
+from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyType, KeyUsage
+from keyreeve_ca.requests.name import Name, NameType
 from support.certificate_plans import PrivateKey, private_key
 
 _PURPOSES = (

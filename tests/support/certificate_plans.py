@@ -10,26 +10,26 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve.identity import Role
-from keyreeve_ca.building.authority import issue_authority
-from keyreeve_ca.building.authority_plan import standard_issuing, standard_root
-from keyreeve_ca.keystore import Signer
-from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.plan import CertificatePlan, Issuer
-from keyreeve_ca.rules.profile import (
+from keyreeve_ca.authorities.ca_certificate import issue_authority
+from keyreeve_ca.authorities.ca_certificate_plan import standard_issuing, standard_root
+from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
+from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.profiles.profile import (
     CommonName,
     DnsRule,
     EmailRule,
     ExtendedKeyUsage,
+    Hierarchy,
     IpRule,
     KeyType,
     KeyUsage,
     Profile,
     ProfileVersion,
-    Tree,
     UriRule,
 )
-from keyreeve_ca.rules.serials import serial
-from keyreeve_ca.sealed_keys import SealedKeyStore
+from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_chassis.keys.ports import Signer
+from keyreeve_chassis.keys.sealed import SealedKeyStore
 
 TRUST_DOMAIN = "example.test"
 NOW = 1_800_000_000
@@ -73,25 +73,25 @@ def spki(key_type: KeyType, which: int = 0) -> bytes:
 
 
 @lru_cache
-def _authority(tree: Tree, key_type: KeyType) -> Authority:
+def _authority(hierarchy: Hierarchy, key_type: KeyType) -> Authority:
     root_key, issuing_key = (STORE.open(STORE.generate(key_type)) for _ in range(2))
-    root_plan = standard_root(tree, TRUST_DOMAIN, f"{tree}-root", key_type, NOW)
+    root_plan = standard_root(hierarchy, TRUST_DOMAIN, f"{hierarchy}-root", key_type, NOW)
     root_der = issue_authority(root_plan, root_key.spki, serial(1, SEED, 0), root_key, issuer=None, crl_shard=0)
-    root = Issuer(f"{tree}-root", tree, root_der, key_type, root_plan.not_before, root_plan.not_after, URL)
-    plan = standard_issuing(tree, TRUST_DOMAIN, f"{tree}-issuing", key_type, NOW)
+    root = Issuer(f"{hierarchy}-root", hierarchy, root_der, key_type, root_plan.not_before, root_plan.not_after, URL)
+    plan = standard_issuing(hierarchy, TRUST_DOMAIN, f"{hierarchy}-issuing", key_type, NOW)
     issuing_der = issue_authority(plan, issuing_key.spki, serial(2, SEED, 0), root_key, issuer=root, crl_shard=3)
-    issuer = Issuer(f"{tree}-issuing", tree, issuing_der, key_type, plan.not_before, plan.not_after, URL)
+    issuer = Issuer(f"{hierarchy}-issuing", hierarchy, issuing_der, key_type, plan.not_before, plan.not_after, URL)
     return Authority(issuer, issuing_key, root_der)
 
 
-def authority(tree: Tree = Tree.ESTATE, key_type: KeyType = KeyType.P256) -> Authority:
+def authority(hierarchy: Hierarchy = Hierarchy.ESTATE, key_type: KeyType = KeyType.P256) -> Authority:
     """A root and an issuing CA below it, both with keys of this type, issued at `NOW`; the same one each time."""
-    return _authority(tree, key_type)
+    return _authority(hierarchy, key_type)
 
 
 PERMISSIVE = Profile(
     description="Everything that a profile can allow.",
-    tree=Tree.ESTATE,
+    hierarchy=Hierarchy.ESTATE,
     requesters=frozenset({Role.ADMIN}),
     keys=frozenset(KeyType),
     default_lifetime=timedelta(days=30),
@@ -111,7 +111,7 @@ PERMISSIVE = Profile(
 IDENTITY = replace(
     PERMISSIVE,
     description="A SPIFFE ID of the control plane and nothing else.",
-    tree=Tree.CONTROL,
+    hierarchy=Hierarchy.CONTROL,
     common_name=CommonName.FORBIDDEN,
     dns=None,
     uri=UriRule(1, ("spiffe://{trust_domain}/members/{name}",)),

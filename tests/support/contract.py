@@ -8,11 +8,12 @@ from typing import Any
 from google.protobuf.descriptor import MethodDescriptor
 
 import keyreeve
-from keyreeve_ca import serving
-from keyreeve_chassis.access import Rows
+import keyreeve_ca
+import keyreeve_chassis
+from keyreeve_chassis.guard.access import AccessRules
 
-ENROL = "/keyreeve.ca.v1.EnrolmentService/Enrol"
-"""The one method that newcomers call, on a listener of its own."""
+ENROLL = "/keyreeve.ca.v1.EnrollmentService/Enroll"
+"""The one method that enrollees call, on a listener of its own."""
 
 
 def _methods() -> Iterator[tuple[str, MethodDescriptor]]:
@@ -22,10 +23,12 @@ def _methods() -> Iterator[tuple[str, MethodDescriptor]]:
                 yield from ((f"/{service.full_name}/{one.name}", one) for one in service.methods)
 
 
-def _rows() -> Rows:
+def _rows() -> AccessRules:
     found: dict[str, Any] = {}
-    for module in pkgutil.iter_modules(serving.__path__, "keyreeve_ca.serving."):
-        found |= getattr(importlib.import_module(module.name), "ACCESS", {})
+    for package in (keyreeve_ca, keyreeve_chassis):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if module.name.endswith("servicer"):
+                found |= getattr(importlib.import_module(module.name), "ACCESS", {})
     return found
 
 

@@ -17,11 +17,11 @@ from typing import Literal
 import pytest
 from sqlalchemy import Engine, text
 
-from keyreeve_ca.registry import CertificateFilter
-from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
-from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
-from keyreeve_ca.storage.registry_sql import SqlStore
-from keyreeve_ca.storage.schema import SCHEMA, SERVICE
+from keyreeve_ca.ledger.postgresql import PostgresqlLedger
+from keyreeve_ca.ledger.sqlite import SqliteLedger
+from keyreeve_ca.store.ports import CertificateFilter
+from keyreeve_ca.store.schema import SCHEMA, SERVICE
+from keyreeve_ca.store.sql import SqlStore
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader, sqlite_writer
 from keyreeve_chassis.database.migrating import upgrade
 from keyreeve_chassis.database.transactions import Database

@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from keyreeve.identity import Role
-from keyreeve_chassis.access import Row
-from keyreeve_chassis.call import Call
-from keyreeve_chassis.router import ServedService
+from keyreeve_chassis.guard.access import AccessRule
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.router import ServedService
 
 ECHO = "/test.echo.v1.EchoService/Echo"
 ADMIN_ECHO = "/test.echo.v1.EchoService/AdminEcho"
@@ -64,10 +64,10 @@ EchoResponse: type[Message] = GetMessageClass(_pool.FindMessageTypeByName("test.
 Color = _pool.FindEnumTypeByName("test.echo.v1.Color")
 
 ROWS = {
-    ECHO: Row(frozenset(Role)),
-    ADMIN_ECHO: Row(frozenset({Role.ADMIN})),
-    WATCH: Row(frozenset({Role.ADMIN, Role.MEMBER}), long_stream=True),
-    COUNT: Row(frozenset({Role.ADMIN})),
+    ECHO: AccessRule(frozenset(Role)),
+    ADMIN_ECHO: AccessRule(frozenset({Role.ADMIN})),
+    WATCH: AccessRule(frozenset({Role.ADMIN, Role.MEMBER}), long_stream=True),
+    COUNT: AccessRule(frozenset({Role.ADMIN})),
 }
 
 

@@ -12,45 +12,45 @@ from typing import Any
 import grpc
 import pytest
 
-from keyreeve.ca.v1 import enrolment_service_pb2 as pb
-from keyreeve.ca.v1.enrolment_service_pb2_grpc import EnrolmentServiceStub
+from keyreeve.ca.v1 import enrollment_service_pb2 as pb
+from keyreeve.ca.v1.enrollment_service_pb2_grpc import EnrollmentServiceStub
 from keyreeve.credentials import pinned_options
-from keyreeve.enrolment_token import EnrolmentKeys, EnrolmentToken, Transcript
+from keyreeve.enrollee_files import fetch_root
+from keyreeve.enrollment_token import EnrollmentKeys, EnrollmentToken, Transcript
 from keyreeve.keys import PrivateKey, make_csr, make_key
-from keyreeve.newcomer_files import fetch_root
 from keyreeve.status import error_from_rpc
 from keyreeve.values import to_pem
-from keyreeve_ca.settings import EnrolSettings
+from keyreeve_ca.settings import EnrollSettings
 from support.running_ca import ADMIN, RunningCa, running, unique
 
-OPEN_TO_TESTS = EnrolSettings(
+OPEN_TO_TESTS = EnrollSettings(
     port=0, calls_in_flight=512, calls_per_address=512, calls_per_second=10_000, calls_at_once=10_000
 )
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")
 def enrolling_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
-    """A CA with a listener for newcomers, on each database in turn; its clock may be moved and put back."""
-    with running(request.param, request, workers=2, enrol=OPEN_TO_TESTS) as ca:
+    """A CA with a listener for enrollees, on each database in turn; its clock may be moved and put back."""
+    with running(request.param, request, workers=2, enroll=OPEN_TO_TESTS) as ca:
         yield ca
 
 
 def address_of(ca: RunningCa, worker: int = 0) -> str:
-    """Where newcomers reach a worker."""
-    return f"127.0.0.1:{ca.servings[worker].enrol_port}"
+    """Where enrollees reach a worker."""
+    return f"127.0.0.1:{ca.servings[worker].enroll_port}"
 
 
 def new_token(
     ca: RunningCa, path: str | None = None, *, by: str = ADMIN, worker: int = 0, **wanted: Any
-) -> EnrolmentToken:
+) -> EnrollmentToken:
     """A token for an identity, a member of its own unless given."""
     path = path or f"members/{unique('host')}.example.test"
     made = ca.client(by).tokens.create(ca.identity(path), address=address_of(ca, worker), **wanted)
-    return EnrolmentToken.parse(made.text)
+    return EnrollmentToken.parse(made.text)
 
 
 @contextmanager
-def newcomer_channel(token: EnrolmentToken) -> Iterator[grpc.Channel]:
+def enrollee_channel(token: EnrollmentToken) -> Iterator[grpc.Channel]:
     """A channel to the token's listener, believed as the SDK believes it."""
     root = fetch_root(token, 10)
     credentials = grpc.ssl_channel_credentials(to_pem([root]).encode())
@@ -62,18 +62,18 @@ def newcomer_channel(token: EnrolmentToken) -> Iterator[grpc.Channel]:
 
 @dataclass
 class Conversation:
-    """One call of `Enrol`, step by step, with whatever a test wants to say."""
+    """One call of `Enroll`, step by step, with whatever a test wants to say."""
 
     channel: grpc.Channel
-    token: EnrolmentToken
+    token: EnrollmentToken
     key: PrivateKey = field(default_factory=make_key)
     clock: Callable[[], float] = time.time
     seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        self.said: SimpleQueue[pb.EnrolRequest | None] = SimpleQueue()
-        self.call = EnrolmentServiceStub(self.channel).Enrol(iter(self.said.get, None), timeout=self.seconds)
-        self.keys = EnrolmentKeys.of(self.token.secret, self.token.token_id)
+        self.said: SimpleQueue[pb.EnrollRequest | None] = SimpleQueue()
+        self.call = EnrollmentServiceStub(self.channel).Enroll(iter(self.said.get, None), timeout=self.seconds)
+        self.keys = EnrollmentKeys.of(self.token.secret, self.token.token_id)
         self.csr = make_csr(self.key)
 
     def hello(self, **changes: Any) -> None:
@@ -84,10 +84,10 @@ class Conversation:
             "client_time": int(self.clock()),
             "release": "test/1",
         }
-        self.said_hello = pb.EnrolHello(**{**wanted, **changes})
-        self.said.put(pb.EnrolRequest(hello=self.said_hello))
+        self.said_hello = pb.EnrollHello(**{**wanted, **changes})
+        self.said.put(pb.EnrollRequest(hello=self.said_hello))
 
-    def challenge(self) -> pb.EnrolChallenge:
+    def challenge(self) -> pb.EnrollChallenge:
         """Hear the challenge; raises an error of ours."""
         self.heard = self.hear().challenge
         return self.heard
@@ -114,19 +114,19 @@ class Conversation:
         """Prove it."""
         csr = self.csr if csr is None else csr
         self.mac = self.transcript().client_mac(self.keys, self.heard.server_mac, csr)
-        self.said.put(pb.EnrolRequest(proof=pb.EnrolProof(csr=csr, client_mac=client_mac or self.mac)))
+        self.said.put(pb.EnrollRequest(proof=pb.EnrollProof(csr=csr, client_mac=client_mac or self.mac)))
 
-    def result(self) -> pb.EnrolResult:
+    def result(self) -> pb.EnrollResult:
         """Hear the result; raises an error of ours."""
         return self.hear().result
 
-    def hear(self) -> pb.EnrolResponse:
+    def hear(self) -> pb.EnrollResponse:
         try:
             return next(self.call)
         except grpc.RpcError as failure:
             raise error_from_rpc(failure, "the listener") from None
 
-    def whole(self) -> pb.EnrolResult:
+    def whole(self) -> pb.EnrollResult:
         """All four messages."""
         self.hello()
         self.challenge()
@@ -140,9 +140,9 @@ class Conversation:
 
 
 @contextmanager
-def conversation(token: EnrolmentToken, **wanted: Any) -> Iterator[Conversation]:
+def conversation(token: EnrollmentToken, **wanted: Any) -> Iterator[Conversation]:
     """A conversation over a channel of its own."""
-    with newcomer_channel(token) as channel:
+    with enrollee_channel(token) as channel:
         talk = Conversation(channel, token, **wanted)
         try:
             yield talk

@@ -1,4 +1,4 @@
-"""A CA service with behaviour for tests of its clients: real gRPC over real mutual TLS on loopback, made-up answers.
+"""A CA service with behavior for tests of its clients: real gRPC over real mutual TLS on loopback, made-up answers.
 
 It runs in a thread with an event loop of its own, so blocking and asyncio clients can call it alike.
 """
@@ -25,22 +25,22 @@ from keyreeve.audit.v1 import audit_service_pb2
 from keyreeve.ca.v1 import (
     authority_service_pb2,
     certificate_service_pb2,
-    enrolment_service_pb2,
+    enrollment_service_pb2,
     issuance_service_pb2,
     operator_service_pb2,
     profile_service_pb2,
 )
 from keyreeve.errors import KeyreeveError
 from keyreeve.operations.v1 import operation_service_pb2
-from keyreeve_chassis.call import Call
-from keyreeve_chassis.failures import trailers
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.failures import trailers
 from support.peer_certificates import TRUST_DOMAIN, Leaf, TestCa
 
 FILES = (
     audit_service_pb2,
     authority_service_pb2,
     certificate_service_pb2,
-    enrolment_service_pb2,
+    enrollment_service_pb2,
     issuance_service_pb2,
     operator_service_pb2,
     profile_service_pb2,

@@ -26,13 +26,13 @@ import pytest
 from sqlalchemy import Engine, text
 
 from keyreeve import Context
-from keyreeve.cli.fleet import choose_ports
+from keyreeve.cli.local_services import choose_ports
 from keyreeve.errors import DeadlinePassed, Unavailable
 from keyreeve.keys import make_csr, make_key, save_key
-from keyreeve_ca import tools
-from keyreeve_ca.storage.schema import SCHEMA
-from keyreeve_chassis import failpoints
+from keyreeve_ca import local_admin as tools
+from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader
+from keyreeve_chassis.processes import failpoints
 from support.databases import fresh_postgresql_database
 from support.postgres import Server
 from support.waiting import wait_for
@@ -58,7 +58,7 @@ class Process:
 
 @dataclass
 class ForkedCa:
-    """One instance: a keeper and a worker, each of which a test starts, kills and replaces."""
+    """One instance: a coordinator and a worker, each of which a test starts, kills and replaces."""
 
     program: "subprocess.Popen[str]"
     directory: Path
@@ -86,8 +86,8 @@ class ForkedCa:
         return f"{LOOPBACK}:{self.ports['port']}"
 
     @property
-    def enrol_address(self) -> str:
-        return f"{LOOPBACK}:{self.ports['enrol_port']}"
+    def enroll_address(self) -> str:
+        return f"{LOOPBACK}:{self.ports['enroll_port']}"
 
     @property
     def url(self) -> str:
@@ -96,19 +96,19 @@ class ForkedCa:
     # --- Processes --------------------------------------------------------------------------------------------------
 
     def start(self, role: str, armed: str = "") -> Process:
-        """Start the keeper or the worker, with failpoints; does not wait."""
+        """Start the coordinator or the worker, with failpoints; does not wait."""
         environment = dict(self.settings)
         if armed:
             environment |= {failpoints.ALLOW_VARIABLE: "1", failpoints.ARM_VARIABLE: armed}
         (self.directory / f"{role}.out").unlink(missing_ok=True)
-        arguments = [role] if role == "keeper" else [role, "--index", "0"]
+        arguments = [role] if role == "coordinator" else [role, "--index", "0"]
         order = {"arguments": arguments, "environment": environment, "files": str(self.directory / role)}
         pid = self._ask({"start": order})
         self.processes[role] = Process(role, pid, self.directory, armed)
         return self.processes[role]
 
     def mind(self) -> None:
-        """Start what has ended again, as the master does."""
+        """Start what has ended again, as the manager does."""
         for role, process in list(self.processes.items()):
             self._look(process)
             if process.ended is not None:
@@ -116,7 +116,7 @@ class ForkedCa:
 
     def serve(self, armed: str = "") -> None:
         """Have both processes run, first with the failpoints, and wait until they serve whatever dies meanwhile."""
-        for role in ("keeper", "worker"):
+        for role in ("coordinator", "worker"):
             self.start(role, armed)
             wait_for(f"the {role} serves", lambda role=role: self.mind() or self._is_ready(role))
 
@@ -159,15 +159,15 @@ class ForkedCa:
                 assert process.armed, f"nobody was to kill the {process.role}"
                 self.killed.append(process)
                 self.on_death()
-            # Without its keeper a worker cannot start; it ends, and is started again.
+            # Without its coordinator a worker cannot start; it ends, and is started again.
             may_end = {0, -signal.SIGTERM} if not self.killed else {0, 1, -signal.SIGTERM, -signal.SIGKILL}
             assert process.ended is None or process.ended in may_end, self.log(process.role)
         return process.ended is not None
 
     def stop(self) -> None:
-        """End both in order: the worker first, since it needs the keeper."""
+        """End both in order: the worker first, since it needs the coordinator."""
         self._end("worker")
-        self._end("keeper")
+        self._end("coordinator")
 
     def _end(self, role: str) -> None:
         process = self.processes.pop(role)
@@ -195,7 +195,7 @@ class ForkedCa:
     def admit(self) -> Context:
         """Let the first operator in, over the local socket."""
         key = make_key()
-        told = asyncio.run(tools.first_operator(self.state / "run" / "keeper.sock", "ann", make_csr(key)))
+        told = asyncio.run(tools.first_operator(self.state / "run" / "coordinator.sock", "ann", make_csr(key)))
         directory = Path(tempfile.mkdtemp(dir=self.directory))
         context = Context(
             trust_domain="example.test",
@@ -319,7 +319,7 @@ def settings_of(directory: Path, url: str | None, **more: str) -> tuple[dict[str
         "LISTEN__HOST": LOOPBACK,
         "LISTEN__PORT": str(ports["port"]),
         "LISTEN__HEALTH_PORT": "null",
-        "ENROL__PORT": str(ports["enrol_port"]),
+        "ENROLL__PORT": str(ports["enroll_port"]),
         "HTTP__PORT": str(ports["http_port"]),
         "HTTP_URL": f"http://{LOOPBACK}:{ports['http_port']}",
         "LINT__SAMPLE_RATE": "0",
@@ -333,9 +333,9 @@ def settings_of(directory: Path, url: str | None, **more: str) -> tuple[dict[str
 
 
 def main() -> None:
-    from keyreeve_ca import __main__, keeper, worker
+    from keyreeve_ca import __main__, coordinator, worker
 
-    assert all((keeper, worker)), "imported for the processes to come"
+    assert all((coordinator, worker)), "imported for the processes to come"
     guard, held = os.pipe()  # ends with this process, and with it the standard input of all the others
     for line in sys.stdin:
         order = json.loads(line)

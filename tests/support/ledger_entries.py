@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from keyreeve.identity import Role
-from keyreeve_ca.keystore import SealedKey
-from keyreeve_ca.ledger import (
+from keyreeve_ca.certificates.serials import serial as serial_number
+from keyreeve_ca.ledger.ports import (
     BlockLease,
     BlockRequest,
     CommitGroup,
@@ -17,9 +17,9 @@ from keyreeve_ca.ledger import (
     Ledger,
     RequestClaim,
 )
-from keyreeve_ca.registry import Authority, AuthorityKind, AuthorityState, PlaneState, Transaction
-from keyreeve_ca.rules.profile import CommonName, KeyType, KeyUsage, Profile, ProfileVersion, Tree
-from keyreeve_ca.rules.serials import serial as serial_number
+from keyreeve_ca.profiles.profile import CommonName, Hierarchy, KeyType, KeyUsage, Profile, ProfileVersion
+from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, ControlPlaneState, Transaction
+from keyreeve_chassis.keys.ports import SealedKey
 
 NOW = 1_800_000_000
 CALLER = "spiffe://example.test/operators/admin/alice"
@@ -29,7 +29,7 @@ SEED = b"S" * 32
 WORKER = "worker-1"
 STATED_PROFILE = Profile(
     description="",
-    tree=Tree.ESTATE,
+    hierarchy=Hierarchy.ESTATE,
     requesters=frozenset({Role.ADMIN}),
     keys=frozenset({KeyType.P256}),
     default_lifetime=timedelta(days=30),
@@ -53,7 +53,7 @@ _numbers = itertools.count(1)
 def authority(authority_id: str = "estate-1", **changes: object) -> Authority:
     made = Authority(
         authority_id=authority_id,
-        tree=Tree.ESTATE,
+        hierarchy=Hierarchy.ESTATE,
         kind=AuthorityKind.INTERMEDIATE,
         owner="",
         state=AuthorityState.ACTIVE,
@@ -74,8 +74,8 @@ def profile_version(name: str = "server", version: int = 1, sha256: bytes = PROF
 
 
 def bootstrap(tx: Transaction, *authorities: Authority) -> None:
-    """A plane with one active authority (or the given ones) and the profile `server`."""
-    tx.bootstrap_plane(PlaneState("example.test", 1, 1, b"check", NOW))
+    """A control_plane with one active authority (or the given ones) and the profile `server`."""
+    tx.bootstrap_control_plane(ControlPlaneState("example.test", 1, 1, b"check", NOW))
     for one in authorities or (authority(),):
         tx.add_key(SealedKey(one.key_id, KeyType.P256, b"spki", b"sealed"))
         tx.add_authority(one)
@@ -123,8 +123,8 @@ class Block:
             issued_at=NOW,
             der=b"D" * 900,
             csr=b"C" * 350,
-            wished_names="[]",
-            wished_seconds=None,
+            requested_sans="[]",
+            requested_lifetime_seconds=None,
         )
         return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -144,7 +144,7 @@ class Block:
             group_id=self.lease.block_id.to_bytes(8, "big") + next(_numbers).to_bytes(8, "big"),
             worker_id=self.request.worker_id,
             block_id=self.lease.block_id,
-            incarnation=self.lease.incarnation,
+            restore_generation=self.lease.restore_generation,
             authority_id=self.request.authority_id,
             profile_hashes=frozenset({PROFILE_HASH}),
             last_counter=self.counter,

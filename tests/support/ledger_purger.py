@@ -7,9 +7,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from keyreeve_ca.retention import Retention
-from keyreeve_chassis import failpoints
+from keyreeve_ca.store.retention import Retention
 from keyreeve_chassis.database.locking import FileLock
+from keyreeve_chassis.processes import failpoints
 from support.databases import CaDatabase
 
 

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
-from keyreeve_ca.storage.ledger_sqlite import SqliteLedger
-from keyreeve_ca.storage.schema import SCHEMA, SERVICE
-from keyreeve_chassis import failpoints
+from keyreeve_ca.ledger.postgresql import PostgresqlLedger
+from keyreeve_ca.ledger.sqlite import SqliteLedger
+from keyreeve_ca.store.schema import SCHEMA, SERVICE
 from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import FileLock
 from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.processes import failpoints
 from support.ledger_entries import Block, block_request, request_id, serials
 
 

@@ -1,4 +1,4 @@
-"""A listener with a certificate that the newcomer believes, between it and the real one: what if TLS alone had failed?"""
+"""A listener with a certificate that the enrollee believes, between it and the real one: what if TLS alone had failed?"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,35 +11,35 @@ import grpc
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from keyreeve import errors
-from keyreeve.ca.v1 import enrolment_service_pb2 as pb
-from keyreeve.ca.v1 import enrolment_service_pb2_grpc as stubs
-from keyreeve.enrolment_token import EnrolmentToken
+from keyreeve.ca.v1 import enrollment_service_pb2 as pb
+from keyreeve.ca.v1 import enrollment_service_pb2_grpc as stubs
+from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import to_pem
-from keyreeve_ca.issuance import SignItem
-from keyreeve_ca.rules.name import Name, NameType
-from support.enrolling import newcomer_channel
+from keyreeve_ca.issuance.service import SignItem
+from keyreeve_ca.requests.name import Name, NameType
+from support.enrolling import enrollee_channel
 from support.running_ca import RunningCa
 
-Message = pb.EnrolRequest | pb.EnrolResponse
+Message = pb.EnrollRequest | pb.EnrollResponse
 Change = Callable[[Message], Message | None]
 """What becomes of a message on its way; None: the connection is cut instead."""
 
 
 @dataclass
-class Middle(stubs.EnrolmentServiceServicer):
+class Middle(stubs.EnrollmentServiceServicer):
     """Hands every message on, as `change` makes it."""
 
-    real: EnrolmentToken
+    real: EnrollmentToken
     change: Change
     passed: list[Message] = field(default_factory=list)
 
-    def Enrol(  # noqa: N802  # the contract's name
-        self, request_iterator: Iterator[pb.EnrolRequest], context: Any
-    ) -> Iterator[pb.EnrolResponse]:
-        onward: SimpleQueue[pb.EnrolRequest | None] = SimpleQueue()
-        with newcomer_channel(self.real) as channel:
-            call = stubs.EnrolmentServiceStub(channel).Enrol(iter(onward.get, None), timeout=9)
+    def Enroll(  # noqa: N802  # the contract's name
+        self, request_iterator: Iterator[pb.EnrollRequest], context: Any
+    ) -> Iterator[pb.EnrollResponse]:
+        onward: SimpleQueue[pb.EnrollRequest | None] = SimpleQueue()
+        with enrollee_channel(self.real) as channel:
+            call = stubs.EnrollmentServiceStub(channel).Enroll(iter(onward.get, None), timeout=9)
             try:
                 for request in request_iterator:
                     onward.put(self._pass(request, context))
@@ -61,11 +61,11 @@ class Middle(stubs.EnrolmentServiceServicer):
 
 
 @contextmanager
-def in_the_middle(ca: RunningCa, token: EnrolmentToken, change: Change) -> Iterator[tuple[EnrolmentToken, Middle]]:
+def in_the_middle(ca: RunningCa, token: EnrollmentToken, change: Change) -> Iterator[tuple[EnrollmentToken, Middle]]:
     """A token that leads to the man in the middle, and he."""
     middle = Middle(token, change)
     server = grpc.server(ThreadPoolExecutor(8))
-    stubs.add_EnrolmentServiceServicer_to_server(middle, server)
+    stubs.add_EnrollmentServiceServicer_to_server(middle, server)
     port = server.add_secure_port("127.0.0.1:0", _stolen_credentials(ca))
     server.start()
     try:
@@ -79,11 +79,11 @@ def _stolen_credentials(ca: RunningCa) -> grpc.ServerCredentials:
     key = make_key()
     names = (
         Name(NameType.URI, ca.identity("services/ca/stolen")),
-        Name(NameType.DNS, f"enrol.svc.{ca.settings.trust_domain}"),
+        Name(NameType.DNS, f"enroll.svc.{ca.settings.trust_domain}"),
     )
-    entry = ca.sign_in_process(SignItem("enrolment", make_csr(key), names))
+    entry = ca.sign_in_process(SignItem("enrollment", make_csr(key), names))
     assert not isinstance(entry, errors.KeyreeveError)
-    authorities = ca.keeping.issuance.catalogue().authorities
+    authorities = ca.coordinator.issuance.snapshot().authorities
     issuing = authorities[entry.authority_id]
     chain = to_pem([entry.der, issuing.certificate_der, authorities[issuing.issuer_id].certificate_der]).encode()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

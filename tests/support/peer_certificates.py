@@ -158,7 +158,7 @@ def _ca_builder(
 
 
 @dataclass(frozen=True)
-class Trees:
+class Hierarchies:
     """The authorities of one control plane and of those that must not speak on its listeners."""
 
     control_root: TestCa
@@ -166,10 +166,10 @@ class Trees:
     estate: TestCa
     array: TestCa
     impostor: TestCa
-    """An issuing CA of another root, with exactly the names of the control tree."""
+    """An issuing CA of another root, with exactly the names of the control hierarchy."""
 
     @classmethod
-    def make(cls) -> "Trees":
+    def make(cls) -> "Hierarchies":
         control_root = TestCa.root("control root")
         return cls(
             control_root,

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 
-from keyreeve_ca.rules.builtin import builtin_profiles
-from keyreeve_ca.rules.csr import CertificateRequest
-from keyreeve_ca.rules.keys import KnownKeys
-from keyreeve_ca.rules.name import Name
-from keyreeve_ca.rules.plan import CertificatePlan, Issuer
-from keyreeve_ca.rules.policy import plan_certificate
-from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
-from keyreeve_ca.rules.profile_document import read_profile
+from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
+from keyreeve_ca.issuance.policy import plan_certificate
+from keyreeve_ca.profiles.builtin import builtin_profiles
+from keyreeve_ca.profiles.document import read_profile
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.requests.csr import CertificateRequest
+from keyreeve_ca.requests.key_rules import KnownKeys
+from keyreeve_ca.requests.name import Name
 
 TRUST_DOMAIN = "corp.example.test"
 NOW = 1_800_000_000
@@ -30,8 +30,8 @@ def version_of(document: str, name: str = "custom") -> ProfileVersion:
     return ProfileVersion(name, 1, sha256, canonical, profile)
 
 
-def issuer(tree: Tree, not_before: int = NOW - DAY, not_after: int = NOW + 1000 * DAY) -> Issuer:
-    return Issuer(f"{tree}-1", tree, b"", KeyType.P256, not_before, not_after, "http://ca.example.test:8080")
+def issuer(hierarchy: Hierarchy, not_before: int = NOW - DAY, not_after: int = NOW + 1000 * DAY) -> Issuer:
+    return Issuer(f"{hierarchy}-1", hierarchy, b"", KeyType.P256, not_before, not_after, "http://ca.example.test:8080")
 
 
 def plan(
@@ -49,7 +49,7 @@ def plan(
         extra_names=extra_names,
         lifetime=lifetime,
         now=NOW,
-        issuer=issuer(version.profile.tree),
+        issuer=issuer(version.profile.hierarchy),
         trust_domain=TRUST_DOMAIN,
         known=known,
     )

@@ -12,13 +12,13 @@ from google.rpc import error_details_pb2, status_pb2
 
 from keyreeve.identity import service_dns_name
 from keyreeve_chassis.audit.trail import Trail
-from keyreeve_chassis.failures import DETAILS_KEY
-from keyreeve_chassis.peers import PeerVerifier, TrustView
-from keyreeve_chassis.router import Router, ServedService
-from keyreeve_chassis.server import RunningServer, ServingSettings, start_server
+from keyreeve_chassis.guard.failures import DETAILS_KEY
+from keyreeve_chassis.guard.peers import PeerVerifier, TrustView
+from keyreeve_chassis.guard.router import Router, ServedService
+from keyreeve_chassis.rpc.server import RunningServer, ServingSettings, start_server
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
-from support.peer_certificates import TRUST_DOMAIN, Leaf, TestCa, Trees
+from support.peer_certificates import TRUST_DOMAIN, Hierarchies, Leaf, TestCa
 
 
 class MovedClock:
@@ -49,7 +49,7 @@ class KnownRevocations:
 class Harness:
     """A running server and what it believes."""
 
-    trees: Trees
+    hierarchies: Hierarchies
     router: Router
     clock: MovedClock
     view: TrustView
@@ -73,7 +73,7 @@ class Harness:
         return grpc.aio.secure_channel(self.address, self.credentials(leaf, roots_pem), options=pinned(options))
 
     def credentials(self, leaf: Leaf | None, roots_pem: bytes | None = None) -> grpc.ChannelCredentials:
-        roots = roots_pem or self.trees.control_root.pem
+        roots = roots_pem or self.hierarchies.control_root.pem
         if leaf is None:
             return grpc.ssl_channel_credentials(roots)
         return grpc.ssl_channel_credentials(roots, leaf.key_pem, leaf.chain_pem)
@@ -89,22 +89,22 @@ def pinned(options: Sequence[tuple[str, Any]] = ()) -> list[tuple[str, Any]]:
 @asynccontextmanager
 async def serving(
     services: Iterable[ServedService] | Router,
-    trees: Trees | None = None,
+    hierarchies: Hierarchies | None = None,
     *,
     telemetry: CallTelemetry | None = None,
     trail: Trail | None = None,
     **settings: Any,
 ) -> AsyncIterator[Harness]:
     """Serve on loopback until the end of the test."""
-    trees = trees or Trees.make()
+    hierarchies = hierarchies or Hierarchies.make()
     router = services if isinstance(services, Router) else Router(services)
-    leaf = trees.control.service()
+    leaf = hierarchies.control.service()
     harness = Harness(
-        trees,
+        hierarchies,
         router,
         MovedClock(),
-        TrustView(TRUST_DOMAIN, (trees.control.certificate,), 1),
-        ServerIdentity(leaf.chain_pem, leaf.key_pem, trees.control_root.pem),
+        TrustView(TRUST_DOMAIN, (hierarchies.control.certificate,), 1),
+        ServerIdentity(leaf.chain_pem, leaf.key_pem, hierarchies.control_root.pem),
     )
     harness.verifier = PeerVerifier(lambda: harness.view, harness.clock.seconds, harness.revocations)
     harness.running = await start_server(

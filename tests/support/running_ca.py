@@ -1,8 +1,8 @@
-"""A whole CA in this process: a keeper and workers in a thread of their own, and clients of any identity.
+"""A whole CA in this process: a coordinator and workers in a thread of their own, and clients of any identity.
 
 `ca` runs a test against a CA of each database that the whole session shares: a test gives its profiles, authorities and
 names words of its own (`unique`) and changes nothing that others rely on. `own_ca` is one for the test alone, whose clock
-it may move and whose trees it may break.
+it may move and whose hierarchies it may break.
 """
 
 import asyncio
@@ -32,19 +32,19 @@ from keyreeve import Client, Context, errors
 from keyreeve.identity import Role, SpiffeId, service_dns_name
 from keyreeve.keys import PrivateKey, make_csr, make_key, save_key
 from keyreeve.values import Name, to_pem
-from keyreeve_ca import auditing
-from keyreeve_ca.first_operator import roots_pem
-from keyreeve_ca.issuance import LedgerEntry, Outcome, SignItem, SignRequest
-from keyreeve_ca.keeper import Keeping, run_keeper
-from keyreeve_ca.linting import PkilintLinter
-from keyreeve_ca.own_certificate import own_caller
-from keyreeve_ca.people import People
-from keyreeve_ca.rules.name import Name as RuleName
-from keyreeve_ca.rules.name import NameType as RuleNameType
-from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.certificates.linter import PkilintLinter
+from keyreeve_ca.coordinator import RunningCoordinator, run_coordinator
+from keyreeve_ca.issuance.service import LedgerEntry, Outcome, SignItem, SignRequest
+from keyreeve_ca.issuance.serving_certificate import service_caller
+from keyreeve_ca.operators.first_operator import roots_pem
+from keyreeve_ca.operators.service import Operators
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.requests.name import Name as RuleName
+from keyreeve_ca.requests.name import NameType as RuleNameType
 from keyreeve_ca.settings import CaSettings, DatabaseSettings, LintSettings
-from keyreeve_ca.worker import Serving, run_worker
-from keyreeve_chassis.server import ServingSettings
+from keyreeve_ca.worker import RunningWorker, run_worker
+from keyreeve_chassis.audit import leader as auditing
+from keyreeve_chassis.rpc.server import ServingSettings
 from support.databases import fresh_postgresql_database, fresh_sqlite_database
 from support.postgres import Server
 from support.waiting import wait_for
@@ -93,14 +93,14 @@ class Clock:
 
 @dataclass
 class RunningCa:
-    """A keeper and its workers, until `stop`."""
+    """A coordinator and its workers, until `stop`."""
 
     settings: CaSettings
     directory: Path
     workers: int = 2
     clock: Clock = field(default_factory=Clock)
-    keeping: Keeping = field(init=False)
-    servings: list[Serving] = field(default_factory=list)
+    coordinator: RunningCoordinator = field(init=False)
+    servings: list[RunningWorker] = field(default_factory=list)
     _loop: asyncio.AbstractEventLoop = field(init=False)
     _stopping: asyncio.Event = field(init=False)
     _thread: threading.Thread = field(init=False)
@@ -140,8 +140,8 @@ class RunningCa:
         async def live() -> None:
             self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
             async with AsyncExitStack() as stack:
-                self.keeping = await stack.enter_async_context(run_keeper(self.settings, now=self.clock.now))
-                await self.keeping.issuance.store.write(self._know_usual_people)
+                self.coordinator = await stack.enter_async_context(run_coordinator(self.settings, now=self.clock.now))
+                await self.coordinator.issuance.store.write(self._know_usual_people)
                 self.servings = [
                     await stack.enter_async_context(run_worker(self.settings, index, now=self.clock.now))
                     for index in range(self.workers)
@@ -166,8 +166,8 @@ class RunningCa:
         return f"spiffe://{self.settings.trust_domain}/{path}"
 
     @property
-    def people(self) -> People:
-        return People(self.settings.trust_domain, self.clock.now)
+    def operators(self) -> Operators:
+        return Operators(self.settings.trust_domain, self.clock.now)
 
     def _know_usual_people(self, tx: Any) -> None:
         for path in (ADMIN, OPERATOR, AUDITOR):
@@ -175,8 +175,8 @@ class RunningCa:
 
     def _know(self, tx: Any, path: str) -> None:
         _, role, name = path.split("/")
-        if tx.people.find(name) is None:
-            self.people.invite(tx, name, Role(f"operators/{role}"), "somebody")
+        if tx.operators.find(name) is None:
+            self.operators.invite(tx, name, Role(f"operators/{role}"), "somebody")
 
     def know(self, path: str) -> None:
         """See to it that a person has a record, and that every process knows it."""
@@ -184,11 +184,11 @@ class RunningCa:
         name, lives = path.rpartition("/")[2], [serving.live for serving in self.servings]
         wait_for(
             "every worker knows the person",
-            lambda: all(any(p.name == name for p in live.current().people.values()) for live in lives),
+            lambda: all(any(p.name == name for p in live.current().operators.values()) for live in lives),
         )
 
     def issue(self, path: str, key: PrivateKey) -> LedgerEntry:
-        """A certificate of the control tree for any identity, over the signing path of the keeper."""
+        """A certificate of the control hierarchy for any identity, over the signing path of the coordinator."""
         if path.startswith("operators/"):
             self.know(path)
         names = [RuleName(RuleNameType.URI, self.identity(path))]
@@ -202,9 +202,11 @@ class RunningCa:
         return outcome
 
     def sign_in_process(self, item: SignItem, instance: str = "testing") -> Outcome:
-        """One certificate over the keeper's own signing path, asked for by the CA service."""
-        request = SignRequest(own_caller(self.settings.trust_domain, instance), "test", str(uuid.uuid4()), b"", (item,))
-        [outcome] = self.run(self.keeping.issuance.sign(request))
+        """One certificate over the coordinator's own signing path, asked for by the CA service."""
+        request = SignRequest(
+            service_caller(self.settings.trust_domain, instance), "test", str(uuid.uuid4()), b"", (item,)
+        )
+        [outcome] = self.run(self.coordinator.issuance.sign(request))
         return outcome
 
     def context(self, path: str, *, worker: int = 0) -> Context:
@@ -217,7 +219,7 @@ class RunningCa:
     def new_context(self, path: str, *, worker: int = 0, key: PrivateKey | None = None) -> Context:
         """A context with a new certificate."""
         key = key or make_key()
-        catalogue = self.keeping.issuance.catalogue
+        snapshot = self.coordinator.issuance.snapshot
         entry = self.issue(path, key)
         directory = self.directory / f"person-{next(_numbers)}"
         directory.mkdir()
@@ -229,11 +231,11 @@ class RunningCa:
             certificate=directory / "certificate.pem",
             key=directory / "key.pem",
         )
-        issuer = catalogue().authorities[entry.authority_id]
+        issuer = snapshot().authorities[entry.authority_id]
         save_key(context.key, key)
         context.certificate.write_text(to_pem([entry.der, issuer.certificate_der]))
-        context.bundle.write_bytes(roots_pem(catalogue(), Tree.CONTROL))
-        context.estate_bundle.write_bytes(roots_pem(catalogue(), Tree.ESTATE))
+        context.bundle.write_bytes(roots_pem(snapshot(), Hierarchy.CONTROL))
+        context.estate_bundle.write_bytes(roots_pem(snapshot(), Hierarchy.ESTATE))
         return context
 
     def client(self, path: str = ADMIN, *, worker: int = 0) -> Client:
@@ -284,19 +286,19 @@ class RunningCa:
         return name
 
     def read(self, work: Callable[[Any], T]) -> T:
-        """Read the registry as the keeper does."""
-        return self.run(self.keeping.issuance.store.read(work))
+        """Read the registry as the coordinator does."""
+        return self.run(self.coordinator.issuance.store.read(work))
 
     def write(self, work: Callable[[Any], T]) -> T:
-        """Write the registry as the keeper does."""
-        return self.run(self.keeping.issuance.store.write(work))
+        """Write the registry as the coordinator does."""
+        return self.run(self.coordinator.issuance.store.write(work))
 
 
 def document(**changes: Any) -> str:
     """A sound profile document of the estate, with some keys replaced (None: left out)."""
     whole: dict[str, Any] = {
         "description": "For a test.",
-        "tree": "estate",
+        "hierarchy": "estate",
         "requesters": ["operators/admin", "operators/operator", "workloads"],
         "keys": ["p256", "rsa2048"],
         "lifetime": {"default": "30d", "maximum": "60d"},

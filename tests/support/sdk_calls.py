@@ -14,19 +14,18 @@ from keyreeve.audit.record import Record
 from keyreeve.audit.v1 import audit_service_pb2 as audit_pb
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
-from keyreeve.ca.v1 import enrolment_service_pb2 as enrolment_pb
+from keyreeve.ca.v1 import enrollment_service_pb2 as enrollment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.values import (
     AuthorityKind,
-    AuthorityRevocationReason,
+    CrlReason,
+    Hierarchy,
     KeyType,
     Line,
     OperatorRole,
-    RevocationReason,
-    Tree,
 )
 from support.fake_ca_server import Answer
 
@@ -44,7 +43,7 @@ def stamp(time: datetime) -> Timestamp:
 
 AUTHORITY = authority_pb.Authority(
     name="authorities/estate-2",
-    tree=authority_pb.TREE_ESTATE,
+    hierarchy=authority_pb.HIERARCHY_ESTATE,
     kind=authority_pb.AUTHORITY_KIND_INTERMEDIATE,
     owner="",
     issuer="authorities/estate-root",
@@ -104,11 +103,11 @@ BUNDLE = authority_pb.Bundle(
     name="bundles/estate", trust_domain="example.test", roots_der=[b"root"], digest=b"digest", trust_root=b"{}"
 )
 
-TOKEN = enrolment_pb.EnrolmentToken(
-    name="enrolmentTokens/" + "ab" * 16,
+TOKEN = enrollment_pb.EnrollmentToken(
+    name="enrollmentTokens/" + "ab" * 16,
     identity="spiffe://example.test/members/web.example.test",
     creator="spiffe://example.test/operators/admin/ann",
-    state=enrolment_pb.ENROLMENT_TOKEN_STATE_BOUND,
+    state=enrollment_pb.ENROLLMENT_TOKEN_STATE_BOUND,
     create_time=stamp(BEGIN),
     expire_time=stamp(END),
     bind_time=stamp(BEGIN),
@@ -136,7 +135,7 @@ EXAMPLES: dict[str, Example] = {
     "CreateAuthority": Example(
         lambda client: client.authorities.create(
             "estate-2",
-            tree=Tree.ESTATE,
+            hierarchy=Hierarchy.ESTATE,
             kind=AuthorityKind.INTERMEDIATE,
             issuer="estate-root",
             common_name="Estate issuing 2",
@@ -152,9 +151,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "ActivateAuthority": Example(lambda client: client.authorities.activate("estate-2"), AUTHORITY),
     "RetireAuthority": Example(lambda client: client.authorities.retire("authorities/estate-2"), AUTHORITY),
-    "RevokeAuthority": Example(
-        lambda client: client.authorities.revoke("estate-2", AuthorityRevocationReason.SUPERSEDED), AUTHORITY
-    ),
+    "RevokeAuthority": Example(lambda client: client.authorities.revoke("estate-2", CrlReason.SUPERSEDED), AUTHORITY),
     "ExportAuthority": Example(
         lambda client: client.authorities.export("estate-2"),
         authority_pb.ExportAuthorityResponse(chain_der=[b"issuing", b"root"]),
@@ -173,20 +170,18 @@ EXAMPLES: dict[str, Example] = {
         ),
     ),
     "RenewCertificate": Example(lambda client: client.certificates.renew(SERIAL, b"csr"), SIGNED),
-    "CreateEnrolmentToken": Example(
+    "CreateEnrollmentToken": Example(
         lambda client: client.tokens.create(TOKEN.identity, lifetime=timedelta(hours=2), address="ca.example.test:1"),
-        enrolment_pb.CreateEnrolmentTokenResponse(enrolment_token=TOKEN, text="krt1_secret"),
+        enrollment_pb.CreateEnrollmentTokenResponse(enrollment_token=TOKEN, text="krt1_secret"),
     ),
-    "RevokeEnrolmentToken": Example(lambda client: client.tokens.revoke("ab" * 16), TOKEN),
-    "ListEnrolmentTokens": Example(
-        lambda client: client.tokens.list(), enrolment_pb.ListEnrolmentTokensResponse(enrolment_tokens=[TOKEN])
+    "RevokeEnrollmentToken": Example(lambda client: client.tokens.revoke("ab" * 16), TOKEN),
+    "ListEnrollmentTokens": Example(
+        lambda client: client.tokens.list(), enrollment_pb.ListEnrollmentTokensResponse(enrollment_tokens=[TOKEN])
     ),
     "GetCertificate": Example(lambda client: client.certificates.get(SERIAL), CERTIFICATE),
-    "RevokeCertificate": Example(
-        lambda client: client.certificates.revoke(SERIAL, RevocationReason.SUPERSEDED), CERTIFICATE
-    ),
+    "RevokeCertificate": Example(lambda client: client.certificates.revoke(SERIAL, CrlReason.SUPERSEDED), CERTIFICATE),
     "RevokeCertificates": Example(
-        lambda client: client.certificates.revoke_many(RevocationReason.SUPERSEDED, profile="server"), OPERATION
+        lambda client: client.certificates.revoke_many(CrlReason.SUPERSEDED, profile="server"), OPERATION
     ),
     "GetOperation": Example(lambda client: client.operations.get("1"), OPERATION),
     "CancelOperation": Example(lambda client: client.operations.cancel("1"), OPERATION),
@@ -208,7 +203,7 @@ EXAMPLES: dict[str, Example] = {
     # A stream without an end, as WatchBundle.
     "WatchRevocations": Example(
         lambda client: client.certificates.watch_revocations(),
-        [certificate_pb.RevocationUpdate(incarnation=1, seq=4, time=stamp(BEGIN))],
+        [certificate_pb.RevocationUpdate(restore_generation=1, seq=4, time=stamp(BEGIN))],
     ),
     "ListCertificates": Example(
         lambda client: client.certificates.list(), certificate_pb.ListCertificatesResponse(certificates=[CERTIFICATE])

@@ -41,4 +41,4 @@ class BlockingForm:
 
 
 FORMS = (AsyncForm(), BlockingForm())
-Form = AsyncForm | BlockingForm
+IssuanceTemplate = AsyncForm | BlockingForm

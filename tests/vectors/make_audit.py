@@ -117,7 +117,7 @@ def vectors() -> str:
         chains.append(
             {
                 "chain": chain.hex(),
-                "incarnation": 1,
+                "restore_generation": 1,
                 "writer": writer,
                 "registered": registered,
                 "genesis": genesis.hex(),
@@ -183,7 +183,7 @@ def checkpoint(k: int, previous: bytes, size: int, root: bytes, heads: dict) -> 
     return {
         "k": k,
         "previous": previous.hex(),
-        "incarnation": 1,
+        "restore_generation": 1,
         "time": time,
         "horizon": horizon,
         "size": size,

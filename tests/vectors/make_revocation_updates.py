@@ -8,7 +8,7 @@ from pathlib import Path
 
 TARGET = Path(__file__).with_name("revocation_updates.json")
 DESCRIPTION = (
-    "message = LP('keyreeve-revocations-1', trust domain, incarnation, after_seq, seq, time, SHA-256(entries)); LP: each "
+    "message = LP('keyreeve-revocations-1', trust domain, restore_generation, after_seq, seq, time, SHA-256(entries)); LP: each "
     "field after its length as 4 octets; numbers as 8 octets; entries: serial number (16 octets) and last instant (8 "
     "octets) of each certificate, one after the other; all big-endian; byte strings in hexadecimal"
 )
@@ -27,10 +27,10 @@ def vector(
         *(struct.pack(">Q", n) for n in numbers),
         entries.digest(),
     ]
-    incarnation, after_seq, seq, time = numbers
+    restore_generation, after_seq, seq, time = numbers
     return {
         "trust_domain": trust_domain,
-        "incarnation": incarnation,
+        "restore_generation": restore_generation,
         "after_seq": after_seq,
         "seq": seq,
         "time": time,

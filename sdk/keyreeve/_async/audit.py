@@ -113,7 +113,7 @@ class AuditClient:
                     case "registration":
                         told = entry.registration
                         registrations[told.chain] = Registration(
-                            told.chain, told.incarnation, told.writer, told.registered
+                            told.chain, told.restore_generation, told.writer, told.registered
                         )
                     case "link":
                         links.append(_link(entry.link))

@@ -7,7 +7,7 @@ from keyreeve import wire
 from keyreeve._async.calls import Caller
 from keyreeve.ca.v1 import authority_service_pb2 as pb
 from keyreeve.request_ids import new_request_id
-from keyreeve.values import Authority, AuthorityKind, AuthorityRevocationReason, Bundle, KeyType, Line, Tree
+from keyreeve.values import Authority, AuthorityKind, Bundle, CrlReason, Hierarchy, KeyType, Line
 
 _SERVICE = "/keyreeve.ca.v1.AuthorityService"
 
@@ -27,7 +27,7 @@ class AuthorityClient:
         self,
         authority_id: str,
         *,
-        tree: Tree,
+        hierarchy: Hierarchy,
         kind: AuthorityKind,
         common_name: str,
         issuer: str | None = None,
@@ -45,7 +45,7 @@ class AuthorityClient:
         the certificates below it (RFC 5280, 4.2.1.10).
         """
         authority = pb.Authority(
-            tree=wire.to_number(wire.TREES, tree, "tree"),
+            hierarchy=wire.to_number(wire.HIERARCHIES, hierarchy, "hierarchy"),
             kind=wire.to_number(wire.KINDS, kind, "kind"),
             owner=owner,
             issuer="" if issuer is None else wire.resource_name("authorities", issuer),
@@ -95,7 +95,7 @@ class AuthorityClient:
     async def revoke(
         self,
         name: str,
-        reason: AuthorityRevocationReason,
+        reason: CrlReason,
         *,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -103,7 +103,7 @@ class AuthorityClient:
         """Withdraw trust from an authority, and from all that it has issued, at once."""
         request = pb.RevokeAuthorityRequest(
             name=_full(name),
-            reason=wire.to_number(wire.REVOCATION_REASONS, reason, "reason"),
+            reason=wire.to_number(wire.CRL_REASONS, reason, "reason"),
             request_id=request_id or new_request_id(),
         )
         return wire.from_authority(

@@ -16,9 +16,9 @@ from keyreeve.request_ids import new_request_id
 from keyreeve.values import (
     Certificate,
     CertificateState,
+    CrlReason,
     Name,
     RevocationList,
-    RevocationReason,
     RevocationUpdate,
     SignedCertificate,
     SignItem,
@@ -58,7 +58,7 @@ class CertificateClient:
         """Have a certificate signed for a request (PKCS #10, DER or one PEM block).
 
         `names` are wished for beside those in the request; `lifetime` is the profile's default and `authority` the newest
-        active one of its tree unless given. What the profile does not grant is refused, never dropped.
+        active one of its hierarchy unless given. What the profile does not grant is refused, never dropped.
 
         Calls that wait at the same time, of tasks or threads that share the client, are sent together unless the client
         was made with `coalesce=False` (docs/sdk.md). A call with a `request_id` of its own is always sent by itself.
@@ -94,7 +94,7 @@ class CertificateClient:
     ) -> SignedCertificate:
         """Have a successor signed, with the same profile, names and identity, for the key of `csr`.
 
-        A certificate of the control tree is renewed by its holder, calling with that very certificate. Any other is
+        A certificate of the control hierarchy is renewed by its holder, calling with that very certificate. Any other is
         renewed by whoever asked for it, and `old_key`, the key that it holds, signs for the new one. Without `old_key`
         that raises `keyreeve.errors.RenewalProofRequired`, whose metadata `nonce` is what is to be signed.
         For a person whose last invitation is over, `touch` has a device that is in the person's record sign the bytes that
@@ -131,7 +131,7 @@ class CertificateClient:
     async def revoke(
         self,
         serial: str,
-        reason: RevocationReason,
+        reason: CrlReason,
         *,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -139,7 +139,7 @@ class CertificateClient:
         """Revoke a certificate for good; one that has been revoked stays as it was revoked first."""
         request = pb.RevokeCertificateRequest(
             name=wire.resource_name("certificates", serial),
-            reason=wire.to_number(wire.LEAF_REVOCATION_REASONS, reason, "reason"),
+            reason=wire.to_number(wire.CRL_REASONS, reason, "reason"),
             request_id=request_id or new_request_id(),
         )
         return wire.from_certificate(
@@ -148,7 +148,7 @@ class CertificateClient:
 
     async def revoke_many(
         self,
-        reason: RevocationReason,
+        reason: CrlReason,
         *,
         authority: str | None = None,
         profile: str | None = None,
@@ -171,7 +171,7 @@ class CertificateClient:
             requester=requester or "",
             issued_from_time=wire.to_timestamp(issued_from, "issued_from"),
             issued_before_time=wire.to_timestamp(issued_before, "issued_before"),
-            reason=wire.to_number(wire.LEAF_REVOCATION_REASONS, reason, "reason"),
+            reason=wire.to_number(wire.CRL_REASONS, reason, "reason"),
             request_id=request_id or new_request_id(),
         )
         method = f"{_SERVICE}/RevokeCertificates"
@@ -189,19 +189,19 @@ class CertificateClient:
         )
 
     async def watch_revocations(
-        self, incarnation: int = 0, after_seq: int = 0
+        self, restore_generation: int = 0, after_seq: int = 0
     ) -> AsyncGenerator[RevocationUpdate, None]:
-        """What has been revoked in the control tree since a number, and each second what is new, or that nothing is.
+        """What has been revoked in the control hierarchy since a number, and each second what is new, or that nothing is.
 
         `keyreeve.revocation_feed.RevokedCallers` checks the updates and keeps them. The stream behind it is opened again
         whenever it ends, where it stopped; only a failure before the first update is raised, or one that waiting cannot
         cure.
         """
-        request = pb.WatchRevocationsRequest(incarnation=incarnation, after_seq=after_seq)
+        request = pb.WatchRevocationsRequest(restore_generation=restore_generation, after_seq=after_seq)
         async for message in self._caller.follow(f"{_SERVICE}/WatchRevocations", request, pb.RevocationUpdate):
             yield wire.from_revocation_update(message)
             # The request is sent anew when the stream is opened again.
-            request.incarnation, request.after_seq = message.incarnation, message.seq
+            request.restore_generation, request.after_seq = message.restore_generation, message.seq
 
     async def list(
         self,

@@ -34,7 +34,7 @@ class Client:
     profiles: ProfileClient
     """The rules of issuance."""
     tokens: TokenClient
-    """What newcomers enrol with."""
+    """What enrollees enroll with."""
     operators: OperatorClient
     """The people who operate the control plane."""
     issuance: IssuanceClient

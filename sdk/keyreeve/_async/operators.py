@@ -35,7 +35,7 @@ class OperatorClient:
     ) -> Invitation:
         """Invite a person, or invite them again; the token lets them get their first certificate.
 
-        `address` is the newcomers' listener as the person reaches it, unless it is the configured one.
+        `address` is the enrollment listener as the person reaches it, unless it is the configured one.
         """
         request = pb.InviteOperatorRequest(
             operator_id=name,

@@ -173,7 +173,7 @@ class RotatingChannel:
                 return
             self._next_look = now + self._check_interval
             if self._has_changed(current):
-                # Not awaited: this call need not wait for a handshake, the old channel is as good as it was.
+                # Not pending: this call need not wait for a handshake, the old channel is as good as it was.
                 self._task = runtime.spawn(self._rotate_in_background, "keyreeve-rotation")
 
     def _has_changed(self, current: Generation) -> bool:

@@ -67,7 +67,7 @@ def _segments(lines: Iterator[str]) -> Iterator[Segment]:
             match told:
                 case {"registration": r}:
                     registrations.append(
-                        Registration(bytes.fromhex(r["chain"]), r["incarnation"], r["writer"], r["registered"])
+                        Registration(bytes.fromhex(r["chain"]), r["restore_generation"], r["writer"], r["registered"])
                     )
                 case {"link": k}:
                     bodies = None if k["bodies"] is None else _bytes(k["bodies"], number)

@@ -1,9 +1,9 @@
 """The audit log's constructions: chains of links, and signed checkpoints over all of them.
 
     leaf       = H(0 || record)
-    genesis    = H(2 || LP("keyreeve-audit-chain-1", chain, incarnation, writer, registered))
+    genesis    = H(2 || LP("keyreeve-audit-chain-1", chain, restore_generation, writer, registered))
     link       = H(1 || LP(chain, n, previous, count, merkle_root, db_time))      n counts from 1, previous of 1 is genesis
-    checkpoint = LP("keyreeve-audit-checkpoint-1", k, previous, incarnation, time, horizon, size, root, heads)
+    checkpoint = LP("keyreeve-audit-checkpoint-1", k, previous, restore_generation, time, horizon, size, root, heads)
     heads      = LP(LP(chain, n, link, state), ...) in the order of the chains
 
 One process that writes has one chain, one commit is one link, and `merkle_root` is the RFC 6962 root over the commit's
@@ -42,7 +42,7 @@ class Registration(NamedTuple):
 
     chain: bytes
     """16 octets."""
-    incarnation: int
+    restore_generation: int
     writer: str
     """The process, such as `ca-0/worker-1/UUID`."""
     registered: int
@@ -51,7 +51,9 @@ class Registration(NamedTuple):
         """What the first link refers to."""
         return sha256(
             b"\2"
-            + length_prefixed(_CHAIN, self.chain, u64(self.incarnation), self.writer.encode(), u64(self.registered))
+            + length_prefixed(
+                _CHAIN, self.chain, u64(self.restore_generation), self.writer.encode(), u64(self.registered)
+            )
         ).digest()
 
 
@@ -82,7 +84,7 @@ class Checkpoint(NamedTuple):
 
     k: int
     previous: bytes
-    incarnation: int
+    restore_generation: int
     time: int
     horizon: int
     """Records committed before this time may have been purged."""
@@ -98,7 +100,7 @@ class Checkpoint(NamedTuple):
             _CHECKPOINT,
             u64(self.k),
             self.previous,
-            *(u64(n) for n in (self.incarnation, self.time, self.horizon, self.size)),
+            *(u64(n) for n in (self.restore_generation, self.time, self.horizon, self.size)),
             self.root,
             heads,
         )
@@ -109,9 +111,9 @@ class Checkpoint(NamedTuple):
         fields = split_fields(body)
         if len(fields) != 9 or fields[0] != _CHECKPOINT:
             raise RecordInvalid("not a checkpoint of version 1")
-        k, incarnation, time, horizon, size = (int.from_bytes(fields[i], "big") for i in (1, 3, 4, 5, 6))
+        k, restore_generation, time, horizon, size = (int.from_bytes(fields[i], "big") for i in (1, 3, 4, 5, 6))
         heads = tuple(_head(field) for field in split_fields(fields[8]))
-        made = cls(k, fields[2], incarnation, time, horizon, size, fields[7], heads)
+        made = cls(k, fields[2], restore_generation, time, horizon, size, fields[7], heads)
         if made.encode() != body:
             raise RecordInvalid("a checkpoint in another than its canonical form")
         return made

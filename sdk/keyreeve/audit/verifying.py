@@ -162,8 +162,10 @@ class Verifier:
             self._say("checkpoint", where, f"it follows checkpoint {last.k if last else 0}")
         if checkpoint.previous != self.last_digest:
             self._say("checkpoint", where, "it refers to another checkpoint before it")
-        if last is not None and (checkpoint.time < last.time or checkpoint.incarnation < last.incarnation):
-            self._say("checkpoint", where, "its time or incarnation goes back")
+        if last is not None and (
+            checkpoint.time < last.time or checkpoint.restore_generation < last.restore_generation
+        ):
+            self._say("checkpoint", where, "its time or restore_generation goes back")
 
     def _witness(self, checkpoint: Checkpoint) -> None:
         seen = self._witnessed.get(checkpoint.k)

@@ -81,7 +81,7 @@ def follow(
     """Print records as they come, from now on, until interrupted."""
     from datetime import UTC
 
-    from keyreeve.cli.own_certificate import renew_in_time
+    from keyreeve.cli.client_certificate import renew_in_time
 
     token, since = "", datetime.now(UTC)
     with control_plane(context) as client:

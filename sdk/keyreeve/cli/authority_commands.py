@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane, read_lifetime
+from keyreeve.cli.crl_reasons import AuthorityReason
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, moment
 
@@ -20,8 +21,8 @@ app = typer.Typer(
 AuthorityId = Annotated[str, typer.Argument(metavar="AUTHORITY", help="Its name: `keyreeve authority list`.")]
 
 
-class TreeChoice(StrEnum):
-    """Values of `--tree`."""
+class HierarchyChoice(StrEnum):
+    """Values of `--hierarchy`."""
 
     CONTROL = "control"
     ESTATE = "estate"
@@ -33,14 +34,6 @@ class KindChoice(StrEnum):
 
     ROOT = "root"
     INTERMEDIATE = "intermediate"
-
-
-class RevocationChoice(StrEnum):
-    """Values of `authority revoke --reason`."""
-
-    CA_COMPROMISE = "ca_compromise"
-    SUPERSEDED = "superseded"
-    CESSATION_OF_OPERATION = "cessation_of_operation"
 
 
 class AuthorityKey(StrEnum):
@@ -58,7 +51,7 @@ def list_authorities(context: ContextFile = None, output: Output = Format.TABLE,
     """List the authorities in order of their names."""
     with control_plane(context) as client:
         rows = [_row(authority) for authority in client.authorities.list()]
-    columns = ("name", "tree", "kind", "state", "key_type", "issuer", "not_after")
+    columns = ("name", "hierarchy", "kind", "state", "key_type", "issuer", "not_after")
     Printer(output, quiet=quiet).rows(columns, rows, essence="name")
 
 
@@ -78,7 +71,7 @@ def create(
         str, typer.Argument(metavar="AUTHORITY", help="Its name: lower-case letters, digits, hyphens.")
     ],
     *,
-    tree: Annotated[TreeChoice, typer.Option("--tree", help="The tree it is to belong to.")],
+    hierarchy: Annotated[HierarchyChoice, typer.Option("--hierarchy", help="The hierarchy it is to belong to.")],
     common_name: Annotated[str, typer.Option("--common-name", help="The CN of its certificate.")],
     kind: Annotated[KindChoice, typer.Option("--kind", help="What signs it.")] = KindChoice.INTERMEDIATE,
     issuer: Annotated[str | None, typer.Option("--issuer", help="The root that signs an intermediate.")] = None,
@@ -93,12 +86,12 @@ def create(
     quiet: Quiet = False,
 ) -> None:
     """Make an authority with a key of its own. It issues nothing until it is activated."""
-    from keyreeve.values import AuthorityKind, KeyType, Tree
+    from keyreeve.values import AuthorityKind, Hierarchy, KeyType
 
     with control_plane(context) as client:
         made = client.authorities.create(
             authority,
-            tree=Tree(tree),
+            hierarchy=Hierarchy(hierarchy),
             kind=AuthorityKind(kind),
             common_name=common_name,
             issuer=issuer,
@@ -134,16 +127,16 @@ def retire(
 def revoke(
     authority: AuthorityId,
     *,
-    reason: Annotated[RevocationChoice, typer.Option("--reason", help="Why; what it was revoked for first stays.")],
+    reason: AuthorityReason,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
     """Withdraw trust from an authority and from all that it has issued, at once. It cannot be taken back."""
-    from keyreeve.values import AuthorityRevocationReason
+    from keyreeve.values import CrlReason
 
     with control_plane(context) as client:
-        told = _row(client.authorities.revoke(authority, AuthorityRevocationReason(reason)))
+        told = _row(client.authorities.revoke(authority, CrlReason(reason)))
     Printer(output, quiet=quiet).thing(told, essence="state")
 
 
@@ -174,7 +167,7 @@ def export(
 def _row(authority: "Authority") -> dict[str, Any]:
     return {
         "name": authority.name.removeprefix("authorities/"),
-        "tree": authority.tree.value,
+        "hierarchy": authority.hierarchy.value,
         "kind": authority.kind.value,
         "state": authority.state.value,
         "owner": authority.owner,

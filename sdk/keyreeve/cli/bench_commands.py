@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from keyreeve.cli.exits import Exit
+from keyreeve.cli.exit_codes import Exit
 from keyreeve.cli.options import ContextFile
 from keyreeve.errors import StartFailed
 
@@ -110,7 +110,8 @@ def sign(
         float, typer.Option("--limit-seconds", help="Seconds for each measurement of the machine's limits.")
     ] = 1.0,
     server_pid: Annotated[
-        int | None, typer.Option("--server-pid", help="Master process of the service, unless `keyreeve up` started it.")
+        int | None,
+        typer.Option("--server-pid", help="Manager process of the service, unless `keyreeve up` started it."),
     ] = None,
     database: Annotated[
         str | None,

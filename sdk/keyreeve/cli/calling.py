@@ -26,7 +26,7 @@ def control_plane(context_file: Path | None, *, renew: bool = True) -> "Iterator
     Unless told not to, it first renews the certificate that it calls with, when its time has come.
     """
     from keyreeve import Client
-    from keyreeve.cli.own_certificate import explained, renew_in_time
+    from keyreeve.cli.client_certificate import explained, renew_in_time
     from keyreeve.errors import KeyreeveError
 
     context = load_context(context_file)

@@ -11,13 +11,13 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 
-from keyreeve.cli.fleet import SERVICES, Addresses, Service, read_addresses
 from keyreeve.cli.health import is_serving
-from keyreeve.cli.home import Home
-from keyreeve.cli.person import find_person
+from keyreeve.cli.local_operator import find_operator
+from keyreeve.cli.local_services import SERVICES, Addresses, Service, read_addresses
 from keyreeve.cli.printing import distance, until
 from keyreeve.cli.service_program import NotThereYet, ask
-from keyreeve.cli.starting import master_of, supervisor_of
+from keyreeve.cli.starting import manager_of, supervisor_of
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.cli.trust_checks import load_pem, verify_for
 from keyreeve.errors import FileUnusable, KeyreeveError
 
@@ -46,19 +46,19 @@ class Finding:
         return {"check": self.check, "severity": self.severity.value, "message": self.message, "fix": self.fix}
 
 
-def examine(home: Home, now: datetime) -> list[Finding]:
+def examine(state_directory: StateDirectory, now: datetime) -> list[Finding]:
     """Run every check, in the order in which a person would want to repair."""
-    findings = [*check_processes(home)]
+    findings = [*check_processes(state_directory)]
     for service in SERVICES:
-        findings += check_service(home, service, now)
-    findings += check_certificate(home, now)
-    findings += check_modes(home)
-    return [*findings, *check_with_the_service(home)]
+        findings += check_service(state_directory, service, now)
+    findings += check_certificate(state_directory, now)
+    findings += check_modes(state_directory)
+    return [*findings, *check_with_the_service(state_directory)]
 
 
-def check_processes(home: Home) -> Iterator[Finding]:
-    """Is there a supervisor, and a master process of each service?"""
-    running = supervisor_of(home)
+def check_processes(state_directory: StateDirectory) -> Iterator[Finding]:
+    """Is there a supervisor, and a manager process of each service?"""
+    running = supervisor_of(state_directory)
     if running is None:
         yield Finding(
             "supervisor", Severity.ERROR, "it does not run: nothing restarts a service that dies", "keyreeve up"
@@ -68,26 +68,26 @@ def check_processes(home: Home) -> Iterator[Finding]:
         running.close()
 
 
-def check_service(home: Home, service: Service, now: datetime) -> Iterator[Finding]:
+def check_service(state_directory: StateDirectory, service: Service, now: datetime) -> Iterator[Finding]:
     """Does the service run, answer on its ports, and agree with us about the time?"""
     try:
-        addresses = read_addresses(home, service)
+        addresses = read_addresses(state_directory, service)
     except FileUnusable as problem:
         yield Finding(f"{service.name} settings", Severity.ERROR, problem.message, problem.fix)
         return
-    master = master_of(home, service)
-    if master is not None:
-        master.close()
+    manager = manager_of(state_directory, service)
+    if manager is not None:
+        manager.close()
     for name, port in (
         ("port", addresses.port),
         ("health port", addresses.health_port),
         ("metrics port", addresses.metrics_port),
-        ("newcomers' port", addresses.enrol_port),
+        ("enrollees' port", addresses.enroll_port),
     ):
         if port is None:
             continue
-        yield _check_port(f"{service.name} {name}", addresses.host, port, runs=master is not None)
-    log = home.log(service.name)
+        yield _check_port(f"{service.name} {name}", addresses.host, port, runs=manager is not None)
+    log = state_directory.log(service.name)
     if is_serving(addresses):
         yield Finding(f"{service.name} health", Severity.OK, "it serves")
     else:
@@ -148,11 +148,13 @@ def served_date(url: str) -> datetime | None:
         return None
 
 
-def check_certificate(home: Home, now: datetime) -> Iterator[Finding]:
+def check_certificate(state_directory: StateDirectory, now: datetime) -> Iterator[Finding]:
     """Is the person's certificate there, current, and trusted by the bundle beside it?"""
-    person = find_person(home)
+    person = find_operator(state_directory)
     if person is None:
-        yield Finding("your certificate", Severity.ERROR, f"{home.certificate} cannot be read", "keyreeve up")
+        yield Finding(
+            "your certificate", Severity.ERROR, f"{state_directory.certificate} cannot be read", "keyreeve up"
+        )
         return
     if now < person.not_before:
         yield Finding(
@@ -168,12 +170,15 @@ def check_certificate(home: Home, now: datetime) -> Iterator[Finding]:
     else:
         yield Finding("your certificate", Severity.OK, f"good until {until(person.not_after, now)}")
     try:
-        roots, presented = load_pem(home.bundle.read_text()), load_pem(home.certificate.read_text())
+        roots, presented = (
+            load_pem(state_directory.bundle.read_text()),
+            load_pem(state_directory.certificate.read_text()),
+        )
         verify_for(roots, presented, None, min(max(now, person.not_before), person.not_after))
         yield Finding("trust", Severity.OK, "your certificate leads to the root in control-bundle.pem")
     except (OSError, ValueError, KeyreeveError) as problem:
         yield Finding("trust", Severity.ERROR, f"your certificate is not trusted: {problem}", "keyreeve up")
-    for line, bundle in (("control", home.bundle), ("estate", home.estate_bundle)):
+    for line, bundle in (("control", state_directory.bundle), ("estate", state_directory.estate_bundle)):
         yield from _check_roots(line, bundle, now)
 
 
@@ -193,15 +198,15 @@ def _check_roots(line: str, bundle: Path, now: datetime) -> Iterator[Finding]:
     )
 
 
-def check_modes(home: Home) -> Iterator[Finding]:
+def check_modes(state_directory: StateDirectory) -> Iterator[Finding]:
     """Can anybody but the owner read a private key, or write where keys are read from?"""
-    directories = [home.root, *(home.state(service.name) for service in SERVICES)]
+    directories = [state_directory.root, *(state_directory.state(service.name) for service in SERVICES)]
     wrong = [
         (path, "go-w", "can be written to by others") for path in directories if path.is_dir() and _mode(path) & 0o022
     ]
-    keys = [home.key, *(home.config(service.name) for service in SERVICES)]
+    keys = [state_directory.key, *(state_directory.config(service.name) for service in SERVICES)]
     for service in SERVICES:
-        state = home.state(service.name)
+        state = state_directory.state(service.name)
         if state.is_dir():
             keys += [path for path in state.iterdir() if path.is_file() and path.suffix not in {".pem", ".sock"}]
     wrong += [(path, "go=", "can be read by others") for path in keys if path.exists() and _mode(path) & 0o077]
@@ -215,10 +220,10 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def check_with_the_service(home: Home) -> Iterator[Finding]:
+def check_with_the_service(state_directory: StateDirectory) -> Iterator[Finding]:
     """What the CA's own program finds in its settings, database and key store."""
     try:
-        rows = ask("check", home.config("ca"))
+        rows = ask("check", state_directory.config("ca"))
     except (KeyreeveError, NotThereYet) as problem:
         yield Finding("ca", Severity.ERROR, str(problem) or "it does not answer", "keyreeve up")
         return

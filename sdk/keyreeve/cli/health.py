@@ -4,7 +4,7 @@ The request is an empty message and the answer one enum field, so the messages a
 line needs no package for them.
 """
 
-from keyreeve.cli.fleet import Addresses
+from keyreeve.cli.local_services import Addresses
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"

@@ -10,7 +10,7 @@ from keyreeve.errors import register
 
 
 def add_to(app: typer.Typer) -> None:
-    """Put the commands of this module into the command tree."""
+    """Put the commands of this module into the command hierarchy."""
     app.command("explain")(explain)
     app.command("version")(version)
 

@@ -20,12 +20,12 @@ app = typer.Typer(help="Invite people, give them roles, and put them out.", no_a
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The person's name, the last part of the identity.")]
 RoleOption = Annotated[str, typer.Option("--role", help="admin, operator or auditor.")]
 Address = Annotated[
-    str, typer.Option("--address", help="host:port of the newcomers' listener as the person reaches it.")
+    str, typer.Option("--address", help="host:port of the enrollment listener as the person reaches it.")
 ]
 
 
 def add_to(program: typer.Typer) -> None:
-    """Put `whoami` into the command tree."""
+    """Put `whoami` into the command hierarchy."""
     program.command("whoami")(whoami)
 
 
@@ -58,7 +58,7 @@ def accept(
     quiet: Quiet = False,
 ) -> None:
     """Accept an invitation: read its token from standard input, make a key, get the certificate, write the context."""
-    from keyreeve._blocking.enrolling import enrol
+    from keyreeve._blocking.enrollment import enroll
 
     printer = Printer(output, quiet=quiet)
     if sys.stdin.isatty():
@@ -67,7 +67,7 @@ def accept(
         token = getpass.getpass("token: ")
     else:
         token = sys.stdin.readline()
-    context = enrol(token.strip(), directory)
+    context = enroll(token.strip(), directory)
     identity = _uri_of(context.certificate)
     told = {"identity": identity, "context": str(directory / "context.json")}
     printer.answer(
@@ -142,7 +142,7 @@ def remove(name: Name, context: ContextFile = None, output: Output = Format.TABL
 
 def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
     """Say who you are: what your certificate says, and what the control plane says to it."""
-    from keyreeve.cli.own_certificate import explained
+    from keyreeve.cli.client_certificate import explained
     from keyreeve.errors import KeyreeveError
     from keyreeve.identity import OPERATOR_ROLES, SpiffeId
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from keyreeve.cli.fleet import DEFAULT_DIRECTORY
-from keyreeve.cli.home import Home
+from keyreeve.cli.local_services import DEFAULT_DIRECTORY
 from keyreeve.cli.printing import Format
+from keyreeve.cli.state_directory import StateDirectory
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="Form of the answer (and of an error).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what a script needs: names, or nothing.")]
@@ -47,9 +47,9 @@ def shown(path: Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def typed_command(home: Home) -> str:
-    """The program as the person has to type it for this home, with its context unless that is found by itself."""
+def typed_command(state_directory: StateDirectory) -> str:
+    """The program as the person has to type it for this state_directory, with its context unless that is found by itself."""
     name = command_name()
-    if home.root == Home.at(Path(DEFAULT_DIRECTORY)).root:
+    if state_directory.root == StateDirectory.at(Path(DEFAULT_DIRECTORY)).root:
         return name
-    return f"KEYREEVE_CONTEXT={shown(home.context)} {name}"
+    return f"KEYREEVE_CONTEXT={shown(state_directory.context)} {name}"

@@ -20,14 +20,14 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
-def colour_wanted(stream: TextIO) -> bool:
-    """Say whether a stream may be coloured: a terminal that understands it, and no NO_COLOR (no-color.org)."""
+def color_wanted(stream: TextIO) -> bool:
+    """Say whether a stream may be colored: a terminal that understands it, and no NO_COLOR (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """Escape sequences for a stream, all empty where there is to be no colour."""
+    """Escape sequences for a stream, all empty where there is to be no color."""
 
     green: str = ""
     red: str = ""
@@ -37,7 +37,7 @@ class Palette:
 
     @classmethod
     def of(cls, stream: TextIO) -> "Palette":
-        if not colour_wanted(stream):
+        if not color_wanted(stream):
             return cls()
         return cls("\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m")
 
@@ -96,7 +96,7 @@ class Printer:
         self.palette = Palette.of(self._stream)
 
     @property
-    def for_people(self) -> bool:
+    def for_operators(self) -> bool:
         """Whether a person reads along: neither a document nor silence is asked for."""
         return self.form is Format.TABLE and not self.quiet
 
@@ -121,7 +121,7 @@ class Printer:
 
     def line(self, text: str) -> None:
         """Print a line for a person who reads along; nothing otherwise."""
-        if self.for_people:
+        if self.for_operators:
             self._stream.write(text + "\n")
             self._stream.flush()
 

@@ -25,11 +25,11 @@ def list_profiles(context: ContextFile = None, output: Output = Format.TABLE, qu
     """List the current version of every profile."""
     with control_plane(context) as client:
         rows = [_row(profile) for profile in client.profiles.list()]
-    columns = ("name", "version", "tree", "default", "maximum", "built_in", "halted", "description")
+    columns = ("name", "version", "hierarchy", "default", "maximum", "built_in", "halted", "description")
     for row in rows:
         lifetime = row["document"].get("lifetime", {})
         row |= {
-            "tree": row["document"].get("tree"),
+            "hierarchy": row["document"].get("hierarchy"),
             "default": lifetime.get("default"),
             "maximum": lifetime.get("maximum"),
             "description": row["document"].get("description"),

@@ -1,4 +1,4 @@
-"""The command tree, and the one place where what went wrong becomes text and an exit code."""
+"""The command hierarchy, and the one place where what went wrong becomes text and an exit code."""
 
 import contextlib
 import os
@@ -14,7 +14,6 @@ from keyreeve.cli import (
     certificate_commands,
     issuance_commands,
     local_commands,
-    machine_commands,
     operation_commands,
     operator_commands,
     profile_commands,
@@ -22,7 +21,8 @@ from keyreeve.cli import (
     revocation_commands,
     token_commands,
 )
-from keyreeve.cli.exits import Exit, error_document, error_text, exit_code, say
+from keyreeve.cli import control_plane_commands as machine_commands
+from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, say
 from keyreeve.cli.printing import Format, Palette, dump
 from keyreeve.errors import KeyreeveError
 
@@ -63,7 +63,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
 
 def outcome(arguments: list[str]) -> int:
     """Run a command line and answer its exit code; whatever it has to say has been printed."""
-    form = wished_format(arguments)
+    form = requested_format(arguments)
     try:
         code = app(arguments, standalone_mode=False)
     except KeyreeveError as error:
@@ -81,7 +81,7 @@ def outcome(arguments: list[str]) -> int:
     return code if isinstance(code, int) else Exit.DONE
 
 
-def wished_format(arguments: list[str]) -> Format:
+def requested_format(arguments: list[str]) -> Format:
     """Find `--output` before the arguments have been parsed, so that even a usage error has the wished form."""
     for i, argument in enumerate(arguments):
         for spelling in ("--output", "-o"):

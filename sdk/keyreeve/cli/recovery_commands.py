@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from keyreeve.cli.exits import Exit
-from keyreeve.cli.fleet import DEFAULT_DIRECTORY
-from keyreeve.cli.home import Home
+from keyreeve.cli.exit_codes import Exit
+from keyreeve.cli.local_services import DEFAULT_DIRECTORY
 from keyreeve.cli.options import Directory, Output, Quiet, command_name, shown
 from keyreeve.cli.printing import Format, Printer, moment
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.errors import ContextInvalid, ServiceUnreachable
 
 _HERE = Path(DEFAULT_DIRECTORY)
@@ -30,7 +30,7 @@ def recover(
         return
     report = _ask(directory)
     Printer(output, quiet=quiet).answer(report, "".join(f"{line}\n" for line in recovered(report)))
-    if report["dead_trees"]:
+    if report["dead_hierarchies"]:
         raise typer.Exit(Exit.REFUSED)
 
 
@@ -38,7 +38,7 @@ def recover(
 def operator(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The admin's name, the last part of the identity.")],
     *,
-    address: Annotated[str, typer.Option("--address", help="host:port of the newcomers' listener.")] = "",
+    address: Annotated[str, typer.Option("--address", help="host:port of the enrollment listener.")] = "",
     directory: Directory = _HERE,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
@@ -60,20 +60,22 @@ def recovered(report: dict[str, Any]) -> list[str]:
         for one in report["replacements"]
     ]
     lines += [
-        f"the root of the {tree} tree has expired: make another, and give it to all who trust it"
-        for tree in report["dead_trees"]
+        f"the root of the {hierarchy} hierarchy has expired: make another, and give it to all who trust it"
+        for hierarchy in report["dead_hierarchies"]
     ]
     return [*lines, "the service has certified itself anew"]
 
 
 def _ask(directory: Path, *arguments: str) -> dict[str, Any]:
-    from keyreeve.cli.person import recover as recover_at
+    from keyreeve.cli.local_operator import recover as recover_at
     from keyreeve.cli.service_program import NotThereYet
 
-    home = Home.at(directory)
-    if not home.exists():
-        raise ContextInvalid(f"there is no control plane in {shown(home.root)}; `{command_name()} up` makes one")
+    state_directory = StateDirectory.at(directory)
+    if not state_directory.exists():
+        raise ContextInvalid(
+            f"there is no control plane in {shown(state_directory.root)}; `{command_name()} up` makes one"
+        )
     try:
-        return recover_at(home, *arguments)
+        return recover_at(state_directory, *arguments)
     except NotThereYet:
         raise ServiceUnreachable(f"the CA does not run here: `{command_name()} up` starts it, and recovers") from None

@@ -15,7 +15,7 @@ from keyreeve.cli.certificate_files import (
     save_private_key,
     serial_text,
 )
-from keyreeve.cli.home import write_file
+from keyreeve.cli.state_directory import write_file
 from keyreeve.errors import FileUnusable
 from keyreeve.renewal_files import next_to, turn
 

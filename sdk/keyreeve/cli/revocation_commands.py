@@ -1,12 +1,12 @@
 """`keyreeve cert revoke` and `revoke-many`, and `keyreeve crl`: lists of revoked certificates."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keyreeve.cli.calling import control_plane, read_instant
+from keyreeve.cli.crl_reasons import LeafReason
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, moment
 
@@ -21,17 +21,6 @@ Shard = Annotated[
 ]
 
 
-class Reason(StrEnum):
-    """Values of `cert revoke --reason`."""
-
-    NOT_GIVEN = "not_given"
-    KEY_COMPROMISE = "key_compromise"
-    AFFILIATION_CHANGED = "affiliation_changed"
-    SUPERSEDED = "superseded"
-    CESSATION_OF_OPERATION = "cessation_of_operation"
-    PRIVILEGE_WITHDRAWN = "privilege_withdrawn"
-
-
 def add_to(certificates: typer.Typer) -> None:
     """Add what concerns a single certificate to `keyreeve cert`."""
     certificates.command("revoke")(revoke)
@@ -41,7 +30,7 @@ def add_to(certificates: typer.Typer) -> None:
 def revoke(
     serial: Annotated[str, typer.Argument(help="Its serial number: `keyreeve cert list` or `cert inspect` shows it.")],
     *,
-    reason: Annotated[Reason, typer.Option("--reason", help="Why; what it was revoked for first stays.")],
+    reason: LeafReason,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
@@ -50,10 +39,10 @@ def revoke(
 
     It cannot be taken back. A key that may be known to others is `key_compromise`.
     """
-    from keyreeve.values import RevocationReason
+    from keyreeve.values import CrlReason
 
     with control_plane(context) as client:
-        told = client.certificates.revoke(serial.lower().replace(":", ""), RevocationReason(reason))
+        told = client.certificates.revoke(serial.lower().replace(":", ""), CrlReason(reason))
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
     assert told.revoked_at is not None
@@ -75,7 +64,7 @@ def revoke(
 
 def revoke_many(
     *,
-    reason: Annotated[Reason, typer.Option("--reason", help="Why.")],
+    reason: LeafReason,
     authority: Annotated[str | None, typer.Option("--authority", help="Only those that it signed.")] = None,
     profile: Annotated[str | None, typer.Option("--profile", "-p", help="Only those under it.")] = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
@@ -97,13 +86,13 @@ def revoke_many(
     It goes on in the service when this command is interrupted: `keyreeve operation list` shows how far it is.
     """
     from keyreeve.cli.operation_commands import facts, progress
-    from keyreeve.values import RevocationReason
+    from keyreeve.values import CrlReason
 
     if not yes:
         typer.confirm("Revoke every certificate that fits? It cannot be taken back.", abort=True)
     with control_plane(context) as client:
         told = client.certificates.revoke_many(
-            RevocationReason(reason),
+            CrlReason(reason),
             authority=authority,
             profile=profile,
             identity=identity,
@@ -186,7 +175,7 @@ def _entry(revoked: Any) -> dict[str, str]:  # noqa: ANN401  # x509.RevokedCerti
     try:
         reason = revoked.extensions.get_extension_for_class(x509.CRLReason).value.reason.name
     except x509.ExtensionNotFound:
-        reason = "not_given"
+        reason = "unspecified"
     return {
         "serial": f"{revoked.serial_number:032x}",
         "revoked_at": moment(revoked.revocation_date_utc),

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from keyreeve.cli import supervisor
-from keyreeve.cli.fleet import SERVICES, Addresses, Service, is_free, read_addresses, write_config
 from keyreeve.cli.health import is_serving
-from keyreeve.cli.home import Home
-from keyreeve.cli.person import Person, find_person, introduce, recover, utc_now
+from keyreeve.cli.local_operator import Operator, find_operator, introduce, recover, utc_now
+from keyreeve.cli.local_services import SERVICES, Addresses, Service, is_free, read_addresses, write_config
 from keyreeve.cli.processes import Lock, Running, find, read_pid
 from keyreeve.cli.service_program import NotThereYet, require_services
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.cli.trust_checks import check_trusted
 from keyreeve.errors import CertificateUntrusted, FileUnusable, StartFailed
 
@@ -42,7 +42,7 @@ LOG_WIDTH = 400
 class Started:
     """What `up` found or did."""
 
-    person: Person
+    person: Operator
     was_running: bool
     made: bool
     """Whether the control plane was made now, on an empty directory."""
@@ -54,46 +54,48 @@ class Started:
     """When the person's certificate had expired, if that is why."""
 
 
-def supervisor_of(home: Home) -> Running | None:
+def supervisor_of(state_directory: StateDirectory) -> Running | None:
     """Take hold of the supervisor that holds the home's lock."""
-    return find(Lock(supervisor.lock_file(home)).holder(), str(home.root))
+    return find(Lock(supervisor.lock_file(state_directory)).holder(), str(state_directory.root))
 
 
-def master_of(home: Home, service: Service) -> Running | None:
-    """Take hold of a service's master process."""
-    return find(read_pid(supervisor.pid_file(home, service)), service.marker(home))
+def manager_of(state_directory: StateDirectory, service: Service) -> Running | None:
+    """Take hold of a service's manager process."""
+    return find(read_pid(supervisor.pid_file(state_directory, service)), service.marker(state_directory))
 
 
-def facts(home: Home) -> dict[str, dict[str, Any]]:
+def facts(state_directory: StateDirectory) -> dict[str, dict[str, Any]]:
     """What the supervisor last told of its services; empty when there is none."""
     try:
-        told = json.loads(supervisor.facts_file(home).read_bytes())
+        told = json.loads(supervisor.facts_file(state_directory).read_bytes())
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
 
 
-def database_of(home: Home, service: Service) -> str:
+def database_of(state_directory: StateDirectory, service: Service) -> str:
     """Where a service that has been started keeps its database, without credentials; empty when it has not noted that."""
     try:
-        return str(json.loads((home.state(service.name) / "control-plane.json").read_bytes())["database"])
+        return str(json.loads((state_directory.state(service.name) / "control-plane.json").read_bytes())["database"])
     except (OSError, ValueError, TypeError, KeyError):
         return ""
 
 
-def bring_up(home: Home, *, trust_domain: str, first_port: int, tell: Callable[[str], None]) -> Started:
+def bring_up(
+    state_directory: StateDirectory, *, trust_domain: str, first_port: int, tell: Callable[[str], None]
+) -> Started:
     """Start what does not run, wait until it serves, and see to it that the person has a certificate.
 
     Raises `StartFailed`, with the end of the log, when a service does not come up, and `CertificateUntrusted` when it is
     none of this control plane; what this call started is then stopped again.
     """
     require_services()
-    home.make()
-    with _alone(home, tell):
+    state_directory.make()
+    with _alone(state_directory, tell):
         made = False
         for service in SERVICES:
             made |= write_config(
-                home,
+                state_directory,
                 service,
                 trust_domain=trust_domain,
                 first_port=first_port,
@@ -101,44 +103,48 @@ def bring_up(home: Home, *, trust_domain: str, first_port: int, tell: Callable[[
                 # It stays: a variable that the next start lacks would leave the control plane without its database.
                 database=os.environ.get(service.database_variable, ""),
             )
-        running = supervisor_of(home)
+        running = supervisor_of(state_directory)
         if running is None:
             tell("starting")
-            wait_for_ports(home)
-            supervisor.facts_file(home).unlink(missing_ok=True)  # a supervisor that was killed left its last words
-            _wait_for_supervisor(home, supervisor.launch(home))
+            wait_for_ports(state_directory)
+            supervisor.facts_file(state_directory).unlink(
+                missing_ok=True
+            )  # a supervisor that was killed left its last words
+            _wait_for_supervisor(state_directory, supervisor.launch(state_directory))
         else:
             running.close()
         try:
-            recovery, expired_at = _wake(home, tell) if not made else (None, None)
-            wait_until_serving(home)
-            person, introduced = _greet(home)
+            recovery, expired_at = _wake(state_directory, tell) if not made else (None, None)
+            wait_until_serving(state_directory)
+            person, introduced = _greet(state_directory)
         except (StartFailed, CertificateUntrusted):
             if running is None:
-                take_down(home)
+                take_down(state_directory)
             if made:
-                _forget_settings_of_nothing(home)
+                _forget_settings_of_nothing(state_directory)
             raise
     return Started(person, running is not None, made, introduced, recovery, expired_at)
 
 
-def _forget_settings_of_nothing(home: Home) -> None:
+def _forget_settings_of_nothing(state_directory: StateDirectory) -> None:
     """Remove settings that led to no control plane, such as a mistyped database: the next start writes them anew."""
     for service in SERVICES:
-        if not database_of(home, service):
-            home.config(service.name).unlink(missing_ok=True)
+        if not database_of(state_directory, service):
+            state_directory.config(service.name).unlink(missing_ok=True)
 
 
-def _wake(home: Home, tell: Callable[[str], None]) -> tuple[dict[str, Any] | None, datetime | None]:
+def _wake(
+    state_directory: StateDirectory, tell: Callable[[str], None]
+) -> tuple[dict[str, Any] | None, datetime | None]:
     """Recover what has expired, when even the person's own certificate has: nobody has been here for a while.
 
     The workers may be waiting for it: with an expired CA they get no certificate to serve with.
     """
-    person = find_person(home)
+    person = find_operator(state_directory)
     if person is not None and utc_now() <= person.not_after:
         return None, None
     tell("your certificate has expired; looking at what else has")
-    return _when_there(lambda: recover(home)), None if person is None else person.not_after
+    return _when_there(lambda: recover(state_directory)), None if person is None else person.not_after
 
 
 def _when_there(ask: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> T:
@@ -152,65 +158,74 @@ def _when_there(ask: Callable[[], T], clock: Callable[[], float] = time.monotoni
         time.sleep(POLL_SECONDS)
 
 
-def wait_for_ports(home: Home, clock: Callable[[], float] = time.monotonic) -> None:
+def wait_for_ports(state_directory: StateDirectory, clock: Callable[[], float] = time.monotonic) -> None:
     """Wait a little until the ports of every service that does not run are free. Raises `StartFailed`.
 
     Services share their port between processes (SO_REUSEPORT), so the kernel would give two control planes the same one
-    without a word, and each would get half of the other's calls. Processes of ours that lost their master end soon.
+    without a word, and each would get half of the other's calls. Processes of ours that lost their manager end soon.
     """
     until = clock() + PORT_SECONDS
     for service in SERVICES:
-        master = master_of(home, service)
-        if master is not None:
-            master.close()
+        manager = manager_of(state_directory, service)
+        if manager is not None:
+            manager.close()
             continue
-        for port in read_addresses(home, service).ports:
+        for port in read_addresses(state_directory, service).ports:
             while not is_free(port):
                 if clock() > until:
                     raise StartFailed(
-                        f"another program listens on port {port}: stop it, or change the port in {home.config(service.name)}"
+                        f"another program listens on port {port}: stop it, or change the port in {state_directory.config(service.name)}"
                     )
                 time.sleep(POLL_SECONDS)
 
 
-def wait_until_serving(home: Home, clock: Callable[[], float] = time.monotonic) -> None:
+def wait_until_serving(state_directory: StateDirectory, clock: Callable[[], float] = time.monotonic) -> None:
     """Wait until every service answers that it serves. Raises `StartFailed`."""
     until = clock() + READY_SECONDS
     for service in SERVICES:
-        addresses = read_addresses(home, service)
-        before = facts(home).get(service.name, {}).get("restarts", 0)
+        addresses = read_addresses(state_directory, service)
+        before = facts(state_directory).get(service.name, {}).get("restarts", 0)
         while not is_serving(addresses):
-            known = facts(home).get(service.name, {})
+            known = facts(state_directory).get(service.name, {})
             ends = known.get("restarts", 0) - before
             if ends >= GIVE_UP_AFTER or (ends and known.get("last_end") == supervisor.WILL_NOT_START):
                 raise StartFailed(
-                    _with_log(home.log(service.name), f"the {service.name} service ended: {known['last_end']}")
+                    _with_log(
+                        state_directory.log(service.name), f"the {service.name} service ended: {known['last_end']}"
+                    )
                 )
             if clock() > until:
                 raise StartFailed(
-                    _with_log(home.log(service.name), f"the {service.name} service did not become ready in time")
+                    _with_log(
+                        state_directory.log(service.name), f"the {service.name} service did not become ready in time"
+                    )
                 )
             time.sleep(POLL_SECONDS)
 
 
-def _wait_for_supervisor(home: Home, program: subprocess.Popen[bytes]) -> None:
+def _wait_for_supervisor(state_directory: StateDirectory, program: subprocess.Popen[bytes]) -> None:
     """Wait until a supervisor, this one or another, has the lock: services that it adopts may serve before that."""
     until = time.monotonic() + READY_SECONDS
-    while (running := supervisor_of(home)) is None:
+    while (running := supervisor_of(state_directory)) is None:
         if program.poll() is not None or time.monotonic() > until:
-            raise StartFailed(_with_log(home.log("supervisor"), "the supervisor did not start"))
+            raise StartFailed(_with_log(state_directory.log("supervisor"), "the supervisor did not start"))
         time.sleep(POLL_SECONDS)
     running.close()
 
 
-def _greet(home: Home) -> tuple[Person, bool]:
+def _greet(state_directory: StateDirectory) -> tuple[Operator, bool]:
     now = utc_now()
-    person = find_person(home)
-    if person is not None and home.key.exists() and home.context.exists() and not person.wants_renewal(now):
+    person = find_operator(state_directory)
+    if (
+        person is not None
+        and state_directory.key.exists()
+        and state_directory.context.exists()
+        and not person.wants_renewal(now)
+    ):
         for service in SERVICES:
-            check_trusted(home, read_addresses(home, service))
+            check_trusted(state_directory, read_addresses(state_directory, service))
         return person, False
-    return _when_there(lambda: introduce(home, now)), True
+    return _when_there(lambda: introduce(state_directory, now)), True
 
 
 def _with_log(log: Path, what: str) -> str:
@@ -221,12 +236,12 @@ def _with_log(log: Path, what: str) -> str:
 
 
 @contextmanager
-def _alone(home: Home, tell: Callable[[str], None]) -> Iterator[None]:
+def _alone(state_directory: StateDirectory, tell: Callable[[str], None]) -> Iterator[None]:
     """Let one `up` at a time work on a home; the second waits, and then finds everything done."""
     try:
-        handle = os.open(home.runtime / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(state_directory.runtime / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as problem:
-        raise FileUnusable(f"cannot write in {home.runtime}: {problem.strerror}") from problem
+        raise FileUnusable(f"cannot write in {state_directory.runtime}: {problem.strerror}") from problem
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,20 +253,20 @@ def _alone(home: Home, tell: Callable[[str], None]) -> Iterator[None]:
         os.close(handle)
 
 
-def take_down(home: Home) -> bool:
+def take_down(state_directory: StateDirectory) -> bool:
     """Stop the supervisor and, in its absence, the services it left; say whether anything ran."""
     found = False
-    running = supervisor_of(home)
+    running = supervisor_of(state_directory)
     if running is not None:
         found = True
         _end(running)
     for service in SERVICES:
-        master = master_of(home, service)
-        if master is not None:
+        manager = manager_of(state_directory, service)
+        if manager is not None:
             found = True
-            _end(master)
-        supervisor.pid_file(home, service).unlink(missing_ok=True)
-    supervisor.facts_file(home).unlink(missing_ok=True)
+            _end(manager)
+        supervisor.pid_file(state_directory, service).unlink(missing_ok=True)
+    supervisor.facts_file(state_directory).unlink(missing_ok=True)
     return found
 
 
@@ -263,26 +278,26 @@ def _end(running: Running) -> None:
     running.close()
 
 
-def wipe(home: Home) -> None:
+def wipe(state_directory: StateDirectory) -> None:
     """Stop everything and remove the home with all keys and certificates in it."""
-    take_down(home)
+    take_down(state_directory)
     try:
-        shutil.rmtree(home.root)
+        shutil.rmtree(state_directory.root)
     except FileNotFoundError:
         return
     except OSError as problem:
         raise FileUnusable(f"cannot remove {problem.filename}: {problem.strerror}") from problem
 
 
-def status(home: Home) -> dict[str, Any]:
-    """Tell what runs of a home: plain values, for `status` and programs."""
-    running = supervisor_of(home)
+def status(state_directory: StateDirectory) -> dict[str, Any]:
+    """Tell what runs of a state_directory: plain values, for `status` and programs."""
+    running = supervisor_of(state_directory)
     services = []
     for service in SERVICES:
-        addresses = read_addresses(home, service)
-        services.append(_service_status(home, service, addresses))
+        addresses = read_addresses(state_directory, service)
+        services.append(_service_status(state_directory, service, addresses))
     result = {
-        "directory": str(home.root),
+        "directory": str(state_directory.root),
         "supervisor": {"running": running is not None, "pid": running.pid if running else None},
         "services": services,
     }
@@ -291,25 +306,25 @@ def status(home: Home) -> dict[str, Any]:
     return result
 
 
-def _service_status(home: Home, service: Service, addresses: Addresses) -> dict[str, Any]:
-    master = master_of(home, service)
-    known = facts(home).get(service.name, {})
+def _service_status(state_directory: StateDirectory, service: Service, addresses: Addresses) -> dict[str, Any]:
+    manager = manager_of(state_directory, service)
+    known = facts(state_directory).get(service.name, {})
     state = "stopped"
-    if master is not None:
+    if manager is not None:
         state = "serving" if is_serving(addresses) else "starting"
     result = {
         "service": service.name,
         "state": state,
-        "pid": master.pid if master else None,
-        "since": known.get("since") if master else None,
+        "pid": manager.pid if manager else None,
+        "since": known.get("since") if manager else None,
         "restarts": known.get("restarts", 0),
         "address": addresses.endpoint,
         "health": f"{addresses.host}:{addresses.health_port}",
         "metrics": f"{addresses.host}:{addresses.metrics_port}",
         "http": addresses.http_url,
-        "enrol": None if addresses.enrol_port is None else f"{addresses.host}:{addresses.enrol_port}",
+        "enroll": None if addresses.enroll_port is None else f"{addresses.host}:{addresses.enroll_port}",
         "trust_domain": addresses.trust_domain,
     }
-    if master is not None:
-        master.close()
+    if manager is not None:
+        manager.close()
     return result

@@ -1,6 +1,6 @@
 """The background process of `keyreeve up`: starts the services, restarts one that dies, stops them on SIGTERM.
 
-One supervisor per home: it holds a lock for as long as it lives. Services outlive it: when it is killed they go on, and
+One supervisor per state_directory: it holds a lock for as long as it lives. Services outlive it: when it is killed they go on, and
 the next supervisor adopts them. So that none is ever lost from sight, a service writes its process id before its
 program begins (a shell does, and then becomes the program).
 """
@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from keyreeve.cli.fleet import SERVICES, Service
-from keyreeve.cli.home import Home, write_file
+from keyreeve.cli.local_services import SERVICES, Service
 from keyreeve.cli.processes import Lock, Running, find, read_pid
+from keyreeve.cli.state_directory import StateDirectory, write_file
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
@@ -41,19 +41,19 @@ WILL_NOT_START = "exit code 78"
 _BECOME = 'echo $$ > "$1" && shift && exec "$@"'
 
 
-def lock_file(home: Home) -> Path:
+def lock_file(state_directory: StateDirectory) -> Path:
     """The file that the supervisor of a home locks, and that holds its process id."""
-    return home.runtime / "supervisor.lock"
+    return state_directory.runtime / "supervisor.lock"
 
 
-def pid_file(home: Home, service: Service) -> Path:
-    """The file that holds the process id of a service's master process."""
-    return home.runtime / f"{service.name}.pid"
+def pid_file(state_directory: StateDirectory, service: Service) -> Path:
+    """The file that holds the process id of a service's manager process."""
+    return state_directory.runtime / f"{service.name}.pid"
 
 
-def facts_file(home: Home) -> Path:
+def facts_file(state_directory: StateDirectory) -> Path:
     """The file in which the supervisor tells what it knows of each service."""
-    return home.runtime / "services.json"
+    return state_directory.runtime / "services.json"
 
 
 @dataclass(slots=True)
@@ -83,18 +83,21 @@ class Supervisor:
     """Keeps the services of a home running until it is told to stop; `clock` counts seconds from anywhere."""
 
     def __init__(
-        self, home: Home, services: Sequence[Service] = SERVICES, clock: Callable[[], float] = time.monotonic
+        self,
+        state_directory: StateDirectory,
+        services: Sequence[Service] = SERVICES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._home = home
+        self._state_directory = state_directory
         self._clock = clock
         self._children = [_Child(service) for service in services]
         self._stopping = False
 
     def run(self) -> int:
         """Supervise until SIGTERM or SIGINT; answer the exit code of the process."""
-        lock = Lock(lock_file(self._home))
+        lock = Lock(lock_file(self._state_directory))
         if not lock.take():
-            self._log(f"another supervisor runs on {self._home.root}")
+            self._log(f"another supervisor runs on {self._state_directory.root}")
             return REFUSED
         woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -123,7 +126,9 @@ class Supervisor:
         self._stopping = True
 
     def _adopt(self, child: _Child, selector: selectors.BaseSelector) -> None:
-        running = find(read_pid(pid_file(self._home, child.service)), child.service.marker(self._home))
+        running = find(
+            read_pid(pid_file(self._state_directory, child.service)), child.service.marker(self._state_directory)
+        )
         if running is not None:
             self._log(f"{child.service.name}: adopted process {running.pid}")
             self._watch(child, running, selector)
@@ -138,7 +143,7 @@ class Supervisor:
 
     def _roll_logs(self) -> None:
         for name in (*(child.service.name for child in self._children), "supervisor"):
-            roll_log(self._home.log(name))
+            roll_log(self._state_directory.log(name))
 
     def _start_what_is_due(self, selector: selectors.BaseSelector) -> float:
         """Start each service whose pause is over; answer the seconds until the next one's is, infinite when all run."""
@@ -154,17 +159,24 @@ class Supervisor:
 
     def _start(self, child: _Child, selector: selectors.BaseSelector) -> None:
         service = child.service
-        log = self._home.log(service.name)
+        log = self._state_directory.log(service.name)
         roll_log(log)
         with log.open("ab") as output:
             # S603: the arguments are ours. A session of its own: Ctrl-C in the terminal of `keyreeve up` is not for it.
             child.program = subprocess.Popen(  # noqa: S603
-                ["/bin/sh", "-c", _BECOME, "sh", pid_file(self._home, service), *service.arguments(self._home)],
+                [
+                    "/bin/sh",
+                    "-c",
+                    _BECOME,
+                    "sh",
+                    pid_file(self._state_directory, service),
+                    *service.arguments(self._state_directory),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                cwd=self._home.root,
+                cwd=self._state_directory.root,
             )
         self._log(f"{service.name}: started process {child.program.pid}")
         self._watch(child, Running(child.program.pid, os.pidfd_open(child.program.pid)), selector)
@@ -201,13 +213,13 @@ class Supervisor:
             if child.program is not None:
                 child.program.wait()
             running.close()
-            pid_file(self._home, child.service).unlink(missing_ok=True)
-        facts_file(self._home).unlink(missing_ok=True)
+            pid_file(self._state_directory, child.service).unlink(missing_ok=True)
+        facts_file(self._state_directory).unlink(missing_ok=True)
         self._log("stopped")
 
     def _tell(self) -> None:
         told = {child.service.name: asdict(child.facts) for child in self._children}
-        write_file(facts_file(self._home), json.dumps(told, indent=1).encode())
+        write_file(facts_file(self._state_directory), json.dumps(told, indent=1).encode())
 
     @staticmethod
     def _log(line: str) -> None:
@@ -226,20 +238,20 @@ def roll_log(log: Path) -> None:
             os.truncate(log, 0)
 
 
-def launch(home: Home) -> subprocess.Popen[bytes]:
+def launch(state_directory: StateDirectory) -> subprocess.Popen[bytes]:
     """Start the supervisor of a home in the background, in a session of its own."""
-    log = home.log("supervisor")
+    log = state_directory.log("supervisor")
     roll_log(log)
     with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            [sys.executable, "-P", "-m", "keyreeve.cli.supervisor", str(home.root)],
+            [sys.executable, "-P", "-m", "keyreeve.cli.supervisor", str(state_directory.root)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
-            cwd=home.root,
+            cwd=state_directory.root,
         )
 
 
 if __name__ == "__main__":
-    sys.exit(Supervisor(Home(Path(sys.argv[1]))).run())
+    sys.exit(Supervisor(StateDirectory(Path(sys.argv[1]))).run())

@@ -1,4 +1,4 @@
-"""`keyreeve token` and `keyreeve enrol`: let a newcomer in, and be one. A token's text never goes on a command line."""
+"""`keyreeve token` and `keyreeve enroll`: let an enrollee in, and be one. A token's text never goes on a command line."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane, load_context, read_lifetime
-from keyreeve.cli.exits import say
+from keyreeve.cli.exit_codes import say
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, fields, moment
 from keyreeve.errors import FileUnusable, TokenMalformed
@@ -15,16 +15,16 @@ from keyreeve.errors import FileUnusable, TokenMalformed
 if TYPE_CHECKING:
     from keyreeve.token_values import Token
 
-app = typer.Typer(help="Make, list and revoke the one-time tokens that newcomers enrol with.", no_args_is_help=True)
+app = typer.Typer(help="Make, list and revoke the one-time tokens that enrollees enroll with.", no_args_is_help=True)
 
 _PREFIX = "krt1_"
 _MOST_BYTES = 16_384
 
 
 def add_to(program: typer.Typer) -> None:
-    """Register `token` and `enrol`."""
+    """Register `token` and `enroll`."""
     program.add_typer(app, name="token")
-    program.command("enrol")(enrol)
+    program.command("enroll")(enroll)
 
 
 @app.command("create")
@@ -42,7 +42,7 @@ def create(
     ] = None,
     address: Annotated[
         str,
-        typer.Option("--address", help="host:port at which the newcomer reaches the listener, if not the usual one."),
+        typer.Option("--address", help="host:port at which the enrollee reaches the listener, if not the usual one."),
     ] = "",
     save: Annotated[
         Path | None,
@@ -89,7 +89,7 @@ def revoke(
     Printer(output, quiet=quiet).answer(told, f"{told['name']} is revoked", essence=told["name"])
 
 
-def enrol(
+def enroll(
     token: Annotated[
         Path,
         typer.Argument(metavar="[FILE]", help="File that holds the token. Default, and -: standard input."),
@@ -103,14 +103,14 @@ def enrol(
     quiet: Quiet = False,
 ) -> None:
     """Turn a token into an identity: a key, a certificate and a context file that every command takes."""
-    from keyreeve.enrolment import EnrolmentToken
-    from keyreeve.enrolment import enrol as enrol_with
+    from keyreeve.enrollment import EnrollmentToken
+    from keyreeve.enrollment import enroll as enroll_with
 
-    read = EnrolmentToken.parse(_token_text(token))
-    enrol_with(read, directory, timeout=timeout)
-    from keyreeve.newcomer_files import NewcomerFiles
+    read = EnrollmentToken.parse(_token_text(token))
+    enroll_with(read, directory, timeout=timeout)
+    from keyreeve.enrollee_files import EnrolleeFiles
 
-    files = NewcomerFiles(directory)
+    files = EnrolleeFiles(directory)
     told = {"identity": str(read.identity), "directory": str(directory), "context": str(files.context)}
     Printer(output, quiet=quiet).answer(
         told,
@@ -137,7 +137,7 @@ def _token_text(place: Path) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    from keyreeve.cli.home import write_file
+    from keyreeve.cli.state_directory import write_file
     from keyreeve.files import PRIVATE
 
     write_file(path, f"{text}\n".encode(), mode=PRIVATE)
@@ -145,7 +145,7 @@ def _write_private(path: Path, text: str) -> None:
 
 def _row(token: "Token") -> dict[str, Any]:
     return {
-        "name": token.name.removeprefix("enrolmentTokens/"),
+        "name": token.name.removeprefix("enrollmentTokens/"),
         "identity": token.identity,
         "state": token.state.value,
         "created_at": moment(token.created_at),

@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyreeve.cli.fleet import Addresses
-from keyreeve.cli.home import Home
+from keyreeve.cli.local_services import Addresses
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.errors import CertificateUntrusted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def verify_own(bundle: str, certificate: str, chain: str, now: datetime) -> str:
     return "path validation of the cryptography package (no openssl program here)"
 
 
-def check_trusted(home: Home, addresses: Addresses) -> None:
+def check_trusted(state_directory: StateDirectory, addresses: Addresses) -> None:
     """Make sure that a service of this machine presents a certificate of the roots that the home holds.
 
     Raises `CertificateUntrusted` when it does not: its control plane has been replaced behind the home's back.
@@ -70,23 +70,23 @@ def check_trusted(home: Home, addresses: Addresses) -> None:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False  # the root is in question; each call of the SDK checks the name
-        context.load_verify_locations(home.bundle)
+        context.load_verify_locations(state_directory.bundle)
         with suppress(
             ssl.SSLError
         ):  # a pair that is being renewed; the service shows its certificate before it asks for ours
-            context.load_cert_chain(home.certificate, home.key)
+            context.load_cert_chain(state_directory.certificate, state_directory.key)
         context.set_alpn_protocols(["h2"])
         with socket.create_connection((addresses.host, addresses.port), timeout=HANDSHAKE_SECONDS) as raw:
             context.wrap_socket(raw).close()
     except ssl.SSLCertVerificationError as problem:
         raise CertificateUntrusted(
-            f"{addresses.endpoint} presents a certificate that does not lead to the roots in {home.bundle} "
+            f"{addresses.endpoint} presents a certificate that does not lead to the roots in {state_directory.bundle} "
             f"({problem.verify_message}): another control plane has taken the place of the one that made them. If that is "
-            f"meant, remove {home.context}, and the next `keyreeve up` takes the roots and a certificate of the new one"
+            f"meant, remove {state_directory.context}, and the next `keyreeve up` takes the roots and a certificate of the new one"
         ) from problem
     except (OSError, ValueError) as problem:
         raise CertificateUntrusted(
-            f"whether {addresses.endpoint} leads to the roots in {home.bundle} cannot be told: {problem}"
+            f"whether {addresses.endpoint} leads to the roots in {state_directory.bundle} cannot be told: {problem}"
         ) from problem
 
 

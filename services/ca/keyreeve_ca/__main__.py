@@ -1,6 +1,6 @@
 """`python -m keyreeve_ca COMMAND`: the service, its processes, and what an operator does beside it.
 
-Everything but `run`, `zygote`, `keeper` and `worker` prints one JSON document on standard output. Exit codes: 0 done, 1 refused, 3
+Everything but `run`, `fork_server`, `coordinator` and `worker` prints one JSON document on standard output. Exit codes: 0 done, 1 refused, 3
 the local socket does not answer, 78 the settings or the database do not allow a start.
 """
 
@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyreeve_ca import machine
-from keyreeve_ca.master import EX_CONFIG
+from keyreeve_ca import host_tuning as machine
+from keyreeve_chassis.processes.manager import EX_CONFIG
 
 if TYPE_CHECKING:
-    from keyreeve_ca.forking import Zygote, Zygotes
+    from keyreeve_chassis.processes.fork_client import ForkServer, ForkServers
 
 EX_UNREACHABLE = 3
 WORKERS_OWN = "listen."
@@ -30,10 +30,10 @@ def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m keyreeve_ca", description="The CA service of Keyreeve.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (
-        ("run", "run the service: a keeper and the workers, restarted when they die"),
-        ("keeper", "one of the processes that `run` starts: database, local socket, background work"),
+        ("run", "run the service: a coordinator and the workers, restarted when they die"),
+        ("coordinator", "one of the processes that `run` starts: database, local socket, background work"),
         ("worker", "one of the processes that `run` starts: it serves the RPCs"),
-        ("zygote", "one of the processes that `run` starts: the others are forked from it"),
+        ("fork_server", "one of the processes that `run` starts: the others are forked from it"),
         ("migrate", "bring the database to this release's schema, and end"),
         ("settings", "print the effective settings and where each came from"),
         ("check", "print what is wrong with this installation, each finding with its fix"),
@@ -48,15 +48,16 @@ def main(given: Sequence[str] | None = None) -> int:
     os.umask(0o077)  # whatever this service writes is nobody else's business
     if arguments.command == "run":
         return _run(arguments)
-    if arguments.command == "zygote":
-        from keyreeve_ca import zygote
+    if arguments.command == "fork_server":
+        from keyreeve_chassis.processes import fork_server
 
-        return zygote.serve(main)
+        return fork_server.serve(main)
     if arguments.command == "worker" and arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})  # before anything starts threads, which inherit it
     # Only here: the parent of the processes must not import what they import.
-    from keyreeve_ca import app, processes
-    from keyreeve_chassis.settings import SettingsRefused
+    from keyreeve_ca import app
+    from keyreeve_chassis.processes import lifecycle as processes
+    from keyreeve_chassis.settings.loading import SettingsRefused
 
     try:
         loaded = app.load_settings(arguments.config, arguments.secrets, os.environ)
@@ -67,21 +68,24 @@ def main(given: Sequence[str] | None = None) -> int:
         from keyreeve_ca import worker  # and no more than that: each worker would have the rest in memory
 
         return processes.main(lambda: worker.worker(settings, arguments.index, arguments.gather), settings)
-    from keyreeve_ca import keeper, tools
+    from keyreeve_ca import coordinator
+    from keyreeve_ca import local_admin as tools
 
     match arguments.command:
-        case "keeper":
-            code = processes.main(lambda: keeper.keeper(settings), settings)
+        case "coordinator":
+            code = processes.main(lambda: coordinator.coordinator(settings), settings)
         case "migrate":
-            code = processes.main(lambda: keeper.migrate(settings), settings)
+            code = processes.main(lambda: coordinator.migrate(settings), settings)
         case "settings":
             code = _print(tools.settings_rows(loaded))
         case "check":
             code = _print(asyncio.run(tools.check(settings)))
         case "recover":
-            code = _over_socket(tools.recover(settings.keeper_socket, arguments.operator, arguments.address))
+            code = _over_socket(tools.recover(settings.coordinator_socket, arguments.operator, arguments.address))
         case _:
-            code = _over_socket(tools.first_operator(settings.keeper_socket, arguments.name, sys.stdin.buffer.read()))
+            code = _over_socket(
+                tools.first_operator(settings.coordinator_socket, arguments.name, sys.stdin.buffer.read())
+            )
     return code
 
 
@@ -93,41 +97,41 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
             command.add_argument("--gather", type=float, default=0.002, help="seconds for which calls wait for others")
         case "recover":
             command.add_argument("--operator", help="make a one-time token for an admin of this name, too")
-            command.add_argument("--address", default="", help="host:port of the newcomers' listener as they reach it")
+            command.add_argument("--address", default="", help="host:port of the enrollment listener as they reach it")
         case "first-operator":
             command.add_argument("--name", required=True, help="the last part of the operator's SPIFFE ID")
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from keyreeve_ca.forking import Zygotes, adopt_grandchildren
-    from keyreeve_ca.zygote import show_as
+    from keyreeve_chassis.processes.fork_client import ForkServers, adopt_grandchildren
+    from keyreeve_chassis.processes.fork_server import show_as
 
-    show_as("master")
+    show_as("manager")
     adopt_grandchildren()
 
     async def supervise() -> int:
         passed_on = _passed_on(arguments)
-        zygotes = Zygotes([sys.executable, "-P", "-m", "keyreeve_ca", "zygote", *passed_on], passed_on)
+        fork_servers = ForkServers([sys.executable, "-P", "-m", "keyreeve_ca", "fork_server", *passed_on], passed_on)
         try:
-            return await _supervise(zygotes)
+            return await _supervise(fork_servers)
         except ChildProcessError as failed:
             return _fail(1, str(failed))
         finally:
-            await zygotes.close()
+            await fork_servers.close()
 
     return asyncio.run(supervise())
 
 
-async def _supervise(zygotes: "Zygotes") -> int:
+async def _supervise(fork_servers: "ForkServers") -> int:
     import signal
 
-    from keyreeve_ca.master import EXIT_SECONDS, ChildRefused, Master
+    from keyreeve_chassis.processes.manager import EXIT_SECONDS, ChildRefused, Manager
     from keyreeve_chassis.telemetry import logging as log_setup
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    code, shown = await zygotes.answer("settings")
+    code, shown = await fork_servers.answer("settings")
     if code:
         return code
     settings = _settings_in(shown)
@@ -139,20 +143,20 @@ async def _supervise(zygotes: "Zygotes") -> int:
         _worker_arguments(choice, choice.core_of(here, index))
         for index in range(here.workers if settings["workers"] == "auto" else settings["workers"])
     ]
-    zygotes.environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
-    log_setup.configure(settings["log.level"], colour=sys.stderr.isatty())
-    master = Master(zygotes.fork, workers, stop, settings["drain_seconds"] + EXIT_SECONDS, metrics)
-    master.renew = partial(zygotes.renew, partial(_why_not_replace, zygotes, settings))
-    master.told = partial(_tell_replaced, run_directory / "replaced.json")
-    loop.add_signal_handler(signal.SIGHUP, master.replace_workers)
-    keeping = asyncio.create_task(zygotes.keep())
+    fork_servers.environment["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+    log_setup.configure(settings["log.level"], color=sys.stderr.isatty())
+    manager = Manager(fork_servers.fork, workers, stop, settings["drain_seconds"] + EXIT_SECONDS, metrics)
+    manager.renew = partial(fork_servers.renew, partial(_why_not_replace, fork_servers, settings))
+    manager.told = partial(_tell_replaced, run_directory / "replaced.json")
+    loop.add_signal_handler(signal.SIGHUP, manager.replace_workers)
+    coordinator = asyncio.create_task(fork_servers.keep())
     try:
-        await master.run()
+        await manager.run()
     except ChildRefused:
         return EX_CONFIG
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        coordinator.cancel()
+        await asyncio.gather(coordinator, return_exceptions=True)
     return 0
 
 
@@ -166,9 +170,9 @@ def _settings_in(document: bytes) -> dict[str, Any]:
     return {row["key"]: json.loads(row["value"]) for row in json.loads(document)}
 
 
-async def _why_not_replace(zygotes: "Zygotes", settings: Mapping[str, Any], fresh: "Zygote") -> str | None:
+async def _why_not_replace(fork_servers: "ForkServers", settings: Mapping[str, Any], fresh: "ForkServer") -> str | None:
     """Why the workers cannot be replaced one by one; None when nothing has changed that concerns others beside them."""
-    code, shown = await zygotes.answer("settings", zygote=fresh)
+    code, shown = await fork_servers.answer("settings", fork_server=fresh)
     if code:
         return "the settings cannot be used"
     now = _settings_in(shown)

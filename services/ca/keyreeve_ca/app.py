@@ -1,7 +1,7 @@
 """The composition root: what every process of the service is built from, with every concrete class named here.
 
-`keeper.py` and `worker.py` are the two processes. On SQLite the keeper owns the one writing connection; workers read the
-file and hand every durable step to it. On PostgreSQL each worker commits by itself, and the keeper has the local socket
+`coordinator.py` and `worker.py` are the two processes. On SQLite the coordinator owns the one writing connection; workers read the
+file and hand every durable step to it. On PostgreSQL each worker commits by itself, and the coordinator has the local socket
 and the background work.
 """
 
@@ -18,54 +18,52 @@ from keyreeve.audit.v1 import audit_service_pb2
 from keyreeve.ca.v1 import (
     authority_service_pb2,
     certificate_service_pb2,
-    enrolment_service_pb2,
+    enrollment_service_pb2,
     issuance_service_pb2,
     operator_service_pb2,
     profile_service_pb2,
 )
 from keyreeve.operations.v1 import operation_service_pb2
-from keyreeve_ca.authorities import Authorities
-from keyreeve_ca.bootstrap import BootstrapRefused
-from keyreeve_ca.bulk_revocation import BulkRevocation
-from keyreeve_ca.catalogue import load_catalogue
-from keyreeve_ca.enrolment import root_sha256
-from keyreeve_ca.enrolment_tokens import EnrolmentTokens
-from keyreeve_ca.halt import HaltSwitch
-from keyreeve_ca.issuance import Issuance
-from keyreeve_ca.keystore import KeyStore
-from keyreeve_ca.ledger import Ledger
-from keyreeve_ca.linting import PkilintLinter
-from keyreeve_ca.live_catalogue import LiveCatalogue
+from keyreeve_ca.authorities import servicer as authority_servicer
+from keyreeve_ca.authorities.bootstrap import BootstrapRefused
+from keyreeve_ca.authorities.service import Authorities
+from keyreeve_ca.certificates.linter import PkilintLinter
+from keyreeve_ca.enrollment import token_servicer
+from keyreeve_ca.enrollment.service import root_sha256
+from keyreeve_ca.enrollment.tokens import EnrollmentTokens
+from keyreeve_ca.halt import servicer as issuance_servicer
+from keyreeve_ca.halt.service import HaltSwitch
+from keyreeve_ca.issuance import servicer as certificate_servicer
+from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
+from keyreeve_ca.issuance.renewal import Nonces, Renewal
+from keyreeve_ca.issuance.service import Issuance
+from keyreeve_ca.issuance.snapshot import load_snapshot
+from keyreeve_ca.ledger.ports import Ledger
+from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.metrics import MeasuredLedger
-from keyreeve_ca.processes import every
-from keyreeve_ca.profiles import Profiles
-from keyreeve_ca.registry import Store
-from keyreeve_ca.renewal import Nonces, Renewal
-from keyreeve_ca.revocation_feed import RevocationFeed
-from keyreeve_ca.revoking import Revoking
-from keyreeve_ca.rules.builtin import BUILTIN_NAMES
-from keyreeve_ca.rules.profile_document import profile_from_canonical
-from keyreeve_ca.sealed_keys import SealedKeyStore, read_kek_file, read_kek_mount
-from keyreeve_ca.serving import (
-    audit_servicer,
-    authority_servicer,
-    certificate_servicer,
-    issuance_servicer,
-    operation_servicer,
-    operator_servicer,
-    profile_servicer,
-    token_servicer,
-)
-from keyreeve_ca.serving.pages import Pages
+from keyreeve_ca.operators import servicer as operator_servicer
+from keyreeve_ca.profiles import servicer as profile_servicer
+from keyreeve_ca.profiles.builtin import BUILTIN_NAMES
+from keyreeve_ca.profiles.document import profile_from_canonical
+from keyreeve_ca.profiles.service import Profiles
+from keyreeve_ca.revocation.bulk import BulkRevocation
+from keyreeve_ca.revocation.feed import RevocationFeed
+from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.settings import ENV_PREFIX, CaSettings
-from keyreeve_ca.storage.audit_log import SqlAuditLog
-from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
-from keyreeve_ca.storage.registry_sql import SqlStore
-from keyreeve_ca.watched_keys import WatchedKeyStore
+from keyreeve_ca.store.ports import Store
+from keyreeve_ca.store.sql import SqlStore
+from keyreeve_chassis.audit import servicer as audit_servicer
+from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.transactions import Database
-from keyreeve_chassis.paging import PageTokens
-from keyreeve_chassis.router import ServedService
-from keyreeve_chassis.settings import Loaded, load
+from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.guard.paging import PageTokens
+from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.keys.failpoints import WatchedKeyStore
+from keyreeve_chassis.keys.ports import KeyStore
+from keyreeve_chassis.keys.sealed import SealedKeyStore, read_kek_file, read_kek_mount
+from keyreeve_chassis.operations import servicer as operation_servicer
+from keyreeve_chassis.processes.lifecycle import every
+from keyreeve_chassis.settings.loading import Loaded, load
 
 FOLLOW_SECONDS = 0.25
 """How often a process looks for changed authorities and profiles."""
@@ -79,13 +77,13 @@ def load_settings(file: Path | None, secrets: Path | None, environment: Mapping[
 
 
 @dataclass(frozen=True)
-class Foundation:
+class ServiceContext:
     """The store, the keys and the signing path of one process."""
 
     settings: CaSettings
     store: Store
     keystore: KeyStore
-    live: LiveCatalogue
+    live: LiveSnapshot
     issuance: Issuance
     now: Callable[[], int]
     audit: SqlAuditLog
@@ -101,7 +99,7 @@ def now() -> int:
     return int(time.time())
 
 
-def foundation(
+def service_context(
     settings: CaSettings,
     store: SqlStore,
     keystore: KeyStore,
@@ -109,13 +107,13 @@ def foundation(
     worker_id: str,
     *,
     now: Callable[[], int] = now,
-) -> Foundation:
+) -> ServiceContext:
     blocked = _blocked_keys(settings.keys.blocked_file)
-    live = LiveCatalogue(
-        store, lambda tx, before: load_catalogue(tx, keystore, url=settings.http_url, blocked=blocked, before=before)
+    live = LiveSnapshot(
+        store, lambda tx, before: load_snapshot(tx, keystore, url=settings.http_url, blocked=blocked, before=before)
     )
     issuance = Issuance(live.current, live.reload, store, MeasuredLedger(ledger), keystore, worker_id, now)
-    return Foundation(settings, store, keystore, live, issuance, now, store.audit_log())
+    return ServiceContext(settings, store, keystore, live, issuance, now, store.audit_log())
 
 
 def _blocked_keys(file: Path | None) -> frozenset[bytes]:
@@ -135,11 +133,11 @@ def open_keystore(settings: CaSettings) -> KeyStore:
     return WatchedKeyStore(SealedKeyStore(read(settings.kek_file)))
 
 
-def authorities_of(base: Foundation, linter: PkilintLinter) -> Authorities:
+def authorities_of(base: ServiceContext, linter: PkilintLinter) -> Authorities:
     return Authorities(base.store, base.keystore, linter, base.now, base.settings.trust_domain, base.url)
 
 
-def services_of(base: Foundation, trust_root: bytes, feed: RevocationFeed | None = None) -> list[ServedService]:
+def services_of(base: ServiceContext, trust_root: bytes, feed: RevocationFeed | None = None) -> list[ServedService]:
     linter = PkilintLinter(base.settings.trust_domain)
     current, now = base.live.current, base.now
     pages = Pages(PageTokens(base.keystore.derive("page tokens")))
@@ -176,10 +174,10 @@ def services_of(base: Foundation, trust_root: bytes, feed: RevocationFeed | None
             profile_servicer.ACCESS,
         ),
         ServedService(
-            enrolment_service_pb2.DESCRIPTOR.services_by_name["EnrolmentService"],
+            enrollment_service_pb2.DESCRIPTOR.services_by_name["EnrollmentService"],
             token_servicer.TokenServicer(tokens_of(base), base.store, pages),
             token_servicer.ACCESS,
-            elsewhere=token_servicer.ELSEWHERE,
+            excluded_methods=token_servicer.EXCLUDED_METHODS,
         ),
         ServedService(
             issuance_service_pb2.DESCRIPTOR.services_by_name["IssuanceService"],
@@ -194,16 +192,16 @@ def services_of(base: Foundation, trust_root: bytes, feed: RevocationFeed | None
     ]
 
 
-def bulk_revocation_of(base: Foundation) -> BulkRevocation:
+def bulk_revocation_of(base: ServiceContext) -> BulkRevocation:
     return BulkRevocation(base.store, base.now)
 
 
-def tokens_of(base: Foundation) -> EnrolmentTokens:
-    return EnrolmentTokens(
+def tokens_of(base: ServiceContext) -> EnrollmentTokens:
+    return EnrollmentTokens(
         base.keystore,
         base.settings.trust_domain,
         lambda: root_sha256(base.live.current()),
-        base.settings.enrol.named_address,
+        base.settings.enroll.named_address,
         base.now,
     )
 
@@ -227,7 +225,9 @@ def new_worker_id(settings: CaSettings, role: str) -> str:
     return f"{settings.instance}/{role}/{uuid.uuid4()}"
 
 
-async def stay_alive(base: Foundation, ledger: PostgresqlLedger, stack: AsyncExitStack) -> Coroutine[Any, Any, None]:
+async def stay_alive(
+    base: ServiceContext, ledger: PostgresqlLedger, stack: AsyncExitStack
+) -> Coroutine[Any, Any, None]:
     worker_id = base.issuance.worker_id
     await ledger.register_worker(worker_id, LEASE_SECONDS)
     stack.push_async_callback(ledger.deregister_worker, worker_id)

@@ -1,4 +1,4 @@
-"""What root and the service's own user may ask for over the keeper's local socket; each answer leaves an audit record.
+"""What root and the service's own user may ask for over the coordinator's local socket; each answer leaves an audit record.
 
 The socket is of mode 0600 in a directory of mode 0700, and the kernel says who is on the other end.
 """
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyreeve.errors import KeyreeveError
-from keyreeve_ca.app import Foundation
-from keyreeve_ca.enrolment_tokens import EnrolmentTokens
-from keyreeve_ca.first_operator import FirstOperator
-from keyreeve_ca.own_certificate import own_caller
-from keyreeve_ca.recovery import Recovery
-from keyreeve_chassis import frames
+from keyreeve_ca.app import ServiceContext
+from keyreeve_ca.authorities.recovery import Recovery
+from keyreeve_ca.enrollment.tokens import EnrollmentTokens
+from keyreeve_ca.issuance.serving_certificate import service_caller
+from keyreeve_ca.operators.first_operator import FirstOperator
 from keyreeve_chassis.audit.trail import CallRecord, Trail
-from keyreeve_chassis.call import Call
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.processes import ipc
 
 log = logging.getLogger(__name__)
 
@@ -27,24 +27,24 @@ Act = Callable[[Any, CallRecord], Awaitable[object]]
 class LocalSocket:
     """The handlers, by the names that `tools` calls."""
 
-    base: Foundation
+    base: ServiceContext
     trail: Trail
     first_operator: FirstOperator
     recovery: Recovery
-    tokens: EnrolmentTokens
+    tokens: EnrollmentTokens
 
-    def table(self) -> dict[str, frames.Handler]:
+    def table(self) -> dict[str, ipc.Handler]:
         """Handlers by name."""
         return {
             "first_operator": self._recorded("first_operator", self._admit),
             "recover": self._recorded("recover", self._recover),
         }
 
-    def _recorded(self, name: str, act: Act) -> frames.Handler:
+    def _recorded(self, name: str, act: Act) -> ipc.Handler:
         settings = self.base.settings
-        caller = own_caller(settings.trust_domain, settings.instance)
+        caller = service_caller(settings.trust_domain, settings.instance)
 
-        async def answer(payload: Any, connection: frames.Connection) -> object:  # noqa: ANN401  # plain values
+        async def answer(payload: Any, connection: ipc.Connection) -> object:  # noqa: ANN401  # plain values
             call = Call(f"keyreeve/local-socket/{name}", caller, peer=f"unix:process {connection.peer_pid}")
             record = CallRecord(self.trail, call, lambda _message: ("", ()))
             try:
@@ -68,16 +68,16 @@ class LocalSocket:
         for made in report.replacements:
             record.tell("made", made.authority)
             record.tell("expired", ", ".join(made.expired))
-        for tree in report.dead_trees:
-            record.tell("dead", tree)
+        for hierarchy in report.dead_hierarchies:
+            record.tell("dead", hierarchy)
         document = report.document()
         name = payload["operator"]
         if name is not None:
             record.tell("name", str(name))
-            by = str(own_caller(self.base.settings.trust_domain, self.base.settings.instance))
+            by = str(service_caller(self.base.settings.trust_domain, self.base.settings.instance))
             _, token = await self.base.store.write(
                 lambda tx: self.tokens.for_person(
-                    tx, self.tokens.people.admit(tx, name, by), by, str(payload["address"])
+                    tx, self.tokens.operators.admit(tx, name, by), by, str(payload["address"])
                 )
             )
             await self.first_operator.seen()

@@ -7,8 +7,8 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from keyreeve_ca.catalogue import Catalogue
-from keyreeve_ca.ledger import (
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.ledger.ports import (
     BlockLease,
     BlockRequest,
     CommitGroup,
@@ -18,9 +18,9 @@ from keyreeve_ca.ledger import (
     Ledger,
     RequestOutcome,
 )
-from keyreeve_ca.registry import AuthorityState
+from keyreeve_ca.store.ports import AuthorityState
 
-# Made once for the process: a registry holds a name once, and a process may run more than one keeper in its life.
+# Made once for the process: a registry holds a name once, and a process may run more than one coordinator in its life.
 LINT_FINDINGS = Counter("keyreeve_ca_lint_findings_total", "Issued certificates with lint findings.", ["profile"])
 CERTIFICATES_PURGED = Counter(
     "keyreeve_ca_certificates_purged_total", "Certificates deleted because they expired longer ago than they are kept."
@@ -47,23 +47,23 @@ _AUTHORITY_EXPIRY = Gauge(
 
 
 @cache
-def _own_expiry() -> Gauge:
+def _serving_certificate_expiry() -> Gauge:
     # Made by the processes that have such a certificate, when they have it: the page shows the least, and a new one is 0.
     return Gauge(
-        "keyreeve_ca_own_certificate_not_after_timestamp_seconds",
+        "keyreeve_ca_serving_certificate_not_after_timestamp_seconds",
         "When the first of the workers' own certificates expires.",
         multiprocess_mode="livemin",
     )
 
 
-def show_own_expiry(not_after: int) -> None:
+def show_serving_certificate_expiry(not_after: int) -> None:
     """Set when this process's own certificate expires, in seconds since 1970."""
-    _own_expiry().set(not_after)
+    _serving_certificate_expiry().set(not_after)
 
 
-def show_expiry(catalogue: Catalogue) -> None:
+def show_expiry(snapshot: IssuanceSnapshot) -> None:
     """Set the expiry of every authority that is still trusted."""
-    for authority in catalogue.authorities.values():
+    for authority in snapshot.authorities.values():
         if authority.state in {AuthorityState.ACTIVE, AuthorityState.RETIRING}:
             _AUTHORITY_EXPIRY.labels(authority.authority_id).set(authority.not_after)
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from keyreeve.enrolment_token import is_address
+from keyreeve.enrollment_token import is_address
 from keyreeve.identity import is_trust_domain
-from keyreeve_chassis.server import ServingSettings
-from keyreeve_chassis.settings import ServiceSettings
+from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.settings.loading import ServiceSettings
 
 ENV_PREFIX = "KEYREEVE_CA_"
 _MAX_SOCKET_PATH = 100
@@ -162,18 +162,18 @@ class TracingSettings(_Section):
     endpoint: str | None = Field(None, description="OTLP/gRPC endpoint; null: off. Needs the `otel` extra.")
 
 
-class EnrolSettings(_Section):
-    """The newcomer's listener, where those enrol who have no certificate yet."""
+class EnrollSettings(_Section):
+    """The enrollment listener, where those enroll who have no certificate yet."""
 
     host: str = Field("127.0.0.1", description="Address of the listener.")
     port: int | None = Field(None, ge=0, le=65535, description="Its port; null: no listener, and no tokens are made.")
     address: str | None = Field(
-        None, description="`host:port` at which newcomers reach it, as tokens say; its own address unless given."
+        None, description="`host:port` at which enrollees reach it, as tokens say; its own address unless given."
     )
     ca_address: str | None = Field(
-        None, description="`host:port` of the gRPC listener that newcomers are told; its own address unless given."
+        None, description="`host:port` of the gRPC listener that enrollees are told; its own address unless given."
     )
-    calls_in_flight: int = Field(128, ge=1, description="Enrolments in progress at once in one process.")
+    calls_in_flight: int = Field(128, ge=1, description="Enrollments in progress at once in one process.")
     calls_per_address: int = Field(16, ge=1, description="Of these from one address (for IPv6: one /64).")
     calls_per_second: float = Field(20, gt=0, description="How often one address may begin one, for long.")
     calls_at_once: int = Field(100, ge=1, description="And after a pause.")
@@ -234,7 +234,7 @@ class CaSettings(ServiceSettings):
     )
     drain_seconds: float = Field(20, gt=0, description="How long calls in progress may take when the service stops.")
     listen: ServingSettings = Field(default_factory=ServingSettings, description="The gRPC listeners.")
-    enrol: EnrolSettings = Field(default_factory=EnrolSettings, description="The newcomer's listener.")
+    enroll: EnrollSettings = Field(default_factory=EnrollSettings, description="The enrollment listener.")
     database: DatabaseSettings = Field(default_factory=DatabaseSettings, description="The database.")
     keys: KeySettings = Field(default_factory=KeySettings, description="Keys.")
     signing: SigningSettings = Field(default_factory=SigningSettings, description="The signing path.")
@@ -275,13 +275,13 @@ class CaSettings(ServiceSettings):
         return self.state_directory / "run"
 
     @property
-    def keeper_socket(self) -> Path:
-        path = self.run_directory.absolute() / "keeper.sock"
+    def coordinator_socket(self) -> Path:
+        path = self.run_directory.absolute() / "coordinator.sock"
         if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
             return path
         # Linux allows 107 bytes; a deep state directory gets a short name of its own.
         name = hashlib.sha256(os.fsencode(self.state_directory.absolute())).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"keyreeve-{os.geteuid()}-{name}" / "keeper.sock"
+        return Path(tempfile.gettempdir()) / f"keyreeve-{os.geteuid()}-{name}" / "coordinator.sock"
 
     @property
     def sqlite_file(self) -> Path | None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from keyreeve.context import Context
 from keyreeve.keys import make_csr, make_key, save_key
-from keyreeve_ca import tools
-from keyreeve_ca.keeper import run_keeper
+from keyreeve_ca import local_admin as tools
+from keyreeve_ca.coordinator import run_coordinator
 from keyreeve_ca.settings import CaSettings, LintSettings
 from keyreeve_ca.worker import run_worker
-from keyreeve_chassis.server import ServingSettings
+from keyreeve_chassis.rpc.server import ServingSettings
 
 _START_SECONDS = 60.0
 
@@ -52,7 +52,7 @@ def start(directory: Path, trust_domain: str) -> RunningCa:
     async def live() -> None:
         stopping = asyncio.Event()
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(run_keeper(settings))
+            await stack.enter_async_context(run_coordinator(settings))
             serving = await stack.enter_async_context(run_worker(settings, 0))
             context = await _admin_context(settings, directory, serving.port)
             started.set_result((context, asyncio.get_running_loop(), stopping))
@@ -74,7 +74,7 @@ def start(directory: Path, trust_domain: str) -> RunningCa:
 
 async def _admin_context(settings: CaSettings, directory: Path, port: int) -> Context:
     key = make_key()
-    answer = await tools.first_operator(settings.keeper_socket, "tester", make_csr(key))
+    answer = await tools.first_operator(settings.coordinator_socket, "tester", make_csr(key))
     context = Context(
         trust_domain=settings.trust_domain,
         endpoints={"ca": f"127.0.0.1:{port}"},

@@ -9,44 +9,44 @@ from functools import cache, partial
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
     FOLLOW_SECONDS,
-    foundation,
     new_worker_id,
     now,
     open_keystore,
+    service_context,
     services_of,
     stay_alive,
     store_of,
     trust_root_of,
 )
-from keyreeve_ca.auditing import SinkGate, send_records
-from keyreeve_ca.awaited_tokens import AwaitedTokens, NoticingVerifier
-from keyreeve_ca.catalogue import Catalogue
-from keyreeve_ca.databases import reading_database, writing_database
-from keyreeve_ca.first_operator import roots_pem
-from keyreeve_ca.forwarding import answer_here, forward_call
-from keyreeve_ca.live_catalogue import LiveCatalogue
-from keyreeve_ca.live_revocations import LiveRevocations
-from keyreeve_ca.metrics import show_own_expiry
-from keyreeve_ca.newcomers import Newcomers
-from keyreeve_ca.own_certificate import OwnCertificate
-from keyreeve_ca.processes import run_tasks, say_ready, until_told
-from keyreeve_ca.revocation_feed import RevocationFeed
-from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.enrollment.listener import EnrollmentListener
+from keyreeve_ca.enrollment.pending_tokens import NoticingVerifier, PendingTokens
+from keyreeve_ca.enrollment.steps import CoordinatorTokenSteps, DirectTokenSteps
+from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
+from keyreeve_ca.issuance.serving_certificate import ServingCertificate
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.ledger.postgresql import PostgresqlLedger
+from keyreeve_ca.ledger.remote import CoordinatorLedger
+from keyreeve_ca.metrics import show_serving_certificate_expiry
+from keyreeve_ca.operators.first_operator import roots_pem
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.revocation.feed import RevocationFeed
+from keyreeve_ca.revocation.known_revocations import LiveRevocations
 from keyreeve_ca.settings import CaSettings, host_port
-from keyreeve_ca.storage.enrolment_steps import DirectTokenSteps, KeeperTokenSteps
-from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
-from keyreeve_ca.storage.registry_sql import SqlStore
-from keyreeve_ca.storage.remote import KeeperLedger
-from keyreeve_ca.storage.schema import SCHEMA
-from keyreeve_chassis import frames
+from keyreeve_ca.store.schema import SCHEMA
+from keyreeve_ca.store.sql import SqlStore
+from keyreeve_chassis.audit.leader import SinkGate, send_records
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
-from keyreeve_chassis.call import Call
 from keyreeve_chassis.database import migrating
+from keyreeve_chassis.database.opening import reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database
-from keyreeve_chassis.peers import PersonRecord, TrustView
-from keyreeve_chassis.router import Forward, Router
-from keyreeve_chassis.server import start_server
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.forwarding import answer_here, forward_call
+from keyreeve_chassis.guard.peers import OperatorRecord, TrustView
+from keyreeve_chassis.guard.router import Forward, Router
+from keyreeve_chassis.processes import ipc
+from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, until_told
+from keyreeve_chassis.rpc.server import start_server
 from keyreeve_chassis.telemetry import metrics, tracing
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
@@ -62,21 +62,21 @@ async def worker(settings: CaSettings, index: int, gather_seconds: float) -> Non
 
 
 @dataclass(frozen=True)
-class Serving:
+class RunningWorker:
     """A worker that serves."""
 
     port: int
     health_port: int | None
-    enrol_port: int | None
+    enroll_port: int | None
     background: Awaitable[None]
-    live: LiveCatalogue
-    """What it knows of authorities, profiles and people."""
+    live: LiveSnapshot
+    """What it knows of authorities, profiles and operators."""
 
 
 @asynccontextmanager
 async def run_worker(
     settings: CaSettings, index: int, *, now: Callable[[], int] = now, gather_seconds: float = 0.0
-) -> AsyncIterator[Serving]:
+) -> AsyncIterator[RunningWorker]:
     """A running worker; leaving the context drains it. `now` is the clock, in seconds since 1970."""
     async with AsyncExitStack() as stack:
         worker_id = new_worker_id(settings, f"worker-{index}")
@@ -86,9 +86,9 @@ async def run_worker(
         if isinstance(ledger, PostgresqlLedger):
             stack.push_async_callback(_end_chains, store, ledger)
         recorder = Recorder(store.append_audit if client is None else partial(send_records, client))
-        gate = SinkGate(client or _keeper(settings, stack)) if settings.audit.sink_required else None
+        gate = SinkGate(client or _coordinator(settings, stack)) if settings.audit.sink_required else None
         trail = Trail(recorder, gate=None if gate is None else gate.check)
-        base = foundation(settings, store, keystore, ledger, worker_id, now=now)
+        base = service_context(settings, store, keystore, ledger, worker_id, now=now)
         base.issuance.turns.gather_seconds = gather_seconds
         await base.live.reload()
         revocations = LiveRevocations(store, now)
@@ -99,24 +99,26 @@ async def run_worker(
         background = run_tasks(stack, jobs)
         stack.push_async_callback(base.issuance.close_blocks)
         instance = f"{settings.instance}-{index}"
-        own = OwnCertificate(base.issuance, base.live.current, base.live.changed_since, instance, now, show_own_expiry)
+        own = ServingCertificate(
+            base.issuance, base.live.current, base.live.changed_since, instance, now, show_serving_certificate_expiry
+        )
         own.is_revoked = revocations.is_revoked
         await own.obtain()
         trust_root = await trust_root_of(store)
-        steps = DirectTokenSteps(store, now) if client is None else KeeperTokenSteps(client)
-        awaited = AwaitedTokens(store, steps)
-        newcomers = None
-        if settings.enrol.port is not None:
-            newcomers = Newcomers.of(base, steps, trust_root, instance)
-            newcomers.certificate.is_revoked = revocations.is_revoked
-            await newcomers.certificate.obtain()
-            run_tasks(stack, [newcomers.keep_fresh(), awaited.follow(FOLLOW_SECONDS)], background)
+        steps = DirectTokenSteps(store, now) if client is None else CoordinatorTokenSteps(client)
+        pending = PendingTokens(store, steps)
+        enrollees = None
+        if settings.enroll.port is not None:
+            enrollees = EnrollmentListener.of(base, steps, trust_root, instance)
+            enrollees.certificate.is_revoked = revocations.is_revoked
+            await enrollees.certificate.obtain()
+            run_tasks(stack, [enrollees.keep_fresh(), pending.follow(FOLLOW_SECONDS)], background)
         run_tasks(stack, [own.keep_fresh()], background)
         feed = RevocationFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
         change = partial(answer_here, Router(services)) if client is None else partial(forward_call, client)
         verifier = NoticingVerifier(_trust_views(base.live), now, revocations)
-        verifier.awaited = awaited
+        verifier.pending = pending
         telemetry = _telemetry(settings, stack)
         running = await start_server(
             settings.listen,
@@ -127,27 +129,27 @@ async def run_worker(
             trail=trail,
         )
         stack.push_async_callback(running.stop, settings.drain_seconds)
-        enrol_port = None
-        if newcomers is not None:
-            ca_address = settings.enrol.ca_address or host_port(settings.listen.host, running.port)
-            enrol_port = await stack.enter_async_context(
-                newcomers.serving(lambda: {"ca": ca_address}, telemetry, trail)
+        enroll_port = None
+        if enrollees is not None:
+            ca_address = settings.enroll.ca_address or host_port(settings.listen.host, running.port)
+            enroll_port = await stack.enter_async_context(
+                enrollees.serving(lambda: {"ca": ca_address}, telemetry, trail)
             )
-        yield Serving(running.port, running.health_port, enrol_port, background, base.live)
+        yield RunningWorker(running.port, running.health_port, enroll_port, background, base.live)
 
 
 def _durable(
     settings: CaSettings, worker_id: str, stack: AsyncExitStack
-) -> tuple[Database, Database | None, KeeperLedger | PostgresqlLedger, frames.Client | None]:
-    """The database to read, the one to write if this process may, the ledger, and the keeper where that writes."""
+) -> tuple[Database, Database | None, CoordinatorLedger | PostgresqlLedger, ipc.Client | None]:
+    """The database to read, the one to write if this process may, the ledger, and the coordinator where that writes."""
     if settings.sqlite_file is None:
         database = stack.enter_context(writing_database(settings))
         migrating.check_version(database.engine, SCHEMA)
         return database, database, PostgresqlLedger(database, worker_id), None
-    client = frames.Client(settings.keeper_socket)
+    client = ipc.Client(settings.coordinator_socket)
     database = stack.enter_context(reading_database(settings))
     stack.push_async_callback(client.close)
-    return database, None, KeeperLedger(client), client
+    return database, None, CoordinatorLedger(client), client
 
 
 def _telemetry(settings: CaSettings, stack: AsyncExitStack) -> CallTelemetry:
@@ -157,15 +159,15 @@ def _telemetry(settings: CaSettings, stack: AsyncExitStack) -> CallTelemetry:
     return CallTelemetry(_server_metrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls)
 
 
-def _keeper(settings: CaSettings, stack: AsyncExitStack) -> frames.Client:
-    """The instance's keeper, where a worker needs it for its word on the sinks alone."""
-    client = frames.Client(settings.keeper_socket)
+def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:
+    """The instance's coordinator, where a worker needs it for its word on the sinks alone."""
+    client = ipc.Client(settings.coordinator_socket)
     stack.push_async_callback(client.close)
     return client
 
 
 async def _end_chains(store: SqlStore, ledger: PostgresqlLedger) -> None:
-    """End this process's audit chains on purpose; the keeper's next checkpoint says so."""
+    """End this process's audit chains on purpose; the coordinator's next checkpoint says so."""
     try:
         await store.close_chains()
         await ledger.close_chain()
@@ -189,27 +191,29 @@ async def _change(
     return response
 
 
-async def _learn(live: LiveCatalogue, revocations: LiveRevocations) -> None:
+async def _learn(live: LiveSnapshot, revocations: LiveRevocations) -> None:
     await live.reload()
     await revocations.refresh()
 
 
-def _trust_views(live: LiveCatalogue) -> Callable[[], TrustView]:
-    """Whom to trust now; made once for each catalogue that is read, since every call asks and people may be many."""
-    known: tuple[Catalogue, TrustView] | None = None
+def _trust_views(live: LiveSnapshot) -> Callable[[], TrustView]:
+    """Whom to trust now; made once for each snapshot that is read, since every call asks and people may be many."""
+    known: tuple[IssuanceSnapshot, TrustView] | None = None
 
     def view() -> TrustView:
         nonlocal known
-        catalogue = live.current()
-        if known is None or known[0] is not catalogue:
-            people = {who: PersonRecord(person.person_uid, person.since) for who, person in catalogue.people.items()}
-            issuers = catalogue.control_issuers()
-            known = catalogue, TrustView(catalogue.trust_domain, issuers, catalogue.config_version, people)
+        snapshot = live.current()
+        if known is None or known[0] is not snapshot:
+            operators = {
+                who: OperatorRecord(person.person_uid, person.since) for who, person in snapshot.operators.items()
+            }
+            issuers = snapshot.control_issuers()
+            known = snapshot, TrustView(snapshot.trust_domain, issuers, snapshot.config_version, operators)
         return known[1]
 
     return view
 
 
-def _server_identity(own: OwnCertificate, live: LiveCatalogue) -> ServerIdentity:
+def _server_identity(own: ServingCertificate, live: LiveSnapshot) -> ServerIdentity:
     assert own.current is not None, "it was issued before the server starts"
-    return ServerIdentity(own.current.chain_pem, own.current.key_pem, roots_pem(live.current(), Tree.CONTROL))
+    return ServerIdentity(own.current.chain_pem, own.current.key_pem, roots_pem(live.current(), Hierarchy.CONTROL))

@@ -18,7 +18,7 @@ class ServerIdentity:
     """The leaf first, then the issuing CAs, without the root."""
     key_pem: bytes = field(repr=False)
     roots_pem: bytes
-    """The control tree's trusted roots: a client's chain must end in one of them."""
+    """The control hierarchy's trusted roots: a client's chain must end in one of them."""
 
 
 class LiveServerCredentials:

@@ -19,7 +19,7 @@ from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.identity import service_dns_name
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
-from keyreeve_ca import tools
+from keyreeve_ca import local_admin as tools
 from support.running_ca import AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, WORKLOAD, RunningCa, server_csr, unique
 from support.waiting import wait_for
 
@@ -144,7 +144,7 @@ def test_a_stream_is_recorded_once_when_it_is_opened(ca):
     assert len(records(ca, id=identifier)) == 1
 
 
-def test_unknown_methods_of_known_callers_are_recorded_and_health_is_not(ca):
+def test_unknown_methods_of_knservice_callers_are_recorded_and_health_is_not(ca):
     channel = ca.channel(MEMBER)
     method = f"/keyreeve.ca.v1.CertificateService/{unique('Forget').replace('-', '')}"
     channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
@@ -272,6 +272,6 @@ def test_filters_and_times_narrow_a_list(ca):
 
 
 def test_recovery_leaves_a_record_of_what_it_did(own_ca):
-    own_ca.run(tools.recover(own_ca.settings.keeper_socket))
+    own_ca.run(tools.recover(own_ca.settings.coordinator_socket))
     record = record_of(own_ca, method="keyreeve/recover")
     assert (record.caller, record.peer, record.code) == ("", "unix:local", "OK")

@@ -18,9 +18,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 import keyreeve
-from keyreeve.enrolment import enrol
+from keyreeve.enrollment import enroll
 from keyreeve.keys import make_csr, make_key
-from support.contract import ENROL, METHODS, ROWS
+from support.contract import ENROLL, METHODS, ROWS
 from support.enrolling import OPEN_TO_TESTS, address_of
 from support.running_ca import ADMIN, AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, RunningCa, document, running, server_csr
 from support.waiting import wait_for
@@ -85,7 +85,7 @@ class Walk:
 Request = Callable[[Walk], dict[str, Any]]
 SIGN = {"profile": "profiles/server", "csr": server_csr("web.example.test")}
 AUTHORITY = {
-    "tree": "TREE_ESTATE",
+    "hierarchy": "HIERARCHY_ESTATE",
     "kind": "AUTHORITY_KIND_INTERMEDIATE",
     "issuer": "authorities/estate-root-1",
     "common_name": "Another",
@@ -111,7 +111,7 @@ GOOD: dict[str, tuple[str, Request]] = {
     "RetireAuthority": (ADMIN, named("authorities/estate-issuing-9")),
     "RevokeAuthority": (
         ADMIN,
-        lambda _: {"name": "authorities/estate-issuing-9", "reason": "AUTHORITY_REVOCATION_REASON_SUPERSEDED"},
+        lambda _: {"name": "authorities/estate-issuing-9", "reason": "CRL_REASON_SUPERSEDED"},
     ),
     "ExportAuthority": (MEMBER, named("authorities/estate-issuing-1")),
     "GetBundle": (MEMBER, named("bundles/control")),
@@ -142,28 +142,31 @@ GOOD: dict[str, tuple[str, Request]] = {
         OPERATOR,
         lambda walk: {
             "name": walk.answers["SignCertificate"].certificate.name,
-            "reason": "REVOCATION_REASON_SUPERSEDED",
+            "reason": "CRL_REASON_SUPERSEDED",
         },
     ),
     "GetRevocationList": (OPERATOR, named("authorities/estate-issuing-1/revocationLists/0")),
     "WatchRevocations": (MEMBERSHIP, lambda _: {}),
     "RevokeCertificates": (
         ADMIN,
-        lambda _: {"profile": "profiles/recorded", "reason": "REVOCATION_REASON_SUPERSEDED"},
+        lambda _: {"profile": "profiles/recorded", "reason": "CRL_REASON_SUPERSEDED"},
     ),
     "GetOperation": (ADMIN, named_by("RevokeCertificates")),
     "ListOperations": (ADMIN, lambda _: {}),
     "WatchOperation": (ADMIN, named_by("RevokeCertificates")),
     "CancelOperation": (ADMIN, named_by("RevokeCertificates")),
-    "CreateEnrolmentToken": (
+    "CreateEnrollmentToken": (
         ADMIN,
         lambda walk: {
             "identity": walk.ca.identity("workloads/recorded"),
             "address": address_of(walk.ca),
         },
     ),
-    "ListEnrolmentTokens": (OPERATOR, lambda _: {}),
-    "RevokeEnrolmentToken": (ADMIN, lambda walk: {"name": walk.answers["CreateEnrolmentToken"].enrolment_token.name}),
+    "ListEnrollmentTokens": (OPERATOR, lambda _: {}),
+    "RevokeEnrollmentToken": (
+        ADMIN,
+        lambda walk: {"name": walk.answers["CreateEnrollmentToken"].enrollment_token.name},
+    ),
     "InviteOperator": (
         ADMIN,
         lambda walk: {"operator_id": "carl", "role": "OPERATOR_ROLE_AUDITOR", "address": address_of(walk.ca)},
@@ -191,8 +194,8 @@ GOOD: dict[str, tuple[str, Request]] = {
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")
 def recording_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
-    """A CA with a listener for newcomers, which has a checkpoint and its lists; tests leave issuance as it was."""
-    with running(request.param, request, workers=1, enrol=OPEN_TO_TESTS) as ca:
+    """A CA with a listener for enrollees, which has a checkpoint and its lists; tests leave issuance as it was."""
+    with running(request.param, request, workers=1, enroll=OPEN_TO_TESTS) as ca:
         auditor, operator = ca.client(AUDITOR), ca.client(OPERATOR)
         for there in (auditor.audit.checkpoint, partial(operator.certificates.revocation_list, "estate-issuing-1")):
             wait_for("what is made in the background", lambda there=there: made(there))
@@ -212,7 +215,7 @@ def made(look: Callable[[], object]) -> object:
 
 
 def test_the_walks_know_every_method_of_the_contract() -> None:
-    assert {f"/{name.rpartition('/')[2]}" for name in METHODS} == {f"/{name}" for name in [*GOOD, "Enrol"]}
+    assert {f"/{name.rpartition('/')[2]}" for name in METHODS} == {f"/{name}" for name in [*GOOD, "Enroll"]}
     assert set(ROWS) == set(METHODS)
 
 
@@ -230,14 +233,14 @@ def test_every_call_that_succeeds_leaves_exactly_one_record_and_so_does_its_repe
     walk.check()
 
 
-def test_an_enrolment_leaves_exactly_one_record(walk: Walk) -> None:
+def test_an_enrollment_leaves_exactly_one_record(walk: Walk) -> None:
     token = walk.ca.client().tokens.create(walk.ca.identity("workloads/recorded"), address=address_of(walk.ca))
-    enrol(token.text, walk.directory / "newcomer")
+    enroll(token.text, walk.directory / "enrollee")
     auditor = walk.ca.client(AUDITOR).audit
-    wait_for("its record", lambda: list(auditor.list(method=ENROL, code="OK")))
+    wait_for("its record", lambda: list(auditor.list(method=ENROLL, code="OK")))
     settled = auditor.checkpoint().checkpoint.k
     wait_for("another checkpoint", lambda: auditor.checkpoint().checkpoint.k > settled)
-    assert len(list(auditor.list(method=ENROL, code="OK"))) == 1
+    assert len(list(auditor.list(method=ENROLL, code="OK"))) == 1
 
 
 def path_of(role: str) -> str:
@@ -246,7 +249,7 @@ def path_of(role: str) -> str:
 
 def test_every_call_that_is_refused_or_makes_no_sense_leaves_exactly_one_record(walk: Walk) -> None:
     for method, row in ROWS.items():
-        # Newcomers are nobody yet: on the listener where everybody is somebody there is no Enrol.
+        # Enrollees are nobody yet: on the listener where everybody is somebody there is no Enroll.
         allowed = min((role.value for role in row.roles), default="members")
         for who in {path_of(allowed), MEMBER}:
             walk.call(who, method, b"")

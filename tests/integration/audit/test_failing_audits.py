@@ -10,7 +10,7 @@ import pytest
 
 from keyreeve import errors
 from keyreeve_ca.settings import AuditSettings
-from keyreeve_ca.storage.registry_sql import SqlStore
+from keyreeve_ca.store.sql import SqlStore
 from support.audit_sinks import goes_through, is_refused_for, whole
 from support.running_ca import AUDITOR, OPERATOR, RunningCa, running
 from support.waiting import wait_for

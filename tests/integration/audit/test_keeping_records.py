@@ -5,9 +5,9 @@ from sqlalchemy import select
 from keyreeve.audit.log import Checkpoint, digest
 from keyreeve.audit.verifying import Verifier, Witnessed
 from keyreeve.audit.witness import Witness, accept
-from keyreeve_ca.auditing import Leader
-from keyreeve_ca.issuance import SignItem
-from keyreeve_ca.storage.audit_tables import audit
+from keyreeve_ca.issuance.service import SignItem
+from keyreeve_ca.store.audit_tables import audit
+from keyreeve_chassis.audit.leader import Leader
 from support.running_ca import AUDITOR, OPERATOR, RunningCa, server_csr
 from support.waiting import wait_for
 
@@ -32,8 +32,8 @@ def test_records_older_than_they_are_kept_go_and_the_log_verifies_as_before(own_
     # By the clock of everybody else no certificate of that day would be good: only what needs none is done then.
     own_ca.clock.offset = (own_ca.settings.audit.kept_days + 1) * DAY
     own_ca.sign_in_process(SignItem("server", server_csr("late.example.test")))
-    log = own_ca.keeping.issuance.store.audit_log()
-    signer = own_ca.run(log.signer(own_ca.keeping.issuance.keystore))
+    log = own_ca.coordinator.issuance.store.audit_log()
+    signer = own_ca.run(log.signer(own_ca.coordinator.issuance.keystore))
     leader = Leader.of(log, signer, own_ca.clock.now, own_ca.settings)
 
     def horizon() -> int:

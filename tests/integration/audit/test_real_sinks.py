@@ -91,7 +91,7 @@ def fill(ballast: Path) -> None:
 def test_a_file_that_may_not_grow_stops_changes_until_it_may(
     forking_program: "Popen[str]", postgresql_server: Server, shared_directory: Path
 ) -> None:
-    """RLIMIT_FSIZE of the real keeper, which writes nothing else that grows: the database is elsewhere."""
+    """RLIMIT_FSIZE of the real coordinator, which writes nothing else that grows: the database is elsewhere."""
     sink = {"AUDIT__FILE": "{directory}/audit.jsonl", "AUDIT__SINK_REQUIRED": "true"}
     with (
         fresh_postgresql_database(postgresql_server, shared_directory) as url,
@@ -116,18 +116,18 @@ def test_a_file_that_may_not_grow_stops_changes_until_it_may(
                 return None
 
             wait_for("the sink to be reached", goes)
-            keeper = ca.processes["keeper"].pid
-            before = resource.prlimit(keeper, resource.RLIMIT_FSIZE)
-            resource.prlimit(keeper, resource.RLIMIT_FSIZE, (path.stat().st_size + 100, before[1]))
+            coordinator = ca.processes["coordinator"].pid
+            before = resource.prlimit(coordinator, resource.RLIMIT_FSIZE)
+            resource.prlimit(coordinator, resource.RLIMIT_FSIZE, (path.stat().st_size + 100, before[1]))
             wait_for("a refusal", lambda: (found := refused()) and "File too large" in found.message)
-            resource.prlimit(keeper, resource.RLIMIT_FSIZE, before)
+            resource.prlimit(coordinator, resource.RLIMIT_FSIZE, before)
             wait_for("changes to go on", goes)
             wanted = admin.audit.checkpoint().checkpoint.k
             verifier = wait_for(
                 "the file to be up to date", lambda: v if (v := in_file(path)).last and v.last.k >= wanted else None
             )
             assert verifier.problems == []
-        assert ca.processes["keeper"].pid == keeper, "nothing was started again"
+        assert ca.processes["coordinator"].pid == coordinator, "nothing was started again"
         ca.stop()
 
 

@@ -14,9 +14,9 @@ from keyreeve.audit.log import digest, leaves_of
 from keyreeve.audit.record import Record
 from keyreeve.audit.verifying import Witnessed
 from keyreeve.length_prefix import length_prefixed
-from keyreeve_ca.storage import audit_sql
-from keyreeve_ca.storage.audit_tables import audit
+from keyreeve_ca.store.audit_tables import audit
 from keyreeve_chassis.audit import checkpoints
+from keyreeve_chassis.audit import sql as audit_sql
 from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.audit.checkpoints import Checkpointer
 from keyreeve_chassis.audit.reading import AuditReader
@@ -65,7 +65,11 @@ def write_log(connection: Connection, *, postgresql: bool) -> Log:
     chains = [make(f"test/{n}") for n in range(3)]
     cursor = audit_sql.cursor_of(connection)
     leader = Checkpointer(
-        audit, lambda body: KEY.sign(body, ec.ECDSA(SHA256())), audit_sql.incarnation, lambda _: HORIZON, lambda: 6_000
+        audit,
+        lambda body: KEY.sign(body, ec.ECDSA(SHA256())),
+        audit_sql.restore_generation,
+        lambda _: HORIZON,
+        lambda: 6_000,
     )
     number = 0
     for round_ in range(5):

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from keyreeve.cli.fleet import write_config
+from keyreeve.cli.local_services import write_config
 from keyreeve_bench.acknowledgements import read
-from support.plane import CA, Plane
+from support.control_plane import CA, ControlPlane
 from support.postgres import Server
 from support.waiting import wait_for
 
@@ -23,15 +23,15 @@ SHORT = ("--duration", 1, "--warm-up", 0.2, "--runs", 1, "--limit-seconds", 0.2,
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")
-def plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
-    made = Plane(tmp_path_factory.mktemp("bench"))
-    made.home.make()
-    write_config(made.home, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
+def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    made = ControlPlane(tmp_path_factory.mktemp("bench"))
+    made.state_directory.make()
+    write_config(made.state_directory, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
     if request.param == "postgresql":
         server: Server = request.getfixturevalue("postgresql_server")
         name = f"bench_{uuid.uuid4().hex}"
         server.execute(f"CREATE DATABASE {name}")
-        config = made.home.config("ca")
+        config = made.state_directory.config("ca")
         config.write_text(config.read_text().replace("sqlite:///ca.db", server.url(name)))
     made.up()
     yield made
@@ -48,8 +48,8 @@ def checked(report: Any) -> None:
 
 
 @pytest.mark.faults
-def test_a_bench_of_single_calls_measures_and_checks_itself(plane: Plane) -> None:
-    done = plane.run(
+def test_a_bench_of_single_calls_measures_and_checks_itself(control_plane: ControlPlane) -> None:
+    done = control_plane.run(
         "bench", "sign", *SHORT, "--require", "errors<=0", "--require", "unary>0L", "--require", "pss<=400MB"
     )
     assert done.code == 0, done.err + done.out
@@ -67,9 +67,9 @@ def test_a_bench_of_single_calls_measures_and_checks_itself(plane: Plane) -> Non
 
 
 @pytest.mark.faults
-def test_a_bench_of_batches_of_all_kinds_of_keys_fails_its_threshold(plane: Plane) -> None:
+def test_a_bench_of_batches_of_all_kinds_of_keys_fails_its_threshold(control_plane: ControlPlane) -> None:
     options = ("--batch", 20, "--in-flight", 4, "--keys", "mix", "--require", "batch>=100L")
-    done = plane.run("bench", "sign", *SHORT, *options)
+    done = control_plane.run("bench", "sign", *SHORT, *options)
     assert done.code == 1, done.err + done.out
     checked(done.document)
     assert [one["holds"] for one in done.document["requirements"]] == [False]
@@ -78,18 +78,18 @@ def test_a_bench_of_batches_of_all_kinds_of_keys_fails_its_threshold(plane: Plan
 
 
 @pytest.mark.faults
-def test_killed_workers_cost_a_repeating_client_nothing(plane: Plane, tmp_path: Path) -> None:
+def test_killed_workers_cost_a_repeating_client_nothing(control_plane: ControlPlane, tmp_path: Path) -> None:
     file = tmp_path / "acknowledged"
     options = ("--repeat", "--acknowledgements", file, "--duration", 3, "--in-flight", 8)
     command = [sys.executable, "-m", "keyreeve.cli", "bench", "sign", *SHORT, *options]
     bench = subprocess.Popen(
         [str(part) for part in command],
-        cwd=plane.directory,
-        env=os.environ | {"KEYREEVE_CONTEXT": str(plane.home.context)},
+        cwd=control_plane.directory,
+        env=os.environ | {"KEYREEVE_CONTEXT": str(control_plane.state_directory.context)},
         stdout=subprocess.PIPE,
     )
     wait_for("certificates are acknowledged", lambda: file.exists() and file.stat().st_size > 20_000)
-    for worker in plane.children()["worker"]:  # all: a bench's connections may all be with one of them
+    for worker in control_plane.children()["worker"]:  # all: a bench's connections may all be with one of them
         os.kill(worker, signal.SIGKILL)
     out, _ = bench.communicate(timeout=60)
     report = json.loads(out)
@@ -101,7 +101,7 @@ def test_killed_workers_cost_a_repeating_client_nothing(plane: Plane, tmp_path: 
 
 
 @pytest.mark.faults
-def test_a_caller_who_may_not_issue_is_told_before_anything_is_measured(plane: Plane) -> None:
-    done = plane.run("bench", "sign", *SHORT, "--profile", "array-peer")
+def test_a_caller_who_may_not_issue_is_told_before_anything_is_measured(control_plane: ControlPlane) -> None:
+    done = control_plane.run("bench", "sign", *SHORT, "--profile", "array-peer")
     assert done.code == 4, done.err + done.out
     assert json.loads(done.err)["error"]["reason"] == "PROFILE_NOT_ALLOWED"

@@ -6,9 +6,9 @@ from cryptography import x509
 from sqlalchemy import text
 
 from keyreeve_bench.fill import CALLERS, fill, open_engine
-from keyreeve_ca.ledger import BLOCK_SIZE
-from keyreeve_ca.registry import CertificateFilter
-from keyreeve_ca.rules.serials import block_of
+from keyreeve_ca.certificates.serials import block_of
+from keyreeve_ca.ledger.ports import BLOCK_SIZE
+from keyreeve_ca.store.ports import CertificateFilter
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block
 
@@ -21,7 +21,7 @@ async def test_what_was_made_up_is_found_beside_what_is_issued(ca_database: CaDa
     await bench.ledger.commit(before.group())
     real = await bench.stored()
     if ca_database.is_sqlite:
-        ca_database.close()  # the file has one keeper at a time
+        ca_database.close()  # the file has one coordinator at a time
     with ExitStack() as stack:
         url = f"sqlite:///{ca_database.location}" if ca_database.is_sqlite else ca_database.location
         filled = fill(open_engine(url, stack), COUNT, NOW)

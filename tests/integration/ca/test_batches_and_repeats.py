@@ -14,7 +14,7 @@ from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.keys import make_csr, make_key
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
-from keyreeve.values import Authority, AuthorityKind, SignedCertificate, Tree
+from keyreeve.values import Authority, AuthorityKind, Hierarchy, SignedCertificate
 from support.running_ca import ADMIN, OPERATOR, WORKLOAD, RunningCa, document, refused, server_csr, some_key, unique
 
 GOOD = SignItem("server", server_csr("web.example.test"))
@@ -257,7 +257,7 @@ def test_a_mutation_that_is_repeated_happens_once(ca: RunningCa):
     def create(worker: int) -> Authority:
         return ca.client(worker=worker).authorities.create(
             authority_id,
-            tree=Tree.STANDALONE,
+            hierarchy=Hierarchy.STANDALONE,
             kind=AuthorityKind.ROOT,
             owner="arrays/once",
             common_name=authority_id,
@@ -269,7 +269,11 @@ def test_a_mutation_that_is_repeated_happens_once(ca: RunningCa):
     assert len({a.certificate_der for a in made}) == 1
     told = refused(
         lambda: ca.client().authorities.create(
-            authority_id, tree=Tree.ESTATE, kind=AuthorityKind.ROOT, common_name="other", request_id=request_id
+            authority_id,
+            hierarchy=Hierarchy.ESTATE,
+            kind=AuthorityKind.ROOT,
+            common_name="other",
+            request_id=request_id,
         )
     )
     assert told.reason == "REQUEST_ID_REUSED"

@@ -13,7 +13,7 @@ from keyreeve.ca.v1 import authority_service_pb2_grpc as stubs
 from keyreeve.keys import make_csr, make_key
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
-from keyreeve.values import Authority, AuthorityKind, AuthorityRevocationReason, AuthorityState, KeyType, Tree
+from keyreeve.values import Authority, AuthorityKind, AuthorityState, CrlReason, Hierarchy, KeyType
 from support.running_ca import (
     ADMIN,
     AUDITOR,
@@ -28,7 +28,7 @@ from support.running_ca import (
 )
 from support.waiting import wait_for
 
-SUPERSEDED = AuthorityRevocationReason.SUPERSEDED
+SUPERSEDED = CrlReason.SUPERSEDED
 CONTROL_TYPES = [KeyType.P256, KeyType.P384, KeyType.RSA3072, KeyType.ED25519]
 
 
@@ -36,25 +36,27 @@ def certificate_of(authority: Authority) -> x509.Certificate:
     return x509.load_der_x509_certificate(authority.certificate_der)
 
 
-def intermediate(ca: RunningCa, tree: Tree = Tree.ESTATE, path: str = ADMIN, **wishes: object) -> Authority:
-    """A pending issuing CA below the tree's first root."""
+def intermediate(
+    ca: RunningCa, hierarchy: Hierarchy = Hierarchy.ESTATE, path: str = ADMIN, **requested_extensions: object
+) -> Authority:
+    """A pending issuing CA below the hierarchy's first root."""
     values = {
-        "tree": tree,
+        "hierarchy": hierarchy,
         "kind": AuthorityKind.INTERMEDIATE,
-        "issuer": f"{tree}-root-1",
+        "issuer": f"{hierarchy}-root-1",
         "common_name": (name := unique("issuing")),
     }
-    return ca.client(path).authorities.create(name, **(values | wishes))
+    return ca.client(path).authorities.create(name, **(values | requested_extensions))
 
 
-def standalone(ca: RunningCa, path: str = MEMBERSHIP, **wishes: object) -> Authority:
+def standalone(ca: RunningCa, path: str = MEMBERSHIP, **requested_extensions: object) -> Authority:
     values = {
-        "tree": Tree.STANDALONE,
+        "hierarchy": Hierarchy.STANDALONE,
         "kind": AuthorityKind.ROOT,
         "owner": "arrays/one",
         "common_name": (name := unique("array")),
     }
-    return ca.client(path).authorities.create(name, **(values | wishes))
+    return ca.client(path).authorities.create(name, **(values | requested_extensions))
 
 
 # --- Making -------------------------------------------------------------------------------------------------------------
@@ -85,7 +87,7 @@ def test_an_authority_of_every_type_of_key_signs_what_others_accept(ca: RunningC
 
 def test_a_new_root_signs_itself_for_ten_years(ca: RunningCa):
     name = unique("root")
-    made = ca.client().authorities.create(name, tree=Tree.ESTATE, kind=AuthorityKind.ROOT, common_name=name)
+    made = ca.client().authorities.create(name, hierarchy=Hierarchy.ESTATE, kind=AuthorityKind.ROOT, common_name=name)
     certificate = certificate_of(made)
     assert made.issuer == made.name
     assert made.lifetime == timedelta(days=3650)
@@ -117,7 +119,7 @@ def test_permitted_names_nest(ca: RunningCa):
     name = unique("confined")
     root = ca.client().authorities.create(
         name,
-        tree=Tree.ESTATE,
+        hierarchy=Hierarchy.ESTATE,
         kind=AuthorityKind.ROOT,
         common_name=name,
         permitted_dns_suffixes=["example.org", "example.net"],
@@ -148,14 +150,14 @@ def test_a_confined_authority_signs_only_below_its_suffixes(ca: RunningCa):
 def test_an_id_that_is_none_is_refused(ca: RunningCa, authority_id: str):
     told = refused(
         lambda: ca.client().authorities.create(
-            authority_id, tree=Tree.ESTATE, kind=AuthorityKind.ROOT, common_name=unique("x")
+            authority_id, hierarchy=Hierarchy.ESTATE, kind=AuthorityKind.ROOT, common_name=unique("x")
         )
     )
     assert (told.reason, told.violations[0].field) == ("FIELD_INVALID", "authority_id")
 
 
 @pytest.mark.parametrize(
-    ("wishes", "reason"),
+    ("requested_extensions", "reason"),
     [
         ({"issuer": "nothing-like-it"}, "AUTHORITY_NOT_FOUND"),
         ({"issuer": "estate-issuing-1"}, "AUTHORITY_REFUSED"),
@@ -163,7 +165,7 @@ def test_an_id_that_is_none_is_refused(ca: RunningCa, authority_id: str):
         ({"issuer": None}, "FIELD_INVALID"),
         ({"kind": AuthorityKind.ROOT}, "FIELD_INVALID"),
         ({"owner": "arrays/x"}, "AUTHORITY_REFUSED"),
-        ({"tree": Tree.STANDALONE, "owner": "arrays/x"}, "AUTHORITY_REFUSED"),
+        ({"hierarchy": Hierarchy.STANDALONE, "owner": "arrays/x"}, "AUTHORITY_REFUSED"),
         ({"key_type": KeyType.RSA2048}, "FIELD_INVALID"),
         ({"common_name": ""}, "AUTHORITY_REFUSED"),
         ({"common_name": "x" * 65}, "AUTHORITY_REFUSED"),
@@ -172,8 +174,8 @@ def test_an_id_that_is_none_is_refused(ca: RunningCa, authority_id: str):
         ({"common_name": "Keyreeve control-issuing-1"}, "AUTHORITY_REFUSED"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(ca: RunningCa, wishes: dict[str, object], reason: str):
-    assert refused(lambda: intermediate(ca, **wishes)).reason == reason
+def test_what_does_not_fit_together_is_refused(ca: RunningCa, requested_extensions: dict[str, object], reason: str):
+    assert refused(lambda: intermediate(ca, **requested_extensions)).reason == reason
 
 
 @pytest.mark.parametrize(
@@ -189,18 +191,18 @@ def test_ids_and_common_names_are_used_once(ca: RunningCa):
     [name] = names_of([made])
     told = refused(
         lambda: ca.client().authorities.create(
-            name, tree=Tree.ESTATE, kind=AuthorityKind.ROOT, common_name=unique("other")
+            name, hierarchy=Hierarchy.ESTATE, kind=AuthorityKind.ROOT, common_name=unique("other")
         )
     )
     assert told.reason == "AUTHORITY_EXISTS"
     assert refused(lambda: intermediate(ca, common_name=made.common_name)).reason == "AUTHORITY_REFUSED"
-    # Another tree is no other world: the name is the same to whoever reads it.
+    # Another hierarchy is no other world: the name is the same to whoever reads it.
     assert refused(lambda: standalone(ca, common_name=made.common_name)).reason == "AUTHORITY_REFUSED"
 
 
 def test_an_issuer_that_is_not_active_vouches_for_nobody(ca: RunningCa):
     name = unique("root")
-    ca.client().authorities.create(name, tree=Tree.ESTATE, kind=AuthorityKind.ROOT, common_name=name)
+    ca.client().authorities.create(name, hierarchy=Hierarchy.ESTATE, kind=AuthorityKind.ROOT, common_name=name)
     assert refused(lambda: intermediate(ca, issuer=name)).reason == "AUTHORITY_STATE_WRONG"
 
 
@@ -235,7 +237,7 @@ def test_an_authority_under_which_a_profile_does_not_lint_clean_is_not_activated
 ):
     made = standalone(ca)
     finding = ["a finding that nothing excuses"]
-    monkeypatch.setattr("keyreeve_ca.linting.PkilintLinter.profile", lambda *_: finding)
+    monkeypatch.setattr("keyreeve_ca.certificates.linter.PkilintLinter.profile", lambda *_: finding)
     told = refused(lambda: ca.client().authorities.activate(made.name))
     assert told.reason == "LINT_FINDINGS"
     assert finding[0] in told.metadata["findings"]
@@ -247,7 +249,7 @@ def test_an_authority_under_which_a_profile_does_not_lint_clean_is_not_activated
 # --- Retiring -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_active_authority_of_a_tree_stays(ca: RunningCa):
+def test_the_last_active_authority_of_a_hierarchy_stays(ca: RunningCa):
     for name, kind in (("control-root-1", "root"), ("control-issuing-1", "intermediate")):
         for step in (
             lambda name=name: ca.client().authorities.retire(name),
@@ -255,7 +257,7 @@ def test_the_last_active_authority_of_a_tree_stays(ca: RunningCa):
         ):
             told = refused(step)
             assert told.reason == "AUTHORITY_IN_USE"
-            assert told.metadata.items() >= {"authority": name, "tree": "control", "kind": kind}.items()
+            assert told.metadata.items() >= {"authority": name, "hierarchy": "control", "kind": kind}.items()
             assert "last_expiry" not in told.metadata
             assert "activate a successor" in told.message
         assert ca.client().authorities.get(name).state is AuthorityState.ACTIVE
@@ -295,7 +297,7 @@ def test_a_retiring_authority_ends_after_its_last_certificate_and_not_before(own
 def test_what_a_retiring_authority_has_issued_is_still_accepted(own_ca: RunningCa):
     client = own_ca.client(OPERATOR)
     own_ca.context(OPERATOR, worker=1)
-    successor = intermediate(own_ca, Tree.CONTROL)
+    successor = intermediate(own_ca, Hierarchy.CONTROL)
     own_ca.client().authorities.activate(successor.name)
     own_ca.client().authorities.retire("control-issuing-1")
     for worker in (0, 1):
@@ -339,11 +341,11 @@ def test_what_a_revoked_authority_has_issued_is_refused_on_open_channels_within_
         pb.WatchBundleRequest(name="bundles/control"), timeout=30
     )
     next(stream)
-    successor = intermediate(own_ca, Tree.CONTROL)
+    successor = intermediate(own_ca, Hierarchy.CONTROL)
     own_ca.client().authorities.activate(successor.name)
-    own_ca.run(own_ca.keeping.issuance.reload())
+    own_ca.run(own_ca.coordinator.issuance.reload())
     admin = renewed_client(own_ca, ADMIN)
-    admin.authorities.revoke("control-issuing-1", AuthorityRevocationReason.CA_COMPROMISE)
+    admin.authorities.revoke("control-issuing-1", CrlReason.CA_COMPROMISE)
 
     for client in old:
         wait_for("the old certificate is refused", lambda client=client: is_refused(client), seconds=1.0)
@@ -358,16 +360,16 @@ def test_what_a_revoked_authority_has_issued_is_refused_on_open_channels_within_
 def test_a_root_takes_what_it_has_signed_with_it_and_never_the_last_way_in(own_ca: RunningCa):
     admin = own_ca.client()
     name = unique("root")
-    admin.authorities.create(name, tree=Tree.CONTROL, kind=AuthorityKind.ROOT, common_name=name)
+    admin.authorities.create(name, hierarchy=Hierarchy.CONTROL, kind=AuthorityKind.ROOT, common_name=name)
     admin.authorities.activate(name)
     told = refused(lambda: admin.authorities.revoke("control-root-1", SUPERSEDED))
     assert told.reason == "AUTHORITY_IN_USE", "no issuing CA below the other root"
     admin.authorities.retire("control-root-1")
     assert refused(lambda: admin.authorities.revoke("control-root-1", SUPERSEDED)).reason == "AUTHORITY_IN_USE"
-    below = intermediate(own_ca, Tree.CONTROL, issuer=name)
+    below = intermediate(own_ca, Hierarchy.CONTROL, issuer=name)
     own_ca.clock.offset = 1
     admin.authorities.activate(below.name)
-    own_ca.run(own_ca.keeping.issuance.reload())
+    own_ca.run(own_ca.coordinator.issuance.reload())
     newer = renewed_client(own_ca, ADMIN)
     pending = [a for a in newer.authorities.list() if a.issuer == "authorities/control-root-1" and a.state == "pending"]
     assert pending == []
@@ -423,7 +425,7 @@ def test_the_membership_service_changes_only_authorities_that_have_an_owner(ca: 
 @pytest.mark.parametrize("line", ["control", "estate"])
 def test_a_bundle_holds_the_roots_of_its_line(ca: RunningCa, line: str):
     bundle = ca.client(WORKLOAD).authorities.bundle(line)
-    roots = [a for a in ca.client().authorities.list() if a.tree == line and a.kind is AuthorityKind.ROOT]
+    roots = [a for a in ca.client().authorities.list() if a.hierarchy == line and a.kind is AuthorityKind.ROOT]
     trusted = [a.certificate_der for a in roots if a.state in {AuthorityState.ACTIVE, AuthorityState.RETIRING}]
     assert list(bundle.roots_der) == sorted(trusted)
     assert bundle.trust_root.startswith(b"{")
@@ -447,7 +449,7 @@ def test_a_watcher_sees_a_new_root_when_it_is_activated_and_its_end(own_ca: Runn
     try:
         assert roots() == 1
         authorities = own_ca.client().authorities
-        authorities.create("second", tree=Tree.CONTROL, kind=AuthorityKind.ROOT, common_name="second")
+        authorities.create("second", hierarchy=Hierarchy.CONTROL, kind=AuthorityKind.ROOT, common_name="second")
         authorities.activate("second")
         assert roots() == 2
         authorities.revoke("second", SUPERSEDED)

@@ -8,7 +8,7 @@ import pytest
 from keyreeve import Name, SignItem
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import SimulatedOutcome
-from keyreeve_ca.rules.builtin import BUILTIN_NAMES
+from keyreeve_ca.profiles.builtin import BUILTIN_NAMES
 from support.running_ca import (
     ADMIN,
     AUDITOR,
@@ -24,8 +24,8 @@ from support.running_ca import (
 )
 
 
-def sign(ca: RunningCa, profile: str, *names: str, path: str = ADMIN, **wishes: object) -> None:
-    ca.client(path).certificates.sign(profile, server_csr(*names), **wishes)
+def sign(ca: RunningCa, profile: str, *names: str, path: str = ADMIN, **requested_extensions: object) -> None:
+    ca.client(path).certificates.sign(profile, server_csr(*names), **requested_extensions)
 
 
 # --- Making and reading -------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def sign(ca: RunningCa, profile: str, *names: str, path: str = ADMIN, **wishes: 
 
 def test_a_new_profile_is_usable_at_once_and_read_back_in_canonical_form(ca: RunningCa):
     name = unique("profile")
-    yaml = "tree: estate\ndescription: From YAML.\nrequesters: [operators/admin]\nkeys: [p256]\n"
+    yaml = "hierarchy: estate\ndescription: From YAML.\nrequesters: [operators/admin]\nkeys: [p256]\n"
     yaml += 'lifetime: {default: 24h, maximum: 2d}\nnames: {dns: {maximum: 1, patterns: ["*.example.test"]}}\n'
     made = ca.client().profiles.create(name, yaml + "usage: {extended: [server_auth]}\n")
     sign(ca, name, "web.example.test")
@@ -66,7 +66,7 @@ def test_a_document_is_validated_whole_with_every_problem_and_the_nearest_name(c
         {"names": {"dns": {"maximum": 1, "patterns": ["*.svc.example.test"]}}},
         {"names": {"uri": {"maximum": 1, "templates": ["spiffe://example.test/workloads/{x}"]}}},
         {"lifetime": {"default": "60d", "maximum": "30d"}},
-        {"tree": "control"},
+        {"hierarchy": "control"},
         {"names": {}},
     ],
 )
@@ -74,7 +74,7 @@ def test_an_unsound_document_is_refused(ca: RunningCa, changes: dict[str, object
     assert refused(lambda: ca.client().profiles.create(unique("bad"), document(**changes))).reason == "PROFILE_INVALID"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "a: &x 1\nb: *x", "tree: estate\ntree: control", "\0", "x" * 70_000])
+@pytest.mark.parametrize("text", ["", "[]", "a: &x 1\nb: *x", "hierarchy: estate\ntree: control", "\0", "x" * 70_000])
 def test_what_is_no_document_is_refused(ca: RunningCa, text: str):
     assert refused(lambda: ca.client().profiles.create(unique("bad"), text)).reason == "PROFILE_INVALID"
 
@@ -150,7 +150,7 @@ def test_a_document_under_which_certificates_would_not_lint_clean_is_refused(
     ca: RunningCa, monkeypatch: pytest.MonkeyPatch
 ):
     name = ca.new_profile()
-    monkeypatch.setattr("keyreeve_ca.linting.PkilintLinter.profile", lambda *_: ["a finding"])
+    monkeypatch.setattr("keyreeve_ca.certificates.linter.PkilintLinter.profile", lambda *_: ["a finding"])
     for step in (
         lambda: ca.client().profiles.update(name, document(keys=["p256"])),
         lambda: ca.client().profiles.create(unique("other"), document()),

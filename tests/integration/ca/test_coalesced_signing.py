@@ -18,7 +18,7 @@ from support.running_ca import ADMIN, AUDITOR, OPERATOR, RunningCa, server_csr, 
 
 
 @dataclass(frozen=True)
-class Wish:
+class RequestedExtension:
     """The arguments of one `sign`."""
 
     profile: str
@@ -33,28 +33,30 @@ class Wish:
         )
 
 
-GOOD = Wish("server", server_csr("web.example.test"))
+GOOD = RequestedExtension("server", server_csr("web.example.test"))
 
 
-def refused_wishes(ca: RunningCa) -> dict[str, Wish]:
+def refused_extensions(ca: RunningCa) -> dict[str, RequestedExtension]:
     """One for each family of refusal that a caller can bring about."""
     csr, own = server_csr("web.example.test"), ca.profile()
     eleven = tuple(Name.dns(f"n{number}.example.test") for number in range(11))
     return {
-        "CSR_MALFORMED": Wish("server", b"junk"),
-        "CSR_TOO_LARGE": Wish("server", bytes(60_000)),
-        "CSR_SIGNATURE_INVALID": Wish("server", csr[:-1] + bytes([csr[-1] ^ 1])),
-        "KEY_TYPE_REFUSED": Wish(own, make_csr(ec.generate_private_key(ec.SECP384R1()), [Name.dns("a.example.test")])),
-        "NAME_REFUSED": Wish("server", server_csr("ca.svc.example.test")),
-        "NAME_MISSING": Wish("server", make_csr(some_key())),
-        "TOO_MANY_NAMES": Wish(own, server_csr(), eleven),
-        "LIFETIME_REFUSED": Wish("server", csr, lifetime=timedelta(days=10_000)),
-        "PROFILE_NOT_FOUND": Wish("nothing-like-it", csr),
-        "PROFILE_NOT_ALLOWED": Wish("member", csr),
-        "AUTHORITY_NOT_FOUND": Wish("server", csr, authority="nothing-like-it"),
-        "AUTHORITY_STATE_WRONG": Wish("server", csr, authority=_root(ca)),
-        "FIELD_INVALID": Wish("server", csr, lifetime=timedelta(seconds=-1)),
-        "FIELD_INVALID, the whole batch": Wish("../server", csr),
+        "CSR_MALFORMED": RequestedExtension("server", b"junk"),
+        "CSR_TOO_LARGE": RequestedExtension("server", bytes(60_000)),
+        "CSR_SIGNATURE_INVALID": RequestedExtension("server", csr[:-1] + bytes([csr[-1] ^ 1])),
+        "KEY_TYPE_REFUSED": RequestedExtension(
+            own, make_csr(ec.generate_private_key(ec.SECP384R1()), [Name.dns("a.example.test")])
+        ),
+        "NAME_REFUSED": RequestedExtension("server", server_csr("ca.svc.example.test")),
+        "NAME_MISSING": RequestedExtension("server", make_csr(some_key())),
+        "TOO_MANY_NAMES": RequestedExtension(own, server_csr(), eleven),
+        "LIFETIME_REFUSED": RequestedExtension("server", csr, lifetime=timedelta(days=10_000)),
+        "PROFILE_NOT_FOUND": RequestedExtension("nothing-like-it", csr),
+        "PROFILE_NOT_ALLOWED": RequestedExtension("member", csr),
+        "AUTHORITY_NOT_FOUND": RequestedExtension("server", csr, authority="nothing-like-it"),
+        "AUTHORITY_STATE_WRONG": RequestedExtension("server", csr, authority=_root(ca)),
+        "FIELD_INVALID": RequestedExtension("server", csr, lifetime=timedelta(seconds=-1)),
+        "FIELD_INVALID, the whole batch": RequestedExtension("../server", csr),
     }
 
 
@@ -62,25 +64,28 @@ def _root(ca: RunningCa) -> str:
     return next(one.name for one in ca.client().authorities.list() if str(one.kind) == "root" and "estate" in one.name)
 
 
-def together(context: Context, wishes: Sequence[Wish]) -> list[Any]:
+def together(context: Context, requested_extensions: Sequence[RequestedExtension]) -> list[Any]:
     """Ask for all at the same moment, so that they ride together."""
 
     async def ask() -> list[Any]:
         async with aio.Client(context) as client:
-            return await asyncio.gather(*(wish.ask(client) for wish in wishes), return_exceptions=True)
+            return await asyncio.gather(
+                *(requested_extensions.ask(client) for requested_extensions in requested_extensions),
+                return_exceptions=True,
+            )
 
     return asyncio.run(ask())
 
 
-def one_by_one(context: Context, wishes: Sequence[Wish]) -> list[Any]:
-    def ask(client: Client, wish: Wish) -> Any:
+def one_by_one(context: Context, requested_extensions: Sequence[RequestedExtension]) -> list[Any]:
+    def ask(client: Client, requested: RequestedExtension) -> Any:
         try:
-            return wish.ask(client)
+            return requested.ask(client)
         except errors.KeyreeveError as refused:
             return refused
 
     with Client(context, coalesce=False) as client:
-        return [ask(client, wish) for wish in wishes]
+        return [ask(client, requested_extensions) for requested_extensions in requested_extensions]
 
 
 def told(refused: Any) -> tuple[Any, ...]:
@@ -91,11 +96,11 @@ def told(refused: Any) -> tuple[Any, ...]:
 
 
 def test_every_refusal_is_that_of_a_single_call_and_harms_nobody_else(ca: RunningCa) -> None:
-    families = refused_wishes(ca)
+    families = refused_extensions(ca)
     # A good one beside each: before it, so that it is not the refused one that goes first.
-    wishes = [one for wish in families.values() for one in (GOOD, wish)]
+    requested_extensions = [one for requested in families.values() for one in (GOOD, requested)]
     context = ca.context(OPERATOR)
-    answers, expected = together(context, wishes), one_by_one(context, list(families.values()))
+    answers, expected = together(context, requested_extensions), one_by_one(context, list(families.values()))
     assert [told(answer) for answer in answers[1::2]] == [told(error) for error in expected]
     assert all(isinstance(answer, SignedCertificate) for answer in answers[::2])
     assert len({told(error)[1] for error in expected}) >= 12
@@ -103,7 +108,7 @@ def test_every_refusal_is_that_of_a_single_call_and_harms_nobody_else(ca: Runnin
 
 def test_certificates_that_rode_together_are_whole_and_each_its_callers(ca: RunningCa) -> None:
     names = [f"n{number}.example.test" for number in range(130)]
-    answers = together(ca.context(ADMIN), [Wish("server", server_csr(name)) for name in names])
+    answers = together(ca.context(ADMIN), [RequestedExtension("server", server_csr(name)) for name in names])
     [alone] = one_by_one(ca.context(ADMIN), [GOOD])
     assert {answer.chain_der for answer in answers} == {alone.chain_der}
     assert len({answer.serial for answer in answers}) == 130

@@ -1,4 +1,4 @@
-"""Enrolment end to end: real listeners on both databases, the SDK's newcomer, and every way it can go wrong."""
+"""Enrollment end to end: real listeners on both databases, the SDK's enrollee, and every way it can go wrong."""
 
 import asyncio
 from pathlib import Path
@@ -8,8 +8,8 @@ from cryptography import x509
 
 import keyreeve
 from keyreeve import aio, errors
-from keyreeve.enrolment import enrol
-from keyreeve.enrolment_token import EnrolmentToken
+from keyreeve.enrollment import enroll
+from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.keys import load_key
 from keyreeve.token_values import TokenState
 from support.enrolling import enrolling_ca, new_token
@@ -19,7 +19,7 @@ from support.waiting import wait_for
 __all__ = ["enrolling_ca"]
 
 
-def state_of(ca: RunningCa, token: EnrolmentToken) -> TokenState:
+def state_of(ca: RunningCa, token: EnrollmentToken) -> TokenState:
     return next(one.state for one in ca.client().tokens.list() if one.name.endswith(token.token_id.hex()))
 
 
@@ -32,9 +32,9 @@ def state_of(ca: RunningCa, token: EnrolmentToken) -> TokenState:
         ("services/membership/{}", "services/membership"),
     ],
 )
-def test_a_newcomer_becomes_what_its_token_says(enrolling_ca: RunningCa, tmp_path: Path, path: str, role: str) -> None:
+def test_an_enrollee_becomes_what_its_token_says(enrolling_ca: RunningCa, tmp_path: Path, path: str, role: str) -> None:
     token = new_token(enrolling_ca, path.format(unique("one")))
-    context = enrol(token.text(), tmp_path / "me")
+    context = enroll(token.text(), tmp_path / "me")
     leaf, issuing = x509.load_pem_x509_certificates(context.certificate.read_bytes())
     leaf.verify_directly_issued_by(issuing)
     assert leaf.public_key() == load_key(context.key).public_key()
@@ -55,10 +55,10 @@ def test_a_newcomer_becomes_what_its_token_says(enrolling_ca: RunningCa, tmp_pat
     assert row.serial == leaf.serial_number.to_bytes(16)
 
 
-async def test_a_newcomer_enrols_in_asyncio_too(enrolling_ca: RunningCa, tmp_path: Path) -> None:
+async def test_an_enrollee_enrolls_in_asyncio_too(enrolling_ca: RunningCa, tmp_path: Path) -> None:
     token = await asyncio.to_thread(new_token, enrolling_ca)
-    context = await aio.enrol(token, tmp_path)
+    context = await aio.enroll(token, tmp_path)
     async with aio.Client(context) as client:
         assert (await client.authorities.bundle("control")).trust_domain == "example.test"
     with pytest.raises(errors.FileUnusable):
-        await aio.enrol(token, tmp_path)
+        await aio.enroll(token, tmp_path)

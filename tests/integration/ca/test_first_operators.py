@@ -1,8 +1,8 @@
 """The way in over the local socket: whoever is told that they are in is in, for every process."""
 
 from keyreeve.keys import make_csr, make_key
-from keyreeve_ca import first_operator
-from keyreeve_ca.first_operator import FirstOperator
+from keyreeve_ca.operators import first_operator
+from keyreeve_ca.operators.first_operator import FirstOperator
 from support.running_ca import RunningCa, unique
 
 
@@ -12,7 +12,7 @@ def test_an_answer_waits_until_everybody_knows_the_person_also_when_an_earlier_o
     async def seen() -> None:
         waited.append(1)
 
-    admitting = FirstOperator(ca.keeping.issuance, "testing", b"{}", ca.people, seen)
+    admitting = FirstOperator(ca.coordinator.issuance, "testing", b"{}", ca.operators, seen)
     name = unique("eva")
     ca.run(admitting.admit(name, make_csr(make_key())))
     assert len(waited) == 1

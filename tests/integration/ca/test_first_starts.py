@@ -20,14 +20,15 @@ from keyreeve import Client
 from keyreeve.errors import WrongDatabase
 from keyreeve.keys import make_key
 from keyreeve.values import AuthorityKind, AuthorityState
-from keyreeve_ca import bootstrap, tools
-from keyreeve_ca.bootstrap import Bootstrap, BootstrapRefused
-from keyreeve_ca.databases import place_of, writing_database
-from keyreeve_ca.keystore import KeyStoreError
-from keyreeve_ca.rules.builtin import builtin_profiles
+from keyreeve_ca import local_admin as tools
+from keyreeve_ca.authorities import bootstrap
+from keyreeve_ca.authorities.bootstrap import Bootstrap, BootstrapRefused
+from keyreeve_ca.profiles.builtin import builtin_profiles
 from keyreeve_ca.settings import CaSettings, DatabaseSettings
-from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.locking import DatabaseRefused
+from keyreeve_chassis.database.opening import place_of, writing_database
+from keyreeve_chassis.keys.ports import KeyStoreError
 from support.running_ca import ADMIN, RunningCa, place_for_ca, server_csr, settings_for
 
 KINDS = ["sqlite", "postgresql"]
@@ -60,11 +61,11 @@ def contents(settings: CaSettings) -> dict[str, list[tuple[object, ...]]]:
 
 
 def assert_one_hierarchy(ca: RunningCa) -> None:
-    """One root and one issuing CA in each tree, all active, and they work."""
+    """One root and one issuing CA in each hierarchy, all active, and they work."""
     authorities = ca.read(lambda tx: tx.authorities())
-    assert sorted((a.tree, a.kind, a.state) for a in authorities) == [
-        (tree, kind, AuthorityState.ACTIVE)
-        for tree in ("control", "estate")
+    assert sorted((a.hierarchy, a.kind, a.state) for a in authorities) == [
+        (hierarchy, kind, AuthorityState.ACTIVE)
+        for hierarchy in ("control", "estate")
         for kind in (AuthorityKind.INTERMEDIATE, AuthorityKind.ROOT)
     ]
     assert ca.read(lambda tx: tx.trust_metadata("root")).startswith(b"{")
@@ -237,7 +238,7 @@ def test_a_note_that_cannot_be_read_stops_the_start_and_says_what_to_do(place: t
 def test_a_first_start_that_ended_early_binds_the_directory_to_its_database(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    """Between the intention and the roots nothing is lost by going elsewhere, but two could be made: so it may not."""
+    """Between the intention and the roots nothing is lost by going excluded_methods, but two could be made: so it may not."""
     with place_for_ca("sqlite", request) as (directory, own), place_for_ca("postgresql", request) as (_, other):
         interrupt(monkeypatch, "sign.before", 1)
         with pytest.raises(Interrupted):
@@ -283,9 +284,9 @@ def test_a_database_that_cannot_be_reached_is_told_without_any_part_of_its_passw
         "KEYREEVE_CA_STATE_DIRECTORY": str(tmp_path / "ca"),
         "KEYREEVE_CA_DATABASE__URL": "postgresql://ann:s3@cret@127.0.0.1:1/x",
     }
-    keeper = [sys.executable, "-m", "keyreeve_ca", "keeper"]
+    coordinator = [sys.executable, "-m", "keyreeve_ca", "coordinator"]
     done = subprocess.run(
-        keeper, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+        coordinator, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
     )
     assert done.returncode == 1
     assert b"the database cannot be used now" in done.stderr
@@ -306,7 +307,7 @@ def test_a_key_that_was_lost_during_the_first_start_is_not_replaced(
     assert not settings.kek_file.exists()
 
 
-def test_a_plane_without_its_authorities_stops_the_start(place: tuple[Path, CaSettings]):
+def test_a_control_plane_without_its_authorities_stops_the_start(place: tuple[Path, CaSettings]):
     _, settings = place
     started(place).stop()
     with writing_database(settings) as database, database.engine.begin() as connection:
@@ -315,8 +316,8 @@ def test_a_plane_without_its_authorities_stops_the_start(place: tuple[Path, CaSe
         started(place)
 
 
-def test_two_keepers_of_one_database(request: pytest.FixtureRequest):
-    """SQLite has one keeper; on PostgreSQL each instance has one, with the key-encryption key of the first."""
+def test_two_coordinators_of_one_database(request: pytest.FixtureRequest):
+    """SQLite has one coordinator; on PostgreSQL each instance has one, with the key-encryption key of the first."""
     with place_for_ca("sqlite", request) as place:
         first = started(place)
         with pytest.raises(DatabaseRefused):
@@ -398,7 +399,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, point: str, hit: int) -> None:
         keys = Instead(keystore, open=opened)
         return Bootstrap(watched, keys, replace(authorities, store=watched, keystore=keys), *others)
 
-    monkeypatch.setattr("keyreeve_ca.keeper.Bootstrap", interrupted)
+    monkeypatch.setattr("keyreeve_ca.coordinator.Bootstrap", interrupted)
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -429,7 +430,7 @@ def test_a_first_start_that_is_killed_is_completed_by_the_next(request: pytest.F
             "KEYREEVE_FAILPOINTS": "ca.commit.after=crash@5",
         }
         done = subprocess.run(
-            [sys.executable, "-m", "keyreeve_ca", "keeper"],
+            [sys.executable, "-m", "keyreeve_ca", "coordinator"],
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -8,9 +8,9 @@ from cryptography import x509
 from keyreeve import errors
 from keyreeve.keys import load_certificates, make_csr, make_key
 from keyreeve.request_ids import new_request_id
-from keyreeve.values import AuthorityKind, AuthorityState, IssuanceStatus, Tree
-from keyreeve_ca import tools
-from keyreeve_ca.own_certificate import OwnCertificate
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy, IssuanceStatus
+from keyreeve_ca import local_admin as tools
+from keyreeve_ca.issuance.serving_certificate import ServingCertificate
 from keyreeve_ca.settings import IssuanceSettings
 from support.running_ca import ADMIN, AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, RunningCa, refused, running, server_csr
 from support.waiting import wait_for
@@ -40,7 +40,7 @@ def test_a_halt_stops_signing_renewing_and_new_authorities_and_a_resumption_lets
     serial = f"{x509.load_der_x509_certificate(mine[0]).serial_number:032x}"
     renewal = make_csr(make_key())
     assert isinstance(refused(lambda: ann.certificates.renew(serial, renewal)), errors.IssuanceHalted)
-    create = {"tree": Tree.ESTATE, "kind": AuthorityKind.ROOT, "common_name": "Another root"}
+    create = {"hierarchy": Hierarchy.ESTATE, "kind": AuthorityKind.ROOT, "common_name": "Another root"}
     assert isinstance(refused(lambda: ann.authorities.create("another-root", **create)), errors.IssuanceHalted)
 
     assert ann.certificates.sign("server", csr, request_id=answered) == first, "what was answered is answered again"
@@ -54,17 +54,17 @@ def test_a_halt_stops_signing_renewing_and_new_authorities_and_a_resumption_lets
     assert ann.authorities.create("another-root", **create).state is AuthorityState.PENDING
 
 
-def test_the_ca_renews_its_own_certificate_and_the_local_socket_answers_while_issuance_is_halted(
+def test_the_ca_renews_its_serving_certificate_and_the_local_socket_answers_while_issuance_is_halted(
     own_ca: RunningCa,
 ) -> None:
     ann = own_ca.client(ADMIN)
     ann.issuance.halt("a key may be out")
-    issuance = own_ca.keeping.issuance
-    wait_for("the keeper has heard of the halt", lambda: issuance.catalogue().halted_since)
-    own = OwnCertificate(issuance, issuance.catalogue, _never, "testing", own_ca.clock.now)
+    issuance = own_ca.coordinator.issuance
+    wait_for("the coordinator has heard of the halt", lambda: issuance.snapshot().halted_since)
+    own = ServingCertificate(issuance, issuance.snapshot, _never, "testing", own_ca.clock.now)
     own_ca.run(own.renew())
     assert own.current is not None
-    answer = own_ca.run(tools.first_operator(own_ca.settings.keeper_socket, "root", make_csr(make_key())))
+    answer = own_ca.run(tools.first_operator(own_ca.settings.coordinator_socket, "root", make_csr(make_key())))
     assert answer["role"] == "operators/admin"
     assert ann.issuance.state().halted
 

@@ -10,7 +10,7 @@ from cryptography import x509
 
 import keyreeve
 from keyreeve import Context, aio, errors
-from keyreeve.enrolment import OwnIdentity, enrol
+from keyreeve.enrollment import IdentityRenewal, enroll
 from keyreeve.keys import load_certificates, load_key
 from support.enrolling import enrolling_ca, new_token
 from support.running_ca import RunningCa
@@ -24,7 +24,7 @@ class Stop(Exception):
 
 @pytest.fixture
 def context(enrolling_ca: RunningCa, tmp_path: Path) -> Context:
-    return enrol(new_token(enrolling_ca), tmp_path / "me")
+    return enroll(new_token(enrolling_ca), tmp_path / "me")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_an_identity_is_renewed_two_thirds_through_its_life_and_clients_go_on(
 ) -> None:
     before = leaf_of(context)
     time = [before.not_valid_before_utc.timestamp()]
-    own = OwnIdentity(context, client, now=lambda: time[0], sleep=stopping, jitter=lambda: 0.0)
+    own = IdentityRenewal(context, client, now=lambda: time[0], sleep=stopping, jitter=lambda: 0.0)
     with pytest.raises(Stop):
         own.keep()
     assert leaf_of(context) == before
@@ -67,7 +67,7 @@ def test_an_identity_is_renewed_two_thirds_through_its_life_and_clients_go_on(
 
 
 def test_a_renewal_whose_answer_was_lost_gets_the_same_certificate(context: Context, client: keyreeve.Client) -> None:
-    own = OwnIdentity(context, client)
+    own = IdentityRenewal(context, client)
     old_key, old_certificate = context.key.read_bytes(), context.certificate.read_bytes()
     own.renew()
     first = leaf_of(context)
@@ -85,7 +85,7 @@ def test_a_renewal_whose_answer_was_lost_gets_the_same_certificate(context: Cont
 def test_a_crash_between_the_files_is_finished_at_the_next_start(
     context: Context, client: keyreeve.Client, died: str
 ) -> None:
-    own = OwnIdentity(context, client, sleep=stopping)
+    own = IdentityRenewal(context, client, sleep=stopping)
     old_key, old_certificate = context.key.read_bytes(), context.certificate.read_bytes()
     own.renew()
     renewed = leaf_of(context)
@@ -101,7 +101,7 @@ def test_a_crash_between_the_files_is_finished_at_the_next_start(
 
 
 def test_bundles_are_written_when_they_have_changed(context: Context, client: keyreeve.Client) -> None:
-    own = OwnIdentity(context, client)
+    own = IdentityRenewal(context, client)
     assert own.refresh_bundles() is False
     context.estate_bundle.unlink()
     assert own.refresh_bundles() is True
@@ -120,7 +120,7 @@ def test_a_failure_is_told_and_the_next_attempt_follows(context: Context, client
 
     client.close()
     with keyreeve.Client(context, timeout=0.000001) as hasty, pytest.raises(Stop):
-        OwnIdentity(context, hasty, sleep=sleep).keep(told.append)
+        IdentityRenewal(context, hasty, sleep=sleep).keep(told.append)
     assert len(told) == 3
 
 
@@ -131,7 +131,7 @@ async def test_a_program_of_asyncio_keeps_its_identity_too(context: Context) -> 
         raise Stop
 
     async with aio.Client(context) as client:
-        own = aio.OwnIdentity(context, client, now=lambda: before.not_valid_after_utc.timestamp() - 60, sleep=stop)
+        own = aio.IdentityRenewal(context, client, now=lambda: before.not_valid_after_utc.timestamp() - 60, sleep=stop)
         with pytest.raises(Stop):
             await asyncio.wait_for(own.keep(), 20)
     assert leaf_of(context) != before

@@ -12,8 +12,8 @@ from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.keys import make_csr, make_key
 from keyreeve.status import error_from_rpc
-from keyreeve.values import AuthorityKind, CertificateState, Tree
-from keyreeve_ca.storage import certificate_pages
+from keyreeve.values import AuthorityKind, CertificateState, Hierarchy
+from keyreeve_ca.store import certificate_pages
 from support.running_ca import (
     ADMIN,
     AUDITOR,
@@ -214,7 +214,7 @@ def test_a_certificate_is_seen_by_its_holder_its_requester_and_those_who_watch(c
     assert len(texts) == 1, "nothing tells what exists from what does not"
 
 
-def test_a_member_sees_its_own_certificate(ca: RunningCa):
+def test_a_member_sees_its_serving_certificate(ca: RunningCa):
     serials = [c.serial for c in ca.client().certificates.list(identity=ca.identity(MEMBER))]
     assert serials or ca.client(MEMBER)
     serials = [c.serial for c in ca.client().certificates.list(identity=ca.identity(MEMBER))]
@@ -224,8 +224,8 @@ def test_a_member_sees_its_own_certificate(ca: RunningCa):
 def test_everybody_reads_authorities_and_bundles(ca: RunningCa):
     made = unique("array")
     ca.client(MEMBERSHIP).authorities.create(
-        made, tree=Tree.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/seen", common_name=made
+        made, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/seen", common_name=made
     )
     for path in (MEMBER, WORKLOAD, AUDITOR):
         found = ca.client(path).authorities.get(made)
-        assert (found.owner, found.tree) == ("arrays/seen", Tree.STANDALONE)
+        assert (found.owner, found.hierarchy) == ("arrays/seen", Hierarchy.STANDALONE)

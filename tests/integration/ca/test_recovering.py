@@ -10,11 +10,11 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.keys import make_csr, make_key
-from keyreeve_ca import tools
-from keyreeve_ca.halt import Actor, HaltSwitch
-from keyreeve_ca.keeper import Keeping, run_keeper
-from keyreeve_ca.registry import AuthorityState
+from keyreeve_ca import local_admin as tools
+from keyreeve_ca.coordinator import RunningCoordinator, run_coordinator
+from keyreeve_ca.halt.service import Actor, HaltSwitch
 from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_ca.worker import run_worker
 from support.running_ca import Clock, place_for_ca
 
@@ -29,7 +29,7 @@ def asleep(request: pytest.FixtureRequest):
         clock = Clock()
 
         async def once() -> None:
-            async with run_keeper(settings, now=clock.now), run_worker(settings, 0, now=clock.now):
+            async with run_coordinator(settings, now=clock.now), run_worker(settings, 0, now=clock.now):
                 await admit(settings)
 
         asyncio.run(once())
@@ -37,17 +37,19 @@ def asleep(request: pytest.FixtureRequest):
 
 
 async def admit(settings: CaSettings) -> dict[str, str]:
-    return await tools.first_operator(settings.keeper_socket, "root", make_csr(make_key()))
+    return await tools.first_operator(settings.coordinator_socket, "root", make_csr(make_key()))
 
 
 async def recover(settings: CaSettings) -> Any:
-    return json.loads(json.dumps(await tools.recover(settings.keeper_socket)))
+    return json.loads(json.dumps(await tools.recover(settings.coordinator_socket)))
 
 
 @asynccontextmanager
-async def waking(settings: CaSettings, now: Callable[[], int]) -> AsyncIterator[tuple[Keeping, Awaitable[int]]]:
-    """A keeper, and a worker that may have to wait before it serves."""
-    async with run_keeper(settings, now=now) as keeping:
+async def waking(
+    settings: CaSettings, now: Callable[[], int]
+) -> AsyncIterator[tuple[RunningCoordinator, Awaitable[int]]]:
+    """A coordinator, and a worker that may have to wait before it serves."""
+    async with run_coordinator(settings, now=now) as coordinator:
         serves: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         stop = asyncio.Event()
 
@@ -58,7 +60,7 @@ async def waking(settings: CaSettings, now: Callable[[], int]) -> AsyncIterator[
 
         worker = asyncio.create_task(work())
         try:
-            yield keeping, serves
+            yield coordinator, serves
         finally:
             stop.set()
             if not serves.done():
@@ -66,8 +68,8 @@ async def waking(settings: CaSettings, now: Callable[[], int]) -> AsyncIterator[
             await asyncio.gather(worker, return_exceptions=True)
 
 
-async def authorities(keeping: Keeping) -> dict[str, AuthorityState]:
-    rows = await keeping.issuance.store.read(lambda tx: tx.authorities())
+async def authorities(coordinator: RunningCoordinator) -> dict[str, AuthorityState]:
+    rows = await coordinator.issuance.store.read(lambda tx: tx.authorities())
     return {row.authority_id: row.state for row in rows}
 
 
@@ -78,7 +80,7 @@ async def test_after_a_month_there_is_nothing_to_replace_and_the_roots_are_the_s
         before = await admit(settings)
     clock.offset = 31 * DAY
     async with waking(settings, clock.now) as (_, serves):
-        assert await recover(settings) == {"replacements": [], "dead_trees": []}
+        assert await recover(settings) == {"replacements": [], "dead_hierarchies": []}
         assert await serves
         after = await admit(settings)
     assert after["control_bundle_pem"] == before["control_bundle_pem"]
@@ -89,7 +91,7 @@ async def test_after_a_month_there_is_nothing_to_replace_and_the_roots_are_the_s
 async def test_after_three_years_the_issuing_cas_are_replaced_under_the_same_roots(asleep) -> None:
     settings, clock = asleep
     clock.offset = 3 * YEAR
-    async with waking(settings, clock.now) as (keeping, serves):
+    async with waking(settings, clock.now) as (coordinator, serves):
         with pytest.raises(errors.AuthorityExpiring):
             await admit(settings)
         assert not serves.done()  # type: ignore[attr-defined]
@@ -101,8 +103,8 @@ async def test_after_three_years_the_issuing_cas_are_replaced_under_the_same_roo
         ]
         assert await serves
         admitted = await admit(settings)
-        assert await recover(settings) == {"replacements": [], "dead_trees": []}
-        states = await authorities(keeping)
+        assert await recover(settings) == {"replacements": [], "dead_hierarchies": []}
+        states = await authorities(coordinator)
     assert states["control-issuing-1"] is AuthorityState.RETIRING
     assert states["control-issuing-2"] is states["control-root-1"] is AuthorityState.ACTIVE
     assert len(states) == 6
@@ -111,16 +113,16 @@ async def test_after_three_years_the_issuing_cas_are_replaced_under_the_same_roo
 
 async def test_halted_issuance_does_not_keep_the_cure_from_working(asleep) -> None:
     settings, clock = asleep
-    async with waking(settings, clock.now) as (keeping, _):
+    async with waking(settings, clock.now) as (coordinator, _):
         switch = HaltSwitch(clock.now, resume_needs_two=False)
-        await keeping.issuance.store.write(lambda tx: switch.halt(tx, Actor("ann", "ann"), "a key may be out"))
+        await coordinator.issuance.store.write(lambda tx: switch.halt(tx, Actor("ann", "ann"), "a key may be out"))
     clock.offset = 3 * YEAR
-    async with waking(settings, clock.now) as (keeping, serves):
+    async with waking(settings, clock.now) as (coordinator, serves):
         report = await recover(settings)
         assert len(report["replacements"]) == 2
         assert await serves
         assert (await admit(settings))["role"] == "operators/admin"
-        assert (await keeping.issuance.store.read(lambda tx: tx.halt.state())).halted
+        assert (await coordinator.issuance.store.read(lambda tx: tx.halt.state())).halted
 
 
 async def test_when_the_roots_have_expired_too_recovery_says_that_it_cannot_help(asleep) -> None:
@@ -128,4 +130,4 @@ async def test_when_the_roots_have_expired_too_recovery_says_that_it_cannot_help
     clock.offset = 11 * YEAR
     async with waking(settings, clock.now):
         report = await recover(settings)
-    assert report == {"replacements": [], "dead_trees": ["control", "estate"]}
+    assert report == {"replacements": [], "dead_hierarchies": ["control", "estate"]}

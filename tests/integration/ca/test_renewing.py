@@ -16,7 +16,7 @@ from keyreeve.keys import PrivateKey, csr_spki, load_key, make_csr, make_key, si
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
 from keyreeve.values import Certificate, SignedCertificate
-from keyreeve_ca.rules.profile import KeyType
+from keyreeve_ca.profiles.profile import KeyType
 from support.certificate_plans import private_key
 from support.running_ca import (
     ADMIN,
@@ -43,7 +43,7 @@ def parsed(signed: SignedCertificate | Certificate) -> x509.Certificate:
     return x509.load_der_x509_certificate(signed.certificate_der)
 
 
-# --- The control tree ---------------------------------------------------------------------------------------------------
+# --- The control hierarchy ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", [OPERATOR, MEMBER, WORKLOAD, "services/gateway/one"])
@@ -116,11 +116,11 @@ def test_a_renewal_may_repeat_its_names_and_hold_no_others(ca: RunningCa):
     assert client.certificates.renew(held(client), make_csr(make_key(), names[:1]))
 
 
-# --- Other trees --------------------------------------------------------------------------------------------------------
+# --- Other hierarchies --------------------------------------------------------------------------------------------------------
 
 
-def issued(ca: RunningCa, key: PrivateKey, path: str = OPERATOR, **wishes: object) -> SignedCertificate:
-    return ca.client(path).certificates.sign("server", server_csr("web.example.test", key=key), **wishes)
+def issued(ca: RunningCa, key: PrivateKey, path: str = OPERATOR, **requested_extensions: object) -> SignedCertificate:
+    return ca.client(path).certificates.sign("server", server_csr("web.example.test", key=key), **requested_extensions)
 
 
 @pytest.mark.parametrize("key_type", KeyType)

@@ -11,13 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from keyreeve import Client, Context, errors
-from keyreeve.cli import own_certificate
-from keyreeve.cli.own_certificate import renew_in_time
-from keyreeve.enrolment import OwnIdentity
+from keyreeve.cli import client_certificate as serving_certificate
+from keyreeve.cli.client_certificate import renew_in_time
+from keyreeve.enrollment import IdentityRenewal
 from keyreeve.keys import load_certificates, load_key, make_csr, make_key
 from keyreeve.renewal_files import next_to, turn
 from keyreeve.values import OperatorRole
-from keyreeve_ca.people_records import INVITATION_SECONDS
+from keyreeve_ca.operators.ports import INVITATION_SECONDS
 from support.command_line import Run, runner
 from support.device import Device
 from support.running_ca import ADMIN, RunningCa, place_for_ca, refused, unique
@@ -57,10 +57,10 @@ def at(context: Context, share: float) -> float:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the command line takes for the time."""
     time = [0.0]
-    whole = own_certificate.renew_in_time, own_certificate.explained
-    monkeypatch.setattr(own_certificate, "renew_in_time", lambda context: whole[0](context, lambda: time[0]))
+    whole = serving_certificate.renew_in_time, serving_certificate.explained
+    monkeypatch.setattr(serving_certificate, "renew_in_time", lambda context: whole[0](context, lambda: time[0]))
     monkeypatch.setattr(
-        own_certificate, "explained", lambda context, failure: whole[1](context, failure, lambda: time[0])
+        serving_certificate, "explained", lambda context, failure: whole[1](context, failure, lambda: time[0])
     )
     return time
 
@@ -117,7 +117,7 @@ def test_while_another_program_renews_a_command_goes_on_with_what_there_is(
         ran = run("authority", "list", "--context", context.path, "-q")
         assert (ran.code, ran.err) == (0, "")
         with Client(context) as client, pytest.raises(errors.FileUnusable, match="just renewing"):
-            OwnIdentity(context, client).renew()
+            IdentityRenewal(context, client).renew()
     assert leaf_of(context) == before
     assert run("authority", "list", "--context", context.path, "-q").code == 0
     assert leaf_of(context) != before
@@ -128,7 +128,7 @@ def test_a_renewal_that_fails_is_told_and_the_command_succeeds(
 ) -> None:
     before = leaf_of(context)
     clock[0] = at(context, 0.9)
-    monkeypatch.setattr(own_certificate, "RENEW_SECONDS", 0.000001)
+    monkeypatch.setattr(serving_certificate, "RENEW_SECONDS", 0.000001)
     ran = run("authority", "list", "--context", context.path, "-q")
     assert ran.code == 0
     assert "note: your certificate is good until" in ran.err
@@ -179,8 +179,8 @@ def end_invitation(ca: RunningCa, context: Context) -> None:
     name = name_in(context)
 
     def long_ago(tx) -> None:
-        person = tx.people.find(name)
-        tx.people.update(replace(person, invited_at=ca.clock.now() - INVITATION_SECONDS - 5))
+        person = tx.operators.find(name)
+        tx.operators.update(replace(person, invited_at=ca.clock.now() - INVITATION_SECONDS - 5))
         tx.bump_config()
 
     ca.write(long_ago)
@@ -190,7 +190,7 @@ def end_invitation(ca: RunningCa, context: Context) -> None:
 
 def record(live, name: str):
     """What a worker knows of a person."""
-    return next(person for person in live.current().people.values() if person.name == name)
+    return next(person for person in live.current().operators.values() if person.name == name)
 
 
 def test_after_the_seven_days_a_command_says_who_has_to_do_what_and_an_invitation_is_enough(

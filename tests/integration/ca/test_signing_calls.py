@@ -16,9 +16,9 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from keyreeve import Name, errors
 from keyreeve.identity import Role
 from keyreeve.keys import make_csr, make_key
-from keyreeve.values import AuthorityKind, SignedCertificate, Tree, to_pem
-from keyreeve_ca.rules.builtin import BUILTIN_NAMES
-from keyreeve_ca.rules.profile import KeyType
+from keyreeve.values import AuthorityKind, Hierarchy, SignedCertificate, to_pem
+from keyreeve_ca.profiles.builtin import BUILTIN_NAMES
+from keyreeve_ca.profiles.profile import KeyType
 from support.access_matrix import PATHS
 from support.certificate_plans import private_key
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, refused, server_csr, some_key, unique
@@ -28,7 +28,7 @@ DAY = 86_400
 SIGNERS = {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS, Role.GATEWAY}
 REQUESTERS = {
     "service": {Role.CA},
-    "enrolment": {Role.CA},
+    "enrollment": {Role.CA},
     "operator": {Role.CA},
     "member": {Role.ADMIN, Role.CA},
     "workload": {Role.ADMIN, Role.CA},
@@ -65,7 +65,7 @@ def standalone(ca: RunningCa) -> str:
     authority_id, membership = unique("array"), ca.client(MEMBERSHIP)
     membership.authorities.create(
         authority_id,
-        tree=Tree.STANDALONE,
+        hierarchy=Hierarchy.STANDALONE,
         kind=AuthorityKind.ROOT,
         common_name=authority_id,
         owner=f"arrays/{authority_id}",
@@ -178,7 +178,7 @@ def test_a_key_that_the_profile_does_not_list_is_refused_with_those_it_does(ca: 
     assert (told.reason, told.metadata["allowed"], told.metadata["key_type"]) == ("KEY_TYPE_REFUSED", "p256", key_type)
 
 
-def test_ed25519_is_refused_in_the_control_tree(ca: RunningCa):
+def test_ed25519_is_refused_in_the_control_hierarchy(ca: RunningCa):
     csr = make_csr(private_key(KeyType.ED25519), [Name.uri("spiffe://example.test/workloads/x")])
     assert refused(lambda: ca.client().certificates.sign("workload", csr)).reason == "KEY_TYPE_REFUSED"
 
@@ -233,16 +233,18 @@ def test_a_request_signed_by_another_key_is_refused(ca: RunningCa):
 )
 def test_lifetimes_are_granted_whole_between_the_bounds_and_refused_outside(ca: RunningCa, seconds: int, granted: bool):
     profile = ca.profile()
-    wish = timedelta(seconds=seconds)
+    requested = timedelta(seconds=seconds)
     if not granted:
-        told = refused(lambda: ca.client().certificates.sign(profile, server_csr("a.test"), lifetime=wish))
+        told = refused(lambda: ca.client().certificates.sign(profile, server_csr("a.test"), lifetime=requested))
         assert (told.reason, told.metadata["max_seconds"], told.metadata["min_seconds"]) == (
             "LIFETIME_REFUSED",
             str(60 * DAY),
             "301",
         )
         return
-    assert seconds_of(parsed(ca.client().certificates.sign(profile, server_csr("a.test"), lifetime=wish))) == seconds
+    assert (
+        seconds_of(parsed(ca.client().certificates.sign(profile, server_csr("a.test"), lifetime=requested))) == seconds
+    )
 
 
 def test_without_a_wish_the_lifetime_is_the_profiles_default_and_backdated_five_minutes(ca: RunningCa):
@@ -268,7 +270,7 @@ def short_lived_authority(ca: RunningCa, life: timedelta) -> str:
     authority_id = unique("short")
     ca.client(MEMBERSHIP).authorities.create(
         authority_id,
-        tree=Tree.STANDALONE,
+        hierarchy=Hierarchy.STANDALONE,
         kind=AuthorityKind.ROOT,
         common_name=authority_id,
         owner="arrays/short",
@@ -333,7 +335,7 @@ def test_a_pending_authority_signs_nothing(ca: RunningCa):
     authority_id = unique("pending")
     ca.client().authorities.create(
         authority_id,
-        tree=Tree.ESTATE,
+        hierarchy=Hierarchy.ESTATE,
         kind=AuthorityKind.INTERMEDIATE,
         issuer="estate-root-1",
         common_name=authority_id,

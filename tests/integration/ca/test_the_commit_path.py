@@ -21,16 +21,16 @@ from sqlalchemy import select, update
 from keyreeve import errors
 from keyreeve.identity import Caller, Role
 from keyreeve.keys import load_key, make_csr, make_key
-from keyreeve.values import AuthorityKind, Name, Tree
-from keyreeve_ca.issuance import Issuance, LedgerEntry, SignItem, SignRequest
-from keyreeve_ca.ledger import BLOCK_SIZE, MAX_UNCOMMITTED, BlockLease, BlockRequest, CommitGroup, Ledger
-from keyreeve_ca.linting import PkilintLinter
-from keyreeve_ca.rules.serials import block_of
-from keyreeve_ca.sampling import Sampling
-from keyreeve_ca.sealed_keys import SealedKeyStore
-from keyreeve_ca.storage.schema import SCHEMA
-from keyreeve_ca.storage.tables import certificates
-from keyreeve_ca.turns import Turns
+from keyreeve.values import AuthorityKind, Hierarchy, Name
+from keyreeve_ca.certificates.linter import PkilintLinter
+from keyreeve_ca.certificates.serials import block_of
+from keyreeve_ca.issuance.batching import Turns
+from keyreeve_ca.issuance.sampling import Sampling
+from keyreeve_ca.issuance.service import Issuance, LedgerEntry, SignItem, SignRequest
+from keyreeve_ca.ledger.ports import BLOCK_SIZE, MAX_UNCOMMITTED, BlockLease, BlockRequest, CommitGroup, Ledger
+from keyreeve_ca.store.schema import SCHEMA
+from keyreeve_ca.store.tables import certificates
+from keyreeve_chassis.keys.sealed import SealedKeyStore
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, document, refused, server_csr, unique
 
 
@@ -44,16 +44,16 @@ def admin(ca: RunningCa) -> Caller:
 
 
 def late(ca: RunningCa) -> Issuance:
-    """The keeper's signing path with what it knows now; it learns of nothing until the gate refuses it."""
-    issuance = ca.keeping.issuance
+    """The coordinator's signing path with what it knows now; it learns of nothing until the gate refuses it."""
+    issuance = ca.coordinator.issuance
     ca.run(issuance.reload())
-    known = [issuance.catalogue()]
+    known = [issuance.snapshot()]
 
     async def reload() -> None:
         await issuance.reload()
-        known[0] = issuance.catalogue()
+        known[0] = issuance.snapshot()
 
-    return replace(issuance, catalogue=lambda: known[0], reload=reload)
+    return replace(issuance, snapshot=lambda: known[0], reload=reload)
 
 
 # --- The gate -----------------------------------------------------------------------------------------------------------
@@ -67,7 +67,11 @@ def test_a_process_that_knows_too_little_signs_in_vain_and_then_under_the_succes
     [first] = sign(own_ca, issuance, item)
     assert first.authority_id == "estate-issuing-1"
     authorities.create(
-        "second", tree=Tree.ESTATE, kind=AuthorityKind.INTERMEDIATE, issuer="estate-root-1", common_name="second"
+        "second",
+        hierarchy=Hierarchy.ESTATE,
+        kind=AuthorityKind.INTERMEDIATE,
+        issuer="estate-root-1",
+        common_name="second",
     )
     authorities.activate("second")
     authorities.retire("estate-issuing-1")
@@ -79,12 +83,14 @@ def test_a_process_that_knows_too_little_signs_in_vain_and_then_under_the_succes
 def test_a_process_that_knows_too_little_gives_a_clear_reason_when_nothing_is_left(ca: RunningCa):
     array = unique("array")
     authorities = ca.client(MEMBERSHIP).authorities
-    authorities.create(array, tree=Tree.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/x", common_name=array)
+    authorities.create(
+        array, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/x", common_name=array
+    )
     authorities.activate(array)
     issuance = late(ca)
     authorities.retire(array)
     profile = unique("profile")
-    ca.client().profiles.create(profile, document(tree="standalone"))
+    ca.client().profiles.create(profile, document(hierarchy="standalone"))
     item = SignItem(profile, server_csr("a.test"), authority=array)
     # It has not heard of the profile either, and asks before it refuses.
     [told] = sign(ca, issuance, item)
@@ -105,7 +111,7 @@ def test_nothing_of_a_halted_profile_enters_the_ledger_whatever_a_process_knows(
     assert ca.client().certificates.sign(profile, server_csr("a.test"))
 
 
-def test_a_halted_profile_leaves_the_others_of_its_tree_their_blocks(ca: RunningCa):
+def test_a_halted_profile_leaves_the_others_of_its_hierarchy_their_blocks(ca: RunningCa):
     description = unique("halted")
     halted, other = ca.new_profile(description=description), ca.new_profile()
     ca.write(lambda tx: (tx.halt_profile(halted, 1), tx.bump_config()))
@@ -181,7 +187,7 @@ def test_a_block_that_is_used_up_is_followed_by_another_with_at_most_w_in_flight
 
 
 def sampling(ca: RunningCa, alarms: list[str], *, halt: bool) -> Sampling:
-    return Sampling(ca.keeping.issuance.store, PkilintLinter(ca.settings.trust_domain), 1.0, halt, alarms.append)
+    return Sampling(ca.coordinator.issuance.store, PkilintLinter(ca.settings.trust_domain), 1.0, halt, alarms.append)
 
 
 def spoil(ca: RunningCa, serial: str) -> None:
@@ -251,7 +257,7 @@ def test_no_secret_is_in_the_database_the_log_or_an_error(
     key, texts = make_key(), []
     client = own_ca.client()
     signed = client.certificates.sign("server", make_csr(key, [Name.dns("a.test")]))
-    client.authorities.create("second", tree=Tree.ESTATE, kind=AuthorityKind.ROOT, common_name="second")
+    client.authorities.create("second", hierarchy=Hierarchy.ESTATE, kind=AuthorityKind.ROOT, common_name="second")
     client.certificates.renew(signed.serial, make_csr(make_key()), old_key=key)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     for call in (

@@ -19,14 +19,12 @@ from keyreeve.ca.v1 import (
 from keyreeve.identity import Role
 from keyreeve.keys import make_csr, make_key, save_key
 from keyreeve.status import error_from_rpc
-from keyreeve.values import AuthorityKind, Tree, to_pem
-from keyreeve_ca.serving import (
-    authority_servicer,
-    certificate_servicer,
-    issuance_servicer,
-    operator_servicer,
-    profile_servicer,
-)
+from keyreeve.values import AuthorityKind, Hierarchy, to_pem
+from keyreeve_ca.authorities import servicer as authority_servicer
+from keyreeve_ca.halt import servicer as issuance_servicer
+from keyreeve_ca.issuance import servicer as certificate_servicer
+from keyreeve_ca.operators import servicer as operator_servicer
+from keyreeve_ca.profiles import servicer as profile_servicer
 from support.access_matrix import NO_MESSAGE, PATHS
 from support.running_ca import ADMIN, MEMBERSHIP, RunningCa, unique
 
@@ -113,7 +111,7 @@ def test_each_role_gets_through_to_what_it_may_call_and_to_nothing_else(ca: Runn
 
 
 def outsiders(ca: RunningCa) -> Iterator[tuple[str, grpc.ChannelCredentials]]:
-    """Credentials that are none of the control tree's."""
+    """Credentials that are none of the control hierarchy's."""
     roots = ca.context(ADMIN).bundle.read_bytes()
     yield "no certificate", grpc.ssl_channel_credentials(roots)
     key = make_key()
@@ -123,7 +121,9 @@ def outsiders(ca: RunningCa) -> Iterator[tuple[str, grpc.ChannelCredentials]]:
     yield "estate", grpc.ssl_channel_credentials(roots, path.read_bytes(), estate.pem().encode())
     array = unique("array")
     authorities = ca.client(MEMBERSHIP).authorities
-    authorities.create(array, tree=Tree.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/x", common_name=array)
+    authorities.create(
+        array, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/x", common_name=array
+    )
     authorities.activate(array)
     peer = ca.client(MEMBERSHIP).certificates.sign(
         "array-peer", make_csr(key, [Name.dns("one.example.test")]), authority=array
@@ -131,7 +131,7 @@ def outsiders(ca: RunningCa) -> Iterator[tuple[str, grpc.ChannelCredentials]]:
     yield "array", grpc.ssl_channel_credentials(roots, path.read_bytes(), to_pem([peer.certificate_der]).encode())
 
 
-def test_who_has_no_certificate_of_the_control_tree_gets_no_answer_from_any_method(ca: RunningCa):
+def test_who_has_no_certificate_of_the_control_hierarchy_gets_no_answer_from_any_method(ca: RunningCa):
     for kind, credentials in outsiders(ca):
         with grpc.secure_channel(ca.context(ADMIN).endpoints["ca"], credentials, options=ca.pinned) as channel:
             for name in EXPECTED:

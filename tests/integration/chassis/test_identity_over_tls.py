@@ -23,7 +23,7 @@ def watch(channel: grpc.aio.Channel):
 async def test_a_certificate_that_expires_on_an_open_channel_is_refused():
     async with (
         serving([echo_service()]) as server,
-        server.channel(server.trees.control.person("operators/admin/ann")) as channel,
+        server.channel(server.hierarchies.control.person("operators/admin/ann")) as channel,
     ):
         assert (await echo(channel)(EchoRequest(text="in time"), timeout=20)).text == "in time"
         server.clock.offset = HALF_A_DAY + 1
@@ -34,7 +34,7 @@ async def test_a_certificate_that_expires_on_an_open_channel_is_refused():
 async def test_a_certificate_that_expired_is_refused_on_a_resumed_session():
     servicer = EchoServicer()
     async with serving([echo_service(servicer)]) as server:
-        leaf = server.trees.control.person("operators/admin/ann")
+        leaf = server.hierarchies.control.person("operators/admin/ann")
         cache = grpc._cython.cygrpc.SSLSessionCacheLRU(8)
         options = [("grpc.ssl_session_cache", cache)]
         for _ in range(2):
@@ -51,10 +51,10 @@ async def test_a_certificate_that_expired_is_refused_on_a_resumed_session():
 async def test_an_issuer_that_is_no_longer_trusted_ends_an_open_channel_at_the_next_call():
     async with (
         serving([echo_service()]) as server,
-        server.channel(server.trees.control.person("operators/admin/ann")) as channel,
+        server.channel(server.hierarchies.control.person("operators/admin/ann")) as channel,
     ):
         await echo(channel)(EchoRequest(), timeout=20)
-        server.trust(server.trees.control_root.issuing("successor"))
+        server.trust(server.hierarchies.control_root.issuing("successor"))
         told = await refused(echo(channel)(EchoRequest(), timeout=20))
     assert told.reason == "PEER_ISSUER_UNKNOWN"
 
@@ -63,7 +63,7 @@ async def test_an_open_stream_is_cut_when_its_callers_certificate_expires():
     servicer = EchoServicer()
     async with (
         serving([echo_service(servicer)], verify_interval=0.02) as server,
-        server.channel(server.trees.control.person("members/web.example.test")) as channel,
+        server.channel(server.hierarchies.control.person("members/web.example.test")) as channel,
     ):
         stream = watch(channel)(EchoRequest(text="first"))
         assert (await stream.read()).text == "first"
@@ -76,7 +76,7 @@ async def test_an_open_stream_is_cut_when_its_callers_certificate_expires():
 async def test_an_open_stream_is_cut_when_trust_changes():
     async with (
         serving([echo_service()], verify_interval=0.02) as server,
-        server.channel(server.trees.control.person("members/web.example.test")) as channel,
+        server.channel(server.hierarchies.control.person("members/web.example.test")) as channel,
     ):
         stream = watch(channel)(EchoRequest(text="first"))
         await stream.read()
@@ -89,7 +89,7 @@ async def test_a_stream_whose_reader_does_not_read_is_cut_all_the_same():
     servicer = EchoServicer()
     async with (
         serving([echo_service(servicer)], verify_interval=0.02) as server,
-        server.channel(server.trees.control.person("operators/admin/ann")) as channel,
+        server.channel(server.hierarchies.control.person("operators/admin/ann")) as channel,
     ):
         stream = channel.unary_stream(COUNT, EchoRequest.SerializeToString, EchoResponse.FromString)(
             EchoRequest(), timeout=30
@@ -102,7 +102,7 @@ async def test_a_stream_whose_reader_does_not_read_is_cut_all_the_same():
 
 async def test_a_new_certificate_and_new_roots_hold_for_new_connections_while_serving():
     async with serving([echo_service()]) as server:
-        before = server.trees
+        before = server.hierarchies
         ann = before.control.person("operators/admin/ann")
         successor_root = TestCa.root("second root")
         successor = successor_root.issuing("second issuing")
@@ -129,7 +129,7 @@ async def test_a_new_certificate_and_new_roots_hold_for_new_connections_while_se
 async def test_a_changed_bundle_ends_the_resumption_of_earlier_sessions():
     servicer = EchoServicer()
     async with serving([echo_service(servicer)]) as server:
-        leaf = server.trees.control.person("operators/admin/ann")
+        leaf = server.hierarchies.control.person("operators/admin/ann")
         options = [("grpc.ssl_session_cache", grpc._cython.cygrpc.SSLSessionCacheLRU(8))]
         async with server.channel(leaf, options=options) as channel:
             await echo(channel)(EchoRequest(), timeout=20)
@@ -147,14 +147,14 @@ async def test_a_source_of_certificates_that_fails_leaves_the_former_one_in_use(
     async with serving([echo_service()]) as server:
         identity = server.identity
         del server.identity
-        async with server.channel(server.trees.control.person("operators/admin/ann")) as channel:
+        async with server.channel(server.hierarchies.control.person("operators/admin/ann")) as channel:
             await echo(channel)(EchoRequest(), timeout=20)
         server.identity = identity
 
 
 async def test_a_server_does_not_show_a_name_that_its_certificate_lacks():
     async with serving([echo_service()]) as server:
-        credentials = server.credentials(server.trees.control.person("operators/admin/ann"))
+        credentials = server.credentials(server.hierarchies.control.person("operators/admin/ann"))
         options = [(key, "gateway.svc.example.test" if "override" in key else value) for key, value in pinned()]
         async with grpc.aio.secure_channel(server.address, credentials, options=options) as channel:
             told = await refused(echo(channel)(EchoRequest(), timeout=20))

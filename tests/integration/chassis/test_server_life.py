@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from structlog.testing import capture_logs
 
-from keyreeve_chassis import server
-from keyreeve_chassis.drain import stop_signals
+from keyreeve_chassis.processes.drain import stop_signals
+from keyreeve_chassis.rpc import server
 from support.echo_service import ECHO, WATCH, EchoRequest, EchoResponse, EchoServicer, echo_service
 from support.running import Harness, refused, serving
 
@@ -23,7 +23,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def admin(server: Harness) -> grpc.aio.Channel:
-    return server.channel(server.trees.control.person("operators/admin/ann"))
+    return server.channel(server.hierarchies.control.person("operators/admin/ann"))
 
 
 def plaintext(server: Harness) -> grpc.aio.Channel:
@@ -181,14 +181,14 @@ async def test_a_new_call_while_stopping_is_told_to_go_elsewhere():
 async def test_two_servers_share_one_port():
     async with serving([echo_service()]) as first:
         port = first.running.port
-        async with serving([echo_service()], first.trees, port=port) as second:
+        async with serving([echo_service()], first.hierarchies, port=port) as second:
             assert second.running.port == port
 
 
 def test_the_first_signal_asks_to_stop_and_the_second_insists():
     program = (
         "import asyncio, os, signal\n"
-        "from keyreeve_chassis.drain import stop_signals\n"
+        "from keyreeve_chassis.processes.drain import stop_signals\n"
         "async def main():\n"
         "    stop = stop_signals()\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"

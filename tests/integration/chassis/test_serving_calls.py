@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 from keyreeve.errors import AuthorityStateWrong, FieldInvalid, StoreUnavailable, Violation
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
-from keyreeve_chassis.call import Call
-from keyreeve_chassis.router import Router
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.telemetry.metrics import ServerMetrics
 from support.echo_service import (
@@ -29,11 +29,11 @@ from support.running import Harness, refused, serving
 
 
 def admin(server: Harness) -> grpc.aio.Channel:
-    return server.channel(server.trees.control.person("operators/admin/ann"))
+    return server.channel(server.hierarchies.control.person("operators/admin/ann"))
 
 
 def auditor(server: Harness) -> grpc.aio.Channel:
-    return server.channel(server.trees.control.person("operators/auditor/ada"))
+    return server.channel(server.hierarchies.control.person("operators/auditor/ada"))
 
 
 def echo(channel: grpc.aio.Channel):
@@ -242,8 +242,8 @@ async def test_one_identity_cannot_take_all_the_room_there_is():
         return EchoResponse(text="done")
 
     async with serving([echo_service(acting(wait))], calls_in_flight=4) as server:
-        greedy = server.trees.control.person("members/web.example.test")
-        modest = server.trees.control.person("members/db.example.test")
+        greedy = server.hierarchies.control.person("members/web.example.test")
+        modest = server.hierarchies.control.person("members/db.example.test")
         async with server.channel(greedy) as many, server.channel(modest) as one:
             waiting = [echo(many)(EchoRequest(), timeout=20) for _ in range(3)]
             for _ in waiting:
@@ -261,8 +261,8 @@ async def test_one_identity_cannot_take_all_the_room_there_is():
 async def test_one_identity_may_be_busy_on_so_many_connections_only():
     servicer = EchoServicer()
     async with serving([echo_service(servicer)], connections_per_peer=1) as server:
-        ann = server.trees.control.person("members/web.example.test")
-        bob = server.trees.control.person("members/db.example.test")
+        ann = server.hierarchies.control.person("members/web.example.test")
+        bob = server.hierarchies.control.person("members/db.example.test")
         async with server.channel(ann) as first, server.channel(ann) as second, server.channel(bob) as other:
             stream = first.unary_stream(WATCH, EchoRequest.SerializeToString, EchoResponse.FromString)(EchoRequest())
             await stream.read()
@@ -356,8 +356,8 @@ async def test_a_call_that_is_over_leaves_its_request_to_no_garbage_collector(te
 
 
 async def test_each_call_is_counted_with_its_code_and_reason():
-    registry = CollectorRegistry()
-    async with serving([echo_service()], telemetry=CallTelemetry(ServerMetrics(registry))) as server:
+    store = CollectorRegistry()
+    async with serving([echo_service()], telemetry=CallTelemetry(ServerMetrics(store))) as server:
         async with admin(server) as channel:
             await echo(channel)(EchoRequest(), timeout=20)
             await refused(echo(channel)(EchoRequest()))
@@ -367,7 +367,7 @@ async def test_each_call_is_counted_with_its_code_and_reason():
 
     def count(family: str, service: str, method: str, **labels: str) -> float | None:
         names = {"grpc_type": "unary", "grpc_service": service, "grpc_method": method}
-        return registry.get_sample_value(family, names | labels)
+        return store.get_sample_value(family, names | labels)
 
     echoed = ("test.echo.v1.EchoService", "Echo")
     assert count("grpc_server_started_total", *echoed) == 2

@@ -4,7 +4,7 @@ from cryptography import x509
 
 from keyreeve.keys import make_key
 from keyreeve.revocation_feed import RevokedCallers
-from keyreeve.values import RevocationReason
+from keyreeve.values import CrlReason
 from support.running_ca import MEMBERSHIP, RunningCa, server_csr, unique
 
 
@@ -17,15 +17,15 @@ def test_a_service_learns_of_a_revoked_caller_and_of_nothing_else(ca: RunningCa)
     estate = ca.client().certificates.sign("server", server_csr(f"{unique('web')}.example.test")).serial
     callers.apply(next(updates), roots)
     assert callers.age() < 5
-    ca.client().certificates.revoke(member.hex(), RevocationReason.SUPERSEDED)
-    ca.client().certificates.revoke(estate, RevocationReason.SUPERSEDED)
+    ca.client().certificates.revoke(member.hex(), CrlReason.SUPERSEDED)
+    ca.client().certificates.revoke(estate, CrlReason.SUPERSEDED)
     beats = 0
     while not (callers.is_revoked(int.from_bytes(member)) and beats >= 2):
         update = next(updates)
         callers.apply(update, roots)
         beats = beats + 1 if not update.revoked else 0
     assert not callers.is_revoked(int(estate, 16))
-    again = watching.certificates.watch_revocations(callers.incarnation, callers.seq)
+    again = watching.certificates.watch_revocations(callers.restore_generation, callers.seq)
     first = next(again)
     assert (first.after_seq, first.revoked) == (callers.seq, ())
     updates.close()

@@ -6,14 +6,14 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.identity import Caller, Role, SpiffeId
-from keyreeve_ca import live_revocations
-from keyreeve_ca.keystore import SealedKey
-from keyreeve_ca.live_revocations import LiveRevocations
-from keyreeve_ca.registry import AuthorityState, Transaction
-from keyreeve_ca.revocation_lists import phantoms_of
-from keyreeve_ca.revocations import NewRevocation, RevocationReason, VoidBlock
-from keyreeve_ca.revoking import Revoking
-from keyreeve_ca.rules.profile import KeyType, Tree
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType
+from keyreeve_ca.revocation import known_revocations as live_revocations
+from keyreeve_ca.revocation.crl_publisher import phantoms_of
+from keyreeve_ca.revocation.known_revocations import LiveRevocations
+from keyreeve_ca.revocation.ports import CrlReason, NewRevocation, VoidBlock
+from keyreeve_ca.revocation.service import Revoking
+from keyreeve_ca.store.ports import AuthorityState, Transaction
+from keyreeve_chassis.keys.ports import SealedKey
 from support.databases import CaBench
 from support.ledger_entries import NOW, Block, authority, block_request
 
@@ -29,11 +29,11 @@ class Clock:
 
 
 async def control_certificates(bench: CaBench, count: int) -> list[bytes]:
-    """So many certificates of the control tree, in the ledger."""
+    """So many certificates of the control hierarchy, in the ledger."""
 
     def add(tx: Transaction) -> None:
         tx.add_key(SealedKey("key of control-1", KeyType.P256, b"spki", b"sealed"))
-        tx.add_authority(authority("control-1", tree=Tree.CONTROL))
+        tx.add_authority(authority("control-1", hierarchy=Hierarchy.CONTROL))
 
     await bench.store.write(add)
     block = await Block.leased(bench.ledger, block_request("control-1"))
@@ -44,7 +44,7 @@ async def control_certificates(bench: CaBench, count: int) -> list[bytes]:
 async def revoke(bench: CaBench, *serials: bytes, authority_id: str = "control-1") -> None:
     await bench.store.write(
         lambda tx: tx.revocations.add(
-            [NewRevocation(s, authority_id, NOW + 86_400, RevocationReason.SUPERSEDED, NOW, "ann") for s in serials]
+            [NewRevocation(s, authority_id, NOW + 86_400, CrlReason.SUPERSEDED, NOW, "ann") for s in serials]
         )
     )
 
@@ -71,7 +71,7 @@ async def test_what_is_new_is_learnt_page_by_page_and_its_age_is_that_of_the_ask
     assert (known(live, serials), live.age(), live.position) == ([True] * 6, 0.0, (1, 6))
 
 
-async def test_other_trees_are_nobody_here_and_what_has_expired_is_left_out(ca_bench: CaBench) -> None:
+async def test_other_hierarchies_are_nobody_here_and_what_has_expired_is_left_out(ca_bench: CaBench) -> None:
     serials = await control_certificates(ca_bench, 1)
     estate = await Block.leased(ca_bench.ledger)
     await ca_bench.ledger.commit(estate.group())
@@ -101,36 +101,38 @@ async def test_what_has_expired_is_forgotten_when_much_is_known(
     assert known(live, serials) == [True, True, False], "they are few"
     await ca_bench.store.write(
         lambda tx: tx.revocations.add(
-            [NewRevocation(serials[2], "control-1", NOW + 200_000, RevocationReason.SUPERSEDED, NOW, "ann")]
+            [NewRevocation(serials[2], "control-1", NOW + 200_000, CrlReason.SUPERSEDED, NOW, "ann")]
         )
     )
     await live.refresh()
     assert known(live, serials) == [False, False, True]
 
 
-@pytest.mark.parametrize("incarnation", [1, 2])
-async def test_a_database_that_was_restored_is_read_from_the_beginning(ca_bench: CaBench, incarnation: int) -> None:
+@pytest.mark.parametrize("restore_generation", [1, 2])
+async def test_a_database_that_was_restored_is_read_from_the_beginning(
+    ca_bench: CaBench, restore_generation: int
+) -> None:
     serials = await control_certificates(ca_bench, 3)
     await revoke(ca_bench, *serials[:2])
     live = LiveRevocations(ca_bench.store, lambda: NOW, Clock())
     await live.refresh()
     await ca_bench.execute("DELETE FROM revocations")
     await ca_bench.execute("UPDATE revocation_head SET last_seq = 0")
-    await ca_bench.execute(f"UPDATE plane SET incarnation = {incarnation}")
+    await ca_bench.execute(f"UPDATE control_plane SET restore_generation = {restore_generation}")
     await ca_bench.execute("DELETE FROM renewals")
     await revoke(ca_bench, serials[2])
     await live.refresh()
     assert known(live, serials) == [True] * 3, "whoever was put out stays so, and who is put out now is known"
-    assert live.position == (incarnation, 1)
+    assert live.position == (restore_generation, 1)
 
 
 async def test_an_expired_certificate_is_not_revoked(ca_bench: CaBench) -> None:
     [serial] = await control_certificates(ca_bench, 1)
     late = Revoking(lambda: NOW + 100_000)
     with pytest.raises(errors.CertificateExpired):
-        await ca_bench.store.write(lambda tx: late.revoke(tx, ALICE, serial, RevocationReason.SUPERSEDED))
+        await ca_bench.store.write(lambda tx: late.revoke(tx, ALICE, serial, CrlReason.SUPERSEDED))
     with pytest.raises(errors.CertificateNotFound):
-        await ca_bench.store.write(lambda tx: late.revoke(tx, ALICE, b"@" * 16, RevocationReason.SUPERSEDED))
+        await ca_bench.store.write(lambda tx: late.revoke(tx, ALICE, b"@" * 16, CrlReason.SUPERSEDED))
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,17 @@ from keyreeve import errors
 from keyreeve.keys import make_key
 from keyreeve.values import (
     AuthorityKind,
-    AuthorityRevocationReason,
+    CrlReason,
+    Hierarchy,
     RevocationList,
-    RevocationReason,
     SignedCertificate,
     SignItem,
-    Tree,
     to_pem,
 )
-from keyreeve_ca import revocation_lists
-from keyreeve_ca.rules import serials
+from keyreeve_ca.certificates import serials
+from keyreeve_ca.revocation import crl_publisher as revocation_lists
+from keyreeve_ca.revocation.crls_sql import SqlLists
 from keyreeve_ca.settings import HttpSettings
-from keyreeve_ca.storage.revocation_lists_sql import SqlLists
 from support.running_ca import RunningCa, refused, running, server_csr, unique
 from support.waiting import wait_for
 
@@ -68,7 +67,7 @@ def test_a_revoked_certificate_is_on_its_list_within_a_second_under_a_higher_num
     signed = sign(ca)
     authority, shard = distribution_point(signed)
     before = wait_for("a first list", lambda: _list_or_none(ca, authority, shard))
-    ca.client().certificates.revoke(signed.serial, RevocationReason.KEY_COMPROMISE)
+    ca.client().certificates.revoke(signed.serial, CrlReason.KEY_COMPROMISE)
     after, entries = wait_for(
         "a list with it",
         lambda: next((both for both in [listed(ca, authority, shard)] if signed.serial in both[1]), None),
@@ -91,7 +90,7 @@ def _list_or_none(ca: RunningCa, authority: str, shard: int = 0) -> RevocationLi
 @pytest.mark.skipif(OPENSSL is None, reason="needs openssl")
 def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
     kept, gone = sign(ca), sign(ca)
-    ca.client().certificates.revoke(gone.serial, RevocationReason.SUPERSEDED)
+    ca.client().certificates.revoke(gone.serial, CrlReason.SUPERSEDED)
     authority, shard = distribution_point(gone)
     assert distribution_point(kept) == (authority, shard)
     wait_for("a list with it", lambda: gone.serial in listed(ca, authority, shard)[1], SOON)
@@ -119,10 +118,10 @@ def test_there_is_no_list_of_what_does_not_exist(ca: RunningCa) -> None:
 
 def test_what_a_crashed_worker_may_have_signed_is_listed_and_what_it_stored_is_not(own_ca: RunningCa) -> None:
     signed = own_ca.issue("workloads/billing/api", make_key())
-    lane = own_ca.keeping.issuance.lanes.of(signed.authority_id)
-    assert lane.block is not None
-    block, used = lane.block, lane.counter
-    own_ca.keeping.issuance.lanes.used.clear()  # it knows nothing of its block, as if it had been killed
+    commit_queue = own_ca.coordinator.issuance.commit_queues.of(signed.authority_id)
+    assert commit_queue.block is not None
+    block, used = commit_queue.block, commit_queue.counter
+    own_ca.coordinator.issuance.commit_queues.used.clear()  # it knows nothing of its block, as if it had been killed
     own_ca.stop()
     own_ca.start()
     expected = {serials.serial(block.block_id, block.seed, n).hex() for n in range(used, used + 1024)}
@@ -160,7 +159,7 @@ def test_a_list_is_made_anew_long_before_it_ends_and_numbers_only_rise(own_ca: R
         found = own_ca.read(lambda tx: tx.revocations.published_list(("control-root-1", 0)))
         return (found.state.number, found.state.next_update) if found else (0, 0)
 
-    authorities = own_ca.keeping.issuance.catalogue().authorities
+    authorities = own_ca.coordinator.issuance.snapshot().authorities
     assert "control-root-1" in authorities, sorted(authorities)
     number, end = wait_for("a first list", lambda: next((s for s in [state()] if s[0]), None))
     own_ca.clock.offset = 13 * 3600
@@ -172,10 +171,14 @@ def test_a_list_is_made_anew_long_before_it_ends_and_numbers_only_rise(own_ca: R
 def test_a_revoked_intermediate_is_on_its_roots_list(own_ca: RunningCa) -> None:
     client = own_ca.client()
     made = client.authorities.create(
-        "estate-9", tree=Tree.ESTATE, kind=AuthorityKind.INTERMEDIATE, issuer="estate-root-1", common_name="Nine"
+        "estate-9",
+        hierarchy=Hierarchy.ESTATE,
+        kind=AuthorityKind.INTERMEDIATE,
+        issuer="estate-root-1",
+        common_name="Nine",
     )
     serial = f"{x509.load_der_x509_certificate(made.certificate_der).serial_number:032x}"
-    client.authorities.revoke("estate-9", AuthorityRevocationReason.CA_COMPROMISE)
+    client.authorities.revoke("estate-9", CrlReason.CA_COMPROMISE)
     wait_for(
         "the root's list with it",
         lambda: _list_or_none(own_ca, "estate-root-1") and serial in listed(own_ca, "estate-root-1")[1],
@@ -188,17 +191,21 @@ def test_a_retiring_authoritys_certificates_go_on_being_listed(own_ca: RunningCa
     client = own_ca.client()
     signed = sign(own_ca)
     client.authorities.create(
-        "estate-2", tree=Tree.ESTATE, kind=AuthorityKind.INTERMEDIATE, issuer="estate-root-1", common_name="Two"
+        "estate-2",
+        hierarchy=Hierarchy.ESTATE,
+        kind=AuthorityKind.INTERMEDIATE,
+        issuer="estate-root-1",
+        common_name="Two",
     )
     client.authorities.activate("estate-2")
     authority, shard = distribution_point(signed)
     client.authorities.retire(authority)
-    client.certificates.revoke(signed.serial, RevocationReason.CESSATION_OF_OPERATION)
+    client.certificates.revoke(signed.serial, CrlReason.CESSATION_OF_OPERATION)
     wait_for("a list with it", lambda: signed.serial in listed(own_ca, authority, shard)[1], SOON + 0.5)
 
 
 def get(ca: RunningCa, path: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-    url = f"http://127.0.0.1:{ca.keeping.http_port}{path}"
+    url = f"http://127.0.0.1:{ca.coordinator.http_port}{path}"
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
             return answer.status, answer.read(), dict(answer.headers)
@@ -243,7 +250,7 @@ def test_a_shard_that_goes_on_changing_rests_between_two_lists_and_nothing_is_fo
     authority, shard = distribution_point(signed)
     wait_for("a first list", lambda: _list_or_none(own_ca, authority, shard))
     monkeypatch.setattr(revocation_lists, "_GAP", 3600.0)
-    own_ca.client().certificates.revoke(signed.serial, RevocationReason.SUPERSEDED)
+    own_ca.client().certificates.revoke(signed.serial, CrlReason.SUPERSEDED)
     monkeypatch.setattr(SqlLists, "shards", counting)
     wait_for("some passes", lambda: len(passes) >= 3)
     assert signed.serial not in listed(own_ca, authority, shard)[1]
@@ -260,6 +267,6 @@ def test_a_list_of_several_pages_holds_every_entry(own_ca: RunningCa, monkeypatc
     items = [SignItem("server", server_csr(f"{unique('web')}.example.test")) for _ in range(6)]
     made = [one for one in own_ca.client().certificates.sign_many(items) if isinstance(one, SignedCertificate)]
     for one in made:
-        own_ca.client().certificates.revoke(one.serial, RevocationReason.SUPERSEDED)
+        own_ca.client().certificates.revoke(one.serial, CrlReason.SUPERSEDED)
     authority, shard = distribution_point(made[0])
     wait_for("all of them", lambda: {one.serial for one in made} == set(listed(own_ca, authority, shard)[1]))

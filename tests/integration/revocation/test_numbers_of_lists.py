@@ -1,13 +1,13 @@
-"""The numbers of lists, and what they hold, never go back: whoever dies when, and however keepers meet."""
+"""The numbers of lists, and what they hold, never go back: whoever dies when, and however coordinators meet."""
 
 from contextlib import suppress
 
 import pytest
 
 from keyreeve.errors import StoreUnavailable
-from keyreeve_ca.revocations import ListState, NewRevocation, PublishedList, RevocationReason
-from keyreeve_ca.storage import revocation_lists_sql as lists
-from keyreeve_chassis import failpoints
+from keyreeve_ca.revocation import crls_sql as lists
+from keyreeve_ca.revocation.ports import CrlReason, ListState, NewRevocation, PublishedList
+from keyreeve_chassis.processes import failpoints
 from support.databases import CaBench
 from support.ledger_entries import NOW, Block
 
@@ -38,7 +38,7 @@ async def test_a_reserved_number_is_never_given_twice_and_is_no_list_yet(ca_benc
 async def test_a_list_is_replaced_by_a_higher_number_alone(ca_bench: CaBench) -> None:
     await reserve(ca_bench)
     assert await publish(ca_bench, a_list(2, 5))
-    assert not await publish(ca_bench, a_list(1, 5)), "made earlier by another keeper, and late"
+    assert not await publish(ca_bench, a_list(1, 5)), "made earlier by another coordinator, and late"
     assert not await publish(ca_bench, a_list(2, 5)), "the same number again"
     assert await publish(ca_bench, a_list(3, 5))
     assert await current(ca_bench) == a_list(3, 5)
@@ -77,7 +77,7 @@ async def test_revocations_are_numbered_without_gaps_and_each_shard_knows_its_la
     serials = await ca_bench.stored()
 
     def revoke(serial: bytes) -> NewRevocation:
-        return NewRevocation(serial, "estate-1", NOW + 86_400, RevocationReason.SUPERSEDED, NOW, "someone")
+        return NewRevocation(serial, "estate-1", NOW + 86_400, CrlReason.SUPERSEDED, NOW, "someone")
 
     first = await ca_bench.store.write(lambda tx: tx.revocations.add([revoke(serials[0])]))
     rest = await ca_bench.store.write(lambda tx: tx.revocations.add([revoke(one) for one in serials[1:]]))

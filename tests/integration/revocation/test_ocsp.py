@@ -22,8 +22,8 @@ from pkilint.pkix import extension, name
 from pkilint.pkix import ocsp as ocsp_lint
 
 from keyreeve.keys import make_key
-from keyreeve.values import AuthorityKind, AuthorityRevocationReason, RevocationReason, SignedCertificate, Tree, to_pem
-from keyreeve_ca.rules import serials
+from keyreeve.values import AuthorityKind, CrlReason, Hierarchy, SignedCertificate, to_pem
+from keyreeve_ca.certificates import serials
 from keyreeve_ca.settings import HttpSettings
 from support.running_ca import RunningCa, running, server_csr, unique
 from support.waiting import wait_for
@@ -50,7 +50,7 @@ def pair(signed: SignedCertificate) -> tuple[x509.Certificate, x509.Certificate]
 
 
 def post(ca: RunningCa, body: bytes, kind: str = "application/ocsp-request") -> tuple[bytes, dict[str, str]]:
-    url = f"http://127.0.0.1:{ca.keeping.http_port}/ocsp"
+    url = f"http://127.0.0.1:{ca.coordinator.http_port}/ocsp"
     asked = urllib.request.Request(url, body, {"Content-Type": kind})
     with urllib.request.urlopen(asked, timeout=20) as answer:
         return answer.read(), dict(answer.headers)
@@ -78,7 +78,7 @@ def test_a_certificate_is_good_until_it_is_revoked_and_the_answer_is_the_delegat
     leaf, issuer = pair(signed)
     before = ask(ca, leaf, issuer)
     assert (before.certificate_status, before.serial_number) == (STATUS.GOOD, leaf.serial_number)
-    ca.client().certificates.revoke(signed.serial, RevocationReason.KEY_COMPROMISE)
+    ca.client().certificates.revoke(signed.serial, CrlReason.KEY_COMPROMISE)
     after = ask(ca, leaf, issuer)
     assert (after.certificate_status, after.revocation_reason) == (STATUS.REVOKED, x509.ReasonFlags.key_compromise)
     [responder] = after.certificates
@@ -108,7 +108,7 @@ def test_a_nonce_comes_back_and_the_issuer_may_be_named_with_any_hash(
 def test_the_linter_finds_nothing(ca: RunningCa) -> None:
     signed = sign(ca)
     leaf, issuer = pair(signed)
-    ca.client().certificates.revoke(signed.serial, RevocationReason.SUPERSEDED)
+    ca.client().certificates.revoke(signed.serial, CrlReason.SUPERSEDED)
     validator = ocsp_lint.create_pkix_ocsp_response_validator_container(
         [
             ocsp_lint.create_response_decoder(),
@@ -130,7 +130,7 @@ def test_the_linter_finds_nothing(ca: RunningCa) -> None:
 def test_an_answer_by_get_is_the_same_and_may_be_kept(ca: RunningCa) -> None:
     leaf, issuer = pair(sign(ca))
     path = urllib.parse.quote(base64.b64encode(request_for(leaf, issuer)).decode(), safe="")
-    url = f"http://127.0.0.1:{ca.keeping.http_port}/ocsp/{path}"
+    url = f"http://127.0.0.1:{ca.coordinator.http_port}/ocsp/{path}"
     with urllib.request.urlopen(url, timeout=20) as answer:
         told = ocsp.load_der_ocsp_response(answer.read())
         assert (told.certificate_status, answer.headers["Content-Type"]) == (STATUS.GOOD, "application/ocsp-response")
@@ -165,23 +165,25 @@ def test_what_is_no_request_is_malformed(ca: RunningCa, body: bytes) -> None:
 def test_a_revoked_intermediate_is_revoked_by_its_root(ca: RunningCa) -> None:
     client, word = ca.client(), unique("estate")
     made = client.authorities.create(
-        word, tree=Tree.ESTATE, kind=AuthorityKind.INTERMEDIATE, issuer="estate-root-1", common_name=word
+        word, hierarchy=Hierarchy.ESTATE, kind=AuthorityKind.INTERMEDIATE, issuer="estate-root-1", common_name=word
     )
     leaf = x509.load_der_x509_certificate(made.certificate_der)
     root = x509.load_der_x509_certificate(client.authorities.get("estate-root-1").certificate_der)
-    wait_for("the keeper to know it", lambda: ask(ca, leaf, root).certificate_status is STATUS.GOOD, 5)
-    client.authorities.revoke(word, AuthorityRevocationReason.CA_COMPROMISE)
+    wait_for("the coordinator to know it", lambda: ask(ca, leaf, root).certificate_status is STATUS.GOOD, 5)
+    client.authorities.revoke(word, CrlReason.CA_COMPROMISE)
     wait_for("its revocation", lambda: ask(ca, leaf, root).certificate_status is STATUS.REVOKED, 5)
 
 
 def test_what_a_crashed_worker_may_have_signed_is_revoked(request: pytest.FixtureRequest) -> None:
     with running("sqlite", request, workers=1, http=HttpSettings(port=0)) as ca:
         entry = ca.issue("workloads/billing/api", make_key())
-        block = ca.keeping.issuance.lanes.of(entry.authority_id).block
+        block = ca.coordinator.issuance.commit_queues.of(entry.authority_id).block
         assert block is not None
         issuer = x509.load_der_x509_certificate(ca.client().authorities.get(entry.authority_id).certificate_der)
 
-        used = ca.keeping.issuance.lanes.of(entry.authority_id).counter  # the client's own certificate is of this block
+        used = ca.coordinator.issuance.commit_queues.of(
+            entry.authority_id
+        ).counter  # the client's own certificate is of this block
 
         def status(number: int) -> STATUS:
             built = ocsp.OCSPRequestBuilder().add_certificate_by_hash(*hashed(issuer), number, hashes.SHA1())
@@ -189,7 +191,7 @@ def test_what_a_crashed_worker_may_have_signed_is_revoked(request: pytest.Fixtur
 
         phantom = int.from_bytes(serials.serial(block.block_id, block.seed, used))
         assert status(phantom) is STATUS.UNKNOWN
-        ca.keeping.issuance.lanes.used.clear()  # it knows nothing of its block, as if it had been killed
+        ca.coordinator.issuance.commit_queues.used.clear()  # it knows nothing of its block, as if it had been killed
         ca.stop()
         ca.start()
         wait_for("its phantoms", lambda: status(phantom) is STATUS.REVOKED, 10)
@@ -199,14 +201,14 @@ def test_what_a_crashed_worker_may_have_signed_is_revoked(request: pytest.Fixtur
 @pytest.mark.skipif(OPENSSL is None, reason="needs openssl")
 def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
     kept, gone = sign(ca), sign(ca)
-    ca.client().certificates.revoke(gone.serial, RevocationReason.SUPERSEDED)
+    ca.client().certificates.revoke(gone.serial, CrlReason.SUPERSEDED)
     told = {}
     for which, signed in (("kept", kept), ("gone", gone)):
         (tmp_path / "leaf.pem").write_text(to_pem([signed.certificate_der]))
         (tmp_path / "issuer.pem").write_text(to_pem(signed.chain_der))
         command = [str(OPENSSL), "ocsp", "-issuer", "issuer.pem", "-cert", "leaf.pem", "-CAfile"]
         command += [str(ca.client().context.estate_bundle), "-verify_other", "issuer.pem", "-url"]
-        command += [f"http://127.0.0.1:{ca.keeping.http_port}/ocsp"]
+        command += [f"http://127.0.0.1:{ca.coordinator.http_port}/ocsp"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
         told[which] = (done.stdout + done.stderr).decode()
     assert "Response verify OK" in told["kept"], told
@@ -219,7 +221,7 @@ def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
 def test_the_addresses_in_a_certificate_are_all_that_openssl_needs(ca: RunningCa, tmp_path: Path) -> None:
     client = ca.client()
     kept, gone = sign(ca), sign(ca)
-    client.certificates.revoke(gone.serial, RevocationReason.SUPERSEDED)
+    client.certificates.revoke(gone.serial, CrlReason.SUPERSEDED)
     issuing = client.authorities.get(kept.authority).certificate_der
     for der, status in ((kept.certificate_der, "good"), (gone.certificate_der, "revoked"), (issuing, "good")):
         (tmp_path / "cert.pem").write_text(to_pem([der]))

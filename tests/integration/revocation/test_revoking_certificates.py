@@ -12,7 +12,7 @@ from keyreeve import errors
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.keys import make_csr, make_key
-from keyreeve.values import CertificateState, Name, RevocationReason
+from keyreeve.values import CertificateState, CrlReason, Name
 from support.running_ca import (
     ADMIN,
     AUDITOR,
@@ -26,7 +26,7 @@ from support.running_ca import (
     unique,
 )
 
-SUPERSEDED = RevocationReason.SUPERSEDED
+SUPERSEDED = CrlReason.SUPERSEDED
 WATCH = "/keyreeve.ca.v1.AuthorityService/WatchBundle"
 SIGN = "/keyreeve.ca.v1.CertificateService/SignCertificate"
 
@@ -38,8 +38,8 @@ def serial_of_new(ca: RunningCa, path: str) -> str:
 def test_a_revoked_certificate_says_when_why_and_by_whom_and_stays_so(ca: RunningCa) -> None:
     client = ca.client()
     serial = client.certificates.sign("server", server_csr(f"{unique('web')}.example.test")).serial
-    revoked = client.certificates.revoke(serial, RevocationReason.KEY_COMPROMISE)
-    assert (revoked.state, revoked.revocation_reason) == (CertificateState.REVOKED, RevocationReason.KEY_COMPROMISE)
+    revoked = client.certificates.revoke(serial, CrlReason.KEY_COMPROMISE)
+    assert (revoked.state, revoked.revocation_reason) == (CertificateState.REVOKED, CrlReason.KEY_COMPROMISE)
     assert revoked.revoker == ca.identity(ADMIN)
     assert revoked.revoked_at is not None
     assert abs(revoked.revoked_at.timestamp() - time.time()) < 60
@@ -53,7 +53,7 @@ def test_a_repeat_of_the_same_request_answers_the_same_and_another_payload_is_re
     request_id = str(uuid.uuid4())
     first = client.certificates.revoke(serial, SUPERSEDED, request_id=request_id)
     assert client.certificates.revoke(serial, SUPERSEDED, request_id=request_id) == first
-    again = refused(lambda: client.certificates.revoke(serial, RevocationReason.NOT_GIVEN, request_id=request_id))
+    again = refused(lambda: client.certificates.revoke(serial, CrlReason.UNSPECIFIED, request_id=request_id))
     assert isinstance(again, errors.RequestIdReused)
 
 
@@ -96,7 +96,7 @@ MATRIX = [
 
 
 @pytest.mark.parametrize(("holder", "allowed"), MATRIX, ids=[row[0] for row in MATRIX])
-def test_who_may_revoke_a_certificate_of_the_control_tree(ca: RunningCa, holder: str, allowed: set[str]) -> None:
+def test_who_may_revoke_a_certificate_of_the_control_hierarchy(ca: RunningCa, holder: str, allowed: set[str]) -> None:
     for caller in (ADMIN, OPERATOR, AUDITOR, MEMBERSHIP, MEMBER, WORKLOAD):
         serial, certificates = serial_of_new(ca, holder), ca.client(caller).certificates
         if caller in allowed:

@@ -7,12 +7,12 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.operation_values import OperationState
-from keyreeve.values import CertificateState, RevocationReason, SignItem
-from keyreeve_ca import bulk_revocation
+from keyreeve.values import CertificateState, CrlReason, SignItem
+from keyreeve_ca.revocation import bulk as bulk_revocation
 from support.running_ca import AUDITOR, MEMBERSHIP, OPERATOR, RunningCa, refused, server_csr, unique
 from support.waiting import wait_for
 
-SUPERSEDED = RevocationReason.SUPERSEDED
+SUPERSEDED = CrlReason.SUPERSEDED
 
 
 def workload() -> str:
@@ -38,7 +38,7 @@ def test_everything_that_fits_is_revoked_and_nothing_else(ca: RunningCa, monkeyp
     monkeypatch.setattr(bulk_revocation, "STEP", 20)
     path, other = workload(), workload()
     serials, kept = sign_many(ca, path, 50), sign_many(ca, other, 2)
-    before = ca.client().certificates.revoke(serials[0], RevocationReason.KEY_COMPROMISE)
+    before = ca.client().certificates.revoke(serials[0], CrlReason.KEY_COMPROMISE)
     operation = ca.client().certificates.revoke_many(SUPERSEDED, requester=ca.identity(path))
     assert (operation.state, operation.creator) == (OperationState.RUNNING, ca.identity("operators/admin/ann"))
     *_, last = ca.client().operations.watch(operation.name)

@@ -8,10 +8,10 @@ from cryptography import x509
 
 from keyreeve.keys import make_key
 from keyreeve.status import error_from_rpc
-from keyreeve.values import RevocationReason
-from keyreeve_chassis.access import Freshness
-from keyreeve_chassis.health import Health, health_service
-from keyreeve_chassis.reflection import reflection_service
+from keyreeve.values import CrlReason
+from keyreeve_chassis.guard.access import Freshness
+from keyreeve_chassis.rpc.health import Health, health_service
+from keyreeve_chassis.rpc.reflection import reflection_service
 from support import contract
 from support.access_matrix import NO_MESSAGE
 from support.echo_service import ECHO, EchoRequest, EchoResponse, echo_service
@@ -27,7 +27,7 @@ EXEMPT = {
     "/keyreeve.ca.v1.CertificateService/GetRevocationList",
     "/keyreeve.ca.v1.CertificateService/WatchRevocations",
     "/keyreeve.audit.v1.AuditService/GetCheckpoint",
-    contract.ENROL,  # newcomers have no certificate that could have been revoked
+    contract.ENROLL,  # enrollees have no certificate that could have been revoked
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
@@ -54,7 +54,7 @@ def test_what_reads_or_renews_is_tolerant_the_cure_is_exempt_and_the_rest_is_str
 def test_a_revoked_admin_is_refused_by_every_method(ca: RunningCa) -> None:
     context = ca.new_context(f"operators/admin/{unique('eve')}", key=make_key())
     leaf = x509.load_pem_x509_certificate(context.certificate.read_bytes())
-    ca.client().certificates.revoke(f"{leaf.serial_number:032x}", RevocationReason.PRIVILEGE_WITHDRAWN)
+    ca.client().certificates.revoke(f"{leaf.serial_number:032x}", CrlReason.PRIVILEGE_WITHDRAWN)
     channel = ca.channel(context=context)
 
     def told(name: str) -> str:
@@ -86,7 +86,7 @@ async def test_a_server_that_hears_nothing_refuses_what_matters(age: float, refu
         rows = {name: replace(row, freshness=wanted) for name, row in service.rows.items()}
         async with serving([replace(service, rows=rows)]) as server:
             server.revocations.seconds = age
-            async with server.channel(server.trees.control.person("operators/admin/ann")) as channel:
+            async with server.channel(server.hierarchies.control.person("operators/admin/ann")) as channel:
                 await _ask(server, channel, refused_=wanted in refused_for)
 
 

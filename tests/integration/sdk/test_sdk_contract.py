@@ -13,7 +13,7 @@ from keyreeve.errors import KeyreeveError, Violation
 from keyreeve.retry import NO_RETRY
 from support.fake_ca_server import METHODS, FakeCa, Refusal
 from support.sdk_calls import BEGIN, END, EXAMPLES, SERIAL
-from support.sdk_forms import Form
+from support.sdk_forms import IssuanceTemplate
 
 UNARY = sorted(name for name in EXAMPLES if not name.startswith("Watch"))
 VALUES = {
@@ -28,12 +28,14 @@ VALUES = {
 
 
 def test_every_rpc_of_the_contract_has_an_example() -> None:
-    # `Enrol` is on another listener, and called before there is anything to make a client of.
-    assert {method.name for method in METHODS.values()} == {"Enrol", *EXAMPLES}
+    # `Enroll` is on another listener, and called before there is anything to make a client of.
+    assert {method.name for method in METHODS.values()} == {"Enroll", *EXAMPLES}
 
 
 @pytest.mark.parametrize("name", UNARY)
-async def test_every_rpc_has_a_method_that_gives_values(fake: FakeCa, form: Form, name: str) -> None:
+async def test_every_rpc_has_a_method_that_gives_values(
+    fake: FakeCa, form: IssuanceTemplate, name: str
+) -> None:
     fake.answer(name, EXAMPLES[name].answer)
     result = await form.run(fake.context, EXAMPLES[name].call)
     assert fake.methods() == [name]
@@ -42,7 +44,9 @@ async def test_every_rpc_has_a_method_that_gives_values(fake: FakeCa, form: Form
 
 
 @pytest.mark.parametrize("name", UNARY)
-async def test_every_mutation_carries_a_request_id_of_version_7(fake: FakeCa, form: Form, name: str) -> None:
+async def test_every_mutation_carries_a_request_id_of_version_7(
+    fake: FakeCa, form: IssuanceTemplate, name: str
+) -> None:
     fake.answer(name, EXAMPLES[name].answer)
     await form.run(fake.context, EXAMPLES[name].call)
     request = fake.received[0].request
@@ -53,7 +57,7 @@ async def test_every_mutation_carries_a_request_id_of_version_7(fake: FakeCa, fo
         assert name.startswith(("Get", "List", "Export", "Simulate", "Verify"))
 
 
-async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: Form) -> None:
+async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: IssuanceTemplate) -> None:
     fake.answer("WatchBundle", EXAMPLES["WatchBundle"].answer)
 
     def first(client: object) -> object:
@@ -69,7 +73,9 @@ async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: Form) -> N
     assert isinstance(await form.run(fake.context, first), values.Bundle)
 
 
-async def test_the_stream_of_revocations_gives_values_and_goes_on_where_it_stopped(fake: FakeCa, form: Form) -> None:
+async def test_the_stream_of_revocations_gives_values_and_goes_on_where_it_stopped(
+    fake: FakeCa, form: IssuanceTemplate
+) -> None:
     fake.answer("WatchRevocations", EXAMPLES["WatchRevocations"].answer)
 
     def first_two(client: object) -> object:
@@ -84,10 +90,10 @@ async def test_the_stream_of_revocations_gives_values_and_goes_on_where_it_stopp
 
     found = await form.run(fake.context, first_two)
     assert all(isinstance(one, values.RevocationUpdate) for one in found)
-    assert [(one.request.incarnation, one.request.after_seq) for one in fake.received] == [(0, 0), (1, 4)]
+    assert [(one.request.restore_generation, one.request.after_seq) for one in fake.received] == [(0, 0), (1, 4)]
 
 
-async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form: Form) -> None:
+async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form: IssuanceTemplate) -> None:
     fake.answer("SignCertificate", EXAMPLES["SignCertificate"].answer)
     signed = await form.run(fake.context, EXAMPLES["SignCertificate"].call)
     assert signed == values.SignedCertificate(
@@ -108,7 +114,9 @@ async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form:
 
 
 @pytest.mark.parametrize("reason", list(errors.register()))
-async def test_every_reason_arrives_as_its_own_class(fake: FakeCa, form: Form, reason: str) -> None:
+async def test_every_reason_arrives_as_its_own_class(
+    fake: FakeCa, form: IssuanceTemplate, reason: str
+) -> None:
     kind = errors.register()[reason]
     violations = [Violation("items[3].csr", "wrong")]
     sent = kind("what happened", violations=violations, metadata={"max_bytes": "5"}, retry_after=timedelta(seconds=7))
@@ -140,7 +148,7 @@ PLAIN = {
 
 @pytest.mark.parametrize("code", PLAIN, ids=lambda code: code.name)
 async def test_a_status_without_details_becomes_what_its_code_says(
-    fake: FakeCa, form: Form, code: grpc.StatusCode
+    fake: FakeCa, form: IssuanceTemplate, code: grpc.StatusCode
 ) -> None:
     fake.answer("GetAuthority", Refusal(code))
     with pytest.raises(KeyreeveError) as caught:
@@ -155,7 +163,9 @@ def _details(code: grpc.StatusCode, domain: str, reason: str) -> tuple[tuple[str
     return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-async def test_a_reason_of_a_newer_service_becomes_the_family_of_its_code(fake: FakeCa, form: Form) -> None:
+async def test_a_reason_of_a_newer_service_becomes_the_family_of_its_code(
+    fake: FakeCa, form: IssuanceTemplate
+) -> None:
     code = grpc.StatusCode.FAILED_PRECONDITION
     fake.answer("GetAuthority", Refusal(code, "x", _details(code, "keyreeve", "MOON_WRONG")))
     with pytest.raises(errors.FailedPrecondition) as caught:
@@ -163,7 +173,7 @@ async def test_a_reason_of_a_newer_service_becomes_the_family_of_its_code(fake: 
     assert caught.value.metadata["reason"] == "MOON_WRONG"
 
 
-async def test_a_reason_of_another_domain_is_not_ours(fake: FakeCa, form: Form) -> None:
+async def test_a_reason_of_another_domain_is_not_ours(fake: FakeCa, form: IssuanceTemplate) -> None:
     code = grpc.StatusCode.NOT_FOUND
     fake.answer("GetAuthority", Refusal(code, "x", _details(code, "proxy.example", "CSR_MALFORMED")))
     with pytest.raises(KeyreeveError) as caught:
@@ -171,7 +181,9 @@ async def test_a_reason_of_another_domain_is_not_ours(fake: FakeCa, form: Form) 
     assert type(caught.value) is errors.NotFound
 
 
-async def test_details_that_cannot_be_read_do_not_hide_the_code(fake: FakeCa, form: Form) -> None:
+async def test_details_that_cannot_be_read_do_not_hide_the_code(
+    fake: FakeCa, form: IssuanceTemplate
+) -> None:
     refusal = Refusal(grpc.StatusCode.NOT_FOUND, "x", (("grpc-status-details-bin", b"\xff\xff"),))
     fake.answer("GetAuthority", refusal)
     with pytest.raises(errors.NotFound):

@@ -8,7 +8,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Engine, inspect, text
 
-from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import DatabaseRefused
 from keyreeve_chassis.database.migrating import check_version, configuration, current_revision, drift, upgrade
@@ -64,7 +64,7 @@ def test_the_migrations_lead_back_to_nothing(empty: Engine) -> None:
 def test_a_difference_between_code_and_database_is_seen(ca_database: CaDatabase) -> None:
     database = ca_database.database()
     with database.engine.begin() as connection:
-        connection.execute(text("ALTER TABLE plane ADD COLUMN surprise TEXT"))
+        connection.execute(text("ALTER TABLE control_plane ADD COLUMN surprise TEXT"))
     assert len(drift(database.engine, SCHEMA)) == 1
 
 

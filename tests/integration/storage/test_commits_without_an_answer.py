@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import text
 
 from keyreeve.errors import StoreUnavailable
-from keyreeve_ca.ledger import Committed, GateClosed
-from keyreeve_chassis import failpoints
+from keyreeve_ca.ledger.ports import Committed, GateClosed
 from keyreeve_chassis.database.transactions import transaction
+from keyreeve_chassis.processes import failpoints
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block
 
@@ -165,7 +165,7 @@ async def test_nobody_notices_that_idle_connections_were_ended(postgresql_databa
         other.execute(
             text("SELECT pg_terminate_backend(pid, 60000) FROM unnest(:pids) AS pid"), {"pids": list(set(mine))}
         )
-    assert await ca_bench.store.read(lambda tx: tx.plane(), one_statement=True) is not None
+    assert await ca_bench.store.read(lambda tx: tx.control_plane(), one_statement=True) is not None
     assert isinstance((await ca_bench.ledger.commit(block.group()))[0], Committed)
     now = await asyncio.gather(*(ca_bench.writer.read(lambda c: c.scalar(_OWN_PID)) for _ in range(20)))
     assert not set(now) & set(mine)
@@ -175,7 +175,7 @@ async def test_what_waits_too_long_for_a_lock_is_an_unavailable_store(postgresql
     ca_bench = await CaBench.on(postgresql_database)
     block = await Block.leased(ca_bench.ledger)
     with postgresql_database.database().engine.connect() as connection, connection.begin():
-        connection.execute(text("SELECT 1 FROM plane FOR UPDATE"))
+        connection.execute(text("SELECT 1 FROM control_plane FOR UPDATE"))
         await ca_bench.execute("SET lock_timeout = '50ms'")
         with pytest.raises(StoreUnavailable):
             await ca_bench.ledger.commit(block.group())

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from keyreeve_ca.ledger import CommitGroup, Committed, GateClosed
-from keyreeve_ca.registry import AuthorityState
+from keyreeve_ca.ledger.ports import CommitGroup, Committed, GateClosed
+from keyreeve_ca.store.ports import AuthorityState
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, PROFILE_HASH, WORKER, Block, authority, block_request
 
@@ -29,18 +29,18 @@ async def test_a_sound_group_is_committed_and_its_certificates_can_be_read_back(
         assert all(getattr(row, name) == getattr(item, name) for name in row.__slots__)
 
 
-async def test_a_group_of_another_incarnation_is_refused(ca_bench: CaBench) -> None:
+async def test_a_group_of_another_restore_generation_is_refused(ca_bench: CaBench) -> None:
     block = await Block.leased(ca_bench.ledger)
-    await ca_bench.execute("UPDATE plane SET incarnation = 2")
-    assert await refusal(ca_bench, block.group()) == "incarnation"
+    await ca_bench.execute("UPDATE control_plane SET restore_generation = 2")
+    assert await refusal(ca_bench, block.group()) == "restore_generation"
 
 
-async def test_a_block_of_an_older_incarnation_is_refused_even_if_the_group_claims_the_new_one(
+async def test_a_block_of_an_older_restore_generation_is_refused_even_if_the_group_claims_the_new_one(
     ca_bench: CaBench,
 ) -> None:
     block = await Block.leased(ca_bench.ledger)
-    await ca_bench.execute("UPDATE plane SET incarnation = 2")
-    assert await refusal(ca_bench, block.group(incarnation=2)) == "incarnation"
+    await ca_bench.execute("UPDATE control_plane SET restore_generation = 2")
+    assert await refusal(ca_bench, block.group(restore_generation=2)) == "restore_generation"
 
 
 @pytest.mark.parametrize("state", [s for s in AuthorityState if s is not AuthorityState.ACTIVE])

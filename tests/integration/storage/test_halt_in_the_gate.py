@@ -9,9 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from keyreeve import errors
-from keyreeve_ca.halt import APPROVAL_SECONDS, Actor, HaltState, HaltSwitch
-from keyreeve_ca.ledger import IN_PROCESS, CommitGroup, Committed, GateClosed
-from keyreeve_ca.storage.gate import ADVISORY_KEY
+from keyreeve_ca.halt.service import APPROVAL_SECONDS, Actor, HaltState, HaltSwitch
+from keyreeve_ca.ledger.gate import ADVISORY_KEY
+from keyreeve_ca.ledger.ports import IN_PROCESS, CommitGroup, Committed, GateClosed
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block, block_request
 
@@ -96,22 +96,22 @@ async def test_a_process_that_stops_in_the_middle_of_a_commit_holds_no_halt_up(p
     engine = postgresql_database.database().engine
     with engine.connect() as frozen:
         frozen.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": ADVISORY_KEY})
-        frozen.execute(text("UPDATE plane SET incarnation = 9"))
+        frozen.execute(text("UPDATE control_plane SET restore_generation = 9"))
         began = time.monotonic()
         assert (await halt(bench)).halted
         assert time.monotonic() - began < 2.0
         with pytest.raises(OperationalError):
             frozen.commit()
         frozen.invalidate()
-    plane = await bench.store.read(lambda tx: tx.plane())
-    assert plane is not None
-    assert plane.incarnation == 1
+    control_plane = await bench.store.read(lambda tx: tx.control_plane())
+    assert control_plane is not None
+    assert control_plane.restore_generation == 1
 
 
 async def test_the_halt_raises_the_version_that_every_process_follows(ca_bench: CaBench) -> None:
-    before = await ca_bench.store.read(lambda tx: tx.plane())
+    before = await ca_bench.store.read(lambda tx: tx.control_plane())
     await halt(ca_bench)
-    after = await ca_bench.store.read(lambda tx: tx.plane())
+    after = await ca_bench.store.read(lambda tx: tx.control_plane())
     assert before is not None
     assert after is not None
     assert after.config_version == before.config_version + 1
@@ -132,9 +132,9 @@ async def test_one_person_with_two_certificates_does_not_resume_what_needs_two(c
     state = await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, ANN, "it was not"))
     assert state.halted
     assert state.approved_by == ANN.identity
-    elsewhere = Actor("spiffe://example.test/operators/operator/ann", "ann")
+    excluded_methods = Actor("spiffe://example.test/operators/operator/ann", "ann")
     with pytest.raises(errors.SecondPersonRequired):
-        await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, elsewhere, "really"))
+        await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, excluded_methods, "really"))
     resumed = await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, BEA, "I agree"))
     assert not resumed.halted
 

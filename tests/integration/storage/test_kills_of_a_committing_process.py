@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from keyreeve_ca.rules.serials import block_of
+from keyreeve_ca.certificates.serials import block_of
 from support.databases import CaBench, CaDatabase
 
 pytestmark = pytest.mark.faults
@@ -88,7 +88,7 @@ async def test_what_was_acknowledged_before_a_kill_is_in_the_ledger(
 ) -> None:
     bench = await CaBench.on(ca_database)
     if ca_database.is_sqlite:
-        ca_database.close()  # the file has one keeper at a time
+        ca_database.close()  # the file has one coordinator at a time
     chance = random.Random(20)
     for n in range(KILLS):
         at = chance.randint(1, 12)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from keyreeve_ca.registry import CertificateFilter, StoredCertificate
-from keyreeve_ca.revocations import NewRevocation, RevocationReason
-from keyreeve_ca.storage import certificate_pages
+from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
+from keyreeve_ca.store import certificate_pages
+from keyreeve_ca.store.ports import CertificateFilter, StoredCertificate
 from support.databases import CaBench
 from support.ledger_entries import CALLER, NOW, Block
 
@@ -55,7 +55,7 @@ async def fill(bench: CaBench) -> list[StoredCertificate]:
         ]
         await bench.ledger.commit(block.group(*claims))
     stored = await bench.store.read(lambda tx: tx.certificates(CertificateFilter(), after=b"", limit=1_000))
-    reason = RevocationReason.SUPERSEDED
+    reason = CrlReason.SUPERSEDED
     new = [NewRevocation(c.serial, c.authority_id, c.not_after, reason, NOW, "me") for c in stored[::3]]
     await bench.store.write(lambda tx: tx.revocations.add(new))
     return list(stored)

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from sqlalchemy import Connection, text
 
-from keyreeve_ca.registry import CertificateFilter
-from keyreeve_ca.storage import partitions
-from keyreeve_ca.storage.schema import SCHEMA
+from keyreeve_ca.ledger import partitions
+from keyreeve_ca.store.ports import CertificateFilter
+from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.migrating import drift, upgrade
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block
@@ -79,7 +79,7 @@ async def test_partitions_are_made_ahead_and_far_numbers_have_a_place(postgresql
         assert partitions.days(connection) == before
     far = 2_000 * partitions.DAY
     for ahead in (40 * partitions.DAY, far):
-        await bench.execute(f"UPDATE plane SET last_block_id = last_block_id + ({ahead}::bigint << 14)")
+        await bench.execute(f"UPDATE control_plane SET last_block_id = last_block_id + ({ahead}::bigint << 14)")
         block = await Block.leased(bench.ledger)
         await bench.ledger.commit(block.group(block.claim()))
     with engine.connect() as connection:
@@ -94,14 +94,16 @@ async def test_partitions_are_made_ahead_and_far_numbers_have_a_place(postgresql
 async def test_where_rows_are_in_the_rest_no_partition_is_made(postgresql_database: CaDatabase) -> None:
     bench = await CaBench.on(postgresql_database)
     await bench.execute(
-        "UPDATE plane SET last_block_id = ((SELECT floor(extract(epoch FROM now()))::bigint) - 1767225600 << 14)"
+        "UPDATE control_plane SET last_block_id = ((SELECT floor(extract(epoch FROM now()))::bigint) - 1767225600 << 14)"
     )
     with bench.writer.engine.connect() as connection:
         before = partitions.days(connection)
         for day in before[1:]:
             connection.execute(text(f"DROP TABLE certificates_until_{day}"))
         connection.commit()
-    await bench.execute(f"UPDATE plane SET last_block_id = last_block_id + ({40 * partitions.DAY}::bigint << 14)")
+    await bench.execute(
+        f"UPDATE control_plane SET last_block_id = last_block_id + ({40 * partitions.DAY}::bigint << 14)"
+    )
     block = await Block.leased(bench.ledger)
     await bench.ledger.commit(block.group(block.claim()))
     assert await bench.ledger.extend_partitions() == len(before) - 2

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from keyreeve_ca.ledger import AlreadyAnswered, CommitGroup, Committed, GateClosed, ItemFailure, RequestOutcome
-from keyreeve_ca.registry import CertificateFilter
-from keyreeve_ca.storage.ledger_postgresql import PostgresqlLedger
+from keyreeve_ca.ledger.ports import AlreadyAnswered, CommitGroup, Committed, GateClosed, ItemFailure, RequestOutcome
+from keyreeve_ca.ledger.postgresql import PostgresqlLedger
+from keyreeve_ca.store.ports import CertificateFilter
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import CALLER, METHOD, Block, block_request, request_id
 

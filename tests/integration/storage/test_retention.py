@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from keyreeve import errors
-from keyreeve_ca import retention as module
-from keyreeve_ca.ledger import Committed
-from keyreeve_ca.registry import CertificateFilter
-from keyreeve_ca.retention import Retention
-from keyreeve_ca.revocations import NewRevocation, RevocationReason
-from keyreeve_ca.storage import retention_sql
+from keyreeve_ca.ledger.ports import Committed
+from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
+from keyreeve_ca.store import retention as module
+from keyreeve_ca.store import retention_sql
+from keyreeve_ca.store.ports import CertificateFilter
+from keyreeve_ca.store.retention import Retention
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block, block_request
 
@@ -95,7 +95,7 @@ async def test_revocations_and_renewals_go_with_their_certificates_and_not_befor
     successor = block.certificate(renews=renewed, not_after=LATER)
     await ca_bench.ledger.commit(block.group(block.claim(successor)))
     await forget_requests(ca_bench)
-    reason = RevocationReason.SUPERSEDED
+    reason = CrlReason.SUPERSEDED
     new = [NewRevocation(s, "estate-1", end, reason, NOW, "me") for s, end in ((gone, NOW + 1), (stays, LATER))]
     await ca_bench.store.write(lambda tx: tx.revocations.add(new))
     await retention(ca_bench)[0].run()
@@ -131,7 +131,7 @@ async def test_a_pass_is_announced_in_the_audit_before_it_begins(ca_bench: CaBen
     assert (sum(deleted), await ca_bench.count("audit_links") - before) == (1, 1), "an empty pass is none"
 
 
-async def test_one_keeper_at_a_time_deletes(postgresql_database: CaDatabase) -> None:
+async def test_one_coordinator_at_a_time_deletes(postgresql_database: CaDatabase) -> None:
     bench = await CaBench.on(postgresql_database)
     block = await Block.leased(bench.ledger)
     serials = await issue(bench, block, NOW + 1)
@@ -157,7 +157,7 @@ async def test_a_pass_that_is_killed_at_any_commit_is_taken_up_by_the_next(ca_da
     await forget_requests(bench)
     await bench.execute("DELETE FROM commit_groups")
     if ca_database.is_sqlite:
-        ca_database.close()  # the file has one keeper at a time
+        ca_database.close()  # the file has one coordinator at a time
 
     def run(arm: str) -> int:
         command = [

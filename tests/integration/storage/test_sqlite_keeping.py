@@ -1,4 +1,4 @@
-"""What makes one process the keeper of a SQLite file: the lock, the settings of its connection, read-only readers."""
+"""What makes one process the coordinator of a SQLite file: the lock, the settings of its connection, read-only readers."""
 
 import sqlite3
 import subprocess
@@ -23,7 +23,7 @@ MOUNTS = """\
 """
 
 
-def test_a_second_keeper_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
+def test_a_second_coordinator_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
     path = tmp_path / "ca.sqlite"
     with FileLock(path):
         with pytest.raises(DatabaseRefused, match=r"pid \d+.*one writer.*keyreeve down"):

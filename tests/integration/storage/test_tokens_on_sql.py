@@ -1,14 +1,14 @@
-"""The rows of enrolment tokens on both databases: each step of their life, who wins, and what is forgotten when."""
+"""The rows of enrollment tokens on both databases: each step of their life, who wins, and what is forgotten when."""
 
 import asyncio
 from dataclasses import replace
 
 import pytest
 
-from keyreeve.enrolment_token import RETRY_SECONDS
-from keyreeve_ca.storage.enrolment_sql import KEYS_KEPT, ROWS_KEPT
-from keyreeve_ca.storage.registry_sql import ReadOnly
-from keyreeve_ca.token_rows import StoredToken, TokenState
+from keyreeve.enrollment_token import RETRY_SECONDS
+from keyreeve_ca.enrollment.ports import StoredToken, TokenState
+from keyreeve_ca.enrollment.sql import KEYS_KEPT, ROWS_KEPT
+from keyreeve_ca.store.sql import ReadOnly
 from support.databases import CaBench
 
 NOW = 1_800_000_000
@@ -75,10 +75,10 @@ async def test_a_token_is_closed_by_its_certificate_and_its_keys_are_erased(ca_b
     await add(ca_bench, one)
     write, read = ca_bench.store.write, ca_bench.store.read
     await write(lambda tx: tx.tokens.issued(one.token_id, SERIAL))
-    assert await read(lambda tx: list(tx.tokens.awaited())) == []
+    assert await read(lambda tx: list(tx.tokens.pending())) == []
     await write(lambda tx: tx.tokens.bind(one.token_id, b"k" * 32, NOW))
     await write(lambda tx: tx.tokens.issued(one.token_id, SERIAL))
-    assert await read(lambda tx: list(tx.tokens.awaited())) == [SERIAL]
+    assert await read(lambda tx: list(tx.tokens.pending())) == [SERIAL]
     assert await write(lambda tx: tx.tokens.close(SERIAL[:-1] + b"\x08", NOW + 5)) is False
     assert await write(lambda tx: tx.tokens.close(SERIAL, NOW + 5)) is True
     assert await write(lambda tx: tx.tokens.close(SERIAL, NOW + 6)) is False

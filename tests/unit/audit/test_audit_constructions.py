@@ -62,7 +62,9 @@ def test_what_cannot_be_written_as_utf8_is_escaped_and_what_is_long_is_cut():
 def test_links_equal_their_vectors():
     genesis = {}
     for chain in TOLD["chains"]:
-        made = Registration(bytes.fromhex(chain["chain"]), chain["incarnation"], chain["writer"], chain["registered"])
+        made = Registration(
+            bytes.fromhex(chain["chain"]), chain["restore_generation"], chain["writer"], chain["registered"]
+        )
         assert made.genesis().hex() == chain["genesis"]
         genesis[chain["chain"]] = chain["genesis"]
     bodies = [bytes.fromhex(vector["record"]) for vector in TOLD["records"]]
@@ -83,7 +85,7 @@ def test_checkpoints_equal_their_vectors_and_come_back_from_their_bytes():
             Head(bytes.fromhex(chain), n, bytes.fromhex(link), ChainState(state))
             for chain, n, link, state in vector["heads"]
         )
-        values = {name: vector[name] for name in ("k", "incarnation", "time", "horizon", "size")}
+        values = {name: vector[name] for name in ("k", "restore_generation", "time", "horizon", "size")}
         made = Checkpoint(
             previous=bytes.fromhex(vector["previous"]), root=bytes.fromhex(vector["root"]), heads=heads, **values
         )

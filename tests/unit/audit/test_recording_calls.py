@@ -9,7 +9,7 @@ from keyreeve.errors import AuditUnavailable, NotFound, PeerCertificateMissing, 
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_chassis.audit.recording import MOST_WAITING, Recorder
 from keyreeve_chassis.audit.trail import MOST_PEERS, CallRecord, Trail
-from keyreeve_chassis.call import Call
+from keyreeve_chassis.guard.call import Call
 
 ANN = Caller(SpiffeId.parse("spiffe://example.test/operators/admin/ann"), Role.ADMIN, 0x4D2)
 METHOD = "/x.Y/Z"

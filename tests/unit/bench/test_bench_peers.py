@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from keyreeve.errors import StartFailed
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
-from keyreeve_bench.peers.https import _read
-from keyreeve_bench.peers.peer import program
-from keyreeve_bench.peers.step_ca import _body_maker
+from keyreeve_bench.baselines.https import _read
+from keyreeve_bench.baselines.peer import program
+from keyreeve_bench.baselines.step_ca import _body_maker
 
 
 def reader(data: bytes) -> asyncio.StreamReader:

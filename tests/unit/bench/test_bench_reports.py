@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from keyreeve.cli.home import Home
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.errors import FieldInvalid
 from keyreeve_bench.figures import figures
 from keyreeve_bench.ledger import LedgerUnreadable, SqliteLedger, compare, open_ledger
@@ -139,15 +139,15 @@ def test_a_serial_number_that_two_callers_were_given_is_found() -> None:
 
 
 def test_a_local_ledger_is_read_as_it_was_configured(tmp_path: Path) -> None:
-    home = Home.at(tmp_path)
-    home.config("ca").write_text(f"state_directory: {tmp_path}\ndatabase:\n  url: sqlite:///ca.db\n")
+    state_directory = StateDirectory.at(tmp_path)
+    state_directory.config("ca").write_text(f"state_directory: {tmp_path}\ndatabase:\n  url: sqlite:///ca.db\n")
     with closing(sqlite3.connect(tmp_path / "ca.db")) as connection, connection:
         connection.execute(
             "CREATE TABLE certificates (serial BLOB, request_id TEXT, profile_name TEXT, issued_at INTEGER)"
         )
         rows = [(b"a", "x-1", "server", 10), (b"b", "x-2", "server", 20), (b"c", "x-3", "client", 20)]
         connection.executemany("INSERT INTO certificates VALUES (?, ?, ?, ?)", rows)
-    ledger = open_ledger(home, None)
+    ledger = open_ledger(state_directory, None)
     assert isinstance(ledger, SqliteLedger)
     assert ledger.rows() == 3
     assert list(ledger.issued("server", 15)) == [(b"b", "x-2")]
@@ -156,7 +156,7 @@ def test_a_local_ledger_is_read_as_it_was_configured(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", [None, "mysql://example.test/x", "sqlite:///not-there.db"])
 def test_a_ledger_that_cannot_be_read_is_named(tmp_path: Path, url: str | None) -> None:
     with pytest.raises(LedgerUnreadable):
-        open_ledger(Home.at(tmp_path), url)
+        open_ledger(StateDirectory.at(tmp_path), url)
 
 
 def test_overload_is_three_times_as_much_between_two_normal_stretches() -> None:

@@ -4,8 +4,8 @@ from datetime import timedelta
 import pytest
 
 from keyreeve.errors import FieldInvalid, Violation, register
-from keyreeve_chassis import failures
-from keyreeve_chassis.call import NO_TLS, Call
+from keyreeve_chassis.guard import failures
+from keyreeve_chassis.guard.call import NO_TLS, Call
 
 
 @pytest.mark.parametrize("text", ["mine-1234", "0197-ab.C_d", "x" * 64])

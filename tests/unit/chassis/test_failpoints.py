@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from keyreeve_chassis import failpoints
-from keyreeve_chassis.failpoints import FailpointRaised, FailpointsRefused, arm, hit, register
+from keyreeve_chassis.processes import failpoints
+from keyreeve_chassis.processes.failpoints import FailpointRaised, FailpointsRefused, arm, hit, register
 
 ALLOWED = {"KEYREEVE_ALLOW_FAILPOINTS": "1"}
 POINT = register("test.step.before", "Nothing has happened.")
@@ -88,7 +88,7 @@ def test_registered_failpoints_can_be_listed_and_keep_their_meaning():
 def test_a_process_kills_or_stops_itself(action, number):
     program = (
         "import os\n"
-        "from keyreeve_chassis.failpoints import arm, hit, register\n"
+        "from keyreeve_chassis.processes.failpoints import arm, hit, register\n"
         "name = register('test.step.before', 'x')\n"
         "arm(os.environ)\n"
         "hit(name)\n"

@@ -3,8 +3,8 @@
 import pytest
 
 from keyreeve.errors import TooManyInFlight
-from keyreeve_chassis import limits
-from keyreeve_chassis.limits import PerAddress
+from keyreeve_chassis.guard import admission as limits
+from keyreeve_chassis.guard.admission import PerAddress
 
 
 class Time:

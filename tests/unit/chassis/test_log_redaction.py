@@ -26,7 +26,7 @@ PEM = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----"
         ("data", b"hunter2"),
         ("data", [bytearray(b"hunter2")]),
         ("text", f"before {PEM.replace('MIIB', 'hunter2')} after"),
-        ("argv", f"keyreeve enrol krt1_{'A' * 40}hunter2"),
+        ("argv", f"keyreeve enroll krt1_{'A' * 40}hunter2"),
         ("cut", "-----BEGIN EC PRIVATE KEY-----\nhunter2"),
         ("deep", [[[[[[[[[["hunter2"]]]]]]]]]]),
     ],
@@ -98,8 +98,8 @@ def test_what_nobody_caught_is_logged_wherever_it_was_raised():
     ]
 
 
-def test_colour_is_for_terminals_and_has_no_local_variables_either():
-    program = BEGIN.replace('configure("info")', 'configure("info", colour=True)')
+def test_color_is_for_terminals_and_has_no_local_variables_either():
+    program = BEGIN.replace('configure("info")', 'configure("info", color=True)')
     program += "def sign(private):\n    raise ValueError('bad')\n"
     program += "try:\n    sign('hunter' + str(2))\nexcept ValueError:\n    log.exception('one')\n"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

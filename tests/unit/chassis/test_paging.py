@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyreeve.errors import FieldInvalid, PageTokenInvalid
-from keyreeve_chassis.paging import PageScope, PageSizes, PageTokens
+from keyreeve_chassis.guard.paging import PageScope, PageSizes, PageTokens
 
 SCOPE = PageScope("spiffe://example.test/operators/admin/ann", "/x.Y/List", b"state=active")
 TOKENS = PageTokens(b"k" * 32)

@@ -10,13 +10,13 @@ from keyreeve.errors import (
     PeerCertificateNotYetValid,
     PeerIdentityInvalid,
     PeerIssuerUnknown,
-    PeerPersonUnknown,
+    PeerOperatorUnknown,
     PeerTrustDomainWrong,
 )
 from keyreeve.identity import Role
-from keyreeve_chassis.peers import PeerVerifier, PersonRecord, TrustView
-from support.access_matrix import caller_kinds, people
-from support.peer_certificates import TRUST_DOMAIN, TestCa, Trees
+from keyreeve_chassis.guard.peers import OperatorRecord, PeerVerifier, TrustView
+from support.access_matrix import caller_kinds, operators
+from support.peer_certificates import TRUST_DOMAIN, Hierarchies, TestCa
 from support.running import KnownRevocations
 
 NOW = datetime(2031, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -42,15 +42,15 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def trees() -> Trees:
-    return Trees.make()
+def hierarchies() -> Hierarchies:
+    return Hierarchies.make()
 
 
-@pytest.mark.parametrize("index", range(len(caller_kinds(Trees.make()))))
-def test_each_kind_of_caller_is_known_or_refused_by_name_the_second_time_too(trees, index):
-    kind = caller_kinds(trees)[index]
-    world = World(trees.control)
-    world.view = replace(world.view, people=people())
+@pytest.mark.parametrize("index", range(len(caller_kinds(Hierarchies.make()))))
+def test_each_kind_of_caller_is_known_or_refused_by_name_the_second_time_too(hierarchies, index):
+    kind = caller_kinds(hierarchies)[index]
+    world = World(hierarchies.control)
+    world.view = replace(world.view, operators=operators())
     verifier = world.verifier
     for _ in range(2):
         if kind.refusal is None:
@@ -78,9 +78,9 @@ def test_both_ends_of_the_validity_belong_to_it_to_the_second(seconds, refusal):
             world.verifier.verify(leaf.pem)
 
 
-def test_the_time_is_compared_on_every_call_for_a_certificate_that_is_remembered(trees):
-    leaf = trees.control.person("operators/admin/ann")
-    world = World(trees.control)
+def test_the_time_is_compared_on_every_call_for_a_certificate_that_is_remembered(hierarchies):
+    leaf = hierarchies.control.person("operators/admin/ann")
+    world = World(hierarchies.control)
     world.verifier.verify(leaf.pem)
     world.now += 13 * 3600
     with pytest.raises(PeerCertificateExpired) as refused:
@@ -101,49 +101,49 @@ def test_an_issuer_outside_its_own_validity_vouches_for_nobody():
         world.verifier.verify(leaf.pem)
 
 
-def test_a_new_generation_of_trust_voids_what_was_decided_before(trees):
-    leaf, world = trees.control.person("operators/admin/ann"), World(trees.control)
+def test_a_new_generation_of_trust_voids_what_was_decided_before(hierarchies):
+    leaf, world = hierarchies.control.person("operators/admin/ann"), World(hierarchies.control)
     world.verifier.verify(leaf.pem)
-    world.trust(trees.impostor)
+    world.trust(hierarchies.impostor)
     with pytest.raises(PeerIssuerUnknown):
         world.verifier.verify(leaf.pem)
-    world.trust(trees.impostor, trees.control)
+    world.trust(hierarchies.impostor, hierarchies.control)
     assert world.verifier.verify(leaf.pem).role is Role.ADMIN
 
 
-def test_trust_is_read_on_every_call(trees):
-    leaf, world = trees.control.person("operators/admin/ann"), World(trees.control)
+def test_trust_is_read_on_every_call(hierarchies):
+    leaf, world = hierarchies.control.person("operators/admin/ann"), World(hierarchies.control)
     for _ in range(3):
         world.verifier.verify(leaf.pem)
     assert world.asked == 3
 
 
-def test_the_right_issuer_is_found_among_several_of_one_name(trees):
-    world = World(trees.impostor, trees.estate, trees.control)
-    assert world.verifier.verify(trees.control.person("operators/admin/ann").pem).role is Role.ADMIN
+def test_the_right_issuer_is_found_among_several_of_one_name(hierarchies):
+    world = World(hierarchies.impostor, hierarchies.estate, hierarchies.control)
+    assert world.verifier.verify(hierarchies.control.person("operators/admin/ann").pem).role is Role.ADMIN
 
 
-def test_no_more_certificates_are_remembered_than_the_cache_holds(trees):
-    world = World(trees.control, cache_size=2)
+def test_no_more_certificates_are_remembered_than_the_cache_holds(hierarchies):
+    world = World(hierarchies.control, cache_size=2)
     for name in ("a", "b", "c", "d"):
-        world.verifier.verify(trees.control.person(f"operators/admin/{name}").pem)
+        world.verifier.verify(hierarchies.control.person(f"operators/admin/{name}").pem)
     assert len(world.verifier._cache) == 2
 
 
 @pytest.mark.parametrize("pem", [b"x", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"\xff\x00"])
-def test_bytes_that_are_no_certificate_identify_nobody(trees, pem):
+def test_bytes_that_are_no_certificate_identify_nobody(hierarchies, pem):
     with pytest.raises(PeerIdentityInvalid):
-        World(trees.control).verifier.verify(pem)
+        World(hierarchies.control).verifier.verify(pem)
 
 
 @pytest.mark.parametrize("pem", [None, b""])
-def test_no_certificate_is_said_to_be_missing(trees, pem):
+def test_no_certificate_is_said_to_be_missing(hierarchies, pem):
     with pytest.raises(PeerCertificateMissing):
-        World(trees.control).verifier.verify(pem)
+        World(hierarchies.control).verifier.verify(pem)
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "requested",
     [
         {"uris": [ANN], "usages": [ExtendedKeyUsageOID.SERVER_AUTH]},
         {"uris": [ANN], "usages": [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]},
@@ -162,31 +162,31 @@ def test_no_certificate_is_said_to_be_missing(trees, pem):
         {},
     ],
 )
-def test_a_certificate_that_does_not_identify_a_client_exactly_is_refused(trees, wishes):
+def test_a_certificate_that_does_not_identify_a_client_exactly_is_refused(hierarchies, requested):
     with pytest.raises(PeerIdentityInvalid):
-        World(trees.control).verifier.verify(trees.control.leaf(**wishes).pem)
+        World(hierarchies.control).verifier.verify(hierarchies.control.leaf(**requested).pem)
 
 
 @pytest.mark.parametrize("domain", ["other.test", "sub.example.test", "example.test.other"])
-def test_the_right_authority_does_not_vouch_for_another_trust_domain(trees, domain):
-    leaf = trees.control.person("operators/admin/ann", trust_domain=domain)
+def test_the_right_authority_does_not_vouch_for_another_trust_domain(hierarchies, domain):
+    leaf = hierarchies.control.person("operators/admin/ann", trust_domain=domain)
     with pytest.raises(PeerTrustDomainWrong):
-        World(trees.control).verifier.verify(leaf.pem)
+        World(hierarchies.control).verifier.verify(leaf.pem)
 
 
-def test_dns_names_beside_the_one_uri_change_nothing(trees):
-    leaf = trees.control.leaf(uris=[ANN], dns=["spiffe://example.test/operators/admin/eve", "web.example.test"])
-    assert str(World(trees.control).verifier.verify(leaf.pem)) == ANN
+def test_dns_names_beside_the_one_uri_change_nothing(hierarchies):
+    leaf = hierarchies.control.leaf(uris=[ANN], dns=["spiffe://example.test/operators/admin/eve", "web.example.test"])
+    assert str(World(hierarchies.control).verifier.verify(leaf.pem)) == ANN
 
 
-def test_a_record_that_changes_counts_with_the_next_generation_of_trust(trees):
-    world = World(trees.control)
-    leaf = trees.control.person("operators/admin/ann")
-    world.view = replace(world.view, people={ANN: PersonRecord("uid-1", 0)})
+def test_a_record_that_changes_counts_with_the_next_generation_of_trust(hierarchies):
+    world = World(hierarchies.control)
+    leaf = hierarchies.control.person("operators/admin/ann")
+    world.view = replace(world.view, operators={ANN: OperatorRecord("uid-1", 0)})
     caller = world.verifier.verify(leaf.pem)
     assert (caller.role, caller.person_uid, caller.claimant) == (Role.ADMIN, "uid-1", f"{ANN}#uid-1")
-    world.view = replace(world.view, people={}, generation=2)
-    with pytest.raises(PeerPersonUnknown):
+    world.view = replace(world.view, operators={}, generation=2)
+    with pytest.raises(PeerOperatorUnknown):
         world.verifier.verify(leaf.pem)
-    world.view = replace(world.view, people=None, generation=3)
+    world.view = replace(world.view, operators=None, generation=3)
     assert world.verifier.verify(leaf.pem).claimant == ANN, "where no records are kept none is asked for"

@@ -7,7 +7,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
 from keyreeve.ca.v1 import certificate_service_pb2
-from keyreeve_chassis.reflection import ReflectionServicer
+from keyreeve_chassis.rpc.reflection import ReflectionServicer
 
 SERVICE = "keyreeve.ca.v1.CertificateService"
 

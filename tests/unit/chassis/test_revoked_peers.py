@@ -4,28 +4,30 @@ import pytest
 from structlog.testing import capture_logs
 
 from keyreeve.errors import PeerCertificateExpired, PeerCertificateRevoked, RevocationsStale
-from keyreeve_chassis.access import Freshness
-from keyreeve_chassis.peers import PeerVerifier, TrustView
-from support.peer_certificates import TRUST_DOMAIN, Trees
+from keyreeve_chassis.guard.access import Freshness
+from keyreeve_chassis.guard.peers import PeerVerifier, TrustView
+from support.peer_certificates import TRUST_DOMAIN, Hierarchies
 from support.running import KnownRevocations
 
 
 @pytest.fixture(scope="module")
-def trees() -> Trees:
-    return Trees.make()
+def hierarchies() -> Hierarchies:
+    return Hierarchies.make()
 
 
-def verifier(trees: Trees, revocations: KnownRevocations, seconds: int = 0) -> PeerVerifier:
-    leaf = trees.control.person("operators/admin/ann").certificate
+def verifier(hierarchies: Hierarchies, revocations: KnownRevocations, seconds: int = 0) -> PeerVerifier:
+    leaf = hierarchies.control.person("operators/admin/ann").certificate
     begin = int(leaf.not_valid_before_utc.timestamp())
-    view = TrustView(TRUST_DOMAIN, (trees.control.certificate,), 1)
+    view = TrustView(TRUST_DOMAIN, (hierarchies.control.certificate,), 1)
     return PeerVerifier(lambda: view, lambda: begin + 600 + seconds, revocations)
 
 
-def test_a_revoked_certificate_is_refused_from_one_call_to_the_next_though_it_was_known(trees: Trees) -> None:
+def test_a_revoked_certificate_is_refused_from_one_call_to_the_next_though_it_was_known(
+    hierarchies: Hierarchies,
+) -> None:
     revocations = KnownRevocations()
-    leaf, other = trees.control.person("operators/admin/ann"), trees.control.person("operators/admin/ann")
-    checked = verifier(trees, revocations)
+    leaf, other = hierarchies.control.person("operators/admin/ann"), hierarchies.control.person("operators/admin/ann")
+    checked = verifier(hierarchies, revocations)
     checked.verify(leaf.pem)
     revocations.serials.add(leaf.certificate.serial_number)
     with pytest.raises(PeerCertificateRevoked) as refused:
@@ -34,11 +36,11 @@ def test_a_revoked_certificate_is_refused_from_one_call_to_the_next_though_it_wa
     checked.verify(other.pem)
 
 
-def test_an_expired_certificate_is_called_expired_whether_or_not_it_was_revoked(trees: Trees) -> None:
-    leaf = trees.control.person("operators/admin/ann")
+def test_an_expired_certificate_is_called_expired_whether_or_not_it_was_revoked(hierarchies: Hierarchies) -> None:
+    leaf = hierarchies.control.person("operators/admin/ann")
     revocations = KnownRevocations({leaf.certificate.serial_number})
     with pytest.raises(PeerCertificateExpired):
-        verifier(trees, revocations, seconds=100 * 86_400).verify(leaf.pem)
+        verifier(hierarchies, revocations, seconds=100 * 86_400).verify(leaf.pem)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +54,9 @@ def test_an_expired_certificate_is_called_expired_whether_or_not_it_was_revoked(
     ],
 )
 def test_strict_calls_stop_at_5_seconds_tolerant_ones_at_10_minutes_and_exempt_ones_never(
-    trees: Trees, age: float, refused: set[Freshness]
+    hierarchies: Hierarchies, age: float, refused: set[Freshness]
 ) -> None:
-    checked = verifier(trees, KnownRevocations(seconds=age))
+    checked = verifier(hierarchies, KnownRevocations(seconds=age))
     for wanted in Freshness:
         if wanted in refused:
             with pytest.raises(RevocationsStale):
@@ -63,9 +65,11 @@ def test_strict_calls_stop_at_5_seconds_tolerant_ones_at_10_minutes_and_exempt_o
             checked.check_freshness(wanted)
 
 
-def test_the_log_says_once_a_minute_that_tolerant_calls_are_answered_with_stale_knowledge(trees: Trees) -> None:
+def test_the_log_says_once_a_minute_that_tolerant_calls_are_answered_with_stale_knowledge(
+    hierarchies: Hierarchies,
+) -> None:
     revocations = KnownRevocations()
-    checked = verifier(trees, revocations)
+    checked = verifier(hierarchies, revocations)
     with capture_logs() as written:
         for age in (4.0, 6.0, 30.0, 65.9, 66.0, 100.0, 1.0, 7.0):
             revocations.seconds = age

@@ -5,11 +5,11 @@ import pytest
 
 from keyreeve.errors import AccessDenied, FieldInvalid, MethodUnknown
 from keyreeve.identity import Caller, Role, SpiffeId
-from keyreeve_chassis.access import Row, check
-from keyreeve_chassis.call import Call
-from keyreeve_chassis.open_server import start_open_server
-from keyreeve_chassis.router import Router, RouterIncomplete, ServedService
-from keyreeve_chassis.server import ServingSettings
+from keyreeve_chassis.guard.access import AccessRule, check
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.router import Router, RouterIncomplete, ServedService
+from keyreeve_chassis.rpc.open_server import start_open_server
+from keyreeve_chassis.rpc.server import ServingSettings
 from support.echo_service import ADMIN_ECHO, ECHO, ROWS, SERVICE, WATCH, EchoRequest, EchoResponse, EchoServicer
 
 ANN = Caller(SpiffeId.parse("spiffe://example.test/operators/admin/ann"), Role.ADMIN, 1)
@@ -20,7 +20,7 @@ def service(**changes) -> ServedService:
     return replace(ServedService(SERVICE, EchoServicer(), ROWS), **changes)
 
 
-def without(name: str) -> dict[str, Row]:
+def without(name: str) -> dict[str, AccessRule]:
     return {key: row for key, row in ROWS.items() if key != name}
 
 
@@ -51,8 +51,8 @@ class Lacking:
         ([service(rows=ROWS | {WATCH: replace(ROWS[WATCH], forwarded=True)})], "cannot be forwarded"),
         ([service(rows=ROWS | {ECHO: replace(ROWS[ECHO], long_stream=True)})], "is no stream"),
         ([service(), service()], "served twice"),
-        ([replace(service(), elsewhere=frozenset({"Ech"}))], "said to be elsewhere and is nowhere"),
-        ([replace(service(), elsewhere=frozenset({"Echo"}))], "has no method"),
+        ([replace(service(), excluded_methods=frozenset({"Ech"}))], "said to be elsewhere and is nowhere"),
+        ([replace(service(), excluded_methods=frozenset({"Echo"}))], "has no method"),
     ],
 )
 def test_a_router_with_a_gap_is_not_built(services, gap):
@@ -61,7 +61,7 @@ def test_a_router_with_a_gap_is_not_built(services, gap):
 
 
 def test_a_router_does_not_know_what_another_listener_has():
-    router = Router([replace(service(rows=without(ECHO)), elsewhere=frozenset({"Echo"}))])
+    router = Router([replace(service(rows=without(ECHO)), excluded_methods=frozenset({"Echo"}))])
     assert ECHO not in router.methods
     with pytest.raises(MethodUnknown):
         router.method(ECHO)
@@ -81,7 +81,7 @@ def test_all_gaps_are_told_at_once():
 def test_a_row_lists_roles_or_says_anyone():
     for wrong in ({}, {"roles": frozenset({Role.ADMIN}), "anyone": True}):
         with pytest.raises(ValueError, match="exactly one"):
-            Row(**wrong)
+            AccessRule(**wrong)
 
 
 @pytest.mark.parametrize(("caller", "method"), [(ADA, ADMIN_ECHO), (None, ECHO), (ANN, "/x.Y/Z")])

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
-from keyreeve_chassis.server import ServingSettings
-from keyreeve_chassis.settings import ServiceSettings, SettingsRefused, describe, load
+from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.settings.loading import ServiceSettings, SettingsRefused, describe, load
 
 
 class Store(BaseModel):

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from keyreeve.errors import FieldInvalid, InternalError
 from keyreeve.identity import Caller, Role, SpiffeId
-from keyreeve_chassis.call import Call
+from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.telemetry import calls, metrics, tracing
 
 ANN = Caller(SpiffeId.parse("spiffe://example.test/operators/admin/ann"), Role.ADMIN, 1)
@@ -81,7 +81,7 @@ def test_tracing_without_its_packages_says_what_to_install(monkeypatch):
 def test_the_chassis_does_not_import_tracing_until_it_is_switched_on():
     program = (
         "import sys\n"
-        "import keyreeve_chassis.server, keyreeve_chassis.telemetry.tracing\n"
+        "import keyreeve_chassis.rpc.server, keyreeve_chassis.telemetry.tracing\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry.')], sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -264,7 +264,7 @@ def test_a_renewal_that_crashed_between_two_files_is_finished_without_the_servic
     _assert_pair(tmp_path / "web")
 
 
-def test_your_own_certificate_is_renewed_without_naming_it(fake: FakeCa, run: Run) -> None:
+def test_your_serving_certificate_is_renewed_without_naming_it(fake: FakeCa, run: Run) -> None:
     before = fake.context.certificate.read_bytes()
     assert run("cert", "renew").code == 0
     assert fake.context.certificate.read_bytes() != before

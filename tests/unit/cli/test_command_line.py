@@ -1,4 +1,4 @@
-"""What all commands share: speed, exit codes, errors, forms of output, colour."""
+"""What all commands share: speed, exit codes, errors, forms of output, color."""
 
 import io
 import json
@@ -13,9 +13,9 @@ import yaml
 
 from keyreeve import errors
 from keyreeve.cli import printing
-from keyreeve.cli.exits import Exit, error_document, error_text, exit_code
+from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code
 from keyreeve.cli.printing import Format, Palette, distance, table, until
-from keyreeve.cli.program import wished_format
+from keyreeve.cli.program import requested_format
 from support.command_line import Run
 
 HEAVY = ("grpc", "cryptography", "google.protobuf", "yaml", "keyreeve.keys", "keyreeve.context", "asyncio")
@@ -49,8 +49,10 @@ def test_a_command_that_does_not_exist_is_wrong_usage_in_the_wished_form(run: Ru
         (["cert", "list", "--output", "xml"], Format.TABLE),
     ],
 )
-def test_the_wished_form_is_known_before_the_arguments_are_parsed(arguments: list[str], form: Format) -> None:
-    assert wished_format(arguments) is form
+def test_the_wished_form_is_known_before_the_arguments_are_parsed(
+    arguments: list[str], form: Format
+) -> None:
+    assert requested_format(arguments) is form
 
 
 def test_every_reason_has_an_exit_code_other_than_done_or_a_usage_error_of_the_shell() -> None:
@@ -127,9 +129,9 @@ def test_reset_refuses_a_directory_that_up_did_not_make(run: Run, tmp_path: Path
 
 
 def test_up_refuses_a_trust_domain_that_is_none(run: Run, tmp_path: Path) -> None:
-    done = run("up", "--dir", tmp_path / "plane", "--trust-domain", "Not_A_Domain")
+    done = run("up", "--dir", tmp_path / "control_plane", "--trust-domain", "Not_A_Domain")
     assert done.code == 2
-    assert not (tmp_path / "plane").exists()
+    assert not (tmp_path / "control_plane").exists()
 
 
 class _Terminal(io.StringIO):
@@ -137,7 +139,7 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_colour_is_for_terminals_alone_and_no_color_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_color_is_for_terminals_alone_and_no_color_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert Palette.of(io.StringIO()) == Palette()

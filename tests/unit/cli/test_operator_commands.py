@@ -14,7 +14,7 @@ FINGERPRINT = "SHA256:fingerprint"
 
 
 @pytest.fixture
-def people(fake: FakeCa) -> FakeCa:
+def operators(fake: FakeCa) -> FakeCa:
     fake.answer("UpdateOperator", EXAMPLES["UpdateOperator"].answer)
     return fake
 
@@ -28,10 +28,10 @@ def with_a_key(fake: FakeCa) -> FakeCa:
     return fake
 
 
-def test_a_role_alone_leaves_the_keys_as_they_are(run: Run, people: FakeCa) -> None:
+def test_a_role_alone_leaves_the_keys_as_they_are(run: Run, operators: FakeCa) -> None:
     ran = run("operator", "update", "bea", "--role", "auditor", "-q")
     assert ran.out == "t\n"
-    [call] = people.received
+    [call] = operators.received
     assert list(call.request.update_mask.paths) == ["role"]
 
 
@@ -47,10 +47,10 @@ def test_keys_are_read_from_files_as_openssh_writes_them(run: Run, with_a_key: F
     assert run("operator", "update", "bea", "--keys", one, "-o", "json").document["keys"] == [FINGERPRINT]
 
 
-def test_all_keys_can_be_taken_away(run: Run, people: FakeCa) -> None:
-    people.answer("UpdateOperator", pb.UpdateOperatorResponse(operator=OPERATOR))
+def test_all_keys_can_be_taken_away(run: Run, operators: FakeCa) -> None:
+    operators.answer("UpdateOperator", pb.UpdateOperatorResponse(operator=OPERATOR))
     assert "no keys" in run("operator", "update", "bea", "--no-keys").out
-    [call] = people.received
+    [call] = operators.received
     assert list(call.request.update_mask.paths) == ["keys"]
     assert not call.request.keys
 
@@ -64,7 +64,7 @@ def test_all_keys_can_be_taken_away(run: Run, people: FakeCa) -> None:
     ],
 )
 def test_what_is_no_file_of_public_keys_is_sent_nowhere(
-    run: Run, people: FakeCa, tmp_path: Path, content: str | None, told: str
+    run: Run, operators: FakeCa, tmp_path: Path, content: str | None, told: str
 ) -> None:
     if content is not None:
         (tmp_path / "keys").write_text(content)
@@ -72,10 +72,10 @@ def test_what_is_no_file_of_public_keys_is_sent_nowhere(
     assert ran.code == 2
     assert told in " ".join(ran.err.split())
     assert "hunter2" not in ran.err
-    assert people.received == []
+    assert operators.received == []
 
 
 @pytest.mark.parametrize("options", [(), ("--no-keys", "--keys", "x"), ("--role", "king")])
-def test_an_update_has_to_say_what_changes(run: Run, people: FakeCa, options: tuple[str, ...]) -> None:
+def test_an_update_has_to_say_what_changes(run: Run, operators: FakeCa, options: tuple[str, ...]) -> None:
     assert run("operator", "update", "bea", *options).code == 2
-    assert people.received == []
+    assert operators.received == []

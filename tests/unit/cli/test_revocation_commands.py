@@ -6,9 +6,10 @@ from pathlib import Path
 from cryptography import x509
 
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
+from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.errors import RevocationListNotFound
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
-from keyreeve_ca.building.revocation_list import ListEntry, build_revocation_list
+from keyreeve_ca.revocation.crl import ListEntry, build_revocation_list
 from support.certificate_plans import NOW, authority
 from support.command_line import Run
 from support.fake_ca_server import FakeCa
@@ -18,7 +19,7 @@ REVOKED = pb.Certificate()
 REVOKED.CopyFrom(CERTIFICATE)
 REVOKED.state = pb.CERTIFICATE_STATE_REVOKED
 REVOKED.revoke_time.CopyFrom(stamp(BEGIN))
-REVOKED.revocation_reason = pb.REVOCATION_REASON_KEY_COMPROMISE
+REVOKED.revocation_reason = crl_reason_pb2.CRL_REASON_KEY_COMPROMISE
 REVOKED.revoker = "spiffe://example.test/operators/admin/ann"
 
 
@@ -50,7 +51,7 @@ def test_revoke_takes_a_serial_number_as_openssl_prints_it(run: Run, fake: FakeC
     assert done.code == 0, done.err
     assert done.document["revocation_reason"] == "key_compromise"
     request = fake.received[0].request
-    assert (request.name, request.reason) == (f"certificates/{SERIAL}", pb.REVOCATION_REASON_KEY_COMPROMISE)
+    assert (request.name, request.reason) == (f"certificates/{SERIAL}", crl_reason_pb2.CRL_REASON_KEY_COMPROMISE)
     assert "revoked" in run("cert", "revoke", SERIAL, "--reason", "key_compromise").out
 
 
@@ -65,7 +66,7 @@ def test_a_list_is_shown_with_every_entry(run: Run, fake: FakeCa) -> None:
     assert done.code == 0, done.err
     assert [(one["serial"], one["reason"]) for one in done.document["revoked"]] == [
         (SERIAL, "key_compromise"),
-        (SERIAL[:-1] + "2", "not_given"),
+        (SERIAL[:-1] + "2", "unspecified"),
     ]
     assert fake.received[0].request.name == "authorities/estate-2/revocationLists/3"
     assert SERIAL in run("crl", "show", "estate-2", "--shard", "3").out

@@ -11,22 +11,22 @@ from pathlib import Path
 import pytest
 
 from keyreeve.cli import supervisor
-from keyreeve.cli.fleet import Service
-from keyreeve.cli.home import Home
+from keyreeve.cli.local_services import Service
 from keyreeve.cli.processes import Lock, find, read_pid
 from keyreeve.cli.starting import facts, take_down
+from keyreeve.cli.state_directory import StateDirectory
 from support.waiting import wait_for
 
 IDLE = Service("ca", "fakes.idle_service", 0)
 PROGRAM = """
 import sys
 from pathlib import Path
-from keyreeve.cli.fleet import Service
+from keyreeve.cli.local_services import Service
 from keyreeve.cli.home import Home
 from keyreeve.cli import supervisor
 from keyreeve.cli.supervisor import Supervisor
 supervisor.LOOK_SECONDS = 0.05
-sys.exit(Supervisor(Home(Path(sys.argv[1])), [Service("ca", "fakes.idle_service", 0)]).run())
+sys.exit(Supervisor(StateDirectory(Path(sys.argv[1])), [Service("ca", "fakes.idle_service", 0)]).run())
 """
 
 
@@ -34,14 +34,14 @@ class Supervised:
     """A home with an idle service, and the supervisors that were started on it."""
 
     def __init__(self, root: Path) -> None:
-        self.home = Home.at(root / "plane")
-        self.home.make()
-        self.home.config("ca").write_text("idle\n")
+        self.state_directory = StateDirectory.at(root / "control_plane")
+        self.state_directory.make()
+        self.state_directory.config("ca").write_text("idle\n")
         self.programs: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> subprocess.Popen[bytes]:
         program = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(self.home.root)],
+            [sys.executable, "-c", PROGRAM, str(self.state_directory.root)],
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
             stdout=subprocess.DEVNULL,
         )
@@ -52,8 +52,8 @@ class Supervised:
         """The id of the service's process, once it runs (and is another one than before)."""
 
         def look() -> int | None:
-            pid = read_pid(supervisor.pid_file(self.home, IDLE))
-            running = find(pid, IDLE.marker(self.home)) if pid != other_than else None
+            pid = read_pid(supervisor.pid_file(self.state_directory, IDLE))
+            running = find(pid, IDLE.marker(self.state_directory)) if pid != other_than else None
             if running is None:
                 return None
             running.close()
@@ -65,7 +65,7 @@ class Supervised:
         for program in self.programs:
             program.terminate()
             program.wait(30)
-        running = find(read_pid(supervisor.pid_file(self.home, IDLE)), IDLE.marker(self.home))
+        running = find(read_pid(supervisor.pid_file(self.state_directory, IDLE)), IDLE.marker(self.state_directory))
         if running is not None:
             running.stop(signal.SIGKILL)
             running.wait(10)
@@ -84,7 +84,7 @@ def test_a_service_that_dies_is_started_again(supervised: Supervised) -> None:
     first = supervised.service_pid()
     os.kill(first, signal.SIGKILL)
     assert supervised.service_pid(other_than=first) != first
-    known = wait_for("the supervisor tells of it", lambda: facts(supervised.home).get("ca"))
+    known = wait_for("the supervisor tells of it", lambda: facts(supervised.state_directory).get("ca"))
     assert known["restarts"] == 1
     assert known["last_end"] == "killed by SIGKILL"
 
@@ -92,7 +92,7 @@ def test_a_service_that_dies_is_started_again(supervised: Supervised) -> None:
 def test_a_log_that_grows_large_is_put_aside_while_its_writer_goes_on(supervised: Supervised) -> None:
     supervised.start()
     service = supervised.service_pid()
-    log = supervised.home.log("ca")
+    log = supervised.state_directory.log("ca")
     with log.open("ab") as writer:
         writer.truncate(supervisor.LARGEST_LOG + 1)
         wait_for("it has been emptied", lambda: log.stat().st_size <= supervisor.LARGEST_LOG)
@@ -108,7 +108,7 @@ def test_a_second_supervisor_on_the_same_directory_refuses(supervised: Supervise
     first = supervised.start()
     supervised.service_pid()
     assert supervised.start().wait(30) == supervisor.REFUSED
-    assert Lock(supervisor.lock_file(supervised.home)).holder() == first.pid
+    assert Lock(supervisor.lock_file(supervised.state_directory)).holder() == first.pid
 
 
 def test_whoever_looks_for_the_holder_keeps_nobody_from_taking_the_lock(tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_services_outlive_a_killed_supervisor_and_the_next_one_adopts_them(super
     first.wait()
     assert supervised.service_pid() == service
     second = supervised.start()
-    wait_for("it has the lock", lambda: Lock(supervisor.lock_file(supervised.home)).holder() == second.pid)
-    wait_for("it has adopted", lambda: facts(supervised.home).get("ca", {}).get("pid") == service)
+    wait_for("it has the lock", lambda: Lock(supervisor.lock_file(supervised.state_directory)).holder() == second.pid)
+    wait_for("it has adopted", lambda: facts(supervised.state_directory).get("ca", {}).get("pid") == service)
     os.kill(service, signal.SIGKILL)
     assert supervised.service_pid(other_than=service) != service
 
@@ -149,9 +149,9 @@ def test_a_told_supervisor_stops_its_services_and_leaves_no_process_ids(supervis
     service = supervised.service_pid()
     program.terminate()
     assert program.wait(30) == 0
-    assert find(service, IDLE.marker(supervised.home)) is None
-    assert not supervisor.pid_file(supervised.home, IDLE).exists()
-    assert Lock(supervisor.lock_file(supervised.home)).holder() is None
+    assert find(service, IDLE.marker(supervised.state_directory)) is None
+    assert not supervisor.pid_file(supervised.state_directory, IDLE).exists()
+    assert Lock(supervisor.lock_file(supervised.state_directory)).holder() is None
 
 
 def test_taking_down_stops_services_that_lost_their_supervisor(
@@ -162,15 +162,15 @@ def test_taking_down_stops_services_that_lost_their_supervisor(
     service = supervised.service_pid()
     first.kill()
     first.wait()
-    assert take_down(supervised.home) is True
-    assert find(service, IDLE.marker(supervised.home)) is None
-    assert take_down(supervised.home) is False
+    assert take_down(supervised.state_directory) is True
+    assert find(service, IDLE.marker(supervised.state_directory)) is None
+    assert take_down(supervised.state_directory) is False
 
 
 def test_how_a_service_ended_is_known(supervised: Supervised) -> None:
-    supervised.home.root.joinpath("refuse").write_text("78")
+    supervised.state_directory.root.joinpath("refuse").write_text("78")
     supervised.start()
-    known = wait_for("it has ended twice", lambda: _if_ended(facts(supervised.home), 2))
+    known = wait_for("it has ended twice", lambda: _if_ended(facts(supervised.state_directory), 2))
     assert known["last_end"] == supervisor.WILL_NOT_START
 
 

@@ -1,4 +1,4 @@
-"""`keyreeve token` and `keyreeve enrol`: what is printed, what is kept from sight, what is refused."""
+"""`keyreeve token` and `keyreeve enroll`: what is printed, what is kept from sight, what is refused."""
 
 import stat
 from pathlib import Path
@@ -15,7 +15,7 @@ TEXT = "krt1_secret"
 
 @pytest.fixture
 def tokens(fake: FakeCa) -> FakeCa:
-    for name in ("CreateEnrolmentToken", "RevokeEnrolmentToken", "ListEnrolmentTokens"):
+    for name in ("CreateEnrollmentToken", "RevokeEnrollmentToken", "ListEnrollmentTokens"):
         fake.answer(name, EXAMPLES[name].answer)
     return fake
 
@@ -44,7 +44,7 @@ def test_a_saved_token_is_for_its_owner_and_not_printed(run: Run, tokens: FakeCa
 
 
 def test_tokens_are_listed_and_revoked_by_name(run: Run, tokens: FakeCa) -> None:
-    name = TOKEN.name.removeprefix("enrolmentTokens/")
+    name = TOKEN.name.removeprefix("enrollmentTokens/")
     assert [row["name"] for row in run("token", "list", "-o", "json").document] == [name]
     assert run("token", "list", "-q").out == f"{name}\n"
     assert run("token", "revoke", name).code == 0
@@ -61,18 +61,18 @@ def test_the_text_of_a_token_is_not_taken_for_its_name(run: Run, tokens: FakeCa)
 def test_a_file_that_holds_no_token_is_refused_without_showing_it(run: Run, tmp_path: Path, content: str) -> None:
     file = tmp_path / "token"
     file.write_text(content)
-    ran = run("enrol", file, "--dir", tmp_path / "me", "-o", "json")
+    ran = run("enroll", file, "--dir", tmp_path / "me", "-o", "json")
     assert ran.code == 1
     assert ran.error["reason"] == "TOKEN_MALFORMED"
     assert not (tmp_path / "me").exists()
 
 
 def test_a_file_that_is_not_there_is_said_to_be_missing(run: Run, tmp_path: Path) -> None:
-    assert run("enrol", tmp_path / "none", "--dir", tmp_path / "me").code == 2
+    assert run("enroll", tmp_path / "none", "--dir", tmp_path / "me").code == 2
 
 
 def test_a_token_on_the_command_line_is_warned_of(run: Run, tmp_path: Path) -> None:
-    ran = run("enrol", "krt1_onthecommandline", "--dir", tmp_path / "me")
+    ran = run("enroll", "krt1_onthecommandline", "--dir", tmp_path / "me")
     assert "everybody on this machine can read a command line" in ran.err
     assert ran.code == 1
 
@@ -82,5 +82,5 @@ def test_a_token_is_read_from_standard_input_when_no_file_is_named(
 ) -> None:
     asked: list[Path] = []
     monkeypatch.setattr(token_commands, "_token_text", lambda place: asked.append(place) or "krt1_")
-    assert run("enrol", "--dir", tmp_path / "me").code == 1
+    assert run("enroll", "--dir", tmp_path / "me").code == 1
     assert asked == [Path("-")]

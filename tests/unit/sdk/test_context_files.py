@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keyreeve import Context
-from keyreeve.cli.home import Home
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.errors import ContextInvalid, FileUnusable
 
 GOOD: dict[str, Any] = {
@@ -160,14 +160,14 @@ def test_somebody_elses_link_to_a_context_of_ours_is_refused(
 def test_no_services_are_run_from_somebody_elses_directory(
     tmp_path: Path, belongs_to_somebody: set[Path], place: str
 ) -> None:
-    home = Home.at(tmp_path / ".keyreeve")
-    home.make()
-    home.config("ca").write_text("planted\n")
-    home.config("ca").chmod(0o600)
-    home.make()
+    state_directory = StateDirectory.at(tmp_path / ".keyreeve")
+    state_directory.make()
+    state_directory.config("ca").write_text("planted\n")
+    state_directory.config("ca").chmod(0o600)
+    state_directory.make()
     belongs_to_somebody.add(tmp_path / place)
     with pytest.raises(FileUnusable, match="belongs to"):
-        home.make()
+        state_directory.make()
 
 
 def test_when_there_is_none_both_ways_to_name_one_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +243,6 @@ def test_a_context_keeps_its_own_endpoints_and_can_be_sent_to_another_process(tm
     endpoints = {"ca": "127.0.0.1:7443"}
     loaded = Context.load(write(tmp_path / "context.json"))
     context = replace(loaded, endpoints=endpoints)
-    endpoints["ca"] = "elsewhere:1"
+    endpoints["ca"] = "excluded_methods:1"
     assert context == loaded
     assert pickle.loads(pickle.dumps(context)) == context

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from keyreeve.errors import RevocationsRefused
 from keyreeve.revocation_feed import RevokedCallers, update_message
 from keyreeve.values import RevocationUpdate
-from support.peer_certificates import TRUST_DOMAIN, Leaf, Trees
+from support.peer_certificates import TRUST_DOMAIN, Hierarchies, Leaf
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 ONE, TWO = (b"@" + bytes(14) + bytes([n]) for n in (1, 2))
@@ -25,10 +25,10 @@ class World:
     """A CA service that signs, a clock, and somebody who follows."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.trees = Trees.make()
-        self.leaf = self.trees.control.service("ca")
+        self.hierarchies = Hierarchies.make()
+        self.leaf = self.hierarchies.control.service("ca")
         self.time = float(int(self.leaf.certificate.not_valid_before_utc.timestamp()) + 600)
-        self.roots = [self.trees.control_root.certificate]
+        self.roots = [self.hierarchies.control_root.certificate]
         self.callers = RevokedCallers(TRUST_DOMAIN, path, now=self.now, clock=self.now)
 
     def now(self) -> float:
@@ -39,21 +39,21 @@ class World:
         after: int,
         seq: int,
         *serials: bytes,
-        incarnation: int = 1,
+        restore_generation: int = 1,
         leaf: Leaf | None = None,
         chain: Sequence[bytes] | None = None,
     ) -> RevocationUpdate:
         leaf = leaf or self.leaf
         revoked = tuple((serial, int(self.time) + 3600) for serial in serials)
         message = update_message(
-            TRUST_DOMAIN, incarnation, after_seq=after, seq=seq, time=int(self.time), revoked=revoked
+            TRUST_DOMAIN, restore_generation, after_seq=after, seq=seq, time=int(self.time), revoked=revoked
         )
         key = load_pem_private_key(leaf.key_pem, None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         der = [one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(leaf.chain_pem)]
         signature = key.sign(message, ec.ECDSA(hashes.SHA256()))
         return RevocationUpdate(
-            incarnation, after, seq, int(self.time), revoked, signature, tuple(der if chain is None else chain)
+            restore_generation, after, seq, int(self.time), revoked, signature, tuple(der if chain is None else chain)
         )
 
     def apply(self, update: RevocationUpdate) -> None:
@@ -69,7 +69,7 @@ def test_what_is_signed_is_what_the_vectors_say() -> None:
         revoked = [(bytes.fromhex(one["serial"]), one["not_after"]) for one in vector["revoked"]]
         message = update_message(
             vector["trust_domain"],
-            vector["incarnation"],
+            vector["restore_generation"],
             after_seq=vector["after_seq"],
             seq=vector["seq"],
             time=vector["time"],
@@ -98,7 +98,7 @@ def test_news_that_do_not_follow_are_refused_and_nothing_changes() -> None:
     world = World()
     world.apply(world.update(0, 3, ONE))
     world.time += 2
-    for wrong in (world.update(4, 5, TWO), world.update(1, 5, TWO), world.update(3, 5, TWO, incarnation=2)):
+    for wrong in (world.update(4, 5, TWO), world.update(1, 5, TWO), world.update(3, 5, TWO, restore_generation=2)):
         with pytest.raises(RevocationsRefused):
             world.apply(wrong)
     assert (world.callers.seq, world.callers.age(), world.callers.is_revoked(number(TWO))) == (3, 2, False)
@@ -109,16 +109,16 @@ def test_a_new_beginning_of_the_same_history_takes_nothing_back_and_one_of_anoth
     world.apply(world.update(0, 3, ONE))
     world.apply(world.update(0, 2, TWO))
     assert world.callers.is_revoked(number(ONE))
-    world.apply(world.update(0, 1, TWO, incarnation=2))
+    world.apply(world.update(0, 1, TWO, restore_generation=2))
     assert [world.callers.is_revoked(number(one)) for one in (ONE, TWO)] == [False, True]
 
 
-def test_only_the_ca_service_of_the_control_tree_is_believed() -> None:
+def test_only_the_ca_service_of_the_control_hierarchy_is_believed() -> None:
     world, other = World(), World()
     strangers = {
-        "another role": world.trees.control.service("membership"),
-        "a person": world.trees.control.person("operators/admin/ann"),
-        "another tree": other.leaf,
+        "another role": world.hierarchies.control.service("membership"),
+        "a person": world.hierarchies.control.person("operators/admin/ann"),
+        "another hierarchy": other.leaf,
     }
     for leaf in strangers.values():
         with pytest.raises(RevocationsRefused):
@@ -145,7 +145,7 @@ def test_what_is_known_outlives_the_process_with_its_age_and_forgets_what_has_ex
     world.apply(world.update(0, 2, ONE, TWO))
     world.time += 120
     again = RevokedCallers.load(TRUST_DOMAIN, path, now=world.now, clock=world.now)
-    assert (again.incarnation, again.seq, again.age()) == (1, 2, 120)
+    assert (again.restore_generation, again.seq, again.age()) == (1, 2, 120)
     assert again.is_revoked(number(ONE))
     assert path.stat().st_mode & 0o777 == 0o600
     world.time += 5000
@@ -159,4 +159,4 @@ def test_a_file_that_cannot_be_read_is_as_none(tmp_path: Path, damage: str) -> N
     path = tmp_path / "revoked.json"
     path.write_text(damage)
     loaded = RevokedCallers.load(TRUST_DOMAIN, path)
-    assert (loaded.incarnation, loaded.seq, loaded.age()) == (0, 0, float("inf"))
+    assert (loaded.restore_generation, loaded.seq, loaded.age()) == (0, 0, float("inf"))

@@ -8,22 +8,24 @@ from google.protobuf.descriptor import EnumDescriptor
 from keyreeve import wire
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
+from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.errors import FieldInvalid, KeyreeveError
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
-from keyreeve.values import AuthorityState, KeyType, Tree
+from keyreeve.values import AuthorityState, Hierarchy, KeyType
 from support.sdk_calls import AUTHORITY, BEGIN, CERTIFICATE, END, PROFILE
 
+CRL_REASON = crl_reason_pb2.CrlReason.DESCRIPTOR
+
 TABLES = [
-    (wire.TREES, authority_pb.Tree.DESCRIPTOR),
+    (wire.HIERARCHIES, authority_pb.Hierarchy.DESCRIPTOR),
     (wire.KINDS, authority_pb.AuthorityKind.DESCRIPTOR),
     (wire.AUTHORITY_STATES, authority_pb.AuthorityState.DESCRIPTOR),
     (wire.AUTHORITY_KEY_TYPES, authority_pb.AuthorityKeyType.DESCRIPTOR),
-    (wire.REVOCATION_REASONS, authority_pb.AuthorityRevocationReason.DESCRIPTOR),
+    (wire.CRL_REASONS, CRL_REASON),
     (wire.NAME_TYPES, certificate_pb.NameType.DESCRIPTOR),
     (wire.CERTIFICATE_STATES, certificate_pb.CertificateState.DESCRIPTOR),
     (wire.OPERATION_STATES, operation_pb.OperationState.DESCRIPTOR),
-    (wire.LEAF_REVOCATION_REASONS, certificate_pb.RevocationReason.DESCRIPTOR),
     (wire.OUTCOMES, profile_pb.SimulatedOutcome.DESCRIPTOR),
 ]
 
@@ -32,7 +34,7 @@ TABLES = [
 def test_every_choice_of_the_contract_has_a_value_of_its_name(
     table: dict[KeyType, int], enumeration: EnumDescriptor
 ) -> None:
-    numbers = {value.name: value.number for value in enumeration.values if value.number}
+    numbers = {value.name: value.number for value in enumeration.values if value.number or enumeration is CRL_REASON}
     assert sorted(table.values()) == sorted(numbers.values())
     for choice, number in table.items():
         assert enumeration.values_by_number[number].name.endswith(f"_{choice.name}")
@@ -48,7 +50,11 @@ def test_a_choice_of_a_newer_service_is_an_error_and_not_a_guess() -> None:
 
 def test_an_authority_is_what_the_message_says() -> None:
     authority = wire.from_authority(AUTHORITY)
-    assert (authority.tree, authority.state, authority.key_type) == (Tree.ESTATE, AuthorityState.PENDING, KeyType.P384)
+    assert (authority.hierarchy, authority.state, authority.key_type) == (
+        Hierarchy.ESTATE,
+        AuthorityState.PENDING,
+        KeyType.P384,
+    )
     assert (authority.not_before, authority.not_after) == (BEGIN, END)
     assert authority.lifetime == timedelta(hours=1)
     assert authority.permitted_dns_suffixes == ("example.test",)

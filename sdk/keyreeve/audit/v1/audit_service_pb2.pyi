@@ -278,12 +278,12 @@ class ChainRegistration(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHAIN_FIELD_NUMBER: _builtins.int
-    INCARNATION_FIELD_NUMBER: _builtins.int
+    RESTORE_GENERATION_FIELD_NUMBER: _builtins.int
     WRITER_FIELD_NUMBER: _builtins.int
     REGISTERED_FIELD_NUMBER: _builtins.int
     chain: _builtins.bytes
     """16 octets."""
-    incarnation: _builtins.int
+    restore_generation: _builtins.int
     """How often the database had been restored."""
     writer: _builtins.str
     """The process."""
@@ -293,13 +293,13 @@ class ChainRegistration(_message.Message):
         self,
         *,
         chain: _builtins.bytes = ...,
-        incarnation: _builtins.int = ...,
+        restore_generation: _builtins.int = ...,
         writer: _builtins.str = ...,
         registered: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "incarnation", b"incarnation", "registered", b"registered", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "registered", b"registered", "restore_generation", b"restore_generation", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -483,7 +483,7 @@ class AuditProblem(_message.Message):
     where: _builtins.str
     """Which checkpoint, chain or link."""
     message: _builtins.str
-    """What is wrong, for people."""
+    """What is wrong, for operators."""
     def __init__(
         self,
         *,

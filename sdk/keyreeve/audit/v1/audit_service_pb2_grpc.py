@@ -108,7 +108,7 @@ class AuditServiceServicer:
         """Gets a checkpoint, and the proof that its log begins with that of an earlier one.
 
         Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there can be no such proof.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

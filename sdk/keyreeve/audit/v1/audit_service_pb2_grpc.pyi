@@ -62,7 +62,7 @@ class AuditServiceStub:
     """Gets a checkpoint, and the proof that its log begins with that of an earlier one.
 
     Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there can be no such proof.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     AppendVerbRecord: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.AppendVerbRecordRequest, _audit_service_pb2.AppendVerbRecordResponse]
@@ -107,7 +107,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Gets a checkpoint, and the proof that its log begins with that of an earlier one.
 
     Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there can be no such proof.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     AppendVerbRecord: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.AppendVerbRecordRequest, _audit_service_pb2.AppendVerbRecordResponse]  # type: ignore[assignment]
@@ -173,7 +173,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets a checkpoint, and the proof that its log begins with that of an earlier one.
 
         Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there can be no such proof.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
 

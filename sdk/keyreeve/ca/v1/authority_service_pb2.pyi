@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from keyreeve.ca.v1 import crl_reason_pb2 as _crl_reason_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -21,33 +22,33 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _Tree:
+class _Hierarchy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _TreeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Tree.ValueType], _builtins.type):
+class _HierarchyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Hierarchy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    TREE_UNSPECIFIED: _Tree.ValueType  # 0
-    """Not a tree; refused in requests."""
-    TREE_CONTROL: _Tree.ValueType  # 1
+    HIERARCHY_UNSPECIFIED: _Hierarchy.ValueType  # 0
+    """Not a hierarchy; refused in requests."""
+    HIERARCHY_CONTROL: _Hierarchy.ValueType  # 1
     """Services, members, operators and workloads: all that our own listeners trust."""
-    TREE_ESTATE: _Tree.ValueType  # 2
+    HIERARCHY_ESTATE: _Hierarchy.ValueType  # 2
     """What is issued to the outside: servers and clients."""
-    TREE_STANDALONE: _Tree.ValueType  # 3
+    HIERARCHY_STANDALONE: _Hierarchy.ValueType  # 3
     """A CA that belongs to something else, such as an array, and is trusted by that alone."""
 
-class Tree(_Tree, metaclass=_TreeEnumTypeWrapper):
+class Hierarchy(_Hierarchy, metaclass=_HierarchyEnumTypeWrapper):
     """Where an authority belongs; it decides which profiles it may issue under."""
 
-TREE_UNSPECIFIED: Tree.ValueType  # 0
-"""Not a tree; refused in requests."""
-TREE_CONTROL: Tree.ValueType  # 1
+HIERARCHY_UNSPECIFIED: Hierarchy.ValueType  # 0
+"""Not a hierarchy; refused in requests."""
+HIERARCHY_CONTROL: Hierarchy.ValueType  # 1
 """Services, members, operators and workloads: all that our own listeners trust."""
-TREE_ESTATE: Tree.ValueType  # 2
+HIERARCHY_ESTATE: Hierarchy.ValueType  # 2
 """What is issued to the outside: servers and clients."""
-TREE_STANDALONE: Tree.ValueType  # 3
+HIERARCHY_STANDALONE: Hierarchy.ValueType  # 3
 """A CA that belongs to something else, such as an array, and is trusted by that alone."""
-Global___Tree: _TypeAlias = Tree  # noqa: Y015
+Global___Hierarchy: _TypeAlias = Hierarchy  # noqa: Y015
 
 class _AuthorityKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -60,7 +61,7 @@ class _AuthorityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Authori
     AUTHORITY_KIND_ROOT: _AuthorityKind.ValueType  # 1
     """It signed itself."""
     AUTHORITY_KIND_INTERMEDIATE: _AuthorityKind.ValueType  # 2
-    """A root of its tree signed it."""
+    """A root of its hierarchy signed it."""
 
 class AuthorityKind(_AuthorityKind, metaclass=_AuthorityKindEnumTypeWrapper):
     """What signed an authority's own certificate."""
@@ -70,7 +71,7 @@ AUTHORITY_KIND_UNSPECIFIED: AuthorityKind.ValueType  # 0
 AUTHORITY_KIND_ROOT: AuthorityKind.ValueType  # 1
 """It signed itself."""
 AUTHORITY_KIND_INTERMEDIATE: AuthorityKind.ValueType  # 2
-"""A root of its tree signed it."""
+"""A root of its hierarchy signed it."""
 Global___AuthorityKind: _TypeAlias = AuthorityKind  # noqa: Y015
 
 class _AuthorityState:
@@ -145,34 +146,6 @@ AUTHORITY_KEY_TYPE_ED25519: AuthorityKeyType.ValueType  # 5
 """Ed25519."""
 Global___AuthorityKeyType: _TypeAlias = AuthorityKeyType  # noqa: Y015
 
-class _AuthorityRevocationReason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _AuthorityRevocationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuthorityRevocationReason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    AUTHORITY_REVOCATION_REASON_UNSPECIFIED: _AuthorityRevocationReason.ValueType  # 0
-    """Not a reason; refused."""
-    AUTHORITY_REVOCATION_REASON_CA_COMPROMISE: _AuthorityRevocationReason.ValueType  # 1
-    """Its private key is, or may be, known to others."""
-    AUTHORITY_REVOCATION_REASON_SUPERSEDED: _AuthorityRevocationReason.ValueType  # 2
-    """Another has taken its place."""
-    AUTHORITY_REVOCATION_REASON_CESSATION_OF_OPERATION: _AuthorityRevocationReason.ValueType  # 3
-    """What it was made for has ended."""
-
-class AuthorityRevocationReason(_AuthorityRevocationReason, metaclass=_AuthorityRevocationReasonEnumTypeWrapper):
-    """Why trust is withdrawn (RFC 5280, 5.3.1; the values that can apply to a CA)."""
-
-AUTHORITY_REVOCATION_REASON_UNSPECIFIED: AuthorityRevocationReason.ValueType  # 0
-"""Not a reason; refused."""
-AUTHORITY_REVOCATION_REASON_CA_COMPROMISE: AuthorityRevocationReason.ValueType  # 1
-"""Its private key is, or may be, known to others."""
-AUTHORITY_REVOCATION_REASON_SUPERSEDED: AuthorityRevocationReason.ValueType  # 2
-"""Another has taken its place."""
-AUTHORITY_REVOCATION_REASON_CESSATION_OF_OPERATION: AuthorityRevocationReason.ValueType  # 3
-"""What it was made for has ended."""
-Global___AuthorityRevocationReason: _TypeAlias = AuthorityRevocationReason  # noqa: Y015
-
 @_typing.final
 class Authority(_message.Message):
     """One certificate authority."""
@@ -180,7 +153,7 @@ class Authority(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
-    TREE_FIELD_NUMBER: _builtins.int
+    HIERARCHY_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     ISSUER_FIELD_NUMBER: _builtins.int
@@ -199,12 +172,12 @@ class Authority(_message.Message):
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output. `authorities/{authority}`."""
-    tree: Global___Tree.ValueType
-    """Required. The tree it belongs to."""
+    hierarchy: Global___Hierarchy.ValueType
+    """Required. The hierarchy it belongs to."""
     kind: Global___AuthorityKind.ValueType
     """Required. What signs its certificate."""
     owner: _builtins.str
-    """Optional. The resource that a stand-alone CA belongs to, such as `arrays/{array}`; empty for the two trees."""
+    """Optional. The resource that a stand-alone CA belongs to, such as `arrays/{array}`; empty for the two hierarchies."""
     issuer: _builtins.str
     """Required for an intermediate. The root that signs it, `authorities/{authority}`; a root's own name in answers."""
     common_name: _builtins.str
@@ -255,7 +228,7 @@ class Authority(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        tree: Global___Tree.ValueType = ...,
+        hierarchy: Global___Hierarchy.ValueType = ...,
         kind: Global___AuthorityKind.ValueType = ...,
         owner: _builtins.str = ...,
         issuer: _builtins.str = ...,
@@ -275,7 +248,7 @@ class Authority(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "lifetime", b"lifetime", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "retire_time", b"retire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "certificate_der", b"certificate_der", "certificate_sha256", b"certificate_sha256", "common_name", b"common_name", "create_time", b"create_time", "issuer", b"issuer", "key_type", b"key_type", "kind", b"kind", "lifetime", b"lifetime", "name", b"name", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "owner", b"owner", "permitted_dns_suffixes", b"permitted_dns_suffixes", "retire_time", b"retire_time", "revoke_time", b"revoke_time", "state", b"state", "tree", b"tree"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "certificate_der", b"certificate_der", "certificate_sha256", b"certificate_sha256", "common_name", b"common_name", "create_time", b"create_time", "hierarchy", b"hierarchy", "issuer", b"issuer", "key_type", b"key_type", "kind", b"kind", "lifetime", b"lifetime", "name", b"name", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "owner", b"owner", "permitted_dns_suffixes", b"permitted_dns_suffixes", "retire_time", b"retire_time", "revoke_time", b"revoke_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -452,15 +425,15 @@ class RevokeAuthorityRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. `authorities/{authority}`."""
-    reason: Global___AuthorityRevocationReason.ValueType
-    """Required. Why."""
+    reason: _crl_reason_pb2.CrlReason.ValueType
+    """Required: CA_COMPROMISE, SUPERSEDED or CESSATION_OF_OPERATION."""
     request_id: _builtins.str
     """Required. A UUID; the same id gives the same answer for 24 hours."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
-        reason: Global___AuthorityRevocationReason.ValueType = ...,
+        reason: _crl_reason_pb2.CrlReason.ValueType = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -30,7 +30,7 @@ class AuthorityServiceStub:
 
     Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
-    PEER_ISSUER_UNKNOWN, PEER_PERSON_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
+    PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
     health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
     FIELD_INVALID. The comments name only what is special to the RPC.
@@ -94,7 +94,7 @@ class AuthorityServiceServicer:
 
     Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
-    PEER_ISSUER_UNKNOWN, PEER_PERSON_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
+    PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
     health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
     FIELD_INVALID. The comments name only what is special to the RPC.
@@ -116,7 +116,7 @@ class AuthorityServiceServicer:
         """Gets an authority.
 
         Reasons: AUTHORITY_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -126,7 +126,7 @@ class AuthorityServiceServicer:
     def ListAuthorities(self, request, context):
         """Lists authorities in order of their names.
 
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -136,7 +136,7 @@ class AuthorityServiceServicer:
     def ActivateAuthority(self, request, context):
         """Lets a pending authority issue. Every profile that it could issue under is linted first, with a copy of each kind
         of certificate signed by a throw-away key; a finding that is not excused refuses the activation.
-        The newest active authority of a tree is the one that signs when a request names none.
+        The newest active authority of a hierarchy is the one that signs when a request names none.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
         Callers: admins; the membership service, for CAs with an owner.
@@ -149,7 +149,7 @@ class AuthorityServiceServicer:
     def RetireAuthority(self, request, context):
         """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
         unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
-        the way: the last active authority of its kind in one of the two trees stays (metadata `authority`, `tree`, `kind`),
+        the way: the last active authority of its kind in one of the two hierarchies stays (metadata `authority`, `hierarchy`, `kind`),
         and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
@@ -162,8 +162,8 @@ class AuthorityServiceServicer:
 
     def RevokeAuthority(self, request, context):
         """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-        listeners refuse whatever it has issued. The last active authority of its kind in one of the two trees is refused
-        (AUTHORITY_IN_USE with metadata `authority`, `tree`, `kind`), since nobody could call any more: activate its
+        listeners refuse whatever it has issued. The last active authority of its kind in one of the two hierarchies is refused
+        (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), since nobody could call any more: activate its
         successor first.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
@@ -178,7 +178,7 @@ class AuthorityServiceServicer:
         """Exports the authority's certificate and those above it. Private keys never leave the service.
 
         Reasons: AUTHORITY_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -189,7 +189,7 @@ class AuthorityServiceServicer:
         """Gets the trust bundle of a line: the roots that somebody who relies on that line has to trust.
 
         Reasons: BUNDLE_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -201,7 +201,7 @@ class AuthorityServiceServicer:
         passed; a client then opens the next stream. The stream is cut when the caller's certificate expires.
 
         Reasons: BUNDLE_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -269,7 +269,7 @@ class AuthorityService:
 
     Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
-    PEER_ISSUER_UNKNOWN, PEER_PERSON_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
+    PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
     health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
     FIELD_INVALID. The comments name only what is special to the RPC.

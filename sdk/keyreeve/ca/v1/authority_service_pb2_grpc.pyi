@@ -31,7 +31,7 @@ class AuthorityServiceStub:
 
     Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
-    PEER_ISSUER_UNKNOWN, PEER_PERSON_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
+    PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
     health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
     FIELD_INVALID. The comments name only what is special to the RPC.
@@ -53,19 +53,19 @@ class AuthorityServiceStub:
     """Gets an authority.
 
     Reasons: AUTHORITY_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     ListAuthorities: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.ListAuthoritiesRequest, _authority_service_pb2.ListAuthoritiesResponse]
     """Lists authorities in order of their names.
 
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     ActivateAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.ActivateAuthorityRequest, _authority_service_pb2.Authority]
     """Lets a pending authority issue. Every profile that it could issue under is linted first, with a copy of each kind
     of certificate signed by a throw-away key; a finding that is not excused refuses the activation.
-    The newest active authority of a tree is the one that signs when a request names none.
+    The newest active authority of a hierarchy is the one that signs when a request names none.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
     Callers: admins; the membership service, for CAs with an owner.
@@ -74,7 +74,7 @@ class AuthorityServiceStub:
     RetireAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.RetireAuthorityRequest, _authority_service_pb2.Authority]
     """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
     unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
-    the way: the last active authority of its kind in one of the two trees stays (metadata `authority`, `tree`, `kind`),
+    the way: the last active authority of its kind in one of the two hierarchies stays (metadata `authority`, `hierarchy`, `kind`),
     and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
@@ -83,8 +83,8 @@ class AuthorityServiceStub:
     """
     RevokeAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.RevokeAuthorityRequest, _authority_service_pb2.Authority]
     """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-    listeners refuse whatever it has issued. The last active authority of its kind in one of the two trees is refused
-    (AUTHORITY_IN_USE with metadata `authority`, `tree`, `kind`), since nobody could call any more: activate its
+    listeners refuse whatever it has issued. The last active authority of its kind in one of the two hierarchies is refused
+    (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), since nobody could call any more: activate its
     successor first.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
@@ -95,14 +95,14 @@ class AuthorityServiceStub:
     """Exports the authority's certificate and those above it. Private keys never leave the service.
 
     Reasons: AUTHORITY_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     GetBundle: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.GetBundleRequest, _authority_service_pb2.Bundle]
     """Gets the trust bundle of a line: the roots that somebody who relies on that line has to trust.
 
     Reasons: BUNDLE_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     WatchBundle: _grpc.UnaryStreamMultiCallable[_authority_service_pb2.WatchBundleRequest, _authority_service_pb2.Bundle]
@@ -110,7 +110,7 @@ class AuthorityServiceStub:
     passed; a client then opens the next stream. The stream is cut when the caller's certificate expires.
 
     Reasons: BUNDLE_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
 
@@ -120,7 +120,7 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
 
     Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
-    PEER_ISSUER_UNKNOWN, PEER_PERSON_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
+    PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
     health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
     FIELD_INVALID. The comments name only what is special to the RPC.
@@ -139,19 +139,19 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     """Gets an authority.
 
     Reasons: AUTHORITY_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     ListAuthorities: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.ListAuthoritiesRequest, _authority_service_pb2.ListAuthoritiesResponse]  # type: ignore[assignment]
     """Lists authorities in order of their names.
 
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     ActivateAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.ActivateAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
     """Lets a pending authority issue. Every profile that it could issue under is linted first, with a copy of each kind
     of certificate signed by a throw-away key; a finding that is not excused refuses the activation.
-    The newest active authority of a tree is the one that signs when a request names none.
+    The newest active authority of a hierarchy is the one that signs when a request names none.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
     Callers: admins; the membership service, for CAs with an owner.
@@ -160,7 +160,7 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     RetireAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.RetireAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
     """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
     unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
-    the way: the last active authority of its kind in one of the two trees stays (metadata `authority`, `tree`, `kind`),
+    the way: the last active authority of its kind in one of the two hierarchies stays (metadata `authority`, `hierarchy`, `kind`),
     and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
@@ -169,8 +169,8 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     """
     RevokeAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.RevokeAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
     """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-    listeners refuse whatever it has issued. The last active authority of its kind in one of the two trees is refused
-    (AUTHORITY_IN_USE with metadata `authority`, `tree`, `kind`), since nobody could call any more: activate its
+    listeners refuse whatever it has issued. The last active authority of its kind in one of the two hierarchies is refused
+    (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), since nobody could call any more: activate its
     successor first.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
@@ -181,14 +181,14 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     """Exports the authority's certificate and those above it. Private keys never leave the service.
 
     Reasons: AUTHORITY_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     GetBundle: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.GetBundleRequest, _authority_service_pb2.Bundle]  # type: ignore[assignment]
     """Gets the trust bundle of a line: the roots that somebody who relies on that line has to trust.
 
     Reasons: BUNDLE_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     WatchBundle: _aio.UnaryStreamMultiCallable[_authority_service_pb2.WatchBundleRequest, _authority_service_pb2.Bundle]  # type: ignore[assignment]
@@ -196,7 +196,7 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     passed; a client then opens the next stream. The stream is cut when the caller's certificate expires.
 
     Reasons: BUNDLE_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
 
@@ -205,7 +205,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
-    PEER_ISSUER_UNKNOWN, PEER_PERSON_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
+    PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
     health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
     FIELD_INVALID. The comments name only what is special to the RPC.
@@ -234,7 +234,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets an authority.
 
         Reasons: AUTHORITY_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
 
@@ -246,7 +246,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_authority_service_pb2.ListAuthoritiesResponse, _abc.Awaitable[_authority_service_pb2.ListAuthoritiesResponse]]:
         """Lists authorities in order of their names.
 
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
 
@@ -258,7 +258,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
         """Lets a pending authority issue. Every profile that it could issue under is linted first, with a copy of each kind
         of certificate signed by a throw-away key; a finding that is not excused refuses the activation.
-        The newest active authority of a tree is the one that signs when a request names none.
+        The newest active authority of a hierarchy is the one that signs when a request names none.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
         Callers: admins; the membership service, for CAs with an owner.
@@ -273,7 +273,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
         """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
         unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
-        the way: the last active authority of its kind in one of the two trees stays (metadata `authority`, `tree`, `kind`),
+        the way: the last active authority of its kind in one of the two hierarchies stays (metadata `authority`, `hierarchy`, `kind`),
         and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
@@ -288,8 +288,8 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
         """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-        listeners refuse whatever it has issued. The last active authority of its kind in one of the two trees is refused
-        (AUTHORITY_IN_USE with metadata `authority`, `tree`, `kind`), since nobody could call any more: activate its
+        listeners refuse whatever it has issued. The last active authority of its kind in one of the two hierarchies is refused
+        (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), since nobody could call any more: activate its
         successor first.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
@@ -306,7 +306,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         """Exports the authority's certificate and those above it. Private keys never leave the service.
 
         Reasons: AUTHORITY_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
 
@@ -319,7 +319,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets the trust bundle of a line: the roots that somebody who relies on that line has to trust.
 
         Reasons: BUNDLE_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
 
@@ -333,7 +333,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         passed; a client then opens the next stream. The stream is cut when the caller's certificate expires.
 
         Reasons: BUNDLE_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
 

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from keyreeve.ca.v1 import crl_reason_pb2 as _crl_reason_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -48,48 +49,6 @@ CERTIFICATE_STATE_EXPIRED: CertificateState.ValueType  # 2
 CERTIFICATE_STATE_REVOKED: CertificateState.ValueType  # 3
 """It was revoked."""
 Global___CertificateState: _TypeAlias = CertificateState  # noqa: Y015
-
-class _RevocationReason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _RevocationReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RevocationReason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    REVOCATION_REASON_UNSPECIFIED: _RevocationReason.ValueType  # 0
-    """Not a reason; refused."""
-    REVOCATION_REASON_NOT_GIVEN: _RevocationReason.ValueType  # 1
-    """No reason is given; lists leave it out."""
-    REVOCATION_REASON_KEY_COMPROMISE: _RevocationReason.ValueType  # 2
-    """Somebody else has, or may have, the private key."""
-    REVOCATION_REASON_AFFILIATION_CHANGED: _RevocationReason.ValueType  # 3
-    """The holder's name or other facts in the certificate have changed."""
-    REVOCATION_REASON_SUPERSEDED: _RevocationReason.ValueType  # 4
-    """Another certificate has taken its place."""
-    REVOCATION_REASON_CESSATION_OF_OPERATION: _RevocationReason.ValueType  # 5
-    """What it was for has ended."""
-    REVOCATION_REASON_PRIVILEGE_WITHDRAWN: _RevocationReason.ValueType  # 6
-    """A right that it stood for was withdrawn."""
-
-class RevocationReason(_RevocationReason, metaclass=_RevocationReasonEnumTypeWrapper):
-    """Why a certificate was revoked (RFC 5280, 5.3.1). A hold that could be taken back, and the reasons of authorities,
-    are not among them.
-    """
-
-REVOCATION_REASON_UNSPECIFIED: RevocationReason.ValueType  # 0
-"""Not a reason; refused."""
-REVOCATION_REASON_NOT_GIVEN: RevocationReason.ValueType  # 1
-"""No reason is given; lists leave it out."""
-REVOCATION_REASON_KEY_COMPROMISE: RevocationReason.ValueType  # 2
-"""Somebody else has, or may have, the private key."""
-REVOCATION_REASON_AFFILIATION_CHANGED: RevocationReason.ValueType  # 3
-"""The holder's name or other facts in the certificate have changed."""
-REVOCATION_REASON_SUPERSEDED: RevocationReason.ValueType  # 4
-"""Another certificate has taken its place."""
-REVOCATION_REASON_CESSATION_OF_OPERATION: RevocationReason.ValueType  # 5
-"""What it was for has ended."""
-REVOCATION_REASON_PRIVILEGE_WITHDRAWN: RevocationReason.ValueType  # 6
-"""A right that it stood for was withdrawn."""
-Global___RevocationReason: _TypeAlias = RevocationReason  # noqa: Y015
 
 class _NameType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -168,7 +127,7 @@ class Certificate(_message.Message):
     """The DER certificate."""
     renews: _builtins.str
     """`certificates/{serial}` that this one renews; empty for a first."""
-    revocation_reason: Global___RevocationReason.ValueType
+    revocation_reason: _crl_reason_pb2.CrlReason.ValueType
     """Why."""
     revoker: _builtins.str
     """SPIFFE ID of whoever revoked it."""
@@ -206,7 +165,7 @@ class Certificate(_message.Message):
         certificate_der: _builtins.bytes = ...,
         renews: _builtins.str = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
-        revocation_reason: Global___RevocationReason.ValueType = ...,
+        revocation_reason: _crl_reason_pb2.CrlReason.ValueType = ...,
         revoker: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issue_time", b"issue_time", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "revoke_time", b"revoke_time"]  # noqa: Y015
@@ -219,7 +178,7 @@ Global___Certificate: _TypeAlias = Certificate  # noqa: Y015
 
 @_typing.final
 class SubjectAlternativeName(_message.Message):
-    """A subject alternative name. docs/names.md has the grammar; names are accepted or refused, never normalised."""
+    """A subject alternative name. docs/names.md has the grammar; names are accepted or refused, never normalized."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,7 +218,7 @@ class SignCertificateItem(_message.Message):
     csr: _builtins.bytes
     """Required. A PKCS #10 request (RFC 2986) in DER or as one PEM block."""
     authority: _builtins.str
-    """Optional. `authorities/{authority}`; the newest active one of the profile's tree unless given. Required for
+    """Optional. `authorities/{authority}`; the newest active one of the profile's hierarchy unless given. Required for
     stand-alone CAs.
     """
     @_builtins.property
@@ -575,7 +534,7 @@ class RenewCertificateRequest(_message.Message):
     """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
     @_builtins.property
     def proof(self) -> Global___RenewalProof:
-        """Required outside the control tree: the old key's word. For a person whose invitation is over: a device's."""
+        """Required outside the control hierarchy: the old key's word. For a person whose invitation is over: a device's."""
 
     def __init__(
         self,
@@ -732,15 +691,15 @@ class RevokeCertificateRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. `certificates/{serial}`."""
-    reason: Global___RevocationReason.ValueType
-    """Required. Why."""
+    reason: _crl_reason_pb2.CrlReason.ValueType
+    """Optional. Every reason but CA_COMPROMISE."""
     request_id: _builtins.str
     """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
-        reason: Global___RevocationReason.ValueType = ...,
+        reason: _crl_reason_pb2.CrlReason.ValueType = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -827,21 +786,21 @@ class WatchRevocationsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    INCARNATION_FIELD_NUMBER: _builtins.int
+    RESTORE_GENERATION_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
-    incarnation: _builtins.int
-    """Optional. `incarnation` of the last update that the caller holds."""
+    restore_generation: _builtins.int
+    """Optional. `restore_generation` of the last update that the caller holds."""
     after_seq: _builtins.int
-    """Optional. Its `seq`; everything is sent when it is 0 or of another incarnation."""
+    """Optional. Its `seq`; everything is sent when it is 0 or of another restore_generation."""
     def __init__(
         self,
         *,
-        incarnation: _builtins.int = ...,
+        restore_generation: _builtins.int = ...,
         after_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "incarnation", b"incarnation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "restore_generation", b"restore_generation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -853,21 +812,21 @@ class RevocationUpdate(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    INCARNATION_FIELD_NUMBER: _builtins.int
+    RESTORE_GENERATION_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     REVOKED_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     SIGNER_DER_FIELD_NUMBER: _builtins.int
-    incarnation: _builtins.int
+    restore_generation: _builtins.int
     """The history that the numbers belong to; it rises when the CA's database was restored from a backup."""
     after_seq: _builtins.int
     """The numbers above this one ..."""
     seq: _builtins.int
     """... up to this one."""
     signature: _builtins.bytes
-    """ECDSA with SHA-256 (DER) by the key of `signer_der`, over LP("keyreeve-revocations-1", trust domain, incarnation,
+    """ECDSA with SHA-256 (DER) by the key of `signer_der`, over LP("keyreeve-revocations-1", trust domain, restore_generation,
     after_seq, seq, time in seconds (8 octets each), SHA-256 of the entries): docs/protocols.md.
     """
     @_builtins.property
@@ -887,7 +846,7 @@ class RevocationUpdate(_message.Message):
     def __init__(
         self,
         *,
-        incarnation: _builtins.int = ...,
+        restore_generation: _builtins.int = ...,
         after_seq: _builtins.int = ...,
         seq: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
@@ -897,7 +856,7 @@ class RevocationUpdate(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "incarnation", b"incarnation", "revoked", b"revoked", "seq", b"seq", "signature", b"signature", "signer_der", b"signer_der", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "restore_generation", b"restore_generation", "revoked", b"revoked", "seq", b"seq", "signature", b"signature", "signer_der", b"signer_der", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -953,8 +912,8 @@ class RevokeCertificatesRequest(_message.Message):
     """Optional. Only those of this identity."""
     requester: _builtins.str
     """Optional. Only those that this SPIFFE ID asked for."""
-    reason: Global___RevocationReason.ValueType
-    """Required. Why."""
+    reason: _crl_reason_pb2.CrlReason.ValueType
+    """Optional. Every reason but CA_COMPROMISE."""
     request_id: _builtins.str
     """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
     @_builtins.property
@@ -974,7 +933,7 @@ class RevokeCertificatesRequest(_message.Message):
         requester: _builtins.str = ...,
         issued_from_time: _timestamp_pb2.Timestamp | None = ...,
         issued_before_time: _timestamp_pb2.Timestamp | None = ...,
-        reason: Global___RevocationReason.ValueType = ...,
+        reason: _crl_reason_pb2.CrlReason.ValueType = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issued_before_time", b"issued_before_time", "issued_from_time", b"issued_from_time"]  # noqa: Y015

@@ -108,7 +108,7 @@ class CertificateServiceServicer:
     def SignCertificates(self, request, context):
         """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
         succeed are committed together. The authority of the first item that is accepted signs the request: an item that
-        another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
+        another one would have to sign fails with FIELD_INVALID. An authorization or a limit that concerns the whole call
         fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
 
         Reasons: those of SignCertificate, per item.
@@ -121,7 +121,7 @@ class CertificateServiceServicer:
 
     def RenewCertificate(self, request, context):
         """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate
-        of the control tree is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
+        of the control hierarchy is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
         whoever asked for the first, with a proof signed by the old key; a call without one answers
         RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
         new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
@@ -131,7 +131,7 @@ class CertificateServiceServicer:
 
         Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
         RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent by request_id, and by (certificate, new key).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -181,7 +181,7 @@ class CertificateServiceServicer:
         address in the shard's certificates answers over plain HTTP.
 
         Reasons: REVOCATION_LIST_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -189,7 +189,7 @@ class CertificateServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchRevocations(self, request, context):
-        """Streams what was revoked in the control tree, for services that decide about callers: everything after what the
+        """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
         caller holds, then what is new, then an update without entries each second, all signed. An update whose
         `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
 

@@ -51,7 +51,7 @@ class CertificateServiceStub:
     SignCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificatesRequest, _certificate_service_pb2.SignCertificatesResponse]
     """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
     succeed are committed together. The authority of the first item that is accepted signs the request: an item that
-    another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
+    another one would have to sign fails with FIELD_INVALID. An authorization or a limit that concerns the whole call
     fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
 
     Reasons: those of SignCertificate, per item.
@@ -60,7 +60,7 @@ class CertificateServiceStub:
     """
     RenewCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RenewCertificateRequest, _certificate_service_pb2.SignCertificateResponse]
     """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate
-    of the control tree is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
+    of the control hierarchy is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
     whoever asked for the first, with a proof signed by the old key; a call without one answers
     RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
     new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
@@ -70,7 +70,7 @@ class CertificateServiceStub:
 
     Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
     RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent by request_id, and by (certificate, new key).
     """
     GetCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.GetCertificateRequest, _certificate_service_pb2.Certificate]
@@ -104,11 +104,11 @@ class CertificateServiceStub:
     address in the shard's certificates answers over plain HTTP.
 
     Reasons: REVOCATION_LIST_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     WatchRevocations: _grpc.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevocationsRequest, _certificate_service_pb2.RevocationUpdate]
-    """Streams what was revoked in the control tree, for services that decide about callers: everything after what the
+    """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
     caller holds, then what is new, then an update without entries each second, all signed. An update whose
     `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
 
@@ -147,7 +147,7 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     SignCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificatesRequest, _certificate_service_pb2.SignCertificatesResponse]  # type: ignore[assignment]
     """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
     succeed are committed together. The authority of the first item that is accepted signs the request: an item that
-    another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
+    another one would have to sign fails with FIELD_INVALID. An authorization or a limit that concerns the whole call
     fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
 
     Reasons: those of SignCertificate, per item.
@@ -156,7 +156,7 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     """
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RenewCertificateRequest, _certificate_service_pb2.SignCertificateResponse]  # type: ignore[assignment]
     """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate
-    of the control tree is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
+    of the control hierarchy is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
     whoever asked for the first, with a proof signed by the old key; a call without one answers
     RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
     new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
@@ -166,7 +166,7 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
 
     Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
     RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent by request_id, and by (certificate, new key).
     """
     GetCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.GetCertificateRequest, _certificate_service_pb2.Certificate]  # type: ignore[assignment]
@@ -200,11 +200,11 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     address in the shard's certificates answers over plain HTTP.
 
     Reasons: REVOCATION_LIST_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     WatchRevocations: _aio.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevocationsRequest, _certificate_service_pb2.RevocationUpdate]  # type: ignore[assignment]
-    """Streams what was revoked in the control tree, for services that decide about callers: everything after what the
+    """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
     caller holds, then what is new, then an update without entries each second, all signed. An update whose
     `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
 
@@ -252,7 +252,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_certificate_service_pb2.SignCertificatesResponse, _abc.Awaitable[_certificate_service_pb2.SignCertificatesResponse]]:
         """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
         succeed are committed together. The authority of the first item that is accepted signs the request: an item that
-        another one would have to sign fails with FIELD_INVALID. An authorisation or a limit that concerns the whole call
+        another one would have to sign fails with FIELD_INVALID. An authorization or a limit that concerns the whole call
         fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
 
         Reasons: those of SignCertificate, per item.
@@ -267,7 +267,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.SignCertificateResponse, _abc.Awaitable[_certificate_service_pb2.SignCertificateResponse]]:
         """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate
-        of the control tree is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
+        of the control hierarchy is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
         whoever asked for the first, with a proof signed by the old key; a call without one answers
         RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
         new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
@@ -277,7 +277,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
         RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent by request_id, and by (certificate, new key).
         """
 
@@ -335,7 +335,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         address in the shard's certificates answers over plain HTTP.
 
         Reasons: REVOCATION_LIST_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
 
@@ -345,7 +345,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.WatchRevocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_certificate_service_pb2.RevocationUpdate], _abc.AsyncIterator[_certificate_service_pb2.RevocationUpdate]]:
-        """Streams what was revoked in the control tree, for services that decide about callers: everything after what the
+        """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
         caller holds, then what is new, then an update without entries each second, all signed. An update whose
         `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
 

@@ -71,7 +71,7 @@ class IssuanceState(_message.Message):
     resume_reason: _builtins.str
     """What that person said to it."""
     resume_needs_two: _builtins.bool
-    """Resuming takes two people."""
+    """Resuming takes two operators."""
     @_builtins.property
     def halt_time(self) -> _timestamp_pb2.Timestamp:
         """When the last halt began; unset when there never was one."""

@@ -174,7 +174,7 @@ class InviteOperatorRequest(_message.Message):
     role: Global___OperatorRole.ValueType
     """Required. The role."""
     address: _builtins.str
-    """Optional. `host:port` of the newcomers' listener as the person reaches it; the configured one unless given."""
+    """Optional. `host:port` of the enrollment listener as the person reaches it; the configured one unless given."""
     request_id: _builtins.str
     """Required. A UUID; see the RPC."""
     def __init__(
@@ -251,7 +251,7 @@ Global___GetOperatorRequest: _TypeAlias = GetOperatorRequest  # noqa: Y015
 
 @_typing.final
 class ListOperatorsRequest(_message.Message):
-    """Asks for a page of people."""
+    """Asks for a page of operators."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -277,7 +277,7 @@ Global___ListOperatorsRequest: _TypeAlias = ListOperatorsRequest  # noqa: Y015
 
 @_typing.final
 class ListOperatorsResponse(_message.Message):
-    """A page of people."""
+    """A page of operators."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class OperatorServiceStub:
     """The people who operate the control plane. A person is let in when the role in the path of the certificate and the role
-    in the person's record agree, on every call; without a record that agrees the answer is PEER_PERSON_UNKNOWN. What every
+    in the person's record agree, on every call; without a record that agrees the answer is PEER_OPERATOR_UNKNOWN. What every
     RPC can answer beside its own reasons stands at AuthorityService.
     """
 
@@ -66,7 +66,7 @@ class OperatorServiceStub:
 
 class OperatorServiceServicer:
     """The people who operate the control plane. A person is let in when the role in the path of the certificate and the role
-    in the person's record agree, on every call; without a record that agrees the answer is PEER_PERSON_UNKNOWN. What every
+    in the person's record agree, on every call; without a record that agrees the answer is PEER_OPERATOR_UNKNOWN. What every
     RPC can answer beside its own reasons stands at AuthorityService.
     """
 
@@ -76,8 +76,8 @@ class OperatorServiceServicer:
         has to invite again. Inviting a person of the same name and role again does that. A name that was used by somebody
         who has been removed belongs to somebody else now, who inherits nothing.
 
-        Reasons: NAME_REFUSED, PERSON_EXISTS (in another role), SECOND_PERSON_REQUIRED (nobody invites themselves),
-        ENROLMENT_OFF.
+        Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (nobody invites themselves),
+        ENROLLMENT_OFF.
         Callers: admins.
         Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
         """
@@ -88,7 +88,7 @@ class OperatorServiceServicer:
     def GetOperator(self, request, context):
         """Gets the record of a person who has not been removed.
 
-        Reasons: PERSON_NOT_FOUND.
+        Reasons: OPERATOR_NOT_FOUND.
         Callers: admins, operators, auditors, services.
         Idempotent: it changes nothing.
         """
@@ -109,14 +109,14 @@ class OperatorServiceServicer:
     def UpdateOperator(self, request, context):
         """Gives a person another role, other keys, or both; the mask says which.
 
-        Another role: the certificates of the old one are revoked, whatever enrolment tokens the person had made are worth
+        Another role: the certificates of the old one are revoked, whatever enrollment tokens the person had made are worth
         nothing, and the answer holds a token for a certificate of the new role.
 
         Other keys: the list replaces the one in the record, and an empty list leaves none; no certificate is revoked. A key
         proves a person beside a certificate, so nobody changes their own, and one key is one person's. They stay with a
         change of role, and nobody inherits them after a removal.
 
-        Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
+        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
         KEY_WEAK, KEY_BLOCKED, KEY_REUSED (somebody else's).
         Callers: admins.
         Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
@@ -129,7 +129,7 @@ class OperatorServiceServicer:
         """Removes a person: refused within a second everywhere, certificates revoked, tokens that the person made or could use
         worth nothing.
 
-        Reasons: PERSON_NOT_FOUND, LAST_ADMIN.
+        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN.
         Callers: admins.
         Idempotent by request_id.
         """
@@ -175,7 +175,7 @@ def add_OperatorServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class OperatorService:
     """The people who operate the control plane. A person is let in when the role in the path of the certificate and the role
-    in the person's record agree, on every call; without a record that agrees the answer is PEER_PERSON_UNKNOWN. What every
+    in the person's record agree, on every call; without a record that agrees the answer is PEER_OPERATOR_UNKNOWN. What every
     RPC can answer beside its own reasons stands at AuthorityService.
     """
 

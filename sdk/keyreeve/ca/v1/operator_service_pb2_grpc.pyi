@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class OperatorServiceStub:
     """The people who operate the control plane. A person is let in when the role in the path of the certificate and the role
-    in the person's record agree, on every call; without a record that agrees the answer is PEER_PERSON_UNKNOWN. What every
+    in the person's record agree, on every call; without a record that agrees the answer is PEER_OPERATOR_UNKNOWN. What every
     RPC can answer beside its own reasons stands at AuthorityService.
     """
 
@@ -42,15 +42,15 @@ class OperatorServiceStub:
     has to invite again. Inviting a person of the same name and role again does that. A name that was used by somebody
     who has been removed belongs to somebody else now, who inherits nothing.
 
-    Reasons: NAME_REFUSED, PERSON_EXISTS (in another role), SECOND_PERSON_REQUIRED (nobody invites themselves),
-    ENROLMENT_OFF.
+    Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (nobody invites themselves),
+    ENROLLMENT_OFF.
     Callers: admins.
     Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
     """
     GetOperator: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.GetOperatorRequest, _operator_service_pb2.Operator]
     """Gets the record of a person who has not been removed.
 
-    Reasons: PERSON_NOT_FOUND.
+    Reasons: OPERATOR_NOT_FOUND.
     Callers: admins, operators, auditors, services.
     Idempotent: it changes nothing.
     """
@@ -63,14 +63,14 @@ class OperatorServiceStub:
     UpdateOperator: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.UpdateOperatorRequest, _operator_service_pb2.UpdateOperatorResponse]
     """Gives a person another role, other keys, or both; the mask says which.
 
-    Another role: the certificates of the old one are revoked, whatever enrolment tokens the person had made are worth
+    Another role: the certificates of the old one are revoked, whatever enrollment tokens the person had made are worth
     nothing, and the answer holds a token for a certificate of the new role.
 
     Other keys: the list replaces the one in the record, and an empty list leaves none; no certificate is revoked. A key
     proves a person beside a certificate, so nobody changes their own, and one key is one person's. They stay with a
     change of role, and nobody inherits them after a removal.
 
-    Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
+    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
     KEY_WEAK, KEY_BLOCKED, KEY_REUSED (somebody else's).
     Callers: admins.
     Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
@@ -79,7 +79,7 @@ class OperatorServiceStub:
     """Removes a person: refused within a second everywhere, certificates revoked, tokens that the person made or could use
     worth nothing.
 
-    Reasons: PERSON_NOT_FOUND, LAST_ADMIN.
+    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN.
     Callers: admins.
     Idempotent by request_id.
     """
@@ -87,7 +87,7 @@ class OperatorServiceStub:
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
     """The people who operate the control plane. A person is let in when the role in the path of the certificate and the role
-    in the person's record agree, on every call; without a record that agrees the answer is PEER_PERSON_UNKNOWN. What every
+    in the person's record agree, on every call; without a record that agrees the answer is PEER_OPERATOR_UNKNOWN. What every
     RPC can answer beside its own reasons stands at AuthorityService.
     """
 
@@ -98,15 +98,15 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     has to invite again. Inviting a person of the same name and role again does that. A name that was used by somebody
     who has been removed belongs to somebody else now, who inherits nothing.
 
-    Reasons: NAME_REFUSED, PERSON_EXISTS (in another role), SECOND_PERSON_REQUIRED (nobody invites themselves),
-    ENROLMENT_OFF.
+    Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (nobody invites themselves),
+    ENROLLMENT_OFF.
     Callers: admins.
     Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
     """
     GetOperator: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.GetOperatorRequest, _operator_service_pb2.Operator]  # type: ignore[assignment]
     """Gets the record of a person who has not been removed.
 
-    Reasons: PERSON_NOT_FOUND.
+    Reasons: OPERATOR_NOT_FOUND.
     Callers: admins, operators, auditors, services.
     Idempotent: it changes nothing.
     """
@@ -119,14 +119,14 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     UpdateOperator: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.UpdateOperatorRequest, _operator_service_pb2.UpdateOperatorResponse]  # type: ignore[assignment]
     """Gives a person another role, other keys, or both; the mask says which.
 
-    Another role: the certificates of the old one are revoked, whatever enrolment tokens the person had made are worth
+    Another role: the certificates of the old one are revoked, whatever enrollment tokens the person had made are worth
     nothing, and the answer holds a token for a certificate of the new role.
 
     Other keys: the list replaces the one in the record, and an empty list leaves none; no certificate is revoked. A key
     proves a person beside a certificate, so nobody changes their own, and one key is one person's. They stay with a
     change of role, and nobody inherits them after a removal.
 
-    Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
+    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
     KEY_WEAK, KEY_BLOCKED, KEY_REUSED (somebody else's).
     Callers: admins.
     Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
@@ -135,14 +135,14 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Removes a person: refused within a second everywhere, certificates revoked, tokens that the person made or could use
     worth nothing.
 
-    Reasons: PERSON_NOT_FOUND, LAST_ADMIN.
+    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN.
     Callers: admins.
     Idempotent by request_id.
     """
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """The people who operate the control plane. A person is let in when the role in the path of the certificate and the role
-    in the person's record agree, on every call; without a record that agrees the answer is PEER_PERSON_UNKNOWN. What every
+    in the person's record agree, on every call; without a record that agrees the answer is PEER_OPERATOR_UNKNOWN. What every
     RPC can answer beside its own reasons stands at AuthorityService.
     """
 
@@ -157,8 +157,8 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         has to invite again. Inviting a person of the same name and role again does that. A name that was used by somebody
         who has been removed belongs to somebody else now, who inherits nothing.
 
-        Reasons: NAME_REFUSED, PERSON_EXISTS (in another role), SECOND_PERSON_REQUIRED (nobody invites themselves),
-        ENROLMENT_OFF.
+        Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (nobody invites themselves),
+        ENROLLMENT_OFF.
         Callers: admins.
         Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
         """
@@ -171,7 +171,7 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operator_service_pb2.Operator, _abc.Awaitable[_operator_service_pb2.Operator]]:
         """Gets the record of a person who has not been removed.
 
-        Reasons: PERSON_NOT_FOUND.
+        Reasons: OPERATOR_NOT_FOUND.
         Callers: admins, operators, auditors, services.
         Idempotent: it changes nothing.
         """
@@ -196,14 +196,14 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operator_service_pb2.UpdateOperatorResponse, _abc.Awaitable[_operator_service_pb2.UpdateOperatorResponse]]:
         """Gives a person another role, other keys, or both; the mask says which.
 
-        Another role: the certificates of the old one are revoked, whatever enrolment tokens the person had made are worth
+        Another role: the certificates of the old one are revoked, whatever enrollment tokens the person had made are worth
         nothing, and the answer holds a token for a certificate of the new role.
 
         Other keys: the list replaces the one in the record, and an empty list leaves none; no certificate is revoked. A key
         proves a person beside a certificate, so nobody changes their own, and one key is one person's. They stay with a
         change of role, and nobody inherits them after a removal.
 
-        Reasons: PERSON_NOT_FOUND, LAST_ADMIN, ENROLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
+        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
         KEY_WEAK, KEY_BLOCKED, KEY_REUSED (somebody else's).
         Callers: admins.
         Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
@@ -218,7 +218,7 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes a person: refused within a second everywhere, certificates revoked, tokens that the person made or could use
         worth nothing.
 
-        Reasons: PERSON_NOT_FOUND, LAST_ADMIN.
+        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN.
         Callers: admins.
         Idempotent by request_id.
         """

@@ -83,7 +83,7 @@ class ProfileServiceServicer:
         """Gets the current version of a profile, or the version that the name asks for.
 
         Reasons: PROFILE_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -93,7 +93,7 @@ class ProfileServiceServicer:
     def ListProfiles(self, request, context):
         """Lists the current version of every profile in order of their names.
 
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -46,13 +46,13 @@ class ProfileServiceStub:
     """Gets the current version of a profile, or the version that the name asks for.
 
     Reasons: PROFILE_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     ListProfiles: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.ListProfilesRequest, _profile_service_pb2.ListProfilesResponse]
     """Lists the current version of every profile in order of their names.
 
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     UpdateProfile: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateProfileRequest, _profile_service_pb2.Profile]
@@ -89,13 +89,13 @@ class ProfileServiceAsyncStub(ProfileServiceStub):
     """Gets the current version of a profile, or the version that the name asks for.
 
     Reasons: PROFILE_NOT_FOUND.
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     ListProfiles: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ListProfilesRequest, _profile_service_pb2.ListProfilesResponse]  # type: ignore[assignment]
     """Lists the current version of every profile in order of their names.
 
-    Callers: everyone with a certificate of the control tree.
+    Callers: everyone with a certificate of the control hierarchy.
     Idempotent: it changes nothing.
     """
     UpdateProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateProfileRequest, _profile_service_pb2.Profile]  # type: ignore[assignment]
@@ -141,7 +141,7 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets the current version of a profile, or the version that the name asks for.
 
         Reasons: PROFILE_NOT_FOUND.
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
 
@@ -153,7 +153,7 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_profile_service_pb2.ListProfilesResponse, _abc.Awaitable[_profile_service_pb2.ListProfilesResponse]]:
         """Lists the current version of every profile in order of their names.
 
-        Callers: everyone with a certificate of the control tree.
+        Callers: everyone with a certificate of the control hierarchy.
         Idempotent: it changes nothing.
         """
 

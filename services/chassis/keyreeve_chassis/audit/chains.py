@@ -34,13 +34,13 @@ class ChainHead:
 class ChainWriter:
     """One chain of this process, registered with its first link.
 
-    `incarnation` reads the number that rises when the database is restored; `now` is the clock where the database has
+    `restore_generation` reads the number that rises when the database is restored; `now` is the clock where the database has
     none of its own (SQLite), in milliseconds.
     """
 
     writer: str
     postgresql: bool
-    incarnation: Callable[[Cursor], int]
+    restore_generation: Callable[[Cursor], int]
     now: Callable[[], int]
     chain: bytes = field(default_factory=lambda: uuid.uuid4().bytes)
 
@@ -99,11 +99,11 @@ class ChainWriter:
         if self.postgresql:
             cursor.execute("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
             now = cursor.fetchone()[0]
-        registration = Registration(self.chain, self.incarnation(cursor), self.writer, now)
+        registration = Registration(self.chain, self.restore_generation(cursor), self.writer, now)
         genesis = registration.genesis()
         cursor.execute(
             self._spelled(
-                "INSERT INTO audit_chains (chain_id, incarnation, writer, registered_at, state, n, head, settled)"
+                "INSERT INTO audit_chains (chain_id, restore_generation, writer, registered_at, state, n, head, settled)"
                 " VALUES (?, ?, ?, ?, 'open', 0, ?, ?)"
             ),
             (*registration, genesis, False),

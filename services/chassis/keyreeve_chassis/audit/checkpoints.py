@@ -13,8 +13,8 @@ from sqlalchemy import BigInteger, Connection, Insert, Select, bindparam, func, 
 
 from keyreeve.audit.log import NO_HASH, ChainState, Checkpoint, Head, digest
 from keyreeve.audit.merkle import Frontier, edges, leaf_hash, root_of, split
-from keyreeve_chassis import failpoints
 from keyreeve_chassis.audit.tables import AuditTables
+from keyreeve_chassis.processes import failpoints
 
 MOST_LINKS = 10_000
 """In one checkpoint; what is left comes into the next one."""
@@ -30,7 +30,7 @@ class Checkpointer:
 
     tables: AuditTables
     sign: Callable[[bytes], bytes]
-    incarnation: Callable[[Connection], int]
+    restore_generation: Callable[[Connection], int]
     horizon: Callable[[int], int]
     now: Callable[[], int]
     """Milliseconds since 1970."""
@@ -64,7 +64,7 @@ class Checkpointer:
         body = Checkpoint(
             k=last.k + 1 if last else 1,
             previous=digest(last.encode()) if last else NO_HASH,
-            incarnation=self.incarnation(connection),
+            restore_generation=self.restore_generation(connection),
             time=now,
             horizon=max(self.horizon(now), last.horizon if last else 0),
             size=frontier.size,

@@ -153,7 +153,7 @@ class AuditReader:
         known = {h.chain for h in before.heads} if before else set()
         t = self.tables.chains.c
         rows = connection.execute(
-            select(t.chain_id, t.incarnation, t.writer, t.registered_at).where(
+            select(t.chain_id, t.restore_generation, t.writer, t.registered_at).where(
                 t.chain_id.in_([h.chain for h in checkpoint.heads if h.chain not in known])
             )
         )
@@ -267,7 +267,7 @@ class AuditReader:
             if row.settled:
                 continue
             if head is None:
-                fresh.append(Registration(row.chain_id, row.incarnation, row.writer, row.registered_at))
+                fresh.append(Registration(row.chain_id, row.restore_generation, row.writer, row.registered_at))
             reached = head.n if head else 0
             query = _columns(t).where(t.links.c.chain_id == chain, t.links.c.n > reached).order_by(t.links.c.n)
             links += [_link(r) for r in connection.execute(query)]
@@ -299,7 +299,7 @@ class AuditReader:
             return f"it is at {row.n} and has {count} links up to {most}"
         newest = connection.scalar(select(c.link).where(c.chain_id == row.chain_id, c.n == row.n))
         if newest is None:
-            newest = Registration(row.chain_id, row.incarnation, row.writer, row.registered_at).genesis()
+            newest = Registration(row.chain_id, row.restore_generation, row.writer, row.registered_at).genesis()
         if newest != row.head:
             return "its head is not its last link"
         return _end_flaw(row, head, verifier.ended.get(row.chain_id), whole=whole)

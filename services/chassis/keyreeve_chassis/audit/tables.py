@@ -25,7 +25,7 @@ def audit_tables(metadata: MetaData) -> AuditTables:
             "audit_chains",
             metadata,
             Column("chain_id", LargeBinary, primary_key=True),
-            Column("incarnation", BigInteger, nullable=False),
+            Column("restore_generation", BigInteger, nullable=False),
             Column("writer", Text, nullable=False),
             Column("registered_at", BigInteger, nullable=False),
             Column(

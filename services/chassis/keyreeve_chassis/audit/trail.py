@@ -19,7 +19,7 @@ from keyreeve.audit.record import Pairs, Record
 from keyreeve.errors import AuditUnavailable, KeyreeveError
 from keyreeve.identity import Caller
 from keyreeve_chassis.audit.recording import Recorder
-from keyreeve_chassis.call import Call
+from keyreeve_chassis.guard.call import Call
 
 MOST_PEERS = 1_000
 """Different (peer, reason) counted in one second; what comes on top is counted under the peer `*`."""

@@ -1,4 +1,4 @@
-"""The lock that makes one process the keeper of a SQLite file, and the refusal of file systems that cannot lock."""
+"""The lock that makes one process the coordinator of a SQLite file, and the refusal of file systems that cannot lock."""
 
 import fcntl
 import os

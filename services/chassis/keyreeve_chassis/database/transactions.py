@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from keyreeve.errors import StoreUnavailable
-from keyreeve_chassis import failpoints
+from keyreeve_chassis.processes import failpoints
 
 T = TypeVar("T")
 

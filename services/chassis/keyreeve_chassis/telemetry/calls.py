@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 
 from keyreeve.errors import InternalError, KeyreeveError
-from keyreeve_chassis.call import Call
+from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.telemetry.metrics import NO_REASON, MethodMetrics, ServerMetrics
 
 MOST_LINES = 50

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr (coloured text on a terminal), for structlog and the standard library alike.
+"""Logs: one JSON object a line on stderr (colored text on a terminal), for structlog and the standard library alike.
 
 `bind(request_id=..., peer=...)` adds facts to every line of the present task. What looks like a secret is replaced
 before it is written, wherever it is nested.
@@ -26,11 +26,11 @@ _SECRET_KEY = re.compile(
 )
 _PRIVATE_PEM = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _TOKEN = re.compile(r"krt[0-9]_[A-Za-z0-9_-]{16,}")
-"""Enrolment tokens (keyreeve/enrolment_token.py)."""
+"""Enrollment tokens (keyreeve/enrollment_token.py)."""
 _NESTING = 8
 
 
-def configure(level: str = "info", *, colour: bool = False) -> None:
+def configure(level: str = "info", *, color: bool = False) -> None:
     """Send all logs of this process to stderr, and what nobody caught with them. `level` is one of `LEVELS`."""
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
@@ -44,7 +44,7 @@ def configure(level: str = "info", *, colour: bool = False) -> None:
         structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     )
     written: list[Processor] = [tracebacks, redact, structlog.processors.JSONRenderer(default=repr)]
-    if colour:
+    if color:
         written = [redact, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     structlog.configure(
         processors=[*shared, *written],

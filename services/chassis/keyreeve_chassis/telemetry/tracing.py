@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from keyreeve_chassis.call import Call
+from keyreeve_chassis.guard.call import Call
 
 _PROPAGATED = ("traceparent", "tracestate")
 """W3C Trace Context. Baggage is left alone: it is text from a stranger."""

@@ -7,9 +7,9 @@ import pytest
 from cryptography import x509
 
 from keyreeve.errors import AuthorityRefused, FinalCheckFailed
-from keyreeve_ca.building.authority import issue_authority
-from keyreeve_ca.building.authority_check import check_authority
-from keyreeve_ca.building.authority_plan import (
+from keyreeve_ca.authorities.ca_certificate import issue_authority
+from keyreeve_ca.authorities.ca_certificate_check import check_authority
+from keyreeve_ca.authorities.ca_certificate_plan import (
     AUTHORITY_KEY_TYPES,
     NameConstraints,
     constraints_of,
@@ -18,10 +18,10 @@ from keyreeve_ca.building.authority_plan import (
     standard_issuing,
     standard_root,
 )
-from keyreeve_ca.building.template import Template
-from keyreeve_ca.rules.plan import Issuer
-from keyreeve_ca.rules.profile import KeyType, Tree
-from keyreeve_ca.rules.serials import serial
+from keyreeve_ca.certificates.plan import Issuer
+from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.template import Template
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType
 from support.certificate_plans import (
     NOW,
     SEED,
@@ -39,25 +39,25 @@ def issue_under(signer, issuer, plan, key):
     return issue_authority(plan, key.spki, NUMBER, signer, issuer=issuer, crl_shard=2)
 
 
-def make_root(path_length=3, constraints=NameConstraints(), tree=Tree.ESTATE, **changes):  # noqa: B008 - a value
+def make_root(path_length=3, constraints=NameConstraints(), hierarchy=Hierarchy.ESTATE, **changes):  # noqa: B008 - a value
     plan = replace(
-        standard_root(tree, TRUST_DOMAIN, "some-root", KeyType.P256, NOW),
+        standard_root(hierarchy, TRUST_DOMAIN, "some-root", KeyType.P256, NOW),
         path_length=path_length,
         constraints=constraints,
         **changes,
     )
     signer = STORE.open(STORE.generate(KeyType.P256))
     der = issue_authority(plan, signer.spki, serial(3, SEED, 0), signer, issuer=None, crl_shard=0)
-    return signer, Issuer("some-root", tree, der, KeyType.P256, plan.not_before, plan.not_after, URL)
+    return signer, Issuer("some-root", hierarchy, der, KeyType.P256, plan.not_before, plan.not_after, URL)
 
 
 def below(**changes):
-    return replace(standard_issuing(Tree.ESTATE, TRUST_DOMAIN, "below", KeyType.P256, NOW), **changes)
+    return replace(standard_issuing(Hierarchy.ESTATE, TRUST_DOMAIN, "below", KeyType.P256, NOW), **changes)
 
 
 @pytest.mark.parametrize("key_type", sorted(AUTHORITY_KEY_TYPES))
 def test_an_authority_is_a_critical_ca_with_its_addresses(key_type):
-    made = authority(Tree.ESTATE, key_type)
+    made = authority(Hierarchy.ESTATE, key_type)
     root = x509.load_der_x509_certificate(made.root_der)
     issuing = x509.load_der_x509_certificate(made.issuer.certificate_der)
     issuing.verify_directly_issued_by(root)
@@ -79,12 +79,13 @@ def test_an_authority_is_a_critical_ca_with_its_addresses(key_type):
     assert [each.access_location.value for each in access] == [f"{URL}/ocsp", f"{URL}/ca/estate-root.crt"]
 
 
-def test_the_estate_may_not_issue_reserved_names_and_no_tree_constrains_uris():
+def test_the_estate_may_not_issue_reserved_names_and_no_hierarchy_constrains_uris():
     constraints = {
-        tree: constraints_of(x509.load_der_x509_certificate(authority(tree).issuer.certificate_der)) for tree in Tree
+        hierarchy: constraints_of(x509.load_der_x509_certificate(authority(hierarchy).issuer.certificate_der))
+        for hierarchy in Hierarchy
     }
-    assert constraints[Tree.ESTATE] == NameConstraints(excluded_dns=("svc.example.test", "probe.example.test"))
-    assert constraints[Tree.CONTROL] == NameConstraints()
+    assert constraints[Hierarchy.ESTATE] == NameConstraints(excluded_dns=("svc.example.test", "probe.example.test"))
+    assert constraints[Hierarchy.CONTROL] == NameConstraints()
 
 
 def test_lifetimes_count_both_ends():
@@ -160,15 +161,15 @@ def test_a_leaf_certifies_nobody():
         issue_under(issuing.signer, leaf, below(), STORE.generate(KeyType.P256))
 
 
-def test_an_authority_with_the_name_key_or_tree_of_another_place_is_refused():
+def test_an_authority_with_the_name_key_or_hierarchy_of_another_place_is_refused():
     signer, issuer = make_root()
     key = STORE.generate(KeyType.P256)
     with pytest.raises(AuthorityRefused, match="would loop"):
         issue_under(signer, issuer, below(common_name="Keyreeve some-root"), key)
     with pytest.raises(AuthorityRefused, match="key is that of its issuer"):
         refuse_unsound(below(), signer.spki, issuer)
-    with pytest.raises(AuthorityRefused, match="tree"):
-        issue_under(signer, issuer, below(tree=Tree.CONTROL), key)
+    with pytest.raises(AuthorityRefused, match="hierarchy"):
+        issue_under(signer, issuer, below(hierarchy=Hierarchy.CONTROL), key)
 
 
 def test_an_authority_two_levels_down_cannot_take_the_roots_name():
@@ -176,7 +177,13 @@ def test_an_authority_two_levels_down_cannot_take_the_roots_name():
     key = STORE.generate(KeyType.P256)
     plan = below(path_length=2)
     middle = Issuer(
-        "middle", Tree.ESTATE, issue_under(signer, root, plan, key), KeyType.P256, plan.not_before, plan.not_after, URL
+        "middle",
+        Hierarchy.ESTATE,
+        issue_under(signer, root, plan, key),
+        KeyType.P256,
+        plan.not_before,
+        plan.not_after,
+        URL,
     )
     with pytest.raises(AuthorityRefused, match="would loop"):
         issue_under(STORE.open(key), middle, below(common_name="Keyreeve some-root"), STORE.generate(KeyType.P256))
@@ -214,7 +221,7 @@ def test_a_signature_by_another_key_than_the_issuers_is_thrown_away():
     with pytest.raises(FinalCheckFailed):
         issue_under(stranger, issuer, below(), STORE.generate(KeyType.P256))
     other = STORE.generate(KeyType.P256)
-    root_plan = standard_root(Tree.ESTATE, TRUST_DOMAIN, "r", KeyType.P256, NOW)
+    root_plan = standard_root(Hierarchy.ESTATE, TRUST_DOMAIN, "r", KeyType.P256, NOW)
     with pytest.raises(FinalCheckFailed, match="verify"):
         issue_authority(root_plan, other.spki, NUMBER, signer, issuer=None, crl_shard=0)
 
@@ -254,6 +261,6 @@ def test_a_certificate_of_another_key_serial_or_shard_does_not_pass():
 
 def test_a_serial_of_another_form_is_not_signed():
     signer = STORE.open(STORE.generate(KeyType.P256))
-    plan = standard_root(Tree.ESTATE, TRUST_DOMAIN, "r", KeyType.P256, NOW)
+    plan = standard_root(Hierarchy.ESTATE, TRUST_DOMAIN, "r", KeyType.P256, NOW)
     with pytest.raises(ValueError, match="serial"):
         issue_authority(plan, signer.spki, b"\x80" * 16, signer, issuer=None, crl_shard=0)

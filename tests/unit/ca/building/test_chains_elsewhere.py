@@ -11,14 +11,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from keyreeve_ca.building.authority import issue_authority
-from keyreeve_ca.building.authority_plan import AUTHORITY_KEY_TYPES, standard_issuing, standard_root
-from keyreeve_ca.building.final_check import FinalCheck, check_signed
-from keyreeve_ca.building.template import Template
-from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.plan import Issuer
-from keyreeve_ca.rules.profile import KeyType, Tree
-from keyreeve_ca.rules.serials import serial
+from keyreeve_ca.authorities.ca_certificate import issue_authority
+from keyreeve_ca.authorities.ca_certificate_plan import AUTHORITY_KEY_TYPES, standard_issuing, standard_root
+from keyreeve_ca.certificates.final_check import FinalCheck, check_signed
+from keyreeve_ca.certificates.plan import Issuer
+from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.template import Template
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType
+from keyreeve_ca.requests.name import Name, NameType
 from support.certificate_plans import (
     IDENTITY,
     PERMISSIVE,
@@ -57,7 +57,7 @@ def leaf(plan, issuing, number=0):
 @pytest.mark.parametrize("signer", sorted(AUTHORITY_KEY_TYPES))
 @pytest.mark.parametrize("key_type", KeyType)
 def test_openssl_verifies_chains_strictly(tmp_path, signer, key_type):
-    issuing = authority(Tree.ESTATE, signer)
+    issuing = authority(Hierarchy.ESTATE, signer)
     names = (
         *dns("web.example.test", "*.web.example.test"),
         *uri("spiffe://other.test/a"),
@@ -83,7 +83,7 @@ def test_openssl_verifies_chains_strictly(tmp_path, signer, key_type):
 @pytest.mark.skipif(OPENSSL is None, reason="there is no openssl program here")
 @pytest.mark.parametrize("name", ["ca.svc.example.test", "x.probe.example.test", "svc.example.test"])
 def test_openssl_refuses_a_reserved_name_under_the_estate(tmp_path, name):
-    issuing = authority(Tree.ESTATE)
+    issuing = authority(Hierarchy.ESTATE)
     plan = plan_for(replace(PERMISSIVE, may_use_reserved_names=True), names=dns(name))
     template = Template(plan.profile, issuing.issuer)
     tbs = template.tbs(plan, serial(77, SEED, 0), 1)  # the final check would refuse it first
@@ -97,23 +97,23 @@ def test_openssl_refuses_a_reserved_name_under_the_estate(tmp_path, name):
     assert "excluded subtree violation" in result.stderr
 
 
-def control_tree_of_today(key_type):
+def control_hierarchy_of_today(key_type):
     """BoringSSL knows only the real time."""
     now = int(time.time())
     root_key, issuing_key = (STORE.open(STORE.generate(key_type)) for _ in range(2))
-    plan = standard_root(Tree.CONTROL, TRUST_DOMAIN, "control-root", key_type, now)
+    plan = standard_root(Hierarchy.CONTROL, TRUST_DOMAIN, "control-root", key_type, now)
     root_der = issue_authority(plan, root_key.spki, serial(1, SEED, 0), root_key, issuer=None, crl_shard=0)
-    root = Issuer("control-root", Tree.CONTROL, root_der, key_type, plan.not_before, plan.not_after, URL)
-    plan = standard_issuing(Tree.CONTROL, TRUST_DOMAIN, "control-issuing", key_type, now)
+    root = Issuer("control-root", Hierarchy.CONTROL, root_der, key_type, plan.not_before, plan.not_after, URL)
+    plan = standard_issuing(Hierarchy.CONTROL, TRUST_DOMAIN, "control-issuing", key_type, now)
     der = issue_authority(plan, issuing_key.spki, serial(2, SEED, 0), root_key, issuer=root, crl_shard=0)
-    issuer = Issuer("control-issuing", Tree.CONTROL, der, key_type, plan.not_before, plan.not_after, URL)
+    issuer = Issuer("control-issuing", Hierarchy.CONTROL, der, key_type, plan.not_before, plan.not_after, URL)
     return Authority(issuer, issuing_key, root_der), now
 
 
 @pytest.mark.parametrize("signer", [KeyType.P256, KeyType.P384, KeyType.RSA3072, KeyType.ED25519])
 @pytest.mark.parametrize("key_type", [KeyType.P256, KeyType.P384, KeyType.RSA2048])
-def test_grpc_accepts_both_sides_of_a_handshake_within_the_control_tree(signer, key_type):
-    issuing, now = control_tree_of_today(signer)
+def test_grpc_accepts_both_sides_of_a_handshake_within_the_control_hierarchy(signer, key_type):
+    issuing, now = control_hierarchy_of_today(signer)
     root = pem(issuing.root_der)
     pairs = []
     for number, (profile, names) in enumerate(

@@ -8,11 +8,11 @@ from ipaddress import ip_network
 import pytest
 
 from keyreeve.errors import FinalCheckFailed
-from keyreeve_ca.building.final_check import FinalCheck, check_signed, check_tbs
-from keyreeve_ca.building.template import Template
-from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.profile import CommonName, DnsRule, IpRule, KeyType, Tree, UriRule
-from keyreeve_ca.rules.serials import serial
+from keyreeve_ca.certificates.final_check import FinalCheck, check_signed, check_tbs
+from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.template import Template
+from keyreeve_ca.profiles.profile import CommonName, DnsRule, Hierarchy, IpRule, KeyType, UriRule
+from keyreeve_ca.requests.name import Name, NameType
 from support.certificate_plans import (
     IDENTITY,
     NOW,
@@ -30,19 +30,19 @@ NUMBER = serial(9, SEED, 3)
 SHARD = 4
 
 
-def encode(plan, tree=Tree.ESTATE):
-    return Template(plan.profile, authority(tree).issuer).tbs(plan, NUMBER, SHARD)
+def encode(plan, hierarchy=Hierarchy.ESTATE):
+    return Template(plan.profile, authority(hierarchy).issuer).tbs(plan, NUMBER, SHARD)
 
 
-def check(tbs, plan, tree=Tree.ESTATE, number=NUMBER, shard=SHARD):
-    issuer = authority(tree).issuer
+def check(tbs, plan, hierarchy=Hierarchy.ESTATE, number=NUMBER, shard=SHARD):
+    issuer = authority(hierarchy).issuer
     check_tbs(tbs, plan=plan, serial=number, crl_shard=shard, issuer=issuer, trust_domain=TRUST_DOMAIN)
 
 
-def refused(plan, tree=Tree.ESTATE, match="planned"):
+def refused(plan, hierarchy=Hierarchy.ESTATE, match="planned"):
     """Encode a plan and see it refused."""
     with pytest.raises(FinalCheckFailed, match=match):
-        check(encode(plan, tree), plan, tree)
+        check(encode(plan, hierarchy), plan, hierarchy)
 
 
 @pytest.mark.parametrize("key_type", [KeyType.P256, KeyType.RSA2048, KeyType.ED25519])
@@ -185,9 +185,9 @@ def test_one_bad_name_among_a_hundred_is_found_wherever_it_stands(where):
     "name",
     ["svc.example.test", "ca.svc.example.test", "a.b.probe.example.test", "*.svc.example.test", "*.example.test"],
 )
-@pytest.mark.parametrize("tree", Tree)
-def test_reserved_names_are_refused_on_every_tree(name, tree):
-    refused(plan_for(replace(PERMISSIVE, tree=tree), names=dns(name)), tree, match="reserved")
+@pytest.mark.parametrize("hierarchy", Hierarchy)
+def test_reserved_names_are_refused_on_every_hierarchy(name, hierarchy):
+    refused(plan_for(replace(PERMISSIVE, hierarchy=hierarchy), names=dns(name)), hierarchy, match="reserved")
 
 
 def test_names_that_only_resemble_the_reserved_ones_pass():
@@ -195,27 +195,27 @@ def test_names_that_only_resemble_the_reserved_ones_pass():
     check(encode(plan), plan)
 
 
-@pytest.mark.parametrize("tree", [Tree.ESTATE, Tree.STANDALONE])
-def test_an_identity_of_the_control_plane_is_refused_outside_the_control_tree(tree):
-    profile = replace(PERMISSIVE, tree=tree, uri=UriRule(9, ("spiffe://{anything}/{path*}",)))
-    refused(plan_for(profile, names=uri("spiffe://example.test/operators/admin/x")), tree, match="control plane")
+@pytest.mark.parametrize("hierarchy", [Hierarchy.ESTATE, Hierarchy.STANDALONE])
+def test_an_identity_of_the_control_plane_is_refused_outside_the_control_hierarchy(hierarchy):
+    profile = replace(PERMISSIVE, hierarchy=hierarchy, uri=UriRule(9, ("spiffe://{anything}/{path*}",)))
+    refused(plan_for(profile, names=uri("spiffe://example.test/operators/admin/x")), hierarchy, match="control plane")
     plan = plan_for(profile, names=uri("spiffe://other.test/operators/admin/x"))
-    check(encode(plan, tree), plan, tree)
+    check(encode(plan, hierarchy), plan, hierarchy)
 
 
 @pytest.mark.parametrize("path", ["services/ca/1", "operators/admin/bea", "operators/x/bea", "operators", "others/a"])
 def test_an_identity_of_a_service_or_a_person_is_for_the_built_in_profiles_alone(path):
     profile = replace(IDENTITY, uri=UriRule(1, ("spiffe://{trust_domain}/{path*}",)))
-    refused(plan_for(profile, names=uri(f"spiffe://example.test/{path}")), Tree.CONTROL, match="reserved")
+    refused(plan_for(profile, names=uri(f"spiffe://example.test/{path}")), Hierarchy.CONTROL, match="reserved")
 
 
 @pytest.mark.parametrize(
     "text",
     ["spiffe://other.test/members/a", "https://example.test/members/a", "spiffe://example.test/operators/Admin/x"],
 )
-def test_the_control_tree_certifies_identities_of_its_own_trust_domain_alone(text):
+def test_the_control_hierarchy_certifies_identities_of_its_own_trust_domain_alone(text):
     profile = replace(IDENTITY, uri=UriRule(1, ("{anything}",)))
-    refused(plan_for(profile, names=uri(text)), Tree.CONTROL, match="no identity")
+    refused(plan_for(profile, names=uri(text)), Hierarchy.CONTROL, match="no identity")
 
 
 def test_an_authoritys_name_constraints_bind_even_a_profile_that_may_use_reserved_names():
@@ -274,7 +274,7 @@ def test_an_authority_that_may_not_issue_is_refused():
     for change in (
         {"not_after": NOW},
         {"key_type": KeyType.P384},
-        {"tree": Tree.CONTROL},
+        {"hierarchy": Hierarchy.CONTROL},
         {"certificate_der": b"\x30\x00"},
     ):
         with pytest.raises(FinalCheckFailed):
@@ -290,7 +290,7 @@ def test_a_signed_certificate_that_is_not_what_was_checked_is_refused():
     template = Template(plan.profile, issuing.issuer)
     good = template.certificate(tbs, signature)
     check_signed(good, tbs)
-    rsa = Template(plan.profile, authority(Tree.ESTATE, KeyType.P384).issuer)
+    rsa = Template(plan.profile, authority(Hierarchy.ESTATE, KeyType.P384).issuer)
     for bad in (
         template.certificate(other, signature),
         rsa.certificate(tbs, signature),

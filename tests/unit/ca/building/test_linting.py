@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from keyreeve_ca.building.authority_plan import AUTHORITY_KEY_TYPES
-from keyreeve_ca.building.final_check import FinalCheck
-from keyreeve_ca.building.template import Template
-from keyreeve_ca.linting import PkilintLinter, allow_list, lint_certificate, sample_certificates
-from keyreeve_ca.rules.builtin import BUILTIN_NAMES, builtin_profiles
-from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.names import problem_with
-from keyreeve_ca.rules.profile import KeyType, ProfileVersion, Tree
-from keyreeve_ca.rules.serials import serial
-from keyreeve_ca.sample_names import sample_names
+from keyreeve_ca.authorities.ca_certificate_plan import AUTHORITY_KEY_TYPES
+from keyreeve_ca.certificates.final_check import FinalCheck
+from keyreeve_ca.certificates.linter import PkilintLinter, allow_list, lint_certificate, sample_certificates
+from keyreeve_ca.certificates.sample_names import sample_names
+from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.template import Template
+from keyreeve_ca.profiles.builtin import BUILTIN_NAMES, builtin_profiles
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.requests.name_grammar import problem_with
 from support.certificate_plans import (
     PERMISSIVE,
     SEED,
@@ -33,24 +33,24 @@ def signed(plan, issuing):
 
 
 @pytest.mark.parametrize("key_type", sorted(AUTHORITY_KEY_TYPES))
-@pytest.mark.parametrize("tree", Tree)
-def test_authorities_lint_clean(tree, key_type):
-    assert lint_certificate(authority(tree, key_type).root_der) == []
-    assert lint_certificate(authority(tree, key_type).issuer.certificate_der) == []
+@pytest.mark.parametrize("hierarchy", Hierarchy)
+def test_authorities_lint_clean(hierarchy, key_type):
+    assert lint_certificate(authority(hierarchy, key_type).root_der) == []
+    assert lint_certificate(authority(hierarchy, key_type).issuer.certificate_der) == []
 
 
 @pytest.mark.parametrize("name", BUILTIN_NAMES)
 def test_built_in_profiles_lint_clean(name):
     document, sha256, profile = builtin_profiles(TRUST_DOMAIN)[name]
     version = ProfileVersion(name, 1, sha256, document, profile)
-    assert PkilintLinter(TRUST_DOMAIN).profile(version, authority(profile.tree).issuer) == []
+    assert PkilintLinter(TRUST_DOMAIN).profile(version, authority(profile.hierarchy).issuer) == []
 
 
 @pytest.mark.parametrize("name", BUILTIN_NAMES)
 def test_the_names_that_stand_for_a_profile_are_names_that_it_allows(name):
     document, sha256, profile = builtin_profiles(TRUST_DOMAIN)[name]
     version = ProfileVersion(name, 1, sha256, document, profile)
-    issuer = authority(profile.tree).issuer
+    issuer = authority(profile.hierarchy).issuer
     final = FinalCheck(version, issuer, TRUST_DOMAIN)
     for names in sample_names(profile, TRUST_DOMAIN):
         assert [problem_with(each) for each in names] == [None] * len(names)

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyreeve.errors import KeyreeveError
-from keyreeve_ca.building.final_check import FinalCheck
-from keyreeve_ca.building.template import Template
-from keyreeve_ca.linting import lint_certificate
-from keyreeve_ca.rules.builtin import BUILTIN_NAMES, builtin_profiles
-from keyreeve_ca.rules.csr import read_csr
-from keyreeve_ca.rules.keys import KnownKeys
-from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.policy import plan_certificate
-from keyreeve_ca.rules.profile import KeyType, ProfileVersion
-from keyreeve_ca.rules.serials import serial
-from keyreeve_ca.sample_names import sample_names
+from keyreeve_ca.certificates.final_check import FinalCheck
+from keyreeve_ca.certificates.linter import lint_certificate
+from keyreeve_ca.certificates.sample_names import sample_names
+from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.template import Template
+from keyreeve_ca.issuance.policy import plan_certificate
+from keyreeve_ca.profiles.builtin import BUILTIN_NAMES, builtin_profiles
+from keyreeve_ca.profiles.profile import KeyType, ProfileVersion
+from keyreeve_ca.requests.csr import read_csr
+from keyreeve_ca.requests.key_rules import KnownKeys
+from keyreeve_ca.requests.name import Name, NameType
 from support.certificate_plans import NOW, SEED, TRUST_DOMAIN, authority, dns, private_key, uri
 
 PROFILES = {
@@ -111,7 +111,7 @@ def requests(draw):
 def test_the_final_check_passes_whatever_policy_decides(request):
     profile, names = request
     version = PROFILES[profile]
-    issuer = authority(version.profile.tree).issuer
+    issuer = authority(version.profile.hierarchy).issuer
     try:
         plan = plan_certificate(
             version,
@@ -129,4 +129,4 @@ def test_the_final_check_passes_whatever_policy_decides(request):
     template = Template(version, issuer)
     tbs = template.tbs(plan, number, 1)
     FinalCheck(version, issuer, TRUST_DOMAIN).check_tbs(tbs, plan, number, 1)
-    assert lint_certificate(template.certificate(tbs, authority(version.profile.tree).signer.sign(tbs))) == []
+    assert lint_certificate(template.certificate(tbs, authority(version.profile.hierarchy).signer.sign(tbs))) == []

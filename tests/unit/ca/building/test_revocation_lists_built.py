@@ -9,11 +9,11 @@ from pkilint import loader, pkix
 from pkilint.pkix import crl, extension, name
 
 from keyreeve.errors import FinalCheckFailed
-from keyreeve_ca.building.revocation_list import ListEntry, build_revocation_list
-from keyreeve_ca.keystore import Signer
-from keyreeve_ca.rules.profile import KeyType
-from keyreeve_ca.rules.serials import serial
-from keyreeve_ca.sealed_keys import SealedKeyStore
+from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_ca.revocation.crl import ListEntry, build_revocation_list
+from keyreeve_chassis.keys.ports import Signer
+from keyreeve_chassis.keys.sealed import SealedKeyStore
 from support.certificate_plans import authority
 
 NOW = 1_800_000_000
@@ -74,7 +74,7 @@ def test_a_list_of_any_key_is_clean_and_says_what_was_meant(key_type: KeyType, e
     assert key_id == parent.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
 
 
-def test_a_reason_that_was_not_given_is_left_out() -> None:
+def test_a_reason_that_was_unspecified_is_left_out() -> None:
     made = x509.load_der_x509_crl(build())
     reasons = {one.serial_number: [e.value.reason.name for e in one.extensions] for one in made}  # type: ignore[attr-defined]
     assert reasons == {

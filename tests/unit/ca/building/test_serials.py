@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve_ca.rules.serials import MAX_BLOCK_ID, block_of, serial
+from keyreeve_ca.certificates.serials import MAX_BLOCK_ID, block_of, serial
 
 VECTORS = Path(__file__).parents[3] / "vectors"
 SEED = bytes(range(32))

@@ -9,11 +9,11 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyreeve_ca.building.final_check import FinalCheck, check_signed
-from keyreeve_ca.building.template import Template
-from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.profile import CommonName, ExtendedKeyUsage, KeyType, KeyUsage, Tree
-from keyreeve_ca.rules.serials import serial
+from keyreeve_ca.certificates.final_check import FinalCheck, check_signed
+from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.template import Template
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyType, KeyUsage
+from keyreeve_ca.requests.name import Name, NameType
 from support.certificate_oracle import build_tbs
 from support.certificate_plans import (
     IDENTITY,
@@ -52,7 +52,7 @@ moments = st.one_of(
 @given(
     key_type=st.sampled_from(KeyType),
     signer=st.sampled_from(SIGNER_TYPES),
-    tree=st.sampled_from(Tree),
+    hierarchy=st.sampled_from(Hierarchy),
     several=st.lists(names, min_size=1, max_size=40, unique=True),
     with_common_name=st.booleans(),
     ends=st.lists(moments, min_size=2, max_size=2).map(sorted),
@@ -63,7 +63,7 @@ moments = st.one_of(
 )
 @settings(max_examples=150, deadline=None)
 def test_the_template_makes_the_bytes_that_the_builder_makes(  # noqa: PLR0917 - as many as the strategies above
-    key_type, signer, tree, several, with_common_name, ends, usages, purposes, block, shard
+    key_type, signer, hierarchy, several, with_common_name, ends, usages, purposes, block, shard
 ):
     profile = replace(PERMISSIVE, key_usage=usages, extended_key_usage=purposes)
     first_dns = next((n.value for n in several if n.type == "dns" and len(n.value) <= 64), None)
@@ -73,7 +73,7 @@ def test_the_template_makes_the_bytes_that_the_builder_makes(  # noqa: PLR0917 -
         not_before=ends[0],
         not_after=ends[1],
     )
-    issuer = authority(tree, signer).issuer
+    issuer = authority(hierarchy, signer).issuer
     number = serial(block, SEED, 0)
     assert Template(plan.profile, issuer).tbs(plan, number, shard) == build_tbs(plan, number, shard, issuer)
 
@@ -81,7 +81,7 @@ def test_the_template_makes_the_bytes_that_the_builder_makes(  # noqa: PLR0917 -
 @pytest.mark.parametrize("signer", SIGNER_TYPES)
 @pytest.mark.parametrize("key_type", KeyType)
 def test_what_the_template_makes_passes_the_final_check_and_verifies(signer, key_type):
-    issuing = authority(Tree.ESTATE, signer)
+    issuing = authority(Hierarchy.ESTATE, signer)
     plan = plan_for(key_type=key_type, names=dns("web.example.test", "*.web.example.test"))
     template = Template(plan.profile, issuing.issuer)
     number = serial(5, SEED, 1)
@@ -100,9 +100,9 @@ def test_what_the_template_makes_passes_the_final_check_and_verifies(signer, key
         (SERVICE, (*dns("ca.svc.example.test"), *uri("spiffe://example.test/services/ca/1"))),
     ],
 )
-def test_identities_of_the_control_tree_pass_the_final_check(profile, names):
+def test_identities_of_the_control_hierarchy_pass_the_final_check(profile, names):
     plan = plan_for(profile, names=names)
-    issuer = authority(Tree.CONTROL).issuer
+    issuer = authority(Hierarchy.CONTROL).issuer
     number = serial(5, SEED, 1)
     tbs = Template(plan.profile, issuer).tbs(plan, number, 7)
     FinalCheck(plan.profile, issuer, TRUST_DOMAIN).check_tbs(tbs, plan, number, 7)

@@ -12,10 +12,10 @@ from tuf.api.metadata import Metadata, Root, Timestamp
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
-from keyreeve_ca import trust_metadata
-from keyreeve_ca.keystore import KeyStoreError
-from keyreeve_ca.rules.profile import KeyType
-from keyreeve_ca.sealed_keys import SealedKeyStore
+from keyreeve_ca.authorities import trust_metadata
+from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_chassis.keys.ports import KeyStoreError
+from keyreeve_chassis.keys.sealed import SealedKeyStore
 
 NOW = 1_800_000_000
 STORE = SealedKeyStore(b"k" * 32)

@@ -8,15 +8,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from keyreeve_ca.building.algorithms import HASH
-from keyreeve_ca.keystore import KeyStoreError, SealedKey, make_check_value, verify_check_value
-from keyreeve_ca.rules.profile import KeyType
-from keyreeve_ca.sealed_keys import (
-    SealedKeyStore,
-    create_kek_file,
-    read_kek_file,
-    read_kek_mount,
-)
+from keyreeve_ca.certificates.algorithms import HASH
+from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_chassis.keys.ports import KeyStoreError, SealedKey, make_check_value, verify_check_value
+from keyreeve_chassis.keys.sealed import SealedKeyStore, create_kek_file, read_kek_file, read_kek_mount
 
 STORE = SealedKeyStore(b"k" * 32)
 OTHER = SealedKeyStore(b"o" * 32)

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from keyreeve.errors import FailedPrecondition, InvalidArgument, KeyreeveError
-from keyreeve_ca.rules.csr import check_possession, read_csr
-from keyreeve_ca.rules.plan import CertificatePlan
+from keyreeve_ca.certificates.plan import CertificatePlan
+from keyreeve_ca.requests.csr import check_possession, read_csr
 from support.csr_corpus import bad_csrs
 from support.csr_writer import good_csr, info, pem, rsa_key, signed, spki_of
 from support.plans import TRUST_DOMAIN, plan

@@ -8,12 +8,12 @@ import pytest
 from keyreeve import errors
 from keyreeve.errors import Violation
 from keyreeve.identity import Role
-from keyreeve_ca.rules.csr import CertificateRequest, read_csr
-from keyreeve_ca.rules.keys import KnownKeys
-from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.plan import CertificatePlan
-from keyreeve_ca.rules.policy import check_requester, plan_certificate
-from keyreeve_ca.rules.profile import Tree, UriRule
+from keyreeve_ca.certificates.plan import CertificatePlan
+from keyreeve_ca.issuance.policy import check_requester, plan_certificate
+from keyreeve_ca.profiles.profile import Hierarchy, UriRule
+from keyreeve_ca.requests.csr import CertificateRequest, read_csr
+from keyreeve_ca.requests.key_rules import KnownKeys
+from keyreeve_ca.requests.name import Name, NameType
 from support.csr_writer import cn, dns, ec_key, email, extension, info, ip, rsa_key, san, signed, spki_of, uri
 from support.der_writer import bit_string, oid, sequence
 from support.plans import NOW, TRUST_DOMAIN, builtin, issuer, plan, version_of
@@ -149,7 +149,7 @@ def test_names_beside_the_reserved_ones_are_no_matter():
         Name(NameType.URI, f"spiffe://{TRUST_DOMAIN}/operators/admin/eve"),
     ],
 )
-def test_identities_and_reserved_hosts_are_refused_outside_the_control_tree(name):
+def test_identities_and_reserved_hosts_are_refused_outside_the_control_hierarchy(name):
     with pytest.raises(errors.NameRefused):
         plan("client", request(DNS_WEB), [name])
 
@@ -159,7 +159,7 @@ def test_an_estate_profile_for_foreign_spiffe_ids_still_gives_none_of_ours():
     anything = replace(version.profile.uri, templates=("spiffe://**/{path*}",))
     version = replace(version, profile=replace(version.profile, uri=anything))
     plan(version, request(spiffe("a/b", "other.test")))
-    with pytest.raises(errors.NameRefused, match="control tree alone"):
+    with pytest.raises(errors.NameRefused, match="control hierarchy alone"):
         plan(version, request(spiffe("a/b")))
 
 
@@ -231,10 +231,10 @@ def test_the_number_of_names_is_within_the_profiles_bounds(profile, names, reaso
         plan(profile, request(*names))
 
 
-def test_a_certificate_of_the_control_tree_without_a_uri_is_refused():
+def test_a_certificate_of_the_control_hierarchy_without_a_uri_is_refused():
     document = """
         description: d
-        tree: control
+        hierarchy: control
         requesters: [operators/admin]
         keys: [p256]
         lifetime: {default: 1h, maximum: 1h}
@@ -253,7 +253,7 @@ def test_a_certificate_of_the_control_tree_without_a_uri_is_refused():
 def test_a_variable_means_the_same_in_every_name_and_any_pattern_may_give_it():
     document = """
         description: d
-        tree: estate
+        hierarchy: estate
         requesters: [operators/admin]
         keys: [p256]
         lifetime: {default: 1h, maximum: 1h}
@@ -293,13 +293,13 @@ SERVER_AUTH, CLIENT_AUTH = "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"
 
 
 def test_wishes_that_the_profile_grants_are_no_matter():
-    wishes = (key_usage(b"\x80", 7), purposes(SERVER_AUTH), extension("2.5.29.19", sequence()))
-    plan("server", request(DNS_WEB, extensions=wishes))
+    requested_extensions = (key_usage(b"\x80", 7), purposes(SERVER_AUTH), extension("2.5.29.19", sequence()))
+    plan("server", request(DNS_WEB, extensions=requested_extensions))
     plan("server", request(DNS_WEB, extensions=(key_usage(b"\xa0", 5),), key=rsa_key()))
 
 
 @pytest.mark.parametrize(
-    ("wish", "why"),
+    ("requested", "why"),
     [
         (key_usage(b"\xa0", 5), "key_encipherment to p256 keys"),
         (key_usage(b"\x86", 1), "key usage crl_sign, the key usage key_cert_sign"),
@@ -308,9 +308,9 @@ def test_wishes_that_the_profile_grants_are_no_matter():
         (extension("2.5.29.14", bytes.fromhex("040161")), "subject key identifier"),
     ],
 )
-def test_a_wish_that_the_profile_does_not_grant_is_refused_by_name(wish, why):
+def test_a_wish_that_the_profile_does_not_grant_is_refused_by_name(requested, why):
     with pytest.raises(errors.ExtensionRefused, match=why) as refusal:
-        plan("server", request(DNS_WEB, extensions=(wish,)))
+        plan("server", request(DNS_WEB, extensions=(requested,)))
     assert all(violation.field == "csr.extensions" for violation in refusal.value.violations)
 
 
@@ -345,18 +345,18 @@ def test_a_key_of_another_type_a_blocked_key_and_the_cas_own_are_refused():
     plan("server", request(DNS_WEB, key=ec_key(8)), known=KnownKeys(blocked={asked.spki_sha256}))
 
 
-def test_a_halted_profile_and_an_authority_of_another_tree_issue_nothing():
+def test_a_halted_profile_and_an_authority_of_another_hierarchy_issue_nothing():
     version = builtin("server")
     with pytest.raises(errors.ProfileHalted):
         plan(replace(version, halted=True), request(DNS_WEB))
-    with pytest.raises(errors.FieldInvalid, match="of tree control"):
+    with pytest.raises(errors.FieldInvalid, match="of hierarchy control"):
         plan_certificate(
             version,
             request(DNS_WEB),
             extra_names=(),
             lifetime=None,
             now=NOW,
-            issuer=issuer(Tree.CONTROL),
+            issuer=issuer(Hierarchy.CONTROL),
             trust_domain=TRUST_DOMAIN,
             known=KnownKeys(),
         )

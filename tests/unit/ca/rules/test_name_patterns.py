@@ -2,7 +2,7 @@
 
 import pytest
 
-from keyreeve_ca.rules.patterns import dns_pattern, problem_with_dns_pattern, problem_with_uri_template, uri_template
+from keyreeve_ca.profiles.patterns import dns_pattern, problem_with_dns_pattern, problem_with_uri_template, uri_template
 
 TD = "corp.example.test"
 

@@ -8,9 +8,9 @@ import yaml
 from pydantic import BaseModel
 
 from keyreeve.identity import Role
-from keyreeve_ca.rules.builtin import builtin_profiles
-from keyreeve_ca.rules.profile import CommonName, ExtendedKeyUsage, KeyType, KeyUsage, Tree
-from keyreeve_ca.rules.profile_document import ProfileDocument, read_profile, sections
+from keyreeve_ca.profiles.builtin import builtin_profiles
+from keyreeve_ca.profiles.document import ProfileDocument, read_profile, sections
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyType, KeyUsage
 from support.plans import TRUST_DOMAIN
 
 PAGE = (Path(__file__).parents[4] / "docs" / "profiles.md").read_text("utf-8")
@@ -32,7 +32,7 @@ def test_the_page_has_one_row_for_each_key_and_for_no_other():
 
 
 def test_the_page_names_every_value_of_every_choice():
-    for choice in (Role, KeyType, Tree, CommonName, KeyUsage, ExtendedKeyUsage):
+    for choice in (Role, KeyType, Hierarchy, CommonName, KeyUsage, ExtendedKeyUsage):
         for value in choice:
             assert f"`{value}`" in PAGE, value
 
@@ -51,6 +51,6 @@ def test_the_pages_example_is_sound_and_uses_every_key():
     assert set(used(yaml.safe_load(example))) == set(keys_of(ProfileDocument))
 
 
-def test_the_page_lists_each_built_in_profile_with_its_tree():
+def test_the_page_lists_each_built_in_profile_with_its_hierarchy():
     rows = dict(re.findall(r"^\| `([a-z-]+)` \| (control|estate|standalone) \|", PAGE, re.MULTILINE))
-    assert rows == {name: str(profile.tree) for name, (_, _, profile) in builtin_profiles(TRUST_DOMAIN).items()}
+    assert rows == {name: str(profile.hierarchy) for name, (_, _, profile) in builtin_profiles(TRUST_DOMAIN).items()}

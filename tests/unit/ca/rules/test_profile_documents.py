@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from keyreeve.errors import ProfileInvalid
 from keyreeve.identity import Role
-from keyreeve_ca.rules.builtin import BUILTIN_NAMES, builtin_profiles
-from keyreeve_ca.rules.profile import CommonName, ExtendedKeyUsage, KeyType, KeyUsage, Tree
-from keyreeve_ca.rules.profile_document import MAX_DOCUMENT_BYTES, profile_from_canonical, read_profile
+from keyreeve_ca.profiles.builtin import BUILTIN_NAMES, builtin_profiles
+from keyreeve_ca.profiles.document import MAX_DOCUMENT_BYTES, profile_from_canonical, read_profile
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyType, KeyUsage
 from support.both_seeds import for_all
 from support.plans import TRUST_DOMAIN
 
 SMALLEST = """\
 description: Databases
-tree: estate
+hierarchy: estate
 requesters: [operators/admin]
 keys: [p256]
 lifetime: {default: 30d, maximum: 90d}
@@ -27,7 +27,7 @@ usage: {extended: [server_auth]}
 """
 CONTROL = """\
 description: Shops
-tree: control
+hierarchy: control
 requesters: [operators/admin]
 keys: [p256]
 lifetime: {default: 12h, maximum: 1d}
@@ -45,21 +45,21 @@ def problems(document: str, *, builtin: bool = False) -> dict[str, str]:
 
 def changed(document: str, **values: object) -> str:
     """The document with other values; `a__b` is the key b of the section a, None takes the key away."""
-    tree = yaml.safe_load(document)
+    hierarchy = yaml.safe_load(document)
     for path, value in values.items():
         *sections, key = path.split("__")
-        section = tree
+        section = hierarchy
         for name in sections:
             section = section.setdefault(name, {})
         section[key] = value
         if value is None:
             del section[key]
-    return json.dumps(tree)
+    return json.dumps(hierarchy)
 
 
 def test_the_smallest_document_is_read_and_its_defaults_are_filled_in():
     canonical, sha256, profile = read_profile(SMALLEST, TRUST_DOMAIN)
-    assert profile.tree is Tree.ESTATE
+    assert profile.hierarchy is Hierarchy.ESTATE
     assert profile.requesters == {Role.ADMIN}
     assert profile.keys == {KeyType.P256}
     assert profile.default_lifetime == timedelta(days=30)
@@ -126,7 +126,7 @@ def test_every_sound_document_survives_its_canonical_form(default, unit, keys, r
 def test_every_problem_is_told_at_once_with_the_path_of_its_key():
     document = """
         descripton: x
-        tree: forest
+        hierarchy: forest
         requesters: [operators/king]
         keys: [p256, p256]
         lifetime: {default: 90, maximum: 1w, bakdate: 5m}
@@ -139,7 +139,7 @@ def test_every_problem_is_told_at_once_with_the_path_of_its_key():
     assert set(found) == {
         "descripton",
         "description",
-        "tree",
+        "hierarchy",
         "requesters[0]",
         "keys",
         "lifetime.default",
@@ -222,7 +222,7 @@ def test_an_unsound_profile_is_refused_at_its_key(changes, field):
     assert field in problems(changed(SMALLEST, **changes))
 
 
-def test_a_template_for_foreign_spiffe_ids_is_sound_outside_the_control_tree():
+def test_a_template_for_foreign_spiffe_ids_is_sound_outside_the_control_hierarchy():
     foreign = {"maximum": 1, "templates": ["spiffe://other.test/{path*}"]}
     read_profile(changed(SMALLEST, names__uri=foreign), TRUST_DOMAIN)
 
@@ -255,7 +255,7 @@ def test_a_template_for_foreign_spiffe_ids_is_sound_outside_the_control_tree():
         ({"lifetime__maximum": "604801s"}, "lifetime.maximum"),
     ],
 )
-def test_an_unsound_profile_of_the_control_tree_is_refused_at_its_key(changes, field):
+def test_an_unsound_profile_of_the_control_hierarchy_is_refused_at_its_key(changes, field):
     read_profile(CONTROL, TRUST_DOMAIN)
     assert field in problems(changed(CONTROL, **changes))
 
@@ -266,7 +266,7 @@ def test_even_a_built_in_profile_must_say_that_it_uses_reserved_identities(kind)
     assert "names.uri.templates[0]" in problems(document, builtin=True)
 
 
-def test_a_profile_of_the_control_tree_may_live_seven_days():
+def test_a_profile_of_the_control_hierarchy_may_live_seven_days():
     read_profile(changed(CONTROL, lifetime__maximum="7d"), TRUST_DOMAIN)
 
 
@@ -291,11 +291,11 @@ def test_the_built_in_profiles_live_as_long_as_their_use_needs():
     assert longest["server"] == longest["client"] == timedelta(days=90)
 
 
-def test_only_service_enrolment_operator_and_probe_may_use_reserved_names():
+def test_only_service_enrollment_operator_and_probe_may_use_reserved_names():
     profiles = builtin_profiles(TRUST_DOMAIN)
     assert {name for name, (_, _, profile) in profiles.items() if profile.may_use_reserved_names} == {
         "service",
-        "enrolment",
+        "enrollment",
         "operator",
         "probe",
     }

@@ -12,10 +12,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import strategies as st
 
 from keyreeve.errors import CsrSignatureInvalid, CsrTooLarge, InvalidArgument, KeyreeveError
-from keyreeve_ca.rules.csr import MAX_DER_BYTES, check_possession, read_csr
-from keyreeve_ca.rules.name import Name, NameType
-from keyreeve_ca.rules.names import problem_with
-from keyreeve_ca.rules.profile import KeyType
+from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_ca.requests.csr import MAX_DER_BYTES, check_possession, read_csr
+from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.requests.name_grammar import problem_with
 from support.both_seeds import for_all
 from support.csr_corpus import bad_csrs
 from support.csr_writer import cn, good_csr, info, pem, rsa_key, san, signed, tlv
@@ -64,10 +64,10 @@ def test_everything_in_a_usual_request_is_read():
         Name(NameType.URI, "spiffe://example.test/a"),
         Name(NameType.EMAIL, "root@example.test"),
     )
-    assert request.wishes.key_usage == {"digital_signature", "key_encipherment"}
-    assert request.wishes.extended_key_usage == {"server_auth"}
-    assert not request.wishes.authority
-    assert request.wishes.others == ()
+    assert request.requested_extensions.key_usage == {"digital_signature", "key_encipherment"}
+    assert request.requested_extensions.extended_key_usage == {"server_auth"}
+    assert not request.requested_extensions.authority
+    assert request.requested_extensions.others == ()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_attributes_of_windows_have_no_effect():
     wished = sequence(oid("1.2.840.113549.1.9.14"), tlv(0x31, sequence(san(tlv(0x82, b"web.example.test")))))
     request = read_csr(signed(info(attributes=version + wished)))
     assert request.names == (Name(NameType.DNS, "web.example.test"),)
-    assert request.wishes.others == ()
+    assert request.requested_extensions.others == ()
 
 
 def test_the_largest_request_is_read_and_one_byte_more_is_not():
@@ -147,7 +147,7 @@ def assert_the_library_agrees(data: bytes) -> None:
     assert request.public_key == by_the_library.public_key()
     assert request.signed == by_the_library.tbs_certrequest_bytes
     assert request.signature == by_the_library.signature
-    refused_by_policy = request.wishes.others or request.unusable_names or len(request.subject) > 1
+    refused_by_policy = request.requested_extensions.others or request.unusable_names or len(request.subject) > 1
     if not refused_by_policy and all(problem_with(name) is None for name in request.names):
         assert [text for _, text in request.subject] == [attribute.value for attribute in by_the_library.subject]
         assert [name.value for name in request.names] == names_by_the_library(by_the_library)

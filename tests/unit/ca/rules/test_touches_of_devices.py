@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyreeve_ca.rules.device_signature import LARGEST, verify_touch
-from keyreeve_ca.rules.keys import KnownKeys
-from keyreeve_ca.rules.person_keys import PersonKey, read_person_key
+from keyreeve_ca.requests.device_signature import LARGEST, verify_touch
+from keyreeve_ca.requests.key_rules import KnownKeys
+from keyreeve_ca.requests.openssh_keys import OperatorKey, read_operator_key
 from support.device import Device, armoured
 
 SSH_KEYGEN = shutil.which("ssh-keygen")
@@ -24,8 +24,8 @@ DEVICES = {
 }
 
 
-def key_of(device: Device) -> PersonKey:
-    return read_person_key(device.line, KnownKeys())
+def key_of(device: Device) -> OperatorKey:
+    return read_operator_key(device.line, KnownKeys())
 
 
 def taken(envelope: bytes, *devices: Device, message: bytes = MESSAGE, namespace: str = NAMESPACE) -> bool:
@@ -73,7 +73,7 @@ def test_anything_else_is_refused(kind: str) -> None:
 
 
 def test_a_key_in_a_file_is_no_device() -> None:
-    file = PersonKey("ssh-ed25519", DEVICES["ed25519"].blob)
+    file = OperatorKey("ssh-ed25519", DEVICES["ed25519"].blob)
     with pytest.raises(InvalidSignature):
         verify_touch(DEVICES["ed25519"].sign(MESSAGE), MESSAGE, NAMESPACE, [file])
 

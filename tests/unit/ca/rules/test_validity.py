@@ -9,8 +9,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from keyreeve.errors import AuthorityExpiring, AuthorityStateWrong, LifetimeRefused
-from keyreeve_ca.rules.profile import Tree
-from keyreeve_ca.rules.validity import SHORTEST_PART_OF_DEFAULT, plan_validity
+from keyreeve_ca.issuance.validity import SHORTEST_PART_OF_DEFAULT, plan_validity
+from keyreeve_ca.profiles.profile import Hierarchy
 from support.both_seeds import for_all
 from support.plans import DAY, NOW, builtin, issuer
 
@@ -22,7 +22,7 @@ BACKDATE = 300
 
 @pytest.mark.parametrize("seconds", [BACKDATE + 1, BACKDATE + 2, DAY, MAXIMUM - 1, MAXIMUM])
 def test_a_wish_within_the_bounds_is_granted_to_the_second(seconds):
-    start, end = plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Tree.ESTATE))
+    start, end = plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Hierarchy.ESTATE))
     assert start == NOW - BACKDATE
     assert end - start + 1 == seconds
     assert end >= NOW
@@ -31,7 +31,7 @@ def test_a_wish_within_the_bounds_is_granted_to_the_second(seconds):
 @pytest.mark.parametrize("seconds", [MAXIMUM + 1, 10 * MAXIMUM, BACKDATE, 1, 0, -1])
 def test_a_wish_beyond_the_bounds_is_refused_with_the_bounds(seconds):
     with pytest.raises(LifetimeRefused) as refusal:
-        plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Tree.ESTATE))
+        plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Hierarchy.ESTATE))
     assert refusal.value.metadata == {"min_seconds": str(BACKDATE + 1), "max_seconds": str(MAXIMUM)}
 
 
@@ -46,45 +46,45 @@ def test_a_wish_beyond_the_bounds_is_refused_with_the_bounds(seconds):
 )
 def test_a_refused_wish_is_told_in_units_that_people_read(seconds, text):
     with pytest.raises(LifetimeRefused) as refusal:
-        plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Tree.ESTATE))
+        plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Hierarchy.ESTATE))
     assert refusal.value.message == text
 
 
 def test_a_wish_of_a_fraction_of_a_second_is_refused():
     with pytest.raises(LifetimeRefused, match="whole"):
-        plan_validity(SERVER, timedelta(seconds=4000, microseconds=1), NOW, issuer(Tree.ESTATE))
+        plan_validity(SERVER, timedelta(seconds=4000, microseconds=1), NOW, issuer(Hierarchy.ESTATE))
 
 
 def test_a_default_is_cut_at_the_issuers_end_down_to_a_tenth():
     shortest = DEFAULT // SHORTEST_PART_OF_DEFAULT
     for left in (DEFAULT, DEFAULT - 1, shortest):
         end_of_issuer = NOW - BACKDATE + left - 1
-        start, end = plan_validity(SERVER, None, NOW, issuer(Tree.ESTATE, not_after=end_of_issuer))
+        start, end = plan_validity(SERVER, None, NOW, issuer(Hierarchy.ESTATE, not_after=end_of_issuer))
         assert (start, end) == (NOW - BACKDATE, end_of_issuer)
     with pytest.raises(AuthorityExpiring) as refusal:
-        plan_validity(SERVER, None, NOW, issuer(Tree.ESTATE, not_after=NOW - BACKDATE + shortest - 2))
+        plan_validity(SERVER, None, NOW, issuer(Hierarchy.ESTATE, not_after=NOW - BACKDATE + shortest - 2))
     assert refusal.value.metadata == {"max_seconds": str(shortest - 1)}
 
 
 def test_a_wish_is_never_cut_at_the_issuers_end():
     last = NOW + 10_000
-    plan_validity(SERVER, timedelta(seconds=10_001 + BACKDATE), NOW, issuer(Tree.ESTATE, not_after=last))
+    plan_validity(SERVER, timedelta(seconds=10_001 + BACKDATE), NOW, issuer(Hierarchy.ESTATE, not_after=last))
     with pytest.raises(AuthorityExpiring):
-        plan_validity(SERVER, timedelta(seconds=10_002 + BACKDATE), NOW, issuer(Tree.ESTATE, not_after=last))
+        plan_validity(SERVER, timedelta(seconds=10_002 + BACKDATE), NOW, issuer(Hierarchy.ESTATE, not_after=last))
 
 
 def test_an_issuer_that_has_expired_issues_nothing():
     for lifetime in (None, timedelta(seconds=BACKDATE + 1)):
         with pytest.raises(AuthorityExpiring):
-            plan_validity(SERVER, lifetime, NOW, issuer(Tree.ESTATE, not_after=NOW - 1))
+            plan_validity(SERVER, lifetime, NOW, issuer(Hierarchy.ESTATE, not_after=NOW - 1))
 
 
 def test_a_new_issuer_is_not_preceded_and_one_from_the_future_is_refused():
-    start, end = plan_validity(SERVER, None, NOW, issuer(Tree.ESTATE, not_before=NOW))
+    start, end = plan_validity(SERVER, None, NOW, issuer(Hierarchy.ESTATE, not_before=NOW))
     assert start == NOW
     assert end == NOW - BACKDATE + DEFAULT - 1
     with pytest.raises(AuthorityStateWrong, match="clock"):
-        plan_validity(SERVER, None, NOW, issuer(Tree.ESTATE, not_before=NOW + 1))
+        plan_validity(SERVER, None, NOW, issuer(Hierarchy.ESTATE, not_before=NOW + 1))
 
 
 MOMENTS = [
@@ -111,10 +111,10 @@ MOMENTS = [
 )
 def test_no_validity_is_longer_than_allowed_or_reaches_beyond_its_issuer(now, lifetime, default, since, left):
     profile = replace(SERVER, default_lifetime=timedelta(seconds=default))
-    authority = issuer(Tree.ESTATE, not_before=now - since, not_after=now + left)
-    wish = None if lifetime is None else timedelta(seconds=lifetime)
+    authority = issuer(Hierarchy.ESTATE, not_before=now - since, not_after=now + left)
+    requested = None if lifetime is None else timedelta(seconds=lifetime)
     try:
-        start, end = plan_validity(profile, wish, now, authority)
+        start, end = plan_validity(profile, requested, now, authority)
     except LifetimeRefused:
         assert lifetime is not None
         assert not BACKDATE < lifetime <= MAXIMUM

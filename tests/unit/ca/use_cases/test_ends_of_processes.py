@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve_ca.master import EX_CONFIG, READY
+from keyreeve_chassis.processes.manager import EX_CONFIG, READY
 
 LONGEST = 60.0
 BY_FORCE = 1
@@ -45,14 +45,14 @@ asyncio.run(role())
 SOMEBODY_ELSE = """
 import os, sys
 from pathlib import Path
-from keyreeve_ca import keeper, processes
+from keyreeve_ca import coordinator, processes
 from keyreeve_ca.settings import CaSettings
 
 ours = os.geteuid()
 os.geteuid = lambda: ours + 1
 directory = Path(sys.argv[1])
 settings = CaSettings(state_directory=directory)
-sys.exit(processes.main(lambda: keeper._serve_locally(directory / "keeper.sock", {}, None), settings))
+sys.exit(processes.main(lambda: coordinator._serve_locally(directory / "coordinator.sock", {}, None), settings))
 """
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from keyreeve_ca.local_admin import check_sqlite
 from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.tools import check_sqlite
 from keyreeve_chassis.database.engine import sqlite_release
 
 

@@ -5,11 +5,11 @@ import asyncio
 from fakes.signing_path import FakeLedger, Path, settle
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
-from keyreeve_ca.issuance import SignItem
-from keyreeve_ca.lanes import MAX_FAILURE_CHARACTERS, MAX_GROUP_BYTES
-from keyreeve_ca.ledger import ItemFailure
-from keyreeve_ca.rules.name import Name as CaName
-from keyreeve_ca.rules.name import NameType
+from keyreeve_ca.issuance.commit_queue import MAX_FAILURE_CHARACTERS, MAX_GROUP_BYTES
+from keyreeve_ca.issuance.service import SignItem
+from keyreeve_ca.ledger.ports import ItemFailure
+from keyreeve_ca.requests.name import Name as CaName
+from keyreeve_ca.requests.name import NameType
 
 KEY = make_key()
 GOOD = SignItem("test", make_csr(KEY, [Name.dns("web.example.test")]))

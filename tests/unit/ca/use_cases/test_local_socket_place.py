@@ -3,17 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve_ca.bootstrap import BootstrapRefused
-from keyreeve_ca.keeper import _serve_locally
+from keyreeve_ca.authorities.bootstrap import BootstrapRefused
+from keyreeve_ca.coordinator import _serve_locally
 from keyreeve_ca.settings import CaSettings
 
 
 @pytest.mark.parametrize(("length", "kept"), [(100, True), (101, False)])
 def test_a_socket_whose_path_would_be_too_long_gets_a_short_one(length, kept):
-    state = Path("/" + "s" * (length - len("//run/keeper.sock")))
-    own = state / "run" / "keeper.sock"
+    state = Path("/" + "s" * (length - len("//run/coordinator.sock")))
+    own = state / "run" / "coordinator.sock"
     assert len(os.fsencode(own)) == length
-    assert (CaSettings(state_directory=state).keeper_socket == own) is kept
+    assert (CaSettings(state_directory=state).coordinator_socket == own) is kept
 
 
 async def test_a_socket_directory_of_another_user_stops_the_start(tmp_path, monkeypatch):
@@ -21,10 +21,10 @@ async def test_a_socket_directory_of_another_user_stops_the_start(tmp_path, monk
     somebody_else = os.geteuid() + 1
     monkeypatch.setattr("os.geteuid", lambda: somebody_else)
     with pytest.raises(BootstrapRefused, match="belongs to another user"):
-        await _serve_locally(tmp_path / "keeper.sock", {}, None)
+        await _serve_locally(tmp_path / "coordinator.sock", {}, None)
 
 
 async def test_a_socket_directory_that_others_may_enter_stops_the_start(tmp_path):
     tmp_path.chmod(0o755)
     with pytest.raises(BootstrapRefused, match="chmod 700"):
-        await _serve_locally(tmp_path / "keeper.sock", {}, None)
+        await _serve_locally(tmp_path / "coordinator.sock", {}, None)

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from keyreeve.cli.device_touch import NAMESPACE
 from keyreeve.errors import RenewalProofInvalid
 from keyreeve.keys import renewal_message, sign_renewal
-from keyreeve_ca.renewal import NONCE_LIFETIME, TOUCH_NAMESPACE, Nonces, proof_message
-from keyreeve_ca.rules.device_signature import verify_touch
-from keyreeve_ca.rules.keys import KnownKeys
-from keyreeve_ca.rules.person_keys import read_person_key
+from keyreeve_ca.issuance.renewal import NONCE_LIFETIME, TOUCH_NAMESPACE, Nonces, proof_message
+from keyreeve_ca.requests.device_signature import verify_touch
+from keyreeve_ca.requests.key_rules import KnownKeys
+from keyreeve_ca.requests.openssh_keys import read_operator_key
 
 DIRECTORY = Path(__file__).parents[3] / "vectors"
 GENERATOR = runpy.run_path(str(DIRECTORY / "make_renewal.py"))
@@ -57,7 +57,7 @@ def test_the_service_checks_the_touches_of_the_vectors_and_the_sdk_asks_for_them
     message = renewal_message(trust_domain=vector["trust_domain"], **facts, nonce=vector["nonce"])
     assert message.hex() == vector["message"]
     assert proof_message(vector["trust_domain"], *facts.values(), vector["nonce"]) == message
-    key = read_person_key(vector["public_key"], KnownKeys())
+    key = read_operator_key(vector["public_key"], KnownKeys())
     assert verify_touch(bytes.fromhex(vector["signature"]), message, TOUCH_NAMESPACE, [key]) == key
     assert NAMESPACE == TOUCH_NAMESPACE
 
@@ -83,7 +83,7 @@ class Clock:
         return self.seconds
 
 
-def test_a_nonce_is_good_in_every_process_of_the_plane_for_five_minutes():
+def test_a_nonce_is_good_in_every_process_of_the_control_plane_for_five_minutes():
     clock = Clock()
     nonce = Nonces(b"k" * 32, clock).make("spiffe://a/b", SERIAL)
     other = Nonces(b"k" * 32, clock)

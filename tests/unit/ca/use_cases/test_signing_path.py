@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from fakes.signing_path import OTHER, FakeLedger, Path, catalogue, committed, settle
+from fakes.signing_path import OTHER, FakeLedger, Path, committed, settle, snapshot
 from keyreeve import errors
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
-from keyreeve_ca.issuance import SignItem
-from keyreeve_ca.lanes import MAX_GROUP
-from keyreeve_ca.ledger import BLOCK_SIZE, MAX_UNCOMMITTED, GateClosed
+from keyreeve_ca.issuance.commit_queue import MAX_GROUP
+from keyreeve_ca.issuance.service import SignItem
+from keyreeve_ca.ledger.ports import BLOCK_SIZE, MAX_UNCOMMITTED, GateClosed
 from support.certificate_plans import PERMISSIVE, authority, version_of
 
 KEY = make_key()
@@ -121,7 +121,7 @@ async def test_who_goes_away_takes_nobody_along():
 @pytest.mark.parametrize("failure", [RuntimeError("a bug"), errors.FinalCheckFailed("not what was planned")])
 async def test_a_serial_number_is_never_used_twice_even_when_signing_fails(failure):
     signer = FailingSigner({2}, failure)
-    path = Path(known=catalogue(signer))
+    path = Path(known=snapshot(signer))
     await path.sign(ITEM, request_id="1")
     if isinstance(failure, errors.KeyreeveError):
         assert [type(o) for o in await path.sign(ITEM, request_id="2")] == [errors.FinalCheckFailed]
@@ -138,13 +138,13 @@ async def test_what_arrives_during_a_commit_is_one_group_and_no_group_is_too_lar
     path.ledger.open.clear()
     items = (ITEM,) * 100
     tasks = [asyncio.create_task(path.sign(*items, request_id=str(n))) for n in range(10)]
-    lane = path.issuance.lanes.of("estate-issuing", long=True)
+    commit_queue = path.issuance.commit_queues.of("estate-issuing", long=True)
     # Steps of the loop are waited for, not time.
-    while lane.uncommitted < 1000:  # noqa: ASYNC110
+    while commit_queue.uncommitted < 1000:  # noqa: ASYNC110
         await asyncio.sleep(0)
     late = asyncio.create_task(path.sign(*items, request_id="late"))
     await settle()
-    assert lane.uncommitted == 1000 <= MAX_UNCOMMITTED, "the last one waits for room"
+    assert commit_queue.uncommitted == 1000 <= MAX_UNCOMMITTED, "the last one waits for room"
     path.ledger.open.set()
     for task in [*tasks, late]:
         assert len(await task) == 100
@@ -170,7 +170,7 @@ async def test_octets_that_no_request_can_be_made_of_are_refused_without_asking_
 async def half_signed(path):
     """A request for 100 certificates of which some are signed."""
     long = asyncio.create_task(path.sign(*(ITEM,) * 100, request_id="long"))
-    while not path.issuance.lanes.of("estate-issuing", long=True).counter:  # noqa: ASYNC110
+    while not path.issuance.commit_queues.of("estate-issuing", long=True).counter:  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert not path.ledger.groups
     return long
@@ -198,7 +198,7 @@ async def test_a_long_request_that_is_given_up_half_signed_leaves_no_number_that
 
 
 def renewed_profiles(known, description):
-    """The catalogue after a new version of the profile: no block in hand pins it."""
+    """The snapshot after a new version of the profile: no block in hand pins it."""
     return replace(known, profiles={"test": version_of(replace(PERMISSIVE, description=description))})
 
 
@@ -251,7 +251,7 @@ async def test_a_block_in_which_something_was_signed_and_not_stored_is_never_clo
 
 
 async def test_a_block_whose_last_signature_never_came_to_its_commit_is_not_closed():
-    path = Path(known=catalogue(FailingSigner({2}, RuntimeError("a bug"))))
+    path = Path(known=snapshot(FailingSigner({2}, RuntimeError("a bug"))))
     await path.sign(ITEM, request_id="1")
     with pytest.raises(RuntimeError):
         await path.sign(ITEM, request_id="2")

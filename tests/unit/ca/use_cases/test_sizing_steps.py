@@ -2,7 +2,7 @@
 
 import pytest
 
-from keyreeve_ca.bulk_revocation import STEP, next_size
+from keyreeve_ca.revocation.bulk import STEP, next_size
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from keyreeve_ca.master import EX_CONFIG, READY, ChildRefused, Master, _Child
+from keyreeve_chassis.processes.manager import EX_CONFIG, READY, ChildRefused, Manager, _Child
 
 DEAF = f"""
 import signal, sys
@@ -53,27 +53,27 @@ async def nothing(*_: str) -> asyncio.subprocess.Process:
     raise AssertionError("no process is to be made")
 
 
-async def test_a_child_that_is_made_while_the_master_stops_is_stopped_too(tmp_path: Path):
-    master = Master(nothing, [], asyncio.Event(), 30, tmp_path)
+async def test_a_child_that_is_made_while_the_manager_stops_is_stopped_too(tmp_path: Path):
+    manager = Manager(nothing, [], asyncio.Event(), 30, tmp_path)
     worker = _Child("worker", program(WORKER))
-    keeping = asyncio.create_task(master._keep(worker))
+    coordinator = asyncio.create_task(manager._keep(worker))
     await asyncio.sleep(0)  # it begins, and makes a process
-    master.stop.set()
+    manager.stop.set()
     async with asyncio.timeout(60):
-        await keeping
+        await coordinator
     assert worker.process.returncode is not None
 
 
 async def test_a_worker_goes_on_when_its_successor_does_not_start(tmp_path: Path):
-    master = Master(nothing, [], asyncio.Event(), 30, tmp_path)
+    manager = Manager(nothing, [], asyncio.Event(), 30, tmp_path)
     worker = _Child("worker", program(WORKER))
     await worker.start()
     old, worker.make = worker.process, program("raise SystemExit(1)")
-    assert "did not start" in await master._replace(worker)
+    assert "did not start" in await manager._replace(worker)
     assert worker.process is old
     assert old.returncode is None
     worker.make = program(WORKER)
-    assert await master._replace(worker) is None
+    assert await manager._replace(worker) is None
     assert old.returncode is not None
     assert worker.process.returncode is None
     await worker.stop(30)
@@ -85,20 +85,20 @@ async def test_the_workers_stay_when_the_next_ones_cannot_be_made(tmp_path: Path
     told = asyncio.Event()
 
     async def fail() -> str | None:
-        raise ChildProcessError("the zygote ended with 1 before it was ready")
+        raise ChildProcessError("the fork server ended with 1 before it was ready")
 
     def tell(refused: str | None) -> None:
         refusals.append(refused)
         told.set()
 
-    master = Master(nothing, [], asyncio.Event(), 30, tmp_path, renew=fail, told=tell)
+    manager = Manager(nothing, [], asyncio.Event(), 30, tmp_path, renew=fail, told=tell)
     worker = _Child("worker", program(WORKER))
     await worker.start()
-    master.replace_workers()
-    rolling = asyncio.create_task(master._roll_on([worker]))
+    manager.replace_workers()
+    rolling = asyncio.create_task(manager._roll_on([worker]))
     async with asyncio.timeout(60):
         await told.wait()
     rolling.cancel()
-    assert refusals == ["the zygote ended with 1 before it was ready"]
+    assert refusals == ["the fork server ended with 1 before it was ready"]
     assert worker.process.returncode is None
     await worker.stop(30)

@@ -1,4 +1,4 @@
-"""Whom a worker trusts: asked on every call, made once for each catalogue."""
+"""Whom a worker trusts: asked on every call, made once for each snapshot."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -6,23 +6,23 @@ from typing import Any, cast
 from keyreeve_ca.worker import _trust_views
 
 
-def catalogue(version: int, *names: str) -> SimpleNamespace:
+def snapshot(version: int, *names: str) -> SimpleNamespace:
     person = SimpleNamespace(person_uid=b"u" * 16, since=7)
     return SimpleNamespace(
         trust_domain="example.test",
         config_version=version,
-        people=dict.fromkeys(names, person),
+        operators=dict.fromkeys(names, person),
         control_issuers=lambda: (),
     )
 
 
-def test_it_is_made_anew_with_each_catalogue_and_not_with_each_call() -> None:
-    live = SimpleNamespace(now=catalogue(1, "ann"))
+def test_it_is_made_anew_with_each_snapshot_and_not_with_each_call() -> None:
+    live = SimpleNamespace(now=snapshot(1, "ann"))
     live.current = lambda: live.now
     view = _trust_views(cast("Any", live))
     first = view()
     assert view() is first
-    assert set(first.people or ()) == {"ann"}
-    live.now = catalogue(2, "ann", "bob")
-    assert set(view().people or ()) == {"ann", "bob"}
+    assert set(first.operators or ()) == {"ann"}
+    live.now = snapshot(2, "ann", "bob")
+    assert set(view().operators or ()) == {"ann", "bob"}
     assert view().generation == 2

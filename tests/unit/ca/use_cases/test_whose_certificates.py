@@ -6,15 +6,15 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.identity import Caller, Role, SpiffeId
-from keyreeve_ca.people import first_second
-from keyreeve_ca.people_records import Person
-from keyreeve_ca.registry import StoredCertificate
-from keyreeve_ca.revoking import may_revoke
-from keyreeve_ca.rules.profile import Tree
+from keyreeve_ca.operators.ports import Operator
+from keyreeve_ca.operators.service import first_second
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.revocation.service import may_revoke
+from keyreeve_ca.store.ports import StoredCertificate
 
 NOW = 1_800_000_000
 CARL = SpiffeId("example.test", ("operators", "auditor", "carl"))
-PERSON = Person("new", "carl", Role.AUDITOR, created_at=NOW, invited_at=NOW, invited_by="ann", since=NOW)
+PERSON = Operator("new", "carl", Role.AUDITOR, created_at=NOW, invited_at=NOW, invited_by="ann", since=NOW)
 AUDITOR = Caller(CARL, Role.AUDITOR, 1, "new")
 PROGRAM = Caller(SpiffeId("example.test", ("workloads", "billing")), Role.WORKLOAD, 1)
 
@@ -34,26 +34,26 @@ def certificate(caller: str, issued_at: int, identity: str = "web.example.test")
         issued_at=issued_at,
         der=b"",
         csr=b"",
-        wished_names="[]",
-        wished_seconds=None,
+        requested_sans="[]",
+        requested_lifetime_seconds=None,
         renews=None,
     )
 
 
 def test_what_was_asked_for_under_the_name_before_the_record_began_is_somebody_elses() -> None:
     since = first_second(AUDITOR, PERSON)
-    assert may_revoke(AUDITOR, certificate(str(CARL), NOW), Tree.ESTATE, since)
-    assert not may_revoke(AUDITOR, certificate(str(CARL), NOW - 1), Tree.ESTATE, since)
-    assert not may_revoke(AUDITOR, certificate("ann", NOW - 1, str(CARL)), Tree.CONTROL, since)
-    assert may_revoke(AUDITOR, certificate("ann", NOW, str(CARL)), Tree.CONTROL, since)
+    assert may_revoke(AUDITOR, certificate(str(CARL), NOW), Hierarchy.ESTATE, since)
+    assert not may_revoke(AUDITOR, certificate(str(CARL), NOW - 1), Hierarchy.ESTATE, since)
+    assert not may_revoke(AUDITOR, certificate("ann", NOW - 1, str(CARL)), Hierarchy.CONTROL, since)
+    assert may_revoke(AUDITOR, certificate("ann", NOW, str(CARL)), Hierarchy.CONTROL, since)
 
 
 def test_programs_have_names_that_are_theirs_for_ever() -> None:
     since = first_second(PROGRAM, None)
-    assert may_revoke(PROGRAM, certificate(str(PROGRAM), 1), Tree.ESTATE, since)
+    assert may_revoke(PROGRAM, certificate(str(PROGRAM), 1), Hierarchy.ESTATE, since)
 
 
 @pytest.mark.parametrize("record", [None, replace(PERSON, person_uid="somebody else")])
-def test_a_person_whose_record_has_ended_meanwhile_is_nobody(record: Person | None) -> None:
-    with pytest.raises(errors.PeerPersonUnknown):
+def test_a_person_whose_record_has_ended_meanwhile_is_nobody(record: Operator | None) -> None:
+    with pytest.raises(errors.PeerOperatorUnknown):
         first_second(AUDITOR, record)

@@ -5,7 +5,7 @@ The promise holds for new rows at once; that the old ones keep it is checked by 
 
 from alembic import op
 
-from keyreeve_ca.storage import partitions
+from keyreeve_ca.ledger import partitions
 
 revision = "0009"
 down_revision = "0008"

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from keyreeve_ca.storage import partitions
+from keyreeve_ca.ledger import partitions
 
 revision = "0010"
 down_revision = "0009"

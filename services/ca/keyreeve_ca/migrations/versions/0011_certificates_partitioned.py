@@ -5,7 +5,7 @@ Nothing is read or copied: names change hands, and the check of 0010 is believed
 
 from alembic import op
 
-from keyreeve_ca.storage import partitions
+from keyreeve_ca.ledger import partitions
 
 revision = "0011"
 down_revision = "0010"

@@ -1,0 +1,168 @@
+"""Enrolling: from a token to a certificate and a context, with proof on both sides (docs/protocols.md)."""
+
+import hmac
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import grpc
+
+from keyreeve._async import runtime
+from keyreeve._async.client import Client
+from keyreeve.ca.v1 import enrollment_service_pb2 as pb
+from keyreeve.context import Context
+from keyreeve.credentials import pinned_options
+from keyreeve.enrollee_files import EnrolleeFiles, check_chain, fetch_root
+from keyreeve.enrollment_token import CLOCK_SKEW_SECONDS, NONCE_BYTES, EnrollmentKeys, EnrollmentToken, Transcript
+from keyreeve.errors import ClockSkewed, EnrollmentServerUnproven, FileUnusable, KeyreeveError
+from keyreeve.keys import PrivateKey, make_csr
+from keyreeve.retry import Backoff, RetryPolicy
+from keyreeve.status import error_from_rpc
+from keyreeve.values import KeyType, Line, to_pem
+
+METHOD = "/keyreeve.ca.v1.EnrollmentService/Enroll"
+ATTEMPT_SECONDS = 10.0
+"""What the service gives one enrollment."""
+
+
+async def enroll(
+    token: EnrollmentToken | str,
+    directory: str | os.PathLike[str],
+    *,
+    key_type: KeyType = KeyType.P256,
+    timeout: float = 60.0,
+    now: Callable[[], float] = time.time,
+) -> Context:
+    """Enroll with a token and keep the new identity in `directory`; the answer is the context to call with.
+
+    The key is on disk before the service hears of it, so when an answer is lost the same call with the same directory
+    gets the same certificate, within 15 minutes. `now` is this machine's clock, in seconds since 1970; `timeout` is over
+    all attempts. Raises `keyreeve.errors`; a directory that holds an identity already is refused with `FileUnusable`.
+    """
+    if isinstance(token, str):
+        token = EnrollmentToken.parse(token)
+    files = EnrolleeFiles(Path(directory))
+    if files.is_complete():
+        raise FileUnusable(f"{directory} holds an identity already: enroll into another directory")
+    if not files.is_enrolled():
+        await _Enrollee(token, files, files.key_on_disk(key_type), now).enroll(timeout)
+    context = Context.load(files.context)
+    async with Client(context, timeout=timeout) as client:
+        # The first call with the certificate, which also tells the service that the token has served its purpose.
+        files.save_bundles(await client.authorities.bundle(Line.CONTROL), await client.authorities.bundle(Line.ESTATE))
+    return context
+
+
+@dataclass(frozen=True)
+class _Enrollee:
+    """One enrollment: who, with which key, by which clock."""
+
+    token: EnrollmentToken
+    files: EnrolleeFiles
+    key: PrivateKey
+    now: Callable[[], float]
+
+    async def enroll(self, timeout: float) -> None:
+        """Try until it is done, hopeless, or too late."""
+        deadline = time.monotonic() + timeout
+        backoff = Backoff(RetryPolicy(), random.random)
+        while True:
+            try:
+                await self._attempt(min(ATTEMPT_SECONDS, deadline - time.monotonic()))
+            except KeyreeveError as failure:
+                delay = backoff.delay(failure, deadline - time.monotonic())
+                if delay is None:
+                    raise
+                await runtime.sleep(delay)
+            else:
+                return
+
+    async def _attempt(self, seconds: float) -> None:
+        token = self.token
+        root_der = await runtime.aside(lambda: fetch_root(token, seconds))
+        channel = runtime.open_channel(
+            token.address,
+            grpc.ssl_channel_credentials(to_pem([root_der]).encode()),
+            pinned_options(token.address, token.server_name),
+        )
+        try:
+            exchange = runtime.Exchange(channel, METHOD, pb.EnrollResponse.FromString, seconds)
+            try:
+                await self._converse(exchange, root_der)
+            finally:
+                exchange.cancel()
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, f"the enrollment listener at {token.address}") from None
+        finally:
+            await channel.close()
+
+    async def _converse(self, exchange: "runtime.Exchange[pb.EnrollResponse]", root_der: bytes) -> None:
+        token = self.token
+        keys = EnrollmentKeys.of(token.secret, token.token_id)
+        hello = pb.EnrollHello(
+            token_id=token.token_id,
+            client_nonce=secrets.token_bytes(NONCE_BYTES),
+            client_time=int(self.now()),
+            release=_release(),
+        )
+        await exchange.send(pb.EnrollRequest(hello=hello))
+        challenge = (await exchange.receive()).challenge
+        transcript = _transcript(token, hello, challenge)
+        self._check(challenge, transcript, keys)
+        csr = make_csr(self.key)
+        client_mac = transcript.client_mac(keys, challenge.server_mac, csr)
+        await exchange.send(pb.EnrollRequest(proof=pb.EnrollProof(csr=csr, client_mac=client_mac)))
+        result = (await exchange.receive()).result
+        expected = transcript.result_mac(keys, client_mac, result.chain_der)
+        if not hmac.compare_digest(result.result_mac, expected) or result.trust_root != challenge.trust_root:
+            raise EnrollmentServerUnproven("the result was not made by a service that knows the token's secret")
+        expected = transcript.roots_mac(keys, client_mac, result.roots_der)
+        if not hmac.compare_digest(result.roots_mac, expected) or root_der not in result.roots_der:
+            raise EnrollmentServerUnproven("the roots were not named by a service that knows the token's secret")
+        check_chain(token, result.roots_der, result.chain_der, self.key)
+        self.files.save(token, result.roots_der, result.chain_der, result.trust_root, result.endpoints)
+
+    def _check(self, challenge: pb.EnrollChallenge, transcript: Transcript, keys: EnrollmentKeys) -> None:
+        if not hmac.compare_digest(challenge.server_mac, transcript.server_mac(keys)):
+            raise EnrollmentServerUnproven(
+                "the server does not know the token's secret, or what was said has been changed on its way"
+            )
+        if challenge.identity != str(self.token.identity) or len(challenge.server_nonce) != NONCE_BYTES:
+            raise EnrollmentServerUnproven("the server says that the token is for somebody else")
+        now = int(self.now())
+        skew = now - challenge.server_time
+        if abs(skew) > CLOCK_SKEW_SECONDS:
+            raise ClockSkewed(
+                f"this machine's clock is {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the service's",
+                metadata={"client_time": str(now), "server_time": str(challenge.server_time)},
+            )
+
+
+def _transcript(token: EnrollmentToken, hello: pb.EnrollHello, challenge: pb.EnrollChallenge) -> Transcript:
+    if challenge.server_time < 0:
+        raise EnrollmentServerUnproven("the server's clock shows a time before 1970")
+    return Transcript(
+        trust_domain=token.identity.trust_domain,
+        root_sha256=token.root_sha256,
+        server_name=token.server_name,
+        token_id=token.token_id,
+        client_nonce=hello.client_nonce,
+        client_time=hello.client_time,
+        release=hello.release,
+        server_nonce=challenge.server_nonce,
+        server_time=challenge.server_time,
+        name=challenge.identity,
+        trust_root=challenge.trust_root,
+    )
+
+
+def _release() -> str:
+    try:
+        return f"keyreeve/{version('keyreeve')}"[:64]
+    except PackageNotFoundError:
+        return "keyreeve/unknown"

@@ -1,0 +1,127 @@
+"""RunningCoordinator an identity alive: a new certificate before the old one ends, and the roots as they change, in the same files."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from keyreeve._async import runtime
+from keyreeve._async.client import Client
+from keyreeve.context import Context
+from keyreeve.errors import ContextInvalid, FileUnusable, KeyreeveError
+from keyreeve.files import write_atomically
+from keyreeve.keys import load_certificates, load_key, make_csr, make_key, save_key
+from keyreeve.renewal_files import finish, next_to, turn
+from keyreeve.values import KeyType, Line, to_pem
+
+LOOK_SECONDS = 60.0
+"""How often the bundles are asked for, and the clock is looked at."""
+SHARE_OF_LIFE = 2 / 3
+"""When a certificate is renewed, plus up to a tenth of its life by chance: those issued together spread out."""
+
+
+@dataclass
+class IdentityRenewal:
+    """The identity of a context, for a program that runs for long.
+
+    Clients of the same context move to the new files by themselves. The new key lies beside the old one, as `NAME.next`,
+    until its certificate has come: when the answer is lost, the same key asks again and gets the same certificate.
+    Programs that share the files take turns.
+    """
+
+    context: Context
+    client: Client
+    key_type: KeyType = KeyType.P256
+    now: Callable[[], float] = time.time
+    sleep: runtime.Sleep = runtime.sleep
+    jitter: Callable[[], float] = random.random
+
+    def due(self) -> float:
+        """When the certificate is to be renewed, in seconds since 1970. Raises `ContextInvalid`."""
+        return self._due(0.0)
+
+    async def renew(self) -> None:
+        """Have the certificate renewed for a new key, and put both in their places.
+
+        Raises `keyreeve.errors`; `FileUnusable` when another program is just renewing it, or the files cannot be written.
+        """
+        if not await self._renew_in_turn(lambda: True):
+            raise FileUnusable(f"another program is just renewing {self.context.certificate}: try again")
+
+    async def renew_when_due(self, spread: float = 0.0) -> bool:
+        """Renew if it is time, and if no other program is just doing it; say whether that was done.
+
+        `spread` puts the time off by that share of the certificate's life. Raises `keyreeve.errors`.
+        """
+        return await self._renew_in_turn(lambda: self.now() >= self._due(spread))
+
+    def is_due(self) -> bool:
+        """Whether it is time to renew, or an interrupted renewal is waiting; quick. Raises `ContextInvalid`."""
+        return next_to(self.context.certificate).exists() or self.now() >= self.due()
+
+    async def _renew_in_turn(self, wanted: Callable[[], bool]) -> bool:
+        try:
+            with turn(self.context.key) as ours:
+                if ours:
+                    finish(self.context.certificate, self.context.key)
+                if not ours or not wanted():
+                    return False
+                await self._renew()
+                return True
+        except OSError as failure:
+            raise FileUnusable(f"cannot replace {self.context.certificate} and its key: {failure.strerror}") from None
+
+    async def _renew(self) -> None:
+        leaf = self._leaf()
+        following = next_to(self.context.key)
+        if following.exists():
+            key = load_key(following)
+        else:
+            key = make_key(self.key_type)
+            save_key(following, key)
+        signed = await self.client.certificates.renew(f"{leaf.serial_number:032x}", make_csr(key))
+        write_atomically(next_to(self.context.certificate), signed.pem().encode())
+        finish(self.context.certificate, self.context.key)
+
+    async def refresh_bundles(self) -> bool:
+        """Write the bundles that have changed, and say whether any had. Raises `keyreeve.errors`."""
+        changed = False
+        for line, path in ((Line.CONTROL, self.context.bundle), (Line.ESTATE, self.context.estate_bundle)):
+            bundle = await self.client.authorities.bundle(line)
+            if _certificates(path) != sorted(bundle.roots_der):
+                write_atomically(path, to_pem(bundle.roots_der).encode())
+                changed = True
+        return changed
+
+    async def keep(self, told: Callable[[KeyreeveError], None] = lambda _failure: None) -> None:
+        """Renew in time and follow the bundles, for ever; `told` hears of failures, and the next attempt follows."""
+        spread = self.jitter() / 10
+        while True:
+            try:
+                await self.refresh_bundles()
+                if await self.renew_when_due(spread):
+                    spread = self.jitter() / 10
+            except KeyreeveError as failure:
+                told(failure)
+            await self.sleep(LOOK_SECONDS)
+
+    def _due(self, spread: float) -> float:
+        leaf = self._leaf()
+        begin, end = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+        return begin + (end - begin) * (SHARE_OF_LIFE + spread)
+
+    def _leaf(self) -> x509.Certificate:
+        try:
+            return x509.load_der_x509_certificate(load_certificates(self.context.certificate)[0])
+        except (OSError, ValueError) as failure:
+            raise ContextInvalid(f"cannot read {self.context.certificate}: {failure}") from None
+
+
+def _certificates(path: Path) -> list[bytes]:
+    try:
+        return sorted(load_certificates(path))
+    except (OSError, ValueError):
+        return []

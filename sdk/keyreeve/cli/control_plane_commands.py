@@ -1,0 +1,235 @@
+"""`up`, `down`, `restart`, `reset`, `status`, `settings`, `doctor`: the control plane on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keyreeve.cli.exit_codes import Exit
+from keyreeve.cli.local_services import DEFAULT_DIRECTORY, DEFAULT_PORT, DEFAULT_TRUST_DOMAIN, SERVICES
+from keyreeve.cli.options import Directory, Output, Quiet, command_name, shown, typed_command
+from keyreeve.cli.printing import Format, Printer, table, until
+from keyreeve.cli.recovery_commands import recovered
+from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.errors import ContextInvalid
+
+if TYPE_CHECKING:
+    from keyreeve.cli.starting import Started
+
+_HERE = Path(DEFAULT_DIRECTORY)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands of this module into the command hierarchy."""
+    for function in (up, down, restart, reset, status, settings, doctor):
+        app.command(function.__name__)(function)
+
+
+def up(
+    directory: Directory = _HERE,
+    trust_domain: Annotated[
+        str, typer.Option("--trust-domain", help="Trust domain of a new control plane; it never changes later.")
+    ] = DEFAULT_TRUST_DOMAIN,
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port",
+            envvar="KEYREEVE_PORT",
+            min=0,
+            max=65_000,
+            help="First port of a new control plane; taken ones are replaced by free ones. 0: free ones throughout.",
+        ),
+    ] = DEFAULT_PORT,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Start a control plane in the background, wait until it serves, and get yourself a certificate.
+
+    The first time it makes everything in the directory; later it starts what is there, or says that it runs. Your own
+    certificate is issued again when it has expired or is about to.
+    """
+    from keyreeve.cli.starting import bring_up
+    from keyreeve.identity import is_trust_domain
+
+    if not is_trust_domain(trust_domain):
+        raise typer.BadParameter("lower-case DNS labels are wanted, such as example.test", param_hint="--trust-domain")
+    printer = Printer(output, quiet=quiet)
+    state_directory = StateDirectory.at(directory)
+    started = bring_up(
+        state_directory, trust_domain=trust_domain, first_port=port, tell=lambda text: printer.line(f"… {text}")
+    )
+    _tell_start(printer, state_directory, started)
+
+
+def _tell_start(printer: Printer, state_directory: StateDirectory, started: "Started") -> None:
+    from keyreeve.cli.local_operator import root_fingerprints, utc_now
+    from keyreeve.cli.local_services import read_addresses
+    from keyreeve.cli.starting import database_of
+
+    databases = {service.name: database_of(state_directory, service) for service in SERVICES}
+    roots = root_fingerprints(state_directory)
+    addresses = {service.name: read_addresses(state_directory, service) for service in SERVICES}
+    person = started.person
+    if printer.form is not Format.TABLE:
+        printer.answer(
+            {
+                "directory": str(state_directory.root),
+                "already_running": started.was_running,
+                "trust_domain": addresses["ca"].trust_domain,
+                "endpoints": {name: each.endpoint for name, each in addresses.items()},
+                "databases": databases,
+                "roots_sha256": roots,
+                "identity": person.identity,
+                "not_after": person.not_after.isoformat(),
+                "verified_by": person.verified_by,
+                "recovery": started.recovery,
+                "context": str(state_directory.context),
+            },
+            "",
+        )
+        return
+    if started.recovery is not None:
+        since = "" if started.expired_at is None else f" (yours {until(started.expired_at, utc_now())})"
+        printer.done(f"recovered over the CA's local socket: certificates had expired{since}; the roots are the same")
+        for line in recovered(started.recovery):
+            printer.line(f"  {line}")
+    printer.done("running already" if started.was_running else "running")
+    excluded_methods = [place for place in databases.values() if not place.startswith("SQLite")]
+    where = " and ".join([f"{shown(state_directory.root)}/", *excluded_methods])
+    printer.line(f"  trust domain   {addresses['ca'].trust_domain}  (everything is kept in {where})")
+    for line, prints in roots.items():
+        for fingerprint in prints:
+            printer.line(f"  {line + ' root':<14} sha256 {fingerprint}")
+    for name, each in addresses.items():
+        printer.line(
+            f"  {name:<14} {each.endpoint}  gRPC, mutual TLS   (health {each.health_port}, metrics {each.metrics_port})"
+        )
+    if started.introduced:
+        printer.done(f"certificate issued to you, verified by: {person.verified_by}")
+    printer.line(f"  you are        {person.identity}")
+    printer.line(f"  until          {until(person.not_after, utc_now())}; `{command_name()} up` renews it")
+    name = typed_command(state_directory)
+    printer.line("try:")
+    printer.line(f"  {name} cert issue web.dev.localhost --out web")
+    printer.line(f"  {name} cert verify web/certificate.pem --for web.dev.localhost")
+    printer.line(f"  {name} cert list")
+
+
+def down(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
+    """Stop the control plane on this machine; calls in hand are finished first. Nothing is lost."""
+    from keyreeve.cli.starting import take_down
+
+    printer = Printer(output, quiet=quiet)
+    stopped = take_down(StateDirectory.at(directory))
+    printer.answer({"stopped": stopped}, "stopped" if stopped else "nothing was running")
+
+
+def restart(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
+    """Replace the processes that answer calls, one after the other; no call fails.
+
+    Each new one serves before the old one drains. They take up changed settings that begin with `listen.`; any other
+    change is refused by name: it takes `down` and `up`.
+    """
+    from keyreeve.cli.restarting import replace_workers
+
+    printer = Printer(output, quiet=quiet)
+    printer.line("… replacing the workers")
+    replaced = replace_workers(StateDirectory.at(directory))
+    printer.answer({"replaced": replaced}, "replaced")
+
+
+def reset(
+    directory: Directory = _HERE,
+    force: Annotated[bool, typer.Option("--force", envvar="FORCE", help="Do not ask.")] = False,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Stop the control plane and delete it: its keys, its ledger and your certificate are gone for good."""
+    from keyreeve.cli.starting import wipe
+
+    state_directory = StateDirectory.at(directory)
+    if not state_directory.root.exists():
+        Printer(output, quiet=quiet).answer({"removed": False}, f"{shown(state_directory.root)} does not exist")
+        return
+    if not state_directory.exists():
+        raise typer.BadParameter(
+            f"{shown(state_directory.root)} holds no control plane made by `up`", param_hint="--dir"
+        )
+    if not force:
+        typer.confirm(f"Delete {state_directory.root} with all its keys and certificates?", abort=True, err=True)
+    wipe(state_directory)
+    Printer(output, quiet=quiet).answer({"removed": True}, f"{shown(state_directory.root)} is gone")
+
+
+def _existing(directory: Path) -> StateDirectory:
+    state_directory = StateDirectory.at(directory)
+    if not state_directory.exists():
+        raise ContextInvalid(
+            f"there is no control plane in {shown(state_directory.root)}; `{command_name()} up` makes one"
+        )
+    return state_directory
+
+
+def status(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
+    """Say what runs on this machine, where, since when, and until when your certificate is good.
+
+    Exit code 3 when a service does not serve.
+    """
+    from keyreeve.cli.local_commands import versions
+    from keyreeve.cli.local_operator import find_operator, utc_now
+    from keyreeve.cli.starting import status as status_of
+
+    state_directory = _existing(directory)
+    told = status_of(state_directory)
+    person = find_operator(state_directory)
+    told["versions"] = versions()
+    told["you"] = None if person is None else {"identity": person.identity, "not_after": person.not_after.isoformat()}
+    printer = Printer(output, quiet=quiet)
+    columns = ("service", "state", "pid", "since", "restarts", "address", "health", "metrics")
+    text = table(columns, told["services"])
+    running = told["supervisor"]
+    text += f"\nsupervisor  {'process ' + str(running['pid']) if running['pid'] else 'not running'}\n"
+    text += f"directory   {told['directory']}\n"
+    text += "versions    " + ", ".join(f"{name} {version}" for name, version in told["versions"].items()) + "\n"
+    mine = "no certificate" if person is None else f"{person.identity} until {until(person.not_after, utc_now())}"
+    text += f"you         {mine}\n"
+    serving = all(service["state"] == "serving" for service in told["services"])
+    printer.answer(told, text, essence="serving" if serving else "stopped")
+    if not serving:
+        raise typer.Exit(Exit.NOT_REACHABLE)
+
+
+def settings(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
+    """Print the settings in force for the CA on this machine, and where each comes from."""
+    from keyreeve.cli.service_program import ask
+
+    rows = ask("settings", _existing(directory).config("ca"))
+    Printer(output, quiet=quiet).rows(("key", "value", "origin"), rows, essence="key")
+
+
+def doctor(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
+    """Check clock, trust, ports, database, file modes and expiry; every finding comes with what to do.
+
+    Exit code 1 when something is wrong (warnings alone do not count).
+    """
+    from keyreeve.cli.doctor import Severity, examine
+    from keyreeve.cli.local_operator import utc_now
+
+    printer = Printer(output, quiet=quiet)
+    findings = examine(_existing(directory), utc_now())
+    palette = printer.palette
+    marks = {
+        Severity.OK: f"{palette.green}✔{palette.plain}",
+        Severity.WARNING: f"{palette.yellow}!{palette.plain}",
+        Severity.ERROR: f"{palette.red}✘{palette.plain}",
+    }
+    text, essence = "", ""
+    for finding in findings:
+        line = f"{marks[finding.severity]} {finding.check}: {finding.message}\n"
+        if finding.fix and finding.severity is not Severity.OK:
+            line += f"    fix: {finding.fix}\n"
+            essence += line
+        text += line
+    printer.answer([finding.document() for finding in findings], text, essence=essence)
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        raise typer.Exit(Exit.REFUSED)

@@ -1,0 +1,11 @@
+"""Coming in, and staying in, for programs and people (`keyreeve.aio` has both for asyncio).
+
+`enroll(token, directory)` turns an enrollment token into an identity; `IdentityRenewal(context, client).keep()` renews it in time
+and follows the bundles, in a thread or task of its own.
+"""
+
+from keyreeve._blocking.enrollment import enroll
+from keyreeve._blocking.identity_renewal import IdentityRenewal
+from keyreeve.enrollment_token import EnrollmentToken
+
+__all__ = ["EnrollmentToken", "IdentityRenewal", "enroll"]

@@ -1,0 +1,215 @@
+"""Enrollment tokens as text, and the bytes that both sides of an enrollment authenticate (docs/protocols.md).
+
+Nothing here does I/O, asks for the time or makes random bytes. The service and the enrollee use the same functions; the
+vectors in tests/vectors/enrollment.json come from a program that shares no code with them.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from keyreeve.errors import TokenMalformed
+from keyreeve.identity import SpiffeId, service_dns_name
+from keyreeve.length_prefix import length_prefixed, split_fields
+
+PREFIX: Final = "krt1_"
+"""What every token begins with, so that people and scanners of leaked secrets know one when they see it."""
+NONCE_BYTES: Final = 32
+CLOCK_SKEW_SECONDS: Final = 60
+RETRY_SECONDS: Final = 15 * 60
+"""For so long after its first use the same key gets the same answer."""
+SERVER: Final = "enroll"
+"""The enrollment listener has this reserved name: `enroll.svc.{trust domain}`."""
+
+_ID_BYTES: Final = 16
+_SECRET_BYTES: Final = 32
+_DIGEST_BYTES: Final = 32
+_TIME_BYTES: Final = 8
+_CHECK_BYTES: Final = 4
+_LABEL: Final = b"keyreeve-enrol-1"
+_ROOTS_LABEL: Final = b"keyreeve-enrol-roots-1"
+_MAX_TEXT: Final = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentToken:
+    """What the enrollee is given: who it may become, where, and what proves it to either side."""
+
+    token_id: bytes
+    """16 octets; not secret."""
+    secret: bytes = field(repr=False)
+    """32 random octets; they never travel."""
+    root_sha256: bytes
+    """SHA-256 of the DER root certificate that the control plane's listener must lead to."""
+    expires_at: int
+    """Seconds since 1970; from then on the token is worth nothing."""
+    identity: SpiffeId
+    """The one name that it may claim."""
+    address: str
+    """`host:port` of the enrollment listener."""
+
+    @property
+    def server_name(self) -> str:
+        """The DNS name that the listener's certificate must carry."""
+        return service_dns_name(SERVER, self.identity.trust_domain)
+
+    def text(self) -> str:
+        """The token as one URL-safe string: `krt1_` and base64url without padding of the fields and a check."""
+        body = length_prefixed(
+            self.token_id,
+            self.secret,
+            self.root_sha256,
+            self.expires_at.to_bytes(_TIME_BYTES),
+            str(self.identity).encode(),
+            self.address.encode(),
+        )
+        return PREFIX + base64.urlsafe_b64encode(body + _check(body)).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a token; white space around it is ignored. Raises `TokenMalformed`, whose text holds nothing of it."""
+        raw = _decode(text.strip())
+        body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
+        if _check(body) != check:
+            raise TokenMalformed("the token's check does not fit: a part of it is missing or was changed")
+        try:
+            fields = split_fields(body)
+        except ValueError:
+            raise TokenMalformed("the token's fields are cut short") from None
+        lengths = [_ID_BYTES, _SECRET_BYTES, _DIGEST_BYTES, _TIME_BYTES]
+        if len(fields) != len(lengths) + 2 or [len(one) for one in fields[: len(lengths)]] != lengths:
+            raise TokenMalformed("the token's fields are not those of this version")
+        token_id, secret, root_sha256, expires_at, identity, address = fields
+        try:
+            found = cls(
+                token_id,
+                secret,
+                root_sha256,
+                int.from_bytes(expires_at),
+                SpiffeId.parse(identity.decode("ascii")),
+                address.decode("ascii"),
+            )
+        except ValueError as failure:
+            raise TokenMalformed(f"the token names nobody: {failure}") from None
+        if not is_address(found.address):
+            raise TokenMalformed("the token's address is not host:port")
+        return found
+
+
+def is_address(text: str) -> bool:
+    """Say whether a text is `host:port`, an IPv6 address in brackets."""
+    host, colon, port = text.rpartition(":")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        return False
+    return bool(host and colon) and text.isascii() and text.isprintable() and port.isdigit() and 0 < int(port) < 65536
+
+
+def _decode(text: str) -> bytes:
+    if not text.startswith(PREFIX) or len(text) > _MAX_TEXT:
+        raise TokenMalformed(f"an enrollment token begins with {PREFIX}")
+    encoded = text.removeprefix(PREFIX)
+    try:
+        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise TokenMalformed("the token holds characters that no token has") from None
+    if base64.urlsafe_b64encode(raw).decode().rstrip("=") != encoded:
+        raise TokenMalformed("the token is not in its only spelling")
+    return raw
+
+
+def _check(body: bytes) -> bytes:
+    """It finds slips of the hand and cut ends; it protects against nobody."""
+    return hashlib.sha256(b"keyreeve-token-1" + body).digest()[:_CHECK_BYTES]
+
+
+# --- What is authenticated ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentKeys:
+    """The three keys of one token; the service keeps these, sealed, and never the secret."""
+
+    server: bytes = field(repr=False)
+    client: bytes = field(repr=False)
+    result: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, secret: bytes, token_id: bytes) -> Self:
+        """HKDF-SHA-256 of the secret (RFC 5869), salt the id, info `keyreeve-enrol-1 s`, `... c` and `... r`."""
+        return cls(*(_derive(secret, token_id, letter) for letter in (b"s", b"c", b"r")))
+
+    @classmethod
+    def read(cls, packed: bytes) -> Self:
+        """The inverse of `pack`."""
+        if len(packed) != 3 * _SECRET_BYTES:
+            raise ValueError("three keys have 96 octets")
+        return cls(packed[:32], packed[32:64], packed[64:])
+
+    def pack(self) -> bytes:
+        """The three keys one after the other."""
+        return self.server + self.client + self.result
+
+
+def _derive(secret: bytes, token_id: bytes, letter: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=token_id, info=_LABEL + b" " + letter).derive(secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What both sides have said before the enrollee proves itself: T1. Times are seconds since 1970."""
+
+    trust_domain: str
+    root_sha256: bytes
+    server_name: str
+    token_id: bytes
+    client_nonce: bytes
+    client_time: int
+    release: str
+    server_nonce: bytes
+    server_time: int
+    name: str
+    trust_root: bytes
+
+    def t1(self) -> bytes:
+        """The bytes that stand for all of it."""
+        return length_prefixed(
+            _LABEL,
+            self.trust_domain.encode(),
+            self.root_sha256,
+            self.server_name.encode(),
+            self.token_id,
+            self.client_nonce,
+            self.client_time.to_bytes(_TIME_BYTES),
+            self.release.encode(),
+            self.server_nonce,
+            self.server_time.to_bytes(_TIME_BYTES),
+            self.name.encode(),
+            hashlib.sha256(self.trust_root).digest(),
+        )
+
+    def server_mac(self, keys: EnrollmentKeys) -> bytes:
+        """`mac_s`: the server knows the secret."""
+        return hmac.digest(keys.server, self.t1(), "sha256")
+
+    def client_mac(self, keys: EnrollmentKeys, server_mac: bytes, csr: bytes) -> bytes:
+        """`mac_c`: the enrollee knows it too, and means this request and no other."""
+        message = length_prefixed(self.t1(), server_mac, hashlib.sha256(csr).digest())
+        return hmac.digest(keys.client, message, "sha256")
+
+    def result_mac(self, keys: EnrollmentKeys, client_mac: bytes, chain_der: Sequence[bytes]) -> bytes:
+        """`mac_r`: this chain and this trust root are the server's answer; H(chain) is over LP of its certificates."""
+        chain = hashlib.sha256(length_prefixed(*chain_der)).digest()
+        message = length_prefixed(self.t1(), client_mac, chain, hashlib.sha256(self.trust_root).digest())
+        return hmac.digest(keys.result, message, "sha256")
+
+    def roots_mac(self, keys: EnrollmentKeys, client_mac: bytes, roots_der: Sequence[bytes]) -> bytes:
+        """The roots of the control hierarchy are the server's answer, too: while one follows another there are two."""
+        roots = hashlib.sha256(length_prefixed(*roots_der)).digest()
+        return hmac.digest(keys.result, length_prefixed(_ROOTS_LABEL, self.t1(), client_mac, roots), "sha256")

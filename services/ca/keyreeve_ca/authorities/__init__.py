@@ -1,0 +1,1 @@
+"""Certificate authorities: created, activated, retired, revoked; the first start and recovery."""

@@ -1,0 +1,162 @@
+"""The way back after a long sleep: what has expired while nobody looked is replaced, under the same roots.
+
+The processes issue their own certificates to themselves whenever they start, and the local socket certifies the person at
+the machine; neither works once the issuing CA of the control hierarchy has expired. Then nobody could be let in by anybody,
+so this is asked for over the local socket alone (docs/recovery.md).
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from keyreeve_ca.authorities.ca_certificate_plan import standard_issuing
+from keyreeve_ca.authorities.service import Authorities, pending_authority
+from keyreeve_ca.certificates.lint_gate import lint_findings
+from keyreeve_ca.issuance.snapshot import issuer_of
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType
+from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Transaction
+from keyreeve_chassis.audit.system_events import system_event
+
+RESERVE_SECONDS = 86_400
+"""A CA that has less of its life left than this is of no more use than one that has expired."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """An issuing CA that was made because no other of its hierarchy could sign any more."""
+
+    hierarchy: Hierarchy
+    authority: str
+    not_after: int
+    """In seconds since 1970."""
+    root: str
+    """The authority that signed it, and the predecessors: whoever trusts it has nothing to do."""
+    expired: tuple[str, ...]
+    """Those that it replaces; they stay trusted, as far as their validity reaches, and issue no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """What was done, and what could not be."""
+
+    replacements: tuple[Replacement, ...]
+    dead_hierarchies: tuple[Hierarchy, ...]
+    """Hierarchies whose root has expired too: whoever trusts them needs a new one, which no program can hand out alone."""
+
+    def document(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "replacements": [{**asdict(one), "expired": list(one.expired)} for one in self.replacements],
+            "dead_hierarchies": list(self.dead_hierarchies),
+        }
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The use case. Halted issuance does not stop it: the cure must not need the patient."""
+
+    authorities: Authorities
+    now: Callable[[], int]
+
+    async def run(self) -> RecoveryReport:
+        """Replace issuing CAs that have expired, and have every process look at its own certificate.
+
+        Done again, or twice at once, it finds nothing left to do. Raises `StoreUnavailable`, and `LintFindings` when what
+        it would make is not sound.
+        """
+        store = self.authorities.store
+        replacements: list[Replacement] = []
+        dead: list[Hierarchy] = []
+        for hierarchy in (Hierarchy.CONTROL, Hierarchy.ESTATE):
+            known = await store.read(lambda tx: tx.authorities())
+            if self._of_use(known, hierarchy, AuthorityKind.INTERMEDIATE):
+                continue
+            roots = self._of_use(known, hierarchy, AuthorityKind.ROOT)
+            if not roots:
+                log.error(
+                    "no root of the %s hierarchy is valid any more; a new one has to reach all who trust it", hierarchy
+                )
+                dead.append(hierarchy)
+                continue
+            made = await self._replace(hierarchy, max(roots, key=lambda a: a.not_after), known)
+            if made is not None:
+                log.warning("made %s under %s, for %s have expired", made.authority, made.root, list(made.expired))
+                replacements.append(made)
+        # Whoever follows the snapshot wakes, and renews its own certificate if that is due.
+
+        def wake(tx: Transaction) -> None:
+            tx.bump_config()
+            tx.audit.append(
+                system_event("recover", self.now(), tuple(("dead_hierarchy", hierarchy.value) for hierarchy in dead))
+            )
+
+        await store.write(wake)
+        return RecoveryReport(tuple(replacements), tuple(dead))
+
+    async def _replace(self, hierarchy: Hierarchy, root: Authority, known: Sequence[Authority]) -> Replacement | None:
+        make, names = self.authorities, {a.authority_id for a in known}
+        authority_id = next(i for n in itertools.count(1) if (i := f"{hierarchy}-issuing-{n}") not in names)
+        plan = standard_issuing(hierarchy, make.trust_domain, authority_id, KeyType.P256, self.now())
+        plan = replace(
+            plan,
+            not_before=max(plan.not_before, root.not_before),
+            not_after=min(plan.not_after, root.not_after),
+        )
+        key = await asyncio.to_thread(make.keystore.generate, plan.key_type)
+        root_key = await make.store.read(lambda tx: tx.key(root.key_id))
+        der = await make.certify(plan, authority_id, key.spki, root, make.keystore.open(root_key), while_halted=True)
+        successor = replace(
+            pending_authority(
+                plan,
+                authority_id=authority_id,
+                owner="",
+                key=key,
+                certificate_der=der,
+                issuer=root,
+                now=self.now(),
+            ),
+            state=AuthorityState.ACTIVE,
+            activated_at=self.now(),
+        )
+        profiles = await make.store.read(lambda tx: tx.profiles())
+        findings = [*await asyncio.to_thread(make.linter.certificate, der)]
+        for version in profiles:
+            if version.profile.hierarchy is hierarchy:
+                findings += await asyncio.to_thread(make.linter.profile, version, issuer_of(successor, make.url))
+        if findings:
+            raise lint_findings(authority_id, findings)
+
+        def commit(tx: Transaction) -> Replacement | None:
+            if self._of_use(tx.authorities(), hierarchy, AuthorityKind.INTERMEDIATE):
+                return None  # another replica was quicker
+            expired = [
+                a
+                for a in tx.authorities()
+                if _is(a, hierarchy, AuthorityKind.INTERMEDIATE) and a.not_after <= successor.not_after
+            ]
+            for one in expired:
+                tx.update_authority(replace(one, state=AuthorityState.RETIRING, retired_at=self.now()))
+            tx.add_key(key)
+            tx.add_authority(successor)
+            gone = tuple(a.authority_id for a in expired)
+            made = (("authority", f"authorities/{authority_id}"), *(("expired", f"authorities/{one}") for one in gone))
+            tx.audit.append(system_event("recover", self.now(), made))
+            return Replacement(hierarchy, authority_id, successor.not_after, root.authority_id, gone)
+
+        return await make.store.write(commit)
+
+    def _of_use(self, authorities: Sequence[Authority], hierarchy: Hierarchy, kind: AuthorityKind) -> list[Authority]:
+        """Those that can still sign."""
+        until = self.now() + RESERVE_SECONDS
+        return [
+            a for a in authorities if _is(a, hierarchy, kind) and a.not_before <= self.now() and a.not_after > until
+        ]
+
+
+def _is(authority: Authority, hierarchy: Hierarchy, kind: AuthorityKind) -> bool:
+    return authority.hierarchy is hierarchy and authority.kind is kind and authority.state is AuthorityState.ACTIVE

@@ -1,0 +1,179 @@
+"""AuthorityService: who may call what, and the turning of messages into calls of the use cases."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from keyreeve import errors
+from keyreeve.ca.v1 import authority_service_pb2 as pb
+from keyreeve.ca.v1 import crl_reason_pb2
+from keyreeve.identity import ALL_ROLES, Role
+from keyreeve_ca.authorities.service import Authorities, NewAuthority
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, bundle_digest
+from keyreeve_ca.messages import (
+    AUTHORITY_KEY_TYPES,
+    HIERARCHIES,
+    KINDS,
+    authority_message,
+    caller_of,
+    chosen,
+    duration_of,
+    id_of,
+    invalid,
+)
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.store.ports import Authority, AuthorityKind, Store, Transaction
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.idempotency.mutation import Answering
+
+_SERVICE = "/keyreeve.ca.v1.AuthorityService/"
+_READ = AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT)
+_CHANGE = AccessRule(frozenset({Role.ADMIN, Role.MEMBERSHIP}), forwarded=True)
+
+ACCESS: AccessRules = {
+    _SERVICE + "CreateAuthority": AccessRule(
+        _CHANGE.roles, forwarded=True, records=("authority_id", "authority.hierarchy", "authority.owner")
+    ),
+    _SERVICE + "GetAuthority": _READ,
+    _SERVICE + "ListAuthorities": _READ,
+    _SERVICE + "ActivateAuthority": _CHANGE,
+    _SERVICE + "RetireAuthority": _CHANGE,
+    _SERVICE + "RevokeAuthority": AccessRule(_CHANGE.roles, forwarded=True, records=("name", "reason")),
+    _SERVICE + "ExportAuthority": _READ,
+    _SERVICE + "GetBundle": AccessRule(ALL_ROLES, freshness=Freshness.EXEMPT),
+    _SERVICE + "WatchBundle": AccessRule(ALL_ROLES, long_stream=True, freshness=Freshness.EXEMPT),
+}
+
+_REVOCATION_REASONS = {
+    crl_reason_pb2.CRL_REASON_CA_COMPROMISE: "ca_compromise",
+    crl_reason_pb2.CRL_REASON_SUPERSEDED: "superseded",
+    crl_reason_pb2.CRL_REASON_CESSATION_OF_OPERATION: "cessation_of_operation",
+}
+_LINES = {"control": Hierarchy.CONTROL, "estate": Hierarchy.ESTATE}
+
+
+@dataclass(frozen=True)
+class AuthorityServicer:
+    """Answers AuthorityService."""
+
+    authorities: Authorities
+    store: Store
+    snapshot: Callable[[], IssuanceSnapshot]
+    snapshot_changed: Callable[[int], Awaitable[None]]
+    """Resolves once the snapshot's version is above the given one."""
+    trust_root: Callable[[], bytes]
+    pages: Pages
+
+    async def CreateAuthority(self, request: pb.CreateAuthorityRequest, call: Call) -> pb.Authority:
+        wanted = request.authority
+        hierarchy = chosen(HIERARCHIES, wanted.hierarchy, "authority.hierarchy")
+        kind = chosen(KINDS, wanted.kind, "authority.kind")
+        if (kind is AuthorityKind.INTERMEDIATE) != bool(wanted.issuer):
+            raise invalid("authority.issuer", "required for an intermediate, and for no other")
+        if caller_of(call).role is Role.MEMBERSHIP and hierarchy is not Hierarchy.STANDALONE:
+            raise _owned_only()
+        new = NewAuthority(
+            authority_id=request.authority_id,
+            hierarchy=hierarchy,
+            owner=wanted.owner,
+            issuer_id=id_of(wanted.issuer, "authorities", "authority.issuer") if wanted.issuer else None,
+            common_name=wanted.common_name,
+            key_type=chosen(AUTHORITY_KEY_TYPES, wanted.key_type, "authority.key_type"),
+            lifetime=duration_of(wanted.lifetime, "authority.lifetime") if wanted.HasField("lifetime") else None,
+            permitted_dns=tuple(wanted.permitted_dns_suffixes),
+        )
+        answer = self._answering(request, request.request_id, call)
+        return pb.Authority.FromString(await answer.before() or await self.authorities.create(new, answer))
+
+    async def GetAuthority(self, request: pb.GetAuthorityRequest, call: Call) -> pb.Authority:
+        authority_id = id_of(request.name, "authorities")
+        return authority_message(await self.store.read(lambda tx: tx.authority(authority_id)))
+
+    async def ListAuthorities(self, request: pb.ListAuthoritiesRequest, call: Call) -> pb.ListAuthoritiesResponse:
+        page = self.pages.open(call, request)
+        rows = await self.store.read(lambda tx: tx.authorities(after=page.after, limit=page.size + 1))
+        return pb.ListAuthoritiesResponse(
+            authorities=[authority_message(a) for a in rows[: page.size]],
+            next_page_token=page.next_token(rows[page.size - 1].authority_id if len(rows) > page.size else None),
+        )
+
+    async def ActivateAuthority(self, request: pb.ActivateAuthorityRequest, call: Call) -> pb.Authority:
+        authority_id = await self._for_change(request.name, call)
+        answer = self._answering(request, request.request_id, call)
+        return pb.Authority.FromString(await answer.before() or await self.authorities.activate(authority_id, answer))
+
+    async def RetireAuthority(self, request: pb.RetireAuthorityRequest, call: Call) -> pb.Authority:
+        authority_id = await self._for_change(request.name, call)
+        answer = self._answering(request, request.request_id, call)
+        return pb.Authority.FromString(await answer(lambda tx: self.authorities.retire(tx, authority_id)))
+
+    async def RevokeAuthority(self, request: pb.RevokeAuthorityRequest, call: Call) -> pb.Authority:
+        reason = chosen(_REVOCATION_REASONS, request.reason, "reason")
+        authority_id = await self._for_change(request.name, call)
+        answer = self._answering(request, request.request_id, call)
+        return pb.Authority.FromString(await answer(lambda tx: self.authorities.revoke(tx, authority_id, reason)))
+
+    async def ExportAuthority(self, request: pb.ExportAuthorityRequest, call: Call) -> pb.ExportAuthorityResponse:
+        authority_id = id_of(request.name, "authorities")
+        chain = await self.store.read(lambda tx: _chain(tx, authority_id))
+        return pb.ExportAuthorityResponse(chain_der=[a.certificate_der for a in chain])
+
+    async def GetBundle(self, request: pb.GetBundleRequest, call: Call) -> pb.Bundle:
+        return self._bundle(_line(request.name))
+
+    async def WatchBundle(self, request: pb.WatchBundleRequest, call: Call) -> AsyncIterator[pb.Bundle]:
+        line = _line(request.name)
+        sent = b""
+        while True:
+            version = self.snapshot().config_version
+            bundle = self._bundle(line)
+            if bundle.digest != sent:
+                sent = bundle.digest
+                yield bundle
+            await self.snapshot_changed(version)
+
+    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[Authority]:
+        return Answering(self.store, request, request_id, call, lambda _tx, authority: authority_message(authority))
+
+    async def _for_change(self, name: str, call: Call) -> str:
+        """The authority that is to change; the membership service changes only what has an owner."""
+        authority_id = id_of(name, "authorities")
+        if caller_of(call).role is Role.MEMBERSHIP:
+            authority = await self.store.read(lambda tx: tx.authority(authority_id))
+            if not authority.owner:
+                raise _owned_only()
+        return authority_id
+
+    def _bundle(self, line: str) -> pb.Bundle:
+        snapshot = self.snapshot()
+        roots = snapshot.roots(_LINES[line])
+        return pb.Bundle(
+            name=f"bundles/{line}",
+            trust_domain=snapshot.trust_domain,
+            roots_der=[a.certificate_der for a in roots],
+            digest=bundle_digest(roots),
+            trust_root=self.trust_root(),
+        )
+
+
+def _line(name: str) -> str:
+    line = id_of(name, "bundles")
+    if line not in _LINES:
+        raise errors.BundleNotFound(f"there is no bundle {name!r}", metadata={"bundle": name})
+    return line
+
+
+def _chain(tx: Transaction, authority_id: str) -> list[Authority]:
+    chain = [tx.authority(authority_id)]
+    while chain[-1].issuer_id != chain[-1].authority_id:
+        chain.append(tx.authority(chain[-1].issuer_id))
+    return chain
+
+
+def _owned_only() -> errors.KeyreeveError:
+    return errors.AccessDenied(
+        "the membership service may change only authorities that have an owner", metadata={"allowed": Role.ADMIN.value}
+    )

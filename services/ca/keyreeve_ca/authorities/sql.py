@@ -1,0 +1,78 @@
+"""Authorities in the database: what `store.Transaction` says of them, on one connection."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from keyreeve import errors
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType
+from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
+from keyreeve_ca.store.tables import authorities, serial_blocks
+
+_COLUMNS = [authorities.c[f.name] for f in fields(Authority)]
+
+
+def add(connection: Connection, authority: Authority) -> None:
+    """Raises `AuthorityExists`."""
+    known = select(authorities.c.authority_id).where(authorities.c.authority_id == authority.authority_id)
+    if connection.execute(known).first() is not None:
+        raise errors.AuthorityExists(
+            f"there is an authority {authority.authority_id!r}", metadata={"authority": authority.authority_id}
+        )
+    connection.execute(insert(authorities).values(block_count=0, **asdict(authority)))
+
+
+def find(connection: Connection, authority_id: str) -> Authority:
+    """Raises `AuthorityNotFound`."""
+    query = select(*_COLUMNS).where(authorities.c.authority_id == authority_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise _no_authority(authority_id)
+    return _authority(row)
+
+
+def page(connection: Connection, *, after: str, limit: int | None) -> Sequence[Authority]:
+    """Authorities ordered by id, from the one after `after`."""
+    by_id = authorities.c.authority_id
+    query = select(*_COLUMNS).where(by_id > after).order_by(by_id).limit(limit)
+    return [_authority(row) for row in connection.execute(query)]
+
+
+def replace(connection: Connection, authority: Authority) -> None:
+    """Store the new state and times of an authority. Raises `AuthorityNotFound`."""
+    connection.execute(
+        select(authorities.c.state).where(authorities.c.authority_id == authority.authority_id).with_for_update()
+    )
+    values = asdict(authority)
+    changed = connection.execute(
+        update(authorities).where(authorities.c.authority_id == values.pop("authority_id")).values(**values)
+    )
+    if changed.rowcount != 1:
+        raise _no_authority(authority.authority_id)
+
+
+def last_expiry(connection: Connection, authority_id: str) -> int | None:
+    """Latest notAfter among the certificates and subordinate CAs that this authority issued."""
+    of_leaves = select(func.max(serial_blocks.c.last_not_after)).where(serial_blocks.c.authority_id == authority_id)
+    of_authorities = select(func.max(authorities.c.not_after)).where(
+        authorities.c.issuer_id == authority_id, authorities.c.authority_id != authority_id
+    )
+    found = [connection.scalar(query) for query in (of_leaves, of_authorities)]
+    return max((t for t in found if t is not None), default=None)
+
+
+def _authority(row: Row[Any]) -> Authority:
+    values = row._asdict()
+    values |= {
+        "hierarchy": Hierarchy(row.hierarchy),
+        "kind": AuthorityKind(row.kind),
+        "state": AuthorityState(row.state),
+        "key_type": KeyType(row.key_type),
+    }
+    return Authority(**values)
+
+
+def _no_authority(authority_id: str) -> errors.AuthorityNotFound:
+    return errors.AuthorityNotFound(f"there is no authority {authority_id!r}", metadata={"authority": authority_id})

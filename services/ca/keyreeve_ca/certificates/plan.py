@@ -1,0 +1,43 @@
+"""What is about to be certified, by whom: the values that policy decides and the builder encodes."""
+
+from dataclasses import dataclass
+
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.requests.name import Name
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatePlan:
+    """Everything that a leaf's TBSCertificate holds beside its issuer's part and its serial number."""
+
+    profile: ProfileVersion
+    spki: bytes
+    """DER SubjectPublicKeyInfo, byte for byte as in the CSR."""
+    key_type: KeyType
+    common_name: str | None
+    names: tuple[Name, ...]
+    """In the order in which they were asked for, without duplicates."""
+    not_before: int
+    """Seconds since 1970, UTC."""
+    not_after: int
+    """Seconds since 1970, UTC; the last second in which the certificate is valid (RFC 5280, 4.1.2.5: inclusive)."""
+
+    @property
+    def identity(self) -> str:
+        """What the ledger calls the holder: its URI if it has one, else its first name."""
+        return next((n.value for n in self.names if n.type == "uri"), self.names[0].value)
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """An authority as the builder and the final check need it: nothing of its private key."""
+
+    authority_id: str
+    hierarchy: Hierarchy
+    certificate_der: bytes
+    key_type: KeyType
+    not_before: int
+    not_after: int
+    """Inclusive, as in `CertificatePlan`."""
+    url: str
+    """Base of the plain-HTTP addresses in its certificates, such as `http://ca.example.test:8080`, without a final slash."""

@@ -1,0 +1,274 @@
+"""The coordinator: the one process of an instance that owns the database (SQLite), the local socket and the background work."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.app import (
+    FOLLOW_SECONDS,
+    LEASE_SECONDS,
+    ServiceContext,
+    authorities_of,
+    bulk_revocation_of,
+    new_worker_id,
+    now,
+    open_keystore,
+    service_context,
+    services_of,
+    stay_alive,
+    store_of,
+    tokens_of,
+    trust_root_of,
+)
+from keyreeve_ca.authorities import trust_metadata
+from keyreeve_ca.authorities.bootstrap import Bootstrap, BootstrapRefused, FirstTrustMetadata
+from keyreeve_ca.authorities.recovery import Recovery
+from keyreeve_ca.certificates.linter import PkilintLinter
+from keyreeve_ca.enrollment import steps as enrollment_steps
+from keyreeve_ca.http_endpoints import PlainHttp, serve_plain_http
+from keyreeve_ca.issuance.sampling import Sampling
+from keyreeve_ca.issuance.service import Issuance
+from keyreeve_ca.ledger.postgresql import PostgresqlLedger
+from keyreeve_ca.ledger.remote import CoordinatorHandlers
+from keyreeve_ca.ledger.sqlite import SqliteLedger
+from keyreeve_ca.local_admin import look
+from keyreeve_ca.local_socket import LocalSocket
+from keyreeve_ca.metrics import CERTIFICATES_PURGED, LINT_FINDINGS, show_expiry
+from keyreeve_ca.ocsp.responder import OcspResponder
+from keyreeve_ca.operators.first_operator import FirstOperator
+from keyreeve_ca.operators.service import Operators
+from keyreeve_ca.revocation.crl_publisher import CrlPublisher
+from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.store.ports import ControlPlaneState
+from keyreeve_ca.store.retention import PASS_SECONDS, Retention
+from keyreeve_ca.store.schema import SCHEMA
+from keyreeve_ca.store.sql import SqlStore
+from keyreeve_chassis.audit.leader import Leader
+from keyreeve_chassis.audit.recording import Recorder
+from keyreeve_chassis.audit.trail import Trail
+from keyreeve_chassis.database import migrating
+from keyreeve_chassis.database.binding import DatabaseBinding
+from keyreeve_chassis.database.opening import bootstrap_lease, reading_database, writing_database
+from keyreeve_chassis.database.transactions import Database, store_errors
+from keyreeve_chassis.guard.forwarding import answer_forwarded
+from keyreeve_chassis.guard.router import Router
+from keyreeve_chassis.keys.ports import KeyStore
+from keyreeve_chassis.keys.sealed import create_kek_file
+from keyreeve_chassis.processes import ipc
+from keyreeve_chassis.processes.lifecycle import every, run_tasks, say_ready, until_told
+from keyreeve_chassis.telemetry import metrics
+
+log = logging.getLogger(__name__)
+
+
+async def migrate(settings: CaSettings) -> None:
+    """Bring the database to this release's schema."""
+    _private_directory(settings.state_directory)
+    with writing_database(settings) as database:
+        migrating.upgrade(database.engine, SCHEMA)
+
+
+async def coordinator(settings: CaSettings) -> None:
+    """Own the database, the local socket and the background work until told to stop."""
+    async with run_coordinator(settings) as coordinator:
+        say_ready()
+        await until_told(coordinator.background, settings.drain_seconds)
+
+
+@dataclass(frozen=True)
+class RunningCoordinator:
+    """A coordinator that runs."""
+
+    issuance: Issuance
+    background: Awaitable[None]
+    """Resolves only by failing: when a background task has."""
+    http_port: int | None
+    """Port of the plain-HTTP listener, when there is one."""
+
+
+@asynccontextmanager
+async def run_coordinator(settings: CaSettings, *, now: Callable[[], int] = now) -> AsyncIterator[RunningCoordinator]:
+    """A running coordinator; leaving the context ends it. `now` is the clock, in seconds since 1970."""
+    _private_directory(settings.state_directory)
+    _private_directory(settings.run_directory)
+    binding = DatabaseBinding.of(settings)
+    async with AsyncExitStack() as stack:
+        database = await _own_database(settings, binding, stack)
+        reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings))
+        worker_id = new_worker_id(settings, "coordinator")
+        store = store_of(reader, database, now, worker_id)
+        audit_log = store.audit_log()
+        if settings.sqlite_file is not None:
+            await audit_log.abandon_orphans()
+        control_plane = await store.read(lambda tx: tx.control_plane())
+        binding.check(control_plane)
+        keystore = _first_keystore(settings, control_plane)
+        ledger: SqliteLedger | PostgresqlLedger = (
+            PostgresqlLedger(database, worker_id)
+            if settings.sqlite_file is None
+            else SqliteLedger(database, now=now, writer=worker_id)
+        )
+        base = service_context(settings, store, keystore, ledger, worker_id, now=now)
+        linter = PkilintLinter(settings.trust_domain)
+        with bootstrap_lease(database):
+            await Bootstrap(
+                store,
+                keystore,
+                authorities_of(base, linter),
+                partial(_first_trust_metadata, settings, keystore, now),
+                now,
+                settings.trust_domain,
+                binding.remember,
+            ).run()
+        await base.live.reload()
+        leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings)
+        stack.push_async_callback(_end_audit, leader, store, ledger)
+        background = await _background(base, ledger, linter, leader, stack)
+        stack.push_async_callback(base.issuance.close_blocks)
+        trust_root = await trust_root_of(store)
+        router = Router(services_of(base, trust_root))
+        first_operator = FirstOperator(
+            base.issuance,
+            settings.instance,
+            trust_root,
+            Operators(settings.trust_domain, now),
+            partial(asyncio.sleep, 2 * FOLLOW_SECONDS),
+        )
+        trail = Trail(Recorder(store.append_audit))
+        stack.push_async_callback(trail.close)
+        handlers = LocalSocket(
+            base, trail, first_operator, Recovery(authorities_of(base, linter), now), tokens_of(base)
+        ).table()
+        handlers |= {
+            "check": lambda _payload, _connection: asyncio.to_thread(look, settings),
+            "audit_state": lambda _payload, _connection: leader.sinks.state(),
+        }
+        on_disconnect = None
+        if isinstance(ledger, SqliteLedger):
+            durable = CoordinatorHandlers(ledger, partial(answer_forwarded, router, trail=trail))
+            handlers |= durable.table()
+            handlers["audit"] = partial(_record, store)
+            handlers |= enrollment_steps.handlers(enrollment_steps.DirectTokenSteps(store, now))
+            on_disconnect = durable.disconnected
+        stack.push_async_callback((await _serve_locally(settings.coordinator_socket, handlers, on_disconnect)).close)
+        http_port = None
+        if settings.http.port is not None:
+            ocsp = OcspResponder(store, keystore, base.live.current, linter, base.url, now)
+            plain = PlainHttp(store, base.live.current, ocsp, now)
+            http_port, stop_http = await serve_plain_http(plain, settings.http.host, settings.http.port)
+            stack.push_async_callback(stop_http)
+        if settings.metrics.port is not None:
+            _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
+            stack.callback(stop_metrics)
+        yield RunningCoordinator(base.issuance, background, http_port)
+
+
+async def _own_database(settings: CaSettings, binding: DatabaseBinding, stack: AsyncExitStack) -> Database:
+    """The database for writing, at this release's schema; nothing is made where the directory's own is not."""
+    if settings.sqlite_file is not None and not settings.sqlite_file.exists():
+        binding.check(None)
+    database = stack.enter_context(writing_database(settings, plan_anew=True))
+    with store_errors():
+        revision = migrating.current_revision(database.engine, SCHEMA)
+    if revision is None:
+        binding.check(None)
+    if settings.database.migrate == "auto":
+        await asyncio.to_thread(migrating.upgrade, database.engine, SCHEMA)
+    migrating.check_version(database.engine, SCHEMA)
+    return database
+
+
+async def _serve_locally(
+    path: Path,
+    handlers: Mapping[str, ipc.Handler],
+    on_disconnect: Callable[[ipc.Connection], Awaitable[None]] | None,
+) -> ipc.IpcServer:
+    try:
+        return await ipc.serve(path, handlers, on_disconnect)
+    except (PermissionError, ValueError) as refused:
+        raise BootstrapRefused(f"the local socket cannot be made: {refused}") from refused
+
+
+async def _record(store: SqlStore, payload: Sequence[bytes], _connection: ipc.Connection) -> None:
+    await store.append_audit(payload)
+
+
+async def _end_audit(leader: Leader, store: SqlStore, ledger: SqliteLedger | PostgresqlLedger) -> None:
+    """End the coordinator's chains on purpose, and sign that."""
+    try:
+        await store.close_chains()
+        await ledger.close_chain()
+        await leader.sign()
+    except StoreUnavailable as unavailable:
+        log.warning("the audit chains could not be closed: %s", unavailable)
+
+
+def _first_keystore(settings: CaSettings, control_plane: ControlPlaneState | None) -> KeyStore:
+    """The key store; its key-encryption key is made only when there is no control plane that could need another."""
+    missing = not settings.kek_file.exists() and not settings.keys.mounted
+    if missing and control_plane is None:
+        create_kek_file(settings.kek_file)
+        log.warning("made the key-encryption key %s: keep a copy away from the database's backups", settings.kek_file)
+    return open_keystore(settings)
+
+
+def _first_trust_metadata(settings: CaSettings, keystore: KeyStore, now: Callable[[], int]) -> FirstTrustMetadata:
+    root, keys = trust_metadata.first(settings.recovery_key_file, keystore, now())
+    return FirstTrustMetadata(root, keys)
+
+
+async def _show_expiry(base: ServiceContext) -> None:
+    while True:
+        snapshot = base.live.current()
+        show_expiry(snapshot)
+        await base.live.changed_since(snapshot.config_version)
+
+
+def _private_directory(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        raise BootstrapRefused(f"others may enter {directory}; chmod 700 {directory}")
+
+
+async def _background(
+    base: ServiceContext,
+    ledger: SqliteLedger | PostgresqlLedger,
+    linter: PkilintLinter,
+    leader: Leader,
+    stack: AsyncExitStack,
+) -> Awaitable[None]:
+    lint = base.settings.lint
+    # Awaited before there is any job: one that is made and never run would be complained about at the end.
+    alive = None
+    if isinstance(ledger, PostgresqlLedger):
+        alive = await stay_alive(base, ledger, stack)
+        await ledger.extend_partitions()  # nobody may have done it for long
+    else:
+        await ledger.void_orphans()
+    retention = Retention(ledger, base.store, base.settings.retention.expired_days, base.now, CERTIFICATES_PURGED.inc)
+    jobs = [
+        base.live.follow(FOLLOW_SECONDS),
+        CrlPublisher(base.store, base.keystore, base.live.current, base.url, base.now).run(FOLLOW_SECONDS),
+        bulk_revocation_of(base).run(FOLLOW_SECONDS),
+        Sampling(
+            base.store,
+            linter,
+            lint.sample_rate,
+            lint.halt_profile,
+            lambda profile: LINT_FINDINGS.labels(profile).inc(),
+        ).run(),
+        every(PASS_SECONDS, retention.run),
+        every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
+        _show_expiry(base),
+        *leader.jobs(),
+    ]
+    if alive is not None:
+        jobs += [alive, every(LEASE_SECONDS, ledger.void_orphans), every(LEASE_SECONDS, leader.log.abandon_orphans)]
+    if isinstance(ledger, PostgresqlLedger):
+        jobs.append(every(PASS_SECONDS, ledger.tend_partitions))
+    return run_tasks(stack, jobs)

@@ -1,0 +1,133 @@
+"""The enrollment listener of a worker, put together: its own port, its own certificate, and `Enroll` alone."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from prometheus_client import Counter
+
+from keyreeve.ca.v1 import enrollment_service_pb2
+from keyreeve.enrollment_token import SERVER
+from keyreeve_ca.app import ServiceContext
+from keyreeve_ca.enrollment import servicer as enrollee_servicer
+from keyreeve_ca.enrollment.ports import StoredToken
+from keyreeve_ca.enrollment.service import Decoys, Enrollment, TokenSteps, root_sha256
+from keyreeve_ca.issuance.serving_certificate import ServingCertificate, pem
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_chassis.audit.trail import Trail
+from keyreeve_chassis.guard.admission import PerAddress
+from keyreeve_chassis.guard.router import Router, ServedService
+from keyreeve_chassis.rpc.open_server import start_open_server
+from keyreeve_chassis.telemetry.calls import CallTelemetry
+from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
+
+PROFILE = "enrollment"
+_MOST_REPORTED = 1024
+_SECOND_KEYS = Counter(
+    "keyreeve_ca_enrollment_second_keys_total", "Second keys that came with a used token's secret: each is an alarm."
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EnrollmentListener:
+    """What a worker needs to serve enrollees; `certificate` must have been renewed once."""
+
+    base: ServiceContext
+    steps: TokenSteps
+    trust_root: bytes
+    certificate: ServingCertificate
+
+    @classmethod
+    def of(cls, base: ServiceContext, steps: TokenSteps, trust_root: bytes, instance: str) -> "EnrollmentListener":
+        """The listener's parts, with a certificate that is still to be issued."""
+        certificate = ServingCertificate(
+            base.issuance,
+            base.live.current,
+            base.live.changed_since,
+            instance,
+            base.now,
+            profile=PROFILE,
+            server=SERVER,
+            of_newest=True,  # tokens name the root of the newest authority, so the listener has to lead to that
+        )
+        return cls(base, steps, trust_root, certificate)
+
+    def keep_fresh(self) -> Coroutine[Any, Any, None]:
+        """Background work: the listener's certificate."""
+        return self.certificate.keep_fresh()
+
+    @asynccontextmanager
+    async def serving(
+        self, endpoints: Callable[[], Mapping[str, str]], telemetry: CallTelemetry, trail: Trail
+    ) -> AsyncIterator[int]:
+        """Listen until the context ends; its value is the port."""
+        base, settings = self.base, self.base.settings.enroll
+        servicer = enrollee_servicer.EnrollServicer(
+            Enrollment(
+                store=base.store,
+                steps=self.steps,
+                issuance=base.issuance,
+                keystore=base.keystore,
+                trust_root=self.trust_root,
+                root_sha256=lambda: root_sha256(base.live.current()),
+                alert=Alarm(),
+                now=base.now,
+                decoys=Decoys.of_store(base.keystore),
+            ),
+            PerAddress(settings.calls_per_address, settings.calls_per_second, settings.calls_at_once),
+            endpoints,
+        )
+        service = ServedService(
+            enrollment_service_pb2.DESCRIPTOR.services_by_name["EnrollmentService"],
+            servicer,
+            enrollee_servicer.ACCESS,
+            excluded_methods=enrollee_servicer.EXCLUDED_METHODS,
+        )
+        running = await start_open_server(
+            settings.serving(),
+            Router([service]),
+            LiveServerCredentials(partial(_identity, self.certificate, base.live.current)),
+            most_connections=settings.connections,
+            telemetry=telemetry,
+            trail=trail,
+        )
+        try:
+            yield running.port
+        finally:
+            await running.stop(base.settings.drain_seconds)
+
+
+def _identity(certificate: ServingCertificate, snapshot: Callable[[], IssuanceSnapshot]) -> ServerIdentity:
+    """The listener shows its root too: the enrollee knows it by its digest alone."""
+    current = certificate.current
+    assert current is not None, "it was issued before the listener starts"
+    issuing = snapshot().authority(current.authority_id)
+    root = pem(snapshot().authority(issuing.issuer_id).certificate_der)
+    return ServerIdentity(current.chain_pem + root, current.key_pem, root)
+
+
+class Alarm:
+    """Reports a second key for a token: counts each, and logs one for each token, so that nobody floods the log."""
+
+    def __init__(self) -> None:
+        self._reported: OrderedDict[bytes, None] = OrderedDict()
+
+    def __call__(self, token: StoredToken) -> None:
+        """Take note of one more."""
+        _SECOND_KEYS.inc()
+        if token.token_id in self._reported:
+            return
+        self._reported[token.token_id] = None
+        if len(self._reported) > _MOST_REPORTED:
+            self._reported.popitem(last=False)
+        log.error(
+            "a second key came with the secret of %s for %s: somebody has it who should not",
+            token.resource,
+            token.identity,
+        )

@@ -1,0 +1,81 @@
+"""Noticing an enrollee's first authenticated call, which closes its token, at the price of looking into a small set."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+from keyreeve.errors import KeyreeveError, StoreUnavailable
+from keyreeve.identity import Caller
+from keyreeve_ca.enrollment.service import TokenSteps
+from keyreeve_ca.store.ports import Store
+from keyreeve_chassis.guard.peers import PeerVerifier
+
+MOST_REMEMBERED = 4096
+
+log = logging.getLogger(__name__)
+
+
+class PendingTokens:
+    """Which certificates' tokens are bound and not closed: almost always none, a few seconds after an enrollment one.
+
+    This process hears of an enrollment a moment late, and perhaps after the enrollee's only call; so it remembers the
+    certificates that it has seen lately, too.
+    """
+
+    def __init__(self, store: Store, steps: TokenSteps) -> None:
+        self._store = store
+        self._steps = steps
+        self._serials: set[int] = set()
+        self._seen: OrderedDict[int, None] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def follow(self, seconds: float) -> None:
+        """Look for newly bound tokens again and again, for ever."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.refresh()
+            except StoreUnavailable as unavailable:
+                log.warning("bound enrollment tokens could not be read: %s", unavailable)
+
+    async def refresh(self) -> None:
+        """Read which tokens are bound now, and close those whose certificates have been seen."""
+        pending = await self._store.read(lambda tx: tx.tokens.pending(), one_statement=True)
+        self._serials = {int.from_bytes(serial) for serial in pending}
+        for serial in self._serials & self._seen.keys():
+            self._begin_to_close(serial)
+
+    def seen(self, caller: Caller) -> None:
+        """Somebody has called; close the token if this was the first time."""
+        serial = caller.serial
+        if serial in self._serials:
+            self._begin_to_close(serial)
+        elif serial not in self._seen:
+            self._seen[serial] = None
+            if len(self._seen) > MOST_REMEMBERED:
+                self._seen.popitem(last=False)
+
+    def _begin_to_close(self, serial: int) -> None:
+        self._serials.discard(serial)
+        task = asyncio.get_running_loop().create_task(self._close(serial.to_bytes(16)))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close(self, serial: bytes) -> None:
+        try:
+            await self._steps.close(serial)
+        except KeyreeveError as failure:
+            log.warning("the enrollment token of certificate %s stays bound for now: %s", serial.hex(), failure)
+
+
+class NoticingVerifier(PeerVerifier):
+    """A `PeerVerifier` that tells who has called."""
+
+    pending: PendingTokens | None = None
+
+    def verify(self, pem: bytes | None) -> Caller:
+        """See `PeerVerifier.verify`."""
+        caller = super().verify(pem)
+        if self.pending is not None:
+            self.pending.seen(caller)
+        return caller

@@ -1,0 +1,299 @@
+"""Using an enrollment token: both sides prove that they know its secret, and its holder gets the certificate it names.
+
+The order matters (docs/protocols.md): nothing that the enrollee sent is parsed before its proof has been checked; the
+request's own proof and the policy come next, so that a bad request does not use the token up; then one statement binds
+the token to the key, and only then is anything signed. Whoever proves knowledge of the secret is told what is wrong with
+the token; to everybody else all tokens look alike, those that do not exist too.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from keyreeve import errors
+from keyreeve.enrollment_token import CLOCK_SKEW_SECONDS, RETRY_SECONDS, SERVER, EnrollmentKeys, Transcript
+from keyreeve.identity import Caller, Role, SpiffeId, service_dns_name
+from keyreeve.length_prefix import length_prefixed
+from keyreeve_ca.enrollment.ports import StoredToken, TokenState
+from keyreeve_ca.enrollment.rules import names_of, profile_of, read_identity
+from keyreeve_ca.enrollment.tokens import KIND, not_open
+from keyreeve_ca.halt.service import issuance_halted
+from keyreeve_ca.issuance.policy import check_requester, plan_certificate
+from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Prepared, SignItem, SignRequest
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.ledger.ports import AuditRecord
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.requests.csr import CertificateRequest, check_possession, read_csr
+from keyreeve_ca.store.ports import CertificateFilter, Store, Transaction
+from keyreeve_chassis.keys.ports import KeyStore
+
+METHOD = "/keyreeve.ca.v1.EnrollmentService/Enroll"
+_DECOY = "decoy"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What the enrollee says first."""
+
+    token_id: bytes
+    client_nonce: bytes
+    client_time: int
+    release: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One enrollment after the challenge; `token` is None for an id that nobody made."""
+
+    transcript: Transcript
+    keys: EnrollmentKeys
+    server_mac: bytes
+    token: StoredToken | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentResult:
+    """What the enrollee came for."""
+
+    chain_der: tuple[bytes, ...]
+    trust_root: bytes
+    result_mac: bytes
+    roots_der: tuple[bytes, ...]
+    roots_mac: bytes
+
+
+class TokenSteps(Protocol):
+    """The durable steps of an enrollment: taken here on PostgreSQL, by the coordinator on SQLite."""
+
+    async def bind(self, token_id: bytes, spki_sha256: bytes) -> bool:
+        """Bind an open token to a key; False: it was not open. Raises `KeyReused`."""
+        ...
+
+    async def issued(self, token_id: bytes, serial: bytes) -> None:
+        """Note the certificate of a bound token."""
+        ...
+
+    async def close(self, serial: bytes) -> bool:
+        """Close the token that led to a certificate; False: there is none that waits."""
+        ...
+
+
+@dataclass(frozen=True)
+class Enrollment:
+    """The use case behind `Enroll`."""
+
+    store: Store
+    steps: TokenSteps
+    issuance: Issuance
+    keystore: KeyStore
+    trust_root: bytes
+    root_sha256: Callable[[], bytes]
+    alert: Callable[[StoredToken], None]
+    """Called when a second key comes with a token's secret: somebody has it who should not."""
+    now: Callable[[], int]
+    decoys: "Decoys"
+    random: Callable[[int], bytes] = os.urandom
+
+    async def challenge(self, hello: Hello) -> Session:
+        """Answer a hello: the same for every id, by the same steps, whether there is such a token or not."""
+        token = await self.store.read(lambda tx: tx.tokens.get(hello.token_id))
+        if token is not None and token.sealed_keys is None:
+            token = None  # its keys were erased, so nobody can prove anything about it any more
+        trust_domain = self.issuance.snapshot().trust_domain
+        decoy_keys, decoy_name = self.decoys.of(hello.token_id, trust_domain)
+        if token is None:
+            self.keystore.unseal(KIND, _DECOY, self.decoys.sealed)  # what takes time for a real one takes it here
+            keys, name, root_sha256 = decoy_keys, decoy_name, self.root_sha256()
+        else:
+            assert token.sealed_keys is not None, "looked at above"
+            keys = EnrollmentKeys.read(self.keystore.unseal(KIND, token.token_id.hex(), token.sealed_keys))
+            name, root_sha256 = token.identity, token.root_sha256
+        transcript = Transcript(
+            trust_domain=trust_domain,
+            root_sha256=root_sha256,
+            server_name=service_dns_name(SERVER, trust_domain),
+            token_id=hello.token_id,
+            client_nonce=hello.client_nonce,
+            client_time=hello.client_time,
+            release=hello.release,
+            server_nonce=self.random(32),
+            server_time=self.now(),
+            name=name,
+            trust_root=self.trust_root,
+        )
+        return Session(transcript, keys, transcript.server_mac(keys), token)
+
+    async def result(
+        self, session: Session, csr: bytes, client_mac: bytes, record: AuditRecord | None = None
+    ) -> EnrollmentResult:
+        """Check the enrollee's proof, and have its certificate issued, once. Raises the reasons of `Enroll`."""
+        transcript, token = session.transcript, session.token
+        expected = transcript.client_mac(session.keys, session.server_mac, csr)
+        if not hmac.compare_digest(client_mac, expected) or token is None:
+            raise errors.TokenRefused("no enrollment token that can be used is known by this id and secret")
+        if record is not None:
+            record.tell("token", f"enrollmentTokens/{token.token_id.hex()}")
+            record.tell("identity", token.identity)
+        _check_clocks(transcript)
+        request = read_csr(csr)
+        check_possession(request)
+        self._refuse_unless_usable(token, request.spki_sha256)
+        item = SignItem(profile_of(_role_of(token)), csr, names_of(SpiffeId.parse(token.identity)))
+        if token.state is TokenState.OPEN:
+            await self._refuse_when_maker_was_put_out(token)
+            # Neither a refused request nor a halt uses the token up.
+            self._prepare(item, self.issuance.snapshot(), self.now())
+            if (since := self.issuance.snapshot().halted_since) is not None:
+                raise issuance_halted(since)
+            if not await self.steps.bind(token.token_id, request.spki_sha256):
+                token = await self._again(token)
+                self._refuse_unless_usable(token, request.spki_sha256)
+        entry = await self._certificate(token, item, request, record)
+        chain = (entry.der, self.issuance.snapshot().authority(entry.authority_id).certificate_der)
+        roots = tuple(root.certificate_der for root in self.issuance.snapshot().roots(Hierarchy.CONTROL))
+        return EnrollmentResult(
+            chain_der=chain,
+            trust_root=self.trust_root,
+            result_mac=transcript.result_mac(session.keys, client_mac, chain),
+            roots_der=roots,
+            roots_mac=transcript.roots_mac(session.keys, client_mac, roots),
+        )
+
+    def _refuse_unless_usable(self, token: StoredToken, spki_sha256: bytes) -> None:
+        """Raise unless the token is open, or bound to this very key a short while ago."""
+        if token.state is TokenState.OPEN and token.expires_at > self.now():
+            return
+        if token.state is not TokenState.BOUND:
+            raise not_open(token)
+        assert token.bound_at is not None, "it is bound"
+        if token.spki_sha256 != spki_sha256:
+            self.alert(token)
+            raise not_open(token)
+        if self.now() - token.bound_at >= RETRY_SECONDS:
+            raise not_open(token)
+
+    async def _refuse_when_maker_was_put_out(self, token: StoredToken) -> None:
+        """Raise `TokenRevoked` when a certificate of the token's maker was revoked since: lost, or no longer trusted."""
+
+        def put_out(tx: Transaction) -> bool:
+            revoked = tx.certificates(CertificateFilter(identity=token.creator, revoked=True), after=b"", limit=1000)
+            found = tx.revocations.of([one.serial for one in revoked])
+            return any(one.revoked_at >= token.created_at for one in found.values())
+
+        if await self.store.read(put_out):
+            raise errors.TokenRevoked(
+                "whoever made the enrollment token has had a certificate revoked since",
+                metadata={"token": token.token_id.hex()},
+            )
+
+    async def _again(self, token: StoredToken) -> StoredToken:
+        found = await self.store.read(lambda tx: tx.tokens.get(token.token_id))
+        if found is None or (found.state is TokenState.OPEN and found.expires_at > self.now()):
+            raise errors.StoreUnavailable("the token changed while it was used; repeat the enrollment")
+        return found
+
+    async def _certificate(
+        self, token: StoredToken, item: SignItem, request: CertificateRequest, record: AuditRecord | None
+    ) -> LedgerEntry:
+        """The token's one certificate: the ledger holds one answer for (maker, method, token), whoever asks twice."""
+        serial = token.serial
+        if serial is not None:
+            stored = await self.store.read(lambda tx: tx.certificates_by_serial([serial]))
+            return stored[serial]
+        maker = SpiffeId.parse(token.creator)
+        assert maker.role is not None, "it was a caller"
+        [outcome] = await self.issuance.sign(
+            SignRequest(
+                caller=Caller(maker, maker.role, serial=0),
+                method=METHOD,
+                request_id=token.token_id.hex(),
+                payload_sha256=request.spki_sha256,
+                items=(item,),
+                record=record,
+                prepare=self._prepare,
+            )
+        )
+        if isinstance(outcome, errors.KeyreeveError):
+            raise outcome
+        await self.steps.issued(token.token_id, outcome.serial)
+        return outcome
+
+    @staticmethod
+    def _prepare(item: SignItem, snapshot: IssuanceSnapshot, now: int) -> Prepared:
+        version = snapshot.profile(item.profile)
+        check_requester(version, Role.CA)
+        csr = read_csr(item.csr)
+        foreign = [name for name in csr.names if name not in item.names]
+        if foreign:
+            raise errors.NameRefused(
+                "the identity comes from the token, and the request asks for another name",
+                violations=[
+                    errors.Violation("csr.subject_alternative_name", f"{name} is not the token's") for name in foreign
+                ],
+            )
+        issuing = snapshot.issuing_authority(version, None)
+        plan = plan_certificate(
+            version,
+            csr,
+            extra_names=[name for name in item.names if name not in csr.names],
+            lifetime=None,
+            now=now,
+            issuer=issuing.issuer,
+            trust_domain=snapshot.trust_domain,
+            known=snapshot.known_keys,
+        )
+        return Prepared(plan, csr, issuing, item)
+
+
+@dataclass(frozen=True)
+class Decoys:
+    """What an id that nobody made is answered with: always the same for one id, and different for another."""
+
+    key: bytes
+    sealed: bytes
+    """As long as sealed keys are, so that opening it takes as long."""
+
+    @classmethod
+    def of_store(cls, keystore: KeyStore) -> "Decoys":
+        """Decoys that every process of the control plane makes alike."""
+        return cls(keystore.derive("enrolment decoys"), keystore.seal(KIND, _DECOY, bytes(96)))
+
+    def of(self, token_id: bytes, trust_domain: str) -> tuple[EnrollmentKeys, str]:
+        """Keys that nobody knows, and the name of a server that could be."""
+        keys = EnrollmentKeys(*(self._mac(part, token_id) for part in (b"s", b"c", b"r")))
+        name = self._mac(b"name", token_id).hex()
+        return keys, f"spiffe://{trust_domain}/members/host-{name[:8]}.{trust_domain}"
+
+    def _mac(self, part: bytes, token_id: bytes) -> bytes:
+        return hmac.digest(self.key, length_prefixed(b"keyreeve-enrol-decoy-1", part, token_id), "sha256")
+
+
+def root_of(snapshot: IssuanceSnapshot) -> bytes:
+    """DER of the root that the enrollment listener leads to: that of the newest active authority of the control hierarchy."""
+    issuing = snapshot.issuing_authority(snapshot.profile("enrollment"), None)
+    return snapshot.authority(issuing.authority.issuer_id).certificate_der
+
+
+def root_sha256(snapshot: IssuanceSnapshot) -> bytes:
+    """SHA-256 of `root_of`, as tokens hold it."""
+    return hashlib.sha256(root_of(snapshot)).digest()
+
+
+def _role_of(token: StoredToken) -> Role:
+    _, role = read_identity(token.identity, SpiffeId.parse(token.identity).trust_domain)
+    return role
+
+
+def _check_clocks(transcript: Transcript) -> None:
+    skew = transcript.client_time - transcript.server_time
+    if abs(skew) > CLOCK_SKEW_SECONDS:
+        raise errors.ClockSkewed(
+            f"your clock is {abs(skew)} s {'ahead of' if skew > 0 else 'behind'} the service's",
+            metadata={"client_time": str(transcript.client_time), "server_time": str(transcript.server_time)},
+        )

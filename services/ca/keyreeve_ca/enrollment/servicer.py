@@ -1,0 +1,101 @@
+"""`Enroll`, on the enrollment listener: the only thing that somebody without a certificate can call there."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from keyreeve import errors
+from keyreeve.ca.v1 import enrollment_service_pb2 as pb
+from keyreeve_ca.enrollment.service import Enrollment, Hello
+from keyreeve_ca.enrollment.token_servicer import SERVICE
+from keyreeve_ca.messages import invalid
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.admission import PerAddress
+from keyreeve_chassis.guard.call import Call
+
+ACCESS: AccessRules = {SERVICE + "Enroll": AccessRule(anyone=True, freshness=Freshness.EXEMPT)}
+EXCLUDED_METHODS = frozenset({"CreateEnrollmentToken", "RevokeEnrollmentToken", "ListEnrollmentTokens"})
+ANSWER_SECONDS = 0.025
+"""A challenge, or the refusal of a proof, leaves so long after what it answers: what is known here does not show."""
+
+_ENROLLMENTS = Counter(
+    "keyreeve_ca_enrollments_total", "Ends of enrollments, by reason; OK for a certificate.", ["reason"]
+)
+
+
+@dataclass(frozen=True)
+class EnrollServicer:
+    """Answers `Enroll`."""
+
+    enrollment: Enrollment
+    limits: PerAddress
+    endpoints: Callable[[], Mapping[str, str]]
+    clock: Callable[[], float] = time.monotonic
+
+    async def Enroll(self, requests: AsyncIterator[pb.EnrollRequest], call: Call) -> AsyncIterator[pb.EnrollResponse]:
+        with self.limits.admit(call.peer):
+            try:
+                async for response in self._enroll(requests, call):
+                    yield response
+            except errors.KeyreeveError as refused:
+                _ENROLLMENTS.labels(refused.reason).inc()
+                raise
+
+    async def _enroll(self, requests: AsyncIterator[pb.EnrollRequest], call: Call) -> AsyncIterator[pb.EnrollResponse]:
+        hello = _hello((await _next(requests, "hello")).hello)
+        arrived = self.clock()
+        session = await self.enrollment.challenge(hello)
+        transcript = session.transcript
+        await self._until(arrived + ANSWER_SECONDS)
+        yield pb.EnrollResponse(
+            challenge=pb.EnrollChallenge(
+                server_nonce=transcript.server_nonce,
+                server_time=transcript.server_time,
+                identity=transcript.name,
+                trust_root=transcript.trust_root,
+                server_mac=session.server_mac,
+            )
+        )
+        proof = (await _next(requests, "proof")).proof
+        arrived = self.clock()
+        try:
+            result = await self.enrollment.result(session, proof.csr, proof.client_mac, call.record)
+        except errors.TokenRefused:
+            await self._until(arrived + ANSWER_SECONDS)
+            raise
+        _ENROLLMENTS.labels("OK").inc()
+        yield pb.EnrollResponse(
+            result=pb.EnrollResult(
+                chain_der=result.chain_der,
+                trust_root=result.trust_root,
+                result_mac=result.result_mac,
+                endpoints=self.endpoints(),
+                roots_der=result.roots_der,
+                roots_mac=result.roots_mac,
+            )
+        )
+
+    async def _until(self, moment: float) -> None:
+        await asyncio.sleep(max(0.0, moment - self.clock()))
+
+
+async def _next(requests: AsyncIterator[pb.EnrollRequest], step: str) -> pb.EnrollRequest:
+    request = await anext(requests, None)
+    if request is None or request.WhichOneof("step") != step:
+        raise invalid("step", f"{step} is expected here")
+    return request
+
+
+def _hello(message: pb.EnrollHello) -> Hello:
+    if len(message.token_id) != 16:
+        raise invalid("hello.token_id", "16 octets are required")
+    if len(message.client_nonce) != 32:
+        raise invalid("hello.client_nonce", "32 octets are required")
+    if message.client_time < 0:
+        raise invalid("hello.client_time", "seconds since 1970 are required")
+    if not 1 <= len(message.release) <= 64 or not message.release.isprintable():
+        raise invalid("hello.release", "1 to 64 printable characters are required")
+    return Hello(message.token_id, message.client_nonce, message.client_time, message.release)

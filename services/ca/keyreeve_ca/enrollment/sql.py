@@ -1,0 +1,141 @@
+"""`token_rows.TokenRows` on both databases."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+
+from keyreeve.enrollment_token import RETRY_SECONDS
+from keyreeve.errors import KeyReused
+from keyreeve_ca.enrollment.ports import StoredToken, TokenState
+from keyreeve_ca.enrollment.tables import enrollment_tokens as tokens
+from keyreeve_ca.store.tables import key_bindings
+from keyreeve_chassis.processes import failpoints
+
+KEYS_KEPT = 24 * 3600
+"""Seconds after its end for which a token's keys stay, so that its holder can be told why it is worth nothing."""
+ROWS_KEPT = 30 * 24 * 3600
+"""Seconds after its end for which a token is listed."""
+
+_COLUMNS = [tokens.c[f.name] for f in fields(StoredToken)]
+# Made once, since each worker asks a few times a second.
+_PENDING = select(tokens.c.serial).where(tokens.c.state == TokenState.BOUND, tokens.c.serial.is_not(None))
+BEFORE_BIND = failpoints.register("ca.enroll.before_bind", "A key is about to be bound to an enrollment token.")
+AFTER_BIND = failpoints.register(
+    "ca.enroll.after_bind", "A key is bound to a token, in a transaction not yet committed."
+)
+BEFORE_ISSUED = failpoints.register(
+    "ca.enroll.before_issued", "A token's certificate is in the ledger, and its token does not name it yet."
+)
+
+
+class SqlTokens:
+    """The tokens in one transaction; `write` runs a statement, or raises in a transaction that only reads."""
+
+    def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
+        self._connection = connection
+        self._write = write
+
+    def add(self, token: StoredToken) -> None:
+        """Store a new token."""
+        self._write(insert(tokens).values(**asdict(token)))
+
+    def get(self, token_id: bytes) -> StoredToken | None:
+        """One token, or None."""
+        row = self._connection.execute(select(*_COLUMNS).where(tokens.c.token_id == token_id)).one_or_none()
+        return None if row is None else _token(row)
+
+    def page(self, *, after: bytes, limit: int) -> Sequence[StoredToken]:
+        """Tokens in order of id, from the one after `after`."""
+        query = select(*_COLUMNS).where(tokens.c.token_id > after).order_by(tokens.c.token_id).limit(limit)
+        return [_token(row) for row in self._connection.execute(query)]
+
+    def rekey(self, token_id: bytes, sealed_keys: bytes, now: int) -> bool:
+        """Replace the keys of a token that can still be used for the first time."""
+        return self._changed(self._usable(token_id, now).values(sealed_keys=sealed_keys))
+
+    def bind(self, token_id: bytes, spki_sha256: bytes, now: int) -> bool:
+        """Bind a token that can still be used for the first time to a key. Raises `KeyReused`."""
+        failpoints.hit(BEFORE_BIND)
+        self._refuse_key_of_another(token_id, spki_sha256)
+        bound = self._changed(
+            self._usable(token_id, now).values(state=TokenState.BOUND, spki_sha256=spki_sha256, bound_at=now)
+        )
+        failpoints.hit(AFTER_BIND)
+        return bound
+
+    def _refuse_key_of_another(self, token_id: bytes, spki_sha256: bytes) -> None:
+        """A key that can never be certified for the token's identity must not use the token up."""
+        another = select(key_bindings.c.identity).join(
+            tokens, (tokens.c.token_id == token_id) & (tokens.c.identity != key_bindings.c.identity)
+        )
+        if self._connection.scalar(another.where(key_bindings.c.spki_sha256 == spki_sha256)) is not None:
+            raise KeyReused("the key belongs to another identity; make a new one for this enrollment")
+
+    def issued(self, token_id: bytes, serial: bytes) -> None:
+        """Note which certificate a bound token led to."""
+        failpoints.hit(BEFORE_ISSUED)
+        self._write(
+            update(tokens)
+            .where(tokens.c.token_id == token_id, tokens.c.state == TokenState.BOUND, tokens.c.serial.is_(None))
+            .values(serial=serial)
+        )
+
+    def revoke(self, token_id: bytes, now: int) -> bool:
+        """Revoke a token that is open or bound."""
+        return self._changed(
+            update(tokens)
+            .where(tokens.c.token_id == token_id, tokens.c.state.in_((TokenState.OPEN, TokenState.BOUND)))
+            .values(state=TokenState.REVOKED, ended_at=now)
+        )
+
+    def revoke_made_by(self, creator: str, now: int) -> int:
+        """Revoke every open token that somebody made."""
+        open_ones = tokens.c.state == TokenState.OPEN
+        revoked: int = self._write(
+            update(tokens).where(open_ones, tokens.c.creator == creator).values(state=TokenState.REVOKED, ended_at=now)
+        ).rowcount
+        return revoked
+
+    def close(self, serial: bytes, now: int) -> bool:
+        """Close the bound token that led to this certificate, and erase its keys."""
+        return self._changed(
+            update(tokens)
+            .where(tokens.c.state == TokenState.BOUND, tokens.c.serial == serial)
+            .values(state=TokenState.CLOSED, ended_at=now, sealed_keys=None)
+        )
+
+    def pending(self) -> Sequence[bytes]:
+        """Serial numbers of the certificates whose tokens are bound."""
+        return list(self._connection.scalars(_PENDING))
+
+    def tidy(self, now: int) -> int:
+        """Close what was bound long enough ago, erase what nobody can use, forget what ended long ago."""
+        closed = self._write(
+            update(tokens)
+            .where(tokens.c.state == TokenState.BOUND, tokens.c.bound_at <= now - RETRY_SECONDS)
+            .values(state=TokenState.CLOSED, ended_at=now, sealed_keys=None)
+        ).rowcount
+        over = tokens.c.state.in_((TokenState.OPEN, TokenState.REVOKED))
+        erased = self._write(
+            update(tokens)
+            .where(over, tokens.c.expires_at < now - KEYS_KEPT, tokens.c.sealed_keys.is_not(None))
+            .values(sealed_keys=None)
+        ).rowcount
+        ended = or_(tokens.c.state != TokenState.BOUND, tokens.c.bound_at <= now - RETRY_SECONDS)
+        gone = self._write(delete(tokens).where(ended, tokens.c.expires_at < now - ROWS_KEPT)).rowcount
+        return int(closed + erased + gone)
+
+    @staticmethod
+    def _usable(token_id: bytes, now: int) -> Any:  # noqa: ANN401  # SQLAlchemy's Update
+        return update(tokens).where(
+            tokens.c.token_id == token_id, tokens.c.state == TokenState.OPEN, tokens.c.expires_at > now
+        )
+
+    def _changed(self, statement: Any) -> bool:  # noqa: ANN401
+        return bool(self._write(statement).rowcount)
+
+
+def _token(row: Row[Any]) -> StoredToken:
+    return StoredToken(**{**row._asdict(), "state": TokenState(row.state)})

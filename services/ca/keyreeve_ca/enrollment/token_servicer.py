@@ -1,0 +1,118 @@
+"""EnrollmentService on the main listener: making, revoking and listing tokens. `Enroll` is on the enrollment listener."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from keyreeve.ca.v1 import enrollment_service_pb2 as pb
+from keyreeve.enrollment_token import EnrollmentToken
+from keyreeve.identity import OPERATOR_ROLES, Role
+from keyreeve_ca.enrollment.ports import StoredToken, TokenState
+from keyreeve_ca.enrollment.tokens import EnrollmentTokens
+from keyreeve_ca.messages import caller_of, duration_of, id_of, invalid, timestamp
+from keyreeve_ca.store.ports import Store, Transaction
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.idempotency.mutation import Answering
+
+SERVICE = "/keyreeve.ca.v1.EnrollmentService/"
+EXCLUDED_METHODS = frozenset({"Enroll"})
+"""What only the enrollment listener serves."""
+_MAKERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.CA, Role.MEMBERSHIP})
+
+ACCESS: AccessRules = {
+    SERVICE + "CreateEnrollmentToken": AccessRule(_MAKERS, forwarded=True),
+    SERVICE + "RevokeEnrollmentToken": AccessRule(_MAKERS, forwarded=True),
+    SERVICE + "ListEnrollmentTokens": AccessRule(_MAKERS | OPERATOR_ROLES, freshness=Freshness.TOLERANT),
+}
+
+_TOKEN_ID = re.compile(r"[0-9a-f]{32}\Z")
+_STATES: Mapping[TokenState, pb.EnrollmentTokenState.ValueType] = {
+    TokenState.OPEN: pb.ENROLLMENT_TOKEN_STATE_OPEN,
+    TokenState.BOUND: pb.ENROLLMENT_TOKEN_STATE_BOUND,
+    TokenState.CLOSED: pb.ENROLLMENT_TOKEN_STATE_CLOSED,
+    TokenState.REVOKED: pb.ENROLLMENT_TOKEN_STATE_REVOKED,
+}
+
+
+@dataclass(frozen=True)
+class TokenServicer:
+    """Answers EnrollmentService, but for `Enroll`."""
+
+    tokens: EnrollmentTokens
+    store: Store
+    pages: Pages
+
+    async def CreateEnrollmentToken(
+        self, request: pb.CreateEnrollmentTokenRequest, call: Call
+    ) -> pb.CreateEnrollmentTokenResponse:
+        caller = caller_of(call)
+        lifetime = None
+        if request.HasField("lifetime"):
+            lifetime = int(duration_of(request.lifetime, "lifetime").total_seconds())
+        made: EnrollmentToken | None = None
+
+        def make(tx: Transaction) -> StoredToken:
+            nonlocal made
+            stored, made = self.tokens.create(
+                tx,
+                creator=str(caller.id),
+                creator_role=caller.role,
+                identity=request.identity,
+                lifetime=lifetime,
+                address=request.address,
+            )
+            return stored
+
+        # The stored answer is the token without its secret, which is never on disk.
+        answer = self._answering(request, request.request_id, call)
+        token = pb.EnrollmentToken.FromString(await answer(make))
+        token_id = token_id_of(token.name)
+        if made is None or made.token_id != token_id:
+            made = await self.store.write(lambda tx: self.tokens.renew_secret(tx, token_id, request.address))
+        return pb.CreateEnrollmentTokenResponse(enrollment_token=token, text=made.text())
+
+    async def RevokeEnrollmentToken(self, request: pb.RevokeEnrollmentTokenRequest, call: Call) -> pb.EnrollmentToken:
+        token_id = token_id_of(request.name)
+        role = caller_of(call).role
+        answer = self._answering(request, request.request_id, call)
+        return pb.EnrollmentToken.FromString(await answer(lambda tx: self.tokens.revoke(tx, token_id, role)))
+
+    async def ListEnrollmentTokens(
+        self, request: pb.ListEnrollmentTokensRequest, call: Call
+    ) -> pb.ListEnrollmentTokensResponse:
+        page = self.pages.open(call, request)
+        rows = await self.store.read(lambda tx: tx.tokens.page(after=bytes.fromhex(page.after), limit=page.size + 1))
+        return pb.ListEnrollmentTokensResponse(
+            enrollment_tokens=[self._message(row) for row in rows[: page.size]],
+            next_page_token=page.next_token(rows[page.size - 1].token_id.hex() if len(rows) > page.size else None),
+        )
+
+    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[StoredToken]:
+        return Answering(self.store, request, request_id, call, lambda _tx, token: self._message(token))
+
+    def _message(self, token: StoredToken) -> pb.EnrollmentToken:
+        expired = token.state is TokenState.OPEN and token.expires_at <= self.tokens.now()
+        return pb.EnrollmentToken(
+            name=token.resource,
+            identity=token.identity,
+            creator=token.creator,
+            state=pb.ENROLLMENT_TOKEN_STATE_EXPIRED if expired else _STATES[token.state],
+            create_time=timestamp(token.created_at),
+            expire_time=timestamp(token.expires_at),
+            bind_time=timestamp(token.bound_at),
+            end_time=timestamp(token.ended_at),
+            certificate=f"certificates/{token.serial.hex()}" if token.serial else "",
+            spki_sha256=token.spki_sha256 or b"",
+        )
+
+
+def token_id_of(name: str) -> bytes:
+    """The id in `enrollmentTokens/{token}`. Raises `FieldInvalid`."""
+    text = id_of(name, "enrollmentTokens")
+    if not _TOKEN_ID.match(text):
+        raise invalid("name", "a token's id is 32 lower-case hexadecimal digits")
+    return bytes.fromhex(text)

@@ -1,0 +1,73 @@
+"""IssuanceService: who may turn the halt switch, and the turning of messages into calls of the use cases."""
+
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from keyreeve.ca.v1 import issuance_service_pb2 as pb
+from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
+from keyreeve_ca.halt.service import Actor, HaltState, HaltSwitch
+from keyreeve_ca.messages import caller_of, timestamp
+from keyreeve_ca.operators.service import operator_of
+from keyreeve_ca.store.ports import Store, Transaction
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.idempotency.mutation import Answering
+
+_SERVICE = "/keyreeve.ca.v1.IssuanceService/"
+
+ACCESS: AccessRules = {
+    _SERVICE + "HaltIssuance": AccessRule(
+        frozenset({Role.ADMIN, Role.OPERATOR}),
+        forwarded=True,
+        freshness=Freshness.TOLERANT,  # stopping must not wait for a feed that is late
+        records=("reason",),
+    ),
+    _SERVICE + "ResumeIssuance": AccessRule(frozenset({Role.ADMIN}), forwarded=True, records=("reason",)),
+    _SERVICE + "GetIssuanceState": AccessRule(OPERATOR_ROLES | SERVICE_ROLES, freshness=Freshness.TOLERANT),
+}
+
+
+@dataclass(frozen=True)
+class IssuanceServicer:
+    """Answers IssuanceService."""
+
+    switch: HaltSwitch
+    store: Store
+
+    async def HaltIssuance(self, request: pb.HaltIssuanceRequest, call: Call) -> pb.IssuanceState:
+        answer = self._answering(request, request.request_id, call)
+        return pb.IssuanceState.FromString(
+            await answer(lambda tx: self.switch.halt(tx, _actor(tx, call), request.reason))
+        )
+
+    async def ResumeIssuance(self, request: pb.ResumeIssuanceRequest, call: Call) -> pb.IssuanceState:
+        answer = self._answering(request, request.request_id, call)
+        return pb.IssuanceState.FromString(
+            await answer(lambda tx: self.switch.resume(tx, _actor(tx, call), request.reason))
+        )
+
+    async def GetIssuanceState(self, request: pb.GetIssuanceStateRequest, call: Call) -> pb.IssuanceState:
+        return self._message(await self.store.read(lambda tx: tx.halt.state()))
+
+    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[HaltState]:
+        return Answering(self.store, request, request_id, call, lambda _tx, state: self._message(state))
+
+    def _message(self, state: HaltState) -> pb.IssuanceState:
+        return pb.IssuanceState(
+            status=pb.ISSUANCE_STATUS_HALTED if state.halted else pb.ISSUANCE_STATUS_ISSUING,
+            halt_time=timestamp(state.halted_at),
+            halter=state.halted_by,
+            halt_reason=state.halt_reason,
+            approve_time=timestamp(state.approved_at if state.halted else None),
+            approver=state.approved_by if state.halted else "",
+            resume_time=timestamp(state.resumed_at),
+            resumer=state.resumed_by,
+            resume_reason=state.resume_reason,
+            resume_needs_two=self.switch.resume_needs_two,
+        )
+
+
+def _actor(tx: Transaction, call: Call) -> Actor:
+    caller = str(caller_of(call))
+    return Actor(caller, operator_of(tx, caller))

@@ -1,0 +1,27 @@
+"""`halt.Halts` on both databases."""
+
+from dataclasses import asdict, fields
+
+from sqlalchemy import Connection, select, update
+
+from keyreeve_ca.halt.service import HaltState
+from keyreeve_ca.halt.tables import issuance_halt
+
+_COLUMNS = [issuance_halt.c[f.name] for f in fields(HaltState)]
+
+
+class SqlHalts:
+    """The switch in one transaction."""
+
+    def __init__(self, connection: Connection, *, writable: bool) -> None:
+        self._connection = connection
+        self._writable = writable
+
+    def state(self) -> HaltState:
+        """The row; locked when this transaction writes."""
+        query = select(*_COLUMNS)
+        return HaltState(*self._connection.execute(query.with_for_update() if self._writable else query).one())
+
+    def put(self, state: HaltState) -> None:
+        """Replace the row."""
+        self._connection.execute(update(issuance_halt).values(**asdict(state)))

@@ -1,0 +1,142 @@
+"""The plain-HTTP listener: what relying parties fetch without a certificate of ours. Everything on it is signed.
+
+`/crl/{authority}/{shard}.crl`, `/ca/{authority}.crt` (both DER), `/bundle.pem` and `/estate-bundle.pem` (roots), and
+`/ocsp` (RFC 6960, A.1). It must be plain: whoever checks a TLS server's certificate cannot need one to do so (RFC 5280, section 8).
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.ocsp.responder import OcspResponder
+from keyreeve_ca.operators.first_operator import roots_pem
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.store.ports import AuthorityState, Store
+
+IN_FLIGHT = 128
+"""Requests at once; more are told to come back."""
+REQUEST_SECONDS = 10.0
+_REQUEST_BYTES = 64 * 1024
+_OCSP_BYTES = 4096
+"""Largest OCSP request that is read; one about a single certificate has about a hundred bytes."""
+_LIST_AGE = 60
+"""Seconds for which caches may answer with a list: a new revocation is seen after that at the latest."""
+_CERTIFICATE_AGE = 3600
+
+
+@dataclass
+class PlainHttp:
+    """Answers from the store and the snapshot. Not frozen: it counts its requests."""
+
+    store: Store
+    snapshot: Callable[[], IssuanceSnapshot]
+    ocsp: OcspResponder
+    now: Callable[[], int]
+    _in_flight: int = 0
+
+    def application(self) -> web.Application:
+        """The routes, behind the limits."""
+        app = web.Application(client_max_size=_REQUEST_BYTES, middlewares=[self._limits()])
+        app.router.add_get(r"/crl/{authority:[a-z0-9-]{1,63}}/{shard:\d{1,9}}.crl", self._list)
+        app.router.add_get(r"/ca/{authority:[a-z0-9-]{1,63}}.crt", self._certificate)
+        app.router.add_get("/ocsp/{request:.+}", self._asked_by_get)
+        app.router.add_post("/ocsp", self._asked_by_post)
+        app.router.add_get("/bundle.pem", self._bundle(Hierarchy.CONTROL))
+        app.router.add_get("/estate-bundle.pem", self._bundle(Hierarchy.ESTATE))
+        return app
+
+    def _limits(self) -> Middleware:
+        @web.middleware
+        async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if self._in_flight >= IN_FLIGHT:
+                return web.Response(status=503, headers={"Retry-After": "1"})
+            self._in_flight += 1
+            try:
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    return await handler(request)
+            except (TimeoutError, StoreUnavailable):
+                return web.Response(status=503, headers={"Retry-After": "1"})
+            finally:
+                self._in_flight -= 1
+
+        return limit
+
+    async def _list(self, request: web.Request) -> web.Response:
+        shard = request.match_info["authority"], int(request.match_info["shard"])
+        found = await self.store.read(lambda tx: tx.revocations.published_list(shard))
+        if found is None:
+            raise web.HTTPNotFound
+        state = found.state
+        age = max(0, min(_LIST_AGE, state.next_update - self.now()))
+        headers = {
+            "Last-Modified": formatdate(state.this_update, usegmt=True),
+            "Expires": formatdate(self.now() + age, usegmt=True),
+        }
+        return _answer(request, found.der, "application/pkix-crl", age, headers)
+
+    async def _asked_by_get(self, request: web.Request) -> web.Response:
+        """RFC 6960, A.1: the request in base64, escaped, as the rest of the path."""
+        text = request.match_info["request"]
+        try:
+            if len(text) > _OCSP_BYTES * 4 // 3 + 4:
+                raise binascii.Error  # noqa: TRY301  # too long is as good as malformed
+            asked = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            asked = b""
+        return await self._status(request, asked)
+
+    async def _asked_by_post(self, request: web.Request) -> web.Response:
+        if request.content_type != "application/ocsp-request":
+            raise web.HTTPUnsupportedMediaType
+        body = await request.read()
+        return await self._status(request, b"" if len(body) > _OCSP_BYTES else body)
+
+    async def _status(self, request: web.Request, asked: bytes) -> web.Response:
+        answer = await self.ocsp.answer(asked)
+        if answer.cacheable and request.method != "POST":
+            return _answer(request, answer.der, "application/ocsp-response", _LIST_AGE)
+        return web.Response(
+            body=answer.der, content_type="application/ocsp-response", headers={"Cache-Control": "no-store"}
+        )
+
+    async def _certificate(self, request: web.Request) -> web.Response:
+        authority = self.snapshot().authorities.get(request.match_info["authority"])
+        if authority is None or authority.state is AuthorityState.PENDING:
+            raise web.HTTPNotFound
+        return _answer(request, authority.certificate_der, "application/pkix-cert", _CERTIFICATE_AGE)
+
+    def _bundle(self, hierarchy: Hierarchy) -> Handler:
+        async def bundle(request: web.Request) -> web.Response:
+            return _answer(request, roots_pem(self.snapshot(), hierarchy), "application/x-pem-file", _LIST_AGE)
+
+        return bundle
+
+
+def _answer(
+    request: web.Request, body: bytes, kind: str, age: int, headers: dict[str, str] | None = None
+) -> web.Response:
+    """A body that caches may keep, or 304 when whoever asks has it."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    every = {"ETag": tag, "Cache-Control": f"public, max-age={age}", "X-Content-Type-Options": "nosniff"}
+    every |= headers or {}
+    if tag in {one.strip().removeprefix("W/") for one in request.headers.get("If-None-Match", "").split(",")}:
+        return web.Response(status=304, headers=every)
+    return web.Response(body=body, content_type=kind, headers=every)
+
+
+async def serve_plain_http(http: PlainHttp, host: str, port: int) -> tuple[int, Callable[[], Awaitable[None]]]:
+    """Listen; the port, and how to stop. Raises `OSError` when the address cannot be had."""
+    runner = web.AppRunner(http.application(), access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, backlog=128)
+    await site.start()
+    return runner.addresses[0][1], runner.cleanup

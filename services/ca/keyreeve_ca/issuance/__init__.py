@@ -1,0 +1,1 @@
+"""The signing path: from a request to a certificate in the ledger."""

@@ -1,0 +1,65 @@
+"""The snapshot of a running process: read at start, followed while authorities and profiles change."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from keyreeve import errors
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.store.ports import Store, Transaction
+
+log = logging.getLogger(__name__)
+
+
+class LiveSnapshot:
+    """Holds the newest snapshot. `load` reads one, given the one before; it is called in the store's own threads."""
+
+    def __init__(self, store: Store, load: Callable[[Transaction, IssuanceSnapshot | None], IssuanceSnapshot]) -> None:
+        self._store = store
+        self._load = load
+        self._current: IssuanceSnapshot | None = None
+        self._changed = asyncio.Event()
+        self._reading = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+
+    def current(self) -> IssuanceSnapshot:
+        """The newest snapshot; `reload` must have succeeded once."""
+        assert self._current is not None, "the snapshot is read before anything is served"
+        return self._current
+
+    async def reload(self) -> None:
+        """Read the snapshot anew; calls that wait while one is being read share the next."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._read_next())
+        await asyncio.shield(self._next)
+
+    async def _read_next(self) -> None:
+        async with self._reading:
+            self._next = None  # whoever calls from here on may know of something newer than this reading
+            self._current = await self._store.read(lambda tx: self._load(tx, self._current))
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def changed_since(self, config_version: int) -> None:
+        """Return once the version is no longer the given one."""
+        while self.current().config_version == config_version:
+            await self._changed.wait()
+
+    async def follow(self, interval: float) -> None:
+        """Reload whenever the version or the restore_generation has changed, looking every `interval` seconds, for ever.
+
+        A snapshot that cannot be read for another reason than the database ends this, and with it the process: what it
+        knows would go stale without anybody's noticing.
+        """
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                control_plane = await self._store.read(lambda tx: tx.control_plane(), one_statement=True)
+                known = self.current()
+                if control_plane is not None and (control_plane.config_version, control_plane.restore_generation) != (
+                    known.config_version,
+                    known.restore_generation,
+                ):
+                    await self.reload()
+            except errors.StoreUnavailable as unavailable:
+                log.warning("the snapshot could not be followed: %s", unavailable)

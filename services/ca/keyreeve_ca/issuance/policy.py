@@ -1,0 +1,157 @@
+"""What a profile makes of a request: the plan of one certificate, or every reason why there is none. No I/O, no clock."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from keyreeve.errors import (
+    ExtensionRefused,
+    FieldInvalid,
+    KeyTypeRefused,
+    ProfileHalted,
+    ProfileNotAllowed,
+    SubjectRefused,
+    Violation,
+)
+from keyreeve.identity import Role
+from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
+from keyreeve_ca.issuance.name_policy import decide_names
+from keyreeve_ca.issuance.validity import plan_validity
+from keyreeve_ca.profiles.profile import CommonName, KeyUsage, Profile, ProfileVersion
+from keyreeve_ca.requests.csr import COMMON_NAME, CertificateRequest
+from keyreeve_ca.requests.key_rules import KnownKeys, check_key
+from keyreeve_ca.requests.name import Name, NameType
+
+MAX_COMMON_NAME = 64
+"""Characters (RFC 5280, appendix A.1, ub-common-name)."""
+
+
+def check_requester(version: ProfileVersion, role: Role) -> None:
+    """Raise `ProfileNotAllowed` unless the profile lists the role among those who may ask."""
+    if role not in version.profile.requesters:
+        allowed = ", ".join(sorted(version.profile.requesters))
+        raise ProfileNotAllowed(
+            f"profile {version.name} may be asked for by {allowed}; you are {role}",
+            metadata={"profile": version.name, "role": role, "allowed": allowed},
+        )
+
+
+def plan_certificate(
+    version: ProfileVersion,
+    request: CertificateRequest,
+    *,
+    extra_names: Sequence[Name],
+    lifetime: timedelta | None,
+    now: int,
+    issuer: Issuer,
+    trust_domain: str,
+    known: KnownKeys,
+) -> CertificatePlan:
+    """Decide what the certificate for a request holds: everything but its serial number and its issuer's part.
+
+    The names are those of the CSR, then `extra_names`; `lifetime` is the caller's wish, `now` in seconds since 1970. Does
+    not check the CSR's signature, which costs more than all of this. Raises, in this order: `ProfileHalted`,
+    `FieldInvalid` (an authority of another hierarchy), `KeyTypeRefused`, `TooManyNames`, `NameRefused` (with every bad name),
+    `NameMissing`, `SubjectRefused`, `ExtensionRefused`, `LifetimeRefused`, `AuthorityExpiring`, `KeyBlocked`, `KeyWeak`.
+    """
+    profile = version.profile
+    if version.halted:
+        raise ProfileHalted(f"profile {version.name} is halted", metadata={"profile": version.name})
+    if issuer.hierarchy is not profile.hierarchy:
+        what = f"authority {issuer.authority_id} is of hierarchy {issuer.hierarchy}; profile {version.name} of {profile.hierarchy}"
+        raise FieldInvalid(what, violations=[Violation("authority", what)])
+    if request.key_type not in profile.keys:
+        allowed = ", ".join(sorted(profile.keys))
+        raise KeyTypeRefused(
+            f"the key is {request.key_type}; profile {version.name} allows {allowed}",
+            metadata={"key_type": request.key_type, "allowed": allowed},
+        )
+    names = decide_names(version, request, extra_names, trust_domain)
+    common_name = _common_name(version, request, names)
+    _check_requested_extensions(version, request)
+    not_before, not_after = plan_validity(profile, lifetime, now, issuer)
+    check_key(request.spki, request.spki_sha256, request.key_type, known)
+    return CertificatePlan(
+        profile=version,
+        spki=request.spki,
+        key_type=request.key_type,
+        common_name=common_name,
+        names=names,
+        not_before=not_before,
+        not_after=not_after,
+    )
+
+
+def _common_name(version: ProfileVersion, request: CertificateRequest, names: tuple[Name, ...]) -> str | None:
+    profile = version.profile
+    wished: str | None = None
+    problems = []
+    for index, (oid, text) in enumerate(request.subject):
+        field = f"csr.subject[{index}]"
+        if oid != COMMON_NAME:
+            problems.append(Violation(field, f"the attribute {_attribute(oid)} is in no certificate of this CA"))
+        elif profile.common_name is CommonName.FORBIDDEN:
+            problems.append(Violation(field, f"profile {version.name} has certificates without a CN"))
+        elif wished is not None:
+            problems.append(Violation(field, "it is a second CN"))
+        elif len(text) > MAX_COMMON_NAME:
+            problems.append(Violation(field, f"the CN has {len(text)} characters; it may have {MAX_COMMON_NAME}"))
+        elif Name(NameType.DNS, text) not in names:
+            problems.append(Violation(field, "the CN is not one of the DNS names asked for"))
+        else:
+            wished = text
+    if problems:
+        raise SubjectRefused(f"the subject is refused: {problems[0].description}", violations=problems)
+    if wished is None and profile.common_name is CommonName.REQUIRED:
+        wished = next(name.value for name in names if name.type is NameType.DNS)
+        if len(wished) > MAX_COMMON_NAME:
+            raise SubjectRefused(
+                f"profile {version.name} puts the first DNS name into the CN, which holds {MAX_COMMON_NAME} characters; "
+                f"the name has {len(wished)}"
+            )
+    return wished
+
+
+_ATTRIBUTES = {
+    "2.5.4.4": "SN",
+    "2.5.4.5": "serialNumber",
+    "2.5.4.6": "C",
+    "2.5.4.7": "L",
+    "2.5.4.8": "ST",
+    "2.5.4.9": "street",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+    "2.5.4.12": "title",
+    "2.5.4.42": "GN",
+    "0.9.2342.19200300.100.1.1": "UID",
+    "0.9.2342.19200300.100.1.25": "DC",
+    "1.2.840.113549.1.9.1": "emailAddress",
+}
+
+
+def _attribute(oid: str) -> str:
+    return f"{_ATTRIBUTES[oid]} ({oid})" if oid in _ATTRIBUTES else oid
+
+
+def granted_key_usage(profile: Profile, request: CertificateRequest) -> frozenset[KeyUsage]:
+    """Return the bits that the certificate has: key encipherment is for RSA keys only (RFC 8813, section 3)."""
+    if request.key_type.is_rsa:
+        return profile.key_usage
+    return profile.key_usage - {KeyUsage.KEY_ENCIPHERMENT}
+
+
+def _check_requested_extensions(version: ProfileVersion, request: CertificateRequest) -> None:
+    requested_extensions = request.requested_extensions
+    refused = [f"the extension {other}" for other in requested_extensions.others]
+    if requested_extensions.authority:
+        refused.append("basic constraints of a CA")
+    if requested_extensions.key_usage is not None:
+        beyond = requested_extensions.key_usage - granted_key_usage(version.profile, request)
+        refused += [f"the key usage {usage}" for usage in sorted(beyond)]
+    if requested_extensions.extended_key_usage is not None:
+        beyond = requested_extensions.extended_key_usage - version.profile.extended_key_usage
+        refused += [f"the extended key usage {usage}" for usage in sorted(beyond)]
+    if refused:
+        raise ExtensionRefused(
+            f"profile {version.name} does not grant {', '.join(refused)} to {request.key_type} keys",
+            violations=[Violation("csr.extensions", f"{what} is not granted") for what in refused],
+        )

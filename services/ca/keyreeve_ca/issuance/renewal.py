@@ -1,0 +1,289 @@
+"""Renewal: a new certificate for the same names, bound to the old one's holder and key lineage (docs/protocols.md).
+
+A certificate of the control hierarchy is renewed over mutual TLS with itself (a person's, when the last invitation is over, by
+a touch of a device in the record besides); any other by whoever asked for the first, with
+a signature of the old key over a fresh nonce. The nonce is stateless: its time and a MAC over whom and what it is for.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+from keyreeve import errors
+from keyreeve.identity import OPERATOR_ROLES, Caller, Role
+from keyreeve.length_prefix import length_prefixed
+from keyreeve_ca.issuance.policy import check_requester, plan_certificate
+from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, Prepared, SignItem, SignRequest
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.ledger.ports import AuditRecord
+from keyreeve_ca.operators.service import first_second, refuse_uninvited_renewal
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.requests.csr import COMMON_NAME, CertificateRequest, check_possession, read_csr
+from keyreeve_ca.requests.device_signature import verify_touch
+from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.store.ports import Store, StoredCertificate
+
+TOUCH_NAMESPACE = "keyreeve-renew-1"
+"""For which a device signs a renewal: `ssh-keygen -Y sign -n`."""
+NONCE_LIFETIME = 300
+"""Seconds for which a nonce is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The old key's word for the new one."""
+
+    nonce: str
+    signature: bytes
+
+
+def proof_message(trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
+    """What the old key signs."""
+    spki_sha256 = hashlib.sha256(new_spki).digest()
+    return length_prefixed(b"keyreeve-renew-1", trust_domain.encode(), serial, spki_sha256, nonce.encode())
+
+
+@dataclass(frozen=True)
+class Nonces:
+    """Makes and checks nonces without storing them: `key` is the same in every process of the control plane."""
+
+    key: bytes
+    now: Callable[[], int]
+
+    def make(self, caller: str, serial: bytes) -> str:
+        """A nonce for this caller and certificate, good for `NONCE_LIFETIME` seconds."""
+        time = self.now().to_bytes(8, "big")
+        return base64.urlsafe_b64encode(time + self._mac(time, caller, serial)).decode()
+
+    def check(self, nonce: str, caller: str, serial: bytes) -> None:
+        """Raise `RenewalProofInvalid` unless the nonce was made here for this caller and certificate, lately."""
+        try:
+            raw = base64.b64decode(nonce, altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        time, mac = raw[:8], raw[8:]
+        if not hmac.compare_digest(mac, self._mac(time, caller, serial)):
+            raise errors.RenewalProofInvalid("the nonce was not made by this service for this caller and certificate")
+        # Only replicas make nonces, so one from the future tells that two of their clocks differ, and no more.
+        if abs(self.now() - int.from_bytes(time, "big")) > NONCE_LIFETIME:
+            raise errors.RenewalProofInvalid(f"the nonce is older than {NONCE_LIFETIME} seconds; ask for a new one")
+
+    def _mac(self, time: bytes, caller: str, serial: bytes) -> bytes:
+        return hmac.digest(
+            self.key, length_prefixed(b"keyreeve-renew-nonce-1", time, caller.encode(), serial), "sha256"
+        )
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The use case behind RenewCertificate."""
+
+    issuance: Issuance
+    store: Store
+    nonces: Nonces
+    now: Callable[[], int]
+
+    async def renew(
+        self,
+        *,
+        caller: Caller,
+        method: str,
+        request_id: str,
+        payload_sha256: bytes,
+        serial: bytes,
+        csr: bytes,
+        proof: Proof | None,
+        record: AuditRecord | None = None,
+    ) -> LedgerEntry:
+        """Renew the certificate `serial` for the key in `csr`. Raises the reasons that the RPC's comment names."""
+        answered = await self.store.read(lambda tx: tx.answered(caller.claimant, method, request_id))
+        if answered is not None:
+            return _signed(await self.issuance.recall(answered, payload_sha256, request_id))
+        old, successor, revoked = await self.store.read(
+            lambda tx: (tx.certificate(serial), tx.successor(serial), tx.revocations.of([serial]))
+        )
+        snapshot = self.issuance.snapshot()
+        hierarchy = snapshot.authority(old.authority_id).hierarchy
+        _check_holder(caller, old, hierarchy, first_second(caller, snapshot.operators.get(str(caller))))
+        if serial in revoked:
+            raise errors.CertificateRevoked(
+                f"the certificate has been revoked ({revoked[serial].reason})", metadata={"serial": serial.hex()}
+            )
+        request = read_csr(csr)
+        check_possession(request)
+        if hierarchy is not Hierarchy.CONTROL:
+            self._check_proof(caller, old, request.spki, proof, snapshot.trust_domain)
+        if successor is not None:
+            if successor.spki_sha256 == request.spki_sha256:
+                return successor  # the reply was lost, perhaps with the caller's memory of its request_id
+            raise _superseded(old)
+        if self.now() > old.not_after:
+            raise errors.CertificateExpired("the certificate has expired; ask for a new one")
+        if caller.role in OPERATOR_ROLES and hierarchy is Hierarchy.CONTROL:
+            self._check_invited(caller, old, request.spki, proof, snapshot)
+        item = SignItem(
+            profile=old.profile_name,
+            csr=csr,
+            lifetime=None
+            if old.requested_lifetime_seconds is None
+            else timedelta(seconds=old.requested_lifetime_seconds),
+            # Within a hierarchy the newest active authority signs; one that stands alone must be named.
+            authority=old.authority_id if hierarchy is Hierarchy.STANDALONE else None,
+        )
+        outcomes = await self.issuance.sign(
+            SignRequest(
+                caller=caller,
+                method=method,
+                request_id=request_id,
+                payload_sha256=payload_sha256,
+                items=(item,),
+                record=record,
+                prepare=_successor_of(old, None if hierarchy is Hierarchy.CONTROL else caller.role),
+            )
+        )
+        return _signed(outcomes)
+
+    def _check_invited(
+        self, caller: Caller, old: StoredCertificate, spki: bytes, proof: Proof | None, snapshot: IssuanceSnapshot
+    ) -> None:
+        """A person's certificate renews itself for as long as the invitation lasts; then a touch of a device is needed."""
+        person = snapshot.operators.get(str(caller))
+        if person is not None and proof is not None and self.now() > person.renews_until:
+            self.nonces.check(proof.nonce, str(caller), old.serial)
+            message = proof_message(snapshot.trust_domain, old.serial, spki, proof.nonce)
+            try:
+                verify_touch(proof.signature, message, TOUCH_NAMESPACE, [each.key for each in person.keys])
+            except InvalidSignature:
+                raise errors.RenewalProofInvalid(
+                    "no key in a device that is in your record signed this renewal by a touch"
+                ) from None
+            return
+        refuse_uninvited_renewal(person, self.now(), lambda: self.nonces.make(str(caller), old.serial))
+
+    def _check_proof(
+        self, caller: Caller, old: StoredCertificate, spki: bytes, proof: Proof | None, trust_domain: str
+    ) -> None:
+        if proof is None:
+            nonce = self.nonces.make(str(caller), old.serial)
+            raise errors.RenewalProofRequired(
+                "sign the nonce with the old key and repeat the call", metadata={"nonce": nonce}
+            )
+        self.nonces.check(proof.nonce, str(caller), old.serial)
+        message = proof_message(trust_domain, old.serial, spki, proof.nonce)
+        try:
+            _verify(old.der, proof.signature, message)
+        except InvalidSignature:
+            raise errors.RenewalProofInvalid("the signature was not made by the old key over this renewal") from None
+
+
+def certificate_not_found(serial: bytes) -> errors.KeyreeveError:
+    """The one answer for a certificate that does not exist and one that the caller may not see."""
+    return errors.CertificateNotFound(
+        f"there is no certificate {serial.hex()} that you may see", metadata={"serial": serial.hex()}
+    )
+
+
+def _superseded(old: StoredCertificate) -> errors.KeyreeveError:
+    return errors.RenewalSuperseded(
+        "the certificate has been renewed for another key", metadata={"serial": old.serial.hex()}
+    )
+
+
+def _signed(outcomes: Sequence[Outcome]) -> LedgerEntry:
+    """The certificate of a request with one item."""
+    [outcome] = outcomes
+    if isinstance(outcome, errors.KeyreeveError):
+        raise outcome
+    return outcome
+
+
+def _check_holder(caller: Caller, old: StoredCertificate, hierarchy: Hierarchy, since: int) -> None:
+    """Who may renew: the certificate itself (control), or whoever asked for it (others), from `since` on."""
+    if hierarchy is Hierarchy.CONTROL:
+        if caller.serial != int.from_bytes(old.serial, "big"):
+            raise errors.RenewalNotAllowed(
+                "a certificate of the control hierarchy is renewed over a connection that presents it"
+            )
+    elif str(caller) != old.caller or old.issued_at < since:
+        # Whether it exists is nobody else's business: the same words as for a serial number that does not.
+        raise certificate_not_found(old.serial)
+
+
+def as_renewal(csr: CertificateRequest, old_der: bytes) -> CertificateRequest:
+    """The request as if it asked for what the old certificate holds: its names in their order, and its CN.
+
+    Raises `NameRefused` when it asks for another name. A CN that it asks for itself is left for policy to judge.
+    """
+    if csr.unusable_names:
+        return csr  # policy refuses each of them by name
+    old = x509.load_der_x509_certificate(old_der)
+    names = names_of_certificate(old)
+    foreign = [n for n in csr.names if n not in names]
+    if foreign:
+        raise errors.NameRefused(
+            "a renewal has the old certificate's names and no others",
+            violations=[errors.Violation("csr.subject_alternative_name", f"{n} is not among them") for n in foreign],
+        )
+    common_names = old.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    subject = csr.subject or tuple((COMMON_NAME, str(attribute.value)) for attribute in common_names)
+    return replace(csr, names=names, subject=subject)
+
+
+def _successor_of(old: StoredCertificate, role: Role | None) -> Callable[[SignItem, IssuanceSnapshot, int], Prepared]:
+    """Plans the renewal of `old`; `role` is who must still be allowed to ask, None where the holder renews by itself."""
+
+    def prepare(item: SignItem, snapshot: IssuanceSnapshot, now: int) -> Prepared:
+        csr = as_renewal(read_csr(item.csr), old.der)
+        version = snapshot.profile(item.profile)
+        if role is not None:
+            check_requester(version, role)
+        issuing = snapshot.issuing_authority(version, item.authority)
+        plan = plan_certificate(
+            version,
+            csr,
+            extra_names=(),
+            lifetime=item.lifetime,
+            now=now,
+            issuer=issuing.issuer,
+            trust_domain=snapshot.trust_domain,
+            known=snapshot.known_keys,
+        )
+        issuing.refuse_names_beyond(plan.names)
+        return Prepared(plan, csr, issuing, item, renews=old.serial)
+
+    return prepare
+
+
+def names_of_certificate(certificate: x509.Certificate) -> tuple[Name, ...]:
+    """The names of a certificate of ours that has been parsed, in order."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    types: dict[type[x509.GeneralName], NameType] = {
+        x509.DNSName: NameType.DNS,
+        x509.IPAddress: NameType.IP,
+        x509.UniformResourceIdentifier: NameType.URI,
+        x509.RFC822Name: NameType.EMAIL,
+    }
+    return tuple(Name(types[type(n)], str(n.value)) for n in names)
+
+
+def _verify(certificate_der: bytes, signature: bytes, message: bytes) -> None:
+    key = x509.load_der_x509_certificate(certificate_der).public_key()
+    match key:
+        case ec.EllipticCurvePublicKey():
+            digest = hashes.SHA384() if isinstance(key.curve, ec.SECP384R1) else hashes.SHA256()
+            key.verify(signature, message, ec.ECDSA(digest))
+        case rsa.RSAPublicKey():
+            key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+        case ed25519.Ed25519PublicKey():
+            key.verify(signature, message)
+        case _:
+            raise InvalidSignature

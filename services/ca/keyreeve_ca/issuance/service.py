@@ -1,0 +1,380 @@
+"""The signing path: requests become certificates, and none leaves before it is in the ledger.
+
+The order of one certificate (docs/signing.md): a serial number from a block that is on disk -> policy -> build -> check the
+final TBSCertificate -> sign -> parse back -> commit through the gate with everything else that has arrived -> answer.
+All of it but the two durable steps runs without waiting, so whatever arrives during one commit forms the next group.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+from keyreeve import errors
+from keyreeve.identity import Caller
+from keyreeve_ca.certificates import serials
+from keyreeve_ca.certificates.final_check import check_signed
+from keyreeve_ca.certificates.plan import CertificatePlan
+from keyreeve_ca.halt.service import issuance_halted
+from keyreeve_ca.issuance.batching import Turns
+from keyreeve_ca.issuance.commit_queue import MAX_FAILURE_CHARACTERS, CommitQueues
+from keyreeve_ca.issuance.policy import check_requester, plan_certificate
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
+from keyreeve_ca.ledger.ports import (
+    IN_PROCESS,
+    AlreadyAnswered,
+    AuditRecord,
+    Committed,
+    GateClosed,
+    IssuedCertificate,
+    ItemFailure,
+    Ledger,
+    RequestClaim,
+    RequestOutcome,
+    SerialBlock,
+)
+from keyreeve_ca.requests.csr import CertificateRequest, check_possession, read_csr
+from keyreeve_ca.requests.name import Name
+from keyreeve_ca.store.ports import Answered, Store, StoredCertificate
+from keyreeve_chassis.keys.ports import KeyStore
+
+MAX_MESSAGE_CHARACTERS = 400
+"""Of one text in what is kept of a refused item."""
+_ITEMS_AT_ONCE = 4
+"""How many items are prepared before the event loop may look at what else there is."""
+_SIGNED_AT_ONCE = 4
+"""The same for signatures; a request for more takes the commit_queue of the long ones."""
+_ATTEMPTS = 3
+"""How often a request is signed anew after the gate has refused its group."""
+
+_WRONG_FOR_EVER = (errors.CsrMalformed, errors.CsrTooLarge, errors.CsrSignatureInvalid)
+"""What no earlier request with the same bytes can have been answered otherwise: nothing needs to be looked up."""
+
+LedgerEntry = IssuedCertificate | StoredCertificate
+Outcome = LedgerEntry | errors.KeyreeveError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SignItem:
+    """What one item of a request asks for."""
+
+    profile: str
+    csr: bytes
+    names: tuple[Name, ...] = ()
+    lifetime: timedelta | None = None
+    authority: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignRequest:
+    """One request: who asks, under which id, for what."""
+
+    caller: Caller
+    method: str
+    request_id: str
+    payload_sha256: bytes
+    items: tuple[SignItem, ...]
+    record: AuditRecord | None = None
+    """The audit record of the call that asks; None for what the service does by itself."""
+    batch: bool = False
+    """Answered item by item."""
+    prepare: Callable[[SignItem, IssuanceSnapshot, int], "Prepared"] | None = None
+    """How an item becomes a plan; None: as a first certificate. Renewal brings its own rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An item that policy has accepted."""
+
+    plan: CertificatePlan
+    csr: CertificateRequest
+    issuing: IssuingAuthority
+    item: SignItem
+    renews: bytes | None = None
+
+
+@dataclass
+class Issuance:
+    """The signing path of one process. Not frozen: it holds the leased blocks and the groups that wait."""
+
+    snapshot: Callable[[], IssuanceSnapshot]
+    reload: Callable[[], Awaitable[None]]
+    """Reads the snapshot anew; called when the gate says that it is out of date."""
+    store: Store
+    ledger: Ledger
+    keystore: KeyStore
+    worker_id: str
+    now: Callable[[], int]
+    random: Callable[[int], bytes] = os.urandom
+    turns: Turns = field(default_factory=lambda: Turns(time.monotonic))
+    """Which calls are worked on together, and when."""
+    commit_queues: CommitQueues = field(init=False)
+    """Its blocks, and the claims that wait for their commit."""
+
+    def __post_init__(self) -> None:
+        self.commit_queues = CommitQueues(self.snapshot, self.ledger, self.keystore, self.worker_id, self.random)
+
+    async def sign(self, request: SignRequest) -> list[Outcome]:
+        """Sign every item of a request; one outcome per item, in order.
+
+        Idempotent by (caller, method, request_id): a repeat answers what the first answered, even if it would be refused
+        now. Raises `RequestIdReused` for another payload under the same id, `IssuanceHalted`, `TooManyInFlight`, and
+        `StoreUnavailable` when nothing is known.
+        """
+        caller, size = str(request.caller), len(request.items)
+        turn = await self.turns.enter(caller, size)
+        try:
+            return await self._sign_in_turn(request, partial(self.turns.worked, turn))
+        finally:
+            self.turns.leave(turn)
+
+    async def _sign_in_turn(self, request: SignRequest, worked: Callable[[], None]) -> list[Outcome]:
+        for attempt in range(1, _ATTEMPTS + 1):
+            if (since := self._halted_for(request)) is not None:
+                worked()
+                answered = await self._answered(request)
+                if answered is not None:
+                    return await self.recall(answered, request.payload_sha256, request.request_id)
+                if (since := self._halted_for(request)) is not None:
+                    raise issuance_halted(since)
+            prepared = await self._prepare_all(request)
+            accepted = [p for p in prepared if isinstance(p, Prepared)]
+            if len(prepared) == 1 and isinstance(prepared[0], _WRONG_FOR_EVER):
+                return [prepared[0]]
+            if len(accepted) < len(prepared):
+                # Something is refused now; a repeat of a request that was answered must not be, nor one that only this
+                # process refuses because it has not yet heard of a change to an authority or a profile.
+                known = self.snapshot()
+                worked()
+                answered = await self._answered(request)
+                if answered is not None:
+                    return await self.recall(answered, request.payload_sha256, request.request_id)
+                if known is not self.snapshot():
+                    prepared = await self._prepare_all(request)
+                    accepted = [p for p in prepared if isinstance(p, Prepared)]
+            if not accepted:
+                return [p for p in prepared if isinstance(p, errors.KeyreeveError)]
+            try:
+                return await self._sign_and_commit(request, prepared, accepted[0].issuing, worked)
+            except GateClosed as closed:
+                log.warning("the commit gate refused a group (%s), attempt %d", closed.why, attempt)
+                await self.reload()
+        raise errors.StoreUnavailable("the authority or profile changed while the request was being signed")
+
+    def _halted_for(self, request: SignRequest) -> int | None:
+        """Since when the halt of issuance has stopped this request; None: it does not."""
+        return None if request.method == IN_PROCESS else self.snapshot().halted_since
+
+    async def _answered(self, request: SignRequest) -> Answered | None:
+        """What the request was answered before; reads the snapshot anew when it lags behind what was found."""
+        answered, newest = await self.store.read(
+            lambda tx: tx.answered_and_version(request.caller.claimant, request.method, request.request_id),
+            one_statement=True,
+        )
+        if answered is None and newest != self.snapshot().config_version:
+            await self.reload()
+        return answered
+
+    async def close_blocks(self) -> None:
+        """Close the blocks in hand at an orderly end, so that they do not count as crashed."""
+        await self.commit_queues.close_blocks()
+
+    async def _prepare_all(self, request: SignRequest) -> list[Prepared | errors.KeyreeveError]:
+        """Prepare every item; in between, the event loop looks at what else there is, such as small calls and streams."""
+        prepared: list[Prepared | errors.KeyreeveError] = []
+        for item in request.items:
+            if len(prepared) % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            prepared.append(self._prepare(item, request))
+        return prepared
+
+    def _prepare(self, item: SignItem, request: SignRequest) -> Prepared | errors.KeyreeveError:
+        try:
+            return (request.prepare or self._first_certificate(request.caller))(item, self.snapshot(), self.now())
+        except errors.KeyreeveError as refused:
+            return refused
+
+    @staticmethod
+    def _first_certificate(caller: Caller) -> Callable[[SignItem, IssuanceSnapshot, int], Prepared]:
+        def prepare(item: SignItem, snapshot: IssuanceSnapshot, now: int) -> Prepared:
+            version = snapshot.profile(item.profile)
+            check_requester(version, caller.role)
+            issuing = snapshot.issuing_authority(version, item.authority)
+            csr = read_csr(item.csr)
+            plan = plan_certificate(
+                version,
+                csr,
+                extra_names=item.names,
+                lifetime=item.lifetime,
+                now=now,
+                issuer=issuing.issuer,
+                trust_domain=snapshot.trust_domain,
+                known=snapshot.known_keys,
+            )
+            issuing.refuse_names_beyond(plan.names)
+            check_possession(csr)
+            return Prepared(plan, csr, issuing, item)
+
+        return prepare
+
+    async def _sign_and_commit(
+        self,
+        request: SignRequest,
+        prepared: Sequence[Prepared | errors.KeyreeveError],
+        issuing: IssuingAuthority,
+        worked: Callable[[], None],
+    ) -> list[Outcome]:
+        if len(prepared) <= _SIGNED_AT_ONCE:
+            claim, done = await self._sign_all(request, prepared, issuing, worked)
+            if request.record is not None:
+                request.record.entrust(done)
+            return await self._outcomes(request, claim, await asyncio.shield(done))
+
+        async def sign_and_commit() -> tuple[RequestClaim, RequestOutcome]:
+            claim, done = await self._sign_all(request, prepared, issuing, worked)
+            return claim, await asyncio.shield(done)
+
+        # A task of its own, since the numbers that it has used must reach the ledger whether the caller waits or not.
+        task = asyncio.create_task(sign_and_commit())
+        if request.record is not None:
+            request.record.entrust(task)
+        return await self._outcomes(request, *await asyncio.shield(task))
+
+    async def _sign_all(
+        self,
+        request: SignRequest,
+        prepared: Sequence[Prepared | errors.KeyreeveError],
+        issuing: IssuingAuthority,
+        worked: Callable[[], None],
+    ) -> tuple[RequestClaim, "asyncio.Future[RequestOutcome]"]:
+        """Sign every item that was accepted, and let the whole wait for its commit."""
+        hashes = frozenset(p.plan.profile.sha256 for p in prepared if isinstance(p, Prepared))
+        authority_id, exempt = issuing.issuer.authority_id, request.method == IN_PROCESS
+        commit_queue = self.commit_queues.of(authority_id, long=len(prepared) > _SIGNED_AT_ONCE)
+        items: list[IssuedCertificate | ItemFailure] = []
+        size = 0
+        async with commit_queue.signing:
+            block = await self.commit_queues.block_with_room(
+                commit_queue, issuing, hashes, len(prepared), while_halted=exempt
+            )
+            for p in prepared:
+                if isinstance(p, errors.KeyreeveError):
+                    items.append(_failure(p))
+                elif p.issuing.issuer.authority_id != authority_id:
+                    items.append(_failure(_another_authority(p, issuing)))
+                else:
+                    if size and size % _SIGNED_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                    size += 1
+                    try:
+                        items.append(self._sign(p, request, block, commit_queue.next_counter()))
+                    except errors.KeyreeveError as refused:
+                        log.exception("a certificate did not pass its check", extra={"request_id": request.request_id})
+                        items.append(_failure(refused))
+            claim = RequestClaim(
+                caller=request.caller.claimant,
+                method=request.method,
+                request_id=request.request_id,
+                payload_sha256=request.payload_sha256,
+                items=tuple(items),
+                audit=b"" if request.record is None else request.record.head(),
+                batch=request.batch,
+            )
+            done = self.commit_queues.enqueue(commit_queue, block, size, hashes, claim)
+        worked()
+        return claim, done
+
+    def _sign(self, p: Prepared, request: SignRequest, block: SerialBlock, counter: int) -> IssuedCertificate:
+        snapshot = self.snapshot()
+        plan, issuing = p.plan, p.issuing
+        serial = serials.serial(block.block_id, block.seed, counter)
+        issuance_template = snapshot.issuance_template(plan.profile, issuing)
+        tbs = issuance_template.template.tbs(plan, serial, block.crl_shard)
+        issuance_template.check.check_tbs(tbs, plan, serial, block.crl_shard)
+        der = issuance_template.template.certificate(tbs, issuing.signer.sign(tbs))
+        check_signed(der, tbs)
+        return IssuedCertificate(
+            serial=serial,
+            authority_id=issuing.issuer.authority_id,
+            profile_name=plan.profile.name,
+            profile_version=plan.profile.version,
+            caller=str(request.caller),
+            request_id=request.request_id,
+            identity=plan.identity,
+            spki_sha256=p.csr.spki_sha256,
+            not_before=plan.not_before,
+            not_after=plan.not_after,
+            issued_at=self.now(),
+            der=der,
+            csr=p.csr.der,
+            requested_sans=json.dumps([[n.type, n.value] for n in p.item.names]) if p.item.names else "[]",
+            requested_lifetime_seconds=None if p.item.lifetime is None else int(p.item.lifetime.total_seconds()),
+            renews=p.renews,
+            binds_key=plan.profile.profile.one_identity_per_key,
+        )
+
+    async def _outcomes(self, request: SignRequest, claim: RequestClaim, outcome: RequestOutcome) -> list[Outcome]:
+        match outcome:
+            case Committed(items):
+                ours = {i.serial: i for i in claim.items if isinstance(i, IssuedCertificate)}
+                return await self._entries(items, ours)
+            case AlreadyAnswered(payload_sha256, items):
+                if payload_sha256 != request.payload_sha256:
+                    raise request_id_reused(request.request_id)
+                return await self._entries(items, {})
+
+    async def recall(self, answered: Answered, payload_sha256: bytes, request_id: str) -> list[Outcome]:
+        """What an earlier request of this id was answered. Raises `RequestIdReused` for another payload."""
+        if answered.payload_sha256 != payload_sha256 or answered.items is None:
+            raise request_id_reused(request_id)
+        return await self._entries(answered.items, {})
+
+    async def _entries(
+        self, items: Sequence[bytes | ItemFailure], ours: dict[bytes, IssuedCertificate]
+    ) -> list[Outcome]:
+        """Serial numbers as ledger entries: those at hand, and the others read back."""
+        missing = [i for i in items if isinstance(i, bytes) and i not in ours]
+        stored = await self.store.read(lambda tx: tx.certificates_by_serial(missing)) if missing else {}
+        return [
+            (ours.get(i) or stored[i])
+            if isinstance(i, bytes)
+            else errors.from_reason(i.reason, i.message, metadata=i.metadata)
+            for i in items
+        ]
+
+
+def _failure(refused: errors.KeyreeveError) -> ItemFailure:
+    """What the ledger and a batch's answer keep of a refusal: enough to act on, however much was wrong."""
+    metadata = {v.field: v.description for v in refused.violations} | refused.metadata
+    kept: dict[str, str] = {}
+    room = MAX_FAILURE_CHARACTERS - MAX_MESSAGE_CHARACTERS
+    for key, value in metadata.items():
+        text = value[:MAX_MESSAGE_CHARACTERS]
+        room -= len(key) + len(text)
+        if room < 0:
+            kept["omitted"] = str(len(metadata) - len(kept))
+            break
+        kept[key] = text
+    return ItemFailure(refused.reason, refused.message[:MAX_MESSAGE_CHARACTERS], kept)
+
+
+def _another_authority(p: Prepared, issuing: IssuingAuthority) -> errors.KeyreeveError:
+    return errors.FieldInvalid(
+        f"authority {p.issuing.issuer.authority_id!r} would sign this item, and {issuing.issuer.authority_id!r} the first; "
+        "send items of different authorities in different requests",
+        metadata={"authority": p.issuing.issuer.authority_id},
+    )
+
+
+def request_id_reused(request_id: str) -> errors.KeyreeveError:
+    """The error for a `request_id` that came with another payload."""
+    return errors.RequestIdReused(
+        f"request_id {request_id} was used for another request", metadata={"request_id": request_id}
+    )

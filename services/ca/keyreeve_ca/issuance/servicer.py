@@ -1,0 +1,273 @@
+"""CertificateService: who may call what, and the turning of messages into calls of the use cases."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyreeve import errors
+from keyreeve.ca.v1 import certificate_service_pb2 as pb
+from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
+from keyreeve_ca.issuance.renewal import Proof, Renewal, certificate_not_found
+from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.messages import (
+    CRL_REASONS,
+    caller_of,
+    certificate_message,
+    chain_of,
+    chosen,
+    id_of,
+    invalid,
+    payload_sha256,
+    printable,
+    renew_at,
+    request_id_of,
+    serial_of,
+    shard_of,
+    sign_item,
+    timestamp,
+)
+from keyreeve_ca.revocation.bulk import BulkRevocation, Predicate
+from keyreeve_ca.revocation.feed import RevocationFeed
+from keyreeve_ca.revocation.ports import Revocation
+from keyreeve_ca.revocation.service import Revoking
+from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Store, StoredCertificate, Transaction
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.idempotency.mutation import Answering
+from keyreeve_chassis.operations.ports import Operation
+from keyreeve_chassis.operations.servicer import operation_message
+
+MAX_ITEMS = 100
+_SERVICE = "/keyreeve.ca.v1.CertificateService/"
+_SIGNERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKLOAD}) | SERVICE_ROLES
+_SEE_ALL = OPERATOR_ROLES | SERVICE_ROLES
+
+ACCESS: AccessRules = {
+    _SERVICE + "SignCertificate": AccessRule(_SIGNERS, records=("item.profile", "item.authority", "item.names.value")),
+    _SERVICE + "SignCertificates": AccessRule(
+        _SIGNERS, records=("items.profile", "items.authority", "items.names.value")
+    ),
+    _SERVICE + "RenewCertificate": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "GetCertificate": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "ListCertificates": AccessRule(
+        _SEE_ALL | {Role.WORKLOAD},
+        freshness=Freshness.TOLERANT,
+        records=("authority", "profile", "identity", "state"),
+    ),
+    _SERVICE + "RevokeCertificate": AccessRule(ALL_ROLES, forwarded=True, records=("name", "reason")),
+    _SERVICE + "RevokeCertificates": AccessRule(
+        frozenset({Role.ADMIN, Role.MEMBERSHIP}),
+        forwarded=True,
+        records=("authority", "profile", "identity", "requester", "reason"),
+    ),
+    _SERVICE + "GetRevocationList": AccessRule(ALL_ROLES, freshness=Freshness.EXEMPT),
+    _SERVICE + "WatchRevocations": AccessRule(
+        SERVICE_ROLES | {Role.MEMBER}, long_stream=True, freshness=Freshness.EXEMPT, records=()
+    ),
+}
+
+
+@dataclass(frozen=True)
+class CertificateServicer:
+    """Answers CertificateService."""
+
+    issuance: Issuance
+    renewal: Renewal
+    revoking: Revoking
+    bulk: BulkRevocation
+    store: Store
+    snapshot: Callable[[], IssuanceSnapshot]
+    pages: Pages
+    now: Callable[[], int]
+    feed: RevocationFeed | None
+    """None in the coordinator, which serves no streams."""
+
+    async def SignCertificate(self, request: pb.SignCertificateRequest, call: Call) -> pb.SignCertificateResponse:
+        [outcome] = await self._sign(call, request, request.request_id, (sign_item(request.item, "item"),))
+        if isinstance(outcome, errors.KeyreeveError):
+            raise outcome
+        return self._response(outcome)
+
+    async def SignCertificates(self, request: pb.SignCertificatesRequest, call: Call) -> pb.SignCertificatesResponse:
+        if not 1 <= len(request.items) <= MAX_ITEMS:
+            raise invalid("items", f"1 to {MAX_ITEMS} items are required, not {len(request.items)}")
+        self.issuance.turns.refuse_beyond(str(caller_of(call)), len(request.items))
+        items = tuple(sign_item(item, f"items[{i}]") for i, item in enumerate(request.items))
+        outcomes = await self._sign(call, request, request.request_id, items)
+        signed_by = {o.authority_id for o in outcomes if not isinstance(o, errors.KeyreeveError)}
+        snapshot = self.snapshot()
+        return pb.SignCertificatesResponse(
+            outcomes=[_outcome(o) for o in outcomes],
+            chains=[
+                pb.AuthorityChain(authority=f"authorities/{a}", chain_der=chain_of(snapshot, a))
+                for a in sorted(signed_by)
+            ],
+        )
+
+    async def RenewCertificate(self, request: pb.RenewCertificateRequest, call: Call) -> pb.SignCertificateResponse:
+        proof = Proof(request.proof.nonce, request.proof.signature) if request.HasField("proof") else None
+        # The proof is no part of what is asked for: a repeat after a lost answer comes with a fresh nonce.
+        asked = pb.RenewCertificateRequest(name=request.name, csr=request.csr)
+        entry = await self.renewal.renew(
+            caller=caller_of(call),
+            method=call.method,
+            request_id=request_id_of(request.request_id),
+            payload_sha256=payload_sha256(asked),
+            serial=serial_of(request.name),
+            csr=request.csr,
+            proof=proof,
+            record=call.record,
+        )
+        return self._response(entry)
+
+    async def GetCertificate(self, request: pb.GetCertificateRequest, call: Call) -> pb.Certificate:
+        serial = serial_of(request.name)
+        try:
+            entry, revoked = await self.store.read(lambda tx: tx.certificate_and_revocation(serial), one_statement=True)
+        except errors.CertificateNotFound:
+            raise certificate_not_found(serial) from None
+        if not _may_see(caller_of(call), entry):
+            raise certificate_not_found(serial)
+        return certificate_message(entry, self.now(), revoked)
+
+    async def RevokeCertificate(self, request: pb.RevokeCertificateRequest, call: Call) -> pb.Certificate:
+        serial, reason = serial_of(request.name), chosen(CRL_REASONS, request.reason, "reason")
+        answer: Answering[tuple[StoredCertificate, Revocation]] = Answering(
+            self.store,
+            request,
+            request.request_id,
+            call,
+            lambda _tx, made: certificate_message(made[0], self.now(), made[1]),
+        )
+        caller = caller_of(call)
+        return pb.Certificate.FromString(await answer(lambda tx: self.revoking.revoke(tx, caller, serial, reason)))
+
+    async def RevokeCertificates(self, request: pb.RevokeCertificatesRequest, call: Call) -> operation_pb.Operation:
+        reason, caller = chosen(CRL_REASONS, request.reason, "reason"), caller_of(call)
+        predicate = Predicate(
+            authority_id=id_of(request.authority, "authorities", "authority") if request.authority else None,
+            profile_name=id_of(request.profile, "profiles", "profile") if request.profile else None,
+            identity=request.identity or None,
+            caller=request.requester or None,
+            issued_from=_end(request.issued_from_time) if request.HasField("issued_from_time") else None,
+            issued_before=_end(request.issued_before_time) if request.HasField("issued_before_time") else None,
+        )
+        answer: Answering[Operation] = Answering(
+            self.store, request, request.request_id, call, lambda _tx, made: operation_message(made)
+        )
+        began = await answer(lambda tx: self.bulk.begin(tx, caller, predicate, reason))
+        return operation_pb.Operation.FromString(began)
+
+    async def GetRevocationList(self, request: pb.GetRevocationListRequest, call: Call) -> pb.RevocationList:
+        shard = shard_of(request.name)
+        found = await self.store.read(lambda tx: tx.revocations.published_list(shard))
+        if found is None:
+            raise errors.RevocationListNotFound(f"there is no list {request.name!r}", metadata={"name": request.name})
+        return pb.RevocationList(
+            name=request.name,
+            number=found.state.number,
+            this_update_time=timestamp(found.state.this_update),
+            next_update_time=timestamp(found.state.next_update),
+            entries=found.entries,
+            crl_der=found.der,
+        )
+
+    async def WatchRevocations(
+        self, request: pb.WatchRevocationsRequest, call: Call
+    ) -> AsyncIterator[pb.RevocationUpdate]:
+        assert self.feed is not None, "streams are served by workers"
+        async for update in self.feed.watch(request.restore_generation, request.after_seq):
+            yield pb.RevocationUpdate(
+                restore_generation=update.restore_generation,
+                after_seq=update.after_seq,
+                seq=update.seq,
+                time=timestamp(update.time),
+                revoked=[
+                    pb.RevokedCertificate(serial=serial, not_after_time=timestamp(not_after))
+                    for serial, not_after in update.revoked
+                ],
+                signature=update.signature,
+                signer_der=update.signer_der,
+            )
+
+    async def ListCertificates(self, request: pb.ListCertificatesRequest, call: Call) -> pb.ListCertificatesResponse:
+        caller, now = caller_of(call), self.now()
+        wanted = CertificateFilter(
+            authority_id=id_of(request.authority, "authorities", "authority") if request.authority else None,
+            profile_name=id_of(request.profile, "profiles", "profile") if request.profile else None,
+            identity=printable(request.identity, "identity") or None,
+            caller=None if caller.role in _SEE_ALL else str(caller),
+            valid_at=now if request.state == pb.CERTIFICATE_STATE_VALID else None,
+            expired_at=now if request.state == pb.CERTIFICATE_STATE_EXPIRED else None,
+            expires_before=_end(request.expire_before_time) if request.HasField("expire_before_time") else None,
+            revoked=(request.state == pb.CERTIFICATE_STATE_REVOKED) if request.state else None,
+        )
+        page = self.pages.open(call, request)
+        after = bytes.fromhex(page.after)
+
+        def read(tx: Transaction) -> tuple[CertificatePage, dict[bytes, Revocation]]:
+            found = tx.certificate_page(wanted, after=after, limit=page.size + 1)
+            return found, tx.revocations.of([row.serial for row in found.rows])
+
+        found, revoked = await self.store.read(read)
+        rows = found.rows
+        last = rows[page.size - 1].serial if len(rows) > page.size else found.next
+        return pb.ListCertificatesResponse(
+            certificates=[certificate_message(row, now, revoked.get(row.serial)) for row in rows[: page.size]],
+            next_page_token=page.next_token(None if last is None else last.hex()),
+        )
+
+    async def _sign(
+        self,
+        call: Call,
+        request: pb.SignCertificateRequest | pb.SignCertificatesRequest,
+        request_id: str,
+        items: tuple[SignItem, ...],
+    ) -> list[Outcome]:
+        return await self.issuance.sign(
+            SignRequest(
+                caller=caller_of(call),
+                method=call.method,
+                request_id=request_id_of(request_id),
+                payload_sha256=payload_sha256(request),
+                items=items,
+                record=call.record,
+                batch=isinstance(request, pb.SignCertificatesRequest),
+            )
+        )
+
+    def _response(self, entry: LedgerEntry) -> pb.SignCertificateResponse:
+        return pb.SignCertificateResponse(
+            certificate=certificate_message(entry, self.now()),
+            chain_der=chain_of(self.snapshot(), entry.authority_id),
+            renew_time=timestamp(renew_at(entry)),
+        )
+
+
+def _end(time: Timestamp) -> int:
+    """The first whole second that is not before `time`; certificates end on whole seconds."""
+    return time.seconds + (time.nanos > 0)
+
+
+def _may_see(caller: Caller, entry: StoredCertificate) -> bool:
+    return caller.role in _SEE_ALL or str(caller) in (entry.caller, entry.identity)
+
+
+def _outcome(outcome: Outcome) -> pb.SignCertificateOutcome:
+    if isinstance(outcome, errors.KeyreeveError):
+        metadata = {**{v.field: v.description for v in outcome.violations}, **outcome.metadata}
+        return pb.SignCertificateOutcome(
+            error=pb.ItemError(reason=outcome.reason, message=outcome.message, metadata=metadata)
+        )
+    return pb.SignCertificateOutcome(
+        signed=pb.SignedCertificate(
+            name=f"certificates/{outcome.serial.hex()}",
+            certificate_der=outcome.der,
+            authority=f"authorities/{outcome.authority_id}",
+            renew_time=timestamp(renew_at(outcome)),
+        )
+    )

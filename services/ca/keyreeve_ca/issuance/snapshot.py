@@ -1,0 +1,231 @@
+"""What the signing path knows without asking the database: authorities with their keys opened, profiles, templates.
+
+A snapshot is a snapshot of one `config_version`. It is replaced whole when the version rises; the commit gate, not the
+snapshot, has the last word on what may enter the ledger, so a worker that is late signs in vain and never wrongly.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cryptography import x509
+
+from keyreeve import errors
+from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints, constraints_of
+from keyreeve_ca.certificates.final_check import FinalCheck
+from keyreeve_ca.certificates.plan import Issuer
+from keyreeve_ca.certificates.template import Template
+from keyreeve_ca.operators.ports import Operator
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
+from keyreeve_ca.requests.key_rules import KnownKeys
+from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Transaction
+from keyreeve_chassis.keys.ports import KeyStore, Signer
+
+TRUSTED = frozenset({AuthorityState.ACTIVE, AuthorityState.RETIRING})
+"""States in which what an authority has issued is accepted."""
+
+
+def issuer_of(authority: Authority, url: str) -> Issuer:
+    """The authority as the builder and the final check see it."""
+    return Issuer(
+        authority_id=authority.authority_id,
+        hierarchy=authority.hierarchy,
+        certificate_der=authority.certificate_der,
+        key_type=authority.key_type,
+        not_before=authority.not_before,
+        not_after=authority.not_after,
+        url=url,
+    )
+
+
+def may_sign_leaves(authority: Authority) -> bool:
+    """Whether it is of the kind that signs leaves: an issuing CA of a hierarchy, or a CA that stands alone."""
+    return authority.hierarchy is Hierarchy.STANDALONE or authority.kind is AuthorityKind.INTERMEDIATE
+
+
+@dataclass(frozen=True, slots=True)
+class IssuingAuthority:
+    """An active authority that signs leaves."""
+
+    authority: Authority
+    issuer: Issuer
+    signer: Signer
+    chain_der: tuple[bytes, ...]
+    """What a leaf is sent with: the authority itself, unless it is a root."""
+    constraints: NameConstraints
+
+    def refuse_names_beyond(self, names: Sequence[Name]) -> None:
+        """Raise `NameRefused` for DNS names that the authority's own name constraints keep it from (RFC 5280, 4.2.1.10)."""
+        permitted, excluded = self.constraints.permitted_dns, self.constraints.excluded_dns
+        beyond = [
+            n.value
+            for n in names
+            if n.type is NameType.DNS
+            and ((permitted and not _below_any(n.value, permitted)) or _below_any(n.value, excluded))
+        ]
+        if beyond:
+            allowed = (
+                f"only names below {', '.join(permitted)}" if permitted else f"nothing below {', '.join(excluded)}"
+            )
+            raise errors.NameRefused(
+                f"authority {self.issuer.authority_id!r} may issue {allowed}",
+                violations=[
+                    errors.Violation("names", f"dns:{name} is outside the authority's name constraints")
+                    for name in beyond
+                ],
+            )
+
+
+def _below_any(name: str, suffixes: Sequence[str]) -> bool:
+    return any(name == suffix or name.endswith("." + suffix) for suffix in suffixes)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuanceTemplate:
+    """The builder and the checker of one profile version and authority; they share no code."""
+
+    template: Template
+    check: FinalCheck
+
+
+@dataclass(frozen=True, slots=True)
+class IssuanceSnapshot:
+    """One snapshot of authorities and profiles."""
+
+    trust_domain: str
+    restore_generation: int
+    config_version: int
+    authorities: dict[str, Authority]
+    issuing: dict[str, IssuingAuthority]
+    profiles: dict[str, ProfileVersion]
+    known_keys: KnownKeys
+    halted_since: int | None = None
+    """When issuance was halted, in seconds since 1970; None while certificates are issued."""
+    operators: Mapping[str, Operator] = field(default_factory=dict)
+    """Those who may operate the control plane, by identity."""
+    _forms: dict[tuple[bytes, str], IssuanceTemplate] = field(default_factory=dict)
+
+    def authority(self, authority_id: str) -> Authority:
+        """An authority that something in the ledger refers to; `StoreUnavailable` while this process lags behind it."""
+        try:
+            return self.authorities[authority_id]
+        except KeyError:
+            raise errors.StoreUnavailable(f"this process has not yet heard of authority {authority_id!r}") from None
+
+    def profile(self, name: str) -> ProfileVersion:
+        """The current version of a profile."""
+        try:
+            return self.profiles[name]
+        except KeyError:
+            raise errors.ProfileNotFound(f"there is no profile {name!r}", metadata={"profile": name}) from None
+
+    def issuing_authority(self, version: ProfileVersion, wanted: str | None) -> IssuingAuthority:
+        """The authority that signs: the wanted one if it fits the profile's hierarchy, else the newest active one there."""
+        hierarchy = version.profile.hierarchy
+        if wanted is not None:
+            authority = self.authorities.get(wanted)
+            if authority is None:
+                raise errors.AuthorityNotFound(f"there is no authority {wanted!r}", metadata={"authority": wanted})
+            found = self.issuing.get(wanted)
+            if found is None or authority.hierarchy is not hierarchy:
+                raise errors.AuthorityStateWrong(
+                    f"authority {wanted!r} ({authority.state}, {authority.hierarchy}) does not issue under profile "
+                    f"{version.name!r}, which needs an active issuing authority of {hierarchy}",
+                    metadata={"authority": wanted, "state": authority.state, "hierarchy": authority.hierarchy},
+                )
+            return found
+        if hierarchy is Hierarchy.STANDALONE:
+            raise errors.FieldInvalid(
+                f"profile {version.name!r} is for stand-alone authorities, so the request must name one",
+                violations=[errors.Violation("authority", "required for this profile")],
+            )
+        candidates = [a for a in self.issuing.values() if a.authority.hierarchy is hierarchy]
+        if not candidates:
+            raise errors.NoActiveAuthority(
+                f"no authority of the {hierarchy} hierarchy is active", metadata={"hierarchy": hierarchy}
+            )
+        return max(candidates, key=lambda a: (a.authority.activated_at or 0, a.authority.authority_id))
+
+    def issuance_template(self, version: ProfileVersion, issuing: IssuingAuthority) -> IssuanceTemplate:
+        """How certificates of this profile from this authority are built and checked, made once."""
+        key = (version.sha256, issuing.issuer.authority_id)
+        issuance_template = self._forms.get(key)
+        if issuance_template is None:
+            issuance_template = self._forms[key] = IssuanceTemplate(
+                Template(version, issuing.issuer), FinalCheck(version, issuing.issuer, self.trust_domain)
+            )
+        return issuance_template
+
+    def profile_hashes(self, hierarchy: Hierarchy) -> frozenset[bytes]:
+        """Hashes of the profile versions that an authority of a hierarchy issues under; a serial block pins them.
+
+        Without those that are halted: no block could be leased for them, and the other profiles go on.
+        """
+        return frozenset(v.sha256 for v in self.profiles.values() if v.profile.hierarchy is hierarchy and not v.halted)
+
+    def roots(self, hierarchy: Hierarchy) -> tuple[Authority, ...]:
+        """The trusted roots of a hierarchy, sorted by their bytes."""
+        trusted = [
+            a
+            for a in self.authorities.values()
+            if a.hierarchy is hierarchy and a.kind is AuthorityKind.ROOT and a.state in TRUSTED
+        ]
+        return tuple(sorted(trusted, key=lambda a: a.certificate_der))
+
+    def control_issuers(self) -> tuple[x509.Certificate, ...]:
+        """The issuing CAs whose leaves our own listeners accept: trusted themselves, under a trusted root."""
+        roots = {a.authority_id for a in self.roots(Hierarchy.CONTROL)}
+        return tuple(
+            x509.load_der_x509_certificate(a.certificate_der)
+            for a in self.authorities.values()
+            if a.hierarchy is Hierarchy.CONTROL
+            and a.kind is AuthorityKind.INTERMEDIATE
+            and a.state in TRUSTED
+            and a.issuer_id in roots
+        )
+
+
+def bundle_digest(roots: Sequence[Authority]) -> bytes:
+    """SHA-256 over the roots' DER, in the order of `IssuanceSnapshot.roots`."""
+    return hashlib.sha256(b"".join(a.certificate_der for a in roots)).digest()
+
+
+def load_snapshot(
+    tx: Transaction, keystore: KeyStore, *, url: str, blocked: frozenset[bytes], before: IssuanceSnapshot | None = None
+) -> IssuanceSnapshot:
+    """Read a snapshot and open the keys of the authorities that sign leaves.
+
+    Keys that the snapshot `before` has open are not opened anew: checking a large RSA key takes a good part of a second.
+    Raises `keyreeve_chassis.keys.ports.KeyStoreError` when a key does not open: that must stop the process, not be worked around.
+    """
+    control_plane = tx.control_plane()
+    if control_plane is None or not control_plane.bootstrapped_at:
+        raise errors.StoreUnavailable("the control plane has not been bootstrapped yet")
+    halt = tx.halt.state()
+    authorities = {a.authority_id: a for a in tx.authorities()}
+    issuing = {}
+    for authority in authorities.values():
+        if authority.state is not AuthorityState.ACTIVE or not may_sign_leaves(authority):
+            continue
+        known = before.issuing.get(authority.authority_id) if before is not None else None
+        if known is not None and known.authority == authority:
+            issuing[authority.authority_id] = known
+            continue
+        signer = keystore.open(tx.key(authority.key_id))
+        chain = () if authority.kind is AuthorityKind.ROOT else (authority.certificate_der,)
+        constraints = constraints_of(x509.load_der_x509_certificate(authority.certificate_der))
+        issuing[authority.authority_id] = IssuingAuthority(
+            authority, issuer_of(authority, url), signer, chain, constraints
+        )
+    return IssuanceSnapshot(
+        trust_domain=control_plane.trust_domain,
+        restore_generation=control_plane.restore_generation,
+        config_version=control_plane.config_version,
+        authorities=authorities,
+        issuing=issuing,
+        profiles={v.name: v for v in tx.profiles()},
+        halted_since=halt.halted_at if halt.halted else None,
+        operators={str(person.identity(control_plane.trust_domain)): person for person in tx.operators.active()},
+        known_keys=KnownKeys(blocked=blocked, own=frozenset(a.spki_sha256 for a in authorities.values())),
+    )

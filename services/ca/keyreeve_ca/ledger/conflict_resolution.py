@@ -1,0 +1,211 @@
+"""What becomes of the requests of a group that has passed the gate: who claimed first, whose key it is, who renewed first.
+
+The rules are the same on both databases; `Steps` is what differs. Each step inserts what is new and says how many rows
+that were: only when some were not new is the database asked which. Rows go in sorted by key, so that two transactions
+that meet wait for each other in one direction only.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.ledger.encoding import (
+    ANSWERED,
+    BINDS_KEY,
+    COMMITTED,
+    IDENTITY,
+    RENEWS,
+    SERIAL,
+    SPKI,
+    CertificateTuple,
+    FailureTuple,
+    Outcome,
+    RequestTuple,
+    Result,
+    is_certificate,
+    pack,
+    unpack,
+)
+
+Key = tuple[str, str, str]
+"""Caller, method, request id."""
+
+
+class Steps(Protocol):
+    """The statements of one transaction."""
+
+    def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
+        """Insert (key, payload hash, items) where the key is new; return how many were."""
+        ...
+
+    def claims(self, keys: Collection[Key]) -> dict[Key, tuple[bytes, bytes | None]]:
+        """Return payload hash and items by key."""
+        ...
+
+    def correct(self, rows: Sequence[tuple[Key, bytes | None]]) -> None:
+        """Replace the items of claims of this transaction; None withdraws the claim."""
+        ...
+
+    def bind(self, rows: Sequence[tuple[bytes, str]]) -> int:
+        """Insert (key hash, identity) where the key is new; return how many were."""
+        ...
+
+    def bound(self, spkis: Collection[bytes]) -> dict[bytes, str]:
+        """Return the identity by key hash."""
+        ...
+
+    def renew(self, rows: Sequence[tuple[bytes, bytes, bytes]]) -> int:
+        """Insert (predecessor, successor, key hash) where the predecessor is new; return how many were."""
+        ...
+
+    def renewed(self, predecessors: Collection[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+        """Return successor and key hash by predecessor."""
+        ...
+
+    def withdraw_renewals(self, predecessors: Collection[bytes]) -> None:
+        """Delete renewals of this transaction."""
+        ...
+
+
+class Settlement:
+    """The outcome of each request, and the certificates that go into the ledger."""
+
+    def __init__(self, requests: Sequence[RequestTuple], steps: Steps) -> None:
+        self._requests = requests
+        self._steps = steps
+        self._results: list[list[Result]] = [[i[SERIAL] if is_certificate(i) else i for i in r.items] for r in requests]
+        self._lost: dict[int, tuple[bytes, bytes | None]] = {}
+        self._repeats: dict[int, int] = {}
+        self._live: dict[bytes, tuple[int, int, CertificateTuple]] = {}
+        self._changed: set[int] = set()
+        claimed = self._claim()
+        self._renew()
+        self._bind()
+        self._correct(claimed)
+
+    @property
+    def certificates(self) -> list[CertificateTuple]:
+        """What is to be inserted, in the order in which it was signed."""
+        return [certificate for _, _, certificate in self._live.values()]
+
+    def outcomes(self) -> list[Outcome]:
+        """One outcome per request, in order."""
+        return [self._outcome(n) for n in range(len(self._requests))]
+
+    def _outcome(self, n: int) -> Outcome:
+        if n in self._lost:
+            payload_sha256, items = self._lost[n]
+            return (ANSWERED, payload_sha256, () if items is None else unpack(items))
+        first = self._repeats.get(n)
+        if first is not None:
+            if first in self._lost:
+                return self._outcome(first)
+            return (ANSWERED, self._requests[first].payload_sha256, tuple(self._results[first]))
+        return (COMMITTED, tuple(self._results[n]))
+
+    def _claim(self) -> dict[Key, int]:
+        """Claim the requests that have a certificate at all, the first of each id; return those that won."""
+        first: dict[Key, int] = {}
+        rows: dict[Key, tuple[str, str, str, bytes, bytes]] = {}
+        for n, request in enumerate(self._requests):
+            if not any(is_certificate(i) for i in request.items):
+                continue
+            key = request.key
+            if key in first:
+                self._repeats[n] = first[key]
+                continue
+            first[key] = n
+            rows[key] = (*key, request.payload_sha256, pack(self._results[n]))
+        if rows and self._steps.claim(sorted(rows.values())) != len(rows):
+            found = self._steps.claims(rows)
+            for key, row in rows.items():
+                if key not in found:
+                    raise StoreUnavailable("an answered request was purged while it was being repeated")
+                # Serial numbers are unique, so equal items mean that the claim is this one.
+                if found[key][1] != row[4]:
+                    self._lost[first.pop(key)] = found[key]
+        for n in first.values():
+            for at, item in enumerate(self._requests[n].items):
+                if is_certificate(item):
+                    self._live[item[SERIAL]] = (n, at, item)
+        return first
+
+    def _renew(self) -> None:
+        wanted: dict[bytes, tuple[bytes, bytes, bytes]] = {}
+        for _, _, certificate in self._live.values():
+            if certificate[RENEWS] is not None:
+                row = (certificate[RENEWS], certificate[SERIAL], certificate[SPKI])
+                wanted.setdefault(certificate[RENEWS], row)
+        if not wanted:
+            return
+        successors = {predecessor: (row[1], row[2]) for predecessor, row in wanted.items()}
+        if self._steps.renew(sorted(wanted.values())) != len(wanted):
+            successors |= self._steps.renewed(wanted)
+        for serial, (_, _, certificate) in list(self._live.items()):
+            if certificate[RENEWS] is None:
+                continue
+            successor, spki = successors[certificate[RENEWS]]
+            if successor == serial:
+                continue
+            # The same key has its renewal already: that is the answer, and this certificate is thrown away.
+            self._drop(serial, successor if spki == certificate[SPKI] else _superseded(certificate))
+
+    def _bind(self) -> None:
+        wanted: dict[bytes, str] = {}
+        for _, _, certificate in self._live.values():
+            if certificate[BINDS_KEY]:
+                wanted.setdefault(certificate[SPKI], certificate[IDENTITY])
+        if not wanted:
+            return
+        owners = wanted
+        if self._steps.bind(sorted(wanted.items())) != len(wanted):
+            owners = self._steps.bound(wanted)
+        refused: dict[bytes, CertificateTuple] = {
+            serial: certificate
+            for serial, (_, _, certificate) in self._live.items()
+            if certificate[BINDS_KEY] and owners[certificate[SPKI]] != certificate[IDENTITY]
+        }
+        for serial, certificate in refused.items():
+            self._drop(serial, _key_reused(certificate))
+        withdrawn = [c[RENEWS] for c in refused.values() if c[RENEWS] is not None]
+        if withdrawn:
+            self._steps.withdraw_renewals(withdrawn)
+        # An item of this group that was to answer with a serial number refused just now is refused for the same reason.
+        for n, results in enumerate(self._results):
+            for at, result in enumerate(results):
+                if isinstance(result, bytes) and result in refused:
+                    self._results[n][at] = _key_reused(refused[result])
+                    self._changed.add(n)
+
+    def _drop(self, serial: bytes, result: Result) -> None:
+        n, at, _ = self._live.pop(serial)
+        self._results[n][at] = result
+        self._changed.add(n)
+
+    def _correct(self, claimed: dict[Key, int]) -> None:
+        """Store what the changed requests are answered, and let go of those of which nothing is left."""
+        if not self._changed:
+            return
+        self._steps.correct(
+            [
+                (key, pack(self._results[n]) if any(isinstance(r, bytes) for r in self._results[n]) else None)
+                for key, n in claimed.items()
+                if n in self._changed
+            ]
+        )
+
+
+def _key_reused(certificate: CertificateTuple) -> FailureTuple:
+    return (
+        "KEY_REUSED",
+        "another identity holds a certificate for this key, and the profile binds a key to one identity",
+        {"spki_sha256": certificate[SPKI].hex()},
+    )
+
+
+def _superseded(certificate: CertificateTuple) -> FailureTuple:
+    return (
+        "RENEWAL_SUPERSEDED",
+        "the certificate has been renewed for another key",
+        {"serial": certificate[RENEWS].hex()},
+    )

@@ -1,0 +1,154 @@
+"""Groups and outcomes as flat tuples: what msgpack carries between a worker and the coordinator, and what SQL is given.
+
+A certificate crosses the process boundary as the tuple of its fields and goes into `executemany` or COPY as that tuple;
+nothing is built from it on the way.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgpack
+
+from keyreeve_ca.ledger.ports import (
+    AlreadyAnswered,
+    CommitGroup,
+    Committed,
+    IssuedCertificate,
+    ItemFailure,
+    RequestClaim,
+    RequestOutcome,
+)
+
+CERTIFICATE_FIELDS = (
+    "serial",
+    "authority_id",
+    "profile_name",
+    "profile_version",
+    "caller",
+    "request_id",
+    "identity",
+    "spki_sha256",
+    "not_before",
+    "not_after",
+    "issued_at",
+    "der",
+    "csr",
+    "requested_sans",
+    "requested_lifetime_seconds",
+    "renews",
+    "binds_key",
+)
+SERIAL, AUTHORITY, IDENTITY, SPKI, NOT_AFTER, RENEWS, BINDS_KEY = (
+    CERTIFICATE_FIELDS.index(name)
+    for name in ("serial", "authority_id", "identity", "spki_sha256", "not_after", "renews", "binds_key")
+)
+_FAILURE_FIELDS = 3
+COMMITTED, ANSWERED = 0, 1
+
+CertificateTuple = tuple[Any, ...]
+"""The values of `CERTIFICATE_FIELDS`."""
+FailureTuple = tuple[Any, ...]
+"""(reason, message, metadata)."""
+Item = tuple[Any, ...]
+"""A `CertificateTuple` or a `FailureTuple`: `is_certificate` tells by the length."""
+Result = bytes | FailureTuple
+"""What became of an item: a serial number, or why there is none."""
+Outcome = tuple[Any, ...]
+"""(COMMITTED, results) or (ANSWERED, payload_sha256, results)."""
+
+
+class RequestTuple(NamedTuple):
+    """`RequestClaim`."""
+
+    caller: str
+    method: str
+    request_id: str
+    payload_sha256: bytes
+    items: Sequence[Item]
+    audit: bytes = b""
+    batch: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self[:3]
+
+
+class GroupTuple(NamedTuple):
+    """`CommitGroup`."""
+
+    group_id: bytes
+    worker_id: str
+    block_id: int
+    restore_generation: int
+    authority_id: str
+    profile_hashes: Sequence[bytes]
+    last_counter: int
+    requests: Sequence[RequestTuple]
+
+
+_certificate_tuple = attrgetter(*CERTIFICATE_FIELDS)
+
+
+def is_certificate(item: Item) -> bool:
+    """Whether an item of a request is a certificate and not a failure."""
+    return len(item) != _FAILURE_FIELDS
+
+
+def flat_group(group: CommitGroup) -> GroupTuple:
+    """A group as tuples."""
+    return GroupTuple(
+        group.group_id,
+        group.worker_id,
+        group.block_id,
+        group.restore_generation,
+        group.authority_id,
+        tuple(group.profile_hashes),
+        group.last_counter,
+        tuple(_flat_request(r) for r in group.requests),
+    )
+
+
+def _flat_request(claim: RequestClaim) -> RequestTuple:
+    return RequestTuple(
+        claim.caller,
+        claim.method,
+        claim.request_id,
+        claim.payload_sha256,
+        tuple(
+            _certificate_tuple(i) if isinstance(i, IssuedCertificate) else (i.reason, i.message, i.metadata)
+            for i in claim.items
+        ),
+        claim.audit,
+        claim.batch,
+    )
+
+
+def group_from(received: Sequence[Any]) -> GroupTuple:
+    """A group as it came out of msgpack."""
+    group = GroupTuple(*received)
+    return group._replace(requests=[RequestTuple(*r) for r in group.requests])
+
+
+def outcomes_from(received: Iterable[Sequence[Any]]) -> list[RequestOutcome]:
+    """Outcomes as the port has them."""
+    return [
+        Committed(results_from(o[1])) if o[0] == COMMITTED else AlreadyAnswered(o[1], results_from(o[2]))
+        for o in received
+    ]
+
+
+def results_from(received: Iterable[Result]) -> tuple[bytes | ItemFailure, ...]:
+    """Results as the port has them."""
+    return tuple(r if isinstance(r, bytes) else ItemFailure(*r) for r in received)
+
+
+def pack(value: object) -> bytes:
+    """Encode plain values."""
+    packed: bytes = msgpack.packb(value)
+    return packed
+
+
+def unpack(data: bytes) -> Any:  # noqa: ANN401  # whatever was packed
+    """Decode plain values; arrays become tuples."""
+    return msgpack.unpackb(data, use_list=False)

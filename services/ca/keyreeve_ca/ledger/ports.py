@@ -1,0 +1,200 @@
+"""The ledger as the use cases see it: what is written, in which groups, behind which gate, and the ports to do it.
+
+`lease_block` and `commit` are the two durable steps of the signing path (docs/signing.md): the intention, and the
+result. Everything here is a value or a Protocol; storage/ implements the ports on SQLite and PostgreSQL.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+BLOCK_SIZE = 4096
+MAX_UNCOMMITTED = 1024
+"""W: how many serial numbers of one block may be in use beyond the last committed one."""
+IN_PROCESS = "in-process"
+"""The method of requests that no RPC brought: what the CA issues to itself, and what the local socket asks for.
+
+Halted issuance does not stop these (docs/halt.md), so nothing that came over the network may be given this method.
+"""
+BLOCKS_PER_CRL_SHARD = 5
+"""A shard covers at most 5 x 4,096 certificates, so its list stays below 1 MiB even if all of them are revoked."""
+
+
+@dataclass(frozen=True, slots=True)
+class SerialBlock:
+    """A leased block of serial numbers, committed before its first use."""
+
+    block_id: int
+    restore_generation: int
+    authority_id: str
+    worker_id: str
+    profile_hashes: frozenset[bytes]
+    seed: bytes
+    crl_shard: int
+    size: int = BLOCK_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRequest:
+    """What a worker asks for: the seed arrives sealed, and `seed_id` is what it is sealed to."""
+
+    authority_id: str
+    worker_id: str
+    profile_hashes: frozenset[bytes]
+    seed_id: str
+    sealed_seed: bytes
+    while_halted: bool = False
+    """Leased for `IN_PROCESS`, which goes on while issuance is halted."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLease:
+    """The answer to a `BlockRequest`."""
+
+    block_id: int
+    restore_generation: int
+    crl_shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCertificate:
+    """One certificate as the ledger stores it."""
+
+    serial: bytes
+    """16 octets, big-endian."""
+    authority_id: str
+    profile_name: str
+    profile_version: int
+    caller: str
+    request_id: str
+    identity: str
+    spki_sha256: bytes
+    not_before: int
+    not_after: int
+    issued_at: int
+    der: bytes
+    csr: bytes
+    requested_sans: str
+    """JSON list of [type, value]: names asked for beside those in the CSR (simulation needs them)."""
+    requested_lifetime_seconds: int | None
+    renews: bytes | None = None
+    """Serial of the certificate that this one renews: at most one certificate renews another."""
+    binds_key: bool = False
+    """Refuse when the key belongs to another identity (`Profile.one_identity_per_key`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """Why one item of a request was refused: enough to rebuild the error."""
+
+    reason: str
+    message: str
+    metadata: dict[str, str]
+
+
+class AuditRecord(Protocol):
+    """The audit record of a call, which is committed together with what the call does."""
+
+    def head(self) -> bytes:
+        """Everything but how it ended (keyreeve/audit/record.py)."""
+        ...
+
+    def tell(self, field: str, value: str) -> None:
+        """Add to what the call is about; never a secret."""
+        ...
+
+    def entrust(self, done: "asyncio.Future[Any]") -> None:
+        """The record is written if and only if `done` gets a result; nobody else writes it then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestClaim:
+    """One request of a group: its identity, a hash of its payload, and its items in order."""
+
+    caller: str
+    """`Caller.claimant`."""
+    method: str
+    request_id: str
+    payload_sha256: bytes
+    items: tuple[IssuedCertificate | ItemFailure, ...]
+    audit: bytes = b""
+    """Head of its audit record; the ledger makes one for a request that came by no call."""
+    batch: bool = False
+    """Answered item by item, so that it succeeds even when items fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitGroup:
+    """What a worker commits at once. All certificates are of one block; counters are used in order."""
+
+    group_id: bytes
+    """16 octets, best beginning with the time (as UUIDv7 does) so that the ledger's index is appended to.
+
+    An ambiguous commit is looked up by it before anything is answered.
+    """
+    worker_id: str
+    block_id: int
+    restore_generation: int
+    authority_id: str
+    profile_hashes: frozenset[bytes]
+    """Hashes of the profile versions in use in this group."""
+    last_counter: int
+    """Highest counter of the block that this group uses."""
+    requests: tuple[RequestClaim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The request is in the ledger. Items may have become failures inside the commit (KEY_REUSED, RENEWAL_SUPERSEDED)."""
+
+    items: tuple[bytes | ItemFailure, ...]
+    """Serial or failure per item, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyAnswered:
+    """The request had been claimed before (by a retry or a race): nothing of this one was stored."""
+
+    payload_sha256: bytes
+    """Of the claim that won; if it is not ours the request is REQUEST_ID_REUSED."""
+    items: tuple[bytes | ItemFailure, ...]
+
+
+RequestOutcome = Committed | AlreadyAnswered
+
+
+class GateClosed(Exception):
+    """The commit gate refused a group; nothing of it was stored and its signatures must be thrown away.
+
+    `why` is one of: `restore_generation`, `halted`, `authority`, `profile`, `block`, `worker` (its lease of life has expired: only when it
+    asks for a block), `group` (it was looked up before it arrived). The worker reloads what it knows and signs anew.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class Ledger(Protocol):
+    """The signing path's two durable steps."""
+
+    async def lease_block(self, request: BlockRequest) -> BlockLease:
+        """Record a block before its first use. Raises `GateClosed` when the authority may not issue."""
+        ...
+
+    async def commit(self, group: CommitGroup) -> Sequence[RequestOutcome]:
+        """Commit a group behind the gate and answer one outcome per request, in order.
+
+        Raises `GateClosed` (nothing stored) or `keyreeve.errors.StoreUnavailable` (nothing known: ask `find_group`).
+        """
+        ...
+
+    async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
+        """Say what became of a group whose commit gave no answer; None: it is not in the ledger and never will be."""
+        ...
+
+    async def close_block(self, block_id: int, worker_id: str) -> bool:
+        """Close a block that its worker will not use further; False when it was not open or not the worker's."""
+        ...

@@ -1,0 +1,303 @@
+"""The ledger on PostgreSQL: every worker commits its own groups, with COPY, behind locks that it shares with the others.
+
+Statements that need no answer before the next go out together (pipeline mode), so a commit takes four round trips.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.ledger import blocks, liveness, partitions, purging
+from keyreeve_ca.ledger.audit_records import records_of
+from keyreeve_ca.ledger.conflict_resolution import Key, Settlement
+from keyreeve_ca.ledger.encoding import (
+    IDENTITY,
+    NOT_AFTER,
+    CertificateTuple,
+    GroupTuple,
+    Outcome,
+    flat_group,
+    outcomes_from,
+    pack,
+    unpack,
+)
+from keyreeve_ca.ledger.gate import ADVISORY_KEY, GateFacts, refusal
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
+from keyreeve_ca.store import retention_sql
+from keyreeve_chassis.audit.chains import ChainWriter
+from keyreeve_chassis.audit.sql import cursor_of, postgresql_chain
+from keyreeve_chassis.database.transactions import Database
+
+_LOCK = "SELECT pg_advisory_xact_lock_shared(%s)"
+_CONTROL_PLANE = "SELECT p.restore_generation, h.halted FROM control_plane p, issuance_halt h FOR SHARE"
+_AUTHORITY = "SELECT state FROM authorities WHERE authority_id = %s FOR SHARE"
+_PROFILES = "SELECT sha256, halted FROM profile_versions WHERE sha256 = ANY(%b) FOR SHARE"
+_BLOCK = (
+    "SELECT restore_generation, authority_id, worker_id, state, committed, size, profile_hashes, number"
+    " FROM serial_blocks WHERE block_id = %s FOR NO KEY UPDATE"
+)
+_KNOWN = "SELECT outcome FROM commit_groups WHERE group_id = %b"
+_NOW = "floor(extract(epoch FROM clock_timestamp()))::bigint"
+_COPY = (
+    "COPY certificates (serial, authority_id, profile_name, profile_version, caller, request_id, identity, spki_sha256,"
+    " not_before, not_after, issued_at, der, csr, requested_sans, requested_lifetime_seconds, renews, block_number, identity_crc)"
+    " FROM STDIN (FORMAT BINARY)"
+)
+_COPY_TYPES = (
+    *("bytea", "text", "text", "int4", "text", "text", "text", "bytea", "int8", "int8", "int8"),
+    *("bytea", "bytea", "text", "int8", "bytea", "int4", "int8"),
+)
+_CLAIM = (
+    f"INSERT INTO requests (caller, method, request_id, payload_sha256, items, created_at) SELECT *, {_NOW}"  # noqa: S608
+    " FROM unnest(%b::text[], %b::text[], %b::text[], %b::bytea[], %b::bytea[]) ON CONFLICT DO NOTHING"
+)
+_ADVANCE_BLOCK = (
+    "UPDATE serial_blocks SET committed = %s, state = CASE WHEN %s >= size - 1 THEN 'closed' ELSE state END,"
+    " first_not_after = least(first_not_after, %s), last_not_after = greatest(last_not_after, %s) WHERE block_id = %s"
+)
+_RECORD_GROUP = (
+    f"INSERT INTO commit_groups (group_id, outcome, created_at) VALUES (%b, %b, {_NOW})"  # noqa: S608
+    " ON CONFLICT DO NOTHING RETURNING 1"
+)
+
+
+class PostgresqlLedger:
+    """`keyreeve_ca.ledger.ports.Ledger` for one worker. Groups are committed one at a time, in the order they are handed in."""
+
+    def __init__(self, database: Database, writer: str = "worker") -> None:
+        self._database = database
+        self._chain = postgresql_chain(writer)
+        self._turn = asyncio.Lock()
+
+    async def lease_block(self, request: BlockRequest) -> BlockLease:
+        """Record a block before its first use. Raises `GateClosed`, `StoreUnavailable`."""
+
+        def work(connection: Connection) -> BlockLease:
+            now = liveness.database_seconds(connection)
+            if not liveness.is_alive(connection, request.worker_id, now):
+                raise GateClosed("worker")
+            return blocks.lease(connection, request, now)
+
+        return await self._database.write(work)
+
+    async def commit(self, group: CommitGroup) -> Sequence[RequestOutcome]:
+        """Commit a group behind the gate. Raises `GateClosed`, `StoreUnavailable`."""
+        flat = flat_group(group)
+        async with self._turn:  # the gate wants counters in order
+            return outcomes_from(await self._database.write(lambda c: _commit(c, flat, self._chain)))
+
+    async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
+        """Say what became of a group; when it is not in the ledger, see to it that it never will be.
+
+        If its commit is still under way in the database, the insertion waits for it.
+        """
+
+        def work(connection: Connection) -> bytes | None:
+            cursor = _cursor(connection)
+            cursor.execute(_RECORD_GROUP, (group_id, None))
+            row = cursor.execute(_KNOWN, (group_id,)).fetchone()
+            if row is None:
+                raise StoreUnavailable("a group was purged while it was being looked up")
+            outcome: bytes | None = row[0]
+            return outcome
+
+        found = await self._database.write(work)
+        return None if found is None else outcomes_from(unpack(found))
+
+    async def close_block(self, block_id: int, worker_id: str) -> bool:
+        """Close a block that its worker will not use further; False when it was not open or not the worker's."""
+        return await self._database.write(lambda c: blocks.close(c, block_id, worker_id))
+
+    async def register_worker(self, worker_id: str, lease_seconds: int) -> None:
+        """Begin a worker's lease of life, which `lease_block` demands; a worker id is used once."""
+        await self._database.write(lambda c: liveness.register(c, worker_id, lease_seconds))
+
+    async def extend_worker(self, worker_id: str, lease_seconds: int) -> bool:
+        """Extend it; False when it has expired: take a new worker id, register it, and lease new blocks."""
+        return await self._database.write(lambda c: liveness.extend(c, worker_id, lease_seconds))
+
+    async def deregister_worker(self, worker_id: str) -> int:
+        """End it on purpose and void what is left of the worker's blocks; returns how many."""
+        return await self._database.write(lambda c: liveness.deregister(c, worker_id))
+
+    async def void_blocks_of(self, worker_id: str) -> int:
+        """Void all open blocks of a worker that is gone."""
+        return await self._database.write(lambda c: blocks.void_of_worker(c, worker_id))
+
+    async def void_orphans(self) -> int:
+        """Void the open blocks of workers whose lease has expired; every process may call this at any time."""
+        return await self._database.write(liveness.void_orphans)
+
+    async def close_chain(self) -> None:
+        """End this process's audit chain on purpose."""
+        await self._database.write(lambda c: self._chain.close(cursor_of(c)))
+
+    async def purge(self, before: int, limit: int = 5_000) -> int:
+        """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
+        return await self._database.write(lambda c: purging.purge(c, before, limit))
+
+    async def extend_partitions(self) -> int:
+        """See that there are partitions for the time to come; how many were made."""
+        return await self._database.write(partitions.extend)
+
+    async def tend_partitions(self) -> None:
+        """Make those for the time to come, and drop those of times past in which nothing is left."""
+        await self.extend_partitions()
+        await self._database.write(partitions.drop_empty)
+
+    async def expired_block(self, before: int, first: int) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.read(lambda c: retention_sql.expired_block(c, before, first))
+
+    async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.write(lambda c: retention_sql.purge_certificates(c, block_id, before, limit))
+
+
+def _commit(connection: Connection, group: GroupTuple, chain: ChainWriter) -> list[Outcome]:
+    raw = _raw(connection)
+    known, facts, halted, head_row = _read_gate(raw, group, chain)
+    if known is not None:
+        if known[0] is None:
+            raise GateClosed("group")
+        return list(unpack(known[0]))
+    why = refusal(group, facts, halted, None if facts is None else facts.block_committed)
+    if why is not None:
+        raise GateClosed(why)
+    assert facts is not None
+    assert facts.block_number is not None
+    settlement = Settlement(group.requests, _Statements(raw.cursor()))
+    outcomes = settlement.outcomes()
+    _copy(raw, settlement.certificates, facts.block_number)
+    ends = [certificate[NOT_AFTER] for certificate in settlement.certificates]
+    last = group.last_counter
+    cursor = raw.cursor()
+    head = chain.head_from(head_row, cursor)
+    with raw.pipeline():
+        chain.append(cursor, records_of(group.requests, outcomes, head.now), head)
+        raw.execute(_ADVANCE_BLOCK, (last, last, min(ends, default=None), max(ends, default=None), group.block_id))
+        recorded = raw.execute(_RECORD_GROUP, (group.group_id, pack(outcomes)))
+    if recorded.fetchone() is None:  # it was looked up meanwhile
+        raise GateClosed("group")
+    return outcomes
+
+
+def _read_gate(
+    raw: psycopg.Connection[Any], group: GroupTuple, chain: ChainWriter
+) -> tuple[tuple[bytes | None] | None, GateFacts | None, list[bytes], tuple[Any, ...] | None]:
+    """Lock and read what the gate wants to know: the group's earlier outcome, the facts, the halted profiles.
+
+    And the head of the audit chain, which nobody else appends to.
+    """
+    with raw.pipeline():
+        raw.execute(_LOCK, (ADVISORY_KEY,))
+        control_plane = raw.execute(_CONTROL_PLANE)
+        authority = raw.execute(_AUTHORITY, (group.authority_id,))
+        profiles = raw.execute(_PROFILES, (list(group.profile_hashes),))
+        block = raw.execute(_BLOCK, (group.block_id,))
+        # After the block's lock: the same group, handed in twice at once, was committed by whoever held the lock before.
+        known = raw.execute(_KNOWN, (group.group_id,))
+        head = raw.execute(*chain.lock_statement)
+    control_plane_row, authority_row, block_row = control_plane.fetchone(), authority.fetchone(), block.fetchone()
+    facts = None
+    if control_plane_row is not None:
+        facts = GateFacts(
+            control_plane_row[0],
+            control_plane_row[1],
+            None if authority_row is None else authority_row[0],
+            *(block_row or (None,) * 8),
+        )
+    return known.fetchone(), facts, [sha256 for sha256, halted in profiles if halted], head.fetchone()
+
+
+def _copy(raw: psycopg.Connection[Any], certificates: Sequence[CertificateTuple], block_number: int) -> None:
+    if not certificates:
+        return
+    with raw.cursor() as cursor, cursor.copy(_COPY) as copy:
+        copy.set_types(_COPY_TYPES)
+        for certificate in certificates:
+            copy.write_row((*certificate[:-1], block_number, zlib.crc32(certificate[IDENTITY].encode())))
+
+
+class _Statements:
+    """`settling.Steps` on PostgreSQL: a conflict with a transaction under way waits for that one's end."""
+
+    def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
+        self._cursor = cursor
+
+    def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
+        return self._insert(_CLAIM, rows)
+
+    def claims(self, keys: Collection[Key]) -> dict[Key, tuple[bytes, bytes | None]]:
+        found = self._cursor.execute(
+            "SELECT caller, method, request_id, payload_sha256, items FROM requests"
+            " JOIN unnest(%b::text[], %b::text[], %b::text[]) AS k (c, m, r)"
+            " ON caller = k.c AND method = k.m AND request_id = k.r",
+            _columns(keys),
+            binary=True,
+        )
+        return {tuple(row[:3]): (row[3], row[4]) for row in found}
+
+    def correct(self, rows: Sequence[tuple[Key, bytes | None]]) -> None:
+        where = "WHERE caller = %s AND method = %s AND request_id = %s"
+        for key, items in rows:
+            if items is None:
+                self._cursor.execute(f"DELETE FROM requests {where}", key)  # noqa: S608
+            else:
+                self._cursor.execute(f"UPDATE requests SET items = %b {where}", (items, *key))  # noqa: S608
+
+    def bind(self, rows: Sequence[tuple[bytes, str]]) -> int:
+        return self._insert(
+            "INSERT INTO key_bindings (spki_sha256, identity) SELECT * FROM unnest(%b::bytea[], %b::text[])"
+            " ON CONFLICT DO NOTHING",
+            rows,
+        )
+
+    def bound(self, spkis: Collection[bytes]) -> dict[bytes, str]:
+        return dict(
+            self._cursor.execute(
+                "SELECT spki_sha256, identity FROM key_bindings WHERE spki_sha256 = ANY(%b)",
+                (list(spkis),),
+                binary=True,
+            )
+        )
+
+    def renew(self, rows: Sequence[tuple[bytes, bytes, bytes]]) -> int:
+        return self._insert(
+            "INSERT INTO renewals (predecessor, successor, spki_sha256)"
+            " SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::bytea[]) ON CONFLICT DO NOTHING",
+            rows,
+        )
+
+    def renewed(self, predecessors: Collection[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+        found = self._cursor.execute(
+            "SELECT predecessor, successor, spki_sha256 FROM renewals WHERE predecessor = ANY(%b)",
+            (list(predecessors),),
+            binary=True,
+        )
+        return {predecessor: (successor, spki) for predecessor, successor, spki in found}
+
+    def withdraw_renewals(self, predecessors: Collection[bytes]) -> None:
+        self._cursor.execute("DELETE FROM renewals WHERE predecessor = ANY(%b)", (list(predecessors),))
+
+    def _insert(self, statement: str, rows: Iterable[Sequence[object]]) -> int:
+        return self._cursor.execute(statement, _columns(rows)).rowcount
+
+
+def _columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _raw(connection: Connection) -> "psycopg.Connection[Any]":
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    return raw
+
+
+def _cursor(connection: Connection) -> "psycopg.Cursor[Any]":
+    return _raw(connection).cursor()

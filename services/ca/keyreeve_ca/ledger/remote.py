@@ -1,0 +1,129 @@
+"""The ledger of a worker on SQLite: every durable step is a call to the coordinator process, which has the only writer.
+
+`CoordinatorLedger` is the worker's side, `CoordinatorHandlers` the coordinator's. The coordinator remembers which blocks it leased over which
+connection, and voids them when that closes: a worker that is gone cannot use the rest.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keyreeve_ca.ledger.encoding import flat_group, group_from, outcomes_from
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
+from keyreeve_ca.ledger.sqlite import SqliteLedger
+from keyreeve_chassis.processes.ipc import Client, Connection, Handler
+
+CALL_SECONDS = 20.0
+_BLOCKS = "blocks"
+
+Forward = Callable[[str, bytes, dict[str, Any], float], Awaitable[tuple[bool, bytes]]]
+"""(method, serialized request, the verified caller's fields, seconds left) -> whether recorded, serialized response."""
+
+
+@dataclass(frozen=True)
+class CoordinatorLedger:
+    """`keyreeve_ca.ledger.ports.Ledger` over the coordinator's socket."""
+
+    client: Client
+
+    async def lease_block(self, request: BlockRequest) -> BlockLease:
+        """Record a block before its first use. Raises `GateClosed`, `StoreUnavailable`."""
+        payload = (
+            request.authority_id,
+            request.worker_id,
+            tuple(request.profile_hashes),
+            request.seed_id,
+            request.sealed_seed,
+            request.while_halted,
+        )
+        return BlockLease(*await self._call("lease_block", payload))
+
+    async def commit(self, group: CommitGroup) -> Sequence[RequestOutcome]:
+        """Commit a group behind the gate. Raises `GateClosed`, `StoreUnavailable`."""
+        return outcomes_from(await self._call("commit", flat_group(group)))
+
+    async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
+        """Say what became of a group; when it is not in the ledger, see to it that it never will be."""
+        found = await self._call("find_group", group_id)
+        return None if found is None else outcomes_from(found)
+
+    async def close_block(self, block_id: int, worker_id: str) -> bool:
+        """Close a block that will not be used further; False when it was not open or not the worker's."""
+        closed: bool = await self._call("close_block", (block_id, worker_id))
+        return closed
+
+    async def _call(self, name: str, payload: object) -> Any:  # noqa: ANN401  # plain values
+        closed, result = await self.client.call(name, payload, CALL_SECONDS)
+        if closed is not None:
+            raise GateClosed(closed)
+        return result
+
+
+async def forward(
+    client: Client, method: str, request: bytes, caller: dict[str, Any], seconds: float
+) -> tuple[bool, bytes]:
+    """Have the coordinator run a mutating RPC whole; raises what its use case raises, or `StoreUnavailable`.
+
+    Answers whether the call has left its audit record, and the response.
+    """
+    recorded, response = await client.call("forward", (method, request, caller, seconds), seconds)
+    return recorded, response
+
+
+@dataclass(frozen=True)
+class CoordinatorHandlers:
+    """What the coordinator answers; give `table()` and `disconnected` to `keyreeve_chassis.processes.ipc.serve`."""
+
+    ledger: SqliteLedger
+    forward: Forward
+
+    def table(self) -> dict[str, Handler]:
+        """Handlers by name."""
+        return {
+            "lease_block": _gated(self._lease_block),
+            "commit": _gated(self._commit),
+            "find_group": _gated(self._find_group),
+            "close_block": _gated(self._close_block),
+            "forward": self._forward,
+        }
+
+    async def disconnected(self, connection: Connection) -> None:
+        """Void what was leased over a connection that has closed."""
+        blocks = connection.state.get(_BLOCKS)
+        if blocks:
+            await self.ledger.void_blocks(blocks)
+
+    async def _lease_block(self, payload: Any, connection: Connection) -> object:  # noqa: ANN401  # plain values
+        authority_id, worker_id, profile_hashes, seed_id, sealed_seed, while_halted = payload
+        lease = await self.ledger.lease_block(
+            BlockRequest(authority_id, worker_id, frozenset(profile_hashes), seed_id, sealed_seed, while_halted)
+        )
+        connection.state.setdefault(_BLOCKS, set()).add(lease.block_id)
+        return (lease.block_id, lease.restore_generation, lease.crl_shard)
+
+    async def _commit(self, payload: Any, _connection: Connection) -> object:  # noqa: ANN401  # plain values
+        return await self.ledger.commit_flat(group_from(payload))
+
+    async def _find_group(self, payload: bytes, _connection: Connection) -> object:
+        return await self.ledger.find_group_flat(payload)
+
+    async def _close_block(self, payload: tuple[int, str], connection: Connection) -> object:
+        block_id, worker_id = payload
+        connection.state.get(_BLOCKS, set()).discard(block_id)
+        return await self.ledger.close_block(block_id, worker_id)
+
+    async def _forward(self, payload: Any, _connection: Connection) -> tuple[bool, bytes]:  # noqa: ANN401  # plain values
+        method, request, caller, seconds = payload
+        return await self.forward(method, request, caller, seconds)
+
+
+def _gated(handler: Handler) -> Handler:
+    """Answer (None, result), or (why, None) when the gate was closed."""
+
+    async def answer(payload: object, connection: Connection) -> tuple[str | None, object]:
+        try:
+            return None, await handler(payload, connection)
+        except GateClosed as closed:
+            return closed.why, None
+
+    return answer

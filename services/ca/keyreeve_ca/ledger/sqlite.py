@@ -1,0 +1,295 @@
+"""The ledger on SQLite: one writer commits the union of the groups that several workers have waiting.
+
+The coordinator process holds the only writing connection (docs/adr/0003-one-writer-on-sqlite.md). While one union is being
+committed the next groups arrive, so the price of a commit is shared by more certificates the busier it is.
+"""
+
+import asyncio
+import sqlite3
+import zlib
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future
+
+from sqlalchemy import Connection, true
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.ledger import blocks, purging
+from keyreeve_ca.ledger.audit_records import records_of
+from keyreeve_ca.ledger.conflict_resolution import Key, Settlement
+from keyreeve_ca.ledger.encoding import (
+    IDENTITY,
+    NOT_AFTER,
+    SERIAL,
+    CertificateTuple,
+    GroupTuple,
+    Outcome,
+    flat_group,
+    outcomes_from,
+    pack,
+    unpack,
+)
+from keyreeve_ca.ledger.gate import GateFacts, refusal, serial_prefix
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
+from keyreeve_ca.store import retention_sql
+from keyreeve_chassis.audit.chains import ChainWriter
+from keyreeve_chassis.audit.sql import cursor_of, sqlite_chain
+from keyreeve_chassis.database.transactions import Database, store_errors, transaction
+
+MAX_UNION = 32
+"""Groups in one commit."""
+
+_GATE = (
+    "SELECT p.restore_generation, h.halted, a.state, b.restore_generation, b.authority_id, b.worker_id, b.state, b.committed, b.size,"
+    " b.profile_hashes, b.number FROM control_plane p CROSS JOIN issuance_halt h LEFT JOIN authorities a ON a.authority_id = ?"
+    " LEFT JOIN serial_blocks b ON b.block_id = ? WHERE p.id = 1"
+)
+_INSERT_CERTIFICATE = (
+    "INSERT INTO certificates (serial, authority_id, profile_name, profile_version, caller, request_id, identity,"
+    " spki_sha256, not_before, not_after, issued_at, der, csr, requested_sans, requested_lifetime_seconds, renews, block_number, identity_crc)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_ADVANCE_BLOCK = (
+    "UPDATE serial_blocks SET committed = ?, state = CASE WHEN ? >= size - 1 THEN 'closed' ELSE state END,"
+    " first_not_after = coalesce(min(first_not_after, ?), first_not_after, ?),"
+    " last_not_after = coalesce(max(last_not_after, ?), last_not_after, ?) WHERE block_id = ?"
+)
+
+_Answer = list[Outcome] | GateClosed
+
+
+class SqliteLedger:
+    """`keyreeve_ca.ledger.ports.Ledger` in the coordinator process; `database` is the writer's, with its one thread."""
+
+    def __init__(self, database: Database, *, now: Callable[[], int], writer: str = "coordinator") -> None:
+        self._database = database
+        self._now = now
+        self._chain = sqlite_chain(writer, now)
+        self._waiting: deque[tuple[GroupTuple, Future[list[Outcome]]]] = deque()
+
+    async def lease_block(self, request: BlockRequest) -> BlockLease:
+        """Record a block before its first use. Raises `GateClosed`, `StoreUnavailable`."""
+        return await self._database.write(lambda c: blocks.lease(c, request, self._now()))
+
+    async def commit(self, group: CommitGroup) -> Sequence[RequestOutcome]:
+        """Commit a group behind the gate. Raises `GateClosed`, `StoreUnavailable`."""
+        return outcomes_from(await self.commit_flat(flat_group(group)))
+
+    async def commit_flat(self, group: GroupTuple) -> list[Outcome]:
+        """`commit` for a group that is tuples already, as it arrives from a worker."""
+        done: Future[list[Outcome]] = Future()
+        self._waiting.append((group, done))
+        self._database.submit(self._commit_waiting)
+        return await asyncio.wrap_future(done)
+
+    async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
+        """Say what became of a group; when it is not in the ledger, see to it that it never will be."""
+        found = await self.find_group_flat(group_id)
+        return None if found is None else outcomes_from(found)
+
+    async def find_group_flat(self, group_id: bytes) -> list[Outcome] | None:
+        """`find_group` with the outcomes as tuples."""
+
+        def work(connection: Connection) -> list[Outcome] | None:
+            connection.exec_driver_sql(
+                "INSERT INTO commit_groups (group_id, outcome, created_at) VALUES (?, NULL, ?) ON CONFLICT DO NOTHING",
+                (group_id, self._now()),
+            )
+            found = connection.exec_driver_sql("SELECT outcome FROM commit_groups WHERE group_id = ?", (group_id,))
+            outcome = found.scalar_one()
+            return None if outcome is None else list(unpack(outcome))
+
+        return await self._database.write(work)
+
+    async def close_block(self, block_id: int, worker_id: str) -> bool:
+        """Close a block that its worker will not use further; False when it was not open or not the worker's."""
+        return await self._database.write(lambda c: blocks.close(c, block_id, worker_id))
+
+    async def void_blocks(self, block_ids: Collection[int]) -> int:
+        """Void some blocks, such as those leased over a connection that has closed."""
+        return await self._database.write(lambda c: blocks.void_by_id(c, block_ids))
+
+    async def void_blocks_of(self, worker_id: str) -> int:
+        """Void all open blocks of a worker that is gone."""
+        return await self._database.write(lambda c: blocks.void_of_worker(c, worker_id))
+
+    async def void_orphans(self) -> int:
+        """Void every open block: the coordinator's first act, since no worker of an earlier coordinator may go on."""
+        return await self._database.write(lambda c: blocks.void(c, true()))
+
+    async def close_chain(self) -> None:
+        """End this process's audit chain on purpose."""
+        await self._database.write(lambda c: self._chain.close(cursor_of(c)))
+
+    async def purge(self, before: int, limit: int = 5_000) -> int:
+        """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
+        return await self._database.write(lambda c: purging.purge(c, before, limit))
+
+    async def expired_block(self, before: int, first: int) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.read(lambda c: retention_sql.expired_block(c, before, first))
+
+    async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.write(lambda c: retention_sql.purge_certificates(c, block_id, before, limit))
+
+    def _commit_waiting(self) -> None:
+        """Commit what waits; runs in the writer's thread. Finds nothing when an earlier run took its group along."""
+        taken: dict[bytes, tuple[GroupTuple, Future[list[Outcome]]]] = {}
+        while self._waiting and len(taken) < MAX_UNION:
+            group, done = self._waiting[0]
+            if group.group_id in taken:
+                break  # handed in again: it finds its outcome in the ledger when the first has been committed
+            self._waiting.popleft()
+            if done.set_running_or_notify_cancel():
+                taken[group.group_id] = (group, done)
+        if taken:
+            self._answer(list(taken.values()))
+
+    def _answer(self, taken: list[tuple[GroupTuple, Future[list[Outcome]]]]) -> None:
+        try:
+            answers = self._commit_union([group for group, _ in taken])
+        except StoreUnavailable as unavailable:
+            for _, done in taken:
+                done.set_exception(unavailable)
+        except Exception as bug:  # noqa: BLE001  # it goes to whoever sent the group
+            if len(taken) == 1:
+                taken[0][1].set_exception(bug)
+            else:  # one group is at fault and everything was rolled back: the others need not suffer for it
+                for one in taken:
+                    self._answer([one])
+        else:
+            for (_, done), answer in zip(taken, answers, strict=True):
+                if isinstance(answer, GateClosed):
+                    done.set_exception(answer)
+                else:
+                    done.set_result(answer)
+
+    def _commit_union(self, groups: Sequence[GroupTuple]) -> list[_Answer]:
+        with (
+            store_errors(),
+            self._database.engine.connect() as connection,
+            transaction(connection, self._database.service),
+        ):
+            raw = connection.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)
+            return _Union(raw.cursor(), self._now(), self._chain).commit(groups)
+
+
+class _Union:
+    """One transaction with several groups in it."""
+
+    def __init__(self, cursor: sqlite3.Cursor, now: int, chain: ChainWriter) -> None:
+        self._cursor = cursor
+        self._now = now
+        self._chain = chain
+        self._numbers: dict[bytes, int] = {}
+        self._last: dict[int, int] = {}
+
+    def commit(self, groups: Sequence[GroupTuple]) -> list[_Answer]:
+        answers = [self._pass_gate(group) for group in groups]
+        admitted = [group for group, answer in zip(groups, answers, strict=True) if answer is None]
+        settlement = Settlement([r for g in admitted for r in g.requests], _Statements(self._cursor, self._now))
+        outcomes = settlement.outcomes()
+        self._insert(settlement.certificates)
+        self._advance(admitted, settlement.certificates)
+        start = 0
+        rows: list[tuple[bytes, bytes, int]] = []
+        for at, answer in enumerate(answers):
+            if answer is None:
+                end = start + len(groups[at].requests)
+                answers[at] = outcomes[start:end]
+                rows.append((groups[at].group_id, pack(outcomes[start:end]), self._now))
+                start = end
+        self._cursor.executemany("INSERT INTO commit_groups (group_id, outcome, created_at) VALUES (?, ?, ?)", rows)
+        requests = [request for group in admitted for request in group.requests]
+        self._chain.append(self._cursor, records_of(requests, outcomes, self._now * 1000))
+        return [answer for answer in answers if answer is not None]
+
+    def _pass_gate(self, group: GroupTuple) -> _Answer | None:
+        """None: it may pass. A group that is in the ledger already is answered as it was then."""
+        known = self._cursor.execute(
+            "SELECT outcome FROM commit_groups WHERE group_id = ?", (group.group_id,)
+        ).fetchone()
+        if known is not None:
+            return GateClosed("group") if known[0] is None else list(unpack(known[0]))
+        row = self._cursor.execute(_GATE, (group.authority_id, group.block_id)).fetchone()
+        facts = None if row is None else GateFacts(*row)
+        committed = self._last.get(group.block_id, None if facts is None else facts.block_committed)
+        why = refusal(group, facts, self._halted(), committed)
+        if why is not None:
+            return GateClosed(why)
+        assert facts is not None
+        assert facts.block_number is not None
+        self._last[group.block_id] = group.last_counter
+        self._numbers[serial_prefix(group.block_id)] = facts.block_number
+        return None
+
+    def _halted(self) -> set[bytes]:
+        return {row[0] for row in self._cursor.execute("SELECT sha256 FROM profile_versions WHERE halted")}
+
+    def _insert(self, certificates: Iterable[CertificateTuple]) -> None:
+        numbers = self._numbers
+        self._cursor.executemany(
+            _INSERT_CERTIFICATE,
+            [(*c[:-1], numbers[c[SERIAL][:6]], zlib.crc32(c[IDENTITY].encode())) for c in certificates],
+        )
+
+    def _advance(self, groups: Iterable[GroupTuple], certificates: Iterable[CertificateTuple]) -> None:
+        ends: dict[bytes, tuple[int, int]] = {}
+        for certificate in certificates:
+            prefix, end = certificate[SERIAL][:6], certificate[NOT_AFTER]
+            low, high = ends.get(prefix, (end, end))
+            ends[prefix] = (min(low, end), max(high, end))
+        for group in groups:
+            first, last = ends.get(serial_prefix(group.block_id), (None, None))
+            counter = group.last_counter
+            self._cursor.execute(_ADVANCE_BLOCK, (counter, counter, first, first, last, last, group.block_id))
+
+
+class _Statements:
+    """`settling.Steps` on SQLite, where only this transaction writes."""
+
+    def __init__(self, cursor: sqlite3.Cursor, now: int) -> None:
+        self._cursor = cursor
+        self._now = now
+
+    def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
+        return self._cursor.executemany(
+            "INSERT INTO requests (caller, method, request_id, payload_sha256, items, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            [(*row, self._now) for row in rows],
+        ).rowcount
+
+    def claims(self, keys: Collection[Key]) -> dict[Key, tuple[bytes, bytes | None]]:
+        select = "SELECT payload_sha256, items FROM requests WHERE caller = ? AND method = ? AND request_id = ?"
+        return {key: row for key in keys for row in self._cursor.execute(select, key)}
+
+    def correct(self, rows: Sequence[tuple[Key, bytes | None]]) -> None:
+        where = "WHERE caller = ? AND method = ? AND request_id = ?"
+        self._cursor.executemany(
+            f"UPDATE requests SET items = ? {where}",  # noqa: S608
+            [(items, *key) for key, items in rows if items is not None],
+        )
+        self._cursor.executemany(f"DELETE FROM requests {where}", [key for key, items in rows if items is None])  # noqa: S608
+
+    def bind(self, rows: Sequence[tuple[bytes, str]]) -> int:
+        return self._cursor.executemany(
+            "INSERT INTO key_bindings (spki_sha256, identity) VALUES (?, ?) ON CONFLICT DO NOTHING", rows
+        ).rowcount
+
+    def bound(self, spkis: Collection[bytes]) -> dict[bytes, str]:
+        select = "SELECT identity FROM key_bindings WHERE spki_sha256 = ?"
+        return {spki: row[0] for spki in spkis for row in self._cursor.execute(select, (spki,))}
+
+    def renew(self, rows: Sequence[tuple[bytes, bytes, bytes]]) -> int:
+        return self._cursor.executemany(
+            "INSERT INTO renewals (predecessor, successor, spki_sha256) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", rows
+        ).rowcount
+
+    def renewed(self, predecessors: Collection[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+        select = "SELECT successor, spki_sha256 FROM renewals WHERE predecessor = ?"
+        return {p: row for p in predecessors for row in self._cursor.execute(select, (p,))}
+
+    def withdraw_renewals(self, predecessors: Collection[bytes]) -> None:
+        self._cursor.executemany("DELETE FROM renewals WHERE predecessor = ?", [(p,) for p in predecessors])

@@ -1,0 +1,250 @@
+"""Messages to values and back, for all three services. Protobuf messages stop here."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TypeVar
+
+from cryptography import x509
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyreeve import errors
+from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
+from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
+from keyreeve.ca.v1 import crl_reason_pb2
+from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
+from keyreeve.identity import Caller
+from keyreeve_ca.authorities.ca_certificate_plan import constraints_of
+from keyreeve_ca.issuance.service import LedgerEntry, SignItem
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.revocation.ports import CrlReason, Revocation, Shard
+from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
+from keyreeve_chassis.guard.call import Call
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+_LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")
+_SERIAL = re.compile(r"[0-9a-f]{32}\Z")
+
+HIERARCHIES = {
+    authority_pb.HIERARCHY_CONTROL: Hierarchy.CONTROL,
+    authority_pb.HIERARCHY_ESTATE: Hierarchy.ESTATE,
+    authority_pb.HIERARCHY_STANDALONE: Hierarchy.STANDALONE,
+}
+KINDS = {
+    authority_pb.AUTHORITY_KIND_ROOT: AuthorityKind.ROOT,
+    authority_pb.AUTHORITY_KIND_INTERMEDIATE: AuthorityKind.INTERMEDIATE,
+}
+_STATES = {
+    AuthorityState.PENDING: authority_pb.AUTHORITY_STATE_PENDING,
+    AuthorityState.ACTIVE: authority_pb.AUTHORITY_STATE_ACTIVE,
+    AuthorityState.RETIRING: authority_pb.AUTHORITY_STATE_RETIRING,
+    AuthorityState.RETIRED: authority_pb.AUTHORITY_STATE_RETIRED,
+    AuthorityState.REVOKED: authority_pb.AUTHORITY_STATE_REVOKED,
+}
+AUTHORITY_KEY_TYPES = {
+    authority_pb.AUTHORITY_KEY_TYPE_UNSPECIFIED: KeyType.P256,
+    authority_pb.AUTHORITY_KEY_TYPE_P256: KeyType.P256,
+    authority_pb.AUTHORITY_KEY_TYPE_P384: KeyType.P384,
+    authority_pb.AUTHORITY_KEY_TYPE_RSA3072: KeyType.RSA3072,
+    authority_pb.AUTHORITY_KEY_TYPE_RSA4096: KeyType.RSA4096,
+    authority_pb.AUTHORITY_KEY_TYPE_ED25519: KeyType.ED25519,
+}
+_NAME_TYPES = {
+    certificate_pb.NAME_TYPE_DNS: NameType.DNS,
+    certificate_pb.NAME_TYPE_IP: NameType.IP,
+    certificate_pb.NAME_TYPE_URI: NameType.URI,
+    certificate_pb.NAME_TYPE_EMAIL: NameType.EMAIL,
+}
+
+CRL_REASONS = {
+    crl_reason_pb2.CRL_REASON_UNSPECIFIED: CrlReason.UNSPECIFIED,
+    crl_reason_pb2.CRL_REASON_KEY_COMPROMISE: CrlReason.KEY_COMPROMISE,
+    crl_reason_pb2.CRL_REASON_AFFILIATION_CHANGED: CrlReason.AFFILIATION_CHANGED,
+    crl_reason_pb2.CRL_REASON_SUPERSEDED: CrlReason.SUPERSEDED,
+    crl_reason_pb2.CRL_REASON_CESSATION_OF_OPERATION: CrlReason.CESSATION_OF_OPERATION,
+    crl_reason_pb2.CRL_REASON_PRIVILEGE_WITHDRAWN: CrlReason.PRIVILEGE_WITHDRAWN,
+}
+
+
+def caller_of(call: Call) -> Caller:
+    """Who calls. The access table lets nobody without an identity past, so it is always known here."""
+    assert call.caller is not None, "no method of this service is open to anyone"
+    return call.caller
+
+
+def invalid(field: str, description: str) -> errors.KeyreeveError:
+    """The refusal of one field."""
+    return errors.FieldInvalid(f"{field}: {description}", violations=[errors.Violation(field, description)])
+
+
+def request_id_of(text: str) -> str:
+    """Check the id of a mutation."""
+    if not _UUID.match(text):
+        raise errors.RequestIdInvalid("request_id must be a UUID in lower case, such as uuidgen prints")
+    return text
+
+
+def payload_sha256(request: Message) -> bytes:
+    """Hash a request, so that one id cannot stand for two payloads."""
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+
+
+def id_of(name: str, collection: str, field: str = "name") -> str:
+    """The last part of a resource name such as `authorities/{authority}`."""
+    prefix, _, last = name.partition("/")
+    if prefix != collection or not last or "/" in last or not last.isprintable():
+        raise invalid(field, f"a name of the form {collection}/... is required")
+    return last
+
+
+def printable(text: str, field: str) -> str:
+    """Text that is searched for as it is: what holds control characters is in no certificate, nor in any database."""
+    if not text.isprintable():
+        raise invalid(field, "control characters are refused")
+    return text
+
+
+def serial_of(name: str, field: str = "name") -> bytes:
+    """The serial number in `certificates/{serial}`."""
+    text = id_of(name, "certificates", field)
+    if not _SERIAL.match(text):
+        raise invalid(field, "a serial number is 32 lower-case hexadecimal digits")
+    return bytes.fromhex(text)
+
+
+def shard_of(name: str) -> Shard:
+    """The authority and the shard in `authorities/{authority}/revocationLists/{shard}`."""
+    found = _LIST_NAME.match(name)
+    if found is None:
+        raise invalid("name", "a name of the form authorities/{authority}/revocationLists/{shard} is required")
+    return found[1], int(found[2])
+
+
+def chosen(values: Mapping[K, T], number: K, field: str) -> T:
+    """The value of an enum; unknown and unspecified numbers are refused before anything is done."""
+    found = values.get(number)
+    if found is None:
+        raise invalid(field, "unspecified, or a value that this release does not know")
+    return found
+
+
+def duration_of(message: Duration, field: str) -> timedelta:
+    """A positive duration of whole seconds, below ten thousand years."""
+    if message.nanos or not 0 < message.seconds < 10_000 * 366 * 86_400:
+        raise invalid(field, "a positive number of whole seconds is required")
+    return timedelta(seconds=message.seconds)
+
+
+def timestamp(seconds: int | None) -> Timestamp | None:
+    """Seconds since 1970 as a message; None stays unset."""
+    return None if seconds is None else Timestamp(seconds=seconds)
+
+
+def authority_message(authority: Authority) -> authority_pb.Authority:
+    """An authority as the contract shows it."""
+    certificate = x509.load_der_x509_certificate(authority.certificate_der)
+    [common_name] = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return authority_pb.Authority(
+        name=f"authorities/{authority.authority_id}",
+        hierarchy=_number(HIERARCHIES, authority.hierarchy),
+        kind=_number(KINDS, authority.kind),
+        owner=authority.owner,
+        issuer=f"authorities/{authority.issuer_id}",
+        common_name=str(common_name.value),
+        key_type=_number({n: k for n, k in AUTHORITY_KEY_TYPES.items() if n}, authority.key_type),
+        lifetime=Duration(seconds=authority.not_after - authority.not_before + 1),
+        permitted_dns_suffixes=constraints_of(certificate).permitted_dns,
+        state=_STATES[authority.state],
+        certificate_der=authority.certificate_der,
+        certificate_sha256=hashlib.sha256(authority.certificate_der).digest(),
+        not_before_time=timestamp(authority.not_before),
+        not_after_time=timestamp(authority.not_after),
+        create_time=timestamp(authority.created_at),
+        activate_time=timestamp(authority.activated_at),
+        retire_time=timestamp(authority.retired_at),
+        revoke_time=timestamp(authority.revoked_at),
+    )
+
+
+def _number(values: Mapping[K, T], value: T) -> K:
+    return next(number for number, known in values.items() if known == value)
+
+
+def sign_item(item: certificate_pb.SignCertificateItem, field: str) -> SignItem:
+    """What one item asks for."""
+    return SignItem(
+        profile=id_of(item.profile, "profiles", f"{field}.profile"),
+        csr=item.csr,
+        names=tuple(
+            Name(chosen(_NAME_TYPES, n.type, f"{field}.names[{i}].type"), n.value) for i, n in enumerate(item.names)
+        ),
+        lifetime=duration_of(item.lifetime, f"{field}.lifetime") if item.HasField("lifetime") else None,
+        authority=id_of(item.authority, "authorities", f"{field}.authority") if item.authority else None,
+    )
+
+
+def certificate_message(
+    entry: LedgerEntry, now: int, revocation: Revocation | None = None
+) -> certificate_pb.Certificate:
+    """A ledger entry as the contract shows it."""
+    message = certificate_pb.Certificate(
+        name=f"certificates/{entry.serial.hex()}",
+        authority=f"authorities/{entry.authority_id}",
+        profile=f"profiles/{entry.profile_name}",
+        profile_version=entry.profile_version,
+        identity=entry.identity,
+        requester=entry.caller,
+        request_id=entry.request_id,
+        not_before_time=timestamp(entry.not_before),
+        not_after_time=timestamp(entry.not_after),
+        issue_time=timestamp(entry.issued_at),
+        state=certificate_pb.CERTIFICATE_STATE_VALID,
+        spki_sha256=entry.spki_sha256,
+        certificate_der=entry.der,
+        renews=f"certificates/{entry.renews.hex()}" if entry.renews else "",
+    )
+    if revocation is not None:
+        message.state = certificate_pb.CERTIFICATE_STATE_REVOKED
+        message.revoke_time.seconds = revocation.revoked_at
+        message.revocation_reason = _number(CRL_REASONS, revocation.reason)
+        message.revoker = revocation.actor
+    elif now > entry.not_after:
+        message.state = certificate_pb.CERTIFICATE_STATE_EXPIRED
+    return message
+
+
+def renew_at(entry: LedgerEntry) -> int:
+    """Two thirds through the life, plus up to a tenth of it: the serial number spreads certificates issued together."""
+    life = entry.not_after - entry.issued_at
+    return entry.issued_at + life * 2 // 3 + life * entry.serial[-1] // 2560
+
+
+def chain_of(snapshot: IssuanceSnapshot, authority_id: str) -> tuple[bytes, ...]:
+    """The certificates above a leaf of an authority, without the root; the authority may have retired since."""
+    authority = snapshot.authority(authority_id)
+    return () if authority.kind is AuthorityKind.ROOT else (authority.certificate_der,)
+
+
+def profile_message(
+    version: ProfileVersion, facts: Callable[[str, int], tuple[int, str]], built_in: frozenset[str]
+) -> profile_pb.Profile:
+    """A profile version as the contract shows it; `facts` tells when it was made and by whom."""
+    created_at, creator = facts(version.name, version.version)
+    return profile_pb.Profile(
+        name=f"profiles/{version.name}",
+        version=version.version,
+        document=version.document,
+        sha256=version.sha256,
+        create_time=timestamp(created_at),
+        creator=creator,
+        halted=version.halted,
+        built_in=version.name in built_in,
+    )

@@ -1,0 +1,1 @@
+"""The OCSP responder (RFC 6960)."""

@@ -1,0 +1,1 @@
+"""Operators of the control plane: invited, given another role, removed."""

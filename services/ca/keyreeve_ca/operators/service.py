@@ -1,0 +1,207 @@
+"""The people who operate the control plane: invited, given another role, removed (docs/operators.md).
+
+A certificate alone lets no person in: the role in its path and the role in the record must agree, on every call. The
+records travel with the snapshot, so that a change takes effect everywhere within a second.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from keyreeve import errors
+from keyreeve.identity import OPERATOR_ROLES, Caller, Role, SpiffeId
+from keyreeve_ca.enrollment.ports import StoredToken, TokenState
+from keyreeve_ca.operators.ports import Operator, RegisteredKey
+from keyreeve_ca.requests.openssh_keys import OperatorKey
+from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
+from keyreeve_ca.store.ports import CertificateFilter, Transaction
+
+_MANY = 100_000
+"""Certificates of one person that are looked at: 12 hours each, so no person has as many."""
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+
+
+@dataclass(frozen=True)
+class Operators:
+    """The use cases, each inside the caller's transaction."""
+
+    trust_domain: str
+    now: Callable[[], int]
+    random: Callable[[int], bytes] = os.urandom
+
+    def invite(self, tx: Transaction, name: str, role: Role, by: str) -> Operator:
+        """Make a person's record, or date the invitation anew.
+
+        Raises `NameRefused`, `OperatorExists`, `SecondPersonRequired`.
+        """
+        _check_name(name)
+        known, now = tx.operators.find(name), self.now()
+        if known is not None and str(known.identity(self.trust_domain)) == by:
+            raise errors.SecondPersonRequired("nobody invites themselves", metadata={"approver": by})
+        if known is not None and known.role is not role:
+            raise errors.OperatorExists(
+                f"{name!r} is in the role {known.role.value}; change that instead", metadata={"role": known.role.value}
+            )
+        if known is None:
+            person = self._new(name, role, by)
+            tx.operators.add(person)
+        else:
+            person = replace(known, invited_at=now, invited_by=by)
+            tx.operators.update(person)
+        tx.bump_config()
+        return person
+
+    def admit(self, tx: Transaction, name: str, by: str) -> Operator:
+        """Let in whoever is root on the CA's machine, as an admin, whatever the record said before."""
+        _check_name(name)
+        known = tx.operators.find(name)
+        if known is not None and known.role is not Role.ADMIN:
+            self.change_role(tx, name, Role.ADMIN, by)
+        return self.invite(tx, name, Role.ADMIN, by)
+
+    def change_role(self, tx: Transaction, name: str, role: Role, by: str) -> Operator:
+        """Give a person another role; the old certificates and tokens are worth nothing.
+
+        Raises `OperatorNotFound`, `LastAdmin`.
+        """
+        known = self.get(tx, name)
+        if known.role is role:
+            return known
+        self._refuse_last_admin(tx, known)
+        self._put_out(tx, known, by, CrlReason.PRIVILEGE_WITHDRAWN)
+        person = replace(known, role=role, since=self.now())
+        tx.operators.update(person)
+        tx.bump_config()
+        return person
+
+    def change_keys(self, tx: Transaction, name: str, keys: Sequence[OperatorKey], by: str) -> Operator:
+        """Replace the keys in a person's record; those that stay keep who put them there when.
+
+        Raises `OperatorNotFound`, `SecondPersonRequired`, `KeyReused`.
+        """
+        known = self.get(tx, name)
+        if operator_of(tx, by) == known.person_uid:
+            raise errors.SecondPersonRequired("nobody changes their own keys", metadata={"approver": by})
+        wanted = {key.fingerprint: key for key in keys}
+        for other in tx.operators.active():
+            if other.person_uid != known.person_uid:
+                for held in other.keys:
+                    if held.key.fingerprint in wanted:
+                        raise errors.KeyReused(
+                            f"the key {held.key.fingerprint} is {other.name!r}'s; one key is one person's",
+                            metadata={"fingerprint": held.key.fingerprint},
+                        )
+        before = {each.key.fingerprint: each for each in known.keys}
+        new = [RegisteredKey(key, self.now(), by) for key in wanted.values()]
+        kept = [replace(before.get(each.key.fingerprint, each), key=each.key) for each in new]
+        person = replace(known, keys=tuple(sorted(kept, key=lambda each: each.key.fingerprint)))
+        tx.operators.set_keys(known.person_uid, person.keys)
+        tx.bump_config()
+        return person
+
+    def remove(self, tx: Transaction, name: str, by: str) -> Operator:
+        """Put a person out for good. Raises `OperatorNotFound`, `LastAdmin`."""
+        known = self.get(tx, name)
+        self._refuse_last_admin(tx, known)
+        self._put_out(tx, known, by, CrlReason.CESSATION_OF_OPERATION)
+        person = replace(known, removed_at=self.now(), removed_by=by, keys=())
+        tx.operators.update(person)
+        tx.operators.set_keys(known.person_uid, ())
+        tx.bump_config()
+        return person
+
+    def get(self, tx: Transaction, name: str) -> Operator:
+        """The person who has this name now. Raises `OperatorNotFound`."""
+        known = tx.operators.find(name)
+        if known is None:
+            raise errors.OperatorNotFound(f"there is no person {name[:80]!a}", metadata={"name": name[:80]})
+        return known
+
+    def _new(self, name: str, role: Role, by: str) -> Operator:
+        now = self.now()
+        uid = ((now * 1000).to_bytes(6) + self.random(10)).hex()
+        return Operator(uid, name, role, created_at=now, invited_at=now, invited_by=by, since=now)
+
+    def _put_out(self, tx: Transaction, person: Operator, by: str, reason: CrlReason) -> None:
+        """Revoke the person's unexpired certificates, and end the tokens that they made or could use."""
+        identity, now = str(person.identity(self.trust_domain)), self.now()
+        valid = CertificateFilter(identity=identity, valid_at=now, revoked=False)
+        entries = tx.certificates(valid, after=b"", limit=_MANY)
+        known = tx.revocations.of([entry.serial for entry in entries])
+        tx.revocations.add(
+            [
+                NewRevocation(entry.serial, entry.authority_id, entry.not_after, reason, now, by)
+                for entry in entries
+                if entry.serial not in known
+            ]
+        )
+        tx.tokens.revoke_made_by(identity, now)
+        for token in _tokens_for(tx, identity):
+            tx.tokens.revoke(token.token_id, now)
+
+    def _refuse_last_admin(self, tx: Transaction, leaving: Operator) -> None:
+        """An admin who was invited and never came does not count: nobody would be left who can call."""
+        if leaving.role is not Role.ADMIN:
+            return
+        for other in tx.operators.active():
+            if other.role is Role.ADMIN and other.person_uid != leaving.person_uid:
+                issued = CertificateFilter(identity=str(other.identity(self.trust_domain)))
+                if any(c.issued_at >= other.since for c in tx.certificates(issued, after=b"", limit=_MANY)):
+                    return
+        raise errors.LastAdmin(
+            f"without {leaving.name!r} there would be no admin who has ever had a certificate",
+            metadata={"name": leaving.name},
+        )
+
+
+def _tokens_for(tx: Transaction, identity: str) -> list[StoredToken]:
+    """Tokens that still let somebody in as the identity; a month's tokens are few."""
+    found: list[StoredToken] = []
+    after = b""
+    while rows := tx.tokens.page(after=after, limit=500):
+        found += [t for t in rows if t.identity == identity and t.state in (TokenState.OPEN, TokenState.BOUND)]
+        after = rows[-1].token_id
+    return found
+
+
+def refuse_uninvited_renewal(person: Operator | None, now: int, nonce: Callable[[], str]) -> None:
+    """Raise unless a person's certificate may renew itself. `PeerOperatorUnknown`, `InvitationExpired`.
+
+    Whoever has a key in a device is told a nonce, which that key may sign in the place of another invitation.
+    """
+    if person is None:
+        raise errors.PeerOperatorUnknown("there is no record of this person in this role")
+    if now > person.renews_until:
+        raise errors.InvitationExpired(
+            "the last invitation is more than 7 days ago; another admin has to invite again",
+            metadata={"invited_at": str(person.invited_at)}
+            | ({"nonce": nonce()} if any(each.key.hardware for each in person.keys) else {}),
+        )
+
+
+def first_second(caller: Caller, person: Operator | None) -> int:
+    """What was issued before this second is not the caller's, though it bears the name; 0 for programs.
+
+    `person` is the record under the caller's name now. Raises `PeerOperatorUnknown` when that is not the caller's any more.
+    """
+    if not caller.person_uid:
+        return 0
+    if person is None or person.person_uid != caller.person_uid:
+        raise errors.PeerOperatorUnknown("there is no record of this person in this role")
+    return person.created_at
+
+
+def operator_of(tx: Transaction, caller: str) -> str:
+    """Who is behind an identity, for dual control: the person's uid, or the identity itself when it is nobody's."""
+    identity = SpiffeId.parse(caller)
+    known = tx.operators.find(identity.path[-1]) if identity.role in OPERATOR_ROLES else None
+    return caller if known is None else known.person_uid
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.match(name):
+        why = "1-63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit"
+        raise errors.NameRefused(
+            f"{name[:80]!a} cannot be an operator's name: {why}", violations=[errors.Violation("operator_id", why)]
+        )

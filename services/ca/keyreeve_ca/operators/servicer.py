@@ -1,0 +1,178 @@
+"""OperatorService: who may call what, and the turning of messages into calls of the use cases."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from keyreeve.ca.v1 import operator_service_pb2 as pb
+from keyreeve.enrollment_token import EnrollmentToken
+from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
+from keyreeve_ca.enrollment.ports import StoredToken
+from keyreeve_ca.enrollment.tokens import EnrollmentTokens
+from keyreeve_ca.messages import caller_of, chosen, id_of, invalid, timestamp
+from keyreeve_ca.operators.ports import Operator
+from keyreeve_ca.requests.key_rules import KnownKeys
+from keyreeve_ca.requests.openssh_keys import MOST_KEYS, OperatorKey, read_operator_key
+from keyreeve_ca.store.ports import Store, Transaction
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.idempotency.mutation import Answering
+
+_SERVICE = "/keyreeve.ca.v1.OperatorService/"
+_ADMINS = frozenset({Role.ADMIN})
+_READ = AccessRule(OPERATOR_ROLES | SERVICE_ROLES, freshness=Freshness.TOLERANT)
+
+ACCESS: AccessRules = {
+    _SERVICE + "InviteOperator": AccessRule(_ADMINS, forwarded=True, records=("operator_id", "role")),
+    _SERVICE + "GetOperator": _READ,
+    _SERVICE + "ListOperators": _READ,
+    # The keys are recorded as the fingerprints of what was accepted: somebody may send a private one by mistake.
+    _SERVICE + "UpdateOperator": AccessRule(_ADMINS, forwarded=True, records=("name", "role", "update_mask.paths")),
+    _SERVICE + "RemoveOperator": AccessRule(_ADMINS, forwarded=True),
+}
+_ROLES = {
+    pb.OPERATOR_ROLE_ADMIN: Role.ADMIN,
+    pb.OPERATOR_ROLE_OPERATOR: Role.OPERATOR,
+    pb.OPERATOR_ROLE_AUDITOR: Role.AUDITOR,
+}
+_NUMBERS = {role: number for number, role in _ROLES.items()}
+
+Change = Callable[[Transaction], Operator]
+
+
+@dataclass(frozen=True)
+class OperatorServicer:
+    """Answers OperatorService."""
+
+    tokens: EnrollmentTokens
+    store: Store
+    pages: Pages
+    known_keys: Callable[[], KnownKeys]
+
+    async def InviteOperator(self, request: pb.InviteOperatorRequest, call: Call) -> pb.InviteOperatorResponse:
+        role, by = chosen(_ROLES, request.role, "role"), str(caller_of(call))
+        invited = await self._with_token(
+            request, call, lambda tx: self.tokens.operators.invite(tx, request.operator_id, role, by)
+        )
+        return pb.InviteOperatorResponse.FromString(invited)
+
+    async def GetOperator(self, request: pb.GetOperatorRequest, call: Call) -> pb.Operator:
+        name = id_of(request.name, "operators")
+        return self._message(await self.store.read(lambda tx: self.tokens.operators.get(tx, name)))
+
+    async def ListOperators(self, request: pb.ListOperatorsRequest, call: Call) -> pb.ListOperatorsResponse:
+        page = self.pages.open(call, request)
+        rows = await self.store.read(lambda tx: tx.operators.active(after=page.after, limit=page.size + 1))
+        return pb.ListOperatorsResponse(
+            operators=[self._message(row) for row in rows[: page.size]],
+            next_page_token=page.next_token(rows[page.size - 1].name if len(rows) > page.size else None),
+        )
+
+    async def UpdateOperator(self, request: pb.UpdateOperatorRequest, call: Call) -> pb.UpdateOperatorResponse:
+        operators, by = self.tokens.operators, str(caller_of(call))
+        name, mask = id_of(request.name, "operators"), _mask(request)
+        keys = self._keys(request) if "keys" in mask else ()
+        if "role" not in mask:
+            answer: Answering[Operator] = Answering(
+                self.store,
+                request,
+                request.request_id,
+                call,
+                lambda _tx, person: pb.UpdateOperatorResponse(operator=self._message(person)),
+                _fingerprints,
+            )
+            only_keys = await answer(lambda tx: operators.change_keys(tx, name, keys, by))
+            return pb.UpdateOperatorResponse.FromString(only_keys)
+        role = chosen(_ROLES, request.role, "role")
+
+        def change(tx: Transaction) -> Operator:
+            if "keys" in mask:
+                operators.change_keys(tx, name, keys, by)
+            return operators.change_role(tx, name, role, by)
+
+        return pb.UpdateOperatorResponse.FromString(await self._with_token(request, call, change))
+
+    async def RemoveOperator(self, request: pb.RemoveOperatorRequest, call: Call) -> pb.Operator:
+        name, by = id_of(request.name, "operators"), str(caller_of(call))
+        answer: Answering[Operator] = Answering(
+            self.store, request, request.request_id, call, lambda _tx, person: self._message(person)
+        )
+        return pb.Operator.FromString(await answer(lambda tx: self.tokens.operators.remove(tx, name, by)))
+
+    async def _with_token(
+        self, request: pb.InviteOperatorRequest | pb.UpdateOperatorRequest, call: Call, change: Change
+    ) -> bytes:
+        """Change a person's record and make a token for it, in one transaction; the secret is never on disk.
+
+        What is stored, as the answer to a repeat, is the response with the token's id in the place of its text.
+        """
+        made: EnrollmentToken | None = None
+
+        def act(tx: Transaction) -> tuple[Operator, StoredToken]:
+            nonlocal made
+            person = change(tx)
+            stored, made = self.tokens.for_person(tx, person, str(caller_of(call)), request.address)
+            return person, stored
+
+        def message(_tx: Transaction, outcome: tuple[Operator, StoredToken]) -> Message:
+            person, token = outcome
+            return pb.InviteOperatorResponse(
+                operator=self._message(person),
+                token=token.token_id.hex(),
+                token_expire_time=timestamp(token.expires_at),
+            )
+
+        answer = Answering(
+            self.store, request, request.request_id, call, message, lambda outcome: _fingerprints(outcome[0])
+        )
+        response = pb.InviteOperatorResponse.FromString(await answer(act))
+        token_id = bytes.fromhex(response.token)
+        if made is None or made.token_id != token_id:
+            made = await self.store.write(lambda tx: self.tokens.renew_secret(tx, token_id, request.address))
+        response.token = made.text()
+        return response.SerializeToString()
+
+    def _keys(self, request: pb.UpdateOperatorRequest) -> list[OperatorKey]:
+        if len(request.keys) > MOST_KEYS:
+            raise invalid("keys", f"at most {MOST_KEYS} keys")
+        known = self.known_keys()
+        return [read_operator_key(line, known, f"keys[{i}]") for i, line in enumerate(request.keys)]
+
+    def _message(self, person: Operator) -> pb.Operator:
+        return pb.Operator(
+            name=f"operators/{person.name}",
+            person_uid=person.person_uid,
+            role=_NUMBERS[person.role],
+            identity=str(person.identity(self.tokens.trust_domain)),
+            create_time=timestamp(person.created_at),
+            invite_time=timestamp(person.invited_at),
+            inviter=person.invited_by,
+            renew_until_time=timestamp(person.renews_until),
+            remove_time=timestamp(person.removed_at),
+            keys=[
+                pb.OperatorKey(
+                    public_key=each.key.line,
+                    fingerprint=each.key.fingerprint,
+                    hardware=each.key.hardware,
+                    create_time=timestamp(each.added_at),
+                    creator=each.added_by,
+                )
+                for each in person.keys
+            ],
+        )
+
+
+def _mask(request: pb.UpdateOperatorRequest) -> frozenset[str]:
+    """What is to change."""
+    paths = frozenset(request.update_mask.paths) if request.HasField("update_mask") else frozenset({"role"})
+    if not paths or not paths <= {"role", "keys"}:
+        raise invalid("update_mask", "role, keys, or both")
+    if "keys" not in paths and request.keys:
+        raise invalid("update_mask", "keys are given that the mask does not name")
+    return paths
+
+
+def _fingerprints(person: Operator) -> list[tuple[str, str]]:
+    return [("key", each.key.fingerprint) for each in person.keys]

@@ -1,0 +1,32 @@
+"""The tables of people: one row for each person who was ever invited (a name belongs to the one who is not removed), and
+one for each key that is somebody's now."""
+
+from sqlalchemy import BigInteger, Column, Index, Table, Text
+
+from keyreeve_ca.store.metadata import metadata
+
+operators = Table(
+    "operators",
+    metadata,
+    Column("person_uid", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("invited_at", BigInteger, nullable=False),
+    Column("invited_by", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("removed_at", BigInteger, nullable=True),
+    Column("removed_by", Text, nullable=False),
+    Index(None, "name"),
+)
+
+operator_keys = Table(
+    "operator_keys",
+    metadata,
+    Column("fingerprint", Text, primary_key=True),
+    Column("person_uid", Text, nullable=False),
+    Column("line", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    Column("added_by", Text, nullable=False),
+    Index(None, "person_uid"),
+)

@@ -1,0 +1,1 @@
+"""Profiles: the versioned documents that decide what a certificate holds."""

@@ -1,0 +1,130 @@
+"""What a profile is, once its document has been read and found sound: values only, no I/O."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+
+from keyreeve.identity import Role
+
+
+class Hierarchy(StrEnum):
+    """Which authorities may issue under a profile: those of one of the two hierarchies, or CAs that stand alone."""
+
+    CONTROL = "control"
+    ESTATE = "estate"
+    STANDALONE = "standalone"
+
+
+class KeyType(StrEnum):
+    """Public keys that a certificate can hold; the text is what profiles and errors call them."""
+
+    P256 = "p256"
+    P384 = "p384"
+    RSA2048 = "rsa2048"
+    RSA3072 = "rsa3072"
+    RSA4096 = "rsa4096"
+    ED25519 = "ed25519"
+
+    @property
+    def is_rsa(self) -> bool:
+        return self.value.startswith("rsa")
+
+
+class CommonName(StrEnum):
+    """Whether the subject holds a CN. It always repeats one of the DNS names, so it names nothing by itself."""
+
+    FORBIDDEN = "forbidden"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class KeyUsage(StrEnum):
+    """Bits of KeyUsage (RFC 5280, 4.2.1.3). `key_encipherment` is set in certificates for RSA keys only (RFC 8813)."""
+
+    DIGITAL_SIGNATURE = "digital_signature"
+    KEY_ENCIPHERMENT = "key_encipherment"
+
+
+class ExtendedKeyUsage(StrEnum):
+    """Purposes of ExtendedKeyUsage (RFC 5280, 4.2.1.12)."""
+
+    SERVER_AUTH = "server_auth"
+    CLIENT_AUTH = "client_auth"
+
+
+@dataclass(frozen=True, slots=True)
+class DnsRule:
+    """DNS names: how many, and which patterns (`*` one label, `**` one or more, `{variable}` see `UriRule`)."""
+
+    maximum: int
+    patterns: tuple[str, ...]
+    wildcards: bool = False
+    """Whether a name may itself begin with the label `*`."""
+
+
+@dataclass(frozen=True, slots=True)
+class UriRule:
+    """URIs: how many, and the templates they match.
+
+    `{trust_domain}` stands for the control plane's; any other `{variable}` matches one path segment and means the same
+    text wherever it stands in the profile's rules (also in DNS patterns); `{variable*}` matches one or more segments.
+    """
+
+    maximum: int
+    templates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IpRule:
+    """IP addresses: how many, and the networks they lie in."""
+
+    maximum: int
+    networks: tuple[IPv4Network | IPv6Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EmailRule:
+    """E-mail addresses (RFC 5321 Mailbox, ASCII): how many, and the patterns of their domain (as in `DnsRule`)."""
+
+    maximum: int
+    domains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile document: what certificates of a kind may hold, and who may ask for them."""
+
+    description: str
+    hierarchy: Hierarchy
+    requesters: frozenset[Role]
+    keys: frozenset[KeyType]
+    default_lifetime: timedelta
+    maximum_lifetime: timedelta
+    backdate: timedelta
+    common_name: CommonName
+    dns: DnsRule | None
+    uri: UriRule | None
+    ip: IpRule | None
+    email: EmailRule | None
+    minimum_names: int
+    key_usage: frozenset[KeyUsage]
+    extended_key_usage: frozenset[ExtendedKeyUsage]
+    one_identity_per_key: bool
+    """Refuse a key that another identity's certificate holds: on where the certificate is an identity of ours."""
+    may_use_reserved_names: bool
+    """Only some of the built-in profiles, and no document of anybody else can say it: reserved DNS names (`service`,
+    `enrollment`, `probe`), identities of services (`service`, `enrollment`) and of people (`operator`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileVersion:
+    """One immutable version of a named profile; `sha256` is over the canonical document and is what the ledger pins."""
+
+    name: str
+    version: int
+    sha256: bytes
+    document: str
+    """Canonical JSON."""
+    profile: Profile
+    halted: bool = False

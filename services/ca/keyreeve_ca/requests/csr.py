@@ -1,0 +1,290 @@
+"""Reading a certificate request (PKCS #10, RFC 2986), cheapest checks first, and the proof that its key is held.
+
+Every octet of the request is read here, as strict DER, before any other parser or any arithmetic sees one: the names
+that policy judges are exactly those in the bytes whose signature is checked. One rule of DER is not enforced: the order
+of a SET's members, which common programs leave as it comes.
+"""
+
+import binascii
+from dataclasses import dataclass, field
+from hashlib import sha256
+from ipaddress import ip_address
+
+from keyreeve.errors import CsrMalformed, CsrTooLarge, ExtensionRefused, SubjectRefused, TooManyNames
+from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_ca.requests import der_reader as der
+from keyreeve_ca.requests.key_rules import PublicKey, classify_key, load_key
+from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.requests.requested_extensions import (
+    NO_REQUESTED_EXTENSIONS,
+    RequestedExtensions,
+    read_requested_extensions,
+)
+from keyreeve_ca.requests.signatures import ACCEPTED_ALGORITHMS, check_signature
+
+MAX_DER_BYTES = 16 * 1024
+MAX_PEM_BYTES = 24 * 1024
+MAX_ATTRIBUTES = 8
+MAX_EXTENSIONS = 16
+MAX_SUBJECT_ATTRIBUTES = 16
+MAX_NAMES = 400
+"""More than any profile allows; a guard that needs no profile."""
+
+COMMON_NAME = "2.5.4.3"
+_CN = bytes.fromhex("550403")
+
+_VERSION_0 = b"\x02\x01\x00"
+_EXTENSION_REQUEST = bytes.fromhex("2a864886f70d01090e")
+_EXTENSION_REQUEST_MICROSOFT = bytes.fromhex("2b06010401823702010e")
+_SUBJECT_ALTERNATIVE_NAME = bytes.fromhex("551d11")
+_TEXT_TAGS = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii"}
+"""UTF8String, PrintableString, IA5String."""
+_NAME_TAGS = {0x81: NameType.EMAIL, 0x82: NameType.DNS, 0x86: NameType.URI}
+_IP_TAG = 0x87
+_OTHER_NAMES = {
+    0xA0: "an otherName",
+    0xA3: "an X.400 address",
+    0xA4: "a directory name",
+    0xA5: "an EDI party name",
+    0x88: "a registered ID",
+}
+_LABELS = ("-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN NEW CERTIFICATE REQUEST-----")
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """A request as it was read: well-formed, with a key of a known type; nothing in it is granted or proved yet."""
+
+    der: bytes = field(repr=False)
+    spki: bytes = field(repr=False)
+    """DER SubjectPublicKeyInfo, byte for byte."""
+    spki_sha256: bytes = field(repr=False)
+    key_type: KeyType
+    public_key: PublicKey = field(repr=False, compare=False)
+    subject: tuple[tuple[str, str], ...]
+    """(OID in dotted form, text) of each attribute, in order."""
+    names: tuple[Name, ...]
+    """Wished subject alternative names, in order, not yet checked against any grammar."""
+    unusable_names: tuple[tuple[int, str], ...]
+    """(Position among the wished names, what is wrong) of those that are not in `names`: no type that we issue."""
+    requested_extensions: RequestedExtensions
+    """The other extensions that it asks for."""
+    signed: bytes = field(repr=False)
+    """DER CertificationRequestInfo: what the signature is over."""
+    signature_algorithm: bytes = field(repr=False)
+    """DER AlgorithmIdentifier."""
+    signature: bytes = field(repr=False)
+
+
+def read_csr(data: bytes) -> CertificateRequest:
+    """Read a request in DER, or as the only object of a PEM file.
+
+    Raises `CsrTooLarge`, `CsrMalformed`, `KeyTypeRefused`, `KeyWeak`, `TooManyNames` or `SubjectRefused` (subject text
+    of another string type or with control characters), `ExtensionRefused` (extensions asked for in an attribute of
+    Microsoft's). The signature has not been checked: see `keyreeve_ca.rules.possession`.
+    """
+    if len(data) > MAX_DER_BYTES or not data.startswith(b"\x30"):
+        data = _der_of(data)
+    end = len(data)
+    start, stop = der.expect(data, 0, end, der.SEQUENCE, "the request")
+    if stop != end:
+        raise CsrMalformed(f"the request is followed by {end - stop} other bytes")
+    info, info_end = der.expect(data, start, end, der.SEQUENCE, "the request's content")
+    algorithm, algorithm_end = der.expect(data, info_end, end, der.SEQUENCE, "the signature's algorithm")
+    signature, signature_end = der.expect(data, algorithm_end, end, der.BIT_STRING, "the signature")
+    if signature_end != end or signature_end - signature < 2 or data[signature] != 0:
+        raise CsrMalformed("the signature is not one bit string of whole octets at the end of the request")
+    if data[info_end:algorithm_end] not in ACCEPTED_ALGORITHMS:
+        der.check_whole(data, algorithm, algorithm_end, "the signature's algorithm")
+
+    if not data.startswith(_VERSION_0, info):
+        raise CsrMalformed("the request's version is not 0, the only one there is (RFC 2986)")
+    subject, subject_end = der.expect(data, info + 3, info_end, der.SEQUENCE, "the subject")
+    _, key_end = der.expect(data, subject_end, info_end, der.SEQUENCE, "the public key")
+    attributes, attributes_end = der.expect(data, key_end, info_end, 0xA0, "the attributes")
+    if attributes_end != info_end:
+        raise CsrMalformed("the attributes are followed by other bytes")
+    spki = data[subject_end:key_end]
+    key_type = classify_key(spki)
+    extensions = _read_attributes(data, attributes, attributes_end)
+    alternative_name = extensions.pop(_SUBJECT_ALTERNATIVE_NAME, None) if extensions else None
+    names, unusable = _read_names(data, *alternative_name) if alternative_name else ((), ())
+    return CertificateRequest(
+        der=data,
+        spki=spki,
+        spki_sha256=sha256(spki).digest(),
+        key_type=key_type,
+        public_key=load_key(spki),
+        subject=_read_subject(data, subject, subject_end) if subject != subject_end else (),
+        names=names,
+        unusable_names=unusable,
+        requested_extensions=read_requested_extensions(data, extensions) if extensions else NO_REQUESTED_EXTENSIONS,
+        signed=data[start:info_end],
+        signature_algorithm=data[info_end:algorithm_end],
+        signature=data[signature + 1 : signature_end],
+    )
+
+
+def check_possession(request: CertificateRequest) -> None:
+    """Check that the request is signed by the key that it contains (RFC 2986, section 3); raise `CsrSignatureInvalid`.
+
+    The one expensive step, so it belongs after everything that refuses cheaply.
+    """
+    check_signature(request.public_key, request.signature_algorithm, request.signature, request.signed)
+
+
+def _der_of(data: bytes) -> bytes:
+    """Return the DER of a request that is too long to be DER or does not begin like it: a PEM file, or nothing good."""
+    if not data:
+        raise CsrMalformed("the request is empty")
+    if len(data) > MAX_PEM_BYTES or (data[0] == der.SEQUENCE and len(data) > MAX_DER_BYTES):
+        raise CsrTooLarge(
+            f"the request has {len(data)} bytes; at most {MAX_DER_BYTES} in DER or {MAX_PEM_BYTES} in PEM are read",
+            metadata={"max_bytes": str(MAX_DER_BYTES)},
+        )
+    text = data.strip(b" \t\r\n")
+    if not text.startswith(b"-----BEGIN "):
+        raise CsrMalformed(
+            "the bytes begin neither like DER (a SEQUENCE) nor like PEM ('-----BEGIN CERTIFICATE REQUEST-----')"
+        )
+    if text.count(b"-----BEGIN ") != 1:
+        raise CsrMalformed("the PEM file holds more than one object; send the request alone")
+    first, _, rest = text.partition(b"\n")
+    begin = first.rstrip(b"\r").decode("ascii", "replace")
+    if begin not in _LABELS:
+        raise CsrMalformed("the PEM object is not a CERTIFICATE REQUEST")
+    body, separator, after = rest.partition(begin.replace("BEGIN", "END").encode())
+    if not separator or after:
+        raise CsrMalformed("the PEM object has no matching END line, or something follows it")
+    try:
+        decoded = binascii.a2b_base64(b"".join(body.split()), strict_mode=True)
+    except binascii.Error:
+        raise CsrMalformed("the PEM object is not base64 between its BEGIN and END lines (RFC 7468)") from None
+    if len(decoded) > MAX_DER_BYTES:
+        raise CsrTooLarge(
+            f"the request has {len(decoded)} bytes; at most {MAX_DER_BYTES} are read",
+            metadata={"max_bytes": str(MAX_DER_BYTES)},
+        )
+    return decoded
+
+
+def _read_subject(data: bytes, at: int, end: int) -> tuple[tuple[str, str], ...]:
+    attributes: list[tuple[str, str]] = []
+    while at < end:
+        member, at = der.expect(data, at, end, der.SET, "a part of the subject")
+        if member == at:
+            raise CsrMalformed("a part of the subject is empty")
+        while member < at:
+            start, member = der.expect(data, member, at, der.SEQUENCE, "an attribute of the subject")
+            oid_start, oid_end = der.expect(
+                data, start, member, der.OBJECT_IDENTIFIER, "the type of a subject attribute"
+            )
+            tag, text_start, text_end = der.element(data, oid_end, member, "the value of a subject attribute")
+            if text_end != member:
+                raise CsrMalformed("an attribute of the subject holds more than a type and a value")
+            oid_octets = data[oid_start:oid_end]
+            oid = COMMON_NAME if oid_octets == _CN else der.oid_text(oid_octets, "the type of a subject attribute")
+            if len(attributes) == MAX_SUBJECT_ATTRIBUTES:
+                raise CsrMalformed(f"the subject has more than {MAX_SUBJECT_ATTRIBUTES} attributes")
+            attributes.append((oid, _text(tag, data[text_start:text_end], oid)))
+    return tuple(attributes)
+
+
+def _text(tag: int, content: bytes, oid: str) -> str:
+    encoding = _TEXT_TAGS.get(tag)
+    if encoding is None:
+        raise SubjectRefused(
+            f"the subject's attribute {oid} is a string of type 0x{tag:02x}; UTF8String, PrintableString and IA5String are read"
+        )
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        raise CsrMalformed(f"the subject's attribute {oid} is not valid {encoding}") from None
+    if not text.isprintable():
+        raise SubjectRefused(f"the subject's attribute {oid} holds a control character")
+    return text
+
+
+def _read_attributes(data: bytes, at: int, end: int) -> dict[bytes, tuple[int, int]]:
+    """Read the attributes; return OID -> where the value is, of each extension that is asked for.
+
+    Other attributes (a challenge password, what Windows tells of itself) wish for nothing in the certificate: they are
+    checked to be DER and have no effect.
+    """
+    extensions: dict[bytes, tuple[int, int]] = {}
+    seen: set[bytes] = set()
+    while at < end:
+        start, at = der.expect(data, at, end, der.SEQUENCE, "an attribute")
+        oid_start, oid_end = der.expect(data, start, at, der.OBJECT_IDENTIFIER, "an attribute's type")
+        oid = data[oid_start:oid_end]
+        values, values_end = der.expect(data, oid_end, at, der.SET, "an attribute's values")
+        _, value, value_end = der.element(data, values, values_end, "an attribute's value")
+        if values_end != at or value_end != values_end:
+            raise CsrMalformed("an attribute has more than one value")
+        if oid in seen or len(seen) == MAX_ATTRIBUTES:
+            raise CsrMalformed(f"an attribute stands twice, or there are more than {MAX_ATTRIBUTES}")
+        seen.add(oid)
+        if oid == _EXTENSION_REQUEST:
+            der.expect(data, values, values_end, der.SEQUENCE, "the list of extensions")
+            extensions = _read_extensions(data, value, value_end)
+        elif oid == _EXTENSION_REQUEST_MICROSOFT:
+            raise ExtensionRefused(
+                "extensions are asked for in Microsoft's attribute in place of extensionRequest (RFC 2985)"
+            )
+        else:
+            der.oid_text(oid, "an attribute's type")
+            der.check_whole(data, values, values_end, "an attribute's value")
+    return extensions
+
+
+def _read_extensions(data: bytes, at: int, end: int) -> dict[bytes, tuple[int, int]]:
+    extensions: dict[bytes, tuple[int, int]] = {}
+    if at == end:
+        raise CsrMalformed("the list of extensions is empty")
+    while at < end:
+        start, at = der.expect(data, at, end, der.SEQUENCE, "an extension")
+        oid_start, value_at = der.expect(data, start, at, der.OBJECT_IDENTIFIER, "an extension's type")
+        oid = data[oid_start:value_at]
+        if data[value_at : value_at + 1] == b"\x01":
+            if data[value_at : value_at + 3] != b"\x01\x01\xff":
+                raise CsrMalformed("an extension's critical flag is not in DER: TRUE is 0xff, FALSE is left out")
+            value_at += 3
+        value, value_end = der.expect(data, value_at, at, der.OCTET_STRING, "an extension's value")
+        if value_end != at:
+            raise CsrMalformed("an extension's value is followed by other bytes")
+        if oid in extensions:
+            raise CsrMalformed(f"the extension {der.oid_text(oid, 'its type')} is asked for twice")
+        if len(extensions) == MAX_EXTENSIONS:
+            raise CsrMalformed(f"more than {MAX_EXTENSIONS} extensions are asked for")
+        extensions[oid] = (value, value_end)
+    return extensions
+
+
+def _read_names(data: bytes, at: int, end: int) -> tuple[tuple[Name, ...], tuple[tuple[int, str], ...]]:
+    start, stop = der.expect(data, at, end, der.SEQUENCE, "the subject alternative name")
+    if stop != end or start == stop:
+        raise CsrMalformed("the subject alternative name is empty, or followed by other bytes")
+    names: list[Name] = []
+    unusable: list[tuple[int, str]] = []
+    position = 0
+    while start < stop:
+        if position == MAX_NAMES:
+            raise TooManyNames(
+                f"the request asks for more than {MAX_NAMES} names", metadata={"max_names": str(MAX_NAMES)}
+            )
+        tag, value, start = der.element(data, start, stop, "a subject alternative name")
+        if tag in _NAME_TAGS:
+            # Octets beyond ASCII become characters beyond ASCII, which no grammar accepts, and the error can show them.
+            names.append(Name(_NAME_TAGS[tag], data[value:start].decode("latin-1")))
+        elif tag == _IP_TAG and start - value in {4, 16}:
+            names.append(Name(NameType.IP, str(ip_address(data[value:start]))))
+        elif tag == _IP_TAG:
+            unusable.append((position, f"an IP address has 4 or 16 octets, and this one has {start - value}"))
+        elif tag in _OTHER_NAMES:
+            if tag & 0x20:
+                der.check_whole(data, value, start, "a subject alternative name")
+            unusable.append((position, f"{_OTHER_NAMES[tag]} is a type of name that no profile allows"))
+        else:
+            raise CsrMalformed(f"a subject alternative name has tag 0x{tag:02x}, which RFC 5280 does not have")
+        position += 1
+    return tuple(names), tuple(unusable)

@@ -1,0 +1,123 @@
+"""The extensions that a request wishes for, beside its names. They are requested_extensions: the certificate holds what its profile says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keyreeve.errors import CsrMalformed
+from keyreeve_ca.requests import der_reader as der
+
+_BASIC_CONSTRAINTS = bytes.fromhex("551d13")
+_KEY_USAGE = bytes.fromhex("551d0f")
+_EXTENDED_KEY_USAGE = bytes.fromhex("551d25")
+
+_KEY_USAGE_BITS = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+_PURPOSES = {
+    bytes.fromhex("2b06010505070301"): "server_auth",
+    bytes.fromhex("2b06010505070302"): "client_auth",
+    bytes.fromhex("2b06010505070303"): "code_signing",
+    bytes.fromhex("2b06010505070304"): "email_protection",
+    bytes.fromhex("2b06010505070308"): "time_stamping",
+    bytes.fromhex("2b06010505070309"): "ocsp_signing",
+    bytes.fromhex("551d2500"): "any_extended_key_usage",
+}
+_EXTENSIONS = {
+    "1.3.6.1.5.5.7.1.1": "authority information access",
+    "1.3.6.1.5.5.7.1.24": "TLS feature",
+    "2.5.29.14": "subject key identifier",
+    "2.5.29.18": "issuer alternative name",
+    "2.5.29.30": "name constraints",
+    "2.5.29.31": "CRL distribution points",
+    "2.5.29.32": "certificate policies",
+    "2.5.29.35": "authority key identifier",
+    "2.5.29.36": "policy constraints",
+    "2.5.29.54": "inhibit anyPolicy",
+}
+MAX_PURPOSES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedExtensions:
+    """Wished extensions in words; `None` where the request says nothing."""
+
+    key_usage: frozenset[str] | None = None
+    """Names of bits, such as `digital_signature`."""
+    extended_key_usage: frozenset[str] | None = None
+    """Names of purposes, such as `server_auth`, or OIDs in dotted form."""
+    authority: bool = False
+    """Basic constraints that ask for a CA certificate."""
+    others: tuple[str, ...] = ()
+    """Extensions that no request is granted, by name and OID."""
+
+
+NO_REQUESTED_EXTENSIONS = RequestedExtensions()
+
+
+def read_requested_extensions(data: bytes, extensions: Mapping[bytes, tuple[int, int]]) -> RequestedExtensions:
+    """Read the wished extensions: OID -> where in `data` its value lies. Raises `CsrMalformed`."""
+    key_usage: frozenset[str] | None = None
+    purposes: frozenset[str] | None = None
+    authority = False
+    others = []
+    for oid, (start, end) in extensions.items():
+        if oid == _KEY_USAGE:
+            key_usage = _read_key_usage(data, start, end)
+        elif oid == _EXTENDED_KEY_USAGE:
+            purposes = _read_purposes(data, start, end)
+        elif oid == _BASIC_CONSTRAINTS:
+            authority = _read_basic_constraints(data, start, end)
+        else:
+            text = der.oid_text(oid, "an extension's type")
+            others.append(f"{_EXTENSIONS[text]} ({text})" if text in _EXTENSIONS else text)
+    return RequestedExtensions(key_usage, purposes, authority, tuple(others))
+
+
+def _read_key_usage(data: bytes, at: int, end: int) -> frozenset[str]:
+    start, stop = der.expect(data, at, end, der.BIT_STRING, "the key usage")
+    if stop != end or not 2 <= stop - start <= 3:
+        raise CsrMalformed("the key usage is not a bit string of one to nine bits")
+    unused = data[start]
+    bits = int.from_bytes(data[start + 1 : stop], "big")
+    # Trailing zero bits of a named bit list are left out (X.690, 11.2.2), so the last bit that is there is a one.
+    if unused > 7 or bits & ((1 << unused + 1) - 1) != 1 << unused:
+        raise CsrMalformed("the key usage is not in its shortest form")
+    width = 8 * (stop - start - 1)
+    wished = [bit for bit in range(width) if bits >> (width - 1 - bit) & 1]
+    if wished[-1] >= len(_KEY_USAGE_BITS):
+        raise CsrMalformed("the key usage has a bit that RFC 5280 does not name")
+    return frozenset(_KEY_USAGE_BITS[bit] for bit in wished)
+
+
+def _read_purposes(data: bytes, at: int, end: int) -> frozenset[str]:
+    at, stop = der.expect(data, at, end, der.SEQUENCE, "the extended key usage")
+    if stop != end or at == stop:
+        raise CsrMalformed("the extended key usage is empty, or followed by other bytes")
+    purposes: set[str] = set()
+    while at < stop:
+        start, at = der.expect(data, at, stop, der.OBJECT_IDENTIFIER, "an extended key usage")
+        oid = data[start:at]
+        purposes.add(_PURPOSES.get(oid) or der.oid_text(oid, "an extended key usage"))
+        if len(purposes) > MAX_PURPOSES:
+            raise CsrMalformed(f"more than {MAX_PURPOSES} extended key usages are asked for")
+    return frozenset(purposes)
+
+
+def _read_basic_constraints(data: bytes, at: int, end: int) -> bool:
+    start, stop = der.expect(data, at, end, der.SEQUENCE, "the basic constraints")
+    if stop != end:
+        raise CsrMalformed("the basic constraints are followed by other bytes")
+    if start == stop:
+        return False
+    if data[start : start + 3] != b"\x01\x01\xff":
+        raise CsrMalformed("the basic constraints are not in DER: an end-entity's are an empty SEQUENCE")
+    der.check_whole(data, start, stop, "the basic constraints")
+    return True

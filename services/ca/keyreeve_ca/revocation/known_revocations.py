@@ -1,0 +1,84 @@
+"""What a process knows of revoked callers: read whole at start, then followed by number, a few times a second."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from keyreeve import errors
+from keyreeve_ca.revocation.ports import Revocation
+from keyreeve_ca.store.ports import Store, Transaction
+
+PAGE = 5_000
+"""Revocations read in one step."""
+SKEW = 600
+"""Seconds for which an expired certificate is still remembered: clocks differ, and some certificates' have just begun."""
+
+log = logging.getLogger(__name__)
+
+
+class LiveRevocations:
+    """A `keyreeve_chassis.guard.peers.Revocations`. `now` is in seconds since 1970, `clock` only rises."""
+
+    def __init__(self, store: Store, now: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._now = now
+        self._clock = clock
+        self._expiry: dict[int, int] = {}
+        self._restore_generation = 0
+        self._seq = 0
+        self._complete_at = float("-inf")
+        self._tidy_at = PAGE
+
+    def is_revoked(self, serial: int) -> bool:
+        """Whether the certificate with this serial number has been revoked."""
+        return serial in self._expiry
+
+    def age(self) -> float:
+        """Seconds since everything committed by then was known here; infinite before the first time."""
+        return self._clock() - self._complete_at
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The restore_generation, and the number up to which everything is known."""
+        return self._restore_generation, self._seq
+
+    async def refresh(self) -> None:
+        """Learn what has been revoked since the last time. Raises `StoreUnavailable`."""
+        began = self._clock()
+        while not await self._step():
+            pass
+        self._complete_at = began
+        # Not each time: with 100,000 in it the event loop would stand still for 10 ms, four times a second.
+        if len(self._expiry) > self._tidy_at:
+            ended = self._now() - SKEW
+            self._expiry = {serial: expiry for serial, expiry in self._expiry.items() if expiry >= ended}
+            self._tidy_at = PAGE + 2 * len(self._expiry)
+
+    async def follow(self, interval: float) -> None:
+        """Refresh every `interval` seconds, for ever."""
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await self.refresh()
+            except errors.StoreUnavailable as unavailable:
+                log.warning("revocations could not be followed for %.1f s: %s", self.age(), unavailable)
+
+    async def _step(self) -> bool:
+        """Read one page; whether it was the last."""
+        known, restore_generation = self._seq, self._restore_generation
+
+        def read(tx: Transaction) -> tuple[int, int, list[Revocation]]:
+            control_plane = tx.control_plane()
+            assert control_plane is not None, "the control plane exists before anything is served"
+            last = tx.revocations.last_seq()
+            # A database that was restored counts from an older number: start again.
+            start = known if control_plane.restore_generation == restore_generation and last >= known else 0
+            if last == start:
+                return control_plane.restore_generation, last, []
+            rows = tx.revocations.callers_after(start, expiring_from=self._now() - SKEW, limit=PAGE)
+            return control_plane.restore_generation, rows[-1].seq if len(rows) == PAGE else last, rows
+
+        self._restore_generation, self._seq, rows = await self._store.read(read)
+        self._expiry.update((int.from_bytes(row.serial, "big"), row.not_after) for row in rows)
+        return len(rows) < PAGE

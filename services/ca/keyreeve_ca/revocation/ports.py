@@ -1,0 +1,190 @@
+"""Revoked certificates as the use cases see them: values, and the port to their records.
+
+Every revocation has a number, `seq`, that is assigned under one row's lock held to the commit: whoever has read all up
+to a number has missed none before it (a plain sequence would lose what commits out of order).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class CrlReason(StrEnum):
+    """Why a certificate is revoked: CRLReason of RFC 5280, section 5.3.1. The values are what tables hold."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "key_compromise"
+    CA_COMPROMISE = "ca_compromise"
+    AFFILIATION_CHANGED = "affiliation_changed"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessation_of_operation"
+    PRIVILEGE_WITHDRAWN = "privilege_withdrawn"
+
+
+REASON_CODES = {
+    "unspecified": 0,
+    "key_compromise": 1,
+    "ca_compromise": 2,
+    "affiliation_changed": 3,
+    "superseded": 4,
+    "cessation_of_operation": 5,
+    "privilege_withdrawn": 9,
+}
+"""The number of each reason in CRLs and OCSP responses (RFC 5280, 5.3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """That a certificate was revoked. Times are seconds since 1970."""
+
+    serial: bytes
+    seq: int
+    authority_id: str
+    crl_shard: int
+    reason: CrlReason
+    revoked_at: int
+    actor: str
+    """SPIFFE ID of whoever revoked it."""
+    not_after: int
+    """Last instant of the certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRevocation:
+    """What is to be recorded; the number and the shard are found while it is."""
+
+    serial: bytes
+    authority_id: str
+    not_after: int
+    reason: CrlReason
+    revoked_at: int
+    actor: str
+
+
+Shard = tuple[str, int]
+"""Authority, number of its shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListState:
+    """The newest list of a shard. Times are seconds since 1970."""
+
+    number: int
+    seq: int
+    """It holds every revocation up to this number."""
+    this_update: int
+    next_update: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedList:
+    """The newest list of a shard, with its bytes."""
+
+    state: ListState
+    entries: int
+    der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class VoidBlock:
+    """A block whose worker is gone."""
+
+    block_id: int
+    authority_id: str
+    crl_shard: int
+    committed: int
+    """The last counter that is in the ledger; -1: none is."""
+    size: int
+    longest_lifetime: int | None
+    """Seconds: the most that a profile in force when it was leased allows; None when one is not known any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phantoms:
+    """Counters of a void block that may have been signed, and until when what they certify could be valid."""
+
+    block_id: int
+    authority_id: str
+    crl_shard: int
+    first_counter: int
+    last_counter: int
+    noticed_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeededPhantoms:
+    """Phantoms with what their serial numbers are made of."""
+
+    phantoms: Phantoms
+    seed_id: str
+    sealed_seed: bytes
+
+
+class RevocationRecords(Protocol):
+    """The records of one database transaction: `Transaction.revocations`."""
+
+    def of(self, serials: Sequence[bytes]) -> dict[bytes, Revocation]:
+        """Those of the serial numbers that have been revoked."""
+        ...
+
+    def add(self, new: Sequence[NewRevocation]) -> list[Revocation]:
+        """Record certificates that have not been revoked; no renewal of them enters the ledger from now on."""
+        ...
+
+    def last_seq(self) -> int:
+        """The highest number assigned so far; 0 when there is none."""
+        ...
+
+    def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:
+        """Revoked certificates of the control hierarchy with numbers above `seq`, in order of their numbers.
+
+        Those that expire before `expiring_from` are left out: nobody can call with them any more.
+        """
+        ...
+
+    # --- Lists ---
+
+    def shards(self) -> dict[str, int]:
+        """How many shards each authority has; at least one."""
+        ...
+
+    def list_states(self) -> dict[Shard, ListState]:
+        """The newest lists of all shards."""
+        ...
+
+    def changed_shards(self, seq: int) -> dict[Shard, int]:
+        """Shards with revocations or phantoms whose numbers are above `seq`, with the highest of them."""
+        ...
+
+    def any_void_block(self) -> bool:
+        """Whether there is one whose phantoms have not been recorded; in one statement."""
+        ...
+
+    def void_blocks(self, limit: int) -> list[VoidBlock]:
+        """Void blocks whose phantoms have not been recorded."""
+        ...
+
+    def add_phantoms(self, found: Sequence[Phantoms]) -> None:
+        """Record them under numbers of their own."""
+        ...
+
+    def listed(self, shard: Shard, *, expiring_from: int, after: int, limit: int) -> list[tuple[bytes, int, str, int]]:
+        """Serial number, time, reason and number of a shard's revoked certificates that expire no earlier.
+
+        In order of their numbers, from the one above `after`.
+        """
+        ...
+
+    def phantoms(self, shard: Shard, *, expiring_from: int) -> list[SeededPhantoms]: ...
+    def phantoms_of_block(self, block_id: int) -> SeededPhantoms | None: ...
+    def reserve_list_number(self, shard: Shard) -> int:
+        """The next number of a shard's lists; no list has it, and none will get it twice."""
+        ...
+
+    def publish_list(self, shard: Shard, published: PublishedList) -> bool:
+        """Replace a shard's list unless the one there has a higher number or later knowledge; whether it was replaced."""
+        ...
+
+    def published_list(self, shard: Shard) -> PublishedList | None: ...

@@ -1,0 +1,65 @@
+"""Revoking certificates: who may, and what becomes of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyreeve import errors
+from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Caller, Role, SpiffeId
+from keyreeve_ca.issuance.renewal import certificate_not_found
+from keyreeve_ca.operators.service import first_second
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.revocation.ports import CrlReason, NewRevocation, Revocation
+from keyreeve_ca.store.ports import StoredCertificate, Transaction
+
+_SEE_ALL = OPERATOR_ROLES | SERVICE_ROLES
+_ADMINS_ALONE = OPERATOR_ROLES | SERVICE_ROLES
+"""Roles of certificates that an operator may not revoke: who keeps the control_plane must not be put out from below."""
+
+
+@dataclass(frozen=True)
+class Revoking:
+    """The use case behind RevokeCertificate."""
+
+    now: Callable[[], int]
+
+    def revoke(
+        self, tx: Transaction, caller: Caller, serial: bytes, reason: CrlReason
+    ) -> tuple[StoredCertificate, Revocation]:
+        """Revoke a certificate, or answer how it was revoked before.
+
+        Raises `CertificateNotFound`, `CertificateExpired`, `RevocationNotAllowed`, `PeerOperatorUnknown`.
+        """
+        try:
+            entry = tx.certificate(serial)
+        except errors.CertificateNotFound:
+            raise certificate_not_found(serial) from None
+        hierarchy = tx.authority(entry.authority_id).hierarchy
+        person = tx.operators.find(caller.id.path[-1]) if caller.person_uid else None
+        if not may_revoke(caller, entry, hierarchy, first_second(caller, person)):
+            if caller.role in _SEE_ALL or str(caller) == entry.identity:
+                raise errors.RevocationNotAllowed(
+                    f"{caller} may not revoke a certificate of {entry.identity}", metadata={"serial": serial.hex()}
+                )
+            raise certificate_not_found(serial)
+        before = tx.revocations.of([serial])
+        if serial in before:
+            return entry, before[serial]
+        if self.now() > entry.not_after:
+            raise errors.CertificateExpired("the certificate has expired, so there is nothing to revoke")
+        [made] = tx.revocations.add(
+            [NewRevocation(serial, entry.authority_id, entry.not_after, reason, self.now(), str(caller))]
+        )
+        return entry, made
+
+
+def may_revoke(caller: Caller, entry: StoredCertificate, hierarchy: Hierarchy, since: int = 0) -> bool:
+    """Whether this caller may revoke this certificate. What was issued before `since` is not the caller's own."""
+    own = entry.caller == str(caller) or (hierarchy is Hierarchy.CONTROL and entry.identity == str(caller))
+    if (own and entry.issued_at >= since) or caller.role is Role.ADMIN:
+        return True
+    match caller.role:
+        case Role.OPERATOR:
+            return hierarchy is not Hierarchy.CONTROL or SpiffeId.parse(entry.identity).role not in _ADMINS_ALONE
+        case Role.MEMBERSHIP:
+            return hierarchy is Hierarchy.STANDALONE
+    return False

@@ -1,0 +1,88 @@
+"""`revocations.RevocationRecords` on both databases."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from keyreeve_ca.certificates.serials import block_of
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.revocation.crls_sql import SqlLists
+from keyreeve_ca.revocation.ports import CrlReason, NewRevocation, Revocation
+from keyreeve_ca.revocation.tables import revocations
+from keyreeve_ca.store.tables import authorities, renewals, serial_blocks
+
+_FIELDS = [f.name for f in fields(Revocation)]
+COLUMNS = [revocations.c[name] for name in _FIELDS]
+_PER_QUERY = 500
+
+
+def stored(row: Sequence[Any]) -> Revocation:
+    """A row of `COLUMNS` as the port has it."""
+    serial, seq, authority_id, crl_shard, reason, *rest = row
+    return Revocation(serial, seq, authority_id, crl_shard, CrlReason(reason), *rest)
+
+
+class SqlRevocations(SqlLists):
+    """The records of one transaction."""
+
+    def of(self, serials: Sequence[bytes]) -> dict[bytes, Revocation]:
+        """Those of the serial numbers that have been revoked."""
+        found: dict[bytes, Revocation] = {}
+        for at in range(0, len(serials), _PER_QUERY):
+            query = select(*COLUMNS).where(revocations.c.serial.in_(serials[at : at + _PER_QUERY]))
+            found |= {row.serial: stored(row) for row in self._connection.execute(query)}
+        return found
+
+    def add(self, new: Sequence[NewRevocation]) -> list[Revocation]:
+        """Record certificates that have not been revoked; no renewal of them enters the ledger from now on."""
+        self._must_be_writable()
+        if not new:
+            return []
+        last = self.take_numbers(len(new))
+        shards = self._shards({block_of(one.serial) for one in new})
+        made = [
+            Revocation(
+                serial=one.serial,
+                seq=last - len(new) + n,
+                authority_id=one.authority_id,
+                crl_shard=shards[block_of(one.serial)],
+                reason=one.reason,
+                revoked_at=one.revoked_at,
+                actor=one.actor,
+                not_after=one.not_after,
+            )
+            for n, one in enumerate(new, 1)
+        ]
+        # Not `asdict`, which copies every value: the signing path waits meanwhile.
+        self._connection.execute(revocations.insert(), [{name: getattr(one, name) for name in _FIELDS} for one in made])
+        # A renewal that is being signed meanwhile finds its predecessor's place taken, by no key's successor.
+        dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
+        taken = dialect.insert(renewals).on_conflict_do_nothing()
+        self._connection.execute(
+            taken, [{"predecessor": one.serial, "successor": b"", "spki_sha256": b""} for one in made]
+        )
+        return made
+
+    def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:
+        """Revoked certificates of the control hierarchy with numbers above `seq`, in order of their numbers."""
+        query = (
+            select(*COLUMNS)
+            .join(authorities, authorities.c.authority_id == revocations.c.authority_id)
+            .where(
+                revocations.c.seq > seq,
+                revocations.c.not_after >= expiring_from,
+                authorities.c.hierarchy == Hierarchy.CONTROL,
+            )
+            .order_by(revocations.c.seq)
+            .limit(limit)
+        )
+        return [stored(row) for row in self._connection.execute(query)]
+
+    def _shards(self, block_ids: set[int]) -> dict[int, int]:
+        query = select(serial_blocks.c.block_id, serial_blocks.c.crl_shard).where(
+            serial_blocks.c.block_id.in_(block_ids)
+        )
+        return {row.block_id: row.crl_shard for row in self._connection.execute(query)}

@@ -1,0 +1,58 @@
+"""Tables of what has been revoked, and of the lists that say so."""
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text
+
+from keyreeve_ca.store.metadata import metadata
+
+# The number of the last revocation. Its row is locked from the assignment of a number to the commit.
+revocation_head = Table(
+    "revocation_head",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="single_row"), primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("serial", LargeBinary, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("authority_id", Text, nullable=False),
+    Column("crl_shard", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("revoked_at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("not_after", BigInteger, nullable=False),
+    Index(None, "seq", unique=True),
+    Index(None, "authority_id", "crl_shard", "seq"),
+)
+
+# What may have been signed in a block whose worker is gone, and was never stored: counters `first` to `last`.
+phantom_blocks = Table(
+    "phantom_blocks",
+    metadata,
+    Column("block_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("authority_id", Text, nullable=False),
+    Column("crl_shard", Integer, nullable=False),
+    Column("first_counter", Integer, nullable=False),
+    Column("last_counter", Integer, nullable=False),
+    Column("noticed_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index(None, "authority_id", "crl_shard", "seq"),
+)
+
+# `number` is reserved (and durable) before the list that bears it is made; the rest is of the newest list there is.
+revocation_lists = Table(
+    "revocation_lists",
+    metadata,
+    Column("authority_id", Text, primary_key=True),
+    Column("crl_shard", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False),
+    Column("published", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("this_update", BigInteger, nullable=False),
+    Column("next_update", BigInteger, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("der", LargeBinary, nullable=True),
+)

@@ -1,0 +1,305 @@
+"""Authorities, profiles, sealed keys and answered requests as the use cases see them: values, and the port to them.
+
+Unlike the signing path, these change rarely, so a use case is a plain function of a `Transaction`: everything it reads
+and writes is one serializable step, and `Store.write` commits it or nothing (rule: an error means nothing happened).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from keyreeve_ca.enrollment.ports import TokenRows
+from keyreeve_ca.halt.service import Halts
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, ItemFailure
+from keyreeve_ca.operators.ports import OperatorRecords
+from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.revocation.ports import Revocation, RevocationRecords
+from keyreeve_chassis.keys.ports import SealedKey
+from keyreeve_chassis.operations.ports import OperationRecords
+
+T = TypeVar("T")
+
+
+class AuthorityKind(StrEnum):
+    """A root signs itself; an intermediate is signed by a root of its hierarchy."""
+
+    ROOT = "root"
+    INTERMEDIATE = "intermediate"
+
+
+class AuthorityState(StrEnum):
+    """`pending -> active -> retiring -> retired`, and `revoked` from the first three (docs/authorities.md)."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """One CA: what it is, its certificate, and where its sealed key lies. Times are seconds since 1970, UTC."""
+
+    authority_id: str
+    hierarchy: Hierarchy
+    kind: AuthorityKind
+    owner: str
+    """Empty for the control plane's own; otherwise the resource that a stand-alone CA belongs to, such as `arrays/x`."""
+    state: AuthorityState
+    issuer_id: str
+    """Its own id for a root."""
+    key_id: str
+    key_type: KeyType
+    certificate_der: bytes
+    spki_sha256: bytes
+    not_before: int
+    not_after: int
+    created_at: int
+    activated_at: int | None = None
+    retired_at: int | None = None
+    revoked_at: int | None = None
+    revocation_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCertificate:
+    """One row of the ledger, read back."""
+
+    serial: bytes
+    authority_id: str
+    profile_name: str
+    profile_version: int
+    caller: str
+    request_id: str
+    identity: str
+    spki_sha256: bytes
+    not_before: int
+    not_after: int
+    issued_at: int
+    der: bytes
+    csr: bytes
+    requested_sans: str
+    requested_lifetime_seconds: int | None
+    renews: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFilter:
+    """What `ListCertificates` selects; None selects everything. Times are seconds since 1970."""
+
+    authority_id: str | None = None
+    profile_name: str | None = None
+    identity: str | None = None
+    caller: str | None = None
+    valid_at: int | None = None
+    """Only certificates whose validity contains this instant."""
+    expired_at: int | None = None
+    """Only certificates that had expired by this instant."""
+    expires_before: int | None = None
+    revoked: bool | None = None
+    """Only certificates that were revoked, or were not."""
+    issued_from: int | None = None
+    issued_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificatePage:
+    """Some of the certificates that are wanted, in order of serial number."""
+
+    rows: Sequence[StoredCertificate]
+    next: bytes | None
+    """After which serial number to go on; None: there is no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a request that was answered within the last 24 hours."""
+
+    payload_sha256: bytes
+    response: bytes | None
+    """The serialized response of a slow mutation; None for a signing request."""
+    items: tuple[bytes | ItemFailure, ...] | None
+    """Serials or failures of a signing request; None for a slow mutation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneState:
+    """The one row that describes the whole control plane; None before the first start."""
+
+    trust_domain: str
+    restore_generation: int
+    config_version: int
+    """Rises with every change to authorities and profiles; workers reload when it does."""
+    key_check: bytes
+    """A known value sealed under the key-encryption key: another key is noticed at start."""
+    bootstrapped_at: int
+    """0 while the control plane is being made: serial blocks can be recorded, and nothing else exists yet."""
+
+
+class Transaction(Protocol):
+    """Reads and writes of one database transaction. In `Store.read` the writing methods raise."""
+
+    @property
+    def revocations(self) -> RevocationRecords:
+        """What has been revoked."""
+        ...
+
+    @property
+    def operations(self) -> OperationRecords:
+        """Work that outlasts a call."""
+        ...
+
+    @property
+    def halt(self) -> Halts:
+        """The halt switch."""
+        ...
+
+    @property
+    def operators(self) -> OperatorRecords:
+        """The people who operate the control plane."""
+        ...
+
+    def control_plane(self) -> ControlPlaneState | None: ...
+    def bootstrap_control_plane(self, control_plane: ControlPlaneState) -> None: ...
+    def complete_bootstrap(self, now: int) -> None:
+        """Say that everything exists."""
+        ...
+
+    def bump_config(self) -> int:
+        """Raise `config_version` and return it; every change of an authority or profile calls this."""
+        ...
+
+    def add_key(self, key: SealedKey) -> None: ...
+    def key(self, key_id: str) -> SealedKey:
+        """Raises `LookupError` when there is no such key or it has been destroyed."""
+        ...
+
+    def destroy_key(self, key_id: str) -> None:
+        """Overwrite the sealed private key with nothing; the public part stays."""
+        ...
+
+    def reserve_block(self, request: BlockRequest) -> BlockLease:
+        """Record a block for the serial number of a CA certificate, closed to leaves, whether or not its issuer issues.
+
+        `authority_id` need not exist yet: a root signs itself. Raises `IssuanceHalted`.
+        """
+        ...
+
+    def add_authority(self, authority: Authority) -> None:
+        """Raises `AuthorityExists`."""
+        ...
+
+    def authority(self, authority_id: str) -> Authority:
+        """Raises `AuthorityNotFound`."""
+        ...
+
+    def authorities(self, *, after: str = "", limit: int | None = None) -> Sequence[Authority]:
+        """All authorities ordered by id, from the one after `after`."""
+        ...
+
+    def update_authority(self, authority: Authority) -> None:
+        """Store the new state and times of an authority, locking its row against the commit gate's share lock."""
+        ...
+
+    def last_expiry(self, authority_id: str) -> int | None:
+        """Latest notAfter among the certificates and subordinate CAs that this authority issued."""
+        ...
+
+    def add_profile_version(self, version: ProfileVersion, created_at: int, created_by: str) -> None:
+        """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race."""
+        ...
+
+    def profile(self, name: str, version: int | None = None) -> ProfileVersion:
+        """The current or the given version. Raises `ProfileNotFound`."""
+        ...
+
+    def profile_facts(self, name: str, version: int) -> tuple[int, str]:
+        """When the version was made (seconds since 1970), and by whom."""
+        ...
+
+    def profiles(self, *, after: str = "", limit: int | None = None) -> Sequence[ProfileVersion]:
+        """The current version of every profile ordered by name, from the one after `after`."""
+        ...
+
+    def halt_profile(self, name: str, version: int) -> None: ...
+
+    def certificate(self, serial: bytes) -> StoredCertificate:
+        """Raises `CertificateNotFound`."""
+        ...
+
+    def certificate_and_revocation(self, serial: bytes) -> tuple[StoredCertificate, Revocation | None]:
+        """The same, and whether it has been revoked, in one statement."""
+        ...
+
+    def certificates_by_serial(self, serials: Sequence[bytes]) -> dict[bytes, StoredCertificate]: ...
+    def successor(self, serial: bytes) -> StoredCertificate | None:
+        """The certificate that renewed this one."""
+        ...
+
+    def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
+        """Rows in order of serial number (which is the order of issuance up to a block), from the one after `after`.
+
+        All of them up to `limit`, however long that takes: for filters by identity, which take no longer than blocks.
+        """
+        ...
+
+    def certificate_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
+        """Up to `limit` of them; fewer, or none, when finding more would take long."""
+        ...
+
+    def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:
+        """How many of them follow, as far as can be seen in a short time; and after which serial number to go on."""
+        ...
+
+    def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:
+        """The last `limit` rows, newest first, under any version of the profile, or of all profiles."""
+        ...
+
+    def answered(self, caller: str, method: str, request_id: str) -> Answered | None:
+        """What became of a request of the last 24 hours; `caller` is `Caller.claimant`, here and in `answer`."""
+        ...
+
+    def answered_and_version(self, caller: str, method: str, request_id: str) -> tuple[Answered | None, int]:
+        """The same, and the version of the configuration (`config_version`), in one statement."""
+        ...
+
+    def answer(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None:
+        """Record the response of a slow mutation in the transaction that did it."""
+        ...
+
+    @property
+    def tokens(self) -> TokenRows:
+        """The enrollment tokens."""
+        ...
+
+    @property
+    def audit(self) -> list[bytes]:
+        """Audit records (keyreeve/audit/record.py) to be committed with this transaction: append to it."""
+        ...
+
+    def put_trust_metadata(self, role: str, version: int, body: bytes) -> None: ...
+    def trust_metadata(self, role: str) -> bytes | None:
+        """The newest version of a TUF role's metadata."""
+        ...
+
+
+def config_version(tx: Transaction) -> int:
+    """The version of what authorities and profiles are now."""
+    control_plane = tx.control_plane()
+    assert control_plane is not None, "use cases run after bootstrap"
+    return control_plane.config_version
+
+
+class Store(Protocol):
+    """Runs transactions: `write` on the one writer (retrying serialization failures), `read` on a snapshot.
+
+    A read that says that it executes `one_statement` alone costs less.
+    """
+
+    async def read(self, work: Callable[[Transaction], T], *, one_statement: bool = False) -> T: ...
+    async def write(self, work: Callable[[Transaction], T]) -> T: ...
+    async def write_beside(self, work: Callable[[Transaction], T]) -> T:
+        """`write` that keeps no commit of the signing path out: for statements each of which is safe beside any other."""
+        ...

@@ -1,0 +1,95 @@
+"""Forgetting what has been kept long enough, in small steps with pauses; docs/retention.md says what is kept and why.
+
+Answered requests and the outcomes of groups go after a day. Certificates go when they expired longer ago than the
+operator says, and only if he says so. Each step is one transaction that leaves everything whole, so whatever dies, the next
+pass goes on with what is left. Any number of coordinators may try at once: in the database one is at it at a time.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from keyreeve_ca.store.ports import Store
+from keyreeve_chassis.audit.system_events import system_event
+
+REQUESTS_KEPT = 24 * 3600
+"""Seconds for which a repeated `request_id` gets the same answer."""
+PASS_SECONDS = 600
+STEP = 250
+"""Rows of one step: on SQLite the signing path waits for as long as these take, a few milliseconds."""
+_SHARE = 3.0
+"""Pause after a step, as a multiple of the time that it took: the rest belongs to the signing path."""
+_DAY = 86_400
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Purging(Protocol):
+    """The steps; each commits by itself. Raises `StoreUnavailable`."""
+
+    async def purge(self, before: int, limit: int) -> int:
+        """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
+        ...
+
+    async def expired_block(self, before: int, first: int) -> int | None:
+        """The first block, of those from `first` on, with a certificate that expired before then; seconds since 1970."""
+        ...
+
+    async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
+        """Delete up to `limit` of a block's certificates that expired before then, and return how many.
+
+        Fewer than `limit`: no more of the block can go now. None: another coordinator is at it.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Retention:
+    """The background job of a coordinator."""
+
+    ledger: Purging
+    store: Store
+    expired_days: int | None
+    """Days after their end for which certificates are kept; None: for ever."""
+    now: Callable[[], int]
+    count: Callable[[int], None] = lambda _deleted: None
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def run(self) -> None:
+        """One pass."""
+        while await self._step(self.ledger.purge(self.now() - REQUESTS_KEPT, STEP)):
+            pass
+        if self.expired_days is not None:
+            # Whole days: what a day's passes remove is announced once.
+            await self._purge_certificates((self.now() // _DAY - self.expired_days) * _DAY)
+
+    async def _purge_certificates(self, before: int) -> None:
+        block_id = await self.ledger.expired_block(before, 0)
+        if block_id is None:
+            return
+        day = f"{datetime.fromtimestamp(before, UTC):%Y-%m-%d}"
+        # Before the first deletion, so that no crash leaves one that was not announced.
+        record = system_event("purge", self.now(), (("expired_before", day),))
+        await self.store.write(lambda tx: tx.audit.append(record))
+        total = 0
+        while block_id is not None:
+            deleted = await self._step(self.ledger.purge_certificates(block_id, before, STEP))
+            if deleted is None:
+                return
+            self.count(deleted)
+            total += deleted
+            if deleted < STEP:
+                block_id = await self.ledger.expired_block(before, block_id + 1)
+        log.info("deleted %d certificates that had expired before %s", total, day)
+
+    async def _step(self, step: Awaitable[T]) -> T:
+        began = time.perf_counter()
+        done = await step
+        await self.pause((time.perf_counter() - began) * _SHARE)
+        return done

@@ -1,0 +1,54 @@
+"""`retention.Purging` on both databases: a block's summary says what is left in it, so no index is needed to find it.
+
+`first_not_after` of a block is the progress: it moves on, in the transaction that deletes, when nothing older is left.
+"""
+
+import zlib
+
+from sqlalchemy import Connection, delete, func, select, text, update
+
+from keyreeve_ca.ledger.gate import serial_prefix
+from keyreeve_ca.revocation.tables import revocations
+from keyreeve_ca.store.tables import certificates, renewals, requests, serial_blocks
+
+LOCK = zlib.crc32(b"keyreeve ca retention")
+
+
+def expired_block(connection: Connection, before: int, first: int) -> int | None:
+    """The first block, of those from `first` on, with a certificate that expired before then."""
+    c = serial_blocks.c
+    query = select(c.block_id).where(c.block_id >= first, c.first_not_after < before).order_by(c.block_id).limit(1)
+    found: int | None = connection.scalar(query)
+    return found
+
+
+def purge_certificates(connection: Connection, block_id: int, before: int, limit: int) -> int | None:
+    """Delete up to `limit` of a block's certificates that expired before then; None: another process is at it."""
+    if not _leads(connection):
+        return None
+    c = certificates.c
+    # A group that is being committed holds this row, so nothing enters the block meanwhile.
+    locked = select(serial_blocks.c.block_id).where(serial_blocks.c.block_id == block_id)
+    connection.execute(locked.with_for_update(key_share=True))
+    in_block = (c.serial > serial_prefix(block_id), c.serial < serial_prefix(block_id + 1))
+    # An answered request names certificates made no later than itself: as long as it is repeated, they are there.
+    oldest_request = connection.scalar(select(func.min(requests.c.created_at)))
+    if oldest_request is not None:
+        before = min(before, oldest_request)
+    query = select(c.serial).where(*in_block, c.not_after < before).order_by(c.serial).limit(limit)
+    serials = connection.scalars(query).all()
+    if serials:
+        for column in (revocations.c.serial, renewals.c.predecessor, c.serial):
+            connection.execute(delete(column.table).where(column.in_(serials)))
+    if len(serials) < limit:
+        left = select(func.min(c.not_after)).where(*in_block).scalar_subquery()
+        connection.execute(
+            update(serial_blocks).where(serial_blocks.c.block_id == block_id).values(first_not_after=left)
+        )
+    return len(serials)
+
+
+def _leads(connection: Connection) -> bool:
+    if connection.dialect.name != "postgresql":
+        return True  # the one writer
+    return bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": LOCK}))

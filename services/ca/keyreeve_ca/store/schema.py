@@ -1,0 +1,26 @@
+"""The CA's schema: all its tables, its migrations, and which of them this release works with."""
+
+from pathlib import Path
+
+from keyreeve_ca.enrollment import tables as enrollment_tables
+from keyreeve_ca.halt import tables as halt_tables
+from keyreeve_ca.operators import tables as operator_tables
+from keyreeve_ca.revocation import tables as revocation_tables
+from keyreeve_ca.store import audit_tables, tables
+from keyreeve_ca.store.metadata import metadata
+from keyreeve_chassis.database.migrating import Schema
+from keyreeve_chassis.operations import tables as operation_tables
+
+SERVICE = "ca"
+
+# A table belongs to the metadata once its module has been imported.
+TABLE_MODULES = (
+    tables,
+    audit_tables,
+    enrollment_tables,
+    halt_tables,
+    operation_tables,
+    operator_tables,
+    revocation_tables,
+)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=12, newest=12)

@@ -1,0 +1,395 @@
+"""`store.Transaction` and `store.Store` on both databases (SQLAlchemy Core; every value is bound).
+
+A write is serializable because it is alone: on SQLite there is one writer, and on PostgreSQL it holds the commit gate's
+lock (gate.py), which also keeps groups out while an authority or a profile changes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
+
+from keyreeve import errors
+from keyreeve_ca.authorities import sql as authorities_sql
+from keyreeve_ca.enrollment.sql import SqlTokens
+from keyreeve_ca.halt.service import refuse_when_halted
+from keyreeve_ca.halt.sql import SqlHalts
+from keyreeve_ca.ledger import blocks
+from keyreeve_ca.ledger.encoding import results_from, unpack
+from keyreeve_ca.ledger.gate import lock_exclusively
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest
+from keyreeve_ca.operators.sql import SqlOperators
+from keyreeve_ca.profiles import sql as profiles_sql
+from keyreeve_ca.profiles.profile import KeyType, Profile, ProfileVersion
+from keyreeve_ca.revocation import sql as revocations_sql
+from keyreeve_ca.revocation.ports import Revocation
+from keyreeve_ca.revocation.sql import SqlRevocations
+from keyreeve_ca.revocation.tables import revocations
+from keyreeve_ca.store import certificate_pages
+from keyreeve_ca.store.ports import (
+    Answered,
+    Authority,
+    CertificateFilter,
+    CertificatePage,
+    ControlPlaneState,
+    StoredCertificate,
+    Transaction,
+)
+from keyreeve_ca.store.tables import certificates, control_plane, keys, renewals, requests, trust_metadata
+from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.audit.sql import cursor_of, postgresql_chain, sqlite_chain
+from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.keys.ports import SealedKey
+from keyreeve_chassis.operations.sql import SqlOperations
+
+T = TypeVar("T")
+
+_COUNTED = 16_384
+"""Rows that are read to count some."""
+_CONTROL_PLANE = select(*[control_plane.c[f.name] for f in fields(ControlPlaneState)])
+# Made once: to build a statement takes longer than to execute it, and each refused request asks.
+_ANSWERED = select(
+    requests.c.payload_sha256, requests.c.response, requests.c["items"], control_plane.c.config_version
+).join_from(
+    control_plane,
+    requests,
+    and_(
+        requests.c.caller == bindparam("caller"),
+        requests.c.method == bindparam("method"),
+        requests.c.request_id == bindparam("request_id"),
+    ),
+    isouter=True,
+)
+_CERTIFICATE_AND_REVOCATION = (
+    select(*certificate_pages.COLUMNS, *revocations_sql.COLUMNS)
+    .join_from(certificates, revocations, revocations.c.serial == certificates.c.serial, isouter=True)
+    .where(certificates.c.serial == bindparam("serial"))
+)
+
+
+class ReadOnly(Exception):
+    """A read called a writing method: a mistake in the code that calls."""
+
+
+class SqlTransaction:
+    """Reads and writes of one database transaction."""
+
+    def __init__(
+        self, connection: Connection, *, read_profile: Callable[[str], Profile], now: int, writable: bool
+    ) -> None:
+        self._connection = connection
+        self._read_profile = read_profile
+        self._now = now
+        self._writable = writable
+        self.records: list[bytes] = []
+
+    @property
+    def revocations(self) -> SqlRevocations:
+        """What has been revoked."""
+        return SqlRevocations(self._connection, self._must_be_writable, self._read_profile)
+
+    @property
+    def halt(self) -> SqlHalts:
+        """The halt switch."""
+        return SqlHalts(self._connection, writable=self._writable)
+
+    @property
+    def operations(self) -> SqlOperations:
+        """Work that outlasts a call."""
+        return SqlOperations(self._connection, self._must_be_writable)
+
+    @property
+    def operators(self) -> SqlOperators:
+        """The people who operate the control plane."""
+        return SqlOperators(self._connection, self._write)
+
+    # --- The control_plane ---
+
+    def control_plane(self) -> ControlPlaneState | None:
+        """The one row that describes the whole control plane; None before bootstrap."""
+        row = self._connection.execute(_CONTROL_PLANE).one_or_none()
+        return None if row is None else ControlPlaneState(*row)
+
+    def bootstrap_control_plane(self, state: ControlPlaneState) -> None:
+        """Store that row; it is a mistake to do so twice."""
+        self._write(insert(control_plane).values(id=1, last_block_id=0, block_count=0, **asdict(state)))
+
+    def complete_bootstrap(self, now: int) -> None:
+        """Say that everything exists."""
+        self._write(update(control_plane).values(bootstrapped_at=now))
+
+    def bump_config(self) -> int:
+        """Raise `config_version` and return it."""
+        version: int = self._write(
+            update(control_plane)
+            .values(config_version=control_plane.c.config_version + 1)
+            .returning(control_plane.c.config_version)
+        ).scalar_one()
+        return version
+
+    # --- Keys ---
+
+    def add_key(self, key: SealedKey) -> None:
+        """Store a sealed key."""
+        self._write(insert(keys).values(key_id=key.key_id, key_type=key.key_type, spki=key.spki, sealed=key.sealed))
+
+    def key(self, key_id: str) -> SealedKey:
+        """Raises `LookupError` when there is no such key or it has been destroyed."""
+        row = self._connection.execute(select(keys).where(keys.c.key_id == key_id)).one_or_none()
+        if row is None or row.sealed is None:
+            raise LookupError(f"there is no key {key_id}, or it has been destroyed")
+        return SealedKey(row.key_id, KeyType(row.key_type), row.spki, row.sealed)
+
+    def destroy_key(self, key_id: str) -> None:
+        """Overwrite the sealed private key with nothing; the public part stays."""
+        self._write(update(keys).where(keys.c.key_id == key_id).values(sealed=None))
+
+    # --- Authorities ---
+
+    def reserve_block(self, request: BlockRequest) -> BlockLease:
+        """Record a block for the serial number of a CA certificate, closed to leaves."""
+        self._must_be_writable()
+        if not request.while_halted:
+            refuse_when_halted(self)
+        return blocks.reserve(self._connection, request, self._now)
+
+    def add_authority(self, authority: Authority) -> None:
+        """Raises `AuthorityExists`."""
+        self._must_be_writable()
+        authorities_sql.add(self._connection, authority)
+
+    def authority(self, authority_id: str) -> Authority:
+        """Raises `AuthorityNotFound`."""
+        return authorities_sql.find(self._connection, authority_id)
+
+    def authorities(self, *, after: str = "", limit: int | None = None) -> Sequence[Authority]:
+        """All authorities ordered by id, from the one after `after`."""
+        return authorities_sql.page(self._connection, after=after, limit=limit)
+
+    def update_authority(self, authority: Authority) -> None:
+        """Store the new state and times of an authority."""
+        self._must_be_writable()
+        authorities_sql.replace(self._connection, authority)
+
+    def last_expiry(self, authority_id: str) -> int | None:
+        """Latest notAfter among the certificates and subordinate CAs that this authority issued."""
+        return authorities_sql.last_expiry(self._connection, authority_id)
+
+    # --- Profiles ---
+
+    def add_profile_version(self, version: ProfileVersion, created_at: int, created_by: str) -> None:
+        """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race."""
+        self._must_be_writable()
+        profiles_sql.add(self._connection, version, created_at, created_by)
+
+    def profile(self, name: str, version: int | None = None) -> ProfileVersion:
+        """The current or the given version. Raises `ProfileNotFound`."""
+        return profiles_sql.find(self._connection, self._read_profile, name, version)
+
+    def profile_facts(self, name: str, version: int) -> tuple[int, str]:
+        """When the version was made (seconds since 1970), and by whom. Raises `ProfileNotFound`."""
+        return profiles_sql.facts(self._connection, name, version)
+
+    def profiles(self, *, after: str = "", limit: int | None = None) -> Sequence[ProfileVersion]:
+        """The current version of every profile ordered by name, from the one after `after`."""
+        return profiles_sql.page(self._connection, self._read_profile, after=after, limit=limit)
+
+    def halt_profile(self, name: str, version: int) -> None:
+        """Let nothing more enter the ledger under this version, nor under any other with the same document."""
+        self._must_be_writable()
+        profiles_sql.halt(self._connection, name, version)
+
+    # --- Certificates ---
+
+    def certificate(self, serial: bytes) -> StoredCertificate:
+        """Raises `CertificateNotFound`."""
+        return self.certificate_and_revocation(serial)[0]
+
+    def certificate_and_revocation(self, serial: bytes) -> tuple[StoredCertificate, Revocation | None]:
+        """The same, and whether it has been revoked, in one statement."""
+        row = self._connection.execute(_CERTIFICATE_AND_REVOCATION, {"serial": serial}).one_or_none()
+        if row is None:
+            raise errors.CertificateNotFound(
+                f"there is no certificate {serial.hex()} that you may see", metadata={"serial": serial.hex()}
+            )
+        certificate, revocation = row[: len(certificate_pages.COLUMNS)], row[len(certificate_pages.COLUMNS) :]
+        return (
+            certificate_pages.stored(certificate),
+            None if revocation[0] is None else revocations_sql.stored(revocation),
+        )
+
+    def certificates_by_serial(self, serials: Sequence[bytes]) -> dict[bytes, StoredCertificate]:
+        """Those of the serial numbers that are in the ledger."""
+        return certificate_pages.by_serial(self._connection, serials)
+
+    def successor(self, serial: bytes) -> StoredCertificate | None:
+        """The certificate that renewed this one."""
+        query = (
+            select(*certificate_pages.COLUMNS)
+            .join(renewals, renewals.c.successor == certificates.c.serial)
+            .where(renewals.c.predecessor == serial)
+        )
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else certificate_pages.stored(row)
+
+    def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
+        """Rows in order of serial number, from the one after `after`."""
+        return certificate_pages.page(self._connection, wanted, after=after, limit=limit).rows
+
+    def certificate_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
+        """Up to `limit` rows, fewer when finding more would take long."""
+        most = certificate_pages.MOST_READ
+        return certificate_pages.page(self._connection, wanted, after=after, limit=limit, most_read=most)
+
+    def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:
+        """How many follow among the next, and where to go on."""
+        return certificate_pages.count(self._connection, wanted, after=after, most_read=_COUNTED)
+
+    def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:
+        """The last `limit` rows, newest first, under any version of the profile, or of all profiles."""
+        return certificate_pages.newest(self._connection, profile_name, limit)
+
+    # --- Answered requests ---
+
+    def answered(self, caller: str, method: str, request_id: str) -> Answered | None:
+        """What became of a request of the last 24 hours."""
+        return self.answered_and_version(caller, method, request_id)[0]
+
+    def answered_and_version(self, caller: str, method: str, request_id: str) -> tuple[Answered | None, int]:
+        """The same, and the version of the configuration, in one statement."""
+        payload_sha256, response, items, version = self._connection.execute(
+            _ANSWERED, {"caller": caller, "method": method, "request_id": request_id}
+        ).one()
+        if payload_sha256 is None:
+            return None, version
+        return Answered(payload_sha256, response, None if items is None else results_from(unpack(items))), version
+
+    def answer(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None:
+        """Record the response of a slow mutation in the transaction that did it."""
+        self._write(
+            insert(requests).values(
+                caller=caller,
+                method=method,
+                request_id=request_id,
+                payload_sha256=payload_sha256,
+                response=response,
+                created_at=self._now,
+            )
+        )
+
+    # --- Enrollment ---
+
+    @property
+    def tokens(self) -> SqlTokens:
+        """The enrollment tokens."""
+        return SqlTokens(self._connection, self._write)
+
+    # --- Audit ---
+
+    @property
+    def audit(self) -> list[bytes]:
+        """Records to be committed with this transaction."""
+        self._must_be_writable()
+        return self.records
+
+    # --- Trust metadata ---
+
+    def put_trust_metadata(self, role: str, version: int, body: bytes) -> None:
+        """Store a version of a TUF role's metadata; a version is written once."""
+        self._write(insert(trust_metadata).values(role=role, version=version, body=body))
+
+    def trust_metadata(self, role: str) -> bytes | None:
+        """The newest version of a TUF role's metadata."""
+        query = (
+            select(trust_metadata.c.body)
+            .where(trust_metadata.c.role == role)
+            .order_by(trust_metadata.c.version.desc())
+            .limit(1)
+        )
+        body: bytes | None = self._connection.scalar(query)
+        return body
+
+    def _must_be_writable(self) -> None:
+        if not self._writable:
+            raise ReadOnly("a read may not write: use Store.write")
+
+    def _write(self, statement: Any) -> Any:  # noqa: ANN401  # each statement has its own kind of result
+        self._must_be_writable()
+        return self._connection.execute(statement)
+
+
+class SqlStore:
+    """Runs transactions. `writer` is None in a process that may only read: a worker on SQLite."""
+
+    def __init__(
+        self,
+        *,
+        reader: Database,
+        writer: Database | None,
+        read_profile: Callable[[str], Profile],
+        now: Callable[[], int],
+        process: str = "coordinator",
+    ) -> None:
+        self._acts, self._calls = (
+            (sqlite_chain(process, now), sqlite_chain(process, now))
+            if reader.is_sqlite
+            else (postgresql_chain(process), postgresql_chain(process))
+        )
+        self._reader = reader
+        self._writer = writer
+        self._read_profile = read_profile
+        self._now = now
+
+    async def read(self, work: Callable[[Transaction], T], *, one_statement: bool = False) -> T:
+        """Run `work` on a snapshot in which its writing methods raise."""
+        return await self._reader.read(
+            lambda connection: work(self._transaction(connection, writable=False)), one_statement=one_statement
+        )
+
+    def read_here(self, work: Callable[[Transaction], T]) -> T:
+        """`read` in the thread that calls, for commands without an event loop."""
+        return self._reader.read_here(lambda connection: work(self._transaction(connection, writable=False)))
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` alone and commit it; it may run again when PostgreSQL asks for that. Raises `StoreUnavailable`."""
+
+        def alone(connection: Connection) -> T:
+            lock_exclusively(connection)
+            return self._do(connection, work)
+
+        return await self._writing().write(alone)
+
+    async def write_beside(self, work: Callable[[Transaction], T]) -> T:
+        """`write` without the gate's lock on PostgreSQL, so that groups are committed meanwhile."""
+        return await self._writing().write(lambda connection: self._do(connection, work))
+
+    def _writing(self) -> Database:
+        if self._writer is None:
+            raise ReadOnly("this process reads only: forward the request to the coordinator")
+        return self._writer
+
+    def _do(self, connection: Connection, work: Callable[[Transaction], T]) -> T:
+        tx = self._transaction(connection, writable=True)
+        result = work(tx)
+        self._acts.append(cursor_of(connection), tx.records)
+        return result
+
+    def audit_log(self) -> SqlAuditLog:
+        """The audit log as a whole."""
+        return SqlAuditLog(self._reader, self._writer)
+
+    async def append_audit(self, records: Sequence[bytes]) -> None:
+        """Commit the records of calls that commit nothing else. Raises `StoreUnavailable`."""
+        if self._writer is None:
+            raise ReadOnly("this process reads only: hand the records to the coordinator")
+        await self._writer.write(lambda c: self._calls.append(cursor_of(c), records))
+
+    async def close_chains(self) -> None:
+        """End this process's audit chains on purpose."""
+        if self._writer is not None:
+            await self._writer.write(lambda c: self._acts.close(cursor_of(c)))
+            await self._writer.write(lambda c: self._calls.close(cursor_of(c)))
+
+    def _transaction(self, connection: Connection, *, writable: bool) -> SqlTransaction:
+        return SqlTransaction(connection, read_profile=self._read_profile, now=self._now(), writable=writable)

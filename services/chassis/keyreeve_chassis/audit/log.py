@@ -1,0 +1,165 @@
+"""The audit log in the CA's database: its key, its leader's step, and reading it back, each in threads of its own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sqlalchemy import Connection, insert, select
+
+from keyreeve.audit.log import Checkpoint, Link, Registration
+from keyreeve.audit.verifying import Problem, Witnessed
+from keyreeve.errors import AuditCheckpointNotFound
+from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_ca.store.audit_tables import audit
+from keyreeve_ca.store.tables import keys
+from keyreeve_chassis.audit import checkpoints
+from keyreeve_chassis.audit import sql as audit_sql
+from keyreeve_chassis.audit.checkpoints import Checkpointer
+from keyreeve_chassis.audit.reading import AuditReader, Keep, Page, SignedBody
+from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, SealedKey, Signer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found; `done` says that the end of the log was reached, else go on after checkpoint `k`."""
+
+    k: int
+    done: bool
+    links: int
+    records: int
+    purged: int
+    tail_links: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class SqlAuditLog:
+    """`reader` reads snapshots; `writer` is None in a process that only reads."""
+
+    reader: Database
+    writer: Database | None
+    log: AuditReader = field(default_factory=lambda: AuditReader(audit))
+
+    async def signer(self, keystore: KeyStore) -> Signer:
+        """The audit key, made when there is no log yet. Raises `KeyStoreError` when a log has lost its key."""
+        assert self.writer is not None
+        return keystore.open(await self.writer.write(lambda c: _signing_key(c, keystore)))
+
+    async def spki(self) -> bytes:
+        """The public part of the audit key, which is empty before the first start of the coordinator has made one."""
+        return await self.reader.read(stored_spki)
+
+    async def checkpoint(self, checkpointer: Checkpointer) -> Checkpoint | None:
+        """Sign the next checkpoint, if there is anything new and nobody else is at it."""
+        assert self.writer is not None
+        return await self.writer.write(checkpointer.run)
+
+    async def abandon_orphans(self) -> int:
+        """End the chains of processes that are gone."""
+        assert self.writer is not None
+        return await self.writer.write(audit_sql.abandon_orphans)
+
+    async def purge(self, before: int) -> int:
+        """Delete records from before a time (milliseconds since 1970), and keep their hashes; how many commits' it was."""
+        assert self.writer is not None
+        return await self.writer.write(lambda c: self.log.purge(c, before))
+
+    async def read(self, work: Callable[[Connection, AuditReader], T]) -> T:
+        """Run `work` on a snapshot."""
+        return await self.reader.read(lambda c: work(c, self.log))
+
+    async def page(
+        self,
+        keep: Keep,
+        start: tuple[int, int] | None,
+        *,
+        limit: int,
+        newest_first: bool,
+        since: int = 0,
+        until: int | None = None,
+    ) -> Page:
+        """Records from a place in the log, or from its beginning or end; times in milliseconds since 1970."""
+
+        def work(connection: Connection, log: AuditReader) -> Page:
+            between = log.around(connection, since, until)
+            at = start
+            if at is None:
+                top = between[1] if between[1] is not None else log.size(connection)
+                at = (top - 1, 0) if newest_first else (between[0], 0)
+            return log.page(connection, keep, at, limit=limit, newest_first=newest_first, between=between)
+
+        return await self.read(work)
+
+    async def entries(
+        self, after: int, position: int, most_links: int
+    ) -> tuple[list[Registration | Link | SignedBody], tuple[int, int] | None]:
+        """The log behind a checkpoint, from a position on: and where to go on."""
+        return await self.read(lambda c, log: log.entries(c, after, position, most_links))
+
+    async def signed(self, k: int = 0) -> SignedBody:
+        """A checkpoint by number; the newest for 0. Raises `AuditCheckpointNotFound`."""
+
+        def work(connection: Connection, log: AuditReader) -> tuple[bytes, bytes] | None:
+            number = k or checkpoints.last_number(connection, log.tables)
+            return checkpoints.checkpoint_row(connection, log.tables, number)
+
+        row = await self.read(work)
+        if row is None:
+            which = f"checkpoint {k}" if k else "checkpoint yet"
+            raise AuditCheckpointNotFound(f"there is no {which}", metadata={"checkpoint": str(k)})
+        return SignedBody(*row)
+
+    async def proof(self, old: Checkpoint, new: Checkpoint) -> list[bytes]:
+        """That the log of `new` begins with that of `old`. Raises `LookupError` when rows are missing."""
+        return await self.read(lambda c, log: log.proof(c, old, new))
+
+    async def verify(self, after: int, most_links: int, witnessed: Sequence[Witnessed]) -> Verified:
+        """Check the tables after a checkpoint, up to about `most_links` commits of them."""
+        spki = await self.spki()
+
+        def work(connection: Connection, log: AuditReader) -> Verified:
+            verifier, done = log.verify(connection, spki, after=after, most_links=most_links, witnessed=witnessed)
+            return Verified(
+                verifier.last.k if verifier.last else after,
+                done,
+                verifier.links,
+                verifier.records,
+                verifier.purged,
+                verifier.tail_links,
+                tuple(verifier.problems),
+            )
+
+        return await self.read(work)
+
+
+def stored_spki(connection: Connection) -> bytes:
+    """The public part of the audit key; empty when there is none."""
+    found = _stored_key(connection)
+    return b"" if found is None else found.spki
+
+
+def _stored_key(connection: Connection) -> SealedKey | None:
+    row = connection.execute(
+        select(keys).join(audit.signers, audit.signers.c.key_id == keys.c.key_id).where(audit.signers.c.number == 1)
+    ).one_or_none()
+    return None if row is None else SealedKey(row.key_id, KeyType(row.key_type), row.spki, row.sealed or b"")
+
+
+def _signing_key(connection: Connection, keystore: KeyStore) -> SealedKey:
+    found = _stored_key(connection)
+    if found is not None:
+        return found
+    if checkpoints.last_number(connection, audit):
+        raise KeyStoreError(
+            "the audit log has lost its key",
+            "Restore the tables audit_signers and keys from a backup: a new key proves nothing",
+        )
+    made = keystore.generate(KeyType.P256)
+    connection.execute(
+        insert(keys).values(key_id=made.key_id, key_type=made.key_type, spki=made.spki, sealed=made.sealed)
+    )
+    connection.execute(insert(audit.signers).values(number=1, key_id=made.key_id))
+    return made

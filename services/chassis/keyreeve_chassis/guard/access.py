@@ -1,0 +1,64 @@
+"""Who may call what: one row for every method, default deny."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from keyreeve.errors import AccessDenied
+from keyreeve.identity import Caller, Role
+
+
+class Freshness(Enum):
+    """How old the process's knowledge of revoked certificates may be for a call; the value is the limit in seconds."""
+
+    STRICT = 5.0
+    """Secrets, issuance, structure: what a caller who was put out must not do once more."""
+    TOLERANT = 600.0
+    """Reads and renewal: they go on through an outage, with an alarm."""
+    EXEMPT = float("inf")
+    """Health, trust metadata and the feed of revocations itself: the cure must not need the patient."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """The rule for one method."""
+
+    roles: frozenset[Role] = frozenset()
+    """The roles that may call it."""
+    forwarded: bool = False
+    """Run by another process: this one checks the call and hands the bytes of the request on."""
+    anyone: bool = False
+    """Open to whoever can connect, known or not (health); excludes `roles`."""
+    long_stream: bool = False
+    """A stream that may stay open: needs no deadline, and its caller is verified again and again."""
+    freshness: Freshness = Freshness.STRICT
+    """How stale a view of revocations it tolerates; never asked of a method that is open to anyone."""
+
+    records: tuple[str, ...] = ("name", "parent")
+    """The fields of the request whose values its audit record keeps, as paths such as `item.profile`; never a secret.
+
+    Those of the standard that a request does not have are passed over.
+    """
+    unrecorded: bool = False
+    """Leaves no audit record: health and reflection, which are asked all the time and tell nothing of the estate."""
+
+    def __post_init__(self) -> None:
+        if self.anyone == bool(self.roles):
+            raise ValueError("a row lists the roles that may call, or says anyone: exactly one of the two")
+
+
+AccessRules = Mapping[str, AccessRule]
+"""Full method name (`/package.Service/Method`) to its rule."""
+
+
+def check(rows: AccessRules, caller: Caller | None, method: str) -> AccessRule:
+    """Return the method's row when `caller` may call it; raise `AccessDenied` otherwise, and when there is no row."""
+    row = rows.get(method)
+    if row is not None and (row.anyone or (caller is not None and caller.role in row.roles)):
+        return row
+    who = "a caller without an identity" if caller is None else f"{caller} (role {caller.role.value})"
+    allowed = ", ".join(sorted(role.value for role in row.roles)) if row is not None else ""
+    raise AccessDenied(
+        f"{who} may not call {method}; allowed: {allowed or 'nobody'}",
+        metadata={"method": method, "allowed": allowed},
+    )

@@ -1,0 +1,143 @@
+"""The one place where an exception becomes a `google.rpc.Status`, and text that nobody vetted stops.
+
+A status carries exactly one ErrorInfo (domain, reason, metadata with the request id), a BadRequest or
+PreconditionFailure with the violations, and a RetryInfo when waiting helps. It travels in trailing metadata, of which
+clients accept 8 kB by default, so it is cut to a budget rather than lost.
+"""
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+import grpc
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from keyreeve.errors import DOMAIN, DeadlinePassed, InternalError, InvalidArgument, KeyreeveError, Violation
+from keyreeve_chassis.guard.call import Call
+
+DETAILS_KEY = "grpc-status-details-bin"
+MAX_STATUS_BYTES = 4096
+MAX_MESSAGE_CHARACTERS = 800
+MAX_VALUE_CHARACTERS = 300
+
+_CODES = {code.name: code for code in grpc.StatusCode}
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+_log = structlog.get_logger(__name__)
+
+
+def code_of(error: KeyreeveError) -> grpc.StatusCode:
+    """The gRPC status code of an error's class."""
+    return _CODES[error.code]
+
+
+def translate(failure: BaseException, call: Call) -> KeyreeveError:
+    """Return what the caller is told about `failure`: itself when it is one of ours, else an `InternalError`.
+
+    Anything else is logged here with its traceback; the answer holds the request id to find it by, and none of its
+    text.
+    """
+    if isinstance(failure, KeyreeveError):
+        return failure
+    if isinstance(failure, TimeoutError) and _is_past(call):
+        return deadline_passed(call)
+    _log.error(
+        "unexpected failure",
+        method=call.method,
+        caller=str(call.caller),
+        request_id=call.request_id,
+        exc_info=failure,
+    )
+    return InternalError(f"internal error, request id {call.request_id}")
+
+
+def deadline_passed(call: Call) -> DeadlinePassed:
+    """The error for a call whose time is over."""
+    return DeadlinePassed(f"the deadline of {call.method} passed before it was done")
+
+
+def is_cancelled_by_caller() -> bool:
+    """Whether the running task was told to stop, as against a `CancelledError` that leaked out of a handler."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def to_status(error: KeyreeveError, call: Call) -> status_pb2.Status:
+    """Build the status of `error`, no larger than `MAX_STATUS_BYTES`."""
+    violations = error.violations
+    while True:
+        status = _build(error, call, violations)
+        if status.ByteSize() <= MAX_STATUS_BYTES or not violations:
+            return status
+        violations = violations[: len(violations) // 2]
+
+
+Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
+"""How gRPC is told to end a call: code, message, trailing metadata."""
+
+
+def trailers(error: KeyreeveError, call: Call) -> Refusal:
+    """Code, message and trailing metadata with which to end the call."""
+    status = to_status(error, call)
+    return code_of(error), status.message, ((DETAILS_KEY, status.SerializeToString()),)
+
+
+def _build(error: KeyreeveError, call: Call, violations: Sequence[Violation]) -> status_pb2.Status:
+    metadata = {key: _printable(value, MAX_VALUE_CHARACTERS) for key, value in error.metadata.items()}
+    metadata["request_id"] = call.request_id
+    if omitted := len(error.violations) - len(violations):
+        metadata["violations_omitted"] = str(omitted)
+    details: list[Message] = [error_details_pb2.ErrorInfo(domain=DOMAIN, reason=error.reason, metadata=metadata)]
+    if violations:
+        details.append(_violations(error, violations))
+    if error.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromTimedelta(error.retry_after)
+        details.append(retry)
+    status = status_pb2.Status(code=code_of(error).value[0], message=_printable(error.message, MAX_MESSAGE_CHARACTERS))
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def _violations(error: KeyreeveError, violations: Sequence[Violation]) -> Message:
+    if isinstance(error, InvalidArgument):
+        bad: Message = error_details_pb2.BadRequest(
+            field_violations=[
+                error_details_pb2.BadRequest.FieldViolation(
+                    field=_printable(one.field, MAX_VALUE_CHARACTERS),
+                    description=_printable(one.description, MAX_VALUE_CHARACTERS),
+                )
+                for one in violations
+            ]
+        )
+        return bad
+    unmet: Message = error_details_pb2.PreconditionFailure(
+        violations=[
+            error_details_pb2.PreconditionFailure.Violation(
+                type=error.reason,
+                subject=_printable(one.field, MAX_VALUE_CHARACTERS),
+                description=_printable(one.description, MAX_VALUE_CHARACTERS),
+            )
+            for one in violations
+        ]
+    )
+    return unmet
+
+
+def _printable(text: str, most: int) -> str:
+    """Escape what could forge a log line or turn a terminal's text around, and cut what is too long."""
+    text = _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    # A lone surrogate cannot be written as UTF-8, and protobuf would refuse it in the middle of a refusal.
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _is_past(call: Call) -> bool:
+    remaining = call.remaining()
+    return remaining is not None and remaining <= 0

@@ -1,0 +1,397 @@
+"""What every call passes on its way to a handler, in one order for all methods:
+
+failures (outermost) > audit > telemetry > limits > identity > access > deadline > reading the request > the handler.
+
+No call is answered before its audit record is on disk: a change commits it together with what it does, and for
+everything else it is written here. There is exactly one for each call (docs/audit.md has the few exceptions).
+Nothing of a request is read before its caller is known and allowed. gRPC hands over raw bytes for that reason; there
+are no interceptors, since a chain that is assembled elsewhere is a chain that can lack a link.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Any, cast
+
+import grpc
+import structlog
+
+from keyreeve.errors import (
+    AuditUnavailable,
+    DeadlineRequired,
+    FieldInvalid,
+    KeyreeveError,
+    MethodUnknown,
+    ServiceStopping,
+)
+from keyreeve.identity import Caller
+from keyreeve_chassis.audit.trail import CallRecord, Trail
+from keyreeve_chassis.guard import access, failures
+from keyreeve_chassis.guard.access import AccessRule
+from keyreeve_chassis.guard.admission import ConnectionsPerPeer, FairShare, InFlight
+from keyreeve_chassis.guard.call import AuthContext, Call
+from keyreeve_chassis.guard.peers import PeerVerifier
+from keyreeve_chassis.guard.router import Kind, Method, Router
+from keyreeve_chassis.telemetry.calls import CallTelemetry, MethodTelemetry
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+_DEADLINE_SLACK_SECONDS = 1.0
+"""gRPC rounds a timeout up on the wire, and the two ends read their clocks at different moments."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLimits:
+    """How much a process accepts. Durations in seconds."""
+
+    calls_in_flight: int = 512
+    streams_in_flight: int = 1024
+    connections_per_peer: int = 64
+    request_bytes: int = 2 * 1024 * 1024
+    deadline: float = 60.0
+    """The longest deadline that a call may ask for."""
+    stream_life: float = 3600.0
+    """When a long stream is ended, with OK: its caller opens another."""
+    verify_interval: float = 1.0
+    """How often the caller of an open stream is verified again."""
+    retry_after: float = 0.2
+    """What a call refused for load is told to wait."""
+
+
+class Guard:
+    """Builds gRPC's handlers for the methods of a router and stands in front of each."""
+
+    def __init__(
+        self,
+        router: Router,
+        verifier: PeerVerifier | None,
+        limits: GuardLimits | None = None,
+        telemetry: CallTelemetry | None = None,
+        trail: Trail | None = None,
+    ) -> None:
+        """Take what to serve. Without a verifier nobody has an identity, so only methods open to anyone answer.
+
+        Without a trail nothing is recorded: a listener for health alone.
+        """
+        self._trail = trail
+        self._router = router
+        self._verifier = verifier
+        self._limits = limits or GuardLimits()
+        self._telemetry = telemetry or CallTelemetry()
+        retry_after = timedelta(seconds=self._limits.retry_after)
+        self._calls = InFlight(self._limits.calls_in_flight, retry_after)
+        self._shares = FairShare(self._limits.calls_in_flight, retry_after)
+        self._streams = InFlight(self._limits.streams_in_flight, retry_after)
+        self._connections = ConnectionsPerPeer(self._limits.connections_per_peer)
+        self._stopping = asyncio.Event()
+        self._unknown = self._telemetry.of(Kind.UNARY, "unknown", "unknown")
+
+    @property
+    def in_flight(self) -> int:
+        """Calls and streams in progress."""
+        return self._calls.count + self._streams.count
+
+    def stop(self) -> None:
+        """Refuse new calls with `ServiceStopping` and end the open streams with it; calls in progress go on."""
+        self._stopping.set()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what to register with a server: it answers every method name, unknown ones too."""
+        return _ExactNames(
+            {name: self._handler(method) for name, method in self._router.methods.items()}, self._handle_unknown
+        )
+
+    def _handler(self, method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
+        telemetry = self._telemetry.of(method.kind, method.service, method.rpc)
+        if method.kind is Kind.UNARY:
+            return grpc.unary_unary_rpc_method_handler(self._unary(method, telemetry))
+        serve = self._streaming(method, telemetry)
+        if method.kind is Kind.SERVER_STREAM:
+            return grpc.unary_stream_rpc_method_handler(serve)
+        return grpc.stream_stream_rpc_method_handler(serve)
+
+    def _unary(self, method: Method, telemetry: MethodTelemetry) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def serve(request: bytes, context: Context) -> bytes:
+            call = _call(method.name, context)
+            began = time.perf_counter()
+            telemetry.begin()
+            self._begin_record(method, call)
+            try:
+                response = await self._run_unary(method, request, call, context)
+            except BaseException as failure:
+                refusal = await self._end(failure, call, context, telemetry, began)
+                if refusal is None:
+                    raise
+            else:
+                _let_go(call)
+                telemetry.succeed(call, time.perf_counter() - began)
+                return response
+            # What gRPC raises now refers to itself, and to this frame: all that is still here waits for the garbage collector.
+            del request, call
+            return await context.abort(*refusal)
+
+        return serve
+
+    async def _run_unary(self, method: Method, request: bytes, call: Call, context: Context) -> bytes:
+        self._refuse_when_stopping()
+        self._calls.enter()
+        counted: Caller | None = None
+        shared: Caller | None = None
+        try:
+            self._admit(method.row, call, context)
+            if call.caller is not None:
+                self._connections.enter(call.caller, call.peer)
+                counted = call.caller
+                self._shares.enter(call.caller)
+                shared = call.caller
+            call.deadline = self._deadline(call, context)
+            self._refuse_when_too_large(request)
+            self._refuse_when_not_audited(method)
+            if method.row.forwarded and call.record is not None:
+                call.record.unread = partial(method.parse, request)
+            # At the deadline gRPC cancels this task: the server keeps the caller's time too.
+            if (tracer := self._telemetry.tracer) is None:
+                response = await self._router.respond(method, request, call)
+            else:
+                with tracer.span(call):
+                    response = await self._router.respond(method, request, call)
+            if call.record is not None and self._trail is not None:
+                await self._trail.succeeded(call.record)
+            return response
+        finally:
+            self._calls.leave()
+            if counted is not None:
+                self._connections.leave(counted, call.peer)
+            if shared is not None:
+                self._shares.leave(shared)
+
+    def _streaming(
+        self, method: Method, telemetry: MethodTelemetry
+    ) -> Callable[[bytes | AsyncIterable[bytes], Context], Awaitable[None]]:
+        async def serve(request: bytes | AsyncIterable[bytes], context: Context) -> None:
+            call = _call(method.name, context)
+            began = time.perf_counter()
+            telemetry.begin()
+            self._begin_record(method, call)
+            try:
+                await self._run_stream(method, request, call, context)
+            except BaseException as failure:
+                refusal = await self._end(failure, call, context, telemetry, began)
+                if refusal is None:
+                    raise
+            else:
+                _let_go(call)
+                telemetry.succeed(call, time.perf_counter() - began)
+                return
+            del request, call
+            await context.abort(*refusal)
+
+        return serve
+
+    async def _run_stream(
+        self, method: Method, request: bytes | AsyncIterable[bytes], call: Call, context: Context
+    ) -> None:
+        self._refuse_when_stopping()
+        self._streams.enter()
+        counted: Caller | None = None
+        try:
+            self._admit(method.row, call, context)
+            if call.caller is not None:
+                self._connections.enter(call.caller, call.peer)
+                counted = call.caller
+            ends = time.monotonic() + self._limits.stream_life
+            if method.row.long_stream:
+                remaining = _remaining(context)
+                call.deadline = None if remaining is None else time.monotonic() + remaining
+            else:
+                call.deadline = self._deadline(call, context)
+            if isinstance(request, bytes):
+                self._refuse_when_too_large(request)
+            self._refuse_when_not_audited(method)
+            tracer = self._telemetry.tracer
+            with tracer.span(call) if tracer is not None else nullcontext():
+                await self._pump(method, request, call, context, ends)
+            if call.record is not None and self._trail is not None:
+                await self._trail.succeeded(call.record)
+        finally:
+            self._streams.leave()
+            if counted is not None:
+                self._connections.leave(counted, call.peer)
+
+    async def _pump(
+        self, method: Method, request: bytes | AsyncIterable[bytes], call: Call, context: Context, ends: float
+    ) -> None:
+        """Send the stream while its caller stays who it was; returns at the stream's end or at the end of its life."""
+
+        # What only tells something is recorded before its first word; a dialogue, which decides something, at its end.
+        trail = self._trail if method.row.long_stream or method.kind is Kind.SERVER_STREAM else None
+
+        async def send() -> None:
+            async for response in method.stream(request, call):
+                if trail is not None and call.record is not None and not call.record.handed_in:
+                    await trail.succeeded(call.record)
+                await context.write(response)
+
+        work = asyncio.create_task(send())
+        stopping = asyncio.create_task(self._stopping.wait())
+        # The sender may wait for a slow reader as long as it likes: what ends the stream is decided beside it.
+        try:
+            while True:
+                now = time.monotonic()
+                if now >= ends:
+                    return None
+                if call.deadline is not None and now >= call.deadline:
+                    raise failures.deadline_passed(call)
+                wait = min(self._limits.verify_interval, ends - now)
+                if call.deadline is not None:
+                    wait = min(wait, call.deadline - now)
+                await asyncio.wait({work, stopping}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    return work.result()
+                if stopping.done():
+                    raise _stopping_error()
+                if call.caller is not None:
+                    access.check(self._router.rows, self._identify(context.auth_context()), call.method)
+                    self._check_freshness(method.row)
+        finally:
+            stopping.cancel()
+            work.cancel()
+            await asyncio.wait({work, stopping})
+            if not work.cancelled() and (left := work.exception()) is not None:
+                _log.debug("a stream's handler ended with an error", method=call.method, error=repr(left))
+
+    def _admit(self, row: AccessRule, call: Call, context: Context) -> None:
+        """Find out who calls, and whether they may."""
+        if row.anyone:
+            return
+        auth: AuthContext = context.auth_context()
+        call.tls = auth
+        call.caller = self._identify(auth)
+        access.check(self._router.rows, call.caller, call.method)
+        self._check_freshness(row)
+
+    def _check_freshness(self, row: AccessRule) -> None:
+        if self._verifier is not None:
+            self._verifier.check_freshness(row.freshness)
+
+    def _identify(self, auth: AuthContext) -> Caller:
+        if self._verifier is None:
+            raise MethodUnknown("this listener serves nothing that needs an identity")
+        pem = auth.get("x509_pem_cert")
+        return self._verifier.verify(next(iter(pem)) if pem else None)
+
+    def _begin_record(self, method: Method, call: Call) -> None:
+        if self._trail is not None and not method.row.unrecorded:
+            call.record = CallRecord(self._trail, call, method.targets)
+
+    def _refuse_when_not_audited(self, method: Method) -> None:
+        """Nothing is changed while what must witness the audit does not."""
+        if method.mutates and self._trail is not None and self._trail.gate is not None:
+            self._trail.gate()
+
+    def _deadline(self, call: Call, context: Context) -> float:
+        remaining = _remaining(context)
+        most = self._limits.deadline
+        if remaining is None or remaining > most + _DEADLINE_SLACK_SECONDS:
+            had = "no deadline" if remaining is None else f"a deadline {remaining:.0f} s away"
+            raise DeadlineRequired(
+                f"{call.method} was called with {had}; set one of at most {most:g} s",
+                metadata={"max_seconds": f"{most:g}"},
+            )
+        if remaining <= 0:
+            raise failures.deadline_passed(call)
+        return time.monotonic() + remaining
+
+    def _refuse_when_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise _stopping_error()
+
+    def _refuse_when_too_large(self, request: bytes) -> None:
+        if len(request) > self._limits.request_bytes:
+            raise FieldInvalid(f"the request has {len(request)} bytes; at most {self._limits.request_bytes} are read")
+
+    async def _end(
+        self, failure: BaseException, call: Call, context: Context, telemetry: MethodTelemetry, began: float
+    ) -> failures.Refusal | None:
+        """Record a failure and return how to answer it; None for what must be raised on."""
+        seconds = time.perf_counter() - began
+        if isinstance(failure, asyncio.CancelledError):
+            if failures.is_cancelled_by_caller():
+                remaining = _remaining(context)
+                code = "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
+                telemetry.cancel(call, code, seconds)
+                if call.record is not None and self._trail is not None:
+                    self._trail.cancelled(call.record, call, code)
+                return None
+        elif not isinstance(failure, Exception):
+            return None  # the interpreter is being stopped
+        error = failures.translate(failure, call)
+        if call.record is not None and self._trail is not None:
+            try:
+                await self._trail.failed(call.record, call, error)
+            except AuditUnavailable as lost:
+                error = lost
+        _let_go(call)
+        telemetry.fail(call, error, seconds)
+        return failures.trailers(error, call)
+
+    def _handle_unknown(self, name: str) -> "grpc.RpcMethodHandler[Any, Any]":
+        async def refuse(_: AsyncIterable[bytes], context: Context) -> None:
+            call = _call(name, context)
+            began = time.perf_counter()
+            self._unknown.begin()
+            if self._trail is not None:
+                call.record = CallRecord(self._trail, call, lambda _: ("", ()))
+            error: KeyreeveError
+            try:
+                call.caller = self._identify(context.auth_context())
+                error = MethodUnknown(f"there is no method {name!r}")
+            except KeyreeveError as refused:
+                error = refused
+            if (refusal := await self._end(error, call, context, self._unknown, began)) is not None:
+                await context.abort(*refusal)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+class _ExactNames(grpc.GenericRpcHandler):
+    """Finds handlers by the exact path. It must be the server's only handler, so that no other answers the rest."""
+
+    def __init__(
+        self,
+        handlers: "dict[str, grpc.RpcMethodHandler[Any, Any]]",
+        unknown: "Callable[[str], grpc.RpcMethodHandler[Any, Any]]",
+    ) -> None:
+        self._handlers = handlers
+        self._unknown = unknown
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+        name = handler_call_details.method
+        return self._handlers.get(name) or self._unknown(name)
+
+
+def _call(method: str, context: Context) -> Call:
+    return Call(method, peer=context.peer(), metadata=context.invocation_metadata() or ())
+
+
+def _let_go(call: Call) -> None:
+    """Part a call that is over from its record: as a circle they, and all they hold, would wait for the garbage collector.
+
+    That was 30 MB in each worker under batches of 100. Not for a cancelled call, whose commit may go on and need its record.
+    """
+    call.record = None
+
+
+def _remaining(context: Context) -> float | None:
+    """Seconds until the deadline, or None when the call has none (which the stubs do not say)."""
+    return cast("float | None", context.time_remaining())
+
+
+def _stopping_error() -> ServiceStopping:
+    return ServiceStopping("the service is stopping", retry_after=timedelta(milliseconds=100))

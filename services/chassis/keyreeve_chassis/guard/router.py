@@ -1,0 +1,228 @@
+"""Which code answers which method. Built from the services' descriptors, so a method cannot be forgotten.
+
+Handlers see messages and a `Call`, never gRPC. A router also runs outside a server: one process may guard the calls
+and hand their bytes to another, which answers them with `invoke`.
+"""
+
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from keyreeve.errors import MethodUnknown
+from keyreeve_chassis.audit.targets import Targets, targets_of
+from keyreeve_chassis.guard import access
+from keyreeve_chassis.guard.access import AccessRule, AccessRules
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.request_checks import parser
+
+Forward = Callable[[str, bytes, Call], Awaitable[bytes]]
+"""Hands a checked call to the process that runs it: full method name, the request's bytes, the call."""
+
+
+class RouterIncomplete(Exception):
+    """The services, their handlers and the access rows do not fit together; the message lists every gap."""
+
+
+class Kind(StrEnum):
+    """The shape of a method, in the words of the `grpc_type` label."""
+
+    UNARY = "unary"
+    SERVER_STREAM = "server_stream"
+    BIDI_STREAM = "bidi_stream"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedService:
+    """A service of the contract, the object that answers it, and who may call what.
+
+    The servicer has a method of the same name for each RPC: `async def GetThing(self, request, call) -> response`, for
+    a server stream `def WatchThing(self, request, call) -> AsyncIterator[response]` (an async generator), and for a
+    stream in both directions the same with an async iterator of requests.
+    """
+
+    descriptor: ServiceDescriptor
+    servicer: object
+    rows: AccessRules
+    strict: bool = True
+    """Refuse requests with fields or enum numbers that this release does not know."""
+    excluded_methods: frozenset[str] = frozenset()
+    """RPCs of the service that another listener has; this one does not know them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method, ready to run."""
+
+    name: str
+    """`/package.Service/Method`."""
+    service: str
+    rpc: str
+    kind: Kind
+    row: AccessRule
+    handler: Callable[..., Any]
+    parse: Callable[[bytes], Message]
+    response: type[Message]
+    targets: Targets
+    """Finds what the audit record keeps of a request."""
+    mutates: bool
+    """It changes something: every mutation of the contract carries a `request_id`."""
+
+    def serialize(self, response: object) -> bytes:
+        """Return a response's bytes; a response of another type is a bug of the servicer."""
+        if not isinstance(response, self.response):
+            raise TypeError(f"{self.name} answered with {type(response).__name__}, not {self.response.__name__}")
+        return response.SerializeToString()
+
+    async def answer(self, request: bytes, call: Call) -> bytes:
+        """Run a unary method here."""
+        message = self.parse(request)
+        call.message = message
+        return self.serialize(await self.handler(message, call))
+
+    async def stream(self, request: bytes | AsyncIterable[bytes], call: Call) -> AsyncIterator[bytes]:
+        """Run a streaming method here."""
+        incoming: Message | AsyncIterator[Message]
+        if isinstance(request, bytes):
+            incoming = call.message = self.parse(request)
+        else:
+            incoming = self._parsed(request)
+        responses = self.handler(incoming, call)
+        try:
+            async for response in responses:
+                yield self.serialize(response)
+        finally:
+            if (close := getattr(responses, "aclose", None)) is not None:
+                await close()
+
+    async def _parsed(self, requests: AsyncIterable[bytes]) -> AsyncIterator[Message]:
+        async for request in requests:
+            yield self.parse(request)
+
+
+class Router:
+    """Every method of a set of services, each with its handler and its access row."""
+
+    def __init__(self, services: Iterable[ServedService], forward: Forward | None = None) -> None:
+        """Check that services, handlers and rows fit, or raise `RouterIncomplete` with everything that is missing.
+
+        With `forward`, methods whose row says `forwarded` are handed to it instead of being run here.
+        """
+        self.services = tuple(services)
+        self._forward = forward
+        gaps: list[str] = []
+        found: dict[str, Method] = {}
+        names: set[str] = set()
+        for service in self.services:
+            if service.descriptor.full_name in names:
+                gaps.append(f"{service.descriptor.full_name} is served twice")
+            names.add(service.descriptor.full_name)
+            found.update(_methods(service, gaps))
+        if gaps:
+            raise RouterIncomplete("; ".join(gaps))
+        self.methods: Mapping[str, Method] = found
+        self.rows: AccessRules = {name: method.row for name, method in found.items()}
+
+    def plus(self, services: Iterable[ServedService]) -> "Router":
+        """Return a router that serves more services, forwarding as this one does."""
+        return Router([*self.services, *services], self._forward)
+
+    def method(self, name: str) -> Method:
+        """Return a method by its exact full name, or raise `MethodUnknown`."""
+        method = self.methods.get(name)
+        if method is None:
+            raise MethodUnknown(f"there is no method {name}")
+        return method
+
+    def respond(self, method: Method, request: bytes, call: Call) -> Awaitable[bytes]:
+        """Answer a unary call that has been checked: here, or through `forward`."""
+        if self._forward is not None and method.row.forwarded:
+            return self._forward(method.name, request, call)
+        return method.answer(request, call)
+
+    async def invoke(self, method: str, request: bytes, call: Call) -> bytes:
+        """Run a unary method here, outside a server, and return the response's bytes.
+
+        This is how the receiving process answers a forwarded call. The access row is applied again, since it is cheap
+        and the only thing that stands between a mistake in the handing-on and the handler; the deadline is the
+        caller's to enforce. Raises `KeyreeveError`, and whatever else the handler raises, as it is.
+        """
+        found = self.method(method)
+        access.check(self.rows, call.caller, method)
+        if found.kind is not Kind.UNARY:
+            raise MethodUnknown(f"{method} is a stream and cannot be handed on")
+        return await found.answer(request, call)
+
+
+def _methods(service: ServedService, gaps: list[str]) -> Iterable[tuple[str, Method]]:
+    prefix = f"/{service.descriptor.full_name}/"
+    described = {
+        f"{prefix}{one.name}": one for one in service.descriptor.methods if one.name not in service.excluded_methods
+    }
+    unknown = service.excluded_methods - {one.name for one in service.descriptor.methods}
+    gaps.extend(f"{prefix}{name} is said to be elsewhere and is nowhere" for name in sorted(unknown))
+    gaps.extend(f"the access row {name} has no method" for name in sorted(set(service.rows) - set(described)))
+    for name, descriptor in described.items():
+        row = service.rows.get(name)
+        handler = getattr(service.servicer, descriptor.name, None)
+        if row is None:
+            gaps.append(f"{name} has no access row")
+        if handler is None:
+            gaps.append(f"{type(service.servicer).__name__} has no method {descriptor.name}")
+        if row is None or handler is None:
+            continue
+        kind = _kind(descriptor)
+        flaw = _misfit(kind, row, handler)
+        if kind is None or flaw is not None:
+            gaps.append(f"{name} {flaw}")
+            continue
+        try:
+            targets = targets_of(descriptor.input_type, row.records)
+        except LookupError as missing:
+            gaps.append(f"{name}: {missing}")
+            continue
+        yield (
+            name,
+            Method(
+                name=name,
+                service=service.descriptor.full_name,
+                rpc=descriptor.name,
+                kind=kind,
+                row=row,
+                handler=handler,
+                parse=parser(descriptor.input_type, strict=service.strict),
+                response=GetMessageClass(descriptor.output_type),
+                targets=targets,
+                mutates="request_id" in descriptor.input_type.fields_by_name,
+            ),
+        )
+
+
+def _kind(method: MethodDescriptor) -> Kind | None:
+    match (method.client_streaming, method.server_streaming):
+        case (False, False):
+            return Kind.UNARY
+        case (False, True):
+            return Kind.SERVER_STREAM
+        case (True, True):
+            return Kind.BIDI_STREAM
+    return None
+
+
+def _misfit(kind: Kind | None, row: AccessRule, handler: Callable[..., Any]) -> str | None:
+    if kind is None:
+        return "streams requests and answers once, which nothing here serves"
+    if kind is Kind.UNARY:
+        if row.long_stream:
+            return "is no stream, but its row says long_stream"
+        return None if inspect.iscoroutinefunction(handler) else "is answered by something that is not `async def`"
+    if row.forwarded:
+        return "is a stream and cannot be forwarded"
+    return (
+        "is a stream answered by a coroutine, not an async iterator" if inspect.iscoroutinefunction(handler) else None
+    )

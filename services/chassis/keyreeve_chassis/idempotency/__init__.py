@@ -1,0 +1,1 @@
+"""Idempotent mutations: the same request is answered the same way for 24 hours."""

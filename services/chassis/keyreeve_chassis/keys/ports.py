@@ -1,0 +1,99 @@
+"""Where private keys live: the port that the use cases see, whatever keeps the keys behind it.
+
+A key store makes keys, signs with them and seals small secrets. It gives out no private key in clear and stores
+nothing itself: `SealedKey` values go into the ledger, so a key is destroyed by deleting its sealed form and dropping
+its `Signer`.
+"""
+
+import hmac
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from keyreeve_ca.profiles.profile import KeyType
+
+_CHECK_KIND = "check"
+_CHECK_ID = "key-encryption-key"
+_CHECK_TEXT = b"keyreeve"
+
+
+class KeyStoreError(Exception):
+    """A key or the key-encryption key cannot be used; the service must not start, or go on, without it."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(f"{message}. {fix}")
+        self.message = message
+        self.fix = fix
+        """What an operator can do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A private key as the ledger keeps it: what it is in clear, itself sealed."""
+
+    key_id: str
+    """UUID; the seal is bound to it, so one key's sealed bytes do not open under another's id."""
+    key_type: KeyType
+    spki: bytes
+    """DER SubjectPublicKeyInfo."""
+    sealed: bytes = field(repr=False)
+
+
+class Signer(Protocol):
+    """A key that has been opened. Calls are quick, block, and may come from any thread."""
+
+    @property
+    def key_type(self) -> KeyType: ...
+
+    @property
+    def spki(self) -> bytes:
+        """DER SubjectPublicKeyInfo."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign a message (the bytes of a TBSCertificate) with the algorithm that belongs to the key's type.
+
+        ECDSA signatures are in DER, as certificates and TUF hold them. Raises `KeyStoreError` when the store refuses.
+        """
+        ...
+
+
+class KeyStore(Protocol):
+    """Makes, opens and uses private keys, and seals what else must not lie in clear."""
+
+    def generate(self, key_type: KeyType) -> SealedKey:
+        """Make a key. RSA-4096 takes seconds of CPU: call it off the event loop."""
+        ...
+
+    def open(self, key: SealedKey) -> Signer:
+        """Open a key for signing; `KeyStoreError` when it does not open or is not the key that `key.spki` says."""
+        ...
+
+    def seal(self, kind: str, identifier: str, secret: bytes) -> bytes:
+        """Encrypt and authenticate a small secret; it opens under the same `kind` and `identifier` only."""
+        ...
+
+    def unseal(self, kind: str, identifier: str, sealed: bytes) -> bytes:
+        """Undo `seal`; `KeyStoreError` when anything differs."""
+        ...
+
+    def derive(self, label: str) -> bytes:
+        """Return 32 secret bytes that depend on the store and the label alone: keys for stateless nonces and page tokens."""
+        ...
+
+
+def make_check_value(store: KeyStore) -> bytes:
+    """Seal a known text. Kept beside the first sealed key, it tells at every start whether the store is still the same."""
+    return store.seal(_CHECK_KIND, _CHECK_ID, _CHECK_TEXT)
+
+
+def verify_check_value(store: KeyStore, value: bytes) -> None:
+    """Raise `KeyStoreError` unless `value` was made by `make_check_value` with this very store."""
+    try:
+        text = store.unseal(_CHECK_KIND, _CHECK_ID, value)
+    except KeyStoreError as error:
+        raise KeyStoreError(
+            "the key store is not the one that sealed this ledger's keys",
+            "Give the service the key-encryption key that belongs to this database, or the database that belongs to it",
+        ) from error
+    if not hmac.compare_digest(text, _CHECK_TEXT):
+        raise KeyStoreError("the key store's check value holds something else", "Restore the ledger from a backup")

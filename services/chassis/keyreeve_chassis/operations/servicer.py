@@ -1,0 +1,115 @@
+"""OperationService: who may call what, and the turning of messages into reads of the records."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from keyreeve import errors
+from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Caller, Role
+from keyreeve.operations.v1 import operation_service_pb2 as pb
+from keyreeve_ca.messages import caller_of, id_of, timestamp
+from keyreeve_ca.store.ports import Store, Transaction
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.idempotency.mutation import Answering
+from keyreeve_chassis.operations.ports import Operation, OperationState
+
+_SERVICE = "/keyreeve.operations.v1.OperationService/"
+_LOOK_SECONDS = 0.25
+
+ACCESS: AccessRules = {
+    _SERVICE + "GetOperation": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "ListOperations": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "WatchOperation": AccessRule(ALL_ROLES, long_stream=True, freshness=Freshness.TOLERANT),
+    _SERVICE + "CancelOperation": AccessRule(ALL_ROLES, forwarded=True),
+}
+_STATES = {
+    OperationState.RUNNING: pb.OPERATION_STATE_RUNNING,
+    OperationState.SUCCEEDED: pb.OPERATION_STATE_SUCCEEDED,
+    OperationState.FAILED: pb.OPERATION_STATE_FAILED,
+    OperationState.CANCELLED: pb.OPERATION_STATE_CANCELLED,
+}
+
+
+def operation_message(operation: Operation) -> pb.Operation:
+    """An operation as the contract shows it."""
+    return pb.Operation(
+        name=f"operations/{operation.operation_id}",
+        method=operation.method,
+        creator=operation.creator,
+        state=_STATES[operation.state],
+        phase=operation.phase,
+        done=operation.done,
+        total=operation.total,
+        create_time=timestamp(operation.created_at),
+        update_time=timestamp(operation.updated_at),
+        end_time=timestamp(operation.ended_at),
+        cancel_requested=operation.cancel_requested,
+        error_reason=operation.error_reason,
+        error_message=operation.error_message,
+    )
+
+
+@dataclass(frozen=True)
+class OperationServicer:
+    """Answers OperationService."""
+
+    store: Store
+    pages: Pages
+    now: Callable[[], int]
+
+    async def GetOperation(self, request: pb.GetOperationRequest, call: Call) -> pb.Operation:
+        return operation_message(await self._find(request.name, call))
+
+    async def ListOperations(self, request: pb.ListOperationsRequest, call: Call) -> pb.ListOperationsResponse:
+        caller = caller_of(call)
+        creator = None if caller.role in OPERATOR_ROLES else str(caller)
+        page = self.pages.open(call, request)
+        rows = await self.store.read(lambda tx: tx.operations.page(creator, before=page.after, limit=page.size + 1))
+        return pb.ListOperationsResponse(
+            operations=[operation_message(one) for one in rows[: page.size]],
+            next_page_token=page.next_token(rows[page.size - 1].operation_id if len(rows) > page.size else None),
+        )
+
+    async def WatchOperation(self, request: pb.WatchOperationRequest, call: Call) -> AsyncIterator[pb.Operation]:
+        sent: Operation | None = None
+        while True:
+            operation = await self._find(request.name, call)
+            if operation != sent:
+                sent = operation
+                yield operation_message(operation)
+            if operation.state is not OperationState.RUNNING:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def CancelOperation(self, request: pb.CancelOperationRequest, call: Call) -> pb.Operation:
+        caller, operation_id = caller_of(call), id_of(request.name, "operations")
+
+        def act(tx: Transaction) -> Operation:
+            operation = tx.operations.get(operation_id)
+            if operation is None or not (caller.role is Role.ADMIN or operation.creator == str(caller)):
+                raise _not_found(request.name)
+            if operation.state is OperationState.RUNNING:
+                tx.operations.request_cancel(operation_id)
+            return tx.operations.get(operation_id) or operation
+
+        answer: Answering[Operation] = Answering(
+            self.store, request, request.request_id, call, lambda _tx, made: operation_message(made)
+        )
+        return pb.Operation.FromString(await answer(act))
+
+    async def _find(self, name: str, call: Call) -> Operation:
+        operation_id = id_of(name, "operations")
+        operation = await self.store.read(lambda tx: tx.operations.get(operation_id))
+        if operation is None or not _may_see(caller_of(call), operation):
+            raise _not_found(name)
+        return operation
+
+
+def _may_see(caller: Caller, operation: Operation) -> bool:
+    return caller.role in OPERATOR_ROLES or operation.creator == str(caller)
+
+
+def _not_found(name: str) -> errors.KeyreeveError:
+    return errors.OperationNotFound(f"there is no operation {name!r}", metadata={"operation": name})

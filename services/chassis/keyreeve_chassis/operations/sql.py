@@ -1,0 +1,69 @@
+"""`operations.OperationRecords` on both databases."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from keyreeve_chassis.operations.ports import Operation, OperationState
+from keyreeve_chassis.operations.tables import operations
+
+_COLUMNS = [operations.c[f.name] for f in fields(Operation)]
+# Made once, since the coordinator asks a few times a second.
+_RUNNING = select(*_COLUMNS).where(operations.c.state == OperationState.RUNNING).order_by(operations.c.operation_id)
+_FIXED = ("operation_id", "method", "creator", "arguments", "created_at", "cancel_requested")
+
+
+class SqlOperations:
+    """The records of one transaction; `must_be_writable` raises in one that only reads."""
+
+    def __init__(self, connection: Connection, must_be_writable: Callable[[], None]) -> None:
+        self._connection = connection
+        self._must_be_writable = must_be_writable
+
+    def add(self, operation: Operation) -> None:
+        """Store a new operation."""
+        self._must_be_writable()
+        values = asdict(operation) | {"arguments": json.dumps(operation.arguments)}
+        self._connection.execute(insert(operations).values(**values))
+
+    def get(self, operation_id: str) -> Operation | None:
+        """One operation."""
+        row = self._connection.execute(select(*_COLUMNS).where(operations.c.operation_id == operation_id)).one_or_none()
+        return None if row is None else _operation(row)
+
+    def update(self, operation: Operation) -> None:
+        """Store everything about an operation but what it was begun with, and whether it is to be cancelled."""
+        self._must_be_writable()
+        values = {name: value for name, value in asdict(operation).items() if name not in _FIXED}
+        self._connection.execute(
+            update(operations).where(operations.c.operation_id == operation.operation_id).values(**values)
+        )
+
+    def request_cancel(self, operation_id: str) -> None:
+        """Ask it to end."""
+        self._must_be_writable()
+        self._connection.execute(
+            update(operations).where(operations.c.operation_id == operation_id).values(cancel_requested=True)
+        )
+
+    def page(self, creator: str | None, *, before: str, limit: int) -> Sequence[Operation]:
+        """Operations, of one creator or all, the newest first."""
+        query = select(*_COLUMNS).order_by(operations.c.operation_id.desc()).limit(limit)
+        if creator is not None:
+            query = query.where(operations.c.creator == creator)
+        if before:
+            query = query.where(operations.c.operation_id < before)
+        return [_operation(row) for row in self._connection.execute(query)]
+
+    def running(self) -> Sequence[Operation]:
+        """Those that go on, the oldest first."""
+        return [_operation(row) for row in self._connection.execute(_RUNNING)]
+
+
+def _operation(row: Row[Any]) -> Operation:
+    values = row._asdict()
+    values |= {"state": OperationState(row.state), "arguments": json.loads(row.arguments)}
+    return Operation(**values)

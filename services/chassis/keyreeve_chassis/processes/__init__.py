@@ -1,0 +1,1 @@
+"""The processes of one service: process manager, fork server, lifecycle, ipc, failpoints."""

@@ -1,0 +1,139 @@
+"""What the processes of the service do alike: background tasks, being ready, being told to stop."""
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+from keyreeve.errors import StoreUnavailable, WrongDatabase
+from keyreeve_ca.authorities.bootstrap import BootstrapRefused
+from keyreeve_ca.settings import CaSettings
+from keyreeve_chassis.database.locking import DatabaseRefused
+from keyreeve_chassis.keys.ports import KeyStoreError
+from keyreeve_chassis.processes import failpoints
+from keyreeve_chassis.processes.drain import stop_signals
+from keyreeve_chassis.processes.manager import EX_CONFIG, EXIT_SECONDS, READY
+from keyreeve_chassis.telemetry import logging as log_setup
+from keyreeve_chassis.telemetry.tracing import TracingUnavailable
+
+_STANDARD_INPUT = 0
+
+log = logging.getLogger(__name__)
+
+
+def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) -> int:
+    """Run one process of the service to its end; its exit code."""
+    log_setup.configure(settings.log.level, color=sys.stderr.isatty())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the parent, and may reach its whole group
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it says at each start that there was nothing to do
+    try:
+        failpoints.arm(os.environ)
+        asyncio.run(_reporting(role))
+    except (
+        BootstrapRefused,
+        KeyStoreError,
+        DatabaseRefused,
+        failpoints.FailpointsRefused,
+        TracingUnavailable,
+    ) as refused:
+        log.error("the service cannot start: %s", refused)  # noqa: TRY400 - the message says it all
+        return EX_CONFIG
+    except WrongDatabase as refused:
+        log.error("the service cannot start: %s: %s. %s", refused.reason, refused.message, refused.fix)  # noqa: TRY400
+        return EX_CONFIG
+    except StoreUnavailable as unavailable:
+        cause = getattr(unavailable.__cause__, "orig", None) or unavailable.__cause__ or "no cause is known"
+        # Without what stands in quotes: of a mistyped URL, a part of the password may be taken for the host's name.
+        told = re.sub(r"""(["']).*\1""", "...", str(cause).partition("\n")[0])
+        log.error("%s: %s", unavailable.message, told)  # noqa: TRY400 - that is all there is to say
+        return 1
+    return 0
+
+
+async def _reporting(role: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    log_setup.report_loop_failures(asyncio.get_running_loop())
+    await role()
+
+
+async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Run `work` again and again, for ever; a database that does not answer is tried again."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except StoreUnavailable as unavailable:
+            log.warning("background work: %s", unavailable)
+
+
+def run_tasks(
+    stack: AsyncExitStack, jobs: list[Coroutine[Any, Any, None]], failed: "asyncio.Future[None] | None" = None
+) -> "asyncio.Future[None]":
+    """Run jobs until the stack unwinds; the returned future (the given one, if any) fails when one of them does."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    if failed is None:
+        failed = asyncio.get_running_loop().create_future()
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not failed.done():
+            failed.set_exception(error)
+
+    for task in tasks:
+        task.add_done_callback(ended)
+
+    async def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        failed.cancel()
+
+    stack.push_async_callback(stop)
+    return failed
+
+
+def say_ready() -> None:
+    """Tell the parent, which reads the first line.
+
+    What there is by now stays: the garbage collector need not look at it again, nor look as often as by default.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+
+
+async def until_told(failed: Awaitable[None], drain_seconds: float) -> None:
+    """Wait for a signal, for the parent's death (standard input ends), or for the failure of a background task.
+
+    From then on the process has `drain_seconds` and a little to end, and ends by force after that.
+    """
+    told = stop_signals()
+    loop = asyncio.get_running_loop()
+
+    def watch_parent() -> None:
+        # Not sys.stdin: its lock, held by a daemon thread, is fatal to an interpreter that shuts down.
+        while os.read(_STANDARD_INPUT, 4096):
+            pass
+        _end_within(drain_seconds)  # here: a loop that hangs would not hear of it
+        loop.call_soon_threadsafe(told.set)
+
+    threading.Thread(target=watch_parent, daemon=True, name="parent").start()
+    stopping = asyncio.create_task(told.wait())
+    await asyncio.wait([stopping, asyncio.ensure_future(failed)], return_when=asyncio.FIRST_COMPLETED)
+    _end_within(drain_seconds)
+    if not stopping.done():
+        stopping.cancel()
+        await failed
+
+
+def _end_within(drain_seconds: float) -> None:
+    # Its watchdog needs no interpreter lock, so it also ends what hangs while the interpreter shuts down.
+    faulthandler.dump_traceback_later(drain_seconds + EXIT_SECONDS, exit=True)

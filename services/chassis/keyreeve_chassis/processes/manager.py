@@ -1,0 +1,249 @@
+"""The parent of the CA's processes: one coordinator and the workers, replaced when they die or when told, stopped in order.
+
+They are forked from another process, the fork_server, which has imported what they need (`keyreeve_chassis.processes.fork_client`). This one
+imports neither grpc nor the database: what supervises must not fail with what it supervises. The children notice its
+death (their standard input ends) and stop by themselves.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+EX_CONFIG = 78
+"""Exit code of a child that cannot start with its settings or database: starting it again would not help."""
+READY = b"ready\n"
+EXIT_SECONDS = 5.0
+"""What a process has beyond its time for draining, before it is ended by force."""
+_LONGEST_PAUSE = 5.0
+_STABLE_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class ChildRefused(Exception):
+    """A child cannot start with its settings or database; it has said why on standard error."""
+
+
+class Process(Protocol):
+    """What is asked of a process; its exit code is None while it runs."""
+
+    pid: int
+    stdout: asyncio.StreamReader | None
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, that of a signal negative; None while it runs."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait until it has ended; its exit code."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        ...
+
+    def kill(self) -> None:
+        """End it."""
+        ...
+
+
+@dataclass
+class _Child:
+    name: str
+    make: Callable[[], Coroutine[Any, Any, Process]]
+    process: Process | None = None
+    failures: int = 0
+    started: float = 0.0
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is started or replaced."""
+    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when another process has taken its place, which from then on is the one to watch."""
+
+    async def start(self) -> None:
+        """Start the process and wait until it says that it is ready. Raises `ChildRefused`, or `ChildProcessError`."""
+        self.started = time.monotonic()
+        self.process = await self.make()
+        await _until(self.process, self.name, READY)
+        self.ready.set()
+
+    async def pause(self) -> None:
+        """Wait before the next start: not at all for a first failure, longer and longer for the next ones."""
+        self.failures = 1 if time.monotonic() - self.started > _STABLE_SECONDS else self.failures + 1
+        if self.failures > 1:
+            await asyncio.sleep(min(0.1 * 2**self.failures, _LONGEST_PAUSE))
+
+    async def stop(self, limit: float) -> None:
+        """Ask the process to end, and kill it when it has not after `limit` seconds; it has its own, shorter, limit."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.terminate()
+            try:
+                await asyncio.wait_for(self.process.wait(), limit)
+            except TimeoutError:
+                log.error("%s did not end within %g seconds and is killed", self.name, limit)  # noqa: TRY400 - no fault
+                with suppress(ProcessLookupError):
+                    self.process.kill()
+                await self.process.wait()
+
+
+async def _first(*what: Awaitable[object]) -> None:
+    """Return when the first of them is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(one) for one in what]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _until(process: Process, name: str, line: bytes) -> None:
+    """Wait until a process says a line. Raises `ChildRefused`, or `ChildProcessError` when it ended instead."""
+    assert process.stdout is not None, "it is a pipe"
+    if await process.stdout.readline() == line:
+        log.info("%s is %s, pid %d", name, line.decode().strip(), process.pid)
+        return
+    code = await process.wait()
+    if code == EX_CONFIG:
+        raise ChildRefused(name)
+    raise ChildProcessError(f"{name} ended with {code} before it was ready")
+
+
+@dataclass
+class Manager:
+    """Runs the coordinator and the workers until `stop` is set."""
+
+    fork: Callable[..., Coroutine[Any, Any, Process]]
+    """Makes a process: told its name, and the command of `python -m keyreeve_ca` that it runs, word by word."""
+    workers: Sequence[Sequence[str]]
+    """For each worker what it alone is told."""
+    stop: asyncio.Event
+    limit: float
+    """Seconds that a child has to end when it is told to."""
+    metrics: Path
+    """Directory in which the children count."""
+    renew: Callable[[], Awaitable[str | None]] | None = None
+    """Called before the workers are replaced, to have the next processes run the code on disk; why not, or None.
+
+    May raise `ChildProcessError`: that code does not start."""
+    told: Callable[[str | None], None] = lambda _: None
+    """Called when the workers have been replaced, or with why they were not."""
+    _roll: asyncio.Event = field(default_factory=asyncio.Event)
+    _leaving: _Child | None = None
+    """The worker that has been replaced last; it may still drain."""
+
+    def replace_workers(self) -> None:
+        """Replace the workers one after the other; each new one serves before the old one drains."""
+        self._roll.set()
+
+    async def run(self) -> None:
+        """Start everything, keep it running, and end it: the workers first, since they need the coordinator to drain.
+
+        Raises `ChildRefused` when a child cannot start at all.
+        """
+        coordinator = _Child("coordinator", partial(self.fork, "coordinator", "coordinator"))
+        workers = [self._worker(i, told) for i, told in enumerate(self.workers)]
+        loops = [asyncio.create_task(self._keep(coordinator))]
+        beside: list[asyncio.Task[None]] = []
+        stopped, ready = asyncio.create_task(self.stop.wait()), asyncio.create_task(coordinator.ready.wait())
+        try:
+            await asyncio.wait([stopped, ready, *loops], return_when=asyncio.FIRST_COMPLETED)
+            if coordinator.ready.is_set() and not self.stop.is_set():
+                loops += [asyncio.create_task(self._keep(worker)) for worker in workers]
+                beside.append(asyncio.create_task(self._roll_on(workers)))
+            await asyncio.wait([stopped, *loops, *beside], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.stop.set()
+            for task in beside:
+                task.cancel()
+            results = await asyncio.gather(*beside, return_exceptions=True)
+            leaving = [] if self._leaving is None else [self._leaving]
+            await asyncio.gather(*(worker.stop(self.limit) for worker in [*workers, *leaving]))
+            await coordinator.stop(self.limit)
+            ready.cancel()
+            results += await asyncio.gather(*loops, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
+
+    async def _keep(self, child: _Child) -> None:
+        process: Process | None = None
+        while not self.stop.is_set():
+            try:
+                async with child.turn:
+                    if child.process is process and not self.stop.is_set():
+                        await child.start()
+                    process = child.process
+                    child.replaced.clear()
+                assert process is not None, "it has started"
+                if self.stop.is_set():  # told so while it was being made, when there was nothing yet to be stopped
+                    await child.stop(self.limit)
+                await _first(process.wait(), child.replaced.wait())
+                if child.process is not process:
+                    continue
+                self._forget_gauges(process.pid)
+                if not self.stop.is_set():
+                    log.error("%s ended with %d and is started again", child.name, await process.wait())
+            except ChildProcessError as failed:
+                process = child.process
+                if not self.stop.is_set():
+                    log.error("%s", failed)  # noqa: TRY400 - the traceback would be ours, not the child's
+            if not self.stop.is_set():
+                await child.pause()
+
+    # --- Replacing --------------------------------------------------------------------------------------------------
+
+    async def _roll_on(self, workers: Sequence[_Child]) -> None:
+        while True:
+            await self._roll.wait()
+            self._roll.clear()
+            try:
+                refused = None if self.renew is None else await self.renew()
+            except ChildProcessError as failed:
+                refused = str(failed)
+            if refused is None:
+                log.info("replacing the workers one after the other")
+                for worker in workers:
+                    refused = await self._replace(worker)
+                    if refused is not None:
+                        break
+            if refused is not None:
+                log.error("the workers were not all replaced: %s", refused)
+            try:
+                self.told(refused)
+            except (OSError, ValueError) as failed:
+                log.error("nobody could be told: %s", failed)  # noqa: TRY400
+
+    async def _replace(self, worker: _Child) -> str | None:
+        """Have another process serve in a worker's place, and then end the worker. Answers why not, if it could not."""
+        async with worker.turn:
+            old, new = worker.process, replace(worker, process=None)
+            try:
+                await new.start()
+            except (ChildRefused, ChildProcessError) as failed:
+                return f"{worker.name} goes on, since its successor did not start: {failed}"
+            except asyncio.CancelledError:
+                if new.process is not None and new.process.returncode is None:
+                    new.process.kill()
+                raise
+            worker.process, worker.started = new.process, new.started
+            worker.replaced.set()
+        if old is not None:
+            self._leaving = replace(worker, process=old)
+            await self._leaving.stop(self.limit)
+            self._forget_gauges(old.pid)
+        return None
+
+    def _forget_gauges(self, pid: int) -> None:
+        """What a process that has ended shows about itself holds no more (prometheus_client's name for such files)."""
+        for left in self.metrics.glob(f"gauge_live*_{pid}.db"):
+            left.unlink(missing_ok=True)
+
+    def _worker(self, index: int, told: Sequence[str]) -> _Child:
+        return _Child(f"worker {index}", partial(self.fork, f"worker-{index}", "worker", "--index", str(index), *told))

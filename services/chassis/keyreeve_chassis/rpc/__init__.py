@@ -1,0 +1,1 @@
+"""Listeners: the mutual-TLS server, the enrollment listener, health, reflection."""

@@ -1,0 +1,55 @@
+"""A listener for those who have no certificate yet: TLS, no client certificates, and only what is open to anyone."""
+
+from dataclasses import dataclass
+
+import grpc
+import structlog
+
+from keyreeve_chassis.audit.trail import Trail
+from keyreeve_chassis.guard.guard import Guard
+from keyreeve_chassis.guard.router import Router
+from keyreeve_chassis.rpc.server import ServingSettings, stop_within
+from keyreeve_chassis.telemetry.calls import CallTelemetry
+from keyreeve_chassis.tls import LiveServerCredentials
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class OpenServer:
+    """A listener that accepts calls until `stop`."""
+
+    port: int
+    guard: Guard
+    _server: grpc.aio.Server
+
+    async def stop(self, grace: float) -> None:
+        """Take no new calls, end what is open, and stop within `grace` seconds."""
+        self.guard.stop()
+        await stop_within(self._server, grace)
+
+
+async def start_open_server(
+    settings: ServingSettings,
+    router: Router,
+    credentials: LiveServerCredentials,
+    *,
+    most_connections: int,
+    telemetry: CallTelemetry | None = None,
+    trail: Trail | None = None,
+) -> OpenServer:
+    """Listen and serve `router` and nothing else: no health, no reflection. Raises `RuntimeError` for a port in use.
+
+    Raises `ValueError` when a method of the router is not open to anyone: it would answer nobody here.
+    """
+    closed = sorted(name for name, row in router.rows.items() if not row.anyone)
+    if closed:
+        raise ValueError(f"not open to anyone: {', '.join(closed)}")
+    guard = Guard(router, None, settings.limits(), telemetry, trail)
+    options = [*settings.channel_arguments(), ("grpc.max_allowed_incoming_connections", most_connections)]
+    server = grpc.aio.server(handlers=[guard.handler()], options=options)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    port = server.add_secure_port(f"{host}:{settings.port}", credentials.build(ask_for_certificates=False))
+    await server.start()
+    _log.info("serving enrollees", host=settings.host, port=port)
+    return OpenServer(port, guard, server)

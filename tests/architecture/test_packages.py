@@ -1,0 +1,86 @@
+"""The rules that the shape of the repository follows, beside those that import-linter checks of imports."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("sdk", "services", "tests", "tools")
+FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "base"}
+LONGEST = 500
+"""Lines; past about 400 a file usually holds a second idea."""
+LISTS = {"sdk/keyreeve/errors.py"}
+"""Files that are one long list of the same thing."""
+
+
+def sources() -> list[Path]:
+    generated = re.compile(r"_pb2(_grpc)?\.pyi?$")
+    return [
+        path for room in PACKAGES for path in sorted((ROOT / room).rglob("*.py")) if not generated.search(path.name)
+    ]
+
+
+def test_packages_import_only_what_they_may() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_modules_are_named_after_what_they_do() -> None:
+    assert [
+        str(path) for path in sources() if path.stem in FORBIDDEN_NAMES or path.parent.name in FORBIDDEN_NAMES
+    ] == []
+
+
+def test_a_file_holds_one_idea() -> None:
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in sources()}
+    assert {name: lines for name, lines in long.items() if lines > LONGEST and name not in LISTS} == {}
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = []
+    for path in sources():
+        text = path.read_text()
+        of_the_product = path.relative_to(ROOT).parts[0] in {"sdk", "services"}
+        if of_the_product and text.strip() and ast.get_docstring(ast.parse(text)) is None:
+            silent.append(str(path.relative_to(ROOT)))
+    assert silent == []
+
+
+@pytest.mark.parametrize("word", [r"\bTODO\b", r"\bFIXME\b", r"\bXXX\b", r"#\s*type:\s*ignore\s*$", r"#\s*noqa\s*$"])
+def test_nothing_is_left_for_later_or_silenced_wholesale(word: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sources()
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(word, line)
+    ]
+    assert found == []
+
+
+def test_what_code_and_documents_refer_to_exists() -> None:
+    missing = []
+    for path in [*sources(), *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("proto/**/*.proto")]:
+        text = path.read_text()
+        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if path.suffix == ".md" else []
+        named = {ROOT / name for name in re.findall(r"\bdocs/[\w/-]+\.md\b", text)} | {
+            path.parent / link for link in links
+        }
+        missing += [f"{path.relative_to(ROOT)}: {name}" for name in named if not name.exists()]
+    assert missing == []
+
+
+def test_tests_wait_for_what_they_need_and_do_not_sleep() -> None:
+    sleeping = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "asyncio.sleep"}:
+                argument = ast.unparse(node.args[0]) if node.args else ""
+                if argument != "0":  # asyncio.sleep(0) gives way and waits for nothing
+                    sleeping.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert sleeping == []

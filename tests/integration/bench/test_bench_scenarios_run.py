@@ -1,0 +1,45 @@
+"""The rows of `make bench` that make control planes of their own, in short: they run and tell. Their speed is no matter."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyreeve_bench.control_planes import DATABASES
+from keyreeve_bench.figures import figures
+from keyreeve_bench.standard import SPECIAL
+
+SHORT = ("--duration", "1", "--runs", "1", "--certificates", "2000", "--filled", "20000")
+
+pytestmark = [pytest.mark.faults, pytest.mark.thorough, pytest.mark.timeout(660)]
+
+
+def measured(row: str, database: str, reports: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "keyreeve_bench.standard", *SHORT, "--only", row, "--database", database]
+    done = subprocess.run([*command, "--reports", str(reports)], capture_output=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
+    report: dict[str, Any] = json.loads((reports / f"{row}-{database}.json").read_text())
+    return report
+
+
+@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("row", SPECIAL)
+def test_a_row_runs_to_its_end_and_has_figures(row: str, database: str, tmp_path: Path) -> None:
+    report = measured(row, database, tmp_path)
+    if why := report.get("skipped"):
+        pytest.skip(why)
+    assert report["figures"]
+    assert all(
+        one["value"] is not None for one in report["figures"] if one["held"] is None and "refusals" not in one["name"]
+    )
+    assert f"| {row} | {database} |" in figures({f"{row}-{database}": report})
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_the_picture_is_drawn_beside_the_reports(database: str, tmp_path: Path) -> None:
+    report = measured("plot", database, tmp_path)
+    assert len(report["sweep"]) > 5
+    assert b"<svg" in (tmp_path / f"load-{database}.svg").read_bytes()

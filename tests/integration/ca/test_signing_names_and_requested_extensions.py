@@ -1,0 +1,166 @@
+"""Names and wishes in SignCertificate, through the whole service: what is granted, and what is refused by its place."""
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from keyreeve import Name
+from keyreeve.keys import make_csr, make_key
+from support.running_ca import RunningCa, refused, server_csr, some_key, unique
+
+# --- Names --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_names_are_those_of_the_request_then_those_beside_it_each_once(ca: RunningCa):
+    csr = make_csr(some_key(), [Name.dns("b.example.test"), Name.dns("a.example.test"), Name.ip("192.0.2.1")])
+    extra = [Name.dns("a.example.test"), Name.dns("c.example.test"), Name.ip("192.0.2.1"), Name.ip("2001:db8::1")]
+    signed = ca.client().certificates.sign("server", csr, names=[*extra, *extra])
+    san = x509.load_der_x509_certificate(signed.certificate_der).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert san.critical, "the subject is empty (RFC 5280, 4.2.1.6)"
+    assert san.value.get_values_for_type(x509.DNSName) == ["b.example.test", "a.example.test", "c.example.test"]
+    assert [str(a) for a in san.value.get_values_for_type(x509.IPAddress)] == ["192.0.2.1", "2001:db8::1"]
+    assert ca.client().certificates.get(signed.serial).identity == "b.example.test"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ca.svc.example.test",
+        "x.probe.example.test",
+        "svc.example.test",
+        "*.example.test",
+        "WEB.example.test",
+        "web.example.test.",
+        "web..test",
+        "-web.test",
+        "web_1.test",
+        "192.0.2.1",
+        "bücher.test",
+        "a b.test",
+        "x" * 64 + ".test",
+    ],
+)
+def test_a_forbidden_name_beside_the_request_is_refused_by_its_place(ca: RunningCa, name: str):
+    names = [Name.dns("good.example.test"), Name.dns(name)]
+    told = refused(lambda: ca.client().certificates.sign("server", server_csr("web.example.test"), names=names))
+    assert told.reason == "NAME_REFUSED"
+    assert [v.field for v in told.violations] == ["names[1]"]
+
+
+@pytest.mark.parametrize("text", ["web\0.example.test", "web\n.example.test", "web\u202e.test"])
+def test_control_characters_in_a_name_are_refused_and_never_repeated_raw(ca: RunningCa, text: str):
+    told = refused(
+        lambda: ca.client().certificates.sign("server", server_csr("web.example.test"), names=[Name.dns(text)])
+    )
+    assert told.reason == "NAME_REFUSED"
+    assert told.message.isprintable()
+    assert all(v.description.isprintable() for v in told.violations)
+
+
+def test_every_bad_name_of_a_request_is_listed(ca: RunningCa):
+    csr = make_csr(some_key(), [Name.dns("ok.test"), Name.dns("ca.svc.example.test"), Name.dns("UPPER.test")])
+    told = refused(lambda: ca.client().certificates.sign("server", csr, names=[Name.ip("999.1.1.1")]))
+    assert told.reason == "NAME_REFUSED"
+    assert [v.field for v in told.violations] == [
+        "csr.subject_alternative_name[1]",
+        "csr.subject_alternative_name[2]",
+        "names[0]",
+    ]
+
+
+def test_the_number_of_names_is_the_profiles_to_the_last_one(ca: RunningCa):
+    profile = ca.profile(names={"dns": {"maximum": 3, "patterns": ["**"]}})
+    three = [f"{n}.example.test" for n in range(3)]
+    ca.client().certificates.sign(profile, server_csr(*three))
+    told = refused(lambda: ca.client().certificates.sign(profile, server_csr(*three, "3.example.test")))
+    assert (told.reason, told.metadata["max_names"]) == ("TOO_MANY_NAMES", "3")
+
+
+def test_an_identity_of_another_trust_domain_or_form_is_refused(ca: RunningCa):
+    for uri in (
+        "spiffe://other.test/workloads/x",
+        "spiffe://example.test/workloads/X",
+        "spiffe://example.test/operators/admin/x",
+        "spiffe://example.test/workloads/../operators/admin/x",
+        "spiffe://example.test/services/ca/x",
+        "https://example.test/",
+    ):
+        csr = make_csr(some_key(), [Name.uri(uri)])
+        assert refused(lambda csr=csr: ca.client().certificates.sign("workload", csr)).reason == "NAME_REFUSED", uri
+
+
+def test_no_estate_certificate_names_an_identity_of_the_control_plane(ca: RunningCa):
+    csr = make_csr(some_key(), [Name.uri("spiffe://example.test/operators/admin/ann")])
+    assert refused(lambda: ca.client().certificates.sign("client", csr)).reason == "NAME_REFUSED"
+
+
+def test_a_request_without_any_name_is_refused_even_with_a_common_name(ca: RunningCa):
+    assert refused(lambda: ca.client().certificates.sign("server", server_csr())).reason == "NAME_MISSING"
+    csr = make_csr(some_key(), common_name="web.example.test")
+    assert refused(lambda: ca.client().certificates.sign("server", csr)).reason == "NAME_MISSING"
+
+
+def test_a_key_belongs_to_one_identity_in_the_control_hierarchy(ca: RunningCa):
+    key, name = make_key(), unique("w")
+    first, other = (make_csr(key, [Name.uri(f"spiffe://example.test/workloads/{name}/{n}")]) for n in (1, 2))
+    ca.client().certificates.sign("workload", first)
+    ca.client().certificates.sign("workload", first)
+    told = refused(lambda: ca.client().certificates.sign("workload", other))
+    assert told.reason == "KEY_REUSED"
+    ca.client().certificates.sign("server", make_csr(key, [Name.dns("web.example.test")]))
+
+
+# --- Wishes -------------------------------------------------------------------------------------------------------------
+
+
+def requesting(*extensions: tuple[x509.ExtensionType, bool], subject: x509.Name | None = None) -> bytes:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject or x509.Name([]))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("web.example.test")]), critical=False)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    key = some_key()
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    ("extension", "named"),
+    [
+        (x509.BasicConstraints(ca=True, path_length=None), "basic constraints of a CA"),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), "code_signing"),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), "client_auth"),
+        (x509.KeyUsage(True, False, False, False, False, True, False, False, False), "key_cert_sign"),
+        (x509.TLSFeature([x509.TLSFeatureType.status_request]), "TLS feature"),
+        (x509.SubjectKeyIdentifier(b"x" * 20), "subject key identifier"),
+        (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), "1.2.3.4"),
+    ],
+)
+def test_a_wish_that_is_not_granted_is_refused_by_name(ca: RunningCa, extension: x509.ExtensionType, named: str):
+    told = refused(lambda: ca.client().certificates.sign("server", requesting((extension, False))))
+    assert told.reason == "EXTENSION_REFUSED"
+    assert named in told.violations[0].description
+
+
+def test_wishes_for_what_the_profile_gives_anyway_are_fine(ca: RunningCa):
+    csr = requesting(
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.KeyUsage(True, False, False, False, False, False, False, False, False), True),
+    )
+    ca.client().certificates.sign("server", csr)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [(NameOID.COMMON_NAME, "other.example.test"), (NameOID.ORGANIZATION_NAME, "Us"), (NameOID.COUNTRY_NAME, "DE")],
+)
+def test_a_subject_beyond_one_of_the_names_is_refused(ca: RunningCa, attribute: x509.ObjectIdentifier, value: str):
+    csr = requesting(subject=x509.Name([x509.NameAttribute(attribute, value)]))
+    told = refused(lambda: ca.client().certificates.sign("server", csr))
+    assert told.reason == "SUBJECT_REFUSED"
+    assert told.violations[0].field == "csr.subject[0]"

@@ -1,0 +1,127 @@
+"""A whole control plane of real processes, brought up and asked as a person does: by the `keyreeve` program."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keyreeve import Client, Context
+from keyreeve.cli.local_services import SERVICES, write_config
+from keyreeve.cli.processes import Lock, read_pid
+from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.supervisor import lock_file, pid_file
+
+CA = SERVICES[0]
+_OURS = ("KEYREEVE_CONTEXT", "KEYREEVE_DIR", "KEYREEVE_PORT", "FORCE", "NO_COLOR")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a program ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """A control plane in `directory/.keyreeve`; commands run in `directory`."""
+
+    directory: Path
+
+    @property
+    def state_directory(self) -> StateDirectory:
+        return StateDirectory.at(self.directory / ".keyreeve")
+
+    @property
+    def context(self) -> Context:
+        return Context.load(self.state_directory.context)
+
+    def client(self, timeout: float = 30.0) -> Client:
+        return Client(self.context, timeout=timeout)
+
+    def run(self, *arguments: object, given: bytes | None = None, extra: dict[str, str] | None = None) -> Done:
+        """Run `keyreeve` with these arguments."""
+        environment = {name: value for name, value in os.environ.items() if name not in _OURS}
+        done = subprocess.run(
+            [sys.executable, "-m", "keyreeve.cli", *map(str, arguments)],
+            cwd=self.directory,
+            env=environment | (extra or {}),
+            input=given,
+            stdin=subprocess.DEVNULL if given is None else None,
+            capture_output=True,
+            timeout=110,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def configure(self, database: str) -> None:
+        """Write its settings, for a database, before it is brought up for the first time."""
+        self.state_directory.make()
+        write_config(self.state_directory, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
+        config = self.state_directory.config(CA.name)
+        config.write_text(config.read_text().replace("sqlite:///ca.db", database))
+
+    def up(self, **settings: str) -> Done:
+        """Bring it up on ports of its own; fails when that fails."""
+        done = self.run("up", "--port", "0", extra=settings)
+        assert done.code == 0, done.err + done.out
+        return done
+
+    def down(self) -> None:
+        done = self.run("down")
+        assert done.code == 0, done.err
+
+    # --- Its processes ----------------------------------------------------------------------------------------------
+
+    def supervisor(self) -> int | None:
+        return Lock(lock_file(self.state_directory)).holder()
+
+    def manager(self) -> int | None:
+        return read_pid(pid_file(self.state_directory, CA))
+
+    def children(self) -> dict[str, list[int]]:
+        """Ids of the manager's children by kind: `fork_server`, `coordinator`, `worker`."""
+        manager = self.manager()
+        found: dict[str, list[int]] = {"fork_server": [], "coordinator": [], "worker": []}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                name = (entry / "comm").read_text().strip()
+                parent = int(re.sub(r"^.*\) . ", "", (entry / "stat").read_text()).split()[0])
+            except (OSError, ValueError):
+                continue
+            for kind, ids in found.items():
+                if parent == manager and name.startswith(f"kr-ca-{kind}"):
+                    ids.append(int(entry.name))
+        return found
+
+    def listeners(self) -> int:
+        """How many of its processes listen for calls, on the one port that they share."""
+        port = int(self.context.endpoints[CA.name].rpartition(":")[2])
+        tables = [Path(f"/proc/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
+        sockets = [line.split() for table in tables for line in table]
+        return sum(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in sockets)  # LISTEN
+
+    def memory(self) -> dict[str, int]:
+        """Resident bytes of the service's processes that are no files', by kind and id.
+
+        Pages of libraries count once they are touched, which says nothing about what a process keeps.
+        """
+        told = {}
+        for kind, ids in self.children().items():
+            for pid in ids:
+                status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+                told[f"{kind} {pid}"] = int(status["RssAnon"].split()[0]) * 1024
+        return told
