@@ -108,7 +108,8 @@ class RevokedCallers:
         fresh = update.after_seq == 0
         if not fresh and (update.restore_generation, update.after_seq) != (self.restore_generation, self.seq):
             raise RevocationsRefused(
-                f"an update begins at {update.restore_generation}/{update.after_seq} and {self.restore_generation}/{self.seq} is known"
+                f"an update begins at {update.restore_generation}/{update.after_seq}, "
+                f"and {self.restore_generation}/{self.seq} is known"
             )
         changed = fresh or bool(update.revoked) or update.seq != self.seq
         new = {int.from_bytes(serial, "big"): expiry for serial, expiry in update.revoked}

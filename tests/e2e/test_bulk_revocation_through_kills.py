@@ -1,4 +1,4 @@
-"""kill -9 of a coordinator that revokes by predicate, again and again, on both databases: it goes on where it was, and twice nothing."""
+"""kill -9 of a coordinator that revokes by predicate, on both databases: it resumes, and revokes nothing twice."""
 
 import pytest
 

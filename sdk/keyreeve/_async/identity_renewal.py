@@ -1,4 +1,4 @@
-"""RunningCoordinator an identity alive: a new certificate before the old one ends, and the roots as they change, in the same files."""
+"""Renew a certificate and its trusted roots in their files, before they expire."""
 
 import random
 import time

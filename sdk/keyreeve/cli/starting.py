@@ -174,7 +174,8 @@ def wait_for_ports(state_directory: StateDirectory, clock: Callable[[], float] =
             while not is_free(port):
                 if clock() > until:
                     raise StartFailed(
-                        f"another program listens on port {port}: stop it, or change the port in {state_directory.config(service.name)}"
+                        f"another program listens on port {port}: stop it, or change the port in "
+                        f"{state_directory.config(service.name)}"
                     )
                 time.sleep(POLL_SECONDS)
 

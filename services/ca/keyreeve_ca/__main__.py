@@ -1,6 +1,7 @@
 """`python -m keyreeve_ca COMMAND`: the service, its processes, and what an operator does beside it.
 
-Everything but `run`, `fork_server`, `coordinator` and `worker` prints one JSON document on standard output. Exit codes: 0 done, 1 refused, 3
+Everything but `run`, `fork_server`, `coordinator` and `worker` prints one JSON document on standard output.
+Exit codes: 0 done, 1 refused, 3
 the local socket does not answer, 78 the settings or the database do not allow a start.
 """
 

@@ -155,18 +155,14 @@ def behind_the_first(fake: FakeCa, calls: Sequence[Callable[[Any], Any]]) -> Cal
     return lambda client: run_async(client) if isinstance(client, aio.Client) else run_blocking(client)
 
 
-async def test_a_call_that_has_no_company_goes_out_by_itself(
-    signing: Signing, form: IssuanceTemplate
-) -> None:
+async def test_a_call_that_has_no_company_goes_out_by_itself(signing: Signing, form: IssuanceTemplate) -> None:
     for number in range(3):
         signed = await form.run(signing.fake.context, sign(b"%d" % number))
         assert signed.name == name_for(b"%d" % number)
     assert (len(signing.singles), len(signing.batches)) == (3, 0)
 
 
-async def test_each_of_many_callers_gets_its_serving_certificate(
-    signing: Signing, form: IssuanceTemplate
-) -> None:
+async def test_each_of_many_callers_gets_its_serving_certificate(signing: Signing, form: IssuanceTemplate) -> None:
     csrs = [b"csr %d" % number for number in range(250)]
     answers = await form.run(signing.fake.context, at_once([sign(csr) for csr in csrs]))
     assert [answer.name for answer in answers] == [name_for(csr) for csr in csrs]
@@ -192,17 +188,13 @@ async def test_calls_of_tasks_that_begin_together_all_ride_together(signing: Sig
     assert ([len(batch.items) for batch in signing.batches], signing.singles) == ([40], [])
 
 
-async def test_without_coalescing_every_call_goes_out_by_itself(
-    signing: Signing, form: IssuanceTemplate
-) -> None:
+async def test_without_coalescing_every_call_goes_out_by_itself(signing: Signing, form: IssuanceTemplate) -> None:
     calls = [sign(b"csr %d" % number) for number in range(20)]
     await form.run(signing.fake.context, at_once(calls), coalesce=False)
     assert (len(signing.singles), len(signing.batches)) == (20, 0)
 
 
-async def test_a_call_with_a_request_id_of_its_own_goes_out_by_itself(
-    signing: Signing, form: IssuanceTemplate
-) -> None:
+async def test_a_call_with_a_request_id_of_its_own_goes_out_by_itself(signing: Signing, form: IssuanceTemplate) -> None:
     ids = [f"00000000-0000-7000-8000-{number:012d}" for number in range(20)]
     await form.run(signing.fake.context, at_once([sign(b"csr", request_id=one) for one in ids]))
     assert sorted(single.request_id for single in signing.singles) == ids
@@ -210,9 +202,7 @@ async def test_a_call_with_a_request_id_of_its_own_goes_out_by_itself(
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_only_what_one_authority_signs_rides_together(
-    signing: Signing, form: IssuanceTemplate
-) -> None:
+async def test_only_what_one_authority_signs_rides_together(signing: Signing, form: IssuanceTemplate) -> None:
     kinds = [("server", None), ("client", None), ("server", "estate-2"), ("server", "authorities/estate-2")]
     calls = [sign(b"%d" % number, kinds[number % 4][0], authority=kinds[number % 4][1]) for number in range(16)]
     await form.run(signing.fake.context, behind_the_first(signing.fake, calls))
@@ -296,9 +286,7 @@ async def test_a_batch_is_repeated_with_its_request_id(signing: Signing, form: I
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_a_caller_whose_time_is_over_leaves_the_others_alone(
-    signing: Signing, form: IssuanceTemplate
-) -> None:
+async def test_a_caller_whose_time_is_over_leaves_the_others_alone(signing: Signing, form: IssuanceTemplate) -> None:
     held = threading.Event()
     answer = signing.batch
 
@@ -332,9 +320,7 @@ async def test_a_caller_whose_time_is_over_leaves_the_others_alone(
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_who_gives_up_before_the_batch_begins_is_not_asked_for(
-    signing: Signing, form: IssuanceTemplate
-) -> None:
+async def test_who_gives_up_before_the_batch_begins_is_not_asked_for(signing: Signing, form: IssuanceTemplate) -> None:
     signing.fake.hold(ALONE)
 
     def work(client: Any) -> Any:

@@ -228,23 +228,15 @@ async def test_a_call_that_is_refused_for_an_old_certificate_moves_to_the_new_on
     assert [one.serial == new for one in fake.received] == [False, False, True]
 
 
-async def test_a_service_with_another_services_name_is_not_believed(
-    fake: FakeCa, form: IssuanceTemplate
-) -> None:
+async def test_a_service_with_another_services_name_is_not_believed(fake: FakeCa, form: IssuanceTemplate) -> None:
     fake.identity = fake.root.service("membership")
     with pytest.raises(ServiceUnreachable):
-        await form.run(
-            fake.context, lambda client: client.authorities.bundle("estate"), retry=RetryPolicy(attempts=1)
-        )
+        await form.run(fake.context, lambda client: client.authorities.bundle("estate"), retry=RetryPolicy(attempts=1))
     assert fake.received == []
 
 
-async def test_a_service_of_another_hierarchy_is_not_believed(
-    fake: FakeCa, form: IssuanceTemplate
-) -> None:
+async def test_a_service_of_another_hierarchy_is_not_believed(fake: FakeCa, form: IssuanceTemplate) -> None:
     fake.identity = TestCa.root("estate").service("ca")
     with pytest.raises(ServiceUnreachable):
-        await form.run(
-            fake.context, lambda client: client.authorities.bundle("estate"), retry=RetryPolicy(attempts=1)
-        )
+        await form.run(fake.context, lambda client: client.authorities.bundle("estate"), retry=RetryPolicy(attempts=1))
     assert fake.received == []

@@ -42,9 +42,7 @@ GET = EXAMPLES["GetAuthority"].call
 SIGN = EXAMPLES["SignCertificate"].call
 
 
-async def test_what_may_pass_is_repeated_with_the_same_request_id(
-    fake: FakeCa, form: IssuanceTemplate
-) -> None:
+async def test_what_may_pass_is_repeated_with_the_same_request_id(fake: FakeCa, form: IssuanceTemplate) -> None:
     stopping = ServiceStopping("draining")
     fake.script("SignCertificate", stopping, Refusal(grpc.StatusCode.UNAVAILABLE), stopping, SIGNED)
     await form.run(fake.context, SIGN, retry=QUICK)
@@ -115,17 +113,13 @@ async def test_each_attempt_has_what_is_left_of_the_callers_time(fake: FakeCa) -
     assert [round(seconds, -1) for seconds in given] == [60, 50, 40]
 
 
-async def test_a_service_that_is_too_slow_ends_in_deadline_passed(
-    fake: FakeCa, form: IssuanceTemplate
-) -> None:
+async def test_a_service_that_is_too_slow_ends_in_deadline_passed(fake: FakeCa, form: IssuanceTemplate) -> None:
     fake.hold("GetAuthority")
     with pytest.raises(DeadlinePassed):
         await form.run(fake.context, lambda client: client.authorities.get("a", timeout=0.05))
 
 
-async def test_nobody_at_the_address_is_said_with_the_address(
-    fake: FakeCa, form: IssuanceTemplate
-) -> None:
+async def test_nobody_at_the_address_is_said_with_the_address(fake: FakeCa, form: IssuanceTemplate) -> None:
     context = Context(
         **{
             name: getattr(fake.context, name)
@@ -154,9 +148,7 @@ async def test_a_list_is_fetched_page_by_page_as_it_is_used(fake: FakeCa, form: 
     assert {one.request.state for one in fake.received} == {pb.CERTIFICATE_STATE_VALID}
 
 
-async def test_a_batch_gives_a_certificate_or_an_error_for_each_item(
-    fake: FakeCa, form: IssuanceTemplate
-) -> None:
+async def test_a_batch_gives_a_certificate_or_an_error_for_each_item(fake: FakeCa, form: IssuanceTemplate) -> None:
     leaf = fake.root.person("operators/admin/bob").certificate
     der = leaf.public_bytes(Encoding.DER)
     signed = pb.SignedCertificate(name=f"certificates/{SERIAL}", certificate_der=der, authority="authorities/a")
@@ -200,17 +192,13 @@ async def test_a_renewal_signs_the_nonce_with_the_old_key(
         return SIGNED
 
     fake.script("RenewCertificate", RenewalProofRequired("sign", metadata={"nonce": nonce}), check)
-    await form.run(
-        fake.context, lambda client: client.certificates.renew(SERIAL, make_csr(new), old_key=old)
-    )
+    await form.run(fake.context, lambda client: client.certificates.renew(SERIAL, make_csr(new), old_key=old))
     first, second = (one.request for one in fake.received)
     assert not first.HasField("proof")
     assert first.request_id == second.request_id
 
 
-async def test_a_renewal_without_the_old_key_hands_out_the_nonce(
-    fake: FakeCa, form: IssuanceTemplate
-) -> None:
+async def test_a_renewal_without_the_old_key_hands_out_the_nonce(fake: FakeCa, form: IssuanceTemplate) -> None:
     fake.answer("RenewCertificate", RenewalProofRequired("sign", metadata={"nonce": "n"}))
     with pytest.raises(RenewalProofRequired) as caught:
         await form.run(fake.context, EXAMPLES["RenewCertificate"].call)

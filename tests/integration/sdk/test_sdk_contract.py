@@ -33,9 +33,7 @@ def test_every_rpc_of_the_contract_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", UNARY)
-async def test_every_rpc_has_a_method_that_gives_values(
-    fake: FakeCa, form: IssuanceTemplate, name: str
-) -> None:
+async def test_every_rpc_has_a_method_that_gives_values(fake: FakeCa, form: IssuanceTemplate, name: str) -> None:
     fake.answer(name, EXAMPLES[name].answer)
     result = await form.run(fake.context, EXAMPLES[name].call)
     assert fake.methods() == [name]
@@ -114,9 +112,7 @@ async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form:
 
 
 @pytest.mark.parametrize("reason", list(errors.register()))
-async def test_every_reason_arrives_as_its_own_class(
-    fake: FakeCa, form: IssuanceTemplate, reason: str
-) -> None:
+async def test_every_reason_arrives_as_its_own_class(fake: FakeCa, form: IssuanceTemplate, reason: str) -> None:
     kind = errors.register()[reason]
     violations = [Violation("items[3].csr", "wrong")]
     sent = kind("what happened", violations=violations, metadata={"max_bytes": "5"}, retry_after=timedelta(seconds=7))
@@ -163,9 +159,7 @@ def _details(code: grpc.StatusCode, domain: str, reason: str) -> tuple[tuple[str
     return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-async def test_a_reason_of_a_newer_service_becomes_the_family_of_its_code(
-    fake: FakeCa, form: IssuanceTemplate
-) -> None:
+async def test_a_reason_of_a_newer_service_becomes_the_family_of_its_code(fake: FakeCa, form: IssuanceTemplate) -> None:
     code = grpc.StatusCode.FAILED_PRECONDITION
     fake.answer("GetAuthority", Refusal(code, "x", _details(code, "keyreeve", "MOON_WRONG")))
     with pytest.raises(errors.FailedPrecondition) as caught:
@@ -181,9 +175,7 @@ async def test_a_reason_of_another_domain_is_not_ours(fake: FakeCa, form: Issuan
     assert type(caught.value) is errors.NotFound
 
 
-async def test_details_that_cannot_be_read_do_not_hide_the_code(
-    fake: FakeCa, form: IssuanceTemplate
-) -> None:
+async def test_details_that_cannot_be_read_do_not_hide_the_code(fake: FakeCa, form: IssuanceTemplate) -> None:
     refusal = Refusal(grpc.StatusCode.NOT_FOUND, "x", (("grpc-status-details-bin", b"\xff\xff"),))
     fake.answer("GetAuthority", refusal)
     with pytest.raises(errors.NotFound):

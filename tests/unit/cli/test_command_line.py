@@ -49,9 +49,7 @@ def test_a_command_that_does_not_exist_is_wrong_usage_in_the_wished_form(run: Ru
         (["cert", "list", "--output", "xml"], Format.TABLE),
     ],
 )
-def test_the_wished_form_is_known_before_the_arguments_are_parsed(
-    arguments: list[str], form: Format
-) -> None:
+def test_the_wished_form_is_known_before_the_arguments_are_parsed(arguments: list[str], form: Format) -> None:
     assert requested_format(arguments) is form
 
 

@@ -5,7 +5,7 @@ during one commit forms the next group, and groups of a commit_queue are committ
 ledger in the order in which they were used.
 
 An authority has two commit_queues, each with a block: long requests are signed in parts, and while one is half signed the counters
-of its commit_queue are not to be had. A short request takes the other commit_queue and waits for neither its signatures nor its commit.
+of its queue are unavailable. A short request takes the other queue and waits for neither its signatures nor its commit.
 """
 
 import asyncio

@@ -168,7 +168,7 @@ RequestOutcome = Committed | AlreadyAnswered
 class GateClosed(Exception):
     """The commit gate refused a group; nothing of it was stored and its signatures must be thrown away.
 
-    `why` is one of: `restore_generation`, `halted`, `authority`, `profile`, `block`, `worker` (its lease of life has expired: only when it
+    `why` is one of: `restore_generation`, `halted`, `authority`, `profile`, `block`, `worker` (its lease has expired: only when it
     asks for a block), `group` (it was looked up before it arrived). The worker reloads what it knows and signs anew.
     """
 

@@ -1,6 +1,6 @@
 """The ledger of a worker on SQLite: every durable step is a call to the coordinator process, which has the only writer.
 
-`CoordinatorLedger` is the worker's side, `CoordinatorHandlers` the coordinator's. The coordinator remembers which blocks it leased over which
+`CoordinatorLedger` is the worker's side, `CoordinatorHandlers` the coordinator's, which remembers the blocks it leased over which
 connection, and voids them when that closes: a worker that is gone cannot use the rest.
 """
 

@@ -40,13 +40,15 @@ MAX_UNION = 32
 """Groups in one commit."""
 
 _GATE = (
-    "SELECT p.restore_generation, h.halted, a.state, b.restore_generation, b.authority_id, b.worker_id, b.state, b.committed, b.size,"
+    "SELECT p.restore_generation, h.halted, a.state, b.restore_generation, b.authority_id, b.worker_id, b.state,"
+    " b.committed, b.size,"
     " b.profile_hashes, b.number FROM control_plane p CROSS JOIN issuance_halt h LEFT JOIN authorities a ON a.authority_id = ?"
     " LEFT JOIN serial_blocks b ON b.block_id = ? WHERE p.id = 1"
 )
 _INSERT_CERTIFICATE = (
     "INSERT INTO certificates (serial, authority_id, profile_name, profile_version, caller, request_id, identity,"
-    " spki_sha256, not_before, not_after, issued_at, der, csr, requested_sans, requested_lifetime_seconds, renews, block_number, identity_crc)"
+    " spki_sha256, not_before, not_after, issued_at, der, csr, requested_sans, requested_lifetime_seconds, renews,"
+    " block_number, identity_crc)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ADVANCE_BLOCK = (

@@ -1,4 +1,4 @@
-"""The extensions that a request wishes for, beside its names. They are requested_extensions: the certificate holds what its profile says."""
+"""Extensions that a request asks for, beside its names. The profile decides what the certificate holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The manager's side of the fork server: having it fork processes, watching these, and replacing it.
 
 A process made so is the manager's own child (the fork server forks twice, and the manager is its subreaper): its exit code is
-collected here, and it goes on when the fork server ends. It imports neither grpc nor the database, as `keyreeve_chassis.processes.manager`.
+collected here, and it goes on when the fork server ends. It imports neither grpc nor the database, as `manager`.
 """
 
 import array

@@ -1,6 +1,6 @@
 """The parent of the CA's processes: one coordinator and the workers, replaced when they die or when told, stopped in order.
 
-They are forked from another process, the fork_server, which has imported what they need (`keyreeve_chassis.processes.fork_client`). This one
+They are forked from the fork server, which has imported what they need (fork_client.py). This one
 imports neither grpc nor the database: what supervises must not fail with what it supervises. The children notice its
 death (their standard input ends) and stop by themselves.
 """
