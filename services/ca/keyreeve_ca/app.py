@@ -55,8 +55,7 @@ from keyreeve_ca.store.sql import SqlStore
 from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.transactions import Database
-from keyreeve_chassis.guard.pages import Pages
-from keyreeve_chassis.guard.paging import PageTokens
+from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.keys.failpoints import WatchedKeyStore
 from keyreeve_chassis.keys.ports import KeyStore

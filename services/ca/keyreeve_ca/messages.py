@@ -1,22 +1,16 @@
-"""Messages to values and back, for all three services. Protobuf messages stop here."""
+"""The CA's messages to values and back. Protobuf messages stop here."""
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from datetime import timedelta
-from typing import TypeVar
+from collections.abc import Callable
 
 from cryptography import x509
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from keyreeve import errors
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
-from keyreeve.identity import Caller
 from keyreeve_ca.authorities.ca_certificate_plan import constraints_of
 from keyreeve_ca.issuance.service import LedgerEntry, SignItem
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
@@ -24,12 +18,8 @@ from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.revocation.ports import CrlReason, Revocation, Shard
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
-from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.messages import chosen, duration_of, id_of, invalid, number_of, timestamp
 
-K = TypeVar("K")
-T = TypeVar("T")
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")
 _SERIAL = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -74,44 +64,6 @@ CRL_REASONS = {
 }
 
 
-def caller_of(call: Call) -> Caller:
-    """Who calls. The access table lets nobody without an identity past, so it is always known here."""
-    assert call.caller is not None, "no method of this service is open to anyone"
-    return call.caller
-
-
-def invalid(field: str, description: str) -> errors.KeyreeveError:
-    """The refusal of one field."""
-    return errors.FieldInvalid(f"{field}: {description}", violations=[errors.Violation(field, description)])
-
-
-def request_id_of(text: str) -> str:
-    """Check the id of a mutation."""
-    if not _UUID.match(text):
-        raise errors.RequestIdInvalid("request_id must be a UUID in lower case, such as uuidgen prints")
-    return text
-
-
-def payload_sha256(request: Message) -> bytes:
-    """Hash a request, so that one id cannot stand for two payloads."""
-    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-
-
-def id_of(name: str, collection: str, field: str = "name") -> str:
-    """The last part of a resource name such as `authorities/{authority}`."""
-    prefix, _, last = name.partition("/")
-    if prefix != collection or not last or "/" in last or not last.isprintable():
-        raise invalid(field, f"a name of the form {collection}/... is required")
-    return last
-
-
-def printable(text: str, field: str) -> str:
-    """Text that is searched for as it is: what holds control characters is in no certificate, nor in any database."""
-    if not text.isprintable():
-        raise invalid(field, "control characters are refused")
-    return text
-
-
 def serial_of(name: str, field: str = "name") -> bytes:
     """The serial number in `certificates/{serial}`."""
     text = id_of(name, "certificates", field)
@@ -128,38 +80,18 @@ def shard_of(name: str) -> Shard:
     return found[1], int(found[2])
 
 
-def chosen(values: Mapping[K, T], number: K, field: str) -> T:
-    """The value of an enum; unknown and unspecified numbers are refused before anything is done."""
-    found = values.get(number)
-    if found is None:
-        raise invalid(field, "unspecified, or a value that this release does not know")
-    return found
-
-
-def duration_of(message: Duration, field: str) -> timedelta:
-    """A positive duration of whole seconds, below ten thousand years."""
-    if message.nanos or not 0 < message.seconds < 10_000 * 366 * 86_400:
-        raise invalid(field, "a positive number of whole seconds is required")
-    return timedelta(seconds=message.seconds)
-
-
-def timestamp(seconds: int | None) -> Timestamp | None:
-    """Seconds since 1970 as a message; None stays unset."""
-    return None if seconds is None else Timestamp(seconds=seconds)
-
-
 def authority_message(authority: Authority) -> authority_pb.Authority:
     """An authority as the contract shows it."""
     certificate = x509.load_der_x509_certificate(authority.certificate_der)
     [common_name] = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return authority_pb.Authority(
         name=f"authorities/{authority.authority_id}",
-        hierarchy=_number(HIERARCHIES, authority.hierarchy),
-        kind=_number(KINDS, authority.kind),
+        hierarchy=number_of(HIERARCHIES, authority.hierarchy),
+        kind=number_of(KINDS, authority.kind),
         owner=authority.owner,
         issuer=f"authorities/{authority.issuer_id}",
         common_name=str(common_name.value),
-        key_type=_number({n: k for n, k in AUTHORITY_KEY_TYPES.items() if n}, authority.key_type),
+        key_type=number_of({n: k for n, k in AUTHORITY_KEY_TYPES.items() if n}, authority.key_type),
         lifetime=Duration(seconds=authority.not_after - authority.not_before + 1),
         permitted_dns_suffixes=constraints_of(certificate).permitted_dns,
         state=_STATES[authority.state],
@@ -172,10 +104,6 @@ def authority_message(authority: Authority) -> authority_pb.Authority:
         retire_time=timestamp(authority.retired_at),
         revoke_time=timestamp(authority.revoked_at),
     )
-
-
-def _number(values: Mapping[K, T], value: T) -> K:
-    return next(number for number, known in values.items() if known == value)
 
 
 def sign_item(item: certificate_pb.SignCertificateItem, field: str) -> SignItem:
@@ -214,7 +142,7 @@ def certificate_message(
     if revocation is not None:
         message.state = certificate_pb.CERTIFICATE_STATE_REVOKED
         message.revoke_time.seconds = revocation.revoked_at
-        message.revocation_reason = _number(CRL_REASONS, revocation.reason)
+        message.revocation_reason = number_of(CRL_REASONS, revocation.reason)
         message.revoker = revocation.actor
     elif now > entry.not_after:
         message.state = certificate_pb.CERTIFICATE_STATE_EXPIRED

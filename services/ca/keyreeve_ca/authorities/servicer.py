@@ -11,22 +11,13 @@ from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.identity import ALL_ROLES, Role
 from keyreeve_ca.authorities.service import Authorities, NewAuthority
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, bundle_digest
-from keyreeve_ca.messages import (
-    AUTHORITY_KEY_TYPES,
-    HIERARCHIES,
-    KINDS,
-    authority_message,
-    caller_of,
-    chosen,
-    duration_of,
-    id_of,
-    invalid,
-)
+from keyreeve_ca.messages import AUTHORITY_KEY_TYPES, HIERARCHIES, KINDS, authority_message
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import Authority, AuthorityKind, Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.guard.messages import caller_of, chosen, duration_of, id_of, invalid
+from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Answering
 
 _SERVICE = "/keyreeve.ca.v1.AuthorityService/"

@@ -11,11 +11,11 @@ from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve_ca.enrollment.ports import StoredToken, TokenState
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
-from keyreeve_ca.messages import caller_of, duration_of, id_of, invalid, timestamp
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.guard.messages import caller_of, duration_of, id_of, invalid, timestamp
+from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Answering
 
 SERVICE = "/keyreeve.ca.v1.EnrollmentService/"

@@ -7,11 +7,11 @@ from google.protobuf.message import Message
 from keyreeve.ca.v1 import issuance_service_pb2 as pb
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
 from keyreeve_ca.halt.service import Actor, HaltState, HaltSwitch
-from keyreeve_ca.messages import caller_of, timestamp
 from keyreeve_ca.operators.service import operator_of
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.messages import caller_of, timestamp
 from keyreeve_chassis.idempotency.mutation import Answering
 
 _SERVICE = "/keyreeve.ca.v1.IssuanceService/"

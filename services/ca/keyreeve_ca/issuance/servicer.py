@@ -12,23 +12,7 @@ from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve_ca.issuance.renewal import Proof, Renewal, certificate_not_found
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
-from keyreeve_ca.messages import (
-    CRL_REASONS,
-    caller_of,
-    certificate_message,
-    chain_of,
-    chosen,
-    id_of,
-    invalid,
-    payload_sha256,
-    printable,
-    renew_at,
-    request_id_of,
-    serial_of,
-    shard_of,
-    sign_item,
-    timestamp,
-)
+from keyreeve_ca.messages import CRL_REASONS, certificate_message, chain_of, renew_at, serial_of, shard_of, sign_item
 from keyreeve_ca.revocation.bulk import BulkRevocation, Predicate
 from keyreeve_ca.revocation.feed import RevocationFeed
 from keyreeve_ca.revocation.ports import Revocation
@@ -36,7 +20,17 @@ from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Store, StoredCertificate, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.guard.messages import (
+    caller_of,
+    chosen,
+    id_of,
+    invalid,
+    payload_sha256,
+    printable,
+    request_id_of,
+    timestamp,
+)
+from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Answering
 from keyreeve_chassis.operations.ports import Operation
 from keyreeve_chassis.operations.servicer import operation_message

@@ -10,14 +10,14 @@ from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
 from keyreeve_ca.enrollment.ports import StoredToken
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
-from keyreeve_ca.messages import caller_of, chosen, id_of, invalid, timestamp
 from keyreeve_ca.operators.ports import Operator
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.openssh_keys import MOST_KEYS, OperatorKey, read_operator_key
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.guard.messages import caller_of, chosen, id_of, invalid, timestamp
+from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Answering
 
 _SERVICE = "/keyreeve.ca.v1.OperatorService/"

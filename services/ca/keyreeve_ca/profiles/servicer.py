@@ -8,13 +8,14 @@ from google.protobuf.message import Message
 from keyreeve.ca.v1 import profile_service_pb2 as pb
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Role
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
-from keyreeve_ca.messages import caller_of, id_of, invalid, profile_message
+from keyreeve_ca.messages import profile_message
 from keyreeve_ca.profiles.profile import ProfileVersion
 from keyreeve_ca.profiles.service import Profiles, Simulation
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.guard.messages import caller_of, id_of, invalid
+from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Answering
 
 _SERVICE = "/keyreeve.ca.v1.ProfileService/"

@@ -12,13 +12,13 @@ from keyreeve.audit.v1 import audit_service_pb2 as pb
 from keyreeve.audit.verifying import Witnessed
 from keyreeve.errors import AuditRecordInvalid, AuditTampered, KeyreeveError
 from keyreeve.identity import ALL_ROLES, SERVICE_ROLES, Role, SpiffeId
-from keyreeve_ca.messages import caller_of, invalid, payload_sha256, request_id_of
 from keyreeve_ca.store.ports import Store
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.audit.reading import Found, SignedBody
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.guard.messages import caller_of, invalid, payload_sha256, request_id_of
+from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import committed_with
 from keyreeve_chassis.idempotency.service import answer_once
 

@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 
 from keyreeve import errors
 from keyreeve.audit.record import head, prefix, tail
-from keyreeve_ca.messages import caller_of, payload_sha256, request_id_of
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.messages import caller_of, payload_sha256, request_id_of
 from keyreeve_chassis.idempotency.service import answer_once
 
 R = TypeVar("R")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from keyreeve import errors
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Caller, Role
 from keyreeve.operations.v1 import operation_service_pb2 as pb
-from keyreeve_ca.messages import caller_of, id_of, timestamp
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.pages import Pages
+from keyreeve_chassis.guard.messages import caller_of, id_of, timestamp
+from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Answering
 from keyreeve_chassis.operations.ports import Operation, OperationState
 
