@@ -117,7 +117,7 @@ def own_secrets(search: Search, url: str) -> None:
     state = search.control_plane.state_directory.state("ca")
     kek = (state / "kek").read_bytes()
     search.add("the key-encryption key", kek)
-    store = SealedKeyStore(kek)
+    store = SealedKeyStore(kek, "keyreeve-ca")
     search.add("a derived key", store.derive("page tokens"), store.derive("renewal nonces"))
     search.add_key_file(state / "recovery.key")
     if url.startswith("sqlite"):

@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
-from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyType, KeyUsage
+from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyUsage
 from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import PrivateKey, private_key
 
 _PURPOSES = (

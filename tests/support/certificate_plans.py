@@ -21,13 +21,13 @@ from keyreeve_ca.profiles.profile import (
     ExtendedKeyUsage,
     Hierarchy,
     IpRule,
-    KeyType,
     KeyUsage,
     Profile,
     ProfileVersion,
     UriRule,
 )
 from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import Signer
 from keyreeve_chassis.keys.sealed import SealedKeyStore
 
@@ -35,7 +35,7 @@ TRUST_DOMAIN = "example.test"
 NOW = 1_800_000_000
 """2027-01-15T08:00:00Z"""
 SEED = bytes(range(32))
-STORE = SealedKeyStore(b"k" * 32)
+STORE = SealedKeyStore(b"k" * 32, "keyreeve-ca")
 URL = "http://ca.example.test:8080"
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey

@@ -17,8 +17,9 @@ from keyreeve_ca.ledger.ports import (
     Ledger,
     RequestClaim,
 )
-from keyreeve_ca.profiles.profile import CommonName, Hierarchy, KeyType, KeyUsage, Profile, ProfileVersion
+from keyreeve_ca.profiles.profile import CommonName, Hierarchy, KeyUsage, Profile, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, ControlPlaneState, Transaction
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 
 NOW = 1_800_000_000

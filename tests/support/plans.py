@@ -8,10 +8,11 @@ from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.issuance.policy import plan_certificate
 from keyreeve_ca.profiles.builtin import builtin_profiles
 from keyreeve_ca.profiles.document import read_profile
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.requests.csr import CertificateRequest
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.name import Name
+from keyreeve_chassis.keys.key_types import KeyType
 
 TRUST_DOMAIN = "corp.example.test"
 NOW = 1_800_000_000

@@ -57,13 +57,22 @@ from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
-from keyreeve_chassis.keys.failpoints import WatchedKeyStore
+from keyreeve_chassis.keys.failpoints import FailpointKeyStore
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import SealedKeyStore, read_kek_file, read_kek_mount
 from keyreeve_chassis.operations import servicer as operation_servicer
+from keyreeve_chassis.processes import failpoints
 from keyreeve_chassis.processes.lifecycle import every
 from keyreeve_chassis.settings.loading import Loaded, load
 
+KEY_LABEL = "keyreeve-ca"
+"""Separates what this service seals and derives from what others do; stored bytes depend on it."""
+_BEFORE_SIGNATURE = failpoints.register(
+    "ca.sign.before", "The serial number is on disk, and no signature with it exists."
+)
+_AFTER_SIGNATURE = failpoints.register(
+    "ca.sign.after", "The signature exists in this process, and nothing of it is stored."
+)
 FOLLOW_SECONDS = 0.25
 """How often a process looks for changed authorities and profiles."""
 LEASE_SECONDS = 20
@@ -129,7 +138,7 @@ def _blocked_keys(file: Path | None) -> frozenset[bytes]:
 
 def open_keystore(settings: CaSettings) -> KeyStore:
     read = read_kek_mount if settings.keys.mounted else read_kek_file
-    return WatchedKeyStore(SealedKeyStore(read(settings.kek_file)))
+    return FailpointKeyStore(SealedKeyStore(read(settings.kek_file), KEY_LABEL), _BEFORE_SIGNATURE, _AFTER_SIGNATURE)
 
 
 def authorities_of(base: ServiceContext, linter: PkilintLinter) -> Authorities:

@@ -55,7 +55,7 @@ from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import bootstrap_lease, reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database, store_errors
-from keyreeve_chassis.guard.forwarding import answer_forwarded
+from keyreeve_chassis.guard.forwarding import FORWARD, ForwardedCalls
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import create_kek_file
@@ -150,8 +150,8 @@ async def run_coordinator(settings: CaSettings, *, now: Callable[[], int] = now)
         }
         on_disconnect = None
         if isinstance(ledger, SqliteLedger):
-            durable = CoordinatorHandlers(ledger, partial(answer_forwarded, router, trail=trail))
-            handlers |= durable.table()
+            durable = CoordinatorHandlers(ledger)
+            handlers |= durable.table() | {FORWARD: ForwardedCalls(router, trail)}
             handlers["audit"] = partial(_record, store)
             handlers |= enrollment_steps.handlers(enrollment_steps.DirectTokenSteps(store, now))
             on_disconnect = durable.disconnected

@@ -14,11 +14,12 @@ from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve_ca.authorities.ca_certificate_plan import constraints_of
 from keyreeve_ca.issuance.service import LedgerEntry, SignItem
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.revocation.ports import CrlReason, Revocation, Shard
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
 from keyreeve_chassis.guard.messages import chosen, duration_of, id_of, invalid, number_of, timestamp
+from keyreeve_chassis.keys.key_types import KeyType
 
 _LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")
 _SERIAL = re.compile(r"[0-9a-f]{32}\Z")

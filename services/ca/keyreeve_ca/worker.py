@@ -41,7 +41,7 @@ from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.opening import reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.forwarding import answer_here, forward_call
+from keyreeve_chassis.guard.forwarding import CallForwarder
 from keyreeve_chassis.guard.peers import OperatorRecord, TrustView
 from keyreeve_chassis.guard.router import Forward, Router
 from keyreeve_chassis.processes import ipc
@@ -116,7 +116,7 @@ async def run_worker(
         run_tasks(stack, [own.keep_fresh()], background)
         feed = RevocationFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
-        change = partial(answer_here, Router(services)) if client is None else partial(forward_call, client)
+        change: Forward = Router(services).invoke if client is None else CallForwarder(client)
         verifier = NoticingVerifier(_trust_views(base.live), now, revocations)
         verifier.pending = pending
         telemetry = _telemetry(settings, stack)

@@ -16,7 +16,7 @@ from keyreeve.keys import PrivateKey, csr_spki, load_key, make_csr, make_key, si
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
 from keyreeve.values import Certificate, SignedCertificate
-from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import private_key
 from support.running_ca import (
     ADMIN,

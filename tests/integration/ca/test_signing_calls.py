@@ -18,7 +18,7 @@ from keyreeve.identity import Role
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import AuthorityKind, Hierarchy, SignedCertificate, to_pem
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES
-from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_chassis.keys.key_types import KeyType
 from support.access_matrix import PATHS
 from support.certificate_plans import private_key
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, refused, server_csr, some_key, unique

@@ -268,7 +268,7 @@ def test_no_secret_is_in_the_database_the_log_or_an_error(
         told = refused(call)
         texts.append(repr((told.message, told.metadata, told.violations)))
     kek = own_ca.settings.kek_file.read_bytes()
-    store = SealedKeyStore(kek)
+    store = SealedKeyStore(kek, "keyreeve-ca")
 
     def everything(tx: Any) -> tuple[bytes, list[Any]]:
         connection = tx._connection

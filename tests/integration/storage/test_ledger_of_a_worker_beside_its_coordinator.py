@@ -3,13 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from keyreeve.errors import AuthorityInUse
 from keyreeve_ca.ledger.ports import AlreadyAnswered, Committed, GateClosed
-from keyreeve_ca.ledger.remote import CoordinatorHandlers, CoordinatorLedger, forward
+from keyreeve_ca.ledger.remote import CoordinatorHandlers, CoordinatorLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_chassis.processes.ipc import Client, Connection, IpcServer, serve
@@ -24,17 +22,10 @@ class Coordinator:
         self.bench = bench
         self.path = path
         assert isinstance(bench.ledger, SqliteLedger)
-        self.handlers = CoordinatorHandlers(bench.ledger, self.forwarded)
+        self.handlers = CoordinatorHandlers(bench.ledger)
         self.voided: asyncio.Queue[None] = asyncio.Queue()
         self.clients = [Client(path), Client(path)]
         self.server: IpcServer | None = None
-
-    async def forwarded(
-        self, method: str, request: bytes, caller: dict[str, Any], seconds: float
-    ) -> tuple[bool, bytes]:
-        if method == "/refused":
-            raise AuthorityInUse("not yet", metadata={"last_expiry": "1"})
-        return True, f"{method} {request!r} {sorted(caller.items())} {seconds:g}".encode()
 
     async def start(self) -> None:
         self.server = await serve(self.path, self.handlers.table(), self.disconnected)
@@ -109,13 +100,3 @@ async def test_a_coordinator_voids_every_open_block_when_it_starts(coordinator: 
     assert await coordinator.handlers.ledger.void_orphans() == 1
     with pytest.raises(GateClosed, match="block"):
         await ledger.commit(block.group())
-
-
-async def test_a_forwarded_call_is_run_whole_and_its_errors_come_back(coordinator: Coordinator) -> None:
-    caller = {"uri": "spiffe://example.test/operators/admin/alice", "serial": 5}
-    recorded, answer = await forward(coordinator.clients[0], "/method", b"request", caller, 2.5)
-    assert recorded
-    assert answer == f"/method b'request' {sorted(caller.items())} 2.5".encode()
-    with pytest.raises(AuthorityInUse) as refused:
-        await forward(coordinator.clients[0], "/refused", b"", {}, 5)
-    assert refused.value.metadata == {"last_expiry": "1"}

@@ -10,9 +10,9 @@ from sqlalchemy.exc import DBAPIError
 
 from keyreeve import errors
 from keyreeve_ca.ledger.ports import IssuedCertificate
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_ca.store.ports import AuthorityState, CertificateFilter, ControlPlaneState, Transaction
 from keyreeve_ca.store.sql import ReadOnly
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 from support.databases import CaBench
 from support.ledger_entries import (

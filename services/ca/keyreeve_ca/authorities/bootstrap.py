@@ -18,8 +18,9 @@ from keyreeve_ca.authorities.service import Authorities, pending_authority
 from keyreeve_ca.certificates.lint_gate import lint_findings
 from keyreeve_ca.issuance.snapshot import issuer_of
 from keyreeve_ca.profiles.builtin import builtin_profiles
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityState, ControlPlaneState, Store, Transaction
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, SealedKey, make_check_value, verify_check_value
 
 BUILT_IN = "built-in"

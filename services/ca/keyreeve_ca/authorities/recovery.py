@@ -16,9 +16,10 @@ from keyreeve_ca.authorities.ca_certificate_plan import standard_issuing
 from keyreeve_ca.authorities.service import Authorities, pending_authority
 from keyreeve_ca.certificates.lint_gate import lint_findings
 from keyreeve_ca.issuance.snapshot import issuer_of
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType
+from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Transaction
 from keyreeve_chassis.audit.system_events import system_event
+from keyreeve_chassis.keys.key_types import KeyType
 
 RESERVE_SECONDS = 86_400
 """A CA that has less of its life left than this is of no more use than one that has expired."""

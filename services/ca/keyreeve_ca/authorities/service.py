@@ -33,9 +33,10 @@ from keyreeve_ca.certificates.lint_gate import Linter, lint_findings, when_lint_
 from keyreeve_ca.halt.service import refuse_when_halted
 from keyreeve_ca.issuance.snapshot import issuer_of, may_sign_leaves
 from keyreeve_ca.ledger.ports import BlockRequest
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
 from keyreeve_chassis.idempotency.service import Answer
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, SealedKey, Signer
 
 _AUTHORITY_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")

@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from keyreeve import errors
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType
+from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
 from keyreeve_ca.store.tables import authorities, serial_blocks
+from keyreeve_chassis.keys.key_types import KeyType
 
 _COLUMNS = [authorities.c[f.name] for f in fields(Authority)]
 

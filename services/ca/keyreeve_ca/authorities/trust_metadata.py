@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, Signer, SSlibKey  # type: ignore[attr-defined]
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_chassis.keys.files import create_private_file, read_private_file
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, SealedKey
 
 ROOT_LIFETIME = timedelta(days=90)

@@ -1,9 +1,7 @@
-"""How an authority's key signs: the AlgorithmIdentifier in its certificates, and the hash behind it."""
-
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+"""The AlgorithmIdentifier of each type of key that an authority signs with."""
 
 from keyreeve_ca.certificates import der_writer as der
-from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_chassis.keys.key_types import KeyType
 
 _NULL = b"\x05\x00"
 _ECDSA_SHA256 = der.sequence(der.oid("1.2.840.10045.4.3.2"))
@@ -25,13 +23,3 @@ SIGNATURE_ALGORITHM: dict[KeyType, bytes] = {
 RSA-4096 signs over SHA-384, so that the hash is not the weakest part; signatures of CAs stay with PKCS #1 v1.5, which
 every TLS stack reads (PSS certificates fail in several).
 """
-
-HASH: dict[KeyType, SHA256 | SHA384 | None] = {
-    KeyType.P256: SHA256(),
-    KeyType.P384: SHA384(),
-    KeyType.RSA2048: SHA256(),
-    KeyType.RSA3072: SHA256(),
-    KeyType.RSA4096: SHA384(),
-    KeyType.ED25519: None,
-}
-"""The hash that goes with `SIGNATURE_ALGORITHM`; Ed25519 has its own inside."""

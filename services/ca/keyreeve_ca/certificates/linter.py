@@ -20,8 +20,9 @@ from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.certificates.sample_names import sample_names
 from keyreeve_ca.certificates.serials import MAX_BLOCK_ID, SEED_BYTES, serial
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import CommonName, KeyType, ProfileVersion
+from keyreeve_ca.profiles.profile import CommonName, ProfileVersion
 from keyreeve_ca.requests.name import Name
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import Signer
 from keyreeve_chassis.keys.sealed import KEK_BYTES, SealedKeyStore
 
@@ -135,7 +136,7 @@ def _common_names(rule: CommonName, names: tuple[Name, ...]) -> list[str | None]
 
 @cache
 def _throw_away_signer(key_type: KeyType) -> Signer:
-    store = SealedKeyStore(os.urandom(KEK_BYTES))
+    store = SealedKeyStore(os.urandom(KEK_BYTES), "lint")
     return store.open(store.generate(key_type))
 
 
@@ -144,7 +145,7 @@ def _sample_key(key_type: KeyType) -> bytes:
     """Return a public key of this type. Nobody needs its private half, so an RSA modulus is any odd number of its size."""
     bits = _RSA_BITS.get(key_type)
     if bits is None:
-        return SealedKeyStore(os.urandom(KEK_BYTES)).generate(key_type).spki
+        return SealedKeyStore(os.urandom(KEK_BYTES), "lint").generate(key_type).spki
     modulus = int.from_bytes(b"\xff" + os.urandom(bits // 8 - 1), "big") | 1
     key = rsa.RSAPublicNumbers(65537, modulus).public_key()
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.requests.name import Name
+from keyreeve_chassis.keys.key_types import KeyType
 
 
 @dataclass(frozen=True, slots=True)

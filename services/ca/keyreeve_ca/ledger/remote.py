@@ -4,7 +4,7 @@
 connection, and voids them when that closes: a worker that is gone cannot use the rest.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,6 @@ from keyreeve_chassis.processes.ipc import Client, Connection, Handler
 
 CALL_SECONDS = 20.0
 _BLOCKS = "blocks"
-
-Forward = Callable[[str, bytes, dict[str, Any], float], Awaitable[tuple[bool, bytes]]]
-"""(method, serialized request, the verified caller's fields, seconds left) -> whether recorded, serialized response."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +56,11 @@ class CoordinatorLedger:
         return result
 
 
-async def forward(
-    client: Client, method: str, request: bytes, caller: dict[str, Any], seconds: float
-) -> tuple[bool, bytes]:
-    """Have the coordinator run a mutating RPC whole; raises what its use case raises, or `StoreUnavailable`.
-
-    Answers whether the call has left its audit record, and the response.
-    """
-    recorded, response = await client.call("forward", (method, request, caller, seconds), seconds)
-    return recorded, response
-
-
 @dataclass(frozen=True)
 class CoordinatorHandlers:
     """What the coordinator answers; give `table()` and `disconnected` to `keyreeve_chassis.processes.ipc.serve`."""
 
     ledger: SqliteLedger
-    forward: Forward
 
     def table(self) -> dict[str, Handler]:
         """Handlers by name."""
@@ -84,7 +69,6 @@ class CoordinatorHandlers:
             "commit": _gated(self._commit),
             "find_group": _gated(self._find_group),
             "close_block": _gated(self._close_block),
-            "forward": self._forward,
         }
 
     async def disconnected(self, connection: Connection) -> None:
@@ -111,10 +95,6 @@ class CoordinatorHandlers:
         block_id, worker_id = payload
         connection.state.get(_BLOCKS, set()).discard(block_id)
         return await self.ledger.close_block(block_id, worker_id)
-
-    async def _forward(self, payload: Any, _connection: Connection) -> tuple[bool, bytes]:  # noqa: ANN401  # plain values
-        method, request, caller, seconds = payload
-        return await self.forward(method, request, caller, seconds)
 
 
 def _gated(handler: Handler) -> Handler:

@@ -21,10 +21,10 @@ from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, issuer_of
 from keyreeve_ca.ledger.ports import BlockRequest
 from keyreeve_ca.ocsp import messages as building
 from keyreeve_ca.ocsp.messages import CertificateId, Good, Revoked, Status, Unknown
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_ca.revocation.crl_publisher import BACKDATE, serial_of_authority
 from keyreeve_ca.revocation.ports import REASON_CODES
 from keyreeve_ca.store.ports import Authority, AuthorityState, Store, Transaction
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, Signer
 
 RESPONDER_LIFETIME = 7 * 24 * 3600

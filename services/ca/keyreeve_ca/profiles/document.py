@@ -34,13 +34,13 @@ from keyreeve_ca.profiles.profile import (
     ExtendedKeyUsage,
     Hierarchy,
     IpRule,
-    KeyType,
     KeyUsage,
     Profile,
     UriRule,
 )
 from keyreeve_ca.profiles.soundness import problems_with_profile
 from keyreeve_ca.profiles.strict_yaml import YamlRefused, read_strict_yaml
+from keyreeve_chassis.keys.key_types import KeyType
 
 MAX_DOCUMENT_BYTES = 64 * 1024
 MAX_NAMES_OF_A_TYPE = 100

@@ -6,6 +6,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from keyreeve.identity import Role
+from keyreeve_chassis.keys.key_types import KeyType
 
 
 class Hierarchy(StrEnum):
@@ -14,21 +15,6 @@ class Hierarchy(StrEnum):
     CONTROL = "control"
     ESTATE = "estate"
     STANDALONE = "standalone"
-
-
-class KeyType(StrEnum):
-    """Public keys that a certificate can hold; the text is what profiles and errors call them."""
-
-    P256 = "p256"
-    P384 = "p384"
-    RSA2048 = "rsa2048"
-    RSA3072 = "rsa3072"
-    RSA4096 = "rsa4096"
-    ED25519 = "ed25519"
-
-    @property
-    def is_rsa(self) -> bool:
-        return self.value.startswith("rsa")
 
 
 class CommonName(StrEnum):

@@ -6,7 +6,8 @@ from datetime import timedelta
 from keyreeve.errors import Violation
 from keyreeve.identity import reserved_dns_suffixes
 from keyreeve_ca.profiles.patterns import TRUST_DOMAIN, dns_pattern, problem_with_dns_pattern, problem_with_uri_template
-from keyreeve_ca.profiles.profile import CommonName, Hierarchy, KeyType, KeyUsage, Profile
+from keyreeve_ca.profiles.profile import CommonName, Hierarchy, KeyUsage, Profile
+from keyreeve_chassis.keys.key_types import KeyType
 
 LONGEST_LIFETIME = timedelta(days=825)
 LONGEST_IN_CONTROL_HIERARCHY = timedelta(days=7)

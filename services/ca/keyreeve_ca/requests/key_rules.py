@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from keyreeve.errors import CsrMalformed, KeyBlocked, KeyTypeRefused, KeyWeak
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_ca.requests import der_reader as der
+from keyreeve_chassis.keys.key_types import KeyType
 
 PublicKey = EllipticCurvePublicKey | RSAPublicKey | Ed25519PublicKey
 

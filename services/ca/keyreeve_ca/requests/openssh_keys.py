@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve.errors import FieldInvalid, KeyTypeRefused, KeyWeak, Violation
 from keyreeve.length_prefix import split_fields
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_ca.requests.key_rules import PUBLIC_EXPONENT, KnownKeys, PublicKey, check_key, classify_key, load_key
+from keyreeve_chassis.keys.key_types import KeyType
 
 MOST_KEYS = 16
 """Of one person."""

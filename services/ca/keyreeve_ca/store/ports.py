@@ -13,8 +13,9 @@ from keyreeve_ca.enrollment.ports import TokenRows
 from keyreeve_ca.halt.service import Halts
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.operators.ports import OperatorRecords
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.revocation.ports import Revocation, RevocationRecords
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.operations.ports import OperationRecords
 

@@ -21,7 +21,7 @@ from keyreeve_ca.ledger.gate import lock_exclusively
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest
 from keyreeve_ca.operators.sql import SqlOperators
 from keyreeve_ca.profiles import sql as profiles_sql
-from keyreeve_ca.profiles.profile import KeyType, Profile, ProfileVersion
+from keyreeve_ca.profiles.profile import Profile, ProfileVersion
 from keyreeve_ca.revocation import sql as revocations_sql
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.sql import SqlRevocations
@@ -40,6 +40,7 @@ from keyreeve_ca.store.tables import certificates, control_plane, keys, renewals
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.audit.sql import cursor_of, postgresql_chain, sqlite_chain
 from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.operations.sql import SqlOperations
 

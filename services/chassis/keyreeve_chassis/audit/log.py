@@ -9,7 +9,6 @@ from sqlalchemy import Connection, insert, select
 from keyreeve.audit.log import Checkpoint, Link, Registration
 from keyreeve.audit.verifying import Problem, Witnessed
 from keyreeve.errors import AuditCheckpointNotFound
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_ca.store.audit_tables import audit
 from keyreeve_ca.store.tables import keys
 from keyreeve_chassis.audit import checkpoints
@@ -17,6 +16,7 @@ from keyreeve_chassis.audit import sql as audit_sql
 from keyreeve_chassis.audit.checkpoints import Checkpointer
 from keyreeve_chassis.audit.reading import AuditReader, Keep, Page, SignedBody
 from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, SealedKey, Signer
 
 T = TypeVar("T")

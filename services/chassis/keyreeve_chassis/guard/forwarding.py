@@ -1,71 +1,87 @@
-"""Slow mutations. On SQLite a worker checks the call and hands it whole to the coordinator, with who is calling."""
+"""Forwarding of mutations: a worker that may not write hands a checked call whole to the coordinator.
+
+On SQLite one process writes. A worker has verified the caller and its access; the coordinator runs the same method for the
+same caller and says whether the call has left its audit record.
+"""
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from keyreeve.identity import Caller, Role, SpiffeId
-from keyreeve_ca.ledger.remote import forward
 from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.guard.call import Call, TlsFacts
 from keyreeve_chassis.guard.router import Router
-from keyreeve_chassis.processes.ipc import Client
+from keyreeve_chassis.processes.ipc import Client, Connection
 
+FORWARD = "forward"
+"""Name of the coordinator's handler."""
 _LONGEST = 60.0
+_SERIAL_BYTES = 20
 
 
-async def forward_call(client: Client, method: str, request: bytes, call: Call) -> bytes:
-    """A `router.Forward`: the worker's side."""
+@dataclass(frozen=True)
+class CallForwarder:
+    """The worker's side: a `router.Forward` over the coordinator's socket."""
+
+    client: Client
+
+    async def __call__(self, method: str, request: bytes, call: Call) -> bytes:
+        """Raises what the use case raises, or `StoreUnavailable`."""
+        remaining = call.remaining()
+        seconds = _LONGEST if remaining is None else remaining
+
+        async def run() -> bytes:
+            payload = (method, request, _fields(call), seconds)
+            recorded, response = await self.client.call(FORWARD, payload, seconds)
+            if not recorded and call.record is not None:
+                call.record.release()
+            return bytes(response)
+
+        answered = asyncio.ensure_future(run())
+        if call.record is not None:
+            call.record.entrust(answered)
+        # The coordinator goes on when the caller goes away, and only its answer says whether the call has left its record.
+        return await asyncio.shield(answered)
+
+
+@dataclass(frozen=True)
+class ForwardedCalls:
+    """The coordinator's side: an ipc handler that runs a forwarded call for the caller that the worker verified."""
+
+    router: Router
+    trail: Trail
+
+    async def __call__(self, payload: Any, _connection: Connection) -> tuple[bool, bytes]:  # noqa: ANN401 - plain values
+        """Answer whether the call has left its audit record, and the serialized response."""
+        method, request, fields, seconds = payload
+        call = _call(method, fields, seconds)
+        record = call.record = CallRecord(self.trail, call, self.router.method(method).targets)
+        response = await self.router.invoke(method, request, call)
+        return await record.written_elsewhere(), response
+
+
+def _fields(call: Call) -> dict[str, Any]:
     assert call.caller is not None, "no forwarded method is open to anyone"
-    remaining = call.remaining()
-    caller = {
+    return {
         "id": str(call.caller.id),
         "role": call.caller.role.value,
-        "serial": call.caller.serial.to_bytes(20, "big"),  # msgpack has no integers of this size
+        "serial": call.caller.serial.to_bytes(_SERIAL_BYTES, "big"),  # msgpack has no integers of this size
         "person_uid": call.caller.person_uid,
         "request_id": call.request_id,
         "peer": call.peer,
         "tls": (call.tls.version, call.tls.session_reused),
     }
 
-    async def run() -> bytes:
-        recorded, response = await forward(
-            client, method, request, caller, _LONGEST if remaining is None else remaining
-        )
-        if not recorded and call.record is not None:
-            call.record.release()
-        return response
 
-    answered = asyncio.ensure_future(run())
-    if call.record is not None:
-        call.record.entrust(answered)
-    # The coordinator goes on when the caller goes away, and only its answer says whether the call has left its record.
-    return await asyncio.shield(answered)
-
-
-async def answer_here(router: Router, method: str, request: bytes, call: Call) -> bytes:
-    """A `router.Forward` for a worker that may write: it runs the mutation itself."""
-    return await router.invoke(method, request, call)
-
-
-async def answer_forwarded(
-    router: Router, method: str, request: bytes, caller: dict[str, Any], seconds: float, *, trail: Trail
-) -> tuple[bool, bytes]:
-    """The coordinator's side: the same method, run here for the same caller.
-
-    Answers whether the call has left its audit record, and the response.
-    """
-    serial = int.from_bytes(caller["serial"], "big")
-    who = Caller(SpiffeId.parse(caller["id"]), Role(caller["role"]), serial, caller["person_uid"])
-    deadline = time.monotonic() + seconds
-    call = Call(
+def _call(method: str, fields: dict[str, Any], seconds: float) -> Call:
+    serial = int.from_bytes(fields["serial"], "big")
+    return Call(
         method,
-        who,
-        deadline=deadline,
-        peer=caller["peer"],
-        tls=TlsFacts(*caller["tls"]),
-        request_id=caller["request_id"],
+        Caller(SpiffeId.parse(fields["id"]), Role(fields["role"]), serial, fields["person_uid"]),
+        deadline=time.monotonic() + seconds,
+        peer=fields["peer"],
+        tls=TlsFacts(*fields["tls"]),
+        request_id=fields["request_id"],
     )
-    record = call.record = CallRecord(trail, call, router.method(method).targets)
-    response = await router.invoke(method, request, call)
-    return await record.written_elsewhere(), response

@@ -1,20 +1,20 @@
-"""The key store as the service uses it: a failpoint on each side of every signature."""
+"""A key store with a failpoint on each side of every signature."""
 
 from dataclasses import dataclass
 
-from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, SealedKey, Signer
 from keyreeve_chassis.processes import failpoints
 
-BEFORE = failpoints.register("ca.sign.before", "The serial number is on disk, and no signature with it exists.")
-AFTER = failpoints.register("ca.sign.after", "The signature exists in this process, and nothing of it is stored.")
-
 
 @dataclass(frozen=True)
-class WatchedKeyStore:
+class FailpointKeyStore:
     """A `KeyStore` whose signers pass through the failpoints."""
 
     inner: KeyStore
+    before: str
+    """Name of the registered failpoint that comes before a signature."""
+    after: str
 
     def generate(self, key_type: KeyType) -> SealedKey:
         """See `KeyStore.generate`."""
@@ -22,7 +22,7 @@ class WatchedKeyStore:
 
     def open(self, key: SealedKey) -> Signer:
         """See `KeyStore.open`."""
-        return _WatchedSigner(self.inner.open(key))
+        return _FailpointSigner(self.inner.open(key), self.before, self.after)
 
     def seal(self, kind: str, identifier: str, secret: bytes) -> bytes:
         """See `KeyStore.seal`."""
@@ -38,8 +38,10 @@ class WatchedKeyStore:
 
 
 @dataclass(frozen=True)
-class _WatchedSigner:
+class _FailpointSigner:
     inner: Signer
+    before: str
+    after: str
 
     @property
     def key_type(self) -> KeyType:
@@ -50,7 +52,7 @@ class _WatchedSigner:
         return self.inner.spki
 
     def sign(self, message: bytes) -> bytes:
-        failpoints.hit(BEFORE)
+        failpoints.hit(self.before)
         signature = self.inner.sign(message)
-        failpoints.hit(AFTER)
+        failpoints.hit(self.after)
         return signature

@@ -9,7 +9,7 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_chassis.keys.key_types import KeyType
 
 _CHECK_KIND = "check"
 _CHECK_ID = "key-encryption-key"

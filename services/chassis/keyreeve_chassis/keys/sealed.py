@@ -1,7 +1,7 @@
 """The default key store: private keys sealed with AES-256-GCM under a key-encryption key that lies in a file.
 
     sealed = nonce (12 random octets) || AES-256-GCM ciphertext and tag
-    AAD    = LP("keyreeve-ca-sealed-1", kind, identifier)     LP: keyreeve.length_prefix
+    AAD    = LP("{label}-sealed-1", kind, identifier)         LP: keyreeve.length_prefix; label: the service's
 
 The key in the file is never used directly: HKDF-SHA256 (RFC 5869) makes one key for sealing and one per `derive` label
 from it. Random nonces allow 2^32 seals before a collision becomes thinkable; a ledger makes one per authority and one
@@ -29,9 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from keyreeve.length_prefix import length_prefixed
-from keyreeve_ca.certificates.algorithms import HASH
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_chassis.keys.files import create_private_file, read_mounted_file, read_private_file
+from keyreeve_chassis.keys.key_types import HASH, KeyType
 from keyreeve_chassis.keys.ports import KeyStoreError, SealedKey, Signer
 
 KEK_BYTES = 32
@@ -67,11 +66,13 @@ def _whole(kek: bytes, path: Path) -> bytes:
 class SealedKeyStore:
     """A `KeyStore` whose only secret of its own is the key-encryption key."""
 
-    def __init__(self, kek: bytes) -> None:
+    def __init__(self, kek: bytes, label: str) -> None:
+        """Take the key-encryption key, and the label that separates one service's sealed bytes from another's."""
         if len(kek) != KEK_BYTES:
             raise ValueError(f"a key-encryption key has {KEK_BYTES} bytes, not {len(kek)}")
         self._kek = kek
-        self._aead = AESGCM(_hkdf(kek, length_prefixed(b"keyreeve-ca-sealing-1")))
+        self._label = label
+        self._aead = AESGCM(_hkdf(kek, length_prefixed(f"{label}-sealing-1".encode())))
 
     def generate(self, key_type: KeyType) -> SealedKey:
         """See `KeyStore.generate`."""
@@ -95,12 +96,13 @@ class SealedKeyStore:
     def seal(self, kind: str, identifier: str, secret: bytes) -> bytes:
         """See `KeyStore.seal`."""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._aead.encrypt(nonce, secret, _associated_data(kind, identifier))
+        return nonce + self._aead.encrypt(nonce, secret, self._associated_data(kind, identifier))
 
     def unseal(self, kind: str, identifier: str, sealed: bytes) -> bytes:
         """See `KeyStore.unseal`."""
         try:
-            return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated_data(kind, identifier))
+            associated = self._associated_data(kind, identifier)
+            return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated)
         except (InvalidTag, ValueError) as error:  # ValueError: shorter than a nonce
             raise KeyStoreError(
                 f"{kind} {identifier} does not open",
@@ -109,7 +111,10 @@ class SealedKeyStore:
 
     def derive(self, label: str) -> bytes:
         """See `KeyStore.derive`."""
-        return _hkdf(self._kek, length_prefixed(b"keyreeve-ca-derived-1", label.encode()))
+        return _hkdf(self._kek, length_prefixed(f"{self._label}-derived-1".encode(), label.encode()))
+
+    def _associated_data(self, kind: str, identifier: str) -> bytes:
+        return length_prefixed(f"{self._label}-sealed-1".encode(), kind.encode(), identifier.encode())
 
 
 class _LoadedKey:
@@ -132,10 +137,6 @@ class _LoadedKey:
 
     def sign(self, message: bytes) -> bytes:
         return self._sign(message)
-
-
-def _associated_data(kind: str, identifier: str) -> bytes:
-    return length_prefixed(b"keyreeve-ca-sealed-1", kind.encode(), identifier.encode())
 
 
 def _hkdf(kek: bytes, info: bytes) -> bytes:

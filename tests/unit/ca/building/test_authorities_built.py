@@ -21,7 +21,8 @@ from keyreeve_ca.authorities.ca_certificate_plan import (
 from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType
+from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import (
     NOW,
     SEED,

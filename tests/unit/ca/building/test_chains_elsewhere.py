@@ -17,8 +17,9 @@ from keyreeve_ca.certificates.final_check import FinalCheck, check_signed
 from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType
+from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import (
     IDENTITY,
     PERMISSIVE,

@@ -11,8 +11,9 @@ from keyreeve.errors import FinalCheckFailed
 from keyreeve_ca.certificates.final_check import FinalCheck, check_signed, check_tbs
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import CommonName, DnsRule, Hierarchy, IpRule, KeyType, UriRule
+from keyreeve_ca.profiles.profile import CommonName, DnsRule, Hierarchy, IpRule, UriRule
 from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import (
     IDENTITY,
     NOW,

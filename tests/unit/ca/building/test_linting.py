@@ -11,9 +11,10 @@ from keyreeve_ca.certificates.sample_names import sample_names
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES, builtin_profiles
-from keyreeve_ca.profiles.profile import Hierarchy, KeyType, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.requests.name_grammar import problem_with
+from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import (
     PERMISSIVE,
     SEED,

@@ -17,10 +17,11 @@ from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.issuance.policy import plan_certificate
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES, builtin_profiles
-from keyreeve_ca.profiles.profile import KeyType, ProfileVersion
+from keyreeve_ca.profiles.profile import ProfileVersion
 from keyreeve_ca.requests.csr import read_csr
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import NOW, SEED, TRUST_DOMAIN, authority, dns, private_key, uri
 
 PROFILES = {

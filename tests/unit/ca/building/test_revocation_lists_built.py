@@ -10,8 +10,8 @@ from pkilint.pkix import crl, extension, name
 
 from keyreeve.errors import FinalCheckFailed
 from keyreeve_ca.certificates.serials import serial
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_ca.revocation.crl import ListEntry, build_revocation_list
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import Signer
 from keyreeve_chassis.keys.sealed import SealedKeyStore
 from support.certificate_plans import authority
@@ -86,7 +86,7 @@ def test_a_reason_that_was_unspecified_is_left_out() -> None:
 
 def test_a_list_signed_by_another_key_is_not_let_out() -> None:
     issuer = authority().issuer
-    store = SealedKeyStore(os.urandom(32))
+    store = SealedKeyStore(os.urandom(32), "keyreeve-ca")
     other: Signer = store.open(store.generate(KeyType.P256))
     with pytest.raises(FinalCheckFailed):
         build_revocation_list(issuer, other, 0, number=1, this_update=NOW, next_update=NOW + 1, entries=[])

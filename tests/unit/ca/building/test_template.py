@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from keyreeve_ca.certificates.final_check import FinalCheck, check_signed
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyType, KeyUsage
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyUsage
 from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_oracle import build_tbs
 from support.certificate_plans import (
     IDENTITY,

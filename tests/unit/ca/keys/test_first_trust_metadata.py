@@ -13,12 +13,12 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from keyreeve_ca.authorities import trust_metadata
-from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStoreError
 from keyreeve_chassis.keys.sealed import SealedKeyStore
 
 NOW = 1_800_000_000
-STORE = SealedKeyStore(b"k" * 32)
+STORE = SealedKeyStore(b"k" * 32, "keyreeve-ca")
 
 
 def test_the_first_root_verifies_names_its_keys_and_lives_90_days(tmp_path):

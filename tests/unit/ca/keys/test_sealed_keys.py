@@ -8,13 +8,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from keyreeve_ca.certificates.algorithms import HASH
-from keyreeve_ca.profiles.profile import KeyType
+from keyreeve_chassis.keys.key_types import HASH, KeyType
 from keyreeve_chassis.keys.ports import KeyStoreError, SealedKey, make_check_value, verify_check_value
 from keyreeve_chassis.keys.sealed import SealedKeyStore, create_kek_file, read_kek_file, read_kek_mount
 
-STORE = SealedKeyStore(b"k" * 32)
-OTHER = SealedKeyStore(b"o" * 32)
+STORE = SealedKeyStore(b"k" * 32, "keyreeve-ca")
+OTHER = SealedKeyStore(b"o" * 32, "keyreeve-ca")
 
 
 def verify(spki, key_type, signature, message):
@@ -30,7 +29,7 @@ def verify(spki, key_type, signature, message):
 @pytest.mark.parametrize("key_type", KeyType)
 def test_a_key_of_every_type_opens_and_signs(key_type):
     sealed = STORE.generate(key_type)
-    signer = SealedKeyStore(b"k" * 32).open(sealed)
+    signer = SealedKeyStore(b"k" * 32, "keyreeve-ca").open(sealed)
     assert signer.key_type is key_type
     assert signer.spki == sealed.spki
     signature = signer.sign(b"message")
@@ -78,14 +77,14 @@ def test_no_changed_octet_of_a_seal_opens():
 
 
 def test_derived_secrets_depend_on_the_store_and_the_label_alone():
-    assert STORE.derive("nonces") == SealedKeyStore(b"k" * 32).derive("nonces")
+    assert STORE.derive("nonces") == SealedKeyStore(b"k" * 32, "keyreeve-ca").derive("nonces")
     assert len({STORE.derive("nonces"), STORE.derive("pages"), OTHER.derive("nonces"), b"k" * 32}) == 4
     assert len(STORE.derive("nonces")) == 32
 
 
 def test_the_check_value_tells_one_store_from_another():
     value = make_check_value(STORE)
-    verify_check_value(SealedKeyStore(b"k" * 32), value)
+    verify_check_value(SealedKeyStore(b"k" * 32, "keyreeve-ca"), value)
     with pytest.raises(KeyStoreError, match="not the one that sealed this ledger") as refused:
         verify_check_value(OTHER, value)
     assert "key-encryption key that belongs to this database" in refused.value.fix
@@ -207,4 +206,4 @@ def test_a_mounted_secret_that_everybody_reads_or_the_group_writes_is_refused(tm
 
 def test_a_store_needs_a_whole_key():
     with pytest.raises(ValueError, match="32 bytes"):
-        SealedKeyStore(b"short")
+        SealedKeyStore(b"short", "keyreeve-ca")

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve.errors import CsrMalformed, KeyBlocked, KeyTypeRefused, KeyWeak
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_ca.requests import key_rules as keys
 from keyreeve_ca.requests.key_rules import KnownKeys, check_key, classify_key, load_key
+from keyreeve_chassis.keys.key_types import KeyType
 from support.csr_writer import (
     close_primes_modulus,
     ec_key,

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from keyreeve.identity import Role
 from keyreeve_ca.profiles.builtin import builtin_profiles
 from keyreeve_ca.profiles.document import ProfileDocument, read_profile, sections
-from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyType, KeyUsage
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyUsage
+from keyreeve_chassis.keys.key_types import KeyType
 from support.plans import TRUST_DOMAIN
 
 PAGE = (Path(__file__).parents[4] / "docs" / "profiles.md").read_text("utf-8")

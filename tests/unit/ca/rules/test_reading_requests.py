@@ -12,10 +12,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import strategies as st
 
 from keyreeve.errors import CsrSignatureInvalid, CsrTooLarge, InvalidArgument, KeyreeveError
-from keyreeve_ca.profiles.profile import KeyType
 from keyreeve_ca.requests.csr import MAX_DER_BYTES, check_possession, read_csr
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.requests.name_grammar import problem_with
+from keyreeve_chassis.keys.key_types import KeyType
 from support.both_seeds import for_all
 from support.csr_corpus import bad_csrs
 from support.csr_writer import cn, good_csr, info, pem, rsa_key, san, signed, tlv
