@@ -1,4 +1,4 @@
-"""The README's blocks, run as an enrollee would in a copy of the checkout, and their output compared with what it shows."""
+"""Run the README's blocks in a copy of the checkout and compare their output with what it shows."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
-    # The stamps say that nothing has to be installed; CI's enrollee (tools/enrollee) installs for real.
+    # The stamps say that nothing has to be installed; tools/quickstart installs on a fresh clone.
     (copy / ".venv").mkdir()
     (copy / ".venv/bin").symlink_to(Path(sys.executable).parent)
     for stamp in (".run", ".dev"):
