@@ -838,7 +838,7 @@ class EnrollmentRootWrong(FailedPrecondition):
 
 
 class EnrollmentServerUnproven(FailedPrecondition):
-    """The server did not prove that it knows the token's secret: the token has ended, or somebody is in the middle."""
+    """The server did not prove that it knows the token's secret: it is another one, or somebody is in the middle."""
 
     reason = "ENROLLMENT_SERVER_UNPROVEN"
     fix = "Ask for a new token; if that fails too, the answers are being changed on their way."

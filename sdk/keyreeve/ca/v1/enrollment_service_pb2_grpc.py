@@ -107,7 +107,7 @@ class EnrollmentServiceServicer:
         for the certificate says. The first proof binds the token to its key: for 15 minutes the same key gets the same
         certificate again, and any other key TOKEN_USED. The first authenticated call of the enrollee closes the token.
 
-        Reasons: TOKEN_REFUSED (also when there is no such token: the same answer after the same time), TOKEN_USED,
+        Reasons: TOKEN_REFUSED (also when there is no such token), TOKEN_USED,
         TOKEN_EXPIRED, TOKEN_REVOKED, CLOCK_SKEWED, and those of CertificateService.SignCertificate.
         Callers: anyone who knows a token's secret.
         Idempotent by token and key.

@@ -15,7 +15,7 @@ from keyreeve.enrollment_token import SERVER
 from keyreeve_ca.app import ServiceContext
 from keyreeve_ca.enrollment import servicer as enrollee_servicer
 from keyreeve_ca.enrollment.ports import StoredToken
-from keyreeve_ca.enrollment.service import Decoys, Enrollment, TokenSteps, root_sha256
+from keyreeve_ca.enrollment.service import Enrollment, TokenSteps
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate, pem
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_chassis.audit.trail import Trail
@@ -75,10 +75,8 @@ class EnrollmentListener:
                 issuance=base.issuance,
                 keystore=base.keystore,
                 trust_root=self.trust_root,
-                root_sha256=lambda: root_sha256(base.live.current()),
                 alert=Alarm(),
                 now=base.now,
-                decoys=Decoys.of_store(base.keystore),
             ),
             PerAddress(settings.calls_per_address, settings.calls_per_second, settings.calls_at_once),
             endpoints,

@@ -2,8 +2,8 @@
 
 The order matters (docs/protocols.md): nothing that the enrollee sent is parsed before its proof has been checked; the
 request's own proof and the policy come next, so that a bad request does not use the token up; then one statement binds
-the token to the key, and only then is anything signed. Whoever proves knowledge of the secret is told what is wrong with
-the token; to everybody else all tokens look alike, those that do not exist too.
+the token to the key, and only then is anything signed. An unknown token id is refused at once: ids are random, so knowing
+that one exists is of no use without its secret. What is wrong with a token is told only after the proof of its secret.
 """
 
 import hashlib
@@ -17,7 +17,6 @@ from typing import Protocol
 from keyreeve import errors
 from keyreeve.enrollment_token import CLOCK_SKEW_SECONDS, RETRY_SECONDS, SERVER, EnrollmentKeys, Transcript
 from keyreeve.identity import Caller, Role, SpiffeId, service_dns_name
-from keyreeve.length_prefix import length_prefixed
 from keyreeve_ca.enrollment.ports import StoredToken, TokenState
 from keyreeve_ca.enrollment.rules import names_of, profile_of, read_identity
 from keyreeve_ca.enrollment.tokens import KIND, not_open
@@ -32,7 +31,6 @@ from keyreeve_ca.store.ports import CertificateFilter, Store, Transaction
 from keyreeve_chassis.keys.ports import KeyStore
 
 METHOD = "/keyreeve.ca.v1.EnrollmentService/Enroll"
-_DECOY = "decoy"
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +47,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One enrollment after the challenge; `token` is None for an id that nobody made."""
+    """One enrollment after the challenge."""
 
     transcript: Transcript
     keys: EnrollmentKeys
     server_mac: bytes
-    token: StoredToken | None
+    token: StoredToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +91,21 @@ class Enrollment:
     issuance: Issuance
     keystore: KeyStore
     trust_root: bytes
-    root_sha256: Callable[[], bytes]
     alert: Callable[[StoredToken], None]
     """Called when a second key comes with a token's secret: somebody has it who should not."""
     now: Callable[[], int]
-    decoys: "Decoys"
     random: Callable[[int], bytes] = os.urandom
 
     async def challenge(self, hello: Hello) -> Session:
-        """Answer a hello: the same for every id, by the same steps, whether there is such a token or not."""
+        """Answer a hello. Raises `TokenRefused` for an unknown id, and for a token whose keys were erased."""
         token = await self.store.read(lambda tx: tx.tokens.get(hello.token_id))
-        if token is not None and token.sealed_keys is None:
-            token = None  # its keys were erased, so nobody can prove anything about it any more
+        if token is None or token.sealed_keys is None:
+            raise _token_refused()
+        keys = EnrollmentKeys.read(self.keystore.unseal(KIND, token.token_id.hex(), token.sealed_keys))
         trust_domain = self.issuance.snapshot().trust_domain
-        decoy_keys, decoy_name = self.decoys.of(hello.token_id, trust_domain)
-        if token is None:
-            self.keystore.unseal(KIND, _DECOY, self.decoys.sealed)  # what takes time for a real one takes it here
-            keys, name, root_sha256 = decoy_keys, decoy_name, self.root_sha256()
-        else:
-            assert token.sealed_keys is not None, "looked at above"
-            keys = EnrollmentKeys.read(self.keystore.unseal(KIND, token.token_id.hex(), token.sealed_keys))
-            name, root_sha256 = token.identity, token.root_sha256
         transcript = Transcript(
             trust_domain=trust_domain,
-            root_sha256=root_sha256,
+            root_sha256=token.root_sha256,
             server_name=service_dns_name(SERVER, trust_domain),
             token_id=hello.token_id,
             client_nonce=hello.client_nonce,
@@ -124,7 +113,7 @@ class Enrollment:
             release=hello.release,
             server_nonce=self.random(32),
             server_time=self.now(),
-            name=name,
+            name=token.identity,
             trust_root=self.trust_root,
         )
         return Session(transcript, keys, transcript.server_mac(keys), token)
@@ -135,8 +124,8 @@ class Enrollment:
         """Check the enrollee's proof, and have its certificate issued, once. Raises the reasons of `Enroll`."""
         transcript, token = session.transcript, session.token
         expected = transcript.client_mac(session.keys, session.server_mac, csr)
-        if not hmac.compare_digest(client_mac, expected) or token is None:
-            raise errors.TokenRefused("no enrollment token that can be used is known by this id and secret")
+        if not hmac.compare_digest(client_mac, expected):
+            raise _token_refused()
         if record is not None:
             record.tell("token", f"enrollmentTokens/{token.token_id.hex()}")
             record.tell("identity", token.identity)
@@ -251,29 +240,6 @@ class Enrollment:
         return Prepared(plan, csr, issuing, item)
 
 
-@dataclass(frozen=True)
-class Decoys:
-    """What an id that nobody made is answered with: always the same for one id, and different for another."""
-
-    key: bytes
-    sealed: bytes
-    """As long as sealed keys are, so that opening it takes as long."""
-
-    @classmethod
-    def of_store(cls, keystore: KeyStore) -> "Decoys":
-        """Decoys that every process of the control plane makes alike."""
-        return cls(keystore.derive("enrolment decoys"), keystore.seal(KIND, _DECOY, bytes(96)))
-
-    def of(self, token_id: bytes, trust_domain: str) -> tuple[EnrollmentKeys, str]:
-        """Keys that nobody knows, and the name of a server that could be."""
-        keys = EnrollmentKeys(*(self._mac(part, token_id) for part in (b"s", b"c", b"r")))
-        name = self._mac(b"name", token_id).hex()
-        return keys, f"spiffe://{trust_domain}/members/host-{name[:8]}.{trust_domain}"
-
-    def _mac(self, part: bytes, token_id: bytes) -> bytes:
-        return hmac.digest(self.key, length_prefixed(b"keyreeve-enrol-decoy-1", part, token_id), "sha256")
-
-
 def root_of(snapshot: IssuanceSnapshot) -> bytes:
     """DER of the root that the enrollment listener leads to: that of the newest active authority of the control hierarchy."""
     issuing = snapshot.issuing_authority(snapshot.profile("enrollment"), None)
@@ -283,6 +249,10 @@ def root_of(snapshot: IssuanceSnapshot) -> bytes:
 def root_sha256(snapshot: IssuanceSnapshot) -> bytes:
     """SHA-256 of `root_of`, as tokens hold it."""
     return hashlib.sha256(root_of(snapshot)).digest()
+
+
+def _token_refused() -> errors.KeyreeveError:
+    return errors.TokenRefused("no enrollment token that can be used is known by this id and secret")
 
 
 def _role_of(token: StoredToken) -> Role:

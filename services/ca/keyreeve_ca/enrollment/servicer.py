@@ -1,7 +1,5 @@
 """`Enroll`, on the enrollment listener: the only thing that somebody without a certificate can call there."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,8 +16,6 @@ from keyreeve_chassis.guard.messages import invalid
 
 ACCESS: AccessRules = {SERVICE + "Enroll": AccessRule(anyone=True, freshness=Freshness.EXEMPT)}
 EXCLUDED_METHODS = frozenset({"CreateEnrollmentToken", "RevokeEnrollmentToken", "ListEnrollmentTokens"})
-ANSWER_SECONDS = 0.025
-"""A challenge, or the refusal of a proof, leaves so long after what it answers: what is known here does not show."""
 
 _ENROLLMENTS = Counter(
     "keyreeve_ca_enrollments_total", "Ends of enrollments, by reason; OK for a certificate.", ["reason"]
@@ -33,7 +29,6 @@ class EnrollServicer:
     enrollment: Enrollment
     limits: PerAddress
     endpoints: Callable[[], Mapping[str, str]]
-    clock: Callable[[], float] = time.monotonic
 
     async def Enroll(self, requests: AsyncIterator[pb.EnrollRequest], call: Call) -> AsyncIterator[pb.EnrollResponse]:
         with self.limits.admit(call.peer):
@@ -46,10 +41,8 @@ class EnrollServicer:
 
     async def _enroll(self, requests: AsyncIterator[pb.EnrollRequest], call: Call) -> AsyncIterator[pb.EnrollResponse]:
         hello = _hello((await _next(requests, "hello")).hello)
-        arrived = self.clock()
         session = await self.enrollment.challenge(hello)
         transcript = session.transcript
-        await self._until(arrived + ANSWER_SECONDS)
         yield pb.EnrollResponse(
             challenge=pb.EnrollChallenge(
                 server_nonce=transcript.server_nonce,
@@ -60,12 +53,7 @@ class EnrollServicer:
             )
         )
         proof = (await _next(requests, "proof")).proof
-        arrived = self.clock()
-        try:
-            result = await self.enrollment.result(session, proof.csr, proof.client_mac, call.record)
-        except errors.TokenRefused:
-            await self._until(arrived + ANSWER_SECONDS)
-            raise
+        result = await self.enrollment.result(session, proof.csr, proof.client_mac, call.record)
         _ENROLLMENTS.labels("OK").inc()
         yield pb.EnrollResponse(
             result=pb.EnrollResult(
@@ -77,9 +65,6 @@ class EnrollServicer:
                 roots_mac=result.roots_mac,
             )
         )
-
-    async def _until(self, moment: float) -> None:
-        await asyncio.sleep(max(0.0, moment - self.clock()))
 
 
 async def _next(requests: AsyncIterator[pb.EnrollRequest], step: str) -> pb.EnrollRequest:
