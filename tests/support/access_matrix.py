@@ -116,6 +116,7 @@ async def walk(address: str, router: Router, hierarchies: Hierarchies, verifier:
     `router` holds the methods expected at `address`; the server's issuing CA and root must be those of `hierarchies`.
     """
     tried = 0
+    assert not any(method.row.on_behalf for method in router.methods.values()), "no ticket is issued yet"
     for kind in caller_kinds(hierarchies):
         _assert_own_check(kind, verifier)
         async with grpc.aio.secure_channel(address, _credentials(kind, hierarchies), options=pinned()) as channel:

@@ -25,6 +25,7 @@ from keyreeve_ca.halt import servicer as issuance_servicer
 from keyreeve_ca.issuance import servicer as certificate_servicer
 from keyreeve_ca.operators import servicer as operator_servicer
 from keyreeve_ca.profiles import servicer as profile_servicer
+from support import contract
 from support.access_matrix import NO_MESSAGE, PATHS
 from support.running_ca import ADMIN, MEMBERSHIP, RunningCa, unique
 
@@ -96,6 +97,10 @@ def test_every_method_of_the_contract_has_an_expectation_here_and_a_row_there():
     assert set(rows) == {f"/keyreeve.ca.v1.{name}" for name in METHODS}
     for name, roles in EXPECTED.items():
         assert rows[f"/keyreeve.ca.v1.{name}"].roles == {ROLES[role] for role in roles.split()}, name
+
+
+def test_no_method_may_be_called_on_behalf_of_another():
+    assert {name for name, row in contract.ROWS.items() if row.on_behalf} == set()
 
 
 @pytest.mark.parametrize("role", Role, ids=lambda role: role.value)

@@ -91,9 +91,19 @@ async def test_a_forwarded_call_is_run_whole_for_the_same_caller(
 ) -> None:
     assert await forwarder(METHOD, b"request", call(trail)) == b"response to request"
     [ran] = router.calls
+    assert ran.subject is None
     assert (ran.caller, ran.method, ran.peer, ran.request_id) == (CALLER, METHOD, "ipv4:127.0.0.1:5", "r-1")
     assert (ran.tls.version, ran.tls.session_reused) == ("TLSv1.3", True)
     assert 0 < (ran.remaining() or 0) <= 60
+
+
+async def test_a_forwarded_call_says_on_whose_behalf_it_is_made(
+    forwarder: CallForwarder, trail: Trail, router: FakeRouter
+) -> None:
+    forwarded = call(trail)
+    forwarded.subject = Caller(SpiffeId.parse("spiffe://example.test/operators/operator/olaf"), Role.OPERATOR, 3, "u-2")
+    await forwarder(METHOD, b"request", forwarded)
+    assert router.calls[0].subject == forwarded.subject
 
 
 async def test_a_forwarded_calls_error_comes_back_whole(

@@ -45,6 +45,16 @@ def begun(trail: Trail, caller: Caller | None = ANN, peer: str = "ipv4:192.0.2.1
     return call, call.record
 
 
+async def test_a_record_names_the_caller_and_on_whose_behalf_it_calls():
+    store = Store()
+    trail = trail_of(store)
+    gateway = Caller(SpiffeId.parse("spiffe://example.test/services/gateway/one"), Role.GATEWAY, 7)
+    for subject in (None, ANN):
+        call = Call(METHOD, gateway, subject=subject, peer="ipv4:192.0.2.1:5")
+        await trail.succeeded(CallRecord(trail, call, lambda _: ("", ())))
+    assert [(r.caller, r.subject) for r in store.records] == [(str(gateway), ""), (str(gateway), str(ANN))]
+
+
 async def test_records_that_gather_during_a_commit_form_the_next_one():
     store = Store()
     recorder = Recorder(store.write)

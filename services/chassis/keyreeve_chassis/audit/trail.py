@@ -95,7 +95,7 @@ class Trail:
         self._recorder = recorder
         self.gate = gate
         self.now = now
-        self._prefixes: dict[tuple[str, str, int, str], tuple[Caller | None, bytes]] = {}
+        self._prefixes: dict[tuple[str, str, int, str, str], tuple[Caller | None, bytes]] = {}
         self._refused: dict[tuple[int, str, str, str], int] = {}
         self._flush: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -104,12 +104,13 @@ class Trail:
         """What the records of one caller's calls of one method have in common."""
         caller = call.caller
         tls = call.tls.version
-        key = (call.method, call.peer, caller.serial if caller is not None else 0, tls)
+        subject = "" if call.subject is None else str(call.subject)
+        key = (call.method, call.peer, caller.serial if caller is not None else 0, tls, subject)
         known = self._prefixes.get(key)
         if known is not None and known[0] is caller:
             return known[1]
         who, credential = ("", "") if caller is None else (str(caller), f"{caller.serial:x}")
-        made = records.prefix(records.clean(call.method), who, credential, subject="", peer=call.peer, tls=tls)
+        made = records.prefix(records.clean(call.method), who, credential, subject=subject, peer=call.peer, tls=tls)
         if len(self._prefixes) >= _CACHED_PREFIXES:
             self._prefixes.clear()
         self._prefixes[key] = (caller, made)

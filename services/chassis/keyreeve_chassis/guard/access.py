@@ -41,6 +41,8 @@ class AccessRule:
     """
     unrecorded: bool = False
     """Leaves no audit record: health and reflection, which are asked all the time and tell nothing of the estate."""
+    on_behalf: frozenset[Role] = frozenset()
+    """The roles of a subject (`Call.subject`) on whose behalf the method may be called; empty everywhere for now."""
 
     def __post_init__(self) -> None:
         if self.anyone == bool(self.roles):

@@ -42,7 +42,18 @@ AuthContext = Mapping[str, Iterable[bytes]]
 class Call:
     """One call in progress. `deadline` is on the scale of `time.monotonic()`, in seconds; None means no deadline."""
 
-    __slots__ = ("_metadata", "_request_id", "_tls", "caller", "deadline", "message", "method", "peer", "record")
+    __slots__ = (
+        "_metadata",
+        "_request_id",
+        "_tls",
+        "caller",
+        "deadline",
+        "message",
+        "method",
+        "peer",
+        "record",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -54,11 +65,14 @@ class Call:
         tls: TlsFacts | AuthContext = NO_TLS,
         request_id: str | None = None,
         metadata: Metadata = (),
+        subject: Caller | None = None,
     ) -> None:
         self.method = method
         """The full name, `/package.Service/Method`."""
         self.caller = caller
         """Whose certificate was verified; None only for methods that are open to anyone."""
+        self.subject = subject
+        """On whose behalf `caller` calls, once a ticket says so; always None for now."""
         self.deadline = deadline
         self.peer = peer
         """The transport address as gRPC spells it, such as `ipv4:127.0.0.1:51734`."""

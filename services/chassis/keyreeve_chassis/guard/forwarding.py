@@ -6,6 +6,7 @@ same caller and says whether the call has left its audit record.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,21 +66,30 @@ class ForwardedCalls:
 def _fields(call: Call) -> dict[str, Any]:
     assert call.caller is not None, "no forwarded method is open to anyone"
     return {
-        "id": str(call.caller.id),
-        "role": call.caller.role.value,
-        "serial": call.caller.serial.to_bytes(_SERIAL_BYTES, "big"),  # msgpack has no integers of this size
-        "person_uid": call.caller.person_uid,
+        "caller": _caller_fields(call.caller),
+        "subject": None if call.subject is None else _caller_fields(call.subject),
         "request_id": call.request_id,
         "peer": call.peer,
         "tls": (call.tls.version, call.tls.session_reused),
     }
 
 
+def _caller_fields(caller: Caller) -> tuple[str, str, bytes, str]:
+    serial = caller.serial.to_bytes(_SERIAL_BYTES, "big")  # msgpack has no integers of this size
+    return str(caller.id), caller.role.value, serial, caller.person_uid
+
+
+def _caller(fields: Sequence[Any]) -> Caller:
+    spiffe_id, role, serial, person_uid = fields
+    return Caller(SpiffeId.parse(spiffe_id), Role(role), int.from_bytes(serial, "big"), person_uid)
+
+
 def _call(method: str, fields: dict[str, Any], seconds: float) -> Call:
-    serial = int.from_bytes(fields["serial"], "big")
+    subject = fields["subject"]
     return Call(
         method,
-        Caller(SpiffeId.parse(fields["id"]), Role(fields["role"]), serial, fields["person_uid"]),
+        _caller(fields["caller"]),
+        subject=None if subject is None else _caller(subject),
         deadline=time.monotonic() + seconds,
         peer=fields["peer"],
         tls=TlsFacts(*fields["tls"]),
