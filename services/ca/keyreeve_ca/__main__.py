@@ -40,6 +40,7 @@ def main(given: Sequence[str] | None = None) -> int:
         ("check", "print what is wrong with this installation, each finding with its fix"),
         ("recover", "replace what has expired, over the local socket, and print what was done"),
         ("first-operator", "certify the key in the CSR on standard input as an admin, over the local socket"),
+        ("service-token", "make an enrollment token for an instance of another service, over the local socket"),
     ):
         command = commands.add_parser(name, help=what, description=what)
         command.add_argument("--config", type=Path, help="YAML file of settings (docs/settings.md)")
@@ -83,6 +84,12 @@ def main(given: Sequence[str] | None = None) -> int:
             code = _print(asyncio.run(tools.check(settings)))
         case "recover":
             code = _over_socket(tools.recover(settings.coordinator_socket, arguments.operator, arguments.address))
+        case "service-token":
+            code = _over_socket(
+                tools.service_token(
+                    settings.coordinator_socket, arguments.service, arguments.instance, arguments.address
+                )
+            )
         case _:
             code = _over_socket(
                 tools.first_operator(settings.coordinator_socket, arguments.name, sys.stdin.buffer.read())
@@ -99,6 +106,10 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
         case "recover":
             command.add_argument("--operator", help="make a one-time token for an admin of this name, too")
             command.add_argument("--address", default="", help="host:port of the enrollment listener as they reach it")
+        case "service-token":
+            command.add_argument("--service", required=True, help="membership, credentials or gateway")
+            command.add_argument("--instance", required=True, help="its name among the instances of the service")
+            command.add_argument("--address", default="", help="host:port of the enrollment listener as it reaches it")
         case "first-operator":
             command.add_argument("--name", required=True, help="the last part of the operator's SPIFFE ID")
 

@@ -59,6 +59,22 @@ async def recover(socket: Path, operator: str | None = None, address: str = "") 
         await client.close()
 
 
+async def service_token(socket: Path, service: str, instance: str, address: str = "") -> dict[str, Any]:
+    """Have the running service make an enrollment token for an instance of another service.
+
+    `address` is the enrollment listener's `host:port` as that instance reaches it; empty: as the settings say. Raises
+    `StoreUnavailable` when the service does not answer, `NameRefused`, `TokenNotAllowed` for the CA itself.
+    """
+    client = Client(socket)
+    try:
+        made: dict[str, Any] = await client.call(
+            "service_token", {"service": service, "instance": instance, "address": address}, _LOCAL_SECONDS
+        )
+        return made
+    finally:
+        await client.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at: an error when it is not `ok`, a warning when it is and there is something to do."""

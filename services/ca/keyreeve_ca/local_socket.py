@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyreeve.errors import KeyreeveError
+from keyreeve.identity import Role
 from keyreeve_ca.app import ServiceContext
 from keyreeve_ca.authorities.recovery import Recovery
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
@@ -38,6 +39,7 @@ class LocalSocket:
         return {
             "first_operator": self._recorded("first_operator", self._admit),
             "recover": self._recorded("recover", self._recover),
+            "service_token": self._recorded("service_token", self._service_token),
         }
 
     def _recorded(self, name: str, act: Act) -> ipc.Handler:
@@ -84,3 +86,20 @@ class LocalSocket:
             log.warning("made a token for the admin %r, as the local socket was asked", name)
             document["invitation"] = {"name": name, "token": token.text(), "expires_at": token.expires_at}
         return document
+
+    async def _service_token(self, payload: Any, record: CallRecord) -> object:  # noqa: ANN401  # plain values
+        settings = self.base.settings
+        identity = f"spiffe://{settings.trust_domain}/services/{payload['service']}/{payload['instance']}"
+        record.tell("identity", identity)
+        stored, token = await self.base.store.write(
+            lambda tx: self.tokens.create(
+                tx,
+                creator=str(service_caller(settings.trust_domain, settings.instance)),
+                creator_role=Role.CA,
+                identity=identity,
+                address=str(payload["address"]),
+            )
+        )
+        record.tell("token", stored.resource)
+        log.warning("made an enrollment token for %s, as the local socket was asked", identity)
+        return {"identity": identity, "token": token.text(), "expires_at": token.expires_at}
