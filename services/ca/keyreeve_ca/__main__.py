@@ -82,19 +82,21 @@ def main(given: Sequence[str] | None = None) -> int:
             code = _print(tools.settings_rows(loaded))
         case "check":
             code = _print(asyncio.run(tools.check(settings)))
-        case "recover":
-            code = _over_socket(tools.recover(settings.coordinator_socket, arguments.operator, arguments.address))
-        case "service-token":
-            code = _over_socket(
-                tools.service_token(
-                    settings.coordinator_socket, arguments.service, arguments.instance, arguments.address
-                )
-            )
         case _:
-            code = _over_socket(
-                tools.first_operator(settings.coordinator_socket, arguments.name, sys.stdin.buffer.read())
-            )
+            code = _over_socket(_local_request(arguments, settings.coordinator_socket))
     return code
+
+
+def _local_request(arguments: argparse.Namespace, socket: Path) -> Coroutine[Any, Any, object]:
+    """What a command asks the running service for over its local socket."""
+    from keyreeve_ca import local_admin as tools
+
+    match arguments.command:
+        case "recover":
+            return tools.recover(socket, arguments.operator, arguments.address)
+        case "service-token":
+            return tools.service_token(socket, arguments.service, arguments.instance, arguments.address)
+    return tools.first_operator(socket, arguments.name, sys.stdin.buffer.read())
 
 
 def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
