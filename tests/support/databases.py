@@ -20,7 +20,7 @@ from sqlalchemy import Engine, text
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_ca.store.ports import CertificateFilter
-from keyreeve_ca.store.schema import SCHEMA, SERVICE
+from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import SqlStore
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader, sqlite_writer
 from keyreeve_chassis.database.migrating import upgrade
@@ -56,7 +56,7 @@ class CaDatabase:
         return sqlite_reader(path, connections=connections) if readonly else sqlite_writer(path)
 
     def database(self, *, threads: int = 1, readonly: bool = False) -> Database:
-        opened = Database(self.engine(connections=threads, readonly=readonly), service=SERVICE, threads=threads)
+        opened = Database(self.engine(connections=threads, readonly=readonly), service=SCHEMA.service, threads=threads)
         self._opened.append(opened)
         return opened
 

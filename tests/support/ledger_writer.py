@@ -14,7 +14,7 @@ from typing import Any
 
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
-from keyreeve_ca.store.schema import SCHEMA, SERVICE
+from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import FileLock
 from keyreeve_chassis.database.transactions import Database
@@ -27,11 +27,11 @@ async def commit_until_killed(kind: str, location: str, log_path: str, worker_id
     ledger: SqliteLedger | PostgresqlLedger
     if kind == "sqlite":
         FileLock(Path(location)).acquire()
-        ledger = SqliteLedger(Database(sqlite_writer(Path(location)), service=SERVICE, threads=1), now=_now)
+        ledger = SqliteLedger(Database(sqlite_writer(Path(location)), service=SCHEMA.service, threads=1), now=_now)
         await ledger.void_orphans()
     else:
         engine = postgresql(location, schema=SCHEMA.name, application_name=worker_id, connections=1)
-        ledger = PostgresqlLedger(Database(engine, service=SERVICE, threads=1))
+        ledger = PostgresqlLedger(Database(engine, service=SCHEMA.service, threads=1))
         await ledger.register_worker(worker_id, 60)
     block = await Block.leased(ledger, block_request(worker_id=worker_id))
     if arm:

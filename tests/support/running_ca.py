@@ -41,10 +41,11 @@ from keyreeve_ca.operators.service import Operators
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.name import Name as RuleName
 from keyreeve_ca.requests.name import NameType as RuleNameType
-from keyreeve_ca.settings import CaSettings, DatabaseSettings, LintSettings
+from keyreeve_ca.settings import CaSettings, LintSettings
 from keyreeve_ca.worker import RunningWorker, run_worker
 from keyreeve_chassis.audit import leader as auditing
 from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.settings.sections import DatabaseSettings
 from support.databases import fresh_postgresql_database, fresh_sqlite_database
 from support.postgres import Server
 from support.waiting import wait_for

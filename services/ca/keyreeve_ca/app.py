@@ -25,7 +25,6 @@ from keyreeve.ca.v1 import (
 )
 from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_ca.authorities import servicer as authority_servicer
-from keyreeve_ca.authorities.bootstrap import BootstrapRefused
 from keyreeve_ca.authorities.service import Authorities
 from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import token_servicer
@@ -54,6 +53,8 @@ from keyreeve_ca.store.ports import Store
 from keyreeve_ca.store.sql import SqlStore
 from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.database.binding import DatabaseBinding
+from keyreeve_chassis.database.opening import place_of
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
@@ -63,6 +64,7 @@ from keyreeve_chassis.keys.sealed import SealedKeyStore, read_kek_file, read_kek
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.processes import failpoints
 from keyreeve_chassis.processes.lifecycle import every
+from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.settings.loading import Loaded, load
 
 KEY_LABEL = "keyreeve-ca"
@@ -130,9 +132,9 @@ def _blocked_keys(file: Path | None) -> frozenset[bytes]:
     try:
         digests = frozenset(bytes.fromhex(line) for line in file.read_text().split("\n") if line.strip())
     except (OSError, ValueError) as wrong:
-        raise BootstrapRefused(f"the list of blocked keys {file} cannot be read: {wrong}") from None
+        raise StartRefused(f"the list of blocked keys {file} cannot be read: {wrong}") from None
     if any(len(digest) != hashlib.sha256().digest_size for digest in digests):
-        raise BootstrapRefused(f"the list of blocked keys {file} holds something that is no SHA-256 in hex")
+        raise StartRefused(f"the list of blocked keys {file} holds something that is no SHA-256 in hex")
     return digests
 
 
@@ -217,7 +219,7 @@ def tokens_of(base: ServiceContext) -> EnrollmentTokens:
 async def trust_root_of(store: Store) -> bytes:
     root = await store.read(lambda tx: tx.trust_metadata("root"))
     if root is None:
-        raise BootstrapRefused("the database has no root of the trust metadata; restore it from a backup")
+        raise StartRefused("the database has no root of the trust metadata; restore it from a backup")
     return root
 
 
@@ -226,6 +228,11 @@ def store_of(
 ) -> SqlStore:
     """The registry; without a writer it only reads. `process` names its audit chains."""
     return SqlStore(reader=reader, writer=writer, read_profile=profile_from_canonical, now=now, process=process)
+
+
+def binding_of(settings: CaSettings) -> DatabaseBinding:
+    """Which control plane the state directory belongs to."""
+    return DatabaseBinding(settings.state_directory / "control-plane.json", place_of(settings))
 
 
 def new_worker_id(settings: CaSettings, role: str) -> str:

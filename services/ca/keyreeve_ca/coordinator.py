@@ -14,6 +14,7 @@ from keyreeve_ca.app import (
     LEASE_SECONDS,
     ServiceContext,
     authorities_of,
+    binding_of,
     bulk_revocation_of,
     new_worker_id,
     now,
@@ -26,7 +27,7 @@ from keyreeve_ca.app import (
     trust_root_of,
 )
 from keyreeve_ca.authorities import trust_metadata
-from keyreeve_ca.authorities.bootstrap import Bootstrap, BootstrapRefused, FirstTrustMetadata
+from keyreeve_ca.authorities.bootstrap import Bootstrap, FirstTrustMetadata
 from keyreeve_ca.authorities.recovery import Recovery
 from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import steps as enrollment_steps
@@ -53,7 +54,7 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.binding import DatabaseBinding
-from keyreeve_chassis.database.opening import bootstrap_lease, reading_database, writing_database
+from keyreeve_chassis.database.opening import direct_engine, first_start_lock, reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database, store_errors
 from keyreeve_chassis.guard.forwarding import FORWARD, ForwardedCalls
 from keyreeve_chassis.guard.router import Router
@@ -61,6 +62,7 @@ from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import create_kek_file
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import every, run_tasks, say_ready, until_told
+from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -69,8 +71,8 @@ log = logging.getLogger(__name__)
 async def migrate(settings: CaSettings) -> None:
     """Bring the database to this release's schema."""
     _private_directory(settings.state_directory)
-    with writing_database(settings) as database:
-        migrating.upgrade(database.engine, SCHEMA)
+    with writing_database(settings, SCHEMA) as database:
+        _upgrade(settings, database)
 
 
 async def coordinator(settings: CaSettings) -> None:
@@ -96,17 +98,17 @@ async def run_coordinator(settings: CaSettings, *, now: Callable[[], int] = now)
     """A running coordinator; leaving the context ends it. `now` is the clock, in seconds since 1970."""
     _private_directory(settings.state_directory)
     _private_directory(settings.run_directory)
-    binding = DatabaseBinding.of(settings)
+    binding = binding_of(settings)
     async with AsyncExitStack() as stack:
         database = await _own_database(settings, binding, stack)
-        reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings))
+        reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings, SCHEMA))
         worker_id = new_worker_id(settings, "coordinator")
         store = store_of(reader, database, now, worker_id)
         audit_log = store.audit_log()
         if settings.sqlite_file is not None:
             await audit_log.abandon_orphans()
         control_plane = await store.read(lambda tx: tx.control_plane())
-        binding.check(control_plane)
+        binding.check(None if control_plane is None else control_plane.bound)
         keystore = _first_keystore(settings, control_plane)
         ledger: SqliteLedger | PostgresqlLedger = (
             PostgresqlLedger(database, worker_id)
@@ -115,7 +117,7 @@ async def run_coordinator(settings: CaSettings, *, now: Callable[[], int] = now)
         )
         base = service_context(settings, store, keystore, ledger, worker_id, now=now)
         linter = PkilintLinter(settings.trust_domain)
-        with bootstrap_lease(database):
+        with direct_engine(settings, SCHEMA, database) as direct, first_start_lock(direct, SCHEMA):
             await Bootstrap(
                 store,
                 keystore,
@@ -172,15 +174,20 @@ async def _own_database(settings: CaSettings, binding: DatabaseBinding, stack: A
     """The database for writing, at this release's schema; nothing is made where the directory's own is not."""
     if settings.sqlite_file is not None and not settings.sqlite_file.exists():
         binding.check(None)
-    database = stack.enter_context(writing_database(settings, plan_anew=True))
+    database = stack.enter_context(writing_database(settings, SCHEMA, plan_anew=True))
     with store_errors():
         revision = migrating.current_revision(database.engine, SCHEMA)
     if revision is None:
         binding.check(None)
     if settings.database.migrate == "auto":
-        await asyncio.to_thread(migrating.upgrade, database.engine, SCHEMA)
+        await asyncio.to_thread(_upgrade, settings, database)
     migrating.check_version(database.engine, SCHEMA)
     return database
+
+
+def _upgrade(settings: CaSettings, database: Database) -> None:
+    with direct_engine(settings, SCHEMA, database) as direct:
+        migrating.upgrade(direct, SCHEMA)
 
 
 async def _serve_locally(
@@ -191,7 +198,7 @@ async def _serve_locally(
     try:
         return await ipc.serve(path, handlers, on_disconnect)
     except (PermissionError, ValueError) as refused:
-        raise BootstrapRefused(f"the local socket cannot be made: {refused}") from refused
+        raise StartRefused(f"the local socket cannot be made: {refused}") from refused
 
 
 async def _record(store: SqlStore, payload: Sequence[bytes], _connection: ipc.Connection) -> None:
@@ -232,7 +239,7 @@ async def _show_expiry(base: ServiceContext) -> None:
 def _private_directory(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if directory.stat().st_mode & 0o077:
-        raise BootstrapRefused(f"others may enter {directory}; chmod 700 {directory}")
+        raise StartRefused(f"others may enter {directory}; chmod 700 {directory}")
 
 
 async def _background(

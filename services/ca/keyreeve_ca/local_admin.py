@@ -10,8 +10,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from keyreeve.errors import StoreUnavailable, WrongDatabase
-from keyreeve_ca.app import now, open_keystore, store_of
-from keyreeve_ca.authorities.bootstrap import BootstrapRefused
+from keyreeve_ca.app import binding_of, now, open_keystore, store_of
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import AuthorityState, ControlPlaneState
 from keyreeve_ca.store.schema import SCHEMA
@@ -23,6 +22,7 @@ from keyreeve_chassis.database.opening import reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.keys.ports import KeyStoreError, verify_check_value
 from keyreeve_chassis.processes.ipc import Client
+from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.settings.loading import Loaded, describe
 
 _LOCAL_SECONDS = 20.0
@@ -141,7 +141,7 @@ def check_sqlite(settings: CaSettings, release: SqliteRelease) -> Iterator[Findi
 
 def _database(settings: CaSettings) -> Iterator[Finding]:
     opened = writing_database if settings.sqlite_file is None else reading_database
-    binding = DatabaseBinding.of(settings)
+    binding = binding_of(settings)
     try:
         if settings.sqlite_file is not None and not settings.sqlite_file.exists():
             binding.check(None)
@@ -149,7 +149,7 @@ def _database(settings: CaSettings) -> Iterator[Finding]:
                 "database", ok=False, message=f"{settings.sqlite_file} does not exist", fix="keyreeve up makes it"
             )
             return
-        with opened(settings) as database:
+        with opened(settings, SCHEMA) as database:
             if migrating.current_revision(database.engine, SCHEMA) is None:
                 binding.check(None)
             version = migrating.check_version(database.engine, SCHEMA)
@@ -157,7 +157,7 @@ def _database(settings: CaSettings) -> Iterator[Finding]:
             yield from _control_plane(settings, binding, database)
     except WrongDatabase as wrong:
         yield Finding("database", ok=False, message=f"{wrong.reason}: {wrong.message}", fix=wrong.fix)
-    except (DatabaseRefused, BootstrapRefused, SQLAlchemyError) as refused:
+    except (DatabaseRefused, StartRefused, SQLAlchemyError) as refused:
         # Of SQLAlchemy's errors the type alone: the text may hold the URL with its password.
         message = type(refused).__name__ if isinstance(refused, SQLAlchemyError) else str(refused)
         yield Finding("database", ok=False, message=message, fix="Is the database up, and is database.url right?")
@@ -166,7 +166,7 @@ def _database(settings: CaSettings) -> Iterator[Finding]:
 def _control_plane(settings: CaSettings, binding: DatabaseBinding, database: Database) -> Iterator[Finding]:
     store = store_of(database, None)
     control_plane, authorities = store.read_here(lambda tx: (tx.control_plane(), tx.authorities()))
-    binding.check(control_plane)
+    binding.check(None if control_plane is None else control_plane.bound)
     if control_plane is None or not control_plane.bootstrapped_at:
         yield Finding("control plane", ok=False, message="it has not been made yet", fix="Start the service once")
         return

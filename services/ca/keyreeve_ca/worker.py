@@ -31,7 +31,7 @@ from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.feed import RevocationFeed
 from keyreeve_ca.revocation.known_revocations import LiveRevocations
-from keyreeve_ca.settings import CaSettings, host_port
+from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import SqlStore
 from keyreeve_chassis.audit.leader import SinkGate, send_records
@@ -47,6 +47,7 @@ from keyreeve_chassis.guard.router import Forward, Router
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, until_told
 from keyreeve_chassis.rpc.server import start_server
+from keyreeve_chassis.settings.sections import host_port
 from keyreeve_chassis.telemetry import metrics, tracing
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
@@ -143,11 +144,11 @@ def _durable(
 ) -> tuple[Database, Database | None, CoordinatorLedger | PostgresqlLedger, ipc.Client | None]:
     """The database to read, the one to write if this process may, the ledger, and the coordinator where that writes."""
     if settings.sqlite_file is None:
-        database = stack.enter_context(writing_database(settings))
+        database = stack.enter_context(writing_database(settings, SCHEMA))
         migrating.check_version(database.engine, SCHEMA)
         return database, database, PostgresqlLedger(database, worker_id), None
     client = ipc.Client(settings.coordinator_socket)
-    database = stack.enter_context(reading_database(settings))
+    database = stack.enter_context(reading_database(settings, SCHEMA))
     stack.push_async_callback(client.close)
     return database, None, CoordinatorLedger(client), client
 

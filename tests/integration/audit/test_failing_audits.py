@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from keyreeve import errors
-from keyreeve_ca.settings import AuditSettings
 from keyreeve_ca.store.sql import SqlStore
+from keyreeve_chassis.settings.sections import AuditSettings
 from support.audit_sinks import goes_through, is_refused_for, whole
 from support.running_ca import AUDITOR, OPERATOR, RunningCa, running
 from support.waiting import wait_for

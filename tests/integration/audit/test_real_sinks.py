@@ -22,8 +22,8 @@ from keyreeve.audit.log import Checkpoint
 from keyreeve.audit.verifying import Segment
 from keyreeve.errors import AuditCheckpointNotFound, AuditUnavailable, DeadlinePassed
 from keyreeve.retry import NO_RETRY
-from keyreeve_ca.settings import AuditSettings
 from keyreeve_chassis.audit.sinks import SinkFailed, SyslogSink
+from keyreeve_chassis.settings.sections import AuditSettings
 from support.audit_sinks import BOUND, goes_through, in_file, is_refused_for, whole
 from support.databases import fresh_postgresql_database
 from support.forked_ca import again_and_again, forked_ca, forking_program

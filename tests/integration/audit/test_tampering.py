@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import pytest
@@ -14,12 +15,12 @@ from keyreeve.audit.log import digest, leaves_of
 from keyreeve.audit.record import Record
 from keyreeve.audit.verifying import Witnessed
 from keyreeve.length_prefix import length_prefixed
-from keyreeve_ca.store.audit_tables import audit
+from keyreeve_ca.store.audit_tables import AUDIT, audit
 from keyreeve_chassis.audit import checkpoints
-from keyreeve_chassis.audit import sql as audit_sql
 from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.audit.checkpoints import Checkpointer
 from keyreeve_chassis.audit.reading import AuditReader
+from keyreeve_chassis.audit.sql import cursor_of
 from support.databases import CaDatabase
 
 CHANGES = {True: 800, False: 200}
@@ -61,13 +62,13 @@ def _record(number: int) -> bytes:
 
 
 def write_log(connection: Connection, *, postgresql: bool) -> Log:
-    make = audit_sql.postgresql_chain if postgresql else lambda writer: audit_sql.sqlite_chain(writer, lambda: 5)
+    make = partial(AUDIT.chain, now=lambda: 5, postgresql=postgresql)
     chains = [make(f"test/{n}") for n in range(3)]
-    cursor = audit_sql.cursor_of(connection)
+    cursor = cursor_of(connection)
     leader = Checkpointer(
         audit,
         lambda body: KEY.sign(body, ec.ECDSA(SHA256())),
-        audit_sql.restore_generation,
+        AUDIT.restore_generation,
         lambda _: HORIZON,
         lambda: 6_000,
     )

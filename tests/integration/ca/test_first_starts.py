@@ -22,13 +22,15 @@ from keyreeve.keys import make_key
 from keyreeve.values import AuthorityKind, AuthorityState
 from keyreeve_ca import local_admin as tools
 from keyreeve_ca.authorities import bootstrap
-from keyreeve_ca.authorities.bootstrap import Bootstrap, BootstrapRefused
+from keyreeve_ca.authorities.bootstrap import Bootstrap
 from keyreeve_ca.profiles.builtin import builtin_profiles
-from keyreeve_ca.settings import CaSettings, DatabaseSettings
+from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.locking import DatabaseRefused
 from keyreeve_chassis.database.opening import place_of, writing_database
 from keyreeve_chassis.keys.ports import KeyStoreError
+from keyreeve_chassis.processes.refusals import StartRefused
+from keyreeve_chassis.settings.sections import DatabaseSettings
 from support.running_ca import ADMIN, RunningCa, place_for_ca, server_csr, settings_for
 
 KINDS = ["sqlite", "postgresql"]
@@ -55,7 +57,7 @@ def started(place: tuple[Path, CaSettings], workers: int = 0) -> RunningCa:
 
 def contents(settings: CaSettings) -> dict[str, list[tuple[object, ...]]]:
     """Every row of every table but those that only say who is alive."""
-    with writing_database(settings) as database, database.engine.connect() as connection:
+    with writing_database(settings, SCHEMA) as database, database.engine.connect() as connection:
         tables = [t for t in SCHEMA.metadata.sorted_tables if t.name not in {"workers", "chains", "audit_chains"}]
         return {t.name: sorted(map(tuple, connection.execute(select(t))), key=repr) for t in tables}
 
@@ -124,7 +126,7 @@ CHANGES: list[tuple[Callable[[CaSettings], CaSettings], type[Exception], str]] =
     (without_its_key, KeyStoreError, "missing"),
     (with_half_a_key, KeyStoreError, "32 bytes"),
     (with_a_key_for_everybody, KeyStoreError, "0644"),
-    (with_another_trust_domain, BootstrapRefused, "belongs to the trust domain example.test"),
+    (with_another_trust_domain, StartRefused, "belongs to the trust domain example.test"),
 ]
 
 
@@ -151,7 +153,7 @@ def emptied(kind: str, settings: CaSettings) -> None:
         for path in settings.state_directory.glob("ca.db*"):
             path.unlink()
     else:
-        with writing_database(settings) as database, database.engine.begin() as connection:
+        with writing_database(settings, SCHEMA) as database, database.engine.begin() as connection:
             connection.execute(text(f"DROP SCHEMA {SCHEMA.name} CASCADE"))
 
 
@@ -231,7 +233,7 @@ def test_a_note_that_cannot_be_read_stops_the_start_and_says_what_to_do(place: t
     note = settings.state_directory / "control-plane.json"
     note.parent.mkdir(mode=0o700, exist_ok=True)
     note.write_bytes(content)
-    with pytest.raises(BootstrapRefused, match="remove the file"):
+    with pytest.raises(StartRefused, match="remove the file"):
         started(place)
 
 
@@ -310,7 +312,7 @@ def test_a_key_that_was_lost_during_the_first_start_is_not_replaced(
 def test_a_control_plane_without_its_authorities_stops_the_start(place: tuple[Path, CaSettings]):
     _, settings = place
     started(place).stop()
-    with writing_database(settings) as database, database.engine.begin() as connection:
+    with writing_database(settings, SCHEMA) as database, database.engine.begin() as connection:
         connection.execute(text("UPDATE keys SET sealed = spki"))
     with pytest.raises(KeyStoreError, match="does not open"):
         started(place)

@@ -25,7 +25,7 @@ from keyreeve.values import (
 from keyreeve_ca.certificates import serials
 from keyreeve_ca.revocation import crl_publisher as revocation_lists
 from keyreeve_ca.revocation.crls_sql import SqlLists
-from keyreeve_ca.settings import HttpSettings
+from keyreeve_chassis.settings.sections import HttpSettings
 from support.running_ca import RunningCa, refused, running, server_csr, unique
 from support.waiting import wait_for
 

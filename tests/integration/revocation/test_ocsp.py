@@ -24,7 +24,7 @@ from pkilint.pkix import ocsp as ocsp_lint
 from keyreeve.keys import make_key
 from keyreeve.values import AuthorityKind, CrlReason, Hierarchy, SignedCertificate, to_pem
 from keyreeve_ca.certificates import serials
-from keyreeve_ca.settings import HttpSettings
+from keyreeve_chassis.settings.sections import HttpSettings
 from support.running_ca import RunningCa, running, server_csr, unique
 from support.waiting import wait_for
 

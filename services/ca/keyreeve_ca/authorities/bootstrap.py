@@ -20,17 +20,15 @@ from keyreeve_ca.issuance.snapshot import issuer_of
 from keyreeve_ca.profiles.builtin import builtin_profiles
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityState, ControlPlaneState, Store, Transaction
+from keyreeve_chassis.database.binding import BoundState
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, SealedKey, make_check_value, verify_check_value
+from keyreeve_chassis.processes.refusals import StartRefused
 
 BUILT_IN = "built-in"
 """Creator of the profiles that come with the program."""
 
 log = logging.getLogger(__name__)
-
-
-class BootstrapRefused(Exception):
-    """The control plane cannot start on this database with these settings; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +49,18 @@ class Bootstrap:
     trust_metadata: Callable[[], FirstTrustMetadata]
     now: Callable[[], int]
     trust_domain: str
-    remember: Callable[[ControlPlaneState], None]
+    remember: Callable[[BoundState], None]
     """Called once the intention is in the database, and again on every later start."""
 
     async def run(self) -> bool:
         """Make or check the control plane; True when it was made. The caller holds the lease that makes it the only one.
 
-        Raises `BootstrapRefused`, and `keystore.KeyStoreError` when the key-encryption key is not the one that sealed the keys.
+        Raises `StartRefused`, and `keystore.KeyStoreError` when the key-encryption key is not the one that sealed the keys.
         """
         control_plane = await self.store.read(lambda tx: tx.control_plane())
         if control_plane is not None:
             self._check(control_plane)
-            self.remember(control_plane)
+            self.remember(control_plane.bound)
         if control_plane is not None and control_plane.bootstrapped_at:
             await self.store.write(self._renew_built_in_profiles)
             return False
@@ -75,14 +73,14 @@ class Bootstrap:
                 bootstrapped_at=0,
             )
             await self.store.write(lambda tx: tx.bootstrap_control_plane(intended))
-            self.remember(intended)
+            self.remember(intended.bound)
         await self._make()
         return True
 
     def _check(self, control_plane: ControlPlaneState) -> None:
         verify_check_value(self.keystore, control_plane.key_check)
         if control_plane.trust_domain != self.trust_domain:
-            raise BootstrapRefused(
+            raise StartRefused(
                 f"this database belongs to the trust domain {control_plane.trust_domain}, and the settings say "
                 f"{self.trust_domain}; set trust_domain back, or use another database"
             )

@@ -29,8 +29,9 @@ from keyreeve_ca.ledger.encoding import (
 from keyreeve_ca.ledger.gate import ADVISORY_KEY, GateFacts, refusal
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
 from keyreeve_ca.store import retention_sql
+from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_chassis.audit.chains import ChainWriter
-from keyreeve_chassis.audit.sql import cursor_of, postgresql_chain
+from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database
 
 _LOCK = "SELECT pg_advisory_xact_lock_shared(%s)"
@@ -71,7 +72,7 @@ class PostgresqlLedger:
 
     def __init__(self, database: Database, writer: str = "worker") -> None:
         self._database = database
-        self._chain = postgresql_chain(writer)
+        self._chain = AUDIT.chain(writer, lambda: 0, postgresql=True)
         self._turn = asyncio.Lock()
 
     async def lease_block(self, request: BlockRequest) -> BlockLease:

@@ -32,8 +32,9 @@ from keyreeve_ca.ledger.encoding import (
 from keyreeve_ca.ledger.gate import GateFacts, refusal, serial_prefix
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
 from keyreeve_ca.store import retention_sql
+from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_chassis.audit.chains import ChainWriter
-from keyreeve_chassis.audit.sql import cursor_of, sqlite_chain
+from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database, store_errors, transaction
 
 MAX_UNION = 32
@@ -66,7 +67,7 @@ class SqliteLedger:
     def __init__(self, database: Database, *, now: Callable[[], int], writer: str = "coordinator") -> None:
         self._database = database
         self._now = now
-        self._chain = sqlite_chain(writer, now)
+        self._chain = AUDIT.chain(writer, now, postgresql=False)
         self._waiting: deque[tuple[GroupTuple, Future[list[Outcome]]]] = deque()
 
     async def lease_block(self, request: BlockRequest) -> BlockLease:

@@ -4,6 +4,7 @@ Unlike the signing path, these change rarely, so a use case is a plain function 
 and writes is one serializable step, and `Store.write` commits it or nothing (rule: an error means nothing happened).
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +16,7 @@ from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.operators.ports import OperatorRecords
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.revocation.ports import Revocation, RevocationRecords
+from keyreeve_chassis.database.binding import BoundState
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.operations.ports import OperationRecords
@@ -137,6 +139,11 @@ class ControlPlaneState:
     """A known value sealed under the key-encryption key: another key is noticed at start."""
     bootstrapped_at: int
     """0 while the control plane is being made: serial blocks can be recorded, and nothing else exists yet."""
+
+    @property
+    def bound(self) -> BoundState:
+        """What a state directory remembers: the check value was sealed with a random nonce, so its hash is unique."""
+        return BoundState(hashlib.sha256(self.key_check).hexdigest()[:32], self.trust_domain)
 
 
 class Transaction(Protocol):

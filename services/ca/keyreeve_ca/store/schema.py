@@ -9,9 +9,8 @@ from keyreeve_ca.revocation import tables as revocation_tables
 from keyreeve_ca.store import audit_tables, tables
 from keyreeve_ca.store.metadata import metadata
 from keyreeve_chassis.database.migrating import Schema
+from keyreeve_chassis.database.transactions import register_failpoints
 from keyreeve_chassis.operations import tables as operation_tables
-
-SERVICE = "ca"
 
 # A table belongs to the metadata once its module has been imported.
 TABLE_MODULES = (
@@ -24,3 +23,5 @@ TABLE_MODULES = (
     revocation_tables,
 )
 SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations", oldest=12, newest=12)
+
+register_failpoints(SCHEMA.service)  # before a process arms them, which it does before it opens anything

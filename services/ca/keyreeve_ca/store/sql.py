@@ -27,6 +27,7 @@ from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.sql import SqlRevocations
 from keyreeve_ca.revocation.tables import revocations
 from keyreeve_ca.store import certificate_pages
+from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_ca.store.ports import (
     Answered,
     Authority,
@@ -38,10 +39,10 @@ from keyreeve_ca.store.ports import (
 )
 from keyreeve_ca.store.tables import certificates, control_plane, keys, renewals, requests, trust_metadata
 from keyreeve_chassis.audit.log import SqlAuditLog
-from keyreeve_chassis.audit.sql import cursor_of, postgresql_chain, sqlite_chain
+from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database
-from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
+from keyreeve_chassis.keys.sql import add_key, destroy_key, find_key
 from keyreeve_chassis.operations.sql import SqlOperations
 
 T = TypeVar("T")
@@ -133,18 +134,17 @@ class SqlTransaction:
 
     def add_key(self, key: SealedKey) -> None:
         """Store a sealed key."""
-        self._write(insert(keys).values(key_id=key.key_id, key_type=key.key_type, spki=key.spki, sealed=key.sealed))
+        self._must_be_writable()
+        add_key(self._connection, keys, key)
 
     def key(self, key_id: str) -> SealedKey:
         """Raises `LookupError` when there is no such key or it has been destroyed."""
-        row = self._connection.execute(select(keys).where(keys.c.key_id == key_id)).one_or_none()
-        if row is None or row.sealed is None:
-            raise LookupError(f"there is no key {key_id}, or it has been destroyed")
-        return SealedKey(row.key_id, KeyType(row.key_type), row.spki, row.sealed)
+        return find_key(self._connection, keys, key_id)
 
     def destroy_key(self, key_id: str) -> None:
         """Overwrite the sealed private key with nothing; the public part stays."""
-        self._write(update(keys).where(keys.c.key_id == key_id).values(sealed=None))
+        self._must_be_writable()
+        destroy_key(self._connection, keys, key_id)
 
     # --- Authorities ---
 
@@ -332,11 +332,8 @@ class SqlStore:
         now: Callable[[], int],
         process: str = "coordinator",
     ) -> None:
-        self._acts, self._calls = (
-            (sqlite_chain(process, now), sqlite_chain(process, now))
-            if reader.is_sqlite
-            else (postgresql_chain(process), postgresql_chain(process))
-        )
+        log = SqlAuditLog(AUDIT, reader, writer)
+        self._acts, self._calls = log.chain(process, now), log.chain(process, now)
         self._reader = reader
         self._writer = writer
         self._read_profile = read_profile
@@ -378,7 +375,7 @@ class SqlStore:
 
     def audit_log(self) -> SqlAuditLog:
         """The audit log as a whole."""
-        return SqlAuditLog(self._reader, self._writer)
+        return SqlAuditLog(AUDIT, self._reader, self._writer)
 
     async def append_audit(self, records: Sequence[bytes]) -> None:
         """Commit the records of calls that commit nothing else. Raises `StoreUnavailable`."""

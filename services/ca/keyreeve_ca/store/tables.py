@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from keyreeve_ca.store.metadata import metadata
+from keyreeve_chassis.keys.tables import key_table
 
 
 def _reference(target: str) -> ForeignKey:
@@ -37,14 +38,7 @@ control_plane = Table(
     Column("bootstrapped_at", BigInteger, nullable=False),
 )
 
-keys = Table(
-    "keys",
-    metadata,
-    Column("key_id", Text, primary_key=True),
-    Column("key_type", Text, nullable=False),
-    Column("spki", LargeBinary, nullable=False),
-    Column("sealed", LargeBinary, nullable=True),
-)
+keys = key_table(metadata)
 
 authorities = Table(
     "authorities",

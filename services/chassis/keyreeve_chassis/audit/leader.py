@@ -14,17 +14,15 @@ from sqlalchemy import Connection
 from keyreeve.audit.log import Checkpoint
 from keyreeve.audit.verifying import Segment
 from keyreeve.errors import AuditCheckpointNotFound, AuditUnavailable, StoreUnavailable
-from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.store.audit_tables import audit
 from keyreeve_chassis.audit import checkpoints
-from keyreeve_chassis.audit import sql as audit_sql
 from keyreeve_chassis.audit.checkpoints import Checkpointer
-from keyreeve_chassis.audit.log import SqlAuditLog, stored_spki
+from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.audit.recording import MOST_SECONDS
 from keyreeve_chassis.audit.sinks import Feeder, FileSink, Sink, SinkFailed, SyslogSink
 from keyreeve_chassis.keys.ports import Signer
 from keyreeve_chassis.processes.ipc import Client
 from keyreeve_chassis.processes.lifecycle import every
+from keyreeve_chassis.settings.sections import DatabaseServerSettings
 
 CHECKPOINT_SECONDS = 1.0
 _PURGE_SECONDS = 600
@@ -47,7 +45,7 @@ class SinkFeeding:
     required: bool
 
     @classmethod
-    def of(cls, log: SqlAuditLog, settings: CaSettings) -> "SinkFeeding":
+    def of(cls, log: SqlAuditLog, settings: DatabaseServerSettings) -> "SinkFeeding":
         """The sinks that the settings name."""
         sinks: list[Sink] = []
         if settings.audit.file is not None:
@@ -82,13 +80,13 @@ class SinkFeeding:
         """The next checkpoints; runs in the sink's thread."""
 
         def work(connection: Connection) -> list[Segment]:
-            row = checkpoints.checkpoint_row(connection, audit, after)
+            row = checkpoints.checkpoint_row(connection, self.log.schema.tables, after)
             if row is None and after:
                 raise SinkFailed(f"it has checkpoint {after}, and the log does not reach it")
             last = Checkpoint.decode(row[0]) if row is not None else None
             return list(self.log.log.segments(connection, last, after + _CHECKPOINTS_AT_ONCE))
 
-        return self.log.reader.read_here(work), self.log.reader.read_here(stored_spki)
+        return self.log.reader.read_here(work), self.log.reader.read_here(self.log.stored_spki)
 
 
 def _tell(feeder: Feeder, told: str) -> str:
@@ -108,15 +106,15 @@ class Leader:
     sinks: SinkFeeding
 
     @classmethod
-    def of(cls, log: SqlAuditLog, signer: Signer, now: Callable[[], int], settings: CaSettings) -> "Leader":
+    def of(cls, log: SqlAuditLog, signer: Signer, now: Callable[[], int], settings: DatabaseServerSettings) -> "Leader":
         """`now` in seconds since 1970."""
         kept = settings.audit.kept_days * _DAY_MS
         return cls(
             log,
             Checkpointer(
-                audit,
+                log.schema.tables,
                 signer.sign,
-                audit_sql.restore_generation,
+                log.schema.restore_generation,
                 horizon=lambda at: max(0, at - kept),
                 now=lambda: now() * 1000,
             ),

@@ -1,7 +1,7 @@
-"""The audit log in the CA's database: its key, its leader's step, and reading it back, each in threads of its own."""
+"""A service's audit log in its database: its key, its leader's step, and reading it back."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import Connection, insert, select
@@ -9,15 +9,15 @@ from sqlalchemy import Connection, insert, select
 from keyreeve.audit.log import Checkpoint, Link, Registration
 from keyreeve.audit.verifying import Problem, Witnessed
 from keyreeve.errors import AuditCheckpointNotFound
-from keyreeve_ca.store.audit_tables import audit
-from keyreeve_ca.store.tables import keys
 from keyreeve_chassis.audit import checkpoints
-from keyreeve_chassis.audit import sql as audit_sql
+from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.audit.checkpoints import Checkpointer
 from keyreeve_chassis.audit.reading import AuditReader, Keep, Page, SignedBody
+from keyreeve_chassis.audit.sql import AuditSchema
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, SealedKey, Signer
+from keyreeve_chassis.keys.sql import add_key
 
 T = TypeVar("T")
 
@@ -39,18 +39,32 @@ class Verified:
 class SqlAuditLog:
     """`reader` reads snapshots; `writer` is None in a process that only reads."""
 
+    schema: AuditSchema
     reader: Database
     writer: Database | None
-    log: AuditReader = field(default_factory=lambda: AuditReader(audit))
+
+    @property
+    def log(self) -> AuditReader:
+        """Reads the tables."""
+        return AuditReader(self.schema.tables)
+
+    def chain(self, writer: str, now: Callable[[], int]) -> ChainWriter:
+        """A chain of this process; `now` in seconds since 1970."""
+        return self.schema.chain(writer, now, postgresql=not self.reader.is_sqlite)
 
     async def signer(self, keystore: KeyStore) -> Signer:
         """The audit key, made when there is no log yet. Raises `KeyStoreError` when a log has lost its key."""
         assert self.writer is not None
-        return keystore.open(await self.writer.write(lambda c: _signing_key(c, keystore)))
+        return keystore.open(await self.writer.write(lambda c: _signing_key(c, self.schema, keystore)))
 
     async def spki(self) -> bytes:
         """The public part of the audit key, which is empty before the first start of the coordinator has made one."""
-        return await self.reader.read(stored_spki)
+        return await self.reader.read(self.stored_spki)
+
+    def stored_spki(self, connection: Connection) -> bytes:
+        """The same on a connection."""
+        found = _stored_key(connection, self.schema)
+        return b"" if found is None else found.spki
 
     async def checkpoint(self, checkpointer: Checkpointer) -> Checkpoint | None:
         """Sign the next checkpoint, if there is anything new and nobody else is at it."""
@@ -60,7 +74,7 @@ class SqlAuditLog:
     async def abandon_orphans(self) -> int:
         """End the chains of processes that are gone."""
         assert self.writer is not None
-        return await self.writer.write(audit_sql.abandon_orphans)
+        return await self.writer.write(self.schema.abandon_orphans)
 
     async def purge(self, before: int) -> int:
         """Delete records from before a time (milliseconds since 1970), and keep their hashes; how many commits' it was."""
@@ -135,31 +149,24 @@ class SqlAuditLog:
         return await self.read(work)
 
 
-def stored_spki(connection: Connection) -> bytes:
-    """The public part of the audit key; empty when there is none."""
-    found = _stored_key(connection)
-    return b"" if found is None else found.spki
-
-
-def _stored_key(connection: Connection) -> SealedKey | None:
+def _stored_key(connection: Connection, schema: AuditSchema) -> SealedKey | None:
+    keys, signers = schema.keys, schema.tables.signers
     row = connection.execute(
-        select(keys).join(audit.signers, audit.signers.c.key_id == keys.c.key_id).where(audit.signers.c.number == 1)
+        select(keys).join(signers, signers.c.key_id == keys.c.key_id).where(signers.c.number == 1)
     ).one_or_none()
     return None if row is None else SealedKey(row.key_id, KeyType(row.key_type), row.spki, row.sealed or b"")
 
 
-def _signing_key(connection: Connection, keystore: KeyStore) -> SealedKey:
-    found = _stored_key(connection)
+def _signing_key(connection: Connection, schema: AuditSchema, keystore: KeyStore) -> SealedKey:
+    found = _stored_key(connection, schema)
     if found is not None:
         return found
-    if checkpoints.last_number(connection, audit):
+    if checkpoints.last_number(connection, schema.tables):
         raise KeyStoreError(
             "the audit log has lost its key",
             "Restore the tables audit_signers and keys from a backup: a new key proves nothing",
         )
     made = keystore.generate(KeyType.P256)
-    connection.execute(
-        insert(keys).values(key_id=made.key_id, key_type=made.key_type, spki=made.spki, sealed=made.sealed)
-    )
-    connection.execute(insert(audit.signers).values(number=1, key_id=made.key_id))
+    add_key(connection, schema.keys, made)
+    connection.execute(insert(schema.tables.signers).values(number=1, key_id=made.key_id))
     return made

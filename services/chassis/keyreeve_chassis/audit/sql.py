@@ -1,48 +1,52 @@
-"""The CA's audit chains in its database, and the log over them as its services and its leader see it."""
+"""What an audit log needs of its service's database, and the chains of the processes that write there."""
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Select, Table, text, update
 
-from keyreeve_ca.store.audit_tables import audit
-from keyreeve_ca.store.tables import control_plane, workers
 from keyreeve_chassis.audit.chains import ChainWriter, Cursor
+from keyreeve_chassis.audit.tables import AuditTables
 
 
-def sqlite_chain(writer: str, now: Callable[[], int]) -> ChainWriter:
-    """A chain of the one process that writes; `now` in seconds since 1970."""
-    return ChainWriter(writer, postgresql=False, restore_generation=_restore_generation, now=lambda: now() * 1000)
+@dataclass(frozen=True)
+class AuditSchema:
+    """The tables of one service's audit log, and what it asks of that service's other tables."""
 
+    tables: AuditTables
+    keys: Table
+    """Sealed keys (`keyreeve_chassis.keys.tables`); the log's key is one of them."""
+    restore_generation_query: str
+    """SQL for the number of times the database was restored; no row before the first start is complete."""
+    living_writers: Select[Any] | None
+    """Ids of the processes that may be writing. None: only the one that asks, as on SQLite."""
 
-def postgresql_chain(writer: str) -> ChainWriter:
-    """A chain of one of the processes that write; the database has the clock."""
-    return ChainWriter(
-        writer, postgresql=True, restore_generation=_restore_generation, now=lambda: time.time_ns() // 1_000_000
-    )
+    def chain(self, writer: str, now: Callable[[], int], *, postgresql: bool) -> ChainWriter:
+        """A chain of one process. `now`, in seconds since 1970, is the clock of SQLite; PostgreSQL has its own."""
+        clock = (lambda: time.time_ns() // 1_000_000) if postgresql else (lambda: now() * 1000)
+        return ChainWriter(writer, postgresql=postgresql, restore_generation=self._restore_generation, now=clock)
+
+    def restore_generation(self, connection: Connection) -> int:
+        """How often the database was restored; 0 before the first start is complete."""
+        return connection.scalar(text(self.restore_generation_query)) or 0
+
+    def abandon_orphans(self, connection: Connection) -> int:
+        """End the chains of processes that are gone. On SQLite that is every open one: the coordinator begins with this."""
+        chains = self.tables.chains.c
+        gone = chains.state == "open"
+        if connection.dialect.name == "postgresql" and self.living_writers is not None:
+            gone &= chains.writer.not_in(self.living_writers)
+        return connection.execute(update(self.tables.chains).where(gone).values(state="abandoned")).rowcount
+
+    def _restore_generation(self, cursor: Cursor) -> int:
+        cursor.execute(self.restore_generation_query)
+        row = cursor.fetchone()
+        return 0 if row is None else int(row[0])
 
 
 def cursor_of(connection: Connection) -> Cursor:
     """The driver's own cursor, in the connection's transaction."""
     cursor: Cursor = connection.connection.cursor()
     return cursor
-
-
-def restore_generation(connection: Connection) -> int:
-    """How often the database has been restored; 0 before there is a control plane."""
-    return connection.scalar(select(control_plane.c.restore_generation)) or 0
-
-
-def abandon_orphans(connection: Connection) -> int:
-    """End the chains of processes that are gone: on SQLite all but one's own, which is why the coordinator begins with this."""
-    chains = audit.chains.c
-    gone = chains.state == "open"
-    if connection.dialect.name == "postgresql":
-        gone &= chains.writer.not_in(select(workers.c.worker_id))
-    return connection.execute(update(audit.chains).where(gone).values(state="abandoned")).rowcount
-
-
-def _restore_generation(cursor: Cursor) -> int:
-    cursor.execute("SELECT restore_generation FROM control_plane")
-    row = cursor.fetchone()
-    return 0 if row is None else int(row[0])

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from keyreeve_chassis.processes.refusals import StartRefused
+
 _NETWORK_FILE_SYSTEMS = frozenset(
     [
         "9p",
@@ -38,7 +40,7 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 MOUNTS = Path("/proc/self/mountinfo")
 
 
-class DatabaseRefused(Exception):
+class DatabaseRefused(StartRefused):
     """The database cannot be used as it is; the message says why and what to do. A service then does not start."""
 
 

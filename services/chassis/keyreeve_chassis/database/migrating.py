@@ -38,6 +38,11 @@ class Schema:
     oldest: int
     newest: int
 
+    @property
+    def service(self) -> str:
+        """The service's name: in metrics, failpoints, threads, and as the application's name in PostgreSQL."""
+        return self.name.removeprefix("keyreeve_")
+
 
 def upgrade(engine: Engine, schema: Schema, *, to: str = "head") -> None:
     """Bring the database to revision `to`, one migrating process at a time.

@@ -1,26 +1,21 @@
-"""Opening the database: the one that may write, and SQLite for reading alone."""
+"""Opening a service's database: for writing, and SQLite for reading alone."""
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import make_url, text
+from sqlalchemy import Engine, make_url, text
 
-from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database import engine, locking
-from keyreeve_chassis.database.transactions import Database, register_failpoints
-
-SERVICE = "ca"
-"""Name of the service in metrics, failpoints and threads."""
-_BOOTSTRAP_LOCK = 0x6B72_6361
-"""PostgreSQL advisory lock (any number that nobody else uses in this database)."""
-
-
-register_failpoints(SERVICE)  # before a process arms them, which it does before it opens anything
+from keyreeve_chassis.database.migrating import Schema
+from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.settings.sections import DatabaseServerSettings
 
 
 @contextmanager
-def writing_database(settings: CaSettings, *, threads: int = 4, plan_anew: bool = False) -> Iterator[Database]:
+def writing_database(
+    settings: DatabaseServerSettings, schema: Schema, *, threads: int = 4, plan_anew: bool = False
+) -> Iterator[Database]:
     """The database for writing; SQLite under its file's lock, with one thread. Raises `DatabaseRefused`.
 
     `plan_anew`: see `engine.postgresql`; for a process whose statements are few and read much.
@@ -29,16 +24,66 @@ def writing_database(settings: CaSettings, *, threads: int = 4, plan_anew: bool 
     if path is not None:
         locking.refuse_network_file_system(path)
         with locking.FileLock(path):
-            yield from _open(Database(engine.sqlite_writer(path), service=SERVICE, threads=1))
+            yield from _open(Database(engine.sqlite_writer(path), service=schema.service, threads=1))
         return
-    url = settings.database.url.get_secret_value()
     made = engine.postgresql(
-        url, schema=SCHEMA.name, application_name="keyreeve-ca", connections=threads, plan_anew=plan_anew
+        settings.database.url.get_secret_value(),
+        schema=schema.name,
+        application_name=f"keyreeve-{schema.service}",
+        connections=threads,
+        plan_anew=plan_anew,
     )
-    yield from _open(Database(made, service=SERVICE, threads=threads))
+    yield from _open(Database(made, service=schema.service, threads=threads))
 
 
-def place_of(settings: CaSettings) -> str:
+@contextmanager
+def reading_database(settings: DatabaseServerSettings, schema: Schema) -> Iterator[Database]:
+    """The SQLite file for reading alone."""
+    path = settings.sqlite_file
+    assert path is not None, "only SQLite separates reading from writing"
+    yield from _open(Database(engine.sqlite_reader(path, connections=2), service=schema.service, threads=2))
+
+
+@contextmanager
+def direct_engine(settings: DatabaseServerSettings, schema: Schema, database: Database) -> Iterator[Engine]:
+    """The engine for migrations and session locks: on PostgreSQL it passes by any pooler (`database.direct_url`)."""
+    if database.is_sqlite:
+        yield database.engine
+        return
+    made = engine.postgresql(
+        settings.direct_url,
+        schema=schema.name,
+        application_name=f"keyreeve-{schema.service}-direct",
+        connections=1,
+    )
+    try:
+        yield made
+    finally:
+        made.dispose()
+
+
+@contextmanager
+def first_start_lock(engine: Engine, schema: Schema) -> Iterator[None]:
+    """Held while a service's first start makes what exists once. On SQLite the file's lock is held already.
+
+    `engine` is a `direct_engine`: a session lock does not survive a pooler in transaction mode.
+    """
+    if engine.dialect.name == "sqlite":
+        yield
+        return
+    key = zlib.crc32(f"keyreeve {schema.service} first start".encode())
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET lock_timeout = '120s'"))
+        connection.execute(text("SET statement_timeout = '120s'"))
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": key})
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": key})
+            connection.invalidate()
+
+
+def place_of(settings: DatabaseServerSettings) -> str:
     """Where the database is, without who enters it and how."""
     if settings.sqlite_file is not None:
         return f"SQLite {settings.sqlite_file}"
@@ -47,33 +92,8 @@ def place_of(settings: CaSettings) -> str:
     return f"PostgreSQL {host}{port and f':{port}'}/{url.database or ''}"
 
 
-@contextmanager
-def reading_database(settings: CaSettings) -> Iterator[Database]:
-    """The SQLite file for reading alone."""
-    path = settings.sqlite_file
-    assert path is not None, "only SQLite separates reading from writing"
-    yield from _open(Database(engine.sqlite_reader(path, connections=2), service=SERVICE, threads=2))
-
-
 def _open(database: Database) -> Iterator[Database]:
     try:
         yield database
     finally:
         database.close()
-
-
-@contextmanager
-def bootstrap_lease(database: Database) -> Iterator[None]:
-    """Held while the control plane is made: on SQLite the file's lock is that lease, on PostgreSQL an advisory lock."""
-    if database.is_sqlite:
-        yield
-        return
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SET lock_timeout = '120s'"))
-        connection.execute(text("SET statement_timeout = '120s'"))
-        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _BOOTSTRAP_LOCK})
-        try:
-            yield
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _BOOTSTRAP_LOCK})
-            connection.invalidate()

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from keyreeve_chassis.keys.key_types import KeyType
+from keyreeve_chassis.processes.refusals import StartRefused
 
 _CHECK_KIND = "check"
 _CHECK_ID = "key-encryption-key"
 _CHECK_TEXT = b"keyreeve"
 
 
-class KeyStoreError(Exception):
+class KeyStoreError(StartRefused):
     """A key or the key-encryption key cannot be used; the service must not start, or go on, without it."""
 
     def __init__(self, message: str, fix: str) -> None:

@@ -1,4 +1,4 @@
-"""What the processes of the service do alike: background tasks, being ready, being told to stop."""
+"""The life of one process: background jobs, readiness, an orderly end."""
 
 import asyncio
 import faulthandler
@@ -14,13 +14,11 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from keyreeve.errors import StoreUnavailable, WrongDatabase
-from keyreeve_ca.authorities.bootstrap import BootstrapRefused
-from keyreeve_ca.settings import CaSettings
-from keyreeve_chassis.database.locking import DatabaseRefused
-from keyreeve_chassis.keys.ports import KeyStoreError
 from keyreeve_chassis.processes import failpoints
 from keyreeve_chassis.processes.drain import stop_signals
 from keyreeve_chassis.processes.manager import EX_CONFIG, EXIT_SECONDS, READY
+from keyreeve_chassis.processes.refusals import StartRefused
+from keyreeve_chassis.settings.sections import ServerSettings
 from keyreeve_chassis.telemetry import logging as log_setup
 from keyreeve_chassis.telemetry.tracing import TracingUnavailable
 
@@ -29,7 +27,7 @@ _STANDARD_INPUT = 0
 log = logging.getLogger(__name__)
 
 
-def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) -> int:
+def main(role: Callable[[], Coroutine[Any, Any, None]], settings: ServerSettings) -> int:
     """Run one process of the service to its end; its exit code."""
     log_setup.configure(settings.log.level, color=sys.stderr.isatty())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the parent, and may reach its whole group
@@ -37,13 +35,7 @@ def main(role: Callable[[], Coroutine[Any, Any, None]], settings: CaSettings) ->
     try:
         failpoints.arm(os.environ)
         asyncio.run(_reporting(role))
-    except (
-        BootstrapRefused,
-        KeyStoreError,
-        DatabaseRefused,
-        failpoints.FailpointsRefused,
-        TracingUnavailable,
-    ) as refused:
+    except (StartRefused, failpoints.FailpointsRefused, TracingUnavailable) as refused:
         log.error("the service cannot start: %s", refused)  # noqa: TRY400 - the message says it all
         return EX_CONFIG
     except WrongDatabase as refused:

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve_ca.authorities.bootstrap import BootstrapRefused
 from keyreeve_ca.coordinator import _serve_locally
 from keyreeve_ca.settings import CaSettings
+from keyreeve_chassis.processes.refusals import StartRefused
 
 
 @pytest.mark.parametrize(("length", "kept"), [(100, True), (101, False)])
@@ -20,11 +20,11 @@ async def test_a_socket_directory_of_another_user_stops_the_start(tmp_path, monk
     tmp_path.chmod(0o700)
     somebody_else = os.geteuid() + 1
     monkeypatch.setattr("os.geteuid", lambda: somebody_else)
-    with pytest.raises(BootstrapRefused, match="belongs to another user"):
+    with pytest.raises(StartRefused, match="belongs to another user"):
         await _serve_locally(tmp_path / "coordinator.sock", {}, None)
 
 
 async def test_a_socket_directory_that_others_may_enter_stops_the_start(tmp_path):
     tmp_path.chmod(0o755)
-    with pytest.raises(BootstrapRefused, match="chmod 700"):
+    with pytest.raises(StartRefused, match="chmod 700"):
         await _serve_locally(tmp_path / "coordinator.sock", {}, None)

@@ -1,0 +1,174 @@
+"""Sections of settings that services share; a service's own settings hold those that it needs."""
+
+import hashlib
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from keyreeve.identity import is_trust_domain
+from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.settings.loading import ServiceSettings
+
+_MAX_SOCKET_PATH = 100
+"""Bytes. Linux allows 107 (unix(7)); temporary names beside the socket need some of them."""
+_SQLITE = "sqlite:///"
+
+
+class Section(BaseModel):
+    """The base of a section."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(Section):
+    """Where the service's tables are."""
+
+    url: SecretStr = Field(
+        description="sqlite:///PATH (relative to the state directory) or postgresql://...; secret, it may hold a password."
+    )
+    direct_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL without a pooler in between, for migrations, session locks and notifications; `url` "
+        "unless given.",
+    )
+    migrate: Literal["auto", "never"] = Field(
+        "auto", description="Whether a start migrates the schema; with `never` run the service's `migrate` command."
+    )
+
+
+class KeySettings(Section):
+    """Where the key-encryption key is."""
+
+    file: Path | None = Field(
+        None, description="File of 32 bytes, mode 0600; made in the state directory at the first start unless given."
+    )
+    mounted: bool = Field(
+        default=False, description="The file is a mounted secret: links and root's ownership are fine."
+    )
+
+
+class HttpSettings(Section):
+    """A plain-HTTP listener."""
+
+    host: str = Field("127.0.0.1", description="Address of the listener.")
+    port: int | None = Field(None, ge=0, le=65535, description="Its port; null: no listener.")
+
+
+class AuditSettings(Section):
+    """The audit log (docs/audit.md)."""
+
+    kept_days: int = Field(
+        400, ge=1, description="Days after which audit records are deleted; their hashes stay for ever."
+    )
+    file: Path | None = Field(
+        None, description="File outside, such as on a disk of its own, to which the whole log is appended."
+    )
+    syslog: Path | None = Field(
+        None, description="Socket such as /dev/log, to which each signed checkpoint is sent as one message."
+    )
+    sink_required: bool = Field(
+        default=False,
+        description="Refuse every change while a sink outside does not take the log; set it in production.",
+    )
+
+    @model_validator(mode="after")
+    def _check_sinks(self) -> "AuditSettings":
+        if self.sink_required and self.file is None and self.syslog is None:
+            raise ValueError("sink_required needs audit.file or audit.syslog")
+        return self
+
+
+class MetricsSettings(Section):
+    """Prometheus."""
+
+    host: str = Field("127.0.0.1", description="Address of the plain-HTTP listener for /metrics.")
+    port: int | None = Field(None, ge=0, le=65535, description="Its port; null: no listener.")
+
+
+class LogSettings(Section):
+    """The log on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is written."
+    )
+    calls: bool = Field(default=False, description="One line for each call that succeeds; failures always have one.")
+
+
+class TracingSettings(Section):
+    """OpenTelemetry."""
+
+    endpoint: str | None = Field(None, description="OTLP/gRPC endpoint; null: off. Needs the `otel` extra.")
+
+
+class ServerSettings(ServiceSettings):
+    """What every service sets, with or without a database."""
+
+    trust_domain: str = Field("dev.localhost", description="Trust domain; cannot change after the first start.")
+    instance: str = Field(
+        default_factory=lambda: socket.gethostname().lower()[:63] or "one",
+        description="Name of this instance in its own identity.",
+    )
+    state_directory: Path = Field(description="Directory of mode 0700 for keys, sockets and the SQLite file.")
+    drain_seconds: float = Field(20, gt=0, description="How long calls in progress may take when the service stops.")
+    listen: ServingSettings = Field(default_factory=ServingSettings, description="The gRPC listeners.")
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")
+    log: LogSettings = Field(default_factory=LogSettings, description="Logging.")
+    tracing: TracingSettings = Field(default_factory=TracingSettings, description="Tracing.")
+
+    @field_validator("trust_domain")
+    @classmethod
+    def _check_trust_domain(cls, value: str) -> str:
+        if not is_trust_domain(value):
+            raise ValueError("a trust domain is a lower-case DNS name")
+        return value
+
+    @property
+    def run_directory(self) -> Path:
+        """Sockets and metrics of the running processes."""
+        return self.state_directory / "run"
+
+    @property
+    def coordinator_socket(self) -> Path:
+        """The local admin socket, which is the way between the service's processes, too."""
+        path = self.run_directory.absolute() / "coordinator.sock"
+        if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+            return path
+        # A deep state directory gets a short name of its own.
+        name = hashlib.sha256(os.fsencode(self.state_directory.absolute())).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"keyreeve-{os.geteuid()}-{name}" / "coordinator.sock"
+
+
+class DatabaseServerSettings(ServerSettings):
+    """What every service with a database sets beside."""
+
+    database: DatabaseSettings = Field(description="The database.")
+    keys: KeySettings = Field(default_factory=KeySettings, description="Keys.")
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="The audit log.")
+
+    @property
+    def kek_file(self) -> Path:
+        """The file of the key-encryption key."""
+        return self.keys.file or self.state_directory / "kek"
+
+    @property
+    def sqlite_file(self) -> Path | None:
+        """The database file, or None when the database is PostgreSQL."""
+        url = self.database.url.get_secret_value()
+        if not url.startswith(_SQLITE):
+            return None
+        return self.state_directory / url.removeprefix(_SQLITE)
+
+    @property
+    def direct_url(self) -> str:
+        """The database's URL for what a pooler in transaction mode cannot do."""
+        direct = self.database.direct_url or self.database.url
+        return direct.get_secret_value()
+
+
+def host_port(host: str, port: int) -> str:
+    """An address as clients write it: an IPv6 host stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
