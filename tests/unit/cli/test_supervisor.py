@@ -22,7 +22,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from keyreeve.cli.local_services import Service
-from keyreeve.cli.home import Home
+from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.cli import supervisor
 from keyreeve.cli.supervisor import Supervisor
 supervisor.LOOK_SECONDS = 0.05

@@ -1,4 +1,4 @@
-"""Tokens as text, and what both sides of an enrollment authenticate: against vectors from excluded_methods, and under change."""
+"""Tokens as text, and the bytes that both sides authenticate: against independent vectors, and under change."""
 
 import base64
 import json
