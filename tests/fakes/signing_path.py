@@ -9,7 +9,15 @@ from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints
 from keyreeve_ca.issuance.service import Issuance, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
-from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, Committed, IssuedCertificate, RequestOutcome
+from keyreeve_ca.ledger.ports import (
+    BlockLease,
+    BlockRequest,
+    CommitGroup,
+    Committed,
+    IssuedCertificate,
+    RequestOutcome,
+    Rpc,
+)
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, ControlPlaneState
@@ -131,4 +139,4 @@ class Path:
         self.reloads += 1
 
     async def sign(self, *items: SignItem, request_id: str = "1", caller: Caller = ADMIN) -> list[Any]:
-        return await self.issuance.sign(SignRequest(caller, "Sign", request_id, b"", items))
+        return await self.issuance.sign(SignRequest(caller, Rpc("/Sign"), request_id, b"", items))

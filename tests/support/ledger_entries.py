@@ -16,6 +16,7 @@ from keyreeve_ca.ledger.ports import (
     ItemFailure,
     Ledger,
     RequestClaim,
+    Rpc,
 )
 from keyreeve_ca.profiles.profile import CommonName, Hierarchy, KeyUsage, Profile, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, ControlPlaneState, Transaction
@@ -136,7 +137,7 @@ class Block:
         identifier = identifier or request_id()
         items = items or (self.certificate(),)
         owned = tuple(replace(i, request_id=identifier) if isinstance(i, IssuedCertificate) else i for i in items)
-        return RequestClaim(CALLER, METHOD, identifier, payload, owned)
+        return RequestClaim(CALLER, Rpc(METHOD), identifier, payload, owned)
 
     def group(self, *claims: RequestClaim, **changes: object) -> CommitGroup:
         """A group of these requests, or of one request with one certificate."""

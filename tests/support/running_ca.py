@@ -36,6 +36,7 @@ from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.coordinator import RunningCoordinator, run_coordinator
 from keyreeve_ca.issuance.service import LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.issuance.serving_certificate import service_caller
+from keyreeve_ca.ledger.ports import Rpc
 from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.operators.service import Operators
 from keyreeve_ca.profiles.profile import Hierarchy
@@ -205,7 +206,7 @@ class RunningCa:
     def sign_in_process(self, item: SignItem, instance: str = "testing") -> Outcome:
         """One certificate over the coordinator's own signing path, asked for by the CA service."""
         request = SignRequest(
-            service_caller(self.settings.trust_domain, instance), "test", str(uuid.uuid4()), b"", (item,)
+            service_caller(self.settings.trust_domain, instance), Rpc("/test"), str(uuid.uuid4()), b"", (item,)
         )
         [outcome] = self.run(self.coordinator.issuance.sign(request))
         return outcome

@@ -27,7 +27,7 @@ from keyreeve_ca.certificates.serials import block_of
 from keyreeve_ca.issuance.batching import Turns
 from keyreeve_ca.issuance.sampling import Sampling
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, SignItem, SignRequest
-from keyreeve_ca.ledger.ports import BLOCK_SIZE, MAX_UNCOMMITTED, BlockLease, BlockRequest, CommitGroup, Ledger
+from keyreeve_ca.ledger.ports import BLOCK_SIZE, MAX_UNCOMMITTED, BlockLease, BlockRequest, CommitGroup, Ledger, Rpc
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.tables import certificates
 from keyreeve_chassis.keys.sealed import SealedKeyStore
@@ -36,7 +36,7 @@ from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, document,
 
 def sign(ca: RunningCa, issuance: Issuance, *items: SignItem) -> list[LedgerEntry | errors.KeyreeveError]:
     """Sign over a signing path, asked for by an admin."""
-    return ca.run(issuance.sign(SignRequest(admin(ca), "test", str(uuid.uuid4()), b"", items)))
+    return ca.run(issuance.sign(SignRequest(admin(ca), Rpc("/test"), str(uuid.uuid4()), b"", items)))
 
 
 def admin(ca: RunningCa) -> Caller:
@@ -168,7 +168,7 @@ def test_a_block_that_is_used_up_is_followed_by_another_with_at_most_w_in_flight
     items = [SignItem("server", server_csr("a.test"))] * 100
 
     async def many() -> list[LedgerEntry]:
-        requests = [SignRequest(admin(ca), "test", str(uuid.uuid4()), b"", tuple(items)) for _ in range(42)]
+        requests = [SignRequest(admin(ca), Rpc("/test"), str(uuid.uuid4()), b"", tuple(items)) for _ in range(42)]
         outcomes = await asyncio.gather(*(issuance.sign(request) for request in requests))
         return [entry for outcome in outcomes for entry in outcome]
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from keyreeve import errors
 from keyreeve_ca.halt.service import APPROVAL_SECONDS, Actor, HaltState, HaltSwitch
 from keyreeve_ca.ledger.gate import ADVISORY_KEY
-from keyreeve_ca.ledger.ports import IN_PROCESS, CommitGroup, Committed, GateClosed
+from keyreeve_ca.ledger.ports import CommitGroup, Committed, GateClosed, InProcess
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block, block_request
 
@@ -35,9 +35,9 @@ async def test_a_group_that_came_over_the_network_is_refused_while_issuance_is_h
 async def test_what_the_ca_issues_to_itself_is_committed_while_issuance_is_halted(ca_bench: CaBench) -> None:
     block = await Block.leased(ca_bench.ledger)
     await halt(ca_bench)
-    own = replace(block.claim(), method=IN_PROCESS)
+    own = replace(block.claim(), origin=InProcess())
     assert isinstance((await ca_bench.ledger.commit(block.group(own)))[0], Committed)
-    mixed = block.group(replace(block.claim(), method=IN_PROCESS), block.claim())
+    mixed = block.group(replace(block.claim(), origin=InProcess()), block.claim())
     with pytest.raises(GateClosed, match="halted"):
         await ca_bench.ledger.commit(mixed)
     assert len(await ca_bench.stored()) == 1
@@ -49,8 +49,8 @@ async def test_no_block_is_leased_and_no_ca_certificate_begun_while_issuance_is_
         await ca_bench.ledger.lease_block(block_request())
     with pytest.raises(errors.IssuanceHalted):
         await ca_bench.store.write(lambda tx: tx.reserve_block(block_request()))
-    await ca_bench.ledger.lease_block(block_request(while_halted=True))
-    await ca_bench.store.write(lambda tx: tx.reserve_block(block_request(while_halted=True)))
+    await ca_bench.ledger.lease_block(block_request(exemption=InProcess()))
+    await ca_bench.store.write(lambda tx: tx.reserve_block(block_request(exemption=InProcess())))
 
 
 async def test_a_halted_group_can_be_committed_after_the_resumption(ca_bench: CaBench) -> None:

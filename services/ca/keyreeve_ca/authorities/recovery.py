@@ -16,6 +16,7 @@ from keyreeve_ca.authorities.ca_certificate_plan import standard_issuing
 from keyreeve_ca.authorities.service import Authorities, pending_authority
 from keyreeve_ca.certificates.lint_gate import lint_findings
 from keyreeve_ca.issuance.snapshot import issuer_of
+from keyreeve_ca.ledger.ports import InProcess
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Transaction
 from keyreeve_chassis.audit.system_events import system_event
@@ -110,7 +111,9 @@ class Recovery:
         )
         key = await asyncio.to_thread(make.keystore.generate, plan.key_type)
         root_key = await make.store.read(lambda tx: tx.key(root.key_id))
-        der = await make.certify(plan, authority_id, key.spki, root, make.keystore.open(root_key), while_halted=True)
+        der = await make.certify(
+            plan, authority_id, key.spki, root, make.keystore.open(root_key), exemption=InProcess()
+        )
         successor = replace(
             pending_authority(
                 plan,

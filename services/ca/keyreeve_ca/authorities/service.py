@@ -32,7 +32,7 @@ from keyreeve_ca.certificates import serials
 from keyreeve_ca.certificates.lint_gate import Linter, lint_findings, when_lint_clean
 from keyreeve_ca.halt.service import refuse_when_halted
 from keyreeve_ca.issuance.snapshot import issuer_of, may_sign_leaves
-from keyreeve_ca.ledger.ports import BlockRequest
+from keyreeve_ca.ledger.ports import BlockRequest, InProcess
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
 from keyreeve_chassis.idempotency.service import Answer
@@ -119,11 +119,11 @@ class Authorities:
         issuer: Authority | None,
         signer: Signer,
         *,
-        while_halted: bool = False,
+        exemption: InProcess | None = None,
     ) -> bytes:
         """Sign a CA certificate with its issuer's key (a root's: its own): the serial number is committed first.
 
-        Raises `IssuanceHalted`, unless it is wanted `while_halted`, as recovery does.
+        Raises `IssuanceHalted` unless there is an `exemption`, as for recovery.
         """
         seed, seed_id = self.random(serials.SEED_BYTES), self.random(16).hex()
         request = BlockRequest(
@@ -132,7 +132,7 @@ class Authorities:
             profile_hashes=frozenset(),
             seed_id=seed_id,
             sealed_seed=self.keystore.seal("seed", seed_id, seed),
-            while_halted=while_halted,
+            exemption=exemption,
         )
         lease = await self.store.write(lambda tx: tx.reserve_block(request))
         return issue_authority(

@@ -24,7 +24,7 @@ from keyreeve_ca.halt.service import issuance_halted
 from keyreeve_ca.issuance.policy import check_requester, plan_certificate
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Prepared, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
-from keyreeve_ca.ledger.ports import AuditRecord
+from keyreeve_ca.ledger.ports import AuditRecord, Rpc
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.csr import CertificateRequest, check_possession, read_csr
 from keyreeve_ca.store.ports import CertificateFilter, Store, Transaction
@@ -200,7 +200,7 @@ class Enrollment:
         [outcome] = await self.issuance.sign(
             SignRequest(
                 caller=Caller(maker, maker.role, serial=0),
-                method=METHOD,
+                origin=Rpc(METHOD),
                 request_id=token.token_id.hex(),
                 payload_sha256=request.spki_sha256,
                 items=(item,),

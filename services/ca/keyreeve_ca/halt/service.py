@@ -1,7 +1,8 @@
 """The halt switch: who stopped issuance, why, and who lets it go on (docs/halt.md).
 
 The commit gate reads the same row under its lock, so that after a halt is committed nothing that was asked for over the
-network enters the ledger. `ledger.IN_PROCESS` is what goes on: the cure must not need the patient.
+network enters the ledger. Requests of origin `InProcess` go on: recovery must not depend on what has been
+halted.
 """
 
 import re

@@ -20,6 +20,7 @@ from keyreeve_ca.ledger.ports import (
     MAX_UNCOMMITTED,
     BlockRequest,
     CommitGroup,
+    InProcess,
     ItemFailure,
     Ledger,
     RequestClaim,
@@ -95,7 +96,7 @@ class CommitQueues:
         hashes: frozenset[bytes],
         size: int,
         *,
-        while_halted: bool,
+        exemption: InProcess | None,
     ) -> SerialBlock:
         """The commit_queue's block, or a new one on disk when it has no room for `size` numbers or does not pin these profiles.
 
@@ -105,7 +106,7 @@ class CommitQueues:
             commit_queue.room.clear()
             await commit_queue.room.wait()
         if not self._usable(commit_queue, hashes, size):
-            await self._leave_block(commit_queue, await self._lease(issuing, hashes, while_halted=while_halted))
+            await self._leave_block(commit_queue, await self._lease(issuing, hashes, exemption=exemption))
         assert commit_queue.block is not None
         return commit_queue.block
 
@@ -154,7 +155,9 @@ class CommitQueues:
             and block.restore_generation == self.snapshot().restore_generation
         )
 
-    async def _lease(self, issuing: IssuingAuthority, hashes: frozenset[bytes], *, while_halted: bool) -> SerialBlock:
+    async def _lease(
+        self, issuing: IssuingAuthority, hashes: frozenset[bytes], *, exemption: InProcess | None
+    ) -> SerialBlock:
         seed, seed_id = self.random(32), self.random(16).hex()
         pinned = self.snapshot().profile_hashes(issuing.issuer.hierarchy) | hashes
         authority_id = issuing.issuer.authority_id
@@ -165,7 +168,7 @@ class CommitQueues:
                 pinned,
                 seed_id,
                 self.keystore.seal("seed", seed_id, seed),
-                while_halted=while_halted,
+                exemption=exemption,
             )
         )
         return SerialBlock(

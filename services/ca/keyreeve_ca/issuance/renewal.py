@@ -24,7 +24,7 @@ from keyreeve.length_prefix import length_prefixed
 from keyreeve_ca.issuance.policy import check_requester, plan_certificate
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, Prepared, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
-from keyreeve_ca.ledger.ports import AuditRecord
+from keyreeve_ca.ledger.ports import AuditRecord, Rpc
 from keyreeve_ca.operators.service import first_second, refuse_uninvited_renewal
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.csr import COMMON_NAME, CertificateRequest, check_possession, read_csr
@@ -142,7 +142,7 @@ class Renewal:
         outcomes = await self.issuance.sign(
             SignRequest(
                 caller=caller,
-                method=method,
+                origin=Rpc(method),
                 request_id=request_id,
                 payload_sha256=payload_sha256,
                 items=(item,),

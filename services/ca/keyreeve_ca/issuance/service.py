@@ -26,7 +26,6 @@ from keyreeve_ca.issuance.commit_queue import MAX_FAILURE_CHARACTERS, CommitQueu
 from keyreeve_ca.issuance.policy import check_requester, plan_certificate
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
 from keyreeve_ca.ledger.ports import (
-    IN_PROCESS,
     AlreadyAnswered,
     AuditRecord,
     Committed,
@@ -34,6 +33,7 @@ from keyreeve_ca.ledger.ports import (
     IssuedCertificate,
     ItemFailure,
     Ledger,
+    Origin,
     RequestClaim,
     RequestOutcome,
     SerialBlock,
@@ -77,7 +77,7 @@ class SignRequest:
     """One request: who asks, under which id, for what."""
 
     caller: Caller
-    method: str
+    origin: Origin
     request_id: str
     payload_sha256: bytes
     items: tuple[SignItem, ...]
@@ -170,12 +170,12 @@ class Issuance:
 
     def _halted_for(self, request: SignRequest) -> int | None:
         """Since when the halt of issuance has stopped this request; None: it does not."""
-        return None if request.method == IN_PROCESS else self.snapshot().halted_since
+        return self.snapshot().halted_since if request.origin.exemption is None else None
 
     async def _answered(self, request: SignRequest) -> Answered | None:
         """What the request was answered before; reads the snapshot anew when it lags behind what was found."""
         answered, newest = await self.store.read(
-            lambda tx: tx.answered_and_version(request.caller.claimant, request.method, request.request_id),
+            lambda tx: tx.answered_and_version(request.caller.claimant, request.origin.method, request.request_id),
             one_statement=True,
         )
         if answered is None and newest != self.snapshot().config_version:
@@ -256,13 +256,13 @@ class Issuance:
     ) -> tuple[RequestClaim, "asyncio.Future[RequestOutcome]"]:
         """Sign every item that was accepted, and let the whole wait for its commit."""
         hashes = frozenset(p.plan.profile.sha256 for p in prepared if isinstance(p, Prepared))
-        authority_id, exempt = issuing.issuer.authority_id, request.method == IN_PROCESS
+        authority_id = issuing.issuer.authority_id
         commit_queue = self.commit_queues.of(authority_id, long=len(prepared) > _SIGNED_AT_ONCE)
         items: list[IssuedCertificate | ItemFailure] = []
         size = 0
         async with commit_queue.signing:
             block = await self.commit_queues.block_with_room(
-                commit_queue, issuing, hashes, len(prepared), while_halted=exempt
+                commit_queue, issuing, hashes, len(prepared), exemption=request.origin.exemption
             )
             for p in prepared:
                 if isinstance(p, errors.KeyreeveError):
@@ -280,7 +280,7 @@ class Issuance:
                         items.append(_failure(refused))
             claim = RequestClaim(
                 caller=request.caller.claimant,
-                method=request.method,
+                origin=request.origin,
                 request_id=request.request_id,
                 payload_sha256=request.payload_sha256,
                 items=tuple(items),

@@ -12,6 +12,7 @@ from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve_ca.issuance.renewal import Proof, Renewal, certificate_not_found
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.ledger.ports import Rpc
 from keyreeve_ca.messages import CRL_REASONS, certificate_message, chain_of, renew_at, serial_of, shard_of, sign_item
 from keyreeve_ca.revocation.bulk import BulkRevocation, Predicate
 from keyreeve_ca.revocation.feed import RevocationFeed
@@ -225,7 +226,7 @@ class CertificateServicer:
         return await self.issuance.sign(
             SignRequest(
                 caller=caller_of(call),
-                method=call.method,
+                origin=Rpc(call.method),
                 request_id=request_id_of(request_id),
                 payload_sha256=payload_sha256(request),
                 items=items,

@@ -15,7 +15,7 @@ from keyreeve import errors
 from keyreeve.identity import Caller, Role, SpiffeId, service_dns_name
 from keyreeve_ca.issuance.service import Issuance, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import TRUSTED, IssuanceSnapshot
-from keyreeve_ca.ledger.ports import IN_PROCESS
+from keyreeve_ca.ledger.ports import InProcess
 from keyreeve_ca.requests.name import Name, NameType
 
 _RETRY_SECONDS = 30
@@ -89,7 +89,7 @@ class ServingCertificate:
         [outcome] = await self.issuance.sign(
             SignRequest(
                 caller=caller,
-                method=IN_PROCESS,
+                origin=InProcess(),
                 request_id=str(uuid.uuid4()),
                 payload_sha256=b"",
                 items=(SignItem(self.profile, csr_der, names),),

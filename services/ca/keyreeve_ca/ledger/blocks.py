@@ -23,7 +23,7 @@ SECOND_SHIFT = 14
 def lease(connection: Connection, request: BlockRequest, now: int) -> BlockLease:
     """Record an open block for an active authority; `now` in seconds since 1970. Raises `GateClosed`."""
     lock_exclusively(connection)
-    if not request.while_halted and connection.scalar(select(issuance_halt.c.halted)):
+    if request.exemption is None and connection.scalar(select(issuance_halt.c.halted)):
         raise GateClosed("halted")
     authority = connection.execute(
         select(authorities.c.state, authorities.c.block_count)

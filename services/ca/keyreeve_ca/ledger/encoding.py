@@ -68,6 +68,8 @@ class RequestTuple(NamedTuple):
     items: Sequence[Item]
     audit: bytes = b""
     batch: bool = False
+    exempt: bool = False
+    """From a halt of issuance."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -112,7 +114,7 @@ def flat_group(group: CommitGroup) -> GroupTuple:
 def _flat_request(claim: RequestClaim) -> RequestTuple:
     return RequestTuple(
         claim.caller,
-        claim.method,
+        claim.origin.method,
         claim.request_id,
         claim.payload_sha256,
         tuple(
@@ -121,6 +123,7 @@ def _flat_request(claim: RequestClaim) -> RequestTuple:
         ),
         claim.audit,
         claim.batch,
+        claim.origin.exemption is not None,
     )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from keyreeve_ca.ledger.encoding import AUTHORITY, SERIAL, GroupTuple, is_certificate
-from keyreeve_ca.ledger.ports import IN_PROCESS, MAX_UNCOMMITTED
+from keyreeve_ca.ledger.ports import MAX_UNCOMMITTED
 from keyreeve_ca.store.ports import AuthorityState
 
 HASH_BYTES = 32
@@ -86,7 +86,7 @@ def refusal(group: GroupTuple, facts: GateFacts | None, halted: Collection[bytes
         facts.block_restore_generation or group.restore_generation
     ):
         return "restore_generation"
-    if facts.halted and any(request.method != IN_PROCESS for request in group.requests):
+    if facts.halted and not all(request.exempt for request in group.requests):
         return "halted"
     if facts.authority_state != AuthorityState.ACTIVE:
         return "authority"

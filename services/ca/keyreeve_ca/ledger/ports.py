@@ -7,18 +7,45 @@ result. Everything here is a value or a Protocol; storage/ implements the ports 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 BLOCK_SIZE = 4096
 MAX_UNCOMMITTED = 1024
 """W: how many serial numbers of one block may be in use beyond the last committed one."""
-IN_PROCESS = "in-process"
-"""The method of requests that no RPC brought: what the CA issues to itself, and what the local socket asks for.
-
-Halted issuance does not stop these (docs/halt.md), so nothing that came over the network may be given this method.
-"""
 BLOCKS_PER_CRL_SHARD = 5
 """A shard covers at most 5 x 4,096 certificates, so its list stays below 1 MiB even if all of them are revoked."""
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """Origin of a request that no RPC brought: the CA certifies itself, or somebody asks over the local socket.
+
+    It is also the exemption from a halt of issuance (docs/halt.md): never make one for what came over the network.
+    """
+
+    method: ClassVar[str] = "in-process"
+    """As the ledger and the audit log store it; no RPC has this name."""
+
+    @property
+    def exemption(self) -> "InProcess":
+        """A halt does not stop it."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """Origin of a request that came over the network."""
+
+    method: str
+    """Full name, `/package.Service/Method`."""
+    exemption: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        if not self.method.startswith("/"):
+            raise ValueError(f"{self.method!r} is not the full name of an RPC")
+
+
+Origin = InProcess | Rpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +71,8 @@ class BlockRequest:
     profile_hashes: frozenset[bytes]
     seed_id: str
     sealed_seed: bytes
-    while_halted: bool = False
-    """Leased for `IN_PROCESS`, which goes on while issuance is halted."""
+    exemption: InProcess | None = None
+    """Lets it be leased while issuance is halted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +142,7 @@ class RequestClaim:
 
     caller: str
     """`Caller.claimant`."""
-    method: str
+    origin: Origin
     request_id: str
     payload_sha256: bytes
     items: tuple[IssuedCertificate | ItemFailure, ...]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyreeve_ca.ledger.encoding import flat_group, group_from, outcomes_from
-from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, InProcess, RequestOutcome
 from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_chassis.processes.ipc import Client, Connection, Handler
 
@@ -31,7 +31,7 @@ class CoordinatorLedger:
             tuple(request.profile_hashes),
             request.seed_id,
             request.sealed_seed,
-            request.while_halted,
+            request.exemption is not None,
         )
         return BlockLease(*await self._call("lease_block", payload))
 
@@ -78,9 +78,10 @@ class CoordinatorHandlers:
             await self.ledger.void_blocks(blocks)
 
     async def _lease_block(self, payload: Any, connection: Connection) -> object:  # noqa: ANN401  # plain values
-        authority_id, worker_id, profile_hashes, seed_id, sealed_seed, while_halted = payload
+        authority_id, worker_id, profile_hashes, seed_id, sealed_seed, exempt = payload
+        exemption = InProcess() if exempt else None
         lease = await self.ledger.lease_block(
-            BlockRequest(authority_id, worker_id, frozenset(profile_hashes), seed_id, sealed_seed, while_halted)
+            BlockRequest(authority_id, worker_id, frozenset(profile_hashes), seed_id, sealed_seed, exemption)
         )
         connection.state.setdefault(_BLOCKS, set()).add(lease.block_id)
         return (lease.block_id, lease.restore_generation, lease.crl_shard)

@@ -14,7 +14,7 @@ from keyreeve.identity import Role, SpiffeId
 from keyreeve_ca.issuance.service import Issuance, SignItem, SignRequest
 from keyreeve_ca.issuance.serving_certificate import pem, service_caller
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
-from keyreeve_ca.ledger.ports import IN_PROCESS
+from keyreeve_ca.ledger.ports import InProcess
 from keyreeve_ca.operators.service import Operators
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.name import Name, NameType
@@ -47,7 +47,7 @@ class FirstOperator:
         [outcome] = await self.issuance.sign(
             SignRequest(
                 caller=caller,
-                method=IN_PROCESS,
+                origin=InProcess(),
                 request_id=str(uuid.uuid4()),
                 payload_sha256=hashlib.sha256(csr).digest(),
                 items=(SignItem("operator", csr, (Name(NameType.URI, str(identity)),)),),

@@ -151,7 +151,7 @@ class SqlTransaction:
     def reserve_block(self, request: BlockRequest) -> BlockLease:
         """Record a block for the serial number of a CA certificate, closed to leaves."""
         self._must_be_writable()
-        if not request.while_halted:
+        if request.exemption is None:
             refuse_when_halted(self)
         return blocks.reserve(self._connection, request, self._now)
 
