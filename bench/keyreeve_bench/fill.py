@@ -16,7 +16,6 @@ import json
 import os
 import sys
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,11 +32,19 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 from keyreeve.cli.exit_codes import say
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.ledger.blocks import EPOCH
-from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD
+from keyreeve_ca.ledger.certificate_rows import (
+    POSTGRESQL_COPY,
+    POSTGRESQL_TYPES,
+    SQLITE_INSERT,
+    Row,
+    certificate_tuple,
+    row,
+)
+from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD, IssuedCertificate
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import AuthorityKind, AuthorityState
 from keyreeve_ca.store.schema import SCHEMA
-from keyreeve_ca.store.tables import authorities, certificates, control_plane, serial_blocks
+from keyreeve_ca.store.tables import authorities, control_plane, serial_blocks
 from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import DatabaseRefused, FileLock
 from keyreeve_chassis.database.migrating import check_version
@@ -47,10 +54,6 @@ CALLERS = 16
 DAYS = 20
 """The made-up certificates were issued over the last so many days, and live for 30."""
 _LIFETIME = 30 * 86_400
-_COLUMNS = tuple(certificates.c.keys())
-_BYTES = {"serial", "spki_sha256", "der", "csr", "renews"}
-_TEXT = {"authority_id", "profile_name", "caller", "request_id", "identity", "requested_sans"}
-_INT4 = {"profile_version", "block_number"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,55 +163,45 @@ class _Block:
     issued_at: int
 
 
-def _rows(block: _Block, der: _Der) -> Iterator[tuple[object, ...]]:
+def _rows(block: _Block, der: _Der) -> Iterator[Row]:
     # In order of serial number, as fast as it goes into the index; the service's arrive in no order within a block.
     for serial_number in sorted(serial(block.block_id, SEED, counter) for counter in range(block.size)):
         chance = int.from_bytes(serial_number[-4:], "big")
-        identity = f"host-{chance % 1_000_000}.filled.bench.example.test"
-        yield (
-            serial_number,
-            block.authority_id,
-            "server",
-            1,
-            f"spiffe://bench.localhost/workloads/filled-{chance % CALLERS}",
-            "",
-            identity,
-            os.urandom(32),
-            block.issued_at - 300,
-            block.issued_at + _LIFETIME,
-            block.issued_at,
-            der.head + serial_number + der.tail,
-            der.csr,
-            "[]",
-            None,
-            None,
-            block.number,
-            zlib.crc32(identity.encode()),
+        certificate = IssuedCertificate(
+            serial=serial_number,
+            authority_id=block.authority_id,
+            profile_name="server",
+            profile_version=1,
+            caller=f"spiffe://bench.localhost/workloads/filled-{chance % CALLERS}",
+            request_id="",
+            identity=f"host-{chance % 1_000_000}.filled.bench.example.test",
+            spki_sha256=os.urandom(32),
+            not_before=block.issued_at - 300,
+            not_after=block.issued_at + _LIFETIME,
+            issued_at=block.issued_at,
+            der=der.head + serial_number + der.tail,
+            csr=der.csr,
+            requested_sans="[]",
+            requested_lifetime_seconds=None,
         )
+        yield row(certificate_tuple(certificate), block.number)
 
 
-def _put(connection: Connection, rows: Iterator[tuple[object, ...]], *, every: int) -> list[str]:
+def _put(connection: Connection, rows: Iterator[Row], *, every: int) -> list[str]:
     """Insert the rows; the serial number of one in so many."""
     kept = list(rows)
     raw: Any = connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
-        marks = ", ".join("?" * len(_COLUMNS))
-        raw.executemany(f"INSERT INTO certificates ({', '.join(_COLUMNS)}) VALUES ({marks})", kept)  # noqa: S608
+        raw.executemany(SQLITE_INSERT, kept)
     else:
         with (
             raw.cursor() as cursor,
-            cursor.copy(f"COPY certificates ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT BINARY)") as copy,
+            cursor.copy(POSTGRESQL_COPY) as copy,
         ):
-            copy.set_types([_type(name) for name in _COLUMNS])
-            for row in kept:
-                copy.write_row(row)
-    return [row[0].hex() for row in itertools.islice(kept, 0, None, every) if isinstance(row[0], bytes)]
-
-
-def _type(column: str) -> str:
-    if column in _BYTES:
-        return "bytea"
-    return "text" if column in _TEXT else "int4" if column in _INT4 else "int8"
+            copy.set_types(POSTGRESQL_TYPES)
+            for one in kept:
+                copy.write_row(one)
+    return [one[0].hex() for one in itertools.islice(kept, 0, None, every)]
 
 
 def open_engine(url: str, stack: ExitStack) -> Engine:

@@ -9,15 +9,10 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.ledger.certificate_rows import BINDS_KEY, IDENTITY, RENEWS, SERIAL, SPKI, CertificateTuple
 from keyreeve_ca.ledger.encoding import (
     ANSWERED,
-    BINDS_KEY,
     COMMITTED,
-    IDENTITY,
-    RENEWS,
-    SERIAL,
-    SPKI,
-    CertificateTuple,
     FailureTuple,
     Outcome,
     RequestTuple,

@@ -5,11 +5,11 @@ nothing is built from it on the way.
 """
 
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgpack
 
+from keyreeve_ca.ledger.certificate_rows import certificate_tuple
 from keyreeve_ca.ledger.ports import (
     AlreadyAnswered,
     CommitGroup,
@@ -20,34 +20,9 @@ from keyreeve_ca.ledger.ports import (
     RequestOutcome,
 )
 
-CERTIFICATE_FIELDS = (
-    "serial",
-    "authority_id",
-    "profile_name",
-    "profile_version",
-    "caller",
-    "request_id",
-    "identity",
-    "spki_sha256",
-    "not_before",
-    "not_after",
-    "issued_at",
-    "der",
-    "csr",
-    "requested_sans",
-    "requested_lifetime_seconds",
-    "renews",
-    "binds_key",
-)
-SERIAL, AUTHORITY, IDENTITY, SPKI, NOT_AFTER, RENEWS, BINDS_KEY = (
-    CERTIFICATE_FIELDS.index(name)
-    for name in ("serial", "authority_id", "identity", "spki_sha256", "not_after", "renews", "binds_key")
-)
 _FAILURE_FIELDS = 3
 COMMITTED, ANSWERED = 0, 1
 
-CertificateTuple = tuple[Any, ...]
-"""The values of `CERTIFICATE_FIELDS`."""
 FailureTuple = tuple[Any, ...]
 """(reason, message, metadata)."""
 Item = tuple[Any, ...]
@@ -89,9 +64,6 @@ class GroupTuple(NamedTuple):
     requests: Sequence[RequestTuple]
 
 
-_certificate_tuple = attrgetter(*CERTIFICATE_FIELDS)
-
-
 def is_certificate(item: Item) -> bool:
     """Whether an item of a request is a certificate and not a failure."""
     return len(item) != _FAILURE_FIELDS
@@ -118,7 +90,7 @@ def _flat_request(claim: RequestClaim) -> RequestTuple:
         claim.request_id,
         claim.payload_sha256,
         tuple(
-            _certificate_tuple(i) if isinstance(i, IssuedCertificate) else (i.reason, i.message, i.metadata)
+            certificate_tuple(i) if isinstance(i, IssuedCertificate) else (i.reason, i.message, i.metadata)
             for i in claim.items
         ),
         claim.audit,

@@ -4,7 +4,6 @@ Statements that need no answer before the next go out together (pipeline mode), 
 """
 
 import asyncio
-import zlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -14,11 +13,15 @@ from sqlalchemy import Connection
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import blocks, liveness, partitions, purging
 from keyreeve_ca.ledger.audit_records import records_of
+from keyreeve_ca.ledger.certificate_rows import (
+    NOT_AFTER,
+    POSTGRESQL_COPY,
+    POSTGRESQL_TYPES,
+    CertificateTuple,
+    row,
+)
 from keyreeve_ca.ledger.conflict_resolution import Key, Settlement
 from keyreeve_ca.ledger.encoding import (
-    IDENTITY,
-    NOT_AFTER,
-    CertificateTuple,
     GroupTuple,
     Outcome,
     flat_group,
@@ -44,15 +47,6 @@ _BLOCK = (
 )
 _KNOWN = "SELECT outcome FROM commit_groups WHERE group_id = %b"
 _NOW = "floor(extract(epoch FROM clock_timestamp()))::bigint"
-_COPY = (
-    "COPY certificates (serial, authority_id, profile_name, profile_version, caller, request_id, identity, spki_sha256,"
-    " not_before, not_after, issued_at, der, csr, requested_sans, requested_lifetime_seconds, renews, block_number, identity_crc)"
-    " FROM STDIN (FORMAT BINARY)"
-)
-_COPY_TYPES = (
-    *("bytea", "text", "text", "int4", "text", "text", "text", "bytea", "int8", "int8", "int8"),
-    *("bytea", "bytea", "text", "int8", "bytea", "int4", "int8"),
-)
 _CLAIM = (
     f"INSERT INTO requests (caller, method, request_id, payload_sha256, items, created_at) SELECT *, {_NOW}"  # noqa: S608
     " FROM unnest(%b::text[], %b::text[], %b::text[], %b::bytea[], %b::bytea[]) ON CONFLICT DO NOTHING"
@@ -219,10 +213,10 @@ def _read_gate(
 def _copy(raw: psycopg.Connection[Any], certificates: Sequence[CertificateTuple], block_number: int) -> None:
     if not certificates:
         return
-    with raw.cursor() as cursor, cursor.copy(_COPY) as copy:
-        copy.set_types(_COPY_TYPES)
+    with raw.cursor() as cursor, cursor.copy(POSTGRESQL_COPY) as copy:
+        copy.set_types(POSTGRESQL_TYPES)
         for certificate in certificates:
-            copy.write_row((*certificate[:-1], block_number, zlib.crc32(certificate[IDENTITY].encode())))
+            copy.write_row(row(certificate, block_number))
 
 
 class _Statements:

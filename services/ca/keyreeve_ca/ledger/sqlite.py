@@ -6,7 +6,6 @@ committed the next groups arrive, so the price of a commit is shared by more cer
 
 import asyncio
 import sqlite3
-import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
@@ -16,12 +15,9 @@ from sqlalchemy import Connection, true
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import blocks, purging
 from keyreeve_ca.ledger.audit_records import records_of
+from keyreeve_ca.ledger.certificate_rows import NOT_AFTER, SERIAL, SQLITE_INSERT, CertificateTuple, row
 from keyreeve_ca.ledger.conflict_resolution import Key, Settlement
 from keyreeve_ca.ledger.encoding import (
-    IDENTITY,
-    NOT_AFTER,
-    SERIAL,
-    CertificateTuple,
     GroupTuple,
     Outcome,
     flat_group,
@@ -45,12 +41,6 @@ _GATE = (
     " b.committed, b.size,"
     " b.profile_hashes, b.number FROM control_plane p CROSS JOIN issuance_halt h LEFT JOIN authorities a ON a.authority_id = ?"
     " LEFT JOIN serial_blocks b ON b.block_id = ? WHERE p.id = 1"
-)
-_INSERT_CERTIFICATE = (
-    "INSERT INTO certificates (serial, authority_id, profile_name, profile_version, caller, request_id, identity,"
-    " spki_sha256, not_before, not_after, issued_at, der, csr, requested_sans, requested_lifetime_seconds, renews,"
-    " block_number, identity_crc)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ADVANCE_BLOCK = (
     "UPDATE serial_blocks SET committed = ?, state = CASE WHEN ? >= size - 1 THEN 'closed' ELSE state END,"
@@ -234,8 +224,7 @@ class _Union:
     def _insert(self, certificates: Iterable[CertificateTuple]) -> None:
         numbers = self._numbers
         self._cursor.executemany(
-            _INSERT_CERTIFICATE,
-            [(*c[:-1], numbers[c[SERIAL][:6]], zlib.crc32(c[IDENTITY].encode())) for c in certificates],
+            SQLITE_INSERT, [row(certificate, numbers[certificate[SERIAL][:6]]) for certificate in certificates]
         )
 
     def _advance(self, groups: Iterable[GroupTuple], certificates: Iterable[CertificateTuple]) -> None:

@@ -7,18 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyreeve_ca.ledger.certificate_rows import BINDS_KEY, FIELDS, IDENTITY, RENEWS, SERIAL, SPKI
 from keyreeve_ca.ledger.conflict_resolution import Key, Settlement
-from keyreeve_ca.ledger.encoding import (
-    ANSWERED,
-    BINDS_KEY,
-    CERTIFICATE_FIELDS,
-    COMMITTED,
-    IDENTITY,
-    RENEWS,
-    SERIAL,
-    SPKI,
-    RequestTuple,
-)
+from keyreeve_ca.ledger.encoding import ANSWERED, COMMITTED, RequestTuple
 
 
 @dataclass
@@ -67,7 +58,7 @@ class Memory:
 
 
 def certificate(serial: int, key: int, identity: str, renews: int | None, *, binds: bool) -> tuple[Any, ...]:
-    values: dict[str, Any] = dict.fromkeys(CERTIFICATE_FIELDS, "")
+    values: dict[str, Any] = dict.fromkeys(FIELDS, "")
     values |= {
         "serial": serial.to_bytes(16, "big"),
         "spki_sha256": bytes([key]) * 32,
