@@ -58,6 +58,7 @@ from keyreeve_chassis.database.opening import place_of
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.keys.failpoints import FailpointKeyStore
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import SealedKeyStore, read_kek_file, read_kek_mount
@@ -151,52 +152,72 @@ def services_of(base: ServiceContext, trust_root: bytes, feed: RevocationFeed | 
     linter = PkilintLinter(base.settings.trust_domain)
     current, now = base.live.current, base.now
     pages = Pages(PageTokens(base.keystore.derive("page tokens")))
+    mutations = Mutations(base.store)
     renewal = Renewal(base.issuance, base.store, Nonces(base.keystore.derive("renewal nonces"), now), now)
     profiles = Profiles(base.store, linter, now, base.settings.trust_domain, base.url, frozenset(BUILTIN_NAMES))
     return [
         ServedService(
             authority_service_pb2.DESCRIPTOR.services_by_name["AuthorityService"],
             authority_servicer.AuthorityServicer(
-                authorities_of(base, linter), base.store, current, base.live.changed_since, lambda: trust_root, pages
+                authorities_of(base, linter),
+                base.store,
+                mutations,
+                current,
+                base.live.changed_since,
+                lambda: trust_root,
+                pages,
             ),
             authority_servicer.ACCESS,
         ),
         ServedService(
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-            audit_servicer.AuditServicer(base.audit, base.store, pages),
+            audit_servicer.AuditServicer(base.audit, mutations, pages),
             audit_servicer.ACCESS,
         ),
         ServedService(
             certificate_service_pb2.DESCRIPTOR.services_by_name["CertificateService"],
             certificate_servicer.CertificateServicer(
-                base.issuance, renewal, Revoking(now), bulk_revocation_of(base), base.store, current, pages, now, feed
+                base.issuance,
+                renewal,
+                Revoking(now),
+                bulk_revocation_of(base),
+                base.store,
+                mutations,
+                current,
+                pages,
+                now,
+                feed,
             ),
             certificate_servicer.ACCESS,
         ),
         ServedService(
             operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
-            operation_servicer.OperationServicer(base.store, pages, now),
+            operation_servicer.OperationServicer(base.store, mutations, pages, now),
             operation_servicer.ACCESS,
         ),
         ServedService(
             profile_service_pb2.DESCRIPTOR.services_by_name["ProfileService"],
-            profile_servicer.ProfileServicer(profiles, base.store, current, pages),
+            profile_servicer.ProfileServicer(profiles, base.store, mutations, current, pages),
             profile_servicer.ACCESS,
         ),
         ServedService(
             enrollment_service_pb2.DESCRIPTOR.services_by_name["EnrollmentService"],
-            token_servicer.TokenServicer(tokens_of(base), base.store, pages),
+            token_servicer.TokenServicer(tokens_of(base), base.store, mutations, pages),
             token_servicer.ACCESS,
             excluded_methods=token_servicer.EXCLUDED_METHODS,
         ),
         ServedService(
             issuance_service_pb2.DESCRIPTOR.services_by_name["IssuanceService"],
-            issuance_servicer.IssuanceServicer(HaltSwitch(now, base.settings.issuance.resume_needs_two), base.store),
+            issuance_servicer.IssuanceServicer(
+                HaltSwitch(now, base.settings.issuance.resume_needs_two), base.store, mutations
+            ),
             issuance_servicer.ACCESS,
         ),
         ServedService(
             operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"],
-            operator_servicer.OperatorServicer(tokens_of(base), base.store, pages, lambda: current().known_keys),
+            operator_servicer.OperatorServicer(
+                tokens_of(base), base.store, mutations, pages, lambda: current().known_keys
+            ),
             operator_servicer.ACCESS,
         ),
     ]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from cryptography import x509
 
@@ -35,9 +36,11 @@ from keyreeve_ca.issuance.snapshot import issuer_of, may_sign_leaves
 from keyreeve_ca.ledger.ports import BlockRequest, InProcess
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
-from keyreeve_chassis.idempotency.service import Answer
+from keyreeve_chassis.idempotency.ports import Commit
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, SealedKey, Signer
+
+R = TypeVar("R")
 
 _AUTHORITY_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _LONGEST_LIFETIME = 100 * 366 * 86_400
@@ -73,7 +76,7 @@ class Authorities:
     url: str
     random: Callable[[int], bytes] = os.urandom
 
-    async def create(self, new: NewAuthority, answer: Answer[Authority]) -> bytes:
+    async def create(self, new: NewAuthority, commit: Commit[Transaction, Authority, R]) -> R:
         """Make a pending authority. Raises `AuthorityExists`, `AuthorityRefused`, `AuthorityNotFound`, ..."""
         _check_id(new.authority_id)
         if new.owner and not _OWNER.match(new.owner):
@@ -109,7 +112,7 @@ class Authorities:
             tx.bump_config()
             return authority
 
-        return await answer(act)
+        return await commit(act)
 
     async def certify(
         self,
@@ -144,7 +147,7 @@ class Authorities:
             crl_shard=lease.crl_shard,
         )
 
-    async def activate(self, authority_id: str, answer: Answer[Authority]) -> bytes:
+    async def activate(self, authority_id: str, commit: Commit[Transaction, Authority, R]) -> R:
         """Let a pending authority issue, once every profile that it could issue under lints clean."""
         authority = await self.store.read(lambda tx: tx.authority(authority_id))
         _expect(authority, AuthorityState.PENDING)
@@ -161,7 +164,7 @@ class Authorities:
             ]
 
         return await when_lint_clean(
-            self.store, lint, authority_id, answer, lambda tx: self._to_active(tx, authority_id)
+            self.store, lint, authority_id, commit, lambda tx: self._to_active(tx, authority_id)
         )
 
     def _to_active(self, tx: Transaction, authority_id: str) -> Authority:

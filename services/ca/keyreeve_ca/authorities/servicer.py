@@ -3,8 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from google.protobuf.message import Message
-
 from keyreeve import errors
 from keyreeve.ca.v1 import authority_service_pb2 as pb
 from keyreeve.ca.v1 import crl_reason_pb2
@@ -18,7 +16,7 @@ from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.messages import caller_of, chosen, duration_of, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages
-from keyreeve_chassis.idempotency.mutation import Answering
+from keyreeve_chassis.idempotency.mutation import Mutations
 
 _SERVICE = "/keyreeve.ca.v1.AuthorityService/"
 _READ = AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT)
@@ -52,6 +50,7 @@ class AuthorityServicer:
 
     authorities: Authorities
     store: Store
+    mutations: Mutations[Transaction]
     snapshot: Callable[[], IssuanceSnapshot]
     snapshot_changed: Callable[[int], Awaitable[None]]
     """Resolves once the snapshot's version is above the given one."""
@@ -76,8 +75,11 @@ class AuthorityServicer:
             lifetime=duration_of(wanted.lifetime, "authority.lifetime") if wanted.HasField("lifetime") else None,
             permitted_dns=tuple(wanted.permitted_dns_suffixes),
         )
-        answer = self._answering(request, request.request_id, call)
-        return pb.Authority.FromString(await answer.before() or await self.authorities.create(new, answer))
+        return await self.mutations.prepared(
+            call,
+            request,
+            lambda commit: self.authorities.create(new, lambda act: commit(lambda tx: authority_message(act(tx)))),
+        )
 
     async def GetAuthority(self, request: pb.GetAuthorityRequest, call: Call) -> pb.Authority:
         authority_id = id_of(request.name, "authorities")
@@ -93,19 +95,26 @@ class AuthorityServicer:
 
     async def ActivateAuthority(self, request: pb.ActivateAuthorityRequest, call: Call) -> pb.Authority:
         authority_id = await self._for_change(request.name, call)
-        answer = self._answering(request, request.request_id, call)
-        return pb.Authority.FromString(await answer.before() or await self.authorities.activate(authority_id, answer))
+        return await self.mutations.prepared(
+            call,
+            request,
+            lambda commit: self.authorities.activate(
+                authority_id, lambda act: commit(lambda tx: authority_message(act(tx)))
+            ),
+        )
 
     async def RetireAuthority(self, request: pb.RetireAuthorityRequest, call: Call) -> pb.Authority:
         authority_id = await self._for_change(request.name, call)
-        answer = self._answering(request, request.request_id, call)
-        return pb.Authority.FromString(await answer(lambda tx: self.authorities.retire(tx, authority_id)))
+        return await self.mutations(
+            call, request, lambda tx: authority_message(self.authorities.retire(tx, authority_id))
+        )
 
     async def RevokeAuthority(self, request: pb.RevokeAuthorityRequest, call: Call) -> pb.Authority:
         reason = chosen(_REVOCATION_REASONS, request.reason, "reason")
         authority_id = await self._for_change(request.name, call)
-        answer = self._answering(request, request.request_id, call)
-        return pb.Authority.FromString(await answer(lambda tx: self.authorities.revoke(tx, authority_id, reason)))
+        return await self.mutations(
+            call, request, lambda tx: authority_message(self.authorities.revoke(tx, authority_id, reason))
+        )
 
     async def ExportAuthority(self, request: pb.ExportAuthorityRequest, call: Call) -> pb.ExportAuthorityResponse:
         authority_id = id_of(request.name, "authorities")
@@ -125,9 +134,6 @@ class AuthorityServicer:
                 sent = bundle.digest
                 yield bundle
             await self.snapshot_changed(version)
-
-    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[Authority]:
-        return Answering(self.store, request, request_id, call, lambda _tx, authority: authority_message(authority))
 
     async def _for_change(self, name: str, call: Call) -> str:
         """The authority that is to change; the membership service changes only what has an owner."""

@@ -8,9 +8,10 @@ from keyreeve import errors
 from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.profiles.profile import ProfileVersion
 from keyreeve_ca.store.ports import Authority, Store, Transaction, config_version
-from keyreeve_chassis.idempotency.service import Answer
+from keyreeve_chassis.idempotency.ports import Commit
 
 V = TypeVar("V")
+R = TypeVar("R")
 
 
 class Linter(Protocol):
@@ -28,9 +29,9 @@ async def when_lint_clean(
     store: Store,
     lint: Callable[[Sequence[Authority], Sequence[ProfileVersion]], Sequence[str]],
     subject: str,
-    answer: Answer[V],
+    commit: Commit[Transaction, V, R],
     act: Callable[[Transaction], V],
-) -> bytes:
+) -> R:
     """Lint outside of any transaction, then act in one if what was linted is still what there is.
 
     Raises `LintFindings` naming the `subject`, and what `act` raises.
@@ -48,7 +49,7 @@ async def when_lint_clean(
             return act(tx)
 
         try:
-            return await answer(checked)
+            return await commit(checked)
         except _Changed:
             continue
 

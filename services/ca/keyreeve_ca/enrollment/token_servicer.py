@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from google.protobuf.message import Message
-
 from keyreeve.ca.v1 import enrollment_service_pb2 as pb
 from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import OPERATOR_ROLES, Role
@@ -16,7 +14,7 @@ from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.messages import caller_of, duration_of, id_of, invalid, timestamp
 from keyreeve_chassis.guard.paging import Pages
-from keyreeve_chassis.idempotency.mutation import Answering
+from keyreeve_chassis.idempotency.mutation import Mutations
 
 SERVICE = "/keyreeve.ca.v1.EnrollmentService/"
 EXCLUDED_METHODS = frozenset({"Enroll"})
@@ -44,6 +42,7 @@ class TokenServicer:
 
     tokens: EnrollmentTokens
     store: Store
+    mutations: Mutations[Transaction]
     pages: Pages
 
     async def CreateEnrollmentToken(
@@ -53,11 +52,9 @@ class TokenServicer:
         lifetime = None
         if request.HasField("lifetime"):
             lifetime = int(duration_of(request.lifetime, "lifetime").total_seconds())
-        made: EnrollmentToken | None = None
 
-        def make(tx: Transaction) -> StoredToken:
-            nonlocal made
-            stored, made = self.tokens.create(
+        def create(tx: Transaction) -> tuple[pb.CreateEnrollmentTokenResponse, EnrollmentToken]:
+            stored, token = self.tokens.create(
                 tx,
                 creator=str(caller.id),
                 creator_role=caller.role,
@@ -65,21 +62,22 @@ class TokenServicer:
                 lifetime=lifetime,
                 address=request.address,
             )
-            return stored
+            return pb.CreateEnrollmentTokenResponse(enrollment_token=self._message(stored)), token
 
-        # The stored answer is the token without its secret, which is never on disk.
-        answer = self._answering(request, request.request_id, call)
-        token = pb.EnrollmentToken.FromString(await answer(make))
-        token_id = token_id_of(token.name)
-        if made is None or made.token_id != token_id:
-            made = await self.store.write(lambda tx: self.tokens.renew_secret(tx, token_id, request.address))
-        return pb.CreateEnrollmentTokenResponse(enrollment_token=token, text=made.text())
+        def renew_secret(tx: Transaction, stored: pb.CreateEnrollmentTokenResponse) -> EnrollmentToken:
+            token_id = token_id_of(stored.enrollment_token.name)
+            return self.tokens.renew_secret(tx, token_id, request.address)
+
+        response, token = await self.mutations.with_secret(
+            call, request, create, renew_secret, lambda made: [("name", made.enrollment_token.name)]
+        )
+        response.text = token.text()
+        return response
 
     async def RevokeEnrollmentToken(self, request: pb.RevokeEnrollmentTokenRequest, call: Call) -> pb.EnrollmentToken:
         token_id = token_id_of(request.name)
         role = caller_of(call).role
-        answer = self._answering(request, request.request_id, call)
-        return pb.EnrollmentToken.FromString(await answer(lambda tx: self.tokens.revoke(tx, token_id, role)))
+        return await self.mutations(call, request, lambda tx: self._message(self.tokens.revoke(tx, token_id, role)))
 
     async def ListEnrollmentTokens(
         self, request: pb.ListEnrollmentTokensRequest, call: Call
@@ -90,9 +88,6 @@ class TokenServicer:
             enrollment_tokens=[self._message(row) for row in rows[: page.size]],
             next_page_token=page.next_token(rows[page.size - 1].token_id.hex() if len(rows) > page.size else None),
         )
-
-    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[StoredToken]:
-        return Answering(self.store, request, request_id, call, lambda _tx, token: self._message(token))
 
     def _message(self, token: StoredToken) -> pb.EnrollmentToken:
         expired = token.state is TokenState.OPEN and token.expires_at <= self.tokens.now()

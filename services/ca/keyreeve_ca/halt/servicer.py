@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from google.protobuf.message import Message
-
 from keyreeve.ca.v1 import issuance_service_pb2 as pb
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
 from keyreeve_ca.halt.service import Actor, HaltState, HaltSwitch
@@ -12,7 +10,7 @@ from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.messages import caller_of, timestamp
-from keyreeve_chassis.idempotency.mutation import Answering
+from keyreeve_chassis.idempotency.mutation import Mutations
 
 _SERVICE = "/keyreeve.ca.v1.IssuanceService/"
 
@@ -34,24 +32,20 @@ class IssuanceServicer:
 
     switch: HaltSwitch
     store: Store
+    mutations: Mutations[Transaction]
 
     async def HaltIssuance(self, request: pb.HaltIssuanceRequest, call: Call) -> pb.IssuanceState:
-        answer = self._answering(request, request.request_id, call)
-        return pb.IssuanceState.FromString(
-            await answer(lambda tx: self.switch.halt(tx, _actor(tx, call), request.reason))
+        return await self.mutations(
+            call, request, lambda tx: self._message(self.switch.halt(tx, _actor(tx, call), request.reason))
         )
 
     async def ResumeIssuance(self, request: pb.ResumeIssuanceRequest, call: Call) -> pb.IssuanceState:
-        answer = self._answering(request, request.request_id, call)
-        return pb.IssuanceState.FromString(
-            await answer(lambda tx: self.switch.resume(tx, _actor(tx, call), request.reason))
+        return await self.mutations(
+            call, request, lambda tx: self._message(self.switch.resume(tx, _actor(tx, call), request.reason))
         )
 
     async def GetIssuanceState(self, request: pb.GetIssuanceStateRequest, call: Call) -> pb.IssuanceState:
         return self._message(await self.store.read(lambda tx: tx.halt.state()))
-
-    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[HaltState]:
-        return Answering(self.store, request, request_id, call, lambda _tx, state: self._message(state))
 
     def _message(self, state: HaltState) -> pb.IssuanceState:
         return pb.IssuanceState(

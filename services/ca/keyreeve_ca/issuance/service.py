@@ -41,6 +41,7 @@ from keyreeve_ca.ledger.ports import (
 from keyreeve_ca.requests.csr import CertificateRequest, check_possession, read_csr
 from keyreeve_ca.requests.name import Name
 from keyreeve_ca.store.ports import Answered, Store, StoredCertificate
+from keyreeve_chassis.idempotency.ports import request_id_reused
 from keyreeve_chassis.keys.ports import KeyStore
 
 MAX_MESSAGE_CHARACTERS = 400
@@ -370,11 +371,4 @@ def _another_authority(p: Prepared, issuing: IssuingAuthority) -> errors.Keyreev
         f"authority {p.issuing.issuer.authority_id!r} would sign this item, and {issuing.issuer.authority_id!r} the first; "
         "send items of different authorities in different requests",
         metadata={"authority": p.issuing.issuer.authority_id},
-    )
-
-
-def request_id_reused(request_id: str) -> errors.KeyreeveError:
-    """The error for a `request_id` that came with another payload."""
-    return errors.RequestIdReused(
-        f"request_id {request_id} was used for another request", metadata={"request_id": request_id}
     )

@@ -32,8 +32,7 @@ from keyreeve_chassis.guard.messages import (
     timestamp,
 )
 from keyreeve_chassis.guard.paging import Pages
-from keyreeve_chassis.idempotency.mutation import Answering
-from keyreeve_chassis.operations.ports import Operation
+from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.operations.servicer import operation_message
 
 MAX_ITEMS = 100
@@ -75,6 +74,7 @@ class CertificateServicer:
     revoking: Revoking
     bulk: BulkRevocation
     store: Store
+    mutations: Mutations[Transaction]
     snapshot: Callable[[], IssuanceSnapshot]
     pages: Pages
     now: Callable[[], int]
@@ -131,15 +131,13 @@ class CertificateServicer:
 
     async def RevokeCertificate(self, request: pb.RevokeCertificateRequest, call: Call) -> pb.Certificate:
         serial, reason = serial_of(request.name), chosen(CRL_REASONS, request.reason, "reason")
-        answer: Answering[tuple[StoredCertificate, Revocation]] = Answering(
-            self.store,
-            request,
-            request.request_id,
-            call,
-            lambda _tx, made: certificate_message(made[0], self.now(), made[1]),
-        )
         caller = caller_of(call)
-        return pb.Certificate.FromString(await answer(lambda tx: self.revoking.revoke(tx, caller, serial, reason)))
+
+        def revoke(tx: Transaction) -> pb.Certificate:
+            entry, revocation = self.revoking.revoke(tx, caller, serial, reason)
+            return certificate_message(entry, self.now(), revocation)
+
+        return await self.mutations(call, request, revoke)
 
     async def RevokeCertificates(self, request: pb.RevokeCertificatesRequest, call: Call) -> operation_pb.Operation:
         reason, caller = chosen(CRL_REASONS, request.reason, "reason"), caller_of(call)
@@ -151,11 +149,9 @@ class CertificateServicer:
             issued_from=_end(request.issued_from_time) if request.HasField("issued_from_time") else None,
             issued_before=_end(request.issued_before_time) if request.HasField("issued_before_time") else None,
         )
-        answer: Answering[Operation] = Answering(
-            self.store, request, request.request_id, call, lambda _tx, made: operation_message(made)
+        return await self.mutations(
+            call, request, lambda tx: operation_message(self.bulk.begin(tx, caller, predicate, reason))
         )
-        began = await answer(lambda tx: self.bulk.begin(tx, caller, predicate, reason))
-        return operation_pb.Operation.FromString(began)
 
     async def GetRevocationList(self, request: pb.GetRevocationListRequest, call: Call) -> pb.RevocationList:
         shard = shard_of(request.name)

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from google.protobuf.message import Message
+from typing import TypeVar
 
 from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
-from keyreeve_ca.enrollment.ports import StoredToken
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.operators.ports import Operator
 from keyreeve_ca.requests.key_rules import KnownKeys
@@ -18,7 +16,7 @@ from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.messages import caller_of, chosen, id_of, invalid, timestamp
 from keyreeve_chassis.guard.paging import Pages
-from keyreeve_chassis.idempotency.mutation import Answering
+from keyreeve_chassis.idempotency.mutation import Mutations
 
 _SERVICE = "/keyreeve.ca.v1.OperatorService/"
 _ADMINS = frozenset({Role.ADMIN})
@@ -40,6 +38,7 @@ _ROLES = {
 _NUMBERS = {role: number for number, role in _ROLES.items()}
 
 Change = Callable[[Transaction], Operator]
+WithToken = TypeVar("WithToken", pb.InviteOperatorResponse, pb.UpdateOperatorResponse)
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,18 @@ class OperatorServicer:
 
     tokens: EnrollmentTokens
     store: Store
+    mutations: Mutations[Transaction]
     pages: Pages
     known_keys: Callable[[], KnownKeys]
 
     async def InviteOperator(self, request: pb.InviteOperatorRequest, call: Call) -> pb.InviteOperatorResponse:
         role, by = chosen(_ROLES, request.role, "role"), str(caller_of(call))
-        invited = await self._with_token(
-            request, call, lambda tx: self.tokens.operators.invite(tx, request.operator_id, role, by)
+        return await self._with_token(
+            request,
+            call,
+            lambda tx: self.tokens.operators.invite(tx, request.operator_id, role, by),
+            pb.InviteOperatorResponse,
         )
-        return pb.InviteOperatorResponse.FromString(invited)
 
     async def GetOperator(self, request: pb.GetOperatorRequest, call: Call) -> pb.Operator:
         name = id_of(request.name, "operators")
@@ -75,16 +77,12 @@ class OperatorServicer:
         name, mask = id_of(request.name, "operators"), _mask(request)
         keys = self._keys(request) if "keys" in mask else ()
         if "role" not in mask:
-            answer: Answering[Operator] = Answering(
-                self.store,
-                request,
-                request.request_id,
+            return await self.mutations(
                 call,
-                lambda _tx, person: pb.UpdateOperatorResponse(operator=self._message(person)),
+                request,
+                lambda tx: pb.UpdateOperatorResponse(operator=self._message(operators.change_keys(tx, name, keys, by))),
                 _fingerprints,
             )
-            only_keys = await answer(lambda tx: operators.change_keys(tx, name, keys, by))
-            return pb.UpdateOperatorResponse.FromString(only_keys)
         role = chosen(_ROLES, request.role, "role")
 
         def change(tx: Transaction) -> Operator:
@@ -92,47 +90,40 @@ class OperatorServicer:
                 operators.change_keys(tx, name, keys, by)
             return operators.change_role(tx, name, role, by)
 
-        return pb.UpdateOperatorResponse.FromString(await self._with_token(request, call, change))
+        return await self._with_token(request, call, change, pb.UpdateOperatorResponse)
 
     async def RemoveOperator(self, request: pb.RemoveOperatorRequest, call: Call) -> pb.Operator:
         name, by = id_of(request.name, "operators"), str(caller_of(call))
-        answer: Answering[Operator] = Answering(
-            self.store, request, request.request_id, call, lambda _tx, person: self._message(person)
-        )
-        return pb.Operator.FromString(await answer(lambda tx: self.tokens.operators.remove(tx, name, by)))
+        return await self.mutations(call, request, lambda tx: self._message(self.tokens.operators.remove(tx, name, by)))
 
     async def _with_token(
-        self, request: pb.InviteOperatorRequest | pb.UpdateOperatorRequest, call: Call, change: Change
-    ) -> bytes:
-        """Change a person's record and make a token for it, in one transaction; the secret is never on disk.
+        self,
+        request: pb.InviteOperatorRequest | pb.UpdateOperatorRequest,
+        call: Call,
+        change: Change,
+        response_type: type[WithToken],
+    ) -> WithToken:
+        """Change an operator's record and make a token for it, in one transaction; the secret is never on disk.
 
-        What is stored, as the answer to a repeat, is the response with the token's id in the place of its text.
+        The stored response has the token's id in the place of its text.
         """
-        made: EnrollmentToken | None = None
 
-        def act(tx: Transaction) -> tuple[Operator, StoredToken]:
-            nonlocal made
-            person = change(tx)
-            stored, made = self.tokens.for_person(tx, person, str(caller_of(call)), request.address)
-            return person, stored
-
-        def message(_tx: Transaction, outcome: tuple[Operator, StoredToken]) -> Message:
-            person, token = outcome
-            return pb.InviteOperatorResponse(
-                operator=self._message(person),
-                token=token.token_id.hex(),
-                token_expire_time=timestamp(token.expires_at),
+        def act(tx: Transaction) -> tuple[WithToken, EnrollmentToken]:
+            operator = change(tx)
+            stored, token = self.tokens.for_person(tx, operator, str(caller_of(call)), request.address)
+            response = response_type(
+                operator=self._message(operator),
+                token=stored.token_id.hex(),
+                token_expire_time=timestamp(stored.expires_at),
             )
+            return response, token
 
-        answer = Answering(
-            self.store, request, request.request_id, call, message, lambda outcome: _fingerprints(outcome[0])
-        )
-        response = pb.InviteOperatorResponse.FromString(await answer(act))
-        token_id = bytes.fromhex(response.token)
-        if made is None or made.token_id != token_id:
-            made = await self.store.write(lambda tx: self.tokens.renew_secret(tx, token_id, request.address))
-        response.token = made.text()
-        return response.SerializeToString()
+        def renew_secret(tx: Transaction, stored: WithToken) -> EnrollmentToken:
+            return self.tokens.renew_secret(tx, bytes.fromhex(stored.token), request.address)
+
+        response, token = await self.mutations.with_secret(call, request, act, renew_secret, _fingerprints)
+        response.token = token.text()
+        return response
 
     def _keys(self, request: pb.UpdateOperatorRequest) -> list[OperatorKey]:
         if len(request.keys) > MOST_KEYS:
@@ -174,5 +165,5 @@ def _mask(request: pb.UpdateOperatorRequest) -> frozenset[str]:
     return paths
 
 
-def _fingerprints(person: Operator) -> list[tuple[str, str]]:
-    return [("key", each.key.fingerprint) for each in person.keys]
+def _fingerprints(response: pb.InviteOperatorResponse | pb.UpdateOperatorResponse) -> list[tuple[str, str]]:
+    return [("key", key.fingerprint) for key in response.operator.keys]

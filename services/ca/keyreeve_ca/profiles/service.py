@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,7 +22,9 @@ from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyUsage, ProfileVers
 from keyreeve_ca.requests.csr import read_csr
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.store.ports import Authority, AuthorityState, Store, StoredCertificate, Transaction
-from keyreeve_chassis.idempotency.service import Answer
+from keyreeve_chassis.idempotency.ports import Commit
+
+R = TypeVar("R")
 
 _PURPOSES = {
     ExtendedKeyUsage.SERVER_AUTH: ExtendedKeyUsageOID.SERVER_AUTH,
@@ -62,7 +65,9 @@ class Profiles:
     built_in: frozenset[str]
     """Names that only a release may change."""
 
-    async def create(self, profile_id: str, document: str, created_by: str, answer: Answer[ProfileVersion]) -> bytes:
+    async def create(
+        self, profile_id: str, document: str, created_by: str, commit: Commit[Transaction, ProfileVersion, R]
+    ) -> R:
         """Make version 1 of a profile. Raises `ProfileExists`, `ProfileInvalid`, `LintFindings`."""
         if not _PROFILE_ID.match(profile_id):
             raise errors.FieldInvalid(
@@ -80,11 +85,16 @@ class Profiles:
             tx.bump_config()
             return tx.profile(profile_id)
 
-        return await self._linted(version, answer, act)
+        return await self._linted(version, commit, act)
 
     async def update(
-        self, name: str, read_version: int, document: str, created_by: str, answer: Answer[ProfileVersion]
-    ) -> bytes:
+        self,
+        name: str,
+        read_version: int,
+        document: str,
+        created_by: str,
+        commit: Commit[Transaction, ProfileVersion, R],
+    ) -> R:
         """Make a new version. `read_version` is the one that the caller based the document on; 0 means whichever."""
         if name in self.built_in:
             raise errors.ProfileInvalid(
@@ -108,11 +118,14 @@ class Profiles:
             tx.bump_config()
             return tx.profile(name)
 
-        return await self._linted(version, answer, act)
+        return await self._linted(version, commit, act)
 
     async def _linted(
-        self, version: ProfileVersion, answer: Answer[ProfileVersion], act: Callable[[Transaction], ProfileVersion]
-    ) -> bytes:
+        self,
+        version: ProfileVersion,
+        commit: Commit[Transaction, ProfileVersion, R],
+        act: Callable[[Transaction], ProfileVersion],
+    ) -> R:
         """Act once the version lints clean with every authority that could issue under it."""
 
         def lint(authorities: Sequence[Authority], _profiles: Sequence[ProfileVersion]) -> list[str]:
@@ -125,7 +138,7 @@ class Profiles:
                 for finding in self.linter.profile(version, issuer_of(authority, self.url))
             ]
 
-        return await when_lint_clean(self.store, lint, version.name, answer, act)
+        return await when_lint_clean(self.store, lint, version.name, commit, act)
 
     def _version(self, name: str, number: int, document: str) -> ProfileVersion:
         canonical, sha256, profile = read_profile(document, self.trust_domain)

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from google.protobuf.message import Message
-
 from keyreeve.ca.v1 import profile_service_pb2 as pb
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Role
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
@@ -16,7 +14,7 @@ from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.messages import caller_of, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages
-from keyreeve_chassis.idempotency.mutation import Answering
+from keyreeve_chassis.idempotency.mutation import Mutations
 
 _SERVICE = "/keyreeve.ca.v1.ProfileService/"
 
@@ -37,15 +35,19 @@ class ProfileServicer:
 
     profiles: Profiles
     store: Store
+    mutations: Mutations[Transaction]
     snapshot: Callable[[], IssuanceSnapshot]
     pages: Pages
 
     async def CreateProfile(self, request: pb.CreateProfileRequest, call: Call) -> pb.Profile:
-        answer = self._answering(request, request.request_id, call)
-        made = await answer.before() or await self.profiles.create(
-            request.profile_id, request.profile.document, str(caller_of(call)), answer
+        document, creator = request.profile.document, str(caller_of(call))
+        return await self.mutations.prepared(
+            call,
+            request,
+            lambda commit: self.profiles.create(
+                request.profile_id, document, creator, lambda act: commit(lambda tx: self._message(tx, act(tx)))
+            ),
         )
-        return pb.Profile.FromString(made)
 
     async def GetProfile(self, request: pb.GetProfileRequest, call: Call) -> pb.Profile:
         name = id_of(request.name, "profiles")
@@ -67,12 +69,18 @@ class ProfileServicer:
 
     async def UpdateProfile(self, request: pb.UpdateProfileRequest, call: Call) -> pb.Profile:
         wanted = request.profile
-        answer = self._answering(request, request.request_id, call)
-        name = id_of(wanted.name, "profiles", "profile.name")
-        made = await answer.before() or await self.profiles.update(
-            name, wanted.version, wanted.document, str(caller_of(call)), answer
+        name, creator = id_of(wanted.name, "profiles", "profile.name"), str(caller_of(call))
+        return await self.mutations.prepared(
+            call,
+            request,
+            lambda commit: self.profiles.update(
+                name,
+                wanted.version,
+                wanted.document,
+                creator,
+                lambda act: commit(lambda tx: self._message(tx, act(tx))),
+            ),
         )
-        return pb.Profile.FromString(made)
 
     async def SimulateProfile(self, request: pb.SimulateProfileRequest, call: Call) -> pb.SimulateProfileResponse:
         if not 0 <= request.sample_size <= 1000:
@@ -83,9 +91,6 @@ class ProfileServicer:
 
     def _message(self, tx: Transaction, version: ProfileVersion) -> pb.Profile:
         return profile_message(version, tx.profile_facts, self.profiles.built_in)
-
-    def _answering(self, request: Message, request_id: str, call: Call) -> Answering[ProfileVersion]:
-        return Answering(self.store, request, request_id, call, self._message)
 
 
 def _simulated(simulation: Simulation) -> pb.SimulateProfileResponse:

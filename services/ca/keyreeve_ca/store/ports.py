@@ -17,6 +17,7 @@ from keyreeve_ca.operators.ports import OperatorRecords
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.revocation.ports import Revocation, RevocationRecords
 from keyreeve_chassis.database.binding import BoundState
+from keyreeve_chassis.idempotency.ports import RequestRecords
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.operations.ports import OperationRecords
@@ -266,15 +267,16 @@ class Transaction(Protocol):
         ...
 
     def answered(self, caller: str, method: str, request_id: str) -> Answered | None:
-        """What became of a request of the last 24 hours; `caller` is `Caller.claimant`, here and in `answer`."""
+        """What became of a request of the last 24 hours; `caller` is `Caller.claimant`."""
         ...
 
     def answered_and_version(self, caller: str, method: str, request_id: str) -> tuple[Answered | None, int]:
         """The same, and the version of the configuration (`config_version`), in one statement."""
         ...
 
-    def answer(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None:
-        """Record the response of a slow mutation in the transaction that did it."""
+    @property
+    def requests(self) -> RequestRecords:
+        """Responses of mutations of the last 24 hours."""
         ...
 
     @property

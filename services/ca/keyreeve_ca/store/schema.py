@@ -10,7 +10,6 @@ from keyreeve_ca.store import audit_tables, tables
 from keyreeve_ca.store.metadata import metadata
 from keyreeve_chassis.database.migrating import Schema
 from keyreeve_chassis.database.transactions import register_failpoints
-from keyreeve_chassis.operations import tables as operation_tables
 
 # A table belongs to the metadata once its module has been imported.
 TABLE_MODULES = (
@@ -18,7 +17,6 @@ TABLE_MODULES = (
     audit_tables,
     enrollment_tables,
     halt_tables,
-    operation_tables,
     operator_tables,
     revocation_tables,
 )

@@ -37,10 +37,11 @@ from keyreeve_ca.store.ports import (
     StoredCertificate,
     Transaction,
 )
-from keyreeve_ca.store.tables import certificates, control_plane, keys, renewals, requests, trust_metadata
+from keyreeve_ca.store.tables import certificates, control_plane, keys, operations, renewals, requests, trust_metadata
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.idempotency.sql import SqlRequests
 from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.keys.sql import add_key, destroy_key, find_key
 from keyreeve_chassis.operations.sql import SqlOperations
@@ -99,7 +100,7 @@ class SqlTransaction:
     @property
     def operations(self) -> SqlOperations:
         """Work that outlasts a call."""
-        return SqlOperations(self._connection, self._must_be_writable)
+        return SqlOperations(self._connection, operations, self._must_be_writable)
 
     @property
     def operators(self) -> SqlOperators:
@@ -266,18 +267,10 @@ class SqlTransaction:
             return None, version
         return Answered(payload_sha256, response, None if items is None else results_from(unpack(items))), version
 
-    def answer(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None:
-        """Record the response of a slow mutation in the transaction that did it."""
-        self._write(
-            insert(requests).values(
-                caller=caller,
-                method=method,
-                request_id=request_id,
-                payload_sha256=payload_sha256,
-                response=response,
-                created_at=self._now,
-            )
-        )
+    @property
+    def requests(self) -> SqlRequests:
+        """Responses of mutations of the last 24 hours."""
+        return SqlRequests(self._connection, requests, self._now, self._must_be_writable)
 
     # --- Enrollment ---
 

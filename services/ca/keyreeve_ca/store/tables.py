@@ -18,7 +18,9 @@ from sqlalchemy import (
 )
 
 from keyreeve_ca.store.metadata import metadata
+from keyreeve_chassis.idempotency.sql import request_table
 from keyreeve_chassis.keys.tables import key_table
+from keyreeve_chassis.operations.tables import operation_table
 
 
 def _reference(target: str) -> ForeignKey:
@@ -173,19 +175,8 @@ renewals = Table(
     sqlite_with_rowid=False,
 )
 
-# `items` of a signing request, `response` of a slow mutation. `caller` is `Caller.claimant`. Kept for 24 hours.
-requests = Table(
-    "requests",
-    metadata,
-    Column("caller", Text, primary_key=True),
-    Column("method", Text, primary_key=True),
-    Column("request_id", Text, primary_key=True),
-    Column("payload_sha256", LargeBinary, nullable=False),
-    Column("items", LargeBinary, nullable=True),
-    Column("response", LargeBinary, nullable=True),
-    Column("created_at", BigInteger, nullable=False),
-    Index(None, "created_at"),
-)
+# A signing request has `items`, another mutation a `response`.
+requests = request_table(metadata, Column("items", LargeBinary, nullable=True))
 
 trust_metadata = Table(
     "trust_metadata",
@@ -194,3 +185,5 @@ trust_metadata = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),
 )
+
+operations = operation_table(metadata)

@@ -12,15 +12,14 @@ from keyreeve.audit.v1 import audit_service_pb2 as pb
 from keyreeve.audit.verifying import Witnessed
 from keyreeve.errors import AuditRecordInvalid, AuditTampered, KeyreeveError
 from keyreeve.identity import ALL_ROLES, SERVICE_ROLES, Role, SpiffeId
-from keyreeve_ca.store.ports import Store
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.audit.reading import Found, SignedBody
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of, invalid, payload_sha256, request_id_of
+from keyreeve_chassis.guard.messages import caller_of, invalid
 from keyreeve_chassis.guard.paging import Pages
-from keyreeve_chassis.idempotency.mutation import committed_with
-from keyreeve_chassis.idempotency.service import answer_once
+from keyreeve_chassis.idempotency.mutation import Mutations
+from keyreeve_chassis.idempotency.ports import MutationTransaction
 
 _SERVICE = "/keyreeve.audit.v1.AuditService/"
 _READERS = frozenset({Role.ADMIN, Role.AUDITOR})
@@ -49,7 +48,7 @@ class AuditServicer:
     """Answers AuditService."""
 
     log: SqlAuditLog
-    store: Store
+    mutations: Mutations[MutationTransaction]
     pages: Pages
 
     async def ListAuditRecords(self, request: pb.ListAuditRecordsRequest, call: Call) -> pb.ListAuditRecordsResponse:
@@ -117,30 +116,12 @@ class AuditServicer:
         )
 
     async def AppendVerbRecord(self, request: pb.AppendVerbRecordRequest, call: Call) -> pb.AppendVerbRecordResponse:
-        request_id = request_id_of(request.request_id)
         head = _verb_head(request, call)
-
-        def record(repeated: bool) -> bytes:
-            results = [("answer", "repeated")] if repeated else []
-            return head + records.tail(request.code, records.clean(request.reason), results)
-
-        await self._once(request, request_id, call, record)
-        return pb.AppendVerbRecordResponse()
-
-    async def _once(
-        self, request: pb.AppendVerbRecordRequest, request_id: str, call: Call, record: Callable[[bool], bytes]
-    ) -> None:
-        await committed_with(
+        return await self.mutations(
             call,
-            answer_once(
-                self.store,
-                caller=caller_of(call).claimant,
-                method=call.method,
-                request_id=request_id,
-                payload_sha256=payload_sha256(request),
-                act=lambda _: b"",
-                record=record,
-            ),
+            request,
+            lambda _: pb.AppendVerbRecordResponse(),
+            record=lambda results: head + records.tail(request.code, records.clean(request.reason), results),
         )
 
 

@@ -1,10 +1,12 @@
-"""Work that outlasts a call: its record, which is all that a restart needs to go on, and the port to the records."""
+"""Long-running operations: the record of one, which is all that a restart needs to go on, and the port to the records."""
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
+
+from keyreeve_chassis.idempotency.ports import MutationTransaction
 
 
 class OperationState(StrEnum):
@@ -64,3 +66,10 @@ class OperationRecords(Protocol):
     def running(self) -> Sequence[Operation]:
         """Those that go on, the oldest first."""
         ...
+
+
+class OperationTransaction(MutationTransaction, Protocol):
+    """A transaction that holds operations."""
+
+    @property
+    def operations(self) -> OperationRecords: ...

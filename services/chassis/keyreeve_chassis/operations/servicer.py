@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from keyreeve import errors
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Caller, Role
 from keyreeve.operations.v1 import operation_service_pb2 as pb
-from keyreeve_ca.store.ports import Store, Transaction
+from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.messages import caller_of, id_of, timestamp
 from keyreeve_chassis.guard.paging import Pages
-from keyreeve_chassis.idempotency.mutation import Answering
-from keyreeve_chassis.operations.ports import Operation, OperationState
+from keyreeve_chassis.idempotency.mutation import Mutations
+from keyreeve_chassis.operations.ports import Operation, OperationState, OperationTransaction
 
 _SERVICE = "/keyreeve.operations.v1.OperationService/"
 _LOOK_SECONDS = 0.25
@@ -55,7 +55,8 @@ def operation_message(operation: Operation) -> pb.Operation:
 class OperationServicer:
     """Answers OperationService."""
 
-    store: Store
+    store: Store[OperationTransaction]
+    mutations: Mutations[OperationTransaction]
     pages: Pages
     now: Callable[[], int]
 
@@ -86,18 +87,15 @@ class OperationServicer:
     async def CancelOperation(self, request: pb.CancelOperationRequest, call: Call) -> pb.Operation:
         caller, operation_id = caller_of(call), id_of(request.name, "operations")
 
-        def act(tx: Transaction) -> Operation:
+        def cancel(tx: OperationTransaction) -> pb.Operation:
             operation = tx.operations.get(operation_id)
             if operation is None or not (caller.role is Role.ADMIN or operation.creator == str(caller)):
                 raise _not_found(request.name)
             if operation.state is OperationState.RUNNING:
                 tx.operations.request_cancel(operation_id)
-            return tx.operations.get(operation_id) or operation
+            return operation_message(tx.operations.get(operation_id) or operation)
 
-        answer: Answering[Operation] = Answering(
-            self.store, request, request.request_id, call, lambda _tx, made: operation_message(made)
-        )
-        return pb.Operation.FromString(await answer(act))
+        return await self.mutations(call, request, cancel)
 
     async def _find(self, name: str, call: Call) -> Operation:
         operation_id = id_of(name, "operations")

@@ -3,35 +3,36 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, Table, insert, select, update
 
 from keyreeve_chassis.operations.ports import Operation, OperationState
-from keyreeve_chassis.operations.tables import operations
 
-_COLUMNS = [operations.c[f.name] for f in fields(Operation)]
-# Made once, since the coordinator asks a few times a second.
-_RUNNING = select(*_COLUMNS).where(operations.c.state == OperationState.RUNNING).order_by(operations.c.operation_id)
 _FIXED = ("operation_id", "method", "creator", "arguments", "created_at", "cancel_requested")
 
 
 class SqlOperations:
     """The records of one transaction; `must_be_writable` raises in one that only reads."""
 
-    def __init__(self, connection: Connection, must_be_writable: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, operations: Table, must_be_writable: Callable[[], None]) -> None:
+        """Take the transaction's connection and the service's table."""
         self._connection = connection
+        self._operations = operations
         self._must_be_writable = must_be_writable
 
     def add(self, operation: Operation) -> None:
         """Store a new operation."""
         self._must_be_writable()
         values = asdict(operation) | {"arguments": json.dumps(operation.arguments)}
-        self._connection.execute(insert(operations).values(**values))
+        self._connection.execute(insert(self._operations).values(**values))
 
     def get(self, operation_id: str) -> Operation | None:
         """One operation."""
-        row = self._connection.execute(select(*_COLUMNS).where(operations.c.operation_id == operation_id)).one_or_none()
+        row = self._connection.execute(
+            _select(self._operations).where(self._operations.c.operation_id == operation_id)
+        ).one_or_none()
         return None if row is None else _operation(row)
 
     def update(self, operation: Operation) -> None:
@@ -39,28 +40,40 @@ class SqlOperations:
         self._must_be_writable()
         values = {name: value for name, value in asdict(operation).items() if name not in _FIXED}
         self._connection.execute(
-            update(operations).where(operations.c.operation_id == operation.operation_id).values(**values)
+            update(self._operations).where(self._operations.c.operation_id == operation.operation_id).values(**values)
         )
 
     def request_cancel(self, operation_id: str) -> None:
         """Ask it to end."""
         self._must_be_writable()
         self._connection.execute(
-            update(operations).where(operations.c.operation_id == operation_id).values(cancel_requested=True)
+            update(self._operations)
+            .where(self._operations.c.operation_id == operation_id)
+            .values(cancel_requested=True)
         )
 
     def page(self, creator: str | None, *, before: str, limit: int) -> Sequence[Operation]:
         """Operations, of one creator or all, the newest first."""
-        query = select(*_COLUMNS).order_by(operations.c.operation_id.desc()).limit(limit)
+        query = _select(self._operations).order_by(self._operations.c.operation_id.desc()).limit(limit)
         if creator is not None:
-            query = query.where(operations.c.creator == creator)
+            query = query.where(self._operations.c.creator == creator)
         if before:
-            query = query.where(operations.c.operation_id < before)
+            query = query.where(self._operations.c.operation_id < before)
         return [_operation(row) for row in self._connection.execute(query)]
 
     def running(self) -> Sequence[Operation]:
         """Those that go on, the oldest first."""
-        return [_operation(row) for row in self._connection.execute(_RUNNING)]
+        return [_operation(row) for row in self._connection.execute(_running(self._operations))]
+
+
+def _select(operations: Table) -> Select[Any]:
+    return select(*[operations.c[f.name] for f in fields(Operation)])
+
+
+@cache
+def _running(operations: Table) -> Select[Any]:
+    """Made once: the leader of operations asks often, and to build a statement takes longer than to execute it."""
+    return _select(operations).where(operations.c.state == OperationState.RUNNING).order_by(operations.c.operation_id)
 
 
 def _operation(row: Row[Any]) -> Operation:
