@@ -21,7 +21,7 @@ from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_ca.store.ports import CertificateFilter
 from keyreeve_ca.store.schema import SCHEMA
-from keyreeve_ca.store.sql import SqlStore
+from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader, sqlite_writer
 from keyreeve_chassis.database.migrating import upgrade
 from keyreeve_chassis.database.transactions import Database
@@ -60,10 +60,10 @@ class CaDatabase:
         self._opened.append(opened)
         return opened
 
-    def store(self, writer: Database) -> SqlStore:
+    def store(self, writer: Database) -> CaStore:
         """A store that reads by connections of its own."""
         reader = self.database(threads=2, readonly=True)
-        return SqlStore(reader=reader, writer=writer, read_profile=lambda _document: STATED_PROFILE, now=self.now)
+        return store_on(reader, writer, read_profile=lambda _document: STATED_PROFILE, now=self.now, process="test")
 
     def ledger(self, writer: Database) -> SqliteLedger | PostgresqlLedger:
         return SqliteLedger(writer, now=self.now) if self.is_sqlite else PostgresqlLedger(writer)

@@ -50,7 +50,7 @@ from keyreeve_ca.revocation.feed import RevocationFeed
 from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.settings import ENV_PREFIX, CaSettings
 from keyreeve_ca.store.ports import Store
-from keyreeve_ca.store.sql import SqlStore
+from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.binding import DatabaseBinding
@@ -112,7 +112,7 @@ def now() -> int:
 
 def service_context(
     settings: CaSettings,
-    store: SqlStore,
+    store: CaStore,
     keystore: KeyStore,
     ledger: Ledger,
     worker_id: str,
@@ -244,11 +244,9 @@ async def trust_root_of(store: Store) -> bytes:
     return root
 
 
-def store_of(
-    reader: Database, writer: Database | None, now: Callable[[], int] = now, process: str = "tool"
-) -> SqlStore:
+def store_of(reader: Database, writer: Database | None, now: Callable[[], int] = now, process: str = "tool") -> CaStore:
     """The registry; without a writer it only reads. `process` names its audit chains."""
-    return SqlStore(reader=reader, writer=writer, read_profile=profile_from_canonical, now=now, process=process)
+    return store_on(reader, writer, read_profile=profile_from_canonical, now=now, process=process)
 
 
 def binding_of(settings: CaSettings) -> DatabaseBinding:

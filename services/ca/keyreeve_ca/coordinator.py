@@ -48,7 +48,7 @@ from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import ControlPlaneState
 from keyreeve_ca.store.retention import PASS_SECONDS, Retention
 from keyreeve_ca.store.schema import SCHEMA
-from keyreeve_ca.store.sql import SqlStore
+from keyreeve_ca.store.sql import CaStore
 from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
@@ -201,11 +201,11 @@ async def _serve_locally(
         raise StartRefused(f"the local socket cannot be made: {refused}") from refused
 
 
-async def _record(store: SqlStore, payload: Sequence[bytes], _connection: ipc.Connection) -> None:
+async def _record(store: CaStore, payload: Sequence[bytes], _connection: ipc.Connection) -> None:
     await store.append_audit(payload)
 
 
-async def _end_audit(leader: Leader, store: SqlStore, ledger: SqliteLedger | PostgresqlLedger) -> None:
+async def _end_audit(leader: Leader, store: CaStore, ledger: SqliteLedger | PostgresqlLedger) -> None:
     """End the coordinator's chains on purpose, and sign that."""
     try:
         await store.close_chains()

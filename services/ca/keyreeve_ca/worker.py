@@ -33,7 +33,7 @@ from keyreeve_ca.revocation.feed import RevocationFeed
 from keyreeve_ca.revocation.known_revocations import LiveRevocations
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.schema import SCHEMA
-from keyreeve_ca.store.sql import SqlStore
+from keyreeve_ca.store.sql import CaStore
 from keyreeve_chassis.audit.leader import SinkGate, send_records
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
@@ -167,7 +167,7 @@ def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:
     return client
 
 
-async def _end_chains(store: SqlStore, ledger: PostgresqlLedger) -> None:
+async def _end_chains(store: CaStore, ledger: PostgresqlLedger) -> None:
     """End this process's audit chains on purpose; the coordinator's next checkpoint says so."""
     try:
         await store.close_chains()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyreeve import errors
-from keyreeve_ca.store.sql import SqlStore
+from keyreeve_chassis.database.store import SqlStore
 from keyreeve_chassis.settings.sections import AuditSettings
 from support.audit_sinks import goes_through, is_refused_for, whole
 from support.running_ca import AUDITOR, OPERATOR, RunningCa, running
@@ -84,7 +84,7 @@ def test_a_hung_sink_stops_changes_and_the_log_says_so(watched, monkeypatch, cap
 def test_a_read_is_not_answered_without_its_record(own_ca, monkeypatch):
     go = threading.Event()
 
-    async def hang(self: SqlStore, records: object) -> None:
+    async def hang(self: object, records: object) -> None:
         await asyncio.to_thread(go.wait)
         raise errors.StoreUnavailable("it hung")
 

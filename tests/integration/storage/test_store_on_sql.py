@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from keyreeve import errors
 from keyreeve_ca.ledger.ports import IssuedCertificate
 from keyreeve_ca.store.ports import AuthorityState, CertificateFilter, ControlPlaneState, Transaction
-from keyreeve_ca.store.sql import ReadOnly
+from keyreeve_chassis.database.store import ReadOnly
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 from support.databases import CaBench

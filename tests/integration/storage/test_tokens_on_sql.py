@@ -8,7 +8,7 @@ import pytest
 from keyreeve.enrollment_token import RETRY_SECONDS
 from keyreeve_ca.enrollment.ports import StoredToken, TokenState
 from keyreeve_ca.enrollment.sql import KEYS_KEPT, ROWS_KEPT
-from keyreeve_ca.store.sql import ReadOnly
+from keyreeve_chassis.database.store import ReadOnly
 from support.databases import CaBench
 
 NOW = 1_800_000_000

@@ -6,7 +6,8 @@ lock (gate.py), which also keeps groups out while an authority or a profile chan
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
@@ -35,11 +36,10 @@ from keyreeve_ca.store.ports import (
     CertificatePage,
     ControlPlaneState,
     StoredCertificate,
-    Transaction,
 )
 from keyreeve_ca.store.tables import certificates, control_plane, keys, operations, renewals, requests, trust_metadata
 from keyreeve_chassis.audit.log import SqlAuditLog
-from keyreeve_chassis.audit.sql import cursor_of
+from keyreeve_chassis.database.store import SqlStore, SqlTransaction
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.idempotency.sql import SqlRequests
 from keyreeve_chassis.keys.ports import SealedKey
@@ -71,21 +71,14 @@ _CERTIFICATE_AND_REVOCATION = (
 )
 
 
-class ReadOnly(Exception):
-    """A read called a writing method: a mistake in the code that calls."""
-
-
-class SqlTransaction:
+class CaTransaction(SqlTransaction):
     """Reads and writes of one database transaction."""
 
     def __init__(
-        self, connection: Connection, *, read_profile: Callable[[str], Profile], now: int, writable: bool
+        self, connection: Connection, *, now: int, writable: bool, read_profile: Callable[[str], Profile]
     ) -> None:
-        self._connection = connection
+        super().__init__(connection, now=now, writable=writable)
         self._read_profile = read_profile
-        self._now = now
-        self._writable = writable
-        self.records: list[bytes] = []
 
     @property
     def revocations(self) -> SqlRevocations:
@@ -279,14 +272,6 @@ class SqlTransaction:
         """The enrollment tokens."""
         return SqlTokens(self._connection, self._write)
 
-    # --- Audit ---
-
-    @property
-    def audit(self) -> list[bytes]:
-        """Records to be committed with this transaction."""
-        self._must_be_writable()
-        return self.records
-
     # --- Trust metadata ---
 
     def put_trust_metadata(self, role: str, version: int, body: bytes) -> None:
@@ -304,83 +289,23 @@ class SqlTransaction:
         body: bytes | None = self._connection.scalar(query)
         return body
 
-    def _must_be_writable(self) -> None:
-        if not self._writable:
-            raise ReadOnly("a read may not write: use Store.write")
 
-    def _write(self, statement: Any) -> Any:  # noqa: ANN401  # each statement has its own kind of result
-        self._must_be_writable()
-        return self._connection.execute(statement)
+CaStore = SqlStore[CaTransaction]
 
 
-class SqlStore:
-    """Runs transactions. `writer` is None in a process that may only read: a worker on SQLite."""
-
-    def __init__(
-        self,
-        *,
-        reader: Database,
-        writer: Database | None,
-        read_profile: Callable[[str], Profile],
-        now: Callable[[], int],
-        process: str = "coordinator",
-    ) -> None:
-        log = SqlAuditLog(AUDIT, reader, writer)
-        self._acts, self._calls = log.chain(process, now), log.chain(process, now)
-        self._reader = reader
-        self._writer = writer
-        self._read_profile = read_profile
-        self._now = now
-
-    async def read(self, work: Callable[[Transaction], T], *, one_statement: bool = False) -> T:
-        """Run `work` on a snapshot in which its writing methods raise."""
-        return await self._reader.read(
-            lambda connection: work(self._transaction(connection, writable=False)), one_statement=one_statement
-        )
-
-    def read_here(self, work: Callable[[Transaction], T]) -> T:
-        """`read` in the thread that calls, for commands without an event loop."""
-        return self._reader.read_here(lambda connection: work(self._transaction(connection, writable=False)))
-
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` alone and commit it; it may run again when PostgreSQL asks for that. Raises `StoreUnavailable`."""
-
-        def alone(connection: Connection) -> T:
-            lock_exclusively(connection)
-            return self._do(connection, work)
-
-        return await self._writing().write(alone)
-
-    async def write_beside(self, work: Callable[[Transaction], T]) -> T:
-        """`write` without the gate's lock on PostgreSQL, so that groups are committed meanwhile."""
-        return await self._writing().write(lambda connection: self._do(connection, work))
-
-    def _writing(self) -> Database:
-        if self._writer is None:
-            raise ReadOnly("this process reads only: forward the request to the coordinator")
-        return self._writer
-
-    def _do(self, connection: Connection, work: Callable[[Transaction], T]) -> T:
-        tx = self._transaction(connection, writable=True)
-        result = work(tx)
-        self._acts.append(cursor_of(connection), tx.records)
-        return result
-
-    def audit_log(self) -> SqlAuditLog:
-        """The audit log as a whole."""
-        return SqlAuditLog(AUDIT, self._reader, self._writer)
-
-    async def append_audit(self, records: Sequence[bytes]) -> None:
-        """Commit the records of calls that commit nothing else. Raises `StoreUnavailable`."""
-        if self._writer is None:
-            raise ReadOnly("this process reads only: hand the records to the coordinator")
-        await self._writer.write(lambda c: self._calls.append(cursor_of(c), records))
-
-    async def close_chains(self) -> None:
-        """End this process's audit chains on purpose."""
-        if self._writer is not None:
-            await self._writer.write(lambda c: self._acts.close(cursor_of(c)))
-            await self._writer.write(lambda c: self._calls.close(cursor_of(c)))
-
-    def _transaction(self, connection: Connection, *, writable: bool) -> SqlTransaction:
-        return SqlTransaction(connection, read_profile=self._read_profile, now=self._now(), writable=writable)
+def store_on(
+    reader: Database,
+    writer: Database | None,
+    *,
+    read_profile: Callable[[str], Profile],
+    now: Callable[[], int],
+    process: str,
+) -> CaStore:
+    """The CA's store; without a writer it only reads. `process` names its audit chains."""
+    return SqlStore(
+        SqlAuditLog(AUDIT, reader, writer),
+        partial(CaTransaction, read_profile=read_profile),
+        lock=lock_exclusively,
+        process=process,
+        now=now,
+    )
