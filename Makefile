@@ -1,43 +1,43 @@
-# Everything needs Python 3.11 or newer with its venv module, and make; the rest is installed into .venv.
+# Requires Linux, make, and Python 3.11 or newer with its venv module; everything else is installed into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test bench bench-peers faults lint format types proto check lock clean
+.PHONY: help up down reset status test bench bench-baselines faults lint format types proto check lock clean
 
-help: ## list every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: $(VENV)/.run ## start a control plane in the background and get yourself a certificate
+up: $(VENV)/.run ## start a control plane in the background and issue yourself an admin certificate
 	@$(BIN)/keyreeve up
 
-down: ## stop it; nothing is lost
+down: ## stop the control plane; its data is kept
 	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve down
 
-status: $(VENV)/.run ## say what runs, where, and who you are
+status: $(VENV)/.run ## show what runs, where, and your identity
 	@$(BIN)/keyreeve status
 
-reset: ## stop it and delete it with all its keys (asks, unless FORCE=1)
+reset: ## stop the control plane and delete it with all its keys (asks, unless FORCE=1)
 	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve reset
 
-# Faults wait for half of their time, for disks and for processes that start.
+# The fault tests wait half of their time for disks and process starts.
 FAULTS_AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))
 
-test: $(VENV)/.dev ## run all tests but the faults, on SQLite and PostgreSQL
+test: $(VENV)/.dev ## run all tests except the faults, on SQLite and PostgreSQL (ARGS="-k name")
 	@$(BIN)/python -m pytest -n auto $(ARGS)
 
-faults: $(VENV)/.dev ## kill, freeze, load and tamper: 20 kills on each database (KILLS=1: what CI does)
+faults: $(VENV)/.dev ## run the fault tests, 20 kills on each database (KILLS=1: the short form that CI runs)
 	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n $(FAULTS_AT_ONCE) \
 		-m "faults$(if $(filter 1,$(KILLS)), and not thorough)" $(ARGS)
 
-bench: $(VENV)/.dev ## measure the signing path on SQLite and PostgreSQL (ARGS="--duration 10 --runs 5 --compare cfssl")
+bench: $(VENV)/.dev ## measure the signing path (ARGS="--duration 10 --runs 5 --compare cfssl")
 	@PATH="$(CURDIR)/.bench/bin:$$PATH" $(BIN)/python -m keyreeve_bench.standard $(ARGS)
 
-bench-peers: ## build cfssl and step-ca into .bench/bin, to be compared with (needs Go)
+bench-baselines: ## build cfssl and step-ca into .bench/bin for --compare (needs Go)
 	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install github.com/cloudflare/cfssl/cmd/cfssl@v1.6.5
 	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local CGO_ENABLED=0 go install github.com/smallstep/certificates/cmd/step-ca@v0.30.2
 
-lint: $(VENV)/.dev ## check style, and the rules between rooms
+lint: $(VENV)/.dev ## check style and import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
@@ -48,20 +48,20 @@ format: $(VENV)/.dev ## format the code
 types: $(VENV)/.dev ## check types
 	@$(BIN)/mypy sdk services bench
 
-proto: $(VENV)/.dev ## generate the stubs and the blocking client anew
+proto: $(VENV)/.dev ## regenerate the stubs and the blocking client
 	@tools/generate-stubs
 	@$(BIN)/python tools/generate-blocking
 
-check: $(VENV)/.dev ## check everything but the tests: lint, types, contract, generated files, documents, migrations
+check: $(VENV)/.dev ## run all checks except the tests: lint, types, contract, generated files, words
 	@tools/check
 
-lock: ## choose the newest releases of all dependencies and lock them with their hashes
+lock: ## update all dependencies and lock them with hashes
 	@PYTHON=$(PYTHON) tools/lock
 
-clean: ## remove the environment and caches (not .keyreeve)
+clean: ## remove .venv and caches (not .keyreeve)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# The stamps hold what is installed: a changed lock or pyproject.toml installs again, anything else does not.
+# The stamps record the last installation: only a changed lock or pyproject.toml installs again.
 $(VENV)/.run: requirements/run.txt pyproject.toml
 	@PYTHON=$(PYTHON) tools/install run
 

@@ -1,1 +1,1 @@
-"""The load tool behind `keyreeve bench`: measures the signing path of a control plane, and checks what it measured."""
+"""Load tool behind `keyreeve bench`: measures a control plane's signing path and verifies what it measured."""

@@ -1,4 +1,4 @@
-"""`python -m keyreeve_bench`: what `keyreeve bench` runs. Reads settings as JSON from its one argument; exit codes as there."""
+"""`python -m keyreeve_bench`, the program that `keyreeve bench` runs: one argument, the settings as JSON."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from keyreeve_bench.table import table
 
 
 def main(argument: str) -> int:
-    """Run a bench, print its report, and answer the exit code: 1 when a check or a threshold does not hold."""
+    """Run a benchmark, print its report and return the exit code: 1 when a check or a threshold fails."""
     document = json.loads(argument)
     as_json = bool(document.get("json"))
     try:

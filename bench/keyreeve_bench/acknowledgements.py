@@ -1,4 +1,4 @@
-"""A client's own ledger: what was acknowledged to it, on its disk before it goes on."""
+"""Acknowledgement file: every certificate a client received, fsynced before the client continues."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """One certificate that a client was given."""
+    """One certificate that a client received."""
 
     request_id: str
     serial: str
@@ -20,7 +20,7 @@ class Acknowledged:
 class AcknowledgementFile:
     """Appends lines `REQUEST_ID SERIAL BASE64-DER`; several processes may append to the same file.
 
-    `keep` returns when its lines are on disk. What comes while an fsync runs shares the next one.
+    `keep` returns when its lines are on disk. Lines that arrive during an fsync share the next one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class AcknowledgementFile:
         os.close(self._handle)
 
     async def keep(self, acknowledged: list[Acknowledged]) -> None:
-        """Write them and wait until they are on disk. Raises `OSError`."""
+        """Append the certificates and wait until they are on disk. Raises `OSError`."""
         lines = "".join(f"{one.request_id} {one.serial} {b64encode(one.der).decode()}\n" for one in acknowledged)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((lines.encode(), done))
@@ -63,7 +63,7 @@ class AcknowledgementFile:
 
 
 def read(path: Path) -> Iterator[Acknowledged]:
-    """What a file holds; a last line that was cut short by a crash was acknowledged to nobody and is left out."""
+    """Read the certificates in a file; a last line cut short by a crash is ignored."""
     with path.open() as file:
         for line in file:
             if line.endswith("\n"):

@@ -1,4 +1,4 @@
-"""What one bench knows and gathers while it runs."""
+"""State of one benchmark: its settings, and the results as they arrive."""
 
 import time
 from dataclasses import dataclass, field
@@ -19,33 +19,33 @@ from keyreeve_bench.settings import BenchSettings
 
 @dataclass(slots=True)
 class Bench:
-    """What is known and gathered while a bench runs."""
+    """Settings and results of a running benchmark."""
 
     settings: BenchSettings
     context: Context
     progress: Progress
     corpus_file: Path
     answer: bytes
-    """The service's answer to one call before everything else."""
+    """The service's answer to one call made before the measurements."""
     server: Group | None
     ledger: Ledger | None
     marker: str = field(default_factory=new_marker)
     since: int = field(default_factory=lambda: int(time.time()))
     checkpoint: Witnessed | None = None
-    """Where the service's audit log ended before the load."""
+    """The last checkpoint of the service's audit log before the load."""
     outcomes: list[Outcome] = field(default_factory=list)
-    """The runs."""
+    """Outcomes of the measured runs."""
     all: list[Outcome] = field(default_factory=list)
-    """The runs, and whatever else was asked of the service."""
-    limits: list[float] = field(default_factory=list)
-    echoes: list[float] = field(default_factory=list)
-    peers: dict[str, list[Tally]] = field(default_factory=dict)
+    """Outcomes of all loads on the service: the runs, the overload and the sweep."""
+    signing_limits: list[float] = field(default_factory=list)
+    echo_rates: list[float] = field(default_factory=list)
+    baselines: dict[str, list[Tally]] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
-    """What the plot shows."""
+    """Points of the plot."""
     overload: Overload | None = None
 
     def load(self, *steps: Step) -> Load:
-        """The load that was asked for, through these steps."""
+        """Build the configured load with these steps."""
         settings = self.settings
         assert self.context.path is not None
         return Load(
@@ -65,7 +65,7 @@ class Bench:
         )
 
     def watched(self) -> dict[str, Group]:
-        """Whose CPU time and memory are taken."""
+        """Process groups whose CPU time and memory are measured."""
         groups: dict[str, Group] = {}
         if self.server is not None:
             groups |= {

@@ -1,4 +1,4 @@
-"""The two ways in which a process of a bench calls: prepared messages over grpc.aio, or the SDK's own `sign`."""
+"""The two clients of a benchmark process: prepared messages over grpc.aio, or `sign` of the SDK."""
 
 import itertools
 from dataclasses import dataclass
@@ -18,26 +18,26 @@ CONNECT_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call brought."""
+    """The result of a call."""
 
     serials: list[bytes]
-    """Hexadecimal digits, one number for each certificate."""
+    """Serial numbers in hexadecimal, one for each certificate."""
     failures: list[tuple[str, str]]
-    """Status and reason of the items that were refused."""
+    """Status and reason of each refused item."""
     raw: bytes
-    """The answer itself; empty when the SDK has read it."""
+    """The encoded response; empty when the SDK decoded it."""
     certificates: list[tuple[bytes, tuple[bytes, ...]]]
-    """What the SDK read: each certificate and its chain."""
+    """Certificates with their chains, as the SDK decoded them."""
 
 
 class Calls(Protocol):
-    """Makes calls; `index` tells whose, so that callers stay with one connection."""
+    """Makes calls; `index` identifies the caller, so that each caller keeps one connection."""
 
     async def connect(self) -> None:
         """Open the connections. Raises `keyreeve.errors`."""
 
     def take(self) -> bytes:
-        """The request that is next in turn; one that is repeated stays the same."""
+        """Take the next request; a repeated call sends the same one again."""
 
     async def call(self, index: int, request: bytes, request_id: str) -> Answer:
         """Send a request. Raises `keyreeve.errors`."""
@@ -47,7 +47,7 @@ class Calls(Protocol):
 
 
 class GrpcCalls:
-    """Prepared messages over connections of its own."""
+    """Sends prepared messages over its own connections."""
 
     def __init__(
         self, context: Context, prepared: list[bytes], *, batch: int, connections: int, timeout: float
@@ -99,7 +99,7 @@ async def _ready(channel: grpc.aio.Channel, address: str) -> None:
 
 
 class SdkCalls:
-    """`sign()` of the SDK, as a program would call it; it repeats nothing, so that failures are seen."""
+    """Calls `sign()` of the SDK as a program would, without retries, so that failures are counted."""
 
     def __init__(self, context: Context, profile: str, csrs: list[bytes], *, coalesce: bool, timeout: float) -> None:
         self._client = make_client(context, coalesce=coalesce, timeout=timeout)
@@ -114,7 +114,7 @@ class SdkCalls:
         return next(self._csrs)
 
     async def call(self, index: int, request: bytes, request_id: str) -> Answer:  # noqa: ARG002  # it has one connection
-        # With an id of its own a call is not put together with others.
+        # The SDK does not coalesce a call that brings its own request id.
         own_id = None if self._coalesce else request_id
         signed = await self._client.certificates.sign(self._profile, request, request_id=own_id)
         return Answer([signed.serial.encode()], [], b"", [(signed.certificate_der, signed.chain_der)])
@@ -124,15 +124,15 @@ class SdkCalls:
 
 
 def make_client(context: Context, *, coalesce: bool, timeout: float) -> aio.Client:
-    """A client that tries once."""
+    """Make a client that does not retry."""
     return aio.Client(context, timeout=timeout, retry=retry.NO_RETRY, coalesce=coalesce)
 
 
 def pause_after(error: KeyreeveError) -> float:
-    """Seconds that a caller of a closed loop waits after a failure: what the service asked for, or a twentieth."""
+    """Seconds a closed-loop caller waits after a failure: the service's RetryInfo, or 0.05."""
     return 0.05 if error.retry_after is None else error.retry_after.total_seconds()
 
 
 def outcome_is_unknown(error: KeyreeveError) -> bool:
-    """Whether a call that failed so may have been carried out all the same."""
+    """Whether a call with this error may have been carried out."""
     return error.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN", "INTERNAL"}

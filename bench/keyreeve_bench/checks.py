@@ -1,4 +1,4 @@
-"""What a bench checks about itself: a figure counts only if every certificate in it exists and is good."""
+"""Self-checks of a benchmark: a figure counts only if all its certificates are in the ledger and valid."""
 
 from base64 import b64decode
 from collections.abc import Callable, Sequence
@@ -16,59 +16,59 @@ from keyreeve_bench.ledger import Ledger, LedgerUnreadable, compare, sampled_mis
 from keyreeve_bench.settings import BenchSettings
 
 PER_ANSWER = 3
-"""Certificates of a sampled batch that OpenSSL verifies."""
+"""Certificates of each sampled batch that OpenSSL verifies."""
 _AUDIT_SECONDS = 60.0
 LOOKED_UP = 50
-"""Certificates that are looked up one by one where the database cannot be read."""
+"""Certificates looked up one by one when the database cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was checked."""
+    """The result of one check."""
 
     check: str
     ok: bool
     message: str
 
     def to_document(self) -> dict[str, Any]:
-        """The check as plain values."""
+        """The check as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """All that a bench was given, warm-up included."""
+    """All certificates issued to a benchmark, warm-up included."""
 
     acknowledged: int
     unknown: int
-    """Certificates of calls that may have been carried out although they failed."""
+    """Certificates of failed calls that may have been issued all the same."""
     serials: bytes
     samples: Sequence[Document]
     since: int
-    """No call began before this, in seconds since 1970 by the service's clock."""
+    """Lower bound of the start of every call, in seconds since 1970 by the service's clock."""
     marker: str
 
 
 def check_unique(issued: Issued) -> Check:
-    """Every certificate has a serial number, and none the same."""
+    """Check that every certificate has its own serial number."""
     numbers = {issued.serials[at : at + 16] for at in range(0, len(issued.serials), 16)}
     ok = len(numbers) == issued.acknowledged == len(issued.serials) // 16
     return Check("serial numbers", ok, f"{len(numbers):,} different ones in {issued.acknowledged:,} acknowledgements")
 
 
 def check_ledger(issued: Issued, settings: BenchSettings, ledger: Ledger | None, get: Callable[[str], object]) -> Check:
-    """The ledger holds what was acknowledged, and nothing of ours that was not, except where an answer was lost."""
+    """Check that the ledger holds every acknowledged certificate, and no other except for lost answers."""
     if ledger is not None:
         try:
             rows = ledger.issued(settings.profile, issued.since)
-            # The SDK's own batches have request ids of its own: then others' certificates cannot be told from ours.
+            # Coalesced batches have request ids made by the SDK, so other callers' certificates cannot be excluded.
             marked = settings.client == "grpc"
             stored = [serial for serial, request_id in rows if not marked or request_id.endswith(issued.marker)]
         except LedgerUnreadable as failure:
             return Check("ledger", ok=False, message=str(failure))
         found = compare(issued.serials, stored)
         ok = found.missing == 0 and found.duplicates == 0 if not marked else found.holds(issued.unknown)
-        whose = "" if marked else " or of others"
+        whose = "" if marked else " or issued to other callers"
         return Check(
             "ledger",
             ok,
@@ -83,19 +83,19 @@ def check_ledger(issued: Issued, settings: BenchSettings, ledger: Ledger | None,
 
 
 def check_openssl(issued: Issued, context: Context, batch: int) -> Check:
-    """A sample, spread over all runs, verifies with the `openssl` program."""
+    """Check that a sample from all runs verifies with the `openssl` program."""
     leaves = [leaf for sample in issued.samples for leaf in _certificates(sample, batch)[:PER_ANSWER]]
     roots = b"".join(path.read_bytes() for path in (context.estate_bundle, context.bundle))
     good = openssl.verify(leaves, roots)
     if good is None:
-        return Check("openssl verify", ok=True, message="not done: there is no `openssl` on PATH")
+        return Check("openssl verify", ok=True, message="skipped: there is no `openssl` on PATH")
     return Check(
         "openssl verify", bool(leaves) and good == len(leaves), f"{good} of {len(leaves)} sampled certificates"
     )
 
 
 def last_checkpoint(context: Context) -> Witnessed | None:
-    """The end of the service's audit log; None when it has none yet, or does not let this caller ask."""
+    """Fetch the last checkpoint of the audit log; None when there is none or this caller may not read it."""
     with Client(context) as client:
         try:
             body = client.audit.checkpoint().body
@@ -105,9 +105,9 @@ def last_checkpoint(context: Context) -> Witnessed | None:
 
 
 def check_audit(seen: Witnessed | None, client: Client) -> Check:
-    """The audit log behind a checkpoint that was seen before the bench, and that checkpoint itself, are as they were."""
+    """Check that the audit log is consistent with the checkpoint seen before the benchmark."""
     if seen is None:
-        return Check("audit log", ok=True, message="not done: the service has none, or does not let this caller ask")
+        return Check("audit log", ok=True, message="skipped: there is none, or this caller may not read it")
     try:
         found = client.audit.verify(after_checkpoint=seen.k, witnessed=[seen], timeout=_AUDIT_SECONDS)
     except KeyreeveError as failure:

@@ -1,6 +1,6 @@
-"""The processes of a bench and how they talk: JSON lines over pipes, and a common moment at which all begin.
+"""Child processes of a benchmark: JSON lines over pipes, and a common start time.
 
-The monotonic clock is one for the whole machine, so a moment of it means the same in every process.
+The monotonic clock is the same in all processes of a machine, so a start time can be sent to them.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from keyreeve.errors import KeyreeveError, StartFailed
 
 READY_SECONDS = 120.0
 _HEAD_START = 0.1
-"""Seconds between the word to begin and the beginning: the slowest process must have heard it."""
+"""Seconds between sending the start time and the start: the slowest process must have read it."""
 _END_SECONDS = 3.0
 _LONGEST_LINE = 64 * 1024 * 1024
 
@@ -24,27 +24,27 @@ Document = dict[str, Any]
 
 
 class ParentGone(Exception):
-    """The process that started this one has ended, or wants nothing more of it."""
+    """The parent process has ended or closed the pipe."""
 
 
 class Parent:
-    """The process that started this one."""
+    """The parent process, as its child sees it."""
 
     def __init__(self, begin: Callable[[], Awaitable[float]]) -> None:
         self._begin = begin
 
     def tell(self, document: Document) -> None:
-        """Tell how far it is."""
+        """Report progress."""
         _say({"progress": document})
 
     async def ready(self, **facts: object) -> float:
-        """Say that everything is prepared, and wait for the moment to begin, on the monotonic clock. Raises `ParentGone`."""
+        """Report readiness and wait for the start time (monotonic clock). Raises `ParentGone`."""
         _say({"ready": facts})
         return await self._begin()
 
 
 def serve_parent(work: Callable[[Document, Parent], Awaitable[Document]]) -> None:
-    """Be a child: read orders, do the work, answer its result or the error it ended in."""
+    """Run as a child: read orders, do the work, and send its result or its error."""
 
     async def read() -> Document:
         line = await asyncio.to_thread(sys.stdin.readline)
@@ -73,7 +73,7 @@ def _say(document: Document) -> None:
 
 
 class Child:
-    """A process of ours: `python -m MODULE`."""
+    """A child process: `python -m MODULE`."""
 
     def __init__(self, module: str, process: asyncio.subprocess.Process) -> None:
         self._module = module
@@ -85,7 +85,7 @@ class Child:
         return self._process.pid
 
     async def wait_for(self, kind: str) -> Document:
-        """Read until it has said this. Raises what it ended in, or `StartFailed` when it just ended."""
+        """Read until it sends a message of this kind. Raises the error it sends, or `StartFailed` when it exits."""
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             document = json.loads(line)
@@ -97,20 +97,20 @@ class Child:
             else:
                 found: Document = document[kind]
                 return found
-        raise StartFailed(f"a process of the bench ({self._module}) ended with {await self._process.wait()}")
+        raise StartFailed(f"a benchmark process ({self._module}) exited with {await self._process.wait()}")
 
     async def order(self, document: Document) -> None:
-        """Send it a line."""
+        """Send it a message."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(document).encode() + b"\n")
         await self._process.stdin.drain()
 
     def on_progress(self, told: Callable[[Document], None]) -> None:
-        """Call this with everything that it tells on the way."""
+        """Call this with each progress message."""
         self._told = told
 
     async def end(self) -> None:
-        """Let it end, which it does when nobody can tell it anything any more; make it, after a while."""
+        """Close its pipe, which makes it exit, and kill it if it does not."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -121,8 +121,8 @@ class Child:
 
 
 async def start(module: str, stack: AsyncExitStack, *arguments: str) -> Child:
-    """Start a process that ends with the stack at the latest."""
-    # A fresh interpreter: nothing of ours is forked.
+    """Start a process that the stack ends."""
+    # A fresh interpreter: gRPC does not survive a fork.
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", module, *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LONGEST_LINE,
@@ -133,7 +133,7 @@ async def start(module: str, stack: AsyncExitStack, *arguments: str) -> Child:
 
 
 async def start_all(module: str, orders: Sequence[Document], stack: AsyncExitStack) -> list[Child]:
-    """Start a process for each of the orders and wait until all are ready. Raises what one of them ended in."""
+    """Start a process for each of the orders and wait until all are ready. Raises the error of any of them."""
     children = [await start(module, stack) for _ in orders]
     for child, order in zip(children, orders, strict=True):
         await child.order(order)
@@ -144,7 +144,7 @@ async def start_all(module: str, orders: Sequence[Document], stack: AsyncExitSta
 
 
 async def begin_all(children: Sequence[Child]) -> float:
-    """Tell all processes to begin at one moment; the moment."""
+    """Send all processes the same start time and return it."""
     start_at = time.monotonic() + _HEAD_START
     for child in children:
         await child.order({"start": start_at})
@@ -152,5 +152,5 @@ async def begin_all(children: Sequence[Child]) -> float:
 
 
 async def results_of(children: Sequence[Child]) -> list[Document]:
-    """What each of the processes answers in the end."""
+    """Wait for the results of all processes."""
     return list(await asyncio.gather(*(child.wait_for("result") for child in children)))

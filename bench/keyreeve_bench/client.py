@@ -1,7 +1,7 @@
-"""One client process of a bench: `python -m keyreeve_bench.client`, driven by the process that started it.
+"""One client process of a benchmark: `python -m keyreeve_bench.client`, driven by its parent.
 
-It reads its orders from standard input, connects, says that it is ready, and calls from a given moment on. Since it is a
-fresh interpreter, gRPC has never been imported before a fork.
+It reads its orders from standard input, connects, reports readiness, and calls from the given start time on. It is a
+fresh interpreter, because gRPC does not survive a fork.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from keyreeve_bench.request_ids import marked_ids
 from keyreeve_bench.timeline import Phase, Timeline
 
 SAMPLES = 16
-"""Answers that a process keeps for the check with OpenSSL."""
+"""Responses that a process keeps for verification with OpenSSL."""
 PROGRESS_SECONDS = 0.25
 
 
 class LoadClient:
-    """Calls through the phases of a timeline and counts."""
+    """Calls the service through the phases of a timeline and counts the results."""
 
     def __init__(
         self, orders: dict[str, Any], calls: Calls, timeline: Timeline, kept: AcknowledgementFile | None
@@ -48,7 +48,7 @@ class LoadClient:
         self.acknowledged = 0
 
     async def run(self, parent: Parent) -> dict[str, Any]:
-        """Call until the last phase is over and everything in flight has ended; the counts."""
+        """Call until the last phase is over and no call is in flight; return the counts."""
         most = max(phase.in_flight for phase in self._timeline.phases)
         telling = asyncio.create_task(self._tell(parent))
         try:
@@ -173,15 +173,15 @@ def _calls(orders: dict[str, Any], csrs: list[bytes]) -> Calls:
 
 
 async def load(orders: dict[str, Any], parent: Parent) -> dict[str, Any]:
-    """Carry out the orders of the process that started this one."""
+    """Carry out the parent's orders."""
     csrs = corpus.load(Path(orders["corpus"]))
-    # Each process begins excluded_methods, so that not all send the same request at once.
+    # Each process starts at another request of the corpus, so that they do not send the same one at once.
     begin = len(csrs) * orders["process"] // orders["processes"]
     csrs = csrs[begin:] + csrs[:begin]
     calls = _calls(orders, csrs)
     await calls.connect()
     gc.collect()
-    gc.freeze()  # the corpus is not garbage: do not look at it again
+    gc.freeze()  # keep the corpus out of garbage collections
     gc.set_threshold(20_000, 50, 50)
     timeline = Timeline(orders["phases"], await parent.ready())
     kept = AcknowledgementFile(Path(orders["acknowledgements"])) if orders["acknowledgements"] else None

@@ -1,4 +1,4 @@
-"""A control plane of a bench's own, as `keyreeve up` makes one, on either database."""
+"""Temporary control planes for benchmarks, made as `keyreeve up` makes them, on either database."""
 
 import random
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ DATABASES = ("sqlite", "postgresql")
 
 @contextmanager
 def control_plane(directory: Path, database: str) -> Iterator[StateDirectory]:
-    """A control plane on free ports, with an empty ledger in the database. Raises `keyreeve.errors`."""
+    """Run a control plane on free ports with an empty ledger. Raises `keyreeve.errors`."""
     state_directory = StateDirectory.at(directory / ".keyreeve")
     with ExitStack() as stack:
         state_directory.make()
@@ -34,7 +34,7 @@ def control_plane(directory: Path, database: str) -> Iterator[StateDirectory]:
 
 
 def database_url(state_directory: StateDirectory) -> str:
-    """Where the ledger of a control plane is; the path of an SQLite file is absolute."""
+    """URL of a control plane's ledger; the path of an SQLite file is absolute."""
     url: str = read_config(state_directory.config(SERVICES[0].name))["database"]["url"]
     if url.startswith("sqlite:///"):
         return f"sqlite:///{state_directory.state(SERVICES[0].name) / url.removeprefix('sqlite:///')}"

@@ -1,4 +1,4 @@
-"""Certificate requests that are made before anything is measured, and kept in a file for the processes of a bench."""
+"""Corpus of certificate requests, made before the measurement and shared with the processes as a file."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ _COUNTS = {
     KeyType.RSA2048: (16, 128),
     KeyType.ED25519: (512, 512),
 }
-"""How many keys and requests of a kind; RSA keys take long to make, so several requests share one."""
+"""Keys and requests of each key type; RSA keys are slow to make, so several requests share one."""
 _LENGTH = 4
 
 
 def make_corpus(keys: str, dns_suffix: str, *, share: float = 1.0) -> list[bytes]:
-    """DER requests for distinct DNS names below `dns_suffix`; `share` makes fewer of them.
+    """Make DER requests for distinct DNS names below `dns_suffix`; `share` < 1 makes fewer of them.
 
-    `mix` has all kinds in turn, as many of each.
+    `mix` alternates between all key types.
     """
     kinds = list(_COUNTS) if keys == "mix" else [KeyType(keys)]
     corpora = [list(_of_kind(kind, dns_suffix, share)) for kind in kinds]
@@ -35,7 +35,7 @@ def _of_kind(kind: KeyType, dns_suffix: str, share: float) -> Iterator[bytes]:
 
 
 def save(path: Path, items: Sequence[bytes]) -> None:
-    """Write items, each after its length in four octets."""
+    """Write items, each preceded by its length in four octets."""
     path.write_bytes(b"".join(len(item).to_bytes(_LENGTH) + item for item in items))
 
 

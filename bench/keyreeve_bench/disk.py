@@ -1,4 +1,4 @@
-"""How long the disk of a directory takes to keep what it was given, and which disk that is."""
+"""Measures how long an fsync takes in a directory, and identifies its disk."""
 
 import os
 import statistics
@@ -15,7 +15,7 @@ _MOST = 500
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk as the ledger sees it; times in microseconds."""
+    """The disk of a directory; times in microseconds."""
 
     path: str
     device: str
@@ -26,7 +26,7 @@ class Disk:
 
 
 def measure(directory: Path, seconds: float) -> Disk:
-    """Append and fsync in the directory for a while. Raises `OSError` when it cannot be written."""
+    """Append and fsync in the directory for a number of seconds. Raises `OSError` when it cannot be written."""
     times: list[float] = []
     until = time.perf_counter() + seconds
     with tempfile.TemporaryFile(dir=directory) as file:
@@ -42,7 +42,7 @@ def measure(directory: Path, seconds: float) -> Disk:
 
 
 def _mount_of(directory: Path) -> tuple[str, str]:
-    """Device and type of the file system that holds a directory."""
+    """Device and type of the file system of a directory."""
     resolved = directory.resolve()
     best = ("", "", "")
     for part in psutil.disk_partitions(all=True):

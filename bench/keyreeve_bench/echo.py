@@ -1,7 +1,7 @@
-"""E: a service that does no work. The same gRPC stack, mutual TLS and sizes of messages; a worker for each of the CA's.
+"""Echo rate: a service without any work, on the same gRPC stack, mutual TLS, message sizes and number of workers.
 
-Its processes share a port (SO_REUSEPORT) and answer every call with the same octets. What a client gets from it is what
-the transport alone allows; a call to the CA cannot be faster. `python -m keyreeve_bench.echo` is one of the workers.
+Its processes share a port (SO_REUSEPORT) and answer every call with the same octets. Its rate is what the transport
+alone allows; the CA cannot answer single calls faster. `python -m keyreeve_bench.echo` is one of the workers.
 """
 
 import datetime
@@ -31,7 +31,7 @@ _LIFE = datetime.timedelta(days=2)
 
 @asynccontextmanager
 async def echo_service(directory: Path, answer: bytes, workers: int) -> AsyncIterator[Path]:
-    """A running service; the context file to call it with. `directory` is empty and takes its files."""
+    """Run the service and yield the context file to call it with. `directory` takes its files."""
     orders = {"answer": b64encode(answer).decode()}
     async with service("keyreeve_bench.echo", directory, orders, workers) as (context, _):
         yield context
@@ -41,8 +41,8 @@ async def echo_service(directory: Path, answer: bytes, workers: int) -> AsyncIte
 async def service(
     module: str, directory: Path, orders: Document, workers: int
 ) -> AsyncIterator[tuple[Path, list[Child]]]:
-    """A service of so many processes of a module, each with the orders; the context file to call it with, and they."""
-    with socket.socket() as held:  # keeps the port while the workers open it
+    """Run a service of several processes of a module; yield its context file and the processes."""
+    with socket.socket() as held:  # reserves the port until the workers have opened it
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
@@ -53,7 +53,7 @@ async def service(
 
 
 async def serve(orders: dict[str, Any], parent: Parent) -> Document:
-    """Answer every call until the parent ends this process."""
+    """Answer every call until the parent closes the pipe."""
     answer = b64decode(orders["answer"])
 
     async def echo(request: bytes, context: object) -> bytes:  # noqa: ARG001
@@ -64,7 +64,7 @@ async def serve(orders: dict[str, Any], parent: Parent) -> Document:
 
 
 async def serve_methods(orders: dict[str, Any], methods: dict[str, Any], parent: Parent) -> None:
-    """Serve methods of the certificate service, as ordered, until the parent ends this process."""
+    """Serve methods of the certificate service until the parent closes the pipe."""
     directory = Path(orders["directory"])
     handler = grpc.method_handlers_generic_handler(UNARY.split("/")[1], methods)
     server = grpc.aio.server(handlers=[handler], options=[("grpc.so_reuseport", 1)])
@@ -75,7 +75,7 @@ async def serve_methods(orders: dict[str, Any], methods: dict[str, Any], parent:
     )
     await server.start()
     try:
-        await parent.ready()  # no word follows: it serves until the pipe is closed
+        await parent.ready()  # the parent sends no start time: serve until it closes the pipe
     finally:
         await server.stop(0)
 

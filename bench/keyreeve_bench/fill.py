@@ -1,13 +1,13 @@
-"""`python -m keyreeve_bench.fill`: a past for a ledger, so that one with many certificates can be measured.
+"""`python -m keyreeve_bench.fill`: fill a ledger with synthetic certificates, to measure a large one.
 
     keyreeve down
     python -m keyreeve_bench.fill --certificates 20000000 --database sqlite:////srv/keyreeve/ca/ca.db
     keyreeve up
 
-The database must have been made by a start of the service, which must not run on SQLite. What readers rely on holds: every
-certificate is in a block of its authority, blocks say what they hold and have numbers of their own and shards of the
-revocation lists, serial numbers come from the block's seed and stand in the DER. Not made up: audit records, answered
-requests, who holds which key; and the certificates' signatures are worth nothing. For databases that are there to be measured.
+The service must have been started once on the database; on SQLite it must not run meanwhile. The invariants that readers
+rely on hold: every certificate is in a block of its authority, blocks have their counters, numbers and CRL shards, and
+serial numbers are derived from the block's seed and are in the DER. There are no audit records, stored answers or key
+holders, and the signatures of the certificates are invalid. For databases that exist to be measured.
 """
 
 import argparse
@@ -52,23 +52,23 @@ from keyreeve_chassis.database.migrating import check_version
 SEED = b"f" * 32
 CALLERS = 16
 DAYS = 20
-"""The made-up certificates were issued over the last so many days, and live for 30."""
+"""Days over which the synthetic certificates were issued; each lives 30 days."""
 _LIFETIME = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What was put in."""
+    """What was inserted."""
 
     certificates: int
     blocks: int
     seconds: float
     serials: tuple[str, ...]
-    """Some of them, spread over all."""
+    """A sample over the whole range."""
 
 
 def fill(engine: Engine, count: int, now: int) -> Filled:
-    """Put `count` certificates into a ledger that the service has made; `now` in seconds since 1970."""
+    """Insert `count` certificates into a ledger that the service has created; `now` in seconds since 1970."""
     began = time.perf_counter()
     check_version(engine, SCHEMA)
     with engine.begin() as connection:
@@ -126,7 +126,7 @@ def fill(engine: Engine, count: int, now: int) -> Filled:
 
 @dataclass(frozen=True, slots=True)
 class _Der:
-    """A certificate around its serial number, which all of them share but for that."""
+    """A certificate split around its serial number; all synthetic ones share the rest."""
 
     head: bytes
     tail: bytes
@@ -135,7 +135,7 @@ class _Der:
     @classmethod
     def make(cls) -> "_Der":
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "made up to be measured")])
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "synthetic certificate")])
         number = serial(1, SEED, 0)
         moment = datetime.fromtimestamp(EPOCH, UTC)
         names = x509.SubjectAlternativeName([x509.DNSName("filled.bench.example.test")])
@@ -164,7 +164,7 @@ class _Block:
 
 
 def _rows(block: _Block, der: _Der) -> Iterator[Row]:
-    # In order of serial number, as fast as it goes into the index; the service's arrive in no order within a block.
+    # In order of serial number, which inserts fastest; the service's arrive unordered within a block.
     for serial_number in sorted(serial(block.block_id, SEED, counter) for counter in range(block.size)):
         chance = int.from_bytes(serial_number[-4:], "big")
         certificate = IssuedCertificate(
@@ -188,7 +188,7 @@ def _rows(block: _Block, der: _Der) -> Iterator[Row]:
 
 
 def _put(connection: Connection, rows: Iterator[Row], *, every: int) -> list[str]:
-    """Insert the rows; the serial number of one in so many."""
+    """Insert the rows; return the serial number of every `every`-th one."""
     kept = list(rows)
     raw: Any = connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
@@ -205,7 +205,7 @@ def _put(connection: Connection, rows: Iterator[Row], *, every: int) -> list[str
 
 
 def open_engine(url: str, stack: ExitStack) -> Engine:
-    """The database for writing; SQLite under its file's lock. Raises `DatabaseRefused`."""
+    """Open the database for writing, an SQLite file under its lock. Raises `DatabaseRefused`."""
     if url.startswith("sqlite:///"):
         path = Path(url.removeprefix("sqlite:///"))
         if not path.is_file():
@@ -217,14 +217,16 @@ def open_engine(url: str, stack: ExitStack) -> Engine:
             url, schema=SCHEMA.name, application_name="keyreeve fill", connections=2, statement_timeout_ms=3_600_000
         )
     else:
-        raise DatabaseRefused("the database is neither sqlite:///PATH nor postgresql://...")
+        raise DatabaseRefused("the database URL is neither sqlite:///PATH nor postgresql://...")
     stack.callback(engine.dispose)
     return engine
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fill a ledger; one JSON object on standard output. The exit code."""
-    parser = argparse.ArgumentParser(prog="python -m keyreeve_bench.fill", description="Make up a ledger's past.")
+    """Fill a ledger, print one JSON object and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m keyreeve_bench.fill", description="Fill a ledger with synthetic certificates."
+    )
     parser.add_argument("--certificates", type=int, required=True)
     parser.add_argument("--database", required=True, help="sqlite:///PATH or postgresql://...")
     given = parser.parse_args(arguments)

@@ -1,10 +1,10 @@
-"""`python -m keyreeve_bench.filled`: the same measurements on an empty and on a filled ledger, and what is between them.
+"""`python -m keyreeve_bench.filled`: compare a filled ledger with an empty one.
 
     python -m keyreeve_bench.filled --certificates 20000000 [--database postgresql] [--duration 10] [--runs 5]
 
-Two control planes of its own, in a temporary directory (`TMPDIR` says where; 20 million certificates take about 35 GB). One
-is filled (`keyreeve_bench.fill`); then both run, and are measured in turn, so that what else the machine does falls on both.
-The limits are measured beside each.
+Starts two control planes in a temporary directory (`TMPDIR`; 20 million certificates take about 35 GB), fills the ledger
+of one (`keyreeve_bench.fill`), and measures both alternately, so that other load on the machine affects both. The machine's
+limits are measured with each run.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.errors import KeyreeveError, StartFailed
 from keyreeve_bench.control_planes import DATABASES, control_plane, database_url
 from keyreeve_bench.fill import Filled, fill, open_engine
-from keyreeve_bench.scenarios.scenario import Figure, Place, ratio, report_of_row
+from keyreeve_bench.scenarios.scenario import Figure, Place, ratio, scenario_report
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
 
 CALLS = 3_000
-"""Of 300, the third slowest would be the p99: one checkpoint of the audit log, or one slow fsync, more or less."""
+"""Enough for a stable p99: of 300 calls it would be the third slowest, which a single slow fsync decides."""
 PAGES = 50
 PAGE = 100
 _SEED = 7
@@ -45,26 +45,28 @@ _KINDS: dict[str, dict[str, Any]] = {"unary": {}, "batch": {"batch": 100, "in_fl
 
 
 def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
-    """Fill one control plane and measure it in turn with an empty one. Raises `keyreeve.errors`."""
+    """Fill one control plane and measure it alternately with an empty one. Raises `keyreeve.errors`."""
     kinds = place.only or tuple(_KINDS)
     with ExitStack() as stack:
-        homes = {}
+        control_planes = {}
         for name in ("empty", "filled"):
             directory = place.directory / name
             directory.mkdir()
-            homes[name] = stack.enter_context(control_plane(directory, place.database))
-            take_down(homes[name])
-        say(f"    {place.certificates:,} certificates are made up")
+            control_planes[name] = stack.enter_context(control_plane(directory, place.database))
+            take_down(control_planes[name])
+        say(f"    {place.certificates:,} synthetic certificates are inserted")
         with ExitStack() as opened:
-            filled = fill(open_engine(database_url(homes["filled"]), opened), place.certificates, int(time.time()))
-        starts = {name: _start(state_directory) for name, state_directory in homes.items()}
-        found: dict[str, Any] = {name: {kind: [] for kind in kinds} for name in homes}
+            filled = fill(
+                open_engine(database_url(control_planes["filled"]), opened), place.certificates, int(time.time())
+            )
+        starts = {name: _start(state_directory) for name, state_directory in control_planes.items()}
+        found: dict[str, Any] = {name: {kind: [] for kind in kinds} for name in control_planes}
         for kind in kinds:
             for _ in range(place.runs):
-                for name, state_directory in homes.items():
+                for name, state_directory in control_planes.items():
                     found[name][kind].append(_measure(state_directory, kind, place.duration))
-        take_down(homes["empty"])  # a service with nothing to do still looks for changes, on the same cores
-        reads = _reads(homes["filled"], filled)
+        take_down(control_planes["empty"])  # an idle service still polls for changes, on the same cores
+        reads = _reads(control_planes["filled"], filled)
     told = {name: {kind: _median(some) for kind, some in kinds.items()} for name, kinds in found.items()}
     figures = []
     for kind in kinds:
@@ -72,10 +74,11 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
         figures += [
             Figure(f"{kind}: empty", empty["certificates_per_second"], "certificates/s"),
             Figure(f"{kind}: filled", full["certificates_per_second"], "certificates/s"),
+            Figure(f"{kind}: filled / empty", ratio(full["certificates_per_second"], empty["certificates_per_second"])),
             Figure(
-                f"{kind}: filled to empty", ratio(full["certificates_per_second"], empty["certificates_per_second"])
+                f"{kind}: filled / empty, each relative to its signing limit",
+                ratio(full["to_signing_limit"], empty["to_signing_limit"]),
             ),
-            Figure(f"{kind}: filled to empty, each as part of its own L", ratio(full["to_limit"], empty["to_limit"])),
         ]
     figures += [Figure(f"start, {name}", seconds, "s") for name, seconds in starts.items()]
     figures += [
@@ -99,13 +102,13 @@ def _start(state_directory: StateDirectory) -> float:
 
 
 def _measure(state_directory: StateDirectory, kind: str, duration: float) -> dict[str, Any]:
-    """One run, with the limits before and after it."""
+    """Measure one run, with the limits before and after it."""
     settings = BenchSettings(
         context=str(state_directory.context), duration=duration, runs=1, warm_up=min(2.0, duration), limit_seconds=0.5
     )
     report = asyncio.run(bench_sign(replace(settings, **_KINDS[kind])))
     if not report["ok"]:
-        raise StartFailed(f"checks of {kind} did not hold: {[c for c in report['checks'] if not c['ok']]}")
+        raise StartFailed(f"checks of {kind} failed: {[c for c in report['checks'] if not c['ok']]}")
     return {
         "certificates_per_second": report["certificates_per_second"]["median"],
         "p99_ms": report["latency_ms"]["p99"],
@@ -118,11 +121,11 @@ def _median(some: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def _reads(state_directory: StateDirectory, filled: Filled) -> dict[str, dict[str, float]]:
-    """Milliseconds of look-ups, and of pages by each kind of filter, as they go over the wire one after the other."""
+    """Measure lookups and pages by each kind of filter, one call after the other, in milliseconds."""
     some = random.Random(_SEED).choices(filled.serials, k=CALLS)  # noqa: S311 - a sample
     context = Context.load(state_directory.context)
     with Client(context) as client:
-        identity = client.certificates.get(some[0]).identity  # and now there is a connection
+        identity = client.certificates.get(some[0]).identity  # also opens the connection
         found = {"get_certificate": _timed([lambda s=s: client.certificates.get(s) for s in some])}  # type: ignore[misc]
     filters: dict[str, dict[str, Any]] = {
         "all": {},
@@ -145,14 +148,14 @@ def _reads(state_directory: StateDirectory, filled: Filled) -> dict[str, dict[st
 
 
 def _pages(stub: stubs.CertificateServiceStub, wanted: dict[str, Any]) -> dict[str, float]:
-    """Pages from the first one on, for as many as there are."""
+    """Measure pages from the first one on."""
     token = [""]
 
-    def turn() -> None:
+    def fetch() -> None:
         request = pb.ListCertificatesRequest(page_size=PAGE, page_token=token[0], **wanted)
         token[0] = stub.ListCertificates(request, timeout=60).next_page_token
 
-    return _timed([turn] * PAGES)
+    return _timed([fetch] * PAGES)
 
 
 def _timed(calls: Sequence[Callable[[], object]]) -> dict[str, float]:
@@ -170,8 +173,10 @@ def _timed(calls: Sequence[Callable[[], object]]) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure; one JSON object on standard output. The exit code."""
-    parser = argparse.ArgumentParser(prog="python -m keyreeve_bench.filled", description="Empty and filled ledgers.")
+    """Measure, print one JSON object and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m keyreeve_bench.filled", description="Compare a filled ledger with an empty one."
+    )
     parser.add_argument("--certificates", type=int, default=20_000_000)
     parser.add_argument("--database", choices=DATABASES, default="sqlite")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of each run")
@@ -187,7 +192,7 @@ def main(arguments: Sequence[str]) -> int:
             place = Place(
                 given.database, Path(name), Path(), given.duration, given.runs, given.certificates, tuple(given.only)
             )
-            found = report_of_row("filled", place, run)
+            found = scenario_report("filled", place, run)
     except KeyreeveError as error:
         say(error_text(error))
         return exit_code(error)

@@ -1,4 +1,4 @@
-"""The ledger beside the service, read and never written: how many certificates it holds, and whether it has ours."""
+"""Read-only access to the ledger's database, to compare it with the acknowledged certificates."""
 
 import contextlib
 import sqlite3
@@ -18,30 +18,30 @@ _COUNTED = 1_000_000
 
 
 class LedgerUnreadable(Exception):
-    """The database cannot be read from here."""
+    """The ledger's database cannot be read from this process."""
 
 
 class Ledger(ABC):
     """A ledger's database. Its methods raise `LedgerUnreadable`."""
 
     kind: str
-    """`sqlite` or `postgresql`, and its release."""
+    """`sqlite` or `postgresql`, with its release."""
     directory: Path | None = None
-    """Where its files lie, when that is known and on this machine."""
+    """Directory of its files, when known and local."""
     group: Group | None = None
-    """Its processes, when it has any of its own and they are on this machine."""
+    """Its processes, when it has its own and they are local."""
 
     @abstractmethod
     def rows(self) -> int:
-        """About how many certificates it holds: exactly, or an estimate where counting would take long."""
+        """Number of certificates: exact, or an estimate when counting would be slow."""
 
     @abstractmethod
     def issued(self, profile: str, since: int) -> Iterator[tuple[bytes, str]]:
-        """Serial number and request id of everything issued since a moment (seconds since 1970)."""
+        """Serial number and request id of each certificate issued since a time (seconds since 1970)."""
 
 
 class SqliteLedger(Ledger):
-    """A file; WAL lets others read it while the coordinator writes, and a reader never checkpoints."""
+    """An SQLite file, opened read-only: in WAL mode it can be read while the coordinator writes."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -66,14 +66,14 @@ class SqliteLedger(Ledger):
 
 
 class PostgresqlLedger(Ledger):
-    """A server, here or elsewhere."""
+    """A PostgreSQL server, local or remote."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         with self._open() as connection:
             self.kind = f"postgresql {connection.execute('SHOW server_version').fetchone()[0].split()[0]}"
             self.group = postgresql_group(connection.execute("SELECT pg_backend_pid()").fetchone()[0])
-            with contextlib.suppress(Exception):  # only a superuser is told, and nothing depends on it
+            with contextlib.suppress(Exception):  # only a superuser may read it; it is not required
                 self.directory = Path(connection.execute("SHOW data_directory").fetchone()[0])
 
     def rows(self) -> int:
@@ -108,14 +108,16 @@ class PostgresqlLedger(Ledger):
 
 
 def open_ledger(state_directory: StateDirectory, url: str | None) -> Ledger:
-    """The ledger at the URL, or else of the service that `keyreeve up` runs in the state_directory. Raises `LedgerUnreadable`."""
+    """Open the ledger at the URL, or the one of a state directory's service. Raises `LedgerUnreadable`."""
     try:
         config = read_config(state_directory.config("ca")) if state_directory.exists() else {}
         found = url or config.get("database", {}).get("url")
     except (FileUnusable, AttributeError) as failure:
         raise LedgerUnreadable(str(failure)) from None
     if not found:
-        raise LedgerUnreadable("no settings of `keyreeve up` lie beside the context; --database URL names the ledger")
+        raise LedgerUnreadable(
+            "there are no settings of `keyreeve up` beside the context; name the ledger with --database URL"
+        )
     if found.startswith("sqlite:///"):
         file = Path(config.get("state_directory", ".")) / found.removeprefix("sqlite:///")
         if not file.is_file():
@@ -123,29 +125,29 @@ def open_ledger(state_directory: StateDirectory, url: str | None) -> Ledger:
         return SqliteLedger(file)
     if found.startswith("postgresql"):
         return PostgresqlLedger(found.replace("postgresql+psycopg", "postgresql", 1))
-    raise LedgerUnreadable("the database is neither sqlite:///PATH nor postgresql://...")
+    raise LedgerUnreadable("the database URL is neither sqlite:///PATH nor postgresql://...")
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a ledger holds of a bench, against what was acknowledged to it."""
+    """Certificates in the ledger compared with those that were acknowledged."""
 
     acknowledged: int
     stored: int
     missing: int
-    """Acknowledged, and not in the ledger: certificates that were lost."""
+    """Acknowledged but not in the ledger: lost certificates."""
     unacknowledged: int
-    """In the ledger, and acknowledged to nobody: calls whose answer was lost."""
+    """In the ledger but not acknowledged: calls whose response was lost."""
     duplicates: int
-    """Serial numbers that were given out more than once."""
+    """Serial numbers that were issued more than once."""
 
     def holds(self, unknown: int) -> bool:
-        """Whether nothing was lost or given twice; `unknown` certificates may have been stored without an answer."""
+        """Whether nothing was lost or issued twice; up to `unknown` certificates may lack an acknowledgement."""
         return self.missing == 0 and self.duplicates == 0 and self.unacknowledged <= unknown
 
 
 def compare(serials: bytes, stored: list[bytes]) -> Comparison:
-    """Compare acknowledged serial numbers, 16 octets each in a row, with those that the ledger holds."""
+    """Compare acknowledged serial numbers, concatenated at 16 octets each, with those in the ledger."""
     acknowledged = [serials[at : at + 16] for at in range(0, len(serials), 16)]
     distinct = set(acknowledged)
     held = set(stored)
@@ -159,7 +161,7 @@ def compare(serials: bytes, stored: list[bytes]) -> Comparison:
 
 
 def sampled_missing(get: Callable[[str], object], serials: list[str]) -> int:
-    """How many of a sample the service itself does not know, where its database cannot be read."""
+    """Count the serial numbers of a sample that the service does not know."""
     missing = 0
     for serial in serials:
         try:

@@ -1,4 +1,4 @@
-"""What processes of this machine cost: CPU time and resident memory of the service, the database and the clients."""
+"""CPU time and memory of local processes: the service, the database and the clients."""
 
 import os
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from keyreeve.cli.supervisor import pid_file
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds that were used so far, and bytes that are resident now."""
+    """CPU seconds used so far and bytes resident now."""
 
     cpu_seconds: float
     rss_bytes: int
     pss_bytes: int = 0
-    """The same with a page that n processes share counted as 1/n of it; 0 where it cannot be read."""
+    """Proportional set size: a page shared by n processes counts as 1/n; 0 when it cannot be read."""
 
 
 class Group:
-    """A process and all below it, as they are when looked at; with a `word`, those that have it in their command line."""
+    """A process and its current descendants; with `word`, those with this word in their command line."""
 
     def __init__(self, pid: int, word: str | None = None) -> None:
         self._pid = pid
         self._word = word
 
     def processes(self) -> list[psutil.Process]:
-        """The processes; empty when the first of them is gone."""
+        """The live processes; empty when the first of them has ended."""
         try:
             first = psutil.Process(self._pid)
             found = [first, *first.children(recursive=True)]
@@ -39,11 +39,11 @@ class Group:
         return [one for one in found if self._word is None or self._word in _command_line(one)]
 
     def only(self, word: str) -> "Group":
-        """Those of the processes that have a word in their command line."""
+        """The processes of the group with a word in their command line."""
         return Group(self._pid, word)
 
     def usage(self) -> Usage:
-        """What they use; a process that has ended takes its share with it."""
+        """Sum over the live processes; what an ended process used is not included."""
         used = [_usage(process) for process in self.processes()]
         return Usage(
             sum(one.cpu_seconds for one in used), sum(one.rss_bytes for one in used), sum(one.pss_bytes for one in used)
@@ -51,13 +51,13 @@ class Group:
 
 
 def server_group(state_directory: StateDirectory, pid: int | None) -> Group | None:
-    """The service's processes: those of `pid`, else of the one that `keyreeve up` started; None when it is not here."""
+    """The service's processes, below `pid` or the manager that `keyreeve up` started; None when not local."""
     found = pid or read_pid(pid_file(state_directory, SERVICES[0]))
     return Group(found) if found is not None and psutil.pid_exists(found) else None
 
 
 def postgresql_group(backend: int) -> Group | None:
-    """All processes of the PostgreSQL server one of whose backends has this id; None when it runs elsewhere."""
+    """Processes of the PostgreSQL server that has a backend with this pid; None when it is not local."""
     try:
         process = psutil.Process(backend)
         parent = process.parent()
@@ -67,7 +67,7 @@ def postgresql_group(backend: int) -> Group | None:
 
 
 def machine() -> dict[str, object]:
-    """What this machine is."""
+    """Describe this machine."""
     return {
         "cores": os.cpu_count() or 1,
         "cpu": _cpu_model(),

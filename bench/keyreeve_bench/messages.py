@@ -1,7 +1,7 @@
-"""Requests that are encoded once, and answers that are read no further than the bench needs.
+"""Requests encoded once, and responses decoded only as far as a benchmark needs.
 
-What a client costs is part of what it measures on a machine that it shares with the service. A request is prepared but
-for its `request_id`, which follows as one more field; of an answer the serial numbers are found by their place.
+On a shared machine the client's CPU time is part of the result. A request is encoded beforehand except for its
+`request_id`, which is appended as one more field; serial numbers are found in the undecoded response.
 """
 
 import re
@@ -22,12 +22,12 @@ _SERIAL = re.compile(rb"\x0a\x2dcertificates/([0-9a-f]{32})")
 
 
 def method_of(batch: int) -> str:
-    """The method that signs so many certificates in a call."""
+    """The method for this batch size."""
     return UNARY if batch == 1 else BATCH
 
 
 def prepare(profile: str, csrs: Sequence[bytes], batch: int) -> list[bytes]:
-    """Requests without their request id; the items of a batch follow each other in the corpus."""
+    """Encode requests without their request ids; a batch holds consecutive items of the corpus."""
     items = [wire.to_item(SignItem(profile, csr)) for csr in csrs]
     if batch == 1:
         return [pb.SignCertificateRequest(item=item).SerializeToString() for item in items]
@@ -41,23 +41,23 @@ def prepare(profile: str, csrs: Sequence[bytes], batch: int) -> list[bytes]:
 
 
 def with_request_id(prepared: bytes, request_id: str) -> bytes:
-    """The request as it is sent: protobuf takes fields in any order."""
+    """Append the request id; protobuf accepts fields in any order."""
     return prepared + _REQUEST_ID + request_id.encode()
 
 
 def serials_in(answer: bytes) -> list[bytes]:
-    """The serial numbers in an answer of either method, as hexadecimal digits."""
+    """Serial numbers in a response of either method, in hexadecimal."""
     return _SERIAL.findall(answer)
 
 
 def failures_in(answer: bytes) -> list[tuple[str, str]]:
-    """Status and reason of each item of a batch that was refused."""
+    """Status and reason of each refused item of a batch."""
     outcomes = wire.from_outcomes(pb.SignCertificatesResponse.FromString(answer))
     return [(outcome.code, outcome.reason) for outcome in outcomes if isinstance(outcome, Exception)]
 
 
 def certificates_in(answer: bytes, batch: int) -> list[tuple[bytes, tuple[bytes, ...]]]:
-    """Each certificate of an answer with its chain; DER."""
+    """Certificates of a response with their chains, in DER."""
     if batch == 1:
         signed = wire.from_signed(pb.SignCertificateResponse.FromString(answer))
         return [(signed.certificate_der, signed.chain_der)]

@@ -1,4 +1,4 @@
-"""A second opinion on a sample: the `openssl` program verifies it."""
+"""Verification of a sample with the `openssl` program."""
 
 import re
 import shutil
@@ -11,9 +11,9 @@ from keyreeve.values import to_pem
 
 
 def verify(leaves: Sequence[tuple[bytes, tuple[bytes, ...]]], roots_pem: bytes) -> int | None:
-    """How many of the certificates (DER, each with its chain) `openssl verify` accepts; None without the program.
+    """Count the certificates (DER, with chains) that `openssl verify` accepts; None without the program.
 
-    The roots are trusted and nothing else; a chain is strictly checked, up to a root.
+    Only the roots are trusted; chains are checked with `-x509_strict`.
     """
     program = shutil.which("openssl")
     if program is None:
@@ -33,7 +33,7 @@ def verify(leaves: Sequence[tuple[bytes, tuple[bytes, ...]]], roots_pem: bytes) 
 
 
 def release() -> str:
-    """The release of the program; empty without it."""
+    """Release of the program; empty without it."""
     program = shutil.which("openssl")
     if program is None:
         return ""

@@ -1,4 +1,4 @@
-"""More load than the service can carry, and what it is like during and after."""
+"""Overload at the end of `keyreeve bench sign`: three times the capacity, then normal load."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ FACTOR = 3
 AFTER = "after"
 AFTER_SECONDS = 6.0
 NORMAL = 0.9
-"""Part of the capacity that counts as back to normal."""
+"""Share of the capacity that counts as recovered."""
 _OPEN_LOOP_IN_FLIGHT = 512
 
 
 def steps(settings: BenchSettings, capacity: float) -> list[Step]:
-    """Normal load, overload, normal load, without a gap.
+    """Normal load, overload, normal load, without a pause.
 
-    One by one, three times as many calls in flight. In batches, an open loop at three times the capacity (certificates
-    per second), since callers that wait for answers cannot offer more than is answered.
+    The overload of single calls is three times as many calls in flight; that of batches is an open loop at three times the
+    capacity (certificates per second), because a closed loop cannot offer more than is answered.
     """
     assert settings.overload is not None
     normal = settings.in_flight
@@ -34,14 +34,14 @@ def steps(settings: BenchSettings, capacity: float) -> list[Step]:
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """What came of it."""
+    """Results of an overload."""
 
     capacity: float
     during: Tally
     after: Tally
 
     def to_document(self) -> dict[str, Any]:
-        """Plain values: goodput in certificates per second and as part of the capacity, times in milliseconds."""
+        """JSON values: goodput in certificates per second and relative to the capacity, times in milliseconds."""
         return {
             "goodput_per_second": round(self.during.rate, 1),
             "goodput_to_capacity": round(self.during.rate / self.capacity, 3) if self.capacity else None,
@@ -59,5 +59,5 @@ class Overload:
 
 
 def normal_after(per_second: Sequence[int], capacity: float) -> int | None:
-    """Whole seconds until a second in which the service did as much as before; None when none of them was so."""
+    """Whole seconds until the throughput has recovered; None when it did not."""
     return next((second for second, count in enumerate(per_second) if count >= capacity * NORMAL), None)

@@ -1,4 +1,4 @@
-"""A picture of throughput and latency against offered load."""
+"""Plot of throughput and latency against offered load."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pygal.style import LightStyle  # type: ignore[import-untyped]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What an open loop at one rate brought; rates in certificates per second, times in milliseconds."""
+    """Result of an open loop at one rate; rates in certificates per second, times in milliseconds."""
 
     offered: float
     done: float
@@ -32,7 +32,7 @@ def write_plot(file: Path, points: Sequence[Point], title: str) -> None:
         width=900,
         height=520,
         include_x_axis=True,
-        js=[],  # the picture loads nothing from anywhere
+        js=[],  # no external scripts
         pretty_print=True,
         range=(0, max(point.offered for point in points) * 1.05),
         secondary_range=(0, max(point.p99 for point in points) * 1.1),

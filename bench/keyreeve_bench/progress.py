@@ -1,4 +1,4 @@
-"""What a person sees while a bench runs: one line on a terminal that changes, one for each finished step elsewhere."""
+"""Progress on standard error: one changing line on a terminal, otherwise one line for each finished step."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ _EVERY = 0.1
 
 
 class Progress:
-    """Writes to standard error, where it mixes with no document; nothing when it is told to be silent."""
+    """Writes progress to standard error unless it is silent."""
 
     def __init__(
         self, stream: TextIO | None = None, *, silent: bool = False, clock: Callable[[], float] = time.monotonic
@@ -22,20 +22,20 @@ class Progress:
         self._since: dict[str, tuple[float, int]] = {}
 
     def step(self, text: str) -> None:
-        """Say what begins."""
+        """Report the start of a step."""
         self._since.clear()
         if self._live:
             self._write(f"\r\x1b[K… {text}")
 
     def done(self, text: str) -> None:
-        """Say what has ended."""
+        """Report the end of a step."""
         if self._live:
             self._write(f"\r\x1b[K✔ {text}\n")
         elif not self._silent:
             self._write(f"{text}\n")
 
     def live(self, name: str) -> Callable[[str, int, int], None]:
-        """A function to be called with a phase, certificates so far and failures; it shows them under a name."""
+        """Make a function that shows a phase, the certificates so far and the failures under a name."""
 
         def show(phase: str, acknowledged: int, failed: int) -> None:
             now = self._clock()

@@ -1,4 +1,4 @@
-"""How long the ledger takes to be read, one call after the other, when nothing else goes on."""
+"""Latency of reads from the ledger, one call after the other, on an otherwise idle service."""
 
 import itertools
 import time
@@ -16,9 +16,9 @@ PAGE = 100
 
 
 def measure_reads(client: Client, serials: bytes) -> dict[str, dict[str, float] | None]:
-    """Milliseconds of GetCertificate for numbers spread over `serials`, and of pages of 100 of ListCertificates.
+    """Measure GetCertificate for a sample of `serials`, and pages of 100 of ListCertificates, in milliseconds.
 
-    None for what this caller may not read.
+    A value is None when this caller may not make the call.
     """
     step = max(16, len(serials) // 16 // GETS * 16)
     some = [serials[at : at + 16].hex() for at in range(0, len(serials), step)][:GETS]
@@ -26,7 +26,7 @@ def measure_reads(client: Client, serials: bytes) -> dict[str, dict[str, float] 
     pages = client.certificates.list(page_size=PAGE)
     return {
         "get_certificate": _timed(lambda: client.certificates.get(next(numbers)), len(some)),
-        # Each asks for one page, and takes all of it: the next one is asked for when the next certificate is wanted.
+        # Takes exactly one page: the iterator fetches the next one when another certificate is requested.
         "list_page": _timed(lambda: list(itertools.islice(pages, PAGE)), PAGES),
     }
 

@@ -1,7 +1,7 @@
-"""What one process of a bench counts while it calls, and how the processes' counts become one.
+"""Counters of one client process, and their sum over all processes.
 
-Latencies are kept as they come (an append costs less than a histogram's arithmetic) and put into an HDR histogram
-afterwards: three significant digits from a microsecond to ten minutes.
+Latencies are appended to an array during the run, which is cheaper than updating a histogram, and converted to an HDR
+histogram afterwards: three significant digits from a microsecond to ten minutes.
 """
 
 from array import array
@@ -18,7 +18,7 @@ PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9}
 
 
 class Counts:
-    """What happened in one phase of one process."""
+    """Counters of one phase in one process."""
 
     def __init__(self, seconds: float) -> None:
         self.certificates = 0
@@ -30,7 +30,7 @@ class Counts:
         self.slowest_per_second = array("L", bytes(array("L").itemsize * max(1, round(seconds))))
 
     def answered(self, certificates: int, seconds: float, since_start: float) -> None:
-        """Count a call that was answered after `seconds`, `since_start` of the phase."""
+        """Count a call answered after `seconds`, `since_start` seconds into the phase."""
         micros = int(seconds * 1e6)
         self.calls += 1
         self.certificates += certificates
@@ -40,13 +40,13 @@ class Counts:
         self.slowest_per_second[second] = max(self.slowest_per_second[second], micros)
 
     def failed(self, status: str, reason: str, certificates: int, seconds: float) -> None:
-        """Count a call, or an item of one, that brought no certificate."""
+        """Count a failed call or a failed item of a batch."""
         self.errors[status, reason] += certificates
         if status == "RESOURCE_EXHAUSTED":
             self.refusals.append(int(seconds * 1e6))
 
     def to_document(self, unsent: int) -> dict[str, Any]:
-        """Plain values for the process that adds them up; histograms in HdrHistogram's own compressed form."""
+        """JSON values for the parent process; histograms in the compressed form of HdrHistogram."""
         return {
             "certificates": self.certificates,
             "calls": self.calls,
@@ -66,7 +66,7 @@ def _histogram() -> HdrHistogram:
 
 @dataclass
 class Tally:
-    """What happened in a phase, or in several, over all processes."""
+    """Totals of one or more phases over all processes."""
 
     seconds: float = 0.0
     certificates: int = 0
@@ -81,7 +81,7 @@ class Tally:
 
     @classmethod
     def of(cls, seconds: float, documents: Iterable[dict[str, Any]]) -> Self:
-        """Add up what the processes counted during the same `seconds`."""
+        """Sum the counters of processes that ran during the same `seconds`."""
         tally = cls(seconds=seconds)
         for document in documents:
             tally.certificates += document["certificates"]
@@ -99,7 +99,7 @@ class Tally:
         return tally
 
     def then(self, other: "Tally") -> None:
-        """Add what happened in another stretch of time."""
+        """Add the totals of another period."""
         self.seconds += other.seconds
         self.certificates += other.certificates
         self.calls += other.calls
@@ -118,16 +118,16 @@ class Tally:
 
     @property
     def mean_ms(self) -> float:
-        """Mean latency of the calls that were answered, in milliseconds."""
+        """Mean latency of answered calls, in milliseconds."""
         return self.microseconds / self.calls / 1000 if self.calls else 0.0
 
     def latency_ms(self) -> dict[str, float]:
-        """Percentiles, maximum and mean of the calls that were answered, in milliseconds."""
+        """Percentiles, maximum and mean latency of answered calls, in milliseconds."""
         return percentiles_ms(self.latencies) | {"mean": round(self.mean_ms, 3)}
 
 
 def percentiles_ms(histogram: HdrHistogram) -> dict[str, float]:
-    """The percentiles that are reported, and the maximum, in milliseconds; zeros when nothing was recorded."""
+    """Reported percentiles and the maximum, in milliseconds; zeros when nothing was recorded."""
     values = {name: histogram.get_value_at_percentile(share) for name, share in PERCENTILES.items()}
     return {name: round(value / 1000, 3) for name, value in (values | {"max": histogram.get_max_value()}).items()}
 

@@ -1,4 +1,4 @@
-"""What a bench tells in the end: one document; `table` makes from it what people read."""
+"""Report of a benchmark as one JSON document; `table` renders it as text."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,11 @@ from keyreeve_bench.bench import Bench
 from keyreeve_bench.checks import Check
 from keyreeve_bench.recording import Tally, percentiles_ms
 from keyreeve_bench.session import Outcome
+from keyreeve_bench.units import COMBINED_BOUND, ECHO_RATE, SIGNING_LIMIT
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, minimum and maximum; zeros when there is nothing."""
+    """Median, minimum and maximum; zeros when there are no values."""
     if not values:
         return {"median": 0.0, "min": 0.0, "max": 0.0}
     return {
@@ -22,43 +23,49 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def bound(echo: float, limit: float) -> float:
-    """B: what one-by-one calls can reach when transport and cryptography are all the work there is."""
-    return 1 / (1 / echo + 1 / limit) if echo and limit else 0.0
+def combined_bound(echo_rate: float, signing_limit: float) -> float:
+    """Upper bound of single calls per second when transport and cryptography are the only work."""
+    return 1 / (1 / echo_rate + 1 / signing_limit) if echo_rate and signing_limit else 0.0
 
 
-def ratios(rate: float, limit: float, echo: float, peers: Mapping[str, Any]) -> dict[str, float | None]:
-    """The measured rate in terms of the limits, and of each peer's own rate in the same session."""
-    goals = {"to_limit": limit, "to_echo": echo, "to_bound": bound(echo, limit)}
-    goals |= {f"to_{name}": peer["certificates_per_second"]["median"] for name, peer in peers.items()}
-    return {name: round(rate / goal, 3) if goal else None for name, goal in goals.items()}
+def ratios(
+    rate: float, signing_limit: float, echo_rate: float, baselines: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """The measured rate divided by each limit and by the rate of each baseline in the same session."""
+    references = {
+        SIGNING_LIMIT.ratio_key: signing_limit,
+        ECHO_RATE.ratio_key: echo_rate,
+        COMBINED_BOUND.ratio_key: combined_bound(echo_rate, signing_limit),
+    }
+    references |= {f"to_{name}": one["certificates_per_second"]["median"] for name, one in baselines.items()}
+    return {name: round(rate / value, 3) if value else None for name, value in references.items()}
 
 
 def report_of(
-    bench: Bench, facts: dict[str, Any], checks: Sequence[Check], peer_settings: Mapping[str, str]
+    bench: Bench, facts: dict[str, Any], checks: Sequence[Check], baseline_settings: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The whole document."""
+    """Build the report."""
     total = _together([outcome.measured for outcome in bench.outcomes])
     rates = spread([outcome.measured.rate for outcome in bench.outcomes])
-    limit, echo = statistics.median(bench.limits), statistics.median(bench.echoes)
-    told_peers = {
+    signing_limit, echo_rate = statistics.median(bench.signing_limits), statistics.median(bench.echo_rates)
+    baselines = {
         name: {
             "certificates_per_second": spread([run.rate for run in runs]),
             "latency_ms": _together(runs).latency_ms(),
             "errors": _errors(_together(runs)),
-            "settings": peer_settings[name],
+            "settings": baseline_settings[name],
         }
-        for name, runs in bench.peers.items()
+        for name, runs in bench.baselines.items()
     }
     return {
         "kind": bench.settings.kind,
         "certificates_per_second": rates,
         "latency_ms": total.latency_ms(),
         "refusals_ms": percentiles_ms(total.refusals),
-        "limit_per_second": round(limit, 1),
-        "echo_per_second": round(echo, 1),
-        "bound_per_second": round(bound(echo, limit), 1),
-        "ratios": ratios(rates["median"], limit, echo, told_peers),
+        SIGNING_LIMIT.rate_key: round(signing_limit, 1),
+        ECHO_RATE.rate_key: round(echo_rate, 1),
+        COMBINED_BOUND.rate_key: round(combined_bound(echo_rate, signing_limit), 1),
+        "ratios": ratios(rates["median"], signing_limit, echo_rate, baselines),
         "errors": _errors(total),
         "not_sent": total.unsent * bench.settings.batch,
         "cpu_us_per_certificate": {
@@ -70,11 +77,14 @@ def report_of(
         "rss_bytes": _most([one.rss_bytes for one in bench.outcomes]),
         "pss_bytes": _most([one.pss_bytes for one in bench.outcomes]),
         **facts,
-        "limits": {"limit_per_second": _rounded(bench.limits), "echo_per_second": _rounded(bench.echoes)},
+        "limits": {
+            SIGNING_LIMIT.rate_key: _rounded(bench.signing_limits),
+            ECHO_RATE.rate_key: _rounded(bench.echo_rates),
+        },
         "runs": [_run_document(outcome) for outcome in bench.outcomes],
         "sweep": [asdict(point) for point in bench.points],
         "overload": None if bench.overload is None else bench.overload.to_document(),
-        "peers": told_peers,
+        "baselines": baselines,
         "checks": [check.to_document() for check in checks],
         "settings": bench.settings.to_document(),
     }
@@ -87,14 +97,14 @@ def _most(runs: Sequence[Mapping[str, int]]) -> dict[str, int | None]:
 
 
 def _run_document(outcome: Outcome) -> dict[str, Any]:
-    told = outcome.measured
+    measured = outcome.measured
     return {
-        "certificates_per_second": round(told.rate, 1),
-        "latency_ms": told.latency_ms(),
-        "errors": _errors(told),
+        "certificates_per_second": round(measured.rate, 1),
+        "latency_ms": measured.latency_ms(),
+        "errors": _errors(measured),
         "repeated": outcome.repeated,
-        "certificates_by_second": told.per_second,
-        "slowest_ms_by_second": [round(micros / 1000, 3) for micros in told.slowest_per_second],
+        "certificates_by_second": measured.per_second,
+        "slowest_ms_by_second": [round(micros / 1000, 3) for micros in measured.slowest_per_second],
     }
 
 

@@ -1,24 +1,24 @@
-"""Request ids that are cheap to make and that tell which bench made them."""
+"""Request ids that are cheap to make and identify the benchmark that made them."""
 
 import secrets
 import time
 from collections.abc import Callable
 
 MARKER_DIGITS = 12
-"""Hexadecimal digits at the end of a request id that all ids of one bench share."""
+"""Hexadecimal digits at the end that all request ids of one benchmark share."""
 MOST_PROCESSES = 64
 
 
 def new_marker() -> str:
-    """A marker for a bench: the last group of all its request ids."""
+    """Make a marker: the last group of all request ids of a benchmark."""
     return secrets.token_hex(MARKER_DIGITS // 2)
 
 
 def marked_ids(marker: str, process: int, milliseconds: Callable[[], int] | None = None) -> Callable[[], str]:
-    """A source of UUIDs of version 7 (RFC 9562, 5.7) that grow with time and end in the marker.
+    """Make a source of version 7 UUIDs (RFC 9562, 5.7) that increase with time and end in the marker.
 
-    The random bits hold a counter, as 6.2 of the RFC allows, the process's number and the marker, so ids cost a
-    microsecond and the ledger can be asked for those of one bench. Sources of 64 processes never give the same id.
+    In place of random bits they hold a counter (allowed by RFC 9562, 6.2), the process number and the marker: an id costs a
+    microsecond, and the ledger can be queried for the ids of one benchmark. Up to 64 processes never share an id.
     `milliseconds` is the clock, since 1970.
     """
     if not 0 <= process < MOST_PROCESSES:

@@ -1,4 +1,4 @@
-"""One go of load: client processes that call together through a few phases, and what everybody used meanwhile."""
+"""Loads: client processes that call through a few phases, and the CPU time and memory used meanwhile."""
 
 import asyncio
 import itertools
@@ -20,7 +20,7 @@ WARM_UP = "warm-up"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A phase over all processes; a rate counts calls per second."""
+    """A phase over all processes; `rate` is in calls per second."""
 
     name: str
     seconds: float
@@ -30,7 +30,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Who calls what, and how."""
+    """Configuration of a load."""
 
     context: Path
     corpus: Path
@@ -48,7 +48,7 @@ class Load:
     keeps_serials: bool = True
 
     def orders(self, directory: Path) -> list[Document]:
-        """What each process is told. There are never more of them than calls in flight."""
+        """Orders for each process; there are at most as many processes as calls in flight."""
         count = min(self.processes, *(step.in_flight for step in self.steps))
         return [
             {
@@ -83,14 +83,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a load."""
+    """Result of a load."""
 
     phases: dict[str, Tally]
     cpu_seconds: dict[str, float]
-    """CPU time that each watched group used while it was measured, and the clients."""
+    """CPU time of each watched group and of the clients during the measured phase."""
     rss_bytes: dict[str, int]
     pss_bytes: dict[str, int]
-    """The same with each shared page counted once over all processes; without the groups where it cannot be read."""
+    """Proportional set size of each group where it can be read: a shared page counts once over all processes."""
     acknowledged: int
     unknown: int
     repeated: int
@@ -104,30 +104,30 @@ class Outcome:
 
 @dataclass
 class Progress:
-    """Adds up what the processes tell on the way."""
+    """Sums the progress reports of the processes."""
 
     show: Callable[[str, int, int], None]
-    """Called with the name of the phase, certificates acknowledged so far, and failures."""
+    """Called with the phase, the certificates acknowledged so far, and the failures."""
     _latest: dict[int, Document] = field(default_factory=dict)
 
     def of(self, child: Child) -> Callable[[Document], None]:
-        def told(document: Document) -> None:
+        def receive(document: Document) -> None:
             self._latest[child.pid] = document
             acknowledged = sum(one["acknowledged"] for one in self._latest.values())
             self.show(document["phase"], acknowledged, sum(one["failed"] for one in self._latest.values()))
 
-        return told
+        return receive
 
 
 async def run(load: Load, *, watched: dict[str, Group], show: Callable[[str, int, int], None]) -> Outcome:
-    """Carry out a load; what the `watched` groups use is taken over its measured phase. Raises `keyreeve.errors`."""
+    """Run a load and measure the `watched` groups during its measured phase. Raises `keyreeve.errors`."""
     return (await run_together([load], watched=watched, show=show))[0]
 
 
 async def run_together(
     loads: Sequence[Load], *, watched: dict[str, Group], show: Callable[[str, int, int], None]
 ) -> list[Outcome]:
-    """Carry out loads that begin at the same moment; an outcome for each. Raises `keyreeve.errors`."""
+    """Run loads that start at the same time; return their outcomes. Raises `keyreeve.errors`."""
     progress = Progress(show)
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyreeve-bench-")))
@@ -174,13 +174,13 @@ async def _go(
 async def _use(
     steps: Sequence[Step], start: float, watched: dict[str, Group], clients: Sequence[Group]
 ) -> tuple[dict[str, Usage], dict[str, Usage]]:
-    """What the groups have used at the beginning and at the end of the measured phase."""
+    """Usage of the groups at the start and at the end of the measured phase."""
     begin = start + sum(step.seconds for step in steps[: [step.name for step in steps].index(MEASURED)])
     end = begin + next(step.seconds for step in steps if step.name == MEASURED)
     moments = []
     for moment in (begin, end):
         await asyncio.sleep(max(0.0, moment - time.monotonic()))
-        each = [client.usage() for client in clients]  # first: they end as soon as their last calls have
+        each = [client.usage() for client in clients]  # first: they exit as soon as their last call has ended
         used = {name: group.usage() for name, group in watched.items()}
         used["client"] = Usage(
             sum(one.cpu_seconds for one in each), sum(one.rss_bytes for one in each), sum(one.pss_bytes for one in each)
@@ -190,5 +190,5 @@ async def _use(
 
 
 def _share(total: int, number: int, count: int) -> int:
-    """This process's part of a total that is divided as evenly as it can be."""
+    """This process's share of a total that is divided evenly."""
     return total // count + (number < total % count)

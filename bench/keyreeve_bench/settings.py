@@ -1,4 +1,4 @@
-"""What one `keyreeve bench sign` is asked to do; it travels between processes as JSON."""
+"""Settings of `keyreeve bench sign`, passed between processes as JSON."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
@@ -7,47 +7,47 @@ from keyreeve.errors import FieldInvalid
 
 MOST_IN_A_BATCH = 100
 KEY_KINDS = ("p256", "p384", "rsa2048", "ed25519", "mix")
-PEERS = ("cfssl", "step-ca")
+BASELINES = ("cfssl", "step-ca")
 
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
-    """The settings of a bench. Times are in seconds, rates in certificates per second."""
+    """Settings of a benchmark. Times are in seconds, rates in certificates per second."""
 
     context: str | None = None
-    """The context file; None: the one that the SDK finds."""
+    """Context file; None: the one that the SDK finds."""
     profile: str = "server"
     keys: str = "p256"
-    """One of `KEY_KINDS`: the keys of the requests."""
+    """Key type of the requests, one of `KEY_KINDS`."""
     dns_suffix: str = "bench.example.test"
-    """Names in the requests end in it."""
+    """Suffix of the names in the requests."""
     client: Literal["grpc", "sdk"] = "grpc"
-    """`grpc`: prepared messages over grpc.aio, which costs least; `sdk`: one `sign()` of the SDK for each certificate."""
+    """`grpc`: prepared messages over grpc.aio, the cheapest; `sdk`: one `sign()` of the SDK per certificate."""
     coalesce: bool = True
-    """Whether the SDK may put waiting calls together; of no meaning to `grpc`."""
+    """Whether the SDK coalesces waiting calls; ignored with `grpc`."""
     in_flight: int = 64
-    """Calls at once, over all processes."""
+    """Calls in flight, over all processes."""
     connections: int = 8
     processes: int = 2
     batch: int = 1
-    """Certificates in a call; above 1 by SignCertificates."""
+    """Certificates in a call; above 1 with SignCertificates."""
     rate: float | None = None
     """Open loop at this rate; None: closed loop."""
     warm_up: float = 2.0
     duration: float = 10.0
     runs: int = 5
     limit_seconds: float = 1.0
-    """Length of each measurement of the machine's own limits."""
+    """Length of each measurement of the signing limit and the echo rate."""
     timeout: float = 30.0
     """Deadline of a call."""
     repeat: bool = False
-    """Whether a call that failed for a while is repeated with its request id until it is answered."""
+    """Whether a call that failed temporarily is repeated with its request id until it is answered."""
     acknowledgements: str | None = None
-    """File to which every acknowledged certificate is written, and fsynced before its caller goes on."""
+    """File that every acknowledged certificate is written to, and fsynced before its caller continues."""
     server_pid: int | None = None
-    """The service's manager process; None: the one that `keyreeve up` started beside the context."""
+    """Pid of the service's process manager; None: the one that `keyreeve up` started beside the context."""
     database: str | None = None
-    """URL of the ledger's database; None: the one in the settings that `keyreeve up` wrote."""
+    """URL of the ledger's database; None: the one in the settings written by `keyreeve up`."""
     overload: float | None = None
     """Seconds of overload after the runs; None: none."""
     compare: tuple[str, ...] = ()
@@ -59,29 +59,29 @@ class BenchSettings:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
-        """Read what `to_document` wrote. Raises `keyreeve.errors.FieldInvalid` for settings that do not fit together."""
+        """Read the output of `to_document`. Raises `keyreeve.errors.FieldInvalid` for conflicting settings."""
         settings = cls(**document | {name: tuple(document.get(name, ())) for name in ("compare", "require")})
         settings.check()
         return settings
 
     def to_document(self) -> dict[str, Any]:
-        """The settings as plain values."""
+        """The settings as JSON values."""
         return asdict(self)
 
     def check(self) -> None:
-        """Raise `keyreeve.errors.FieldInvalid` for settings that do not fit together."""
+        """Raise `keyreeve.errors.FieldInvalid` for invalid or conflicting settings."""
         if not 1 <= self.batch <= MOST_IN_A_BATCH:
             raise FieldInvalid(f"a batch has 1 to {MOST_IN_A_BATCH} certificates, not {self.batch}")
         if self.keys not in KEY_KINDS:
             raise FieldInvalid(f"keys are one of {', '.join(KEY_KINDS)}, not {self.keys!r}")
         if self.client == "sdk" and self.batch > 1:
-            raise FieldInvalid("the SDK makes batches by itself: --client sdk goes with --batch 1")
+            raise FieldInvalid("the SDK coalesces calls itself: --client sdk requires --batch 1")
         if self.client == "sdk" and self.coalesce and self.repeat:
             raise FieldInvalid(
-                "calls with a request id to repeat are not put together: --repeat goes with --no-coalesce"
+                "a repeated call needs its own request id: --repeat requires --no-coalesce with --client sdk"
             )
-        if unknown := [peer for peer in self.compare if peer not in PEERS]:
-            raise FieldInvalid(f"no peer is called {unknown[0]!r}; known are {', '.join(PEERS)}")
+        if unknown := [name for name in self.compare if name not in BASELINES]:
+            raise FieldInvalid(f"no baseline is called {unknown[0]!r}; available are {', '.join(BASELINES)}")
         if self.rate is not None and self.rate <= 0:
             raise FieldInvalid("--rate is a number of certificates per second above zero")
         counts = (self.in_flight, self.connections, self.processes, self.runs)
@@ -90,5 +90,5 @@ class BenchSettings:
 
     @property
     def kind(self) -> str:
-        """`batch` or `unary`: what a threshold names the rate by."""
+        """`batch` or `unary`, the name of the rate in a threshold."""
         return "batch" if self.batch > 1 else "unary"

@@ -1,4 +1,4 @@
-"""`keyreeve bench sign`: measures the limits of the machine, then the service, then again, and checks what it was given."""
+"""`keyreeve bench sign`: measures the machine's limits and the service in turn, and checks the certificates."""
 
 import asyncio
 import statistics
@@ -17,13 +17,11 @@ from keyreeve.context import Context
 from keyreeve.errors import FileUnusable
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
-from keyreeve_bench import baselines as peers
-from keyreeve_bench import corpus, disk, messages, openssl, overloading, plot, session
+from keyreeve_bench import baselines, corpus, disk, messages, openssl, overloading, plot, session
 from keyreeve_bench.bench import Bench
 from keyreeve_bench.checks import Check, Issued, check_audit, check_ledger, check_openssl, check_unique, last_checkpoint
 from keyreeve_bench.echo import echo_service
 from keyreeve_bench.ledger import Ledger, LedgerUnreadable, open_ledger
-from keyreeve_bench.limit import key_type_of, measure_limit
 from keyreeve_bench.local_processes import machine, server_group
 from keyreeve_bench.progress import Progress
 from keyreeve_bench.reads import measure_reads
@@ -31,17 +29,18 @@ from keyreeve_bench.recording import percentiles_ms
 from keyreeve_bench.report import report_of
 from keyreeve_bench.session import MEASURED, WARM_UP, Step
 from keyreeve_bench.settings import BenchSettings
+from keyreeve_bench.signing_limit import key_type_of, measure_signing_limit
 from keyreeve_bench.thresholds import Threshold
 
 UNARY_IN_FLIGHT = 64
-"""In-flight calls of the echo when the bench itself is an open loop or calls with batches."""
+"""Calls in flight for the echo rate when the benchmark is an open loop or uses batches."""
 SWEEP = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 1.0, 1.15)
-"""Offered load of the plot's points, in parts of the capacity."""
+"""Offered load at the points of the plot, relative to the capacity."""
 SWEEP_IN_FLIGHT = 512
 
 
 async def bench_sign(settings: BenchSettings) -> dict[str, Any]:
-    """Run the bench; its report, whose `ok` says whether every check and threshold holds. Raises `keyreeve.errors`."""
+    """Run the benchmark; `ok` in its report says whether all checks and thresholds hold. Raises `keyreeve.errors`."""
     thresholds = [Threshold.parse(text) for text in settings.require]
     progress = Progress(silent=not settings.progress)
     context = Context.load(settings.context)
@@ -65,15 +64,15 @@ async def bench_sign(settings: BenchSettings) -> dict[str, Any]:
         )
         bench.checkpoint = await asyncio.to_thread(last_checkpoint, context)
         facts = await asyncio.to_thread(_facts, bench, state_directory, note)
-        started = {name: await peers.start(name, directory, csrs, stack) for name in settings.compare}
+        started = {name: await baselines.start(name, directory, csrs, stack) for name in settings.compare}
         (directory / "echo").mkdir()
         workers = len(bench.server.only("worker").processes()) if bench.server else 0
         echo = await stack.enter_async_context(echo_service(directory / "echo", answer, workers or machine_cores()))
         await _measure_limits(bench, echo)
         for number in range(settings.runs):
             await _run(bench, number)
-            for name, peer in started.items():
-                await _run_peer(bench, name, peer, number)
+            for name, baseline in started.items():
+                await _run_baseline(bench, name, baseline, number)
             await _measure_limits(bench, echo)
         if settings.overload:
             await _overload(bench)
@@ -85,9 +84,9 @@ async def bench_sign(settings: BenchSettings) -> dict[str, Any]:
         serials = b"".join(outcome.serials for outcome in bench.outcomes)
         with Client(context) as client:
             facts["reads_ms"] = await asyncio.to_thread(measure_reads, client, serials)
-        document = report_of(bench, facts, checks, {name: peer.settings for name, peer in started.items()})
+        document = report_of(bench, facts, checks, {name: one.settings for name, one in started.items()})
     document["requirements"] = [threshold.check(document) for threshold in thresholds]
-    document["ok"] = all(check.ok for check in checks) and all(one["holds"] for one in document["requirements"])
+    document["ok"] = all(check.ok for check in checks) and all(one["met"] for one in document["requirements"])
     if settings.plot:
         _write_plot(Path(settings.plot), bench.points, settings)
     progress.done("checked")
@@ -95,12 +94,12 @@ async def bench_sign(settings: BenchSettings) -> dict[str, Any]:
 
 
 def machine_cores() -> int:
-    """How many cores this machine has."""
+    """Number of cores of this machine."""
     return int(str(machine()["cores"]))
 
 
 def _one_call(context: Context, profile: str, csr: bytes) -> bytes:
-    """Ask for one certificate: whatever is wrong shows here, before anything is measured."""
+    """Issue one certificate, so that a wrong configuration fails before the measurements."""
     files = credentials.read(context)
     request = messages.with_request_id(messages.prepare(profile, [csr], 1)[0], new_request_id())
     address = context.endpoint("ca")
@@ -122,7 +121,7 @@ def _ledger_of(state_directory: StateDirectory, settings: BenchSettings) -> tupl
 
 
 def _facts(bench: Bench, state_directory: StateDirectory, note: str) -> dict[str, Any]:
-    """What is known of the machine and the database before the load."""
+    """Facts about the machine and the database before the load."""
     rows: int | None = None
     if bench.ledger is not None:
         try:
@@ -136,7 +135,7 @@ def _facts(bench: Bench, state_directory: StateDirectory, note: str) -> dict[str
                 measured = asdict(disk.measure(directory, bench.settings.limit_seconds))
                 fsync = {"median": measured.pop("fsync_us"), "p99": measured.pop("fsync_p99_us")} | measured
         except OSError:
-            continue  # PostgreSQL's own directory is often closed to us
+            continue  # PostgreSQL's data directory is often not readable
     return {
         "machine": machine(),
         "database": {"kind": bench.ledger.kind if bench.ledger else None, "rows_before": rows, "note": note},
@@ -159,15 +158,15 @@ async def _run(bench: Bench, number: int) -> None:
     bench.progress.done(f"{name}: {told.rate:,.0f} certificates/s, p99 {told.latency_ms()['p99']:,.1f} ms")
 
 
-async def _run_peer(bench: Bench, name: str, peer: peers.Peer, number: int) -> None:
+async def _run_baseline(bench: Bench, name: str, baseline: baselines.Baseline, number: int) -> None:
     settings = bench.settings
-    steps = [Step(WARM_UP, settings.warm_up, peers.IN_FLIGHT)] if settings.warm_up else []
-    steps.append(Step(MEASURED, settings.duration, peers.IN_FLIGHT))
+    steps = [Step(WARM_UP, settings.warm_up, baselines.IN_FLIGHT)] if settings.warm_up else []
+    steps.append(Step(MEASURED, settings.duration, baselines.IN_FLIGHT))
     what = f"{name}, run {number + 1} of {settings.runs}"
     bench.progress.step(what)
-    load = await asyncio.to_thread(peer.load, settings, steps)
+    load = await asyncio.to_thread(baseline.load, settings, steps)
     told = (await session.run(load, watched={}, show=bench.progress.live(what))).measured
-    bench.peers.setdefault(name, []).append(told)
+    bench.baselines.setdefault(name, []).append(told)
     bench.progress.done(f"{what}: {told.rate:,.0f} certificates/s, p99 {told.latency_ms()['p99']:,.1f} ms")
 
 
@@ -175,7 +174,7 @@ async def _measure_limits(bench: Bench, echo: Path) -> None:
     settings = bench.settings
     bench.progress.step("measuring the limits of this machine")
     key = key_type_of(messages.certificates_in(bench.answer, 1)[0][1][0])
-    limit = await measure_limit(bench.corpus_file, key, machine_cores(), settings.limit_seconds)
+    signing_limit = await measure_signing_limit(bench.corpus_file, key, machine_cores(), settings.limit_seconds)
     in_flight = settings.in_flight if settings.batch == 1 and settings.rate is None else UNARY_IN_FLIGHT
     steps = [
         Step(WARM_UP, settings.limit_seconds / 2, in_flight),
@@ -183,13 +182,13 @@ async def _measure_limits(bench: Bench, echo: Path) -> None:
     ]
     load = replace(bench.load(*steps), context=echo, batch=1, client="grpc", acknowledgements=None, keeps_serials=False)
     echoed = await session.run(load, watched={}, show=lambda *_: None)
-    bench.limits.append(limit)
-    bench.echoes.append(echoed.measured.rate)
-    bench.progress.done(f"limits: L {limit:,.0f} pairs/s, E {echoed.measured.rate:,.0f} echoes/s")
+    bench.signing_limits.append(signing_limit)
+    bench.echo_rates.append(echoed.measured.rate)
+    bench.progress.done(f"signing limit {signing_limit:,.0f}/s, echo rate {echoed.measured.rate:,.0f}/s")
 
 
 def _capacity(bench: Bench) -> float:
-    """Certificates per second that the runs brought."""
+    """Median rate of the runs, in certificates per second."""
     return statistics.median(outcome.measured.rate for outcome in bench.outcomes)
 
 
@@ -205,7 +204,7 @@ async def _overload(bench: Bench) -> None:
 
 
 async def _sweep(bench: Bench) -> None:
-    """Open loops at growing rates, up to more than the service can do."""
+    """Run open loops at increasing rates, up to more than the capacity."""
     settings = bench.settings
     capacity = _capacity(bench)
     for part in SWEEP:

@@ -1,4 +1,4 @@
-/* Preloaded (LD_PRELOAD): every fsync and fdatasync takes BENCH_FSYNC_US microseconds longer than the disk needs. */
+/* For LD_PRELOAD: adds BENCH_FSYNC_US microseconds to every fsync and fdatasync. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>

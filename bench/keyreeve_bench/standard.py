@@ -1,7 +1,7 @@
-"""`make bench`: the standard runs, against control planes that it makes for them, on SQLite and on PostgreSQL.
+"""`make bench`: run the standard scenarios against temporary control planes, on SQLite and on PostgreSQL.
 
-Everything lies in a temporary directory and on free ports, and is gone afterwards; the reports stay, one JSON file for each
-row of the table. A row that fails leaves a report that says why, and the next one runs.
+The control planes live in a temporary directory on free ports and are deleted afterwards. Each scenario leaves a report, one
+JSON file; a scenario that fails leaves a report with the error, and the next one runs.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from keyreeve.cli.exit_codes import Exit, say
 from keyreeve_bench import filled
 from keyreeve_bench.control_planes import DATABASES, control_plane
 from keyreeve_bench.scenarios import bad_input, fairness, memory, overload, slow_fsync
-from keyreeve_bench.scenarios.scenario import Place, Run, report_of_row, text_of
+from keyreeve_bench.scenarios.scenario import Place, Run, scenario_report, text_of
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
 from keyreeve_bench.table import table
 
-SPECIAL: dict[str, Run] = {
+SCENARIOS: dict[str, Run] = {
     "overload": overload.run,
     "slow-fsync": slow_fsync.run,
     "fairness": fairness.run,
@@ -36,32 +36,33 @@ SPECIAL: dict[str, Run] = {
     "memory": memory.run,
     "filled": filled.run,
 }
+"""Scenarios that start their own control planes."""
 LONG = ("memory", "filled")
-"""Rows that take a quarter of an hour and more, and run only when they are named."""
+"""Scenarios that take 15 minutes or more; they run only by name or with `--long`."""
 _MOST_SECONDS = 3600.0
-"""Of one row of calls: a bench that hangs must not keep the others from their turn."""
+"""Time limit of one signing scenario, so that a hang does not stop the others."""
 
 
 @dataclass(frozen=True, slots=True)
-class AccessRule:
-    """One bench of the standard set."""
+class SigningScenario:
+    """A scenario that is one `keyreeve bench sign`; several share a control plane."""
 
     name: str
     settings: BenchSettings
 
 
-def rows(duration: float, runs: int, compare: Sequence[str]) -> list[AccessRule]:
-    """The standard set, without the open loop, whose rate is half of what `unary` brought."""
+def signing_scenarios(duration: float, runs: int, compare: Sequence[str]) -> list[SigningScenario]:
+    """The signing scenarios, except the open loop, whose rate depends on the result of `unary`."""
     usual = BenchSettings(duration=duration, runs=runs, warm_up=min(2.0, duration), limit_seconds=min(1.0, duration))
     few = replace(usual, runs=min(runs, 3))
     return [
-        AccessRule("unary", replace(usual, compare=tuple(compare), overload=duration)),
-        AccessRule("batch-100", replace(usual, batch=100, in_flight=8, connections=8, overload=duration)),
-        AccessRule("sdk", replace(few, client="sdk", in_flight=256, processes=1)),
-        AccessRule("sdk-one-by-one", replace(few, client="sdk", in_flight=256, processes=1, coalesce=False)),
-        AccessRule("plot", replace(few, runs=1, plot="load", sweep_seconds=min(5.0, duration))),
+        SigningScenario("unary", replace(usual, compare=tuple(compare), overload=duration)),
+        SigningScenario("batch-100", replace(usual, batch=100, in_flight=8, connections=8, overload=duration)),
+        SigningScenario("sdk", replace(few, client="sdk", in_flight=256, processes=1)),
+        SigningScenario("sdk-one-by-one", replace(few, client="sdk", in_flight=256, processes=1, coalesce=False)),
+        SigningScenario("plot", replace(few, runs=1, plot="load", sweep_seconds=min(5.0, duration))),
         *(
-            AccessRule(f"batch-100-{keys}", replace(few, batch=100, in_flight=8, connections=8, keys=keys))
+            SigningScenario(f"batch-100-{keys}", replace(few, batch=100, in_flight=8, connections=8, keys=keys))
             for keys in _KEYS
         ),
     ]
@@ -70,35 +71,35 @@ def rows(duration: float, runs: int, compare: Sequence[str]) -> list[AccessRule]
 _KEYS = ("p384", "rsa2048", "ed25519", "mix")
 
 
-def run_calls(database: str, wanted: list[AccessRule], reports: Path) -> bool:
-    """Run rows of calls against one control plane and write their reports; whether all checks held."""
-    held = True
+def run_signing(database: str, scenarios: list[SigningScenario], reports: Path) -> bool:
+    """Run signing scenarios against one control plane, write their reports, and say whether all checks passed."""
+    passed = True
     with _temporary() as directory, control_plane(directory, database) as state_directory:
-        todo = list(wanted)
-        for row in todo:
-            say(f"--- {row.name} on {database}")
-            plot = str(reports / f"load-{database}.svg") if row.settings.plot else None
-            settings = replace(row.settings, context=str(state_directory.context), plot=plot)
-            report = _guarded(row.name, database, partial(_calls, settings))
-            held &= _keep(reports / f"{row.name}-{database}.json", report)
-            if row.name == "unary" and report.get("certificates_per_second"):
+        todo = list(scenarios)
+        for one in todo:
+            say(f"--- {one.name} on {database}")
+            plot = str(reports / f"load-{database}.svg") if one.settings.plot else None
+            settings = replace(one.settings, context=str(state_directory.context), plot=plot)
+            report = _guarded(one.name, database, partial(_sign, settings))
+            passed &= _keep(reports / f"{one.name}-{database}.json", report)
+            if one.name == "unary" and report.get("certificates_per_second"):
                 half = report["certificates_per_second"]["median"] / 2
-                open_loop = replace(row.settings, rate=half, in_flight=1024, compare=(), overload=None)
-                todo.insert(todo.index(row) + 1, AccessRule("open-loop-half", open_loop))
+                open_loop = replace(one.settings, rate=half, in_flight=1024, compare=(), overload=None)
+                todo.insert(todo.index(one) + 1, SigningScenario("open-loop-half", open_loop))
         shutil.copy(state_directory.log("ca"), reports / f"ca-{database}.log")
-    return held
+    return passed
 
 
-def _calls(settings: BenchSettings) -> dict[str, Any]:
+def _sign(settings: BenchSettings) -> dict[str, Any]:
     return asyncio.run(asyncio.wait_for(bench_sign(settings), _MOST_SECONDS))
 
 
-def run_special(name: str, place: Place) -> bool:
-    """Run a row that makes control planes of its own, and write its report; whether it could be run."""
+def run_scenario(name: str, place: Place) -> bool:
+    """Run a scenario that starts its own control planes, write its report, and say whether it could run."""
     say(f"--- {name} on {place.database}")
     with _temporary() as directory:
         here = replace(place, directory=directory)
-        report = _guarded(name, place.database, lambda: report_of_row(name, here, SPECIAL[name]))
+        report = _guarded(name, place.database, lambda: scenario_report(name, here, SCENARIOS[name]))
     return _keep(place.reports / f"{name}-{place.database}.json", report)
 
 
@@ -111,13 +112,13 @@ def _temporary() -> Iterator[Path]:
 
 
 def _guarded(name: str, database: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The row's report; one that says why there is none, so that hours of other rows are not lost with it."""
+    """The scenario's report, or one with its error, so that the results of the others are kept."""
     try:
         return work()
-    except Exception as failure:  # noqa: BLE001 - whatever it is, the next row has its turn
+    except Exception as failure:  # noqa: BLE001 - the other scenarios run in any case
         say(traceback.format_exc())
-        told = f"failed: {type(failure).__name__}: {failure}"
-        return {"row": name, "database": {"kind": database}, "ok": False, "error": told, "figures": []}
+        error = f"failed: {type(failure).__name__}: {failure}"
+        return {"scenario": name, "database": {"kind": database}, "ok": False, "error": error, "figures": []}
 
 
 def _keep(file: Path, report: dict[str, Any]) -> bool:
@@ -128,40 +129,44 @@ def _keep(file: Path, report: dict[str, Any]) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the standard set; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m keyreeve_bench.standard", description="The standard runs.")
+    """Run the standard scenarios and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m keyreeve_bench.standard", description="Run the standard scenarios."
+    )
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of each run")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--database", action="append", choices=DATABASES, help="both unless given")
-    parser.add_argument("--only", action="append", default=[], help="name of a row, such as unary or overload")
+    parser.add_argument("--database", action="append", choices=DATABASES, help="default: both")
+    parser.add_argument("--only", action="append", default=[], help="name of a scenario, such as unary or overload")
     parser.add_argument("--long", action="store_true", help=f"also {' and '.join(LONG)}, which take long")
-    parser.add_argument("--certificates", type=int, default=5_000_000, help="how many `memory` signs")
-    parser.add_argument("--filled", type=int, default=20_000_000, help="how many the ledger of `filled` has")
-    parser.add_argument("--compare", action="append", default=[], help="a peer to measure beside `unary`")
+    parser.add_argument("--certificates", type=int, default=5_000_000, help="certificates that `memory` issues")
+    parser.add_argument("--filled", type=int, default=20_000_000, help="certificates in the ledger of `filled`")
+    parser.add_argument(
+        "--compare", action="append", default=[], help="a baseline to measure with `unary`: cfssl or step-ca"
+    )
     parser.add_argument("--reports", type=Path, default=Path(".bench/reports"))
     given = parser.parse_args(arguments)
-    # The control planes would go on without us.
+    # End through `finally`, which stops the control planes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(Exit.INTERRUPTED))
-    calls = rows(given.duration, given.runs, given.compare)
-    known = [*(row.name for row in calls), *SPECIAL]
+    signing = signing_scenarios(given.duration, given.runs, given.compare)
+    known = [*(one.name for one in signing), *SCENARIOS]
     if unknown := [name for name in given.only if name not in known]:
-        parser.error(f"there is no row {unknown[0]!r}; there are {', '.join(known)}")
+        parser.error(f"no scenario is called {unknown[0]!r}; available are {', '.join(known)}")
     wanted = [name for name in known if name in given.only or (not given.only and (given.long or name not in LONG))]
-    if absent := [peer for peer in given.compare if shutil.which(peer) is None]:
-        parser.error(f"`{absent[0]}` is not on PATH; `make bench-peers` builds it into .bench/bin")
+    if absent := [name for name in given.compare if shutil.which(name) is None]:
+        parser.error(f"`{absent[0]}` is not on PATH; `make bench-baselines` builds it into .bench/bin")
     given.reports.mkdir(parents=True, exist_ok=True)
-    held = True
+    passed = True
     for database in given.database or DATABASES:
         place = Place(database, Path(), given.reports, given.duration, min(given.runs, 3), given.certificates)
-        if some := [row for row in calls if row.name in wanted]:
-            # Without a control plane none of these rows can run; the others make their own.
-            whole = _guarded("calls", database, lambda: {"ok": run_calls(database, some, given.reports)})  # noqa: B023
-            held &= whole["ok"] if "error" not in whole else _keep(given.reports / f"calls-{database}.json", whole)
+        if some := [one for one in signing if one.name in wanted]:
+            # They share one control plane; when it does not start, the report `signing-...` holds the error.
+            whole = _guarded("signing", database, lambda: {"ok": run_signing(database, some, given.reports)})  # noqa: B023
+            passed &= whole["ok"] if "error" not in whole else _keep(given.reports / f"signing-{database}.json", whole)
         for name in wanted:
-            if name in SPECIAL:
-                made = given.filled if name == "filled" else given.certificates
-                held &= run_special(name, replace(place, certificates=made))
-    return 0 if held else 1
+            if name in SCENARIOS:
+                certificates = given.filled if name == "filled" else given.certificates
+                passed &= run_scenario(name, replace(place, certificates=certificates))
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""The report of a bench for a person."""
+"""The report of `keyreeve bench sign` as text."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from keyreeve_bench.units import UNITS
+
 
 def table(report: Mapping[str, Any]) -> str:
-    """The report for a person."""
+    """Render the report as aligned lines."""
     rate, latency, database = report["certificates_per_second"], report["latency_ms"], report["database"]
     runs = len(report["runs"])
     rows = [
@@ -23,23 +25,23 @@ def table(report: Mapping[str, Any]) -> str:
     rows += [(f"{name.replace('_', ' ')}, ms", _percentiles(told)) for name, told in report["reads_ms"].items() if told]
     if report["overload"] is not None:
         rows.append(("overload", _overload(report["overload"])))
-    rows += [(name, _peer(peer)) for name, peer in report["peers"].items()]
+    rows += [(name, _baseline(one)) for name, one in report["baselines"].items()]
     for one in report["checks"]:
-        rows.append((f"check: {one['check']}", f"{_verdict(holds=one['ok'])}   {one['message']}"))
+        rows.append((f"check: {one['check']}", f"{_verdict(ok=one['ok'])}   {one['message']}"))
     for one in report["requirements"]:
-        text = f"{_verdict(holds=one['holds'])}   {one['found']:,.2f} (wanted {one['wanted']:,.2f})"
+        text = f"{_verdict(ok=one['met'])}   {one['measured']:,.2f} (target {one['target']:,.2f})"
         rows.append((f"require {one['require']}", text))
     width = max(len(name) for name, _ in rows)
     return "".join(f"{name.ljust(width)}  {text}\n" for name, text in rows)
 
 
-def _verdict(*, holds: bool) -> str:
-    return "ok" if holds else "FAILED"
+def _verdict(*, ok: bool) -> str:
+    return "ok" if ok else "FAILED"
 
 
-def _peer(peer: Mapping[str, Any]) -> str:
-    rate, latency = peer["certificates_per_second"], peer["latency_ms"]
-    return f"{rate['median']:,.0f} certificates/s   p99 {latency['p99']:,.2f} ms   ({peer['settings']})"
+def _baseline(one: Mapping[str, Any]) -> str:
+    rate, latency = one["certificates_per_second"], one["latency_ms"]
+    return f"{rate['median']:,.0f} certificates/s   p99 {latency['p99']:,.2f} ms   ({one['settings']})"
 
 
 def _percentiles(told: Mapping[str, float]) -> str:
@@ -49,9 +51,9 @@ def _percentiles(told: Mapping[str, float]) -> str:
 def _overload(told: Mapping[str, Any]) -> str:
     after = told["normal_after_seconds"]
     return (
-        f"{told['goodput_per_second']:,.0f} certificates/s ({told['goodput_to_capacity']:.2f} of the capacity)   "
+        f"{told['goodput_per_second']:,.0f} certificates/s ({told['goodput_to_capacity']:.2f} of capacity)   "
         f"p99 of {told['refused']:,} refusals {told['refusals_ms']['p99']:,.1f} ms   "
-        f"normal after {'more than the time that was watched' if after is None else f'{after} s'}"
+        f"recovered after {'more than the observed time' if after is None else f'{after} s'}"
     )
 
 
@@ -65,14 +67,15 @@ def _errors(errors: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _limits(report: Mapping[str, Any]) -> str:
-    names = {"L": "limit_per_second", "E": "echo_per_second", "B": "bound_per_second"}
-    return "   ".join(f"{short} {report[name]:,.0f}" for short, name in names.items())
+    return "   ".join(f"{unit.text} {report[unit.rate_key]:,.0f}" for unit in UNITS)
 
 
-def _ratios(told: Mapping[str, float | None]) -> str:
-    names = {"to_limit": "L", "to_echo": "E", "to_bound": "B"}
+def _ratios(ratios: Mapping[str, float | None]) -> str:
+    names = {unit.ratio_key: unit.text for unit in UNITS}
     return "   ".join(
-        f"{ratio:.2f} {names.get(name, name.removeprefix('to_'))}" for name, ratio in told.items() if ratio is not None
+        f"{ratio:.2f} {names.get(name, name.removeprefix('to_'))}"
+        for name, ratio in ratios.items()
+        if ratio is not None
     )
 
 
@@ -86,7 +89,7 @@ def _mega(value: int | None) -> float | None:
 
 def _fsync(fsync: Mapping[str, Any] | None) -> str:
     if fsync is None:
-        return "not measured: the ledger's directory is not known or cannot be written from here"
+        return "not measured: the ledger's directory is unknown or not writable"
     return f"{fsync['median']:,.0f} (p99 {fsync['p99']:,.0f})   {fsync['device']} {fsync['file_system']} at {fsync['path']}"
 
 

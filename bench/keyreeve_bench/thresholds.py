@@ -1,4 +1,4 @@
-"""Thresholds such as `unary>=0.8B`: what has to hold for a bench to end with exit code 0."""
+"""Thresholds such as `unary>=0.8combined-bound`, which decide the exit code of a benchmark."""
 
 import operator
 import re
@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from keyreeve.errors import FieldInvalid
+from keyreeve_bench.settings import BASELINES
+from keyreeve_bench.units import UNITS
 
 _FORM = re.compile(r"\s*([a-z_0-9]+)\s*(>=|<=|>|<)\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z%-]*)\s*")
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _LATENCIES = ("p50", "p90", "p99", "p999", "max", "mean")
+_LIMITS = {unit.suffix: unit for unit in UNITS}
 _MEMORY = {"rss": "rss_bytes", "pss": "pss_bytes"}
 _GRAMMAR = (
-    "a threshold is `unary` or `batch` against a number of certificates per second, of L, E, B or a peer (unary>=0.8B, "
-    "batch>=5cfssl); a latency in ms or of the mean (p99<=15ms, p99<=3mean); errors<=0; pss<=400MB (or rss); or the CPU of one "
-    "certificate in us (server<=150us)"
+    "a threshold compares `unary` or `batch` with certificates per second, a limit or a baseline (unary>=0.8combined-bound, "
+    "batch>=0.5signing-limit, unary>=0.9echo-rate, batch>=5cfssl); a latency with ms or the mean (p99<=15ms, p99<=3mean); "
+    "errors<=0; memory (pss<=400MB, rss<=800MB); or CPU time per certificate (server<=150us)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """One comparison."""
+    """A comparison that must hold."""
 
     text: str
     name: str
@@ -31,7 +34,7 @@ class Threshold:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read one. Raises `keyreeve.errors.FieldInvalid`."""
+        """Parse a threshold. Raises `keyreeve.errors.FieldInvalid`."""
         found = _FORM.fullmatch(text)
         if found is None:
             raise FieldInvalid(f"--require {text!r}: {_GRAMMAR}")
@@ -41,9 +44,9 @@ class Threshold:
         return threshold
 
     def units(self) -> tuple[str, ...]:
-        """The units that go with the name; none for a name that is not known."""
+        """Units allowed with the name; none for an unknown name."""
         if self.name in {"unary", "batch"}:
-            return ("", "L", "E", "B", "cfssl", "step-ca")
+            return ("", *_LIMITS, *BASELINES)
         if self.name in _LATENCIES:
             return ("ms", "mean")
         if self.name in _MEMORY:
@@ -51,18 +54,18 @@ class Threshold:
         return {"errors": ("",), "server": ("us",), "database": ("us",), "client": ("us",)}.get(self.name, ())
 
     def check(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Say how a finished report compares: what was wanted, what was found, and whether it holds.
+        """Compare with a finished report: the target, the measured value, and whether the target is met.
 
-        Raises `keyreeve.errors.FieldInvalid` when the report has nothing of the kind.
+        Raises `keyreeve.errors.FieldInvalid` when the report lacks the value.
         """
-        found, goal = self._found(report), self.number * self._unit(report)
-        holds = bool(_COMPARE[self.comparison](found, goal))
-        return {"require": self.text, "wanted": round(goal, 3), "found": round(found, 3), "holds": holds}
+        measured, target = self._measured(report), self.number * self._unit(report)
+        met = bool(_COMPARE[self.comparison](measured, target))
+        return {"require": self.text, "target": round(target, 3), "measured": round(measured, 3), "met": met}
 
-    def _found(self, report: Mapping[str, Any]) -> float:
+    def _measured(self, report: Mapping[str, Any]) -> float:
         if self.name in {"unary", "batch"}:
             if report["kind"] != self.name:
-                raise FieldInvalid(f"--require {self.text!r}: these were {report['kind']} calls")
+                raise FieldInvalid(f"--require {self.text!r}: the report is of {report['kind']} calls")
             return float(report["certificates_per_second"]["median"])
         if self.name in _LATENCIES:
             return float(report["latency_ms"][self.name])
@@ -74,18 +77,17 @@ class Threshold:
             else report["cpu_us_per_certificate"][self.name]
         )
         if value is None:
-            raise FieldInvalid(f"--require {self.text!r}: that was not measured, its processes are not on this machine")
+            raise FieldInvalid(f"--require {self.text!r}: not measured, its processes are not on this machine")
         return float(value)
 
     def _unit(self, report: Mapping[str, Any]) -> float:
         if self.unit in {"", "ms", "us"}:
             return 1.0
-        units = {"L": "limit_per_second", "E": "echo_per_second", "B": "bound_per_second"}
-        if self.unit in units:
-            return float(report[units[self.unit]])
+        if self.unit in _LIMITS:
+            return float(report[_LIMITS[self.unit].rate_key])
         if self.unit in {"mean", "MB"}:
             return float(report["latency_ms"]["mean"]) if self.unit == "mean" else 1e6
-        peer = report["peers"].get(self.unit)
-        if peer is None:
-            raise FieldInvalid(f"--require {self.text!r}: --compare {self.unit} has to be given, too")
-        return float(peer["certificates_per_second"]["median"])
+        baseline = report["baselines"].get(self.unit)
+        if baseline is None:
+            raise FieldInvalid(f"--require {self.text!r}: requires --compare {self.unit}")
+        return float(baseline["certificates_per_second"]["median"])

@@ -1,4 +1,4 @@
-"""When a bench does what: phases that follow each other without a gap. Times are seconds of the monotonic clock."""
+"""Timeline of a load: consecutive phases. Times are seconds of the monotonic clock."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from typing import Any
 
 @dataclass(slots=True)
 class Phase:
-    """A stretch of time under one load. In flight and rate are this process's share."""
+    """A period with one load. `in_flight` and `rate` are this process's share."""
 
     name: str
     seconds: float
     in_flight: int
     rate: float | None = None
-    """Calls per second of an open loop; None: a closed loop, in which a call follows the one before."""
+    """Calls per second of an open loop; None: closed loop."""
     offset: float = 0.0
-    """Where in the gap between two calls of an open loop this process begins, from 0 to 1: processes take turns."""
+    """Offset of this process within the interval of an open loop, from 0 to 1, so that processes interleave."""
     start: float = field(default=0.0, init=False)
     taken: int = field(default=0, init=False)
 
@@ -24,7 +24,7 @@ class Phase:
         return self.start + self.seconds
 
     def next_due(self) -> float:
-        """When the next call of the open loop is due; beyond `end` when there is none left."""
+        """Time of the open loop's next call; after `end` when there is none."""
         assert self.rate is not None
         due = self.start + (self.taken + self.offset) / self.rate
         if due < self.end:
@@ -33,14 +33,14 @@ class Phase:
 
     @property
     def unsent(self) -> int:
-        """Calls of the open loop that were due but never begun, since everything was still in flight."""
+        """Calls of the open loop that were due but not started, because all slots were in flight."""
         if self.rate is None:
             return 0
         return max(0, int(self.seconds * self.rate - self.offset) - self.taken)
 
 
 class Timeline:
-    """The phases from a start on."""
+    """The phases from a start time on."""
 
     def __init__(self, phases: Sequence[dict[str, Any]], start: float) -> None:
         self.phases = [Phase(**phase) for phase in phases]
@@ -50,7 +50,7 @@ class Timeline:
         self._current = 0
 
     def at(self, now: float) -> Phase | None:
-        """The phase of a moment; None after the last one. Moments are asked for in order."""
+        """The phase at a time; None after the last one. Times must not decrease from call to call."""
         while self._current < len(self.phases):
             phase = self.phases[self._current]
             if now < phase.end:

@@ -1,16 +1,16 @@
-"""Other CAs' own servers, run beside this one in the same session: the same requests, keys, durability and mutual TLS."""
+"""Baselines: servers of other CAs, measured in the same session with the same requests, keys and durability."""
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from keyreeve_bench.baselines.peer import IN_FLIGHT, Peer
+from keyreeve_bench.baselines.baseline import IN_FLIGHT, Baseline
 
-__all__ = ["IN_FLIGHT", "Peer", "start"]
+__all__ = ["IN_FLIGHT", "Baseline", "start"]
 
 
-async def start(name: str, directory: Path, csrs: Sequence[bytes], stack: AsyncExitStack) -> Peer:
-    """Start a peer that ends with the stack. Raises `keyreeve.errors.StartFailed` when it cannot be run here."""
+async def start(name: str, directory: Path, csrs: Sequence[bytes], stack: AsyncExitStack) -> Baseline:
+    """Start a baseline that the stack stops. Raises `keyreeve.errors.StartFailed` when it cannot run here."""
     place = directory / name
     place.mkdir()
     if name == "cfssl":

@@ -1,4 +1,4 @@
-"""The keys and certificates that a peer needs: its CA, its TLS server, and a client."""
+"""Keys and certificates of a baseline: its CA, its TLS server and a client."""
 
 import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""cfssl 1.6: `cfssl serve` with its own certificate database in SQLite, committed to disk before it answers."""
+"""cfssl 1.6: `cfssl serve` with its certificate database in SQLite, committed to disk before each answer."""
 
 import datetime
 import json
@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyreeve_bench import corpus
 from keyreeve_bench.baselines.authority import make_authority
-from keyreeve_bench.baselines.peer import Peer, free_port, program, serve
+from keyreeve_bench.baselines.baseline import Baseline, free_port, program, serve
 
-# What its release 1.6 reads and writes; its own migrations are for another tool (goose).
+# The tables of release 1.6; its own migrations need another tool (goose).
 _TABLES = """
 CREATE TABLE certificates (
   serial_number TEXT NOT NULL, authority_key_identifier TEXT NOT NULL, ca_label TEXT, status TEXT NOT NULL,
@@ -26,8 +26,8 @@ CREATE TABLE ocsp_responses (
 """
 
 
-async def start(directory: Path, csrs: Sequence[bytes], stack: AsyncExitStack) -> Peer:
-    """Serve from a directory of its own. Raises `keyreeve.errors.StartFailed`."""
+async def start(directory: Path, csrs: Sequence[bytes], stack: AsyncExitStack) -> Baseline:
+    """Start `cfssl serve` in a directory. Raises `keyreeve.errors.StartFailed`."""
     command = program("cfssl")
     make_authority(directory, datetime.datetime.now(datetime.UTC))
     with closing(sqlite3.connect(directory / "certs.db")) as connection:
@@ -62,7 +62,7 @@ async def start(directory: Path, csrs: Sequence[bytes], stack: AsyncExitStack) -
             "key": str(directory / "client.key"),
         },
     )
-    return Peer("mutual TLS, SQLite with synchronous=FULL", orders, requests)
+    return Baseline("mutual TLS, SQLite with synchronous=FULL", orders, requests)
 
 
 def _write(path: Path, document: object) -> None:

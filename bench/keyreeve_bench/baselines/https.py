@@ -1,4 +1,4 @@
-"""Calls of a peer: POST over HTTP/1.1 (RFC 9112) with mutual TLS, one connection for each caller, kept open."""
+"""Calls to a baseline: POST over HTTP/1.1 (RFC 9112) with mutual TLS, one open connection per caller."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ _NOTHING = b"00" * 16
 
 
 class HttpsCalls:
-    """Posts the bodies in turn; a body is sent once before any is sent twice."""
+    """Posts the bodies in rotation."""
 
     def __init__(self, orders: Path, bodies: list[bytes], *, timeout: float) -> None:
         told = json.loads(orders.read_bytes())
@@ -45,10 +45,10 @@ class HttpsCalls:
                 status, answer = await _read(reader)
         except TimeoutError:
             self._drop(index)
-            raise errors.DeadlinePassed("the peer did not answer in time") from None
+            raise errors.DeadlinePassed("the baseline did not answer in time") from None
         except (OSError, EOFError, ValueError) as failure:
             self._drop(index)
-            raise errors.ServiceUnreachable(f"the peer ended the connection: {failure}") from None
+            raise errors.ServiceUnreachable(f"the baseline closed the connection: {failure}") from None
         if status not in {200, 201} or self._success not in answer:
             code = "RESOURCE_EXHAUSTED" if status == 429 else "UNKNOWN"
             raise errors.from_reason(f"HTTP_{status}", answer[:200].decode(errors="replace"), code=code)
@@ -64,14 +64,14 @@ class HttpsCalls:
                 "127.0.0.1", self._port, ssl=self._tls, server_hostname="localhost"
             )
         except OSError as failure:
-            raise errors.ServiceUnreachable(f"no connection to the peer: {failure}") from None
+            raise errors.ServiceUnreachable(f"no connection to the baseline: {failure}") from None
 
     def _drop(self, index: int) -> None:
         self._connections.pop(index)[1].close()
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Status and body of an answer. Raises `EOFError`, or `ValueError` for what is not HTTP."""
+    """Read status and body of a response. Raises `EOFError`, or `ValueError` when it is not HTTP."""
     lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     status = int(lines[0].split(" ", 2)[1])
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}

@@ -1,6 +1,6 @@
-"""step-ca 0.30: its JWK provisioner, whose one-time token stands in each request, and its own Badger database.
+"""step-ca 0.30 with its JWK provisioner (a one-time token in each request) and its Badger database.
 
-Badger writes a commit through to disk by default. A token may be used once, so those of a run are made before it begins.
+Badger writes each commit through to disk by default. A token can be used once, so a run's tokens are made before it.
 """
 
 import base64
@@ -20,16 +20,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyreeve_bench import corpus
 from keyreeve_bench.baselines.authority import make_authority
-from keyreeve_bench.baselines.peer import Peer, free_port, program, serve
+from keyreeve_bench.baselines.baseline import Baseline, free_port, program, serve
 
 _PROVISIONER = "bench"
 _TOKEN_SECONDS = 3600
 _MOST_PER_SECOND = 4000
-"""Requests for which a run has tokens: more than this server has been seen to answer."""
+"""Tokens made for each second of a run: more than this server has been measured to answer."""
 
 
-async def start(directory: Path, csrs: Sequence[bytes], stack: AsyncExitStack) -> Peer:
-    """Serve from a directory of its own. Raises `keyreeve.errors.StartFailed`."""
+async def start(directory: Path, csrs: Sequence[bytes], stack: AsyncExitStack) -> Baseline:
+    """Start step-ca in a directory. Raises `keyreeve.errors.StartFailed`."""
     command = program("step-ca")
     make_authority(directory, datetime.datetime.now(datetime.UTC))
     key = ec.generate_private_key(ec.SECP256R1())
@@ -69,11 +69,13 @@ async def start(directory: Path, csrs: Sequence[bytes], stack: AsyncExitStack) -
         now = int(time.time())
         corpus.save(requests, [make(now) for _ in range(int(seconds * _MOST_PER_SECOND))])
 
-    return Peer("mutual TLS, one-time tokens made before, Badger with synchronous writes", orders, requests, prepare)
+    return Baseline(
+        "mutual TLS, one-time tokens made beforehand, Badger with synchronous writes", orders, requests, prepare
+    )
 
 
 def _body_maker(csrs: Sequence[bytes], key: ec.EllipticCurvePrivateKey, audience: str) -> Callable[[int], bytes]:
-    """A source of requests, each with a token of its own."""
+    """Make a source of requests, each with its own token."""
     turn = itertools.cycle([(_pem(csr), _names(csr)) for csr in csrs])
     header = _base64(json.dumps({"alg": "ES256", "typ": "JWT", "kid": _PROVISIONER}).encode())
 

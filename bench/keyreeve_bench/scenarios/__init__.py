@@ -1,1 +1,1 @@
-"""Rows of the standard set that are more than one `keyreeve bench sign`; each makes control planes of its own."""
+"""Scenarios that are more than one `keyreeve bench sign`; each starts its own control planes."""

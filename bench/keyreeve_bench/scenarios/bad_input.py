@@ -1,8 +1,8 @@
-"""`bad-input`: a thousand bad requests a second beside good single calls at a tenth of what the service can do.
+"""`bad-input`: 1,000 invalid requests per second beside valid single calls at a tenth of the capacity.
 
-A tenth, since a thousand refusals a second with their audit records are themselves most of what a small machine can do. The
-bad ones are, in turn: octets that are no request, a request whose signature is wrong, and a name that nobody may have. In
-turn without and with them; they come from a peer of their own.
+Only a tenth, because 1,000 refusals per second with their audit records already use most of two cores. The invalid requests
+alternate between random octets, an invalid signature and a reserved name, and come from another identity. Runs without and
+with them alternate.
 """
 
 import os
@@ -25,7 +25,7 @@ _OF_EACH = 128
 
 
 def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
-    """The good calls with and without the bad ones. Raises `keyreeve.errors`."""
+    """Measure the valid calls with and without the invalid ones. Raises `keyreeve.errors`."""
     with control_plane(place.directory, place.database) as state_directory:
         tool = Tool(state_directory, place.directory)
         requests = place.directory / "bad"
@@ -55,22 +55,22 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
         "bad_not_sent": of_bad.unsent,
     }
     figures = [
-        Figure("p99 of good calls without bad ones", before["p99"], "ms"),
-        Figure("p99 of good calls beside bad ones", after["p99"], "ms"),
-        Figure("beside to without", ratio(after["p99"], before["p99"]), at_most=2.0),
-        Figure("bad requests refused in a second", round(sum(of_bad.errors.values()) / of_bad.seconds, 1)),
-        Figure("bad requests that were signed", float(of_bad.certificates), at_most=0.0),
+        Figure("p99 of valid calls without invalid ones", before["p99"], "ms"),
+        Figure("p99 of valid calls beside invalid ones", after["p99"], "ms"),
+        Figure("p99 beside / without", ratio(after["p99"], before["p99"]), at_most=2.0),
+        Figure("invalid requests refused per second", round(sum(of_bad.errors.values()) / of_bad.seconds, 1)),
+        Figure("invalid requests that were signed", float(of_bad.certificates), at_most=0.0),
     ]
     return figures, details
 
 
 def write_bad(file: Path, trust_domain: str) -> None:
-    """Requests that have to be refused, of each kind in turn."""
+    """Write requests that must be refused, alternating between the kinds."""
     key = make_key()
     bad: list[bytes] = []
     for number in range(_OF_EACH):
         whole = make_csr(key, [Name.dns(f"bad-{number}.bench.example.test")])
         reserved = make_csr(key, [Name.dns(f"ca-{number}.svc.{trust_domain}")])
-        # The last octet belongs to the signature's second number: the request can be read, and was not signed so.
+        # The last octet belongs to the signature: the request parses, and its signature is invalid.
         bad += [os.urandom(len(whole)), whole[:-1] + bytes([whole[-1] ^ 1]), reserved]
     corpus.save(file, bad)

@@ -1,7 +1,7 @@
-"""`fairness`: what a greedy peer does to another one, which asks for a hundredth of as much.
+"""`fairness`: latency of a light caller beside a heavy caller that requests 100 times as much.
 
-The greedy one keeps 256 single calls, or 16 batches, in flight; the other, with an identity of its own, calls at fixed
-moments. In turn without and with the greedy one.
+The heavy caller keeps 256 single calls or 16 batches in flight. The light caller, with its own identity, is an open loop.
+Runs without and with the heavy caller alternate.
 """
 
 from typing import Any
@@ -19,48 +19,48 @@ _IN_FLIGHT = 256
 
 
 def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
-    """Greedy in single calls, then in batches. Raises `keyreeve.errors`."""
+    """Measure beside single calls, then beside batches. Raises `keyreeve.errors`."""
     figures: list[Figure] = []
     details: dict[str, Any] = {}
     with control_plane(place.directory, place.database) as state_directory:
         tool = Tool(state_directory, place.directory)
-        other = tool.another("modest")
+        other = tool.another("light")
         for form in ("single calls", "batches"):
             steps = closed(place.duration, SINGLES if form == "single calls" else BATCHES)
-            greedy = tool.singles(*steps) if form == "single calls" else tool.batches(*steps)
-            full = tool.go(greedy)[0].measured.rate
-            # A hundredth of what the greedy peer gets, but enough calls in a run for a p99 to mean something.
+            heavy = tool.singles(*steps) if form == "single calls" else tool.batches(*steps)
+            full = tool.go(heavy)[0].measured.rate
+            # A hundredth of the heavy caller's rate, but enough calls in a run for a meaningful p99.
             rate = max(full * PART, 10.0)
-            told = _in_turn(
-                tool, place.runs, greedy, tool.singles(*opened(place.duration, _IN_FLIGHT, rate), context=other)
+            told = _alternate(
+                tool, place.runs, heavy, tool.singles(*opened(place.duration, _IN_FLIGHT, rate), context=other)
             )
             details[form] = told | {
-                "greedy_alone_per_second": round(full, 1),
-                "other_calls_per_second": round(rate, 1),
+                "heavy_alone_per_second": round(full, 1),
+                "light_calls_per_second": round(rate, 1),
             }
             alone, beside = told["alone_ms"]["p99"], told["beside_ms"]["p99"]
             figures += [
-                Figure(f"greedy in {form}: p99 of the other alone", alone, "ms"),
-                Figure(f"greedy in {form}: p99 of the other beside it", beside, "ms"),
-                Figure(f"greedy in {form}: beside it to alone", ratio(beside, alone), at_most=3.0),
+                Figure(f"{form}: p99 of the light caller alone", alone, "ms"),
+                Figure(f"{form}: p99 of the light caller beside the heavy one", beside, "ms"),
+                Figure(f"{form}: p99 beside / alone", ratio(beside, alone), at_most=3.0),
             ]
     return figures, {"forms": details}
 
 
-def _in_turn(tool: Tool, runs: int, greedy: Load, other: Load) -> dict[str, Any]:
+def _alternate(tool: Tool, runs: int, heavy: Load, light: Load) -> dict[str, Any]:
     alone: list[Tally] = []
     beside: list[Tally] = []
-    gets: list[float] = []
+    heavy_rates: list[float] = []
     for _ in range(runs):
-        alone.append(tool.go(other)[0].measured)
-        taken, shared = tool.go(greedy, other)
-        gets.append(taken.measured.rate)
+        alone.append(tool.go(light)[0].measured)
+        taken, shared = tool.go(heavy, light)
+        heavy_rates.append(taken.measured.rate)
         beside.append(shared.measured)
     both = together(beside)
     return {
         "alone_ms": together(alone).latency_ms(),
         "beside_ms": both.latency_ms(),
-        "greedy_beside_per_second": [round(rate, 1) for rate in gets],
+        "heavy_beside_per_second": [round(rate, 1) for rate in heavy_rates],
         "errors": errors_of(both),
         "not_sent_calls": both.unsent,
     }

@@ -1,6 +1,6 @@
-"""`memory`: what the service's processes hold while they sign a few million certificates in batches.
+"""`memory`: memory of the service's processes while they issue a few million certificates in batches.
 
-Sampled every few seconds: resident (RSS) and proportional (PSS, which counts a page that n processes share as 1/n of it).
+Sampled every few seconds: resident (RSS) and proportional set size (PSS: a page shared by n processes counts as 1/n).
 """
 
 import itertools
@@ -13,21 +13,21 @@ from typing import Any
 
 from keyreeve_bench.control_planes import control_plane
 from keyreeve_bench.local_processes import Group
-from keyreeve_bench.scenarios.scenario import Figure, Place, RowSkipped
+from keyreeve_bench.scenarios.scenario import Figure, Place, ScenarioSkipped
 from keyreeve_bench.scenarios.tool import Tool, closed
 
 MOST_MB = 400.0
 FLAT_MB_PER_MILLION = 5.0
-"""Growth that counts as flat: what is left of it after half the certificates is noise of the allocator."""
+"""Growth up to which memory counts as constant: noise of the allocator."""
 EVERY = 3.0
 _STRETCH = 60.0
-"""Seconds of one load: what a client counts does not grow without end."""
+"""Seconds of one load, which bounds the client's own counters."""
 _MOST_HOURS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """At one moment; megabytes of 10^6."""
+    """Memory at one time, in megabytes of 10^6."""
 
     certificates: int
     rss_mb: float
@@ -36,12 +36,12 @@ class Sample:
 
 @dataclass
 class Sampler(threading.Thread):
-    """Looks at a group of processes until it is told to end."""
+    """Samples a group of processes until it is ended."""
 
     group: Group
     every: float = EVERY
     taken: list[tuple[float, float, float]] = field(default_factory=list)
-    """Moment of the monotonic clock, RSS, PSS."""
+    """Time on the monotonic clock, RSS, PSS."""
 
     def __post_init__(self) -> None:
         super().__init__(daemon=True)
@@ -57,13 +57,13 @@ class Sampler(threading.Thread):
                 return
 
     def end(self) -> None:
-        """Take one more sample of the end and stop."""
+        """Take a last sample and stop."""
         self._end.set()
         self.join()
 
 
 def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
-    """Sign so many. Raises `keyreeve.errors`."""
+    """Issue the certificates and report the samples. Raises `keyreeve.errors`."""
     with control_plane(place.directory, place.database) as state_directory:
         tool = Tool(state_directory, place.directory)
         sampler = Sampler(tool.server["server"], every=min(EVERY, max(0.2, place.duration / 5)))
@@ -90,11 +90,11 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
         Figure("PSS at half", half[0].pss_mb, "MB"),
         Figure("PSS at the end", samples[-1].pss_mb, "MB"),
         Figure("growth of PSS over the last half", slope, "MB per million", at_most=FLAT_MB_PER_MILLION),
-        Figure("maximum of RSS (shared pages count for each)", max(one.rss_mb for one in samples), "MB"),
+        Figure("maximum of RSS (shared pages count in each process)", max(one.rss_mb for one in samples), "MB"),
         Figure("RSS at the end", samples[-1].rss_mb, "MB"),
     ]
     if not samples[-1].pss_mb:
-        raise RowSkipped("skipped: the memory of the service cannot be read from here (smaps_rollup)")
+        raise ScenarioSkipped("skipped: the memory of the service cannot be read from here (smaps_rollup)")
     took = points[-1][0] - began
     details = {
         "certificates": done,
@@ -105,7 +105,7 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
 
 
 def slope_per_million(samples: Sequence[Sample]) -> float | None:
-    """Megabytes of PSS for a million certificates, by least squares; None for fewer than two different counts."""
+    """Growth of PSS in megabytes per million certificates, by least squares; None for fewer than two counts."""
     counts = [one.certificates / 1e6 for one in samples]
     if len(set(counts)) < 2:
         return None
@@ -113,7 +113,7 @@ def slope_per_million(samples: Sequence[Sample]) -> float | None:
 
 
 def _at(points: Sequence[tuple[float, int]], moment: float) -> int:
-    """How many certificates there were at a moment, between those that are known."""
+    """Number of certificates at a time, by linear interpolation."""
     for (t0, n0), (t1, n1) in itertools.pairwise(points):
         if moment <= t1:
             return n0 + round((n1 - n0) * max(0.0, moment - t0) / (t1 - t0))

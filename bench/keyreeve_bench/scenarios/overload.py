@@ -1,8 +1,8 @@
-"""`overload`: three times as much as the service can do, in two forms, while a few single calls look on.
+"""`overload`: three times the capacity in two forms, with single calls at a tenth of the capacity beside it.
 
-Batches come at three times the measured rate whether or not answers do (open loop); single calls three times as many at once
-(closed loop). Beside both, an open loop of single calls at a tenth of what the service can do goes on before, during and
-after: in slices of half a second, the time from the end of the overload until its p99 is at most twice that of before.
+The overload of batches is an open loop at three times the measured rate; that of single calls is three times as many calls
+in flight. An open loop of single calls runs before, during and after it: the service has recovered when the p99 of a slice of
+half a second is at most twice the p99 before.
 """
 
 import itertools
@@ -20,17 +20,17 @@ SECONDS = 30.0
 SLICE = 0.5
 SLICES = 20
 NORMAL = 2.0
-"""How many times the p99 of before counts as normal."""
-_LOOKING_ON = 0.1
+"""Multiple of the p99 before the overload that counts as recovered."""
+_BESIDE = 0.1
 _IN_FLIGHT = 1024
-"""Most calls of an open loop at once."""
+"""Calls in flight of an open loop, at most."""
 _TIMEOUT = 10.0
-_NEXT_TO_NOTHING = 0.05
-"""Calls per second of the overload before it begins: the single calls are to be alone."""
+_ALMOST_ZERO = 0.05
+"""Calls per second of the overloading client before the overload, so that the single calls are alone."""
 
 
 def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
-    """Both forms against one control plane. Raises `keyreeve.errors`."""
+    """Run both forms against one control plane. Raises `keyreeve.errors`."""
     figures: list[Figure] = []
     details: dict[str, Any] = {}
     seconds = SECONDS if place.duration >= 10 else place.duration
@@ -42,7 +42,7 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
             capacity = tool.capacity("batch", place.duration).rate if batches else unary
             steps = _batch_steps(seconds, capacity) if batches else _single_steps(seconds)
             load = tool.batches(*steps) if batches else tool.singles(*steps)
-            over, single = tool.go(_with_timeout(load), _looking_on(tool, seconds, unary))
+            over, single = tool.go(_with_timeout(load), _beside(tool, seconds, unary))
             told = _told(capacity, over.measured, single)
             details[form] = told
             figures += _figures(form, told)
@@ -50,38 +50,38 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
 
 
 def _figures(form: str, told: dict[str, Any]) -> list[Figure]:
-    # Where nothing was refused there is nothing to be late, unless calls were left to run into their deadlines.
+    # Without refusals there is no refusal latency; it still fails when calls ran into their deadlines instead.
     refused, failed = told["refused"], bool(told["errors"])
     p50, p99 = (told["refusals_ms"][name] if refused else None for name in ("p50", "p99"))
     return [
-        Figure(f"{form}: goodput of the capacity", told["goodput_to_capacity"]),
+        Figure(f"{form}: goodput / capacity", told["goodput_to_capacity"]),
         Figure(f"{form}: refused", float(refused)),
         Figure(f"{form}: p50 of refusals", p50, "ms"),
         Figure(f"{form}: p99 of refusals", p99, "ms", at_most=50.0 if refused or failed else None),
         Figure(f"{form}: p99 of single calls before", told["single_ms"]["before"]["p99"], "ms"),
-        Figure(f"{form}: p99 of single calls meanwhile", told["single_ms"]["during"]["p99"], "ms"),
-        Figure(f"{form}: normal after", told["normal_after_seconds"], "s", at_most=2.0),
+        Figure(f"{form}: p99 of single calls during", told["single_ms"]["during"]["p99"], "ms"),
+        Figure(f"{form}: recovered after", told["normal_after_seconds"], "s", at_most=2.0),
     ]
 
 
 def _batch_steps(seconds: float, capacity: float) -> list[Step]:
     rate = capacity * FACTOR / BATCH
     return [
-        Step(WARM_UP, min(seconds, 6.0), 2, _NEXT_TO_NOTHING),
+        Step(WARM_UP, min(seconds, 6.0), 2, _ALMOST_ZERO),
         Step(MEASURED, seconds, max(BATCHES * FACTOR, min(_IN_FLIGHT, int(rate * _TIMEOUT))), rate),
     ]
 
 
 def _single_steps(seconds: float) -> list[Step]:
-    return [Step(WARM_UP, min(seconds, 6.0), 2, _NEXT_TO_NOTHING), Step(MEASURED, seconds, SINGLES * FACTOR)]
+    return [Step(WARM_UP, min(seconds, 6.0), 2, _ALMOST_ZERO), Step(MEASURED, seconds, SINGLES * FACTOR)]
 
 
 def _with_timeout(load: Load) -> Load:
     return replace(load, timeout=_TIMEOUT)
 
 
-def _looking_on(tool: Tool, seconds: float, capacity: float) -> Load:
-    rate = max(20.0, capacity * _LOOKING_ON)
+def _beside(tool: Tool, seconds: float, capacity: float) -> Load:
+    rate = max(20.0, capacity * _BESIDE)
     before = min(seconds, 6.0)
     steps = [
         Step("first", before / 3, _IN_FLIGHT, rate),
@@ -117,7 +117,7 @@ def _told(capacity: float, over: Tally, single: Outcome) -> dict[str, Any]:
 
 
 def normal_after(before: Tally, slices: list[Tally]) -> float | None:
-    """Seconds from the end of the overload to the end of the first of two slices in turn that are as before; None: never."""
+    """Seconds until the first of two consecutive slices that have recovered; None when there are none."""
     most = before.latency_ms()["p99"] * NORMAL
     good = [bool(one.calls) and not one.errors and one.latency_ms()["p99"] <= most for one in slices]
     return next((round((n + 1) * SLICE, 1) for n, pair in enumerate(itertools.pairwise(good)) if all(pair)), None)

@@ -1,50 +1,41 @@
-"""What a row of the standard set is given and what it tells."""
+"""Input and report of a scenario."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from keyreeve.cli.exit_codes import say
 from keyreeve.cli.local_commands import versions
-from keyreeve.cli.state_directory import StateDirectory
 from keyreeve_bench import disk
 from keyreeve_bench.local_processes import machine
 
 
-class RowSkipped(Exception):
-    """The row cannot be run here; the text says why."""
-
-
-class MakeControlPlane(Protocol):
-    """Makes a control plane in a directory."""
-
-    def __call__(self, directory: Path, database: str) -> Iterator[StateDirectory]: ...
+class ScenarioSkipped(Exception):
+    """The scenario cannot run on this machine; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where and how long a row runs."""
+    """Where and how long a scenario runs."""
 
     database: str
     directory: Path
-    """Its own, which others may enter (PostgreSQL's user) and which is gone afterwards."""
+    """A temporary directory of its own that PostgreSQL's user may enter."""
     reports: Path
     duration: float
     """Seconds of each run."""
     runs: int
     certificates: int
-    """How many the rows `memory` and `filled` make."""
+    """Certificates that the scenarios `memory` and `filled` create."""
     only: tuple[str, ...] = ()
-    """Kinds of calls of `filled`; all unless given."""
+    """Kinds of calls that `filled` measures; empty means all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of a report, and what it should be."""
+    """One figure of a report, with its target if it has one."""
 
     name: str
     value: float | None
@@ -53,36 +44,36 @@ class Figure:
     at_least: float | None = None
 
     @property
-    def wanted(self) -> str:
-        """What it should be, for people; empty when any value will do."""
+    def target(self) -> str:
+        """The target as text; empty without one."""
         if self.at_most is not None:
             return f"<= {self.at_most:g} {self.unit}".rstrip()
         return "" if self.at_least is None else f">= {self.at_least:g} {self.unit}".rstrip()
 
     @property
-    def held(self) -> bool | None:
-        """Whether it is as it should be; None when any value will do. What could not be measured does not hold."""
-        if not self.wanted:
+    def met(self) -> bool | None:
+        """Whether the target is met; None without a target, False when there is no value."""
+        if not self.target:
             return None
         if self.value is None:
             return False
         return self.value <= self.at_most if self.at_most is not None else self.value >= (self.at_least or 0.0)
 
     def to_document(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"name": self.name, "value": self.value, "unit": self.unit, "wanted": self.wanted, "held": self.held}
+        """JSON values."""
+        return {"name": self.name, "value": self.value, "unit": self.unit, "target": self.target, "met": self.met}
 
 
 Run = Callable[[Place], tuple[list[Figure], dict[str, Any]]]
-"""A row: its figures, and whatever else the report is to have."""
+"""A scenario: returns its figures, and further keys of its report."""
 
 
-def report_of_row(name: str, place: Place, run: Run) -> dict[str, Any]:
-    """Run a row; its report. Raises what the row raises, but for `RowSkipped`, which becomes a report that says so."""
+def scenario_report(name: str, place: Place, run: Run) -> dict[str, Any]:
+    """Run a scenario and build its report; `ScenarioSkipped` becomes a report with the reason."""
     fsync = disk.measure(place.directory, 1.0)
     began = time.monotonic()
     document: dict[str, Any] = {
-        "row": name,
+        "scenario": name,
         "database": {"kind": place.database},
         "machine": machine(),
         "versions": versions(),
@@ -93,7 +84,7 @@ def report_of_row(name: str, place: Place, run: Run) -> dict[str, Any]:
     }
     try:
         figures, details = run(place)
-    except RowSkipped as why:
+    except ScenarioSkipped as why:
         return document | {"skipped": str(why), "figures": []}
     return (
         document
@@ -107,7 +98,7 @@ def _of_disk(fsync: disk.Disk) -> dict[str, str]:
 
 
 def text_of(report: Mapping[str, Any]) -> str:
-    """The figures of a row's report for a person."""
+    """Render the figures of a scenario's report as text."""
     if why := report.get("skipped") or report.get("error"):
         return f"{why}\n"
     rows = [(one["name"], shown(one["value"], one["unit"]), one) for one in report["figures"]]
@@ -116,26 +107,19 @@ def text_of(report: Mapping[str, Any]) -> str:
 
 
 def _verdict(one: Mapping[str, Any]) -> str:
-    if one["held"] is None:
+    if one["met"] is None:
         return ""
-    return f"   (wanted {one['wanted']}: {'held' if one['held'] else 'NOT HELD'})"
+    return f"   (target {one['target']}: {'met' if one['met'] else 'NOT MET'})"
 
 
 def shown(value: float | None, unit: str) -> str:
-    """A figure as people read it: three digits, and no more places than they need."""
+    """Format a figure with three significant digits."""
     if value is None:
         return "not measured"
     places = 0 if value == 0 or abs(value) >= 100 else max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{min(places, 3)}f} {unit}".rstrip()
 
 
-@contextmanager
-def telling(what: str) -> Iterator[None]:
-    """Say what begins; a person sees that something happens."""
-    say(f"    {what}")
-    yield
-
-
 def ratio(one: float, other: float) -> float | None:
-    """One of the other, with three places; None when there is no other."""
+    """Quotient with three decimal places; None when the divisor is 0."""
     return round(one / other, 3) if other else None

@@ -1,4 +1,4 @@
-"""Loads against one control plane, as many as a row likes: the requests are made once."""
+"""Loads of a scenario against one control plane, with a shared corpus of requests."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ BATCHES = 8
 SINGLES = 64
 """Single calls in flight in a closed loop."""
 _SPARE_SECONDS = 120.0
-"""Beyond its phases and the deadline of its last call, for a load to begin and end."""
+"""Time for a load to start and end, in addition to its phases and the deadline of its last call."""
 _SUFFIX = "bench.example.test"
 
 
 class Tool:
-    """Loads of one control plane, with requests for P-256 keys; `directory` takes its files."""
+    """Makes and runs loads against one control plane, with requests for P-256 keys."""
 
     def __init__(self, state_directory: StateDirectory, directory: Path) -> None:
         self.state_directory = state_directory
@@ -37,18 +37,18 @@ class Tool:
 
     @property
     def server(self) -> dict[str, Group]:
-        """The service's processes, to be watched."""
+        """The service's processes."""
         group = server_group(self.state_directory, None)
         return {} if group is None else {"server": group}
 
     @property
     def database(self) -> dict[str, Group]:
-        """PostgreSQL's processes, to be watched; SQLite has none."""
+        """PostgreSQL's processes; empty with SQLite."""
         group = open_ledger(self.state_directory, None).group
         return {} if group is None else {"database": group}
 
     def singles(self, *steps: Step, context: Path | None = None, requests: Path | None = None) -> Load:
-        """Single calls, of the person who made the control plane unless a context is given."""
+        """Make a load of single calls, as the admin of the control plane unless a context is given."""
         return Load(
             context=context or self.state_directory.context,
             corpus=requests or self._corpus,
@@ -61,32 +61,32 @@ class Tool:
         )
 
     def batches(self, *steps: Step) -> Load:
-        """Calls of 100."""
+        """Make a load of batches of 100."""
         return replace(self.singles(*steps), batch=BATCH, connections=8)
 
     def go(self, *loads: Load, watched: dict[str, Group] | None = None) -> list[Outcome]:
-        """Carry out loads that begin together. Raises `keyreeve.errors`."""
+        """Run loads that start at the same time. Raises `keyreeve.errors`."""
         longest = max(sum(step.seconds for step in load.steps) + load.timeout for load in loads)
         together = session.run_together(loads, watched=watched or {}, show=lambda *_: None)
         return asyncio.run(asyncio.wait_for(together, longest + _SPARE_SECONDS))
 
     def capacity(self, kind: str, seconds: float) -> Tally:
-        """What a closed loop brings: `unary` with 64 calls in flight, `batch` with 8. Raises `keyreeve.errors`."""
+        """Measure the capacity: `unary` with 64 calls in flight, `batch` with 8. Raises `keyreeve.errors`."""
         steps = closed(seconds, BATCHES if kind == "batch" else SINGLES)
         return self.go(self.batches(*steps) if kind == "batch" else self.singles(*steps))[0].measured
 
     def another(self, name: str) -> Path:
-        """A context of a workload with an identity of its own. Raises `keyreeve.errors`."""
+        """Make the context of another workload identity. Raises `keyreeve.errors`."""
         ours = Context.load(self.state_directory.context)
         place = self.directory / name
         place.mkdir()
         key = make_key()
-        save_key(place / "peer.key", key)
+        save_key(place / "workload.key", key)
         identity = f"spiffe://{ours.trust_domain}/workloads/{name}"
         with Client(ours) as client:
             signed = client.certificates.sign("workload", make_csr(key, [Name.uri(identity)]))
-        (place / "peer.pem").write_text(signed.pem())
-        context = replace(ours, certificate=place / "peer.pem", key=place / "peer.key", path=None)
+        (place / "workload.pem").write_text(signed.pem())
+        context = replace(ours, certificate=place / "workload.pem", key=place / "workload.key", path=None)
         context.save(place / "context.json")
         return place / "context.json"
 
@@ -97,12 +97,12 @@ def closed(seconds: float, in_flight: int) -> list[Step]:
 
 
 def opened(seconds: float, in_flight: int, rate: float) -> list[Step]:
-    """An open loop of so many calls in a second, after a warm-up."""
+    """An open loop at a rate of calls per second, after a warm-up."""
     return [Step(WARM_UP, min(2.0, seconds), in_flight, rate), Step(MEASURED, seconds, in_flight, rate)]
 
 
 def together(tallies: Sequence[Tally]) -> Tally:
-    """Several stretches of time as one."""
+    """Sum of several tallies."""
     total = Tally()
     for tally in tallies:
         total.then(tally)
@@ -110,5 +110,5 @@ def together(tallies: Sequence[Tally]) -> Tally:
 
 
 def errors_of(tally: Tally) -> list[dict[str, object]]:
-    """What failed and how often, for a report."""
+    """Failures with their counts, for a report."""
     return [{"status": status, "reason": reason, "count": n} for (status, reason), n in tally.errors.most_common()]

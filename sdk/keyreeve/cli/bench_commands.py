@@ -36,7 +36,7 @@ class Caller(StrEnum):
     SDK = "sdk"
 
 
-class Peer(StrEnum):
+class Baseline(StrEnum):
     """Other CAs to measure in the same session."""
 
     CFSSL = "cfssl"
@@ -95,11 +95,14 @@ def sign(
         typer.Option("--overload", metavar="SECONDS", help="Afterwards, offer three times as much for so long."),
     ] = None,
     compare: Annotated[
-        list[Peer] | None, typer.Option("--compare", help="Measure this program on PATH, too, in the same session.")
+        list[Baseline] | None, typer.Option("--compare", help="Measure this program on PATH, too, in the same session.")
     ] = None,
     require: Annotated[
         list[str] | None,
-        typer.Option("--require", help="A threshold, such as 'unary>=0.8B' or 'p99<=15ms'; exit code 1 when it fails."),
+        typer.Option(
+            "--require",
+            help="A threshold, such as 'unary>=0.8combined-bound' or 'p99<=15ms'; exit code 1 when it is not met.",
+        ),
     ] = None,
     plot: Annotated[
         str | None,
@@ -147,7 +150,7 @@ def sign(
             "repeat": repeat,
             "acknowledgements": acknowledgements,
             "overload": overload,
-            "compare": [peer.value for peer in compare or ()],
+            "compare": [baseline.value for baseline in compare or ()],
             "require": require or [],
             "plot": plot,
             "sweep_seconds": sweep_seconds,

@@ -1,4 +1,4 @@
-"""The rows of `make bench` that make control planes of their own, in short: they run and tell. Their speed is no matter."""
+"""Short runs of the scenarios that start their own control planes; speed is not checked."""
 
 import json
 import subprocess
@@ -10,36 +10,36 @@ import pytest
 
 from keyreeve_bench.control_planes import DATABASES
 from keyreeve_bench.figures import figures
-from keyreeve_bench.standard import SPECIAL
+from keyreeve_bench.standard import SCENARIOS
 
 SHORT = ("--duration", "1", "--runs", "1", "--certificates", "2000", "--filled", "20000")
 
 pytestmark = [pytest.mark.faults, pytest.mark.thorough, pytest.mark.timeout(660)]
 
 
-def measured(row: str, database: str, reports: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "keyreeve_bench.standard", *SHORT, "--only", row, "--database", database]
+def measured(scenario: str, database: str, reports: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "keyreeve_bench.standard", *SHORT, "--only", scenario, "--database", database]
     done = subprocess.run([*command, "--reports", str(reports)], capture_output=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
-    report: dict[str, Any] = json.loads((reports / f"{row}-{database}.json").read_text())
+    report: dict[str, Any] = json.loads((reports / f"{scenario}-{database}.json").read_text())
     return report
 
 
 @pytest.mark.parametrize("database", DATABASES)
-@pytest.mark.parametrize("row", SPECIAL)
-def test_a_row_runs_to_its_end_and_has_figures(row: str, database: str, tmp_path: Path) -> None:
-    report = measured(row, database, tmp_path)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenario_runs_to_its_end_and_has_figures(scenario: str, database: str, tmp_path: Path) -> None:
+    report = measured(scenario, database, tmp_path)
     if why := report.get("skipped"):
         pytest.skip(why)
     assert report["figures"]
     assert all(
-        one["value"] is not None for one in report["figures"] if one["held"] is None and "refusals" not in one["name"]
+        one["value"] is not None for one in report["figures"] if one["met"] is None and "refusals" not in one["name"]
     )
-    assert f"| {row} | {database} |" in figures({f"{row}-{database}": report})
+    assert f"| {scenario} | {database} |" in figures({f"{scenario}-{database}": report})
 
 
 @pytest.mark.parametrize("database", DATABASES)
-def test_the_picture_is_drawn_beside_the_reports(database: str, tmp_path: Path) -> None:
+def test_the_plot_is_written_beside_the_reports(database: str, tmp_path: Path) -> None:
     report = measured("plot", database, tmp_path)
     assert len(report["sweep"]) > 5
     assert b"<svg" in (tmp_path / f"load-{database}.svg").read_bytes()

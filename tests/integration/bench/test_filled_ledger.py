@@ -1,4 +1,4 @@
-"""A made-up past is one as far as readers can see: its blocks say what they hold, and lists and look-ups find it."""
+"""Synthetic certificates look real to readers: their blocks are consistent, and lists and lookups find them."""
 
 from contextlib import ExitStack
 
@@ -15,7 +15,7 @@ from support.ledger_entries import NOW, Block
 COUNT = 2 * BLOCK_SIZE + 300
 
 
-async def test_what_was_made_up_is_found_beside_what_is_issued(ca_database: CaDatabase) -> None:
+async def test_synthetic_certificates_are_found_beside_issued_ones(ca_database: CaDatabase) -> None:
     bench = await CaBench.on(ca_database)
     before = await Block.leased(bench.ledger)
     await bench.ledger.commit(before.group())
@@ -29,7 +29,7 @@ async def test_what_was_made_up_is_found_beside_what_is_issued(ca_database: CaDa
         bench = CaBench(ca_database)
     stored = await bench.stored()
     assert len(stored) == COUNT + len(real)
-    assert stored[COUNT:] == real, "the past comes before what there was"
+    assert stored[COUNT:] == real, "synthetic certificates come before the existing ones"
     assert (filled.certificates, filled.blocks) == (COUNT, 3)
     wanted = bytes.fromhex(filled.serials[1])
     one = await bench.store.read(lambda tx: tx.certificate(wanted))

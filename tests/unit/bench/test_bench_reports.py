@@ -1,4 +1,4 @@
-"""What a bench makes of its figures: limits, thresholds, checks, the table and the picture."""
+"""Reports of a benchmark: limits, thresholds, checks, the table and the plot."""
 
 import sqlite3
 from contextlib import closing
@@ -14,7 +14,7 @@ from keyreeve_bench.figures import figures
 from keyreeve_bench.ledger import LedgerUnreadable, SqliteLedger, compare, open_ledger
 from keyreeve_bench.overloading import normal_after, steps
 from keyreeve_bench.plot import Point, write_plot
-from keyreeve_bench.report import bound, ratios, spread
+from keyreeve_bench.report import combined_bound, ratios, spread
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.table import table
 from keyreeve_bench.thresholds import Threshold
@@ -23,10 +23,10 @@ REPORT: dict[str, Any] = {
     "kind": "unary",
     "certificates_per_second": {"median": 1000.0, "min": 900.0, "max": 1100.0},
     "latency_ms": {"p50": 5.0, "p90": 8.0, "p99": 20.0, "p999": 30.0, "max": 40.0, "mean": 6.0},
-    "limit_per_second": 4000.0,
-    "echo_per_second": 2000.0,
-    "bound_per_second": 1333.3,
-    "ratios": {"to_limit": 0.25, "to_echo": 0.5, "to_bound": 0.75, "to_cfssl": 2.0},
+    "signing_limit_per_second": 4000.0,
+    "echo_rate_per_second": 2000.0,
+    "combined_bound_per_second": 1333.3,
+    "ratios": {"to_signing_limit": 0.25, "to_echo_rate": 0.5, "to_combined_bound": 0.75, "to_cfssl": 2.0},
     "errors": [{"status": "UNAVAILABLE", "reason": "STORE_UNAVAILABLE", "count": 3}],
     "cpu_us_per_certificate": {"server": 150.0, "database": None, "client": 50.0},
     "rss_bytes": {"server": 300_000_000, "database": None, "client": 100_000_000},
@@ -36,7 +36,7 @@ REPORT: dict[str, Any] = {
     "reads_ms": {"get_certificate": {"p50": 1.5}, "list_page": None},
     "overload": None,
     "runs": [{}],
-    "peers": {
+    "baselines": {
         "cfssl": {
             "certificates_per_second": {"median": 500.0, "min": 1.0, "max": 2.0},
             "latency_ms": {"p99": 9.0},
@@ -44,19 +44,19 @@ REPORT: dict[str, Any] = {
         }
     },
     "checks": [{"check": "ledger", "ok": False, "message": "1 missing"}],
-    "requirements": [{"require": "unary>=0.8B", "holds": False, "found": 1.0, "wanted": 2.0}],
+    "requirements": [{"require": "unary>=0.8combined-bound", "met": False, "measured": 1.0, "target": 2.0}],
 }
 
 
 @pytest.mark.parametrize(
-    ("text", "holds"),
+    ("text", "met"),
     [
         ("unary>=1000", True),
         ("unary>1000", False),
-        ("unary >= 0.75 B", True),
-        ("unary>=0.8B", False),
-        ("unary>=0.25L", True),
-        ("unary>=0.6E", False),
+        ("unary >= 0.75 combined-bound", True),
+        ("unary>=0.8combined-bound", False),
+        ("unary>=0.25signing-limit", True),
+        ("unary>=0.6echo-rate", False),
         ("unary>=1.8cfssl", True),
         ("p99<=20ms", True),
         ("p99<=3mean", False),
@@ -69,33 +69,46 @@ REPORT: dict[str, Any] = {
         ("server<=100us", False),
     ],
 )
-def test_a_threshold_is_compared_with_what_was_found(text: str, holds: bool) -> None:
-    assert Threshold.parse(text).check(REPORT)["holds"] is holds
+def test_a_threshold_is_compared_with_the_measured_value(text: str, met: bool) -> None:
+    assert Threshold.parse(text).check(REPORT)["met"] is met
 
 
 @pytest.mark.parametrize(
-    "text", ["", "unary", "unary>=B", "unary=1", "fast>=1", "p99<=1", "p99<=1B", "unary>=1ms", "rss<=1GB", "errors<=1L"]
+    "text",
+    [
+        "",
+        "unary",
+        "unary>=echo-rate",
+        "unary=1",
+        "fast>=1",
+        "p99<=1",
+        "p99<=1echo-rate",
+        "unary>=1ms",
+        "unary>=1B",
+        "rss<=1GB",
+        "errors<=1signing-limit",
+    ],
 )
-def test_a_threshold_that_says_nothing_is_refused(text: str) -> None:
+def test_a_malformed_threshold_is_refused(text: str) -> None:
     with pytest.raises(FieldInvalid, match="threshold"):
         Threshold.parse(text)
 
 
 @pytest.mark.parametrize("text", ["batch>=1", "database<=1us", "unary>=1step-ca"])
-def test_a_threshold_on_what_was_not_measured_is_refused(text: str) -> None:
+def test_a_threshold_on_a_value_that_was_not_measured_is_refused(text: str) -> None:
     with pytest.raises(FieldInvalid):
         Threshold.parse(text).check(REPORT)
 
 
-def test_the_bound_is_transport_and_cryptography_one_after_the_other() -> None:
-    assert bound(2000, 2000) == 1000
-    assert bound(0, 2000) == 0
+def test_the_combined_bound_is_transport_and_cryptography_in_sequence() -> None:
+    assert combined_bound(2000, 2000) == 1000
+    assert combined_bound(0, 2000) == 0
 
 
-def test_ratios_are_to_the_limits_and_to_each_peer() -> None:
-    peers = {"cfssl": {"certificates_per_second": {"median": 50.0}}}
-    found = ratios(100.0, 400.0, 0.0, peers)
-    assert found == {"to_limit": 0.25, "to_echo": None, "to_bound": None, "to_cfssl": 2.0}
+def test_ratios_are_to_the_limits_and_to_each_baseline() -> None:
+    baselines = {"cfssl": {"certificates_per_second": {"median": 50.0}}}
+    found = ratios(100.0, 400.0, 0.0, baselines)
+    assert found == {"to_signing_limit": 0.25, "to_echo_rate": None, "to_combined_bound": None, "to_cfssl": 2.0}
 
 
 def test_the_spread_of_runs() -> None:
@@ -103,12 +116,12 @@ def test_the_spread_of_runs() -> None:
     assert spread([]) == {"median": 0.0, "min": 0.0, "max": 0.0}
 
 
-def test_the_table_tells_failures_and_what_is_not_known() -> None:
+def test_the_table_shows_failures_and_unknown_values() -> None:
     text = table(REPORT)
     lines = {line.split("  ")[0]: line for line in text.splitlines()}
     assert "3 UNAVAILABLE STORE_UNAVAILABLE" in lines["errors"]
     assert "FAILED" in lines["check: ledger"]
-    assert "FAILED" in lines["require unary>=0.8B"]
+    assert "FAILED" in lines["require unary>=0.8combined-bound"]
     assert "2.00 cfssl" in lines["of the limits"]
     assert "nothing beside the context" in lines["ledger"]
     assert "p50 1.50" in lines["get certificate, ms"]
@@ -207,7 +220,7 @@ def test_settings_survive_the_way_to_another_process() -> None:
 
 def test_the_figures_of_calls_are_a_table_with_the_limits_beside_them() -> None:
     report = REPORT | {
-        "limits": {"limit_per_second": [4000.0, 3000.0], "echo_per_second": [2000.0]},
+        "limits": {"signing_limit_per_second": [4000.0, 3000.0], "echo_rate_per_second": [2000.0]},
         "settings": {"batch": 1},
         "pss_bytes": {"server": 200_000_000},
         "overload": {
@@ -220,11 +233,11 @@ def test_the_figures_of_calls_are_a_table_with_the_limits_beside_them() -> None:
     text = figures({"unary-sqlite": report})
     row = next(line for line in text.splitlines() if line.startswith("| unary | sqlite | 1,000"))
     assert (
-        "1,000 [900-1,100] | 4,000 | 2,000 | 1,333 | 0.25 L, 0.50 E, 0.75 B | 5.0 / 20.0 / 6.0 | 150 / - / 50.0" in row
+        "1,000 [900-1,100] | 4,000 | 2,000 | 1,333 | 0.250 / 0.500 / 0.750 | 5.0 / 20.0 / 6.0 | 150 / - / 50.0" in row
     )
     assert row.endswith("300 / 200 | 3 | FAILED |")
-    assert "The machine was not quiet: L went from 3,000 to 4,000" in text
+    assert "The machine was not quiet: the signing limit went from 3,000 to 4,000" in text
     assert "| unary | sqlite | cfssl, certificates/s (ours to it) | 500 (2.0) |  |  |" in text
-    assert "| unary | sqlite | overload: throughput normal after | never |  |  |" in text
-    assert "| unary | sqlite | overload: p50 / p99 of refusals | none was refused |  |  |" in text
-    assert "| unary | sqlite | unary>=0.8B | 1.00 | 2.00 | **no** |" in text
+    assert "| unary | sqlite | overload: throughput recovered after | never |  |  |" in text
+    assert "| unary | sqlite | overload: p50 / p99 of refusals | no call was refused |  |  |" in text
+    assert "| unary | sqlite | unary>=0.8combined-bound | 1.00 | 2.00 | **no** |" in text

@@ -1,4 +1,4 @@
-"""The rows of the standard set: what they make of what they measured, and the means by which they do it."""
+"""Scenarios of `make bench`: their figures and their tools."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ from keyreeve_bench.figures import figures
 from keyreeve_bench.recording import Counts, Tally
 from keyreeve_bench.scenarios import bad_input, memory, overload, slow_fsync
 from keyreeve_bench.scenarios.memory import Sample
-from keyreeve_bench.scenarios.scenario import Figure, Place, RowSkipped, report_of_row, text_of
-from keyreeve_bench.standard import SPECIAL
+from keyreeve_bench.scenarios.scenario import Figure, Place, ScenarioSkipped, scenario_report, text_of
+from keyreeve_bench.standard import SCENARIOS
 from keyreeve_ca.requests.csr import check_possession, read_csr
 
 NOW = 1_800_000_000
@@ -34,7 +34,7 @@ def tally(*milliseconds: int, failed: int = 0) -> Tally:
 
 
 @pytest.mark.parametrize(
-    ("figure", "wanted", "held"),
+    ("figure", "target", "met"),
     [
         (Figure("a", 3.0), "", None),
         (Figure("a", 3.0, "ms", at_most=3.0), "<= 3 ms", True),
@@ -44,11 +44,11 @@ def tally(*milliseconds: int, failed: int = 0) -> Tally:
         (Figure("a", 0.0, at_most=0.0), "<= 0", True),
     ],
 )
-def test_a_figure_says_what_was_wanted_and_whether_it_held(figure: Figure, wanted: str, held: bool | None) -> None:
-    assert (figure.wanted, figure.held) == (wanted, held)
+def test_a_figure_has_a_target_and_whether_it_is_met(figure: Figure, target: str, met: bool | None) -> None:
+    assert (figure.target, figure.met) == (target, met)
 
 
-def test_calls_are_normal_again_when_two_slices_in_turn_are_as_before() -> None:
+def test_calls_have_recovered_when_two_consecutive_slices_are_as_before() -> None:
     before, slow, good, none = tally(5, 5), tally(50), tally(9), tally()
     assert overload.normal_after(before, [good, good]) == 0.5
     assert overload.normal_after(before, [slow, good, slow, none, good, good]) == 2.5
@@ -74,7 +74,7 @@ def test_bad_requests_are_bad_in_three_ways(tmp_path: Path) -> None:
 def test_a_preloaded_library_makes_every_fsync_slower(tmp_path: Path) -> None:
     try:
         library = slow_fsync.compiled(tmp_path)
-    except RowSkipped as why:
+    except ScenarioSkipped as why:
         pytest.skip(str(why))
     code = """
 import os, sys, time
@@ -91,20 +91,28 @@ with open(sys.argv[1], "wb") as file:
     assert float(done.stdout) >= 0.08
 
 
-def test_without_a_compiler_the_row_says_that_it_was_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_scenario_is_skipped_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    report = report_of_row("slow-fsync", place(tmp_path), SPECIAL["slow-fsync"])
+    report = scenario_report("slow-fsync", place(tmp_path), SCENARIOS["slow-fsync"])
     assert report["ok"]
     assert "no `cc`" in text_of(report)
     assert "no `cc`" in figures({"slow-fsync-sqlite": report})
 
 
 def test_figures_are_tables_of_what_was_measured_wanted_and_held(tmp_path: Path) -> None:
-    made = [Figure("beside to alone", 3.5, at_most=3.0), Figure("p99 alone", 12.345, "ms")]
-    report = report_of_row("fairness", place(tmp_path), lambda _: (made, {"forms": {}}))
-    failed = {"row": "memory", "database": {"kind": "postgresql"}, "ok": False, "error": "failed: a|b", "figures": []}
+    made = [Figure("p99 beside / alone", 3.5, at_most=3.0), Figure("p99 alone", 12.345, "ms")]
+    report = scenario_report("fairness", place(tmp_path), lambda _: (made, {"forms": {}}))
+    failed = {
+        "scenario": "memory",
+        "database": {"kind": "postgresql"},
+        "ok": False,
+        "error": "failed: a|b",
+        "figures": [],
+    }
     text = figures({"fairness-sqlite": report, "memory-postgresql": failed})
-    assert "| fairness | sqlite | beside to alone | 3.50 | <= 3 | **no** |" in text
+    assert "| fairness | sqlite | p99 beside / alone | 3.50 | <= 3 | **no** |" in text
     assert "| fairness | sqlite | p99 alone | 12.3 ms |  |  |" in text
     assert "| memory | postgresql | failed: a\\|b |  |  | no |" in text
     assert f"{os.cpu_count()} cores" in text

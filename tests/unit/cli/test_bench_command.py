@@ -1,4 +1,4 @@
-"""`keyreeve bench sign`: what it hands to the load tool, and what it says when that is not there."""
+"""`keyreeve bench sign`: the settings it passes to the load tool, and its error without the load tool."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""What all peers have in common: a server of theirs on a free port, certificates to reach it with, and how to load it."""
+"""Common parts of all baselines: a server on a free port, client certificates, and the load to put on it."""
 
 import asyncio
 import contextlib
@@ -15,26 +15,26 @@ from keyreeve_bench.session import Load, Step
 from keyreeve_bench.settings import BenchSettings
 
 IN_FLIGHT = 16
-"""Requests at once: more makes these servers slower, not faster, once they commit."""
+"""Requests in flight: with more, these servers become slower, not faster, once they commit durably."""
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """A peer that serves; `orders` is what a client process of the bench has to know of it."""
+class Baseline:
+    """A running baseline; `orders` is the file that tells a client process how to call it."""
 
     settings: str
-    """How it was run, for the report."""
+    """Its configuration, for the report."""
     orders: Path
     """JSON file: address, certificates, path, what marks success."""
     requests: Path
-    """The bodies of its requests."""
+    """File with the request bodies."""
     prepare: Callable[[float], None] = lambda _: None
-    """Makes the bodies for so many seconds, where each may be sent only once."""
+    """Makes the bodies for a number of seconds, where each body can be sent only once."""
 
     def load(self, settings: BenchSettings, steps: Sequence[Step]) -> Load:
-        """The load of a run; each request in flight has a connection of its own."""
+        """Build the load of a run; each request in flight has its own connection."""
         self.prepare(sum(step.seconds for step in steps))
         return Load(
             context=self.orders,
@@ -51,15 +51,15 @@ class Peer:
 
 
 def program(name: str) -> str:
-    """Where a peer's program is. Raises `StartFailed` when it is not on PATH."""
+    """Find a baseline's program. Raises `StartFailed` when it is not on PATH."""
     found = shutil.which(name)
     if found is None:
-        raise StartFailed(f"`{name}` is not on PATH; `make bench-peers` builds it into .bench/bin")
+        raise StartFailed(f"`{name}` is not on PATH; `make bench-baselines` builds it into .bench/bin")
     return found
 
 
 def free_port() -> int:
-    """A port of the loopback address that is free now."""
+    """Find a free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

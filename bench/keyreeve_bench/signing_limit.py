@@ -1,7 +1,7 @@
-"""L: what the machine can do at best. Every core checks requests and signs, through the library that the CA uses.
+"""Signing limit: how often all cores together can check a request and sign, with the library that the CA uses.
 
-A pair is what no CA can leave out: read the request, verify its signature, sign 600 octets (a TBSCertificate) with the
-authority's kind of key. `python -m keyreeve_bench.limit` is one of the processes.
+Each step is what no CA can leave out: parse the request, verify its signature, sign 600 octets (a TBSCertificate) with
+the authority's type of key. `python -m keyreeve_bench.signing_limit` is one of the processes.
 """
 
 import itertools
@@ -25,21 +25,21 @@ _TBS = os.urandom(600)
 _LOOK_AT_CLOCK = 16
 
 
-async def measure_limit(corpus_file: Path, authority_key: KeyType, cores: int, seconds: float) -> float:
-    """Pairs per second that so many processes do together."""
+async def measure_signing_limit(corpus_file: Path, authority_key: KeyType, cores: int, seconds: float) -> float:
+    """Measure checks with signatures per second, over one process for each core."""
     orders: list[Document] = [
         {"corpus": str(corpus_file), "key": authority_key.value, "seconds": seconds, "process": number, "of": cores}
         for number in range(cores)
     ]
     async with AsyncExitStack() as stack:
-        processes = await children.start_all("keyreeve_bench.limit", orders, stack)
+        processes = await children.start_all("keyreeve_bench.signing_limit", orders, stack)
         await children.begin_all(processes)
         rates: list[float] = [result["rate"] for result in await children.results_of(processes)]
     return sum(rates)
 
 
 def key_type_of(certificate: bytes) -> KeyType:
-    """The kind of key that a DER certificate holds."""
+    """Type of the key in a DER certificate."""
     match x509.load_der_x509_certificate(certificate).public_key():
         case ec.EllipticCurvePublicKey(curve=ec.SECP384R1()):
             return KeyType.P384
@@ -51,25 +51,25 @@ def key_type_of(certificate: bytes) -> KeyType:
 
 
 async def run(orders: dict[str, Any], parent: Parent) -> Document:
-    """Do pairs for the ordered time; how many a second."""
+    """Check and sign for the ordered time; return the rate."""
     csrs = corpus.load(Path(orders["corpus"]))
     begin = len(csrs) * orders["process"] // orders["of"]
     turn = itertools.cycle(csrs[begin:] + csrs[:begin])
     sign = _signer(KeyType(orders["key"]))
-    _pair(next(turn), sign)
+    _check_and_sign(next(turn), sign)
     start = await parent.ready()
     time.sleep(max(0.0, start - time.monotonic()))  # noqa: ASYNC251  # nothing else runs in this process
     start, count = time.monotonic(), 0
     while (spent := time.monotonic() - start) < orders["seconds"]:
         for _ in range(_LOOK_AT_CLOCK):
-            _pair(next(turn), sign)
+            _check_and_sign(next(turn), sign)
         count += _LOOK_AT_CLOCK
     return {"rate": count / spent}
 
 
-def _pair(csr: bytes, sign: Callable[[bytes], bytes]) -> None:
+def _check_and_sign(csr: bytes, sign: Callable[[bytes], bytes]) -> None:
     if not x509.load_der_x509_csr(csr).is_signature_valid:
-        raise ValueError("a request of the corpus is not signed by its key")
+        raise ValueError("a request of the corpus has an invalid signature")
     sign(_TBS)
 
 

@@ -1,4 +1,4 @@
-"""How a bench talks to a peer: HTTP answers, and one-time tokens."""
+"""Calls to baselines: HTTP responses, and one-time tokens."""
 
 import asyncio
 import base64
@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from keyreeve.errors import StartFailed
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
+from keyreeve_bench.baselines.baseline import program
 from keyreeve_bench.baselines.https import _read
-from keyreeve_bench.baselines.peer import program
 from keyreeve_bench.baselines.step_ca import _body_maker
 
 
@@ -58,6 +58,6 @@ def test_each_request_of_step_ca_has_a_token_of_its_own_for_its_names() -> None:
         key.public_key().verify(der, f"{head}.{body}".encode(), ec.ECDSA(hashes.SHA256()))
 
 
-def test_a_peer_that_is_not_on_the_path_is_named_with_what_builds_it() -> None:
-    with pytest.raises(StartFailed, match="make bench-peers"):
-        program("no-such-program-of-anybody")
+def test_a_baseline_that_is_not_on_the_path_is_named_with_what_builds_it() -> None:
+    with pytest.raises(StartFailed, match="make bench-baselines"):
+        program("no-such-program")
