@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from keyreeve import errors
 from keyreeve_ca.ledger.ports import IssuedCertificate
 from keyreeve_ca.store.ports import AuthorityState, CertificateFilter, ControlPlaneState, Transaction
+from keyreeve_ca.store.sql import store_on
 from keyreeve_chassis.database.store import ReadOnly
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
@@ -19,6 +20,7 @@ from support.ledger_entries import (
     CALLER,
     METHOD,
     NOW,
+    STATED_PROFILE,
     Block,
     authority,
     block_request,
@@ -150,7 +152,7 @@ WRITES = {
     "update_authority": lambda tx: tx.update_authority(authority(state=AuthorityState.RETIRED)),
     "add_profile_version": lambda tx: tx.add_profile_version(profile_version("new"), NOW, ""),
     "halt_profile": lambda tx: tx.halt_profile("server", 1),
-    "answer": lambda tx: tx.answer("c", "m", "r", b"", b""),
+    "answer": lambda tx: tx.requests.add("c", "m", "r", b"", b""),
     "put_trust_metadata": lambda tx: tx.put_trust_metadata("root", 1, b""),
 }
 
@@ -194,8 +196,8 @@ async def test_a_read_of_one_statement_may_not_write_either(ca_bench: CaBench, n
 
 
 async def test_a_process_without_a_writer_does_not_write(ca_bench: CaBench) -> None:
-    store = ca_bench.store
-    store._writer = None
+    reader = ca_bench.store.audit_log().reader
+    store = store_on(reader, None, read_profile=lambda _: STATED_PROFILE, now=lambda: 0, process="reader")
     with pytest.raises(ReadOnly, match="forward"):
         await store.write(lambda tx: tx.bump_config())
 
@@ -220,7 +222,7 @@ async def test_text_of_every_field_is_stored_verbatim(ca_bench: CaBench) -> None
         tx.add_key(SealedKey(HOSTILE, KeyType.P256, b"", b"x"))
         tx.add_authority(hostile)
         tx.add_profile_version(replace(profile_version(HOSTILE), document=HOSTILE), NOW, HOSTILE)
-        tx.answer(HOSTILE, HOSTILE, HOSTILE, b"h", b"response")
+        tx.requests.add(HOSTILE, HOSTILE, HOSTILE, b"h", b"response")
         tx.put_trust_metadata(HOSTILE, 1, b"body")
 
     await ca_bench.store.write(write)
@@ -355,9 +357,9 @@ async def test_the_newest_certificates_come_first(ca_bench: CaBench) -> None:
 
 async def test_a_slow_mutation_and_a_signing_request_share_one_space_of_ids(ca_bench: CaBench) -> None:
     same = request_id()
-    await ca_bench.store.write(lambda tx: tx.answer(CALLER, METHOD, same, b"h", b"response"))
+    await ca_bench.store.write(lambda tx: tx.requests.add(CALLER, METHOD, same, b"h", b"response"))
     block = await Block.leased(ca_bench.ledger)
     [outcome] = await ca_bench.ledger.commit(block.group(block.claim(identifier=same)))
     assert (outcome.payload_sha256, outcome.items) == (b"h", ())
     with pytest.raises(DBAPIError):
-        await ca_bench.store.write(lambda tx: tx.answer(CALLER, METHOD, same, b"h", b"another"))
+        await ca_bench.store.write(lambda tx: tx.requests.add(CALLER, METHOD, same, b"h", b"another"))
