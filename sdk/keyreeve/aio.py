@@ -6,14 +6,17 @@ from keyreeve._async.client import Client
 from keyreeve._async.enrollment import enroll
 from keyreeve._async.identity_renewal import IdentityRenewal
 from keyreeve._async.profiles import ProfileClient
+from keyreeve._async.services import CaClient, ServiceClient
 from keyreeve._async.tokens import TokenClient
 
 __all__ = [
     "AuthorityClient",
+    "CaClient",
     "CertificateClient",
     "Client",
     "IdentityRenewal",
     "ProfileClient",
+    "ServiceClient",
     "TokenClient",
     "enroll",
 ]

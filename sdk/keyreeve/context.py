@@ -1,17 +1,19 @@
-"""Which control plane to talk to, and as whom: the context file.
+"""The context file: addresses of a control plane, its roots, and the certificate and key to call it with.
 
 The file is one JSON object that a client in any language can read:
 
-    {"trust_domain": "example.test", "endpoints": {"ca": "127.0.0.1:7443"}, "http": "http://127.0.0.1:7480",
-     "bundle": "control.pem", "estate_bundle": "estate.pem", "certificate": "me.pem", "key": "me.key"}
+    {"trust_domain": "example.test", "endpoints": {"ca": ["10.0.0.1:7443", "10.0.0.2:7443"]},
+     "http": "http://10.0.0.1:7480", "bundle": "control.pem", "estate_bundle": "estate.pem", "certificate": "me.pem",
+     "key": "me.key"}
 
-The last four are paths of PEM files, relative to the directory of the context file unless absolute.
+`endpoints` lists the addresses of each service; a string stands for a list of one. The last four values are paths of PEM
+files, relative to the directory of the context file unless absolute.
 """
 
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,8 +38,11 @@ class Context:
     """A control plane's addresses, what to trust, and the certificate to call with. The files are read when used."""
 
     trust_domain: str
-    endpoints: Mapping[str, str]
-    """`host:port` by service, such as `{"ca": "127.0.0.1:7443"}`; an IPv6 address stands in brackets."""
+    endpoints: Mapping[str, Sequence[str]]
+    """Addresses by service, such as `{"ca": ["10.0.0.1:7443", "[2001:db8::1]:7443"]}`; each is `host:port`.
+
+    Calls are spread over the addresses of a service. A string in place of a list counts as a list of one.
+    """
     bundle: Path
     """Roots of the control hierarchy: the only ones that a service's certificate may come from."""
     estate_bundle: Path
@@ -56,12 +61,16 @@ class Context:
             raise ContextInvalid(
                 f"{self.trust_domain!r} is not a trust domain: lower-case DNS labels", metadata=_at(self.path)
             )
-        for service, address in self.endpoints.items():
-            if not _is_address(address):
-                raise ContextInvalid(
-                    f"the endpoint of {service!r} is {address!r}, which is not host:port", metadata=_at(self.path)
-                )
-        object.__setattr__(self, "endpoints", dict(self.endpoints))  # a copy: the caller may go on changing its own
+        endpoints = {service: _as_tuple(addresses) for service, addresses in self.endpoints.items()}
+        for service, addresses in endpoints.items():
+            if not addresses:
+                raise ContextInvalid(f"{service!r} has an empty list of addresses", metadata=_at(self.path))
+            for address in addresses:
+                if not _is_address(address):
+                    raise ContextInvalid(
+                        f"the endpoint of {service!r} is {address!r}, which is not host:port", metadata=_at(self.path)
+                    )
+        object.__setattr__(self, "endpoints", endpoints)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> Self:
@@ -88,13 +97,13 @@ class Context:
             if not isinstance(values.get(key, ""), str):
                 raise ContextInvalid(f"{key!r} in {file} is not a string", metadata=_at(file))
         endpoints = values["endpoints"]
-        if not isinstance(endpoints, dict) or not all(isinstance(address, str) for address in endpoints.values()):
-            raise ContextInvalid(f"'endpoints' in {file} is not an object of strings", metadata=_at(file))
+        if not isinstance(endpoints, dict) or not all(map(_are_addresses, endpoints.values())):
+            raise ContextInvalid(f"'endpoints' in {file} does not map services to lists of strings", metadata=_at(file))
         directory = file.resolve().parent
         paths = {key: directory / cast("str", values[key]) for key in _PATHS}
         return cls(
             trust_domain=cast("str", values["trust_domain"]),
-            endpoints=cast("dict[str, str]", endpoints),
+            endpoints=cast("dict[str, str | list[str]]", endpoints),
             http=cast("str", values.get("http", "")),
             path=file,
             **paths,
@@ -109,18 +118,25 @@ class Context:
         directory = file.resolve().parent
         content = {
             "trust_domain": self.trust_domain,
-            "endpoints": dict(self.endpoints),
+            "endpoints": {service: list(addresses) for service, addresses in self.endpoints.items()},
             "http": self.http,
             **{key: _relative(cast("Path", getattr(self, key)), directory) for key in _PATHS},
         }
         write_atomically(file, (json.dumps(content, indent=2) + "\n").encode())
 
-    def endpoint(self, service: str) -> str:
-        """The `host:port` of a service. Raises `keyreeve.errors.ContextInvalid` when the context names none."""
+    def addresses(self, service: str) -> tuple[str, ...]:
+        """The addresses of a service. Raises `keyreeve.errors.ContextInvalid` when the context names none."""
         try:
-            return self.endpoints[service]
+            return tuple(self.endpoints[service])
         except KeyError:
-            raise ContextInvalid(f"the context names no endpoint of {service!r}", metadata=_at(self.path)) from None
+            known = ", ".join(self.endpoints) or "no service at all"
+            raise ContextInvalid(
+                f"the context names no address of {service!r}; it knows {known}", metadata=_at(self.path)
+            ) from None
+
+    def endpoint(self, service: str) -> str:
+        """The first address of a service, for a program that dials one instance of it. Raises `ContextInvalid`."""
+        return self.addresses(service)[0]
 
 
 def _locate(path: str | os.PathLike[str] | None) -> Path:
@@ -190,6 +206,14 @@ def _check_keys(content: object, file: Path) -> dict[str, object]:
     if missing := [key for key in _REQUIRED if key not in content]:
         raise ContextInvalid(f"{file} lacks {', '.join(map(repr, missing))}", metadata=_at(file))
     return content
+
+
+def _as_tuple(addresses: Sequence[str]) -> tuple[str, ...]:
+    return (addresses,) if isinstance(addresses, str) else tuple(addresses)
+
+
+def _are_addresses(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
 
 
 def _is_address(text: str) -> bool:

@@ -1,7 +1,6 @@
 """The TLS side of a context: what its files hold now, read so that a key and a certificate always belong together."""
 
 import hashlib
-import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from keyreeve.errors import ContextInvalid, KeyTypeRefused
 from keyreeve.identity import service_dns_name
 from keyreeve.keys import parse_key
 from keyreeve.renewal_files import next_to
+from keyreeve.targets import is_loopback
 
 Signature = tuple[tuple[int, int, int], ...]
 """Modification time, inode and size of each file: another signature, possibly other contents."""
@@ -23,6 +23,7 @@ Signature = tuple[tuple[int, int, int], ...]
 MAX_FILE_BYTES: Final = 1 << 20
 _READS: Final = 3
 """How often a pair is read that does not fit: another process may be between the two moves that replace it."""
+_ROUND_ROBIN: Final = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +87,37 @@ def read(context: Context) -> TlsFiles:
 
 
 def channel_options(context: Context, service: str) -> list[tuple[str, str | int]]:
-    """gRPC channel arguments that pin the service's role and notice a dead peer."""
-    return pinned_options(context.endpoint(service), service_dns_name(service, context.trust_domain))
+    """gRPC channel arguments that pin the service's DNS name, balance over its addresses and notice a dead peer."""
+    addresses = context.addresses(service)
+    # gRPC would ask a proxy of the environment for a list of addresses as if it were one host.
+    proxy = len(addresses) == 1 and not is_loopback(addresses[0])
+    options = _options(service_dns_name(service, context.trust_domain), proxy=proxy)
+    return [*options, ("grpc.service_config", _ROUND_ROBIN)]
 
 
 def pinned_options(address: str, name: str) -> list[tuple[str, str | int]]:
-    """gRPC channel arguments that pin the server's DNS name and notice a dead peer."""
+    """gRPC channel arguments for one address that pin the server's DNS name and notice a dead peer."""
+    return _options(name, proxy=not is_loopback(address))
+
+
+def _options(name: str, *, proxy: bool) -> list[tuple[str, str | int]]:
     # A Python client cannot read the server's certificate or match its SPIFFE ID; it can only demand a DNS name. The CA
-    # gives this one to the service alone (docs/names.md), whatever the address is called.
+    # issues this one to the service alone (docs/names.md), whatever the address is called.
     options: list[tuple[str, str | int]] = [
         ("grpc.ssl_target_name_override", name),
         ("grpc.default_authority", name),
-        # A ping after a minute without a sound while calls wait; without calls, none.
+        # A ping after a minute without traffic while calls wait; without calls, none.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         # gRPC waits up to two minutes between attempts to connect; a restarted service is there in seconds.
         ("grpc.initial_reconnect_backoff_ms", 250),
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 5_000),
-        # Else channels to one address share connections, and with them the credentials that are being replaced.
+        # Otherwise channels to one address share connections, and with them the credentials that are being replaced.
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    if _is_loopback(address):
-        options.append(("grpc.enable_http_proxy", 0))  # a proxy of the environment would dial its own loopback
+    if not proxy:  # one of the environment would dial its own loopback
+        options.append(("grpc.enable_http_proxy", 0))
     return options
 
 
@@ -142,13 +151,3 @@ def _public_key_of(path: Path, content: bytes) -> bytes:
     except (ValueError, KeyTypeRefused) as failure:
         raise ContextInvalid(f"{path} holds no usable private key: {failure}", metadata={"path": str(path)}) from None
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

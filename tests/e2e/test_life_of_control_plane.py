@@ -137,7 +137,7 @@ def test_two_control_planes_beside_each_other_take_different_ports_and_trust_not
     own_control_plane.up()
     ours, theirs = control_plane.context, own_control_plane.context
     assert ours.endpoints != theirs.endpoints
-    host, _, port = theirs.endpoints["ca"].rpartition(":")
+    host, _, port = theirs.endpoint("ca").rpartition(":")
     trust = ssl.create_default_context(cafile=str(ours.bundle))
     with socket.create_connection((host, int(port)), timeout=10) as raw, pytest.raises(ssl.SSLCertVerificationError):
         trust.wrap_socket(raw, server_hostname=f"ca.svc.{theirs.trust_domain}")

@@ -99,7 +99,7 @@ def test_another_languages_developer_signs_with_reflection_and_the_contexts_file
         *(str(Path(sys.executable).with_name("buf")), "curl", "--protocol", "grpc", "--timeout", "20s"),
         *("--cacert", str(files["bundle"]), "--cert", str(files["certificate"]), "--key", str(files["key"])),
         *("--servername", f"ca.svc.{context['trust_domain']}", "--data", json.dumps(request)),
-        f"https://{context['endpoints']['ca']}/keyreeve.ca.v1.CertificateService/SignCertificate",
+        f"https://{context['endpoints']['ca'][0]}/keyreeve.ca.v1.CertificateService/SignCertificate",
     ]
     environment = os.environ | {"HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(

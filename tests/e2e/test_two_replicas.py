@@ -138,7 +138,7 @@ class Stream:
         credentials = grpc.ssl_channel_credentials(
             context.bundle.read_bytes(), context.key.read_bytes(), context.certificate.read_bytes()
         )
-        address = context.endpoints["ca"]
+        address = context.endpoint("ca")
         options = pinned_options(address, service_dns_name("ca", context.trust_domain))
         self._channel = grpc.secure_channel(address, credentials, options=options)
         self._call = AuthorityServiceStub(self._channel).WatchBundle(pb.WatchBundleRequest(name="bundles/control"))

@@ -109,7 +109,7 @@ class ControlPlane:
 
     def listeners(self) -> int:
         """How many of its processes listen for calls, on the one port that they share."""
-        port = int(self.context.endpoints[CA.name].rpartition(":")[2])
+        port = int(self.context.endpoint(CA.name).rpartition(":")[2])
         tables = [Path(f"/proc/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
         sockets = [line.split() for table in tables for line in table]
         return sum(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in sockets)  # LISTEN

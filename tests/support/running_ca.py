@@ -259,7 +259,7 @@ class RunningCa:
         credentials = grpc.ssl_channel_credentials(
             context.bundle.read_bytes(), context.key.read_bytes(), context.certificate.read_bytes()
         )
-        channel = grpc.secure_channel(context.endpoints["ca"], credentials, options=self.pinned)
+        channel = grpc.secure_channel(context.endpoint("ca"), credentials, options=self.pinned)
         self._channels.append(channel)
         return channel
 

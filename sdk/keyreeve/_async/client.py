@@ -1,4 +1,4 @@
-"""The client: one object, one connection, the services as attributes."""
+"""The client: one object, the services as attributes, a connection for each service that is used."""
 
 from types import TracebackType
 from typing import Self
@@ -12,6 +12,7 @@ from keyreeve._async.operations import OperationClient
 from keyreeve._async.operators import OperatorClient
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
+from keyreeve._async.services import CaClient, ServiceClient
 from keyreeve._async.tokens import TokenClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
@@ -20,27 +21,29 @@ from keyreeve.retry import RetryPolicy
 class Client:
     """Calls a control plane as the context says.
 
-    It connects on first use and should be kept and shared: opening a connection costs more than a call. The context's
-    files may be replaced at any time; the client moves to the new ones without failing a call. Close it, or use it in
-    `with` (`async with` for `keyreeve.aio.Client`, which belongs to the event loop that first used it).
+    It connects to a service on first use and should be kept and shared: opening a connection costs more than a call. The
+    context's files may be replaced at any time; the client moves to the new ones without failing a call. Close it, or use
+    it in `with` (`async with` for `keyreeve.aio.Client`, which belongs to the event loop that first used it).
     """
 
+    ca: CaClient
+    """The CA service; the attributes below are short names for its parts."""
     certificates: CertificateClient
     """Sign, renew, look up."""
     authorities: AuthorityClient
     """The private CAs and the trust bundles."""
     operations: OperationClient
-    """Work that outlasts a call."""
+    """Work of the CA that outlasts a call."""
     profiles: ProfileClient
     """The rules of issuance."""
     tokens: TokenClient
-    """What enrollees enroll with."""
+    """Enrollment tokens."""
     operators: OperatorClient
     """The people who operate the control plane."""
     issuance: IssuanceClient
     """The switch that stops issuance everywhere."""
     audit: AuditClient
-    """Who did what."""
+    """The CA's audit log."""
 
     def __init__(
         self,
@@ -57,28 +60,56 @@ class Client:
         Raises `keyreeve.errors.ContextInvalid`.
         """
         self.context = Context.load() if context is None else context
-        self._channel = RotatingChannel(self.context, "ca")
-        caller = Caller(self._channel, timeout=timeout, policy=retry or RetryPolicy())
-        self.certificates = CertificateClient(caller, self.context.trust_domain, coalesce=coalesce)
-        self.authorities = AuthorityClient(caller)
-        self.operations = OperationClient(caller)
-        self.profiles = ProfileClient(caller)
-        self.tokens = TokenClient(caller)
-        self.operators = OperatorClient(caller)
-        self.issuance = IssuanceClient(caller)
-        self.audit = AuditClient(caller)
+        self._timeout = timeout
+        self._policy = retry or RetryPolicy()
+        self._closed = False
+        channel = RotatingChannel(self.context, "ca")
+        self.ca = CaClient(channel, self._caller(channel), self.context.trust_domain, coalesce=coalesce)
+        self._services: dict[str, ServiceClient] = {"ca": self.ca}
+        self.certificates = self.ca.certificates
+        self.authorities = self.ca.authorities
+        self.operations = self.ca.operations
+        self.profiles = self.ca.profiles
+        self.tokens = self.ca.tokens
+        self.operators = self.ca.operators
+        self.issuance = self.ca.issuance
+        self.audit = self.ca.audit
+
+    def service(self, name: str) -> ServiceClient:
+        """What every service offers, of the service `name`: its operations and its audit log.
+
+        Raises `keyreeve.errors.ContextInvalid` when the context names no address of it.
+        """
+        self.context.addresses(name)
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if name not in self._services:
+            channel = RotatingChannel(self.context, name)
+            # Another thread may have been faster: one that is not kept was never connected.
+            self._services.setdefault(name, ServiceClient(channel, self._caller(channel)))
+        return self._services[name]
+
+    def _caller(self, channel: RotatingChannel) -> Caller:
+        return Caller(channel, timeout=self._timeout, policy=self._policy)
 
     async def rotate(self) -> bool:
         """Move to what the context's files hold now, and say whether that is anything new.
 
-        Nobody has to call this: the client looks at the files by itself, at most once a second while it is used. Raises
-        `keyreeve.errors.ContextInvalid` or `keyreeve.errors.ServiceUnreachable` when they cannot be used.
+        It concerns the services that have been called, or the CA if none has. Calling it is never necessary: the client
+        looks at the files by itself, at most once a second while it is used. Raises `keyreeve.errors.ContextInvalid` or
+        `keyreeve.errors.ServiceUnreachable` when they cannot be used.
         """
-        return await self._channel.rotate()
+        in_use = [service for service in tuple(self._services.values()) if service.is_connected] or [self.ca]
+        moved = False
+        for service in in_use:
+            moved |= await service.rotate()
+        return moved
 
     async def close(self) -> None:
-        """Close the connection; calls still in flight fail."""
-        await self._channel.close()
+        """Close all connections; calls still in flight fail."""
+        self._closed = True
+        for service in tuple(self._services.values()):
+            await service.close()
 
     async def __aenter__(self) -> Self:
         return self

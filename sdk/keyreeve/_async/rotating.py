@@ -1,4 +1,4 @@
-"""A channel that goes on while its certificate, key or bundle are replaced."""
+"""A channel that survives the replacement of its certificate, key, bundle or addresses."""
 
 import logging
 import random
@@ -14,16 +14,18 @@ from keyreeve import credentials
 from keyreeve._async import runtime
 from keyreeve.context import Context
 from keyreeve.errors import KeyreeveError, ServiceUnreachable
+from keyreeve.targets import needs_resolving, target_of
 
 _log = logging.getLogger("keyreeve")
 _serialize = methodcaller("SerializeToString")
 
 
 class Generation:
-    """One channel with the files that it was opened with, and the number of calls that are using it."""
+    """One channel with the target and files that it was opened with, and the number of calls that are using it."""
 
-    def __init__(self, channel: runtime.Channel, files: credentials.TlsFiles) -> None:
+    def __init__(self, channel: runtime.Channel, target: str, files: credentials.TlsFiles) -> None:
         self.channel = channel
+        self.target = target
         self.files = files
         self.users = 0
         self.retired = False
@@ -43,13 +45,16 @@ class Generation:
 
 
 class RotatingChannel:
-    """A channel to one service of a context.
+    """A channel to one service of a context; it connects when it is first used.
 
     While it is used it looks at the context's files, at most once in `check_interval` seconds. When they have changed it
     connects a second channel with the new ones and, once that is ready, gives it to new calls; calls and streams on the
     old one finish there, and the last of them closes it. Files that cannot be used (a key without its certificate, a
-    bundle that does not vouch for the service) change nothing: the old channel stays in use, a warning is logged, and
-    the next attempt follows when they change again or after `retry_interval` seconds.
+    bundle that the service's certificate does not lead to) change nothing: the old channel stays in use, a warning is
+    logged, and the next attempt follows when they change again or after `retry_interval` seconds.
+
+    Calls are balanced over the service's addresses. Where those are several with DNS names among them, the names are
+    resolved again in the same way after `resolve_interval` seconds, and after a call that reached nobody.
     """
 
     def __init__(
@@ -60,15 +65,17 @@ class RotatingChannel:
         clock: Callable[[], float] = time.monotonic,
         check_interval: float = 1.0,
         retry_interval: float = 5.0,
+        resolve_interval: float = 30.0,
         ready_timeout: float = 10.0,
     ) -> None:
         self._context = context
         self._service = service
-        self._address = context.endpoint(service)
-        self._options = credentials.channel_options(context, service)
+        self._addresses = context.endpoints.get(service, ())
+        self._follows_names = needs_resolving(self._addresses)
         self._clock = clock
         self._check_interval = check_interval
         self._retry_interval = retry_interval
+        self._resolve_interval = resolve_interval
         self._ready_timeout = ready_timeout
         self._turn = runtime.Lock()  # one rotation at a time; held while connecting
         self._state = threading.Lock()  # guards what follows; never held while waiting
@@ -76,13 +83,14 @@ class RotatingChannel:
         self._open: set[Generation] = set()
         self._closed = False
         self._next_look = 0.0
+        self._resolved_at = 0.0
         self._task: runtime.Task | None = None
         self._failed: tuple[credentials.Signature | None, float] | None = None
 
     @property
     def description(self) -> str:
         """Which service and where, for messages."""
-        return f"{self._service} at {self._address}"
+        return f"{self._service} at {', '.join(self._addresses)}"
 
     @property
     def closed(self) -> bool:
@@ -97,7 +105,7 @@ class RotatingChannel:
     async def take(self) -> Generation:
         """The channel for a call that begins now; give it back when the call has ended.
 
-        Raises `keyreeve.errors.ContextInvalid` when there is none yet and the files cannot be used.
+        Raises `keyreeve.errors` when there is none yet, and the context names no address or its files cannot be used.
         """
         if self._current is None:
             await self._open_first()
@@ -125,22 +133,24 @@ class RotatingChannel:
         """
         async with self._turn:
             files = credentials.read(self._context)
+            target = await self._target()
             current = self._current
-            if current is not None and current.files.digest == files.digest:
+            if current is not None and (current.files.digest, current.target) == (files.digest, target):
                 current.files = files
                 return False
-            channel = runtime.open_channel(self._address, files.channel_credentials(), self._options)
-            generation = Generation(channel, files)
+            generation = self._generation(target, files)
             with self._state:
                 self._open.add(generation)
             if not await self._is_ready(generation):
-                raise ServiceUnreachable(f"the new certificate and bundle do not connect to {self.description}")
+                raise ServiceUnreachable(
+                    f"the new certificate, bundle or addresses do not connect to {self.description}"
+                )
             await self._move_to(generation)
             return True
 
     async def refresh(self, used: Generation) -> bool:
-        """After a call on `used` has failed for a reason that other files may cure: whether there is a newer channel."""
-        if self._current is used and self._has_changed(used):
+        """Move on after a call on `used` failed, if files or addresses have changed; say whether a newer channel is used."""
+        if self._current is used and (self._has_changed(used) or self._may_have_moved(self._check_interval)):
             await self._rotate_quietly()
         return self._current is not used
 
@@ -157,12 +167,22 @@ class RotatingChannel:
     async def _open_first(self) -> None:
         async with self._turn:
             if self._current is None and not self._closed:
-                files = credentials.read(self._context)
-                channel = runtime.open_channel(self._address, files.channel_credentials(), self._options)
+                generation = self._generation(await self._target(), credentials.read(self._context))
                 with self._state:
-                    self._current = Generation(channel, files)
-                    self._open.add(self._current)
+                    self._current = generation
+                    self._open.add(generation)
                     self._next_look = self._clock() + self._check_interval
+
+    async def _target(self) -> str:
+        addresses = self._context.addresses(self._service)
+        if not self._follows_names:
+            return target_of(addresses)
+        self._resolved_at = self._clock()
+        return await runtime.aside(lambda: target_of(addresses))
+
+    def _generation(self, target: str, files: credentials.TlsFiles) -> Generation:
+        options = credentials.channel_options(self._context, self._service)
+        return Generation(runtime.open_channel(target, files.channel_credentials(), options), target, files)
 
     def _look(self) -> None:
         with self._state:
@@ -171,8 +191,8 @@ class RotatingChannel:
             if current is None or self._closed or now < self._next_look or self._task is not None:
                 return
             self._next_look = now + self._check_interval
-            if self._has_changed(current):
-                # Not pending: this call need not wait for a handshake, the old channel is as good as it was.
+            if self._has_changed(current) or self._may_have_moved(self._resolve_interval):
+                # In the background: this call need not wait for a handshake, the old channel is as good as it was.
                 self._task = runtime.spawn(self._rotate_in_background, "keyreeve-rotation")
 
     def _has_changed(self, current: Generation) -> bool:
@@ -180,6 +200,10 @@ class RotatingChannel:
         if signature is None or signature == current.files.signature:
             return False
         return self._failed is None or self._failed[0] != signature or self._clock() >= self._failed[1]
+
+    def _may_have_moved(self, seconds: float) -> bool:
+        """Say whether names are to be resolved again: the last time was so many seconds ago."""
+        return self._follows_names and self._clock() >= self._resolved_at + seconds
 
     async def _rotate_in_background(self) -> None:
         try:
@@ -197,7 +221,7 @@ class RotatingChannel:
             # Spread, since the clients of one directory all noticed the same change.
             pause = self._retry_interval * random.uniform(0.8, 1.2)  # noqa: S311  # no secret depends on it
             self._failed = (signature, self._clock() + pause)
-            _log.warning("keeping the earlier certificate and bundle for %s: %s", self.description, failure)
+            _log.warning("keeping the earlier connection to %s: %s", self.description, failure)
 
     async def _is_ready(self, generation: Generation) -> bool:
         ready = False

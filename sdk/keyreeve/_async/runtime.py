@@ -27,10 +27,10 @@ ABORTED = (asyncio.CancelledError, grpc.aio.UsageError)
 
 
 def open_channel(
-    address: str, credentials: grpc.ChannelCredentials, options: list[tuple[str, str | int]]
+    target: str, credentials: grpc.ChannelCredentials, options: list[tuple[str, str | int]]
 ) -> grpc.aio.Channel:
     """Make a channel; it connects on first use."""
-    return grpc.aio.secure_channel(address, credentials, options)
+    return grpc.aio.secure_channel(target, credentials, options)
 
 
 async def wait_until_ready(channel: grpc.aio.Channel, seconds: float) -> bool:

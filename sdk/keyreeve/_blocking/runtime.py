@@ -27,10 +27,10 @@ ABORTED = (ValueError,)
 
 
 def open_channel(
-    address: str, credentials: grpc.ChannelCredentials, options: list[tuple[str, str | int]]
+    target: str, credentials: grpc.ChannelCredentials, options: list[tuple[str, str | int]]
 ) -> grpc.Channel:
     """Make a channel; it connects on first use."""
-    return grpc.secure_channel(address, credentials, options)
+    return grpc.secure_channel(target, credentials, options)
 
 
 def wait_until_ready(channel: grpc.Channel, seconds: float) -> bool:

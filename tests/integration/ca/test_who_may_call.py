@@ -138,7 +138,7 @@ def outsiders(ca: RunningCa) -> Iterator[tuple[str, grpc.ChannelCredentials]]:
 
 def test_who_has_no_certificate_of_the_control_hierarchy_gets_no_answer_from_any_method(ca: RunningCa):
     for kind, credentials in outsiders(ca):
-        with grpc.secure_channel(ca.context(ADMIN).endpoints["ca"], credentials, options=ca.pinned) as channel:
+        with grpc.secure_channel(ca.context(ADMIN).endpoint("ca"), credentials, options=ca.pinned) as channel:
             for name in EXPECTED:
                 failure = call(channel, name)
                 told = error_from_rpc(failure, "ca")

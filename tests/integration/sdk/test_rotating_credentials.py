@@ -55,11 +55,11 @@ async def test_a_thousand_asyncio_calls_in_flight_survive_fifty_changes(fake: Fa
             fake.catch_up()
         busy = False
         assert sum(await asyncio.gather(*callers)) > 0
-        assert client._channel.open_channels == CHANGES + 1
+        assert client.ca._channel.open_channels == CHANGES + 1
         fake.release()
         answers = await asyncio.gather(*held)
         assert len(answers) == CALLS
-        assert client._channel.open_channels == 1
+        assert client.ca._channel.open_channels == 1
     assert len({one.serial for one in fake.received if one.method.endswith("GetBundle")}) == CHANGES
     assert len([one for one in fake.received if one.method.endswith("GetBundle")]) == CALLS, "none was retried"
 
@@ -93,7 +93,7 @@ def test_a_thousand_blocking_calls_in_flight_survive_fifty_changes(fake: FakeCa)
             fake.release()
         assert sum(caller.result() for caller in callers) > 0
         assert len([call.result() for call in held]) == CALLS
-        assert client._channel.open_channels == 1
+        assert client.ca._channel.open_channels == 1
     assert len({one.serial for one in fake.received if one.method.endswith("GetBundle")}) == CHANGES
     assert len([one for one in fake.received if one.method.endswith("GetBundle")]) == CALLS, "none was retried"
 
@@ -154,7 +154,7 @@ async def test_a_watch_goes_on_over_a_change(fake: FakeCa) -> None:
         assert await client.rotate()
         assert (await anext(bundles)).digest == b"2"
         await bundles.aclose()
-        assert client._channel.open_channels == 1
+        assert client.ca._channel.open_channels == 1
     assert len({one.serial for one in fake.received}) == 2
 
 
@@ -177,7 +177,7 @@ async def test_files_that_do_not_connect_leave_the_channel_as_it_was(fake: FakeC
         fake.hand_out(stranger.person("operators/admin/ann"), [stranger])
         with pytest.raises(ServiceUnreachable):
             await client.rotate()
-        assert client._channel.open_channels == 1
+        assert client.ca._channel.open_channels == 1
         await client.authorities.bundle("estate")
     assert len({one.serial for one in fake.received}) == 1
 

@@ -254,7 +254,7 @@ async def test_a_watch_by_a_blocking_client_is_left_at_any_message(fake: FakeCa)
             for bundle in client.authorities.watch_bundle("estate"):
                 assert bundle.digest == BUNDLE.digest
                 break
-            return client._channel.open_channels
+            return client.ca._channel.open_channels
 
     assert await asyncio.to_thread(work) == 1
 

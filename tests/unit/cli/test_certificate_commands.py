@@ -124,7 +124,7 @@ def test_each_kind_of_refusal_has_its_exit_code_and_is_told_as_json(
 def test_a_service_that_is_not_there_is_not_reachable(run: Run, tmp_path: Path, fake: FakeCa) -> None:
     fake.context.save(tmp_path / "elsewhere.json")
     text = (tmp_path / "elsewhere.json").read_text()
-    (tmp_path / "elsewhere.json").write_text(text.replace(fake.context.endpoints["ca"], "127.0.0.1:1"))
+    (tmp_path / "elsewhere.json").write_text(text.replace(fake.context.endpoint("ca"), "127.0.0.1:1"))
     (tmp_path / "r.csr").write_bytes(make_csr(make_key(), [Name.dns("web.example.test")]))
     done = run("cert", "sign", "--csr", tmp_path / "r.csr", "--context", tmp_path / "elsewhere.json")
     assert done.code == 3

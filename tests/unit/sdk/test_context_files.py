@@ -51,7 +51,30 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
     context = Context.load(write(tmp_path / "a/context.json"))
     context.save(tmp_path / "a/other.json")
     assert Context.load(tmp_path / "a/other.json") == context
-    assert json.loads((tmp_path / "a/other.json").read_text())["bundle"] == "control.pem"
+    saved = json.loads((tmp_path / "a/other.json").read_text())
+    assert saved["bundle"] == "control.pem"
+    assert saved["endpoints"] == {"ca": ["127.0.0.1:7443"]}
+
+
+def test_a_service_may_have_several_addresses(tmp_path: Path) -> None:
+    addresses = ["ca-0.example.test:7443", "10.0.0.2:7443", "[2001:db8::3]:7443"]
+    context = Context.load(write(tmp_path / "a/context.json", endpoints={"ca": addresses, "gateway": "[::1]:1"}))
+    assert context.addresses("ca") == tuple(addresses)
+    assert context.endpoint("ca") == addresses[0]
+    assert context.addresses("gateway") == ("[::1]:1",)
+    context.save(tmp_path / "a/other.json")
+    assert Context.load(tmp_path / "a/other.json") == context
+
+
+@pytest.mark.parametrize("addresses", [{}, 5, None, [5], [["127.0.0.1:1"]]])
+def test_addresses_that_are_no_list_of_strings_are_refused(tmp_path: Path, addresses: object) -> None:
+    with pytest.raises(ContextInvalid, match="does not map services to lists of strings"):
+        Context.load(write(tmp_path / "context.json", endpoints={"ca": addresses}))
+
+
+def test_an_empty_list_of_addresses_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContextInvalid, match="'ca' has an empty list"):
+        Context.load(write(tmp_path / "context.json", endpoints={"ca": []}))
 
 
 def test_a_saved_directory_can_be_moved(tmp_path: Path) -> None:
@@ -219,8 +242,9 @@ def test_a_value_of_another_type_is_refused(tmp_path: Path, key: str) -> None:
     "address", ["", "ca", "ca:", ":7443", "ca:port", "ca:0", "ca:65536", "ca:-1", "ca:\u0667", "::1:7443", "https://ca"]
 )
 def test_an_endpoint_that_is_no_address_is_refused(tmp_path: Path, address: str) -> None:
-    with pytest.raises(ContextInvalid, match="not host:port"):
-        Context.load(write(tmp_path / "context.json", endpoints={"ca": address}))
+    for endpoint in (address, ["127.0.0.1:1", address]):
+        with pytest.raises(ContextInvalid, match="not host:port"):
+            Context.load(write(tmp_path / "context.json", endpoints={"ca": endpoint}))
 
 
 @pytest.mark.parametrize("address", ["ca:1", "[::1]:7443", "ca.example.test:65535"])

@@ -23,6 +23,7 @@ MODULES = [
     "keyreeve.request_ids",
     "keyreeve.retry",
     "keyreeve.status",
+    "keyreeve.targets",
     "keyreeve.testing",
     "keyreeve.testing.fixtures",
     "keyreeve.values",
@@ -97,7 +98,7 @@ def test_the_blocking_clients_are_what_the_asyncio_clients_generate() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["authorities", "calls", "certificates", "client", "profiles", "rotating"])
+@pytest.mark.parametrize("name", ["authorities", "calls", "certificates", "client", "profiles", "rotating", "services"])
 def test_nothing_asynchronous_is_left_in_the_blocking_clients(name: str) -> None:
     text = (ROOT / f"sdk/keyreeve/_blocking/{name}.py").read_text()
     code = "\n".join(line for line in text.splitlines()[1:])

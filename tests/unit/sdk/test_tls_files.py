@@ -1,5 +1,6 @@
 """What a context's files hold, read as a whole."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ ROOT = TestCa.root("root")
 ANN = ROOT.issuing("issuing").person("operators/admin/ann")
 
 
-def context_in(directory: Path, leaf: Leaf = ANN, address: str = "127.0.0.1:1") -> Context:
+def context_in(directory: Path, leaf: Leaf = ANN, addresses: Sequence[str] = ("127.0.0.1:1",)) -> Context:
     context = Context(
         trust_domain=TRUST_DOMAIN,
-        endpoints={"ca": address},
+        endpoints={"ca": addresses},
         bundle=directory / "control.pem",
         estate_bundle=directory / "estate.pem",
         certificate=directory / "me.pem",
@@ -77,9 +78,18 @@ def test_the_channel_pins_the_services_role(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "proxied"),
-    [("127.0.0.1:1", False), ("[::1]:1", False), ("localhost:1", False), ("ca.test:1", True), ("192.0.2.1:1", True)],
+    ("addresses", "proxied"),
+    [
+        (["127.0.0.1:1"], False),
+        (["[::1]:1"], False),
+        (["localhost:1"], False),
+        (["ca.test:1"], True),
+        (["192.0.2.1:1"], True),
+        (["ca.test:1", "192.0.2.1:1"], False),
+    ],
 )
-def test_a_proxy_of_the_environment_is_not_used_for_loopback(tmp_path: Path, address: str, proxied: bool) -> None:
-    options = dict(credentials.channel_options(context_in(tmp_path, address=address), "ca"))
+def test_a_proxy_of_the_environment_is_used_for_one_remote_address_only(
+    tmp_path: Path, addresses: list[str], proxied: bool
+) -> None:
+    options = dict(credentials.channel_options(context_in(tmp_path, addresses=addresses), "ca"))
     assert ("grpc.enable_http_proxy" not in options) is proxied

@@ -1,0 +1,65 @@
+"""The clients of one service: what every service offers, and what the CA adds to it."""
+
+from keyreeve._async.audit import AuditClient
+from keyreeve._async.authorities import AuthorityClient
+from keyreeve._async.calls import Caller
+from keyreeve._async.certificates import CertificateClient
+from keyreeve._async.issuance import IssuanceClient
+from keyreeve._async.operations import OperationClient
+from keyreeve._async.operators import OperatorClient
+from keyreeve._async.profiles import ProfileClient
+from keyreeve._async.rotating import RotatingChannel
+from keyreeve._async.tokens import TokenClient
+
+
+class ServiceClient:
+    """What every service offers; reached as `Client.service(name)`."""
+
+    operations: OperationClient
+    """Work that outlasts a call."""
+    audit: AuditClient
+    """The service's audit log."""
+
+    def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
+        self._channel = channel
+        self.operations = OperationClient(caller)
+        self.audit = AuditClient(caller)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a channel to the service is open: it has been called, and the client has not been closed."""
+        return self._channel.open_channels > 0
+
+    async def rotate(self) -> bool:
+        """Move to what the context's files hold now, as `Client.rotate` does for all services in use."""
+        return await self._channel.rotate()
+
+    async def close(self) -> None:
+        """Close the connections to this service; calls still in flight fail."""
+        await self._channel.close()
+
+
+class CaClient(ServiceClient):
+    """The CA service; reached as `Client.ca`."""
+
+    certificates: CertificateClient
+    """Sign, renew, look up."""
+    authorities: AuthorityClient
+    """The private CAs and the trust bundles."""
+    profiles: ProfileClient
+    """The rules of issuance."""
+    tokens: TokenClient
+    """Enrollment tokens."""
+    operators: OperatorClient
+    """The people who operate the control plane."""
+    issuance: IssuanceClient
+    """The switch that stops issuance everywhere."""
+
+    def __init__(self, channel: RotatingChannel, caller: Caller, trust_domain: str, *, coalesce: bool) -> None:
+        super().__init__(channel, caller)
+        self.certificates = CertificateClient(caller, trust_domain, coalesce=coalesce)
+        self.authorities = AuthorityClient(caller)
+        self.profiles = ProfileClient(caller)
+        self.tokens = TokenClient(caller)
+        self.operators = OperatorClient(caller)
+        self.issuance = IssuanceClient(caller)
