@@ -1,4 +1,4 @@
-"""Control control_planes of real processes: one for all end-to-end tests that do not break it, and those of single tests."""
+"""Control planes of real processes: one shared by the tests that do not break it, and fresh ones."""
 
 import uuid
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def own_control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database; for SQLite that of the control_plane's own settings."""
+    """The URL of an empty database; for SQLite that of the control plane's own settings."""
     if request.param == "sqlite":
         return "sqlite:///ca.db"
     server: Server = request.getfixturevalue("postgresql_server")

@@ -103,7 +103,7 @@ def database(request: pytest.FixtureRequest) -> str:
 
 
 def files_of_the_database(control_plane: ControlPlane, url: str) -> Iterator[Path]:
-    """On PostgreSQL those of the whole server, with its write-ahead log; SQLite's are among the control_plane's."""
+    """On PostgreSQL those of the whole server, with its write-ahead log; SQLite's are among the control plane's."""
     if not url.startswith("sqlite"):
         directory = Path(url.partition("host=")[2])
         for part in ("data/base", "data/pg_wal"):

@@ -128,7 +128,7 @@ def test_a_fork_server_that_is_killed_is_replaced_and_nobody_notices(own_control
     before = own_control_plane.children()
     os.kill(before["fork_server"][0], signal.SIGKILL)
     wait_for(
-        "another fork_server runs",
+        "another fork server runs",
         lambda: own_control_plane.children()["fork_server"] not in ([], before["fork_server"]),
     )
     after = own_control_plane.children()

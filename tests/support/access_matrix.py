@@ -75,7 +75,7 @@ def caller_kinds(hierarchies: Hierarchies, trust_domain: str = TRUST_DOMAIN) -> 
     expired = control.leaf(uris=[admin], not_before=now - day, not_after=now - timedelta(seconds=1))
     early = control.leaf(uris=[admin], not_before=now + day, not_after=now + 2 * day)
     earlier = control.leaf(uris=[f"spiffe://{trust_domain}/operators/operator/enrollee"])
-    excluded_methods = control.person(PATHS[Role.ADMIN], trust_domain="other.test")
+    other_domain = control.person(PATHS[Role.ADMIN], trust_domain="other.test")
     return [
         *(
             CallerKind(role.value, control.person(path, trust_domain=trust_domain), role)
@@ -84,7 +84,7 @@ def caller_kinds(hierarchies: Hierarchies, trust_domain: str = TRUST_DOMAIN) -> 
         bad("none", None, PeerCertificateMissing, tls=True),
         bad("expired", expired, PeerCertificateExpired, tls=True),
         bad("not yet valid", early, PeerCertificateNotYetValid, tls=True),
-        bad("wrong trust domain", excluded_methods, PeerTrustDomainWrong, tls=False),
+        bad("wrong trust domain", other_domain, PeerTrustDomainWrong, tls=False),
         bad("wrong CA of the same name", hierarchies.impostor.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
         bad("estate certificate", hierarchies.estate.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
         bad("array certificate", hierarchies.array.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),

@@ -76,7 +76,7 @@ def profile_version(name: str = "server", version: int = 1, sha256: bytes = PROF
 
 
 def bootstrap(tx: Transaction, *authorities: Authority) -> None:
-    """A control_plane with one active authority (or the given ones) and the profile `server`."""
+    """A control plane with one active authority (or the given ones) and the profile `server`."""
     tx.bootstrap_control_plane(ControlPlaneState("example.test", 1, 1, b"check", NOW))
     for one in authorities or (authority(),):
         tx.add_key(SealedKey(one.key_id, KeyType.P256, b"spki", b"sealed"))

@@ -94,8 +94,8 @@ def _tell_start(printer: Printer, state_directory: StateDirectory, started: "Sta
         for line in recovered(started.recovery):
             printer.line(f"  {line}")
     printer.done("running already" if started.was_running else "running")
-    excluded_methods = [place for place in databases.values() if not place.startswith("SQLite")]
-    where = " and ".join([f"{shown(state_directory.root)}/", *excluded_methods])
+    elsewhere = [place for place in databases.values() if not place.startswith("SQLite")]
+    where = " and ".join([f"{shown(state_directory.root)}/", *elsewhere])
     printer.line(f"  trust domain   {addresses['ca'].trust_domain}  (everything is kept in {where})")
     for line, prints in roots.items():
         for fingerprint in prints:

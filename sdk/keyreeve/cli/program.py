@@ -1,4 +1,4 @@
-"""The command hierarchy, and the one place where what went wrong becomes text and an exit code."""
+"""The command tree, and the one place that turns errors into text and exit codes."""
 
 import contextlib
 import os

@@ -163,14 +163,14 @@ async def _supervise(fork_servers: "ForkServers") -> int:
     manager.renew = partial(fork_servers.renew, partial(_why_not_replace, fork_servers, settings))
     manager.told = partial(_tell_replaced, run_directory / "replaced.json")
     loop.add_signal_handler(signal.SIGHUP, manager.replace_workers)
-    coordinator = asyncio.create_task(fork_servers.keep())
+    keeping = asyncio.create_task(fork_servers.keep())
     try:
         await manager.run()
     except ChildRefused:
         return EX_CONFIG
     finally:
-        coordinator.cancel()
-        await asyncio.gather(coordinator, return_exceptions=True)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
     return 0
 
 

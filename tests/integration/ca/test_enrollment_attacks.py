@@ -139,9 +139,9 @@ def test_the_service_refuses_another_request_under_the_enrollees_proof(ca: Runni
 
 def test_a_server_with_another_root_is_found_out_before_anything_is_said(ca: RunningCa, tmp_path: Path) -> None:
     token = new_token(ca)
-    excluded_methods = replace(token, root_sha256=secrets.token_bytes(32))
+    other_root = replace(token, root_sha256=secrets.token_bytes(32))
     with pytest.raises(errors.EnrollmentRootWrong):
-        enroll(excluded_methods, tmp_path)
+        enroll(other_root, tmp_path)
     assert state_of(ca, token) == TokenState.OPEN
 
 

@@ -240,7 +240,7 @@ def test_a_note_that_cannot_be_read_stops_the_start_and_says_what_to_do(place: t
 def test_a_first_start_that_ended_early_binds_the_directory_to_its_database(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    """Between the intention and the roots nothing is lost by going excluded_methods, but two could be made: so it may not."""
+    """Another database would lose nothing at this point, but two control planes could result, so it is refused."""
     with place_for_ca("sqlite", request) as (directory, own), place_for_ca("postgresql", request) as (_, other):
         interrupt(monkeypatch, "sign.before", 1)
         with pytest.raises(Interrupted):

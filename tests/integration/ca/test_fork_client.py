@@ -1,4 +1,4 @@
-"""A real fork_server with little to import: what the processes that it makes are, and what becomes of them."""
+"""A real fork server with few imports: the processes that it forks, and how they end."""
 
 import asyncio
 import ctypes
@@ -144,12 +144,12 @@ async def test_a_process_outlives_its_fork_server_and_the_next_one_has_another(t
 async def test_a_fork_server_is_kept_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("keyreeve_chassis.processes.fork_client._AGAIN_SECONDS", 0.01)
     async with fork_servers_of(program(tmp_path)) as fork_servers:
-        coordinator = asyncio.create_task(fork_servers.keep())
+        keeping = asyncio.create_task(fork_servers.keep())
         await fork_servers.answer("say")
         first = fork_servers._used
         first.process.kill()
-        await asyncio.to_thread(wait_for, "another fork_server runs", lambda: fork_servers._used not in {None, first})
-        coordinator.cancel()
+        await asyncio.to_thread(wait_for, "another fork server runs", lambda: fork_servers._used not in {None, first})
+        keeping.cancel()
 
 
 async def test_renewing_takes_up_the_code_on_disk_or_refuses_and_stays(tmp_path: Path):

@@ -132,9 +132,9 @@ async def test_one_person_with_two_certificates_does_not_resume_what_needs_two(c
     state = await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, ANN, "it was not"))
     assert state.halted
     assert state.approved_by == ANN.identity
-    excluded_methods = Actor("spiffe://example.test/operators/operator/ann", "ann")
+    second_person = Actor("spiffe://example.test/operators/operator/ann", "ann")
     with pytest.raises(errors.SecondPersonRequired):
-        await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, excluded_methods, "really"))
+        await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, second_person, "really"))
     resumed = await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, BEA, "I agree"))
     assert not resumed.halted
 

@@ -1,10 +1,10 @@
 """What each authority has in hand on one worker: its blocks of serial numbers, and the claims that wait to be committed.
 
 The two durable steps of the signing path meet here. A block is on disk before its first number is used; whatever arrives
-during one commit forms the next group, and groups of a commit_queue are committed one at a time, so that counters reach the
+during one commit forms the next group, and groups of a queue are committed one at a time, so that counters reach the
 ledger in the order in which they were used.
 
-An authority has two commit_queues, each with a block: long requests are signed in parts, and while one is half signed the counters
+An authority has two commit queues, each with a block: long requests are signed in parts, and while one is half signed the counters
 of its queue are unavailable. A short request takes the other queue and waits for neither its signatures nor its commit.
 """
 
@@ -75,7 +75,7 @@ class _Pending:
 
 @dataclass
 class CommitQueues:
-    """The commit_queues of one worker. Not frozen: it holds blocks and waiting claims."""
+    """Commit queues of one worker. Not frozen: it holds blocks and waiting claims."""
 
     snapshot: Callable[[], IssuanceSnapshot]
     ledger: Ledger
@@ -86,7 +86,7 @@ class CommitQueues:
     """By authority, and whether for long requests."""
 
     def of(self, authority_id: str, *, long: bool = False) -> CommitQueue:
-        """The commit_queue of an authority for long or for short requests."""
+        """Commit queue of an authority for long or for short requests."""
         return self.used.setdefault((authority_id, long), CommitQueue())
 
     async def block_with_room(
@@ -98,7 +98,7 @@ class CommitQueues:
         *,
         exemption: InProcess | None,
     ) -> SerialBlock:
-        """The commit_queue's block, or a new one on disk when it has no room for `size` numbers or does not pin these profiles.
+        """The queue's block, or a new one on disk when it has no room for `size` numbers or does not pin these profiles.
 
         Hold `commit_queue.signing` until the numbers are used and the claim is enqueued. Raises `GateClosed`.
         """

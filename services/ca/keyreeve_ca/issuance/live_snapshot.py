@@ -46,7 +46,7 @@ class LiveSnapshot:
             await self._changed.wait()
 
     async def follow(self, interval: float) -> None:
-        """Reload whenever the version or the restore_generation has changed, looking every `interval` seconds, for ever.
+        """Reload whenever the version or the restore generation has changed, looking every `interval` seconds, for ever.
 
         A snapshot that cannot be read for another reason than the database ends this, and with it the process: what it
         knows would go stale without anybody's noticing.

@@ -49,7 +49,7 @@ MAX_MESSAGE_CHARACTERS = 400
 _ITEMS_AT_ONCE = 4
 """How many items are prepared before the event loop may look at what else there is."""
 _SIGNED_AT_ONCE = 4
-"""The same for signatures; a request for more takes the commit_queue of the long ones."""
+"""The same for signatures; a request for more uses the commit queue of the long ones."""
 _ATTEMPTS = 3
 """How often a request is signed anew after the gate has refused its group."""
 

@@ -1,7 +1,7 @@
 """Blocks of serial numbers: leased before their first use, closed when used up, void when their worker is gone.
 
 Block numbers are `seconds since 2026-01-01 << 14` or the last one plus one, whichever is greater: strictly rising under
-the control_plane's lock, so a clock that goes back repeats none, and new serial numbers sort after all older ones.
+the control plane row's lock, so a clock that goes back repeats none, and new serial numbers sort after all older ones.
 """
 
 from collections.abc import Collection

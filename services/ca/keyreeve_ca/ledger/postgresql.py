@@ -220,7 +220,7 @@ def _copy(raw: psycopg.Connection[Any], certificates: Sequence[CertificateTuple]
 
 
 class _Statements:
-    """`settling.Steps` on PostgreSQL: a conflict with a transaction under way waits for that one's end."""
+    """`conflict_resolution.Steps` on PostgreSQL: a conflict with a transaction under way waits for that one's end."""
 
     def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
         self._cursor = cursor

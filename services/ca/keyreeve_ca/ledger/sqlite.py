@@ -240,7 +240,7 @@ class _Union:
 
 
 class _Statements:
-    """`settling.Steps` on SQLite, where only this transaction writes."""
+    """`conflict_resolution.Steps` on SQLite, where only this transaction writes."""
 
     def __init__(self, cursor: sqlite3.Cursor, now: int) -> None:
         self._cursor = cursor

@@ -50,7 +50,7 @@ class RevocationFeed:
     clock: Callable[[], float] = field(default=lambda: asyncio.get_running_loop().time())
 
     async def watch(self, restore_generation: int, after_seq: int) -> AsyncIterator[Update]:
-        """Updates for somebody who holds everything up to `after_seq` of an restore_generation; 0 for nobody's knowledge."""
+        """Updates for somebody who holds everything up to `after_seq` of a restore generation; 0 for nobody's knowledge."""
         told: tuple[bytes, ...] = ()
         held, next_beat = (restore_generation, after_seq), float("-inf")
         while True:
@@ -65,7 +65,7 @@ class RevocationFeed:
             next_beat = self.clock() + HEARTBEAT_SECONDS
 
     def _read(self, restore_generation: int, held: int, tx: Transaction) -> tuple[int, int, int, list[Revocation]]:
-        """The restore_generation, the numbers that the answer is between, and what was revoked between them."""
+        """The restore generation, the numbers that the answer is between, and what was revoked between them."""
         control_plane = tx.control_plane()
         assert control_plane is not None, "the control plane exists before anything is served"
         last = tx.revocations.last_seq()

@@ -40,7 +40,7 @@ class LiveRevocations:
 
     @property
     def position(self) -> tuple[int, int]:
-        """The restore_generation, and the number up to which everything is known."""
+        """The restore generation, and the number up to which everything is known."""
         return self._restore_generation, self._seq
 
     async def refresh(self) -> None:

@@ -13,7 +13,7 @@ from keyreeve_ca.store.ports import StoredCertificate, Transaction
 
 _SEE_ALL = OPERATOR_ROLES | SERVICE_ROLES
 _ADMINS_ALONE = OPERATOR_ROLES | SERVICE_ROLES
-"""Roles of certificates that an operator may not revoke: who keeps the control_plane must not be put out from below."""
+"""Roles of certificates that an operator may not revoke: those who run the control plane cannot be removed from below."""
 
 
 @dataclass(frozen=True)

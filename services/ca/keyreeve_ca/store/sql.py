@@ -100,7 +100,7 @@ class CaTransaction(SqlTransaction):
         """The people who operate the control plane."""
         return SqlOperators(self._connection, self._write)
 
-    # --- The control_plane ---
+    # --- The control plane ---
 
     def control_plane(self) -> ControlPlaneState | None:
         """The one row that describes the whole control plane; None before bootstrap."""

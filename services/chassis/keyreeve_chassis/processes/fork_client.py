@@ -76,7 +76,7 @@ class Forked:
 
 
 class ForkServer:
-    """One fork_server that runs."""
+    """A running fork server."""
 
     def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
         """Take over a process and our end of the socket that it listens to."""

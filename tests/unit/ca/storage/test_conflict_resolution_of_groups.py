@@ -14,7 +14,7 @@ from keyreeve_ca.ledger.encoding import ANSWERED, COMMITTED, RequestTuple
 
 @dataclass
 class Memory:
-    """`settling.Steps` in dictionaries."""
+    """`conflict_resolution.Steps` in dictionaries."""
 
     requests: dict[Key, tuple[bytes, bytes | None]] = field(default_factory=dict)
     keys: dict[bytes, str] = field(default_factory=dict)

@@ -56,11 +56,11 @@ async def nothing(*_: str) -> asyncio.subprocess.Process:
 async def test_a_child_that_is_made_while_the_manager_stops_is_stopped_too(tmp_path: Path):
     manager = Manager(nothing, [], asyncio.Event(), 30, tmp_path)
     worker = _Child("worker", program(WORKER))
-    coordinator = asyncio.create_task(manager._keep(worker))
+    keeping = asyncio.create_task(manager._keep(worker))
     await asyncio.sleep(0)  # it begins, and makes a process
     manager.stop.set()
     async with asyncio.timeout(60):
-        await coordinator
+        await keeping
     assert worker.process.returncode is not None
 
 
