@@ -41,7 +41,7 @@ def proportional(pid: int) -> dict[str, int]:
 def test_processes_are_told_apart_and_take_little_memory_together(control_plane: ControlPlane) -> None:
     names = everyone(control_plane)
     workers = [name for name in names.values() if name.startswith("kr-ca-worker-")]
-    assert sorted(names.values()) == sorted(["kr-ca-manager", "kr-ca-fork_server", "kr-ca-coordinator", *workers])
+    assert sorted(names.values()) == sorted(["kr-ca-manager", "kr-ca-fork_serv", "kr-ca-coordinat", *workers])
     assert len(workers) == len(set(workers)) >= 1
     for pid, name in names.items():
         if name.startswith("kr-ca-worker"):

@@ -15,6 +15,7 @@ from keyreeve.cli.local_services import SERVICES, write_config
 from keyreeve.cli.processes import Lock, read_pid
 from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.cli.supervisor import lock_file, pid_file
+from keyreeve_chassis.processes.fork_server import COMMAND_LENGTH
 
 CA = SERVICES[0]
 _OURS = ("KEYREEVE_CONTEXT", "KEYREEVE_DIR", "KEYREEVE_PORT", "FORCE", "NO_COLOR")
@@ -103,7 +104,7 @@ class ControlPlane:
             except (OSError, ValueError):
                 continue
             for kind, ids in found.items():
-                if parent == manager and name.startswith(f"kr-ca-{kind}"):
+                if parent == manager and name.startswith(f"kr-ca-{kind}"[:COMMAND_LENGTH]):
                     ids.append(int(entry.name))
         return found
 

@@ -21,7 +21,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 PROGRAM = """
 import json, os, random, signal, sys, threading
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from keyreeve_ca import fork_server
+from keyreeve_chassis.processes import fork_server
 
 ed25519.Ed25519PrivateKey.generate()  # whatever OpenSSL keeps for randomness is there before the fork
 held = open(__file__)

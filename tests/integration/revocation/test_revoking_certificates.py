@@ -3,6 +3,7 @@
 import threading
 import time
 import uuid
+from typing import cast
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ from cryptography import x509
 from keyreeve import errors
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
+from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import CertificateState, CrlReason, Name
 from support.running_ca import (
@@ -118,14 +120,24 @@ def test_whoever_asked_for_a_certificate_may_revoke_it_and_another_workload_does
     assert ca.client(WORKLOAD).certificates.revoke(serial, SUPERSEDED).state is CertificateState.REVOKED
 
 
-def test_a_reason_is_required(ca: RunningCa) -> None:
+def test_a_reason_that_is_not_given_is_unspecified_and_those_of_authorities_are_refused(ca: RunningCa) -> None:
     stub = ca.channel().unary_unary(
         "/keyreeve.ca.v1.CertificateService/RevokeCertificate",
         pb.RevokeCertificateRequest.SerializeToString,
         pb.Certificate.FromString,
     )
-    with pytest.raises(grpc.RpcError, match="reason"):
-        stub(pb.RevokeCertificateRequest(name=f"certificates/{'4' * 32}", request_id=str(uuid.uuid4())), timeout=20)
+    serial = ca.client().certificates.sign("server", server_csr(f"{unique('web')}.example.test")).serial
+    asked = pb.RevokeCertificateRequest(name=f"certificates/{serial}", request_id=str(uuid.uuid4()))
+    for reason in (crl_reason_pb2.CRL_REASON_CA_COMPROMISE, 6, 99):  # 6: certificateHold of RFC 5280
+        asked.reason = cast("crl_reason_pb2.CrlReason", reason)
+        with pytest.raises(grpc.RpcError, match="reason") as told:
+            stub(asked, timeout=20)
+        assert told.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    asked.ClearField("reason")
+    revoked = stub(asked, timeout=20)
+    assert revoked.state == pb.CERTIFICATE_STATE_REVOKED
+    assert revoked.revocation_reason == crl_reason_pb2.CRL_REASON_UNSPECIFIED
+    assert ca.client().certificates.get(serial).revocation_reason is CrlReason.UNSPECIFIED
 
 
 @pytest.mark.parametrize("worker", [0, 1])

@@ -1,9 +1,14 @@
 """The ledger in partitions on PostgreSQL: a table with rows becomes the first, and the last release goes on meanwhile."""
 
 import asyncio
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, event, text
 
 from keyreeve_ca.ledger import partitions
 from keyreeve_ca.store.ports import CertificateFilter
@@ -13,16 +18,59 @@ from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block
 from support.postgres import Server
 
+NAMES_BEFORE_0012 = {
+    "control_plane": "plane",
+    "restore_generation": "incarnation",
+    "hierarchy": "tree",
+    "requested_sans": "wished_names",
+    "requested_lifetime_seconds": "wished_seconds",
+}
+_PARAMETER = r"%\("
+_NEW_NAMES = re.compile(rf"(?<!{_PARAMETER})\b({'|'.join(NAMES_BEFORE_0012)})\b")
+
+
+@dataclass
+class OldDatabase(CaDatabase):
+    """A database whose tables and columns have their names of before revision 0012, until `renamed` is set."""
+
+    renamed: bool = False
+
+    def engine(self, *, connections: int = 1, readonly: bool = False) -> Engine:
+        engine, database = super().engine(connections=connections, readonly=readonly), self
+
+        class OldNames(psycopg.Cursor[Any]):
+            def execute(self, query: Any, *arguments: Any, **options: Any) -> "OldNames":
+                return super().execute(database.named(query), *arguments, **options)
+
+            def executemany(self, query: Any, *arguments: Any, **options: Any) -> None:
+                super().executemany(database.named(query), *arguments, **options)
+
+            def copy(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+                return super().copy(database.named(statement), *arguments, **options)
+
+        @event.listens_for(engine, "do_connect")
+        def use_old_names(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
+            options["cursor_factory"] = OldNames
+
+        return engine
+
+    def named(self, statement: str) -> str:
+        return statement if self.renamed else _NEW_NAMES.sub(lambda name: NAMES_BEFORE_0012[name[0]], statement)
+
+    def migrate(self, revision: str) -> None:
+        engine = super().engine(connections=2)
+        upgrade(engine, SCHEMA, to=revision)
+        engine.dispose()
+        self.renamed = revision == "head"
+
 
 @pytest.fixture
-def old_database(postgresql_server: Server, tmp_path) -> CaDatabase:
+def old_database(postgresql_server: Server, tmp_path) -> Iterator[OldDatabase]:
     """A database of the release before there were partitions."""
     name = f"old_{tmp_path.name}".replace("-", "_").lower()[:60]
     postgresql_server.execute(f'CREATE DATABASE "{name}"')
-    database = CaDatabase("postgresql", postgresql_server.url(name))
-    engine = database.engine(connections=2)
-    upgrade(engine, SCHEMA, to="0008")
-    engine.dispose()
+    database = OldDatabase("postgresql", postgresql_server.url(name))
+    database.migrate("0008")
     yield database
     database.close()
     postgresql_server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
@@ -33,13 +81,13 @@ def counted(connection: Connection) -> dict[str, int]:
     return {name.split(".")[-1]: number for name, number in rows}
 
 
-async def test_groups_are_committed_before_within_and_after_the_migration(old_database: CaDatabase) -> None:
+async def test_groups_are_committed_before_within_and_after_the_migration(old_database: OldDatabase) -> None:
     bench = await CaBench.on(old_database)
     block = await Block.leased(bench.ledger)
-    engine = old_database.engine(connections=2)
     for revision in ("0008", "0009", "0010", "0011", "head"):
-        await asyncio.to_thread(upgrade, engine, SCHEMA, to=revision)
+        await asyncio.to_thread(old_database.migrate, revision)
         await bench.ledger.commit(block.group(block.claim(), block.claim()))
+    engine = old_database.engine(connections=2)
     assert drift(engine, SCHEMA) == []
     with engine.connect() as connection:
         held = counted(connection)
@@ -51,18 +99,16 @@ async def test_groups_are_committed_before_within_and_after_the_migration(old_da
     assert len(held) == 1
 
 
-async def test_a_commit_under_way_is_waited_for(old_database: CaDatabase) -> None:
+async def test_a_commit_under_way_is_waited_for(old_database: OldDatabase) -> None:
     bench = await CaBench.on(old_database)
     block = await Block.leased(bench.ledger)
-    engine = old_database.engine(connections=2)
-    upgrade(engine, SCHEMA, to="0010")
+    old_database.migrate("0010")
 
     async def commit_all() -> None:
         for _ in range(30):
             await bench.ledger.commit(block.group(block.claim()))
 
-    await asyncio.gather(commit_all(), asyncio.to_thread(upgrade, engine, SCHEMA))
-    engine.dispose()
+    await asyncio.gather(commit_all(), asyncio.to_thread(old_database.migrate, "0011"))
     assert len(await bench.stored()) == 30
 
 

@@ -37,6 +37,8 @@ _ARGUMENTS_START = 47
 """Which word of /proc/self/stat (proc(5)) tells where this process's arguments lie in its memory."""
 _OF_THE_MANAGER = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _COMMAND_FILE = Path("/proc/self/comm")
+COMMAND_LENGTH = 15
+"""Characters that the kernel keeps of a process's name (proc(5), `comm`)."""
 _THREADS = Path("/proc/self/task")
 
 
@@ -45,9 +47,9 @@ class NotAlone(Exception):
 
 
 def show_as(role: str) -> None:
-    """Have the kernel's name of this process tell its role: `kr-ca-coordinator`, `kr-ca-worker-0` (`ps -o comm`, `top`)."""
+    """Set the kernel's name of this process (`ps -o comm`, `top`): `kr-ca-worker-0`, or cut, as `kr-ca-coordinat`."""
     with suppress(OSError):  # a sandbox may not let it; nothing depends on it
-        _COMMAND_FILE.write_bytes(f"kr-ca-{role}".encode())
+        _COMMAND_FILE.write_bytes(f"kr-ca-{role}"[:COMMAND_LENGTH].encode())
 
 
 def serve(run: Callable[[Sequence[str]], int], imported: Sequence[str] = _IMPORTED) -> int:
@@ -156,13 +158,13 @@ def _become(asked: dict[str, Any], descriptors: Sequence[int], run: Callable[[Se
 
 
 def _show_in_arguments(role: str) -> None:
-    """Have `ps` show the role in place of this process's: write over its own arguments, when the length is the same."""
+    """Write the role over the fork server's own in this process's arguments, for `ps`; a longer one is not written."""
     words = Path("/proc/self/cmdline").read_bytes().split(b"\0")
-    if NAME.encode() not in words or len(role.encode()) != len(NAME):
+    if NAME.encode() not in words or len(role.encode()) > len(NAME):
         return
     place = sum(len(word) + 1 for word in words[: words.index(NAME.encode())])
     # The second word is in parentheses and may hold blanks.
     stat = Path("/proc/self/stat").read_text().rpartition(") ")[2].split()
     start = int(stat[_ARGUMENTS_START - 2])
     if start:  # not shown to a process that may not be looked into
-        ctypes.memmove(start + place, role.encode(), len(NAME))
+        ctypes.memmove(start + place, role.encode().ljust(len(NAME), b"\0"), len(NAME))

@@ -17,9 +17,9 @@ BY_FORCE = 1
 
 ROLE = """
 import asyncio, sys, threading
-from keyreeve_ca import processes
+from keyreeve_chassis.processes import lifecycle
 
-processes.EXIT_SECONDS = 0.1
+lifecycle.EXIT_SECONDS = 0.1
 how, drain_seconds = sys.argv[1], float(sys.argv[2])
 
 
@@ -29,10 +29,10 @@ def hang() -> None:
 
 async def role() -> None:
     loop = asyncio.get_running_loop()
-    loop.call_soon(processes.say_ready)  # once it listens to signals
+    loop.call_soon(lifecycle.say_ready)  # once it listens to signals
     if how == "loop":
         loop.call_soon(hang)
-    await processes.until_told(loop.create_future(), drain_seconds)
+    await lifecycle.until_told(loop.create_future(), drain_seconds)
     if how == "drain":
         await loop.create_future()
     if how == "thread":
@@ -45,14 +45,15 @@ asyncio.run(role())
 SOMEBODY_ELSE = """
 import os, sys
 from pathlib import Path
-from keyreeve_ca import coordinator, processes
+from keyreeve_ca import coordinator
 from keyreeve_ca.settings import CaSettings
+from keyreeve_chassis.processes import lifecycle
 
 ours = os.geteuid()
 os.geteuid = lambda: ours + 1
 directory = Path(sys.argv[1])
 settings = CaSettings(state_directory=directory)
-sys.exit(processes.main(lambda: coordinator._serve_locally(directory / "coordinator.sock", {}, None), settings))
+sys.exit(lifecycle.main(lambda: coordinator._serve_locally(directory / "coordinator.sock", {}, None), settings))
 """
 
 
