@@ -87,7 +87,7 @@ class EnrolleeFiles:
         roots_der: Sequence[bytes],
         chain_der: Sequence[bytes],
         trust_root: bytes,
-        endpoints: Mapping[str, str],
+        endpoints: Mapping[str, Sequence[str]],
     ) -> Context:
         """Write what came back; the context file is last, so that a directory that has one has everything else."""
         try:

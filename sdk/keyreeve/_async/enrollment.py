@@ -125,7 +125,8 @@ class _Enrollee:
         if not hmac.compare_digest(result.roots_mac, expected) or root_der not in result.roots_der:
             raise EnrollmentServerUnproven("the roots were not named by a service that knows the token's secret")
         check_chain(token, result.roots_der, result.chain_der, self.key)
-        self.files.save(token, result.roots_der, result.chain_der, result.trust_root, result.endpoints)
+        endpoints = {service: list(each.addresses) for service, each in result.endpoints.items()}
+        self.files.save(token, result.roots_der, result.chain_der, result.trust_root, endpoints)
 
     def _check(self, challenge: pb.EnrollChallenge, transcript: Transcript, keys: EnrollmentKeys) -> None:
         if not hmac.compare_digest(challenge.server_mac, transcript.server_mac(keys)):

@@ -444,14 +444,15 @@ class EnrollResult(_message.Message):
         KEY_FIELD_NUMBER: _builtins.int
         VALUE_FIELD_NUMBER: _builtins.int
         key: _builtins.str
-        value: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___ServiceAddresses: ...
         def __init__(
             self,
             *,
             key: _builtins.str = ...,
-            value: _builtins.str = ...,
+            value: Global___ServiceAddresses | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -474,8 +475,8 @@ class EnrollResult(_message.Message):
         """DER: the certificate, then those above it without the root."""
 
     @_builtins.property
-    def endpoints(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """`host:port` of each service, such as `{"ca": "..."}`: hints, since a channel believes the service's name alone."""
+    def endpoints(self) -> _containers.MessageMap[_builtins.str, Global___ServiceAddresses]:
+        """Addresses by service, such as `{"ca": ...}`. They are hints: a channel accepts a server by its certificate's name alone."""
 
     @_builtins.property
     def roots_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
@@ -487,7 +488,7 @@ class EnrollResult(_message.Message):
         chain_der: _abc.Iterable[_builtins.bytes] | None = ...,
         trust_root: _builtins.bytes = ...,
         result_mac: _builtins.bytes = ...,
-        endpoints: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        endpoints: _abc.Mapping[_builtins.str, Global___ServiceAddresses] | None = ...,
         roots_der: _abc.Iterable[_builtins.bytes] | None = ...,
         roots_mac: _builtins.bytes = ...,
     ) -> None: ...
@@ -498,3 +499,27 @@ class EnrollResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnrollResult: _TypeAlias = EnrollResult  # noqa: Y015
+
+@_typing.final
+class ServiceAddresses(_message.Message):
+    """Where the instances of a service can be reached."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`host:port`, an IPv6 address in brackets; at least one."""
+
+    def __init__(
+        self,
+        *,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceAddresses: _TypeAlias = ServiceAddresses  # noqa: Y015

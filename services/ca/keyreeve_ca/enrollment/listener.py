@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +64,7 @@ class EnrollmentListener:
 
     @asynccontextmanager
     async def serving(
-        self, endpoints: Callable[[], Mapping[str, str]], telemetry: CallTelemetry, trail: Trail
+        self, endpoints: Callable[[], Mapping[str, Sequence[str]]], telemetry: CallTelemetry, trail: Trail
     ) -> AsyncIterator[int]:
         """Listen until the context ends; its value is the port."""
         base, settings = self.base, self.base.settings.enroll

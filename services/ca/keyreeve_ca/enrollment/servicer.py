@@ -1,6 +1,6 @@
 """`Enroll`, on the enrollment listener: the only thing that somebody without a certificate can call there."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Counter
@@ -28,7 +28,7 @@ class EnrollServicer:
 
     enrollment: Enrollment
     limits: PerAddress
-    endpoints: Callable[[], Mapping[str, str]]
+    endpoints: Callable[[], Mapping[str, Sequence[str]]]
 
     async def Enroll(self, requests: AsyncIterator[pb.EnrollRequest], call: Call) -> AsyncIterator[pb.EnrollResponse]:
         with self.limits.admit(call.peer):
@@ -60,7 +60,9 @@ class EnrollServicer:
                 chain_der=result.chain_der,
                 trust_root=result.trust_root,
                 result_mac=result.result_mac,
-                endpoints=self.endpoints(),
+                endpoints={
+                    service: pb.ServiceAddresses(addresses=addresses) for service, addresses in self.endpoints().items()
+                },
                 roots_der=result.roots_der,
                 roots_mac=result.roots_mac,
             )
