@@ -8,11 +8,9 @@ and the background work.
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from keyreeve.audit.v1 import audit_service_pb2
 from keyreeve.ca.v1 import (
@@ -33,12 +31,12 @@ from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.halt import servicer as issuance_servicer
 from keyreeve_ca.halt.service import HaltSwitch
 from keyreeve_ca.issuance import servicer as certificate_servicer
+from keyreeve_ca.issuance.batching import Turns
 from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.renewal import Nonces, Renewal
 from keyreeve_ca.issuance.service import Issuance
 from keyreeve_ca.issuance.snapshot import load_snapshot
 from keyreeve_ca.ledger.ports import Ledger
-from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.metrics import MeasuredLedger
 from keyreeve_ca.operators import servicer as operator_servicer
 from keyreeve_ca.profiles import servicer as profile_servicer
@@ -64,7 +62,6 @@ from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import SealedKeyStore, read_kek_file, read_kek_mount
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.processes import failpoints
-from keyreeve_chassis.processes.lifecycle import every
 from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.settings.loading import Loaded, load
 
@@ -78,8 +75,6 @@ _AFTER_SIGNATURE = failpoints.register(
 )
 FOLLOW_SECONDS = 0.25
 """How often a process looks for changed authorities and profiles."""
-LEASE_SECONDS = 20
-"""How long a worker on PostgreSQL counts as alive after it was last heard of."""
 
 
 def load_settings(file: Path | None, secrets: Path | None, environment: Mapping[str, str]) -> Loaded[CaSettings]:
@@ -118,12 +113,22 @@ def service_context(
     worker_id: str,
     *,
     now: Callable[[], int] = now,
+    gather_seconds: float = 0.0,
 ) -> ServiceContext:
     blocked = _blocked_keys(settings.keys.blocked_file)
     live = LiveSnapshot(
         store, lambda tx, before: load_snapshot(tx, keystore, url=settings.http_url, blocked=blocked, before=before)
     )
-    issuance = Issuance(live.current, live.reload, store, MeasuredLedger(ledger), keystore, worker_id, now)
+    issuance = Issuance(
+        live.current,
+        live.reload,
+        store,
+        MeasuredLedger(ledger),
+        keystore,
+        worker_id,
+        now,
+        turns=Turns(time.monotonic, gather_seconds),
+    )
     return ServiceContext(settings, store, keystore, live, issuance, now, store.audit_log())
 
 
@@ -257,21 +262,3 @@ def binding_of(settings: CaSettings) -> DatabaseBinding:
 def new_worker_id(settings: CaSettings, role: str) -> str:
     """Used once: the blocks of a process that died are not those of its successor."""
     return f"{settings.instance}/{role}/{uuid.uuid4()}"
-
-
-async def stay_alive(
-    base: ServiceContext, ledger: PostgresqlLedger, stack: AsyncExitStack
-) -> Coroutine[Any, Any, None]:
-    worker_id = base.issuance.worker_id
-    await ledger.register_worker(worker_id, LEASE_SECONDS)
-    stack.push_async_callback(ledger.deregister_worker, worker_id)
-
-    async def extend() -> None:
-        if not await ledger.extend_worker(worker_id, LEASE_SECONDS):
-            raise LeaseLost(f"{worker_id} was not heard of for {LEASE_SECONDS} s; its blocks are void")
-
-    return every(LEASE_SECONDS / 4, extend)
-
-
-class LeaseLost(Exception):
-    """This process has been given up for dead; it ends, and its parent starts another."""

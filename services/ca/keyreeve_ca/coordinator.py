@@ -11,7 +11,6 @@ from pathlib import Path
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
     FOLLOW_SECONDS,
-    LEASE_SECONDS,
     ServiceContext,
     authorities_of,
     binding_of,
@@ -21,7 +20,6 @@ from keyreeve_ca.app import (
     open_keystore,
     service_context,
     services_of,
-    stay_alive,
     store_of,
     tokens_of,
     trust_root_of,
@@ -34,8 +32,9 @@ from keyreeve_ca.enrollment import steps as enrollment_steps
 from keyreeve_ca.http_endpoints import PlainHttp, serve_plain_http
 from keyreeve_ca.issuance.sampling import Sampling
 from keyreeve_ca.issuance.service import Issuance
+from keyreeve_ca.ledger.liveness import LEASE_SECONDS
+from keyreeve_ca.ledger.ports import CoordinatorLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
-from keyreeve_ca.ledger.remote import CoordinatorHandlers
 from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_ca.local_admin import look
 from keyreeve_ca.local_socket import LocalSocket
@@ -110,7 +109,7 @@ async def run_coordinator(settings: CaSettings, *, now: Callable[[], int] = now)
         control_plane = await store.read(lambda tx: tx.control_plane())
         binding.check(None if control_plane is None else control_plane.bound)
         keystore = _first_keystore(settings, control_plane)
-        ledger: SqliteLedger | PostgresqlLedger = (
+        ledger: CoordinatorLedger = (
             PostgresqlLedger(database, worker_id)
             if settings.sqlite_file is None
             else SqliteLedger(database, now=now, writer=worker_id)
@@ -150,14 +149,13 @@ async def run_coordinator(settings: CaSettings, *, now: Callable[[], int] = now)
             "check": lambda _payload, _connection: asyncio.to_thread(look, settings),
             "audit_state": lambda _payload, _connection: leader.sinks.state(),
         }
-        on_disconnect = None
-        if isinstance(ledger, SqliteLedger):
-            durable = CoordinatorHandlers(ledger)
-            handlers |= durable.table() | {FORWARD: ForwardedCalls(router, trail)}
+        handlers |= ledger.handlers()
+        if settings.sqlite_file is not None:
+            handlers[FORWARD] = ForwardedCalls(router, trail)
             handlers["audit"] = partial(_record, store)
             handlers |= enrollment_steps.handlers(enrollment_steps.DirectTokenSteps(store, now))
-            on_disconnect = durable.disconnected
-        stack.push_async_callback((await _serve_locally(settings.coordinator_socket, handlers, on_disconnect)).close)
+        local = await _serve_locally(settings.coordinator_socket, handlers, ledger.disconnected)
+        stack.push_async_callback(local.close)
         http_port = None
         if settings.http.port is not None:
             ocsp = OcspResponder(store, keystore, base.live.current, linter, base.url, now)
@@ -205,7 +203,7 @@ async def _record(store: CaStore, payload: Sequence[bytes], _connection: ipc.Con
     await store.append_audit(payload)
 
 
-async def _end_audit(leader: Leader, store: CaStore, ledger: SqliteLedger | PostgresqlLedger) -> None:
+async def _end_audit(leader: Leader, store: CaStore, ledger: CoordinatorLedger) -> None:
     """End the coordinator's chains on purpose, and sign that."""
     try:
         await store.close_chains()
@@ -244,19 +242,16 @@ def _private_directory(directory: Path) -> None:
 
 async def _background(
     base: ServiceContext,
-    ledger: SqliteLedger | PostgresqlLedger,
+    ledger: CoordinatorLedger,
     linter: PkilintLinter,
     leader: Leader,
     stack: AsyncExitStack,
 ) -> Awaitable[None]:
     lint = base.settings.lint
     # Awaited before there is any job: one that is made and never run would be complained about at the end.
-    alive = None
-    if isinstance(ledger, PostgresqlLedger):
-        alive = await stay_alive(base, ledger, stack)
-        await ledger.extend_partitions()  # nobody may have done it for long
-    else:
-        await ledger.void_orphans()
+    await ledger.start()
+    stack.push_async_callback(ledger.end)
+    await ledger.prepare()
     retention = Retention(ledger, base.store, base.settings.retention.expired_days, base.now, CERTIFICATES_PURGED.inc)
     jobs = [
         base.live.follow(FOLLOW_SECONDS),
@@ -273,9 +268,9 @@ async def _background(
         every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
         _show_expiry(base),
         *leader.jobs(),
+        *ledger.jobs(),
+        *ledger.upkeep(),
     ]
-    if alive is not None:
-        jobs += [alive, every(LEASE_SECONDS, ledger.void_orphans), every(LEASE_SECONDS, leader.log.abandon_orphans)]
-    if isinstance(ledger, PostgresqlLedger):
-        jobs.append(every(PASS_SECONDS, ledger.tend_partitions))
+    if base.settings.sqlite_file is None:
+        jobs.append(every(LEASE_SECONDS, leader.log.abandon_orphans))
     return run_tasks(stack, jobs)

@@ -14,7 +14,6 @@ from keyreeve_ca.app import (
     open_keystore,
     service_context,
     services_of,
-    stay_alive,
     store_of,
     trust_root_of,
 )
@@ -24,8 +23,9 @@ from keyreeve_ca.enrollment.steps import CoordinatorTokenSteps, DirectTokenSteps
 from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.ledger.ports import ProcessLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
-from keyreeve_ca.ledger.remote import CoordinatorLedger
+from keyreeve_ca.ledger.remote import RemoteLedger
 from keyreeve_ca.metrics import show_serving_certificate_expiry
 from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.profiles.profile import Hierarchy
@@ -84,42 +84,45 @@ async def run_worker(
         keystore = open_keystore(settings)
         database, writer, ledger, client = _durable(settings, worker_id, stack)
         store = store_of(database, writer, now, worker_id)
-        if isinstance(ledger, PostgresqlLedger):
+        if writer is not None:
             stack.push_async_callback(_end_chains, store, ledger)
         recorder = Recorder(store.append_audit if client is None else partial(send_records, client))
         gate = SinkGate(client or _coordinator(settings, stack)) if settings.audit.sink_required else None
         trail = Trail(recorder, gate=None if gate is None else gate.check)
-        base = service_context(settings, store, keystore, ledger, worker_id, now=now)
-        base.issuance.turns.gather_seconds = gather_seconds
+        base = service_context(settings, store, keystore, ledger, worker_id, now=now, gather_seconds=gather_seconds)
         await base.live.reload()
         revocations = LiveRevocations(store, now)
         await revocations.refresh()
-        jobs = [await stay_alive(base, ledger, stack)] if isinstance(ledger, PostgresqlLedger) else []
-        jobs += [base.live.follow(FOLLOW_SECONDS), revocations.follow(FOLLOW_SECONDS)]
+        await ledger.start()
+        stack.push_async_callback(ledger.end)
+        jobs = [*ledger.jobs(), base.live.follow(FOLLOW_SECONDS), revocations.follow(FOLLOW_SECONDS)]
         jobs += [] if gate is None else [gate.follow()]
         background = run_tasks(stack, jobs)
         stack.push_async_callback(base.issuance.close_blocks)
         instance = f"{settings.instance}-{index}"
         own = ServingCertificate(
-            base.issuance, base.live.current, base.live.changed_since, instance, now, show_serving_certificate_expiry
+            base.issuance,
+            base.live.current,
+            base.live.changed_since,
+            instance,
+            now,
+            show_serving_certificate_expiry,
+            is_revoked=revocations.is_revoked,
         )
-        own.is_revoked = revocations.is_revoked
         await own.obtain()
         trust_root = await trust_root_of(store)
         steps = DirectTokenSteps(store, now) if client is None else CoordinatorTokenSteps(client)
         pending = PendingTokens(store, steps)
         enrollees = None
         if settings.enroll.port is not None:
-            enrollees = EnrollmentListener.of(base, steps, trust_root, instance)
-            enrollees.certificate.is_revoked = revocations.is_revoked
+            enrollees = EnrollmentListener.of(base, steps, trust_root, instance, revocations.is_revoked)
             await enrollees.certificate.obtain()
             run_tasks(stack, [enrollees.keep_fresh(), pending.follow(FOLLOW_SECONDS)], background)
         run_tasks(stack, [own.keep_fresh()], background)
         feed = RevocationFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
         change: Forward = Router(services).invoke if client is None else CallForwarder(client)
-        verifier = NoticingVerifier(_trust_views(base.live), now, revocations)
-        verifier.pending = pending
+        verifier = NoticingVerifier(_trust_views(base.live), now, revocations, pending)
         telemetry = _telemetry(settings, stack)
         running = await start_server(
             settings.listen,
@@ -141,7 +144,7 @@ async def run_worker(
 
 def _durable(
     settings: CaSettings, worker_id: str, stack: AsyncExitStack
-) -> tuple[Database, Database | None, CoordinatorLedger | PostgresqlLedger, ipc.Client | None]:
+) -> tuple[Database, Database | None, ProcessLedger, ipc.Client | None]:
     """The database to read, the one to write if this process may, the ledger, and the coordinator where that writes."""
     if settings.sqlite_file is None:
         database = stack.enter_context(writing_database(settings, SCHEMA))
@@ -150,7 +153,7 @@ def _durable(
     client = ipc.Client(settings.coordinator_socket)
     database = stack.enter_context(reading_database(settings, SCHEMA))
     stack.push_async_callback(client.close)
-    return database, None, CoordinatorLedger(client), client
+    return database, None, RemoteLedger(client), client
 
 
 def _telemetry(settings: CaSettings, stack: AsyncExitStack) -> CallTelemetry:
@@ -167,7 +170,7 @@ def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:
     return client
 
 
-async def _end_chains(store: CaStore, ledger: PostgresqlLedger) -> None:
+async def _end_chains(store: CaStore, ledger: ProcessLedger) -> None:
     """End this process's audit chains on purpose; the coordinator's next checkpoint says so."""
     try:
         await store.close_chains()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyreeve_ca.ledger.ports import AlreadyAnswered, Committed, GateClosed
-from keyreeve_ca.ledger.remote import CoordinatorHandlers, CoordinatorLedger
+from keyreeve_ca.ledger.remote import RemoteLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_chassis.processes.ipc import Client, Connection, IpcServer, serve
@@ -22,16 +22,16 @@ class Coordinator:
         self.bench = bench
         self.path = path
         assert isinstance(bench.ledger, SqliteLedger)
-        self.handlers = CoordinatorHandlers(bench.ledger)
+        self.ledger = bench.ledger
         self.voided: asyncio.Queue[None] = asyncio.Queue()
         self.clients = [Client(path), Client(path)]
         self.server: IpcServer | None = None
 
     async def start(self) -> None:
-        self.server = await serve(self.path, self.handlers.table(), self.disconnected)
+        self.server = await serve(self.path, self.ledger.handlers(), self.disconnected)
 
     async def disconnected(self, connection: Connection) -> None:
-        await self.handlers.disconnected(connection)
+        await self.ledger.disconnected(connection)
         self.voided.put_nowait(None)
 
 
@@ -47,7 +47,7 @@ async def coordinator(sqlite_database: CaDatabase, tmp_path: Path) -> AsyncItera
 
 
 async def test_a_group_crosses_and_comes_back_as_over_the_ledger_itself(coordinator: Coordinator) -> None:
-    ledger, same = CoordinatorLedger(coordinator.clients[0]), request_id()
+    ledger, same = RemoteLedger(coordinator.clients[0]), request_id()
     block = await Block.leased(ledger)
     taken = block.certificate(spki_sha256=b"\x07" * 32, identity="a", binds_key=True)
     reused = block.certificate(spki_sha256=b"\x07" * 32, identity="b", binds_key=True)
@@ -64,7 +64,7 @@ async def test_a_group_crosses_and_comes_back_as_over_the_ledger_itself(coordina
 
 
 async def test_a_closed_gate_crosses_with_its_reason(coordinator: Coordinator) -> None:
-    ledger = CoordinatorLedger(coordinator.clients[0])
+    ledger = RemoteLedger(coordinator.clients[0])
     block = await Block.leased(ledger)
     assert await ledger.close_block(block.lease.block_id, block.request.worker_id)
     with pytest.raises(GateClosed, match="block"):
@@ -76,7 +76,7 @@ async def test_a_closed_gate_crosses_with_its_reason(coordinator: Coordinator) -
 
 
 async def test_groups_of_two_workers_are_committed_together(coordinator: Coordinator) -> None:
-    ledgers = [CoordinatorLedger(client) for client in coordinator.clients]
+    ledgers = [RemoteLedger(client) for client in coordinator.clients]
     blocks = [await Block.leased(ledger, block_request(worker_id=f"w{n}")) for n, ledger in enumerate(ledgers)]
     groups = [(ledger, block.group()) for _ in range(20) for ledger, block in zip(ledgers, blocks, strict=True)]
     await asyncio.gather(*(ledger.commit(group) for ledger, group in groups))
@@ -84,7 +84,7 @@ async def test_groups_of_two_workers_are_committed_together(coordinator: Coordin
 
 
 async def test_a_worker_that_is_gone_loses_its_blocks_and_no_other_does(coordinator: Coordinator) -> None:
-    gone, stays = (CoordinatorLedger(client) for client in coordinator.clients)
+    gone, stays = (RemoteLedger(client) for client in coordinator.clients)
     lost = await Block.leased(gone, block_request(worker_id="gone"))
     kept = await Block.leased(stays, block_request(worker_id="stays"))
     await coordinator.clients[0].close()
@@ -95,8 +95,8 @@ async def test_a_worker_that_is_gone_loses_its_blocks_and_no_other_does(coordina
 
 
 async def test_a_coordinator_voids_every_open_block_when_it_starts(coordinator: Coordinator) -> None:
-    ledger = CoordinatorLedger(coordinator.clients[0])
+    ledger = RemoteLedger(coordinator.clients[0])
     block = await Block.leased(ledger)
-    assert await coordinator.handlers.ledger.void_orphans() == 1
+    assert await coordinator.ledger.void_orphans() == 1
     with pytest.raises(GateClosed, match="block"):
         await ledger.commit(block.group())

@@ -44,7 +44,14 @@ class EnrollmentListener:
     certificate: ServingCertificate
 
     @classmethod
-    def of(cls, base: ServiceContext, steps: TokenSteps, trust_root: bytes, instance: str) -> "EnrollmentListener":
+    def of(
+        cls,
+        base: ServiceContext,
+        steps: TokenSteps,
+        trust_root: bytes,
+        instance: str,
+        is_revoked: Callable[[int], bool],
+    ) -> "EnrollmentListener":
         """The listener's parts, with a certificate that is still to be issued."""
         certificate = ServingCertificate(
             base.issuance,
@@ -54,6 +61,7 @@ class EnrollmentListener:
             base.now,
             profile=PROFILE,
             server=SERVER,
+            is_revoked=is_revoked,
             of_newest=True,  # tokens name the root of the newest authority, so the listener has to lead to that
         )
         return cls(base, steps, trust_root, certificate)

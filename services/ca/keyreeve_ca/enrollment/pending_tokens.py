@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 
 from keyreeve.errors import KeyreeveError, StoreUnavailable
 from keyreeve.identity import Caller
 from keyreeve_ca.enrollment.service import TokenSteps
 from keyreeve_ca.store.ports import Store
-from keyreeve_chassis.guard.peers import PeerVerifier
+from keyreeve_chassis.guard.peers import PeerVerifier, Revocations, TrustView
 
 MOST_REMEMBERED = 4096
 
@@ -71,11 +72,14 @@ class PendingTokens:
 class NoticingVerifier(PeerVerifier):
     """A `PeerVerifier` that tells who has called."""
 
-    pending: PendingTokens | None = None
+    def __init__(
+        self, trust: Callable[[], TrustView], now: Callable[[], int], revocations: Revocations, pending: PendingTokens
+    ) -> None:
+        super().__init__(trust, now, revocations)
+        self._pending = pending
 
     def verify(self, pem: bytes | None) -> Caller:
         """See `PeerVerifier.verify`."""
         caller = super().verify(pem)
-        if self.pending is not None:
-            self.pending.seen(caller)
+        self._pending.seen(caller)
         return caller

@@ -8,6 +8,13 @@ from sqlalchemy import Connection, delete, insert, not_, select, text, update
 from keyreeve_ca.ledger import blocks
 from keyreeve_ca.store.tables import serial_blocks, workers
 
+LEASE_SECONDS = 20
+"""How long a process counts as alive after it was last heard of."""
+
+
+class LeaseLost(Exception):
+    """This process has been given up for dead; it ends, and its parent starts another."""
+
 
 def database_seconds(connection: Connection) -> int:
     """Seconds since 1970 by the database's clock, the only one that replicas share."""

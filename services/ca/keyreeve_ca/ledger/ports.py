@@ -5,9 +5,11 @@ result. Everything here is a value or a Protocol; storage/ implements the ports 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
+
+from keyreeve_chassis.processes.ipc import Connection, Handler
 
 BLOCK_SIZE = 4096
 MAX_UNCOMMITTED = 1024
@@ -224,4 +226,56 @@ class Ledger(Protocol):
 
     async def close_block(self, block_id: int, worker_id: str) -> bool:
         """Close a block that its worker will not use further; False when it was not open or not the worker's."""
+        ...
+
+
+class ProcessLedger(Ledger, Protocol):
+    """The ledger of one process, and what the process does for it beside signing."""
+
+    async def start(self) -> None:
+        """Do what `lease_block` needs; once."""
+        ...
+
+    def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Background work without which the started ledger does not stay usable."""
+        ...
+
+    async def end(self) -> None:
+        """Undo `start`, once the blocks are closed."""
+        ...
+
+    async def close_chain(self) -> None:
+        """End this process's audit chain on purpose; nothing is committed after it."""
+        ...
+
+
+class CoordinatorLedger(ProcessLedger, Protocol):
+    """The ledger of the coordinator, which tends it for all processes."""
+
+    async def prepare(self) -> None:
+        """Clean up after the processes of an earlier run, before this one's work."""
+        ...
+
+    def upkeep(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Background work for all processes."""
+        ...
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What workers ask of it over the local socket."""
+        ...
+
+    async def disconnected(self, connection: Connection) -> None:
+        """Void what was leased over a connection that has closed."""
+        ...
+
+    async def purge(self, before: int, limit: int) -> int:
+        """See `retention.Purging`."""
+        ...
+
+    async def expired_block(self, before: int, first: int) -> int | None:
+        """See `retention.Purging`."""
+        ...
+
+    async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
+        """See `retention.Purging`."""
         ...

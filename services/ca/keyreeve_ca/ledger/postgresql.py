@@ -4,11 +4,11 @@ Statements that need no answer before the next go out together (pipeline mode), 
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection
+from sqlalchemy import Connection as SqlConnection
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import blocks, liveness, partitions, purging
@@ -30,12 +30,16 @@ from keyreeve_ca.ledger.encoding import (
     unpack,
 )
 from keyreeve_ca.ledger.gate import ADVISORY_KEY, GateFacts, refusal
+from keyreeve_ca.ledger.liveness import LEASE_SECONDS, LeaseLost
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
 from keyreeve_ca.store import retention_sql
 from keyreeve_ca.store.audit_tables import AUDIT
+from keyreeve_ca.store.retention import PASS_SECONDS
 from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.processes.ipc import Connection, Handler
+from keyreeve_chassis.processes.lifecycle import every
 
 _LOCK = "SELECT pg_advisory_xact_lock_shared(%s)"
 _CONTROL_PLANE = "SELECT p.restore_generation, h.halted FROM control_plane p, issuance_halt h FOR SHARE"
@@ -62,17 +66,21 @@ _RECORD_GROUP = (
 
 
 class PostgresqlLedger:
-    """`keyreeve_ca.ledger.ports.Ledger` for one worker. Groups are committed one at a time, in the order they are handed in."""
+    """`keyreeve_ca.ledger.ports.CoordinatorLedger` for one process, a worker or a coordinator.
 
-    def __init__(self, database: Database, writer: str = "worker") -> None:
+    Groups are committed one at a time, in the order they are handed in.
+    """
+
+    def __init__(self, database: Database, worker_id: str = "worker") -> None:
         self._database = database
-        self._chain = AUDIT.chain(writer, lambda: 0, postgresql=True)
+        self._worker_id = worker_id
+        self._chain = AUDIT.chain(worker_id, lambda: 0, postgresql=True)
         self._turn = asyncio.Lock()
 
     async def lease_block(self, request: BlockRequest) -> BlockLease:
         """Record a block before its first use. Raises `GateClosed`, `StoreUnavailable`."""
 
-        def work(connection: Connection) -> BlockLease:
+        def work(connection: SqlConnection) -> BlockLease:
             now = liveness.database_seconds(connection)
             if not liveness.is_alive(connection, request.worker_id, now):
                 raise GateClosed("worker")
@@ -92,7 +100,7 @@ class PostgresqlLedger:
         If its commit is still under way in the database, the insertion waits for it.
         """
 
-        def work(connection: Connection) -> bytes | None:
+        def work(connection: SqlConnection) -> bytes | None:
             cursor = _cursor(connection)
             cursor.execute(_RECORD_GROUP, (group_id, None))
             row = cursor.execute(_KNOWN, (group_id,)).fetchone()
@@ -107,6 +115,37 @@ class PostgresqlLedger:
     async def close_block(self, block_id: int, worker_id: str) -> bool:
         """Close a block that its worker will not use further; False when it was not open or not the worker's."""
         return await self._database.write(lambda c: blocks.close(c, block_id, worker_id))
+
+    async def prepare(self) -> None:
+        """Make the partitions of the time to come: nobody may have done it for long."""
+        await self.extend_partitions()
+
+    async def start(self) -> None:
+        """Begin this process's lease of life, which `lease_block` demands."""
+        await self.register_worker(self._worker_id, LEASE_SECONDS)
+
+    def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Extending the lease; fails with `LeaseLost`."""
+        return (every(LEASE_SECONDS / 4, self._stay_alive),)
+
+    def upkeep(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """Voiding the blocks of processes whose lease has expired, and tending the partitions."""
+        return every(LEASE_SECONDS, self.void_orphans), every(PASS_SECONDS, self.tend_partitions)
+
+    async def end(self) -> None:
+        """End the lease."""
+        await self.deregister_worker(self._worker_id)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """None: each worker writes by itself."""
+        return {}
+
+    async def disconnected(self, connection: Connection) -> None:
+        """Nothing: blocks belong to leases, not to connections."""
+
+    async def _stay_alive(self) -> None:
+        if not await self.extend_worker(self._worker_id, LEASE_SECONDS):
+            raise LeaseLost(f"{self._worker_id} was not heard of for {LEASE_SECONDS} s; its blocks are void")
 
     async def register_worker(self, worker_id: str, lease_seconds: int) -> None:
         """Begin a worker's lease of life, which `lease_block` demands; a worker id is used once."""
@@ -154,7 +193,7 @@ class PostgresqlLedger:
         return await self._database.write(lambda c: retention_sql.purge_certificates(c, block_id, before, limit))
 
 
-def _commit(connection: Connection, group: GroupTuple, chain: ChainWriter) -> list[Outcome]:
+def _commit(connection: SqlConnection, group: GroupTuple, chain: ChainWriter) -> list[Outcome]:
     raw = _raw(connection)
     known, facts, halted, head_row = _read_gate(raw, group, chain)
     if known is not None:
@@ -288,11 +327,11 @@ def _columns(rows: Iterable[Sequence[object]]) -> list[list[object]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _raw(connection: Connection) -> "psycopg.Connection[Any]":
+def _raw(connection: SqlConnection) -> "psycopg.Connection[Any]":
     raw = connection.connection.driver_connection
     assert isinstance(raw, psycopg.Connection)
     return raw
 
 
-def _cursor(connection: Connection) -> "psycopg.Cursor[Any]":
+def _cursor(connection: SqlConnection) -> "psycopg.Cursor[Any]":
     return _raw(connection).cursor()

@@ -1,25 +1,20 @@
-"""The ledger of a worker on SQLite: every durable step is a call to the coordinator process, which has the only writer.
+"""The ledger of a worker on SQLite: every durable step is a call to the coordinator process, which has the only writer."""
 
-`CoordinatorLedger` is the worker's side, `CoordinatorHandlers` the coordinator's, which remembers the blocks it leased over which
-connection, and voids them when that closes: a worker that is gone cannot use the rest.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keyreeve_ca.ledger.encoding import flat_group, group_from, outcomes_from
-from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, InProcess, RequestOutcome
-from keyreeve_ca.ledger.sqlite import SqliteLedger
-from keyreeve_chassis.processes.ipc import Client, Connection, Handler
+from keyreeve_ca.ledger.encoding import flat_group, outcomes_from
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
+from keyreeve_chassis.processes.ipc import Client
 
 CALL_SECONDS = 20.0
 _BLOCKS = "blocks"
 
 
 @dataclass(frozen=True)
-class CoordinatorLedger:
-    """`keyreeve_ca.ledger.ports.Ledger` over the coordinator's socket."""
+class RemoteLedger:
+    """`keyreeve_ca.ledger.ports.ProcessLedger` over the coordinator's socket."""
 
     client: Client
 
@@ -49,62 +44,21 @@ class CoordinatorLedger:
         closed: bool = await self._call("close_block", (block_id, worker_id))
         return closed
 
+    async def start(self) -> None:
+        """The coordinator knows this worker by its connection."""
+
+    def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """None: the connection says that the worker lives."""
+        return ()
+
+    async def end(self) -> None:
+        """The coordinator voids what is left when the connection closes."""
+
+    async def close_chain(self) -> None:
+        """The chain is the coordinator's."""
+
     async def _call(self, name: str, payload: object) -> Any:  # noqa: ANN401  # plain values
         closed, result = await self.client.call(name, payload, CALL_SECONDS)
         if closed is not None:
             raise GateClosed(closed)
         return result
-
-
-@dataclass(frozen=True)
-class CoordinatorHandlers:
-    """What the coordinator answers; give `table()` and `disconnected` to `keyreeve_chassis.processes.ipc.serve`."""
-
-    ledger: SqliteLedger
-
-    def table(self) -> dict[str, Handler]:
-        """Handlers by name."""
-        return {
-            "lease_block": _gated(self._lease_block),
-            "commit": _gated(self._commit),
-            "find_group": _gated(self._find_group),
-            "close_block": _gated(self._close_block),
-        }
-
-    async def disconnected(self, connection: Connection) -> None:
-        """Void what was leased over a connection that has closed."""
-        blocks = connection.state.get(_BLOCKS)
-        if blocks:
-            await self.ledger.void_blocks(blocks)
-
-    async def _lease_block(self, payload: Any, connection: Connection) -> object:  # noqa: ANN401  # plain values
-        authority_id, worker_id, profile_hashes, seed_id, sealed_seed, exempt = payload
-        exemption = InProcess() if exempt else None
-        lease = await self.ledger.lease_block(
-            BlockRequest(authority_id, worker_id, frozenset(profile_hashes), seed_id, sealed_seed, exemption)
-        )
-        connection.state.setdefault(_BLOCKS, set()).add(lease.block_id)
-        return (lease.block_id, lease.restore_generation, lease.crl_shard)
-
-    async def _commit(self, payload: Any, _connection: Connection) -> object:  # noqa: ANN401  # plain values
-        return await self.ledger.commit_flat(group_from(payload))
-
-    async def _find_group(self, payload: bytes, _connection: Connection) -> object:
-        return await self.ledger.find_group_flat(payload)
-
-    async def _close_block(self, payload: tuple[int, str], connection: Connection) -> object:
-        block_id, worker_id = payload
-        connection.state.get(_BLOCKS, set()).discard(block_id)
-        return await self.ledger.close_block(block_id, worker_id)
-
-
-def _gated(handler: Handler) -> Handler:
-    """Answer (None, result), or (why, None) when the gate was closed."""
-
-    async def answer(payload: object, connection: Connection) -> tuple[str | None, object]:
-        try:
-            return None, await handler(payload, connection)
-        except GateClosed as closed:
-            return closed.why, None
-
-    return answer

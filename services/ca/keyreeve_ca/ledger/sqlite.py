@@ -7,10 +7,12 @@ committed the next groups arrive, so the price of a commit is shared by more cer
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import Any
 
-from sqlalchemy import Connection, true
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import true
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import blocks, purging
@@ -26,12 +28,14 @@ from keyreeve_ca.ledger.encoding import (
     unpack,
 )
 from keyreeve_ca.ledger.gate import GateFacts, refusal, serial_prefix
+from keyreeve_ca.ledger.ipc_handlers import LedgerHandlers
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
 from keyreeve_ca.store import retention_sql
 from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database, store_errors, transaction
+from keyreeve_chassis.processes.ipc import Connection, Handler
 
 MAX_UNION = 32
 """Groups in one commit."""
@@ -52,13 +56,14 @@ _Answer = list[Outcome] | GateClosed
 
 
 class SqliteLedger:
-    """`keyreeve_ca.ledger.ports.Ledger` in the coordinator process; `database` is the writer's, with its one thread."""
+    """`keyreeve_ca.ledger.ports.CoordinatorLedger`; `database` is the writer's, with its one thread."""
 
     def __init__(self, database: Database, *, now: Callable[[], int], writer: str = "coordinator") -> None:
         self._database = database
         self._now = now
         self._chain = AUDIT.chain(writer, now, postgresql=False)
         self._waiting: deque[tuple[GroupTuple, Future[list[Outcome]]]] = deque()
+        self._handlers = LedgerHandlers(self)
 
     async def lease_block(self, request: BlockRequest) -> BlockLease:
         """Record a block before its first use. Raises `GateClosed`, `StoreUnavailable`."""
@@ -83,7 +88,7 @@ class SqliteLedger:
     async def find_group_flat(self, group_id: bytes) -> list[Outcome] | None:
         """`find_group` with the outcomes as tuples."""
 
-        def work(connection: Connection) -> list[Outcome] | None:
+        def work(connection: SqlConnection) -> list[Outcome] | None:
             connection.exec_driver_sql(
                 "INSERT INTO commit_groups (group_id, outcome, created_at) VALUES (?, NULL, ?) ON CONFLICT DO NOTHING",
                 (group_id, self._now()),
@@ -106,8 +111,34 @@ class SqliteLedger:
         """Void all open blocks of a worker that is gone."""
         return await self._database.write(lambda c: blocks.void_of_worker(c, worker_id))
 
+    async def prepare(self) -> None:
+        """Void every open block: no worker of an earlier coordinator may go on."""
+        await self.void_orphans()
+
+    async def start(self) -> None:
+        """Nothing: the coordinator is the only process that writes."""
+
+    def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """None."""
+        return ()
+
+    def upkeep(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """None."""
+        return ()
+
+    async def end(self) -> None:
+        """Nothing."""
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What workers ask of it over the local socket."""
+        return self._handlers.table()
+
+    async def disconnected(self, connection: Connection) -> None:
+        """Void what was leased over a connection that has closed."""
+        await self._handlers.disconnected(connection)
+
     async def void_orphans(self) -> int:
-        """Void every open block: the coordinator's first act, since no worker of an earlier coordinator may go on."""
+        """Void every open block; returns how many."""
         return await self._database.write(lambda c: blocks.void(c, true()))
 
     async def close_chain(self) -> None:
