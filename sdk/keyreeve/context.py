@@ -12,6 +12,7 @@ files, relative to the directory of the context file unless absolute.
 
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ own, or root's: directories above may be shared, and whoever makes a context cho
 _PATHS = ("bundle", "estate_bundle", "certificate", "key")
 _REQUIRED = ("trust_domain", "endpoints", *_PATHS)
 _KEYS = (*_REQUIRED, "http")
+_SERVICE = re.compile(r"[a-z][a-z0-9-]{0,62}")
+"""The name becomes the first label of the DNS name that the service's certificate must bear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,11 @@ class Context:
             )
         endpoints = {service: _as_tuple(addresses) for service, addresses in self.endpoints.items()}
         for service, addresses in endpoints.items():
+            if not _SERVICE.fullmatch(service):
+                raise ContextInvalid(
+                    f"{service!r} is not the name of a service: lower-case letters, digits and '-'",
+                    metadata=_at(self.path),
+                )
             if not addresses:
                 raise ContextInvalid(f"{service!r} has an empty list of addresses", metadata=_at(self.path))
             for address in addresses:

@@ -1,4 +1,6 @@
-"""A CA service with behavior for tests of its clients: real gRPC over real mutual TLS on loopback, made-up answers.
+"""A service with scripted answers for tests of clients: real gRPC over real mutual TLS on loopback.
+
+It is the CA unless it is given another service's name, and it has every method of every service.
 
 It runs in a thread with an event loop of its own, so blocking and asyncio clients can call it alike.
 """
@@ -79,17 +81,18 @@ Answer = One | Sequence[One]
 class FakeCa:
     """Answers each method with what `script` queued for it, then with its default; refuses what has none."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, service: str = "ca") -> None:
         self.directory = directory
+        self.service = service
         self.received: list[Received] = []
         self.defaults: dict[str, Answer] = {}
         self.scripts: dict[str, list[Answer]] = defaultdict(list)
         self.root = TestCa.root("root 0")
         self.roots = [self.root]
-        self.identity = self.root.service("ca")
+        self.identity = self.root.service(service)
         self.context = Context(
             trust_domain=TRUST_DOMAIN,
-            endpoints={"ca": "127.0.0.1:1"},
+            endpoints={service: "127.0.0.1:1"},
             bundle=directory / "control.pem",
             estate_bundle=directory / "estate.pem",
             certificate=directory / "me.pem",
@@ -125,7 +128,7 @@ class FakeCa:
 
     def catch_up(self) -> None:
         """Present a certificate of the newest root from the next connection on."""
-        self.identity = self.root.service("ca")
+        self.identity = self.root.service(self.service)
 
     # --- What it does -----------------------------------------------------------------------------------------------
 
@@ -191,7 +194,7 @@ class FakeCa:
         )
         port = server.add_secure_port("127.0.0.1:0", credentials)
         await server.start()
-        self.context = replace(self.context, endpoints={"ca": f"127.0.0.1:{port}"})
+        self.context = replace(self.context, endpoints={self.service: f"127.0.0.1:{port}"})
         return server
 
     async def _stop(self, server: grpc.aio.Server) -> None:

@@ -1,4 +1,4 @@
-"""`keyreeve audit`: who did what, and whether the record of it is still what was written."""
+"""`keyreeve audit`: search the audit log of a service, and verify that it has not been changed."""
 
 import time
 from datetime import datetime
@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane, load_context
-from keyreeve.cli.options import ContextFile, Output, Quiet
+from keyreeve.cli.options import ContextFile, Output, Quiet, ServiceName
 from keyreeve.cli.printing import Format, Printer, moment
 from keyreeve.errors import AuditTampered, FileUnusable
 
 if TYPE_CHECKING:
-    from keyreeve import Client
+    from keyreeve._blocking.audit import AuditClient
     from keyreeve.audit.values import LoggedRecord
     from keyreeve.audit.verifying import Verifier
     from keyreeve.audit.witness import Witness
 
-app = typer.Typer(help="Look at who did what, and prove that the record of it is whole.", no_args_is_help=True)
+app = typer.Typer(help="Search the audit log of a service, and verify that it is complete.", no_args_is_help=True)
 
-WITNESS = "audit-witness.json"
 _COLUMNS = ("time", "caller", "method", "code", "about")
 _FOLLOW_SECONDS = 1.0
 
@@ -44,6 +43,7 @@ def list_records(
     since: Annotated[str | None, typer.Option("--since", help="Time such as 2031-05-04T12:00:00Z.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Time such as 2031-05-04T12:00:00Z.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many, the newest.")] = 50,
+    service: ServiceName = "ca",
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
@@ -54,7 +54,7 @@ def list_records(
     from keyreeve.cli.calling import read_instant
 
     with control_plane(context) as client:
-        found = client.audit.list(
+        found = client.service(service).audit.list(
             newest_first=True,
             caller=caller,
             method=method,
@@ -75,19 +75,21 @@ def follow(
     caller: Caller = "",
     method: Method = "",
     code: Code = "",
+    service: ServiceName = "ca",
     context: ContextFile = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Print records as they come, from now on, until interrupted."""
+    """Print records as they are written, from now on, until interrupted."""
     from datetime import UTC
 
     from keyreeve.cli.client_certificate import renew_in_time
 
     token, since = "", datetime.now(UTC)
     with control_plane(context) as client:
+        log = client.service(service).audit
         while True:
             renew_in_time(client.context)
-            page = client.audit.page(token=token, caller=caller, method=method, code=code, since=since)
+            page = log.page(token=token, caller=caller, method=method, code=code, since=since)
             for one in page.records:
                 row = _row(one)
                 typer.echo(_json(row) if output is not Format.TABLE else "  ".join(str(row[c]) for c in _COLUMNS))
@@ -101,25 +103,30 @@ def verify(
     *,
     witness: Annotated[
         Path | None,
-        typer.Option("--witness", help=f"What was seen before. Default: {WITNESS} beside the context file."),
+        typer.Option(
+            "--witness",
+            help="What was seen before. Default: `audit-witness.json` beside your certificate, and "
+            "`audit-witness-NAME.json` for the log of another service than the CA.",
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="Verify an export instead, without the service; with --witness.")
     ] = None,
+    service: ServiceName = "ca",
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Compute the whole log anew, and compare it with what was signed and with what the witness has seen.
+    """Recompute the whole log, and compare it with the signed checkpoints and with what the witness has seen.
 
-    The witness's file is brought up to date when all is well. Keep it where the database's administrators cannot write.
+    The witness file is updated when the log is complete. Keep it where the database's administrators cannot write.
     """
     if file is not None:
         told = _verify_file(file, witness)
     else:
-        path = witness or load_context(context).certificate.with_name(WITNESS)
+        path = witness or load_context(context).certificate.with_name(witness_name(service))
         with control_plane(context) as client:
-            told = _verify_service(client, path)
+            told = _verify_service(client.service(service).audit, path)
     text = (
         f"the log is whole up to checkpoint {told['checkpoint']}, signed at {told['signed_at']}: "
         f"{told['records']} records in {told['commits']} commits, {told['purged']} of them purged by age\n"
@@ -133,7 +140,9 @@ def verify(
 
 @app.command("export")
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; there must be nothing yet.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; it must not exist yet.")],
+    *,
+    service: ServiceName = "ca",
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
@@ -142,29 +151,35 @@ def export(
     from keyreeve.audit import exports
 
     with control_plane(context) as client:
-        spki = client.audit.checkpoint().spki
+        log = client.service(service).audit
+        spki = log.checkpoint().spki
         try:
             with file.open("x", encoding="utf-8") as to:
                 file.chmod(0o600)
-                records = exports.write(client.audit.segments(), spki, to)
+                records = exports.write(log.segments(), spki, to)
         except OSError as wrong:
             raise FileUnusable(f"{file} cannot be written: {wrong.strerror or wrong}") from None
     told = {"file": str(file), "records": records}
     Printer(output, quiet=quiet).answer(told, f"{records} records in {file}", essence=str(file))
 
 
-def _verify_service(client: "Client", path: Path) -> dict[str, Any]:
+def witness_name(service: str) -> str:
+    """The default name of the file that keeps the witnessed checkpoint of a service's log."""
+    return "audit-witness.json" if service == "ca" else f"audit-witness-{service}.json"
+
+
+def _verify_service(log: "AuditClient", path: Path) -> dict[str, Any]:
     from keyreeve.audit.verifying import Verifier
     from keyreeve.audit.witness import Witness, accept
 
     known = Witness.load(path)
-    newest = client.audit.checkpoint(consistent_with=_consistent_with(client, known))
+    newest = log.checkpoint(consistent_with=_consistent_with(log, known))
     now = accept(known, newest)
     verifier = Verifier(now.spki, witnessed=[] if known is None else [known.seen])
-    for segment in client.audit.segments():
+    for segment in log.segments():
         verifier.add(segment)
     verifier.finish()
-    report = client.audit.verify(witnessed=[now.seen])
+    report = log.verify(witnessed=[now.seen])
     problems = [*verifier.problems, *(p for p in report.problems if p not in verifier.problems)]
     _refuse(problems)
     try:
@@ -175,11 +190,11 @@ def _verify_service(client: "Client", path: Path) -> dict[str, Any]:
     return _report(verifier, seen, report.tail_links)
 
 
-def _consistent_with(client: "Client", known: "Witness | None") -> int:
+def _consistent_with(log: "AuditClient", known: "Witness | None") -> int:
     """The witnessed checkpoint to prove against, unless the log does not reach it any more."""
     if known is None:
         return 0
-    newest = client.audit.checkpoint().checkpoint.k
+    newest = log.checkpoint().checkpoint.k
     if newest < known.seen.k:
         raise AuditTampered(
             f"checkpoint {known.seen.k} was witnessed, and the log now ends with {newest}",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane
-from keyreeve.cli.options import ContextFile, Output, Quiet
+from keyreeve.cli.options import ContextFile, Output, Quiet, ServiceName
 from keyreeve.cli.printing import Format, Printer, moment
 
 if TYPE_CHECKING:
@@ -21,30 +21,45 @@ Name = Annotated[str, typer.Argument(help="The operation: `keyreeve operation li
 def list_operations(
     *,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 20,
+    service: ServiceName = "ca",
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
     """List operations, the newest first."""
     with control_plane(context) as client:
-        rows = [facts(one) for one in islice(client.operations.list(), limit)]
+        rows = [facts(one) for one in islice(client.service(service).operations.list(), limit)]
     Printer(output, quiet=quiet).rows(("name", "method", "state", "phase", "done", "total"), rows, essence="name")
 
 
 @app.command("show")
-def show(name: Name, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Say how far an operation is."""
+def show(
+    name: Name,
+    *,
+    service: ServiceName = "ca",
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Show the state and progress of an operation."""
     with control_plane(context) as client:
-        told = client.operations.get(name)
-    Printer(output, quiet=quiet).thing(facts(told), essence="state")
+        operation = client.service(service).operations.get(name)
+    Printer(output, quiet=quiet).thing(facts(operation), essence="state")
 
 
 @app.command("cancel")
-def cancel(name: Name, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
+def cancel(
+    name: Name,
+    *,
+    service: ServiceName = "ca",
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
     """Ask an operation to end before it is done; what it has done stays."""
     with control_plane(context) as client:
-        told = client.operations.cancel(name)
-    Printer(output, quiet=quiet).thing(facts(told), essence="state")
+        operation = client.service(service).operations.cancel(name)
+    Printer(output, quiet=quiet).thing(facts(operation), essence="state")
 
 
 def facts(operation: "Operation") -> dict[str, Any]:

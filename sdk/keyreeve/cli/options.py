@@ -25,6 +25,11 @@ ContextFile = Annotated[
     ),
 ]
 
+ServiceName = Annotated[
+    str,
+    typer.Option("--service", help="Which service: a name under `endpoints` of the context file.", metavar="NAME"),
+]
+
 
 def command_name() -> str:
     """What the person has to type to run this program again: `keyreeve` when that finds it, else its path."""

@@ -37,7 +37,7 @@ def revoke(
 ) -> None:
     """Revoke a certificate for good: its holder is cut off at once, and its revocation list says so.
 
-    It cannot be taken back. A key that may be known to others is `key_compromise`.
+    It cannot be taken back. When others may know the key, the reason is `keyCompromise`.
     """
     from keyreeve.values import CrlReason
 

@@ -72,6 +72,12 @@ def test_addresses_that_are_no_list_of_strings_are_refused(tmp_path: Path, addre
         Context.load(write(tmp_path / "context.json", endpoints={"ca": addresses}))
 
 
+@pytest.mark.parametrize("service", ["", "CA", "a.b", "../ca", "1ca"])
+def test_a_service_whose_name_is_no_label_is_refused(tmp_path: Path, service: str) -> None:
+    with pytest.raises(ContextInvalid, match="not the name of a service"):
+        Context.load(write(tmp_path / "context.json", endpoints={service: ["127.0.0.1:1"]}))
+
+
 def test_an_empty_list_of_addresses_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContextInvalid, match="'ca' has an empty list"):
         Context.load(write(tmp_path / "context.json", endpoints={"ca": []}))
