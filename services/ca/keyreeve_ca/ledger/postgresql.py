@@ -30,14 +30,22 @@ from keyreeve_ca.ledger.encoding import (
     unpack,
 )
 from keyreeve_ca.ledger.gate import ADVISORY_KEY, GateFacts, refusal
-from keyreeve_ca.ledger.liveness import LEASE_SECONDS, LeaseLost
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
 from keyreeve_ca.store import retention_sql
 from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_ca.store.retention import PASS_SECONDS
+from keyreeve_ca.store.tables import workers
 from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.database.writers import (
+    LEASE_SECONDS,
+    LeaseLost,
+    database_seconds,
+    extend_writer,
+    is_writer_alive,
+    register_writer,
+)
 from keyreeve_chassis.processes.ipc import Connection, Handler
 from keyreeve_chassis.processes.lifecycle import every
 
@@ -81,8 +89,8 @@ class PostgresqlLedger:
         """Record a block before its first use. Raises `GateClosed`, `StoreUnavailable`."""
 
         def work(connection: SqlConnection) -> BlockLease:
-            now = liveness.database_seconds(connection)
-            if not liveness.is_alive(connection, request.worker_id, now):
+            now = database_seconds(connection)
+            if not is_writer_alive(connection, workers, request.worker_id, now):
                 raise GateClosed("worker")
             return blocks.lease(connection, request, now)
 
@@ -149,11 +157,11 @@ class PostgresqlLedger:
 
     async def register_worker(self, worker_id: str, lease_seconds: int) -> None:
         """Begin a worker's lease of life, which `lease_block` demands; a worker id is used once."""
-        await self._database.write(lambda c: liveness.register(c, worker_id, lease_seconds))
+        await self._database.write(lambda c: register_writer(c, workers, worker_id, lease_seconds))
 
     async def extend_worker(self, worker_id: str, lease_seconds: int) -> bool:
         """Extend it; False when it has expired: take a new worker id, register it, and lease new blocks."""
-        return await self._database.write(lambda c: liveness.extend(c, worker_id, lease_seconds))
+        return await self._database.write(lambda c: extend_writer(c, workers, worker_id, lease_seconds))
 
     async def deregister_worker(self, worker_id: str) -> int:
         """End it on purpose and void what is left of the worker's blocks; returns how many."""

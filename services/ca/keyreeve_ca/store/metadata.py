@@ -1,13 +1,5 @@
 """What every table of the CA is registered with; the modules of tables import this, and schema.py imports them all."""
 
-from sqlalchemy import MetaData
+from keyreeve_chassis.database.metadata import service_metadata
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
+metadata = service_metadata()

@@ -4,7 +4,6 @@ Unlike the signing path, these change rarely, so a use case is a plain function 
 and writes is one serializable step, and `Store.write` commits it or nothing (rule: an error means nothing happened).
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -143,8 +142,8 @@ class ControlPlaneState:
 
     @property
     def bound(self) -> BoundState:
-        """What a state directory remembers: the check value was sealed with a random nonce, so its hash is unique."""
-        return BoundState(hashlib.sha256(self.key_check).hexdigest()[:32], self.trust_domain)
+        """What a state directory remembers."""
+        return BoundState.of(self.key_check, self.trust_domain)
 
 
 class Transaction(Protocol):

@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from keyreeve_ca.store.metadata import metadata
+from keyreeve_chassis.database.writers import writer_table
 from keyreeve_chassis.idempotency.sql import request_table
 from keyreeve_chassis.keys.tables import key_table
 from keyreeve_chassis.operations.tables import operation_table
@@ -110,14 +111,7 @@ serial_blocks = Table(
     Index(None, "state", "worker_id"),
 )
 
-# PostgreSQL only: a process of the CA is alive until `expires_at` by the database's clock.
-workers = Table(
-    "workers",
-    metadata,
-    Column("worker_id", Text, primary_key=True),
-    Column("registered_at", BigInteger, nullable=False),
-    Column("expires_at", BigInteger, nullable=False),
-)
+workers = writer_table(metadata)
 
 # `outcome` is null for a group that was looked up before it arrived: it can never be committed any more.
 commit_groups = Table(

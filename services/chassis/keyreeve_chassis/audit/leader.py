@@ -58,6 +58,12 @@ class SinkFeeding:
         """What is wrong with sinks without which nothing may be changed."""
         return [p for p in (feeder.problem() for feeder in self.feeders) if p is not None] if self.required else []
 
+    def check(self) -> None:
+        """Raise `AuditUnavailable` while a required sink fails: nothing may be changed."""
+        for feeder in self.feeders if self.required else ():
+            if (problem := feeder.problem()) is not None:
+                raise _no_witness(problem)
+
     async def follow(self) -> None:
         """Feed them for ever."""
         await asyncio.gather(*(self._feed(feeder) for feeder in self.feeders))
@@ -151,10 +157,7 @@ class SinkGate:
     def check(self) -> None:
         """Raises `AuditUnavailable`."""
         if self._problems:
-            raise AuditUnavailable(
-                f"nothing is changed while the audit has no witness outside; {self._problems[0]}",
-                retry_after=timedelta(seconds=1),
-            )
+            raise _no_witness(self._problems[0])
         if self._clock() - self._heard > _SILENCE_SECONDS:
             raise AuditUnavailable(
                 "the coordinator does not say how the audit's sinks are", retry_after=timedelta(seconds=1)
@@ -167,6 +170,12 @@ class SinkGate:
                 self._problems = list(await self._client.call("audit_state", None, 1.0))
                 self._heard = self._clock()
             await asyncio.sleep(_ASK_SECONDS)
+
+
+def _no_witness(problem: str) -> AuditUnavailable:
+    return AuditUnavailable(
+        f"nothing is changed while the audit has no witness outside; {problem}", retry_after=timedelta(seconds=1)
+    )
 
 
 async def send_records(client: Client, records: Sequence[bytes]) -> None:

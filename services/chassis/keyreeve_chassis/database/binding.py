@@ -6,9 +6,11 @@ remembers what was made in a small file without secrets. It is written once the 
 and before there is anything else: a start that is killed between the two finds its own intention.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from keyreeve.errors import WrongDatabase
 from keyreeve.files import write_atomically
@@ -22,6 +24,11 @@ class BoundState:
     identity: str
     """Random: no two databases have it in common."""
     trust_domain: str
+
+    @classmethod
+    def of(cls, key_check: bytes, trust_domain: str) -> Self:
+        """From the database's key check value: it was sealed with a random nonce, so no two have it in common."""
+        return cls(hashlib.sha256(key_check).hexdigest()[:32], trust_domain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Schema:
     """PostgreSQL schema; SQLite has a file of its own instead."""
     metadata: MetaData
     migrations: Path
-    """A directory with env.py and versions/; revisions are numbered 0001, 0002, ..."""
+    """The directory of the migrations; revisions are numbered 0001, 0002, ..."""
     oldest: int
     newest: int
 
@@ -99,7 +99,7 @@ def drift(engine: Engine, schema: Schema) -> list[Any]:
 
 
 def run_environment(metadata: MetaData) -> None:
-    """What a service's env.py does: run the migrations on the connection that `upgrade` hands over."""
+    """Run the migrations on the connection that `upgrade` hands over; Alembic's env.py calls it."""
     connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
@@ -114,9 +114,15 @@ def run_environment(metadata: MetaData) -> None:
 def configuration(schema: Schema) -> Config:
     """Alembic's configuration, without a file."""
     config = Config()
-    config.set_main_option("script_location", str(schema.migrations).replace("%", "%%"))
+    config.set_main_option("script_location", _spelled(Path(__file__).parent / "alembic_environment"))
+    config.set_main_option("version_locations", _spelled(schema.migrations))
+    config.attributes["metadata"] = schema.metadata
     config.set_main_option("path_separator", "os")
     return config
+
+
+def _spelled(path: Path) -> str:
+    return str(path).replace("%", "%%")
 
 
 def _run(connection: Connection, schema: Schema, to: str) -> None:

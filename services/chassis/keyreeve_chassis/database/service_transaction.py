@@ -1,0 +1,72 @@
+"""The base of a service's transactions: what every service with a database keeps."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from keyreeve_chassis.database.binding import BoundState
+from keyreeve_chassis.database.service_tables import ServiceTables
+from keyreeve_chassis.database.store import SqlTransaction
+from keyreeve_chassis.idempotency.sql import SqlRequests
+from keyreeve_chassis.operations.sql import SqlOperations
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """The one row that describes a service's database; there is none before the first start."""
+
+    trust_domain: str
+    restore_generation: int
+    """Rises when the database has been restored to an older state."""
+    key_check: bytes
+    """A known value sealed under the key-encryption key: another key is noticed at start."""
+    created_at: int
+    """Seconds since 1970."""
+
+    @property
+    def bound(self) -> BoundState:
+        """What a state directory remembers."""
+        return BoundState.of(self.key_check, self.trust_domain)
+
+
+class ServiceTransaction(SqlTransaction):
+    """One database transaction. A service's own class adds its records."""
+
+    tables: ServiceTables
+    """Set by the service's class."""
+
+    @property
+    def requests(self) -> SqlRequests:
+        """Responses of mutations of the last 24 hours."""
+        return SqlRequests(self._connection, self.tables.requests, self._now, self._must_be_writable)
+
+    @property
+    def operations(self) -> SqlOperations:
+        """Long-running operations."""
+        return SqlOperations(self._connection, self.tables.operations, self._must_be_writable)
+
+    def service_state(self) -> ServiceState | None:
+        """None before the first start."""
+        t = self.tables.state.c
+        row = self._connection.execute(
+            select(t.trust_domain, t.restore_generation, t.key_check, t.created_at)
+        ).one_or_none()
+        return None if row is None else ServiceState(*row)
+
+    def create_service_state(self, state: ServiceState) -> None:
+        """Store that row, once."""
+        self._write(
+            insert(self.tables.state).values(
+                id=1,
+                trust_domain=state.trust_domain,
+                restore_generation=state.restore_generation,
+                key_check=state.key_check,
+                created_at=state.created_at,
+            )
+        )
+
+
+def lock_service(connection: Connection, key: int) -> None:
+    """Keep every other writing transaction of the service out until this one ends (PostgreSQL)."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))

@@ -1,0 +1,188 @@
+"""The database of a service in one process: opened, migrated, bound to its state directory, with its audit log."""
+
+import asyncio
+import logging
+import zlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from keyreeve.audit.v1 import audit_service_pb2
+from keyreeve.errors import StoreUnavailable
+from keyreeve.operations.v1 import operation_service_pb2
+from keyreeve_chassis.audit import servicer as audit_servicer
+from keyreeve_chassis.audit.leader import Leader
+from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.database import migrating
+from keyreeve_chassis.database.binding import DatabaseBinding
+from keyreeve_chassis.database.migrating import Schema
+from keyreeve_chassis.database.opening import (
+    direct_engine,
+    first_start_lock,
+    place_of,
+    reading_database,
+    writing_database,
+)
+from keyreeve_chassis.database.service_transaction import ServiceState, ServiceTransaction, lock_service
+from keyreeve_chassis.database.store import SqlStore
+from keyreeve_chassis.database.transactions import Database, register_failpoints, store_errors
+from keyreeve_chassis.database.writers import (
+    LEASE_SECONDS,
+    LeaseLost,
+    deregister_writer,
+    extend_writer,
+    register_writer,
+)
+from keyreeve_chassis.guard.paging import Pages, PageTokens
+from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.idempotency.mutation import Mutations
+from keyreeve_chassis.keys.opening import open_key_store
+from keyreeve_chassis.keys.ports import KeyStore, make_check_value, verify_check_value
+from keyreeve_chassis.operations import servicer as operation_servicer
+from keyreeve_chassis.processes.lifecycle import every
+from keyreeve_chassis.processes.refusals import StartRefused
+from keyreeve_chassis.service import OpenStorage, ServiceContext
+from keyreeve_chassis.settings.sections import DatabaseServerSettings
+
+S = TypeVar("S", bound=DatabaseServerSettings)
+TxT = TypeVar("TxT", bound=ServiceTransaction)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DatabaseContext(ServiceContext[S], Generic[S, TxT]):
+    """What the handlers and jobs of a process with a database work with."""
+
+    store: SqlStore[TxT]
+    mutations: Mutations[TxT]
+    pages: Pages
+    keystore: KeyStore
+
+
+@dataclass(frozen=True)
+class DatabaseStorage(Generic[S, TxT]):
+    """A service's database: its schema, and the transaction that reads and writes it."""
+
+    schema: Schema
+    transaction: type[TxT]
+
+    def __post_init__(self) -> None:
+        register_failpoints(self.schema.service)  # before a process arms them, which it does before it opens anything
+
+    def migrate(self, settings: S) -> None:
+        """Bring the schema to this release's revision."""
+        with writing_database(settings, self.schema) as database:
+            self._upgrade(settings, database)
+
+    @asynccontextmanager
+    async def open(self, settings: S, *, now: Callable[[], int], process: str) -> AsyncIterator[OpenStorage[S]]:
+        """Open it for the process that writes. Raises `StartRefused`, `WrongDatabase`, `StoreUnavailable`."""
+        binding = DatabaseBinding(settings.state_directory / "database.json", place_of(settings))
+        async with AsyncExitStack() as stack:
+            database = await self._own_database(settings, binding, stack)
+            reader = database
+            if database.is_sqlite:
+                reader = stack.enter_context(reading_database(settings, self.schema))
+            audit = SqlAuditLog(self.transaction.tables.audit, reader, database)
+            key = zlib.crc32(f"keyreeve {self.schema.service} writes".encode())
+            store: SqlStore[TxT] = SqlStore(
+                audit, self._begin, lock=lambda connection: lock_service(connection, key), process=process, now=now
+            )
+            jobs = []
+            if not database.is_sqlite:
+                jobs = [
+                    await self._stay_alive(database, process, stack),
+                    every(LEASE_SECONDS, audit.abandon_orphans),
+                ]
+            await audit.abandon_orphans()
+            keystore = await self._first_start(settings, database, store, binding, now)
+            leader = Leader.of(audit, await audit.signer(keystore), now, settings)
+            stack.push_async_callback(_end_chains, leader, store)
+            mutations, pages = Mutations(store), Pages(PageTokens(keystore.derive("page tokens")))
+            yield OpenStorage(
+                DatabaseContext(settings, now, store, mutations, pages, keystore),
+                store.append_audit,
+                [
+                    ServedService(
+                        audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
+                        audit_servicer.AuditServicer(audit, mutations, pages),
+                        audit_servicer.ACCESS,
+                    ),
+                    ServedService(
+                        operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
+                        operation_servicer.OperationServicer(store, mutations, pages, now),
+                        operation_servicer.ACCESS,
+                    ),
+                ],
+                [*jobs, *leader.jobs()],
+                leader.sinks.check,
+            )
+
+    def _begin(self, connection: Connection, *, now: int, writable: bool) -> TxT:
+        return self.transaction(connection, now=now, writable=writable)
+
+    async def _own_database(self, settings: S, binding: DatabaseBinding, stack: AsyncExitStack) -> Database:
+        """The database for writing, at this release's schema; nothing is made where the directory's own is missing."""
+        if settings.sqlite_file is not None and not settings.sqlite_file.exists():
+            binding.check(None)
+        database = stack.enter_context(writing_database(settings, self.schema))
+        with store_errors():
+            revision = migrating.current_revision(database.engine, self.schema)
+        if revision is None:
+            binding.check(None)
+        if settings.database.migrate == "auto":
+            await asyncio.to_thread(self._upgrade, settings, database)
+        migrating.check_version(database.engine, self.schema)
+        return database
+
+    def _upgrade(self, settings: S, database: Database) -> None:
+        with direct_engine(settings, self.schema, database) as direct:
+            migrating.upgrade(direct, self.schema)
+
+    async def _first_start(
+        self, settings: S, database: Database, store: SqlStore[TxT], binding: DatabaseBinding, now: Callable[[], int]
+    ) -> KeyStore:
+        """Make what exists once, or check that it is still the same; the service's key store."""
+        label = f"keyreeve-{self.schema.service}"
+        with direct_engine(settings, self.schema, database) as direct, first_start_lock(direct, self.schema):
+            state = await store.read(lambda tx: tx.service_state())
+            binding.check(None if state is None else state.bound)
+            keystore = open_key_store(
+                settings.kek_file, label, mounted=settings.keys.mounted, first_start=state is None
+            )
+            if state is None:
+                state = ServiceState(settings.trust_domain, 1, make_check_value(keystore), now())
+                created = state
+                await store.write(lambda tx: tx.create_service_state(created))
+        verify_check_value(keystore, state.key_check)
+        if state.trust_domain != settings.trust_domain:
+            raise StartRefused(
+                f"this database belongs to the trust domain {state.trust_domain}, and the settings say "
+                f"{settings.trust_domain}; set trust_domain back, or use another database"
+            )
+        binding.remember(state.bound)
+        return keystore
+
+    async def _stay_alive(self, database: Database, process: str, stack: AsyncExitStack) -> Coroutine[Any, Any, None]:
+        writers = self.transaction.tables.writers
+        await database.write(lambda c: register_writer(c, writers, process))
+        stack.push_async_callback(database.write, lambda c: deregister_writer(c, writers, process))
+
+        async def extend() -> None:
+            if not await database.write(lambda c: extend_writer(c, writers, process)):
+                raise LeaseLost(f"{process} was not heard of for {LEASE_SECONDS} s")
+
+        return every(LEASE_SECONDS / 4, extend)
+
+
+async def _end_chains(leader: Leader, store: SqlStore[Any]) -> None:
+    """End the process's audit chains on purpose, and sign that."""
+    try:
+        await store.close_chains()
+        await leader.sign()
+    except StoreUnavailable as unavailable:
+        log.warning("the audit chains could not be closed: %s", unavailable)

@@ -1,0 +1,83 @@
+"""What one service tells the chassis about itself: everything else is the same in all of them."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.processes.ipc import Handler
+from keyreeve_chassis.settings.sections import ServerSettings
+
+S = TypeVar("S", bound=ServerSettings)
+C = TypeVar("C", bound="ServiceContext[Any]")
+S_contra = TypeVar("S_contra", bound=ServerSettings, contravariant=True)
+
+Jobs = Sequence[Coroutine[Any, Any, None]]
+"""Background work of a process; a job that ends with an error ends the process."""
+
+
+@dataclass(frozen=True)
+class ServiceContext(Generic[S]):
+    """What the handlers and jobs of one process work with; with a database it is a `DatabaseContext`."""
+
+    settings: S
+    now: Callable[[], int]
+    """The clock, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class OpenStorage(Generic[S]):
+    """What a service keeps, opened for one process."""
+
+    context: ServiceContext[S]
+    record: Callable[[Sequence[bytes]], Awaitable[None]]
+    """Commits audit records of calls that commit nothing else."""
+    services: Sequence[ServedService]
+    """RPC services that come with the storage: the audit log and operations."""
+    jobs: Jobs
+    gate: Callable[[], None] | None = None
+    """Raises `AuditUnavailable` while nothing may be changed."""
+    local_handlers: Mapping[str, Handler] = field(default_factory=dict)
+    """For the local admin socket."""
+
+
+class Storage(Protocol[S_contra]):
+    """A service's database: `keyreeve_chassis.database.storage.DatabaseStorage`."""
+
+    def migrate(self, settings: S_contra) -> None:
+        """Bring the schema to this release's revision."""
+        ...
+
+    def open(
+        self, settings: S_contra, *, now: Callable[[], int], process: str
+    ) -> AbstractAsyncContextManager[OpenStorage[Any]]:
+        """Open it for the one process that writes; `process` names its audit chains. Raises `StartRefused`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Role(Generic[S]):
+    """A kind of process: the coordinator, a worker, or the solo process that is both."""
+
+    name: str
+    run: Callable[["ServiceSpec[S, Any]", S], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class ServiceSpec(Generic[S, C]):
+    """One service: its name, settings, processes, background jobs, RPC services and database."""
+
+    name: str
+    """As in its identity, `spiffe://td/services/{name}/{instance}`, and its program, `python -m keyreeve_{name}`."""
+    settings: type[S]
+    roles: Sequence[Role[S]]
+    jobs: Callable[[C], Jobs]
+    routers: Callable[[C], Sequence[ServedService]]
+    schema: Storage[S] | None = None
+    """None: a service without a database, such as the gateway."""
+
+    @property
+    def environment_prefix(self) -> str:
+        """Beginning of the environment variables that set its settings."""
+        return f"KEYREEVE_{self.name.upper()}_"
