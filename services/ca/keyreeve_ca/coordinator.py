@@ -32,7 +32,6 @@ from keyreeve_ca.enrollment import steps as enrollment_steps
 from keyreeve_ca.http_endpoints import PlainHttp, serve_plain_http
 from keyreeve_ca.issuance.sampling import Sampling
 from keyreeve_ca.issuance.service import Issuance
-from keyreeve_ca.ledger.liveness import LEASE_SECONDS
 from keyreeve_ca.ledger.ports import CoordinatorLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
@@ -55,6 +54,7 @@ from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import direct_engine, first_start_lock, reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database, store_errors
+from keyreeve_chassis.database.writers import LEASE_SECONDS
 from keyreeve_chassis.guard.forwarding import FORWARD, ForwardedCalls
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.keys.ports import KeyStore
