@@ -28,9 +28,9 @@ class AuditField(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """Which, such as `name` or `item.profile`."""
+    """Name of the field, such as `name` or `item.profile`."""
     value: _builtins.str
-    """Its value, cut to 256 characters."""
+    """Its value, truncated to 256 characters."""
     def __init__(
         self,
         *,
@@ -47,7 +47,7 @@ Global___AuditField: _TypeAlias = AuditField  # noqa: Y015
 
 @_typing.final
 class AuditRecord(_message.Message):
-    """Who did what, for whom, to what, and how it ended."""
+    """One call: caller, subject, method, targets and outcome."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -70,48 +70,48 @@ class AuditRecord(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
     position: _builtins.int
-    """Output. Where its commit stands in the log, from 0."""
+    """Output. Position of its commit in the log, from 0."""
     place: _builtins.int
-    """Output. Where it stands in its commit, from 0."""
+    """Output. Position within its commit, from 0."""
     method: _builtins.str
-    """Output. Full method name, or `keyreeve/...` for what the service did by itself; empty for counted refusals."""
+    """Output. Full method name, or `keyreeve/...` for system events; empty for counted refusals."""
     caller: _builtins.str
-    """Output. SPIFFE ID; empty for somebody without an identity."""
+    """Output. SPIFFE ID of the caller; empty for a caller without an identity."""
     credential: _builtins.str
-    """Output. Serial number of the caller's certificate in hex."""
+    """Output. Serial number of the caller's certificate, in hexadecimal."""
     subject: _builtins.str
-    """Output. On whose behalf, where that is not the caller."""
+    """Output. SPIFFE ID on whose behalf the caller acted, if any."""
     peer: _builtins.str
-    """Output. Transport address."""
+    """Output. Transport address of the caller."""
     tls: _builtins.str
-    """Output. Such as `TLSv1.3`."""
+    """Output. TLS version, such as `TLSv1.3`."""
     request_id: _builtins.str
-    """Output. The request's own id."""
+    """Output. `request_id` of the request."""
     call_id: _builtins.str
-    """Output. The id of the call in logs and answers."""
+    """Output. Id of the call, as in logs and error responses."""
     code: _builtins.str
-    """Output. gRPC status code by name."""
+    """Output. Name of the gRPC status code."""
     reason: _builtins.str
-    """Output. Reason of a failure."""
+    """Output. Reason of the failure."""
     calls: _builtins.int
-    """Output. How many calls it stands for: more than one only for refusals of peers without an identity."""
+    """Output. Number of calls that it counts: above 1 only for refusals of peers without an identity."""
     record: _builtins.bytes
-    """Output. The canonical bytes (docs/protocols.md), whose hash is in the log."""
+    """Output. Canonical encoding (docs/protocols.md); its hash is in the log."""
     @_builtins.property
     def commit_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. When it was committed, by the database's clock."""
+        """Output. Commit time, by the clock of the database."""
 
     @_builtins.property
     def call_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. When the call began."""
+        """Output. Time at which the call began."""
 
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditField]:
-        """Output. What the request was about."""
+        """Output. Recorded fields of the request."""
 
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditField]:
-        """Output. What came of it."""
+        """Output. Recorded results."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ Global___AuditRecord: _TypeAlias = AuditRecord  # noqa: Y015
 
 @_typing.final
 class ListAuditRecordsRequest(_message.Message):
-    """Asks for records; every field that is set narrows."""
+    """Lists records that match all filters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -161,30 +161,30 @@ class ListAuditRecordsRequest(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. At most 500; 50 unless given."""
+    """Optional. Maximum number of results: default 50, at most 500."""
     page_token: _builtins.str
-    """Optional. From the answer before."""
+    """Optional. `next_page_token` of the previous page."""
     newest_first: _builtins.bool
-    """Optional. The newest records first."""
+    """Optional. Newest records first."""
     caller: _builtins.str
-    """Optional. SPIFFE ID of the caller, or of the one on whose behalf it called."""
+    """Optional. SPIFFE ID of the caller or the subject."""
     method: _builtins.str
-    """Optional. Full method name, or its last part."""
+    """Optional. Full method name, or its last segment."""
     code: _builtins.str
-    """Optional. gRPC status code by name, such as PERMISSION_DENIED."""
+    """Optional. Name of the gRPC status code, such as PERMISSION_DENIED."""
     reason: _builtins.str
     """Optional. Reason of the failure."""
     resource: _builtins.str
-    """Optional. A value among the targets or results."""
+    """Optional. A value in the targets or results."""
     id: _builtins.str
-    """Optional. A request_id, or the id of a call."""
+    """Optional. A `request_id` or a call id."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Optional. Committed at or after."""
+        """Optional. Committed at or after this time."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Optional. Committed before."""
+        """Optional. Committed before this time."""
 
     def __init__(
         self,
@@ -219,12 +219,12 @@ class ListAuditRecordsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     AT_END_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where to go on. Empty at the end when the newest come first; always set when the oldest do, for what is still to come."""
+    """Token of the next page. With newest_first it is empty at the end; otherwise it is always set, so that a caller can follow."""
     at_end: _builtins.bool
-    """Nothing more is there now."""
+    """There are no more records at this time."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRecord]:
-        """The records in the wished order."""
+        """The records in the requested order."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ Global___ListAuditRecordsResponse: _TypeAlias = ListAuditRecordsResponse  # noqa
 
 @_typing.final
 class ListAuditEntriesRequest(_message.Message):
-    """Asks for the log itself."""
+    """Lists entries of the log."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -251,11 +251,11 @@ class ListAuditEntriesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     after_checkpoint: _builtins.int
-    """Optional. Begin behind this checkpoint."""
+    """Optional. Start after this checkpoint."""
     page_token: _builtins.str
-    """Optional. From the answer before."""
+    """Optional. `next_page_token` of the previous page."""
     page_size: _builtins.int
-    """Optional. At most this many commits, and about a megabyte; 500 unless given."""
+    """Optional. Maximum number of commits, default 500; a page is also limited to about 1 MB."""
     def __init__(
         self,
         *,
@@ -273,7 +273,7 @@ Global___ListAuditEntriesRequest: _TypeAlias = ListAuditEntriesRequest  # noqa: 
 
 @_typing.final
 class ChainRegistration(_message.Message):
-    """A chain, which one process that writes has."""
+    """A hash chain; each writing process has its own."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -282,13 +282,13 @@ class ChainRegistration(_message.Message):
     WRITER_FIELD_NUMBER: _builtins.int
     REGISTERED_FIELD_NUMBER: _builtins.int
     chain: _builtins.bytes
-    """16 octets."""
+    """Chain id, 16 octets."""
     restore_generation: _builtins.int
-    """How often the database had been restored."""
+    """Restore generation of the database when the chain was registered."""
     writer: _builtins.str
-    """The process."""
+    """Name of the writing process."""
     registered: _builtins.int
-    """Milliseconds since 1970."""
+    """Registration time, in milliseconds since 1970."""
     def __init__(
         self,
         *,
@@ -307,7 +307,7 @@ Global___ChainRegistration: _TypeAlias = ChainRegistration  # noqa: Y015
 
 @_typing.final
 class ChainLink(_message.Message):
-    """One commit."""
+    """A link of a chain: one commit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -318,17 +318,17 @@ class ChainLink(_message.Message):
     BODIES_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
     chain: _builtins.bytes
-    """16 octets."""
+    """Chain id, 16 octets."""
     n: _builtins.int
-    """Its number in the chain, from 1."""
+    """Number of the link in the chain, from 1."""
     db_time: _builtins.int
-    """Milliseconds since 1970 by the database's clock."""
+    """Commit time by the clock of the database, in milliseconds since 1970."""
     leaves: _builtins.bytes
-    """SHA-256 of each record, one behind the other."""
+    """Concatenated SHA-256 hashes of the records."""
     bodies: _builtins.bytes
-    """The records, length-prefixed; unset when they have been purged."""
+    """The records, length-prefixed; unset if purged."""
     link: _builtins.bytes
-    """The link's own hash."""
+    """Hash of the link."""
     def __init__(
         self,
         *,
@@ -351,7 +351,7 @@ Global___ChainLink: _TypeAlias = ChainLink  # noqa: Y015
 
 @_typing.final
 class AuditEntry(_message.Message):
-    """One part of the log."""
+    """One entry of the log."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -360,15 +360,15 @@ class AuditEntry(_message.Message):
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def registration(self) -> Global___ChainRegistration:
-        """A chain that begins in the checkpoint that follows."""
+        """A chain that begins in the next checkpoint."""
 
     @_builtins.property
     def link(self) -> Global___ChainLink:
-        """A commit that the checkpoint that follows adds."""
+        """A commit that the next checkpoint adds."""
 
     @_builtins.property
     def checkpoint(self) -> Global___SignedCheckpoint:
-        """The checkpoint over everything before it."""
+        """The checkpoint over all previous entries."""
 
     def __init__(
         self,
@@ -389,17 +389,17 @@ Global___AuditEntry: _TypeAlias = AuditEntry  # noqa: Y015
 
 @_typing.final
 class ListAuditEntriesResponse(_message.Message):
-    """A page of the log, at least one entry unless it is the end."""
+    """A page of entries; empty only at the end."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where to go on; empty after the newest checkpoint."""
+    """Token of the next page; empty after the newest checkpoint."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEntry]:
-        """In order."""
+        """Entries in log order."""
 
     def __init__(
         self,
@@ -417,16 +417,16 @@ Global___ListAuditEntriesResponse: _TypeAlias = ListAuditEntriesResponse  # noqa
 
 @_typing.final
 class WitnessedCheckpoint(_message.Message):
-    """What somebody outside has seen."""
+    """A checkpoint that a witness has seen."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.int
-    """Its number."""
+    """Number of the checkpoint."""
     digest: _builtins.bytes
-    """SHA-256 over its body."""
+    """SHA-256 of its body."""
     def __init__(
         self,
         *,
@@ -443,17 +443,17 @@ Global___WitnessedCheckpoint: _TypeAlias = WitnessedCheckpoint  # noqa: Y015
 
 @_typing.final
 class VerifyAuditChainRequest(_message.Message):
-    """Asks for the tables to be checked."""
+    """Verifies the stored log."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AFTER_CHECKPOINT_FIELD_NUMBER: _builtins.int
     WITNESSED_FIELD_NUMBER: _builtins.int
     after_checkpoint: _builtins.int
-    """Optional. Begin behind this checkpoint."""
+    """Optional. Start after this checkpoint."""
     @_builtins.property
     def witnessed(self) -> _containers.RepeatedCompositeFieldContainer[Global___WitnessedCheckpoint]:
-        """Optional. Checkpoints that must be there."""
+        """Optional. Checkpoints that must be part of the log."""
 
     def __init__(
         self,
@@ -471,7 +471,7 @@ Global___VerifyAuditChainRequest: _TypeAlias = VerifyAuditChainRequest  # noqa: 
 
 @_typing.final
 class AuditProblem(_message.Message):
-    """Something that is not as it was written."""
+    """A finding of the verification."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -481,9 +481,9 @@ class AuditProblem(_message.Message):
     kind: _builtins.str
     """One of: checkpoint, signature, root, size, witness, chain, link, order, record, node, log."""
     where: _builtins.str
-    """Which checkpoint, chain or link."""
+    """The checkpoint, chain or link."""
     message: _builtins.str
-    """What is wrong, for operators."""
+    """Description for operators."""
     def __init__(
         self,
         *,
@@ -501,7 +501,7 @@ Global___AuditProblem: _TypeAlias = AuditProblem  # noqa: Y015
 
 @_typing.final
 class VerifyAuditChainResponse(_message.Message):
-    """What was found."""
+    """The result of the verification."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -513,20 +513,20 @@ class VerifyAuditChainResponse(_message.Message):
     TAIL_LINKS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.int
-    """The checkpoint that was reached."""
+    """Last verified checkpoint."""
     done: _builtins.bool
-    """The end was reached."""
+    """The end of the log was reached."""
     links: _builtins.int
-    """Commits that were checked."""
+    """Number of verified commits."""
     records: _builtins.int
-    """Records that they hold."""
+    """Number of their records."""
     purged: _builtins.int
-    """Of these, how many have been purged."""
+    """Number of records whose bodies have been purged."""
     tail_links: _builtins.int
-    """Commits behind the newest checkpoint, for which no signature vouches yet; set at the end."""
+    """Number of commits after the newest checkpoint, not yet signed; set when `done` is."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditProblem]:
-        """Empty when all is well; at most 100."""
+        """Findings, at most 100; empty if there are none."""
 
     def __init__(
         self,
@@ -549,16 +549,16 @@ Global___VerifyAuditChainResponse: _TypeAlias = VerifyAuditChainResponse  # noqa
 
 @_typing.final
 class GetCheckpointRequest(_message.Message):
-    """Names a checkpoint."""
+    """Gets a checkpoint."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     CONSISTENT_WITH_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.int
-    """Optional. Its number; the newest unless given."""
+    """Optional. Number of the checkpoint; default: the newest."""
     consistent_with: _builtins.int
-    """Optional. Prove that its log begins with that of this earlier one."""
+    """Optional. Return a consistency proof from this earlier checkpoint."""
     def __init__(
         self,
         *,
@@ -575,7 +575,7 @@ Global___GetCheckpointRequest: _TypeAlias = GetCheckpointRequest  # noqa: Y015
 
 @_typing.final
 class SignedCheckpoint(_message.Message):
-    """A checkpoint."""
+    """A signed checkpoint."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -584,14 +584,14 @@ class SignedCheckpoint(_message.Message):
     SPKI_FIELD_NUMBER: _builtins.int
     CONSISTENCY_PROOF_FIELD_NUMBER: _builtins.int
     body: _builtins.bytes
-    """What is signed (docs/protocols.md)."""
+    """The signed bytes (docs/protocols.md)."""
     signature: _builtins.bytes
-    """ECDSA with SHA-256 in DER."""
+    """ECDSA signature with SHA-256, in DER."""
     spki: _builtins.bytes
-    """The audit key: DER SubjectPublicKeyInfo."""
+    """Public audit key, DER SubjectPublicKeyInfo."""
     @_builtins.property
     def consistency_proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """RFC 6962 consistency proof, when asked for."""
+        """Consistency proof (RFC 6962, 2.1.2), if requested."""
 
     def __init__(
         self,
@@ -611,7 +611,7 @@ Global___SignedCheckpoint: _TypeAlias = SignedCheckpoint  # noqa: Y015
 
 @_typing.final
 class AppendVerbRecordRequest(_message.Message):
-    """A verb that the gateway has run."""
+    """Appends the record of a legacy command."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -623,20 +623,20 @@ class AppendVerbRecordRequest(_message.Message):
     TARGETS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     verb: _builtins.str
-    """Required. The verb, such as `array join`: words of letters, digits, `-` and `_`."""
+    """Required. The command, such as `array join`: words of letters, digits, `-` and `_`."""
     subject: _builtins.str
     """Required. SPIFFE ID of the operator on whose behalf it ran."""
     peer: _builtins.str
-    """Optional. Where the operator's session came from."""
+    """Optional. Address of the operator's session."""
     code: _builtins.str
-    """Required. gRPC status code by name."""
+    """Required. Name of the gRPC status code."""
     reason: _builtins.str
-    """Optional. Reason of a failure."""
+    """Optional. Reason of the failure."""
     request_id: _builtins.str
-    """Required. A UUID; the same id appends once."""
+    """Required. A UUID; a repeated id appends once."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditField]:
-        """Optional. Resources that it was about; at most 20."""
+        """Optional. Resources that it concerned, at most 20."""
 
     def __init__(
         self,
@@ -659,7 +659,7 @@ Global___AppendVerbRecordRequest: _TypeAlias = AppendVerbRecordRequest  # noqa: 
 
 @_typing.final
 class AppendVerbRecordResponse(_message.Message):
-    """The record is on disk."""
+    """The record is stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """The audit log of a service: one record of every call, in an order that is signed each second (docs/audit.md). Every
-    service that keeps a log serves it. What every RPC can answer beside its own reasons stands at keyreeve.ca.v1.AuthorityService;
-    any of them can also answer AUDIT_UNAVAILABLE, since nothing is answered without its record.
+    """The audit log of a service: one record for each call, in hash chains under checkpoints that are signed every second
+    (docs/audit.md). Every service with an audit log serves it. The reasons that every RPC can return are listed at
+    keyreeve.ca.v1.AuthorityService; in addition, every RPC can return AUDIT_UNAVAILABLE, because no call is answered before its
+    record is stored.
     """
 
     def __init__(self, channel):
@@ -65,58 +66,59 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """The audit log of a service: one record of every call, in an order that is signed each second (docs/audit.md). Every
-    service that keeps a log serves it. What every RPC can answer beside its own reasons stands at keyreeve.ca.v1.AuthorityService;
-    any of them can also answer AUDIT_UNAVAILABLE, since nothing is answered without its record.
+    """The audit log of a service: one record for each call, in hash chains under checkpoints that are signed every second
+    (docs/audit.md). Every service with an audit log serves it. The reasons that every RPC can return are listed at
+    keyreeve.ca.v1.AuthorityService; in addition, every RPC can return AUDIT_UNAVAILABLE, because no call is answered before its
+    record is stored.
     """
 
     def ListAuditRecords(self, request, context):
-        """Lists records in the order of the log, at most a second behind the calls. A page looks at a bounded part of the log, so
-        it can hold fewer records than asked for, even none, while there are more: go on until there is no next_page_token.
+        """Lists records in the order of the log, at most one second behind the calls. A page covers a bounded part of the log, so
+        it can have fewer records than requested, or none, while there are more: continue until next_page_token is empty.
 
         Callers: admins, auditors.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEntries(self, request, context):
-        """Lists the log itself, for those who verify it elsewhere: for each checkpoint the chains that begin in it, the commits
-        that it added, and then the checkpoint.
+        """Lists the entries of the log, for verification elsewhere: for each checkpoint the chains that begin in it, the commits
+        that it adds, and then the checkpoint itself.
 
         Callers: admins, auditors, services.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyAuditChain(self, request, context):
-        """Checks the tables of the log behind a checkpoint, and the checkpoint against one that a witness has seen. It looks at a
-        bounded part: go on with the checkpoint that it answers until it is done.
+        """Verifies the stored log after a checkpoint, and compares it with checkpoints that a witness has seen. Each call covers a
+        bounded part: continue with the returned checkpoint until `done` is set.
 
         Reasons: AUDIT_CHECKPOINT_NOT_FOUND.
         Callers: admins, auditors, services.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCheckpoint(self, request, context):
-        """Gets a checkpoint, and the proof that its log begins with that of an earlier one.
+        """Gets a checkpoint and, on request, a consistency proof from an earlier one (RFC 6962, 2.1.2).
 
-        Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there can be no such proof.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there is no such proof.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AppendVerbRecord(self, request, context):
-        """Appends the record of a legacy verb that the gateway has run for somebody.
+        """Appends the record of a legacy command that the gateway has run on behalf of an operator.
 
         Reasons: AUDIT_RECORD_INVALID.
         Callers: the gateway.
@@ -163,9 +165,10 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """The audit log of a service: one record of every call, in an order that is signed each second (docs/audit.md). Every
-    service that keeps a log serves it. What every RPC can answer beside its own reasons stands at keyreeve.ca.v1.AuthorityService;
-    any of them can also answer AUDIT_UNAVAILABLE, since nothing is answered without its record.
+    """The audit log of a service: one record for each call, in hash chains under checkpoints that are signed every second
+    (docs/audit.md). Every service with an audit log serves it. The reasons that every RPC can return are listed at
+    keyreeve.ca.v1.AuthorityService; in addition, every RPC can return AUDIT_UNAVAILABLE, because no call is answered before its
+    record is stored.
     """
 
     @staticmethod

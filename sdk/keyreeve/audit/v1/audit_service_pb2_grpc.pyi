@@ -27,9 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuditServiceStub:
-    """The audit log of a service: one record of every call, in an order that is signed each second (docs/audit.md). Every
-    service that keeps a log serves it. What every RPC can answer beside its own reasons stands at keyreeve.ca.v1.AuthorityService;
-    any of them can also answer AUDIT_UNAVAILABLE, since nothing is answered without its record.
+    """The audit log of a service: one record for each call, in hash chains under checkpoints that are signed every second
+    (docs/audit.md). Every service with an audit log serves it. The reasons that every RPC can return are listed at
+    keyreeve.ca.v1.AuthorityService; in addition, every RPC can return AUDIT_UNAVAILABLE, because no call is answered before its
+    record is stored.
     """
 
     @_typing.overload
@@ -37,36 +38,36 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     ListAuditRecords: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditRecordsRequest, _audit_service_pb2.ListAuditRecordsResponse]
-    """Lists records in the order of the log, at most a second behind the calls. A page looks at a bounded part of the log, so
-    it can hold fewer records than asked for, even none, while there are more: go on until there is no next_page_token.
+    """Lists records in the order of the log, at most one second behind the calls. A page covers a bounded part of the log, so
+    it can have fewer records than requested, or none, while there are more: continue until next_page_token is empty.
 
     Callers: admins, auditors.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEntriesRequest, _audit_service_pb2.ListAuditEntriesResponse]
-    """Lists the log itself, for those who verify it elsewhere: for each checkpoint the chains that begin in it, the commits
-    that it added, and then the checkpoint.
+    """Lists the entries of the log, for verification elsewhere: for each checkpoint the chains that begin in it, the commits
+    that it adds, and then the checkpoint itself.
 
     Callers: admins, auditors, services.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
     VerifyAuditChain: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditChainRequest, _audit_service_pb2.VerifyAuditChainResponse]
-    """Checks the tables of the log behind a checkpoint, and the checkpoint against one that a witness has seen. It looks at a
-    bounded part: go on with the checkpoint that it answers until it is done.
+    """Verifies the stored log after a checkpoint, and compares it with checkpoints that a witness has seen. Each call covers a
+    bounded part: continue with the returned checkpoint until `done` is set.
 
     Reasons: AUDIT_CHECKPOINT_NOT_FOUND.
     Callers: admins, auditors, services.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
     GetCheckpoint: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.SignedCheckpoint]
-    """Gets a checkpoint, and the proof that its log begins with that of an earlier one.
+    """Gets a checkpoint and, on request, a consistency proof from an earlier one (RFC 6962, 2.1.2).
 
-    Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there can be no such proof.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there is no such proof.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     AppendVerbRecord: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.AppendVerbRecordRequest, _audit_service_pb2.AppendVerbRecordResponse]
-    """Appends the record of a legacy verb that the gateway has run for somebody.
+    """Appends the record of a legacy command that the gateway has run on behalf of an operator.
 
     Reasons: AUDIT_RECORD_INVALID.
     Callers: the gateway.
@@ -75,43 +76,44 @@ class AuditServiceStub:
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
-    """The audit log of a service: one record of every call, in an order that is signed each second (docs/audit.md). Every
-    service that keeps a log serves it. What every RPC can answer beside its own reasons stands at keyreeve.ca.v1.AuthorityService;
-    any of them can also answer AUDIT_UNAVAILABLE, since nothing is answered without its record.
+    """The audit log of a service: one record for each call, in hash chains under checkpoints that are signed every second
+    (docs/audit.md). Every service with an audit log serves it. The reasons that every RPC can return are listed at
+    keyreeve.ca.v1.AuthorityService; in addition, every RPC can return AUDIT_UNAVAILABLE, because no call is answered before its
+    record is stored.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAuditRecords: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditRecordsRequest, _audit_service_pb2.ListAuditRecordsResponse]  # type: ignore[assignment]
-    """Lists records in the order of the log, at most a second behind the calls. A page looks at a bounded part of the log, so
-    it can hold fewer records than asked for, even none, while there are more: go on until there is no next_page_token.
+    """Lists records in the order of the log, at most one second behind the calls. A page covers a bounded part of the log, so
+    it can have fewer records than requested, or none, while there are more: continue until next_page_token is empty.
 
     Callers: admins, auditors.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListAuditEntriesRequest, _audit_service_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
-    """Lists the log itself, for those who verify it elsewhere: for each checkpoint the chains that begin in it, the commits
-    that it added, and then the checkpoint.
+    """Lists the entries of the log, for verification elsewhere: for each checkpoint the chains that begin in it, the commits
+    that it adds, and then the checkpoint itself.
 
     Callers: admins, auditors, services.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
     VerifyAuditChain: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditChainRequest, _audit_service_pb2.VerifyAuditChainResponse]  # type: ignore[assignment]
-    """Checks the tables of the log behind a checkpoint, and the checkpoint against one that a witness has seen. It looks at a
-    bounded part: go on with the checkpoint that it answers until it is done.
+    """Verifies the stored log after a checkpoint, and compares it with checkpoints that a witness has seen. Each call covers a
+    bounded part: continue with the returned checkpoint until `done` is set.
 
     Reasons: AUDIT_CHECKPOINT_NOT_FOUND.
     Callers: admins, auditors, services.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetCheckpointRequest, _audit_service_pb2.SignedCheckpoint]  # type: ignore[assignment]
-    """Gets a checkpoint, and the proof that its log begins with that of an earlier one.
+    """Gets a checkpoint and, on request, a consistency proof from an earlier one (RFC 6962, 2.1.2).
 
-    Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there can be no such proof.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there is no such proof.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     AppendVerbRecord: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.AppendVerbRecordRequest, _audit_service_pb2.AppendVerbRecordResponse]  # type: ignore[assignment]
-    """Appends the record of a legacy verb that the gateway has run for somebody.
+    """Appends the record of a legacy command that the gateway has run on behalf of an operator.
 
     Reasons: AUDIT_RECORD_INVALID.
     Callers: the gateway.
@@ -119,9 +121,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The audit log of a service: one record of every call, in an order that is signed each second (docs/audit.md). Every
-    service that keeps a log serves it. What every RPC can answer beside its own reasons stands at keyreeve.ca.v1.AuthorityService;
-    any of them can also answer AUDIT_UNAVAILABLE, since nothing is answered without its record.
+    """The audit log of a service: one record for each call, in hash chains under checkpoints that are signed every second
+    (docs/audit.md). Every service with an audit log serves it. The reasons that every RPC can return are listed at
+    keyreeve.ca.v1.AuthorityService; in addition, every RPC can return AUDIT_UNAVAILABLE, because no call is answered before its
+    record is stored.
     """
 
     @_abc_1.abstractmethod
@@ -130,11 +133,11 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ListAuditRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListAuditRecordsResponse, _abc.Awaitable[_audit_service_pb2.ListAuditRecordsResponse]]:
-        """Lists records in the order of the log, at most a second behind the calls. A page looks at a bounded part of the log, so
-        it can hold fewer records than asked for, even none, while there are more: go on until there is no next_page_token.
+        """Lists records in the order of the log, at most one second behind the calls. A page covers a bounded part of the log, so
+        it can have fewer records than requested, or none, while there are more: continue until next_page_token is empty.
 
         Callers: admins, auditors.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -143,11 +146,11 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.ListAuditEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.ListAuditEntriesResponse, _abc.Awaitable[_audit_service_pb2.ListAuditEntriesResponse]]:
-        """Lists the log itself, for those who verify it elsewhere: for each checkpoint the chains that begin in it, the commits
-        that it added, and then the checkpoint.
+        """Lists the entries of the log, for verification elsewhere: for each checkpoint the chains that begin in it, the commits
+        that it adds, and then the checkpoint itself.
 
         Callers: admins, auditors, services.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -156,12 +159,12 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.VerifyAuditChainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.VerifyAuditChainResponse, _abc.Awaitable[_audit_service_pb2.VerifyAuditChainResponse]]:
-        """Checks the tables of the log behind a checkpoint, and the checkpoint against one that a witness has seen. It looks at a
-        bounded part: go on with the checkpoint that it answers until it is done.
+        """Verifies the stored log after a checkpoint, and compares it with checkpoints that a witness has seen. Each call covers a
+        bounded part: continue with the returned checkpoint until `done` is set.
 
         Reasons: AUDIT_CHECKPOINT_NOT_FOUND.
         Callers: admins, auditors, services.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -170,11 +173,11 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.GetCheckpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.SignedCheckpoint, _abc.Awaitable[_audit_service_pb2.SignedCheckpoint]]:
-        """Gets a checkpoint, and the proof that its log begins with that of an earlier one.
+        """Gets a checkpoint and, on request, a consistency proof from an earlier one (RFC 6962, 2.1.2).
 
-        Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there can be no such proof.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Reasons: AUDIT_CHECKPOINT_NOT_FOUND, AUDIT_TAMPERED when there is no such proof.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -183,7 +186,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.AppendVerbRecordRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.AppendVerbRecordResponse, _abc.Awaitable[_audit_service_pb2.AppendVerbRecordResponse]]:
-        """Appends the record of a legacy verb that the gateway has run for somebody.
+        """Appends the record of a legacy command that the gateway has run on behalf of an operator.
 
         Reasons: AUDIT_RECORD_INVALID.
         Callers: the gateway.

@@ -29,25 +29,25 @@ class _Hierarchy:
 class _HierarchyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Hierarchy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     HIERARCHY_UNSPECIFIED: _Hierarchy.ValueType  # 0
-    """Not a hierarchy; refused in requests."""
+    """Not a valid value; refused in requests."""
     HIERARCHY_CONTROL: _Hierarchy.ValueType  # 1
-    """Services, members, operators and workloads: all that our own listeners trust."""
+    """Services, members, operators and workloads: the only hierarchy that Keyreeve's own listeners trust."""
     HIERARCHY_ESTATE: _Hierarchy.ValueType  # 2
-    """What is issued to the outside: servers and clients."""
+    """Certificates for servers and clients outside the control plane."""
     HIERARCHY_STANDALONE: _Hierarchy.ValueType  # 3
-    """A CA that belongs to something else, such as an array, and is trusted by that alone."""
+    """A stand-alone CA with an owner, such as an array, which alone trusts it."""
 
 class Hierarchy(_Hierarchy, metaclass=_HierarchyEnumTypeWrapper):
-    """Where an authority belongs; it decides which profiles it may issue under."""
+    """The hierarchy of an authority; it decides which profiles the authority can issue under."""
 
 HIERARCHY_UNSPECIFIED: Hierarchy.ValueType  # 0
-"""Not a hierarchy; refused in requests."""
+"""Not a valid value; refused in requests."""
 HIERARCHY_CONTROL: Hierarchy.ValueType  # 1
-"""Services, members, operators and workloads: all that our own listeners trust."""
+"""Services, members, operators and workloads: the only hierarchy that Keyreeve's own listeners trust."""
 HIERARCHY_ESTATE: Hierarchy.ValueType  # 2
-"""What is issued to the outside: servers and clients."""
+"""Certificates for servers and clients outside the control plane."""
 HIERARCHY_STANDALONE: Hierarchy.ValueType  # 3
-"""A CA that belongs to something else, such as an array, and is trusted by that alone."""
+"""A stand-alone CA with an owner, such as an array, which alone trusts it."""
 Global___Hierarchy: _TypeAlias = Hierarchy  # noqa: Y015
 
 class _AuthorityKind:
@@ -57,21 +57,21 @@ class _AuthorityKind:
 class _AuthorityKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuthorityKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUTHORITY_KIND_UNSPECIFIED: _AuthorityKind.ValueType  # 0
-    """Not a kind; refused in requests."""
+    """Not a valid value; refused in requests."""
     AUTHORITY_KIND_ROOT: _AuthorityKind.ValueType  # 1
-    """It signed itself."""
+    """A self-signed root."""
     AUTHORITY_KIND_INTERMEDIATE: _AuthorityKind.ValueType  # 2
-    """A root of its hierarchy signed it."""
+    """Signed by a root of its hierarchy."""
 
 class AuthorityKind(_AuthorityKind, metaclass=_AuthorityKindEnumTypeWrapper):
-    """What signed an authority's own certificate."""
+    """Whether the certificate of an authority is self-signed."""
 
 AUTHORITY_KIND_UNSPECIFIED: AuthorityKind.ValueType  # 0
-"""Not a kind; refused in requests."""
+"""Not a valid value; refused in requests."""
 AUTHORITY_KIND_ROOT: AuthorityKind.ValueType  # 1
-"""It signed itself."""
+"""A self-signed root."""
 AUTHORITY_KIND_INTERMEDIATE: AuthorityKind.ValueType  # 2
-"""A root of its hierarchy signed it."""
+"""Signed by a root of its hierarchy."""
 Global___AuthorityKind: _TypeAlias = AuthorityKind  # noqa: Y015
 
 class _AuthorityState:
@@ -81,33 +81,33 @@ class _AuthorityState:
 class _AuthorityStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuthorityState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUTHORITY_STATE_UNSPECIFIED: _AuthorityState.ValueType  # 0
-    """Not a state; never sent."""
+    """Not a valid value; never returned."""
     AUTHORITY_STATE_PENDING: _AuthorityState.ValueType  # 1
-    """It exists and issues nothing."""
+    """Created, does not issue yet."""
     AUTHORITY_STATE_ACTIVE: _AuthorityState.ValueType  # 2
-    """It issues."""
+    """Issues certificates."""
     AUTHORITY_STATE_RETIRING: _AuthorityState.ValueType  # 3
-    """It issues nothing more and is still trusted."""
+    """Does not issue any more, still trusted."""
     AUTHORITY_STATE_RETIRED: _AuthorityState.ValueType  # 4
-    """All that it issued has expired; its key is destroyed."""
+    """All its certificates have expired; its key is destroyed."""
     AUTHORITY_STATE_REVOKED: _AuthorityState.ValueType  # 5
-    """Trust has been withdrawn."""
+    """Not trusted any more."""
 
 class AuthorityState(_AuthorityState, metaclass=_AuthorityStateEnumTypeWrapper):
-    """The life of an authority: PENDING, ACTIVE, RETIRING, RETIRED; and REVOKED from the first three."""
+    """The state of an authority: PENDING, ACTIVE, RETIRING, RETIRED; REVOKED from the first three."""
 
 AUTHORITY_STATE_UNSPECIFIED: AuthorityState.ValueType  # 0
-"""Not a state; never sent."""
+"""Not a valid value; never returned."""
 AUTHORITY_STATE_PENDING: AuthorityState.ValueType  # 1
-"""It exists and issues nothing."""
+"""Created, does not issue yet."""
 AUTHORITY_STATE_ACTIVE: AuthorityState.ValueType  # 2
-"""It issues."""
+"""Issues certificates."""
 AUTHORITY_STATE_RETIRING: AuthorityState.ValueType  # 3
-"""It issues nothing more and is still trusted."""
+"""Does not issue any more, still trusted."""
 AUTHORITY_STATE_RETIRED: AuthorityState.ValueType  # 4
-"""All that it issued has expired; its key is destroyed."""
+"""All its certificates have expired; its key is destroyed."""
 AUTHORITY_STATE_REVOKED: AuthorityState.ValueType  # 5
-"""Trust has been withdrawn."""
+"""Not trusted any more."""
 Global___AuthorityState: _TypeAlias = AuthorityState  # noqa: Y015
 
 class _AuthorityKeyType:
@@ -117,38 +117,38 @@ class _AuthorityKeyType:
 class _AuthorityKeyTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuthorityKeyType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUTHORITY_KEY_TYPE_UNSPECIFIED: _AuthorityKeyType.ValueType  # 0
-    """P-256 when a CA is created; never sent."""
+    """P-256 in requests; never returned."""
     AUTHORITY_KEY_TYPE_P256: _AuthorityKeyType.ValueType  # 1
     """ECDSA on P-256."""
     AUTHORITY_KEY_TYPE_P384: _AuthorityKeyType.ValueType  # 2
     """ECDSA on P-384."""
     AUTHORITY_KEY_TYPE_RSA3072: _AuthorityKeyType.ValueType  # 3
-    """RSA with 3,072 bits."""
+    """RSA, 3,072 bits."""
     AUTHORITY_KEY_TYPE_RSA4096: _AuthorityKeyType.ValueType  # 4
-    """RSA with 4,096 bits."""
+    """RSA, 4,096 bits."""
     AUTHORITY_KEY_TYPE_ED25519: _AuthorityKeyType.ValueType  # 5
     """Ed25519."""
 
 class AuthorityKeyType(_AuthorityKeyType, metaclass=_AuthorityKeyTypeEnumTypeWrapper):
-    """The key of an authority."""
+    """The key type of an authority."""
 
 AUTHORITY_KEY_TYPE_UNSPECIFIED: AuthorityKeyType.ValueType  # 0
-"""P-256 when a CA is created; never sent."""
+"""P-256 in requests; never returned."""
 AUTHORITY_KEY_TYPE_P256: AuthorityKeyType.ValueType  # 1
 """ECDSA on P-256."""
 AUTHORITY_KEY_TYPE_P384: AuthorityKeyType.ValueType  # 2
 """ECDSA on P-384."""
 AUTHORITY_KEY_TYPE_RSA3072: AuthorityKeyType.ValueType  # 3
-"""RSA with 3,072 bits."""
+"""RSA, 3,072 bits."""
 AUTHORITY_KEY_TYPE_RSA4096: AuthorityKeyType.ValueType  # 4
-"""RSA with 4,096 bits."""
+"""RSA, 4,096 bits."""
 AUTHORITY_KEY_TYPE_ED25519: AuthorityKeyType.ValueType  # 5
 """Ed25519."""
 Global___AuthorityKeyType: _TypeAlias = AuthorityKeyType  # noqa: Y015
 
 @_typing.final
 class Authority(_message.Message):
-    """One certificate authority."""
+    """A certificate authority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -173,56 +173,54 @@ class Authority(_message.Message):
     name: _builtins.str
     """Output. `authorities/{authority}`."""
     hierarchy: Global___Hierarchy.ValueType
-    """Required. The hierarchy it belongs to."""
+    """Required. Its hierarchy."""
     kind: Global___AuthorityKind.ValueType
-    """Required. What signs its certificate."""
+    """Required. Root or intermediate."""
     owner: _builtins.str
-    """Optional. The resource that a stand-alone CA belongs to, such as `arrays/{array}`; empty for the two hierarchies."""
+    """Optional. The resource that owns a stand-alone CA, such as `arrays/{array}`; empty in the other hierarchies."""
     issuer: _builtins.str
-    """Required for an intermediate. The root that signs it, `authorities/{authority}`; a root's own name in answers."""
+    """Required for an intermediate. The root that signs it, `authorities/{authority}`; for a root, its own name (output)."""
     common_name: _builtins.str
-    """Required. The common name of its subject, which no other authority of this control plane may have."""
+    """Required. Common name of its subject, unique in this control plane."""
     key_type: Global___AuthorityKeyType.ValueType
-    """Optional. P-256 unless given."""
+    """Optional. Default: P-256."""
     state: Global___AuthorityState.ValueType
     """Output. Its state."""
     certificate_der: _builtins.bytes
     """Output. The DER certificate."""
     certificate_sha256: _builtins.bytes
-    """Output. SHA-256 over the DER certificate: its fingerprint."""
+    """Output. SHA-256 of the DER certificate."""
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """Optional in requests. How long it lives: 10 years for a root, 2 years for others unless given; never longer than
-        its issuer.
-        """
+        """Optional in requests. Lifetime, default 10 years for a root and 2 years otherwise; never beyond its issuer's."""
 
     @_builtins.property
     def permitted_dns_suffixes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. DNS suffixes that certificates below it are confined to (RFC 5280, 4.2.1.10)."""
+        """Optional. Permitted DNS name constraints (RFC 5280, 4.2.1.10)."""
 
     @_builtins.property
     def not_before_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. First instant of its validity."""
+        """Output. Start of its validity."""
 
     @_builtins.property
     def not_after_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. Last instant of its validity (inclusive)."""
+        """Output. End of its validity (inclusive)."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. When it was created."""
+        """Output. Time of creation."""
 
     @_builtins.property
     def activate_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. When it was activated."""
+        """Output. Time of activation."""
 
     @_builtins.property
     def retire_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. When it left the active state for RETIRING."""
+        """Output. Time at which it became RETIRING."""
 
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. When trust was withdrawn."""
+        """Output. Time of revocation."""
 
     def __init__(
         self,
@@ -256,7 +254,7 @@ Global___Authority: _TypeAlias = Authority  # noqa: Y015
 
 @_typing.final
 class CreateAuthorityRequest(_message.Message):
-    """Asks for a new authority."""
+    """Creates an authority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -264,12 +262,12 @@ class CreateAuthorityRequest(_message.Message):
     AUTHORITY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     authority_id: _builtins.str
-    """Required. The last part of its name: 1-63 lower-case letters, digits and hyphens, beginning with a letter."""
+    """Required. Last segment of its name: 1-63 lower-case letters, digits and hyphens, starting with a letter."""
     request_id: _builtins.str
-    """Required. A UUID; the same id gives the same answer for 24 hours."""
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
     @_builtins.property
     def authority(self) -> Global___Authority:
-        """Required. What it is to be."""
+        """Required. The authority."""
 
     def __init__(
         self,
@@ -288,7 +286,7 @@ Global___CreateAuthorityRequest: _TypeAlias = CreateAuthorityRequest  # noqa: Y0
 
 @_typing.final
 class GetAuthorityRequest(_message.Message):
-    """Names an authority to get."""
+    """Gets an authority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -310,16 +308,16 @@ Global___GetAuthorityRequest: _TypeAlias = GetAuthorityRequest  # noqa: Y015
 
 @_typing.final
 class ListAuthoritiesRequest(_message.Message):
-    """Asks for a page of authorities."""
+    """Lists authorities."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. At most this many; 50 unless given, 500 at most."""
+    """Optional. Maximum number of results: default 50, at most 500."""
     page_token: _builtins.str
-    """Optional. `next_page_token` of the page before."""
+    """Optional. `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -364,7 +362,7 @@ Global___ListAuthoritiesResponse: _TypeAlias = ListAuthoritiesResponse  # noqa: 
 
 @_typing.final
 class ActivateAuthorityRequest(_message.Message):
-    """Names an authority to activate."""
+    """Activates an authority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -373,7 +371,7 @@ class ActivateAuthorityRequest(_message.Message):
     name: _builtins.str
     """Required. `authorities/{authority}`."""
     request_id: _builtins.str
-    """Required. A UUID; the same id gives the same answer for 24 hours."""
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
     def __init__(
         self,
         *,
@@ -390,7 +388,7 @@ Global___ActivateAuthorityRequest: _TypeAlias = ActivateAuthorityRequest  # noqa
 
 @_typing.final
 class RetireAuthorityRequest(_message.Message):
-    """Names an authority to retire."""
+    """Retires an authority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -399,7 +397,7 @@ class RetireAuthorityRequest(_message.Message):
     name: _builtins.str
     """Required. `authorities/{authority}`."""
     request_id: _builtins.str
-    """Required. A UUID; the same id gives the same answer for 24 hours."""
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
     def __init__(
         self,
         *,
@@ -416,7 +414,7 @@ Global___RetireAuthorityRequest: _TypeAlias = RetireAuthorityRequest  # noqa: Y0
 
 @_typing.final
 class RevokeAuthorityRequest(_message.Message):
-    """Names an authority to revoke."""
+    """Revokes an authority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -428,7 +426,7 @@ class RevokeAuthorityRequest(_message.Message):
     reason: _crl_reason_pb2.CrlReason.ValueType
     """Required: CA_COMPROMISE, SUPERSEDED or CESSATION_OF_OPERATION."""
     request_id: _builtins.str
-    """Required. A UUID; the same id gives the same answer for 24 hours."""
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
     def __init__(
         self,
         *,
@@ -446,7 +444,7 @@ Global___RevokeAuthorityRequest: _TypeAlias = RevokeAuthorityRequest  # noqa: Y0
 
 @_typing.final
 class ExportAuthorityRequest(_message.Message):
-    """Names an authority to export."""
+    """Exports an authority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -468,7 +466,7 @@ Global___ExportAuthorityRequest: _TypeAlias = ExportAuthorityRequest  # noqa: Y0
 
 @_typing.final
 class ExportAuthorityResponse(_message.Message):
-    """An authority's certificate and those above it."""
+    """The certificate of an authority and its chain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -492,7 +490,7 @@ Global___ExportAuthorityResponse: _TypeAlias = ExportAuthorityResponse  # noqa: 
 
 @_typing.final
 class GetBundleRequest(_message.Message):
-    """Names a bundle to get."""
+    """Gets a bundle."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -514,7 +512,7 @@ Global___GetBundleRequest: _TypeAlias = GetBundleRequest  # noqa: Y015
 
 @_typing.final
 class WatchBundleRequest(_message.Message):
-    """Names a bundle to watch."""
+    """Watches a bundle."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -536,7 +534,7 @@ Global___WatchBundleRequest: _TypeAlias = WatchBundleRequest  # noqa: Y015
 
 @_typing.final
 class Bundle(_message.Message):
-    """The roots of a line."""
+    """The trust bundle of a hierarchy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -546,13 +544,13 @@ class Bundle(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     TRUST_ROOT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`bundles/{line}`."""
+    """`bundles/{line}`, where the line is `control` or `estate`."""
     trust_domain: _builtins.str
     """The trust domain of the control plane."""
     digest: _builtins.bytes
-    """SHA-256 over the concatenation of `roots_der`: equal digests, equal bundles."""
+    """SHA-256 of the concatenated `roots_der`; equal digests mean equal bundles."""
     trust_root: _builtins.bytes
-    """The first root of the trust metadata (TUF root.json), to be kept by whoever will follow the bundles later."""
+    """First root of the trust metadata (TUF root.json), for clients that will follow bundle updates."""
     @_builtins.property
     def roots_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """DER certificates of the roots, sorted by their bytes."""

@@ -26,14 +26,14 @@ if _version_not_supported:
 
 
 class AuthorityServiceStub:
-    """The seals: the private certificate authorities and the bundles of those that are to be trusted.
+    """The certificate authorities and the trust bundles.
 
-    Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
+    Every RPC of every service can also return the reasons of the listener: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
-    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
-    health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
-    FIELD_INVALID. The comments name only what is special to the RPC.
+    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
+    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and
+    REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
     """
 
     def __init__(self, channel):
@@ -90,18 +90,18 @@ class AuthorityServiceStub:
 
 
 class AuthorityServiceServicer:
-    """The seals: the private certificate authorities and the bundles of those that are to be trusted.
+    """The certificate authorities and the trust bundles.
 
-    Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
+    Every RPC of every service can also return the reasons of the listener: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
-    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
-    health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
-    FIELD_INVALID. The comments name only what is special to the RPC.
+    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
+    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and
+    REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
     """
 
     def CreateAuthority(self, request, context):
-        """Makes a CA with a key of its own in state PENDING: it exists, its certificate is signed, and it signs no leaf.
+        """Creates a CA with a new key, in state PENDING: its certificate is signed, and it does not issue yet.
 
         Reasons: AUTHORITY_EXISTS, AUTHORITY_REFUSED, AUTHORITY_NOT_FOUND (the issuer), AUTHORITY_STATE_WRONG (the issuer is
         not active).
@@ -116,8 +116,8 @@ class AuthorityServiceServicer:
         """Gets an authority.
 
         Reasons: AUTHORITY_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,17 +126,17 @@ class AuthorityServiceServicer:
     def ListAuthorities(self, request, context):
         """Lists authorities in order of their names.
 
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ActivateAuthority(self, request, context):
-        """Lets a pending authority issue. Every profile that it could issue under is linted first, with a copy of each kind
-        of certificate signed by a throw-away key; a finding that is not excused refuses the activation.
-        The newest active authority of a hierarchy is the one that signs when a request names none.
+        """Allows a pending authority to issue. Every profile it could issue under is linted first, on certificates signed by a
+        throw-away key; a lint finding that is not on the allow-list refuses the activation. When a request names no authority,
+        the newest active one of the profile's hierarchy signs.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
         Callers: admins; the membership service, for CAs with an owner.
@@ -147,10 +147,10 @@ class AuthorityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetireAuthority(self, request, context):
-        """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
-        unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
-        the way: the last active authority of its kind in one of the two hierarchies stays (metadata `authority`, `hierarchy`, `kind`),
-        and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
+        """Stops an active authority from issuing (RETIRING: it is still trusted), or retires a retiring one that has no unexpired
+        certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE protects the last active authority of its
+        kind in the control or estate hierarchy (metadata `authority`, `hierarchy`, `kind`), and a retiring authority until all
+        its certificates have expired (metadata `last_expiry`, in seconds since 1970).
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
         Callers: admins; the membership service, for CAs with an owner.
@@ -161,10 +161,10 @@ class AuthorityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeAuthority(self, request, context):
-        """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-        listeners refuse whatever it has issued. The last active authority of its kind in one of the two hierarchies is refused
-        (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), since nobody could call any more: activate its
-        successor first.
+        """Withdraws trust from an authority at once: it stops issuing, its certificate leaves the bundles, and Keyreeve's listeners
+        refuse every certificate it has issued. The last active authority of its kind in the control or estate hierarchy
+        cannot be revoked (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), because no caller would be accepted
+        any more: activate a successor first.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
         Callers: admins; the membership service, for CAs with an owner.
@@ -175,34 +175,34 @@ class AuthorityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportAuthority(self, request, context):
-        """Exports the authority's certificate and those above it. Private keys never leave the service.
+        """Exports the certificate of an authority with its chain. Private keys never leave the service.
 
         Reasons: AUTHORITY_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBundle(self, request, context):
-        """Gets the trust bundle of a line: the roots that somebody who relies on that line has to trust.
+        """Gets the trust bundle of a hierarchy: the roots that a relying party has to trust.
 
         Reasons: BUNDLE_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchBundle(self, request, context):
-        """Sends the bundle of a line at once and again after each change, until the stream's deadline (or an hour) has
-        passed; a client then opens the next stream. The stream is cut when the caller's certificate expires.
+        """Sends the bundle of a hierarchy at once and after each change, until the deadline of the stream, at most one hour; a
+        client then opens the next stream. The stream ends when the caller's certificate expires.
 
         Reasons: BUNDLE_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -265,14 +265,14 @@ def add_AuthorityServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuthorityService:
-    """The seals: the private certificate authorities and the bundles of those that are to be trusted.
+    """The certificate authorities and the trust bundles.
 
-    Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
+    Every RPC of every service can also return the reasons of the listener: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
-    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
-    health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
-    FIELD_INVALID. The comments name only what is special to the RPC.
+    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
+    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and
+    REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
     """
 
     @staticmethod

@@ -27,14 +27,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuthorityServiceStub:
-    """The seals: the private certificate authorities and the bundles of those that are to be trusted.
+    """The certificate authorities and the trust bundles.
 
-    Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
+    Every RPC of every service can also return the reasons of the listener: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
-    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
-    health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
-    FIELD_INVALID. The comments name only what is special to the RPC.
+    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
+    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and
+    REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
     """
 
     @_typing.overload
@@ -42,7 +42,7 @@ class AuthorityServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthorityServiceAsyncStub: ...
     CreateAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.CreateAuthorityRequest, _authority_service_pb2.Authority]
-    """Makes a CA with a key of its own in state PENDING: it exists, its certificate is signed, and it signs no leaf.
+    """Creates a CA with a new key, in state PENDING: its certificate is signed, and it does not issue yet.
 
     Reasons: AUTHORITY_EXISTS, AUTHORITY_REFUSED, AUTHORITY_NOT_FOUND (the issuer), AUTHORITY_STATE_WRONG (the issuer is
     not active).
@@ -53,82 +53,82 @@ class AuthorityServiceStub:
     """Gets an authority.
 
     Reasons: AUTHORITY_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     ListAuthorities: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.ListAuthoritiesRequest, _authority_service_pb2.ListAuthoritiesResponse]
     """Lists authorities in order of their names.
 
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     ActivateAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.ActivateAuthorityRequest, _authority_service_pb2.Authority]
-    """Lets a pending authority issue. Every profile that it could issue under is linted first, with a copy of each kind
-    of certificate signed by a throw-away key; a finding that is not excused refuses the activation.
-    The newest active authority of a hierarchy is the one that signs when a request names none.
+    """Allows a pending authority to issue. Every profile it could issue under is linted first, on certificates signed by a
+    throw-away key; a lint finding that is not on the allow-list refuses the activation. When a request names no authority,
+    the newest active one of the profile's hierarchy signs.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
     RetireAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.RetireAuthorityRequest, _authority_service_pb2.Authority]
-    """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
-    unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
-    the way: the last active authority of its kind in one of the two hierarchies stays (metadata `authority`, `hierarchy`, `kind`),
-    and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
+    """Stops an active authority from issuing (RETIRING: it is still trusted), or retires a retiring one that has no unexpired
+    certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE protects the last active authority of its
+    kind in the control or estate hierarchy (metadata `authority`, `hierarchy`, `kind`), and a retiring authority until all
+    its certificates have expired (metadata `last_expiry`, in seconds since 1970).
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
     RevokeAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.RevokeAuthorityRequest, _authority_service_pb2.Authority]
-    """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-    listeners refuse whatever it has issued. The last active authority of its kind in one of the two hierarchies is refused
-    (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), since nobody could call any more: activate its
-    successor first.
+    """Withdraws trust from an authority at once: it stops issuing, its certificate leaves the bundles, and Keyreeve's listeners
+    refuse every certificate it has issued. The last active authority of its kind in the control or estate hierarchy
+    cannot be revoked (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), because no caller would be accepted
+    any more: activate a successor first.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
     ExportAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.ExportAuthorityRequest, _authority_service_pb2.ExportAuthorityResponse]
-    """Exports the authority's certificate and those above it. Private keys never leave the service.
+    """Exports the certificate of an authority with its chain. Private keys never leave the service.
 
     Reasons: AUTHORITY_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     GetBundle: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.GetBundleRequest, _authority_service_pb2.Bundle]
-    """Gets the trust bundle of a line: the roots that somebody who relies on that line has to trust.
+    """Gets the trust bundle of a hierarchy: the roots that a relying party has to trust.
 
     Reasons: BUNDLE_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     WatchBundle: _grpc.UnaryStreamMultiCallable[_authority_service_pb2.WatchBundleRequest, _authority_service_pb2.Bundle]
-    """Sends the bundle of a line at once and again after each change, until the stream's deadline (or an hour) has
-    passed; a client then opens the next stream. The stream is cut when the caller's certificate expires.
+    """Sends the bundle of a hierarchy at once and after each change, until the deadline of the stream, at most one hour; a
+    client then opens the next stream. The stream ends when the caller's certificate expires.
 
     Reasons: BUNDLE_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
 
 @_typing.type_check_only
 class AuthorityServiceAsyncStub(AuthorityServiceStub):
-    """The seals: the private certificate authorities and the bundles of those that are to be trusted.
+    """The certificate authorities and the trust bundles.
 
-    Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
+    Every RPC of every service can also return the reasons of the listener: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
-    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
-    health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
-    FIELD_INVALID. The comments name only what is special to the RPC.
+    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
+    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and
+    REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.CreateAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
-    """Makes a CA with a key of its own in state PENDING: it exists, its certificate is signed, and it signs no leaf.
+    """Creates a CA with a new key, in state PENDING: its certificate is signed, and it does not issue yet.
 
     Reasons: AUTHORITY_EXISTS, AUTHORITY_REFUSED, AUTHORITY_NOT_FOUND (the issuer), AUTHORITY_STATE_WRONG (the issuer is
     not active).
@@ -139,76 +139,76 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     """Gets an authority.
 
     Reasons: AUTHORITY_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     ListAuthorities: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.ListAuthoritiesRequest, _authority_service_pb2.ListAuthoritiesResponse]  # type: ignore[assignment]
     """Lists authorities in order of their names.
 
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     ActivateAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.ActivateAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
-    """Lets a pending authority issue. Every profile that it could issue under is linted first, with a copy of each kind
-    of certificate signed by a throw-away key; a finding that is not excused refuses the activation.
-    The newest active authority of a hierarchy is the one that signs when a request names none.
+    """Allows a pending authority to issue. Every profile it could issue under is linted first, on certificates signed by a
+    throw-away key; a lint finding that is not on the allow-list refuses the activation. When a request names no authority,
+    the newest active one of the profile's hierarchy signs.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
     RetireAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.RetireAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
-    """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
-    unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
-    the way: the last active authority of its kind in one of the two hierarchies stays (metadata `authority`, `hierarchy`, `kind`),
-    and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
+    """Stops an active authority from issuing (RETIRING: it is still trusted), or retires a retiring one that has no unexpired
+    certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE protects the last active authority of its
+    kind in the control or estate hierarchy (metadata `authority`, `hierarchy`, `kind`), and a retiring authority until all
+    its certificates have expired (metadata `last_expiry`, in seconds since 1970).
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
     RevokeAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.RevokeAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
-    """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-    listeners refuse whatever it has issued. The last active authority of its kind in one of the two hierarchies is refused
-    (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), since nobody could call any more: activate its
-    successor first.
+    """Withdraws trust from an authority at once: it stops issuing, its certificate leaves the bundles, and Keyreeve's listeners
+    refuse every certificate it has issued. The last active authority of its kind in the control or estate hierarchy
+    cannot be revoked (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), because no caller would be accepted
+    any more: activate a successor first.
 
     Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
     ExportAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.ExportAuthorityRequest, _authority_service_pb2.ExportAuthorityResponse]  # type: ignore[assignment]
-    """Exports the authority's certificate and those above it. Private keys never leave the service.
+    """Exports the certificate of an authority with its chain. Private keys never leave the service.
 
     Reasons: AUTHORITY_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     GetBundle: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.GetBundleRequest, _authority_service_pb2.Bundle]  # type: ignore[assignment]
-    """Gets the trust bundle of a line: the roots that somebody who relies on that line has to trust.
+    """Gets the trust bundle of a hierarchy: the roots that a relying party has to trust.
 
     Reasons: BUNDLE_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     WatchBundle: _aio.UnaryStreamMultiCallable[_authority_service_pb2.WatchBundleRequest, _authority_service_pb2.Bundle]  # type: ignore[assignment]
-    """Sends the bundle of a line at once and again after each change, until the stream's deadline (or an hour) has
-    passed; a client then opens the next stream. The stream is cut when the caller's certificate expires.
+    """Sends the bundle of a hierarchy at once and after each change, until the deadline of the stream, at most one hour; a
+    client then opens the next stream. The stream ends when the caller's certificate expires.
 
     Reasons: BUNDLE_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
 
 class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The seals: the private certificate authorities and the bundles of those that are to be trusted.
+    """The certificate authorities and the trust bundles.
 
-    Every RPC can also answer what the listener itself refuses: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
+    Every RPC of every service can also return the reasons of the listener: PEER_CERTIFICATE_MISSING, PEER_CERTIFICATE_EXPIRED,
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
-    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL, and a
-    health check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED, every list PAGE_TOKEN_INVALID, and any RPC
-    FIELD_INVALID. The comments name only what is special to the RPC.
+    DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
+    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and
+    REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
     """
 
     @_abc_1.abstractmethod
@@ -217,7 +217,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authority_service_pb2.CreateAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
-        """Makes a CA with a key of its own in state PENDING: it exists, its certificate is signed, and it signs no leaf.
+        """Creates a CA with a new key, in state PENDING: its certificate is signed, and it does not issue yet.
 
         Reasons: AUTHORITY_EXISTS, AUTHORITY_REFUSED, AUTHORITY_NOT_FOUND (the issuer), AUTHORITY_STATE_WRONG (the issuer is
         not active).
@@ -234,8 +234,8 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets an authority.
 
         Reasons: AUTHORITY_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -246,8 +246,8 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_authority_service_pb2.ListAuthoritiesResponse, _abc.Awaitable[_authority_service_pb2.ListAuthoritiesResponse]]:
         """Lists authorities in order of their names.
 
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -256,9 +256,9 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authority_service_pb2.ActivateAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
-        """Lets a pending authority issue. Every profile that it could issue under is linted first, with a copy of each kind
-        of certificate signed by a throw-away key; a finding that is not excused refuses the activation.
-        The newest active authority of a hierarchy is the one that signs when a request names none.
+        """Allows a pending authority to issue. Every profile it could issue under is linted first, on certificates signed by a
+        throw-away key; a lint finding that is not on the allow-list refuses the activation. When a request names no authority,
+        the newest active one of the profile's hierarchy signs.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
         Callers: admins; the membership service, for CAs with an owner.
@@ -271,10 +271,10 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authority_service_pb2.RetireAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
-        """Stops an active authority from issuing (RETIRING: it is still trusted), or ends a retiring one that has no
-        unexpired certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE says which of the two is in
-        the way: the last active authority of its kind in one of the two hierarchies stays (metadata `authority`, `hierarchy`, `kind`),
-        and so does a retiring one until metadata `last_expiry`, in seconds since 1970.
+        """Stops an active authority from issuing (RETIRING: it is still trusted), or retires a retiring one that has no unexpired
+        certificate left (RETIRED: its private key is destroyed). AUTHORITY_IN_USE protects the last active authority of its
+        kind in the control or estate hierarchy (metadata `authority`, `hierarchy`, `kind`), and a retiring authority until all
+        its certificates have expired (metadata `last_expiry`, in seconds since 1970).
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
         Callers: admins; the membership service, for CAs with an owner.
@@ -287,10 +287,10 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authority_service_pb2.RevokeAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
-        """Withdraws trust from an authority at once: it issues nothing more, its certificate leaves the bundles, and our own
-        listeners refuse whatever it has issued. The last active authority of its kind in one of the two hierarchies is refused
-        (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), since nobody could call any more: activate its
-        successor first.
+        """Withdraws trust from an authority at once: it stops issuing, its certificate leaves the bundles, and Keyreeve's listeners
+        refuse every certificate it has issued. The last active authority of its kind in the control or estate hierarchy
+        cannot be revoked (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), because no caller would be accepted
+        any more: activate a successor first.
 
         Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
         Callers: admins; the membership service, for CAs with an owner.
@@ -303,11 +303,11 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authority_service_pb2.ExportAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.ExportAuthorityResponse, _abc.Awaitable[_authority_service_pb2.ExportAuthorityResponse]]:
-        """Exports the authority's certificate and those above it. Private keys never leave the service.
+        """Exports the certificate of an authority with its chain. Private keys never leave the service.
 
         Reasons: AUTHORITY_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -316,11 +316,11 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authority_service_pb2.GetBundleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.Bundle, _abc.Awaitable[_authority_service_pb2.Bundle]]:
-        """Gets the trust bundle of a line: the roots that somebody who relies on that line has to trust.
+        """Gets the trust bundle of a hierarchy: the roots that a relying party has to trust.
 
         Reasons: BUNDLE_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -329,12 +329,12 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authority_service_pb2.WatchBundleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_authority_service_pb2.Bundle], _abc.AsyncIterator[_authority_service_pb2.Bundle]]:
-        """Sends the bundle of a line at once and again after each change, until the stream's deadline (or an hour) has
-        passed; a client then opens the next stream. The stream is cut when the caller's certificate expires.
+        """Sends the bundle of a hierarchy at once and after each change, until the deadline of the stream, at most one hour; a
+        client then opens the next stream. The stream ends when the caller's certificate expires.
 
         Reasons: BUNDLE_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
 
 def add_AuthorityServiceServicer_to_server(servicer: AuthorityServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,25 +29,25 @@ class _CertificateState:
 class _CertificateStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CertificateState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CERTIFICATE_STATE_UNSPECIFIED: _CertificateState.ValueType  # 0
-    """Any state in a filter; never sent."""
+    """Any state in a filter; never returned."""
     CERTIFICATE_STATE_VALID: _CertificateState.ValueType  # 1
-    """Issued, and its last instant has not passed."""
+    """Neither expired nor revoked."""
     CERTIFICATE_STATE_EXPIRED: _CertificateState.ValueType  # 2
-    """Its last instant has passed, and it was not revoked."""
+    """Expired and not revoked."""
     CERTIFICATE_STATE_REVOKED: _CertificateState.ValueType  # 3
-    """It was revoked."""
+    """Revoked."""
 
 class CertificateState(_CertificateState, metaclass=_CertificateStateEnumTypeWrapper):
-    """Whether a certificate is good now."""
+    """State of a certificate."""
 
 CERTIFICATE_STATE_UNSPECIFIED: CertificateState.ValueType  # 0
-"""Any state in a filter; never sent."""
+"""Any state in a filter; never returned."""
 CERTIFICATE_STATE_VALID: CertificateState.ValueType  # 1
-"""Issued, and its last instant has not passed."""
+"""Neither expired nor revoked."""
 CERTIFICATE_STATE_EXPIRED: CertificateState.ValueType  # 2
-"""Its last instant has passed, and it was not revoked."""
+"""Expired and not revoked."""
 CERTIFICATE_STATE_REVOKED: CertificateState.ValueType  # 3
-"""It was revoked."""
+"""Revoked."""
 Global___CertificateState: _TypeAlias = CertificateState  # noqa: Y015
 
 class _NameType:
@@ -57,7 +57,7 @@ class _NameType:
 class _NameTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NameType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     NAME_TYPE_UNSPECIFIED: _NameType.ValueType  # 0
-    """Not a type; refused."""
+    """Not a valid value; refused."""
     NAME_TYPE_DNS: _NameType.ValueType  # 1
     """A DNS name."""
     NAME_TYPE_IP: _NameType.ValueType  # 2
@@ -71,7 +71,7 @@ class NameType(_NameType, metaclass=_NameTypeEnumTypeWrapper):
     """The type of a name."""
 
 NAME_TYPE_UNSPECIFIED: NameType.ValueType  # 0
-"""Not a type; refused."""
+"""Not a valid value; refused."""
 NAME_TYPE_DNS: NameType.ValueType  # 1
 """A DNS name."""
 NAME_TYPE_IP: NameType.ValueType  # 2
@@ -84,7 +84,7 @@ Global___NameType: _TypeAlias = NameType  # noqa: Y015
 
 @_typing.final
 class Certificate(_message.Message):
-    """One certificate of the ledger."""
+    """A certificate of the ledger."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -108,44 +108,44 @@ class Certificate(_message.Message):
     name: _builtins.str
     """`certificates/{serial}`, the serial number as 32 lower-case hexadecimal digits."""
     authority: _builtins.str
-    """`authorities/{authority}` that signed it."""
+    """Issuer, `authorities/{authority}`."""
     profile: _builtins.str
-    """`profiles/{profile}` that it was issued under."""
+    """`profiles/{profile}` it was issued under."""
     profile_version: _builtins.int
-    """The version of the profile."""
+    """Version of the profile."""
     identity: _builtins.str
-    """The first URI name, or the first name when it has no URI."""
+    """Its first URI name, or its first name if it has no URI."""
     requester: _builtins.str
-    """SPIFFE ID of whoever asked for it."""
+    """SPIFFE ID of the requester."""
     request_id: _builtins.str
-    """The `request_id` it was asked for with."""
+    """`request_id` of the request."""
     state: Global___CertificateState.ValueType
-    """Whether it is good now."""
+    """Its state now."""
     spki_sha256: _builtins.bytes
-    """SHA-256 over the DER SubjectPublicKeyInfo."""
+    """SHA-256 of the DER SubjectPublicKeyInfo."""
     certificate_der: _builtins.bytes
     """The DER certificate."""
     renews: _builtins.str
-    """`certificates/{serial}` that this one renews; empty for a first."""
+    """`certificates/{serial}` that this one renews; empty if it is not a renewal."""
     revocation_reason: _crl_reason_pb2.CrlReason.ValueType
-    """Why."""
+    """Reason of the revocation."""
     revoker: _builtins.str
-    """SPIFFE ID of whoever revoked it."""
+    """SPIFFE ID of the revoker."""
     @_builtins.property
     def not_before_time(self) -> _timestamp_pb2.Timestamp:
-        """First instant of its validity."""
+        """Start of its validity."""
 
     @_builtins.property
     def not_after_time(self) -> _timestamp_pb2.Timestamp:
-        """Last instant of its validity (inclusive)."""
+        """End of its validity (inclusive)."""
 
     @_builtins.property
     def issue_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was issued."""
+        """Time of issuance."""
 
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was revoked; unset unless it was."""
+        """Time of revocation; unset if not revoked."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ Global___Certificate: _TypeAlias = Certificate  # noqa: Y015
 
 @_typing.final
 class SubjectAlternativeName(_message.Message):
-    """A subject alternative name. docs/names.md has the grammar; names are accepted or refused, never normalized."""
+    """A subject alternative name. docs/names.md has the grammar. Names are accepted or refused, never normalized."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -187,7 +187,7 @@ class SubjectAlternativeName(_message.Message):
     type: Global___NameType.ValueType
     """Required. The type of the name."""
     value: _builtins.str
-    """Required. Its text."""
+    """Required. The name."""
     def __init__(
         self,
         *,
@@ -204,7 +204,7 @@ Global___SubjectAlternativeName: _TypeAlias = SubjectAlternativeName  # noqa: Y0
 
 @_typing.final
 class SignCertificateItem(_message.Message):
-    """What to sign."""
+    """One certificate to sign."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -216,18 +216,18 @@ class SignCertificateItem(_message.Message):
     profile: _builtins.str
     """Required. `profiles/{profile}`."""
     csr: _builtins.bytes
-    """Required. A PKCS #10 request (RFC 2986) in DER or as one PEM block."""
+    """Required. A PKCS #10 request (RFC 2986), DER or one PEM block."""
     authority: _builtins.str
-    """Optional. `authorities/{authority}`; the newest active one of the profile's hierarchy unless given. Required for
-    stand-alone CAs.
+    """Optional. `authorities/{authority}`; default: the newest active one of the profile's hierarchy. Required for stand-alone
+    CAs.
     """
     @_builtins.property
     def names(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubjectAlternativeName]:
-        """Optional. Names wished for beside those in the CSR."""
+        """Optional. Requested names in addition to those in the CSR."""
 
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """Optional. How long it is to live; the profile's default unless given."""
+        """Optional. Requested lifetime; default: that of the profile."""
 
     def __init__(
         self,
@@ -248,14 +248,14 @@ Global___SignCertificateItem: _TypeAlias = SignCertificateItem  # noqa: Y015
 
 @_typing.final
 class SignCertificateRequest(_message.Message):
-    """Asks for one certificate."""
+    """Signs one certificate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEM_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
     @_builtins.property
     def item(self) -> Global___SignCertificateItem:
         """Required. What to sign."""
@@ -285,15 +285,15 @@ class SignCertificateResponse(_message.Message):
     RENEW_TIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def certificate(self) -> Global___Certificate:
-        """As the ledger has it."""
+        """The certificate."""
 
     @_builtins.property
     def chain_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """DER certificates of the authorities above it, nearest first, without the root."""
+        """Its chain in DER: issuer first, without the root."""
 
     @_builtins.property
     def renew_time(self) -> _timestamp_pb2.Timestamp:
-        """When its holder ought to renew it: two thirds through its life, spread by its serial number."""
+        """Recommended time of renewal: after two thirds of its lifetime, spread by serial number."""
 
     def __init__(
         self,
@@ -312,14 +312,14 @@ Global___SignCertificateResponse: _TypeAlias = SignCertificateResponse  # noqa: 
 
 @_typing.final
 class SignCertificatesRequest(_message.Message):
-    """Asks for up to 100 certificates."""
+    """Signs up to 100 certificates."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignCertificateItem]:
         """Required. 1 to 100 items."""
@@ -348,11 +348,11 @@ class SignCertificatesResponse(_message.Message):
     CHAINS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignCertificateOutcome]:
-        """One per item."""
+        """One for each item."""
 
     @_builtins.property
     def chains(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuthorityChain]:
-        """DER certificates of the authorities that the items of `outcomes` refer to."""
+        """Chains of the authorities that `outcomes` refer to."""
 
     def __init__(
         self,
@@ -370,7 +370,7 @@ Global___SignCertificatesResponse: _TypeAlias = SignCertificatesResponse  # noqa
 
 @_typing.final
 class SignCertificateOutcome(_message.Message):
-    """What became of one item."""
+    """The outcome of one item."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -378,11 +378,11 @@ class SignCertificateOutcome(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def signed(self) -> Global___SignedCertificate:
-        """It was signed."""
+        """The item was signed."""
 
     @_builtins.property
     def error(self) -> Global___ItemError:
-        """It was refused."""
+        """The item was refused."""
 
     def __init__(
         self,
@@ -402,7 +402,7 @@ Global___SignCertificateOutcome: _TypeAlias = SignCertificateOutcome  # noqa: Y0
 
 @_typing.final
 class SignedCertificate(_message.Message):
-    """A certificate signed in a batch; its chain is in the response, once for each authority."""
+    """A certificate signed in a batch; `chains` of the response has its chain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -415,10 +415,10 @@ class SignedCertificate(_message.Message):
     certificate_der: _builtins.bytes
     """The DER certificate."""
     authority: _builtins.str
-    """`authorities/{authority}` that signed it."""
+    """Issuer, `authorities/{authority}`."""
     @_builtins.property
     def renew_time(self) -> _timestamp_pb2.Timestamp:
-        """When its holder ought to renew it."""
+        """Recommended time of renewal."""
 
     def __init__(
         self,
@@ -438,7 +438,7 @@ Global___SignedCertificate: _TypeAlias = SignedCertificate  # noqa: Y015
 
 @_typing.final
 class AuthorityChain(_message.Message):
-    """The certificates above an authority's leaves."""
+    """The chain above the certificates of an authority."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -448,7 +448,7 @@ class AuthorityChain(_message.Message):
     """`authorities/{authority}`."""
     @_builtins.property
     def chain_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """DER: the authority itself first, without the root."""
+        """DER: the authority first, without the root."""
 
     def __init__(
         self,
@@ -494,12 +494,12 @@ class ItemError(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """A reason of the contract, as in google.rpc.ErrorInfo."""
+    """The reason, as in google.rpc.ErrorInfo."""
     message: _builtins.str
-    """What happened, in words."""
+    """Description of the error."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The dynamic parts of the message."""
+        """Values in the message."""
 
     def __init__(
         self,
@@ -518,7 +518,7 @@ Global___ItemError: _TypeAlias = ItemError  # noqa: Y015
 
 @_typing.final
 class RenewCertificateRequest(_message.Message):
-    """Asks for the successor of a certificate."""
+    """Renews a certificate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -529,12 +529,12 @@ class RenewCertificateRequest(_message.Message):
     name: _builtins.str
     """Required. `certificates/{serial}` to renew."""
     csr: _builtins.bytes
-    """Required. A PKCS #10 request for the new key. It may repeat the old certificate's names and may hold no others."""
+    """Required. A PKCS #10 request for the new key. It may repeat names of the old certificate, and contain no others."""
     request_id: _builtins.str
-    """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
     @_builtins.property
     def proof(self) -> Global___RenewalProof:
-        """Required outside the control hierarchy: the old key's word. For a person whose invitation is over: a device's."""
+        """Required outside the control hierarchy: proof by the old key. For an operator after the invitation: by a hardware key."""
 
     def __init__(
         self,
@@ -563,10 +563,10 @@ class RenewalProof(_message.Message):
     NONCE_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     nonce: _builtins.str
-    """Required. From the metadata of a RENEWAL_PROOF_REQUIRED or INVITATION_EXPIRED answer; good for five minutes."""
+    """Required. From the metadata of RENEWAL_PROOF_REQUIRED or INVITATION_EXPIRED; valid for five minutes."""
     signature: _builtins.bytes
-    """Required. The old key's: ECDSA (DER) or RSA PKCS #1 v1.5 with SHA-256, SHA-384 for P-384 keys, or Ed25519. A device's:
-    an SSHSIG without its armour, for the namespace `keyreeve-renew-1`.
+    """Required. By the old key: ECDSA (DER) or RSA PKCS #1 v1.5 with SHA-256, SHA-384 for P-384 keys, or Ed25519. By a
+    hardware key: an SSHSIG blob without PEM armor, namespace `keyreeve-renew-1`.
     """
     def __init__(
         self,
@@ -584,7 +584,7 @@ Global___RenewalProof: _TypeAlias = RenewalProof  # noqa: Y015
 
 @_typing.final
 class GetCertificateRequest(_message.Message):
-    """Names a certificate to get."""
+    """Gets a certificate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -606,7 +606,7 @@ Global___GetCertificateRequest: _TypeAlias = GetCertificateRequest  # noqa: Y015
 
 @_typing.final
 class ListCertificatesRequest(_message.Message):
-    """Asks for a page of certificates. Filters that are given must all hold."""
+    """Lists certificates that match all filters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -618,20 +618,20 @@ class ListCertificatesRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EXPIRE_BEFORE_TIME_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. At most this many; 50 unless given, 500 at most."""
+    """Optional. Maximum number of results: default 50, at most 500."""
     page_token: _builtins.str
-    """Optional. `next_page_token` of the page before."""
+    """Optional. `next_page_token` of the previous page."""
     authority: _builtins.str
-    """Optional. Only those signed by `authorities/{authority}`."""
+    """Optional. Issued by `authorities/{authority}`."""
     profile: _builtins.str
-    """Optional. Only those under `profiles/{profile}`."""
+    """Optional. Issued under `profiles/{profile}`."""
     identity: _builtins.str
-    """Optional. Only those of this identity."""
+    """Optional. With this identity."""
     state: Global___CertificateState.ValueType
-    """Optional. Only those in this state."""
+    """Optional. In this state."""
     @_builtins.property
     def expire_before_time(self) -> _timestamp_pb2.Timestamp:
-        """Optional. Only those whose last instant is before this time."""
+        """Optional. Expiring before this time."""
 
     def __init__(
         self,
@@ -682,7 +682,7 @@ Global___ListCertificatesResponse: _TypeAlias = ListCertificatesResponse  # noqa
 
 @_typing.final
 class RevokeCertificateRequest(_message.Message):
-    """Names a certificate to revoke."""
+    """Revokes a certificate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -692,9 +692,9 @@ class RevokeCertificateRequest(_message.Message):
     name: _builtins.str
     """Required. `certificates/{serial}`."""
     reason: _crl_reason_pb2.CrlReason.ValueType
-    """Optional. Every reason but CA_COMPROMISE."""
+    """Optional. Any reason except CA_COMPROMISE."""
     request_id: _builtins.str
-    """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
     def __init__(
         self,
         *,
@@ -712,13 +712,13 @@ Global___RevokeCertificateRequest: _TypeAlias = RevokeCertificateRequest  # noqa
 
 @_typing.final
 class GetRevocationListRequest(_message.Message):
-    """Names a list of revoked certificates."""
+    """Gets a CRL."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Required. `authorities/{authority}/revocationLists/{shard}`; a certificate's CRL distribution point ends in
+    """Required. `authorities/{authority}/revocationLists/{shard}`; the CRL distribution point of a certificate ends in
     `/crl/{authority}/{shard}.crl`.
     """
     def __init__(
@@ -736,7 +736,7 @@ Global___GetRevocationListRequest: _TypeAlias = GetRevocationListRequest  # noqa
 
 @_typing.final
 class RevocationList(_message.Message):
-    """A list of revoked certificates."""
+    """A CRL."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -749,18 +749,18 @@ class RevocationList(_message.Message):
     name: _builtins.str
     """`authorities/{authority}/revocationLists/{shard}`."""
     number: _builtins.int
-    """Its CRL number; it rises with every list of the shard."""
+    """CRL number; it increases with every CRL of the shard."""
     entries: _builtins.int
-    """How many certificates are on it, with those that a crashed process may have signed without recording them."""
+    """Number of entries, including serial numbers that a crashed process may have signed without storing the certificate."""
     crl_der: _builtins.bytes
     """The DER CertificateList."""
     @_builtins.property
     def this_update_time(self) -> _timestamp_pb2.Timestamp:
-        """From when it holds."""
+        """thisUpdate."""
 
     @_builtins.property
     def next_update_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when; the next is made long before."""
+        """nextUpdate; the next CRL is published long before."""
 
     def __init__(
         self,
@@ -892,7 +892,7 @@ Global___RevokedCertificate: _TypeAlias = RevokedCertificate  # noqa: Y015
 
 @_typing.final
 class RevokeCertificatesRequest(_message.Message):
-    """Says which certificates to revoke. At least one condition is required; those that are given must all hold."""
+    """Revokes the certificates that match all conditions; at least one condition is required."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -905,24 +905,24 @@ class RevokeCertificatesRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     authority: _builtins.str
-    """Optional. Only those signed by `authorities/{authority}`."""
+    """Optional. Issued by `authorities/{authority}`."""
     profile: _builtins.str
-    """Optional. Only those under `profiles/{profile}`."""
+    """Optional. Issued under `profiles/{profile}`."""
     identity: _builtins.str
-    """Optional. Only those of this identity."""
+    """Optional. With this identity."""
     requester: _builtins.str
-    """Optional. Only those that this SPIFFE ID asked for."""
+    """Optional. Requested by this SPIFFE ID."""
     reason: _crl_reason_pb2.CrlReason.ValueType
-    """Optional. Every reason but CA_COMPROMISE."""
+    """Optional. Any reason except CA_COMPROMISE."""
     request_id: _builtins.str
-    """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
     @_builtins.property
     def issued_from_time(self) -> _timestamp_pb2.Timestamp:
-        """Optional. Only those issued at or after this time."""
+        """Optional. Issued at or after this time."""
 
     @_builtins.property
     def issued_before_time(self) -> _timestamp_pb2.Timestamp:
-        """Optional. Only those issued before this time."""
+        """Optional. Issued before this time."""
 
     def __init__(
         self,

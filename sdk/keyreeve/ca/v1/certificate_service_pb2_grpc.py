@@ -27,8 +27,7 @@ if _version_not_supported:
 
 
 class CertificateServiceStub:
-    """The signing path and the ledger of what was signed. What every RPC can answer beside its own reasons stands at
-    AuthorityService.
+    """Signs, renews, lists and revokes certificates. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel):
@@ -85,20 +84,19 @@ class CertificateServiceStub:
 
 
 class CertificateServiceServicer:
-    """The signing path and the ledger of what was signed. What every RPC can answer beside its own reasons stands at
-    AuthorityService.
+    """Signs, renews, lists and revokes certificates. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def SignCertificate(self, request, context):
-        """Signs one certificate for a CSR. The CSR proves possession of its key; every other thing it says is a wish: the
-        certificate holds what the profile says, and a wish that the profile does not grant refuses the request by name.
-        The answer leaves after the certificate is in the ledger.
+        """Signs one certificate. The CSR proves possession of the key. Its names and extensions are requests: the profile decides
+        what the certificate contains, and a name or extension that the profile does not allow refuses the whole request. The
+        response is sent after the certificate has been committed to the ledger.
 
         Reasons: CSR_MALFORMED, CSR_TOO_LARGE, CSR_SIGNATURE_INVALID, KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED,
         NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
         PROFILE_NOT_FOUND, PROFILE_NOT_ALLOWED, PROFILE_HALTED, AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG,
         AUTHORITY_EXPIRING, NO_ACTIVE_AUTHORITY, FINAL_CHECK_FAILED.
-        Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
+        Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -106,32 +104,33 @@ class CertificateServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SignCertificates(self, request, context):
-        """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
-        succeed are committed together. The authority of the first item that is accepted signs the request: an item that
-        another one would have to sign fails with FIELD_INVALID. An authorization or a limit that concerns the whole call
-        fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
+        """Signs 1 to 100 certificates. Each item succeeds or fails independently, with the reasons of SignCertificate; all
+        certificates are committed together. One authority signs a batch, that of the first accepted item: an item for another
+        authority fails with FIELD_INVALID. Authorization and limits of the whole call fail the call. The response is below
+        4 MiB, the default limit of gRPC clients.
 
-        Reasons: those of SignCertificate, per item.
-        Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
-        Idempotent by request_id, as a whole.
+        Reasons: those of SignCertificate, for each item.
+        Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+        Idempotent by request_id, for the whole batch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenewCertificate(self, request, context):
-        """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate
-        of the control hierarchy is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
-        whoever asked for the first, with a proof signed by the old key; a call without one answers
-        RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
-        new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
+        """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate of the
+        control hierarchy is renewed by its holder, over mutual TLS with that certificate. Any other certificate is renewed by
+        its original requester, with a proof signed by the old key; a call without a proof returns RENEWAL_PROOF_REQUIRED with a
+        nonce (docs/protocols.md). A certificate is renewed once: a repeated call with the same new key returns the same
+        certificate, with another key RENEWAL_SUPERSEDED.
 
-        A person's certificate renews itself until 7 days after the last invitation. Then the answer is INVITATION_EXPIRED, with
-        a nonce when a key in a device is in the person's record: a proof by that key renews it without another invitation.
+        An operator's certificate can be renewed until 7 days after the last invitation. After that the call returns
+        INVITATION_EXPIRED, with a nonce if the operator's record has a hardware key: a proof by that key renews without a new
+        invitation.
 
         Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
-        RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
-        Callers: everyone with a certificate of the control hierarchy.
+        RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (operators), and those of SignCertificate.
+        Callers: all callers with a certificate of the control hierarchy.
         Idempotent by request_id, and by (certificate, new key).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -142,34 +141,33 @@ class CertificateServiceServicer:
         """Gets a certificate from the ledger.
 
         Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it).
-        Callers: admins, operators, auditors and services; members and workloads for their own and those they asked for.
-        Idempotent: it changes nothing.
+        Callers: admins, operators, auditors and services; members and workloads for their own and those they requested.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCertificates(self, request, context):
-        """Lists certificates in order of serial number, which is their order of issuance to within a block.
-        When few of many certificates fit the filters, a page may be shorter than asked for, or empty, and still have a
-        next_page_token: go on until there is none.
+        """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers. With
+        selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
+        until it is empty.
 
-        Callers: admins, operators, auditors and services; workloads see those they asked for.
-        Idempotent: it changes nothing.
+        Callers: admins, operators, auditors and services; workloads see those they requested.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeCertificate(self, request, context):
-        """Revokes a certificate for good: its holder is refused from then on, on open channels and inside running streams
-        too (within a second by the replica that answers, within five by others), it cannot be renewed, and its shard's
-        list says so within a second. A certificate that has been revoked stays as it was revoked first: reason, time
-        and actor do not change.
+        """Revokes a certificate permanently. Its holder is refused, also on open channels and in running streams, within 1 s by the
+        replica that answers and within 5 s by the others; it cannot be renewed; its CRL shard contains it within 1 s.
+        Revoking it again changes nothing: reason, time and actor remain those of the first revocation.
 
         Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
-        Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
-        service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
+        Callers: admins, for every certificate; operators, except for those of admins, auditors, other operators and services;
+        membership, for those of authorities with an owner; all callers, for their own and those they requested.
         Idempotent by request_id, and by certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -177,12 +175,12 @@ class CertificateServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRevocationList(self, request, context):
-        """Gets the newest list of the revoked certificates of one shard (RFC 5280, section 5): the same bytes that the
-        address in the shard's certificates answers over plain HTTP.
+        """Gets the newest CRL of a shard (RFC 5280, section 5): the bytes that the CRL distribution point in the shard's
+        certificates serves over plain HTTP.
 
         Reasons: REVOCATION_LIST_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,16 +192,16 @@ class CertificateServiceServicer:
         `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
 
         Callers: services and members.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeCertificates(self, request, context):
-        """Begins to revoke every certificate that fits and was issued before, has not expired and has not been revoked; to
-        what is issued meanwhile it may come or not, so halt the issuance first. It goes on in steps that leave the
-        signing path its share, is resumed after a restart, and can be cancelled; what it has revoked stays revoked.
+        """Starts an operation that revokes every matching certificate that is issued, unexpired and not revoked when the operation
+        starts. Certificates issued while it runs may be missed: halt issuance first. It runs in small steps so that signing
+        continues, resumes after a restart, and can be canceled; certificates it has revoked stay revoked.
 
         Reasons: AUTHORITY_NOT_FOUND, PROFILE_NOT_FOUND.
         Callers: admins; membership, with an `authority` that has an owner.
@@ -270,8 +268,7 @@ def add_CertificateServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CertificateService:
-    """The signing path and the ledger of what was signed. What every RPC can answer beside its own reasons stands at
-    AuthorityService.
+    """Signs, renews, lists and revokes certificates. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @staticmethod

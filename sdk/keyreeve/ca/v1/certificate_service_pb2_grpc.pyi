@@ -28,84 +28,82 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CertificateServiceStub:
-    """The signing path and the ledger of what was signed. What every RPC can answer beside its own reasons stands at
-    AuthorityService.
-    """
+    """Signs, renews, lists and revokes certificates. The reasons that every RPC can return are listed at AuthorityService."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CertificateServiceAsyncStub: ...
     SignCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificateRequest, _certificate_service_pb2.SignCertificateResponse]
-    """Signs one certificate for a CSR. The CSR proves possession of its key; every other thing it says is a wish: the
-    certificate holds what the profile says, and a wish that the profile does not grant refuses the request by name.
-    The answer leaves after the certificate is in the ledger.
+    """Signs one certificate. The CSR proves possession of the key. Its names and extensions are requests: the profile decides
+    what the certificate contains, and a name or extension that the profile does not allow refuses the whole request. The
+    response is sent after the certificate has been committed to the ledger.
 
     Reasons: CSR_MALFORMED, CSR_TOO_LARGE, CSR_SIGNATURE_INVALID, KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED,
     NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
     PROFILE_NOT_FOUND, PROFILE_NOT_ALLOWED, PROFILE_HALTED, AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG,
     AUTHORITY_EXPIRING, NO_ACTIVE_AUTHORITY, FINAL_CHECK_FAILED.
-    Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
+    Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
     Idempotent by request_id.
     """
     SignCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificatesRequest, _certificate_service_pb2.SignCertificatesResponse]
-    """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
-    succeed are committed together. The authority of the first item that is accepted signs the request: an item that
-    another one would have to sign fails with FIELD_INVALID. An authorization or a limit that concerns the whole call
-    fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
+    """Signs 1 to 100 certificates. Each item succeeds or fails independently, with the reasons of SignCertificate; all
+    certificates are committed together. One authority signs a batch, that of the first accepted item: an item for another
+    authority fails with FIELD_INVALID. Authorization and limits of the whole call fail the call. The response is below
+    4 MiB, the default limit of gRPC clients.
 
-    Reasons: those of SignCertificate, per item.
-    Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
-    Idempotent by request_id, as a whole.
+    Reasons: those of SignCertificate, for each item.
+    Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+    Idempotent by request_id, for the whole batch.
     """
     RenewCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RenewCertificateRequest, _certificate_service_pb2.SignCertificateResponse]
-    """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate
-    of the control hierarchy is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
-    whoever asked for the first, with a proof signed by the old key; a call without one answers
-    RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
-    new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
+    """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate of the
+    control hierarchy is renewed by its holder, over mutual TLS with that certificate. Any other certificate is renewed by
+    its original requester, with a proof signed by the old key; a call without a proof returns RENEWAL_PROOF_REQUIRED with a
+    nonce (docs/protocols.md). A certificate is renewed once: a repeated call with the same new key returns the same
+    certificate, with another key RENEWAL_SUPERSEDED.
 
-    A person's certificate renews itself until 7 days after the last invitation. Then the answer is INVITATION_EXPIRED, with
-    a nonce when a key in a device is in the person's record: a proof by that key renews it without another invitation.
+    An operator's certificate can be renewed until 7 days after the last invitation. After that the call returns
+    INVITATION_EXPIRED, with a nonce if the operator's record has a hardware key: a proof by that key renews without a new
+    invitation.
 
     Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
-    RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
-    Callers: everyone with a certificate of the control hierarchy.
+    RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (operators), and those of SignCertificate.
+    Callers: all callers with a certificate of the control hierarchy.
     Idempotent by request_id, and by (certificate, new key).
     """
     GetCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.GetCertificateRequest, _certificate_service_pb2.Certificate]
     """Gets a certificate from the ledger.
 
     Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it).
-    Callers: admins, operators, auditors and services; members and workloads for their own and those they asked for.
-    Idempotent: it changes nothing.
+    Callers: admins, operators, auditors and services; members and workloads for their own and those they requested.
+    Idempotent: read-only.
     """
     ListCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.ListCertificatesRequest, _certificate_service_pb2.ListCertificatesResponse]
-    """Lists certificates in order of serial number, which is their order of issuance to within a block.
-    When few of many certificates fit the filters, a page may be shorter than asked for, or empty, and still have a
-    next_page_token: go on until there is none.
+    """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers. With
+    selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
+    until it is empty.
 
-    Callers: admins, operators, auditors and services; workloads see those they asked for.
-    Idempotent: it changes nothing.
+    Callers: admins, operators, auditors and services; workloads see those they requested.
+    Idempotent: read-only.
     """
     RevokeCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificateRequest, _certificate_service_pb2.Certificate]
-    """Revokes a certificate for good: its holder is refused from then on, on open channels and inside running streams
-    too (within a second by the replica that answers, within five by others), it cannot be renewed, and its shard's
-    list says so within a second. A certificate that has been revoked stays as it was revoked first: reason, time
-    and actor do not change.
+    """Revokes a certificate permanently. Its holder is refused, also on open channels and in running streams, within 1 s by the
+    replica that answers and within 5 s by the others; it cannot be renewed; its CRL shard contains it within 1 s.
+    Revoking it again changes nothing: reason, time and actor remain those of the first revocation.
 
     Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
-    Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
-    service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
+    Callers: admins, for every certificate; operators, except for those of admins, auditors, other operators and services;
+    membership, for those of authorities with an owner; all callers, for their own and those they requested.
     Idempotent by request_id, and by certificate.
     """
     GetRevocationList: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.GetRevocationListRequest, _certificate_service_pb2.RevocationList]
-    """Gets the newest list of the revoked certificates of one shard (RFC 5280, section 5): the same bytes that the
-    address in the shard's certificates answers over plain HTTP.
+    """Gets the newest CRL of a shard (RFC 5280, section 5): the bytes that the CRL distribution point in the shard's
+    certificates serves over plain HTTP.
 
     Reasons: REVOCATION_LIST_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     WatchRevocations: _grpc.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevocationsRequest, _certificate_service_pb2.RevocationUpdate]
     """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
@@ -113,12 +111,12 @@ class CertificateServiceStub:
     `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
 
     Callers: services and members.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
     RevokeCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificatesRequest, _operation_service_pb2.Operation]
-    """Begins to revoke every certificate that fits and was issued before, has not expired and has not been revoked; to
-    what is issued meanwhile it may come or not, so halt the issuance first. It goes on in steps that leave the
-    signing path its share, is resumed after a restart, and can be cancelled; what it has revoked stays revoked.
+    """Starts an operation that revokes every matching certificate that is issued, unexpired and not revoked when the operation
+    starts. Certificates issued while it runs may be missed: halt issuance first. It runs in small steps so that signing
+    continues, resumes after a restart, and can be canceled; certificates it has revoked stay revoked.
 
     Reasons: AUTHORITY_NOT_FOUND, PROFILE_NOT_FOUND.
     Callers: admins; membership, with an `authority` that has an owner.
@@ -127,81 +125,79 @@ class CertificateServiceStub:
 
 @_typing.type_check_only
 class CertificateServiceAsyncStub(CertificateServiceStub):
-    """The signing path and the ledger of what was signed. What every RPC can answer beside its own reasons stands at
-    AuthorityService.
-    """
+    """Signs, renews, lists and revokes certificates. The reasons that every RPC can return are listed at AuthorityService."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SignCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificateRequest, _certificate_service_pb2.SignCertificateResponse]  # type: ignore[assignment]
-    """Signs one certificate for a CSR. The CSR proves possession of its key; every other thing it says is a wish: the
-    certificate holds what the profile says, and a wish that the profile does not grant refuses the request by name.
-    The answer leaves after the certificate is in the ledger.
+    """Signs one certificate. The CSR proves possession of the key. Its names and extensions are requests: the profile decides
+    what the certificate contains, and a name or extension that the profile does not allow refuses the whole request. The
+    response is sent after the certificate has been committed to the ledger.
 
     Reasons: CSR_MALFORMED, CSR_TOO_LARGE, CSR_SIGNATURE_INVALID, KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED,
     NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
     PROFILE_NOT_FOUND, PROFILE_NOT_ALLOWED, PROFILE_HALTED, AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG,
     AUTHORITY_EXPIRING, NO_ACTIVE_AUTHORITY, FINAL_CHECK_FAILED.
-    Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
+    Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
     Idempotent by request_id.
     """
     SignCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificatesRequest, _certificate_service_pb2.SignCertificatesResponse]  # type: ignore[assignment]
-    """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
-    succeed are committed together. The authority of the first item that is accepted signs the request: an item that
-    another one would have to sign fails with FIELD_INVALID. An authorization or a limit that concerns the whole call
-    fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
+    """Signs 1 to 100 certificates. Each item succeeds or fails independently, with the reasons of SignCertificate; all
+    certificates are committed together. One authority signs a batch, that of the first accepted item: an item for another
+    authority fails with FIELD_INVALID. Authorization and limits of the whole call fail the call. The response is below
+    4 MiB, the default limit of gRPC clients.
 
-    Reasons: those of SignCertificate, per item.
-    Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
-    Idempotent by request_id, as a whole.
+    Reasons: those of SignCertificate, for each item.
+    Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+    Idempotent by request_id, for the whole batch.
     """
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RenewCertificateRequest, _certificate_service_pb2.SignCertificateResponse]  # type: ignore[assignment]
-    """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate
-    of the control hierarchy is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
-    whoever asked for the first, with a proof signed by the old key; a call without one answers
-    RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
-    new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
+    """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate of the
+    control hierarchy is renewed by its holder, over mutual TLS with that certificate. Any other certificate is renewed by
+    its original requester, with a proof signed by the old key; a call without a proof returns RENEWAL_PROOF_REQUIRED with a
+    nonce (docs/protocols.md). A certificate is renewed once: a repeated call with the same new key returns the same
+    certificate, with another key RENEWAL_SUPERSEDED.
 
-    A person's certificate renews itself until 7 days after the last invitation. Then the answer is INVITATION_EXPIRED, with
-    a nonce when a key in a device is in the person's record: a proof by that key renews it without another invitation.
+    An operator's certificate can be renewed until 7 days after the last invitation. After that the call returns
+    INVITATION_EXPIRED, with a nonce if the operator's record has a hardware key: a proof by that key renews without a new
+    invitation.
 
     Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
-    RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
-    Callers: everyone with a certificate of the control hierarchy.
+    RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (operators), and those of SignCertificate.
+    Callers: all callers with a certificate of the control hierarchy.
     Idempotent by request_id, and by (certificate, new key).
     """
     GetCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.GetCertificateRequest, _certificate_service_pb2.Certificate]  # type: ignore[assignment]
     """Gets a certificate from the ledger.
 
     Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it).
-    Callers: admins, operators, auditors and services; members and workloads for their own and those they asked for.
-    Idempotent: it changes nothing.
+    Callers: admins, operators, auditors and services; members and workloads for their own and those they requested.
+    Idempotent: read-only.
     """
     ListCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.ListCertificatesRequest, _certificate_service_pb2.ListCertificatesResponse]  # type: ignore[assignment]
-    """Lists certificates in order of serial number, which is their order of issuance to within a block.
-    When few of many certificates fit the filters, a page may be shorter than asked for, or empty, and still have a
-    next_page_token: go on until there is none.
+    """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers. With
+    selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
+    until it is empty.
 
-    Callers: admins, operators, auditors and services; workloads see those they asked for.
-    Idempotent: it changes nothing.
+    Callers: admins, operators, auditors and services; workloads see those they requested.
+    Idempotent: read-only.
     """
     RevokeCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificateRequest, _certificate_service_pb2.Certificate]  # type: ignore[assignment]
-    """Revokes a certificate for good: its holder is refused from then on, on open channels and inside running streams
-    too (within a second by the replica that answers, within five by others), it cannot be renewed, and its shard's
-    list says so within a second. A certificate that has been revoked stays as it was revoked first: reason, time
-    and actor do not change.
+    """Revokes a certificate permanently. Its holder is refused, also on open channels and in running streams, within 1 s by the
+    replica that answers and within 5 s by the others; it cannot be renewed; its CRL shard contains it within 1 s.
+    Revoking it again changes nothing: reason, time and actor remain those of the first revocation.
 
     Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
-    Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
-    service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
+    Callers: admins, for every certificate; operators, except for those of admins, auditors, other operators and services;
+    membership, for those of authorities with an owner; all callers, for their own and those they requested.
     Idempotent by request_id, and by certificate.
     """
     GetRevocationList: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.GetRevocationListRequest, _certificate_service_pb2.RevocationList]  # type: ignore[assignment]
-    """Gets the newest list of the revoked certificates of one shard (RFC 5280, section 5): the same bytes that the
-    address in the shard's certificates answers over plain HTTP.
+    """Gets the newest CRL of a shard (RFC 5280, section 5): the bytes that the CRL distribution point in the shard's
+    certificates serves over plain HTTP.
 
     Reasons: REVOCATION_LIST_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     WatchRevocations: _aio.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevocationsRequest, _certificate_service_pb2.RevocationUpdate]  # type: ignore[assignment]
     """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
@@ -209,12 +205,12 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
 
     Callers: services and members.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
     RevokeCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificatesRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
-    """Begins to revoke every certificate that fits and was issued before, has not expired and has not been revoked; to
-    what is issued meanwhile it may come or not, so halt the issuance first. It goes on in steps that leave the
-    signing path its share, is resumed after a restart, and can be cancelled; what it has revoked stays revoked.
+    """Starts an operation that revokes every matching certificate that is issued, unexpired and not revoked when the operation
+    starts. Certificates issued while it runs may be missed: halt issuance first. It runs in small steps so that signing
+    continues, resumes after a restart, and can be canceled; certificates it has revoked stay revoked.
 
     Reasons: AUTHORITY_NOT_FOUND, PROFILE_NOT_FOUND.
     Callers: admins; membership, with an `authority` that has an owner.
@@ -222,9 +218,7 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     """
 
 class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The signing path and the ledger of what was signed. What every RPC can answer beside its own reasons stands at
-    AuthorityService.
-    """
+    """Signs, renews, lists and revokes certificates. The reasons that every RPC can return are listed at AuthorityService."""
 
     @_abc_1.abstractmethod
     def SignCertificate(
@@ -232,15 +226,15 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.SignCertificateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.SignCertificateResponse, _abc.Awaitable[_certificate_service_pb2.SignCertificateResponse]]:
-        """Signs one certificate for a CSR. The CSR proves possession of its key; every other thing it says is a wish: the
-        certificate holds what the profile says, and a wish that the profile does not grant refuses the request by name.
-        The answer leaves after the certificate is in the ledger.
+        """Signs one certificate. The CSR proves possession of the key. Its names and extensions are requests: the profile decides
+        what the certificate contains, and a name or extension that the profile does not allow refuses the whole request. The
+        response is sent after the certificate has been committed to the ledger.
 
         Reasons: CSR_MALFORMED, CSR_TOO_LARGE, CSR_SIGNATURE_INVALID, KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED,
         NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
         PROFILE_NOT_FOUND, PROFILE_NOT_ALLOWED, PROFILE_HALTED, AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG,
         AUTHORITY_EXPIRING, NO_ACTIVE_AUTHORITY, FINAL_CHECK_FAILED.
-        Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
+        Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
         Idempotent by request_id.
         """
 
@@ -250,14 +244,14 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.SignCertificatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.SignCertificatesResponse, _abc.Awaitable[_certificate_service_pb2.SignCertificatesResponse]]:
-        """Signs 1 to 100 certificates; each item succeeds or fails on its own, for the reasons of SignCertificate. All that
-        succeed are committed together. The authority of the first item that is accepted signs the request: an item that
-        another one would have to sign fails with FIELD_INVALID. An authorization or a limit that concerns the whole call
-        fails the call. The answer stays below 4 MiB, the limit that gRPC's clients have by default.
+        """Signs 1 to 100 certificates. Each item succeeds or fails independently, with the reasons of SignCertificate; all
+        certificates are committed together. One authority signs a batch, that of the first accepted item: an item for another
+        authority fails with FIELD_INVALID. Authorization and limits of the whole call fail the call. The response is below
+        4 MiB, the default limit of gRPC clients.
 
-        Reasons: those of SignCertificate, per item.
-        Callers: admins, operators, workloads and services; the profile's `requesters` decide further.
-        Idempotent by request_id, as a whole.
+        Reasons: those of SignCertificate, for each item.
+        Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+        Idempotent by request_id, for the whole batch.
         """
 
     @_abc_1.abstractmethod
@@ -266,18 +260,19 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.RenewCertificateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.SignCertificateResponse, _abc.Awaitable[_certificate_service_pb2.SignCertificateResponse]]:
-        """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate
-        of the control hierarchy is renewed by its holder over mutual TLS with that very certificate. Any other is renewed by
-        whoever asked for the first, with a proof signed by the old key; a call without one answers
-        RENEWAL_PROOF_REQUIRED with a nonce (docs/protocols.md). A certificate is renewed once: a repeat with the same
-        new key answers the same certificate, one with another key RENEWAL_SUPERSEDED.
+        """Renews a certificate: the new one has the same profile, names and identity, and the key of the CSR. A certificate of the
+        control hierarchy is renewed by its holder, over mutual TLS with that certificate. Any other certificate is renewed by
+        its original requester, with a proof signed by the old key; a call without a proof returns RENEWAL_PROOF_REQUIRED with a
+        nonce (docs/protocols.md). A certificate is renewed once: a repeated call with the same new key returns the same
+        certificate, with another key RENEWAL_SUPERSEDED.
 
-        A person's certificate renews itself until 7 days after the last invitation. Then the answer is INVITATION_EXPIRED, with
-        a nonce when a key in a device is in the person's record: a proof by that key renews it without another invitation.
+        An operator's certificate can be renewed until 7 days after the last invitation. After that the call returns
+        INVITATION_EXPIRED, with a nonce if the operator's record has a hardware key: a proof by that key renews without a new
+        invitation.
 
         Reasons: CERTIFICATE_NOT_FOUND, CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, RENEWAL_NOT_ALLOWED, RENEWAL_PROOF_REQUIRED,
-        RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (a person's), and those of SignCertificate.
-        Callers: everyone with a certificate of the control hierarchy.
+        RENEWAL_PROOF_INVALID, RENEWAL_SUPERSEDED, INVITATION_EXPIRED (operators), and those of SignCertificate.
+        Callers: all callers with a certificate of the control hierarchy.
         Idempotent by request_id, and by (certificate, new key).
         """
 
@@ -290,8 +285,8 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets a certificate from the ledger.
 
         Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it).
-        Callers: admins, operators, auditors and services; members and workloads for their own and those they asked for.
-        Idempotent: it changes nothing.
+        Callers: admins, operators, auditors and services; members and workloads for their own and those they requested.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -300,12 +295,12 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.ListCertificatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.ListCertificatesResponse, _abc.Awaitable[_certificate_service_pb2.ListCertificatesResponse]]:
-        """Lists certificates in order of serial number, which is their order of issuance to within a block.
-        When few of many certificates fit the filters, a page may be shorter than asked for, or empty, and still have a
-        next_page_token: go on until there is none.
+        """Lists certificates in order of serial number, which is the order of issuance up to a block of serial numbers. With
+        selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
+        until it is empty.
 
-        Callers: admins, operators, auditors and services; workloads see those they asked for.
-        Idempotent: it changes nothing.
+        Callers: admins, operators, auditors and services; workloads see those they requested.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -314,14 +309,13 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.RevokeCertificateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.Certificate, _abc.Awaitable[_certificate_service_pb2.Certificate]]:
-        """Revokes a certificate for good: its holder is refused from then on, on open channels and inside running streams
-        too (within a second by the replica that answers, within five by others), it cannot be renewed, and its shard's
-        list says so within a second. A certificate that has been revoked stays as it was revoked first: reason, time
-        and actor do not change.
+        """Revokes a certificate permanently. Its holder is refused, also on open channels and in running streams, within 1 s by the
+        replica that answers and within 5 s by the others; it cannot be renewed; its CRL shard contains it within 1 s.
+        Revoking it again changes nothing: reason, time and actor remain those of the first revocation.
 
         Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
-        Callers: admins, whatever it is; operators, unless it is an admin's, an auditor's, another operator's or a
-        service's; membership, those of authorities that have an owner; everyone, their own and those they asked for.
+        Callers: admins, for every certificate; operators, except for those of admins, auditors, other operators and services;
+        membership, for those of authorities with an owner; all callers, for their own and those they requested.
         Idempotent by request_id, and by certificate.
         """
 
@@ -331,12 +325,12 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.GetRevocationListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.RevocationList, _abc.Awaitable[_certificate_service_pb2.RevocationList]]:
-        """Gets the newest list of the revoked certificates of one shard (RFC 5280, section 5): the same bytes that the
-        address in the shard's certificates answers over plain HTTP.
+        """Gets the newest CRL of a shard (RFC 5280, section 5): the bytes that the CRL distribution point in the shard's
+        certificates serves over plain HTTP.
 
         Reasons: REVOCATION_LIST_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -350,7 +344,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
 
         Callers: services and members.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -359,9 +353,9 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.RevokeCertificatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_service_pb2.Operation, _abc.Awaitable[_operation_service_pb2.Operation]]:
-        """Begins to revoke every certificate that fits and was issued before, has not expired and has not been revoked; to
-        what is issued meanwhile it may come or not, so halt the issuance first. It goes on in steps that leave the
-        signing path its share, is resumed after a restart, and can be cancelled; what it has revoked stays revoked.
+        """Starts an operation that revokes every matching certificate that is issued, unexpired and not revoked when the operation
+        starts. Certificates issued while it runs may be missed: halt issuance first. It runs in small steps so that signing
+        continues, resumes after a restart, and can be canceled; certificates it has revoked stay revoked.
 
         Reasons: AUTHORITY_NOT_FOUND, PROFILE_NOT_FOUND.
         Callers: admins; membership, with an `authority` that has an owner.

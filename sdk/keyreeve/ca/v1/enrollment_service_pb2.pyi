@@ -28,33 +28,33 @@ class _EnrollmentTokenState:
 class _EnrollmentTokenStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EnrollmentTokenState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ENROLLMENT_TOKEN_STATE_UNSPECIFIED: _EnrollmentTokenState.ValueType  # 0
-    """Any state; never sent."""
+    """Not a valid value; never returned."""
     ENROLLMENT_TOKEN_STATE_OPEN: _EnrollmentTokenState.ValueType  # 1
-    """Nobody has used it."""
+    """Not used yet."""
     ENROLLMENT_TOKEN_STATE_BOUND: _EnrollmentTokenState.ValueType  # 2
-    """A key is bound to it; its certificate is issued, or about to be."""
+    """Bound to a key; its certificate has been issued or will be."""
     ENROLLMENT_TOKEN_STATE_CLOSED: _EnrollmentTokenState.ValueType  # 3
-    """Its holder has called with the certificate, or 15 minutes have passed since its first use."""
+    """The enrollee has called with the certificate, or 15 minutes have passed since the first use."""
     ENROLLMENT_TOKEN_STATE_REVOKED: _EnrollmentTokenState.ValueType  # 4
-    """It was revoked."""
+    """Revoked."""
     ENROLLMENT_TOKEN_STATE_EXPIRED: _EnrollmentTokenState.ValueType  # 5
-    """Its time passed before anybody used it."""
+    """Expired unused."""
 
 class EnrollmentTokenState(_EnrollmentTokenState, metaclass=_EnrollmentTokenStateEnumTypeWrapper):
-    """The life of a token: OPEN, BOUND, CLOSED; EXPIRED from OPEN, and REVOKED from the first two."""
+    """The state of a token: OPEN, BOUND, CLOSED; EXPIRED from OPEN, REVOKED from the first two."""
 
 ENROLLMENT_TOKEN_STATE_UNSPECIFIED: EnrollmentTokenState.ValueType  # 0
-"""Any state; never sent."""
+"""Not a valid value; never returned."""
 ENROLLMENT_TOKEN_STATE_OPEN: EnrollmentTokenState.ValueType  # 1
-"""Nobody has used it."""
+"""Not used yet."""
 ENROLLMENT_TOKEN_STATE_BOUND: EnrollmentTokenState.ValueType  # 2
-"""A key is bound to it; its certificate is issued, or about to be."""
+"""Bound to a key; its certificate has been issued or will be."""
 ENROLLMENT_TOKEN_STATE_CLOSED: EnrollmentTokenState.ValueType  # 3
-"""Its holder has called with the certificate, or 15 minutes have passed since its first use."""
+"""The enrollee has called with the certificate, or 15 minutes have passed since the first use."""
 ENROLLMENT_TOKEN_STATE_REVOKED: EnrollmentTokenState.ValueType  # 4
-"""It was revoked."""
+"""Revoked."""
 ENROLLMENT_TOKEN_STATE_EXPIRED: EnrollmentTokenState.ValueType  # 5
-"""Its time passed before anybody used it."""
+"""Expired unused."""
 Global___EnrollmentTokenState: _TypeAlias = EnrollmentTokenState  # noqa: Y015
 
 @_typing.final
@@ -76,30 +76,30 @@ class EnrollmentToken(_message.Message):
     name: _builtins.str
     """`enrollmentTokens/{token}`, 32 lower-case hexadecimal digits."""
     identity: _builtins.str
-    """The SPIFFE ID that its holder may claim."""
+    """SPIFFE ID that the enrollee gets."""
     creator: _builtins.str
-    """SPIFFE ID of whoever made it."""
+    """SPIFFE ID of the creator."""
     state: Global___EnrollmentTokenState.ValueType
-    """Where it is in its life."""
+    """Its state."""
     certificate: _builtins.str
-    """`certificates/{serial}` that was issued on its word; empty when none was."""
+    """`certificates/{serial}` issued with it; empty if none was."""
     spki_sha256: _builtins.bytes
-    """SHA-256 over the DER SubjectPublicKeyInfo of the key that is bound to it."""
+    """SHA-256 of the DER SubjectPublicKeyInfo of the bound key."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """Time of creation."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """From when it can no longer be used for the first time."""
+        """End of the time in which it can be used first."""
 
     @_builtins.property
     def bind_time(self) -> _timestamp_pb2.Timestamp:
-        """When a key was bound to it."""
+        """Time at which a key was bound to it."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was closed or revoked."""
+        """Time at which it was closed or revoked."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ Global___EnrollmentToken: _TypeAlias = EnrollmentToken  # noqa: Y015
 
 @_typing.final
 class CreateEnrollmentTokenRequest(_message.Message):
-    """Asks for a token."""
+    """Creates a token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -134,16 +134,16 @@ class CreateEnrollmentTokenRequest(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     identity: _builtins.str
-    """Required. The SPIFFE ID that its holder may claim: `spiffe://{trust domain}/members/{peer DNS name}`,
+    """Required. SPIFFE ID that the enrollee gets: `spiffe://{trust domain}/members/{peer DNS name}`,
     `.../services/{service}/{instance}`, `.../operators/{role}/{name}` or `.../workloads/{path}`.
     """
     address: _builtins.str
-    """Optional. `host:port` at which the enrollee reaches the listener; the setting `enroll.address` unless given."""
+    """Optional. `host:port` at which the enrollee reaches the listener; default: the setting `enroll.address`."""
     request_id: _builtins.str
-    """Required. A UUID, best of version 7."""
+    """Required. A UUID, preferably version 7."""
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """Optional. How long it can be used for the first time: an hour unless given, 24 hours at most."""
+        """Optional. Time in which it can be used first: default 1 hour, at most 24 hours."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class CreateEnrollmentTokenResponse(_message.Message):
     ENROLLMENT_TOKEN_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The token as text, with its secret. Hand it to the enrollee where nobody else sees it."""
+    """The token as text, with its secret; to be passed to the enrollee over a confidential channel."""
     @_builtins.property
     def enrollment_token(self) -> Global___EnrollmentToken:
         """The token."""
@@ -191,7 +191,7 @@ Global___CreateEnrollmentTokenResponse: _TypeAlias = CreateEnrollmentTokenRespon
 
 @_typing.final
 class RevokeEnrollmentTokenRequest(_message.Message):
-    """Names a token to revoke."""
+    """Revokes a token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -200,7 +200,7 @@ class RevokeEnrollmentTokenRequest(_message.Message):
     name: _builtins.str
     """Required. `enrollmentTokens/{token}`."""
     request_id: _builtins.str
-    """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
     def __init__(
         self,
         *,
@@ -217,16 +217,16 @@ Global___RevokeEnrollmentTokenRequest: _TypeAlias = RevokeEnrollmentTokenRequest
 
 @_typing.final
 class ListEnrollmentTokensRequest(_message.Message):
-    """Asks for a page of tokens."""
+    """Lists tokens."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. At most this many; 50 unless given, 500 at most."""
+    """Optional. Maximum number of results: default 50, at most 500."""
     page_token: _builtins.str
-    """Optional. `next_page_token` of the page before."""
+    """Optional. `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -253,7 +253,7 @@ class ListEnrollmentTokensResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def enrollment_tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___EnrollmentToken]:
-        """In the order in which they were made."""
+        """In order of creation."""
 
     def __init__(
         self,
@@ -271,7 +271,7 @@ Global___ListEnrollmentTokensResponse: _TypeAlias = ListEnrollmentTokensResponse
 
 @_typing.final
 class EnrollRequest(_message.Message):
-    """What the enrollee sends: first `hello`, then `proof`."""
+    """Messages of the enrollee: `hello`, then `proof`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -279,11 +279,11 @@ class EnrollRequest(_message.Message):
     PROOF_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___EnrollHello:
-        """Who wants to enroll."""
+        """First message."""
 
     @_builtins.property
     def proof(self) -> Global___EnrollProof:
-        """That it may."""
+        """Second message."""
 
     def __init__(
         self,
@@ -303,7 +303,7 @@ Global___EnrollRequest: _TypeAlias = EnrollRequest  # noqa: Y015
 
 @_typing.final
 class EnrollResponse(_message.Message):
-    """What the service answers: first `challenge`, then `result`."""
+    """Messages of the service: `challenge`, then `result`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -311,11 +311,11 @@ class EnrollResponse(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def challenge(self) -> Global___EnrollChallenge:
-        """The service's side of the proof."""
+        """First message: the proof of the service."""
 
     @_builtins.property
     def result(self) -> Global___EnrollResult:
-        """What the enrollee came for."""
+        """Second message: the certificate."""
 
     def __init__(
         self,
@@ -335,7 +335,7 @@ Global___EnrollResponse: _TypeAlias = EnrollResponse  # noqa: Y015
 
 @_typing.final
 class EnrollHello(_message.Message):
-    """The enrollee's first message."""
+    """First message of the enrollee."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -344,13 +344,13 @@ class EnrollHello(_message.Message):
     CLIENT_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     token_id: _builtins.bytes
-    """Required. The token's id, 16 octets."""
+    """Required. Token id, 16 octets."""
     client_nonce: _builtins.bytes
     """Required. 32 random octets."""
     client_time: _builtins.int
-    """Required. The enrollee's clock, in seconds since 1970."""
+    """Required. Clock of the enrollee, in seconds since 1970."""
     release: _builtins.str
-    """Required. The enrollee's release, at most 64 characters."""
+    """Required. Software release of the enrollee, at most 64 characters."""
     def __init__(
         self,
         *,
@@ -369,7 +369,7 @@ Global___EnrollHello: _TypeAlias = EnrollHello  # noqa: Y015
 
 @_typing.final
 class EnrollChallenge(_message.Message):
-    """The service's first message."""
+    """First message of the service."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -381,13 +381,13 @@ class EnrollChallenge(_message.Message):
     server_nonce: _builtins.bytes
     """32 random octets."""
     server_time: _builtins.int
-    """The service's clock, in seconds since 1970."""
+    """Clock of the service, in seconds since 1970."""
     identity: _builtins.str
-    """The SPIFFE ID that the token is for."""
+    """SPIFFE ID of the token."""
     trust_root: _builtins.bytes
-    """The first root of the trust metadata (TUF root.json)."""
+    """First root of the trust metadata (TUF root.json)."""
     server_mac: _builtins.bytes
-    """HMAC over the transcript so far, with the service's key of the token."""
+    """HMAC over the transcript so far, with the token key of the service."""
     def __init__(
         self,
         *,
@@ -407,16 +407,16 @@ Global___EnrollChallenge: _TypeAlias = EnrollChallenge  # noqa: Y015
 
 @_typing.final
 class EnrollProof(_message.Message):
-    """The enrollee's second message."""
+    """Second message of the enrollee."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CSR_FIELD_NUMBER: _builtins.int
     CLIENT_MAC_FIELD_NUMBER: _builtins.int
     csr: _builtins.bytes
-    """Required. A PKCS #10 request (RFC 2986) in DER. Names in it must be those that the token gives."""
+    """Required. A PKCS #10 request (RFC 2986) in DER; it may contain only the names that the token grants."""
     client_mac: _builtins.bytes
-    """Required. HMAC over the transcript, `server_mac` and the request, with the enrollee's key of the token."""
+    """Required. HMAC over the transcript, `server_mac` and the CSR, with the token key of the enrollee."""
     def __init__(
         self,
         *,
@@ -433,7 +433,7 @@ Global___EnrollProof: _TypeAlias = EnrollProof  # noqa: Y015
 
 @_typing.final
 class EnrollResult(_message.Message):
-    """The service's second message."""
+    """Second message of the service."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -465,14 +465,14 @@ class EnrollResult(_message.Message):
     ROOTS_DER_FIELD_NUMBER: _builtins.int
     ROOTS_MAC_FIELD_NUMBER: _builtins.int
     trust_root: _builtins.bytes
-    """As in the challenge."""
+    """Same as in the challenge."""
     result_mac: _builtins.bytes
-    """HMAC over the transcript, `client_mac`, the chain and the trust root, with the third key of the token."""
+    """HMAC over the transcript, `client_mac`, the chain and the trust root, with the result key of the token."""
     roots_mac: _builtins.bytes
-    """HMAC over the transcript, `client_mac` and the roots, with the third key of the token."""
+    """HMAC over the transcript, `client_mac` and the roots, with the result key of the token."""
     @_builtins.property
     def chain_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """DER: the certificate, then those above it without the root."""
+        """DER: the certificate, then its chain without the root."""
 
     @_builtins.property
     def endpoints(self) -> _containers.MessageMap[_builtins.str, Global___ServiceAddresses]:
@@ -480,7 +480,7 @@ class EnrollResult(_message.Message):
 
     @_builtins.property
     def roots_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """DER roots of the control hierarchy, sorted by their bytes: whom the enrollee's channels are to trust. The token's is one."""
+        """DER roots of the control hierarchy, sorted by their bytes, including the root in the token: the trust of the channels."""
 
     def __init__(
         self,

@@ -26,9 +26,8 @@ if _version_not_supported:
 
 
 class EnrollmentServiceStub:
-    """How somebody whom the control plane has never seen gets a first certificate: a one-time token, and a proof by both
-    sides that they know its secret. Nothing is trusted on first use. What every RPC can answer beside its own reasons
-    stands at AuthorityService.
+    """Enrollment: issues the first certificate to an identity that has none, with a one-time token whose secret both sides prove
+    to know, so there is no trust on first use. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel):
@@ -60,56 +59,55 @@ class EnrollmentServiceStub:
 
 
 class EnrollmentServiceServicer:
-    """How somebody whom the control plane has never seen gets a first certificate: a one-time token, and a proof by both
-    sides that they know its secret. Nothing is trusted on first use. What every RPC can answer beside its own reasons
-    stands at AuthorityService.
+    """Enrollment: issues the first certificate to an identity that has none, with a one-time token whose secret both sides prove
+    to know, so there is no trust on first use. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def CreateEnrollmentToken(self, request, context):
-        """Makes a token for one identity. The answer holds it as text, the only time that it is shown: the service keeps
-        three keys derived from its secret, sealed, and not the secret. A repeat of the request answers the same token
-        with a fresh secret as long as it has not been used; the text of the first answer is then worth nothing.
+        """Creates a token for one identity. Only this response contains its text: the service stores three keys derived from the
+        secret, sealed, and not the secret itself. A repeated request returns the same token with a new secret while the token
+        is unused; the earlier text is then invalid.
 
-        Reasons: TOKEN_NOT_ALLOWED, ENROLLMENT_OFF, NAME_REFUSED; on a repeat TOKEN_USED, TOKEN_EXPIRED, TOKEN_REVOKED.
-        Callers: admins and the CA for every identity but the CA's own; operators for members and workloads; the
-        membership service for members.
-        Idempotent by request_id, but for the secret.
+        Reasons: TOKEN_NOT_ALLOWED, ENROLLMENT_OFF, NAME_REFUSED; on a repeated request TOKEN_USED, TOKEN_EXPIRED, TOKEN_REVOKED.
+        Callers: admins and the CA, for every identity except the CA's own; operators, for members and workloads; the
+        membership service, for members.
+        Idempotent by request_id, except for the secret.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeEnrollmentToken(self, request, context):
-        """Revokes a token that has not been closed. A certificate that was issued on its word stays good: revoke that too.
+        """Revokes a token that is not closed. A certificate that was issued with it remains valid: revoke that too.
 
-        Reasons: TOKEN_NOT_FOUND, TOKEN_USED (it is closed), TOKEN_NOT_ALLOWED (the caller could not have made it).
-        Callers: whoever may make such a token.
-        Idempotent by request_id, and since revoking a revoked token changes nothing.
+        Reasons: TOKEN_NOT_FOUND, TOKEN_USED (it is closed), TOKEN_NOT_ALLOWED (the caller may not create it).
+        Callers: those that may create the token.
+        Idempotent by request_id, and by token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEnrollmentTokens(self, request, context):
-        """Lists tokens in the order in which they were made, those that ended less than 30 days ago too; never a secret.
+        """Lists tokens in order of creation, including those that ended less than 30 days ago. Secrets are never returned.
 
         Callers: admins, operators, auditors, the CA and the membership service.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Enroll(self, request_iterator, context):
-        """Enrolls the caller, who has no certificate yet. This is the only RPC of a listener of its own, whose certificate
-        names `enroll.svc.{trust domain}`; no other listener has it. Within ten seconds: `hello`, `challenge`, `proof`,
-        `result`, as docs/protocols.md lays down byte for byte. The identity comes from the token, whatever the request
-        for the certificate says. The first proof binds the token to its key: for 15 minutes the same key gets the same
-        certificate again, and any other key TOKEN_USED. The first authenticated call of the enrollee closes the token.
+        """Enrolls a caller that has no certificate. This is the only RPC of the enrollment listener, whose certificate has the name
+        `enroll.svc.{trust domain}`; no other listener serves it. The messages are `hello`, `challenge`, `proof` and `result`,
+        within ten seconds (docs/protocols.md has the bytes). The identity comes from the token, not from the CSR. The first
+        proof binds the token to its key: for 15 minutes the same key gets the same certificate again, and any other key
+        TOKEN_USED. The first authenticated call of the enrollee closes the token.
 
         Reasons: TOKEN_REFUSED (also when there is no such token), TOKEN_USED,
         TOKEN_EXPIRED, TOKEN_REVOKED, CLOCK_SKEWED, and those of CertificateService.SignCertificate.
-        Callers: anyone who knows a token's secret.
+        Callers: any peer that knows the secret of a token.
         Idempotent by token and key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -148,9 +146,8 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EnrollmentService:
-    """How somebody whom the control plane has never seen gets a first certificate: a one-time token, and a proof by both
-    sides that they know its secret. Nothing is trusted on first use. What every RPC can answer beside its own reasons
-    stands at AuthorityService.
+    """Enrollment: issues the first certificate to an identity that has none, with a one-time token whose secret both sides prove
+    to know, so there is no trust on first use. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @staticmethod

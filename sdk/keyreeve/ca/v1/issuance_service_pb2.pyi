@@ -25,26 +25,26 @@ class _IssuanceStatus:
 class _IssuanceStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IssuanceStatus.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ISSUANCE_STATUS_UNSPECIFIED: _IssuanceStatus.ValueType  # 0
-    """Not a status; never sent."""
+    """Not a valid value; never returned."""
     ISSUANCE_STATUS_ISSUING: _IssuanceStatus.ValueType  # 1
-    """They are."""
+    """Certificates are issued."""
     ISSUANCE_STATUS_HALTED: _IssuanceStatus.ValueType  # 2
-    """They are not."""
+    """Issuance is halted."""
 
 class IssuanceStatus(_IssuanceStatus, metaclass=_IssuanceStatusEnumTypeWrapper):
-    """Whether certificates are issued."""
+    """Whether issuance is halted."""
 
 ISSUANCE_STATUS_UNSPECIFIED: IssuanceStatus.ValueType  # 0
-"""Not a status; never sent."""
+"""Not a valid value; never returned."""
 ISSUANCE_STATUS_ISSUING: IssuanceStatus.ValueType  # 1
-"""They are."""
+"""Certificates are issued."""
 ISSUANCE_STATUS_HALTED: IssuanceStatus.ValueType  # 2
-"""They are not."""
+"""Issuance is halted."""
 Global___IssuanceStatus: _TypeAlias = IssuanceStatus  # noqa: Y015
 
 @_typing.final
 class IssuanceState(_message.Message):
-    """What is known of the switch."""
+    """State of the halt switch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -59,30 +59,30 @@ class IssuanceState(_message.Message):
     RESUME_REASON_FIELD_NUMBER: _builtins.int
     RESUME_NEEDS_TWO_FIELD_NUMBER: _builtins.int
     status: Global___IssuanceStatus.ValueType
-    """Whether certificates are issued now."""
+    """Whether issuance is halted now."""
     halter: _builtins.str
-    """SPIFFE ID of whoever halted."""
+    """SPIFFE ID of the caller that halted."""
     halt_reason: _builtins.str
-    """Why, in that person's words."""
+    """Reason given for the halt."""
     approver: _builtins.str
-    """SPIFFE ID of whoever approved."""
+    """SPIFFE ID of the approver."""
     resumer: _builtins.str
-    """SPIFFE ID of whoever ended it."""
+    """SPIFFE ID of the caller that resumed."""
     resume_reason: _builtins.str
-    """What that person said to it."""
+    """Reason given for resuming."""
     resume_needs_two: _builtins.bool
-    """Resuming takes two operators."""
+    """Whether resuming requires two persons."""
     @_builtins.property
     def halt_time(self) -> _timestamp_pb2.Timestamp:
-        """When the last halt began; unset when there never was one."""
+        """Start of the last halt; unset if there was none."""
 
     @_builtins.property
     def approve_time(self) -> _timestamp_pb2.Timestamp:
-        """Of a halt that goes on: when its resumption was approved; unset while nobody has."""
+        """Time of the approval to resume the current halt; unset without one."""
 
     @_builtins.property
     def resume_time(self) -> _timestamp_pb2.Timestamp:
-        """When the last halt ended; unset while it goes on."""
+        """End of the last halt; unset while it lasts."""
 
     def __init__(
         self,
@@ -108,16 +108,16 @@ Global___IssuanceState: _TypeAlias = IssuanceState  # noqa: Y015
 
 @_typing.final
 class HaltIssuanceRequest(_message.Message):
-    """Asks for a halt."""
+    """Halts issuance."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Required. Why: 1-500 printable characters, kept and shown."""
+    """Required. The reason, 1-500 printable characters; stored and shown."""
     request_id: _builtins.str
-    """Required. A UUID; the same id gives the same answer for 24 hours."""
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
     def __init__(
         self,
         *,
@@ -134,16 +134,16 @@ Global___HaltIssuanceRequest: _TypeAlias = HaltIssuanceRequest  # noqa: Y015
 
 @_typing.final
 class ResumeIssuanceRequest(_message.Message):
-    """Asks for the end of a halt, or approves it."""
+    """Resumes issuance, or approves resuming it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Required. Why it is safe: 1-500 printable characters, kept and shown."""
+    """Required. Why resuming is safe, 1-500 printable characters; stored and shown."""
     request_id: _builtins.str
-    """Required. A UUID; the same id gives the same answer for 24 hours."""
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
     def __init__(
         self,
         *,
@@ -160,7 +160,7 @@ Global___ResumeIssuanceRequest: _TypeAlias = ResumeIssuanceRequest  # noqa: Y015
 
 @_typing.final
 class GetIssuanceStateRequest(_message.Message):
-    """Asks for the state; it has no fields."""
+    """Gets the state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class IssuanceServiceStub:
-    """The switch that stops issuance everywhere. What every RPC can answer beside its own reasons stands at
-    AuthorityService; while issuance is halted, every RPC that would have something signed answers ISSUANCE_HALTED.
+    """Halts and resumes issuance on all replicas. While issuance is halted, every RPC that signs returns ISSUANCE_HALTED. The
+    reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel):
@@ -54,16 +54,16 @@ class IssuanceServiceStub:
 
 
 class IssuanceServiceServicer:
-    """The switch that stops issuance everywhere. What every RPC can answer beside its own reasons stands at
-    AuthorityService; while issuance is halted, every RPC that would have something signed answers ISSUANCE_HALTED.
+    """Halts and resumes issuance on all replicas. While issuance is halted, every RPC that signs returns ISSUANCE_HALTED. The
+    reasons that every RPC can return are listed at AuthorityService.
     """
 
     def HaltIssuance(self, request, context):
-        """Halts issuance at once: nothing that is asked for over the network enters the ledger after the answer, no serial
-        numbers are leased for it, no CA certificate is made. Reads, revocation, revocation lists, OCSP, health and the
-        trust metadata go on; so do the certificates that the CA issues to itself and what the local socket of its machine
-        asks for, since the cure must not need the patient (docs/halt.md). A halt of what is halted withdraws any approval
-        of its resumption and keeps the reason and time of the first.
+        """Halts issuance: after the response, no certificate requested over the network enters the ledger, no serial numbers are
+        leased for such requests, and no CA certificate is created. Reads, revocation, CRLs, OCSP, health and trust metadata
+        continue, and so do the CA's own serving certificates and requests over its local socket, because recovery must not
+        depend on what is halted (docs/halt.md). Halting again withdraws an approval to resume, and keeps the reason and time of
+        the first halt.
 
         Callers: admins, operators.
         Idempotent by request_id.
@@ -73,10 +73,10 @@ class IssuanceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeIssuance(self, request, context):
-        """Lets issuance go on. Where the settings ask for two people, the first one's call is an approval, good for an hour,
-        and the answer's state is still HALTED; the call of another person resumes. People are compared, not certificates.
+        """Resumes issuance. If the settings require two operators, the first call is an approval, valid for one hour, and the
+        returned status is still HALTED; the call of a second person resumes. Persons are compared, not certificates.
 
-        Reasons: ISSUANCE_NOT_HALTED, SECOND_PERSON_REQUIRED (the same person called again).
+        Reasons: ISSUANCE_NOT_HALTED, SECOND_PERSON_REQUIRED (the same person called twice).
         Callers: admins.
         Idempotent by request_id.
         """
@@ -85,10 +85,10 @@ class IssuanceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetIssuanceState(self, request, context):
-        """Gets whether issuance is halted: since when, by whom, why.
+        """Gets whether issuance is halted, with time, actor and reason.
 
         Callers: admins, operators, auditors, services.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,8 +121,8 @@ def add_IssuanceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IssuanceService:
-    """The switch that stops issuance everywhere. What every RPC can answer beside its own reasons stands at
-    AuthorityService; while issuance is halted, every RPC that would have something signed answers ISSUANCE_HALTED.
+    """Halts and resumes issuance on all replicas. While issuance is halted, every RPC that signs returns ISSUANCE_HALTED. The
+    reasons that every RPC can return are listed at AuthorityService.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IssuanceServiceStub:
-    """The switch that stops issuance everywhere. What every RPC can answer beside its own reasons stands at
-    AuthorityService; while issuance is halted, every RPC that would have something signed answers ISSUANCE_HALTED.
+    """Halts and resumes issuance on all replicas. While issuance is halted, every RPC that signs returns ISSUANCE_HALTED. The
+    reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_typing.overload
@@ -36,65 +36,65 @@ class IssuanceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IssuanceServiceAsyncStub: ...
     HaltIssuance: _grpc.UnaryUnaryMultiCallable[_issuance_service_pb2.HaltIssuanceRequest, _issuance_service_pb2.IssuanceState]
-    """Halts issuance at once: nothing that is asked for over the network enters the ledger after the answer, no serial
-    numbers are leased for it, no CA certificate is made. Reads, revocation, revocation lists, OCSP, health and the
-    trust metadata go on; so do the certificates that the CA issues to itself and what the local socket of its machine
-    asks for, since the cure must not need the patient (docs/halt.md). A halt of what is halted withdraws any approval
-    of its resumption and keeps the reason and time of the first.
+    """Halts issuance: after the response, no certificate requested over the network enters the ledger, no serial numbers are
+    leased for such requests, and no CA certificate is created. Reads, revocation, CRLs, OCSP, health and trust metadata
+    continue, and so do the CA's own serving certificates and requests over its local socket, because recovery must not
+    depend on what is halted (docs/halt.md). Halting again withdraws an approval to resume, and keeps the reason and time of
+    the first halt.
 
     Callers: admins, operators.
     Idempotent by request_id.
     """
     ResumeIssuance: _grpc.UnaryUnaryMultiCallable[_issuance_service_pb2.ResumeIssuanceRequest, _issuance_service_pb2.IssuanceState]
-    """Lets issuance go on. Where the settings ask for two people, the first one's call is an approval, good for an hour,
-    and the answer's state is still HALTED; the call of another person resumes. People are compared, not certificates.
+    """Resumes issuance. If the settings require two operators, the first call is an approval, valid for one hour, and the
+    returned status is still HALTED; the call of a second person resumes. Persons are compared, not certificates.
 
-    Reasons: ISSUANCE_NOT_HALTED, SECOND_PERSON_REQUIRED (the same person called again).
+    Reasons: ISSUANCE_NOT_HALTED, SECOND_PERSON_REQUIRED (the same person called twice).
     Callers: admins.
     Idempotent by request_id.
     """
     GetIssuanceState: _grpc.UnaryUnaryMultiCallable[_issuance_service_pb2.GetIssuanceStateRequest, _issuance_service_pb2.IssuanceState]
-    """Gets whether issuance is halted: since when, by whom, why.
+    """Gets whether issuance is halted, with time, actor and reason.
 
     Callers: admins, operators, auditors, services.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
 
 @_typing.type_check_only
 class IssuanceServiceAsyncStub(IssuanceServiceStub):
-    """The switch that stops issuance everywhere. What every RPC can answer beside its own reasons stands at
-    AuthorityService; while issuance is halted, every RPC that would have something signed answers ISSUANCE_HALTED.
+    """Halts and resumes issuance on all replicas. While issuance is halted, every RPC that signs returns ISSUANCE_HALTED. The
+    reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     HaltIssuance: _aio.UnaryUnaryMultiCallable[_issuance_service_pb2.HaltIssuanceRequest, _issuance_service_pb2.IssuanceState]  # type: ignore[assignment]
-    """Halts issuance at once: nothing that is asked for over the network enters the ledger after the answer, no serial
-    numbers are leased for it, no CA certificate is made. Reads, revocation, revocation lists, OCSP, health and the
-    trust metadata go on; so do the certificates that the CA issues to itself and what the local socket of its machine
-    asks for, since the cure must not need the patient (docs/halt.md). A halt of what is halted withdraws any approval
-    of its resumption and keeps the reason and time of the first.
+    """Halts issuance: after the response, no certificate requested over the network enters the ledger, no serial numbers are
+    leased for such requests, and no CA certificate is created. Reads, revocation, CRLs, OCSP, health and trust metadata
+    continue, and so do the CA's own serving certificates and requests over its local socket, because recovery must not
+    depend on what is halted (docs/halt.md). Halting again withdraws an approval to resume, and keeps the reason and time of
+    the first halt.
 
     Callers: admins, operators.
     Idempotent by request_id.
     """
     ResumeIssuance: _aio.UnaryUnaryMultiCallable[_issuance_service_pb2.ResumeIssuanceRequest, _issuance_service_pb2.IssuanceState]  # type: ignore[assignment]
-    """Lets issuance go on. Where the settings ask for two people, the first one's call is an approval, good for an hour,
-    and the answer's state is still HALTED; the call of another person resumes. People are compared, not certificates.
+    """Resumes issuance. If the settings require two operators, the first call is an approval, valid for one hour, and the
+    returned status is still HALTED; the call of a second person resumes. Persons are compared, not certificates.
 
-    Reasons: ISSUANCE_NOT_HALTED, SECOND_PERSON_REQUIRED (the same person called again).
+    Reasons: ISSUANCE_NOT_HALTED, SECOND_PERSON_REQUIRED (the same person called twice).
     Callers: admins.
     Idempotent by request_id.
     """
     GetIssuanceState: _aio.UnaryUnaryMultiCallable[_issuance_service_pb2.GetIssuanceStateRequest, _issuance_service_pb2.IssuanceState]  # type: ignore[assignment]
-    """Gets whether issuance is halted: since when, by whom, why.
+    """Gets whether issuance is halted, with time, actor and reason.
 
     Callers: admins, operators, auditors, services.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
 
 class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The switch that stops issuance everywhere. What every RPC can answer beside its own reasons stands at
-    AuthorityService; while issuance is halted, every RPC that would have something signed answers ISSUANCE_HALTED.
+    """Halts and resumes issuance on all replicas. While issuance is halted, every RPC that signs returns ISSUANCE_HALTED. The
+    reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_abc_1.abstractmethod
@@ -103,11 +103,11 @@ class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _issuance_service_pb2.HaltIssuanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_issuance_service_pb2.IssuanceState, _abc.Awaitable[_issuance_service_pb2.IssuanceState]]:
-        """Halts issuance at once: nothing that is asked for over the network enters the ledger after the answer, no serial
-        numbers are leased for it, no CA certificate is made. Reads, revocation, revocation lists, OCSP, health and the
-        trust metadata go on; so do the certificates that the CA issues to itself and what the local socket of its machine
-        asks for, since the cure must not need the patient (docs/halt.md). A halt of what is halted withdraws any approval
-        of its resumption and keeps the reason and time of the first.
+        """Halts issuance: after the response, no certificate requested over the network enters the ledger, no serial numbers are
+        leased for such requests, and no CA certificate is created. Reads, revocation, CRLs, OCSP, health and trust metadata
+        continue, and so do the CA's own serving certificates and requests over its local socket, because recovery must not
+        depend on what is halted (docs/halt.md). Halting again withdraws an approval to resume, and keeps the reason and time of
+        the first halt.
 
         Callers: admins, operators.
         Idempotent by request_id.
@@ -119,10 +119,10 @@ class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _issuance_service_pb2.ResumeIssuanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_issuance_service_pb2.IssuanceState, _abc.Awaitable[_issuance_service_pb2.IssuanceState]]:
-        """Lets issuance go on. Where the settings ask for two people, the first one's call is an approval, good for an hour,
-        and the answer's state is still HALTED; the call of another person resumes. People are compared, not certificates.
+        """Resumes issuance. If the settings require two operators, the first call is an approval, valid for one hour, and the
+        returned status is still HALTED; the call of a second person resumes. Persons are compared, not certificates.
 
-        Reasons: ISSUANCE_NOT_HALTED, SECOND_PERSON_REQUIRED (the same person called again).
+        Reasons: ISSUANCE_NOT_HALTED, SECOND_PERSON_REQUIRED (the same person called twice).
         Callers: admins.
         Idempotent by request_id.
         """
@@ -133,10 +133,10 @@ class IssuanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _issuance_service_pb2.GetIssuanceStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_issuance_service_pb2.IssuanceState, _abc.Awaitable[_issuance_service_pb2.IssuanceState]]:
-        """Gets whether issuance is halted: since when, by whom, why.
+        """Gets whether issuance is halted, with time, actor and reason.
 
         Callers: admins, operators, auditors, services.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
 
 def add_IssuanceServiceServicer_to_server(servicer: IssuanceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

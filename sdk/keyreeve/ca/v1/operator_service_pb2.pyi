@@ -28,30 +28,30 @@ class _OperatorRole:
 class _OperatorRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OperatorRole.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     OPERATOR_ROLE_UNSPECIFIED: _OperatorRole.ValueType  # 0
-    """Not a role; never sent."""
+    """Not a valid value; never returned."""
     OPERATOR_ROLE_ADMIN: _OperatorRole.ValueType  # 1
-    """Everything, people and trust included."""
+    """All methods, including operators and authorities."""
     OPERATOR_ROLE_OPERATOR: _OperatorRole.ValueType  # 2
-    """The daily work."""
+    """Day-to-day operation."""
     OPERATOR_ROLE_AUDITOR: _OperatorRole.ValueType  # 3
-    """Looking."""
+    """Read-only."""
 
 class OperatorRole(_OperatorRole, metaclass=_OperatorRoleEnumTypeWrapper):
-    """What a person may do."""
+    """The role of an operator."""
 
 OPERATOR_ROLE_UNSPECIFIED: OperatorRole.ValueType  # 0
-"""Not a role; never sent."""
+"""Not a valid value; never returned."""
 OPERATOR_ROLE_ADMIN: OperatorRole.ValueType  # 1
-"""Everything, people and trust included."""
+"""All methods, including operators and authorities."""
 OPERATOR_ROLE_OPERATOR: OperatorRole.ValueType  # 2
-"""The daily work."""
+"""Day-to-day operation."""
 OPERATOR_ROLE_AUDITOR: OperatorRole.ValueType  # 3
-"""Looking."""
+"""Read-only."""
 Global___OperatorRole: _TypeAlias = OperatorRole  # noqa: Y015
 
 @_typing.final
 class Operator(_message.Message):
-    """The record of a person."""
+    """The record of an operator."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -68,32 +68,32 @@ class Operator(_message.Message):
     name: _builtins.str
     """`operators/{name}`."""
     person_uid: _builtins.str
-    """Of this person and no other, whatever the name or role."""
+    """Unique id of the person, independent of name and role."""
     role: Global___OperatorRole.ValueType
-    """The role that certificates have to show."""
+    """The role that certificates must have."""
     identity: _builtins.str
-    """SPIFFE ID in the person's certificates."""
+    """SPIFFE ID in the operator's certificates."""
     inviter: _builtins.str
-    """SPIFFE ID of whoever invited last."""
+    """SPIFFE ID of the last inviter."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the person was invited first."""
+        """Time of the first invitation."""
 
     @_builtins.property
     def invite_time(self) -> _timestamp_pb2.Timestamp:
-        """When the person was invited last."""
+        """Time of the last invitation."""
 
     @_builtins.property
     def renew_until_time(self) -> _timestamp_pb2.Timestamp:
-        """Until then certificates renew themselves."""
+        """Time until which certificates can be renewed."""
 
     @_builtins.property
     def remove_time(self) -> _timestamp_pb2.Timestamp:
-        """When the person was removed; unset until then."""
+        """Time of removal; unset if not removed."""
 
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatorKey]:
-        """The keys that prove the person beside a certificate, in order of their fingerprints."""
+        """Registered public keys, in order of their fingerprints."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ Global___Operator: _TypeAlias = Operator  # noqa: Y015
 
 @_typing.final
 class OperatorKey(_message.Message):
-    """A public key in the record of a person; the private one is the person's, and is never sent anywhere."""
+    """A registered public key of an operator."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -129,16 +129,16 @@ class OperatorKey(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     CREATOR_FIELD_NUMBER: _builtins.int
     public_key: _builtins.str
-    """One line as OpenSSH writes it: algorithm, key in base64, and a comment if there is one."""
+    """OpenSSH format on one line: algorithm, key in base64, optional comment."""
     fingerprint: _builtins.str
-    """`SHA256:` and the hash of the key in base64 without padding, as `ssh-keygen -l` shows it."""
+    """Fingerprint as shown by `ssh-keygen -l`: `SHA256:` and the hash in base64 without padding."""
     hardware: _builtins.bool
-    """Whether the private key is in a device that asks for a touch (FIDO)."""
+    """Whether it is a hardware key (FIDO) that requires a touch."""
     creator: _builtins.str
-    """SPIFFE ID of whoever put it there."""
+    """SPIFFE ID of the admin who registered it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it came into the record."""
+        """Time at which it was registered."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ Global___OperatorKey: _TypeAlias = OperatorKey  # noqa: Y015
 
 @_typing.final
 class InviteOperatorRequest(_message.Message):
-    """Asks for an invitation."""
+    """Invites an operator."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -168,13 +168,13 @@ class InviteOperatorRequest(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     operator_id: _builtins.str
-    """Required. The last part of the person's SPIFFE ID: 1-63 lower-case letters, digits and hyphens, beginning and ending
-    with a letter or digit.
+    """Required. Last segment of the SPIFFE ID: 1-63 lower-case letters, digits and hyphens, starting and ending with a letter
+    or digit.
     """
     role: Global___OperatorRole.ValueType
     """Required. The role."""
     address: _builtins.str
-    """Optional. `host:port` of the enrollment listener as the person reaches it; the configured one unless given."""
+    """Optional. `host:port` at which the operator reaches the enrollment listener; default: the configured one."""
     request_id: _builtins.str
     """Required. A UUID; see the RPC."""
     def __init__(
@@ -203,14 +203,14 @@ class InviteOperatorResponse(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """The token, shown this once."""
+    """The token; only this response contains it."""
     @_builtins.property
     def operator(self) -> Global___Operator:
         """The record."""
 
     @_builtins.property
     def token_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Until then it can be used."""
+        """Time until which it can be used."""
 
     def __init__(
         self,
@@ -229,7 +229,7 @@ Global___InviteOperatorResponse: _TypeAlias = InviteOperatorResponse  # noqa: Y0
 
 @_typing.final
 class GetOperatorRequest(_message.Message):
-    """Names a person to get."""
+    """Gets an operator."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -251,16 +251,16 @@ Global___GetOperatorRequest: _TypeAlias = GetOperatorRequest  # noqa: Y015
 
 @_typing.final
 class ListOperatorsRequest(_message.Message):
-    """Asks for a page of operators."""
+    """Lists operators."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. At most this many; 50 unless given, 500 at most."""
+    """Optional. Maximum number of results: default 50, at most 500."""
     page_token: _builtins.str
-    """Optional. `next_page_token` of the page before."""
+    """Optional. `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -305,7 +305,7 @@ Global___ListOperatorsResponse: _TypeAlias = ListOperatorsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateOperatorRequest(_message.Message):
-    """Asks for another role, other keys, or both."""
+    """Changes role, keys, or both."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -320,19 +320,18 @@ class UpdateOperatorRequest(_message.Message):
     role: Global___OperatorRole.ValueType
     """The new role; required when the mask names it."""
     address: _builtins.str
-    """Optional. As in an invitation."""
+    """Optional. As in InviteOperatorRequest."""
     request_id: _builtins.str
     """Required. A UUID; see the RPC."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The new keys, 16 at most, each one line as in `OperatorKey.public_key`: Ed25519, P-256, or RSA of 2048, 3072 or 4096
-        bits, and the kinds of the first two that are in a device. No options, no certificates; comments of up to 100
-        characters.
+        """The new keys, at most 16, each as in `OperatorKey.public_key`: Ed25519, P-256, their hardware (sk) variants, or RSA with
+        2048, 3072 or 4096 bits. No options, no certificates; comments of at most 100 characters.
         """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What changes: `role`, `keys`, or both. Unset means `role`."""
+        """Fields to change: `role`, `keys`, or both; default: `role`."""
 
     def __init__(
         self,
@@ -354,7 +353,7 @@ Global___UpdateOperatorRequest: _TypeAlias = UpdateOperatorRequest  # noqa: Y015
 
 @_typing.final
 class UpdateOperatorResponse(_message.Message):
-    """The changed record."""
+    """The updated record."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -362,14 +361,14 @@ class UpdateOperatorResponse(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     TOKEN_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """A token for a certificate of the new role, shown this once; empty when the mask does not name the role."""
+    """Token for a certificate of the new role, only in this response; empty if the mask does not contain `role`."""
     @_builtins.property
     def operator(self) -> Global___Operator:
         """The record."""
 
     @_builtins.property
     def token_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Until then it can be used; unset without a token."""
+        """Time until which it can be used; unset without a token."""
 
     def __init__(
         self,
@@ -388,7 +387,7 @@ Global___UpdateOperatorResponse: _TypeAlias = UpdateOperatorResponse  # noqa: Y0
 
 @_typing.final
 class RemoveOperatorRequest(_message.Message):
-    """Names a person to remove."""
+    """Removes an operator."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -397,7 +396,7 @@ class RemoveOperatorRequest(_message.Message):
     name: _builtins.str
     """Required. `operators/{name}`."""
     request_id: _builtins.str
-    """Required. A UUID; the same id gives the same answer for 24 hours."""
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
     def __init__(
         self,
         *,

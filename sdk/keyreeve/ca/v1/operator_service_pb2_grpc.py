@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class OperatorServiceStub:
-    """The people who operate the control plane. A person is let in when the role in the path of the certificate and the role
-    in the person's record agree, on every call; without a record that agrees the answer is PEER_OPERATOR_UNKNOWN. What every
-    RPC can answer beside its own reasons stands at AuthorityService.
+    """Operators: the persons who operate the control plane. On every call, the role in the certificate must match the role in the
+    operator's record; otherwise the call fails with PEER_OPERATOR_UNKNOWN. The reasons that every RPC can return are listed at
+    AuthorityService.
     """
 
     def __init__(self, channel):
@@ -65,69 +65,68 @@ class OperatorServiceStub:
 
 
 class OperatorServiceServicer:
-    """The people who operate the control plane. A person is let in when the role in the path of the certificate and the role
-    in the person's record agree, on every call; without a record that agrees the answer is PEER_OPERATOR_UNKNOWN. What every
-    RPC can answer beside its own reasons stands at AuthorityService.
+    """Operators: the persons who operate the control plane. On every call, the role in the certificate must match the role in the
+    operator's record; otherwise the call fails with PEER_OPERATOR_UNKNOWN. The reasons that every RPC can return are listed at
+    AuthorityService.
     """
 
     def InviteOperator(self, request, context):
-        """Invites a person: makes the record and a one-time token for the first certificate, to be handed to the person. The
-        person's certificates live 12 hours and renew themselves until 7 days after the last invitation; then another admin
-        has to invite again. Inviting a person of the same name and role again does that. A name that was used by somebody
-        who has been removed belongs to somebody else now, who inherits nothing.
+        """Invites an operator: creates the record and a one-time token for the first certificate. The certificates are valid for 12
+        hours and can be renewed until 7 days after the last invitation; after that, another admin must invite again with the
+        same name and role. The name of a removed operator can be reused for another person, who inherits nothing.
 
-        Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (nobody invites themselves),
+        Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (inviting oneself),
         ENROLLMENT_OFF.
         Callers: admins.
-        Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
+        Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetOperator(self, request, context):
-        """Gets the record of a person who has not been removed.
+        """Gets the record of an operator who has not been removed.
 
         Reasons: OPERATOR_NOT_FOUND.
         Callers: admins, operators, auditors, services.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOperators(self, request, context):
-        """Lists the people who have not been removed in order of their names.
+        """Lists operators who have not been removed, in order of their names.
 
         Callers: admins, operators, auditors, services.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateOperator(self, request, context):
-        """Gives a person another role, other keys, or both; the mask says which.
+        """Changes the role of an operator, the registered keys, or both, according to the mask.
 
-        Another role: the certificates of the old one are revoked, whatever enrollment tokens the person had made are worth
-        nothing, and the answer holds a token for a certificate of the new role.
+        A new role revokes the certificates of the old role and the enrollment tokens that the operator created; the response
+        contains a token for a certificate of the new role.
 
-        Other keys: the list replaces the one in the record, and an empty list leaves none; no certificate is revoked. A key
-        proves a person beside a certificate, so nobody changes their own, and one key is one person's. They stay with a
-        change of role, and nobody inherits them after a removal.
+        New keys replace the list in the record; an empty list removes all; no certificate is revoked. A registered key identifies
+        a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. Keys
+        remain when the role changes and are deleted when the operator is removed.
 
-        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (one's own keys), KEY_TYPE_REFUSED,
-        KEY_WEAK, KEY_BLOCKED, KEY_REUSED (somebody else's).
+        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys), KEY_TYPE_REFUSED,
+        KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
         Callers: admins.
-        Idempotent by request_id; the token of a repeated answer is a fresh one, and the earlier is worth nothing.
+        Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveOperator(self, request, context):
-        """Removes a person: refused within a second everywhere, certificates revoked, tokens that the person made or could use
-        worth nothing.
+        """Removes an operator: calls are refused within 1 s on every replica, certificates are revoked, and tokens that the operator
+        created or could use become invalid.
 
         Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN.
         Callers: admins.
@@ -174,9 +173,9 @@ def add_OperatorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperatorService:
-    """The people who operate the control plane. A person is let in when the role in the path of the certificate and the role
-    in the person's record agree, on every call; without a record that agrees the answer is PEER_OPERATOR_UNKNOWN. What every
-    RPC can answer beside its own reasons stands at AuthorityService.
+    """Operators: the persons who operate the control plane. On every call, the role in the certificate must match the role in the
+    operator's record; otherwise the call fails with PEER_OPERATOR_UNKNOWN. The reasons that every RPC can return are listed at
+    AuthorityService.
     """
 
     @staticmethod

@@ -27,23 +27,23 @@ class _SimulatedOutcome:
 class _SimulatedOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SimulatedOutcome.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SIMULATED_OUTCOME_UNSPECIFIED: _SimulatedOutcome.ValueType  # 0
-    """Not an outcome; never sent."""
+    """Not a valid value; never returned."""
     SIMULATED_OUTCOME_SAME: _SimulatedOutcome.ValueType  # 1
-    """The same certificate but for its serial number, times and key identifiers."""
+    """The same certificate except for serial number, times and key identifiers."""
     SIMULATED_OUTCOME_DIFFERENT: _SimulatedOutcome.ValueType  # 2
-    """A certificate with other contents."""
+    """A certificate with different contents."""
     SIMULATED_OUTCOME_REFUSED: _SimulatedOutcome.ValueType  # 3
     """A refusal."""
 
 class SimulatedOutcome(_SimulatedOutcome, metaclass=_SimulatedOutcomeEnumTypeWrapper):
-    """What would have become of an issuance."""
+    """The outcome of an issuance under the document."""
 
 SIMULATED_OUTCOME_UNSPECIFIED: SimulatedOutcome.ValueType  # 0
-"""Not an outcome; never sent."""
+"""Not a valid value; never returned."""
 SIMULATED_OUTCOME_SAME: SimulatedOutcome.ValueType  # 1
-"""The same certificate but for its serial number, times and key identifiers."""
+"""The same certificate except for serial number, times and key identifiers."""
 SIMULATED_OUTCOME_DIFFERENT: SimulatedOutcome.ValueType  # 2
-"""A certificate with other contents."""
+"""A certificate with different contents."""
 SIMULATED_OUTCOME_REFUSED: SimulatedOutcome.ValueType  # 3
 """A refusal."""
 Global___SimulatedOutcome: _TypeAlias = SimulatedOutcome  # noqa: Y015
@@ -67,18 +67,18 @@ class Profile(_message.Message):
     version: _builtins.int
     """Output. Counts from 1."""
     document: _builtins.str
-    """Required. The document in YAML or JSON (docs/profiles.md); canonical JSON in answers."""
+    """Required. The document in YAML or JSON (docs/profiles.md); canonical JSON in responses."""
     sha256: _builtins.bytes
-    """Output. SHA-256 over the canonical document."""
+    """Output. SHA-256 of the canonical document."""
     creator: _builtins.str
-    """Output. SPIFFE ID of whoever made it."""
+    """Output. SPIFFE ID of its creator."""
     halted: _builtins.bool
-    """Output. Issuance under this version has been halted by a lint finding."""
+    """Output. Whether issuance under this version is halted by a lint finding."""
     built_in: _builtins.bool
-    """Output. It came with the program, and only a new release changes it."""
+    """Output. Whether it is built in; only a new release changes a built-in profile."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Output. When this version was made."""
+        """Output. Time of creation of this version."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ Global___Profile: _TypeAlias = Profile  # noqa: Y015
 
 @_typing.final
 class CreateProfileRequest(_message.Message):
-    """Asks for a new profile."""
+    """Creates a profile."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -110,9 +110,9 @@ class CreateProfileRequest(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     profile_id: _builtins.str
-    """Required. The last part of its name: 1-63 lower-case letters, digits and hyphens, beginning with a letter."""
+    """Required. Last segment of its name: 1-63 lower-case letters, digits and hyphens, starting with a letter."""
     request_id: _builtins.str
-    """Required. A UUID; the same id gives the same answer for 24 hours."""
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
     @_builtins.property
     def profile(self) -> Global___Profile:
         """Required. Its document."""
@@ -134,7 +134,7 @@ Global___CreateProfileRequest: _TypeAlias = CreateProfileRequest  # noqa: Y015
 
 @_typing.final
 class GetProfileRequest(_message.Message):
-    """Names a profile to get."""
+    """Gets a profile."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -143,7 +143,7 @@ class GetProfileRequest(_message.Message):
     name: _builtins.str
     """Required. `profiles/{profile}`."""
     version: _builtins.int
-    """Optional. The current version unless given."""
+    """Optional. Default: the current version."""
     def __init__(
         self,
         *,
@@ -160,16 +160,16 @@ Global___GetProfileRequest: _TypeAlias = GetProfileRequest  # noqa: Y015
 
 @_typing.final
 class ListProfilesRequest(_message.Message):
-    """Asks for a page of profiles."""
+    """Lists profiles."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. At most this many; 50 unless given, 500 at most."""
+    """Optional. Maximum number of results: default 50, at most 500."""
     page_token: _builtins.str
-    """Optional. `next_page_token` of the page before."""
+    """Optional. `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -214,18 +214,18 @@ Global___ListProfilesResponse: _TypeAlias = ListProfilesResponse  # noqa: Y015
 
 @_typing.final
 class UpdateProfileRequest(_message.Message):
-    """Asks for a new version."""
+    """Creates a new version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROFILE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Required. A UUID; the same id gives the same answer for 24 hours."""
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
     @_builtins.property
     def profile(self) -> Global___Profile:
-        """Required. `name` says which, `document` what, and `version`, when not 0, which version was read: if it is no longer
-        the current one the answer is PROFILE_VERSION_STALE. A profile is replaced whole, so there is no update mask.
+        """Required. Name and new document. If `version` is not 0 and not the current version, the call fails with
+        PROFILE_VERSION_STALE. A document is replaced as a whole, so there is no update mask.
         """
 
     def __init__(
@@ -244,7 +244,7 @@ Global___UpdateProfileRequest: _TypeAlias = UpdateProfileRequest  # noqa: Y015
 
 @_typing.final
 class SimulateProfileRequest(_message.Message):
-    """Asks what a document would have done."""
+    """Evaluates a document."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -252,11 +252,11 @@ class SimulateProfileRequest(_message.Message):
     DOCUMENT_FIELD_NUMBER: _builtins.int
     SAMPLE_SIZE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Required. `profiles/{profile}` whose last issuances are looked at."""
+    """Required. `profiles/{profile}` whose last issuances are evaluated."""
     document: _builtins.str
-    """Required. The document to try."""
+    """Required. The document to evaluate."""
     sample_size: _builtins.int
-    """Optional. How many of the last issuances; 100 unless given, 1,000 at most."""
+    """Optional. Number of the last issuances: default 100, at most 1,000."""
     def __init__(
         self,
         *,
@@ -274,7 +274,7 @@ Global___SimulateProfileRequest: _TypeAlias = SimulateProfileRequest  # noqa: Y0
 
 @_typing.final
 class SimulatedIssuance(_message.Message):
-    """One issuance that would not have been the same."""
+    """An issuance with a different outcome."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -285,11 +285,11 @@ class SimulatedIssuance(_message.Message):
     certificate: _builtins.str
     """`certificates/{serial}` that was issued."""
     outcome: Global___SimulatedOutcome.ValueType
-    """What would have become of it."""
+    """Its outcome under the document."""
     reason: _builtins.str
-    """The reason of the refusal."""
+    """Reason of the refusal."""
     message: _builtins.str
-    """What would differ, or why it would have been refused, in words."""
+    """Description of the difference or the refusal."""
     def __init__(
         self,
         *,
@@ -308,7 +308,7 @@ Global___SimulatedIssuance: _TypeAlias = SimulatedIssuance  # noqa: Y015
 
 @_typing.final
 class SimulateProfileResponse(_message.Message):
-    """The answer."""
+    """The result of the evaluation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -318,16 +318,16 @@ class SimulateProfileResponse(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     ISSUANCES_FIELD_NUMBER: _builtins.int
     examined: _builtins.int
-    """How many issuances were looked at."""
+    """Number of evaluated issuances."""
     same: _builtins.int
-    """How many would be the same."""
+    """Number with the same outcome."""
     different: _builtins.int
-    """How many would differ."""
+    """Number with a different certificate."""
     refused: _builtins.int
-    """How many would be refused."""
+    """Number that would be refused."""
     @_builtins.property
     def issuances(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedIssuance]:
-        """Those that would not be the same, newest first, at most 100."""
+        """Issuances with a different outcome, newest first, at most 100."""
 
     def __init__(
         self,

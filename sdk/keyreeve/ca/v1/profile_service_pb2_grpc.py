@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class ProfileServiceStub:
-    """The rules of issuance: named profiles with immutable versions. What every RPC can answer beside its own reasons
-    stands at AuthorityService.
+    """Certificate profiles: named issuance rules with immutable versions. The reasons that every RPC can return are listed at
+    AuthorityService.
     """
 
     def __init__(self, channel):
@@ -64,12 +64,12 @@ class ProfileServiceStub:
 
 
 class ProfileServiceServicer:
-    """The rules of issuance: named profiles with immutable versions. What every RPC can answer beside its own reasons
-    stands at AuthorityService.
+    """Certificate profiles: named issuance rules with immutable versions. The reasons that every RPC can return are listed at
+    AuthorityService.
     """
 
     def CreateProfile(self, request, context):
-        """Makes a profile with version 1. It is linted with every authority that could issue under it.
+        """Creates version 1 of a profile. It is linted with every authority that could issue under it.
 
         Reasons: PROFILE_EXISTS, PROFILE_INVALID, LINT_FINDINGS.
         Callers: admins.
@@ -80,11 +80,11 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetProfile(self, request, context):
-        """Gets the current version of a profile, or the version that the name asks for.
+        """Gets the current version of a profile, or the requested one.
 
         Reasons: PROFILE_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,16 +93,16 @@ class ProfileServiceServicer:
     def ListProfiles(self, request, context):
         """Lists the current version of every profile in order of their names.
 
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProfile(self, request, context):
-        """Makes a new version, which every later certificate is issued under; the older ones stay as they were. It is linted
-        as in CreateProfile. A document equal to the current version changes nothing and answers that version.
+        """Creates a new version, which applies to all later certificates; older versions do not change. It is linted as in
+        CreateProfile. A document equal to the current version changes nothing and returns that version.
 
         Reasons: PROFILE_NOT_FOUND, PROFILE_INVALID, PROFILE_VERSION_STALE, LINT_FINDINGS.
         Callers: admins.
@@ -113,11 +113,11 @@ class ProfileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SimulateProfile(self, request, context):
-        """Says what the last issuances would have done under a document, without issuing or storing anything.
+        """Evaluates the last issuances under another document, without issuing or storing anything.
 
         Reasons: PROFILE_NOT_FOUND, PROFILE_INVALID.
         Callers: admins, operators, auditors.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,8 +160,8 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService:
-    """The rules of issuance: named profiles with immutable versions. What every RPC can answer beside its own reasons
-    stands at AuthorityService.
+    """Certificate profiles: named issuance rules with immutable versions. The reasons that every RPC can return are listed at
+    AuthorityService.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProfileServiceStub:
-    """The rules of issuance: named profiles with immutable versions. What every RPC can answer beside its own reasons
-    stands at AuthorityService.
+    """Certificate profiles: named issuance rules with immutable versions. The reasons that every RPC can return are listed at
+    AuthorityService.
     """
 
     @_typing.overload
@@ -36,87 +36,87 @@ class ProfileServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProfileServiceAsyncStub: ...
     CreateProfile: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.CreateProfileRequest, _profile_service_pb2.Profile]
-    """Makes a profile with version 1. It is linted with every authority that could issue under it.
+    """Creates version 1 of a profile. It is linted with every authority that could issue under it.
 
     Reasons: PROFILE_EXISTS, PROFILE_INVALID, LINT_FINDINGS.
     Callers: admins.
     Idempotent by request_id.
     """
     GetProfile: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileRequest, _profile_service_pb2.Profile]
-    """Gets the current version of a profile, or the version that the name asks for.
+    """Gets the current version of a profile, or the requested one.
 
     Reasons: PROFILE_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     ListProfiles: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.ListProfilesRequest, _profile_service_pb2.ListProfilesResponse]
     """Lists the current version of every profile in order of their names.
 
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     UpdateProfile: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateProfileRequest, _profile_service_pb2.Profile]
-    """Makes a new version, which every later certificate is issued under; the older ones stay as they were. It is linted
-    as in CreateProfile. A document equal to the current version changes nothing and answers that version.
+    """Creates a new version, which applies to all later certificates; older versions do not change. It is linted as in
+    CreateProfile. A document equal to the current version changes nothing and returns that version.
 
     Reasons: PROFILE_NOT_FOUND, PROFILE_INVALID, PROFILE_VERSION_STALE, LINT_FINDINGS.
     Callers: admins.
     Idempotent by request_id.
     """
     SimulateProfile: _grpc.UnaryUnaryMultiCallable[_profile_service_pb2.SimulateProfileRequest, _profile_service_pb2.SimulateProfileResponse]
-    """Says what the last issuances would have done under a document, without issuing or storing anything.
+    """Evaluates the last issuances under another document, without issuing or storing anything.
 
     Reasons: PROFILE_NOT_FOUND, PROFILE_INVALID.
     Callers: admins, operators, auditors.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
 
 @_typing.type_check_only
 class ProfileServiceAsyncStub(ProfileServiceStub):
-    """The rules of issuance: named profiles with immutable versions. What every RPC can answer beside its own reasons
-    stands at AuthorityService.
+    """Certificate profiles: named issuance rules with immutable versions. The reasons that every RPC can return are listed at
+    AuthorityService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.CreateProfileRequest, _profile_service_pb2.Profile]  # type: ignore[assignment]
-    """Makes a profile with version 1. It is linted with every authority that could issue under it.
+    """Creates version 1 of a profile. It is linted with every authority that could issue under it.
 
     Reasons: PROFILE_EXISTS, PROFILE_INVALID, LINT_FINDINGS.
     Callers: admins.
     Idempotent by request_id.
     """
     GetProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.GetProfileRequest, _profile_service_pb2.Profile]  # type: ignore[assignment]
-    """Gets the current version of a profile, or the version that the name asks for.
+    """Gets the current version of a profile, or the requested one.
 
     Reasons: PROFILE_NOT_FOUND.
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     ListProfiles: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.ListProfilesRequest, _profile_service_pb2.ListProfilesResponse]  # type: ignore[assignment]
     """Lists the current version of every profile in order of their names.
 
-    Callers: everyone with a certificate of the control hierarchy.
-    Idempotent: it changes nothing.
+    Callers: all callers with a certificate of the control hierarchy.
+    Idempotent: read-only.
     """
     UpdateProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.UpdateProfileRequest, _profile_service_pb2.Profile]  # type: ignore[assignment]
-    """Makes a new version, which every later certificate is issued under; the older ones stay as they were. It is linted
-    as in CreateProfile. A document equal to the current version changes nothing and answers that version.
+    """Creates a new version, which applies to all later certificates; older versions do not change. It is linted as in
+    CreateProfile. A document equal to the current version changes nothing and returns that version.
 
     Reasons: PROFILE_NOT_FOUND, PROFILE_INVALID, PROFILE_VERSION_STALE, LINT_FINDINGS.
     Callers: admins.
     Idempotent by request_id.
     """
     SimulateProfile: _aio.UnaryUnaryMultiCallable[_profile_service_pb2.SimulateProfileRequest, _profile_service_pb2.SimulateProfileResponse]  # type: ignore[assignment]
-    """Says what the last issuances would have done under a document, without issuing or storing anything.
+    """Evaluates the last issuances under another document, without issuing or storing anything.
 
     Reasons: PROFILE_NOT_FOUND, PROFILE_INVALID.
     Callers: admins, operators, auditors.
-    Idempotent: it changes nothing.
+    Idempotent: read-only.
     """
 
 class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The rules of issuance: named profiles with immutable versions. What every RPC can answer beside its own reasons
-    stands at AuthorityService.
+    """Certificate profiles: named issuance rules with immutable versions. The reasons that every RPC can return are listed at
+    AuthorityService.
     """
 
     @_abc_1.abstractmethod
@@ -125,7 +125,7 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_service_pb2.CreateProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_service_pb2.Profile, _abc.Awaitable[_profile_service_pb2.Profile]]:
-        """Makes a profile with version 1. It is linted with every authority that could issue under it.
+        """Creates version 1 of a profile. It is linted with every authority that could issue under it.
 
         Reasons: PROFILE_EXISTS, PROFILE_INVALID, LINT_FINDINGS.
         Callers: admins.
@@ -138,11 +138,11 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_service_pb2.GetProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_service_pb2.Profile, _abc.Awaitable[_profile_service_pb2.Profile]]:
-        """Gets the current version of a profile, or the version that the name asks for.
+        """Gets the current version of a profile, or the requested one.
 
         Reasons: PROFILE_NOT_FOUND.
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -153,8 +153,8 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_profile_service_pb2.ListProfilesResponse, _abc.Awaitable[_profile_service_pb2.ListProfilesResponse]]:
         """Lists the current version of every profile in order of their names.
 
-        Callers: everyone with a certificate of the control hierarchy.
-        Idempotent: it changes nothing.
+        Callers: all callers with a certificate of the control hierarchy.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -163,8 +163,8 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_service_pb2.UpdateProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_service_pb2.Profile, _abc.Awaitable[_profile_service_pb2.Profile]]:
-        """Makes a new version, which every later certificate is issued under; the older ones stay as they were. It is linted
-        as in CreateProfile. A document equal to the current version changes nothing and answers that version.
+        """Creates a new version, which applies to all later certificates; older versions do not change. It is linted as in
+        CreateProfile. A document equal to the current version changes nothing and returns that version.
 
         Reasons: PROFILE_NOT_FOUND, PROFILE_INVALID, PROFILE_VERSION_STALE, LINT_FINDINGS.
         Callers: admins.
@@ -177,11 +177,11 @@ class ProfileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _profile_service_pb2.SimulateProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_profile_service_pb2.SimulateProfileResponse, _abc.Awaitable[_profile_service_pb2.SimulateProfileResponse]]:
-        """Says what the last issuances would have done under a document, without issuing or storing anything.
+        """Evaluates the last issuances under another document, without issuing or storing anything.
 
         Reasons: PROFILE_NOT_FOUND, PROFILE_INVALID.
         Callers: admins, operators, auditors.
-        Idempotent: it changes nothing.
+        Idempotent: read-only.
         """
 
 def add_ProfileServiceServicer_to_server(servicer: ProfileServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

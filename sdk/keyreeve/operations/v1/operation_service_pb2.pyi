@@ -27,34 +27,34 @@ class _OperationState:
 class _OperationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OperationState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     OPERATION_STATE_UNSPECIFIED: _OperationState.ValueType  # 0
-    """Never sent."""
+    """Not a valid value; never returned."""
     OPERATION_STATE_RUNNING: _OperationState.ValueType  # 1
-    """It goes on, now or after a restart."""
+    """Running, or to be resumed after a restart."""
     OPERATION_STATE_SUCCEEDED: _OperationState.ValueType  # 2
-    """It has done everything."""
+    """Completed."""
     OPERATION_STATE_FAILED: _OperationState.ValueType  # 3
-    """It cannot go on; `error_reason` says why."""
+    """Failed; `error_reason` has the reason."""
     OPERATION_STATE_CANCELLED: _OperationState.ValueType  # 4
-    """It was asked to end before it was done."""
+    """Canceled before completion."""
 
 class OperationState(_OperationState, metaclass=_OperationStateEnumTypeWrapper):
-    """How far an operation is."""
+    """The state of an operation."""
 
 OPERATION_STATE_UNSPECIFIED: OperationState.ValueType  # 0
-"""Never sent."""
+"""Not a valid value; never returned."""
 OPERATION_STATE_RUNNING: OperationState.ValueType  # 1
-"""It goes on, now or after a restart."""
+"""Running, or to be resumed after a restart."""
 OPERATION_STATE_SUCCEEDED: OperationState.ValueType  # 2
-"""It has done everything."""
+"""Completed."""
 OPERATION_STATE_FAILED: OperationState.ValueType  # 3
-"""It cannot go on; `error_reason` says why."""
+"""Failed; `error_reason` has the reason."""
 OPERATION_STATE_CANCELLED: OperationState.ValueType  # 4
-"""It was asked to end before it was done."""
+"""Canceled before completion."""
 Global___OperationState: _TypeAlias = OperationState  # noqa: Y015
 
 @_typing.final
 class Operation(_message.Message):
-    """Work that outlasts a call."""
+    """A long-running operation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -74,34 +74,34 @@ class Operation(_message.Message):
     name: _builtins.str
     """`operations/{operation}`."""
     method: _builtins.str
-    """The method that began it, such as `/keyreeve.ca.v1.CertificateService/RevokeCertificates`."""
+    """Full name of the method that started it, such as `/keyreeve.ca.v1.CertificateService/RevokeCertificates`."""
     creator: _builtins.str
-    """SPIFFE ID of whoever began it."""
+    """SPIFFE ID of the creator."""
     state: Global___OperationState.ValueType
-    """How far it is."""
+    """Its state."""
     phase: _builtins.str
-    """What it is doing, in a word of its method's."""
+    """Current phase; the values depend on the method."""
     done: _builtins.int
-    """How many things it has done."""
+    """Number of completed items."""
     total: _builtins.int
-    """How many there are to do; 0 while that is not known."""
+    """Total number of items; 0 while unknown."""
     cancel_requested: _builtins.bool
-    """Whether it has been asked to end."""
+    """Whether cancellation was requested."""
     error_reason: _builtins.str
-    """A reason of the contract, when it has failed."""
+    """Reason of the failure."""
     error_message: _builtins.str
-    """What happened, in words."""
+    """Description of the failure."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was begun."""
+        """Time of creation."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it last made progress."""
+        """Time of the last progress."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended; unset while it runs."""
+        """End time; unset while it runs."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 @_typing.final
 class GetOperationRequest(_message.Message):
-    """Names an operation to get."""
+    """Gets an operation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -152,16 +152,16 @@ Global___GetOperationRequest: _TypeAlias = GetOperationRequest  # noqa: Y015
 
 @_typing.final
 class ListOperationsRequest(_message.Message):
-    """Asks for a page of operations."""
+    """Lists operations."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Optional. At most this many; 50 unless given, 500 at most."""
+    """Optional. Maximum number of results: default 50, at most 500."""
     page_token: _builtins.str
-    """Optional. `next_page_token` of the page before."""
+    """Optional. `next_page_token` of the previous page."""
     def __init__(
         self,
         *,
@@ -188,7 +188,7 @@ class ListOperationsResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Operation]:
-        """The newest first."""
+        """Newest first."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ Global___ListOperationsResponse: _TypeAlias = ListOperationsResponse  # noqa: Y0
 
 @_typing.final
 class WatchOperationRequest(_message.Message):
-    """Names an operation to watch."""
+    """Watches an operation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -228,7 +228,7 @@ Global___WatchOperationRequest: _TypeAlias = WatchOperationRequest  # noqa: Y015
 
 @_typing.final
 class CancelOperationRequest(_message.Message):
-    """Names an operation to cancel."""
+    """Cancels an operation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -237,7 +237,7 @@ class CancelOperationRequest(_message.Message):
     name: _builtins.str
     """Required. `operations/{operation}`."""
     request_id: _builtins.str
-    """Required. A UUID, best of version 7; the same id gives the same answer for 24 hours."""
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
     def __init__(
         self,
         *,

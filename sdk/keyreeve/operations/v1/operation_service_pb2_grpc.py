@@ -26,9 +26,8 @@ if _version_not_supported:
 
 
 class OperationServiceStub:
-    """Work that outlasts a call. A method that begins such work answers an Operation at once; the work goes on in the
-    service, survives its restarts, and ends by itself. What every RPC can answer beside its own reasons stands at
-    keyreeve.ca.v1.AuthorityService.
+    """Long-running operations. A method that starts one returns an Operation immediately; the operation continues in the service
+    and survives restarts. The reasons that every RPC can return are listed at keyreeve.ca.v1.AuthorityService.
     """
 
     def __init__(self, channel):
@@ -60,49 +59,48 @@ class OperationServiceStub:
 
 
 class OperationServiceServicer:
-    """Work that outlasts a call. A method that begins such work answers an Operation at once; the work goes on in the
-    service, survives its restarts, and ends by itself. What every RPC can answer beside its own reasons stands at
-    keyreeve.ca.v1.AuthorityService.
+    """Long-running operations. A method that starts one returns an Operation immediately; the operation continues in the service
+    and survives restarts. The reasons that every RPC can return are listed at keyreeve.ca.v1.AuthorityService.
     """
 
     def GetOperation(self, request, context):
-        """Gets an operation as it is now.
+        """Gets an operation.
 
         Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-        Callers: admins, operators and auditors; everyone else for their own.
-        Idempotent: it changes nothing.
+        Callers: admins, operators and auditors; other callers, for their own.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOperations(self, request, context):
-        """Lists operations, the newest first.
+        """Lists operations, newest first.
 
-        Callers: admins, operators and auditors; everyone else sees their own.
-        Idempotent: it changes nothing.
+        Callers: admins, operators and auditors; other callers see their own.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchOperation(self, request, context):
-        """Streams an operation now and after each change, and ends when the operation has.
+        """Streams an operation at once and after each change; the stream ends with the operation.
 
         Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-        Callers: admins, operators and auditors; everyone else for their own.
-        Idempotent: it changes nothing.
+        Callers: admins, operators and auditors; other callers, for their own.
+        Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelOperation(self, request, context):
-        """Asks an operation to end before it is done. What it has done stays; it ends after the step that it is at. One that
-        has ended is answered as it is.
+        """Requests cancellation of an operation. It ends after the current step, and completed steps are not undone. An operation
+        that has ended is returned unchanged.
 
         Reasons: OPERATION_NOT_FOUND (also when the caller may not cancel it).
-        Callers: admins, and whoever began it.
+        Callers: admins, and the creator of the operation.
         Idempotent by request_id, and by operation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -141,9 +139,8 @@ def add_OperationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationService:
-    """Work that outlasts a call. A method that begins such work answers an Operation at once; the work goes on in the
-    service, survives its restarts, and ends by itself. What every RPC can answer beside its own reasons stands at
-    keyreeve.ca.v1.AuthorityService.
+    """Long-running operations. A method that starts one returns an Operation immediately; the operation continues in the service
+    and survives restarts. The reasons that every RPC can return are listed at keyreeve.ca.v1.AuthorityService.
     """
 
     @staticmethod

@@ -27,9 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperationServiceStub:
-    """Work that outlasts a call. A method that begins such work answers an Operation at once; the work goes on in the
-    service, survives its restarts, and ends by itself. What every RPC can answer beside its own reasons stands at
-    keyreeve.ca.v1.AuthorityService.
+    """Long-running operations. A method that starts one returns an Operation immediately; the operation continues in the service
+    and survives restarts. The reasons that every RPC can return are listed at keyreeve.ca.v1.AuthorityService.
     """
 
     @_typing.overload
@@ -37,75 +36,73 @@ class OperationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperationServiceAsyncStub: ...
     GetOperation: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.GetOperationRequest, _operation_service_pb2.Operation]
-    """Gets an operation as it is now.
+    """Gets an operation.
 
     Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-    Callers: admins, operators and auditors; everyone else for their own.
-    Idempotent: it changes nothing.
+    Callers: admins, operators and auditors; other callers, for their own.
+    Idempotent: read-only.
     """
     ListOperations: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.ListOperationsRequest, _operation_service_pb2.ListOperationsResponse]
-    """Lists operations, the newest first.
+    """Lists operations, newest first.
 
-    Callers: admins, operators and auditors; everyone else sees their own.
-    Idempotent: it changes nothing.
+    Callers: admins, operators and auditors; other callers see their own.
+    Idempotent: read-only.
     """
     WatchOperation: _grpc.UnaryStreamMultiCallable[_operation_service_pb2.WatchOperationRequest, _operation_service_pb2.Operation]
-    """Streams an operation now and after each change, and ends when the operation has.
+    """Streams an operation at once and after each change; the stream ends with the operation.
 
     Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-    Callers: admins, operators and auditors; everyone else for their own.
-    Idempotent: it changes nothing.
+    Callers: admins, operators and auditors; other callers, for their own.
+    Idempotent: read-only.
     """
     CancelOperation: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.CancelOperationRequest, _operation_service_pb2.Operation]
-    """Asks an operation to end before it is done. What it has done stays; it ends after the step that it is at. One that
-    has ended is answered as it is.
+    """Requests cancellation of an operation. It ends after the current step, and completed steps are not undone. An operation
+    that has ended is returned unchanged.
 
     Reasons: OPERATION_NOT_FOUND (also when the caller may not cancel it).
-    Callers: admins, and whoever began it.
+    Callers: admins, and the creator of the operation.
     Idempotent by request_id, and by operation.
     """
 
 @_typing.type_check_only
 class OperationServiceAsyncStub(OperationServiceStub):
-    """Work that outlasts a call. A method that begins such work answers an Operation at once; the work goes on in the
-    service, survives its restarts, and ends by itself. What every RPC can answer beside its own reasons stands at
-    keyreeve.ca.v1.AuthorityService.
+    """Long-running operations. A method that starts one returns an Operation immediately; the operation continues in the service
+    and survives restarts. The reasons that every RPC can return are listed at keyreeve.ca.v1.AuthorityService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetOperation: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.GetOperationRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
-    """Gets an operation as it is now.
+    """Gets an operation.
 
     Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-    Callers: admins, operators and auditors; everyone else for their own.
-    Idempotent: it changes nothing.
+    Callers: admins, operators and auditors; other callers, for their own.
+    Idempotent: read-only.
     """
     ListOperations: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.ListOperationsRequest, _operation_service_pb2.ListOperationsResponse]  # type: ignore[assignment]
-    """Lists operations, the newest first.
+    """Lists operations, newest first.
 
-    Callers: admins, operators and auditors; everyone else sees their own.
-    Idempotent: it changes nothing.
+    Callers: admins, operators and auditors; other callers see their own.
+    Idempotent: read-only.
     """
     WatchOperation: _aio.UnaryStreamMultiCallable[_operation_service_pb2.WatchOperationRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
-    """Streams an operation now and after each change, and ends when the operation has.
+    """Streams an operation at once and after each change; the stream ends with the operation.
 
     Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-    Callers: admins, operators and auditors; everyone else for their own.
-    Idempotent: it changes nothing.
+    Callers: admins, operators and auditors; other callers, for their own.
+    Idempotent: read-only.
     """
     CancelOperation: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.CancelOperationRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
-    """Asks an operation to end before it is done. What it has done stays; it ends after the step that it is at. One that
-    has ended is answered as it is.
+    """Requests cancellation of an operation. It ends after the current step, and completed steps are not undone. An operation
+    that has ended is returned unchanged.
 
     Reasons: OPERATION_NOT_FOUND (also when the caller may not cancel it).
-    Callers: admins, and whoever began it.
+    Callers: admins, and the creator of the operation.
     Idempotent by request_id, and by operation.
     """
 
 class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Work that outlasts a call. A method that begins such work answers an Operation at once; the work goes on in the
-    service, survives its restarts, and ends by itself. What every RPC can answer beside its own reasons stands at
-    keyreeve.ca.v1.AuthorityService.
+    """Long-running operations. A method that starts one returns an Operation immediately; the operation continues in the service
+    and survives restarts. The reasons that every RPC can return are listed at keyreeve.ca.v1.AuthorityService.
     """
 
     @_abc_1.abstractmethod
@@ -114,11 +111,11 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_service_pb2.GetOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_service_pb2.Operation, _abc.Awaitable[_operation_service_pb2.Operation]]:
-        """Gets an operation as it is now.
+        """Gets an operation.
 
         Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-        Callers: admins, operators and auditors; everyone else for their own.
-        Idempotent: it changes nothing.
+        Callers: admins, operators and auditors; other callers, for their own.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -127,10 +124,10 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_service_pb2.ListOperationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_service_pb2.ListOperationsResponse, _abc.Awaitable[_operation_service_pb2.ListOperationsResponse]]:
-        """Lists operations, the newest first.
+        """Lists operations, newest first.
 
-        Callers: admins, operators and auditors; everyone else sees their own.
-        Idempotent: it changes nothing.
+        Callers: admins, operators and auditors; other callers see their own.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -139,11 +136,11 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_service_pb2.WatchOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_operation_service_pb2.Operation], _abc.AsyncIterator[_operation_service_pb2.Operation]]:
-        """Streams an operation now and after each change, and ends when the operation has.
+        """Streams an operation at once and after each change; the stream ends with the operation.
 
         Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-        Callers: admins, operators and auditors; everyone else for their own.
-        Idempotent: it changes nothing.
+        Callers: admins, operators and auditors; other callers, for their own.
+        Idempotent: read-only.
         """
 
     @_abc_1.abstractmethod
@@ -152,11 +149,11 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_service_pb2.CancelOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_service_pb2.Operation, _abc.Awaitable[_operation_service_pb2.Operation]]:
-        """Asks an operation to end before it is done. What it has done stays; it ends after the step that it is at. One that
-        has ended is answered as it is.
+        """Requests cancellation of an operation. It ends after the current step, and completed steps are not undone. An operation
+        that has ended is returned unchanged.
 
         Reasons: OPERATION_NOT_FOUND (also when the caller may not cancel it).
-        Callers: admins, and whoever began it.
+        Callers: admins, and the creator of the operation.
         Idempotent by request_id, and by operation.
         """
 
