@@ -8,7 +8,7 @@ and the background work.
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,7 @@ from keyreeve_ca.profiles.service import Profiles
 from keyreeve_ca.revocation.bulk import BulkRevocation
 from keyreeve_ca.revocation.feed import RevocationFeed
 from keyreeve_ca.revocation.service import Revoking
-from keyreeve_ca.settings import ENV_PREFIX, CaSettings
+from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import Store
 from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_chassis.audit import servicer as audit_servicer
@@ -63,7 +63,6 @@ from keyreeve_chassis.keys.sealed import SealedKeyStore, read_kek_file, read_kek
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.processes import failpoints
 from keyreeve_chassis.processes.refusals import StartRefused
-from keyreeve_chassis.settings.loading import Loaded, load
 
 KEY_LABEL = "keyreeve-ca"
 """Separates what this service seals and derives from what others do; stored bytes depend on it."""
@@ -75,11 +74,6 @@ _AFTER_SIGNATURE = failpoints.register(
 )
 FOLLOW_SECONDS = 0.25
 """How often a process looks for changed authorities and profiles."""
-
-
-def load_settings(file: Path | None, secrets: Path | None, environment: Mapping[str, str]) -> Loaded[CaSettings]:
-    """Read the settings. Raises `SettingsRefused`."""
-    return load(CaSettings, file, ENV_PREFIX, environment=environment, secrets_directory=secrets)
 
 
 @dataclass(frozen=True)

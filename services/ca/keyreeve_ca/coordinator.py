@@ -67,7 +67,7 @@ from keyreeve_chassis.telemetry import metrics
 log = logging.getLogger(__name__)
 
 
-async def migrate(settings: CaSettings) -> None:
+def migrate(settings: CaSettings) -> None:
     """Bring the database to this release's schema."""
     _private_directory(settings.state_directory)
     with writing_database(settings, SCHEMA) as database:

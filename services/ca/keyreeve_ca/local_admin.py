@@ -23,15 +23,9 @@ from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.keys.ports import KeyStoreError, verify_check_value
 from keyreeve_chassis.processes.ipc import Client
 from keyreeve_chassis.processes.refusals import StartRefused
-from keyreeve_chassis.settings.loading import Loaded, describe
 
 _LOCAL_SECONDS = 20.0
 _DAY = 86_400
-
-
-def settings_rows(loaded: Loaded[CaSettings]) -> list[dict[str, str]]:
-    """Every effective setting, where it came from, and what it means; secrets hidden."""
-    return [asdict(row) for row in describe(loaded)]
 
 
 async def first_operator(socket: Path, name: str, csr: bytes) -> dict[str, str]:

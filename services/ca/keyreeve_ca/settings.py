@@ -16,8 +16,6 @@ from keyreeve_chassis.settings.sections import (
     host_port,
 )
 
-ENV_PREFIX = "KEYREEVE_CA_"
-
 
 class CaKeySettings(KeySettings):
     """Where the key-encryption key is, and which keys nobody may use."""

@@ -1,12 +1,14 @@
 """A worker: one of the processes that share the port, serve the RPCs and sign."""
 
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 
 from keyreeve.errors import StoreUnavailable
+from keyreeve_ca import host_tuning
 from keyreeve_ca.app import (
     FOLLOW_SECONDS,
     new_worker_id,
@@ -55,9 +57,13 @@ from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 log = logging.getLogger(__name__)
 
 
-async def worker(settings: CaSettings, index: int, gather_seconds: float) -> None:
-    """Serve the RPCs until told to stop; calls to sign wait `gather_seconds` for company while they keep coming."""
-    async with run_worker(settings, index, gather_seconds=gather_seconds) as serving:
+async def worker(settings: CaSettings, index: int) -> None:
+    """Serve the RPCs until a signal ends it."""
+    here = host_tuning.machine(settings.run_directory)
+    choice = host_tuning.choose(here, pin=settings.signing.pin, gather_ms=settings.signing.gather_ms)
+    if (core := choice.core_of(here, index)) is not None:
+        os.sched_setaffinity(0, {core})  # before anything starts threads, which inherit it
+    async with run_worker(settings, index, gather_seconds=choice.gather) as serving:
         say_ready()
         await until_told(serving.background, settings.drain_seconds)
 

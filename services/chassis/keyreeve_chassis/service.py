@@ -42,12 +42,16 @@ class OpenStorage(Generic[S]):
     """For the local admin socket."""
 
 
-class Storage(Protocol[S_contra]):
-    """A service's database: `keyreeve_chassis.database.storage.DatabaseStorage`."""
+class Migrations(Protocol[S_contra]):
+    """A service's schema, as its `migrate` command needs it."""
 
     def migrate(self, settings: S_contra) -> None:
-        """Bring the schema to this release's revision."""
+        """Bring the database to this release's revision."""
         ...
+
+
+class Storage(Protocol[S_contra]):
+    """A service's database, as its solo process needs it: `keyreeve_chassis.database.storage.DatabaseStorage`."""
 
     def open(
         self, settings: S_contra, *, now: Callable[[], int], process: str
@@ -61,7 +65,8 @@ class Role(Generic[S]):
     """A kind of process: the coordinator, a worker, or the solo process that is both."""
 
     name: str
-    run: Callable[["ServiceSpec[S, Any]", S], Coroutine[Any, Any, None]]
+    run: Callable[["ServiceSpec[S, Any]", S, int], Coroutine[Any, Any, None]]
+    """Told its number among the processes of its role, from 0."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,11 @@ class ServiceSpec(Generic[S, C]):
     """As in its identity, `spiffe://td/services/{name}/{instance}`, and its program, `python -m keyreeve_{name}`."""
     settings: type[S]
     roles: Sequence[Role[S]]
-    jobs: Callable[[C], Jobs]
-    routers: Callable[[C], Sequence[ServedService]]
-    schema: Storage[S] | None = None
+    jobs: Callable[[C], Jobs] = lambda _: ()
+    """Of its solo process."""
+    routers: Callable[[C], Sequence[ServedService]] = lambda _: ()
+    """The RPC services of its solo process."""
+    schema: Migrations[S] | None = None
     """None: a service without a database, such as the gateway."""
 
     @property

@@ -52,7 +52,7 @@ def run(arguments):
     }))
     return 0
 
-raise SystemExit(fork_server.serve(run, IMPORTED))
+raise SystemExit(fork_server.serve("ca", run, IMPORTED))
 """
 
 

@@ -25,14 +25,6 @@ READY = b"ready"
 LONGEST_REQUEST = 65_536
 """Octets."""
 _STANDARD_INPUT, _STANDARD_OUTPUT = 0, 1
-_IMPORTED = (
-    "keyreeve_ca.coordinator",
-    "keyreeve_ca.worker",
-    "keyreeve_ca.local_admin",
-    # What these import once they run.
-    "sqlalchemy.dialects.postgresql.psycopg",
-    "sqlalchemy.dialects.sqlite.pysqlite",
-)
 _ARGUMENTS_START = 47
 """Which word of /proc/self/stat (proc(5)) tells where this process's arguments lie in its memory."""
 _OF_THE_MANAGER = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
@@ -46,15 +38,15 @@ class NotAlone(Exception):
     """This process has more threads than one, and must not be forked: a lock that another holds would stay held."""
 
 
-def show_as(role: str) -> None:
+def show_as(service: str, role: str) -> None:
     """Set the kernel's name of this process (`ps -o comm`, `top`): `kr-ca-worker-0`, or cut, as `kr-ca-coordinat`."""
     with suppress(OSError):  # a sandbox may not let it; nothing depends on it
-        _COMMAND_FILE.write_bytes(f"kr-ca-{role}"[:COMMAND_LENGTH].encode())
+        _COMMAND_FILE.write_bytes(f"kr-{service}-{role}"[:COMMAND_LENGTH].encode())
 
 
-def serve(run: Callable[[Sequence[str]], int], imported: Sequence[str] = _IMPORTED) -> int:
+def serve(service: str, run: Callable[[Sequence[str]], int], imported: Sequence[str]) -> int:
     """Fork a process for each request, which then does `run(arguments)`, until the manager is gone; the exit code."""
-    show_as(NAME)
+    show_as(service, NAME)
     # They are for the manager, and may reach its whole group; it still needs a fork server when it has heard them.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _OF_THE_MANAGER}
     gc.disable()  # what is imported stays, and would only be looked at again and again
@@ -83,7 +75,7 @@ def serve(run: Callable[[Sequence[str]], int], imported: Sequence[str] = _IMPORT
                     manager.detach()  # its descriptor becomes another one's
                     for number in (signal.SIGINT, signal.SIGTERM):
                         signal.signal(number, before[number])
-                    code = _become(json.loads(asked), descriptors, run)
+                    code = _become(service, json.loads(asked), descriptors, run)
                 finally:
                     os._exit(code)
             for descriptor in descriptors:
@@ -132,7 +124,9 @@ def _fork() -> int:
     return int(answer)
 
 
-def _become(asked: dict[str, Any], descriptors: Sequence[int], run: Callable[[Sequence[str]], int]) -> int:
+def _become(
+    service: str, asked: dict[str, Any], descriptors: Sequence[int], run: Callable[[Sequence[str]], int]
+) -> int:
     """Take a new process's standard streams, environment and name, and do its work; the exit code."""
     from keyreeve_chassis.telemetry import metrics
 
@@ -142,7 +136,7 @@ def _become(asked: dict[str, Any], descriptors: Sequence[int], run: Callable[[Se
     gc.enable()
     os.environ.update(asked["environment"])
     metrics.count_here()
-    show_as(asked["name"])
+    show_as(service, asked["name"])
     _show_in_arguments(asked["arguments"][0])
     sys.argv[1:] = asked["arguments"]
     try:

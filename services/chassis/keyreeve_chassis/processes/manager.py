@@ -1,4 +1,4 @@
-"""The parent of the CA's processes: one coordinator and the workers, replaced when they die or when told, stopped in order.
+"""The process manager of a service: one coordinator and the workers, restarted, replaced on request, stopped in order.
 
 They are forked from the fork server, which has imported what they need (fork_client.py). This one
 imports neither grpc nor the database: what supervises must not fail with what it supervises. The children notice its
@@ -120,9 +120,9 @@ class Manager:
     """Runs the coordinator and the workers until `stop` is set."""
 
     fork: Callable[..., Coroutine[Any, Any, Process]]
-    """Makes a process: told its name, and the command of `python -m keyreeve_ca` that it runs, word by word."""
-    workers: Sequence[Sequence[str]]
-    """For each worker what it alone is told."""
+    """Makes a process: told its name, and the command of the service's program that it runs, word by word."""
+    workers: int
+    """How many of them there are."""
     stop: asyncio.Event
     limit: float
     """Seconds that a child has to end when it is told to."""
@@ -132,7 +132,7 @@ class Manager:
     """Called before the workers are replaced, to have the next processes run the code on disk; why not, or None.
 
     May raise `ChildProcessError`: that code does not start."""
-    told: Callable[[str | None], None] = lambda _: None
+    replaced: Callable[[str | None], None] = lambda _: None
     """Called when the workers have been replaced, or with why they were not."""
     _roll: asyncio.Event = field(default_factory=asyncio.Event)
     _leaving: _Child | None = None
@@ -148,7 +148,7 @@ class Manager:
         Raises `ChildRefused` when a child cannot start at all.
         """
         coordinator = _Child("coordinator", partial(self.fork, "coordinator", "coordinator"))
-        workers = [self._worker(i, told) for i, told in enumerate(self.workers)]
+        workers = [self._worker(index) for index in range(self.workers)]
         loops = [asyncio.create_task(self._keep(coordinator))]
         beside: list[asyncio.Task[None]] = []
         stopped, ready = asyncio.create_task(self.stop.wait()), asyncio.create_task(coordinator.ready.wait())
@@ -216,7 +216,7 @@ class Manager:
             if refused is not None:
                 log.error("the workers were not all replaced: %s", refused)
             try:
-                self.told(refused)
+                self.replaced(refused)
             except (OSError, ValueError) as failed:
                 log.error("nobody could be told: %s", failed)  # noqa: TRY400
 
@@ -245,5 +245,5 @@ class Manager:
         for left in self.metrics.glob(f"gauge_live*_{pid}.db"):
             left.unlink(missing_ok=True)
 
-    def _worker(self, index: int, told: Sequence[str]) -> _Child:
-        return _Child(f"worker {index}", partial(self.fork, f"worker-{index}", "worker", "--index", str(index), *told))
+    def _worker(self, index: int) -> _Child:
+        return _Child(f"worker {index}", partial(self.fork, f"worker-{index}", "worker", "--index", str(index)))

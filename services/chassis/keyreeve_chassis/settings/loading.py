@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
@@ -77,6 +77,10 @@ class SettingRow:
     """As JSON; `***` for a secret."""
     origin: str
     description: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The row for a JSON document."""
+        return asdict(self)
 
 
 def load(

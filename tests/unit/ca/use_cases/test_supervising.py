@@ -54,7 +54,7 @@ async def nothing(*_: str) -> asyncio.subprocess.Process:
 
 
 async def test_a_child_that_is_made_while_the_manager_stops_is_stopped_too(tmp_path: Path):
-    manager = Manager(nothing, [], asyncio.Event(), 30, tmp_path)
+    manager = Manager(nothing, 0, asyncio.Event(), 30, tmp_path)
     worker = _Child("worker", program(WORKER))
     keeping = asyncio.create_task(manager._keep(worker))
     await asyncio.sleep(0)  # it begins, and makes a process
@@ -65,7 +65,7 @@ async def test_a_child_that_is_made_while_the_manager_stops_is_stopped_too(tmp_p
 
 
 async def test_a_worker_goes_on_when_its_successor_does_not_start(tmp_path: Path):
-    manager = Manager(nothing, [], asyncio.Event(), 30, tmp_path)
+    manager = Manager(nothing, 0, asyncio.Event(), 30, tmp_path)
     worker = _Child("worker", program(WORKER))
     await worker.start()
     old, worker.make = worker.process, program("raise SystemExit(1)")
@@ -91,7 +91,7 @@ async def test_the_workers_stay_when_the_next_ones_cannot_be_made(tmp_path: Path
         refusals.append(refused)
         told.set()
 
-    manager = Manager(nothing, [], asyncio.Event(), 30, tmp_path, renew=fail, told=tell)
+    manager = Manager(nothing, 0, asyncio.Event(), 30, tmp_path, renew=fail, replaced=tell)
     worker = _Child("worker", program(WORKER))
     await worker.start()
     manager.replace_workers()

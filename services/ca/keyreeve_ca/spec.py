@@ -1,0 +1,37 @@
+"""The CA service as the chassis sees it. Imports what a process runs only in that process."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+from keyreeve_ca.settings import CaSettings
+from keyreeve_chassis.service import Role, ServiceSpec
+
+
+class CaMigrations:
+    """The `migrate` command."""
+
+    def migrate(self, settings: CaSettings) -> None:
+        """Bring the database to this release's revision."""
+        from keyreeve_ca import coordinator
+
+        coordinator.migrate(settings)
+
+
+def _run_coordinator(_spec: object, settings: CaSettings, _index: int) -> Coroutine[Any, Any, None]:
+    from keyreeve_ca.coordinator import coordinator
+
+    return coordinator(settings)
+
+
+def _run_worker(_spec: object, settings: CaSettings, index: int) -> Coroutine[Any, Any, None]:
+    from keyreeve_ca.worker import worker
+
+    return worker(settings, index)
+
+
+SPEC: ServiceSpec[CaSettings, Any] = ServiceSpec(
+    name="ca",
+    settings=CaSettings,
+    roles=(Role("coordinator", _run_coordinator), Role("worker", _run_worker)),
+    schema=CaMigrations(),
+)
