@@ -7,6 +7,7 @@ from typing import Any
 
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.issuance.service import Issuance, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
 from keyreeve_ca.ledger.ports import (
@@ -110,7 +111,7 @@ def snapshot(signer: Signer | None = None, config_version: int = 1) -> IssuanceS
         created_at=NOW,
     )
     chain = (issuer.certificate_der,)
-    signing = IssuingAuthority(row, issuer, signer or issuing.signer, chain, NameConstraints())
+    signing = IssuingAuthority(row, issuer, IssuingSigner(signer or issuing.signer), chain, NameConstraints())
     return IssuanceSnapshot(
         trust_domain=TRUST_DOMAIN,
         restore_generation=1,

@@ -14,6 +14,7 @@ from keyreeve_ca.authorities.ca_certificate import issue_authority
 from keyreeve_ca.authorities.ca_certificate_plan import standard_issuing, standard_root
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.profiles.profile import (
     CommonName,
     DnsRule,
@@ -43,7 +44,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPri
 
 @dataclass(frozen=True)
 class Authority:
-    """An issuing CA with the key that signs for it, and its root."""
+    """An issuing CA with the key that signs for it, raw since tests also sign what the final check would refuse; its root."""
 
     issuer: Issuer
     signer: Signer
@@ -76,10 +77,14 @@ def spki(key_type: KeyType, which: int = 0) -> bytes:
 def _authority(hierarchy: Hierarchy, key_type: KeyType) -> Authority:
     root_key, issuing_key = (STORE.open(STORE.generate(key_type)) for _ in range(2))
     root_plan = standard_root(hierarchy, TRUST_DOMAIN, f"{hierarchy}-root", key_type, NOW)
-    root_der = issue_authority(root_plan, root_key.spki, serial(1, SEED, 0), root_key, issuer=None, crl_shard=0)
+    root_der = issue_authority(
+        root_plan, root_key.spki, serial(1, SEED, 0), IssuingSigner(root_key), issuer=None, crl_shard=0
+    )
     root = Issuer(f"{hierarchy}-root", hierarchy, root_der, key_type, root_plan.not_before, root_plan.not_after, URL)
     plan = standard_issuing(hierarchy, TRUST_DOMAIN, f"{hierarchy}-issuing", key_type, NOW)
-    issuing_der = issue_authority(plan, issuing_key.spki, serial(2, SEED, 0), root_key, issuer=root, crl_shard=3)
+    issuing_der = issue_authority(
+        plan, issuing_key.spki, serial(2, SEED, 0), IssuingSigner(root_key), issuer=root, crl_shard=3
+    )
     issuer = Issuer(f"{hierarchy}-issuing", hierarchy, issuing_der, key_type, plan.not_before, plan.not_after, URL)
     return Authority(issuer, issuing_key, root_der)
 

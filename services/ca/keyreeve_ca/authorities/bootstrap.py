@@ -16,6 +16,7 @@ from keyreeve import errors
 from keyreeve_ca.authorities.ca_certificate_plan import AuthorityPlan, standard_issuing, standard_root
 from keyreeve_ca.authorities.service import Authorities, pending_authority
 from keyreeve_ca.certificates.lint_gate import lint_findings
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.issuance.snapshot import issuer_of
 from keyreeve_ca.profiles.builtin import builtin_profiles
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
@@ -125,7 +126,7 @@ class Bootstrap:
     ) -> Authority:
         issuer, issuer_key = above if above is not None else (None, key)
         certificate_der = await self.authorities.certify(
-            plan, authority_id, key.spki, issuer, self.keystore.open(issuer_key)
+            plan, authority_id, key.spki, issuer, IssuingSigner(self.keystore.open(issuer_key))
         )
         pending = pending_authority(
             plan,

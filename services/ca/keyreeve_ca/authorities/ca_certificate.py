@@ -1,16 +1,17 @@
-"""CA certificates: encoded from a plan that the rules accept, signed, and read back by another library.
+"""CA certificates: encoded from a plan that the rules accept, checked by another library, signed, and verified.
 
 Authorities are few, so nothing here is made to be fast.
 """
 
 from cryptography import x509
 
-from keyreeve_ca.authorities.ca_certificate_check import check_authority
+from keyreeve_ca.authorities.ca_certificate_check import check_authority, check_signed_by
 from keyreeve_ca.authorities.ca_certificate_plan import AuthorityPlan, NameConstraints, refuse_unsound
 from keyreeve_ca.certificates import der_writer as der
 from keyreeve_ca.certificates.algorithms import SIGNATURE_ALGORITHM
 from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.serials import block_of
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import (
     OID_BASIC_CONSTRAINTS,
     OID_COMMON_NAME,
@@ -23,7 +24,6 @@ from keyreeve_ca.certificates.template import (
     key_identifier,
     subject_key_identifier,
 )
-from keyreeve_chassis.keys.ports import Signer
 
 _OID_ORGANIZATION = der.oid("2.5.4.10")
 _OID_NAME_CONSTRAINTS = der.oid("2.5.29.30")
@@ -31,7 +31,7 @@ _KEY_CERT_SIGN, _CRL_SIGN = 5, 6
 
 
 def issue_authority(
-    plan: AuthorityPlan, spki: bytes, serial: bytes, signer: Signer, *, issuer: Issuer | None, crl_shard: int
+    plan: AuthorityPlan, spki: bytes, serial: bytes, signer: IssuingSigner, *, issuer: Issuer | None, crl_shard: int
 ) -> bytes:
     """Issue a CA certificate under a recorded serial number; `issuer` is None for a root, whose own key then signs.
 
@@ -41,8 +41,9 @@ def issue_authority(
     refuse_unsound(plan, spki, issuer)
     block_of(serial)
     tbs = _tbs(plan, spki, serial, signer, issuer=issuer, crl_shard=crl_shard)
-    signed = certificate(tbs, SIGNATURE_ALGORITHM[signer.key_type], signer.sign(tbs))
-    check_authority(signed, plan, spki, serial, issuer=issuer, crl_shard=crl_shard)
+    checked = check_authority(tbs, plan, spki, serial, issuer=issuer, crl_shard=crl_shard)
+    signed = certificate(tbs, SIGNATURE_ALGORITHM[signer.key_type], signer.sign(checked))
+    check_signed_by(signed, tbs, issuer)
     return signed
 
 
@@ -52,7 +53,7 @@ def _subject(plan: AuthorityPlan) -> bytes:
 
 
 def _tbs(
-    plan: AuthorityPlan, spki: bytes, serial: bytes, signer: Signer, *, issuer: Issuer | None, crl_shard: int
+    plan: AuthorityPlan, spki: bytes, serial: bytes, signer: IssuingSigner, *, issuer: Issuer | None, crl_shard: int
 ) -> bytes:
     subject = _subject(plan)
     key_id = key_identifier(spki)

@@ -15,6 +15,7 @@ from typing import Any
 from keyreeve_ca.authorities.ca_certificate_plan import standard_issuing
 from keyreeve_ca.authorities.service import Authorities, pending_authority
 from keyreeve_ca.certificates.lint_gate import lint_findings
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.issuance.snapshot import issuer_of
 from keyreeve_ca.ledger.ports import InProcess
 from keyreeve_ca.profiles.profile import Hierarchy
@@ -112,7 +113,7 @@ class Recovery:
         key = await asyncio.to_thread(make.keystore.generate, plan.key_type)
         root_key = await make.store.read(lambda tx: tx.key(root.key_id))
         der = await make.certify(
-            plan, authority_id, key.spki, root, make.keystore.open(root_key), exemption=InProcess()
+            plan, authority_id, key.spki, root, IssuingSigner(make.keystore.open(root_key)), exemption=InProcess()
         )
         successor = replace(
             pending_authority(

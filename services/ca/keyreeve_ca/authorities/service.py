@@ -31,6 +31,7 @@ from keyreeve_ca.authorities.ca_certificate_plan import (
 )
 from keyreeve_ca.certificates import serials
 from keyreeve_ca.certificates.lint_gate import Linter, lint_findings, when_lint_clean
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.halt.service import refuse_when_halted
 from keyreeve_ca.issuance.snapshot import issuer_of, may_sign_leaves
 from keyreeve_ca.ledger.ports import BlockRequest, InProcess
@@ -38,7 +39,7 @@ from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
 from keyreeve_chassis.idempotency.ports import Commit
 from keyreeve_chassis.keys.key_types import KeyType
-from keyreeve_chassis.keys.ports import KeyStore, SealedKey, Signer
+from keyreeve_chassis.keys.ports import KeyStore, SealedKey
 
 R = TypeVar("R")
 
@@ -89,7 +90,7 @@ class Authorities:
         key = await asyncio.to_thread(self.keystore.generate, new.key_type)
         refuse_unsound(plan, key.spki, None if issuer is None else issuer_of(issuer, self.url))
         issuer_key = key if issuer is None else await self.store.read(lambda tx: tx.key(issuer.key_id))
-        signer = self.keystore.open(issuer_key)
+        signer = IssuingSigner(self.keystore.open(issuer_key))
         certificate_der = await self.certify(plan, new.authority_id, key.spki, issuer, signer)
         if findings := await asyncio.to_thread(self.linter.certificate, certificate_der):
             raise lint_findings(new.authority_id, findings)
@@ -120,7 +121,7 @@ class Authorities:
         authority_id: str,
         spki: bytes,
         issuer: Authority | None,
-        signer: Signer,
+        signer: IssuingSigner,
         *,
         exemption: InProcess | None = None,
     ) -> bytes:

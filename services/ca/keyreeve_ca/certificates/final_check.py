@@ -3,7 +3,8 @@
 It reads the encoded certificate with a reader of its own and decides by rules of its own: it shares no code with the
 encoder (`template`, `der`) nor with policy, so that a mistake in either cannot hide in both. It is strict: one order of
 extensions, no extension more or less, shortest lengths only. What recurs in certificates of one second or one profile
-is decoded once (the caches below are keyed by the encoded bytes themselves).
+is decoded once (the caches below are keyed by the encoded bytes themselves). Only what has passed can be signed: the
+result is a `CheckedTbs`.
 """
 
 from functools import lru_cache
@@ -14,6 +15,7 @@ from cryptography import x509
 from keyreeve.errors import FinalCheckFailed
 from keyreeve_ca.certificates.final_names import NamesCheck
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
+from keyreeve_ca.certificates.signers import CheckedTbs, mark_checked
 from keyreeve_ca.certificates.strict_reader import (
     BIT_STRING,
     BOOLEAN,
@@ -111,14 +113,15 @@ class FinalCheck:
         self._shape_rsa = shape(profile.key_usage)
         self._shape_other = shape(profile.key_usage - {KeyUsage.KEY_ENCIPHERMENT})
 
-    def check_tbs(self, tbs: bytes, plan: CertificatePlan, serial: bytes, crl_shard: int) -> None:
-        """Raise `FinalCheckFailed` unless `tbs` encodes exactly the plan under this serial number, and may be signed."""
+    def check_tbs(self, tbs: bytes, plan: CertificatePlan, serial: bytes, crl_shard: int) -> CheckedTbs:
+        """Raise `FinalCheckFailed` unless `tbs` encodes exactly the plan under this serial number; then it may be signed."""
         if plan.profile.sha256 != self._profile_sha256:
             raise FinalCheckFailed("the plan was made under another version of the profile")
         try:
             self._walk(tbs, plan, serial, crl_shard)
         except (Malformed, IndexError) as error:
             raise FinalCheckFailed(f"the TBSCertificate is not what was planned: {error}") from error
+        return mark_checked(tbs)
 
     def _walk(self, tbs: bytes, plan: CertificatePlan, serial: bytes, crl_shard: int) -> None:
         position, end = enter_whole(tbs, SEQUENCE)
@@ -187,27 +190,6 @@ class FinalCheck:
                 raise Malformed("the common name is missing")
         elif self._common_name == "forbidden":
             raise Malformed("a common name")
-
-
-_MAX_CHECKS = 256
-_checks: dict[tuple[bytes, bytes, str, str, str], FinalCheck] = {}
-
-
-def check_tbs(
-    tbs: bytes, *, plan: CertificatePlan, serial: bytes, crl_shard: int, issuer: Issuer, trust_domain: str
-) -> None:
-    """Raise `FinalCheckFailed` unless `tbs` encodes exactly the plan under this serial number, and may be signed.
-
-    Keeps one `FinalCheck` per profile version and authority; the key holds bytes and texts only, whose hashes Python
-    remembers, where that of a whole `Profile` would cost more than the check.
-    """
-    key = (plan.profile.sha256, issuer.certificate_der, issuer.authority_id, issuer.url, trust_domain)
-    check = _checks.get(key)
-    if check is None:
-        if len(_checks) >= _MAX_CHECKS:
-            _checks.clear()
-        check = _checks[key] = FinalCheck(plan.profile, issuer, trust_domain)
-    check.check_tbs(tbs, plan, serial, crl_shard)
 
 
 def check_signed(certificate_der: bytes, tbs: bytes) -> None:

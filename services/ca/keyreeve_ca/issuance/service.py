@@ -298,8 +298,8 @@ class Issuance:
         serial = serials.serial(block.block_id, block.seed, counter)
         issuance_template = snapshot.issuance_template(plan.profile, issuing)
         tbs = issuance_template.template.tbs(plan, serial, block.crl_shard)
-        issuance_template.check.check_tbs(tbs, plan, serial, block.crl_shard)
-        der = issuance_template.template.certificate(tbs, issuing.signer.sign(tbs))
+        checked = issuance_template.check.check_tbs(tbs, plan, serial, block.crl_shard)
+        der = issuance_template.template.certificate(tbs, issuing.signer.sign(checked))
         check_signed(der, tbs)
         return IssuedCertificate(
             serial=serial,

@@ -14,13 +14,14 @@ from keyreeve import errors
 from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints, constraints_of
 from keyreeve_ca.certificates.final_check import FinalCheck
 from keyreeve_ca.certificates.plan import Issuer
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.operators.ports import Operator
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Transaction
-from keyreeve_chassis.keys.ports import KeyStore, Signer
+from keyreeve_chassis.keys.ports import KeyStore
 
 TRUSTED = frozenset({AuthorityState.ACTIVE, AuthorityState.RETIRING})
 """States in which what an authority has issued is accepted."""
@@ -50,7 +51,7 @@ class IssuingAuthority:
 
     authority: Authority
     issuer: Issuer
-    signer: Signer
+    signer: IssuingSigner
     chain_der: tuple[bytes, ...]
     """What a leaf is sent with: the authority itself, unless it is a root."""
     constraints: NameConstraints
@@ -212,7 +213,7 @@ def load_snapshot(
         if known is not None and known.authority == authority:
             issuing[authority.authority_id] = known
             continue
-        signer = keystore.open(tx.key(authority.key_id))
+        signer = IssuingSigner(keystore.open(tx.key(authority.key_id)))
         chain = () if authority.kind is AuthorityKind.ROOT else (authority.certificate_der,)
         constraints = constraints_of(x509.load_der_x509_certificate(authority.certificate_der))
         issuing[authority.authority_id] = IssuingAuthority(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from keyreeve import errors
+from keyreeve_ca.authorities.ca_certificate_check import check_responder, check_signed_by
 from keyreeve_ca.certificates import der_writer as der
 from keyreeve_ca.certificates.algorithms import SIGNATURE_ALGORITHM
 from keyreeve_ca.certificates.plan import Issuer
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import (
     EMPTY_SEQUENCE,
     OID_BASIC_CONSTRAINTS,
@@ -83,12 +83,12 @@ def issuer_hashes(certificate_der: bytes, hash_name: str) -> tuple[bytes, bytes]
 
 
 def build_responder(
-    issuer: Issuer, issuer_signer: Signer, spki: bytes, serial: bytes, *, not_before: int, not_after: int
+    issuer: Issuer, issuer_signer: IssuingSigner, spki: bytes, serial: bytes, *, not_before: int, not_after: int
 ) -> bytes:
     """A certificate with which a key may answer for an issuer (RFC 6960, 4.2.2.2), and may do nothing else.
 
     It says that nobody need ask whether it was revoked (4.2.2.2.1), so it must be short-lived. Raises
-    `FinalCheckFailed` when it does not read back as that.
+    `FinalCheckFailed` when it is not exactly that.
     """
     parent = x509.load_der_x509_certificate(issuer.certificate_der)
     algorithm = SIGNATURE_ALGORITHM[issuer_signer.key_type]
@@ -110,17 +110,9 @@ def build_responder(
         spki,
         der.tlv(0xA3, der.sequence(extensions)),
     )
-    signed = certificate(tbs, algorithm, issuer_signer.sign(tbs))
-    made = x509.load_der_x509_certificate(signed)
-    usage = made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    made.verify_directly_issued_by(parent)
-    if (
-        list(usage) != [ExtendedKeyUsageOID.OCSP_SIGNING]
-        or made.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        or made.serial_number != int.from_bytes(serial, "big")
-        or len(made.extensions) != 6  # those above
-    ):
-        raise errors.FinalCheckFailed("an OCSP responder's certificate does not read back as what it was meant to be")
+    checked = check_responder(tbs, issuer, spki, serial, not_before=not_before, not_after=not_after)
+    signed = certificate(tbs, algorithm, issuer_signer.sign(checked))
+    check_signed_by(signed, tbs, issuer)
     return signed
 
 

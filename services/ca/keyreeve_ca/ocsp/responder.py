@@ -17,6 +17,7 @@ from cryptography.x509.oid import OCSPExtensionOID
 from keyreeve import errors
 from keyreeve_ca.certificates import serials
 from keyreeve_ca.certificates.lint_gate import Linter, lint_findings
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, issuer_of
 from keyreeve_ca.ledger.ports import BlockRequest
 from keyreeve_ca.ocsp import messages as building
@@ -178,7 +179,7 @@ class OcspResponder:
         not_after = min(self.now() + RESPONDER_LIFETIME, authority.not_after)
         certificate_der = building.build_responder(
             issuer_of(authority, self.url),
-            self.keystore.open(sealed),
+            IssuingSigner(self.keystore.open(sealed)),
             signer.spki,
             serials.serial(lease.block_id, seed, 0),
             not_before=not_before,

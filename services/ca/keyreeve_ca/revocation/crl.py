@@ -11,10 +11,10 @@ from keyreeve import errors
 from keyreeve_ca.certificates import der_writer as der
 from keyreeve_ca.certificates.algorithms import SIGNATURE_ALGORITHM
 from keyreeve_ca.certificates.plan import Issuer
+from keyreeve_ca.certificates.signers import CrlSigner
 from keyreeve_ca.certificates.template import authority_key_identifier, certificate
 from keyreeve_ca.requests.key_rules import PublicKey
 from keyreeve_ca.requests.signatures import check_signature
-from keyreeve_chassis.keys.ports import Signer
 
 _VERSION_2 = der.integer(1)
 _OID_CRL_NUMBER = der.oid("2.5.29.20")
@@ -42,7 +42,7 @@ def list_url(url: str, authority_id: str, shard: int) -> str:
 
 def build_revocation_list(
     issuer: Issuer,
-    signer: Signer,
+    signer: CrlSigner,
     shard: int,
     *,
     number: int,

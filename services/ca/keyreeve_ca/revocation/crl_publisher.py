@@ -21,6 +21,7 @@ from cryptography import x509
 
 from keyreeve import errors
 from keyreeve_ca.certificates import serials
+from keyreeve_ca.certificates.signers import CrlSigner
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, issuer_of
 from keyreeve_ca.ledger.ports import MAX_UNCOMMITTED
 from keyreeve_ca.revocation.crl import ListEntry, build_revocation_list
@@ -173,7 +174,7 @@ class CrlPublisher:
                 entries.update((entry.serial, entry) for entry in _authorities_listed(self.snapshot(), authority))
             signed = build_revocation_list(
                 issuer_of(authority, self.url),
-                self.keystore.open(key),
+                CrlSigner(self.keystore.open(key)),
                 shard[1],
                 number=number,
                 this_update=state.this_update,

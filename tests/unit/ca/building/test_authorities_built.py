@@ -20,6 +20,7 @@ from keyreeve_ca.authorities.ca_certificate_plan import (
 )
 from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_chassis.keys.key_types import KeyType
@@ -37,7 +38,11 @@ NUMBER = serial(4, SEED, 0)
 
 
 def issue_under(signer, issuer, plan, key):
-    return issue_authority(plan, key.spki, NUMBER, signer, issuer=issuer, crl_shard=2)
+    return issue_authority(plan, key.spki, NUMBER, IssuingSigner(signer), issuer=issuer, crl_shard=2)
+
+
+def tbs_of(der):
+    return x509.load_der_x509_certificate(der).tbs_certificate_bytes
 
 
 def make_root(path_length=3, constraints=NameConstraints(), hierarchy=Hierarchy.ESTATE, **changes):  # noqa: B008 - a value
@@ -48,7 +53,7 @@ def make_root(path_length=3, constraints=NameConstraints(), hierarchy=Hierarchy.
         **changes,
     )
     signer = STORE.open(STORE.generate(KeyType.P256))
-    der = issue_authority(plan, signer.spki, serial(3, SEED, 0), signer, issuer=None, crl_shard=0)
+    der = issue_authority(plan, signer.spki, serial(3, SEED, 0), IssuingSigner(signer), issuer=None, crl_shard=0)
     return signer, Issuer("some-root", hierarchy, der, KeyType.P256, plan.not_before, plan.not_after, URL)
 
 
@@ -224,7 +229,7 @@ def test_a_signature_by_another_key_than_the_issuers_is_thrown_away():
     other = STORE.generate(KeyType.P256)
     root_plan = standard_root(Hierarchy.ESTATE, TRUST_DOMAIN, "r", KeyType.P256, NOW)
     with pytest.raises(FinalCheckFailed, match="verify"):
-        issue_authority(root_plan, other.spki, NUMBER, signer, issuer=None, crl_shard=0)
+        issue_authority(root_plan, other.spki, NUMBER, IssuingSigner(signer), issuer=None, crl_shard=0)
 
 
 @pytest.mark.parametrize(
@@ -241,27 +246,27 @@ def test_a_signature_by_another_key_than_the_issuers_is_thrown_away():
 def test_a_certificate_that_is_not_the_plan_does_not_pass(change, match):
     signer, issuer = make_root()
     key = STORE.generate(KeyType.P256)
-    der = issue_under(signer, issuer, below(), key)
-    check_authority(der, below(), key.spki, NUMBER, issuer=issuer, crl_shard=2)
+    tbs = tbs_of(issue_under(signer, issuer, below(), key))
+    check_authority(tbs, below(), key.spki, NUMBER, issuer=issuer, crl_shard=2)
     with pytest.raises(FinalCheckFailed, match=match):
-        check_authority(der, below(**change), key.spki, NUMBER, issuer=issuer, crl_shard=2)
+        check_authority(tbs, below(**change), key.spki, NUMBER, issuer=issuer, crl_shard=2)
 
 
 def test_a_certificate_of_another_key_serial_or_shard_does_not_pass():
     signer, issuer = make_root()
     key = STORE.generate(KeyType.P256)
-    der = issue_under(signer, issuer, below(), key)
+    tbs = tbs_of(issue_under(signer, issuer, below(), key))
     for arguments, shard in (
         ((STORE.generate(KeyType.P256).spki, NUMBER), 2),
         ((key.spki, serial(4, SEED, 1)), 2),
         ((key.spki, NUMBER), 3),
     ):
         with pytest.raises(FinalCheckFailed):
-            check_authority(der, below(), *arguments, issuer=issuer, crl_shard=shard)
+            check_authority(tbs, below(), *arguments, issuer=issuer, crl_shard=shard)
 
 
 def test_a_serial_of_another_form_is_not_signed():
     signer = STORE.open(STORE.generate(KeyType.P256))
     plan = standard_root(Hierarchy.ESTATE, TRUST_DOMAIN, "r", KeyType.P256, NOW)
     with pytest.raises(ValueError, match="serial"):
-        issue_authority(plan, signer.spki, b"\x80" * 16, signer, issuer=None, crl_shard=0)
+        issue_authority(plan, signer.spki, b"\x80" * 16, IssuingSigner(signer), issuer=None, crl_shard=0)

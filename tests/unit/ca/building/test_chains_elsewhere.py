@@ -16,6 +16,7 @@ from keyreeve_ca.authorities.ca_certificate_plan import AUTHORITY_KEY_TYPES, sta
 from keyreeve_ca.certificates.final_check import FinalCheck, check_signed
 from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.name import Name, NameType
@@ -103,10 +104,12 @@ def control_hierarchy_of_today(key_type):
     now = int(time.time())
     root_key, issuing_key = (STORE.open(STORE.generate(key_type)) for _ in range(2))
     plan = standard_root(Hierarchy.CONTROL, TRUST_DOMAIN, "control-root", key_type, now)
-    root_der = issue_authority(plan, root_key.spki, serial(1, SEED, 0), root_key, issuer=None, crl_shard=0)
+    root_der = issue_authority(
+        plan, root_key.spki, serial(1, SEED, 0), IssuingSigner(root_key), issuer=None, crl_shard=0
+    )
     root = Issuer("control-root", Hierarchy.CONTROL, root_der, key_type, plan.not_before, plan.not_after, URL)
     plan = standard_issuing(Hierarchy.CONTROL, TRUST_DOMAIN, "control-issuing", key_type, now)
-    der = issue_authority(plan, issuing_key.spki, serial(2, SEED, 0), root_key, issuer=root, crl_shard=0)
+    der = issue_authority(plan, issuing_key.spki, serial(2, SEED, 0), IssuingSigner(root_key), issuer=root, crl_shard=0)
     issuer = Issuer("control-issuing", Hierarchy.CONTROL, der, key_type, plan.not_before, plan.not_after, URL)
     return Authority(issuer, issuing_key, root_der), now
 

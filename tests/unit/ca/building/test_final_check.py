@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from keyreeve.errors import FinalCheckFailed
-from keyreeve_ca.certificates.final_check import FinalCheck, check_signed, check_tbs
+from keyreeve_ca.certificates.final_check import FinalCheck, check_signed
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.profiles.profile import CommonName, DnsRule, Hierarchy, IpRule, UriRule
@@ -36,8 +36,7 @@ def encode(plan, hierarchy=Hierarchy.ESTATE):
 
 
 def check(tbs, plan, hierarchy=Hierarchy.ESTATE, number=NUMBER, shard=SHARD):
-    issuer = authority(hierarchy).issuer
-    check_tbs(tbs, plan=plan, serial=number, crl_shard=shard, issuer=issuer, trust_domain=TRUST_DOMAIN)
+    FinalCheck(plan.profile, authority(hierarchy).issuer, TRUST_DOMAIN).check_tbs(tbs, plan, number, shard)
 
 
 def refused(plan, hierarchy=Hierarchy.ESTATE, match="planned"):

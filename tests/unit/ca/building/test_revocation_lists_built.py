@@ -10,6 +10,7 @@ from pkilint.pkix import crl, extension, name
 
 from keyreeve.errors import FinalCheckFailed
 from keyreeve_ca.certificates.serials import serial
+from keyreeve_ca.certificates.signers import CrlSigner
 from keyreeve_ca.revocation.crl import ListEntry, build_revocation_list
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import Signer
@@ -48,7 +49,7 @@ def findings(der: bytes) -> list[str]:
 
 def build(key_type: KeyType = KeyType.P256, entries: list[ListEntry] = ENTRIES, number: int = 5) -> bytes:
     made = authority(key_type=key_type)
-    issuer, signer = made.issuer, made.signer
+    issuer, signer = made.issuer, CrlSigner(made.signer)
     return build_revocation_list(
         issuer, signer, 3, number=number, this_update=NOW - 60, next_update=NOW + 86_400, entries=entries
     )
