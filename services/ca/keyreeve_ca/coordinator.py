@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
@@ -59,6 +60,7 @@ from keyreeve_chassis.guard.forwarding import FORWARD, ForwardedCalls
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import create_kek_file
+from keyreeve_chassis.local_admin.socket import serve_local_admin
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import every, run_tasks, say_ready, until_told
 from keyreeve_chassis.processes.refusals import StartRefused
@@ -146,7 +148,7 @@ async def run_coordinator(settings: CaSettings, *, now: Callable[[], int] = now)
             base, trail, first_operator, Recovery(authorities_of(base, linter), now), tokens_of(base)
         ).table()
         handlers |= {
-            "check": lambda _payload, _connection: asyncio.to_thread(look, settings),
+            "check": lambda _payload, _connection: _check(settings),
             "audit_state": lambda _payload, _connection: leader.sinks.state(),
         }
         handlers |= ledger.handlers()
@@ -154,7 +156,7 @@ async def run_coordinator(settings: CaSettings, *, now: Callable[[], int] = now)
             handlers[FORWARD] = ForwardedCalls(router, trail)
             handlers["audit"] = partial(_record, store)
             handlers |= enrollment_steps.handlers(enrollment_steps.DirectTokenSteps(store, now))
-        local = await _serve_locally(settings.coordinator_socket, handlers, ledger.disconnected)
+        local = await serve_local_admin(settings.coordinator_socket, handlers, ledger.disconnected)
         stack.push_async_callback(local.close)
         http_port = None
         if settings.http.port is not None:
@@ -188,15 +190,8 @@ def _upgrade(settings: CaSettings, database: Database) -> None:
         migrating.upgrade(direct, SCHEMA)
 
 
-async def _serve_locally(
-    path: Path,
-    handlers: Mapping[str, ipc.Handler],
-    on_disconnect: Callable[[ipc.Connection], Awaitable[None]] | None,
-) -> ipc.IpcServer:
-    try:
-        return await ipc.serve(path, handlers, on_disconnect)
-    except (PermissionError, ValueError) as refused:
-        raise StartRefused(f"the local socket cannot be made: {refused}") from refused
+async def _check(settings: CaSettings) -> list[dict[str, Any]]:
+    return [finding.as_dict() for finding in await asyncio.to_thread(look, settings)]
 
 
 async def _record(store: CaStore, payload: Sequence[bytes], _connection: ipc.Connection) -> None:

@@ -1,14 +1,9 @@
-"""What root and the service's own user may ask for over the coordinator's local socket; each answer leaves an audit record.
-
-The socket is of mode 0600 in a directory of mode 0700, and the kernel says who is on the other end.
-"""
+"""What root and the CA's own user may ask for over the local admin socket (keyreeve_chassis.local_admin)."""
 
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keyreeve.errors import KeyreeveError
 from keyreeve.identity import Role
 from keyreeve_ca.app import ServiceContext
 from keyreeve_ca.authorities.recovery import Recovery
@@ -16,17 +11,15 @@ from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.issuance.serving_certificate import service_caller
 from keyreeve_ca.operators.first_operator import FirstOperator
 from keyreeve_chassis.audit.trail import CallRecord, Trail
-from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.local_admin.socket import RecordedHandlers
 from keyreeve_chassis.processes import ipc
 
 log = logging.getLogger(__name__)
 
-Act = Callable[[Any, CallRecord], Awaitable[object]]
-
 
 @dataclass(frozen=True)
 class LocalSocket:
-    """The handlers, by the names that `tools` calls."""
+    """The handlers, by the names that `local_admin` calls."""
 
     base: ServiceContext
     trail: Trail
@@ -36,28 +29,13 @@ class LocalSocket:
 
     def table(self) -> dict[str, ipc.Handler]:
         """Handlers by name."""
-        return {
-            "first_operator": self._recorded("first_operator", self._admit),
-            "recover": self._recorded("recover", self._recover),
-            "service_token": self._recorded("service_token", self._service_token),
-        }
-
-    def _recorded(self, name: str, act: Act) -> ipc.Handler:
         settings = self.base.settings
-        caller = service_caller(settings.trust_domain, settings.instance)
-
-        async def answer(payload: Any, connection: ipc.Connection) -> object:  # noqa: ANN401  # plain values
-            call = Call(f"keyreeve/local-socket/{name}", caller, peer=f"unix:process {connection.peer_pid}")
-            record = CallRecord(self.trail, call, lambda _message: ("", ()))
-            try:
-                result = await act(payload, record)
-            except KeyreeveError as refused:
-                await self.trail.failed(record, call, refused)
-                raise
-            await self.trail.succeeded(record)  # no record, no answer
-            return result
-
-        return answer
+        recorded = RecordedHandlers(self.trail, service_caller(settings.trust_domain, settings.instance))
+        return {
+            "first_operator": recorded.handler("first_operator", self._admit),
+            "recover": recorded.handler("recover", self._recover),
+            "service_token": recorded.handler("service_token", self._service_token),
+        }
 
     async def _admit(self, payload: Any, record: CallRecord) -> object:  # noqa: ANN401  # plain values
         record.tell("name", str(payload["name"]))

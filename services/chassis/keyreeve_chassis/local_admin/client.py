@@ -1,0 +1,33 @@
+"""The operator's side of the local admin socket."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_chassis.local_admin.findings import Finding
+from keyreeve_chassis.processes.ipc import Client
+
+LOCAL_SECONDS = 20.0
+
+
+async def ask(socket: Path, name: str, payload: object) -> Any:  # noqa: ANN401 - plain values
+    """Call the running service. Raises `StoreUnavailable` when it does not answer, and what it refuses with."""
+    client = Client(socket)
+    try:
+        return await client.call(name, payload, LOCAL_SECONDS)
+    finally:
+        await client.close()
+
+
+async def check(socket: Path, look: Callable[[], list[Finding]]) -> list[dict[str, Any]]:
+    """Have the running service look at what it stands on, or look from here when none answers; nothing is changed.
+
+    The service may have been started with other settings than there are here, such as a variable that is not set now.
+    """
+    try:
+        answer: list[dict[str, Any]] = await ask(socket, "check", None)
+    except StoreUnavailable:
+        return [finding.as_dict() for finding in await asyncio.to_thread(look)]
+    return answer
