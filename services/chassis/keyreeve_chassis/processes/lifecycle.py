@@ -28,13 +28,14 @@ log = logging.getLogger(__name__)
 
 
 def main(role: Callable[[], Coroutine[Any, Any, None]], settings: ServerSettings) -> int:
-    """Run one process of the service to its end; its exit code."""
+    """Run one process of the service to its end, which `role` makes; its exit code."""
     log_setup.configure(settings.log.level, color=sys.stderr.isatty())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the parent, and may reach its whole group
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it says at each start that there was nothing to do
+    life = role()  # imports what the process runs, which makes its failpoints known
     try:
         failpoints.arm(os.environ)
-        asyncio.run(_reporting(role))
+        asyncio.run(_reporting(life))
     except (StartRefused, failpoints.FailpointsRefused, TracingUnavailable) as refused:
         log.error("the service cannot start: %s", refused)  # noqa: TRY400 - the message says it all
         return EX_CONFIG
@@ -47,12 +48,14 @@ def main(role: Callable[[], Coroutine[Any, Any, None]], settings: ServerSettings
         told = re.sub(r"""(["']).*\1""", "...", str(cause).partition("\n")[0])
         log.error("%s: %s", unavailable.message, told)  # noqa: TRY400 - that is all there is to say
         return 1
+    finally:
+        life.close()
     return 0
 
 
-async def _reporting(role: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _reporting(life: Coroutine[Any, Any, None]) -> None:
     log_setup.report_loop_failures(asyncio.get_running_loop())
-    await role()
+    await life
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
