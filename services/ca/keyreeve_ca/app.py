@@ -107,7 +107,6 @@ def service_context(
     worker_id: str,
     *,
     now: Callable[[], int] = now,
-    gather_seconds: float = 0.0,
 ) -> ServiceContext:
     blocked = _blocked_keys(settings.keys.blocked_file)
     live = LiveSnapshot(
@@ -121,7 +120,7 @@ def service_context(
         keystore,
         worker_id,
         now,
-        turns=Turns(time.monotonic, gather_seconds),
+        turns=Turns(time.monotonic, settings.signing.max_batch_delay_ms / 1000),
     )
     return ServiceContext(settings, store, keystore, live, issuance, now, store.audit_log())
 

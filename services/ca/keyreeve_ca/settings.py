@@ -30,23 +30,14 @@ class CaKeySettings(KeySettings):
 
 
 class SigningSettings(Section):
-    """How the workers run (docs/signing.md)."""
+    """The signing path (docs/signing.md)."""
 
-    pin: Literal["auto", "on", "off"] = Field(
-        "auto", description="Keep each worker on one core; `auto`: where waking a thread on another core is dear."
+    max_batch_delay_ms: float = Field(
+        2,
+        ge=0,
+        le=100,
+        description="Longest time, in milliseconds, for which a request waits to be signed together with others.",
     )
-    gather_ms: float | Literal["auto"] = Field(
-        "auto",
-        description="Milliseconds for which a call waits for others while calls keep coming; `auto`: 2, or 8 where waking "
-        "is dear.",
-    )
-
-    @field_validator("gather_ms")
-    @classmethod
-    def _check_gather(cls, value: float | Literal["auto"]) -> float | Literal["auto"]:
-        if value != "auto" and not 0 <= value <= 100:
-            raise ValueError("0 to 100 milliseconds, or auto")
-        return value
 
 
 class LintSettings(Section):

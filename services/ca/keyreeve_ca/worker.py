@@ -1,14 +1,12 @@
 """A worker: one of the processes that share the port, serve the RPCs and sign."""
 
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 
 from keyreeve.errors import StoreUnavailable
-from keyreeve_ca import host_tuning
 from keyreeve_ca.app import (
     FOLLOW_SECONDS,
     new_worker_id,
@@ -59,11 +57,7 @@ log = logging.getLogger(__name__)
 
 async def worker(settings: CaSettings, index: int) -> None:
     """Serve the RPCs until a signal ends it."""
-    here = host_tuning.machine(settings.run_directory)
-    choice = host_tuning.choose(here, pin=settings.signing.pin, gather_ms=settings.signing.gather_ms)
-    if (core := choice.core_of(here, index)) is not None:
-        os.sched_setaffinity(0, {core})  # before anything starts threads, which inherit it
-    async with run_worker(settings, index, gather_seconds=choice.gather) as serving:
+    async with run_worker(settings, index) as serving:
         say_ready()
         await until_told(serving.background, settings.drain_seconds)
 
@@ -81,9 +75,7 @@ class RunningWorker:
 
 
 @asynccontextmanager
-async def run_worker(
-    settings: CaSettings, index: int, *, now: Callable[[], int] = now, gather_seconds: float = 0.0
-) -> AsyncIterator[RunningWorker]:
+async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int] = now) -> AsyncIterator[RunningWorker]:
     """A running worker; leaving the context drains it. `now` is the clock, in seconds since 1970."""
     async with AsyncExitStack() as stack:
         worker_id = new_worker_id(settings, f"worker-{index}")
@@ -95,7 +87,7 @@ async def run_worker(
         recorder = Recorder(store.append_audit if client is None else partial(send_records, client))
         gate = SinkGate(client or _coordinator(settings, stack)) if settings.audit.sink_required else None
         trail = Trail(recorder, gate=None if gate is None else gate.check)
-        base = service_context(settings, store, keystore, ledger, worker_id, now=now, gather_seconds=gather_seconds)
+        base = service_context(settings, store, keystore, ledger, worker_id, now=now)
         await base.live.reload()
         revocations = LiveRevocations(store, now)
         await revocations.refresh()
