@@ -45,7 +45,7 @@ asyncio.run(role())
 SOMEBODY_ELSE = """
 import os, sys
 from pathlib import Path
-from keyreeve_ca import coordinator
+from keyreeve_chassis.local_admin.socket import serve_local_admin
 from keyreeve_ca.settings import CaSettings
 from keyreeve_chassis.processes import lifecycle
 
@@ -53,7 +53,7 @@ ours = os.geteuid()
 os.geteuid = lambda: ours + 1
 directory = Path(sys.argv[1])
 settings = CaSettings(state_directory=directory)
-sys.exit(lifecycle.main(lambda: coordinator._serve_locally(directory / "coordinator.sock", {}, None), settings))
+sys.exit(lifecycle.main(lambda: serve_local_admin(directory / "coordinator.sock", {}, None), settings))
 """
 
 
