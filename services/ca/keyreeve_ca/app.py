@@ -9,7 +9,6 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from keyreeve.audit.v1 import audit_service_pb2
@@ -32,6 +31,7 @@ from keyreeve_ca.halt import servicer as issuance_servicer
 from keyreeve_ca.halt.service import HaltSwitch
 from keyreeve_ca.issuance import servicer as certificate_servicer
 from keyreeve_ca.issuance.batching import Turns
+from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.renewal import Nonces, Renewal
 from keyreeve_ca.issuance.service import Issuance
@@ -50,7 +50,6 @@ from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import Store
 from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_chassis.audit import servicer as audit_servicer
-from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import place_of
 from keyreeve_chassis.database.transactions import Database
@@ -76,24 +75,6 @@ FOLLOW_SECONDS = 0.25
 """How often a process looks for changed authorities and profiles."""
 
 
-@dataclass(frozen=True)
-class ServiceContext:
-    """The store, the keys and the signing path of one process."""
-
-    settings: CaSettings
-    store: Store
-    keystore: KeyStore
-    live: LiveSnapshot
-    issuance: Issuance
-    now: Callable[[], int]
-    audit: SqlAuditLog
-
-    @property
-    def url(self) -> str:
-        """Base URL in certificates."""
-        return self.settings.http_url
-
-
 def now() -> int:
     """The machine's clock, in seconds since 1970."""
     return int(time.time())
@@ -107,7 +88,7 @@ def service_context(
     worker_id: str,
     *,
     now: Callable[[], int] = now,
-) -> ServiceContext:
+) -> CaContext:
     blocked = _blocked_keys(settings.keys.blocked_file)
     live = LiveSnapshot(
         store, lambda tx, before: load_snapshot(tx, keystore, url=settings.http_url, blocked=blocked, before=before)
@@ -122,7 +103,7 @@ def service_context(
         now,
         turns=Turns(time.monotonic, settings.signing.max_batch_delay_ms / 1000),
     )
-    return ServiceContext(settings, store, keystore, live, issuance, now, store.audit_log())
+    return CaContext(settings, store, keystore, live, issuance, now, store.audit_log())
 
 
 def _blocked_keys(file: Path | None) -> frozenset[bytes]:
@@ -142,11 +123,11 @@ def open_keystore(settings: CaSettings) -> KeyStore:
     return FailpointKeyStore(SealedKeyStore(read(settings.kek_file), KEY_LABEL), _BEFORE_SIGNATURE, _AFTER_SIGNATURE)
 
 
-def authorities_of(base: ServiceContext, linter: PkilintLinter) -> Authorities:
+def authorities_of(base: CaContext, linter: PkilintLinter) -> Authorities:
     return Authorities(base.store, base.keystore, linter, base.now, base.settings.trust_domain, base.url)
 
 
-def services_of(base: ServiceContext, trust_root: bytes, feed: RevocationFeed | None = None) -> list[ServedService]:
+def services_of(base: CaContext, trust_root: bytes, feed: RevocationFeed | None = None) -> list[ServedService]:
     linter = PkilintLinter(base.settings.trust_domain)
     current, now = base.live.current, base.now
     pages = Pages(PageTokens(base.keystore.derive("page tokens")))
@@ -221,11 +202,11 @@ def services_of(base: ServiceContext, trust_root: bytes, feed: RevocationFeed | 
     ]
 
 
-def bulk_revocation_of(base: ServiceContext) -> BulkRevocation:
+def bulk_revocation_of(base: CaContext) -> BulkRevocation:
     return BulkRevocation(base.store, base.now)
 
 
-def tokens_of(base: ServiceContext) -> EnrollmentTokens:
+def tokens_of(base: CaContext) -> EnrollmentTokens:
     return EnrollmentTokens(
         base.keystore,
         base.settings.trust_domain,

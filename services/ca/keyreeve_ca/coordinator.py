@@ -12,7 +12,6 @@ from typing import Any
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
     FOLLOW_SECONDS,
-    ServiceContext,
     authorities_of,
     binding_of,
     bulk_revocation_of,
@@ -31,6 +30,7 @@ from keyreeve_ca.authorities.recovery import Recovery
 from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import steps as enrollment_steps
 from keyreeve_ca.http_endpoints import PlainHttp, serve_plain_http
+from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.sampling import Sampling
 from keyreeve_ca.issuance.service import Issuance
 from keyreeve_ca.ledger.ports import CoordinatorLedger
@@ -222,7 +222,7 @@ def _first_trust_metadata(settings: CaSettings, keystore: KeyStore, now: Callabl
     return FirstTrustMetadata(root, keys)
 
 
-async def _show_expiry(base: ServiceContext) -> None:
+async def _show_expiry(base: CaContext) -> None:
     while True:
         snapshot = base.live.current()
         show_expiry(snapshot)
@@ -236,7 +236,7 @@ def _private_directory(directory: Path) -> None:
 
 
 async def _background(
-    base: ServiceContext,
+    base: CaContext,
     ledger: CoordinatorLedger,
     linter: PkilintLinter,
     leader: Leader,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyreeve.identity import Role
-from keyreeve_ca.app import ServiceContext
 from keyreeve_ca.authorities.recovery import Recovery
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
+from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.serving_certificate import service_caller
 from keyreeve_ca.operators.first_operator import FirstOperator
 from keyreeve_chassis.audit.trail import CallRecord, Trail
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class LocalSocket:
     """The handlers, by the names that `local_admin` calls."""
 
-    base: ServiceContext
+    base: CaContext
     trail: Trail
     first_operator: FirstOperator
     recovery: Recovery

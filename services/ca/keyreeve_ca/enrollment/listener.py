@@ -12,10 +12,10 @@ from prometheus_client import Counter
 
 from keyreeve.ca.v1 import enrollment_service_pb2
 from keyreeve.enrollment_token import SERVER
-from keyreeve_ca.app import ServiceContext
 from keyreeve_ca.enrollment import servicer as enrollee_servicer
 from keyreeve_ca.enrollment.ports import StoredToken
 from keyreeve_ca.enrollment.service import Enrollment, TokenSteps
+from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate, pem
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_chassis.audit.trail import Trail
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 class EnrollmentListener:
     """What a worker needs to serve enrollees; `certificate` must have been renewed once."""
 
-    base: ServiceContext
+    base: CaContext
     steps: TokenSteps
     trust_root: bytes
     certificate: ServingCertificate
@@ -46,7 +46,7 @@ class EnrollmentListener:
     @classmethod
     def of(
         cls,
-        base: ServiceContext,
+        base: CaContext,
         steps: TokenSteps,
         trust_root: bytes,
         instance: str,

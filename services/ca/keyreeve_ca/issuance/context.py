@@ -1,0 +1,29 @@
+"""What the processes of the CA work with: the store, the keys and the signing path."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
+from keyreeve_ca.issuance.service import Issuance
+from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.store.ports import Store
+from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.keys.ports import KeyStore
+
+
+@dataclass(frozen=True)
+class CaContext:
+    """The store, the keys and the signing path of one process."""
+
+    settings: CaSettings
+    store: Store
+    keystore: KeyStore
+    live: LiveSnapshot
+    issuance: Issuance
+    now: Callable[[], int]
+    audit: SqlAuditLog
+
+    @property
+    def url(self) -> str:
+        """Base URL in certificates."""
+        return self.settings.http_url
