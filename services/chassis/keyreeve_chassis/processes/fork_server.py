@@ -3,7 +3,7 @@
 Nine tenths of a process's start are importing, and most of its memory is what was imported. Forked, the processes start
 at once and share it. So that forking is safe, this one has one thread, has never used gRPC or a database, and has read
 neither settings nor keys: its child does all that, and begins like a fresh process. What it is asked comes over a socket
-on its standard input, from the manager; it ends when the manager does. See docs/adr/0016-forked-processes.md.
+on its standard input, from the manager; it ends when the manager does. See docs/adr/0016-fork-server.md.
 """
 
 import array
