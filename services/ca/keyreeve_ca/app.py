@@ -61,6 +61,7 @@ from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import SealedKeyStore, read_kek_file, read_kek_mount
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.processes import failpoints
+from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.refusals import StartRefused
 
 KEY_LABEL = "keyreeve-ca"
@@ -75,11 +76,6 @@ FOLLOW_SECONDS = 0.25
 """How often a process looks for changed authorities and profiles."""
 
 
-def now() -> int:
-    """The machine's clock, in seconds since 1970."""
-    return int(time.time())
-
-
 def service_context(
     settings: CaSettings,
     store: CaStore,
@@ -87,7 +83,7 @@ def service_context(
     ledger: Ledger,
     worker_id: str,
     *,
-    now: Callable[[], int] = now,
+    now: Callable[[], int] = system_clock,
 ) -> CaContext:
     blocked = _blocked_keys(settings.keys.blocked_file)
     live = LiveSnapshot(
@@ -223,7 +219,9 @@ async def trust_root_of(store: Store) -> bytes:
     return root
 
 
-def store_of(reader: Database, writer: Database | None, now: Callable[[], int] = now, process: str = "tool") -> CaStore:
+def store_of(
+    reader: Database, writer: Database | None, now: Callable[[], int] = system_clock, process: str = "tool"
+) -> CaStore:
     """The registry; without a writer it only reads. `process` names its audit chains."""
     return store_on(reader, writer, read_profile=profile_from_canonical, now=now, process=process)
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from keyreeve.errors import StoreUnavailable
@@ -16,7 +15,6 @@ from keyreeve_ca.app import (
     binding_of,
     bulk_revocation_of,
     new_worker_id,
-    now,
     open_keystore,
     service_context,
     services_of,
@@ -62,8 +60,14 @@ from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import create_kek_file
 from keyreeve_chassis.local_admin.socket import serve_local_admin
 from keyreeve_chassis.processes import ipc
-from keyreeve_chassis.processes.lifecycle import every, run_tasks, say_ready, until_told
-from keyreeve_chassis.processes.refusals import StartRefused
+from keyreeve_chassis.processes.lifecycle import (
+    every,
+    private_directory,
+    run_tasks,
+    say_ready,
+    system_clock,
+    until_told,
+)
 from keyreeve_chassis.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -71,7 +75,7 @@ log = logging.getLogger(__name__)
 
 def migrate(settings: CaSettings) -> None:
     """Bring the database to this release's schema."""
-    _private_directory(settings.state_directory)
+    private_directory(settings.state_directory)
     with writing_database(settings, SCHEMA) as database:
         _upgrade(settings, database)
 
@@ -95,10 +99,12 @@ class RunningCoordinator:
 
 
 @asynccontextmanager
-async def run_coordinator(settings: CaSettings, *, now: Callable[[], int] = now) -> AsyncIterator[RunningCoordinator]:
+async def run_coordinator(
+    settings: CaSettings, *, now: Callable[[], int] = system_clock
+) -> AsyncIterator[RunningCoordinator]:
     """A running coordinator; leaving the context ends it. `now` is the clock, in seconds since 1970."""
-    _private_directory(settings.state_directory)
-    _private_directory(settings.run_directory)
+    private_directory(settings.state_directory)
+    private_directory(settings.run_directory)
     binding = binding_of(settings)
     async with AsyncExitStack() as stack:
         database = await _own_database(settings, binding, stack)
@@ -227,12 +233,6 @@ async def _show_expiry(base: CaContext) -> None:
         snapshot = base.live.current()
         show_expiry(snapshot)
         await base.live.changed_since(snapshot.config_version)
-
-
-def _private_directory(directory: Path) -> None:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if directory.stat().st_mode & 0o077:
-        raise StartRefused(f"others may enter {directory}; chmod 700 {directory}")
 
 
 async def _background(

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keyreeve_ca.app import binding_of, now, open_keystore, store_of
+from keyreeve_ca.app import binding_of, open_keystore, store_of
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import AuthorityState, ControlPlaneState
 from keyreeve_ca.store.schema import SCHEMA
@@ -17,6 +17,7 @@ from keyreeve_chassis.keys.ports import KeyStoreError, verify_check_value
 from keyreeve_chassis.local_admin import client
 from keyreeve_chassis.local_admin.client import ask
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
+from keyreeve_chassis.processes.lifecycle import system_clock
 
 _DAY = 86_400
 
@@ -74,7 +75,7 @@ def _control_plane(settings: CaSettings, binding: DatabaseBinding, database: Dat
     for authority in authorities:
         if authority.state is not AuthorityState.ACTIVE:
             continue
-        days = (authority.not_after - now()) // _DAY
+        days = (authority.not_after - system_clock()) // _DAY
         total = (authority.not_after - authority.not_before) // _DAY
         yield Finding(
             "expiry",

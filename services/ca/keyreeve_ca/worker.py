@@ -4,13 +4,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
     FOLLOW_SECONDS,
     new_worker_id,
-    now,
     open_keystore,
     service_context,
     services_of,
@@ -45,11 +44,10 @@ from keyreeve_chassis.guard.forwarding import CallForwarder
 from keyreeve_chassis.guard.peers import OperatorRecord, TrustView
 from keyreeve_chassis.guard.router import Forward, Router
 from keyreeve_chassis.processes import ipc
-from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, until_told
+from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, system_clock, until_told
 from keyreeve_chassis.rpc.server import start_server
 from keyreeve_chassis.settings.sections import host_port
-from keyreeve_chassis.telemetry import metrics, tracing
-from keyreeve_chassis.telemetry.calls import CallTelemetry
+from keyreeve_chassis.telemetry.process import call_telemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 
 log = logging.getLogger(__name__)
@@ -75,7 +73,9 @@ class RunningWorker:
 
 
 @asynccontextmanager
-async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int] = now) -> AsyncIterator[RunningWorker]:
+async def run_worker(
+    settings: CaSettings, index: int, *, now: Callable[[], int] = system_clock
+) -> AsyncIterator[RunningWorker]:
     """A running worker; leaving the context drains it. `now` is the clock, in seconds since 1970."""
     async with AsyncExitStack() as stack:
         worker_id = new_worker_id(settings, f"worker-{index}")
@@ -121,7 +121,7 @@ async def run_worker(settings: CaSettings, index: int, *, now: Callable[[], int]
         services = services_of(base, trust_root, feed)
         change: Forward = Router(services).invoke if client is None else CallForwarder(client)
         verifier = NoticingVerifier(_trust_views(base.live), now, revocations, pending)
-        telemetry = _telemetry(settings, stack)
+        telemetry = call_telemetry("ca", settings, stack)
         running = await start_server(
             settings.listen,
             Router(services, partial(_change, change, partial(_learn, base.live, revocations))),
@@ -154,13 +154,6 @@ def _durable(
     return database, None, RemoteLedger(client), client
 
 
-def _telemetry(settings: CaSettings, stack: AsyncExitStack) -> CallTelemetry:
-    tracer = tracing.start(settings.tracing.endpoint, "keyreeve-ca", settings.instance)
-    if tracer is not None:
-        stack.callback(tracer[1])
-    return CallTelemetry(_server_metrics(), tracer[0] if tracer else None, log_every_call=settings.log.calls)
-
-
 def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:
     """The instance's coordinator, where a worker needs it for its word on the sinks alone."""
     client = ipc.Client(settings.coordinator_socket)
@@ -175,12 +168,6 @@ async def _end_chains(store: CaStore, ledger: ProcessLedger) -> None:
         await ledger.close_chain()
     except StoreUnavailable as unavailable:
         log.warning("the audit chains could not be closed: %s", unavailable)
-
-
-@cache
-def _server_metrics() -> metrics.ServerMetrics:
-    """One set for the process: a registry holds a name once, and tests run several workers in one."""
-    return metrics.ServerMetrics()
 
 
 async def _change(

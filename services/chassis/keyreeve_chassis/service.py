@@ -31,11 +31,11 @@ class OpenStorage(Generic[S]):
     """What a service keeps, opened for one process."""
 
     context: ServiceContext[S]
-    record: Callable[[Sequence[bytes]], Awaitable[None]]
-    """Commits audit records of calls that commit nothing else."""
-    services: Sequence[ServedService]
+    record: Callable[[Sequence[bytes]], Awaitable[None]] | None = None
+    """Commits audit records of calls that commit nothing else. None: its calls are audited where they lead."""
+    services: Sequence[ServedService] = ()
     """RPC services that come with the storage: the audit log and operations."""
-    jobs: Jobs
+    jobs: Jobs = ()
     gate: Callable[[], None] | None = None
     """Raises `AuditUnavailable` while nothing may be changed."""
     local_handlers: Mapping[str, Handler] = field(default_factory=dict)

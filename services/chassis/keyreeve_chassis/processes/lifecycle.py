@@ -9,8 +9,10 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from keyreeve.errors import StoreUnavailable, WrongDatabase
@@ -132,3 +134,15 @@ async def until_told(failed: Awaitable[None], drain_seconds: float) -> None:
 def _end_within(drain_seconds: float) -> None:
     # Its watchdog needs no interpreter lock, so it also ends what hangs while the interpreter shuts down.
     faulthandler.dump_traceback_later(drain_seconds + EXIT_SECONDS, exit=True)
+
+
+def system_clock() -> int:
+    """The machine's clock, in seconds since 1970."""
+    return int(time.time())
+
+
+def private_directory(directory: Path) -> None:
+    """Make a directory of mode 0700. Raises `StartRefused` when others may enter it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & 0o077:
+        raise StartRefused(f"others may enter {directory}; chmod 700 {directory}")

@@ -1,0 +1,128 @@
+"""The solo process of a service: coordinator and worker in one, with or without a database."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from keyreeve_chassis.audit.recording import Recorder
+from keyreeve_chassis.audit.trail import Trail
+from keyreeve_chassis.guard.peers import PeerVerifier, Revocations, TrustView
+from keyreeve_chassis.guard.router import Router
+from keyreeve_chassis.local_admin.findings import Finding, look_at_files
+from keyreeve_chassis.local_admin.socket import serve_local_admin
+from keyreeve_chassis.processes.ipc import Connection, Handler
+from keyreeve_chassis.processes.lifecycle import private_directory, run_tasks, say_ready, system_clock, until_told
+from keyreeve_chassis.rpc.server import start_server
+from keyreeve_chassis.service import Jobs, OpenStorage, Role, ServiceContext, ServiceSpec, Storage
+from keyreeve_chassis.settings.sections import ServerSettings
+from keyreeve_chassis.telemetry import metrics
+from keyreeve_chassis.telemetry.process import call_telemetry
+from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
+
+S = TypeVar("S", bound=ServerSettings)
+
+
+class Identity(Protocol):
+    """Who this process is, and whom it trusts: both are kept up to date by `jobs`."""
+
+    def server_identity(self) -> ServerIdentity:
+        """What the listener shows now."""
+        ...
+
+    def trust_view(self) -> TrustView:
+        """Whom it trusts now."""
+        ...
+
+    @property
+    def revocations(self) -> Revocations: ...
+
+    def jobs(self) -> Jobs: ...
+
+
+OpenIdentity = Callable[[str, S, Callable[[], int]], AbstractAsyncContextManager[Identity]]
+"""Enrolls, or reads what an earlier enrollment left: told the service's name, its settings and the clock."""
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A solo process that serves."""
+
+    port: int
+    health_port: int | None
+    background: Awaitable[None]
+    """Resolves only by failing: when a background job has."""
+    context: ServiceContext[Any]
+
+
+class NoStorage:
+    """The `Storage` of a service without a database."""
+
+    @asynccontextmanager
+    async def open(
+        self,
+        settings: S,
+        *,
+        now: Callable[[], int],
+        process: str,  # noqa: ARG002 - as in `Storage`
+    ) -> AsyncIterator[OpenStorage[S]]:
+        """Nothing to open."""
+        yield OpenStorage(ServiceContext(settings, now))
+
+
+def solo_role(open_identity: OpenIdentity[S], storage: Storage[S]) -> Role[S]:
+    """The one role of a service that is a single process."""
+
+    async def run(spec: ServiceSpec[S, Any], settings: S, _index: int) -> None:
+        async with run_solo(spec, settings, open_identity, storage) as running:
+            say_ready()
+            await until_told(running.background, settings.drain_seconds)
+
+    return Role("solo", run)
+
+
+@asynccontextmanager
+async def run_solo(
+    spec: ServiceSpec[S, Any],
+    settings: S,
+    open_identity: OpenIdentity[S],
+    storage: Storage[S],
+    *,
+    now: Callable[[], int] = system_clock,
+) -> AsyncIterator[RunningService]:
+    """Run a service; leaving the context drains it. `now` is the clock, in seconds since 1970. Raises `StartRefused`."""
+    private_directory(settings.state_directory)
+    private_directory(settings.run_directory)
+    async with AsyncExitStack() as stack:
+        process = f"{settings.instance}/solo/{uuid.uuid4()}"
+        opened = await stack.enter_async_context(storage.open(settings, now=now, process=process))
+        identity = await stack.enter_async_context(open_identity(spec.name, settings, now))
+        trail = None if opened.record is None else Trail(Recorder(opened.record), gate=opened.gate)
+        services = [*spec.routers(opened.context), *opened.services]
+        background = run_tasks(stack, [*opened.jobs, *identity.jobs(), *spec.jobs(opened.context)])
+        running = await start_server(
+            settings.listen,
+            Router(services, Router(services).invoke),
+            PeerVerifier(identity.trust_view, now, identity.revocations),
+            LiveServerCredentials(identity.server_identity),
+            telemetry=call_telemetry(spec.name, settings, stack),
+            trail=trail,
+        )
+        stack.push_async_callback(running.stop, settings.drain_seconds)
+        handlers: dict[str, Handler] = {"check": partial(_check, settings), **opened.local_handlers}
+        stack.push_async_callback((await serve_local_admin(settings.coordinator_socket, handlers)).close)
+        if settings.metrics.port is not None:
+            _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
+            stack.callback(stop_metrics)
+        yield RunningService(running.port, running.health_port, background, opened.context)
+
+
+async def _check(settings: ServerSettings, _payload: object, _connection: Connection) -> list[dict[str, Any]]:
+    return [finding.as_dict() for finding in look(settings)]
+
+
+def look(settings: ServerSettings) -> list[Finding]:
+    """Look at what every service has; nothing is changed."""
+    return list(look_at_files([(settings.state_directory, 0o700), (settings.run_directory, 0o700)]))
