@@ -15,6 +15,7 @@ from keyreeve_ca.store.sql import store_on
 from keyreeve_chassis.database.store import ReadOnly
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
+from keyreeve_chassis.leases.ports import Lease
 from support.databases import CaBench
 from support.ledger_entries import (
     CALLER,
@@ -154,6 +155,10 @@ WRITES = {
     "halt_profile": lambda tx: tx.halt_profile("server", 1),
     "answer": lambda tx: tx.requests.add("c", "m", "r", b"", b""),
     "put_trust_metadata": lambda tx: tx.put_trust_metadata("root", 1, b""),
+    "leases.acquire": lambda tx: tx.leases.acquire("n", "o", 1),
+    "leases.renew": lambda tx: tx.leases.renew(Lease("n", 1, "o"), 1),
+    "leases.check": lambda tx: tx.leases.check(Lease("n", 1, "o")),
+    "leases.release": lambda tx: tx.leases.release("n", "o"),
 }
 
 
@@ -176,6 +181,7 @@ ONE_STATEMENT = {
     "answered_and_version": lambda tx: tx.answered_and_version(CALLER, METHOD, request_id()),
     "tokens.pending": lambda tx: tx.tokens.pending(),
     "operations.running": lambda tx: tx.operations.running(),
+    "leases.current": lambda tx: tx.leases.current("n"),
     "revocations.any_void_block": lambda tx: tx.revocations.any_void_block(),
 }
 

@@ -19,6 +19,7 @@ from keyreeve_chassis.database.binding import BoundState
 from keyreeve_chassis.idempotency.ports import RequestRecords
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
+from keyreeve_chassis.leases.ports import Leases
 from keyreeve_chassis.operations.ports import OperationRecords
 
 T = TypeVar("T")
@@ -157,6 +158,11 @@ class Transaction(Protocol):
     @property
     def operations(self) -> OperationRecords:
         """Work that outlasts a call."""
+        ...
+
+    @property
+    def leases(self) -> Leases:
+        """Who leads what."""
         ...
 
     @property

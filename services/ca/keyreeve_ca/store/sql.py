@@ -37,13 +37,23 @@ from keyreeve_ca.store.ports import (
     ControlPlaneState,
     StoredCertificate,
 )
-from keyreeve_ca.store.tables import certificates, control_plane, keys, operations, renewals, requests, trust_metadata
+from keyreeve_ca.store.tables import (
+    certificates,
+    control_plane,
+    keys,
+    leases,
+    operations,
+    renewals,
+    requests,
+    trust_metadata,
+)
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.store import SqlStore, SqlTransaction
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.idempotency.sql import SqlRequests
 from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.keys.sql import add_key, destroy_key, find_key
+from keyreeve_chassis.leases.sql import SqlLeases
 from keyreeve_chassis.operations.sql import SqlOperations
 
 T = TypeVar("T")
@@ -94,6 +104,11 @@ class CaTransaction(SqlTransaction):
     def operations(self) -> SqlOperations:
         """Work that outlasts a call."""
         return SqlOperations(self._connection, operations, self._must_be_writable)
+
+    @property
+    def leases(self) -> SqlLeases:
+        """Who leads what."""
+        return SqlLeases(self._connection, leases, self._now, self._must_be_writable)
 
     @property
     def operators(self) -> SqlOperators:

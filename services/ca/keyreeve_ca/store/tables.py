@@ -21,6 +21,7 @@ from keyreeve_ca.store.metadata import metadata
 from keyreeve_chassis.database.writers import writer_table
 from keyreeve_chassis.idempotency.sql import request_table
 from keyreeve_chassis.keys.tables import key_table
+from keyreeve_chassis.leases.sql import lease_table
 from keyreeve_chassis.operations.tables import operation_table
 
 
@@ -181,3 +182,5 @@ trust_metadata = Table(
 )
 
 operations = operation_table(metadata)
+
+leases = lease_table(metadata)

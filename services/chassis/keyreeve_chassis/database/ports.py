@@ -1,10 +1,23 @@
-"""The port to a service's database: transactions that commit whole or not at all."""
+"""The ports to a service's database: transactions that commit whole or not at all, and waiting for changes."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 TxT_co = TypeVar("TxT_co", covariant=True)
+
+Wait = Callable[[float], Awaitable[None]]
+"""Returns when something in the database may have changed, and after so many seconds at the latest."""
+
+
+def polling(interval: float) -> Wait:
+    """Wait for changes without hearing of them: whoever waits looks again after `interval` seconds at the latest."""
+
+    async def wait(seconds: float) -> None:
+        await asyncio.sleep(min(interval, seconds))
+
+    return wait
 
 
 class Store(Protocol[TxT_co]):

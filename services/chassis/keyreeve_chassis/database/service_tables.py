@@ -11,6 +11,7 @@ from keyreeve_chassis.audit.tables import audit_tables
 from keyreeve_chassis.database.writers import writer_table
 from keyreeve_chassis.idempotency.sql import request_table
 from keyreeve_chassis.keys.tables import key_table
+from keyreeve_chassis.leases.sql import lease_table
 from keyreeve_chassis.operations.tables import operation_table
 
 
@@ -24,6 +25,7 @@ class ServiceTables:
     writers: Table
     requests: Table
     operations: Table
+    leases: Table
     audit: AuditSchema
 
 
@@ -44,6 +46,7 @@ def service_tables(metadata: MetaData) -> ServiceTables:
         writers=writers,
         requests=request_table(metadata),
         operations=operation_table(metadata),
+        leases=lease_table(metadata),
         audit=AuditSchema(
             audit_tables(metadata), keys, "SELECT restore_generation FROM service_state", select(writers.c.worker_id)
         ),
@@ -118,9 +121,11 @@ def create_service_tables(op: Any) -> None:  # noqa: ANN401 - alembic.op is a mo
         flag("cancel_requested"),
         text("error_reason"),
         text("error_message"),
+        sa.Column("waiting", sa.Text(), nullable=False, server_default="[]"),
         key=("operation_id",),
     )
     op.create_index(op.f("ix_operations_state"), "operations", ["state"], unique=False)
+    create("leases", text("name"), number("fence"), text("owner_nonce"), number("expires_ms"), key=("name",))
     create(
         "audit_chains",
         binary("chain_id"),

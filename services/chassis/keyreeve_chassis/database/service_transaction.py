@@ -8,6 +8,7 @@ from keyreeve_chassis.database.binding import BoundState
 from keyreeve_chassis.database.service_tables import ServiceTables
 from keyreeve_chassis.database.store import SqlTransaction
 from keyreeve_chassis.idempotency.sql import SqlRequests
+from keyreeve_chassis.leases.sql import SqlLeases
 from keyreeve_chassis.operations.sql import SqlOperations
 
 
@@ -44,6 +45,11 @@ class ServiceTransaction(SqlTransaction):
     def operations(self) -> SqlOperations:
         """Long-running operations."""
         return SqlOperations(self._connection, self.tables.operations, self._must_be_writable)
+
+    @property
+    def leases(self) -> SqlLeases:
+        """Who leads what."""
+        return SqlLeases(self._connection, self.tables.leases, self._now, self._must_be_writable)
 
     def service_state(self) -> ServiceState | None:
         """None before the first start."""

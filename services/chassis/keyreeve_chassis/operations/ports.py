@@ -19,6 +19,18 @@ class OperationState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """What keeps an operation from going on."""
+
+    resource: str
+    """Name of the resource that has to do something, such as `members/web-1`."""
+    reason: str
+    """What it has to do: a stable short text."""
+    since: int
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One operation. Times are seconds since 1970."""
 
@@ -41,6 +53,8 @@ class Operation:
     cancel_requested: bool = False
     error_reason: str = ""
     error_message: str = ""
+    waiting: tuple[Waiting, ...] = ()
+    """What it waits for now."""
 
     @classmethod
     def begin(cls, method: str, creator: str, phase: str, arguments: dict[str, Any], now: int) -> "Operation":

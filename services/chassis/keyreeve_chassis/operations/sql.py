@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, insert, select, update
 
-from keyreeve_chassis.operations.ports import Operation, OperationState
+from keyreeve_chassis.operations.ports import Operation, OperationState, Waiting
 
 _FIXED = ("operation_id", "method", "creator", "arguments", "created_at", "cancel_requested")
 
@@ -25,7 +25,7 @@ class SqlOperations:
     def add(self, operation: Operation) -> None:
         """Store a new operation."""
         self._must_be_writable()
-        values = asdict(operation) | {"arguments": json.dumps(operation.arguments)}
+        values = _columns(operation) | {"arguments": json.dumps(operation.arguments)}
         self._connection.execute(insert(self._operations).values(**values))
 
     def get(self, operation_id: str) -> Operation | None:
@@ -38,7 +38,7 @@ class SqlOperations:
     def update(self, operation: Operation) -> None:
         """Store everything about an operation but what it was begun with, and whether it is to be cancelled."""
         self._must_be_writable()
-        values = {name: value for name, value in asdict(operation).items() if name not in _FIXED}
+        values = {name: value for name, value in _columns(operation).items() if name not in _FIXED}
         self._connection.execute(
             update(self._operations).where(self._operations.c.operation_id == operation.operation_id).values(**values)
         )
@@ -66,6 +66,10 @@ class SqlOperations:
         return [_operation(row) for row in self._connection.execute(_running(self._operations))]
 
 
+def _columns(operation: Operation) -> dict[str, Any]:
+    return asdict(operation) | {"waiting": json.dumps([asdict(one) for one in operation.waiting])}
+
+
 def _select(operations: Table) -> Select[Any]:
     return select(*[operations.c[f.name] for f in fields(Operation)])
 
@@ -78,5 +82,9 @@ def _running(operations: Table) -> Select[Any]:
 
 def _operation(row: Row[Any]) -> Operation:
     values = row._asdict()
-    values |= {"state": OperationState(row.state), "arguments": json.loads(row.arguments)}
+    values |= {
+        "state": OperationState(row.state),
+        "arguments": json.loads(row.arguments),
+        "waiting": tuple(Waiting(**one) for one in json.loads(row.waiting)),
+    }
     return Operation(**values)

@@ -23,5 +23,6 @@ def operation_table(metadata: MetaData) -> Table:
         Column("cancel_requested", Boolean(create_constraint=False), nullable=False),
         Column("error_reason", Text, nullable=False),
         Column("error_message", Text, nullable=False),
+        Column("waiting", Text, nullable=False, server_default="[]"),  # JSON: a list of `ports.Waiting`
         Index(None, "state"),
     )

@@ -1,4 +1,6 @@
-"""Tables, columns and stored words take the field's standard terms; no row of the ledger is read or copied.
+"""Tables, columns and stored words take the field's standard terms; operations get leases and say what they wait for.
+
+No row of the ledger is read or copied.
 
 The reason `not_given` becomes `unspecified` (RFC 5280, 5.3.1). Stored responses whose bytes hold the old numbers or
 resource names are forgotten: their requests were answered by the release before, and a repeat is carried out anew.
@@ -57,9 +59,20 @@ def upgrade() -> None:
             op.execute(sa.text(f"ALTER TABLE {table} RENAME CONSTRAINT {old} TO {new}"))
     _replace_reason("not_given", "unspecified")
     op.execute(sa.text(_RESPONSES_IN_OLD_WORDS))
+    op.add_column("operations", sa.Column("waiting", sa.Text(), nullable=False, server_default="[]"))
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("fence", sa.BigInteger(), nullable=False),
+        sa.Column("owner_nonce", sa.Text(), nullable=False),
+        sa.Column("expires_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("leases")
+    op.drop_column("operations", "waiting")
     op.execute(sa.text(_RESPONSES_IN_OLD_WORDS))
     _replace_reason("unspecified", "not_given")
     if op.get_bind().dialect.name == "postgresql":
