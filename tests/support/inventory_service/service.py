@@ -1,0 +1,106 @@
+"""Items that are added, listed, watched and counted."""
+# ruff: noqa: N802  # handlers have the names of the methods
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
+from sqlalchemy import Column, Table, Text, insert, select
+
+from keyreeve.errors import FieldInvalid
+from keyreeve.identity import ALL_ROLES, Role
+from keyreeve_chassis.database.metadata import service_metadata
+from keyreeve_chassis.database.migrating import Schema
+from keyreeve_chassis.database.service_tables import service_tables
+from keyreeve_chassis.database.service_transaction import ServiceTransaction
+from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
+from keyreeve_chassis.guard.access import AccessRule
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.messages import caller_of
+from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.operations.ports import Operation
+from keyreeve_chassis.operations.servicer import operation_message
+from keyreeve_chassis.settings.sections import DatabaseServerSettings, DatabaseSettings
+from support.inventory_service.contract import DESCRIPTOR, SERVICE, Item, ListItemsResponse
+
+metadata = service_metadata()
+TABLES = service_tables(metadata)
+items = Table("items", metadata, Column("item_id", Text, primary_key=True), Column("creator", Text, nullable=False))
+SCHEMA = Schema("keyreeve_membership", metadata, Path(__file__).parent / "migrations", oldest=1, newest=1)
+ACCESS = {
+    SERVICE + "AddItem": AccessRule(frozenset({Role.ADMIN}), forwarded=True, records=("item_id",)),
+    SERVICE + "ListItems": AccessRule(ALL_ROLES),
+    SERVICE + "WatchItems": AccessRule(ALL_ROLES, long_stream=True),
+    SERVICE + "CountItems": AccessRule(frozenset({Role.ADMIN}), forwarded=True),
+}
+
+
+class InventorySettings(DatabaseServerSettings):
+    """Its settings: none of its own."""
+
+    state_directory: Path = Path("inventory")
+    database: DatabaseSettings = Field(default_factory=lambda: DatabaseSettings(url=SecretStr("sqlite:///items.db")))
+
+
+class InventoryTransaction(ServiceTransaction):
+    """Its records: the items."""
+
+    tables = TABLES
+
+    def add_item(self, item_id: str, creator: str) -> Any:
+        if not item_id.isalnum():
+            raise FieldInvalid("item_id: letters and digits are required")
+        self._write(insert(items).values(item_id=item_id, creator=creator))
+        return Item(name=f"items/{item_id}", creator=creator)
+
+    def page(self, after: str, limit: int) -> list[Any]:
+        rows = self._connection.execute(
+            select(items).where(items.c.item_id > after).order_by(items.c.item_id).limit(limit)
+        )
+        return [Item(name=f"items/{row.item_id}", creator=row.creator) for row in rows]
+
+
+STORAGE = DatabaseStorage[InventorySettings, InventoryTransaction](SCHEMA, InventoryTransaction)
+Context = DatabaseContext[InventorySettings, InventoryTransaction]
+
+
+@dataclass(frozen=True)
+class InventoryServicer:
+    """Answers InventoryService."""
+
+    context: Context
+
+    async def AddItem(self, request: Any, call: Call) -> Any:
+        creator = str(caller_of(call))
+        return await self.context.mutations(call, request, lambda tx: tx.add_item(request.item_id, creator))
+
+    async def ListItems(self, request: Any, call: Call) -> Any:
+        page = self.context.pages.open(call, request)
+        found = await self.context.store.read(lambda tx: tx.page(page.after, page.size + 1))
+        last = found[page.size - 1].name.removeprefix("items/") if len(found) > page.size else None
+        return ListItemsResponse(items=found[: page.size], next_page_token=page.next_token(last))
+
+    async def WatchItems(self, request: Any, call: Call) -> AsyncIterator[Any]:
+        after = ""
+        while True:
+            for item in await self.context.store.read(lambda tx, after=after: tx.page(after, 100)):
+                after = item.name.removeprefix("items/")
+                yield item
+            await asyncio.sleep(0.1)
+
+    async def CountItems(self, request: Any, call: Call) -> Any:
+        operation = Operation.begin(call.method, str(caller_of(call)), "counting", {}, self.context.now())
+
+        def begin(tx: InventoryTransaction) -> Any:
+            tx.operations.add(operation)
+            return operation_message(operation)
+
+        return await self.context.mutations(call, request, begin)
+
+
+def routers(context: Context) -> list[ServedService]:
+    """Its one RPC service."""
+    return [ServedService(DESCRIPTOR, InventoryServicer(context), ACCESS)]
