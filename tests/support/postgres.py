@@ -42,6 +42,11 @@ class Server:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(statement)  # type: ignore[call-overload]
 
+    def restore(self, database: str, dump: bytes) -> None:
+        """Restore a plain dump, as psql alone can: it holds COPY and commands of psql's."""
+        command = [_binaries(self.directory) / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url(database)]
+        subprocess.run(command, input=dump, check=True, capture_output=True)
+
 
 def shared_server(shared: Path) -> Server:
     """The server of this test run, started if need be; `shared` is a directory that all its processes see."""
