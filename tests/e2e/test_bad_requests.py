@@ -82,7 +82,7 @@ def test_a_forbidden_name_in_each_position_of_a_request_is_refused_by_its_place(
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(2000)], ids=["empty", "jpeg"])
-def test_the_command_line_tells_why_a_file_is_no_request(control_plane: ControlPlane, data: bytes) -> None:
+def test_the_command_line_says_why_a_file_is_no_request(control_plane: ControlPlane, data: bytes) -> None:
     done = control_plane.run("cert", "sign", "--csr", "-", given=data)
     assert done.code == 1
     assert done.out == ""

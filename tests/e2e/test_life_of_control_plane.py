@@ -75,7 +75,7 @@ def _commands_to_try(out: str) -> list[list[str]]:
     return commands
 
 
-def test_status_doctor_and_settings_tell_of_a_healthy_control_plane(control_plane: ControlPlane) -> None:
+def test_status_doctor_and_settings_report_a_healthy_control_plane(control_plane: ControlPlane) -> None:
     status = control_plane.run("status", "--output", "json").document
     assert [service["state"] for service in status["services"]] == ["serving"]
     assert status["supervisor"]["running"] is True
@@ -120,7 +120,7 @@ def test_doctor_fails_with_a_fix_when_something_is_wrong(control_plane: ControlP
 
 
 @pytest.mark.faults
-def test_a_manager_that_dies_comes_back_by_itself(own_control_plane: ControlPlane) -> None:
+def test_a_manager_that_dies_is_restarted(own_control_plane: ControlPlane) -> None:
     own_control_plane.up()
     before = own_control_plane.manager()
     assert before is not None
@@ -144,7 +144,7 @@ def test_two_control_planes_beside_each_other_take_different_ports_and_trust_not
 
 
 @pytest.mark.faults
-def test_settings_that_do_not_allow_a_start_are_told_at_once(own_control_plane: ControlPlane) -> None:
+def test_settings_that_do_not_allow_a_start_are_reported_immediately(own_control_plane: ControlPlane) -> None:
     own_control_plane.up()
     own_control_plane.down()
     config = own_control_plane.state_directory.config("ca")
@@ -189,7 +189,7 @@ def test_a_control_plane_on_postgresql_stays_there_and_no_start_elsewhere_makes_
 
 @pytest.mark.faults
 @pytest.mark.thorough  # `up` waits a minute for a database that may be starting, too
-def test_a_database_that_cannot_be_reached_is_told_and_not_kept(own_control_plane: ControlPlane) -> None:
+def test_a_database_that_cannot_be_reached_is_reported_and_not_stored(own_control_plane: ControlPlane) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]

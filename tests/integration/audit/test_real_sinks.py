@@ -131,7 +131,7 @@ def test_a_file_that_may_not_grow_stops_changes_until_it_may(
         ca.stop()
 
 
-def test_a_pipe_that_nobody_reads_is_no_sink_and_hangs_nobody(
+def test_a_pipe_without_a_reader_is_no_sink_and_blocks_no_call(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     path = tmp_path / "audit.jsonl"
@@ -249,7 +249,7 @@ def test_syslog_gets_each_checkpoint_and_one_that_stops_reading_stops_changes_un
         until(ca, syslog)
 
 
-def test_what_an_outage_left_over_reaches_a_slow_syslog_in_as_many_turns_as_it_takes(tmp_path: Path) -> None:
+def test_a_slow_syslog_receives_everything_after_an_outage(tmp_path: Path) -> None:
     """The kernel holds about ten messages for who does not read: no turn begins with the first of them again."""
     syslog = Syslog(tmp_path / "log")
     sink = SyslogSink(syslog.path, tmp_path / "state", seconds=0.01)

@@ -87,7 +87,7 @@ def test_a_batch_of_which_nothing_is_good_answers_each_item(ca: RunningCa):
     assert [type(o) for o in outcomes] == [errors.NameRefused, errors.CsrMalformed]
 
 
-def test_items_of_another_authority_than_the_firsts_are_told_to_come_by_themselves(ca: RunningCa):
+def test_items_of_another_authority_than_the_firsts_are_refused(ca: RunningCa):
     control = SignItem("workload", make_csr(make_key(), [Name.uri(ca.identity(f"workloads/{unique('w')}"))]))
     for items, good in (([GOOD, control, GOOD], [0, 2]), ([control, GOOD, GOOD], [0])):
         outcomes = ca.client().certificates.sign_many(items)

@@ -200,7 +200,7 @@ def test_ids_and_common_names_are_used_once(ca: RunningCa):
     assert refused(lambda: standalone(ca, common_name=made.common_name)).reason == "AUTHORITY_REFUSED"
 
 
-def test_an_issuer_that_is_not_active_vouches_for_nobody(ca: RunningCa):
+def test_an_issuer_that_is_not_active_authenticates_no_caller(ca: RunningCa):
     name = unique("root")
     ca.client().authorities.create(name, hierarchy=Hierarchy.ESTATE, kind=AuthorityKind.ROOT, common_name=name)
     assert refused(lambda: intermediate(ca, issuer=name)).reason == "AUTHORITY_STATE_WRONG"

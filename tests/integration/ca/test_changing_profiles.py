@@ -123,7 +123,7 @@ def test_a_new_version_is_what_later_certificates_are_issued_under_and_the_older
     assert ca.client().profiles.get(name).version == 2
 
 
-def test_who_read_another_version_is_told(ca: RunningCa):
+def test_an_update_of_another_version_than_was_read_is_refused(ca: RunningCa):
     name = ca.new_profile()
     ca.client().profiles.update(name, document(keys=["p256"]))
     for stale in (1, 3):

@@ -95,7 +95,7 @@ def told(refused: Any) -> tuple[Any, ...]:
     return type(refused), refused.reason, refused.message, metadata, refused.violations, refused.retry_after
 
 
-def test_every_refusal_is_that_of_a_single_call_and_harms_nobody_else(ca: RunningCa) -> None:
+def test_every_refusal_is_that_of_a_single_call_and_affects_no_other(ca: RunningCa) -> None:
     families = refused_extensions(ca)
     # A good one beside each: before it, so that it is not the refused one that goes first.
     requested_extensions = [one for requested in families.values() for one in (GOOD, requested)]
@@ -123,7 +123,7 @@ def test_certificates_that_rode_together_are_whole_and_each_its_callers(ca: Runn
     assert 2 <= len(ids) < 20, "the ledger has the batches' ids"
 
 
-def test_a_caller_who_may_not_sign_is_told_so_as_alone(ca: RunningCa) -> None:
+def test_a_caller_who_may_not_sign_gets_the_error_of_a_single_call(ca: RunningCa) -> None:
     context = ca.context(AUDITOR)
     answers, [alone] = together(context, [GOOD] * 5), one_by_one(context, [GOOD])
     assert isinstance(alone, errors.KeyreeveError)
@@ -131,7 +131,7 @@ def test_a_caller_who_may_not_sign_is_told_so_as_alone(ca: RunningCa) -> None:
     assert {answer.message for answer in answers} == {alone.message}
 
 
-def test_a_halt_is_told_as_alone(own_ca: RunningCa) -> None:
+def test_a_halt_is_reported_as_for_a_single_call(own_ca: RunningCa) -> None:
     own_ca.client(ADMIN).issuance.halt("for a test")
     context = own_ca.context(ADMIN)
     answers, [alone] = together(context, [GOOD] * 5), one_by_one(context, [GOOD])

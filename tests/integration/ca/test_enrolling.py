@@ -32,7 +32,9 @@ def state_of(ca: RunningCa, token: EnrollmentToken) -> TokenState:
         ("services/membership/{}", "services/membership"),
     ],
 )
-def test_an_enrollee_becomes_what_its_token_says(enrolling_ca: RunningCa, tmp_path: Path, path: str, role: str) -> None:
+def test_an_enrollee_gets_the_identity_of_its_token(
+    enrolling_ca: RunningCa, tmp_path: Path, path: str, role: str
+) -> None:
     token = new_token(enrolling_ca, path.format(unique("one")))
     context = enroll(token.text(), tmp_path / "me")
     leaf, issuing = x509.load_pem_x509_certificates(context.certificate.read_bytes())

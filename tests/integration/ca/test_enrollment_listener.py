@@ -124,7 +124,7 @@ def test_the_table_of_makers_is_the_documented_one() -> None:
         "spiffe://example.test/members/a/b",
     ],
 )
-def test_a_token_for_nobody_is_not_made(enrolling_ca: RunningCa, identity: str) -> None:
+def test_a_token_without_an_identity_is_not_created(enrolling_ca: RunningCa, identity: str) -> None:
     tokens = enrolling_ca.client().tokens
     assert type(refused(lambda: tokens.create(identity, address="ca.test:1"))) is errors.NameRefused
 
@@ -210,7 +210,7 @@ def test_a_hello_that_is_none_is_refused(enrolling_ca: RunningCa, hello: pb.Enro
         assert type(refused(talk.hear)) is errors.FieldInvalid
 
 
-def test_steps_out_of_turn_and_long_calls_are_refused(enrolling_ca: RunningCa) -> None:
+def test_steps_out_of_order_and_long_calls_are_refused(enrolling_ca: RunningCa) -> None:
     token = new_token(enrolling_ca)
     with conversation(token) as talk:
         talk.said.put(pb.EnrollRequest(proof=pb.EnrollProof(csr=b"x", client_mac=b"y")))

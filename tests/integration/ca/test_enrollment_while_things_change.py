@@ -16,7 +16,7 @@ from support.waiting import wait_for
 __all__ = ["enrolling_ca"]
 
 
-def test_a_halt_lets_nobody_in_and_uses_no_token_up(enrolling_ca: RunningCa, tmp_path: Path) -> None:
+def test_a_halt_refuses_enrollment_and_uses_no_token_up(enrolling_ca: RunningCa, tmp_path: Path) -> None:
     token = new_token(enrolling_ca)
     enrolling_ca.client().issuance.halt("for a test")
     try:

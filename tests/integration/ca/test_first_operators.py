@@ -6,7 +6,7 @@ from keyreeve_ca.operators.first_operator import FirstOperator
 from support.running_ca import RunningCa, unique
 
 
-def test_an_answer_waits_until_everybody_knows_the_person_also_when_an_earlier_one_was_lost(ca: RunningCa) -> None:
+def test_an_answer_waits_until_every_process_knows_the_operator_even_after_a_lost_answer(ca: RunningCa) -> None:
     waited = []
 
     async def seen() -> None:

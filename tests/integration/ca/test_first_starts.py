@@ -270,7 +270,7 @@ def test_of_two_databases_with_an_intention_one_becomes_the_control_plane(
             started((directory, own))
 
 
-def test_where_a_database_is_tells_nothing_of_who_enters_it(tmp_path: Path):
+def test_the_location_of_a_database_contains_no_credentials(tmp_path: Path):
     for url, told in (
         ("postgresql://ann:s3cret@db.test:5433/keyreeve?sslmode=require", "PostgreSQL db.test:5433/keyreeve"),
         ("postgresql:///keyreeve?host=/run/pg&password=s3cret&user=ann", "PostgreSQL /run/pg/keyreeve"),
@@ -279,7 +279,7 @@ def test_where_a_database_is_tells_nothing_of_who_enters_it(tmp_path: Path):
         assert place_of(settings_for("postgresql", tmp_path, url)) == told
 
 
-def test_a_database_that_cannot_be_reached_is_told_without_any_part_of_its_password(tmp_path: Path):
+def test_a_database_that_cannot_be_reached_is_reported_without_any_part_of_its_password(tmp_path: Path):
     """With an `@` in the password, that is taken for the end of it, and the rest for the name of the host."""
     environment = {
         **os.environ,

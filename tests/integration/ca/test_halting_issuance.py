@@ -22,7 +22,7 @@ async def _never(_version: int) -> None:
     await asyncio.Event().wait()
 
 
-def test_a_halt_stops_signing_renewing_and_new_authorities_and_a_resumption_lets_them_go_on(own_ca: RunningCa) -> None:
+def test_a_halt_stops_signing_renewal_and_new_authorities_until_issuance_is_resumed(own_ca: RunningCa) -> None:
     ann, other, olaf = own_ca.client(ADMIN), own_ca.client(ADMIN, worker=1), own_ca.client(OPERATOR)
     mine = load_certificates(ann.context.certificate)
     answered = new_request_id()
@@ -69,7 +69,7 @@ def test_the_ca_renews_its_serving_certificate_and_the_local_socket_answers_whil
     assert ann.issuance.state().halted
 
 
-def test_resuming_takes_two_people_where_the_settings_say_so(request: pytest.FixtureRequest) -> None:
+def test_resuming_needs_two_persons_if_the_settings_say_so(request: pytest.FixtureRequest) -> None:
     with running("sqlite", request, workers=1, issuance=IssuanceSettings(resume_needs_two=True)) as ca:
         ann, bea = ca.client(ADMIN), ca.client(BEA)
         again = ca.new_client(ADMIN)
@@ -81,7 +81,7 @@ def test_resuming_takes_two_people_where_the_settings_say_so(request: pytest.Fix
         wait_for("signing goes on", lambda: ann.certificates.sign("server", server_csr("a.test")))
 
 
-def test_who_may_turn_the_switch_and_who_may_look(own_ca: RunningCa) -> None:
+def test_who_may_halt_and_resume_and_who_may_read_the_state(own_ca: RunningCa) -> None:
     for path in (AUDITOR, MEMBER, MEMBERSHIP):
         assert isinstance(refused(lambda path=path: own_ca.client(path).issuance.halt("no")), errors.AccessDenied)
     assert isinstance(refused(lambda: own_ca.client(OPERATOR).issuance.resume("no")), errors.AccessDenied)

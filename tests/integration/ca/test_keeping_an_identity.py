@@ -108,7 +108,7 @@ def test_bundles_are_written_when_they_have_changed(context: Context, client: ke
     assert load_certificates(context.estate_bundle) == list(client.authorities.bundle("estate").roots_der)
 
 
-def test_a_failure_is_told_and_the_next_attempt_follows(context: Context, client: keyreeve.Client) -> None:
+def test_a_failure_is_logged_and_the_next_attempt_follows(context: Context, client: keyreeve.Client) -> None:
     told: list[errors.KeyreeveError] = []
     rounds = iter([None, None])
 

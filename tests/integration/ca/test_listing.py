@@ -221,7 +221,7 @@ def test_a_member_sees_its_serving_certificate(ca: RunningCa):
     assert ca.client(MEMBER).certificates.get(serials[-1]).identity == ca.identity(MEMBER)
 
 
-def test_everybody_reads_authorities_and_bundles(ca: RunningCa):
+def test_every_caller_reads_authorities_and_bundles(ca: RunningCa):
     made = unique("array")
     ca.client(MEMBERSHIP).authorities.create(
         made, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/seen", common_name=made

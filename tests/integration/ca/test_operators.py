@@ -64,7 +64,7 @@ def renewed(client: Client) -> SignedCertificate:
     return client.certificates.renew(serial, make_csr(make_key()))
 
 
-def test_an_invited_person_comes_in_and_another_role_is_another_certificate(operators_ca: RunningCa) -> None:
+def test_an_invited_operator_enrolls_and_another_role_is_another_certificate(operators_ca: RunningCa) -> None:
     ann = operators_ca.client(ADMIN)
     invitation = invite(operators_ca, "carl", OperatorRole.OPERATOR)
     assert invitation.operator.identity == operators_ca.identity(CARL)
@@ -124,7 +124,7 @@ def test_a_name_that_is_used_again_inherits_nothing(operators_ca: RunningCa) -> 
     assert is_out(old)
 
 
-def test_a_name_that_is_used_again_recalls_no_answer_of_the_earlier_person(operators_ca: RunningCa) -> None:
+def test_a_reused_name_gets_no_stored_response_of_the_earlier_person(operators_ca: RunningCa) -> None:
     ann = operators_ca.client(ADMIN)
     csr, same = server_csr("web.example.test"), "018f0000-0000-7000-8000-0000000000aa"
     document = ann.profiles.get("server").document
@@ -139,7 +139,7 @@ def test_a_name_that_is_used_again_recalls_no_answer_of_the_earlier_person(opera
     assert isinstance(refused(lambda: new.profiles.create("web", document, request_id=same)), errors.ProfileExists)
 
 
-def test_a_name_that_is_used_again_has_asked_for_nothing_that_the_earlier_person_asked_for(
+def test_a_reused_name_is_not_the_requester_of_the_earlier_persons_certificates(
     operators_ca: RunningCa,
 ) -> None:
     ann = operators_ca.client(ADMIN)
@@ -187,7 +187,7 @@ def _failure(client: Client) -> errors.KeyreeveError | None:
     return None
 
 
-def test_the_last_admin_can_neither_be_removed_nor_demoted_and_one_who_never_came_does_not_count(
+def test_the_last_admin_can_neither_be_removed_nor_demoted_and_one_who_never_enrolled_does_not_count(
     operators_ca: RunningCa,
 ) -> None:
     ann = operators_ca.client(ADMIN)
@@ -218,7 +218,7 @@ def test_a_repeated_invitation_has_one_record_and_a_token_that_works(operators_c
     accept(operators_ca, again, "again")
 
 
-def test_who_may_do_what_with_people(operators_ca: RunningCa) -> None:
+def test_who_may_manage_operators(operators_ca: RunningCa) -> None:
     for path in (OPERATOR, AUDITOR, MEMBERSHIP):
         client = operators_ca.client(path)
         assert client.operators.get("ann").role is OperatorRole.ADMIN
@@ -239,7 +239,7 @@ def _profile_of_people(**lifetime: str) -> str:
     return json.dumps(whole)
 
 
-def test_no_profile_of_an_admins_own_makes_them_another_person(
+def test_no_profile_created_by_an_admin_issues_the_identity_of_an_operator(
     operators_ca: RunningCa, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = operators_ca.client(ADMIN)

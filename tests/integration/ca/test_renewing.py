@@ -145,7 +145,7 @@ def test_another_key_than_the_old_one_proves_nothing(ca: RunningCa):
     assert told.reason == "RENEWAL_PROOF_INVALID"
 
 
-def test_a_certificate_that_somebody_else_asked_for_is_as_unknown_as_one_that_does_not_exist(ca: RunningCa):
+def test_a_certificate_of_another_requester_cannot_be_told_from_an_unknown_one(ca: RunningCa):
     key = make_key()
     old = issued(ca, key)
     for path in (ADMIN, WORKLOAD, "operators/operator/other"):

@@ -123,7 +123,7 @@ def test_while_another_program_renews_a_command_goes_on_with_what_there_is(
     assert leaf_of(context) != before
 
 
-def test_a_renewal_that_fails_is_told_and_the_command_succeeds(
+def test_a_failed_renewal_is_reported_and_the_command_succeeds(
     context: Context, run: Run, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = leaf_of(context)

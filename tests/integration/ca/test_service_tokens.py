@@ -19,9 +19,7 @@ __all__ = ["enrolling_ca"]
 
 
 @pytest.mark.parametrize("service", ["membership", "credentials", "gateway"])
-def test_a_token_lets_in_the_instance_that_it_was_made_for(
-    enrolling_ca: RunningCa, tmp_path: Path, service: str
-) -> None:
+def test_a_token_enrolls_the_instance_it_was_created_for(enrolling_ca: RunningCa, tmp_path: Path, service: str) -> None:
     instance, socket = unique("x"), enrolling_ca.settings.coordinator_socket
     made = enrolling_ca.run(local_admin.service_token(socket, service, instance, address_of(enrolling_ca)))
     identity = enrolling_ca.identity(f"services/{service}/{instance}")

@@ -247,7 +247,7 @@ def test_lifetimes_are_granted_whole_between_the_bounds_and_refused_outside(ca: 
     )
 
 
-def test_without_a_wish_the_lifetime_is_the_profiles_default_and_backdated_five_minutes(ca: RunningCa):
+def test_without_a_requested_lifetime_the_default_applies_backdated_five_minutes(ca: RunningCa):
     signed = ca.client().certificates.sign(ca.profile(), server_csr("a.test"))
     certificate = parsed(signed)
     assert seconds_of(certificate) == 30 * DAY

@@ -140,13 +140,15 @@ def requesting(*extensions: tuple[x509.ExtensionType, bool], subject: x509.Name 
         (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), "1.2.3.4"),
     ],
 )
-def test_a_wish_that_is_not_granted_is_refused_by_name(ca: RunningCa, extension: x509.ExtensionType, named: str):
+def test_a_requested_extension_that_is_not_granted_is_refused_by_name(
+    ca: RunningCa, extension: x509.ExtensionType, named: str
+):
     told = refused(lambda: ca.client().certificates.sign("server", requesting((extension, False))))
     assert told.reason == "EXTENSION_REFUSED"
     assert named in told.violations[0].description
 
 
-def test_wishes_for_what_the_profile_gives_anyway_are_fine(ca: RunningCa):
+def test_requested_extensions_that_the_profile_gives_anyway_are_accepted(ca: RunningCa):
     csr = requesting(
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),

@@ -148,7 +148,7 @@ def test_who_has_no_certificate_of_the_control_hierarchy_gets_no_answer_from_any
                 assert told.reason in {"SERVICE_UNREACHABLE", "PEER_CERTIFICATE_MISSING", "PEER_ISSUER_UNKNOWN"}
 
 
-def test_an_expired_caller_is_told_so_by_every_method_on_its_open_connection(own_ca: RunningCa):
+def test_an_expired_caller_is_refused_by_every_method_on_its_open_connection(own_ca: RunningCa):
     channel = own_ca.channel(ADMIN)
     assert error_from_rpc(call(channel, "AuthorityService/GetAuthority"), "ca").reason == "FIELD_INVALID"
     own_ca.clock.offset = 12 * 3600
@@ -159,7 +159,7 @@ def test_an_expired_caller_is_told_so_by_every_method_on_its_open_connection(own
         assert error_from_rpc(call(channel, name), "ca").reason == "PEER_CERTIFICATE_NOT_YET_VALID", name
 
 
-def test_a_method_that_there_is_not_is_unknown_to_everybody(ca: RunningCa):
+def test_a_method_that_does_not_exist_is_unknown_to_every_caller(ca: RunningCa):
     for name in ("CertificateService/signCertificate", "CertificateService/", "KeyService/ExportKey", ""):
         with pytest.raises(grpc.RpcError) as caught:
             ca.channel().unary_unary(f"/keyreeve.ca.v1.{name}")(b"", timeout=20)

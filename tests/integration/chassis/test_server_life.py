@@ -45,7 +45,7 @@ async def health(channel: grpc.aio.Channel, service: str = "") -> int:
     return (await check(health_pb2.HealthCheckRequest(service=service), timeout=20)).status
 
 
-async def test_health_is_told_on_both_listeners():
+async def test_health_is_served_on_both_listeners():
     async with serving([echo_service()]) as server, admin(server) as channel, plaintext(server) as probe:
         assert await health(channel) == SERVING
         assert await health(probe) == SERVING
@@ -64,7 +64,7 @@ async def test_the_plaintext_listener_serves_health_and_nothing_else():
     assert servicer.calls == []
 
 
-async def test_reflection_tells_the_contract_to_who_is_known():
+async def test_reflection_serves_the_contract_to_known_callers():
     async with serving([echo_service()]) as server, admin(server) as channel:
         ask = channel.stream_stream(
             "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
@@ -159,7 +159,7 @@ async def test_a_call_that_outlasts_the_grace_is_cancelled():
         assert (await refused(call)).code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
 
-async def test_an_end_that_grpc_does_not_tell_of_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_end_that_grpc_does_not_report_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     class Endless:
         async def stop(self, grace: float) -> None:
             await asyncio.Event().wait()
@@ -170,7 +170,7 @@ async def test_an_end_that_grpc_does_not_tell_of_is_not_waited_for(monkeypatch: 
     assert [line["event"] for line in logs] == ["gRPC does not say that it has stopped"]
 
 
-async def test_a_new_call_while_stopping_is_told_to_go_elsewhere():
+async def test_a_new_call_while_stopping_is_refused_as_retryable():
     async with serving([echo_service()]) as server, admin(server) as channel:
         await echo(channel)(EchoRequest(), timeout=20)
         server.running.guard.stop()

@@ -196,7 +196,7 @@ async def test_only_the_exact_name_of_a_method_reaches_a_handler(name):
     assert servicer.calls == []
 
 
-async def test_who_may_not_call_is_told_so_before_the_request_is_read():
+async def test_a_caller_without_access_is_refused_before_the_request_is_read():
     async with serving([echo_service()]) as server, auditor(server) as channel:
         told = await refused(channel.unary_unary(ADMIN_ECHO)(b"\xff"))
     assert (told.reason, told.metadata["allowed"]) == ("ACCESS_DENIED", "operators/admin")

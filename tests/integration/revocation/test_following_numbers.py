@@ -72,7 +72,7 @@ async def test_what_is_new_is_learnt_page_by_page_and_its_age_is_that_of_the_ask
     assert (known(live, serials), live.age(), live.position) == ([True] * 6, 0.0, (1, 6))
 
 
-async def test_other_hierarchies_are_nobody_here_and_what_has_expired_is_left_out(ca_bench: CaBench) -> None:
+async def test_other_hierarchies_and_expired_certificates_are_left_out(ca_bench: CaBench) -> None:
     serials = await control_certificates(ca_bench, 1)
     estate = await Block.leased(ca_bench.ledger)
     await ca_bench.ledger.commit(estate.group())

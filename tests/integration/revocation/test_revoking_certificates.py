@@ -59,7 +59,7 @@ def test_a_repeat_of_the_same_request_answers_the_same_and_another_payload_is_re
     assert isinstance(again, errors.RequestIdReused)
 
 
-def test_lists_tell_revoked_valid_and_expired_certificates_apart(ca: RunningCa) -> None:
+def test_lists_distinguish_revoked_valid_and_expired_certificates(ca: RunningCa) -> None:
     client, name = ca.client(), f"{unique('web')}.example.test"
     kept, gone = (client.certificates.sign("server", server_csr(name)).serial for _ in range(2))
     client.certificates.revoke(gone, SUPERSEDED)
@@ -109,7 +109,7 @@ def test_who_may_revoke_a_certificate_of_the_control_hierarchy(ca: RunningCa, ho
         assert isinstance(told, errors.CertificateNotFound if hidden else errors.RevocationNotAllowed), caller
 
 
-def test_whoever_asked_for_a_certificate_may_revoke_it_and_another_workload_does_not_learn_that_it_exists(
+def test_a_requester_may_revoke_its_certificate_and_another_workload_does_not_learn_that_it_exists(
     ca: RunningCa,
 ) -> None:
     serial = ca.client(WORKLOAD).certificates.sign("server", server_csr(f"{unique('web')}.example.test")).serial

@@ -155,7 +155,7 @@ def behind_the_first(fake: FakeCa, calls: Sequence[Callable[[Any], Any]]) -> Cal
     return lambda client: run_async(client) if isinstance(client, aio.Client) else run_blocking(client)
 
 
-async def test_a_call_that_has_no_company_goes_out_by_itself(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_a_call_without_others_in_flight_is_sent_by_itself(signing: Signing, form: IssuanceTemplate) -> None:
     for number in range(3):
         signed = await form.run(signing.fake.context, sign(b"%d" % number))
         assert signed.name == name_for(b"%d" % number)
@@ -247,7 +247,7 @@ async def test_a_refusal_is_that_of_a_single_call_and_concerns_one_caller(
     ],
     ids=["invalid", "too large", "unknown"],
 )
-async def test_after_a_refusal_of_the_whole_batch_everybody_asks_alone(
+async def test_after_a_refusal_of_the_whole_batch_each_item_is_sent_by_itself(
     signing: Signing, form: IssuanceTemplate, refusal: Any
 ) -> None:
     signing.fake.answer(TOGETHER, refusal)
@@ -397,7 +397,7 @@ async def test_closing_the_client_fails_what_waits(signing: Signing, form: Issua
     assert all("close" in str(answer) for answer in answers), answers
 
 
-def test_a_loop_that_ends_tells_whoever_waits(signing: Signing) -> None:
+def test_a_loop_that_ends_fails_the_waiting_calls(signing: Signing) -> None:
     signing.fake.hold(ALONE)
     signing.fake.hold(TOGETHER)
 
@@ -411,7 +411,9 @@ def test_a_loop_that_ends_tells_whoever_waits(signing: Signing) -> None:
     assert all(call.done() for call in left)
 
 
-def test_without_threads_to_spare_everybody_asks_alone(signing: Signing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_threads_to_spare_every_call_is_sent_by_itself(
+    signing: Signing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def none_left(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 

@@ -119,7 +119,7 @@ async def test_a_service_that_is_too_slow_ends_in_deadline_passed(fake: FakeCa, 
         await form.run(fake.context, lambda client: client.authorities.get("a", timeout=0.05))
 
 
-async def test_nobody_at_the_address_is_said_with_the_address(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_no_service_at_the_address_is_an_error_with_the_address(fake: FakeCa, form: IssuanceTemplate) -> None:
     context = Context(
         **{
             name: getattr(fake.context, name)

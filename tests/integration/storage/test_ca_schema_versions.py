@@ -76,7 +76,7 @@ def test_a_database_outside_the_range_that_a_release_knows_is_refused(ca_databas
         check_version(engine, replace(SCHEMA, oldest=SCHEMA.newest + 1, newest=SCHEMA.newest + 2))
 
 
-def test_two_replicas_that_migrate_at_once_take_turns(postgresql_server: Server) -> None:
+def test_two_replicas_that_migrate_at_the_same_time_run_one_after_the_other(postgresql_server: Server) -> None:
     name = "two_replicas"
     postgresql_server.execute(f"CREATE DATABASE {name}")
     engines = [_postgresql(postgresql_server.url(name)) for _ in range(3)]

@@ -110,7 +110,7 @@ async def test_an_error_of_the_contract_arrives_whole(client: Client) -> None:
     assert busy.value.retry_after == timedelta(seconds=1.5)
 
 
-async def test_any_other_error_says_nothing_and_the_connection_goes_on(client: Client) -> None:
+async def test_any_other_error_reveals_nothing_and_the_connection_stays_open(client: Client) -> None:
     with pytest.raises(InternalError) as broken:
         await client.call("break", None, PATIENCE)
     assert "secret" not in broken.value.message
@@ -208,7 +208,7 @@ async def test_more_calls_than_the_limit_are_read_later_and_all_answered(
     assert await asyncio.gather(*calls) == list(range(50))
 
 
-async def test_nobody_else_can_reach_the_socket(coordinator: Coordinator, tmp_path: Path) -> None:
+async def test_other_users_cannot_reach_the_socket(coordinator: Coordinator, tmp_path: Path) -> None:
     assert stat.S_IMODE(coordinator.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(coordinator.path.parent.stat().st_mode) == 0o700
     coordinator.path.parent.chmod(0o750)
@@ -218,7 +218,7 @@ async def test_nobody_else_can_reach_the_socket(coordinator: Coordinator, tmp_pa
         await serve(tmp_path / ("x" * 100) / "coordinator.sock", {})
 
 
-async def test_a_process_of_another_user_is_turned_away(
+async def test_a_process_of_another_user_is_refused(
     coordinator: Coordinator, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ipc, "_allowed_users", lambda: frozenset({4_000_000}))

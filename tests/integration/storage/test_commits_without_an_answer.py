@@ -157,7 +157,7 @@ async def test_a_lost_connection_is_an_unavailable_store_and_is_replaced(postgre
     assert isinstance((await ca_bench.ledger.commit(block.group()))[0], Committed)
 
 
-async def test_nobody_notices_that_idle_connections_were_ended(postgresql_database: CaDatabase) -> None:
+async def test_ended_idle_connections_fail_no_call(postgresql_database: CaDatabase) -> None:
     ca_bench = await CaBench.on(postgresql_database)
     block = await Block.leased(ca_bench.ledger)
     mine = await asyncio.gather(*(ca_bench.writer.read(lambda c: c.scalar(_OWN_PID)) for _ in range(20)))

@@ -127,7 +127,7 @@ async def test_who_halted_and_why_is_kept_and_a_second_halt_does_not_replace_it(
     assert state == replace(first, halted=False, resumed_at=NOW, resumed_by=BEA.identity, resume_reason="it was not")
 
 
-async def test_one_person_with_two_certificates_does_not_resume_what_needs_two(ca_bench: CaBench) -> None:
+async def test_one_person_with_two_certificates_does_not_resume_what_needs_two_persons(ca_bench: CaBench) -> None:
     await halt(ca_bench)
     state = await ca_bench.store.write(lambda tx: BY_TWO.resume(tx, ANN, "it was not"))
     assert state.halted

@@ -149,7 +149,7 @@ def test_no_changed_proof_holds():
         assert not merkle.includes(random.randbytes(32), index, new, path, hashes(0, new))
 
 
-def test_a_frontier_tells_every_complete_subtree():
+def test_a_frontier_lists_every_complete_subtree():
     leaves = [bytes([i]) * 32 for i in range(13)]
     told = {}
     frontier = merkle.Frontier(on_node=lambda height, number, found: told.__setitem__((height, number), found))

@@ -163,7 +163,7 @@ async def test_a_released_record_is_written_here():
     assert len(store.records) == 1
 
 
-async def test_a_cancelled_call_is_recorded_although_nobody_waits():
+async def test_a_cancelled_call_is_recorded_although_its_caller_is_gone():
     store = Store()
     trail = trail_of(store)
     call, record = begun(trail)

@@ -68,7 +68,7 @@ def test_refusals_have_a_latency_of_their_own() -> None:
     assert (tally.certificates, tally.calls, tally.unsent) == (0, 0, 5)
 
 
-def test_nothing_recorded_is_told_as_zeros() -> None:
+def test_nothing_recorded_is_reported_as_zeros() -> None:
     assert Tally().latency_ms() == dict.fromkeys(("p50", "p90", "p99", "p999", "max", "mean"), 0.0)
 
 

@@ -63,7 +63,7 @@ def test_every_request_is_signed_by_a_key_of_its_kind_and_has_a_name_of_its_own(
     assert all(name.endswith(".bench.example.test") for (name,) in names)
 
 
-def test_a_mix_has_every_kind_in_turn() -> None:
+def test_a_mix_alternates_between_all_kinds() -> None:
     made = [x509.load_der_x509_csr(csr).public_key() for csr in corpus.make_corpus("mix", "a.test", share=0.02)]
     assert len(made) % 4 == 0
     assert [type(key) for key in made[:4]] == [type(key) for key in made[4:8]]
@@ -115,7 +115,7 @@ def test_the_certificate_that_an_answer_renews_is_not_taken_for_another() -> Non
     assert messages.serials_in(answer.SerializeToString()) == [SERIALS[0].encode()]
 
 
-def test_items_of_a_batch_that_were_refused_are_told_by_reason() -> None:
+def test_refused_items_of_a_batch_are_counted_by_reason() -> None:
     answer = pb.SignCertificatesResponse()
     answer.outcomes.add().error.reason = "NAME_REFUSED"
     data = answer.SerializeToString()

@@ -43,7 +43,7 @@ def test_a_failpoint_can_act_at_one_hit_only():
     hit(OTHER)
 
 
-def test_hitting_what_nobody_registered_is_an_error_when_armed():
+def test_hitting_an_unregistered_failpoint_is_an_error_when_armed():
     arm({"KEYREEVE_FAILPOINTS": f"{POINT}=raise", **ALLOWED})
     with pytest.raises(LookupError):
         hit("never.registered")

@@ -20,7 +20,7 @@ def clock() -> Time:
     return Time()
 
 
-def test_an_address_has_so_many_calls_at_once_and_others_have_theirs(clock: Time) -> None:
+def test_concurrent_calls_are_limited_per_address(clock: Time) -> None:
     per_address = PerAddress(2, 1000, 1000, clock)
     with per_address.admit("ipv4:192.0.2.1:10"), per_address.admit("ipv4:192.0.2.1:11"):
         with pytest.raises(TooManyInFlight) as caught, per_address.admit("ipv4:192.0.2.1:12"):
@@ -40,7 +40,7 @@ def test_a_call_that_fails_is_counted_as_ended(clock: Time) -> None:
         pass
 
 
-def test_calls_over_time_are_limited_and_the_wait_is_told(clock: Time) -> None:
+def test_calls_over_time_are_limited_with_a_retry_delay(clock: Time) -> None:
     per_address = PerAddress(10, 2, 3, clock)
     for _ in range(3):
         with per_address.admit("ipv4:192.0.2.1:10"):

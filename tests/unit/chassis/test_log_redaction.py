@@ -79,7 +79,7 @@ def test_a_traceback_is_written_without_local_variables():
     assert "hunter2" not in json.dumps(lines)
 
 
-def test_what_nobody_caught_is_logged_wherever_it_was_raised():
+def test_uncaught_exceptions_are_logged_wherever_they_were_raised():
     code, _, lines = run(
         BEGIN + "async def main():\n"
         "    report_loop_failures(asyncio.get_running_loop())\n"

@@ -90,7 +90,7 @@ def test_the_time_is_compared_on_every_call_for_a_certificate_that_is_remembered
     world.verifier.verify(leaf.pem)
 
 
-def test_an_issuer_outside_its_own_validity_vouches_for_nobody():
+def test_an_issuer_outside_its_validity_authenticates_no_caller():
     root = TestCa.root("root", now=NOW)
     issuing = root.issuing("issuing", now=NOW, life=timedelta(hours=1))
     leaf = issuing.leaf(uris=[ANN], not_before=NOW, not_after=NOW + timedelta(hours=5))

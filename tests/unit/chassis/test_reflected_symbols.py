@@ -28,5 +28,5 @@ async def test_a_symbol_is_found_in_its_file(symbol: str) -> None:
 
 
 @pytest.mark.parametrize("symbol", [f"{SERVICE}.Nothing", "nobody.Nothing.Nothing", "Nothing", ""])
-async def test_a_symbol_that_nobody_knows_is_not_found(symbol: str) -> None:
+async def test_an_unknown_symbol_is_not_found(symbol: str) -> None:
     assert await found(symbol) is None

@@ -72,7 +72,7 @@ async def test_a_listener_for_strangers_serves_only_what_is_open_to_anyone():
         await start_open_server(ServingSettings(), Router([service()]), None, most_connections=1)
 
 
-def test_all_gaps_are_told_at_once():
+def test_all_gaps_are_reported_together():
     with pytest.raises(RouterIncomplete) as refused:
         Router([service(rows=without(ECHO), servicer=Lacking())])
     assert str(refused.value).count(";") == 1

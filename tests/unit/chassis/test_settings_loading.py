@@ -98,13 +98,13 @@ def test_what_cannot_be_used_is_refused_and_named(tmp_path, source, problem):
     assert problem in str(refused.value)
 
 
-def test_every_problem_is_told_at_once(tmp_path):
+def test_all_problems_are_reported_together(tmp_path):
     with pytest.raises(SettingsRefused) as refused:
         read(tmp_path, "leval: 1\nnaame: x\n", PROT="1")
     assert len(refused.value.problems) == 3
 
 
-def test_a_refused_secret_is_not_told(tmp_path):
+def test_a_refused_secret_is_not_printed(tmp_path):
     with pytest.raises(SettingsRefused) as refused:
         read(tmp_path, secrets={"store.password": '["hunter2"]'})
     assert "hunter2" not in str(refused.value)

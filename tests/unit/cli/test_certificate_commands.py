@@ -34,7 +34,7 @@ def test_issue_makes_a_private_key_and_a_certificate_with_its_chain_leaf_first(
     assert "curl --cacert" in done.out
 
 
-def test_issue_does_not_replace_a_key_unless_told(fake: FakeCa, run: Run, tmp_path: Path) -> None:
+def test_issue_replaces_a_key_only_on_request(fake: FakeCa, run: Run, tmp_path: Path) -> None:
     assert run("cert", "issue", "web.example.test", "--out", tmp_path / "web").code == 0
     key = (tmp_path / "web/key.pem").read_bytes()
     refused = run("cert", "issue", "web.example.test", "--out", tmp_path / "web")
@@ -71,7 +71,7 @@ def test_sign_takes_pem_der_and_standard_input(
     assert len(x509.load_pem_x509_certificates((tmp_path / "c.pem").read_bytes())) == 2
 
 
-def test_sign_writes_to_standard_output_unless_told_where(fake: FakeCa, run: Run, tmp_path: Path) -> None:
+def test_sign_writes_to_standard_output_by_default(fake: FakeCa, run: Run, tmp_path: Path) -> None:
     (tmp_path / "r.csr").write_bytes(make_csr(make_key(), [Name.dns("web.example.test")]))
     done = run("cert", "sign", "--csr", tmp_path / "r.csr")
     assert done.out.startswith("-----BEGIN CERTIFICATE-----")
@@ -80,7 +80,7 @@ def test_sign_writes_to_standard_output_unless_told_where(fake: FakeCa, run: Run
     assert len(told["serial"]) == 32
 
 
-def test_wishes_reach_the_service_as_they_were_typed(fake: FakeCa, run: Run, tmp_path: Path) -> None:
+def test_requested_values_reach_the_service_as_they_were_typed(fake: FakeCa, run: Run, tmp_path: Path) -> None:
     (tmp_path / "r.csr").write_bytes(make_csr(make_key(), [Name.dns("web.example.test")]))
     run(
         "cert",
@@ -109,7 +109,7 @@ def test_wishes_reach_the_service_as_they_were_typed(fake: FakeCa, run: Run, tmp
         (errors.ProfileNotAllowed("no"), 4),
     ],
 )
-def test_each_kind_of_refusal_has_its_exit_code_and_is_told_as_json(
+def test_each_kind_of_refusal_has_its_exit_code_and_json_form(
     fake: FakeCa, run: Run, tmp_path: Path, raised: errors.KeyreeveError, code: int
 ) -> None:
     (tmp_path / "r.csr").write_bytes(make_csr(make_key(), [Name.dns("web.example.test")]))
@@ -191,7 +191,7 @@ def test_verify_names_what_has_no_subject_and_keeps_the_library_out_of_it(
     assert "encountered" not in root.err
 
 
-def test_inspect_tells_what_a_certificate_holds(fake: FakeCa, run: Run, tmp_path: Path) -> None:
+def test_inspect_prints_the_contents_of_a_certificate(fake: FakeCa, run: Run, tmp_path: Path) -> None:
     run("cert", "issue", "web.example.test", "--out", tmp_path / "web")
     leaf, issuing = run("cert", "inspect", tmp_path / "web/certificate.pem", "-o", "json").document
     assert leaf["names"] == ["dns:web.example.test"]

@@ -31,7 +31,7 @@ def test_help_and_explain_load_neither_grpc_nor_cryptography(arguments: list[str
     assert done.stderr.strip() == "[]"
 
 
-def test_a_command_that_does_not_exist_is_wrong_usage_in_the_wished_form(run: Run) -> None:
+def test_an_unknown_command_is_a_usage_error_in_the_requested_form(run: Run) -> None:
     plain = run("cert", "bogus")
     assert (plain.code, plain.out) == (2, "")
     assert "No such command" in plain.err
@@ -49,7 +49,7 @@ def test_a_command_that_does_not_exist_is_wrong_usage_in_the_wished_form(run: Ru
         (["cert", "list", "--output", "xml"], Format.TABLE),
     ],
 )
-def test_the_wished_form_is_known_before_the_arguments_are_parsed(arguments: list[str], form: Format) -> None:
+def test_the_requested_form_is_known_before_the_arguments_are_parsed(arguments: list[str], form: Format) -> None:
     assert requested_format(arguments) is form
 
 
@@ -137,7 +137,7 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_color_is_for_terminals_alone_and_no_color_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_color_is_for_terminals_only_and_no_color_disables_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert Palette.of(io.StringIO()) == Palette()
@@ -182,11 +182,11 @@ def test_a_silent_command_prints_the_essence_alone() -> None:
         (timedelta(0), "0 s"),
     ],
 )
-def test_spans_are_told_in_two_units(span: timedelta, text: str) -> None:
+def test_durations_are_printed_in_two_units(span: timedelta, text: str) -> None:
     assert distance(span) == text
 
 
-def test_instants_are_told_in_utc_and_relative() -> None:
+def test_times_are_printed_in_utc_and_relative() -> None:
     now = datetime(2031, 5, 4, tzinfo=UTC)
     assert until(now + timedelta(hours=1), now) == "2031-05-04T01:00:00Z (in 1 h)"
     assert until(now - timedelta(hours=1), now) == "2031-05-03T23:00:00Z (1 h ago)"

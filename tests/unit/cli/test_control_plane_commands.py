@@ -75,7 +75,7 @@ def test_a_port_with_a_listener_is_not_free() -> None:
         assert not is_free(listener.getsockname()[1])
 
 
-def test_settings_are_written_once_private_and_read_back_as_a_person_changed_them(
+def test_settings_are_written_once_private_and_read_back_as_edited(
     state_directory: StateDirectory,
 ) -> None:
     assert write_config(state_directory, CA, trust_domain="a.test", first_port=0, chance=random.Random(3)) is True
@@ -90,7 +90,7 @@ def test_settings_are_written_once_private_and_read_back_as_a_person_changed_the
 
 
 @pytest.mark.parametrize("text", ["- a list", "listen: {host: 127.0.0.1}", "a: b: c", "listen: 3"])
-def test_settings_that_cannot_be_read_are_told_by_their_file(state_directory: StateDirectory, text: str) -> None:
+def test_settings_that_cannot_be_read_are_reported_with_their_file(state_directory: StateDirectory, text: str) -> None:
     state_directory.config("ca").write_text(text)
     with pytest.raises(FileUnusable, match=r"ca\.yaml"):
         read_addresses(state_directory, CA)
@@ -138,13 +138,13 @@ def test_a_certificate_from_another_root_is_refused_by_the_second_library() -> N
         verify_own(other.pem.decode(), person.pem.decode(), "", datetime.now(UTC))
 
 
-def test_a_person_without_a_readable_certificate_is_nobody(state_directory: StateDirectory) -> None:
+def test_an_operator_without_a_readable_certificate_is_nobody(state_directory: StateDirectory) -> None:
     assert find_operator(state_directory) is None
     state_directory.certificate.write_text("no certificate")
     assert find_operator(state_directory) is None
 
 
-def test_doctor_tells_of_keys_that_others_can_read(state_directory: StateDirectory) -> None:
+def test_doctor_reports_keys_that_others_can_read(state_directory: StateDirectory) -> None:
     state_directory.state("ca").mkdir(mode=0o700)
     write_file(state_directory.state("ca") / "kek", b"x" * 32, mode=0o600)
     assert [finding.severity for finding in doctor.check_modes(state_directory)] == [Severity.OK]
@@ -184,7 +184,7 @@ def test_doctor_shows_what_to_do_about_whatever_the_service_warns_of(
         (timedelta(hours=-1), Severity.ERROR),
     ],
 )
-def test_doctor_tells_how_long_your_certificate_is_good(
+def test_doctor_reports_the_expiry_of_your_certificate(
     state_directory: StateDirectory, age: timedelta, severity: Severity
 ) -> None:
     now = datetime(2031, 5, 4, tzinfo=UTC)
@@ -246,7 +246,7 @@ def test_restarting_waits_until_the_service_has_answered(state_directory: StateD
         assert replace_workers(state_directory) == ["ca"]
 
 
-def test_why_the_workers_were_not_replaced_is_told(state_directory: StateDirectory) -> None:
+def test_why_the_workers_were_not_replaced_is_reported(state_directory: StateDirectory) -> None:
     with (
         manager_that(state_directory, "drain_seconds changed"),
         pytest.raises(StartFailed, match="drain_seconds changed"),

@@ -111,7 +111,7 @@ def test_a_second_supervisor_on_the_same_directory_refuses(supervised: Supervise
     assert Lock(supervisor.lock_file(supervised.state_directory)).holder() == first.pid
 
 
-def test_whoever_looks_for_the_holder_keeps_nobody_from_taking_the_lock(tmp_path: Path) -> None:
+def test_a_lookup_of_the_holder_does_not_prevent_taking_the_lock(tmp_path: Path) -> None:
     file, over = tmp_path / "lock", threading.Event()
 
     def look() -> None:
@@ -144,7 +144,7 @@ def test_services_outlive_a_killed_supervisor_and_the_next_one_adopts_them(super
     assert supervised.service_pid(other_than=service) != service
 
 
-def test_a_told_supervisor_stops_its_services_and_leaves_no_process_ids(supervised: Supervised) -> None:
+def test_a_supervisor_that_is_stopped_stops_its_services_and_removes_pid_files(supervised: Supervised) -> None:
     program = supervised.start()
     service = supervised.service_pid()
     program.terminate()

@@ -142,7 +142,7 @@ def belongs_to_somebody(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
 
 
 @pytest.mark.parametrize("place", [".keyreeve", ".keyreeve/context.json"])
-def test_one_that_is_found_and_is_somebody_elses_is_refused_unless_named(
+def test_a_found_context_of_another_user_is_refused_unless_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, belongs_to_somebody: set[Path], place: str
 ) -> None:
     file = write(tmp_path / ".keyreeve/context.json")
@@ -171,7 +171,7 @@ def test_one_that_is_found_where_others_can_write_is_refused(
         Context.load()
 
 
-def test_somebody_elses_link_to_a_context_of_ours_is_refused(
+def test_another_users_link_to_our_context_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, belongs_to_somebody: set[Path]
 ) -> None:
     write(tmp_path / "ours/context.json")
@@ -186,7 +186,7 @@ def test_somebody_elses_link_to_a_context_of_ours_is_refused(
 
 
 @pytest.mark.parametrize("place", [".keyreeve", ".keyreeve/ca.yaml"])
-def test_no_services_are_run_from_somebody_elses_directory(
+def test_no_services_are_run_from_another_users_directory(
     tmp_path: Path, belongs_to_somebody: set[Path], place: str
 ) -> None:
     state_directory = StateDirectory.at(tmp_path / ".keyreeve")

@@ -157,7 +157,7 @@ def test_path_lengths_run_out():
         issue_under(signer, issuer, below(path_length=0), key)
 
 
-def test_a_leaf_certifies_nobody():
+def test_a_leaf_cannot_issue_certificates():
     issuing = authority()
     plan = plan_for()
     template = Template(plan.profile, issuing.issuer)

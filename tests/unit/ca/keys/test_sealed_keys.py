@@ -197,7 +197,7 @@ def test_a_mounted_secret_may_be_a_link_that_a_group_reads(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o460, 0o604])
-def test_a_mounted_secret_that_everybody_reads_or_the_group_writes_is_refused(tmp_path, mode):
+def test_a_mounted_secret_that_is_world_readable_or_group_writable_is_refused(tmp_path, mode):
     create_kek_file(tmp_path / "kek")
     (tmp_path / "kek").chmod(mode)
     with pytest.raises(KeyStoreError, match="mode"):

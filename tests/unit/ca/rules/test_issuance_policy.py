@@ -292,7 +292,7 @@ def purposes(*dotted: str) -> bytes:
 SERVER_AUTH, CLIENT_AUTH = "1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"
 
 
-def test_wishes_that_the_profile_grants_are_no_matter():
+def test_requested_extensions_that_the_profile_allows_are_accepted():
     requested_extensions = (key_usage(b"\x80", 7), purposes(SERVER_AUTH), extension("2.5.29.19", sequence()))
     plan("server", request(DNS_WEB, extensions=requested_extensions))
     plan("server", request(DNS_WEB, extensions=(key_usage(b"\xa0", 5),), key=rsa_key()))
@@ -308,7 +308,7 @@ def test_wishes_that_the_profile_grants_are_no_matter():
         (extension("2.5.29.14", bytes.fromhex("040161")), "subject key identifier"),
     ],
 )
-def test_a_wish_that_the_profile_does_not_grant_is_refused_by_name(requested, why):
+def test_an_extension_that_the_profile_does_not_allow_is_refused_by_name(requested, why):
     with pytest.raises(errors.ExtensionRefused, match=why) as refusal:
         plan("server", request(DNS_WEB, extensions=(requested,)))
     assert all(violation.field == "csr.extensions" for violation in refusal.value.violations)
@@ -325,7 +325,7 @@ def test_a_wish_that_the_profile_does_not_grant_is_refused_by_name(requested, wh
         ("services/gateway/one", "services/{service}/{instance}"),
     ],
 )
-def test_a_profile_stored_before_gives_nobody_the_identity_of_a_person_or_a_service(path, template):
+def test_a_profile_stored_earlier_cannot_issue_identities_of_operators_or_services(path, template):
     profile = replace(builtin("workload").profile, uri=UriRule(1, (f"spiffe://{{trust_domain}}/{template}",)))
     stored = replace(builtin("workload"), name="mine", profile=profile)
     with pytest.raises(errors.NameRefused, match="reserved to the built-in profiles"):
@@ -362,7 +362,7 @@ def test_a_halted_profile_and_an_authority_of_another_hierarchy_issue_nothing():
         )
 
 
-def test_a_wished_lifetime_is_granted_to_the_second():
+def test_a_requested_lifetime_is_granted_to_the_second():
     decided = plan("server", request(DNS_WEB), lifetime=timedelta(seconds=4000))
     assert decided.not_after - decided.not_before + 1 == 4000
 
@@ -381,7 +381,7 @@ REQUESTERS = {
 
 @pytest.mark.parametrize("profile", REQUESTERS)
 @pytest.mark.parametrize("role", Role)
-def test_a_profile_is_for_those_who_may_ask_for_it_and_nobody_else(profile, role):
+def test_a_profile_is_only_for_its_requesters(profile, role):
     if role in REQUESTERS[profile]:
         check_requester(builtin(profile), role)
         return

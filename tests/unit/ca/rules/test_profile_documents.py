@@ -124,7 +124,7 @@ def test_every_sound_document_survives_its_canonical_form(default, unit, keys, r
     assert profile_from_canonical(canonical) == profile
 
 
-def test_every_problem_is_told_at_once_with_the_path_of_its_key():
+def test_all_problems_are_reported_together_with_the_paths_of_their_keys():
     document = """
         descripton: x
         hierarchy: forest

@@ -21,7 +21,7 @@ BACKDATE = 300
 
 
 @pytest.mark.parametrize("seconds", [BACKDATE + 1, BACKDATE + 2, DAY, MAXIMUM - 1, MAXIMUM])
-def test_a_wish_within_the_bounds_is_granted_to_the_second(seconds):
+def test_a_lifetime_within_the_bounds_is_granted_to_the_second(seconds):
     start, end = plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Hierarchy.ESTATE))
     assert start == NOW - BACKDATE
     assert end - start + 1 == seconds
@@ -29,7 +29,7 @@ def test_a_wish_within_the_bounds_is_granted_to_the_second(seconds):
 
 
 @pytest.mark.parametrize("seconds", [MAXIMUM + 1, 10 * MAXIMUM, BACKDATE, 1, 0, -1])
-def test_a_wish_beyond_the_bounds_is_refused_with_the_bounds(seconds):
+def test_a_lifetime_beyond_the_bounds_is_refused_with_the_bounds(seconds):
     with pytest.raises(LifetimeRefused) as refusal:
         plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Hierarchy.ESTATE))
     assert refusal.value.metadata == {"min_seconds": str(BACKDATE + 1), "max_seconds": str(MAXIMUM)}
@@ -44,13 +44,13 @@ def test_a_wish_beyond_the_bounds_is_refused_with_the_bounds(seconds):
         (-90, "the wished lifetime is -1 min 30 s, and 5 min have passed when the certificate is signed"),
     ],
 )
-def test_a_refused_wish_is_told_in_units_that_people_read(seconds, text):
+def test_a_refused_lifetime_is_reported_in_readable_units(seconds, text):
     with pytest.raises(LifetimeRefused) as refusal:
         plan_validity(SERVER, timedelta(seconds=seconds), NOW, issuer(Hierarchy.ESTATE))
     assert refusal.value.message == text
 
 
-def test_a_wish_of_a_fraction_of_a_second_is_refused():
+def test_a_lifetime_with_a_fraction_of_a_second_is_refused():
     with pytest.raises(LifetimeRefused, match="whole"):
         plan_validity(SERVER, timedelta(seconds=4000, microseconds=1), NOW, issuer(Hierarchy.ESTATE))
 
@@ -66,7 +66,7 @@ def test_a_default_is_cut_at_the_issuers_end_down_to_a_tenth():
     assert refusal.value.metadata == {"max_seconds": str(shortest - 1)}
 
 
-def test_a_wish_is_never_cut_at_the_issuers_end():
+def test_a_requested_lifetime_is_never_cut_at_the_issuers_end():
     last = NOW + 10_000
     plan_validity(SERVER, timedelta(seconds=10_001 + BACKDATE), NOW, issuer(Hierarchy.ESTATE, not_after=last))
     with pytest.raises(AuthorityExpiring):

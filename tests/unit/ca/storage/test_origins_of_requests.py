@@ -37,7 +37,7 @@ def test_no_rpc_has_the_stored_method_of_the_exemption(method: str) -> None:
 @pytest.mark.parametrize(
     ("origin", "method", "exempt"), [(Rpc("/x.Y/Z"), "/x.Y/Z", False), (InProcess(), "in-process", True)]
 )
-def test_the_gate_is_told_the_exemption_and_the_ledger_stores_the_method(
+def test_the_gate_gets_the_exemption_and_the_ledger_stores_the_method(
     origin: Origin, method: str, exempt: bool
 ) -> None:
     claim = RequestClaim("caller", origin, "id", b"", ())

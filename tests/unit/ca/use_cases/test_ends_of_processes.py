@@ -81,7 +81,7 @@ def signalled(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("tell", [parent_dies, signalled])
 @pytest.mark.parametrize("how", ["drain", "thread"])
-def test_a_process_that_does_not_end_when_it_is_told_is_ended(how, tell):
+def test_a_process_that_ignores_the_stop_signal_is_killed(how, tell):
     with role(how, 0.1) as process:
         tell(process)
         assert process.wait(LONGEST) == BY_FORCE
@@ -96,13 +96,13 @@ def test_a_process_whose_loop_hangs_ends_with_its_parent():
 
 
 @pytest.mark.parametrize("tell", [parent_dies, signalled])
-def test_a_process_that_ends_when_it_is_told_is_not_ended_by_force(tell):
+def test_a_process_that_stops_on_request_is_not_killed(tell):
     with role("nowhere", LONGEST) as process:
         tell(process)
         assert process.wait(LONGEST) == 0
 
 
-def test_a_socket_directory_of_somebody_else_is_an_exit_that_no_restart_follows(tmp_path: Path):
+def test_a_socket_directory_of_another_user_is_an_exit_without_restart(tmp_path: Path):
     tmp_path.chmod(0o700)
     ended = subprocess.run(
         [sys.executable, "-P", "-c", SOMEBODY_ELSE, str(tmp_path)], capture_output=True, check=False, timeout=LONGEST

@@ -30,7 +30,7 @@ def test_an_sqlite_without_the_wal_reset_bug_is_fine(settings: CaSettings, versi
     assert (finding.ok, finding.fix) == (True, "")
 
 
-def test_nobody_is_told_of_an_sqlite_that_is_not_used(tmp_path: Path) -> None:
+def test_an_unused_sqlite_is_not_mentioned(tmp_path: Path) -> None:
     database = {"url": "postgresql://db.test/keyreeve"}
     settings = CaSettings.model_validate({"state_directory": tmp_path, "database": database})
     assert list(check_sqlite(settings, sqlite_release((3, 40, 1)))) == []

@@ -54,7 +54,7 @@ def fail_once(failure):
     return before
 
 
-async def test_a_commit_without_an_answer_is_looked_up_before_anybody_is_answered():
+async def test_a_commit_without_an_answer_is_looked_up_before_any_caller_is_answered():
     path = Path()
 
     def lose_the_answer(group):
@@ -83,7 +83,7 @@ async def test_a_group_that_the_gate_refuses_is_signed_anew_under_other_serial_n
     assert path.ledger.groups[0].block_id == 2
 
 
-async def test_a_gate_that_stays_closed_ends_with_an_error_that_may_be_repeated():
+async def test_a_gate_that_stays_closed_ends_with_a_retryable_error():
     def closed(_group):
         raise GateClosed("profile")
 
@@ -104,7 +104,7 @@ async def test_an_unexpected_failure_concerns_its_group_alone_and_those_behind_i
     assert all([(await task)[0].serial for task in behind])
 
 
-async def test_who_goes_away_takes_nobody_along():
+async def test_a_caller_that_goes_away_affects_no_other():
     path = Path()
     path.ledger.open.clear()
     leaving, staying = (asyncio.create_task(path.sign(ITEM, request_id=n)) for n in ("1", "2"))
@@ -259,7 +259,7 @@ async def test_a_block_whose_last_signature_never_came_to_its_commit_is_not_clos
     assert path.ledger.closed == []
 
 
-async def test_a_block_that_cannot_be_closed_stays_open_and_nobody_suffers():
+async def test_a_block_that_cannot_be_closed_stays_open_without_effect_on_others():
     path = Path()
 
     async def unreachable(_block_id, _worker_id):

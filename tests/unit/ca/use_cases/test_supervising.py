@@ -32,7 +32,7 @@ async def test_a_child_that_does_not_hear_is_killed_when_its_time_is_over():
     assert child.process.returncode == -signal.SIGKILL
 
 
-async def test_a_child_that_may_not_start_is_told_from_one_that_failed():
+async def test_a_child_that_may_not_start_is_distinguished_from_one_that_failed():
     refused = _Child("refused", program(f"raise SystemExit({EX_CONFIG})"))
     with pytest.raises(ChildRefused, match="refused"):
         await refused.start()
@@ -64,7 +64,7 @@ async def test_a_child_that_is_made_while_the_manager_stops_is_stopped_too(tmp_p
     assert worker.process.returncode is not None
 
 
-async def test_a_worker_goes_on_when_its_successor_does_not_start(tmp_path: Path):
+async def test_a_worker_continues_when_its_successor_does_not_start(tmp_path: Path):
     manager = Manager(nothing, 0, asyncio.Event(), 30, tmp_path)
     worker = _Child("worker", program(WORKER))
     await worker.start()

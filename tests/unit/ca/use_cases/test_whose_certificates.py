@@ -40,7 +40,7 @@ def certificate(caller: str, issued_at: int, identity: str = "web.example.test")
     )
 
 
-def test_what_was_asked_for_under_the_name_before_the_record_began_is_somebody_elses() -> None:
+def test_certificates_requested_under_the_name_before_the_record_began_belong_to_another_person() -> None:
     since = first_second(AUDITOR, PERSON)
     assert may_revoke(AUDITOR, certificate(str(CARL), NOW), Hierarchy.ESTATE, since)
     assert not may_revoke(AUDITOR, certificate(str(CARL), NOW - 1), Hierarchy.ESTATE, since)
@@ -54,6 +54,6 @@ def test_programs_have_names_that_are_theirs_for_ever() -> None:
 
 
 @pytest.mark.parametrize("record", [None, replace(PERSON, person_uid="somebody else")])
-def test_a_person_whose_record_has_ended_meanwhile_is_nobody(record: Operator | None) -> None:
+def test_an_operator_whose_record_has_ended_is_refused(record: Operator | None) -> None:
     with pytest.raises(errors.PeerOperatorUnknown):
         first_second(AUDITOR, record)
