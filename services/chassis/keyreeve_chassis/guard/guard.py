@@ -240,6 +240,7 @@ class Guard:
 
         work = asyncio.create_task(send())
         stopping = asyncio.create_task(self._stopping.wait())
+        refused_at: float | None = None
         # The sender may wait for a slow reader as long as it likes: what ends the stream is decided beside it.
         try:
             while True:
@@ -256,9 +257,16 @@ class Guard:
                     return work.result()
                 if stopping.done():
                     raise _stopping_error()
-                if call.caller is not None:
+                if call.caller is None:
+                    continue
+                try:
                     access.check(self._router.rows, self._identify(context.auth_context()), call.method)
                     self._check_freshness(method.row)
+                    refused_at = None
+                except KeyreeveError:
+                    refused_at = now if refused_at is None else refused_at
+                    if now - refused_at >= method.row.linger:
+                        raise
         finally:
             stopping.cancel()
             work.cancel()
