@@ -31,7 +31,7 @@ from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.halt import servicer as issuance_servicer
 from keyreeve_ca.halt.service import HaltSwitch
 from keyreeve_ca.issuance import servicer as certificate_servicer
-from keyreeve_ca.issuance.batching import Turns
+from keyreeve_ca.issuance.batching import Batching
 from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.renewal import Nonces, Renewal
@@ -99,7 +99,7 @@ def service_context(
         keystore,
         worker_id,
         now,
-        turns=Turns(time.monotonic, settings.signing.max_batch_delay_ms / 1000),
+        batching=Batching(time.monotonic, settings.signing.max_batch_delay_ms / 1000),
     )
     return CaContext(settings, store, keystore, live, issuance, now, store.audit_log())
 

@@ -84,7 +84,7 @@ class CertificateServicer:
     async def SignCertificates(self, request: pb.SignCertificatesRequest, call: Call) -> pb.SignCertificatesResponse:
         if not 1 <= len(request.items) <= MAX_ITEMS:
             raise invalid("items", f"1 to {MAX_ITEMS} items are required, not {len(request.items)}")
-        self.issuance.turns.refuse_beyond(str(caller_of(call)), len(request.items))
+        self.issuance.admission.refuse_beyond(str(caller_of(call)), len(request.items))
         items = tuple(sign_item(item, f"items[{i}]") for i, item in enumerate(request.items))
         outcomes = await self._sign(call, request, request.request_id, items)
         signed_by = {o.authority_id for o in outcomes if not isinstance(o, errors.KeyreeveError)}

@@ -86,7 +86,7 @@ class Guard:
         self._telemetry = telemetry or CallTelemetry()
         retry_after = timedelta(seconds=self._limits.retry_after)
         self._calls = InFlight(self._limits.calls_in_flight, retry_after)
-        self._shares = FairShare(self._limits.calls_in_flight, retry_after)
+        self._shares = FairShare("calls", self._limits.calls_in_flight, retry_after)
         self._streams = InFlight(self._limits.streams_in_flight, retry_after)
         self._connections = ConnectionsPerPeer(self._limits.connections_per_peer)
         self._stopping = asyncio.Event()
@@ -148,7 +148,7 @@ class Guard:
             if call.caller is not None:
                 self._connections.enter(call.caller, call.peer)
                 counted = call.caller
-                self._shares.enter(call.caller)
+                self._shares.enter(call.caller.id.path)
                 shared = call.caller
             call.deadline = self._deadline(call, context)
             self._refuse_when_too_large(request)
@@ -169,7 +169,7 @@ class Guard:
             if counted is not None:
                 self._connections.leave(counted, call.peer)
             if shared is not None:
-                self._shares.leave(shared)
+                self._shares.leave(shared.id.path)
 
     def _streaming(
         self, method: Method, telemetry: MethodTelemetry
