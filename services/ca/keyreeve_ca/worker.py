@@ -119,12 +119,17 @@ async def run_worker(
         run_tasks(stack, [own.keep_fresh()], background)
         feed = CallerFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
-        change: Forward = Router(services).invoke if client is None else CallForwarder(client)
+        forwarder = None if client is None else CallForwarder(client)
+        change: Forward = forwarder or Router(services).invoke
         verifier = NoticingVerifier(_trust_views(base.live), now, revocations, pending)
         telemetry = call_telemetry("ca", settings, stack)
         running = await start_server(
             settings.listen,
-            Router(services, partial(_change, change, partial(_learn, base.live, revocations))),
+            Router(
+                services,
+                partial(_change, change, partial(_learn, base.live, revocations)),
+                None if forwarder is None else forwarder.stream,
+            ),
             verifier,
             LiveServerCredentials(partial(_server_identity, own, base.live)),
             telemetry=telemetry,

@@ -230,10 +230,10 @@ class Guard:
         """Send the stream while its caller stays who it was; returns at the stream's end or at the end of its life."""
 
         # What only tells something is recorded before its first word; a dialogue, which decides something, at its end.
-        trail = self._trail if method.row.long_stream or method.kind is Kind.SERVER_STREAM else None
+        trail = self._trail if method.row.long_stream or method.kind is not Kind.BIDI_STREAM else None
 
         async def send() -> None:
-            async for response in method.stream(request, call):
+            async for response in self._router.respond_stream(method, request, call):
                 if trail is not None and call.record is not None and not call.record.handed_in:
                     await trail.succeeded(call.record)
                 await context.write(response)
