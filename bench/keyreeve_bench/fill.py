@@ -32,7 +32,7 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 from keyreeve.cli.exit_codes import say
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.ledger.blocks import EPOCH
-from keyreeve_ca.ledger.certificate_rows import (
+from keyreeve_ca.ledger.encoding import (
     POSTGRESQL_COPY,
     POSTGRESQL_TYPES,
     SQLITE_INSERT,

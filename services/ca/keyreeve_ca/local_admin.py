@@ -11,7 +11,7 @@ from keyreeve_ca.store.ports import AuthorityState, ControlPlaneState
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.engine import sqlite_release
-from keyreeve_chassis.database.findings import look_at_database, look_at_sqlite
+from keyreeve_chassis.database.opening import look_at_database, look_at_sqlite
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.keys.ports import KeyStoreError, verify_check_value
 from keyreeve_chassis.local_admin import client

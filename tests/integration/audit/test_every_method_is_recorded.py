@@ -146,7 +146,7 @@ GOOD: dict[str, tuple[str, Request]] = {
         },
     ),
     "GetRevocationList": (OPERATOR, named("authorities/estate-issuing-1/revocationLists/0")),
-    "WatchCallers": (MEMBERSHIP, lambda _: {}),
+    "WatchRevocations": (MEMBERSHIP, lambda _: {}),
     "RevokeCertificates": (
         ADMIN,
         lambda _: {"profile": "profiles/recorded", "reason": "CRL_REASON_SUPERSEDED"},

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keyreeve_chassis.database.metadata import service_metadata
 from pydantic import Field, SecretStr
 from sqlalchemy import Column, Table, Text, insert, select
 
 from keyreeve.errors import FieldInvalid
 from keyreeve.identity import ALL_ROLES, Role
-from keyreeve_chassis.database.metadata import service_metadata
 from keyreeve_chassis.database.migrating import Schema
 from keyreeve_chassis.database.service_tables import service_tables
 from keyreeve_chassis.database.service_transaction import ServiceTransaction

@@ -781,6 +781,116 @@ class RevocationList(_message.Message):
 Global___RevocationList: _TypeAlias = RevocationList  # noqa: Y015
 
 @_typing.final
+class WatchRevocationsRequest(_message.Message):
+    """Asks for what was revoked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTORE_GENERATION_FIELD_NUMBER: _builtins.int
+    AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    restore_generation: _builtins.int
+    """Optional. `restore_generation` of the last update that the caller holds."""
+    after_seq: _builtins.int
+    """Optional. Its `seq`; everything is sent when it is 0 or of another restore_generation."""
+    def __init__(
+        self,
+        *,
+        restore_generation: _builtins.int = ...,
+        after_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "restore_generation", b"restore_generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRevocationsRequest: _TypeAlias = WatchRevocationsRequest  # noqa: Y015
+
+@_typing.final
+class RevocationUpdate(_message.Message):
+    """What was revoked from one number to another, and that nothing else was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTORE_GENERATION_FIELD_NUMBER: _builtins.int
+    AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SIGNER_DER_FIELD_NUMBER: _builtins.int
+    restore_generation: _builtins.int
+    """The history that the numbers belong to; it rises when the CA's database was restored from a backup."""
+    after_seq: _builtins.int
+    """The numbers above this one ..."""
+    seq: _builtins.int
+    """... up to this one."""
+    signature: _builtins.bytes
+    """ECDSA with SHA-256 (DER) by the key of `signer_der`, over LP("keyreeve-revocations-1", trust domain, restore_generation,
+    after_seq, seq, time in seconds (8 octets each), SHA-256 of the entries): docs/protocols.md.
+    """
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When all of that was so."""
+
+    @_builtins.property
+    def revoked(self) -> _containers.RepeatedCompositeFieldContainer[Global___RevokedCertificate]:
+        """The certificates, in order of their numbers, without those that have expired."""
+
+    @_builtins.property
+    def signer_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """DER certificates of the signing process of the CA service and of the authorities above it, without the root; in
+        the first update of a stream, and again when they change.
+        """
+
+    def __init__(
+        self,
+        *,
+        restore_generation: _builtins.int = ...,
+        after_seq: _builtins.int = ...,
+        seq: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        revoked: _abc.Iterable[Global___RevokedCertificate] | None = ...,
+        signature: _builtins.bytes = ...,
+        signer_der: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "restore_generation", b"restore_generation", "revoked", b"revoked", "seq", b"seq", "signature", b"signature", "signer_der", b"signer_der", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevocationUpdate: _TypeAlias = RevocationUpdate  # noqa: Y015
+
+@_typing.final
+class RevokedCertificate(_message.Message):
+    """A revoked certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIAL_FIELD_NUMBER: _builtins.int
+    NOT_AFTER_TIME_FIELD_NUMBER: _builtins.int
+    serial: _builtins.bytes
+    """Its serial number, 16 octets."""
+    @_builtins.property
+    def not_after_time(self) -> _timestamp_pb2.Timestamp:
+        """Its last instant."""
+
+    def __init__(
+        self,
+        *,
+        serial: _builtins.bytes = ...,
+        not_after_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_after_time", b"not_after_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_after_time", b"not_after_time", "serial", b"serial"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokedCertificate: _TypeAlias = RevokedCertificate  # noqa: Y015
+
+@_typing.final
 class RevokeCertificatesRequest(_message.Message):
     """Revokes the certificates that match all conditions; at least one condition is required."""
 

@@ -1,12 +1,20 @@
-"""What a profile makes of a request: the plan of one certificate, or every reason why there is none. No I/O, no clock."""
+"""What a profile makes of a request: the plan of one certificate, or every reason why there is none. No I/O, no clock.
+
+A lifetime counts both ends (RFC 5280, 4.1.2.5) and includes the backdating: a certificate of 90 days is valid for
+7,776,000 seconds, of which those before the moment of signing have passed.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
+from keyreeve.durations import in_words
 from keyreeve.errors import (
+    AuthorityExpiring,
+    AuthorityStateWrong,
     ExtensionRefused,
     FieldInvalid,
     KeyTypeRefused,
+    LifetimeRefused,
     ProfileHalted,
     ProfileNotAllowed,
     SubjectRefused,
@@ -15,7 +23,6 @@ from keyreeve.errors import (
 from keyreeve.identity import Role
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.issuance.name_policy import decide_names
-from keyreeve_ca.issuance.validity import plan_validity
 from keyreeve_ca.profiles.profile import CommonName, KeyUsage, Profile, ProfileVersion
 from keyreeve_ca.requests.csr import COMMON_NAME, CertificateRequest
 from keyreeve_ca.requests.key_rules import KnownKeys, check_key
@@ -23,6 +30,8 @@ from keyreeve_ca.requests.name import Name, NameType
 
 MAX_COMMON_NAME = 64
 """Characters (RFC 5280, appendix A.1, ub-common-name)."""
+SHORTEST_PART_OF_DEFAULT = 10
+"""A default lifetime is cut at its issuer's end down to this part (a tenth) of itself, and no further."""
 
 
 def check_requester(version: ProfileVersion, role: Role) -> None:
@@ -155,3 +164,59 @@ def _check_requested_extensions(version: ProfileVersion, request: CertificateReq
             f"profile {version.name} does not grant {', '.join(refused)} to {request.key_type} keys",
             violations=[Violation("csr.extensions", f"{what} is not granted") for what in refused],
         )
+
+
+def plan_validity(profile: Profile, lifetime: timedelta | None, now: int, issuer: Issuer) -> tuple[int, int]:
+    """Return (not before, not after), both inclusive, in seconds since 1970.
+
+    Without a wish the profile's default is cut where the issuer ends. A wish is granted whole or refused. Raises
+    `LifetimeRefused`, `AuthorityExpiring` (the issuer ends too soon) or `AuthorityStateWrong` (it has not begun: a clock
+    is wrong).
+    """
+    if now < issuer.not_before:
+        raise AuthorityStateWrong(
+            f"authority {issuer.authority_id} is valid in {_words(issuer.not_before - now)}; the clock has gone back"
+        )
+    backdate = int(profile.backdate.total_seconds())
+    start = now - backdate
+    left = issuer.not_after - start + 1
+    if lifetime is None:
+        seconds = int(profile.default_lifetime.total_seconds())
+        shortest = max(seconds // SHORTEST_PART_OF_DEFAULT, backdate + 1)
+        if left < shortest:
+            raise _expiring(issuer, left, shortest)
+        seconds = min(seconds, left)
+    else:
+        seconds = _wished(profile, lifetime, backdate)
+        if left < seconds:
+            raise _expiring(issuer, left, seconds)
+    return max(start, issuer.not_before), start + seconds - 1
+
+
+def _wished(profile: Profile, lifetime: timedelta, backdate: int) -> int:
+    longest = int(profile.maximum_lifetime.total_seconds())
+    bounds = {"min_seconds": str(backdate + 1), "max_seconds": str(longest)}
+    if lifetime.microseconds:
+        raise LifetimeRefused("the wished lifetime is not a whole number of seconds", metadata=bounds)
+    seconds = int(lifetime.total_seconds())
+    if seconds > longest:
+        raise LifetimeRefused(
+            f"the wished lifetime is {_words(seconds)}; the profile allows at most {_words(longest)}", metadata=bounds
+        )
+    if seconds <= backdate:
+        raise LifetimeRefused(
+            f"the wished lifetime is {_words(seconds)}, and {_words(backdate)} have passed when the certificate is signed",
+            metadata=bounds,
+        )
+    return seconds
+
+
+def _expiring(issuer: Issuer, left: int, needed: int) -> AuthorityExpiring:
+    return AuthorityExpiring(
+        f"authority {issuer.authority_id} can give a certificate {_words(max(left, 0))}; {_words(needed)} are needed",
+        metadata={"max_seconds": str(max(left, 0))},
+    )
+
+
+def _words(seconds: int) -> str:
+    return in_words(timedelta(seconds=seconds))

@@ -2,17 +2,24 @@
 
 The rules are the same on both databases; `Steps` is what differs. Each step inserts what is new and says how many rows
 that were: only when some were not new is the database asked which. Rows go in sorted by key, so that two transactions
-that meet wait for each other in one direction only.
+that meet wait for each other in one direction only. The audit record of each request is made here too, when its outcome
+is known, and is committed with it.
 """
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from keyreeve.errors import StoreUnavailable
-from keyreeve_ca.ledger.certificate_rows import BINDS_KEY, IDENTITY, RENEWS, SERIAL, SPKI, CertificateTuple
+from keyreeve.audit import record as records
+from keyreeve.errors import StoreUnavailable, from_reason
 from keyreeve_ca.ledger.encoding import (
     ANSWERED,
+    BINDS_KEY,
     COMMITTED,
+    IDENTITY,
+    RENEWS,
+    SERIAL,
+    SPKI,
+    CertificateTuple,
     FailureTuple,
     Outcome,
     RequestTuple,
@@ -21,6 +28,8 @@ from keyreeve_ca.ledger.encoding import (
     pack,
     unpack,
 )
+
+_REUSED = "REQUEST_ID_REUSED"
 
 Key = tuple[str, str, str]
 """Caller, method, request id."""
@@ -204,3 +213,35 @@ def _superseded(certificate: CertificateTuple) -> FailureTuple:
         "the certificate has been renewed for another key",
         {"serial": certificate[RENEWS].hex()},
     )
+
+
+def records_of(requests: Sequence[RequestTuple], outcomes: Sequence[Outcome], now: int) -> list[bytes]:
+    """One record for each request; `now` in milliseconds since 1970 is for those that came by no call."""
+    return [
+        (request.audit or _own_head(request, now)) + _tail(request, outcome)
+        for request, outcome in zip(requests, outcomes, strict=True)
+    ]
+
+
+def _own_head(request: RequestTuple, now: int) -> bytes:
+    made = records.prefix(request.method, request.caller, "", subject="", peer="", tls="")
+    return records.head(made, now, request.request_id, "", ())
+
+
+def _tail(request: RequestTuple, outcome: Outcome) -> bytes:
+    results = outcome[-1]
+    if outcome[0] == ANSWERED and outcome[1] != request.payload_sha256:
+        return _failed(_REUSED)
+    if not request.batch and len(results) == 1 and not isinstance(results[0], bytes):
+        return _failed(results[0][0])
+    told = [
+        ("certificate", result.hex()) if isinstance(result, bytes) else (f"items[{at}]", result[0])
+        for at, result in enumerate(results)
+    ]
+    if outcome[0] == ANSWERED:
+        told.append(("answer", "repeated"))
+    return records.tail("OK", "", told)
+
+
+def _failed(reason: str) -> bytes:
+    return records.tail(from_reason(reason, "").code, reason)

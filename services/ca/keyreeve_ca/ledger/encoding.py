@@ -1,15 +1,17 @@
 """Groups and outcomes as flat tuples: what msgpack carries between a worker and the coordinator, and what SQL is given.
 
 A certificate crosses the process boundary as the tuple of its fields and goes into `executemany` or COPY as that tuple;
-nothing is built from it on the way.
+nothing is built from it on the way. One list of columns makes the tuple, the INSERT and the COPY.
 """
 
+import zlib
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgpack
+from sqlalchemy import BigInteger, Integer, LargeBinary, Text
 
-from keyreeve_ca.ledger.certificate_rows import certificate_tuple
 from keyreeve_ca.ledger.ports import (
     AlreadyAnswered,
     CommitGroup,
@@ -19,6 +21,7 @@ from keyreeve_ca.ledger.ports import (
     RequestClaim,
     RequestOutcome,
 )
+from keyreeve_ca.store.tables import certificates
 
 _FAILURE_FIELDS = 3
 COMMITTED, ANSWERED = 0, 1
@@ -31,6 +34,29 @@ Result = bytes | FailureTuple
 """What became of an item: a serial number, or why there is none."""
 Outcome = tuple[Any, ...]
 """(COMMITTED, results) or (ANSWERED, payload_sha256, results)."""
+CertificateTuple = tuple[Any, ...]
+"""The values of `FIELDS`."""
+Row = tuple[Any, ...]
+"""The values of `COLUMNS`."""
+
+COLUMNS = tuple(certificates.c.keys())
+DERIVED = ("block_number", "identity_crc")
+"""The last columns: `row` adds them when the certificate goes into the ledger."""
+FIELDS = (*COLUMNS[: -len(DERIVED)], "binds_key")
+"""A certificate on its way there: attributes of `IssuedCertificate`, of which the last is not stored."""
+SERIAL, AUTHORITY, IDENTITY, SPKI, NOT_AFTER, RENEWS, BINDS_KEY = (
+    FIELDS.index(name)
+    for name in ("serial", "authority_id", "identity", "spki_sha256", "not_after", "renews", "binds_key")
+)
+
+_POSTGRESQL_TYPES = {LargeBinary: "bytea", Text: "text", Integer: "int4", BigInteger: "int8"}
+_NAMES = ", ".join(COLUMNS)
+SQLITE_INSERT = f"INSERT INTO certificates ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608  # constants
+POSTGRESQL_COPY = f"COPY certificates ({_NAMES}) FROM STDIN (FORMAT BINARY)"
+POSTGRESQL_TYPES = tuple(_POSTGRESQL_TYPES[type(column.type)] for column in certificates.c)
+"""For `psycopg.Copy.set_types`."""
+certificate_tuple: "attrgetter[CertificateTuple]" = attrgetter(*FIELDS)
+"""The tuple of an `IssuedCertificate`."""
 
 
 class RequestTuple(NamedTuple):
@@ -62,6 +88,11 @@ class GroupTuple(NamedTuple):
     profile_hashes: Sequence[bytes]
     last_counter: int
     requests: Sequence[RequestTuple]
+
+
+def row(certificate: CertificateTuple, block_number: int) -> Row:
+    """The row of a certificate; `block_number` is the number of its block."""
+    return (*certificate[:-1], block_number, zlib.crc32(certificate[IDENTITY].encode()))
 
 
 def is_certificate(item: Item) -> bool:

@@ -15,8 +15,7 @@ import psycopg
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
-from keyreeve_ca.ledger.certificate_rows import AUTHORITY, SERIAL
-from keyreeve_ca.ledger.encoding import GroupTuple, is_certificate
+from keyreeve_ca.ledger.encoding import AUTHORITY, SERIAL, GroupTuple, is_certificate
 from keyreeve_ca.ledger.ports import MAX_UNCOMMITTED
 from keyreeve_ca.store.ports import AuthorityState
 

@@ -12,21 +12,18 @@ from sqlalchemy import Connection as SqlConnection
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import blocks, liveness, partitions, purging
-from keyreeve_ca.ledger.audit_records import records_of
-from keyreeve_ca.ledger.certificate_rows import (
+from keyreeve_ca.ledger.conflict_resolution import Key, Settlement, records_of
+from keyreeve_ca.ledger.encoding import (
     NOT_AFTER,
     POSTGRESQL_COPY,
     POSTGRESQL_TYPES,
     CertificateTuple,
-    row,
-)
-from keyreeve_ca.ledger.conflict_resolution import Key, Settlement
-from keyreeve_ca.ledger.encoding import (
     GroupTuple,
     Outcome,
     flat_group,
     outcomes_from,
     pack,
+    row,
     unpack,
 )
 from keyreeve_ca.ledger.gate import ADVISORY_KEY, GateFacts, refusal

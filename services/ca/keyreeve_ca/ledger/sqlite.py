@@ -16,20 +16,23 @@ from sqlalchemy import true
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import blocks, purging
-from keyreeve_ca.ledger.audit_records import records_of
-from keyreeve_ca.ledger.certificate_rows import NOT_AFTER, SERIAL, SQLITE_INSERT, CertificateTuple, row
-from keyreeve_ca.ledger.conflict_resolution import Key, Settlement
+from keyreeve_ca.ledger.conflict_resolution import Key, Settlement, records_of
 from keyreeve_ca.ledger.encoding import (
+    NOT_AFTER,
+    SERIAL,
+    SQLITE_INSERT,
+    CertificateTuple,
     GroupTuple,
     Outcome,
     flat_group,
     outcomes_from,
     pack,
+    row,
     unpack,
 )
 from keyreeve_ca.ledger.gate import GateFacts, refusal, serial_prefix
-from keyreeve_ca.ledger.ipc_handlers import LedgerHandlers
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
+from keyreeve_ca.ledger.remote import LedgerHandlers
 from keyreeve_ca.store import retention_sql
 from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_chassis.audit.chains import ChainWriter

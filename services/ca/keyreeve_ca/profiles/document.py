@@ -39,8 +39,8 @@ from keyreeve_ca.profiles.profile import (
     UriRule,
 )
 from keyreeve_ca.profiles.soundness import problems_with_profile
-from keyreeve_ca.profiles.strict_yaml import YamlRefused, read_strict_yaml
 from keyreeve_chassis.keys.key_types import KeyType
+from keyreeve_chassis.settings.strict_yaml import YamlRefused, read_strict_yaml
 
 MAX_DOCUMENT_BYTES = 64 * 1024
 MAX_NAMES_OF_A_TYPE = 100

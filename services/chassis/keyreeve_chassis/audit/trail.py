@@ -2,16 +2,18 @@
 
 A call that changes something entrusts its record to the transaction of the change (`entrust`), so that neither exists
 without the other; for every other call the guard writes it before it answers. Calls without an identity are counted
-instead: one record for each (peer, reason, second), so that nobody can fill the disk from outside.
+instead: one record for each (peer, reason, second), so that nobody can fill the disk from outside. Of a request, a record
+keeps the fields that the method's row lists, and no others (`targets_of`).
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import structlog
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from keyreeve.audit import record as records
@@ -19,12 +21,20 @@ from keyreeve.audit.record import Pairs, Record
 from keyreeve.errors import AuditUnavailable, KeyreeveError
 from keyreeve.identity import Caller
 from keyreeve_chassis.audit.recording import Recorder
-from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.call import AuditRecord, Call
 
 MOST_PEERS = 1_000
 """Different (peer, reason) counted in one second; what comes on top is counted under the peer `*`."""
 _SETTLE_SECONDS = 2.0
 _CACHED_PREFIXES = 4_096
+MOST_VALUES = 200
+"""Of one request."""
+STANDARD = ("name", "parent")
+_HEX_BYTES = 32
+
+Targets = Callable[[Message], tuple[str, Pairs]]
+"""The request's own id, and (path, value) for each field that it sets."""
+_Read = Callable[[Any], Iterator[str]]
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +44,7 @@ class CallRecord:
 
     __slots__ = ("_call", "_entrusted", "_targets", "_trail", "about", "handed_in", "time", "unread")
 
-    def __init__(self, trail: "Trail", call: Call, targets: Callable[[Any], tuple[str, Pairs]]) -> None:
+    def __init__(self, trail: "Trail", call: Call, targets: Targets) -> None:
         """`targets` finds a request's own id and what it is about in the message."""
         self._trail = trail
         self._call = call
@@ -116,13 +126,13 @@ class Trail:
         self._prefixes[key] = (caller, made)
         return made
 
-    async def succeeded(self, record: CallRecord) -> None:
+    async def succeeded(self, record: AuditRecord) -> None:
         """Write the record of a call that is about to be answered. Raises `AuditUnavailable`: then it must not be."""
         if record.handed_in or await record.written_elsewhere():
             return
         await self._write(record, records.tail("OK"))
 
-    async def failed(self, record: CallRecord, call: Call, error: KeyreeveError) -> None:
+    async def failed(self, record: AuditRecord, call: Call, error: KeyreeveError) -> None:
         """The same for a call that is about to be refused or has failed."""
         if record.handed_in:
             return
@@ -132,7 +142,7 @@ class Trail:
         if not await record.written_elsewhere():
             await self._write(record, records.tail(error.code, error.reason))
 
-    def cancelled(self, record: CallRecord, call: Call, code: str) -> None:
+    def cancelled(self, record: AuditRecord, call: Call, code: str) -> None:
         """The same for a call whose caller has gone: nobody waits for it."""
         if record.handed_in or call.caller is None:
             return
@@ -158,7 +168,7 @@ class Trail:
             await asyncio.wait(self._background)
         await self._recorder.close()
 
-    async def _write(self, record: CallRecord, tail: bytes) -> None:
+    async def _write(self, record: AuditRecord, tail: bytes) -> None:
         record.handed_in = True
         await self._recorder.record(record.head() + tail)
 
@@ -193,3 +203,50 @@ class Trail:
 def _host(peer: str) -> str:
     """A transport address without its port: every connection has another."""
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
+
+
+def targets_of(request: Descriptor, paths: Sequence[str]) -> Targets:
+    """Make the reader for one method. Raises `LookupError` for a path that the request does not have."""
+    chosen = [p for p in paths if p in request.fields_by_name] if tuple(paths) == STANDARD else paths
+    readers = [(path, _reader(request, path.split("."), path)) for path in chosen]
+    has_id = "request_id" in request.fields_by_name
+
+    def read(message: Any) -> tuple[str, Pairs]:  # noqa: ANN401  # any request
+        found: dict[tuple[str, str], None] = {}
+        for path, reader in readers:
+            for value in reader(message):
+                if value and len(found) < MOST_VALUES:
+                    found[path, records.clean(value)] = None
+        return records.clean(message.request_id) if has_id else "", tuple(found)
+
+    return read
+
+
+def _reader(message: Descriptor, path: Sequence[str], whole: str) -> _Read:
+    field = message.fields_by_name.get(path[0])
+    if field is None:
+        raise LookupError(f"{whole} is to be recorded, and {message.full_name} has no {path[0]}")
+    show = _shown(field, path, whole)
+    name = field.name
+    if field.is_repeated:
+        return lambda m: (text for each in getattr(m, name) for text in show(each))
+    if field.message_type is not None:
+        return lambda m: show(getattr(m, name)) if m.HasField(name) else iter(())
+    return lambda m: show(getattr(m, name))
+
+
+def _shown(field: FieldDescriptor, path: Sequence[str], whole: str) -> _Read:
+    if field.message_type is not None:
+        if len(path) == 1:
+            raise LookupError(f"{whole} is a message: name the fields of it that are to be recorded")
+        return _reader(field.message_type, path[1:], whole)
+    if len(path) > 1:
+        raise LookupError(f"{whole} goes on behind a plain value")
+    if field.enum_type is not None:
+        names = field.enum_type.values_by_number
+        return lambda v: iter((names[v].name if v in names else str(v),) if v else ())
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return lambda v: iter((v[:_HEX_BYTES].hex(),))
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return lambda v: iter((v,))
+    return lambda v: iter((str(v),) if v else ())

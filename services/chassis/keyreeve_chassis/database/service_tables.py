@@ -1,4 +1,4 @@
-"""The tables that every service with a database has beside its own, and the migration that creates them."""
+"""The tables that every service with a database has beside its own, their metadata, and the migration that creates them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,19 @@ class ServiceTables:
     operations: Table
     leases: Table
     audit: AuditSchema
+
+
+def service_metadata() -> MetaData:
+    """New metadata, with the names of constraints and indexes that migrations use."""
+    return MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
 
 
 def service_tables(metadata: MetaData) -> ServiceTables:

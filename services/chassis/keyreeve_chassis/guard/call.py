@@ -1,19 +1,17 @@
 """One call as a handler sees it: which method, who calls, until when, and what to write in a log about it."""
 
+import asyncio
 import itertools
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
 
 from keyreeve.identity import Caller
-
-if TYPE_CHECKING:
-    from keyreeve_chassis.audit.trail import CallRecord
 
 REQUEST_ID_KEY: Final = "x-request-id"
 _PROCESS = secrets.token_hex(8)
@@ -37,6 +35,35 @@ NO_TLS: Final = TlsFacts("", session_reused=False)
 
 AuthContext = Mapping[str, Iterable[bytes]]
 """What gRPC says about the transport, by property name."""
+
+
+class AuditRecord(Protocol):
+    """The audit record of one call in progress, as what carries out the call sees it."""
+
+    handed_in: bool
+    """It has been given to the writer: there will be no second one."""
+    unread: Callable[[], Message] | None
+    """Reads the request of a call that another process answers, should its record be written here after all."""
+
+    def head(self) -> bytes:
+        """Return its first part, for a transaction that commits it with what the call does."""
+        ...
+
+    def tell(self, field: str, value: str) -> None:
+        """Add to what the call is about; never a secret."""
+        ...
+
+    def entrust(self, done: "asyncio.Future[Any]") -> None:
+        """Leave it to a transaction: it is written if and only if `done` gets a result."""
+        ...
+
+    def release(self) -> None:
+        """Take it back: no transaction has committed it."""
+        ...
+
+    async def written_elsewhere(self) -> bool:
+        """Whether a transaction has committed it; waits until that is known."""
+        ...
 
 
 class Call:
@@ -78,7 +105,7 @@ class Call:
         """The transport address as gRPC spells it, such as `ipv4:127.0.0.1:51734`."""
         self.message: Message | None = None
         """The request, once it has been read; None for a stream of requests."""
-        self.record: CallRecord | None = None
+        self.record: AuditRecord | None = None
         """Its audit record; None where nothing is recorded."""
         self._tls = tls
         self._request_id = request_id

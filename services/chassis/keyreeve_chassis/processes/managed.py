@@ -1,11 +1,10 @@
 """`run` of a service of several processes: the process manager over a fork server (docs/adr/0016)."""
 
-import argparse
 import asyncio
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,24 @@ from keyreeve_chassis.processes.cpus import usable_cpus
 from keyreeve_chassis.processes.fork_client import ForkServer, ForkServers, adopt_grandchildren
 from keyreeve_chassis.processes.fork_server import show_as
 from keyreeve_chassis.processes.manager import EX_CONFIG, EXIT_SECONDS, ChildRefused, Manager
-from keyreeve_chassis.processes.program import REPLACEABLE, Program, fail, passed_on
+
+REPLACEABLE = "listen."
+"""Settings that begin so concern workers alone: workers that are replaced one by one may take them up."""
 
 
-def run_managed(program: Program, arguments: argparse.Namespace) -> int:
-    """Run the service's processes until a signal ends them; the exit code."""
-    show_as(program.service, "manager")
+def run_managed(service: str, passed_on: Sequence[str]) -> int:
+    """Run the service's processes until a signal ends them; the exit code. Raises `ChildProcessError`.
+
+    `passed_on` are arguments for each of them.
+    """
+    show_as(service, "manager")
     adopt_grandchildren()
 
     async def supervise() -> int:
-        further = passed_on(arguments)
-        command = [sys.executable, "-P", "-m", f"keyreeve_{program.service}", "fork_server", *further]
-        fork_servers = ForkServers(command, further)
+        command = [sys.executable, "-P", "-m", f"keyreeve_{service}", "fork_server", *passed_on]
+        fork_servers = ForkServers(command, passed_on)
         try:
             return await _supervise(fork_servers)
-        except ChildProcessError as failed:
-            return fail(1, str(failed))
         finally:
             await fork_servers.close()
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from keyreeve_chassis.service import ServiceSpec
 
 EX_UNREACHABLE = 3
-REPLACEABLE = "listen."
-"""Settings that begin so concern workers alone: workers that are replaced one by one may take them up."""
 _FORK_SERVER = "fork_server"
 
 
@@ -65,7 +63,10 @@ class Program:
         if arguments.command == "run" and not self.solo:
             from keyreeve_chassis.processes.managed import run_managed
 
-            return run_managed(self, arguments)
+            try:
+                return run_managed(self.service, _passed_on(arguments))
+            except ChildProcessError as failed:
+                return _fail(1, str(failed))
         return self._here(arguments)
 
     def _parser(self) -> argparse.ArgumentParser:
@@ -107,13 +108,13 @@ class Program:
                 secrets_directory=arguments.secrets,
             )
         except SettingsRefused as refused:
-            return fail(EX_CONFIG, "the settings cannot be used", *refused.problems)
+            return _fail(EX_CONFIG, "the settings cannot be used", *refused.problems)
         settings, command = loaded.settings, arguments.command
         if command == "settings":
             return _print([row.as_dict() for row in describe(loaded)])
         if command == "migrate":
             if spec.schema is None:
-                return fail(1, f"the {self.service} service has no database")
+                return _fail(1, f"the {self.service} service has no database")
             return lifecycle.main(partial(asyncio.to_thread, spec.schema.migrate, settings), settings)
         for local in self.commands:
             if local.name == command:
@@ -122,13 +123,13 @@ class Program:
         return lifecycle.main(lambda: role.run(spec, settings, getattr(arguments, "index", 0)), settings)
 
 
-def passed_on(arguments: argparse.Namespace) -> list[str]:
+def _passed_on(arguments: argparse.Namespace) -> list[str]:
     """Where the settings are, for a child."""
     options = (("--config", arguments.config), ("--secrets", arguments.secrets))
     return [part for option, value in options if value is not None for part in (option, str(value))]
 
 
-def fail(code: int, *lines: str) -> int:
+def _fail(code: int, *lines: str) -> int:
     """Print lines on standard error; the exit code."""
     sys.stderr.write("\n".join(lines) + "\n")
     return code
@@ -140,9 +141,9 @@ def _local(call: Coroutine[Any, Any, object]) -> int:
     try:
         return _print(asyncio.run(call))
     except errors.StoreUnavailable as unreachable:
-        return fail(EX_UNREACHABLE, unreachable.message)
+        return _fail(EX_UNREACHABLE, unreachable.message)
     except errors.KeyreeveError as refused:
-        return fail(1, f"{refused.reason}: {refused.message}", *(v.description for v in refused.violations))
+        return _fail(1, f"{refused.reason}: {refused.message}", *(v.description for v in refused.violations))
 
 
 def _print(document: object) -> int:

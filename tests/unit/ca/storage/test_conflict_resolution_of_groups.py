@@ -7,9 +7,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyreeve_ca.ledger.certificate_rows import BINDS_KEY, FIELDS, IDENTITY, RENEWS, SERIAL, SPKI
 from keyreeve_ca.ledger.conflict_resolution import Key, Settlement
-from keyreeve_ca.ledger.encoding import ANSWERED, COMMITTED, RequestTuple
+from keyreeve_ca.ledger.encoding import (
+    ANSWERED,
+    BINDS_KEY,
+    COMMITTED,
+    FIELDS,
+    IDENTITY,
+    RENEWS,
+    SERIAL,
+    SPKI,
+    RequestTuple,
+)
 
 
 @dataclass

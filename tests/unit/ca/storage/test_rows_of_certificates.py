@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from keyreeve_ca.ledger.certificate_rows import COLUMNS, DERIVED, FIELDS, POSTGRESQL_TYPES, row
+from keyreeve_ca.ledger.encoding import COLUMNS, DERIVED, FIELDS, POSTGRESQL_TYPES, row
 from keyreeve_ca.ledger.ports import IssuedCertificate
 
 

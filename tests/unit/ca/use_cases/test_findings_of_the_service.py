@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve_ca.local_admin import check_sqlite
 from keyreeve_ca.settings import CaSettings
 from keyreeve_chassis.database.engine import sqlite_release
+from keyreeve_chassis.database.opening import look_at_sqlite
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def settings(tmp_path: Path) -> CaSettings:
 def test_an_sqlite_with_the_wal_reset_bug_is_warned_of_with_what_to_do(
     settings: CaSettings, version: tuple[int, ...]
 ) -> None:
-    [finding] = check_sqlite(settings, sqlite_release(version))
+    [finding] = look_at_sqlite(settings, sqlite_release(version))
     assert finding.ok, "the service itself is safe"
     assert "can corrupt" in finding.message
     assert "3.51.3 or newer" in finding.fix
@@ -26,11 +26,11 @@ def test_an_sqlite_with_the_wal_reset_bug_is_warned_of_with_what_to_do(
 
 @pytest.mark.parametrize("version", [(3, 51, 3), (3, 53, 0)])
 def test_an_sqlite_without_the_wal_reset_bug_is_fine(settings: CaSettings, version: tuple[int, ...]) -> None:
-    [finding] = check_sqlite(settings, sqlite_release(version))
+    [finding] = look_at_sqlite(settings, sqlite_release(version))
     assert (finding.ok, finding.fix) == (True, "")
 
 
 def test_an_unused_sqlite_is_not_mentioned(tmp_path: Path) -> None:
     database = {"url": "postgresql://db.test/keyreeve"}
     settings = CaSettings.model_validate({"state_directory": tmp_path, "database": database})
-    assert list(check_sqlite(settings, sqlite_release((3, 40, 1)))) == []
+    assert list(look_at_sqlite(settings, sqlite_release((3, 40, 1)))) == []

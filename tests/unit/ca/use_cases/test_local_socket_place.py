@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve_ca.coordinator import _serve_locally
 from keyreeve_ca.settings import CaSettings
+from keyreeve_chassis.local_admin.socket import serve_local_admin
 from keyreeve_chassis.processes.refusals import StartRefused
 
 
@@ -21,10 +21,10 @@ async def test_a_socket_directory_of_another_user_stops_the_start(tmp_path, monk
     somebody_else = os.geteuid() + 1
     monkeypatch.setattr("os.geteuid", lambda: somebody_else)
     with pytest.raises(StartRefused, match="belongs to another user"):
-        await _serve_locally(tmp_path / "coordinator.sock", {}, None)
+        await serve_local_admin(tmp_path / "coordinator.sock", {})
 
 
 async def test_a_socket_directory_that_others_may_enter_stops_the_start(tmp_path):
     tmp_path.chmod(0o755)
     with pytest.raises(StartRefused, match="chmod 700"):
-        await _serve_locally(tmp_path / "coordinator.sock", {}, None)
+        await serve_local_admin(tmp_path / "coordinator.sock", {})

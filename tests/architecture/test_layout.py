@@ -1,0 +1,84 @@
+"""The layout of the services: how large files and folders are, and what imports what."""
+
+import graphlib
+import re
+
+import pytest
+
+from support.import_graph import ROOT, by_feature, files_of, graph_of, imported_names, longest_path
+
+MOST_LINES = 450
+MOST_MODULES = 12
+"""In one folder, and at the top of a service."""
+MOST_LEVELS = 8
+
+CONTRACT = "keyreeve.ca.v1"
+X509 = "cryptography.x509"
+COMPOSITION = {"app", "settings"}
+LEAVES = {
+    "authorities.trust_metadata": "the first root of the metadata that tells members about CA keys",
+    "certificates.serials": "the form of serial numbers (RFC 5280, 4.1.2.2)",
+    "certificates.strict_reader": "reads the certificate that is about to be signed, and shares no code with what wrote it",
+    "enrollment.ports": "what becomes of an enrollment token",
+    "halt.service": "who stops issuance and who lets it go on",
+    "host_tuning": "what signing takes on this machine",
+    "issuance.batching": "which requests to sign are taken into one group",
+    "ledger.ports": "what is committed to the ledger of certificates",
+    "profiles.profile": "what a certificate profile says",
+    "requests.der_reader": "reads the DER of certificate requests, and refuses it as one",
+    "requests.name": "a name in a certificate",
+    "revocation.ports": "what is known of revoked certificates",
+    "store.metadata": "what the CA's tables are registered with",
+}
+"""Modules of the CA's own domain that import nothing about CAs, since others build on them, and what each is about."""
+
+
+def test_what_every_service_needs_is_in_the_chassis() -> None:
+    files = files_of("keyreeve_ca")
+    generic = []
+    for module, imported in graph_of("keyreeve_ca").items():
+        names = imported_names(files[module])
+        about_cas = any(f"{name}.".startswith((f"{CONTRACT}.", f"{X509}.")) for name in names)
+        if not imported and not about_cas and not module.startswith("keyreeve_ca.migrations."):
+            generic.append(module.removeprefix("keyreeve_ca."))
+    assert sorted(set(generic) - COMPOSITION - LEAVES.keys()) == []
+
+
+def sizes(*folders: str) -> dict[str, int]:
+    """The number of modules in each folder below these."""
+    counted: dict[str, int] = {}
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.stem != "__init__" and path.parent.name != "versions":
+                name = str(path.parent.relative_to(ROOT))
+                counted[name] = counted.get(name, 0) + 1
+    return counted
+
+
+def test_a_folder_of_a_service_holds_one_feature() -> None:
+    found = sizes("services")
+    assert found["services/ca/keyreeve_ca"] > 1
+    assert {name: modules for name, modules in found.items() if modules > MOST_MODULES} == {}
+
+
+def test_a_file_of_a_service_holds_one_idea() -> None:
+    generated = re.compile(r"_pb2(_grpc)?\.py$")
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in (ROOT / "services").rglob("*.py")
+        if not generated.search(path.name)
+    }
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+
+
+def test_features_of_the_ca_lie_on_few_levels() -> None:
+    path = longest_path(by_feature(graph_of("keyreeve_ca")))
+    assert len(path) <= MOST_LEVELS, " -> ".join("+".join(sorted(circle)) for circle in path)
+
+
+@pytest.mark.parametrize("package", ["keyreeve_chassis", "keyreeve_ca", "keyreeve"])
+def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
+    try:
+        graphlib.TopologicalSorter(graph_of(package)).prepare()
+    except graphlib.CycleError as cycle:
+        pytest.fail(" -> ".join(cycle.args[1]))
