@@ -6,8 +6,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from keyreeve.cli.local_services import SERVICES, read_config, write_config
-from keyreeve.cli.starting import bring_up, take_down
+from keyreeve.cli.starting import bring_up
 from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.stopping import take_down
 from keyreeve_bench import postgresql
 
 DATABASES = ("sqlite", "postgresql")
@@ -29,7 +30,7 @@ def control_plane(directory: Path, database: str) -> Iterator[StateDirectory]:
             config = state_directory.config(SERVICES[0].name)
             config.write_text(config.read_text().replace("sqlite:///ca.db", url))
         stack.callback(take_down, state_directory)
-        bring_up(state_directory, trust_domain="bench.localhost", first_port=0, tell=lambda _: None)
+        bring_up(state_directory, trust_domain="bench.localhost", first_port=0, report=lambda _: None)
         yield state_directory
 
 

@@ -27,8 +27,9 @@ from keyreeve import Client, Context, credentials
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.cli.exit_codes import error_text, exit_code, say
-from keyreeve.cli.starting import bring_up, take_down
+from keyreeve.cli.starting import bring_up
 from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.stopping import take_down
 from keyreeve.errors import KeyreeveError, StartFailed
 from keyreeve_bench.control_planes import DATABASES, control_plane, database_url
 from keyreeve_bench.fill import Filled, fill, open_engine
@@ -97,7 +98,7 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
 
 def _start(state_directory: StateDirectory) -> float:
     began = time.perf_counter()
-    bring_up(state_directory, trust_domain="bench.localhost", first_port=0, tell=lambda _: None)
+    bring_up(state_directory, trust_domain="bench.localhost", first_port=0, report=lambda _: None)
     return round(time.perf_counter() - began, 2)
 
 

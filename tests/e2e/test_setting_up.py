@@ -29,7 +29,7 @@ def make(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("program", "said"),
-    [("", "There is no"), (OLD, "Python 3.11 or newer is needed"), (WITHOUT_VENV, "lacks its venv module")],
+    [("", "was not found"), (OLD, "Python 3.11 or newer is required"), (WITHOUT_VENV, "lacks its venv module")],
     ids=["absent", "old", "without venv"],
 )
 def test_what_is_lacking_is_named_with_what_to_do(copy: Path, program: str, said: str) -> None:

@@ -52,24 +52,24 @@ def up(
     from keyreeve.identity import is_trust_domain
 
     if not is_trust_domain(trust_domain):
-        raise typer.BadParameter("lower-case DNS labels are wanted, such as example.test", param_hint="--trust-domain")
+        raise typer.BadParameter("it must be lower-case DNS labels, such as example.test", param_hint="--trust-domain")
     printer = Printer(output, quiet=quiet)
     state_directory = StateDirectory.at(directory)
     started = bring_up(
-        state_directory, trust_domain=trust_domain, first_port=port, tell=lambda text: printer.line(f"… {text}")
+        state_directory, trust_domain=trust_domain, first_port=port, report=lambda text: printer.line(f"… {text}")
     )
-    _tell_start(printer, state_directory, started)
+    _print_start(printer, state_directory, started)
 
 
-def _tell_start(printer: Printer, state_directory: StateDirectory, started: "Started") -> None:
+def _print_start(printer: Printer, state_directory: StateDirectory, started: "Started") -> None:
     from keyreeve.cli.local_operator import root_fingerprints, utc_now
     from keyreeve.cli.local_services import read_addresses
-    from keyreeve.cli.starting import database_of
+    from keyreeve.cli.local_status import database_of
 
     databases = {service.name: database_of(state_directory, service) for service in SERVICES}
     roots = root_fingerprints(state_directory)
     addresses = {service.name: read_addresses(state_directory, service) for service in SERVICES}
-    person = started.person
+    operator = started.operator
     if printer.form is not Format.TABLE:
         printer.answer(
             {
@@ -79,9 +79,9 @@ def _tell_start(printer: Printer, state_directory: StateDirectory, started: "Sta
                 "endpoints": {name: each.endpoint for name, each in addresses.items()},
                 "databases": databases,
                 "roots_sha256": roots,
-                "identity": person.identity,
-                "not_after": person.not_after.isoformat(),
-                "verified_by": person.verified_by,
+                "identity": operator.identity,
+                "not_after": operator.not_after.isoformat(),
+                "verified_by": operator.verified_by,
                 "recovery": started.recovery,
                 "context": str(state_directory.context),
             },
@@ -94,8 +94,8 @@ def _tell_start(printer: Printer, state_directory: StateDirectory, started: "Sta
         for line in recovered(started.recovery):
             printer.line(f"  {line}")
     printer.done("running already" if started.was_running else "running")
-    elsewhere = [place for place in databases.values() if not place.startswith("SQLite")]
-    where = " and ".join([f"{shown(state_directory.root)}/", *elsewhere])
+    other_databases = [place for place in databases.values() if place and not place.startswith("SQLite")]
+    where = " and ".join([f"{shown(state_directory.root)}/", *other_databases])
     printer.line(f"  trust domain   {addresses['ca'].trust_domain}  (everything is kept in {where})")
     for line, prints in roots.items():
         for fingerprint in prints:
@@ -104,10 +104,10 @@ def _tell_start(printer: Printer, state_directory: StateDirectory, started: "Sta
         printer.line(
             f"  {name:<14} {each.endpoint}  gRPC, mutual TLS   (health {each.health_port}, metrics {each.metrics_port})"
         )
-    if started.introduced:
-        printer.done(f"certificate issued to you, verified by: {person.verified_by}")
-    printer.line(f"  you are        {person.identity}")
-    printer.line(f"  until          {until(person.not_after, utc_now())}; `{command_name()} up` renews it")
+    if started.issued:
+        printer.done(f"certificate issued to you, verified by: {operator.verified_by}")
+    printer.line(f"  you are        {operator.identity}")
+    printer.line(f"  until          {until(operator.not_after, utc_now())}; `{command_name()} up` renews it")
     name = typed_command(state_directory)
     printer.line("try:")
     printer.line(f"  {name} cert issue web.dev.localhost --out web")
@@ -117,7 +117,7 @@ def _tell_start(printer: Printer, state_directory: StateDirectory, started: "Sta
 
 def down(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
     """Stop the control plane on this machine; calls in hand are finished first. Nothing is lost."""
-    from keyreeve.cli.starting import take_down
+    from keyreeve.cli.stopping import take_down
 
     printer = Printer(output, quiet=quiet)
     stopped = take_down(StateDirectory.at(directory))
@@ -145,7 +145,7 @@ def reset(
     quiet: Quiet = False,
 ) -> None:
     """Stop the control plane and delete it: its keys, its ledger and your certificate are gone for good."""
-    from keyreeve.cli.starting import wipe
+    from keyreeve.cli.stopping import remove
 
     state_directory = StateDirectory.at(directory)
     if not state_directory.root.exists():
@@ -157,7 +157,7 @@ def reset(
         )
     if not force:
         typer.confirm(f"Delete {state_directory.root} with all its keys and certificates?", abort=True, err=True)
-    wipe(state_directory)
+    remove(state_directory)
     Printer(output, quiet=quiet).answer({"removed": True}, f"{shown(state_directory.root)} is gone")
 
 
@@ -177,33 +177,42 @@ def status(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Q
     """
     from keyreeve.cli.local_commands import versions
     from keyreeve.cli.local_operator import find_operator, utc_now
-    from keyreeve.cli.starting import status as status_of
+    from keyreeve.cli.local_status import status as status_of
 
     state_directory = _existing(directory)
-    told = status_of(state_directory)
-    person = find_operator(state_directory)
-    told["versions"] = versions()
-    told["you"] = None if person is None else {"identity": person.identity, "not_after": person.not_after.isoformat()}
+    document = status_of(state_directory)
+    operator = find_operator(state_directory)
+    document["versions"] = versions()
+    document["you"] = operator and {"identity": operator.identity, "not_after": operator.not_after.isoformat()}
     printer = Printer(output, quiet=quiet)
     columns = ("service", "state", "pid", "since", "restarts", "address", "health", "metrics")
-    text = table(columns, told["services"])
-    running = told["supervisor"]
+    text = table(columns, document["services"])
+    running = document["supervisor"]
     text += f"\nsupervisor  {'process ' + str(running['pid']) if running['pid'] else 'not running'}\n"
-    text += f"directory   {told['directory']}\n"
-    text += "versions    " + ", ".join(f"{name} {version}" for name, version in told["versions"].items()) + "\n"
-    mine = "no certificate" if person is None else f"{person.identity} until {until(person.not_after, utc_now())}"
+    text += f"directory   {document['directory']}\n"
+    text += "versions    " + ", ".join(f"{name} {version}" for name, version in document["versions"].items()) + "\n"
+    mine = f"{operator.identity} until {until(operator.not_after, utc_now())}" if operator else "no certificate"
     text += f"you         {mine}\n"
-    serving = all(service["state"] == "serving" for service in told["services"])
-    printer.answer(told, text, essence="serving" if serving else "stopped")
+    serving = all(service["state"] == "serving" for service in document["services"])
+    printer.answer(document, text, essence="serving" if serving else "stopped")
     if not serving:
         raise typer.Exit(Exit.NOT_REACHABLE)
 
 
-def settings(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Print the settings in force for the CA on this machine, and where each comes from."""
+def settings(
+    directory: Directory = _HERE,
+    *,
+    service: Annotated[str, typer.Option("--service", metavar="NAME", help="Which service.")] = "ca",
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Print the settings in force for a service on this machine, and where each comes from."""
     from keyreeve.cli.service_program import ask
 
-    rows = ask("settings", _existing(directory).config("ca"))
+    known = {each.name: each for each in SERVICES}
+    if service not in known:
+        raise typer.BadParameter(f"{service!r} is not one of {', '.join(known)}", param_hint="--service")
+    rows = ask("settings", _existing(directory).config(service), module=known[service].module)
     Printer(output, quiet=quiet).rows(("key", "value", "origin"), rows, essence="key")
 
 

@@ -1,10 +1,10 @@
-"""What usually goes wrong with a control plane on one machine, looked for; every finding says what to do."""
+"""Check what usually goes wrong with a control plane on one machine; every finding says what to do."""
 
 import socket
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -14,12 +14,14 @@ from pathlib import Path
 from keyreeve.cli.health import is_serving
 from keyreeve.cli.local_operator import find_operator
 from keyreeve.cli.local_services import SERVICES, Addresses, Service, read_addresses
+from keyreeve.cli.local_status import manager_of, supervisor_of
 from keyreeve.cli.printing import distance, until
 from keyreeve.cli.service_program import NotThereYet, ask
-from keyreeve.cli.starting import manager_of, supervisor_of
 from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.cli.trust_checks import load_pem, verify_for
+from keyreeve.enrollee_files import EnrolleeFiles
 from keyreeve.errors import FileUnusable, KeyreeveError
+from keyreeve.service_files import certificate_end, identity_directory
 
 CLOCK_TOLERANCE = timedelta(seconds=60)
 _ANSWER_SECONDS = 3.0
@@ -46,18 +48,20 @@ class Finding:
         return {"check": self.check, "severity": self.severity.value, "message": self.message, "fix": self.fix}
 
 
-def examine(state_directory: StateDirectory, now: datetime) -> list[Finding]:
-    """Run every check, in the order in which a person would want to repair."""
-    findings = [*check_processes(state_directory)]
-    for service in SERVICES:
+def examine(state_directory: StateDirectory, now: datetime, services: Sequence[Service] = SERVICES) -> list[Finding]:
+    """Run every check, in the order in which the findings are best repaired."""
+    findings = [*check_supervisor(state_directory)]
+    for service in services:
         findings += check_service(state_directory, service, now)
     findings += check_certificate(state_directory, now)
-    findings += check_modes(state_directory)
-    return [*findings, *check_with_the_service(state_directory)]
+    findings += check_modes(state_directory, services)
+    for service in services:
+        findings += check_by_service(state_directory, service)
+    return findings
 
 
-def check_processes(state_directory: StateDirectory) -> Iterator[Finding]:
-    """Is there a supervisor, and a manager process of each service?"""
+def check_supervisor(state_directory: StateDirectory) -> Iterator[Finding]:
+    """Check that the supervisor runs."""
     running = supervisor_of(state_directory)
     if running is None:
         yield Finding(
@@ -69,7 +73,7 @@ def check_processes(state_directory: StateDirectory) -> Iterator[Finding]:
 
 
 def check_service(state_directory: StateDirectory, service: Service, now: datetime) -> Iterator[Finding]:
-    """Does the service run, answer on its ports, and agree with us about the time?"""
+    """Check that a service runs, answers on its ports, has a valid certificate and the same time as this machine."""
     try:
         addresses = read_addresses(state_directory, service)
     except FileUnusable as problem:
@@ -82,20 +86,33 @@ def check_service(state_directory: StateDirectory, service: Service, now: dateti
         ("port", addresses.port),
         ("health port", addresses.health_port),
         ("metrics port", addresses.metrics_port),
-        ("enrollees' port", addresses.enroll_port),
+        ("enrollment port", addresses.enroll_port),
     ):
         if port is None:
             continue
-        yield _check_port(f"{service.name} {name}", addresses.host, port, runs=manager is not None)
+        yield _check_port(service, name, addresses.host, port, runs=manager is not None)
     log = state_directory.log(service.name)
     if is_serving(addresses):
         yield Finding(f"{service.name} health", Severity.OK, "it serves")
     else:
         yield Finding(f"{service.name} health", Severity.ERROR, "it does not serve", f"keyreeve up; then read {log}")
+    if not service.is_ca:  # the CA checks its own by itself
+        yield _check_service_certificate(state_directory, service, now)
     yield _check_clock(addresses, now)
 
 
-def _check_port(check: str, host: str, port: int, *, runs: bool) -> Finding:
+def _check_service_certificate(state_directory: StateDirectory, service: Service, now: datetime) -> Finding:
+    check = f"{service.name} certificate"
+    end = certificate_end(state_directory.state(service.name))
+    if end is None:
+        return Finding(check, Severity.ERROR, "there is none: the service has not enrolled", "keyreeve up")
+    if now >= end:
+        return Finding(check, Severity.ERROR, f"it expired {until(end, now)}", "keyreeve up")
+    return Finding(check, Severity.OK, f"good until {until(end, now)}")
+
+
+def _check_port(service: Service, name: str, host: str, port: int, *, runs: bool) -> Finding:
+    check = f"{service.name} {name}"
     try:
         socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
         open_ = True
@@ -106,7 +123,7 @@ def _check_port(check: str, host: str, port: int, *, runs: bool) -> Finding:
             check,
             Severity.ERROR,
             f"another program listens on {host}:{port}",
-            "stop it, or change the port under `listen` in ca.yaml, then keyreeve up",
+            f"stop it, or change the port in {service.name}.yaml, then keyreeve up",
         )
     if not open_ and runs:
         return Finding(check, Severity.ERROR, f"nothing listens on {host}:{port}", "keyreeve down, keyreeve up")
@@ -114,13 +131,13 @@ def _check_port(check: str, host: str, port: int, *, runs: bool) -> Finding:
 
 
 def _check_clock(addresses: Addresses, now: datetime) -> Finding:
-    """Compare our clock with the service's, which its plain HTTP answers tell (RFC 9110, 6.6.1: to the second)."""
-    told = served_date(f"http://{addresses.host}:{addresses.metrics_port}/") or served_date(addresses.http_url)
-    if told is None:
+    """Compare this machine's clock with the service's, which its plain-HTTP responses bear (RFC 9110, 6.6.1)."""
+    theirs = served_date(f"http://{addresses.host}:{addresses.metrics_port}/") or served_date(addresses.http_url)
+    if theirs is None:
         return Finding(
             "clock", Severity.WARNING, "the service's clock could not be read", "keyreeve up, then try again"
         )
-    difference = told - now
+    difference = theirs - now
     if abs(difference) > CLOCK_TOLERANCE:
         side = "ahead of" if difference > timedelta(0) else "behind"
         return Finding(
@@ -133,7 +150,7 @@ def _check_clock(addresses: Addresses, now: datetime) -> Finding:
 
 
 def served_date(url: str) -> datetime | None:
-    """The Date header that an HTTP server sends, whatever else it answers; None when it sends none."""
+    """The Date header of an HTTP server's response, whatever its status; None when there is none."""
     try:
         # S310: the address comes from the configuration of our own service.
         with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310
@@ -149,32 +166,32 @@ def served_date(url: str) -> datetime | None:
 
 
 def check_certificate(state_directory: StateDirectory, now: datetime) -> Iterator[Finding]:
-    """Is the person's certificate there, current, and trusted by the bundle beside it?"""
-    person = find_operator(state_directory)
-    if person is None:
+    """Check that the operator's certificate exists, is valid, and leads to the bundle beside it."""
+    operator = find_operator(state_directory)
+    if operator is None:
         yield Finding(
             "your certificate", Severity.ERROR, f"{state_directory.certificate} cannot be read", "keyreeve up"
         )
         return
-    if now < person.not_before:
+    if now < operator.not_before:
         yield Finding(
             "your certificate",
             Severity.ERROR,
-            f"it becomes valid only {until(person.not_before, now)}: this clock is behind the CA's",
+            f"it becomes valid only {until(operator.not_before, now)}: this clock is behind the CA's",
             "set the clock by NTP (timedatectl set-ntp true)",
         )
-    elif now > person.not_after:
-        yield Finding("your certificate", Severity.ERROR, f"it expired {until(person.not_after, now)}", "keyreeve up")
-    elif person.wants_renewal(now):
-        yield Finding("your certificate", Severity.WARNING, f"it ends {until(person.not_after, now)}", "keyreeve up")
+    elif now > operator.not_after:
+        yield Finding("your certificate", Severity.ERROR, f"it expired {until(operator.not_after, now)}", "keyreeve up")
+    elif operator.wants_renewal(now):
+        yield Finding("your certificate", Severity.WARNING, f"it ends {until(operator.not_after, now)}", "keyreeve up")
     else:
-        yield Finding("your certificate", Severity.OK, f"good until {until(person.not_after, now)}")
+        yield Finding("your certificate", Severity.OK, f"good until {until(operator.not_after, now)}")
     try:
         roots, presented = (
             load_pem(state_directory.bundle.read_text()),
             load_pem(state_directory.certificate.read_text()),
         )
-        verify_for(roots, presented, None, min(max(now, person.not_before), person.not_after))
+        verify_for(roots, presented, None, min(max(now, operator.not_before), operator.not_after))
         yield Finding("trust", Severity.OK, "your certificate leads to the root in control-bundle.pem")
     except (OSError, ValueError, KeyreeveError) as problem:
         yield Finding("trust", Severity.ERROR, f"your certificate is not trusted: {problem}", "keyreeve up")
@@ -198,15 +215,16 @@ def _check_roots(line: str, bundle: Path, now: datetime) -> Iterator[Finding]:
     )
 
 
-def check_modes(state_directory: StateDirectory) -> Iterator[Finding]:
-    """Can anybody but the owner read a private key, or write where keys are read from?"""
-    directories = [state_directory.root, *(state_directory.state(service.name) for service in SERVICES)]
+def check_modes(state_directory: StateDirectory, services: Sequence[Service] = SERVICES) -> Iterator[Finding]:
+    """Check that only the owner can read private keys and settings, and write where they are read from."""
+    directories = [state_directory.root, *(state_directory.state(service.name) for service in services)]
     wrong = [
         (path, "go-w", "can be written to by others") for path in directories if path.is_dir() and _mode(path) & 0o022
     ]
-    keys = [state_directory.key, *(state_directory.config(service.name) for service in SERVICES)]
-    for service in SERVICES:
+    keys = [state_directory.key, *(state_directory.config(service.name) for service in services)]
+    for service in services:
         state = state_directory.state(service.name)
+        keys.append(EnrolleeFiles(identity_directory(state)).key)
         if state.is_dir():
             keys += [path for path in state.iterdir() if path.is_file() and path.suffix not in {".pem", ".sock"}]
     wrong += [(path, "go=", "can be read by others") for path in keys if path.exists() and _mode(path) & 0o077]
@@ -220,14 +238,14 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def check_with_the_service(state_directory: StateDirectory) -> Iterator[Finding]:
-    """What the CA's own program finds in its settings, database and key store."""
+def check_by_service(state_directory: StateDirectory, service: Service) -> Iterator[Finding]:
+    """Report what a service's own program finds in its settings, database and key store."""
     try:
-        rows = ask("check", state_directory.config("ca"))
+        rows = ask("check", state_directory.config(service.name), module=service.module)
     except (KeyreeveError, NotThereYet) as problem:
-        yield Finding("ca", Severity.ERROR, str(problem) or "it does not answer", "keyreeve up")
+        yield Finding(service.name, Severity.ERROR, str(problem) or "it does not answer", "keyreeve up")
         return
     for row in rows:
         fix = str(row.get("fix") or "")
         fine = Severity.WARNING if fix else Severity.OK
-        yield Finding(f"ca {row['check']}", fine if row["ok"] else Severity.ERROR, str(row["message"]), fix)
+        yield Finding(f"{service.name} {row['check']}", fine if row["ok"] else Severity.ERROR, str(row["message"]), fix)

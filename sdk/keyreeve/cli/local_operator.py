@@ -1,16 +1,18 @@
-"""The person at this machine: their name, key and certificate, and the context that lets every command act as them."""
+"""The operator at this machine: name, key and certificate, and the context that every command calls with."""
 
 import getpass
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyreeve.cli.local_services import SERVICES, Addresses, read_addresses
+from keyreeve.cli.local_services import Service, ca_of, read_addresses
 from keyreeve.cli.service_program import ask
 from keyreeve.cli.state_directory import StateDirectory, write_file
 from keyreeve.cli.trust_checks import load_pem, uris_of, verify_own
-from keyreeve.errors import FileUnusable
+from keyreeve.errors import ContextInvalid, FileUnusable
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -18,21 +20,21 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 63
 
 
-def recover(state_directory: StateDirectory, *arguments: str) -> dict[str, Any]:
-    """Have the CA on this machine replace what has expired; its report. Raises `NotThereYet`, `StartFailed`."""
-    report: dict[str, Any] = ask("recover", state_directory.config("ca"), *arguments)
+def recover(state_directory: StateDirectory, *arguments: str, module: str = "keyreeve_ca") -> dict[str, Any]:
+    """Have the CA on this machine replace what has expired; return its report. Raises `NotThereYet`, `StartFailed`."""
+    report: dict[str, Any] = ask("recover", state_directory.config("ca"), *arguments, module=module)
     return report
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who the person is to the control plane, and until when."""
+    """The identity that a certificate gives the operator, and its validity."""
 
     identity: str
     not_before: datetime
     not_after: datetime
     verified_by: str = ""
-    """The second library that accepted the certificate when it was issued; empty for one that was found."""
+    """The second library that accepted the certificate when it was issued; empty for one from an earlier start."""
 
     def wants_renewal(self, now: datetime) -> bool:
         """Say whether the certificate has expired or is in the last third of its life."""
@@ -40,12 +42,12 @@ class Operator:
 
 
 def operator_name(login: str) -> str:
-    """Make a login name into the last segment of an operator's identity: lower-case letters, digits, `-`."""
+    """Turn a login name into the last segment of an operator's identity: lower-case letters, digits, `-`."""
     return re.sub(r"[^a-z0-9]+", "-", login.lower()).strip("-")[:_LONGEST_NAME].strip("-") or "admin"
 
 
 def login_name() -> str:
-    """The name that the person is logged in with; `admin` where the system has none for their user id."""
+    """The login name of the user; `admin` where the system has none for the user id."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container may run under a user id without a name
@@ -53,7 +55,7 @@ def login_name() -> str:
 
 
 def find_operator(state_directory: StateDirectory) -> Operator | None:
-    """Read the person's certificate; None when there is none that can be read."""
+    """Read the operator's certificate; None when there is none that can be read."""
     try:
         return describe(load_pem(state_directory.certificate.read_text())[0])
     except (OSError, ValueError):
@@ -61,16 +63,16 @@ def find_operator(state_directory: StateDirectory) -> Operator | None:
 
 
 def describe(certificate: "x509.Certificate") -> Operator:
-    """Read whose an operator's certificate is, and until when."""
+    """Read the identity and validity of an operator's certificate."""
     identity = next(iter(uris_of(certificate)), certificate.subject.rfc4514_string())
     return Operator(identity, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
-def introduce(state_directory: StateDirectory, now: datetime) -> Operator:
-    """Have the CA on this machine issue an admin's certificate to the person, verify it, and write the context.
+def issue_operator_certificate(state_directory: StateDirectory, services: Sequence[Service], now: datetime) -> Operator:
+    """Have the CA on this machine issue an admin's certificate to the operator, verify it, and write the context.
 
-    The key is made here and never leaves. Everything is in place before the context file, so that whoever finds that
-    finds the rest. Raises `NotThereYet` while the CA's local socket is not open, `StartFailed`, `CertificateUntrusted`.
+    The key is made here and never leaves. The context file is written last, so that a program that finds it finds the
+    rest. Raises `NotThereYet` while the CA's local socket is not open, `StartFailed`, `CertificateUntrusted`.
     """
     from keyreeve.keys import PrivateKey, make_csr, make_key, save_key
     from keyreeve.renewal_files import forget, turn
@@ -78,7 +80,12 @@ def introduce(state_directory: StateDirectory, now: datetime) -> Operator:
     key: PrivateKey = make_key()
     csr = _pem_csr(make_csr(key))
     issued: dict[str, Any] = ask(
-        "first-operator", state_directory.config("ca"), "--name", operator_name(login_name()), given=csr.encode()
+        "first-operator",
+        state_directory.config("ca"),
+        "--name",
+        operator_name(login_name()),
+        module=ca_of(services).module,
+        given=csr.encode(),
     )
     leaf, chain = str(issued["certificate_pem"]), str(issued["chain_pem"])
     verified_by = verify_own(str(issued["control_bundle_pem"]), leaf, chain, now)
@@ -95,27 +102,38 @@ def introduce(state_directory: StateDirectory, now: datetime) -> Operator:
     write_file(
         state_directory.trust_root, trust_root.encode() if isinstance(trust_root, str) else dump_json(trust_root)
     )
-    write_context(state_directory, {service.name: read_addresses(state_directory, service) for service in SERVICES})
-    person = describe(load_pem(leaf)[0])
-    return Operator(person.identity, person.not_before, person.not_after, verified_by)
+    update_context(state_directory, services)
+    operator = describe(load_pem(leaf)[0])
+    return Operator(operator.identity, operator.not_before, operator.not_after, verified_by)
 
 
-def write_context(state_directory: StateDirectory, addresses: dict[str, Addresses]) -> None:
-    """Write the context file unless it says the same already."""
+def update_context(state_directory: StateDirectory, services: Sequence[Service]) -> None:
+    """Write the context file unless it names the addresses of all services already."""
     from keyreeve.context import Context
 
-    ca = addresses["ca"]
+    addresses = {service.name: read_addresses(state_directory, service) for service in services}
+    known = _known_endpoints(state_directory.context)
     context = Context(
-        trust_domain=ca.trust_domain,
-        endpoints={name: each.endpoint for name, each in addresses.items()},
-        http=ca.http_url,
+        trust_domain=addresses["ca"].trust_domain,
+        endpoints=known | {name: (each.endpoint,) for name, each in addresses.items()},
+        http=addresses["ca"].http_url,
         bundle=state_directory.bundle,
         estate_bundle=state_directory.estate_bundle,
         certificate=state_directory.certificate,
         key=state_directory.key,
     )
-    if not state_directory.context.exists() or Context.load(state_directory.context) != context:
+    if context.endpoints != known:
         context.save(state_directory.context)
+
+
+def _known_endpoints(file: Path) -> dict[str, Sequence[str]]:
+    """The endpoints of a context file, of services elsewhere too; none when it cannot be read."""
+    from keyreeve.context import Context
+
+    try:
+        return dict(Context.load(file).endpoints)
+    except ContextInvalid:
+        return {}
 
 
 def root_fingerprints(state_directory: StateDirectory) -> dict[str, list[str]]:

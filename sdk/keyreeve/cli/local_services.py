@@ -1,9 +1,10 @@
-"""The services that `keyreeve up` runs on one machine, their ports, and the configuration it writes for them, once."""
+"""The services that `keyreeve up` runs on one machine, their ports, and the settings files that it writes for them."""
 
 import json
 import random
 import socket
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,17 @@ DEFAULT_DIRECTORY = ".keyreeve"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service: its name, its module, and how far its ports lie from the first port of the control plane."""
+    """One service: its name, its module, and how far its ports are from the first port of the control plane."""
 
     name: str
     module: str
     offset: int
+    has_database: bool = True
+
+    @property
+    def is_ca(self) -> bool:
+        """Whether it is the CA: it starts first and lets the other services in."""
+        return self.name == "ca"
 
     def arguments(self, state_directory: StateDirectory) -> list[str]:
         """The command that runs it in the foreground."""
@@ -32,23 +39,32 @@ class Service:
 
     @property
     def database_variable(self) -> str:
-        """The variable of the environment that names its database."""
+        """The environment variable that names its database."""
         return f"KEYREEVE_{self.name.upper()}_DATABASE__URL"
 
     def marker(self, state_directory: StateDirectory) -> str:
-        """What the command line of its manager process holds and no other process of this machine does."""
+        """Text that the command line of its manager process contains, and that of no other process on this machine."""
         return f"{self.module} run --config {state_directory.config(self.name)}"
 
 
 SERVICES = (Service("ca", "keyreeve_ca", 0),)
+"""The services of a control plane on one machine."""
 
-# The gRPC listeners of all services are neighbours; what each has beside it lies further on.
-_PORTS = {"port": 0, "health_port": 10, "metrics_port": 20, "http_port": 30, "enroll_port": 40}
+
+def ca_of(services: Sequence[Service]) -> Service:
+    """The CA among the services of a control plane."""
+    [ca] = [service for service in services if service.is_ca]
+    return ca
+
+
+# The gRPC ports of all services are consecutive; their other ports follow at a distance.
+_PORTS = {"port": 0, "health_port": 10, "metrics_port": 20}
+_CA_PORTS = _PORTS | {"http_port": 30, "enroll_port": 40}
 
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a service listens and what it says about itself, read back from its configuration file."""
+    """Where a service listens and its trust domain, read from its settings file."""
 
     trust_domain: str
     host: str
@@ -56,10 +72,11 @@ class Addresses:
     health_port: int
     metrics_port: int
     http_url: str
+    """Base URL of its plain-HTTP listener; empty: there is none."""
     http_port: int | None
     """None: there is no plain-HTTP listener."""
     enroll_port: int | None
-    """None: there is no listener for enrollees."""
+    """None: there is no enrollment listener."""
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -72,7 +89,7 @@ class Addresses:
 
 
 def read_addresses(state_directory: StateDirectory, service: Service) -> Addresses:
-    """Read the configuration of a service, which a person may have changed. Raises `FileUnusable`."""
+    """Read the settings file of a service, which the user may have changed. Raises `FileUnusable`."""
     path = state_directory.config(service.name)
     document = read_config(path)
     try:
@@ -83,7 +100,7 @@ def read_addresses(state_directory: StateDirectory, service: Service) -> Address
             port=int(listen["port"]),
             health_port=int(listen["health_port"]),
             metrics_port=int(document["metrics"]["port"]),
-            http_url=str(document["http_url"]),
+            http_url=str(document["http_url"] if service.is_ca else document.get("http_url", "")),
             http_port=int(document["http"]["port"]) if "http" in document else None,
             enroll_port=int(document["enroll"]["port"]) if "enroll" in document else None,
         )
@@ -115,18 +132,26 @@ def is_free(port: int) -> bool:
         return True
 
 
-def choose_ports(first: int, chance: random.Random, free: frozenset[int] | None = None) -> dict[str, int]:
+def choose_ports(
+    first: int,
+    chance: random.Random,
+    free: frozenset[int] | None = None,
+    *,
+    offsets: Mapping[str, int] = _CA_PORTS,
+    taken: Collection[int] = (),
+) -> dict[str, int]:
     """Give each listener its usual port, counted from `first`, or another free one where that is taken.
 
-    With `first` 0 all are chosen by chance. Others come from below the range from which the kernel takes the ports of
-    outgoing connections, so that none is taken away before its listener opens. `free` replaces asking the kernel.
+    With `first` 0 all are chosen at random. Replacements come from below the range from which the kernel takes the ports
+    of outgoing connections, so that none is taken before its listener opens. `free` replaces asking the kernel; `taken`
+    are ports of other services that may not run yet.
     """
 
     def usable(port: int) -> bool:
-        return is_free(port) if free is None else port in free
+        return port not in taken and (is_free(port) if free is None else port in free)
 
     chosen: dict[str, int] = {}
-    for name, offset in _PORTS.items():
+    for name, offset in offsets.items():
         wanted = first + offset
         while first == 0 or wanted in chosen.values() or not usable(wanted):
             wanted = chance.randrange(20_000, 32_000)
@@ -144,15 +169,18 @@ def write_config(
     first_port: int,
     chance: random.Random,
     database: str = "",
+    taken: Collection[int] = (),
 ) -> bool:
-    """Write the configuration of a service unless it is there; say whether it was written.
+    """Write the settings file of a service unless it exists; say whether it was written.
 
-    `database` is the URL of its database; SQLite in the service's own directory unless given.
+    `database` is the URL of its database; SQLite in the service's own directory unless given. `taken` are ports that
+    other services of this control plane have been given.
     """
     path = state_directory.config(service.name)
     if path.exists():
         return False
-    ports = choose_ports(first_port + service.offset if first_port else 0, chance)
+    first = first_port + service.offset if first_port else 0
+    ports = choose_ports(first, chance, offsets=_CA_PORTS if service.is_ca else _PORTS, taken=taken)
     state = state_directory.state(service.name)
     text = f"""\
 # Written once by `keyreeve up`; change it as you like and start again (`keyreeve down`, `keyreeve up`).
@@ -164,17 +192,25 @@ listen:
   health_port: {ports["health_port"]}
 metrics:
   port: {ports["metrics_port"]}
-http:
-  host: {LOOPBACK}
-  port: {ports["http_port"]}
-http_url: http://{LOOPBACK}:{ports["http_port"]}
-enroll:
-  port: {ports["enroll_port"]}
 state_directory: {json.dumps(str(state))}
+"""
+    if service.has_database:
+        text += f"""\
 database:
   url: {json.dumps(database or f"sqlite:///{service.name}.db")}
-workers: 2
 """
+    text += _CA_SETTINGS.format(**ports, host=LOOPBACK) if service.is_ca else "instance: local\n"
     state.mkdir(mode=0o700, exist_ok=True)
     write_file(path, text.encode(), mode=PRIVATE)
     return True
+
+
+_CA_SETTINGS = """\
+http:
+  host: {host}
+  port: {http_port}
+http_url: http://{host}:{http_port}
+enroll:
+  port: {enroll_port}
+workers: 2
+"""

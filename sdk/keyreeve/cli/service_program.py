@@ -1,7 +1,6 @@
-"""Running the CA service's own program for what only the machine it runs on may ask.
+"""Run a service's own program for what may be asked on its machine only.
 
-The command line belongs to the callers' side: it never imports a service. It runs `python -m keyreeve_ca`, whose
-subcommands print one JSON document.
+The command line never imports a service: it runs `python -m keyreeve_ca`, whose subcommands print one JSON document.
 """
 
 import importlib.util
@@ -14,27 +13,33 @@ from typing import Any
 from keyreeve.errors import StartFailed
 
 NOT_THERE_YET = 3
-"""Exit code of `first-operator` and `recover` while the service has not opened its local socket."""
+"""Exit code of the subcommands that use the service's local socket while it is not open."""
 
 
 class NotThereYet(Exception):
     """The service has not opened its local socket."""
 
 
-def require_services() -> None:
-    """Raise `StartFailed` unless the services are installed beside this command."""
-    if importlib.util.find_spec("keyreeve_ca") is None:
+def require_module(module: str) -> None:
+    """Raise `StartFailed` unless a service is installed beside this command."""
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # of the package that the module is in
+        found = None
+    if found is None:
         raise StartFailed("the services are not installed here, only the client: pip install 'keyreeve[server,cli]'")
 
 
-def ask(subcommand: str, config: Path, *arguments: str, given: bytes = b"") -> Any:  # noqa: ANN401 (JSON of a subcommand's own shape)
-    """Run a subcommand and read its document. Raises `NotThereYet`, or `StartFailed` with what the program said."""
-    require_services()
-    command = [sys.executable, "-P", "-m", "keyreeve_ca", subcommand, "--config", str(config), *arguments]
+def ask(  # JSON of a subcommand's own shape
+    subcommand: str, config: Path, *arguments: str, module: str = "keyreeve_ca", given: bytes = b""
+) -> Any:  # noqa: ANN401
+    """Run a subcommand and read its document. Raises `NotThereYet`, or `StartFailed` with what the program printed."""
+    require_module(module)
+    command = [sys.executable, "-P", "-m", module, subcommand, "--config", str(config), *arguments]
     try:
         done = subprocess.run(command, input=given, capture_output=True, timeout=60, check=False)  # noqa: S603 (ours)
     except subprocess.TimeoutExpired:
-        raise StartFailed(f"the CA's program did not answer `{subcommand}` within 60 s") from None
+        raise StartFailed(f"`{module} {subcommand}` did not answer within 60 s") from None
     if done.returncode == NOT_THERE_YET:
         raise NotThereYet
     try:
@@ -44,4 +49,4 @@ def ask(subcommand: str, config: Path, *arguments: str, given: bytes = b"") -> A
     except ValueError:
         problem = "its answer is not JSON"
     said = done.stderr.decode(errors="replace").strip().splitlines()[-8:]
-    raise StartFailed("\n       ".join([f"`{subcommand}` of the CA's program failed ({problem})", *said]))
+    raise StartFailed("\n       ".join([f"`{module} {subcommand}` failed ({problem})", *said]))

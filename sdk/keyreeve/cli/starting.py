@@ -1,14 +1,11 @@
-"""Bringing a control plane up on this machine, and taking it down: what `up`, `down`, `reset` and `status` do."""
+"""Start a control plane on this machine, wait until it serves, and give the operator a certificate: what `up` does."""
 
 import fcntl
-import json
 import os
 import random
-import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,13 +14,22 @@ from typing import Any, TypeVar
 
 from keyreeve.cli import supervisor
 from keyreeve.cli.health import is_serving
-from keyreeve.cli.local_operator import Operator, find_operator, introduce, recover, utc_now
-from keyreeve.cli.local_services import SERVICES, Addresses, Service, is_free, read_addresses, write_config
-from keyreeve.cli.processes import Lock, Running, find, read_pid
-from keyreeve.cli.service_program import NotThereYet, require_services
+from keyreeve.cli.local_operator import (
+    Operator,
+    find_operator,
+    issue_operator_certificate,
+    recover,
+    update_context,
+    utc_now,
+)
+from keyreeve.cli.local_services import SERVICES, Service, ca_of, is_free, read_addresses, write_config
+from keyreeve.cli.local_status import database_of, manager_of, service_records, supervisor_of
+from keyreeve.cli.service_program import NotThereYet, require_module
 from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.stopping import end, take_down
 from keyreeve.cli.trust_checks import check_trusted
 from keyreeve.errors import CertificateUntrusted, FileUnusable, StartFailed
+from keyreeve.service_files import certificate_end
 
 T = TypeVar("T")
 
@@ -32,123 +38,122 @@ PORT_SECONDS = 10.0
 POLL_SECONDS = 0.05
 GIVE_UP_AFTER = 3
 """Ends of a service before it ever served: more attempts would end the same way."""
-STOP_SECONDS = supervisor.DRAIN_SECONDS + 10
 LOG_LINES = 12
 LOG_WIDTH = 400
-"""Characters of a line that are shown: one that holds a traceback is longer than a screen."""
+"""Characters of a log line that are shown: one that holds a traceback is longer than a screen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """What `up` found or did."""
 
-    person: Operator
+    operator: Operator
     was_running: bool
-    made: bool
-    """Whether the control plane was made now, on an empty directory."""
-    introduced: bool
-    """Whether the person got a certificate now."""
+    created: bool
+    """Whether the control plane was made now, in an empty directory."""
+    issued: bool
+    """Whether the operator got a certificate now."""
     recovery: dict[str, Any] | None
-    """What was replaced after a long sleep; None when nothing had to be looked at."""
+    """What was replaced because it had expired; None when the operator's certificate had not."""
     expired_at: datetime | None
-    """When the person's certificate had expired, if that is why."""
-
-
-def supervisor_of(state_directory: StateDirectory) -> Running | None:
-    """Take hold of the supervisor that holds the home's lock."""
-    return find(Lock(supervisor.lock_file(state_directory)).holder(), str(state_directory.root))
-
-
-def manager_of(state_directory: StateDirectory, service: Service) -> Running | None:
-    """Take hold of a service's manager process."""
-    return find(read_pid(supervisor.pid_file(state_directory, service)), service.marker(state_directory))
-
-
-def facts(state_directory: StateDirectory) -> dict[str, dict[str, Any]]:
-    """What the supervisor last told of its services; empty when there is none."""
-    try:
-        told = json.loads(supervisor.facts_file(state_directory).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
-def database_of(state_directory: StateDirectory, service: Service) -> str:
-    """Where a service that has been started keeps its database, without credentials; empty when it has not noted that."""
-    try:
-        return str(json.loads((state_directory.state(service.name) / "control-plane.json").read_bytes())["database"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
+    """When the operator's certificate had expired, if it had."""
 
 
 def bring_up(
-    state_directory: StateDirectory, *, trust_domain: str, first_port: int, tell: Callable[[str], None]
+    state_directory: StateDirectory,
+    *,
+    trust_domain: str,
+    first_port: int,
+    report: Callable[[str], None],
+    services: Sequence[Service] = SERVICES,
 ) -> Started:
-    """Start what does not run, wait until it serves, and see to it that the person has a certificate.
+    """Start what does not run, wait until it serves, and make sure that the operator has a certificate.
 
-    Raises `StartFailed`, with the end of the log, when a service does not come up, and `CertificateUntrusted` when it is
-    none of this control plane; what this call started is then stopped again.
+    `report` gets a line for each step that takes a while. Raises `StartFailed`, with the end of the log, when a service
+    does not become ready, and `CertificateUntrusted` when it belongs to another control plane; the services that this
+    call started are then stopped again.
     """
-    require_services()
+    for service in services:
+        require_module(service.module)
     state_directory.make()
-    with _alone(state_directory, tell):
-        made = False
-        for service in SERVICES:
-            made |= write_config(
-                state_directory,
-                service,
-                trust_domain=trust_domain,
-                first_port=first_port,
-                chance=random.SystemRandom(),
-                # It stays: a variable that the next start lacks would leave the control plane without its database.
-                database=os.environ.get(service.database_variable, ""),
-            )
+    with _exclusive(state_directory, report):
+        created = _write_configs(state_directory, services, trust_domain=trust_domain, first_port=first_port)
         running = supervisor_of(state_directory)
         if running is None:
-            tell("starting")
-            wait_for_ports(state_directory)
-            supervisor.facts_file(state_directory).unlink(
-                missing_ok=True
-            )  # a supervisor that was killed left its last words
-            _wait_for_supervisor(state_directory, supervisor.launch(state_directory))
+            report("starting")
+            wait_for_ports(state_directory, services)
+            # A supervisor that was killed left its records.
+            supervisor.records_file(state_directory).unlink(missing_ok=True)
+            _wait_for_supervisor(state_directory, supervisor.launch(state_directory, services))
         else:
             running.close()
         try:
-            recovery, expired_at = _wake(state_directory, tell) if not made else (None, None)
-            wait_until_serving(state_directory)
-            person, introduced = _greet(state_directory)
+            recovery, expired_at = (
+                _recover_if_expired(state_directory, services, report) if not created else (None, None)
+            )
+            if running is not None:
+                restart_expired(state_directory, services, utc_now(), report)
+            wait_until_serving(state_directory, services)
+            operator, issued = _ensure_operator(state_directory, services)
         except (StartFailed, CertificateUntrusted):
             if running is None:
-                take_down(state_directory)
-            if made:
-                _forget_settings_of_nothing(state_directory)
+                take_down(state_directory, services)
+            if created:
+                _remove_unused_settings(state_directory, services)
             raise
-    return Started(person, running is not None, made, introduced, recovery, expired_at)
+    return Started(operator, running is not None, created, issued, recovery, expired_at)
 
 
-def _forget_settings_of_nothing(state_directory: StateDirectory) -> None:
+def _write_configs(
+    state_directory: StateDirectory, services: Sequence[Service], *, trust_domain: str, first_port: int
+) -> bool:
+    """Write the settings files that do not exist; say whether the CA's was among them."""
+    created = False
+    taken: set[int] = set()
+    for service in services:
+        written = write_config(
+            state_directory,
+            service,
+            trust_domain=trust_domain,
+            first_port=first_port,
+            chance=random.SystemRandom(),
+            # It stays: a variable that the next start lacks would leave the control plane without its database.
+            database=os.environ.get(service.database_variable, ""),
+            taken=taken,
+        )
+        created |= written and service.is_ca
+        addresses = read_addresses(state_directory, service)
+        taken |= set(addresses.ports)
+        # A service that is added later joins the trust domain of the CA.
+        trust_domain = addresses.trust_domain if service.is_ca else trust_domain
+    return created
+
+
+def _remove_unused_settings(state_directory: StateDirectory, services: Sequence[Service]) -> None:
     """Remove settings that led to no control plane, such as a mistyped database: the next start writes them anew."""
-    for service in SERVICES:
+    for service in services:
         if not database_of(state_directory, service):
             state_directory.config(service.name).unlink(missing_ok=True)
 
 
-def _wake(
-    state_directory: StateDirectory, tell: Callable[[str], None]
+def _recover_if_expired(
+    state_directory: StateDirectory, services: Sequence[Service], report: Callable[[str], None]
 ) -> tuple[dict[str, Any] | None, datetime | None]:
-    """Recover what has expired, when even the person's own certificate has: nobody has been here for a while.
+    """Recover what has expired if the operator's certificate has; return what was done, and when it had expired.
 
     The workers may be waiting for it: with an expired CA they get no certificate to serve with.
     """
-    person = find_operator(state_directory)
-    if person is not None and utc_now() <= person.not_after:
+    operator = find_operator(state_directory)
+    if operator is not None and utc_now() <= operator.not_after:
         return None, None
-    tell("your certificate has expired; looking at what else has")
-    return _when_there(lambda: recover(state_directory)), None if person is None else person.not_after
+    report("your certificate has expired; replacing what else has expired")
+    module = ca_of(services).module
+    recovery = _retry_until_open(lambda: recover(state_directory, module=module))
+    return recovery, None if operator is None else operator.not_after
 
 
-def _when_there(ask: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> T:
-    """Ask the CA's local socket, which may have to be waited for. Raises `StartFailed`."""
+def _retry_until_open(ask: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> T:
+    """Ask the CA over its local socket, and wait until it is open. Raises `StartFailed`."""
     until = clock() + READY_SECONDS
     while True:
         with suppress(NotThereYet):
@@ -158,14 +163,33 @@ def _when_there(ask: Callable[[], T], clock: Callable[[], float] = time.monotoni
         time.sleep(POLL_SECONDS)
 
 
-def wait_for_ports(state_directory: StateDirectory, clock: Callable[[], float] = time.monotonic) -> None:
+def restart_expired(
+    state_directory: StateDirectory, services: Sequence[Service], now: datetime, report: Callable[[str], None]
+) -> None:
+    """Stop each running service whose certificate has expired; the supervisor starts it with an enrollment token."""
+    stopped = []
+    for service in services:
+        expiry = None if service.is_ca else certificate_end(state_directory.state(service.name))
+        if expiry is not None and now >= expiry and (manager := manager_of(state_directory, service)) is not None:
+            report(f"the certificate of {service.name} has expired; restarting it")
+            manager.stop()
+            stopped.append(manager)
+    for manager in stopped:
+        end(manager)
+
+
+def wait_for_ports(
+    state_directory: StateDirectory,
+    services: Sequence[Service] = SERVICES,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
     """Wait a little until the ports of every service that does not run are free. Raises `StartFailed`.
 
     Services share their port between processes (SO_REUSEPORT), so the kernel would give two control planes the same one
-    without a word, and each would get half of the other's calls. Processes of ours that lost their manager end soon.
+    without an error, and each would get half of the other's calls. Processes of ours that lost their manager end soon.
     """
     until = clock() + PORT_SECONDS
-    for service in SERVICES:
+    for service in services:
         manager = manager_of(state_directory, service)
         if manager is not None:
             manager.close()
@@ -180,27 +204,24 @@ def wait_for_ports(state_directory: StateDirectory, clock: Callable[[], float] =
                 time.sleep(POLL_SECONDS)
 
 
-def wait_until_serving(state_directory: StateDirectory, clock: Callable[[], float] = time.monotonic) -> None:
+def wait_until_serving(
+    state_directory: StateDirectory,
+    services: Sequence[Service] = SERVICES,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
     """Wait until every service answers that it serves. Raises `StartFailed`."""
     until = clock() + READY_SECONDS
-    for service in SERVICES:
+    for service in services:
         addresses = read_addresses(state_directory, service)
-        before = facts(state_directory).get(service.name, {}).get("restarts", 0)
+        log = state_directory.log(service.name)
+        before = service_records(state_directory).get(service.name, {}).get("restarts", 0)
         while not is_serving(addresses):
-            known = facts(state_directory).get(service.name, {})
-            ends = known.get("restarts", 0) - before
-            if ends >= GIVE_UP_AFTER or (ends and known.get("last_end") == supervisor.WILL_NOT_START):
-                raise StartFailed(
-                    _with_log(
-                        state_directory.log(service.name), f"the {service.name} service ended: {known['last_end']}"
-                    )
-                )
+            record = service_records(state_directory).get(service.name, {})
+            ends = record.get("restarts", 0) - before
+            if ends >= GIVE_UP_AFTER or (ends and record.get("last_end") == supervisor.WILL_NOT_START):
+                raise StartFailed(_with_log(log, f"the {service.name} service ended: {record['last_end']}"))
             if clock() > until:
-                raise StartFailed(
-                    _with_log(
-                        state_directory.log(service.name), f"the {service.name} service did not become ready in time"
-                    )
-                )
+                raise StartFailed(_with_log(log, f"the {service.name} service did not become ready in time"))
             time.sleep(POLL_SECONDS)
 
 
@@ -214,19 +235,21 @@ def _wait_for_supervisor(state_directory: StateDirectory, program: subprocess.Po
     running.close()
 
 
-def _greet(state_directory: StateDirectory) -> tuple[Operator, bool]:
+def _ensure_operator(state_directory: StateDirectory, services: Sequence[Service]) -> tuple[Operator, bool]:
+    """Give the operator a certificate unless there is a good one; say whether it was issued now."""
     now = utc_now()
-    person = find_operator(state_directory)
+    operator = find_operator(state_directory)
     if (
-        person is not None
+        operator is not None
         and state_directory.key.exists()
         and state_directory.context.exists()
-        and not person.wants_renewal(now)
+        and not operator.wants_renewal(now)
     ):
-        for service in SERVICES:
+        for service in services:
             check_trusted(state_directory, read_addresses(state_directory, service))
-        return person, False
-    return _when_there(lambda: introduce(state_directory, now)), True
+        update_context(state_directory, services)
+        return operator, False
+    return _retry_until_open(lambda: issue_operator_certificate(state_directory, services, now)), True
 
 
 def _with_log(log: Path, what: str) -> str:
@@ -237,8 +260,8 @@ def _with_log(log: Path, what: str) -> str:
 
 
 @contextmanager
-def _alone(state_directory: StateDirectory, tell: Callable[[str], None]) -> Iterator[None]:
-    """Let one `up` at a time work on a home; the second waits, and then finds everything done."""
+def _exclusive(state_directory: StateDirectory, report: Callable[[str], None]) -> Iterator[None]:
+    """Let one `up` at a time work on a state directory; the second waits, and then finds everything done."""
     try:
         handle = os.open(state_directory.runtime / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as problem:
@@ -247,85 +270,8 @@ def _alone(state_directory: StateDirectory, tell: Callable[[str], None]) -> Iter
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tell("another `keyreeve up` is at work here; waiting for it")
+            report("another `keyreeve up` is at work here; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
-
-
-def take_down(state_directory: StateDirectory) -> bool:
-    """Stop the supervisor and, in its absence, the services it left; say whether anything ran."""
-    found = False
-    running = supervisor_of(state_directory)
-    if running is not None:
-        found = True
-        _end(running)
-    for service in SERVICES:
-        manager = manager_of(state_directory, service)
-        if manager is not None:
-            found = True
-            _end(manager)
-        supervisor.pid_file(state_directory, service).unlink(missing_ok=True)
-    supervisor.facts_file(state_directory).unlink(missing_ok=True)
-    return found
-
-
-def _end(running: Running) -> None:
-    running.stop()
-    if not running.wait(STOP_SECONDS):
-        running.stop(signal.SIGKILL)
-        running.wait(5.0)
-    running.close()
-
-
-def wipe(state_directory: StateDirectory) -> None:
-    """Stop everything and remove the home with all keys and certificates in it."""
-    take_down(state_directory)
-    try:
-        shutil.rmtree(state_directory.root)
-    except FileNotFoundError:
-        return
-    except OSError as problem:
-        raise FileUnusable(f"cannot remove {problem.filename}: {problem.strerror}") from problem
-
-
-def status(state_directory: StateDirectory) -> dict[str, Any]:
-    """Tell what runs of a state_directory: plain values, for `status` and programs."""
-    running = supervisor_of(state_directory)
-    services = []
-    for service in SERVICES:
-        addresses = read_addresses(state_directory, service)
-        services.append(_service_status(state_directory, service, addresses))
-    result = {
-        "directory": str(state_directory.root),
-        "supervisor": {"running": running is not None, "pid": running.pid if running else None},
-        "services": services,
-    }
-    if running:
-        running.close()
-    return result
-
-
-def _service_status(state_directory: StateDirectory, service: Service, addresses: Addresses) -> dict[str, Any]:
-    manager = manager_of(state_directory, service)
-    known = facts(state_directory).get(service.name, {})
-    state = "stopped"
-    if manager is not None:
-        state = "serving" if is_serving(addresses) else "starting"
-    result = {
-        "service": service.name,
-        "state": state,
-        "pid": manager.pid if manager else None,
-        "since": known.get("since") if manager else None,
-        "restarts": known.get("restarts", 0),
-        "address": addresses.endpoint,
-        "health": f"{addresses.host}:{addresses.health_port}",
-        "metrics": f"{addresses.host}:{addresses.metrics_port}",
-        "http": addresses.http_url,
-        "enroll": None if addresses.enroll_port is None else f"{addresses.host}:{addresses.enroll_port}",
-        "trust_domain": addresses.trust_domain,
-    }
-    if manager is not None:
-        manager.close()
-    return result

@@ -1,4 +1,4 @@
-"""Where everything of a control plane on one machine lies: the directory that `keyreeve up` makes, `.keyreeve/`."""
+"""The layout of the state directory that `keyreeve up` makes for a control plane on one machine: `.keyreeve/`."""
 
 import os
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class StateDirectory:
 
     @classmethod
     def at(cls, directory: Path) -> "StateDirectory":
-        """The home in `directory`, whether or not it exists."""
+        """The state directory at this path, whether or not it exists."""
         return cls(Path(os.path.abspath(directory)))  # noqa: PTH100 (symbolic links stay as the person wrote them)
 
     @property
@@ -25,7 +25,7 @@ class StateDirectory:
 
     @property
     def certificate(self) -> Path:
-        """The person's own certificate, with its chain."""
+        """The operator's certificate, with its chain."""
         return self.root / "me.pem"
 
     @property
@@ -34,22 +34,22 @@ class StateDirectory:
 
     @property
     def bundle(self) -> Path:
-        """Roots of the control hierarchy: whom the command trusts as a service."""
+        """Roots of the control hierarchy, which services must present."""
         return self.root / "control-bundle.pem"
 
     @property
     def estate_bundle(self) -> Path:
-        """Roots of the estate hierarchy: whom others trust, to accept the certificates that are issued to them."""
+        """Roots of the estate hierarchy, for programs that accept the certificates issued to servers and clients."""
         return self.root / "estate-bundle.pem"
 
     @property
     def trust_root(self) -> Path:
-        """First root of the trust metadata, kept for whoever follows the bundles later."""
+        """First root of the trust metadata, for programs that follow the bundles."""
         return self.root / "trust-root.json"
 
     @property
     def runtime(self) -> Path:
-        """Process ids, locks and what the supervisor knows."""
+        """Process ids, locks and the supervisor's records."""
         return self.root / "run"
 
     @property
@@ -70,15 +70,15 @@ class StateDirectory:
         return self.config("ca").is_file()
 
     def make(self) -> None:
-        """Make the directories, closed to everybody else; what is there already has to be the caller's own.
+        """Make the directories for the owner alone; what exists must belong to the caller.
 
-        Raises `FileUnusable`: whoever can write a configuration decides what the services do as this user.
+        Raises `FileUnusable`: a user who can write a settings file decides what the services do as this user.
         """
         from keyreeve.context import why_not_own
 
-        for place in (self.root, self.config("ca")):
+        for place in (self.root, *sorted(self.root.glob("*.yaml"))):
             if why := why_not_own(place):
-                raise FileUnusable(f"{why}: nothing is run from there. `--dir` names another directory")
+                raise FileUnusable(f"{why}: no services are started from it. Choose another directory with `--dir`")
         try:
             for directory in (self.root, self.runtime, self.logs):
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class StateDirectory:
 
 
 def write_file(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:
-    """Replace a file whole, as `write_atomically` does. Raises `FileUnusable`."""
+    """Replace a file atomically. Raises `FileUnusable`."""
     try:
         write_atomically(path, data, mode)
     except OSError as problem:
@@ -95,7 +95,7 @@ def write_file(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:
 
 
 def read_file(path: Path, at_most: int = -1) -> bytes:
-    """Read a file that the person named, or its first `at_most` bytes. Raises `FileUnusable`."""
+    """Read a file, or its first `at_most` bytes. Raises `FileUnusable`."""
     try:
         with path.open("rb") as file:
             return file.read(at_most)

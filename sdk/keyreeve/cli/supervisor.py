@@ -1,8 +1,11 @@
 """The background process of `keyreeve up`: starts the services, restarts one that dies, stops them on SIGTERM.
 
-One supervisor per state_directory: it holds a lock for as long as it lives. Services outlive it: when it is killed they go on, and
-the next supervisor adopts them. So that none is ever lost from sight, a service writes its process id before its
-program begins (a shell does, and then becomes the program).
+One supervisor per state directory: it holds a lock for as long as it lives. Services outlive it: when it is killed they
+go on, and the next supervisor adopts them. A service's process id is written before its program begins (a shell writes
+it, and then becomes the program), so that no running service is unknown.
+
+The CA starts first. Each other service begins with `service_launcher`, which waits until the CA serves and gets an
+enrollment token when the service needs one. On SIGTERM the other services stop first, so that they can still call the CA.
 """
 
 import contextlib
@@ -20,29 +23,29 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from keyreeve.cli.local_services import SERVICES, Service
+from keyreeve.cli.local_services import SERVICES, Service, ca_of
 from keyreeve.cli.processes import Lock, Running, find, read_pid
 from keyreeve.cli.state_directory import StateDirectory, write_file
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
 HEALTHY_AFTER = 30.0
-"""Seconds that a service has to live for its next death to count as a first one."""
+"""Seconds that a service has to live for the pause after its next end to be the first one again."""
 DRAIN_SECONDS = 30.0
 LARGEST_LOG = 10_000_000
-LOOK_SECONDS = 10.0
-"""Between looks at how large the logs have grown."""
+LOG_CHECK_SECONDS = 10.0
+"""Between checks of how large the logs have grown."""
 REFUSED = 75
-"""Exit code of a supervisor that found another one on its home (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code of a supervisor that found another one on its state directory (EX_TEMPFAIL of sysexits.h)."""
 
 WILL_NOT_START = "exit code 78"
 """How a service ends whose settings or database do not allow a start (EX_CONFIG): the next attempt ends the same way."""
 
-_BECOME = 'echo $$ > "$1" && shift && exec "$@"'
+_WRITE_PID_AND_RUN = 'echo $$ > "$1" && shift && exec "$@"'
 
 
 def lock_file(state_directory: StateDirectory) -> Path:
-    """The file that the supervisor of a home locks, and that holds its process id."""
+    """The file that the supervisor of a state directory locks, and that holds its process id."""
     return state_directory.runtime / "supervisor.lock"
 
 
@@ -51,13 +54,13 @@ def pid_file(state_directory: StateDirectory, service: Service) -> Path:
     return state_directory.runtime / f"{service.name}.pid"
 
 
-def facts_file(state_directory: StateDirectory) -> Path:
-    """The file in which the supervisor tells what it knows of each service."""
+def records_file(state_directory: StateDirectory) -> Path:
+    """The file in which the supervisor keeps a `ServiceRecord` of each service."""
     return state_directory.runtime / "services.json"
 
 
 @dataclass(slots=True)
-class Facts:
+class ServiceRecord:
     """What the supervisor knows of one service, for `keyreeve status`."""
 
     pid: int | None = None
@@ -71,7 +74,7 @@ class _Child:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.facts = Facts()
+        self.record = ServiceRecord()
         self.running: Running | None = None
         self.program: subprocess.Popen[bytes] | None = None
         self.started = 0.0
@@ -80,7 +83,7 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps the services of a home running until it is told to stop; `clock` counts seconds from anywhere."""
+    """Keeps the services of a state directory running until SIGTERM; `clock` counts seconds from anywhere."""
 
     def __init__(
         self,
@@ -89,12 +92,13 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state_directory = state_directory
+        self._services = tuple(services)
         self._clock = clock
         self._children = [_Child(service) for service in services]
         self._stopping = False
 
     def run(self) -> int:
-        """Supervise until SIGTERM or SIGINT; answer the exit code of the process."""
+        """Supervise until SIGTERM or SIGINT; return the exit code of the process."""
         lock = Lock(lock_file(self._state_directory))
         if not lock.take():
             self._log(f"another supervisor runs on {self._state_directory.root}")
@@ -109,14 +113,14 @@ class Supervisor:
             for child in self._children:
                 self._adopt(child, selector)
             while not self._stopping:
-                for key, _ in selector.select(min(self._start_what_is_due(selector), LOOK_SECONDS)):
+                for key, _ in selector.select(min(self._start_due(selector), LOG_CHECK_SECONDS)):
                     if key.fd == woken:
                         with contextlib.suppress(BlockingIOError):
                             os.read(woken, 512)
                     else:
                         selector.unregister(key.fd)
                         self._ended(key.data)
-                self._roll_logs()
+                self._rotate_logs()
         self._stop_children()
         lock.release()
         return 0
@@ -136,17 +140,17 @@ class Supervisor:
     def _watch(self, child: _Child, running: Running, selector: selectors.BaseSelector) -> None:
         child.running = running
         child.started = self._clock()
-        child.facts.pid = running.pid
-        child.facts.since = datetime.now(UTC).isoformat(timespec="seconds")
+        child.record.pid = running.pid
+        child.record.since = datetime.now(UTC).isoformat(timespec="seconds")
         selector.register(running.handle, selectors.EVENT_READ, child)
-        self._tell()
+        self._write_records()
 
-    def _roll_logs(self) -> None:
+    def _rotate_logs(self) -> None:
         for name in (*(child.service.name for child in self._children), "supervisor"):
-            roll_log(self._state_directory.log(name))
+            rotate_log(self._state_directory.log(name))
 
-    def _start_what_is_due(self, selector: selectors.BaseSelector) -> float:
-        """Start each service whose pause is over; answer the seconds until the next one's is, infinite when all run."""
+    def _start_due(self, selector: selectors.BaseSelector) -> float:
+        """Start each service whose pause is over; return the seconds until the next one's is, infinite when all run."""
         waits = []
         for child in self._children:
             if child.running is None:
@@ -160,17 +164,17 @@ class Supervisor:
     def _start(self, child: _Child, selector: selectors.BaseSelector) -> None:
         service = child.service
         log = self._state_directory.log(service.name)
-        roll_log(log)
+        rotate_log(log)
         with log.open("ab") as output:
             # S603: the arguments are ours. A session of its own: Ctrl-C in the terminal of `keyreeve up` is not for it.
             child.program = subprocess.Popen(  # noqa: S603
                 [
                     "/bin/sh",
                     "-c",
-                    _BECOME,
+                    _WRITE_PID_AND_RUN,
                     "sh",
                     pid_file(self._state_directory, service),
-                    *service.arguments(self._state_directory),
+                    *start_command(self._state_directory, service, self._services),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -195,13 +199,19 @@ class Supervisor:
         child.start_at = self._clock() + child.pause
         self._log(f"{child.service.name}: ended after {lived:.1f} s ({end}); starting again in {child.pause:g} s")
         child.pause = min(child.pause * 2, LONGEST_PAUSE)
-        child.facts.pid = None
-        child.facts.restarts += 1
-        child.facts.last_end = end
-        self._tell()
+        child.record.pid = None
+        child.record.restarts += 1
+        child.record.last_end = end
+        self._write_records()
 
     def _stop_children(self) -> None:
-        live = [(child, child.running) for child in self._children if child.running is not None]
+        self._stop_together([child for child in self._children if not child.service.is_ca])
+        self._stop_together([child for child in self._children if child.service.is_ca])
+        records_file(self._state_directory).unlink(missing_ok=True)
+        self._log("stopped")
+
+    def _stop_together(self, children: Sequence[_Child]) -> None:
+        live = [(child, child.running) for child in children if child.running is not None]
         for _, running in live:
             running.stop()
         until = self._clock() + DRAIN_SECONDS
@@ -213,24 +223,32 @@ class Supervisor:
             if child.program is not None:
                 child.program.wait()
             running.close()
+            self._log(f"{child.service.name}: stopped")
             pid_file(self._state_directory, child.service).unlink(missing_ok=True)
-        facts_file(self._state_directory).unlink(missing_ok=True)
-        self._log("stopped")
 
-    def _tell(self) -> None:
-        told = {child.service.name: asdict(child.facts) for child in self._children}
-        write_file(facts_file(self._state_directory), json.dumps(told, indent=1).encode())
+    def _write_records(self) -> None:
+        records = {child.service.name: asdict(child.record) for child in self._children}
+        write_file(records_file(self._state_directory), json.dumps(records, indent=1).encode())
 
     @staticmethod
     def _log(line: str) -> None:
         print(datetime.now(UTC).isoformat(timespec="milliseconds"), line, flush=True)  # noqa: T201
 
 
-def roll_log(log: Path) -> None:
-    """Put aside what a log holds that has grown large; one older log is kept.
+def start_command(state_directory: StateDirectory, service: Service, services: Sequence[Service]) -> list[str]:
+    """The command that starts a service: its own program, behind `service_launcher` unless it is the CA."""
+    program = service.arguments(state_directory)
+    if service.is_ca:
+        return program
+    launcher = [sys.executable, "-P", "-m", "keyreeve.cli.service_launcher"]
+    return [*launcher, str(state_directory.root), service.name, ca_of(services).module, *program]
+
+
+def rotate_log(log: Path) -> None:
+    """Set aside what a log holds when it has grown large; one older log is kept.
 
     Its writers go on with the same file, which they opened to append. So it is copied and emptied, and what they write
-    between the two is lost. Where there is no room for the copy, the log stays.
+    between the two is lost. Where there is no space for the copy, the log stays.
     """
     with contextlib.suppress(OSError):
         if log.stat().st_size > LARGEST_LOG:
@@ -238,13 +256,14 @@ def roll_log(log: Path) -> None:
             os.truncate(log, 0)
 
 
-def launch(state_directory: StateDirectory) -> subprocess.Popen[bytes]:
-    """Start the supervisor of a home in the background, in a session of its own."""
+def launch(state_directory: StateDirectory, services: Sequence[Service] = SERVICES) -> subprocess.Popen[bytes]:
+    """Start the supervisor of a state directory in the background, in a session of its own."""
     log = state_directory.log("supervisor")
-    roll_log(log)
+    rotate_log(log)
+    table = json.dumps([asdict(service) for service in services])
     with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            [sys.executable, "-P", "-m", "keyreeve.cli.supervisor", str(state_directory.root)],
+            [sys.executable, "-P", "-m", "keyreeve.cli.supervisor", str(state_directory.root), table],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -253,5 +272,10 @@ def launch(state_directory: StateDirectory) -> subprocess.Popen[bytes]:
         )
 
 
+def main(directory: str, table: str) -> int:
+    """Supervise the services that `table` lists, a JSON array of the fields of each."""
+    return Supervisor(StateDirectory(Path(directory)), [Service(**fields) for fields in json.loads(table)]).run()
+
+
 if __name__ == "__main__":
-    sys.exit(Supervisor(StateDirectory(Path(sys.argv[1]))).run())
+    sys.exit(main(*sys.argv[1:]))

@@ -59,7 +59,7 @@ def test_the_local_socket_is_waited_for_by_the_clock(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(starting, "POLL_SECONDS", 0.0)
     with pytest.raises(StartFailed, match="local socket"):
-        starting._when_there(ask, lambda: now)
+        starting._retry_until_open(ask, lambda: now)
     assert now == 75.0
 
 
@@ -163,8 +163,8 @@ def test_doctor_shows_what_to_do_about_whatever_the_service_warns_of(
 ) -> None:
     told = [(True, "", "fine"), (True, "do z", "might break"), (False, "do w", "broken")]
     rows = [{"check": "x", "ok": ok, "message": message, "fix": fix} for ok, fix, message in told]
-    monkeypatch.setattr(doctor, "ask", lambda *_: rows)
-    findings = list(doctor.check_with_the_service(state_directory))
+    monkeypatch.setattr(doctor, "ask", lambda *_, **__: rows)
+    findings = list(doctor.check_by_service(state_directory, CA))
     assert [finding.severity for finding in findings] == [Severity.OK, Severity.WARNING, Severity.ERROR]
     monkeypatch.setattr(doctor, "examine", lambda *_: findings)
     write_file(state_directory.config("ca"), b"{}", mode=0o600)

@@ -12,9 +12,10 @@ import pytest
 
 from keyreeve.cli import supervisor
 from keyreeve.cli.local_services import Service
+from keyreeve.cli.local_status import service_records
 from keyreeve.cli.processes import Lock, find, read_pid
-from keyreeve.cli.starting import facts, take_down
 from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.stopping import take_down
 from support.waiting import wait_for
 
 IDLE = Service("ca", "fakes.idle_service", 0)
@@ -25,13 +26,13 @@ from keyreeve.cli.local_services import Service
 from keyreeve.cli.state_directory import StateDirectory
 from keyreeve.cli import supervisor
 from keyreeve.cli.supervisor import Supervisor
-supervisor.LOOK_SECONDS = 0.05
+supervisor.LOG_CHECK_SECONDS = 0.05
 sys.exit(Supervisor(StateDirectory(Path(sys.argv[1])), [Service("ca", "fakes.idle_service", 0)]).run())
 """
 
 
 class Supervised:
-    """A home with an idle service, and the supervisors that were started on it."""
+    """A state directory with an idle service, and the supervisors that were started on it."""
 
     def __init__(self, root: Path) -> None:
         self.state_directory = StateDirectory.at(root / "control_plane")
@@ -84,7 +85,7 @@ def test_a_service_that_dies_is_started_again(supervised: Supervised) -> None:
     first = supervised.service_pid()
     os.kill(first, signal.SIGKILL)
     assert supervised.service_pid(other_than=first) != first
-    known = wait_for("the supervisor tells of it", lambda: facts(supervised.state_directory).get("ca"))
+    known = wait_for("the supervisor tells of it", lambda: service_records(supervised.state_directory).get("ca"))
     assert known["restarts"] == 1
     assert known["last_end"] == "killed by SIGKILL"
 
@@ -139,7 +140,7 @@ def test_services_outlive_a_killed_supervisor_and_the_next_one_adopts_them(super
     assert supervised.service_pid() == service
     second = supervised.start()
     wait_for("it has the lock", lambda: Lock(supervisor.lock_file(supervised.state_directory)).holder() == second.pid)
-    wait_for("it has adopted", lambda: facts(supervised.state_directory).get("ca", {}).get("pid") == service)
+    wait_for("it has adopted", lambda: service_records(supervised.state_directory).get("ca", {}).get("pid") == service)
     os.kill(service, signal.SIGKILL)
     assert supervised.service_pid(other_than=service) != service
 
@@ -154,23 +155,20 @@ def test_a_supervisor_that_is_stopped_stops_its_services_and_removes_pid_files(s
     assert Lock(supervisor.lock_file(supervised.state_directory)).holder() is None
 
 
-def test_taking_down_stops_services_that_lost_their_supervisor(
-    supervised: Supervised, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("keyreeve.cli.starting.SERVICES", (IDLE,))
+def test_taking_down_stops_services_that_lost_their_supervisor(supervised: Supervised) -> None:
     first = supervised.start()
     service = supervised.service_pid()
     first.kill()
     first.wait()
-    assert take_down(supervised.state_directory) is True
+    assert take_down(supervised.state_directory, [IDLE]) is True
     assert find(service, IDLE.marker(supervised.state_directory)) is None
-    assert take_down(supervised.state_directory) is False
+    assert take_down(supervised.state_directory, [IDLE]) is False
 
 
 def test_how_a_service_ended_is_known(supervised: Supervised) -> None:
     supervised.state_directory.root.joinpath("refuse").write_text("78")
     supervised.start()
-    known = wait_for("it has ended twice", lambda: _if_ended(facts(supervised.state_directory), 2))
+    known = wait_for("it has ended twice", lambda: _if_ended(service_records(supervised.state_directory), 2))
     assert known["last_end"] == supervisor.WILL_NOT_START
 
 
