@@ -702,10 +702,10 @@ class OperationNotFound(NotFound):
     fix = "`keyreeve operation list` shows those you may see; admins may cancel any, others those that they began."
 
 
-class RevocationsRefused(FailedPrecondition):
-    """An update of the feed of revocations is not the CA service's, or does not follow from what is known."""
+class CallersRefused(FailedPrecondition):
+    """An update of the feed of callers is not the CA service's, or does not follow from what is known."""
 
-    reason = "REVOCATIONS_REFUSED"
+    reason = "CALLERS_REFUSED"
     fix = "Compare the clocks and the control bundle of this service; when both are right, somebody sits in between."
     who = OPERATOR
 

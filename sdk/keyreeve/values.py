@@ -248,24 +248,6 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
-class RevocationUpdate:
-    """What was revoked in the control hierarchy from one number to another, and that nothing else was."""
-
-    restore_generation: int
-    after_seq: int
-    """The numbers above this one; 0: a new beginning."""
-    seq: int
-    """Up to this one."""
-    time: int
-    """When all of that was so, in seconds since 1970."""
-    revoked: tuple[tuple[bytes, int], ...]
-    """Serial number (16 octets) and last instant (seconds since 1970) of each certificate."""
-    signature: bytes = field(repr=False)
-    signer_der: tuple[bytes, ...] = field(repr=False)
-    """Chain of the signer, leaf first, without the root; empty: as before."""
-
-
-@dataclass(frozen=True, slots=True)
 class RevocationList:
     """The revoked certificates of one shard of an authority (RFC 5280, section 5)."""
 

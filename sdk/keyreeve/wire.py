@@ -9,7 +9,7 @@ from cryptography import x509
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from keyreeve import errors, operation_values, token_values, values
+from keyreeve import caller_values, errors, operation_values, token_values, values
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import crl_reason_pb2 as crl_reason_pb
@@ -17,6 +17,7 @@ from keyreeve.ca.v1 import enrollment_service_pb2 as enrollment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
+from keyreeve.ca.v1 import trust_service_pb2 as trust_pb
 from keyreeve.errors import FieldInvalid, KeyreeveError, Violation
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 
@@ -232,13 +233,24 @@ def from_revocation_list(message: certificate_pb.RevocationList) -> values.Revoc
     )
 
 
-def from_revocation_update(message: certificate_pb.RevocationUpdate) -> values.RevocationUpdate:
-    """One message of the feed of revocations."""
-    return values.RevocationUpdate(
+def from_callers_update(message: trust_pb.CallersUpdate) -> caller_values.CallersUpdate:
+    """One message of the feed of callers."""
+    return caller_values.CallersUpdate(
         restore_generation=message.restore_generation,
         after_seq=message.after_seq,
         seq=message.seq,
+        head_seq=message.head_seq,
         time=message.time.seconds,
+        authorities=tuple(
+            caller_values.IssuingAuthority(one.name, from_number(AUTHORITY_STATES, one.state), one.certificate_der)
+            for one in message.authorities
+        ),
+        operators=tuple(
+            caller_values.OperatorRecord(
+                one.name, one.person_uid, from_number(OPERATOR_ROLES, one.role), one.since_time.seconds, one.removed
+            )
+            for one in message.operators
+        ),
         revoked=tuple((one.serial, one.not_after_time.seconds) for one in message.revoked),
         signature=message.signature,
         signer_der=tuple(message.signer_der),

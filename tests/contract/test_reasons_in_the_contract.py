@@ -7,12 +7,12 @@ from keyreeve.errors import register
 
 PROTO = Path(__file__).parents[2] / "proto"
 CALLERS_SIDE = {
+    "CALLERS_REFUSED",
     "CERTIFICATE_UNTRUSTED",
     "CONTEXT_INVALID",
     "ENROLLMENT_ROOT_WRONG",
     "ENROLLMENT_SERVER_UNPROVEN",
     "FILE_UNUSABLE",
-    "REVOCATIONS_REFUSED",
     "SERVICE_UNREACHABLE",
     "START_FAILED",
     "TOKEN_MALFORMED",

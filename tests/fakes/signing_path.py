@@ -8,7 +8,7 @@ from typing import Any
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints
 from keyreeve_ca.certificates.signers import IssuingSigner
-from keyreeve_ca.issuance.service import Issuance, SignItem, SignRequest
+from keyreeve_ca.issuance.service import MAX_IN_PROGRESS, RETRY_AFTER, Issuance, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
 from keyreeve_ca.ledger.ports import (
     BlockLease,
@@ -22,6 +22,7 @@ from keyreeve_ca.ledger.ports import (
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, ControlPlaneState
+from keyreeve_chassis.guard.admission import FairShare
 from keyreeve_chassis.keys.ports import Signer
 from support.certificate_plans import NOW, PERMISSIVE, STORE, TRUST_DOMAIN, authority, version_of
 
@@ -130,10 +131,18 @@ class Path:
     ledger: FakeLedger = field(default_factory=FakeLedger)
     known: IssuanceSnapshot = field(default_factory=snapshot)
     reloads: int = 0
+    admission: FairShare = field(default_factory=lambda: FairShare("certificates", MAX_IN_PROGRESS, RETRY_AFTER))
 
     def __post_init__(self) -> None:
         self.issuance = Issuance(
-            lambda: self.known, self._reload, FakeStore(), self.ledger, STORE, "worker", lambda: NOW
+            lambda: self.known,
+            self._reload,
+            FakeStore(),
+            self.ledger,
+            STORE,
+            "worker",
+            lambda: NOW,
+            admission=self.admission,
         )
 
     async def _reload(self) -> None:

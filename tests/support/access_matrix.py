@@ -158,6 +158,8 @@ def _call(channel: grpc.aio.Channel, method: Method) -> Any:
             return channel.unary_unary(method.name)(NO_MESSAGE, timeout=20)
         case Kind.SERVER_STREAM:
             return channel.unary_stream(method.name)(NO_MESSAGE, timeout=20)
+        case Kind.CLIENT_STREAM:
+            return channel.stream_unary(method.name)(iter([NO_MESSAGE]), timeout=20)
         case Kind.BIDI_STREAM:
             return channel.stream_stream(method.name)(iter([NO_MESSAGE]), timeout=20)
 

@@ -18,6 +18,7 @@ ECHO = "/test.echo.v1.EchoService/Echo"
 ADMIN_ECHO = "/test.echo.v1.EchoService/AdminEcho"
 WATCH = "/test.echo.v1.EchoService/Watch"
 COUNT = "/test.echo.v1.EchoService/Count"
+JOIN = "/test.echo.v1.EchoService/Join"
 
 _Field = descriptor_pb2.FieldDescriptorProto
 
@@ -52,6 +53,7 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     service.method.add(name="AdminEcho", **names)
     service.method.add(name="Watch", server_streaming=True, **names)
     service.method.add(name="Count", server_streaming=True, **names)
+    service.method.add(name="Join", client_streaming=True, **names)
     return file
 
 
@@ -68,6 +70,7 @@ ROWS = {
     ADMIN_ECHO: AccessRule(frozenset({Role.ADMIN})),
     WATCH: AccessRule(frozenset({Role.ADMIN, Role.MEMBER}), long_stream=True),
     COUNT: AccessRule(frozenset({Role.ADMIN})),
+    JOIN: AccessRule(frozenset({Role.ADMIN})),
 }
 
 
@@ -104,6 +107,11 @@ class EchoServicer:
                 yield EchoResponse(text=text)
         finally:
             self.watch_ended.set()
+
+    async def Join(self, requests: AsyncIterator[Message], call: Call) -> Message:
+        """Answer the texts of a client stream, joined."""
+        self.calls.append(call)
+        return EchoResponse(text=" ".join([request.text async for request in requests]))
 
     async def Count(self, request: Message, call: Call) -> AsyncIterator[Message]:
         """Send large messages for ever, as fast as the reader takes them."""

@@ -31,6 +31,7 @@ from keyreeve.ca.v1 import (
     issuance_service_pb2,
     operator_service_pb2,
     profile_service_pb2,
+    trust_service_pb2,
 )
 from keyreeve.errors import KeyreeveError
 from keyreeve.operations.v1 import operation_service_pb2
@@ -46,6 +47,7 @@ FILES = (
     issuance_service_pb2,
     operator_service_pb2,
     profile_service_pb2,
+    trust_service_pb2,
     operation_service_pb2,
 )
 SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]

@@ -18,6 +18,7 @@ from keyreeve.ca.v1 import enrollment_service_pb2 as enrollment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
+from keyreeve.ca.v1 import trust_service_pb2 as trust_pb
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.values import (
     AuthorityKind,
@@ -201,9 +202,37 @@ EXAMPLES: dict[str, Example] = {
         ),
     ),
     # A stream without an end, as WatchBundle.
-    "WatchRevocations": Example(
-        lambda client: client.certificates.watch_revocations(),
-        [certificate_pb.RevocationUpdate(restore_generation=1, seq=4, time=stamp(BEGIN))],
+    "WatchCallers": Example(
+        lambda client: client.trust.watch_callers(),
+        [
+            trust_pb.CallersUpdate(restore_generation=1, seq=2, head_seq=4, time=stamp(BEGIN)),
+            trust_pb.CallersUpdate(
+                restore_generation=1,
+                after_seq=2,
+                seq=4,
+                head_seq=4,
+                time=stamp(BEGIN),
+                authorities=[
+                    trust_pb.IssuingAuthority(
+                        name="authorities/control-issuing-1",
+                        state=authority_pb.AUTHORITY_STATE_RETIRING,
+                        certificate_der=b"ca",
+                    )
+                ],
+                operators=[
+                    trust_pb.OperatorRecord(
+                        name="operators/ann",
+                        person_uid="uid-1",
+                        role=operator_pb.OPERATOR_ROLE_ADMIN,
+                        since_time=stamp(BEGIN),
+                        removed=True,
+                    )
+                ],
+                revoked=[trust_pb.RevokedCertificate(serial=b"@" * 16, not_after_time=stamp(END))],
+                signature=b"signature",
+                signer_der=[b"leaf", b"issuer"],
+            ),
+        ],
     ),
     "ListCertificates": Example(
         lambda client: client.certificates.list(), certificate_pb.ListCertificatesResponse(certificates=[CERTIFICATE])

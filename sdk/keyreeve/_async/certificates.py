@@ -19,7 +19,6 @@ from keyreeve.values import (
     CrlReason,
     Name,
     RevocationList,
-    RevocationUpdate,
     SignedCertificate,
     SignItem,
 )
@@ -187,21 +186,6 @@ class CertificateClient:
         return wire.from_revocation_list(
             await self._caller.unary(f"{_SERVICE}/GetRevocationList", request, pb.RevocationList, timeout)
         )
-
-    async def watch_revocations(
-        self, restore_generation: int = 0, after_seq: int = 0
-    ) -> AsyncGenerator[RevocationUpdate, None]:
-        """What has been revoked in the control hierarchy since a number, and each second what is new, or that nothing is.
-
-        `keyreeve.revocation_feed.RevokedCallers` checks the updates and keeps them. The stream behind it is opened again
-        whenever it ends, where it stopped; only a failure before the first update is raised, or one that waiting cannot
-        cure.
-        """
-        request = pb.WatchRevocationsRequest(restore_generation=restore_generation, after_seq=after_seq)
-        async for message in self._caller.follow(f"{_SERVICE}/WatchRevocations", request, pb.RevocationUpdate):
-            yield wire.from_revocation_update(message)
-            # The request is sent anew when the stream is opened again.
-            request.restore_generation, request.after_seq = message.restore_generation, message.seq
 
     async def list(
         self,

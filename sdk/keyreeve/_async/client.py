@@ -14,6 +14,7 @@ from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
 from keyreeve._async.services import CaClient, ServiceClient
 from keyreeve._async.tokens import TokenClient
+from keyreeve._async.trust import TrustClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
 
@@ -44,6 +45,8 @@ class Client:
     """The switch that stops issuance everywhere."""
     audit: AuditClient
     """The CA's audit log."""
+    trust: TrustClient
+    """What decides about callers, for services."""
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class Client:
         self.operators = self.ca.operators
         self.issuance = self.ca.issuance
         self.audit = self.ca.audit
+        self.trust = self.ca.trust
 
     def service(self, name: str) -> ServiceClient:
         """What every service offers, of the service `name`: its operations and its audit log.

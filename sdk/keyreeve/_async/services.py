@@ -10,6 +10,7 @@ from keyreeve._async.operators import OperatorClient
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
 from keyreeve._async.tokens import TokenClient
+from keyreeve._async.trust import TrustClient
 
 
 class ServiceClient:
@@ -54,6 +55,8 @@ class CaClient(ServiceClient):
     """The people who operate the control plane."""
     issuance: IssuanceClient
     """The switch that stops issuance everywhere."""
+    trust: TrustClient
+    """What decides about callers, for services."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller, trust_domain: str, *, coalesce: bool) -> None:
         super().__init__(channel, caller)
@@ -63,3 +66,4 @@ class CaClient(ServiceClient):
         self.tokens = TokenClient(caller)
         self.operators = OperatorClient(caller)
         self.issuance = IssuanceClient(caller)
+        self.trust = TrustClient(caller)

@@ -15,6 +15,7 @@ from keyreeve._blocking.profiles import ProfileClient
 from keyreeve._blocking.rotating import RotatingChannel
 from keyreeve._blocking.services import CaClient, ServiceClient
 from keyreeve._blocking.tokens import TokenClient
+from keyreeve._blocking.trust import TrustClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
 
@@ -45,6 +46,8 @@ class Client:
     """The switch that stops issuance everywhere."""
     audit: AuditClient
     """The CA's audit log."""
+    trust: TrustClient
+    """What decides about callers, for services."""
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Client:
         self.operators = self.ca.operators
         self.issuance = self.ca.issuance
         self.audit = self.ca.audit
+        self.trust = self.ca.trust
 
     def service(self, name: str) -> ServiceClient:
         """What every service offers, of the service `name`: its operations and its audit log.

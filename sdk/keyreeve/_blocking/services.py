@@ -11,6 +11,7 @@ from keyreeve._blocking.operators import OperatorClient
 from keyreeve._blocking.profiles import ProfileClient
 from keyreeve._blocking.rotating import RotatingChannel
 from keyreeve._blocking.tokens import TokenClient
+from keyreeve._blocking.trust import TrustClient
 
 
 class ServiceClient:
@@ -55,6 +56,8 @@ class CaClient(ServiceClient):
     """The people who operate the control plane."""
     issuance: IssuanceClient
     """The switch that stops issuance everywhere."""
+    trust: TrustClient
+    """What decides about callers, for services."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller, trust_domain: str, *, coalesce: bool) -> None:
         super().__init__(channel, caller)
@@ -64,3 +67,4 @@ class CaClient(ServiceClient):
         self.tokens = TokenClient(caller)
         self.operators = OperatorClient(caller)
         self.issuance = IssuanceClient(caller)
+        self.trust = TrustClient(caller)

@@ -19,6 +19,7 @@ from keyreeve.ca.v1 import (
     issuance_service_pb2,
     operator_service_pb2,
     profile_service_pb2,
+    trust_service_pb2,
 )
 from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_ca.authorities import servicer as authority_servicer
@@ -30,7 +31,7 @@ from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.halt import servicer as issuance_servicer
 from keyreeve_ca.halt.service import HaltSwitch
 from keyreeve_ca.issuance import servicer as certificate_servicer
-from keyreeve_ca.issuance.batching import Turns
+from keyreeve_ca.issuance.batching import Batching
 from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.renewal import Nonces, Renewal
@@ -44,11 +45,12 @@ from keyreeve_ca.profiles.builtin import BUILTIN_NAMES
 from keyreeve_ca.profiles.document import profile_from_canonical
 from keyreeve_ca.profiles.service import Profiles
 from keyreeve_ca.revocation.bulk import BulkRevocation
-from keyreeve_ca.revocation.feed import RevocationFeed
 from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import Store
 from keyreeve_ca.store.sql import CaStore, store_on
+from keyreeve_ca.trust import servicer as trust_servicer
+from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import place_of
@@ -97,7 +99,7 @@ def service_context(
         keystore,
         worker_id,
         now,
-        turns=Turns(time.monotonic, settings.signing.max_batch_delay_ms / 1000),
+        batching=Batching(time.monotonic, settings.signing.max_batch_delay_ms / 1000),
     )
     return CaContext(settings, store, keystore, live, issuance, now, store.audit_log())
 
@@ -123,7 +125,7 @@ def authorities_of(base: CaContext, linter: PkilintLinter) -> Authorities:
     return Authorities(base.store, base.keystore, linter, base.now, base.settings.trust_domain, base.url)
 
 
-def services_of(base: CaContext, trust_root: bytes, feed: RevocationFeed | None = None) -> list[ServedService]:
+def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = None) -> list[ServedService]:
     linter = PkilintLinter(base.settings.trust_domain)
     current, now = base.live.current, base.now
     pages = Pages(PageTokens(base.keystore.derive("page tokens")))
@@ -161,7 +163,6 @@ def services_of(base: CaContext, trust_root: bytes, feed: RevocationFeed | None 
                 current,
                 pages,
                 now,
-                feed,
             ),
             certificate_servicer.ACCESS,
         ),
@@ -194,6 +195,11 @@ def services_of(base: CaContext, trust_root: bytes, feed: RevocationFeed | None 
                 tokens_of(base), base.store, mutations, pages, lambda: current().known_keys
             ),
             operator_servicer.ACCESS,
+        ),
+        ServedService(
+            trust_service_pb2.DESCRIPTOR.services_by_name["TrustService"],
+            trust_servicer.TrustServicer(feed),
+            trust_servicer.ACCESS,
         ),
     ]
 

@@ -54,7 +54,7 @@ from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import direct_engine, first_start_lock, reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database, store_errors
 from keyreeve_chassis.database.writers import LEASE_SECONDS
-from keyreeve_chassis.guard.forwarding import FORWARD, ForwardedCalls
+from keyreeve_chassis.guard.forwarding import FORWARD, ForwardedCalls, ForwardedStreams
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import create_kek_file
@@ -158,18 +158,16 @@ async def run_coordinator(
             "audit_state": lambda _payload, _connection: leader.sinks.state(),
         }
         handlers |= ledger.handlers()
+        disconnected = [ledger.disconnected]
         if settings.sqlite_file is not None:
-            handlers[FORWARD] = ForwardedCalls(router, trail)
+            streams = ForwardedStreams(router, trail)
+            handlers |= {FORWARD: ForwardedCalls(router, trail), **streams.handlers()}
+            disconnected.append(streams.disconnected)
             handlers["audit"] = partial(_record, store)
             handlers |= enrollment_steps.handlers(enrollment_steps.DirectTokenSteps(store, now))
-        local = await serve_local_admin(settings.coordinator_socket, handlers, ledger.disconnected)
+        local = await serve_local_admin(settings.coordinator_socket, handlers, partial(_disconnected, disconnected))
         stack.push_async_callback(local.close)
-        http_port = None
-        if settings.http.port is not None:
-            ocsp = OcspResponder(store, keystore, base.live.current, linter, base.url, now)
-            plain = PlainHttp(store, base.live.current, ocsp, now)
-            http_port, stop_http = await serve_plain_http(plain, settings.http.host, settings.http.port)
-            stack.push_async_callback(stop_http)
+        http_port = await _serve_http(base, linter, stack)
         if settings.metrics.port is not None:
             _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
             stack.callback(stop_metrics)
@@ -194,6 +192,25 @@ async def _own_database(settings: CaSettings, binding: DatabaseBinding, stack: A
 def _upgrade(settings: CaSettings, database: Database) -> None:
     with direct_engine(settings, SCHEMA, database) as direct:
         migrating.upgrade(direct, SCHEMA)
+
+
+async def _serve_http(base: CaContext, linter: PkilintLinter, stack: AsyncExitStack) -> int | None:
+    """The plain-HTTP listener, where there is one; its port."""
+    settings = base.settings.http
+    if settings.port is None:
+        return None
+    current = base.live.current
+    ocsp = OcspResponder(base.store, base.keystore, current, linter, base.url, base.now)
+    port, stop = await serve_plain_http(PlainHttp(base.store, current, ocsp, base.now), settings.host, settings.port)
+    stack.push_async_callback(stop)
+    return port
+
+
+async def _disconnected(
+    handlers: Sequence[Callable[[ipc.Connection], Awaitable[None]]], connection: ipc.Connection
+) -> None:
+    for handler in handlers:
+        await handler(connection)
 
 
 async def _check(settings: CaSettings) -> list[dict[str, Any]]:

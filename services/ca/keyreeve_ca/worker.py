@@ -28,11 +28,11 @@ from keyreeve_ca.ledger.remote import RemoteLedger
 from keyreeve_ca.metrics import show_serving_certificate_expiry
 from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.revocation.feed import RevocationFeed
 from keyreeve_ca.revocation.known_revocations import LiveRevocations
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import CaStore
+from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit.leader import SinkGate, send_records
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
@@ -117,14 +117,19 @@ async def run_worker(
             await enrollees.certificate.obtain()
             run_tasks(stack, [enrollees.keep_fresh(), pending.follow(FOLLOW_SECONDS)], background)
         run_tasks(stack, [own.keep_fresh()], background)
-        feed = RevocationFeed(store, revocations, settings.trust_domain, now, own.sign)
+        feed = CallerFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
-        change: Forward = Router(services).invoke if client is None else CallForwarder(client)
+        forwarder = None if client is None else CallForwarder(client)
+        change: Forward = forwarder or Router(services).invoke
         verifier = NoticingVerifier(_trust_views(base.live), now, revocations, pending)
         telemetry = call_telemetry("ca", settings, stack)
         running = await start_server(
             settings.listen,
-            Router(services, partial(_change, change, partial(_learn, base.live, revocations))),
+            Router(
+                services,
+                partial(_change, change, partial(_learn, base.live, revocations)),
+                None if forwarder is None else forwarder.stream,
+            ),
             verifier,
             LiveServerCredentials(partial(_server_identity, own, base.live)),
             telemetry=telemetry,

@@ -146,7 +146,7 @@ GOOD: dict[str, tuple[str, Request]] = {
         },
     ),
     "GetRevocationList": (OPERATOR, named("authorities/estate-issuing-1/revocationLists/0")),
-    "WatchRevocations": (MEMBERSHIP, lambda _: {}),
+    "WatchCallers": (MEMBERSHIP, lambda _: {}),
     "RevokeCertificates": (
         ADMIN,
         lambda _: {"profile": "profiles/recorded", "reason": "CRL_REASON_SUPERSEDED"},

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import logging
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,12 +23,12 @@ from keyreeve.keys import load_key, make_csr, make_key
 from keyreeve.values import AuthorityKind, Hierarchy, Name
 from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.certificates.serials import block_of
-from keyreeve_ca.issuance.batching import Turns
 from keyreeve_ca.issuance.sampling import Sampling
-from keyreeve_ca.issuance.service import Issuance, LedgerEntry, SignItem, SignRequest
+from keyreeve_ca.issuance.service import RETRY_AFTER, Issuance, LedgerEntry, SignItem, SignRequest
 from keyreeve_ca.ledger.ports import BLOCK_SIZE, MAX_UNCOMMITTED, BlockLease, BlockRequest, CommitGroup, Ledger, Rpc
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.tables import certificates
+from keyreeve_chassis.guard.admission import FairShare
 from keyreeve_chassis.keys.sealed import SealedKeyStore
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, document, refused, server_csr, unique
 
@@ -164,7 +163,7 @@ class Watched:
 def test_a_block_that_is_used_up_is_followed_by_another_with_at_most_w_in_flight(ca: RunningCa):
     issuance = late(ca)
     watched = Watched(issuance.ledger)
-    issuance = replace(issuance, ledger=watched, turns=Turns(time.monotonic, most=10_000))
+    issuance = replace(issuance, ledger=watched, admission=FairShare("certificates", 10_000, RETRY_AFTER))
     items = [SignItem("server", server_csr("a.test"))] * 100
 
     async def many() -> list[LedgerEntry]:

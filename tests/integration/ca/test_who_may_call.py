@@ -1,4 +1,4 @@
-"""Every method of five of the CA's services times every role, against a table that knows nothing of the service's own.
+"""Every method of six of the CA's services times every role, against a table that knows nothing of the service's own.
 
 Calls carry bytes that are no message: who may call is told that they cannot be read, and who may not is refused before.
 """
@@ -15,6 +15,7 @@ from keyreeve.ca.v1 import (
     issuance_service_pb2,
     operator_service_pb2,
     profile_service_pb2,
+    trust_service_pb2,
 )
 from keyreeve.identity import Role
 from keyreeve.keys import make_csr, make_key, save_key
@@ -25,6 +26,7 @@ from keyreeve_ca.halt import servicer as issuance_servicer
 from keyreeve_ca.issuance import servicer as certificate_servicer
 from keyreeve_ca.operators import servicer as operator_servicer
 from keyreeve_ca.profiles import servicer as profile_servicer
+from keyreeve_ca.trust import servicer as trust_servicer
 from support import contract
 from support.access_matrix import NO_MESSAGE, PATHS
 from support.running_ca import ADMIN, MEMBERSHIP, RunningCa, unique
@@ -50,7 +52,6 @@ EXPECTED = {
     "CertificateService/RevokeCertificate": EVERYONE,
     "CertificateService/RevokeCertificates": "admin membership",
     "CertificateService/GetRevocationList": EVERYONE,
-    "CertificateService/WatchRevocations": f"member {SERVICES}",
     "ProfileService/CreateProfile": "admin",
     "ProfileService/GetProfile": EVERYONE,
     "ProfileService/ListProfiles": EVERYONE,
@@ -64,6 +65,7 @@ EXPECTED = {
     "OperatorService/ListOperators": f"{OPERATORS} {SERVICES}",
     "OperatorService/UpdateOperator": "admin",
     "OperatorService/RemoveOperator": "admin",
+    "TrustService/WatchCallers": SERVICES,
 }
 ROLES = {role.name.lower(): role for role in Role}
 SERVICERS = {
@@ -72,6 +74,7 @@ SERVICERS = {
     issuance_service_pb2: issuance_servicer,
     operator_service_pb2: operator_servicer,
     profile_service_pb2: profile_servicer,
+    trust_service_pb2: trust_servicer,
 }
 METHODS = {
     f"{service.name}/{method.name}": method

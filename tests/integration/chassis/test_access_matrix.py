@@ -14,5 +14,5 @@ async def test_every_method_answers_every_kind_of_caller_as_its_access_row_says(
         server.view = replace(server.view, operators=operators(), generation=server.view.generation + 1)
         everything = server.router.plus([health_service(Health()), reflection_service([])])
         tried = await walk(server.address, everything, server.hierarchies, server.verifier)
-    assert tried == len(caller_kinds(Hierarchies.make())) * 8
+    assert tried == len(caller_kinds(Hierarchies.make())) * 9
     assert [call for call in servicer.calls if call.method.endswith("Echo")] == []

@@ -1,5 +1,6 @@
 """Calls that a worker forwards to the coordinator over its socket."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.guard.call import Call, TlsFacts
-from keyreeve_chassis.guard.forwarding import FORWARD, CallForwarder, ForwardedCalls
+from keyreeve_chassis.guard.forwarding import FORWARD, CallForwarder, ForwardedCalls, ForwardedStreams
 from keyreeve_chassis.processes.ipc import Client, serve
 
 METHOD = "/keyreeve.test.v1.TestService/Change"
@@ -26,6 +27,9 @@ class FakeRouter:
     records: bool = True
     refusal: KeyreeveError | None = None
     calls: list[Call] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def method(self, _name: str) -> Any:
         return self
@@ -33,6 +37,22 @@ class FakeRouter:
     @staticmethod
     def targets(_message: object) -> tuple[str, Sequence[tuple[str, str]]]:
         return "", ()
+
+    async def invoke_stream(self, _method: str, requests: AsyncIterator[bytes], call: Call) -> bytes:
+        self.calls.append(call)
+        read: list[bytes] = []
+        try:
+            async for request in requests:
+                read.append(request)
+                self.began.set()
+                if self.refusal is not None:
+                    raise self.refusal
+        except asyncio.CancelledError:
+            self.ended.append("cancelled")
+            raise
+        finally:
+            self.over.set()
+        return b",".join(read)
 
     async def invoke(self, _method: str, request: bytes, call: Call) -> bytes:
         self.calls.append(call)
@@ -46,8 +66,6 @@ class FakeRouter:
 
 
 def _done() -> Any:
-    import asyncio
-
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     future.set_result(None)
     return future
@@ -73,7 +91,9 @@ def router() -> FakeRouter:
 @pytest.fixture
 async def forwarder(tmp_path: Path, trail: Trail, router: FakeRouter) -> AsyncIterator[CallForwarder]:
     socket = tmp_path / "run" / "coordinator.sock"
-    server = await serve(socket, {FORWARD: ForwardedCalls(router, trail)})
+    streams = ForwardedStreams(router, trail)
+    handlers = {FORWARD: ForwardedCalls(router, trail), **streams.handlers()}
+    server = await serve(socket, handlers, streams.disconnected)
     client = Client(socket)
     yield CallForwarder(client)
     await client.close()
@@ -84,6 +104,57 @@ def call(trail: Trail) -> Call:
     made = Call(METHOD, CALLER, deadline=None, peer="ipv4:127.0.0.1:5", tls=TlsFacts("TLSv1.3", True), request_id="r-1")
     made.record = CallRecord(trail, made, FakeRouter.targets)
     return made
+
+
+async def test_a_forwarded_stream_is_run_whole_for_the_same_caller(
+    forwarder: CallForwarder, trail: Trail, router: FakeRouter
+) -> None:
+    sent = [b"%d" % number for number in range(100)]
+    assert await forwarder.stream(METHOD, messages(sent), call(trail)) == b",".join(sent)
+    assert router.calls[0].caller == CALLER
+
+
+async def test_a_handler_that_refuses_in_the_middle_ends_the_stream_with_its_error(
+    forwarder: CallForwarder, trail: Trail, router: FakeRouter
+) -> None:
+    router.refusal = AuthorityInUse("not yet", metadata={"last_expiry": "1"})
+    with pytest.raises(AuthorityInUse):
+        await forwarder.stream(METHOD, messages([b"x"] * 1000), call(trail))
+
+
+async def test_a_stream_that_breaks_off_ends_its_handler_unanswered(
+    forwarder: CallForwarder, trail: Trail, router: FakeRouter
+) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise ConnectionError("the caller went away")
+
+    with pytest.raises(ConnectionError):
+        await forwarder.stream(METHOD, broken(), call(trail))
+    assert router.ended == ["cancelled"]
+
+
+async def test_the_streams_of_a_worker_that_is_gone_end(
+    forwarder: CallForwarder, trail: Trail, router: FakeRouter
+) -> None:
+    never = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"one"
+        await never.wait()
+
+    running = asyncio.ensure_future(forwarder.stream(METHOD, slow(), call(trail)))
+    await router.began.wait()
+    await forwarder.client.close()
+    await router.over.wait()
+    assert router.ended == ["cancelled"]
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def messages(sent: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for one in sent:
+        yield one
 
 
 async def test_a_forwarded_call_is_run_whole_for_the_same_caller(

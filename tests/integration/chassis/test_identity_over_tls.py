@@ -1,6 +1,7 @@
 """What a certificate is worth once the connection is open."""
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 
@@ -83,6 +84,26 @@ async def test_an_open_stream_is_cut_when_trust_changes():
         server.trust()
         told = await refused(stream)
     assert told.reason == "PEER_ISSUER_UNKNOWN"
+
+
+async def test_a_stream_that_tells_of_trust_goes_on_for_a_moment_when_its_own_callers_is_withdrawn():
+    servicer = EchoServicer()
+    service = echo_service(servicer)
+    rows = {**service.rows, WATCH: replace(service.rows[WATCH], linger=0.3)}
+    async with (
+        serving([replace(service, rows=rows)], verify_interval=0.02) as server,
+        server.channel(server.hierarchies.control.person("members/web.example.test")) as channel,
+    ):
+        stream = watch(channel)(EchoRequest(text="first"))
+        await stream.read()
+        server.trust()
+        await asyncio.sleep(0.1)
+        servicer.feed.put_nowait("your CA is no longer trusted")
+        assert (await stream.read()).text == "your CA is no longer trusted"
+        told = await refused(stream)
+        assert told.reason == "PEER_ISSUER_UNKNOWN"
+        again = await refused(watch(channel)(EchoRequest()))
+        assert again.reason == "PEER_ISSUER_UNKNOWN"
 
 
 async def test_a_stream_whose_reader_does_not_read_is_cut_all_the_same():

@@ -19,6 +19,7 @@ from keyreeve_chassis.telemetry.metrics import ServerMetrics
 from support.echo_service import (
     ADMIN_ECHO,
     ECHO,
+    JOIN,
     WATCH,
     EchoRequest,
     EchoResponse,
@@ -57,6 +58,13 @@ async def test_a_handler_gets_the_message_the_verified_caller_and_the_deadline()
     assert 0 < call.remaining() <= 21
     assert call.peer.startswith("ipv4:127.0.0.1:")
     assert call.tls.version == "TLSv1.3"
+
+
+async def test_a_client_stream_is_answered_once_with_all_that_it_sent():
+    async with serving([echo_service()]) as server, admin(server) as channel:
+        join = channel.stream_unary(JOIN, EchoRequest.SerializeToString, EchoResponse.FromString)
+        answer = await join((EchoRequest(text=word) for word in ("one", "two", "three")), timeout=5)
+    assert answer.text == "one two three"
 
 
 async def test_an_error_of_ours_arrives_with_one_error_info_and_what_helps():

@@ -142,10 +142,11 @@ def test_an_orderly_end_leaves_no_phantoms(own_ca: RunningCa) -> None:
     sign(own_ca)
     profile = own_ca.new_profile()  # no block that is in use is good for it
     own_ca.client().certificates.sign(profile, server_csr("a.test"))
+    before = own_ca.read(lambda tx: tx.revocations.last_seq())
     own_ca.stop()
     own_ca.start()
     assert own_ca.read(lambda tx: tx.revocations.void_blocks(10)) == []
-    assert own_ca.read(lambda tx: tx.revocations.last_seq()) == 0
+    assert own_ca.read(lambda tx: tx.revocations.last_seq()) == before
 
 
 def entries_in_process(ca: RunningCa, authority: str) -> list[str]:

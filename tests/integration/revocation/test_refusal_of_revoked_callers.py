@@ -25,7 +25,7 @@ EXEMPT = {
     "/keyreeve.ca.v1.AuthorityService/GetBundle",
     "/keyreeve.ca.v1.AuthorityService/WatchBundle",
     "/keyreeve.ca.v1.CertificateService/GetRevocationList",
-    "/keyreeve.ca.v1.CertificateService/WatchRevocations",
+    "/keyreeve.ca.v1.TrustService/WatchCallers",
     "/keyreeve.audit.v1.AuditService/GetCheckpoint",
     contract.ENROLL,  # enrollees have no certificate that could have been revoked
     "/grpc.health.v1.Health/Check",

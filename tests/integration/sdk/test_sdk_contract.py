@@ -9,6 +9,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from keyreeve import errors, values
+from keyreeve.caller_values import CallersUpdate, IssuingAuthority, OperatorRecord
 from keyreeve.errors import KeyreeveError, Violation
 from keyreeve.retry import NO_RETRY
 from support.fake_ca_server import METHODS, FakeCa, Refusal
@@ -71,24 +72,38 @@ async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: IssuanceTe
     assert isinstance(await form.run(fake.context, first), values.Bundle)
 
 
-async def test_the_stream_of_revocations_gives_values_and_goes_on_where_it_stopped(
+async def test_the_feed_of_callers_gives_values_and_goes_on_where_it_stopped(
     fake: FakeCa, form: IssuanceTemplate
 ) -> None:
-    fake.answer("WatchRevocations", EXAMPLES["WatchRevocations"].answer)
+    snapshot, rest = EXAMPLES["WatchCallers"].answer  # type: ignore[misc]
+    fake.script("WatchCallers", [snapshot], [snapshot, rest], [rest])
 
-    def first_two(client: object) -> object:
-        updates = EXAMPLES["WatchRevocations"].call(client)
+    def first(client: object) -> object:
+        updates = EXAMPLES["WatchCallers"].call(client)
 
         async def of_async() -> object:
-            found = [await anext(updates), await anext(updates)]
+            found = [await anext(updates) for _ in range(4)]
             await updates.aclose()
             return found
 
-        return of_async() if isinstance(updates, AsyncIterator) else [next(updates), next(updates)]
+        return of_async() if isinstance(updates, AsyncIterator) else [next(updates) for _ in range(4)]
 
-    found = await form.run(fake.context, first_two)
-    assert all(isinstance(one, values.RevocationUpdate) for one in found)
-    assert [(one.request.restore_generation, one.request.after_seq) for one in fake.received] == [(0, 0), (1, 4)]
+    found = await form.run(fake.context, first)
+    assert [one.seq for one in found] == [2, 2, 4, 4]
+    asked = [(one.request.restore_generation, one.request.after_seq) for one in fake.received]
+    assert asked == [(0, 0), (0, 0), (1, 4)], "a snapshot that was cut off begins anew"
+    assert found[2] == CallersUpdate(
+        1,
+        2,
+        4,
+        4,
+        int(BEGIN.timestamp()),
+        (IssuingAuthority("authorities/control-issuing-1", values.AuthorityState.RETIRING, b"ca"),),
+        (OperatorRecord("operators/ann", "uid-1", values.OperatorRole.ADMIN, int(BEGIN.timestamp()), removed=True),),
+        ((b"@" * 16, int(END.timestamp())),),
+        b"signature",
+        (b"leaf", b"issuer"),
+    )
 
 
 async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form: IssuanceTemplate) -> None:

@@ -38,6 +38,7 @@ class Lacking:
     Echo = EchoServicer.Echo
     Watch = EchoServicer.Watch
     Count = EchoServicer.Count
+    Join = EchoServicer.Join
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ class Lacking:
         ([service(servicer=Blocking())], "not `async def`"),
         ([service(servicer=Coroutine())], "answered by a coroutine"),
         ([service(rows=ROWS | {WATCH: replace(ROWS[WATCH], forwarded=True)})], "cannot be forwarded"),
-        ([service(rows=ROWS | {ECHO: replace(ROWS[ECHO], long_stream=True)})], "is no stream"),
+        ([service(rows=ROWS | {ECHO: replace(ROWS[ECHO], long_stream=True)})], "answers once"),
         ([service(), service()], "served twice"),
         ([replace(service(), excluded_methods=frozenset({"Ech"}))], "said to be elsewhere and is nowhere"),
         ([replace(service(), excluded_methods=frozenset({"Echo"}))], "has no method"),

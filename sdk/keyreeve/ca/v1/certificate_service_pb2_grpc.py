@@ -71,11 +71,6 @@ class CertificateServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.GetRevocationListRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationList.FromString,
                 _registered_method=True)
-        self.WatchRevocations = channel.unary_stream(
-                '/keyreeve.ca.v1.CertificateService/WatchRevocations',
-                request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.WatchRevocationsRequest.SerializeToString,
-                response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationUpdate.FromString,
-                _registered_method=True)
         self.RevokeCertificates = channel.unary_unary(
                 '/keyreeve.ca.v1.CertificateService/RevokeCertificates',
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificatesRequest.SerializeToString,
@@ -186,18 +181,6 @@ class CertificateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def WatchRevocations(self, request, context):
-        """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
-        caller holds, then what is new, then an update without entries each second, all signed. An update whose
-        `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
-
-        Callers: services and members.
-        Idempotent: read-only.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def RevokeCertificates(self, request, context):
         """Starts an operation that revokes every matching certificate that is issued, unexpired and not revoked when the operation
         starts. Certificates issued while it runs may be missed: halt issuance first. It runs in small steps so that signing
@@ -248,11 +231,6 @@ def add_CertificateServiceServicer_to_server(servicer, server):
                     servicer.GetRevocationList,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.GetRevocationListRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationList.SerializeToString,
-            ),
-            'WatchRevocations': grpc.unary_stream_rpc_method_handler(
-                    servicer.WatchRevocations,
-                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.WatchRevocationsRequest.FromString,
-                    response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationUpdate.SerializeToString,
             ),
             'RevokeCertificates': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeCertificates,
@@ -450,33 +428,6 @@ class CertificateService:
             '/keyreeve.ca.v1.CertificateService/GetRevocationList',
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.GetRevocationListRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationList.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def WatchRevocations(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/keyreeve.ca.v1.CertificateService/WatchRevocations',
-            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.WatchRevocationsRequest.SerializeToString,
-            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevocationUpdate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -105,14 +105,6 @@ class CertificateServiceStub:
     Callers: all callers with a certificate of the control hierarchy.
     Idempotent: read-only.
     """
-    WatchRevocations: _grpc.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevocationsRequest, _certificate_service_pb2.RevocationUpdate]
-    """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
-    caller holds, then what is new, then an update without entries each second, all signed. An update whose
-    `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
-
-    Callers: services and members.
-    Idempotent: read-only.
-    """
     RevokeCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificatesRequest, _operation_service_pb2.Operation]
     """Starts an operation that revokes every matching certificate that is issued, unexpired and not revoked when the operation
     starts. Certificates issued while it runs may be missed: halt issuance first. It runs in small steps so that signing
@@ -197,14 +189,6 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
 
     Reasons: REVOCATION_LIST_NOT_FOUND.
     Callers: all callers with a certificate of the control hierarchy.
-    Idempotent: read-only.
-    """
-    WatchRevocations: _aio.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevocationsRequest, _certificate_service_pb2.RevocationUpdate]  # type: ignore[assignment]
-    """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
-    caller holds, then what is new, then an update without entries each second, all signed. An update whose
-    `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
-
-    Callers: services and members.
     Idempotent: read-only.
     """
     RevokeCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificatesRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
@@ -330,20 +314,6 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: REVOCATION_LIST_NOT_FOUND.
         Callers: all callers with a certificate of the control hierarchy.
-        Idempotent: read-only.
-        """
-
-    @_abc_1.abstractmethod
-    def WatchRevocations(
-        self,
-        request: _certificate_service_pb2.WatchRevocationsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_certificate_service_pb2.RevocationUpdate], _abc.AsyncIterator[_certificate_service_pb2.RevocationUpdate]]:
-        """Streams what was revoked in the control hierarchy, for services that decide about callers: everything after what the
-        caller holds, then what is new, then an update without entries each second, all signed. An update whose
-        `after_seq` is 0 is a new beginning. While nothing comes, nothing is known (docs/protocols.md).
-
-        Callers: services and members.
         Idempotent: read-only.
         """
 

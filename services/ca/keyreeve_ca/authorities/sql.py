@@ -15,14 +15,14 @@ from keyreeve_chassis.keys.key_types import KeyType
 _COLUMNS = [authorities.c[f.name] for f in fields(Authority)]
 
 
-def add(connection: Connection, authority: Authority) -> None:
-    """Raises `AuthorityExists`."""
+def add(connection: Connection, authority: Authority, seq: int | None) -> None:
+    """Store a new authority; `seq` is the number of the change, if it has one. Raises `AuthorityExists`."""
     known = select(authorities.c.authority_id).where(authorities.c.authority_id == authority.authority_id)
     if connection.execute(known).first() is not None:
         raise errors.AuthorityExists(
             f"there is an authority {authority.authority_id!r}", metadata={"authority": authority.authority_id}
         )
-    connection.execute(insert(authorities).values(block_count=0, **asdict(authority)))
+    connection.execute(insert(authorities).values(block_count=0, **_values(authority, seq)))
 
 
 def find(connection: Connection, authority_id: str) -> Authority:
@@ -41,12 +41,12 @@ def page(connection: Connection, *, after: str, limit: int | None) -> Sequence[A
     return [_authority(row) for row in connection.execute(query)]
 
 
-def replace(connection: Connection, authority: Authority) -> None:
-    """Store the new state and times of an authority. Raises `AuthorityNotFound`."""
+def replace(connection: Connection, authority: Authority, seq: int | None) -> None:
+    """Store the new state and times of an authority; `seq` as in `add`. Raises `AuthorityNotFound`."""
     connection.execute(
         select(authorities.c.state).where(authorities.c.authority_id == authority.authority_id).with_for_update()
     )
-    values = asdict(authority)
+    values = _values(authority, seq)
     changed = connection.execute(
         update(authorities).where(authorities.c.authority_id == values.pop("authority_id")).values(**values)
     )
@@ -62,6 +62,10 @@ def last_expiry(connection: Connection, authority_id: str) -> int | None:
     )
     found = [connection.scalar(query) for query in (of_leaves, of_authorities)]
     return max((t for t in found if t is not None), default=None)
+
+
+def _values(authority: Authority, seq: int | None) -> dict[str, Any]:
+    return asdict(authority) | ({} if seq is None else {"seq": seq})
 
 
 def _authority(row: Row[Any]) -> Authority:

@@ -1,251 +1,220 @@
-"""Turns on the signing path: calls that arrive close together are worked on together, and callers take turns.
+"""Batching on the signing path: which requests are worked on together, and in which order of their callers.
 
-A worker's event loop is handed calls one by one. Worked on one by one, each would pay for a commit and for waking several
-processes; after a wait of a few milliseconds they share both. A call that arrives when nothing else goes on does not
-wait at all. A turn takes from the callers in rotation, by certificates, so that whoever asks for most waits longest.
+A worker's event loop is handed requests one by one. Worked on one by one, each would pay for a commit and for waking several
+processes; after a delay of a few milliseconds they share both. A request that arrives while nothing else is under way does
+not wait. A batch takes requests from their callers in rotation, by certificates, so a heavy caller waits longest.
 
-Beside a greedy caller, whoever has nothing else in hand does not wait for a turn at all. That alone would not help: gRPC
-hands calls over in the order of their arrival, one in a few passes of the event loop, so a call behind a hundred of
-somebody else's is not seen before they are. Therefore turns are short then, and between them the loop takes in what has
-arrived. It costs the greedy one a fourth of its throughput (bench/NOTES.md).
+Beside a heavy caller, one that has nothing else here does not wait for a batch at all. That alone would not help: gRPC
+hands requests over in the order of their arrival, so one behind a hundred of the heavy caller's is not seen before they
+are. Therefore batches are small then, and between them the loop takes in what has arrived. It costs the heavy caller a
+fourth of its throughput (bench/NOTES.md).
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from heapq import heappop, heappush
 
-from keyreeve.errors import TooManyInFlight
-
-MOST_CERTIFICATES = 64
-"""In one turn: enough to share what they share, few enough to let the event loop breathe."""
-GREEDY = 16
-"""Certificates in hand for each caller, on the average, from which on some caller is held to be greedy when another comes."""
+MAX_BATCH = 64
+"""Certificates: enough to share what they share, few enough to let the event loop breathe."""
+HEAVY = 16
+"""Certificates for each caller, on the average, from which on some caller is held to be heavy when another comes."""
 UNEVEN_SECONDS = 5.0
-"""How long after that turns are short."""
-MOST_IN_SHORT_TURN = 4
-"""Certificates, as `MOST_CERTIFICATES`; the greedy one's next call beside that of another waits this long only."""
-MOST_AHEAD = 4
-"""Calls let in before each turn because their callers have nothing else in hand: callers that ask for little each, but are
-many, are worked on together."""
+"""How long after that batches are small."""
+SMALL_BATCH = 4
+"""Certificates, as `MAX_BATCH`."""
+MAX_AHEAD = 4
+"""Requests that go ahead of each batch because their callers have nothing else here: callers that ask for little each, but
+are many, are batched."""
 TAKE_IN_SECONDS = 0.05
-"""How long calls are taken in between two short turns, at most."""
+"""How long requests are taken in between two small batches, at most."""
 QUIET_TICKS = 2
 """Nothing has come for so many ticks: all that has arrived is taken in. One would be over before gRPC's own thread has run."""
-MOST_IN_HAND = 2_048
-"""Certificates that one process has in hand, waiting or under way: well below a second's work. A longer queue only makes
-every call late."""
 BUSY_SECONDS = 0.05
-"""How long after a turn of several calls more are expected."""
-EXPECTED_DECAY = 0.99
-"""What is left, after each turn, of the most certificates that were in hand lately: callers come and go."""
+"""How long after a batch of several requests more are expected."""
 SHORT_TICK_SECONDS = 0.001
-"""When nothing has come for so long, whoever is coming is there; between short turns. Else it is half of `gather_seconds`."""
-RETRY_AFTER = timedelta(milliseconds=200)
+"""Between small batches: when nothing has come for so long, all is taken in. Else it is half of the longest delay."""
+
+Begun = asyncio.Future[None]
 
 
-@dataclass(slots=True, eq=False)
-class Turn:
-    """The place of one call in the rotation."""
+class Rotation:
+    """Requests that wait, in the order of start-time fair queueing (Goyal, Vin, Cheng 1996): by certificates per caller."""
 
-    caller: str
-    size: int
-    let_in: "asyncio.Future[None]"
-    working: bool = False
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[tuple[Begun, int]]] = {}
+        self._order: list[tuple[int, int, str]] = []
+        """Callers that wait as a heap, by what they have had and then by when they came."""
+        self._had: dict[str, int] = {}
+        """Certificates that a caller has had, on a scale that a new caller joins at `_reached`."""
+        self._reached = 0
+        self._pushed = 0
+        self.size = 0
+        """Certificates of the requests that wait."""
+
+    def __bool__(self) -> bool:
+        """Whether a request waits."""
+        return bool(self._order)
+
+    def push(self, caller: str, begun: Begun, size: int) -> None:
+        """Add a request."""
+        self.size += size
+        if (theirs := self._waiting.get(caller)) is not None:
+            theirs.append((begun, size))
+        else:
+            self._waiting[caller] = deque(((begun, size),))
+            self._queue(caller, max(self._reached, self._had.get(caller, 0)))
+
+    def pop(self) -> tuple[Begun, int]:
+        """Take the next request; one that was given up has a future that is done."""
+        had, _, caller = heappop(self._order)
+        theirs = self._waiting[caller]
+        begun, size = theirs.popleft()
+        self.size -= size
+        if not begun.done():
+            self._reached, had = had, had + size
+            self._had[caller] = had
+        if theirs:
+            self._queue(caller, had)
+        else:
+            del self._waiting[caller]
+        return begun, size
+
+    def forget(self) -> None:
+        """Forget the callers that have had no more than a new one; call it now and then."""
+        self._had = {caller: had for caller, had in self._had.items() if had > self._reached}
+
+    def _queue(self, caller: str, had: int) -> None:
+        self._pushed += 1
+        heappush(self._order, (had, self._pushed, caller))
 
 
-@dataclass(slots=True)
-class Turns:
-    """Lets calls in, several at once. Not frozen: it holds those that wait."""
+class Batching:
+    """Begins batches, one after the other. `clock` is any steady clock, in seconds."""
 
-    clock: Callable[[], float]
-    """Seconds of any steady clock."""
-    gather_seconds: float = 0.0
-    """How long a call waits for company, at most, while calls keep coming."""
-    most: int = MOST_IN_HAND
-    """Certificates in hand at once; three quarters of them for one caller, so that there is room for the others."""
-    _waiting: dict[str, deque[Turn]] = field(default_factory=dict)
-    """By caller."""
-    _order: list[tuple[int, int, str]] = field(default_factory=list)
-    """Those who wait as a heap, by `_had` and then by when they came: start-time fair queueing (Goyal, Vin, Cheng 1996)."""
-    _had: dict[str, int] = field(default_factory=dict)
-    """How many certificates each caller with something in hand has had, on a scale that whoever comes joins at `_reached`."""
-    _reached: int = 0
-    """Where on that scale the last one let in was."""
-    _queued: int = 0
-    """Entries that `_order` has had."""
-    _in_hand: int = 0
-    _in_hand_of: dict[str, int] = field(default_factory=dict)
-    """Those of each caller."""
-    _arrived: int = 0
-    """Calls that have come, those refused too."""
-    _seen: int = 0
-    """How many that was at the last look."""
-    _idle: bool = True
-    """Nobody waits or works, and no look or turn is to come."""
-    _working: int = 0
-    """Calls of this turn that have not done their work."""
-    _several: bool = False
-    """Whether this turn has, or had, more than one call."""
-    _quiet: int = 0
-    """Ticks since a call came."""
-    _uneven_until: float = 0.0
-    """Until when turns are short."""
-    _ahead: int = 0
-    """Calls let in ahead of those that wait, since the last turn began."""
-    _refused: bool = False
-    """Whether a call was refused since the last turn began."""
-    _wait_for_turn: int = 0
-    """Certificates of the calls that wait."""
-    _expected: float = 0.0
-    """The most certificates that were in hand lately. Once so many are again, nobody else is expected and nobody waits."""
-    _look_to_come: "asyncio.TimerHandle | None" = None
-    _gathered_at: float = 0.0
-    """When those who wait are kept waiting for others no longer."""
-    _busy_until: float = 0.0
+    def __init__(self, clock: Callable[[], float], max_delay: float = 0.0) -> None:
+        """Take how long a request waits for others, at most, while requests keep coming."""
+        self._clock = clock
+        self._max_delay = max_delay
+        self._rotation = Rotation()
+        self._here: dict[str, int] = {}
+        """Certificates of each caller, of requests that wait or are worked on."""
+        self._total = 0
+        self._working = 0
+        """Requests of this batch that are worked on."""
+        self._several = False
+        """Whether this batch has, or had, more than one request."""
+        self._ahead = 0
+        """Requests that have gone ahead since the last batch began."""
+        self._idle = True
+        """Nobody waits or is worked on, and no look or batch is to come."""
+        self._timer: asyncio.TimerHandle | None = None
+        """The next look at who waits."""
+        self._arrived = self._seen = 0
+        """Requests that have come, and how many that was at the last look."""
+        self._quiet = 0
+        """Ticks since a request came."""
+        self._begin_at = 0.0
+        """When those who wait are kept waiting for others no longer."""
+        self._busy_until = self._uneven_until = 0.0
+        """Until when more requests are expected, and until when batches are small."""
 
-    async def enter(self, caller: str, size: int) -> Turn:
-        """Return when it is the turn of a call for `size` certificates. Raises `TooManyInFlight`, at once.
+    @asynccontextmanager
+    async def join(self, caller: str, size: int) -> AsyncIterator[None]:
+        """Enter when a batch begins with this request, for `size` certificates; the next begins once all have left.
 
-        `worked` should follow when it has done its part of the turn's work, and `leave` must when it ends.
+        Only calculations belong inside: waiting for a commit would hold up everybody.
         """
-        self._arrived += 1
-        self.refuse_beyond(caller, size)
-        theirs = self._in_hand_of.get(caller, 0)
-        if not theirs and self._in_hand > GREEDY * len(self._in_hand_of):
-            self._uneven_until = self.clock() + UNEVEN_SECONDS
-        self._in_hand += size
-        self._in_hand_of[caller] = theirs + size
-        turn = Turn(caller, size, asyncio.get_running_loop().create_future())
-        if not (self._idle or theirs) and size <= MOST_IN_SHORT_TURN and self._ahead < MOST_AHEAD:
-            self._ahead += 1
-            return turn
+        begun = self._arrive(caller, size)
         try:
-            await self._wait(turn)
-        except BaseException:
-            self.leave(turn)
-            raise
-        return turn
+            if begun is not None:
+                await begun
+            yield
+        finally:
+            self._leave(caller, size, begun)
 
-    def refuse_beyond(self, caller: str, size: int) -> None:
-        """Raise `TooManyInFlight` if a call for `size` certificates would be refused now: before more is spent on it."""
-        theirs = self._in_hand_of.get(caller, 0)
-        if self._in_hand + size > self.most or theirs + size > self.most * 3 // 4:
-            self._refused = True
-            raise TooManyInFlight(
-                f"{self._in_hand} certificates are in hand here, {theirs} of them for you; no more are accepted now",
-                metadata={"in_hand": str(self._in_hand), "yours": str(theirs)},
-                retry_after=RETRY_AFTER,
-            )
+    def _arrive(self, caller: str, size: int) -> Begun | None:
+        """What the request has to wait for; None: nothing."""
+        self._arrived += 1
+        theirs = self._here.get(caller, 0)
+        if not theirs and self._total > HEAVY * len(self._here):
+            self._uneven_until = self._clock() + UNEVEN_SECONDS
+        self._total += size
+        self._here[caller] = theirs + size
+        if not (self._idle or theirs) and size <= SMALL_BATCH and self._ahead < MAX_AHEAD:
+            self._ahead += 1
+            return None
+        begun: Begun = asyncio.get_running_loop().create_future()
+        self._rotation.push(caller, begun, size)
+        if self._idle:
+            self._idle = False
+            self._schedule(gather=self._clock() < self._busy_until)
+        elif self._timer is not None and self._is_full():
+            self._timer.cancel()
+            self._schedule(gather=False)
+        return begun
 
-    def worked(self, turn: Turn) -> None:
-        """Let the next turn begin once all of this one have said so: what is left of the call is waiting.
-
-        One turn's calculations at a time: if each of many batches took its steps between those of all the others, the event
-        loop would take a second to see a new call, and to refuse it.
-        """
-        if turn.working:
-            turn.working = False
+    def _leave(self, caller: str, size: int, begun: Begun | None) -> None:
+        self._total -= size
+        left = self._here[caller] - size
+        if left:
+            self._here[caller] = left
+        else:
+            del self._here[caller]
+        if begun is not None and begun.done() and not begun.cancelled():
             self._working -= 1
             if not self._working:
                 self._end()
 
-    def leave(self, turn: Turn) -> None:
-        """End a call."""
-        self.worked(turn)
-        self._in_hand -= turn.size
-        left = self._in_hand_of[turn.caller] - turn.size
-        if left:
-            self._in_hand_of[turn.caller] = left
-        else:
-            del self._in_hand_of[turn.caller]
-            self._had.pop(turn.caller, None)
+    def _is_full(self) -> bool:
+        """A whole batch waits; between small batches others may be on their way."""
+        return self._rotation.size >= MAX_BATCH and self._clock() >= self._uneven_until
 
-    async def _wait(self, turn: Turn) -> None:
-        self._wait_for_turn += turn.size
-        if (theirs := self._waiting.get(turn.caller)) is None:
-            self._waiting[turn.caller] = deque((turn,))
-            self._queue(turn.caller, max(self._reached, self._had.get(turn.caller, 0)))
-        else:
-            theirs.append(turn)
-        if self._idle:
-            self._idle = False
-            if self.clock() < self._busy_until:
-                self._gather()
-            else:
-                asyncio.get_running_loop().call_soon(self._begin)
-        elif self._look_to_come is not None and self._all_here(self.clock()):
-            self._look_to_come.cancel()
-            self._look_to_come = None
-            asyncio.get_running_loop().call_soon(self._begin)
-        await turn.let_in
-
-    def _gather(self) -> None:
-        now = self.clock()
-        if self._all_here(now):
-            asyncio.get_running_loop().call_soon(self._begin)
+    def _schedule(self, *, gather: bool) -> None:
+        loop = asyncio.get_running_loop()
+        if not gather or self._is_full():
+            self._timer = None
+            loop.call_soon(self._begin)
             return
-        self._gathered_at = now + (TAKE_IN_SECONDS if now < self._uneven_until else self.gather_seconds)
+        now = self._clock()
+        self._begin_at = now + (TAKE_IN_SECONDS if now < self._uneven_until else self._max_delay)
         self._seen, self._quiet = self._arrived, 0
-        self._look_to_come = asyncio.get_running_loop().call_later(self._tick(now), self._look)
-
-    def _all_here(self, now: float) -> bool:
-        """A whole turn waits, or nobody else is expected.
-
-        Not between short turns, where others may be on their way, nor when there are too many: those must be refused soon.
-        """
-        enough = self._wait_for_turn >= MOST_CERTIFICATES or self._in_hand >= self._expected
-        return enough and not self._refused and now >= self._uneven_until
+        self._timer = loop.call_later(self._tick(now), self._look)
 
     def _look(self) -> None:
-        """Begin a turn, unless more calls are on their way."""
-        now = self.clock()
+        """Begin a batch, unless more requests are on their way."""
+        now = self._clock()
         self._quiet = self._quiet + 1 if self._arrived == self._seen else 0
-        if self._quiet >= (QUIET_TICKS if now < self._uneven_until else 1) or now >= self._gathered_at:
+        if self._quiet >= (QUIET_TICKS if now < self._uneven_until else 1) or now >= self._begin_at:
             self._begin()
         else:
             self._seen = self._arrived
-            self._look_to_come = asyncio.get_running_loop().call_later(self._tick(now), self._look)
+            self._timer = asyncio.get_running_loop().call_later(self._tick(now), self._look)
 
     def _tick(self, now: float) -> float:
-        return SHORT_TICK_SECONDS if now < self._uneven_until else self.gather_seconds / 2
-
-    def _queue(self, caller: str, had: int) -> None:
-        self._queued += 1
-        heappush(self._order, (had, self._queued, caller))
+        return SHORT_TICK_SECONDS if now < self._uneven_until else self._max_delay / 2
 
     def _begin(self) -> None:
-        size = self._ahead = 0
-        self._refused = False
-        self._look_to_come = None
-        self._expected = max(self._expected * EXPECTED_DECAY, self._in_hand)
-        most = MOST_IN_SHORT_TURN if self.clock() < self._uneven_until else MOST_CERTIFICATES
-        while self._order and size < most:
-            had, _, caller = heappop(self._order)
-            theirs = self._waiting[caller]
-            turn = theirs.popleft()
-            self._wait_for_turn -= turn.size
-            if not turn.let_in.done():  # whoever has given up meanwhile is left out
-                turn.let_in.set_result(None)
-                turn.working = True
+        self._timer = None
+        self._ahead = size = 0
+        most = SMALL_BATCH if self._clock() < self._uneven_until else MAX_BATCH
+        while self._rotation and size < most:
+            begun, theirs = self._rotation.pop()
+            if not begun.done():
+                begun.set_result(None)
                 self._working += 1
-                size += turn.size
-                self._reached, had = had, had + turn.size
-                self._had[caller] = had
-            if theirs:
-                self._queue(caller, had)
-            else:
-                del self._waiting[caller]
+                size += theirs
+        self._rotation.forget()
         self._several = self._working > 1
         if not self._working:
             self._end()
 
     def _end(self) -> None:
-        if self._several or self._waiting:
-            self._busy_until = self.clock() + BUSY_SECONDS
-        if self._waiting:
-            self._gather()
+        waiting = bool(self._rotation)
+        if self._several or waiting:
+            self._busy_until = self._clock() + BUSY_SECONDS
+        if waiting:
+            self._schedule(gather=True)
         else:
             self._idle = True

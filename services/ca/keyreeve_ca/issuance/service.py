@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 
 from keyreeve import errors
 from keyreeve.identity import Caller
@@ -21,7 +20,7 @@ from keyreeve_ca.certificates import serials
 from keyreeve_ca.certificates.final_check import check_signed
 from keyreeve_ca.certificates.plan import CertificatePlan
 from keyreeve_ca.halt.service import issuance_halted
-from keyreeve_ca.issuance.batching import Turns
+from keyreeve_ca.issuance.batching import Batching
 from keyreeve_ca.issuance.commit_queue import MAX_FAILURE_CHARACTERS, CommitQueues
 from keyreeve_ca.issuance.policy import check_requester, plan_certificate
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
@@ -41,11 +40,15 @@ from keyreeve_ca.ledger.ports import (
 from keyreeve_ca.requests.csr import CertificateRequest, check_possession, read_csr
 from keyreeve_ca.requests.name import Name
 from keyreeve_ca.store.ports import Answered, Store, StoredCertificate
+from keyreeve_chassis.guard.admission import FairShare
 from keyreeve_chassis.idempotency.ports import request_id_reused
 from keyreeve_chassis.keys.ports import KeyStore
 
 MAX_MESSAGE_CHARACTERS = 400
 """Of one text in what is kept of a refused item."""
+MAX_IN_PROGRESS = 2_048
+"""Certificates that wait or are under way in one process: well below a second's work. A longer queue only makes every call late."""
+RETRY_AFTER = timedelta(milliseconds=200)
 _ITEMS_AT_ONCE = 4
 """How many items are prepared before the event loop may look at what else there is."""
 _SIGNED_AT_ONCE = 4
@@ -114,8 +117,10 @@ class Issuance:
     worker_id: str
     now: Callable[[], int]
     random: Callable[[int], bytes] = os.urandom
-    turns: Turns = field(default_factory=lambda: Turns(time.monotonic))
-    """Which calls are worked on together, and when."""
+    batching: Batching = field(default_factory=lambda: Batching(time.monotonic))
+    """Which requests are worked on together, and when."""
+    admission: FairShare = field(default_factory=lambda: FairShare("certificates", MAX_IN_PROGRESS, RETRY_AFTER))
+    """How many certificates are in progress here, and how many of them for one caller."""
     commit_queues: CommitQueues = field(init=False)
     """Its blocks, and the claims that wait for their commit."""
 
@@ -130,44 +135,56 @@ class Issuance:
         `StoreUnavailable` when nothing is known.
         """
         caller, size = str(request.caller), len(request.items)
-        turn = await self.turns.enter(caller, size)
+        self.admission.enter(caller, size)
         try:
-            return await self._sign_in_turn(request, partial(self.turns.worked, turn))
+            for attempt in range(1, _ATTEMPTS + 1):
+                try:
+                    return await self._sign_once(request, caller)
+                except GateClosed as closed:
+                    log.warning("the commit gate refused a group (%s), attempt %d", closed.why, attempt)
+                    await self.reload()
         finally:
-            self.turns.leave(turn)
+            self.admission.leave(caller, size)
+        raise errors.StoreUnavailable("the authority or profile changed while the request was being signed")
 
-    async def _sign_in_turn(self, request: SignRequest, worked: Callable[[], None]) -> list[Outcome]:
-        for attempt in range(1, _ATTEMPTS + 1):
+    async def _sign_once(self, request: SignRequest, caller: str) -> list[Outcome]:
+        """One attempt. Raises `GateClosed` when what was signed may not enter the ledger."""
+        if self._halted_for(request) is not None:
+            answered = await self._answered(request)
+            if answered is not None:
+                return await self.recall(answered, request.payload_sha256, request.request_id)
             if (since := self._halted_for(request)) is not None:
-                worked()
-                answered = await self._answered(request)
-                if answered is not None:
-                    return await self.recall(answered, request.payload_sha256, request.request_id)
-                if (since := self._halted_for(request)) is not None:
-                    raise issuance_halted(since)
+                raise issuance_halted(since)
+        async with self.batching.join(caller, len(request.items)):
             prepared = await self._prepare_all(request)
-            accepted = [p for p in prepared if isinstance(p, Prepared)]
-            if len(prepared) == 1 and isinstance(prepared[0], _WRONG_FOR_EVER):
-                return [prepared[0]]
-            if len(accepted) < len(prepared):
-                # Something is refused now; a repeat of a request that was answered must not be, nor one that only this
-                # process refuses because it has not yet heard of a change to an authority or a profile.
-                known = self.snapshot()
-                worked()
-                answered = await self._answered(request)
-                if answered is not None:
-                    return await self.recall(answered, request.payload_sha256, request.request_id)
+            committed = await self._sign_accepted(request, prepared) if _all_accepted(prepared) else None
+        if committed is None:
+            return await self._sign_what_is_not_refused(request, caller, prepared)
+        return await self._outcomes(request, *await committed)
+
+    async def _sign_what_is_not_refused(
+        self, request: SignRequest, caller: str, prepared: list[Prepared | errors.KeyreeveError]
+    ) -> list[Outcome]:
+        """The rest of an attempt in which an item is refused.
+
+        A repeat of a request that was answered must not be refused, nor one that only this process refuses because it has
+        not yet heard of a change to an authority or a profile.
+        """
+        if len(prepared) == 1 and isinstance(prepared[0], _WRONG_FOR_EVER):
+            return [prepared[0]]
+        known = self.snapshot()
+        answered = await self._answered(request)
+        if answered is not None:
+            return await self.recall(answered, request.payload_sha256, request.request_id)
+        committed = None
+        if known is not self.snapshot() or any(isinstance(p, Prepared) for p in prepared):
+            async with self.batching.join(caller, len(request.items)):
                 if known is not self.snapshot():
                     prepared = await self._prepare_all(request)
-                    accepted = [p for p in prepared if isinstance(p, Prepared)]
-            if not accepted:
-                return [p for p in prepared if isinstance(p, errors.KeyreeveError)]
-            try:
-                return await self._sign_and_commit(request, prepared, accepted[0].issuing, worked)
-            except GateClosed as closed:
-                log.warning("the commit gate refused a group (%s), attempt %d", closed.why, attempt)
-                await self.reload()
-        raise errors.StoreUnavailable("the authority or profile changed while the request was being signed")
+                committed = await self._sign_accepted(request, prepared)
+        if committed is None:
+            return [p for p in prepared if isinstance(p, errors.KeyreeveError)]
+        return await self._outcomes(request, *await committed)
 
     def _halted_for(self, request: SignRequest) -> int | None:
         """Since when the halt of issuance has stopped this request; None: it does not."""
@@ -225,35 +242,39 @@ class Issuance:
 
         return prepare
 
-    async def _sign_and_commit(
-        self,
-        request: SignRequest,
-        prepared: Sequence[Prepared | errors.KeyreeveError],
-        issuing: IssuingAuthority,
-        worked: Callable[[], None],
-    ) -> list[Outcome]:
+    async def _sign_accepted(
+        self, request: SignRequest, prepared: Sequence[Prepared | errors.KeyreeveError]
+    ) -> "Awaitable[tuple[RequestClaim, RequestOutcome]] | None":
+        """Sign the items that were accepted; what is left is to wait for their commit. None: no item was."""
+        issuing = next((p.issuing for p in prepared if isinstance(p, Prepared)), None)
+        if issuing is None:
+            return None
         if len(prepared) <= _SIGNED_AT_ONCE:
-            claim, done = await self._sign_all(request, prepared, issuing, worked)
+            claim, done = await self._sign_all(request, prepared, issuing)
             if request.record is not None:
                 request.record.entrust(done)
-            return await self._outcomes(request, claim, await asyncio.shield(done))
+            return _committed(claim, done)
+        signed = asyncio.Event()
 
         async def sign_and_commit() -> tuple[RequestClaim, RequestOutcome]:
-            claim, done = await self._sign_all(request, prepared, issuing, worked)
-            return claim, await asyncio.shield(done)
+            try:
+                claim, done = await self._sign_all(request, prepared, issuing)
+            finally:
+                signed.set()
+            return await _committed(claim, done)
 
         # A task of its own, since the numbers that it has used must reach the ledger whether the caller waits or not.
         task = asyncio.create_task(sign_and_commit())
         if request.record is not None:
             request.record.entrust(task)
-        return await self._outcomes(request, *await asyncio.shield(task))
+        await signed.wait()
+        return asyncio.shield(task)
 
     async def _sign_all(
         self,
         request: SignRequest,
         prepared: Sequence[Prepared | errors.KeyreeveError],
         issuing: IssuingAuthority,
-        worked: Callable[[], None],
     ) -> tuple[RequestClaim, "asyncio.Future[RequestOutcome]"]:
         """Sign every item that was accepted, and let the whole wait for its commit."""
         hashes = frozenset(p.plan.profile.sha256 for p in prepared if isinstance(p, Prepared))
@@ -288,9 +309,7 @@ class Issuance:
                 audit=b"" if request.record is None else request.record.head(),
                 batch=request.batch,
             )
-            done = self.commit_queues.enqueue(commit_queue, block, size, hashes, claim)
-        worked()
-        return claim, done
+            return claim, self.commit_queues.enqueue(commit_queue, block, size, hashes, claim)
 
     def _sign(self, p: Prepared, request: SignRequest, block: SerialBlock, counter: int) -> IssuedCertificate:
         snapshot = self.snapshot()
@@ -349,6 +368,17 @@ class Issuance:
             else errors.from_reason(i.reason, i.message, metadata=i.metadata)
             for i in items
         ]
+
+
+async def _committed(
+    claim: RequestClaim, done: "asyncio.Future[RequestOutcome]"
+) -> tuple[RequestClaim, RequestOutcome]:
+    return claim, await asyncio.shield(done)
+
+
+def _all_accepted(prepared: Sequence[Prepared | errors.KeyreeveError]) -> bool:
+    """Whether policy has refused no item."""
+    return all(isinstance(p, Prepared) for p in prepared)
 
 
 def _failure(refused: errors.KeyreeveError) -> ItemFailure:

@@ -1,6 +1,6 @@
 """CertificateService: who may call what, and the turning of messages into calls of the use cases."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,7 +15,6 @@ from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ledger.ports import Rpc
 from keyreeve_ca.messages import CRL_REASONS, certificate_message, chain_of, renew_at, serial_of, shard_of, sign_item
 from keyreeve_ca.revocation.bulk import BulkRevocation, Predicate
-from keyreeve_ca.revocation.feed import RevocationFeed
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Store, StoredCertificate, Transaction
@@ -59,9 +58,6 @@ ACCESS: AccessRules = {
         records=("authority", "profile", "identity", "requester", "reason"),
     ),
     _SERVICE + "GetRevocationList": AccessRule(ALL_ROLES, freshness=Freshness.EXEMPT),
-    _SERVICE + "WatchRevocations": AccessRule(
-        SERVICE_ROLES | {Role.MEMBER}, long_stream=True, freshness=Freshness.EXEMPT, records=()
-    ),
 }
 
 
@@ -78,8 +74,6 @@ class CertificateServicer:
     snapshot: Callable[[], IssuanceSnapshot]
     pages: Pages
     now: Callable[[], int]
-    feed: RevocationFeed | None
-    """None in the coordinator, which serves no streams."""
 
     async def SignCertificate(self, request: pb.SignCertificateRequest, call: Call) -> pb.SignCertificateResponse:
         [outcome] = await self._sign(call, request, request.request_id, (sign_item(request.item, "item"),))
@@ -90,7 +84,7 @@ class CertificateServicer:
     async def SignCertificates(self, request: pb.SignCertificatesRequest, call: Call) -> pb.SignCertificatesResponse:
         if not 1 <= len(request.items) <= MAX_ITEMS:
             raise invalid("items", f"1 to {MAX_ITEMS} items are required, not {len(request.items)}")
-        self.issuance.turns.refuse_beyond(str(caller_of(call)), len(request.items))
+        self.issuance.admission.refuse_beyond(str(caller_of(call)), len(request.items))
         items = tuple(sign_item(item, f"items[{i}]") for i, item in enumerate(request.items))
         outcomes = await self._sign(call, request, request.request_id, items)
         signed_by = {o.authority_id for o in outcomes if not isinstance(o, errors.KeyreeveError)}
@@ -166,24 +160,6 @@ class CertificateServicer:
             entries=found.entries,
             crl_der=found.der,
         )
-
-    async def WatchRevocations(
-        self, request: pb.WatchRevocationsRequest, call: Call
-    ) -> AsyncIterator[pb.RevocationUpdate]:
-        assert self.feed is not None, "streams are served by workers"
-        async for update in self.feed.watch(request.restore_generation, request.after_seq):
-            yield pb.RevocationUpdate(
-                restore_generation=update.restore_generation,
-                after_seq=update.after_seq,
-                seq=update.seq,
-                time=timestamp(update.time),
-                revoked=[
-                    pb.RevokedCertificate(serial=serial, not_after_time=timestamp(not_after))
-                    for serial, not_after in update.revoked
-                ],
-                signature=update.signature,
-                signer_der=update.signer_der,
-            )
 
     async def ListCertificates(self, request: pb.ListCertificatesRequest, call: Call) -> pb.ListCertificatesResponse:
         caller, now = caller_of(call), self.now()

@@ -18,11 +18,15 @@ _MOST_BOUND = 1_000
 
 
 class SqlOperators:
-    """The records in one transaction; `write` runs a statement, or raises in a transaction that only reads."""
+    """The records in one transaction; `write` runs a statement, or raises in a transaction that only reads.
 
-    def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
+    `number` assigns the number under which followers hear of a change.
+    """
+
+    def __init__(self, connection: Connection, write: Callable[[Any], Any], number: Callable[[], int]) -> None:
         self._connection = connection
         self._write = write
+        self._number = number
 
     def active(self, *, after: str = "", limit: int | None = None) -> Sequence[Operator]:
         """Those who have not been removed in order of name, from the one after `after`."""
@@ -39,11 +43,11 @@ class SqlOperators:
 
     def add(self, person: Operator) -> None:
         """Store a new person."""
-        self._write(insert(operators).values(**_values(person)))
+        self._write(insert(operators).values(seq=self._number(), **_values(person)))
 
     def update(self, person: Operator) -> None:
         """Replace a person's record."""
-        values = _values(person)
+        values = _values(person) | {"seq": self._number()}
         self._write(update(operators).where(operators.c.person_uid == values.pop("person_uid")).values(**values))
 
     def set_keys(self, person_uid: str, keys: Sequence[RegisteredKey]) -> None:

@@ -17,7 +17,10 @@ operators = Table(
     Column("since", BigInteger, nullable=False),
     Column("removed_at", BigInteger, nullable=True),
     Column("removed_by", Text, nullable=False),
+    # Of the last change, among the numbers of `revocation_head`.
+    Column("seq", BigInteger, nullable=False, server_default="0"),
     Index(None, "name"),
+    Index(None, "seq"),
 )
 
 operator_keys = Table(

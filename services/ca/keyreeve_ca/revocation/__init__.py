@@ -1,1 +1,1 @@
-"""Revocation: of one certificate and of many, CRLs, and the feed to the other services."""
+"""Revocation: of one certificate and of many, CRLs, and what each process knows of it."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from keyreeve import errors
 from keyreeve_ca.revocation.ports import Revocation
@@ -29,6 +30,7 @@ class LiveRevocations:
         self._seq = 0
         self._complete_at = float("-inf")
         self._tidy_at = PAGE
+        self._changed = asyncio.Event()
 
     def is_revoked(self, serial: int) -> bool:
         """Whether the certificate with this serial number has been revoked."""
@@ -39,16 +41,29 @@ class LiveRevocations:
         return self._clock() - self._complete_at
 
     @property
+    def complete_at(self) -> float:
+        """When everything committed by then was known here; minus infinity before the first time."""
+        return self._complete_at
+
+    @property
     def position(self) -> tuple[int, int]:
         """The restore generation, and the number up to which everything is known."""
         return self._restore_generation, self._seq
 
+    async def changed(self, seconds: float) -> None:
+        """Return when the position has changed, or after so many seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), seconds)
+
     async def refresh(self) -> None:
         """Learn what has been revoked since the last time. Raises `StoreUnavailable`."""
-        began = self._clock()
+        began, before = self._clock(), self.position
         while not await self._step():
             pass
         self._complete_at = began
+        if self.position != before:
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
         # Not each time: with 100,000 in it the event loop would stand still for 10 ms, four times a second.
         if len(self._expiry) > self._tidy_at:
             ended = self._now() - SKEW

@@ -4,7 +4,8 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Larg
 
 from keyreeve_ca.store.metadata import metadata
 
-# The number of the last revocation. Its row is locked from the assignment of a number to the commit.
+# The number of the last change that followers of callers or lists hear of: a revocation, a block's phantoms, a change of
+# an operator's record or of an issuing CA of the control hierarchy. Its row is locked from the assignment to the commit.
 revocation_head = Table(
     "revocation_head",
     metadata,

@@ -15,6 +15,7 @@ from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.operators.ports import OperatorRecords
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.revocation.ports import Revocation, RevocationRecords
+from keyreeve_ca.trust.ports import CallerRecords
 from keyreeve_chassis.database.binding import BoundState
 from keyreeve_chassis.idempotency.ports import RequestRecords
 from keyreeve_chassis.keys.key_types import KeyType
@@ -173,6 +174,11 @@ class Transaction(Protocol):
     @property
     def operators(self) -> OperatorRecords:
         """The people who operate the control plane."""
+        ...
+
+    @property
+    def callers(self) -> CallerRecords:
+        """What decides about callers, in the order of its changes."""
         ...
 
     def control_plane(self) -> ControlPlaneState | None: ...

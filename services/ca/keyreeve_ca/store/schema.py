@@ -20,6 +20,6 @@ TABLE_MODULES = (
     operator_tables,
     revocation_tables,
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=12, newest=12)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=13, newest=13)
 
 register_failpoints(SCHEMA.service)  # before a process arms them, which it does before it opens anything

@@ -22,7 +22,7 @@ from keyreeve_ca.ledger.gate import lock_exclusively
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest
 from keyreeve_ca.operators.sql import SqlOperators
 from keyreeve_ca.profiles import sql as profiles_sql
-from keyreeve_ca.profiles.profile import Profile, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, Profile, ProfileVersion
 from keyreeve_ca.revocation import sql as revocations_sql
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.sql import SqlRevocations
@@ -32,6 +32,7 @@ from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_ca.store.ports import (
     Answered,
     Authority,
+    AuthorityKind,
     CertificateFilter,
     CertificatePage,
     ControlPlaneState,
@@ -47,6 +48,7 @@ from keyreeve_ca.store.tables import (
     requests,
     trust_metadata,
 )
+from keyreeve_ca.trust.sql import SqlCallers
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.store import SqlStore, SqlTransaction
 from keyreeve_chassis.database.transactions import Database
@@ -113,7 +115,12 @@ class CaTransaction(SqlTransaction):
     @property
     def operators(self) -> SqlOperators:
         """The people who operate the control plane."""
-        return SqlOperators(self._connection, self._write)
+        return SqlOperators(self._connection, self._write, self._next_number)
+
+    @property
+    def callers(self) -> SqlCallers:
+        """What decides about callers, in the order of its changes."""
+        return SqlCallers(self._connection)
 
     # --- The control plane ---
 
@@ -167,7 +174,7 @@ class CaTransaction(SqlTransaction):
     def add_authority(self, authority: Authority) -> None:
         """Raises `AuthorityExists`."""
         self._must_be_writable()
-        authorities_sql.add(self._connection, authority)
+        authorities_sql.add(self._connection, authority, self._number_of(authority))
 
     def authority(self, authority_id: str) -> Authority:
         """Raises `AuthorityNotFound`."""
@@ -180,7 +187,7 @@ class CaTransaction(SqlTransaction):
     def update_authority(self, authority: Authority) -> None:
         """Store the new state and times of an authority."""
         self._must_be_writable()
-        authorities_sql.replace(self._connection, authority)
+        authorities_sql.replace(self._connection, authority, self._number_of(authority))
 
     def last_expiry(self, authority_id: str) -> int | None:
         """Latest notAfter among the certificates and subordinate CAs that this authority issued."""
@@ -303,6 +310,16 @@ class CaTransaction(SqlTransaction):
         )
         body: bytes | None = self._connection.scalar(query)
         return body
+
+    def _number_of(self, authority: Authority) -> int | None:
+        """The number of a change of an authority that vouches for callers; None for the others, which nobody follows."""
+        vouches = authority.hierarchy is Hierarchy.CONTROL and authority.kind is AuthorityKind.INTERMEDIATE
+        return self._next_number() if vouches else None
+
+    def _next_number(self) -> int:
+        """The number of a change that followers hear of; its row stays locked until the commit."""
+        self._must_be_writable()
+        return self.revocations.take_numbers(1)
 
 
 CaStore = SqlStore[CaTransaction]

@@ -65,6 +65,8 @@ authorities = Table(
     Column("revoked_at", BigInteger, nullable=True),
     Column("revocation_reason", Text, nullable=True),
     Column("block_count", BigInteger, nullable=False),
+    # Of the last change of an issuing CA of the control hierarchy, among the numbers of `revocation_head`; else 0.
+    Column("seq", BigInteger, nullable=False, server_default="0"),
     Index(None, "issuer_id"),
 )
 

@@ -1,7 +1,7 @@
 """Opening a service's database, for writing or SQLite for reading alone, and what can be wrong with it."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
 from sqlalchemy import Engine, make_url, text
@@ -19,17 +19,22 @@ from keyreeve_chassis.settings.sections import DatabaseServerSettings
 
 @contextmanager
 def writing_database(
-    settings: DatabaseServerSettings, schema: Schema, *, threads: int = 4, plan_anew: bool = False
+    settings: DatabaseServerSettings,
+    schema: Schema,
+    *,
+    threads: int = 4,
+    plan_anew: bool = False,
+    announce: Callable[[Set[str]], None] = lambda _: None,
 ) -> Iterator[Database]:
     """The database for writing; SQLite under its file's lock, with one thread. Raises `DatabaseRefused`.
 
-    `plan_anew`: see `engine.postgresql`; for a process whose statements are few and read much.
+    `plan_anew`: see `engine.postgresql`; for a process whose statements are few and read much. `announce`: see `Database`.
     """
     path = settings.sqlite_file
     if path is not None:
         locking.refuse_network_file_system(path)
         with locking.FileLock(path):
-            yield from _open(Database(engine.sqlite_writer(path), service=schema.service, threads=1))
+            yield from _open(Database(engine.sqlite_writer(path), service=schema.service, threads=1, announce=announce))
         return
     made = engine.postgresql(
         settings.database.url.get_secret_value(),
@@ -38,7 +43,7 @@ def writing_database(
         connections=threads,
         plan_anew=plan_anew,
     )
-    yield from _open(Database(made, service=schema.service, threads=threads))
+    yield from _open(Database(made, service=schema.service, threads=threads, announce=announce))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ connection, a full disk, a lock or time limit) becomes `StoreUnavailable`; an er
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -22,6 +22,7 @@ from keyreeve_chassis.processes import failpoints
 T = TypeVar("T")
 
 _ATTEMPTS = 4
+_TOUCHED = "keyreeve touched topics"
 _SQLITE_ERROR = 1
 """SQLITE_ERROR: the statement is wrong. Every other code of an OperationalError is the database's or the machine's."""
 
@@ -89,6 +90,21 @@ def _is_the_databases(error: BaseException | None) -> bool:
     return False
 
 
+def touch(connection: Connection, topic: str) -> None:
+    """Have the followers of a topic read again once the transaction has been committed (`keyreeve_chassis.changes`)."""
+    connection.info.setdefault(_TOUCHED, set()).add(topic)
+
+
+def channel_of(service: str) -> str:
+    """The channel of PostgreSQL on which a service's processes tell each other which topics a transaction touched."""
+    return f"keyreeve_{service}"
+
+
+def notify(connection: Connection, channel: str, payload: str) -> None:
+    """Notify those who listen to a channel of PostgreSQL, when the transaction is committed."""
+    connection.exec_driver_sql("SELECT pg_notify(%s, %s)", (channel, payload))
+
+
 def may_be_repeated(error: BaseException) -> bool:
     """Whether PostgreSQL ended the transaction for the sake of another one, so that the same work may succeed now."""
     cause = error.orig if isinstance(error, DBAPIError) else error
@@ -98,8 +114,17 @@ def may_be_repeated(error: BaseException) -> bool:
 class Database:
     """One engine, and the threads that use it. With a SQLite writer's engine it has one thread: the one writer."""
 
-    def __init__(self, engine: Engine, *, service: str, threads: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        service: str,
+        threads: int,
+        announce: Callable[[Set[str]], None] = lambda _: None,
+    ) -> None:
+        """`announce` is told, in the thread that commits, which topics a transaction has touched."""
         self.engine = engine
+        self._announce = announce
         self.service = service
         self.is_sqlite = engine.dialect.name == "sqlite"
         register_failpoints(service)
@@ -129,12 +154,24 @@ class Database:
         with store_errors():
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    with self.engine.connect() as connection, transaction(connection, self.service):
-                        return work(connection)
+                    return self._write_once(work)
                 except (DBAPIError, psycopg.Error) as error:
                     if attempt == _ATTEMPTS or not may_be_repeated(error):
                         raise
         raise AssertionError("unreachable")
+
+    def _write_once(self, work: Callable[[Connection], T]) -> T:
+        touched: set[str] = set()
+        try:
+            with self.engine.connect() as connection, transaction(connection, self.service):
+                connection.info[_TOUCHED] = touched
+                result = work(connection)
+                if touched and not self.is_sqlite:
+                    notify(connection, channel_of(self.service), ",".join(sorted(touched)))
+                return result
+        finally:
+            if touched:  # also where it is not known whether the commit happened
+                self._announce(touched)
 
     def read_here(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         """`read` in the thread that calls.

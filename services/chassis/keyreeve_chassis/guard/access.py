@@ -31,6 +31,8 @@ class AccessRule:
     """Open to whoever can connect, known or not (health); excludes `roles`."""
     long_stream: bool = False
     """A stream that may stay open: needs no deadline, and its caller is verified again and again."""
+    linger: float = 0.0
+    """Seconds for which a long stream goes on after its caller is no longer let in, so that it can tell of that."""
     freshness: Freshness = Freshness.STRICT
     """How stale a view of revocations it tolerates; never asked of a method that is open to anyone."""
 

@@ -1,7 +1,7 @@
 """How much one process and one peer may have in hand at once."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
@@ -37,32 +37,49 @@ class InFlight:
 
 
 class FairShare:
-    """Counts the calls in progress of each identity, so that none of them takes all the room there is."""
+    """Bounds work in progress by weight: in total, and to three quarters of that for one caller.
 
-    def __init__(self, most: int, retry_after: timedelta) -> None:
-        """Take how many calls a process accepts (one identity may have three quarters of them), and the wait."""
-        self._most = max(1, most * 3 // 4)
+    What weighs depends on the work: each call counts 1 in the guard, a request to sign as many as its certificates.
+    """
+
+    def __init__(self, what: str, most: int, retry_after: timedelta) -> None:
+        """Take what is counted, in the plural, how much of it one process accepts, and the wait that a refused caller is told."""
+        self._what = what
+        self._most = most
+        self._share = max(1, most * 3 // 4)
         self._retry_after = retry_after
-        self._calls: dict[tuple[str, ...], int] = {}
+        self._total = 0
+        self._of: dict[Hashable, int] = {}
 
-    def enter(self, caller: Caller) -> None:
-        """Count one call, or raise `TooManyInFlight`; `leave` must follow only when this returned."""
-        calls = self._calls.get(caller.id.path, 0)
-        if calls >= self._most:
-            raise TooManyInFlight(
-                f"{caller} has {calls} calls in progress here, as many as one identity may",
-                metadata={"most": str(self._most)},
-                retry_after=self._retry_after,
-            )
-        self._calls[caller.id.path] = calls + 1
-
-    def leave(self, caller: Caller) -> None:
-        """Count a call that has ended."""
-        calls = self._calls[caller.id.path] - 1
-        if calls:
-            self._calls[caller.id.path] = calls
+    def refuse_beyond(self, caller: Hashable, weight: int = 1) -> None:
+        """Raise `TooManyInFlight` if `enter` would: before more is spent on the call."""
+        theirs = self._of.get(caller, 0)
+        if theirs + weight > self._share:
+            most = self._share
+        elif self._total + weight > self._most:
+            most = self._most
         else:
-            del self._calls[caller.id.path]
+            return
+        raise TooManyInFlight(
+            f"{self._total} {self._what} are in progress here, {theirs} of them for you; no more are accepted now",
+            metadata={"most": str(most), "in_hand": str(self._total), "yours": str(theirs)},
+            retry_after=self._retry_after,
+        )
+
+    def enter(self, caller: Hashable, weight: int = 1) -> None:
+        """Count work, or raise `TooManyInFlight`; `leave` must follow only when this returned."""
+        self.refuse_beyond(caller, weight)
+        self._total += weight
+        self._of[caller] = self._of.get(caller, 0) + weight
+
+    def leave(self, caller: Hashable, weight: int = 1) -> None:
+        """Count work that has ended."""
+        self._total -= weight
+        left = self._of[caller] - weight
+        if left:
+            self._of[caller] = left
+        else:
+            del self._of[caller]
 
 
 class ConnectionsPerPeer:

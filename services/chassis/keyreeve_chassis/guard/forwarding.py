@@ -5,8 +5,9 @@ same caller and says whether the call has left its audit record.
 """
 
 import asyncio
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,13 @@ from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.guard.call import Call, TlsFacts
 from keyreeve_chassis.guard.router import Router
-from keyreeve_chassis.processes.ipc import Client, Connection
+from keyreeve_chassis.processes.ipc import Client, Connection, Handler
 
 FORWARD = "forward"
-"""Name of the coordinator's handler."""
+"""Name of the coordinator's handler for unary calls; those for client streams begin with `forward_stream_`."""
+_OPEN, _MESSAGE, _END, _CANCEL = (f"forward_stream_{step}" for step in ("open", "message", "end", "cancel"))
+MOST_UNREAD = 16
+"""Messages of one stream that wait for its handler; the next one waits in the worker."""
 _LONGEST = 60.0
 _SERIAL_BYTES = 20
 
@@ -35,16 +39,27 @@ class CallForwarder:
 
         async def run() -> bytes:
             payload = (method, request, _fields(call), seconds)
-            recorded, response = await self.client.call(FORWARD, payload, seconds)
-            if not recorded and call.record is not None:
-                call.record.release()
-            return bytes(response)
+            return _answer(call, *await self.client.call(FORWARD, payload, seconds))
 
-        answered = asyncio.ensure_future(run())
-        if call.record is not None:
-            call.record.entrust(answered)
-        # The coordinator goes on when the caller goes away, and only its answer says whether the call has left its record.
-        return await asyncio.shield(answered)
+        return await _entrusted(call, run())
+
+    async def stream(self, method: str, requests: AsyncIterable[bytes], call: Call) -> bytes:
+        """A `router.ForwardStream`: the same for a client stream. A stream that breaks off changes nothing."""
+        remaining = call.remaining()
+        seconds = _LONGEST if remaining is None else remaining
+        stream: int = await self.client.call(_OPEN, (method, _fields(call), seconds), seconds)
+        try:
+            async for request in requests:
+                await self.client.call(_MESSAGE, (stream, request), seconds)
+        except BaseException:
+            cancelling = asyncio.ensure_future(self.client.call(_CANCEL, stream, _LONGEST))
+            await asyncio.shield(asyncio.wait({cancelling}))
+            raise
+
+        async def end() -> bytes:
+            return _answer(call, *await self.client.call(_END, stream, seconds))
+
+        return await _entrusted(call, end())
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,97 @@ class ForwardedCalls:
         record = call.record = CallRecord(self.trail, call, self.router.method(method).targets)
         response = await self.router.invoke(method, request, call)
         return await record.written_elsewhere(), response
+
+
+class ForwardedStreams:
+    """The coordinator's side of client streams: ipc handlers that feed a handler of the router, message by message."""
+
+    def __init__(self, router: Router, trail: Trail) -> None:
+        """Take what runs the streams, and where their calls are recorded."""
+        self._router = router
+        self._trail = trail
+        self._numbers = itertools.count(1)
+
+    def handlers(self) -> dict[str, Handler]:
+        """Handlers by name."""
+        return {_OPEN: self._open, _MESSAGE: self._message, _END: self._end, _CANCEL: self._cancel}
+
+    async def disconnected(self, connection: Connection) -> None:
+        """End the streams of a worker that is gone: they change nothing."""
+        for stream in list(_streams(connection).values()):
+            await stream.cancel()
+
+    async def _open(self, payload: Any, connection: Connection) -> int:  # noqa: ANN401 - plain values
+        method, fields, seconds = payload
+        call = _call(method, fields, seconds)
+        call.record = CallRecord(self._trail, call, self._router.method(method).targets)
+        number = next(self._numbers)
+        _streams(connection)[number] = _Stream(self._router, method, call)
+        return number
+
+    async def _message(self, payload: Any, connection: Connection) -> None:  # noqa: ANN401 - plain values
+        number, message = payload
+        await _streams(connection)[number].put(message)
+
+    async def _end(self, number: int, connection: Connection) -> tuple[bool, bytes]:
+        stream = _streams(connection).pop(number)
+        await stream.put(None)
+        response = await stream.answer
+        assert stream.call.record is not None, "it was made when the stream was opened"
+        return await stream.call.record.written_elsewhere(), response
+
+    async def _cancel(self, number: int, connection: Connection) -> None:
+        stream = _streams(connection).pop(number, None)
+        if stream is not None:
+            await stream.cancel()
+
+
+class _Stream:
+    """One client stream: its messages on their way to the handler, and what the handler answers."""
+
+    def __init__(self, router: Router, method: str, call: Call) -> None:
+        self.call = call
+        self._unread: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_UNREAD)
+        self.answer = asyncio.ensure_future(router.invoke_stream(method, self._requests(), call))
+
+    async def put(self, message: bytes | None) -> None:
+        """Hand on a message, or None for the end. Raises what the handler has ended with."""
+        putting = asyncio.ensure_future(self._unread.put(message))
+        await asyncio.wait({putting, self.answer}, return_when=asyncio.FIRST_COMPLETED)
+        if not putting.done():
+            putting.cancel()
+            self.answer.result()
+
+    async def cancel(self) -> None:
+        """End the handler."""
+        self.answer.cancel()
+        await asyncio.wait({self.answer})
+
+    async def _requests(self) -> AsyncIterator[bytes]:
+        while (message := await self._unread.get()) is not None:
+            yield message
+
+
+def _streams(connection: Connection) -> dict[int, _Stream]:
+    streams: dict[int, _Stream] = connection.state.setdefault("streams", {})
+    return streams
+
+
+async def _entrusted(call: Call, run: Coroutine[Any, Any, bytes]) -> bytes:
+    """Run what the coordinator answers, and goes on with when the caller goes away.
+
+    Only its answer says whether the call has left its record.
+    """
+    answered = asyncio.ensure_future(run)
+    if call.record is not None:
+        call.record.entrust(answered)
+    return await asyncio.shield(answered)
+
+
+def _answer(call: Call, recorded: bool, response: bytes) -> bytes:
+    if not recorded and call.record is not None:
+        call.record.release()
+    return response
 
 
 def _fields(call: Call) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Guard:
         self._telemetry = telemetry or CallTelemetry()
         retry_after = timedelta(seconds=self._limits.retry_after)
         self._calls = InFlight(self._limits.calls_in_flight, retry_after)
-        self._shares = FairShare(self._limits.calls_in_flight, retry_after)
+        self._shares = FairShare("calls", self._limits.calls_in_flight, retry_after)
         self._streams = InFlight(self._limits.streams_in_flight, retry_after)
         self._connections = ConnectionsPerPeer(self._limits.connections_per_peer)
         self._stopping = asyncio.Event()
@@ -148,7 +148,7 @@ class Guard:
             if call.caller is not None:
                 self._connections.enter(call.caller, call.peer)
                 counted = call.caller
-                self._shares.enter(call.caller)
+                self._shares.enter(call.caller.id.path)
                 shared = call.caller
             call.deadline = self._deadline(call, context)
             self._refuse_when_too_large(request)
@@ -169,7 +169,7 @@ class Guard:
             if counted is not None:
                 self._connections.leave(counted, call.peer)
             if shared is not None:
-                self._shares.leave(shared)
+                self._shares.leave(shared.id.path)
 
     def _streaming(
         self, method: Method, telemetry: MethodTelemetry
@@ -230,16 +230,17 @@ class Guard:
         """Send the stream while its caller stays who it was; returns at the stream's end or at the end of its life."""
 
         # What only tells something is recorded before its first word; a dialogue, which decides something, at its end.
-        trail = self._trail if method.row.long_stream or method.kind is Kind.SERVER_STREAM else None
+        trail = self._trail if method.row.long_stream or method.kind is not Kind.BIDI_STREAM else None
 
         async def send() -> None:
-            async for response in method.stream(request, call):
+            async for response in self._router.respond_stream(method, request, call):
                 if trail is not None and call.record is not None and not call.record.handed_in:
                     await trail.succeeded(call.record)
                 await context.write(response)
 
         work = asyncio.create_task(send())
         stopping = asyncio.create_task(self._stopping.wait())
+        refused_at: float | None = None
         # The sender may wait for a slow reader as long as it likes: what ends the stream is decided beside it.
         try:
             while True:
@@ -256,9 +257,16 @@ class Guard:
                     return work.result()
                 if stopping.done():
                     raise _stopping_error()
-                if call.caller is not None:
+                if call.caller is None:
+                    continue
+                try:
                     access.check(self._router.rows, self._identify(context.auth_context()), call.method)
                     self._check_freshness(method.row)
+                    refused_at = None
+                except KeyreeveError:
+                    refused_at = now if refused_at is None else refused_at
+                    if now - refused_at >= method.row.linger:
+                        raise
         finally:
             stopping.cancel()
             work.cancel()

@@ -5,7 +5,8 @@ and hand their bytes to another, which answers them with `invoke`.
 """
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -23,6 +24,8 @@ from keyreeve_chassis.guard.request_checks import parser
 
 Forward = Callable[[str, bytes, Call], Awaitable[bytes]]
 """Hands a checked call to the process that runs it: full method name, the request's bytes, the call."""
+ForwardStream = Callable[[str, AsyncIterable[bytes], Call], Awaitable[bytes]]
+"""The same for a client stream."""
 
 
 class RouterIncomplete(Exception):
@@ -33,6 +36,7 @@ class Kind(StrEnum):
     """The shape of a method, in the words of the `grpc_type` label."""
 
     UNARY = "unary"
+    CLIENT_STREAM = "client_stream"
     SERVER_STREAM = "server_stream"
     BIDI_STREAM = "bidi_stream"
 
@@ -42,8 +46,9 @@ class ServedService:
     """A service of the contract, the object that answers it, and who may call what.
 
     The servicer has a method of the same name for each RPC: `async def GetThing(self, request, call) -> response`, for
-    a server stream `def WatchThing(self, request, call) -> AsyncIterator[response]` (an async generator), and for a
-    stream in both directions the same with an async iterator of requests.
+    a server stream `def WatchThing(self, request, call) -> AsyncIterator[response]` (an async generator), for a client
+    stream `async def ImportThings(self, requests, call) -> response` with an async iterator of requests, and for a stream
+    in both directions an async generator with that iterator.
     """
 
     descriptor: ServiceDescriptor
@@ -85,13 +90,16 @@ class Method:
         call.message = message
         return self.serialize(await self.handler(message, call))
 
-    async def stream(self, request: bytes | AsyncIterable[bytes], call: Call) -> AsyncIterator[bytes]:
+    async def stream(self, request: bytes | AsyncIterable[bytes], call: Call) -> AsyncGenerator[bytes, None]:
         """Run a streaming method here."""
         incoming: Message | AsyncIterator[Message]
         if isinstance(request, bytes):
             incoming = call.message = self.parse(request)
         else:
             incoming = self._parsed(request)
+        if self.kind is Kind.CLIENT_STREAM:
+            yield self.serialize(await self.handler(incoming, call))
+            return
         responses = self.handler(incoming, call)
         try:
             async for response in responses:
@@ -108,13 +116,19 @@ class Method:
 class Router:
     """Every method of a set of services, each with its handler and its access row."""
 
-    def __init__(self, services: Iterable[ServedService], forward: Forward | None = None) -> None:
+    def __init__(
+        self,
+        services: Iterable[ServedService],
+        forward: Forward | None = None,
+        forward_stream: ForwardStream | None = None,
+    ) -> None:
         """Check that services, handlers and rows fit, or raise `RouterIncomplete` with everything that is missing.
 
-        With `forward`, methods whose row says `forwarded` are handed to it instead of being run here.
+        With `forward` and `forward_stream`, methods whose row says `forwarded` are handed to them instead of being run here.
         """
         self.services = tuple(services)
         self._forward = forward
+        self._forward_stream = forward_stream
         gaps: list[str] = []
         found: dict[str, Method] = {}
         names: set[str] = set()
@@ -130,7 +144,7 @@ class Router:
 
     def plus(self, services: Iterable[ServedService]) -> "Router":
         """Return a router that serves more services, forwarding as this one does."""
-        return Router([*self.services, *services], self._forward)
+        return Router([*self.services, *services], self._forward, self._forward_stream)
 
     def method(self, name: str) -> Method:
         """Return a method by its exact full name, or raise `MethodUnknown`."""
@@ -145,6 +159,26 @@ class Router:
             return self._forward(method.name, request, call)
         return method.answer(request, call)
 
+    async def respond_stream(
+        self, method: Method, request: bytes | AsyncIterable[bytes], call: Call
+    ) -> AsyncIterator[bytes]:
+        """Answer a streaming call that has been checked: here, or through `forward_stream`."""
+        if self._forward_stream is not None and method.row.forwarded and not isinstance(request, bytes):
+            yield await self._forward_stream(method.name, request, call)
+            return
+        async with aclosing(method.stream(request, call)) as responses:
+            async for response in responses:
+                yield response
+
+    async def invoke_stream(self, method: str, requests: AsyncIterable[bytes], call: Call) -> bytes:
+        """`invoke` for a client stream."""
+        found = self.method(method)
+        access.check(self.rows, call.caller, method)
+        if found.kind is not Kind.CLIENT_STREAM:
+            raise MethodUnknown(f"{method} is no client stream and cannot be forwarded as one")
+        async with aclosing(found.stream(requests, call)) as responses:
+            return await anext(responses)
+
     async def invoke(self, method: str, request: bytes, call: Call) -> bytes:
         """Run a unary method here, outside a server, and return the response's bytes.
 
@@ -155,7 +189,7 @@ class Router:
         found = self.method(method)
         access.check(self.rows, call.caller, method)
         if found.kind is not Kind.UNARY:
-            raise MethodUnknown(f"{method} is a stream and cannot be handed on")
+            raise MethodUnknown(f"{method} is a stream and cannot be forwarded as a unary call")
         return await found.answer(request, call)
 
 
@@ -178,7 +212,7 @@ def _methods(service: ServedService, gaps: list[str]) -> Iterable[tuple[str, Met
             continue
         kind = _kind(descriptor)
         flaw = _misfit(kind, row, handler)
-        if kind is None or flaw is not None:
+        if flaw is not None:
             gaps.append(f"{name} {flaw}")
             continue
         try:
@@ -203,23 +237,16 @@ def _methods(service: ServedService, gaps: list[str]) -> Iterable[tuple[str, Met
         )
 
 
-def _kind(method: MethodDescriptor) -> Kind | None:
-    match (method.client_streaming, method.server_streaming):
-        case (False, False):
-            return Kind.UNARY
-        case (False, True):
-            return Kind.SERVER_STREAM
-        case (True, True):
-            return Kind.BIDI_STREAM
-    return None
+def _kind(method: MethodDescriptor) -> Kind:
+    if method.client_streaming:
+        return Kind.BIDI_STREAM if method.server_streaming else Kind.CLIENT_STREAM
+    return Kind.SERVER_STREAM if method.server_streaming else Kind.UNARY
 
 
-def _misfit(kind: Kind | None, row: AccessRule, handler: Callable[..., Any]) -> str | None:
-    if kind is None:
-        return "streams requests and answers once, which nothing here serves"
-    if kind is Kind.UNARY:
+def _misfit(kind: Kind, row: AccessRule, handler: Callable[..., Any]) -> str | None:
+    if kind in {Kind.UNARY, Kind.CLIENT_STREAM}:
         if row.long_stream:
-            return "is no stream, but its row says long_stream"
+            return "answers once, but its row says long_stream"
         return None if inspect.iscoroutinefunction(handler) else "is answered by something that is not `async def`"
     if row.forwarded:
         return "is a stream and cannot be forwarded"

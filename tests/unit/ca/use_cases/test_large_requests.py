@@ -6,10 +6,11 @@ from fakes.signing_path import FakeLedger, Path, settle
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
 from keyreeve_ca.issuance.commit_queue import MAX_FAILURE_CHARACTERS, MAX_GROUP_BYTES
-from keyreeve_ca.issuance.service import SignItem
+from keyreeve_ca.issuance.service import RETRY_AFTER, SignItem
 from keyreeve_ca.ledger.ports import ItemFailure
 from keyreeve_ca.requests.name import Name as CaName
 from keyreeve_ca.requests.name import NameType
+from keyreeve_chassis.guard.admission import FairShare
 
 KEY = make_key()
 GOOD = SignItem("test", make_csr(KEY, [Name.dns("web.example.test")]))
@@ -45,8 +46,7 @@ async def test_requests_that_are_large_together_are_committed_in_groups_that_can
 
 
 async def test_refused_items_count_in_the_size_of_a_group():
-    path = Path(FakeLedger())
-    path.issuance.turns.most = 10_000
+    path = Path(FakeLedger(), admission=FairShare("certificates", 10_000, RETRY_AFTER))
     path.ledger.open.clear()
     waiting = [asyncio.create_task(path.sign(GOOD, *[many_bad_names(20)] * 99, request_id=str(n))) for n in range(40)]
     await settle()

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from fakes.signing_path import OTHER, FakeLedger, Path, committed, settle, snapshot
+from fakes.signing_path import ADMIN, OTHER, FakeLedger, Path, committed, settle, snapshot
 from keyreeve import errors
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
 from keyreeve_ca.issuance.commit_queue import MAX_GROUP
-from keyreeve_ca.issuance.service import SignItem
+from keyreeve_ca.issuance.service import MAX_IN_PROGRESS, SignItem
 from keyreeve_ca.ledger.ports import BLOCK_SIZE, MAX_UNCOMMITTED, GateClosed
 from support.certificate_plans import PERMISSIVE, authority, version_of
 
@@ -269,3 +269,19 @@ async def test_a_block_that_cannot_be_closed_stays_open_without_effect_on_others
     await path.sign(ITEM, request_id="1")
     path.known = renewed_profiles(path.known, "another")
     assert (await path.sign(ITEM, request_id="2"))[0].serial
+
+
+async def test_a_call_counts_until_its_commit_and_no_longer_whatever_becomes_of_it():
+    path = Path()
+    path.ledger.open.clear()
+    given_up = asyncio.create_task(path.sign(ITEM))
+    waits = asyncio.create_task(path.sign(ITEM, request_id="2"))
+    await settle()
+    with pytest.raises(errors.TooManyInFlight, match="2 of them for you"):
+        path.admission.refuse_beyond(str(ADMIN), MAX_IN_PROGRESS * 3 // 4 - 1)
+    given_up.cancel()
+    path.ledger.open.set()
+    await asyncio.wait({given_up, waits})
+    with pytest.raises(errors.TooManyInFlight, match="0 of them for you"):
+        path.admission.refuse_beyond(str(ADMIN), MAX_IN_PROGRESS)
+    path.admission.refuse_beyond(str(ADMIN), MAX_IN_PROGRESS * 3 // 4)

@@ -1,0 +1,35 @@
+"""What a service needs to know of its callers beyond their certificates."""
+
+from collections.abc import AsyncGenerator
+
+from keyreeve import wire
+from keyreeve._async.calls import Caller
+from keyreeve.ca.v1 import trust_service_pb2 as pb
+from keyreeve.caller_values import CallersUpdate
+
+_SERVICE = "/keyreeve.ca.v1.TrustService"
+
+
+class TrustClient:
+    """The feed of callers; reached as `Client.trust`."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def watch_callers(
+        self, restore_generation: int = 0, after_seq: int = 0
+    ) -> AsyncGenerator[CallersUpdate, None]:
+        """Issuing CAs, operators' records and revocations since a number, then changes, and an update each second.
+
+        `keyreeve.caller_feed.KnownCallers` checks the updates and keeps them. The stream behind it is opened again
+        whenever it ends, where it stopped; only a failure before the first update is raised, or one that waiting cannot
+        cure.
+        """
+        request = pb.WatchCallersRequest(restore_generation=restore_generation, after_seq=after_seq)
+        in_snapshot = False
+        async for message in self._caller.follow(f"{_SERVICE}/WatchCallers", request, pb.CallersUpdate):
+            yield wire.from_callers_update(message)
+            in_snapshot = (in_snapshot or message.after_seq == 0) and message.seq < message.head_seq
+            # The request is sent anew when the stream is opened again; a snapshot then begins anew as well.
+            if not in_snapshot:
+                request.restore_generation, request.after_seq = message.restore_generation, message.seq

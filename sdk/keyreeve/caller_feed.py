@@ -1,0 +1,332 @@
+"""What a service knows of its callers: followed from the CA service, checked, and kept on disk.
+
+`KnownCallers` answers from memory which issuing CAs vouch for callers, what the operators' records say, whether a
+certificate was revoked, and how old that knowledge is. `keyreeve.aio.Client.trust.watch_callers` brings the updates.
+"""
+
+import hashlib
+import json
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from keyreeve.caller_values import CallersUpdate, IssuingAuthority, OperatorRecord
+from keyreeve.errors import CallersRefused
+from keyreeve.files import PRIVATE, write_atomically
+from keyreeve.identity import Role, SpiffeId
+from keyreeve.length_prefix import length_prefixed
+from keyreeve.values import AuthorityState, OperatorRole
+
+ACCEPTED = frozenset({AuthorityState.ACTIVE, AuthorityState.RETIRING})
+"""States of an issuing CA in which its leaves are accepted."""
+SKEW = 600
+"""Seconds for which an expired certificate is still remembered."""
+_LABEL = b"keyreeve-callers-1"
+_SAVE_SECONDS = 10.0
+"""How often the file is written when nothing but the time has changed."""
+_CLOCKS = 60
+"""Seconds by which the two clocks may differ."""
+
+
+def update_message(trust_domain: str, update: CallersUpdate) -> bytes:
+    """What an update's signature is over (docs/protocols.md)."""
+    numbers = (update.restore_generation, update.after_seq, update.seq, update.head_seq, update.time)
+    authorities = (
+        length_prefixed(one.name.encode(), one.state.value.encode(), one.certificate_der) for one in update.authorities
+    )
+    operators = (
+        length_prefixed(
+            one.name.encode(),
+            one.person_uid.encode(),
+            one.role.value.encode(),
+            _number(one.since),
+            b"\x01" if one.removed else b"\x00",
+        )
+        for one in update.operators
+    )
+    revoked = (length_prefixed(serial, _number(not_after)) for serial, not_after in update.revoked)
+    return length_prefixed(
+        _LABEL,
+        trust_domain.encode(),
+        *(_number(number) for number in numbers),
+        *(_digest(entries) for entries in (authorities, operators, revoked)),
+    )
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(8, "big")
+
+
+def _digest(entries: Iterable[bytes]) -> bytes:
+    return hashlib.sha256(length_prefixed(*entries)).digest()
+
+
+@dataclass
+class _Facts:
+    """Everything up to a number."""
+
+    restore_generation: int = 0
+    seq: int = 0
+    authorities: dict[str, IssuingAuthority] = field(default_factory=dict)
+    operators: dict[str, OperatorRecord] = field(default_factory=dict)
+    expiry: dict[int, int] = field(default_factory=dict)
+
+    def take(self, update: CallersUpdate) -> None:
+        self.authorities.update((one.name, one) for one in update.authorities)
+        for record in update.operators:
+            if record.removed:
+                self.operators.pop(record.person_uid, None)
+            else:
+                self.operators[record.person_uid] = record
+        self.expiry.update((int.from_bytes(serial, "big"), not_after) for serial, not_after in update.revoked)
+        self.restore_generation, self.seq = update.restore_generation, update.seq
+
+
+class KnownCallers:
+    """What decides about callers, as of the last update. Not for several threads at once."""
+
+    def __init__(
+        self,
+        trust_domain: str,
+        path: Path | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with nothing known. With `path`, `saving` keeps it in that file (mode 0600)."""
+        self.trust_domain = trust_domain
+        self._path = path
+        self._now = now
+        self._clock = clock
+        self._held = _Facts()
+        self._coming: _Facts | None = None
+        self._heard = float("-inf")
+        self._saved = float("-inf")
+        self._unsaved = False
+        self._signer: tuple[x509.Certificate, ...] = ()
+        self._issuers: tuple[x509.Certificate, ...] = ()
+        self._operators: Mapping[str, OperatorRecord] = {}
+
+    @classmethod
+    def load(
+        cls,
+        trust_domain: str,
+        path: Path,
+        *,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """Begin with what the file holds; with nothing when there is none or it cannot be read."""
+        made = cls(trust_domain, path, now=now, clock=clock)
+        try:
+            kept = json.loads(path.read_bytes())
+            if kept["trust_domain"] != trust_domain:
+                return made
+            held, heard_at = _from_json(kept), float(kept["heard_at"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return made
+        made._held = held
+        made._heard = clock() - max(0.0, now() - heard_at)
+        made._derive()
+        return made
+
+    # --- What is known ----------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """The restore generation, and the number up to which everything is known: where to follow the feed from."""
+        return self._held.restore_generation, self._held.seq
+
+    @property
+    def issuers(self) -> tuple[x509.Certificate, ...]:
+        """The issuing CAs whose leaves are accepted. The same object until that changes."""
+        return self._issuers
+
+    @property
+    def operators(self) -> Mapping[str, OperatorRecord]:
+        """The records of those who may operate, by SPIFFE ID. The same object until that changes."""
+        return self._operators
+
+    def is_revoked(self, serial: int) -> bool:
+        """Whether the certificate with this serial number has been revoked."""
+        return serial in self._held.expiry
+
+    def age(self) -> float:
+        """Seconds since this knowledge was complete; infinite when it never was."""
+        return self._clock() - self._heard
+
+    # --- The feed ---------------------------------------------------------------------------------------------------
+
+    def apply(self, update: CallersUpdate, roots: Sequence[x509.Certificate]) -> None:
+        """Take in an update that the CA service signed.
+
+        `roots` are those of the control hierarchy. Raises `keyreeve.errors.CallersRefused`: nothing has changed then.
+        """
+        signer = self._check(update, roots)
+        following = self._following(update)
+        self._signer = signer
+        following.take(update)
+        whole = update.seq == update.head_seq
+        if following is not self._held:
+            self._coming = None if whole else following
+            if not whole:
+                return
+            if following.restore_generation == self._held.restore_generation:
+                # A new beginning of the same history lets no revoked certificate back in.
+                following.expiry = self._held.expiry | following.expiry
+            self._held = following
+        if whole:
+            self._heard = self._clock()
+        if update.authorities or update.operators or update.after_seq != update.seq:
+            ended = self._now() - SKEW
+            self._held.expiry = {serial: end for serial, end in self._held.expiry.items() if end >= ended}
+            self._derive()
+            self._unsaved = True
+
+    def saving(self) -> Callable[[], None] | None:
+        """What writes the present state to the file, to be run in any thread; None while nothing needs to be written.
+
+        What it returns raises `OSError`. A file that lags behind costs a longer delta after the next start.
+        """
+        due = self._unsaved or self._heard - self._saved >= _SAVE_SECONDS
+        if self._path is None or not due or self._heard == float("-inf"):
+            return None
+        path, kept = self._path, _to_json(self.trust_domain, self._held, self._now() - self.age())
+        self._saved, self._unsaved = self._heard, False
+        return lambda: write_atomically(path, json.dumps(kept).encode(), mode=PRIVATE)
+
+    def _following(self, update: CallersUpdate) -> _Facts:
+        """The facts that the update continues: those that are held, a snapshot's, or none yet."""
+        begins = (update.restore_generation, update.after_seq)
+        known = self.position
+        if update.restore_generation < known[0] or not update.after_seq <= update.seq <= update.head_seq:
+            raise CallersRefused(f"an update {begins} to {update.seq} of {update.head_seq} cannot follow {known}")
+        for one in update.authorities:
+            _certificate(one)
+        if update.after_seq == 0:
+            return _Facts(update.restore_generation)
+        if self._coming is not None and begins == (self._coming.restore_generation, self._coming.seq):
+            return self._coming
+        if begins == known:
+            return self._held
+        raise CallersRefused(f"an update begins at {begins}, and {known} is known")
+
+    def _derive(self) -> None:
+        """Make what is asked on every call, keeping what has not changed."""
+        issuers = tuple(_certificate(one) for _, one in sorted(self._held.authorities.items()) if one.state in ACCEPTED)
+        operators = {
+            str(SpiffeId(self.trust_domain, ("operators", one.role.value, _last_part(one.name)))): one
+            for one in self._held.operators.values()
+        }
+        if issuers != self._issuers:
+            self._issuers = issuers
+        if operators != self._operators:
+            self._operators = operators
+
+    # --- Who signed it ----------------------------------------------------------------------------------------------
+
+    def _check(self, update: CallersUpdate, roots: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+        chain = self._signer
+        if update.signer_der:
+            try:
+                chain = tuple(x509.load_der_x509_certificate(der) for der in update.signer_der)
+            except ValueError:
+                raise CallersRefused("the certificates of an update's signer cannot be read") from None
+        if not chain:
+            raise CallersRefused("the first update does not say who signed it")
+        self._check_signer(chain, roots)
+        if abs(update.time - self._now()) > _CLOCKS:
+            raise CallersRefused(f"an update is dated {update.time - self._now():.0f} s from this machine's clock")
+        key = chain[0].public_key()
+        try:
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                raise InvalidSignature  # noqa: TRY301  # the CA service's own keys are P-256
+            key.verify(update.signature, update_message(self.trust_domain, update), ec.ECDSA(hashes.SHA256()))
+        except (InvalidSignature, OverflowError):
+            raise CallersRefused("an update's signature is not the CA service's") from None
+        return chain
+
+    def _check_signer(self, chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> None:
+        now = self._now()
+        path = [*chain, next((root for root in roots if root.subject == chain[-1].issuer), chain[-1])]
+        try:
+            for lower, upper in pairwise(path):
+                lower.verify_directly_issued_by(upper)
+            above = [c.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for c in path[1:]]
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
+            raise CallersRefused("an update's signer does not belong to the control hierarchy") from None
+        if path[-1] not in roots or not all(above):
+            raise CallersRefused("an update's signer does not belong to the control hierarchy")
+        if any(not c.not_valid_before_utc.timestamp() <= now < c.not_valid_after_utc.timestamp() + 1 for c in path):
+            raise CallersRefused("an update's signer, or an authority above it, is not valid now")
+        if self.is_revoked(chain[0].serial_number) or any(
+            _certificate(one) in path for one in self._held.authorities.values() if one.state is AuthorityState.REVOKED
+        ):
+            raise CallersRefused("an update's signer, or an authority above it, has been revoked")
+        identities = _identities(chain[0])
+        if [(one.role, one.trust_domain) for one in identities] != [(Role.CA, self.trust_domain)]:
+            raise CallersRefused(f"an update was signed by {', '.join(map(str, identities))}, not by the CA service")
+
+
+def _identities(leaf: x509.Certificate) -> list[SpiffeId]:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return [SpiffeId.parse(uri) for uri in names.get_values_for_type(x509.UniformResourceIdentifier)]
+    except (ValueError, x509.ExtensionNotFound):
+        return []
+
+
+def _certificate(authority: IssuingAuthority) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(authority.certificate_der)
+    except ValueError:
+        raise CallersRefused(f"the certificate of {authority.name} cannot be read") from None
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+# --- The file -------------------------------------------------------------------------------------------------------
+
+
+def _to_json(trust_domain: str, held: _Facts, heard_at: float) -> dict[str, Any]:
+    return {
+        "trust_domain": trust_domain,
+        "restore_generation": held.restore_generation,
+        "seq": held.seq,
+        "heard_at": heard_at,
+        "authorities": [
+            [one.name, one.state.value, b64encode(one.certificate_der).decode()] for one in held.authorities.values()
+        ],
+        "operators": [[one.name, one.person_uid, one.role.value, one.since] for one in held.operators.values()],
+        "revoked": {f"{serial:032x}": expiry for serial, expiry in held.expiry.items()},
+    }
+
+
+def _from_json(kept: dict[str, Any]) -> _Facts:
+    authorities = [
+        IssuingAuthority(str(name), AuthorityState(state), b64decode(der)) for name, state, der in kept["authorities"]
+    ]
+    for one in authorities:
+        x509.load_der_x509_certificate(one.certificate_der)
+    operators = [
+        OperatorRecord(str(name), str(uid), OperatorRole(role), int(since))
+        for name, uid, role, since in kept["operators"]
+    ]
+    return _Facts(
+        int(kept["restore_generation"]),
+        int(kept["seq"]),
+        {one.name: one for one in authorities},
+        {one.person_uid: one for one in operators},
+        {int(serial, 16): int(expiry) for serial, expiry in kept["revoked"].items()},
+    )

@@ -1,0 +1,37 @@
+"""What changed about callers, as the feed sees it, and the port to the records.
+
+Issuing CAs of the control hierarchy, operators' records and revocations share one sequence of numbers, assigned under one
+row's lock held to the commit: whoever has read all up to a number has missed nothing before it.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from keyreeve.caller_values import IssuingAuthority, OperatorRecord
+
+
+@dataclass(frozen=True, slots=True)
+class CallerChanges:
+    """Everything that changed between two numbers, as it is now."""
+
+    after_seq: int
+    seq: int
+    """Up to this number; below `head_seq` when there is more than was asked for."""
+    head_seq: int
+    """The highest number assigned so far."""
+    authorities: tuple[IssuingAuthority, ...] = ()
+    operators: tuple[OperatorRecord, ...] = ()
+    revoked: tuple[tuple[bytes, int], ...] = ()
+    """Serial number and last instant of each certificate."""
+
+
+class CallerRecords(Protocol):
+    """The records of one database transaction: `Transaction.callers`."""
+
+    def changes(self, after_seq: int, *, expiring_from: int, limit: int) -> CallerChanges:
+        """What changed after a number, in order, about `limit` entries of each kind.
+
+        From the beginning when `after_seq` is above the highest number: that is of another history. Revoked certificates
+        that expire before `expiring_from` are left out: nobody can call with them any more.
+        """
+        ...
