@@ -1,11 +1,10 @@
-"""Every way a call can fail: one class per reason, shared by the services that raise and the clients that catch.
+"""Errors of the contract: one class per reason, raised by the services and by the clients.
 
-A service raises what happened; the chassis translates it in one place into a `google.rpc.Status` with one
-`ErrorInfo(domain="keyreeve", reason, metadata)`; the SDK rebuilds the same class from it. A reason never changes its
-meaning (AIP-193). A class's docstring is its *cause*, `fix` is what to do, `who` is the one who can do it:
-`keyreeve explain REASON` prints the three.
+The chassis translates an error into a `google.rpc.Status` with one `ErrorInfo(domain="keyreeve", reason, metadata)`, and
+the SDK rebuilds the same class from it. A reason never changes its meaning (AIP-193). The docstring of a class is the
+*cause*, `fix` is what to do, and `who` can do it: `keyreeve explain REASON` prints the three.
 
-This module imports nothing outside the standard library, so that pure rules may raise from it.
+This module imports the standard library only, so that pure rules may raise from it.
 """
 
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from typing import ClassVar
 
 DOMAIN = "keyreeve"
 
-CALLER = "whoever sends the request"
+CALLER = "the caller"
 OPERATOR = "an operator of the control plane"
 ADMIN = "an admin of the control plane"
 DEVELOPER = "the developers of Keyreeve: please report it with the request id"
@@ -32,7 +31,7 @@ class Violation:
 
 
 class KeyreeveError(Exception):
-    """Something failed and this release does not know the reason that the service gave."""
+    """The service gave a reason that this release does not know."""
 
     reason: ClassVar[str] = "UNKNOWN"
     code: ClassVar[str] = "UNKNOWN"
@@ -40,7 +39,7 @@ class KeyreeveError(Exception):
     fix: ClassVar[str] = "Read the message; upgrade the client if the service is newer."
     who: ClassVar[str] = CALLER
     retryable: ClassVar[bool] = False
-    """Whether the same request may succeed later without anyone changing anything."""
+    """Whether the same request may succeed later although nothing is changed."""
 
     def __init__(
         self,
@@ -66,7 +65,7 @@ class KeyreeveError(Exception):
 
     @classmethod
     def cause(cls) -> str:
-        """Why this happens: the first paragraph of the class's documentation on one line."""
+        """The cause of the error: the first paragraph of the class's docstring, on one line."""
         return " ".join((cls.__doc__ or "").strip().split("\n\n")[0].split())
 
 
@@ -99,25 +98,25 @@ def from_reason(
 
 
 class InvalidArgument(KeyreeveError):
-    """The request is wrong whatever the state of the service."""
+    """The request is invalid in any state of the service."""
 
     code = "INVALID_ARGUMENT"
 
 
 class FailedPrecondition(KeyreeveError):
-    """The request cannot be done in the present state; something else has to change first."""
+    """The present state does not allow the request; something else has to change first."""
 
     code = "FAILED_PRECONDITION"
 
 
 class NotFound(KeyreeveError):
-    """The thing does not exist, or the caller may not know that it does."""
+    """The resource does not exist, or the caller may not see it."""
 
     code = "NOT_FOUND"
 
 
 class AlreadyExists(KeyreeveError):
-    """A thing of this name exists."""
+    """A resource of this name exists."""
 
     code = "ALREADY_EXISTS"
 
@@ -164,11 +163,11 @@ _FAMILIES: dict[str, type[KeyreeveError]] = {
 
 
 def family(code: str) -> type[KeyreeveError]:
-    """The class that all reasons of a gRPC status code share; `KeyreeveError` when they have none in common."""
+    """The base class of all reasons with a gRPC status code; `KeyreeveError` when there is none."""
     return _FAMILIES.get(code, KeyreeveError)
 
 
-# --- Who calls ------------------------------------------------------------------------------------------------------
+# --- The caller's identity ------------------------------------------------------------------------------------------------------
 
 
 class PeerCertificateMissing(Unauthenticated):
@@ -179,18 +178,18 @@ class PeerCertificateMissing(Unauthenticated):
 
 
 class PeerCertificateExpired(Unauthenticated):
-    """The client certificate's notAfter has passed; an open connection or a resumed TLS session does not help."""
+    """The client certificate's notAfter has passed. It is checked on every call, on open connections too."""
 
     reason = "PEER_CERTIFICATE_EXPIRED"
     fix = (
         "Operators: have another admin invite you (`keyreeve operator invite NAME --role ROLE`) and accept into a new directory "
         "(`keyreeve operator accept --dir DIRECTORY`); on the machine that runs the CA, `keyreeve up` issues a new one. "
-        "Others enroll again with a new token."
+        "Services, members and workloads enroll again with a new token."
     )
 
 
 class PeerCertificateNotYetValid(Unauthenticated):
-    """The client certificate's notBefore lies in the future: one of the two clocks is wrong."""
+    """The client certificate's notBefore is in the future: one of the two clocks is wrong."""
 
     reason = "PEER_CERTIFICATE_NOT_YET_VALID"
     fix = "Compare the clocks of both machines; `keyreeve doctor` measures the difference."
@@ -198,37 +197,37 @@ class PeerCertificateNotYetValid(Unauthenticated):
 
 
 class PeerCertificateRevoked(Unauthenticated):
-    """The client certificate has been revoked; open channels and streams of its holder are cut, too."""
+    """The client certificate has been revoked. Open channels and streams of its holder are refused too."""
 
     reason = "PEER_CERTIFICATE_REVOKED"
-    fix = "Ask an admin why; whoever was revoked by mistake, or has lost a key, needs a new certificate."
+    fix = "Ask an admin for the reason. After a mistaken revocation or a lost key, get a new certificate."
     who = ADMIN
 
 
 class RevocationsStale(Unavailable):
-    """The service has not heard of revocations for longer than this call allows, so it cannot know who was put out."""
+    """The service's knowledge of revocations is older than this method allows."""
 
     reason = "REVOCATIONS_STALE"
-    fix = "Repeat the call later; when it lasts, restore the service's connection to the CA service or its database."
+    fix = "Repeat the call later; if it persists, restore the service's connection to the CA service or its database."
     who = OPERATOR
 
 
 class PeerIdentityInvalid(Unauthenticated):
-    """The client certificate does not hold exactly one URI name that is a SPIFFE ID of a known form."""
+    """The client certificate does not have exactly one URI SAN, a SPIFFE ID of a known form."""
 
     reason = "PEER_IDENTITY_INVALID"
     fix = "Use a certificate from the control hierarchy; DNS names and common names are never an identity."
 
 
 class PeerTrustDomainWrong(Unauthenticated):
-    """The client certificate's SPIFFE ID belongs to another trust domain."""
+    """The SPIFFE ID in the client certificate belongs to another trust domain."""
 
     reason = "PEER_TRUST_DOMAIN_WRONG"
     fix = "Use the context of this control plane: the certificate comes from another one."
 
 
 class PeerOperatorUnknown(Unauthenticated):
-    """The certificate is an operator's, and no record agrees: the person was removed, or has another role now."""
+    """The certificate is an operator's, but the operator was removed or has another role now."""
 
     reason = "PEER_OPERATOR_UNKNOWN"
     fix = "Ask an admin for an invitation (`keyreeve operator invite`); on the CA's machine, run `keyreeve up`."
@@ -239,22 +238,22 @@ class PeerIssuerUnknown(Unauthenticated):
     """The client certificate was not issued by an authority of the control hierarchy."""
 
     reason = "PEER_ISSUER_UNKNOWN"
-    fix = "Use a certificate from the control hierarchy: certificates of the estate and of arrays identify nobody here."
+    fix = "Use a certificate from the control hierarchy: certificates of the estate hierarchy and of arrays are not accepted here."
 
 
 class AccessDenied(PermissionDenied):
-    """The method's access row does not list the caller's role."""
+    """The access rule of the method does not list the caller's role."""
 
     reason = "ACCESS_DENIED"
-    fix = "Ask someone whose role may call the method; metadata `allowed` lists the roles."
+    fix = "Have it called by one of the roles that metadata `allowed` lists."
     who = ADMIN
 
 
 class ProfileNotAllowed(PermissionDenied):
-    """The profile does not list the caller's role among those who may ask for it."""
+    """The profile does not list the caller's role under `requesters`."""
 
     reason = "PROFILE_NOT_ALLOWED"
-    fix = "Use a profile that lists the role under `requesters`, or have an admin add it."
+    fix = "Use a profile that lists the role, or have an admin add it."
     who = ADMIN
 
 
@@ -270,14 +269,14 @@ class MethodUnknown(KeyreeveError):
 
 
 class HealthServiceUnknown(NotFound):
-    """A health check asked for a service that this process does not serve."""
+    """The health check names a service that this process does not serve."""
 
     reason = "HEALTH_SERVICE_UNKNOWN"
-    fix = "Ask for the empty name, or for a service that reflection lists."
+    fix = "Send the empty name, or a service that reflection lists."
 
 
 class FieldInvalid(InvalidArgument):
-    """A field is missing or its value is outside what its comment in the contract allows."""
+    """A field is missing, or its value is not one that the contract allows."""
 
     reason = "FIELD_INVALID"
     fix = "Correct the fields that the violations name."
@@ -287,105 +286,105 @@ class RequestIdInvalid(InvalidArgument):
     """`request_id` is missing or is not a UUID in its 36-character lower-case form."""
 
     reason = "REQUEST_ID_INVALID"
-    fix = "Send a UUID (version 7 keeps the ledger fast; the SDK makes them)."
+    fix = "Send a UUID, preferably of version 7, which keeps the ledger fast. The SDK sends them."
 
 
 class RequestIdReused(FailedPrecondition):
-    """The same caller used this `request_id` for the same method with another payload in the last 24 hours."""
+    """The caller sent this `request_id` for the same method with another payload in the last 24 hours."""
 
     reason = "REQUEST_ID_REUSED"
-    fix = "Use a new `request_id` for a new request; repeat one only to repeat the same request."
+    fix = "Use a new `request_id` for each new request; reuse one only to repeat the same request."
 
 
 class PageTokenInvalid(InvalidArgument):
-    """The page token was not made by this service for this caller and these filters."""
+    """The page token was not issued by this service to this caller for these filters."""
 
     reason = "PAGE_TOKEN_INVALID"
     fix = "Start again without a token; keep filters the same from page to page."
 
 
 class DeadlineRequired(InvalidArgument):
-    """The call carries no deadline, or one further away than the service allows."""
+    """The call has no deadline, or one that is later than the service allows."""
 
     reason = "DEADLINE_REQUIRED"
     fix = "Set a deadline (`timeout=` in Python, `-max-time` in grpcurl); metadata `max_seconds` is the longest."
 
 
 class DeadlinePassed(KeyreeveError):
-    """The deadline passed before the work was done; nothing is known to have happened."""
+    """The deadline passed before the service answered; the work may or may not have been done."""
 
     reason = "DEADLINE_PASSED"
     code = "DEADLINE_EXCEEDED"
-    fix = "Repeat with the same `request_id`: work that was committed is returned, not repeated."
+    fix = "Repeat with the same `request_id`: committed work is returned, not repeated."
     retryable = True
 
 
 class TooManyInFlight(ResourceExhausted):
-    """The service has as many calls in hand as it accepts."""
+    """The service has as many calls in progress as it accepts."""
 
     reason = "TOO_MANY_IN_FLIGHT"
-    fix = "Repeat after the time that the answer names; the SDK does."
+    fix = "Repeat after the delay in the response, as the SDK does."
 
 
 class TooManyConnections(ResourceExhausted):
-    """The peer holds as many connections as one peer may."""
+    """The peer has as many connections as one peer may have."""
 
     reason = "TOO_MANY_CONNECTIONS"
-    fix = "Keep one channel and share it."
+    fix = "Open one channel and share it."
 
 
 class ServiceStopping(Unavailable):
     """The service is draining before it stops."""
 
     reason = "SERVICE_STOPPING"
-    fix = "Repeat: another process or replica answers. The SDK does."
+    fix = "Repeat, as the SDK does: another process or replica answers."
 
 
 class StoreUnavailable(Unavailable):
-    """The database or the process that writes to it did not answer."""
+    """The database, or the process that writes to it, did not answer."""
 
     reason = "STORE_UNAVAILABLE"
-    fix = "Repeat with the same `request_id`; if it lasts, look at the database and at `keyreeve status`."
+    fix = "Repeat with the same `request_id`; if it persists, check the database and `keyreeve status`."
     who = OPERATOR
 
 
 class AuditUnavailable(Unavailable):
-    """The audit record could not be written, or what must witness the audit does not; nothing is answered without it."""
+    """The audit record could not be written, or a required audit sink failed; no call is answered without it."""
 
     reason = "AUDIT_UNAVAILABLE"
-    fix = "Look at the disk, the database and the audit's sinks that the message names, then repeat with the same `request_id`."
+    fix = "Check the disk, the database and the audit sinks that the message names, then repeat with the same `request_id`."
     who = OPERATOR
 
 
 class AuditRecordInvalid(InvalidArgument):
-    """The record of a verb is not one that the gateway may append."""
+    """The gateway sent a verb record that may not be appended."""
 
     reason = "AUDIT_RECORD_INVALID"
-    fix = "Name a verb, and keep every value below 256 characters."
+    fix = "Name a verb, and keep each value below 256 characters."
     who = DEVELOPER
 
 
 class AuditTampered(FailedPrecondition):
-    """The audit log is not what was written: something in its tables, or its newest part, was changed or taken away."""
+    """The audit log has been changed: records in its tables, or its newest part, were altered or removed."""
 
     reason = "AUDIT_TAMPERED"
-    fix = "Keep the database, its backups and the witness as they are, and find out who had access to the database."
+    fix = "Preserve the database, its backups and the witness, and find out who had access to the database."
     who = ADMIN
 
 
 class AuditCheckpointNotFound(NotFound):
-    """There is no checkpoint of this number: none has been signed yet, or the log has lost what somebody witnessed."""
+    """There is no checkpoint of this number: it is not signed yet, or the log has lost it."""
 
     reason = "AUDIT_CHECKPOINT_NOT_FOUND"
-    fix = "Ask for the newest one; if a witness has seen a higher number, run `keyreeve audit verify`."
+    fix = "Get the newest one; if a witness has seen a higher number, run `keyreeve audit verify`."
 
 
 class InternalError(KeyreeveError):
-    """The service met something that its authors did not expect; the details are in its log, never in the answer."""
+    """An unexpected error in the service; the details are in its log only."""
 
     reason = "INTERNAL"
     code = "INTERNAL"
-    fix = "Look for the request id in the service's log."
+    fix = "Search the service's log for the request id."
     who = DEVELOPER
 
 
@@ -393,126 +392,124 @@ class InternalError(KeyreeveError):
 
 
 class CsrMalformed(InvalidArgument):
-    """The bytes are not one PKCS #10 request in strict DER (RFC 2986), or a PEM file holds more than one object."""
+    """The bytes are not one PKCS #10 request in strict DER (RFC 2986), or the PEM text holds more than one object."""
 
     reason = "CSR_MALFORMED"
-    fix = "Make the request with a maintained program, such as `openssl req -new`; send DER or one PEM block."
+    fix = "Create the request with a maintained program, such as `openssl req -new`; send DER or one PEM block."
 
 
 class CsrTooLarge(InvalidArgument):
-    """The request is larger than a certificate request needs to be."""
+    """The certificate request is larger than the limit."""
 
     reason = "CSR_TOO_LARGE"
-    fix = "Ask for fewer names or a smaller key; metadata `max_bytes` is the limit."
+    fix = "Request fewer names or use a smaller key; metadata `max_bytes` is the limit."
 
 
 class CsrSignatureInvalid(InvalidArgument):
-    """The request is not signed by the key it contains, so it proves no possession, or uses a refused algorithm."""
+    """The request is not signed by the key that it contains, or the signature algorithm is not allowed."""
 
     reason = "CSR_SIGNATURE_INVALID"
-    fix = "Sign the request with the private key of the public key inside, with SHA-256, SHA-384 or SHA-512."
+    fix = "Sign the request with the private key of its public key, with SHA-256, SHA-384 or SHA-512."
 
 
 class KeyTypeRefused(InvalidArgument):
     """The profile does not allow keys of this type or size."""
 
     reason = "KEY_TYPE_REFUSED"
-    fix = "Make a key of a type that metadata `allowed` lists; P-256 is always a good choice."
+    fix = "Generate a key of a type that metadata `allowed` lists, such as P-256."
 
 
 class KeyWeak(InvalidArgument):
-    """The key has a property that makes it breakable: small factors, close primes, ROCA, a bad exponent, a bad point."""
+    """The key is weak: small factors, close primes, ROCA, an unsafe exponent, or an invalid point."""
 
     reason = "KEY_WEAK"
-    fix = "Throw the key away, make a new one, and look at what made this one."
+    fix = "Discard the key, generate a new one, and check the program that generated this one."
 
 
 class KeyBlocked(FailedPrecondition):
-    """The key is on the list of blocked keys, or is one of the CA's own."""
+    """The key is on the list of blocked keys, or is a key of the CA itself."""
 
     reason = "KEY_BLOCKED"
-    fix = "Make a new key; treat whatever used the old one as compromised."
+    fix = "Generate a new key; treat everything that used the old one as compromised."
 
 
 class KeyReused(FailedPrecondition):
-    """Another identity or person holds this key, and a key is bound to one."""
+    """The key is bound to another identity or operator."""
 
     reason = "KEY_REUSED"
-    fix = "Make a key of its own for each identity and person."
+    fix = "Generate a separate key for each identity and operator."
 
 
 class NameRefused(InvalidArgument):
-    """A name breaks the grammar of its type, is reserved, or is outside what the profile allows."""
+    """A name is malformed, reserved, or not allowed by the profile."""
 
     reason = "NAME_REFUSED"
     fix = "Correct or remove the names that the violations list; docs/names.md has the grammar. Names are never normalized."
 
 
 class NameMissing(InvalidArgument):
-    """The profile needs a name that neither the request nor the CSR holds."""
+    """The profile requires a name that neither the request nor the CSR contains."""
 
     reason = "NAME_MISSING"
-    fix = "Add a subject alternative name: `-addext subjectAltName=DNS:web.example.test`. The CN alone names nothing."
+    fix = "Add a subject alternative name: `-addext subjectAltName=DNS:web.example.test`. A CN alone does not count."
 
 
 class TooManyNames(InvalidArgument):
-    """The request holds more names than the profile allows."""
+    """The request contains more names than the profile allows."""
 
     reason = "TOO_MANY_NAMES"
     fix = "Split the request; metadata `max_names` is the limit."
 
 
 class SubjectRefused(InvalidArgument):
-    """The CSR's subject holds an attribute that the profile does not allow, or a CN that is not one of the names."""
+    """The CSR's subject has an attribute that the profile does not allow, or a CN that is not one of the names."""
 
     reason = "SUBJECT_REFUSED"
     fix = "Use an empty subject, or a CN that repeats one of the names."
 
 
 class ExtensionRefused(InvalidArgument):
-    """The CSR asks for an extension or a usage that the profile does not grant."""
+    """The CSR requests an extension or a usage that the profile does not allow."""
 
     reason = "EXTENSION_REFUSED"
-    fix = "Remove the extension from the request; the certificate's usages come from the profile."
+    fix = "Remove the extension from the CSR; the profile decides the usages."
 
 
 class LifetimeRefused(InvalidArgument):
-    """The wished lifetime is outside what the profile allows."""
+    """The requested lifetime is not one that the profile allows."""
 
     reason = "LIFETIME_REFUSED"
-    fix = (
-        "Ask for a lifetime from metadata `min_seconds` to `max_seconds`, or leave it out to get the profile's default."
-    )
+    fix = "Request a lifetime from metadata `min_seconds` to `max_seconds`, or omit it to get the profile's default."
 
 
-# --- People ---------------------------------------------------------------------------------------------------------
+# --- Operators ---------------------------------------------------------------------------------------------------------
 
 
 class OperatorNotFound(NotFound):
-    """Nobody who operates the control plane has this name, or whoever had it was removed."""
+    """No operator has this name, or the operator was removed."""
 
     reason = "OPERATOR_NOT_FOUND"
-    fix = "`keyreeve operator list` shows who there is."
+    fix = "`keyreeve operator list` shows the names."
 
 
 class OperatorExists(AlreadyExists):
-    """A person of this name is in another role."""
+    """An operator of this name exists in another role."""
 
     reason = "OPERATOR_EXISTS"
-    fix = "Give the person the other role (`keyreeve operator update`), or invite under another name."
+    fix = "Change the role (`keyreeve operator update`), or invite under another name."
     who = ADMIN
 
 
 class LastAdmin(FailedPrecondition):
-    """The control plane would be left without an admin who can call: one who was invited and never came does not count."""
+    """The control plane would have no admin with a certificate; invited admins who have not accepted do not count."""
 
     reason = "LAST_ADMIN"
-    fix = "Invite another admin, wait until the invitation has been accepted, and repeat."
+    fix = "Invite another admin, wait until the invitation is accepted, and repeat."
     who = ADMIN
 
 
 class InvitationExpired(FailedPrecondition):
-    """A person's certificates renew themselves until 7 days after the last invitation, and that time is over."""
+    """The last invitation is more than 7 days old; until then an operator's certificates renew themselves."""
 
     reason = "INVITATION_EXPIRED"
     fix = (
@@ -527,25 +524,25 @@ class InvitationExpired(FailedPrecondition):
 
 
 class IssuanceHalted(FailedPrecondition):
-    """Issuance has been halted: nothing is signed until admins let it go on."""
+    """Issuance is halted: nothing is signed until admins resume it."""
 
     reason = "ISSUANCE_HALTED"
-    fix = "`keyreeve issuance status` tells why; what exists stays valid, and can be revoked. An admin resumes."
+    fix = "`keyreeve issuance status` shows the reason. Certificates stay valid and can be revoked. An admin resumes issuance."
     who = ADMIN
 
 
 class IssuanceNotHalted(FailedPrecondition):
-    """Issuance was to be resumed, and is not halted."""
+    """Issuance cannot be resumed, since it is not halted."""
 
     reason = "ISSUANCE_NOT_HALTED"
-    fix = "Nothing has to be done: somebody else has resumed it."
+    fix = "Nothing to do: issuance goes on."
 
 
 class SecondPersonRequired(PermissionDenied):
-    """This takes two different people, and the first of them asked again: with whatever certificate, it is one person."""
+    """This requires two different operators, and the same one has asked twice."""
 
     reason = "SECOND_PERSON_REQUIRED"
-    fix = "Have another person do the same; metadata `approver` is the one who has."
+    fix = "Have another operator do the same; metadata `approver` is the first one."
     who = ADMIN
 
 
@@ -567,27 +564,27 @@ class AuthorityExists(AlreadyExists):
 
 
 class AuthorityRefused(InvalidArgument):
-    """The authority asked for could not be a sound issuer: its issuer, key, path length, names or lifetime do not fit."""
+    """The requested authority is not valid: its issuer, key, path length, names or lifetime do not fit."""
 
     reason = "AUTHORITY_REFUSED"
     fix = "Correct what the message names."
 
 
 class AuthorityStateWrong(FailedPrecondition):
-    """The authority is not in a state from which this step is possible."""
+    """The authority's state does not allow this step."""
 
     reason = "AUTHORITY_STATE_WRONG"
-    fix = "`keyreeve authority show` tells the state; pending -> active -> retiring -> retired, and revoked from the first three."
+    fix = "`keyreeve authority show` prints the state: pending -> active -> retiring -> retired, or revoked from the first three."
     who = ADMIN
 
 
 class AuthorityInUse(FailedPrecondition):
-    """The authority cannot go yet: it is the last active one of its kind in its hierarchy, or has unexpired certificates."""
+    """The authority is the last active one of its kind in its hierarchy, or has unexpired certificates."""
 
     reason = "AUTHORITY_IN_USE"
     fix = (
-        "Without metadata `last_expiry`: activate a successor, then repeat. With it (seconds since 1970): wait until it has "
-        "passed, then repeat."
+        "Without metadata `last_expiry`: activate a successor, then repeat. With it (seconds since 1970): repeat after that "
+        "time."
     )
     who = ADMIN
 
@@ -609,10 +606,12 @@ class NoActiveAuthority(FailedPrecondition):
 
 
 class LintFindings(FailedPrecondition):
-    """A certificate of this profile from this authority has lint findings that the allow-list does not excuse."""
+    """A certificate of this profile from this authority has lint findings that the allow-list does not cover."""
 
     reason = "LINT_FINDINGS"
-    fix = "Change the profile or authority as metadata `findings` says; an excuse needs an entry with a reason in the allow-list."
+    fix = (
+        "Change the profile or authority as metadata `findings` says, or add an entry with a reason to the allow-list."
+    )
     who = ADMIN
 
 
@@ -620,7 +619,7 @@ class BundleNotFound(NotFound):
     """No trust bundle of this name exists."""
 
     reason = "BUNDLE_NOT_FOUND"
-    fix = "Ask for `bundles/control` or `bundles/estate`."
+    fix = "Use `bundles/control` or `bundles/estate`."
 
 
 # --- Profiles -------------------------------------------------------------------------------------------------------
@@ -637,18 +636,18 @@ class ProfileExists(AlreadyExists):
     """A profile of this name exists."""
 
     reason = "PROFILE_EXISTS"
-    fix = "Make a new version with UpdateProfile (`keyreeve profile apply` does whichever is right)."
+    fix = "Create a new version with UpdateProfile; `keyreeve profile apply` creates or updates."
 
 
 class ProfileInvalid(InvalidArgument):
-    """The document is not a sound profile."""
+    """The document is not a valid profile."""
 
     reason = "PROFILE_INVALID"
     fix = "Correct what the violations name; docs/profiles.md describes every key."
 
 
 class ProfileVersionStale(KeyreeveError):
-    """Somebody else made a newer version of the profile."""
+    """A newer version of the profile has been created meanwhile."""
 
     reason = "PROFILE_VERSION_STALE"
     code = "ABORTED"
@@ -656,7 +655,7 @@ class ProfileVersionStale(KeyreeveError):
 
 
 class ProfileHalted(FailedPrecondition):
-    """Issuance under this profile has been halted because a sample of its certificates had lint findings."""
+    """Issuance under this profile is halted, since a sample of its certificates had lint findings."""
 
     reason = "PROFILE_HALTED"
     fix = "Read the alarm in the service's log, correct the profile, and apply the new version."
@@ -677,21 +676,21 @@ class CertificateExpired(FailedPrecondition):
     """The certificate has expired: it can no longer be renewed, and need not be revoked."""
 
     reason = "CERTIFICATE_EXPIRED"
-    fix = "Ask for a new certificate instead."
+    fix = "Request a new certificate."
 
 
 class CertificateRevoked(FailedPrecondition):
     """The certificate to be renewed has been revoked."""
 
     reason = "CERTIFICATE_REVOKED"
-    fix = "Ask for a new certificate instead, with a new key; `keyreeve cert list --state revoked` says why it was revoked."
+    fix = "Request a new certificate with a new key; `keyreeve cert list --state revoked` shows the reason of the revocation."
 
 
 class RevocationNotAllowed(PermissionDenied):
-    """The caller may see the certificate and may not revoke it."""
+    """The caller may see the certificate, but may not revoke it."""
 
     reason = "REVOCATION_NOT_ALLOWED"
-    fix = "Ask an admin; operators revoke what is neither an admin's nor a service's, others their own certificates."
+    fix = "Ask an admin. Operators may not revoke certificates of admins and services; other callers may revoke their own only."
     who = ADMIN
 
 
@@ -699,59 +698,61 @@ class OperationNotFound(NotFound):
     """No operation has this name, or the caller may not see or cancel it."""
 
     reason = "OPERATION_NOT_FOUND"
-    fix = "`keyreeve operation list` shows those you may see; admins may cancel any, others those that they began."
+    fix = "`keyreeve operation list` shows those you may see; admins may cancel any, others those that they started."
 
 
 class CallersRefused(FailedPrecondition):
-    """An update of the feed of callers is not the CA service's, or does not follow from what is known."""
+    """An update of the caller feed is not signed by the CA service, or does not follow the last one."""
 
     reason = "CALLERS_REFUSED"
-    fix = "Compare the clocks and the control bundle of this service; when both are right, somebody sits in between."
+    fix = (
+        "Check the clock and the control bundle of this service; if both are right, suspect an attacker on the network."
+    )
     who = OPERATOR
 
 
 class RevocationListNotFound(NotFound):
-    """No list of revoked certificates has been made for this authority and shard."""
+    """No CRL has been published for this authority and shard."""
 
     reason = "REVOCATION_LIST_NOT_FOUND"
-    fix = "Take the address from the certificate's CRL distribution point; a new shard's list is there within a second."
+    fix = "Use the URL in the certificate's CRL distribution point; the CRL of a new shard appears within a second."
 
 
 class RenewalNotAllowed(PermissionDenied):
-    """Only its holder, over mutual TLS with it, may renew a control certificate; others only the one who asked for them."""
+    """A control certificate is renewed by its holder over mutual TLS with it, others by the caller who requested them."""
 
     reason = "RENEWAL_NOT_ALLOWED"
-    fix = "Renew with the certificate itself (control), or as the caller of the first request (others)."
+    fix = "Connect with the certificate itself (control hierarchy), or as the caller of the first request (others)."
 
 
 class RenewalProofRequired(FailedPrecondition):
-    """The renewal must be signed by the old key over a fresh nonce, which this answer's metadata `nonce` carries."""
+    """The old key must sign the renewal over a fresh nonce, which this error's metadata `nonce` contains."""
 
     reason = "RENEWAL_PROOF_REQUIRED"
-    fix = "Sign the nonce as docs/protocols.md says and repeat; the SDK does it when given the old key."
+    fix = "Sign the nonce as docs/protocols.md says, and repeat. The SDK does so when it is given the old key."
 
 
 class RenewalProofInvalid(FailedPrecondition):
-    """The signature of the old key, or of a device, over (serial, new key, nonce) is wrong, or the nonce is not good."""
+    """The signature of the old key or of a device over (serial, new key, nonce) is wrong, or the nonce is invalid."""
 
     reason = "RENEWAL_PROOF_INVALID"
-    fix = "Sign with the key of the certificate that is renewed, or with a device in your record; ask for a new nonce."
+    fix = "Sign with the key of the certificate that is renewed, or with a device in your record; use a new nonce."
 
 
 class RenewalSuperseded(FailedPrecondition):
-    """The certificate has been renewed already, for another key."""
+    """The certificate has already been renewed for another key."""
 
     reason = "RENEWAL_SUPERSEDED"
-    fix = "Renew the newest certificate of the line; if you did not make the other key, tell an admin at once."
+    fix = "Renew the newest certificate of the lineage; if the other key is not yours, report it to an admin at once."
     who = ADMIN
 
 
 class FinalCheckFailed(KeyreeveError):
-    """The certificate that was about to be signed, or was signed, did not pass the CA's own check; it was thrown away."""
+    """The certificate did not pass the CA's final check, and was discarded."""
 
     reason = "FINAL_CHECK_FAILED"
     code = "INTERNAL"
-    fix = "Look for the request id in the CA's log."
+    fix = "Search the CA's log for the request id."
     who = DEVELOPER
 
 
@@ -766,33 +767,31 @@ class TokenNotFound(NotFound):
 
 
 class TokenNotAllowed(PermissionDenied):
-    """A token is never worth more than the role of whoever makes it, and this one would be."""
+    """The caller's role may not create tokens for this identity."""
 
     reason = "TOKEN_NOT_ALLOWED"
-    fix = "Have somebody make it whose role may; metadata `allowed` lists the roles."
+    fix = "Have it created by one of the roles that metadata `allowed` lists."
     who = ADMIN
 
 
 class TokenUsed(FailedPrecondition):
-    """The enrollment token has served its purpose: a key is bound to it, and another key, or the same one too late, came."""
+    """The enrollment token has been used: it is bound to another key, or the time to repeat with its key is over."""
 
     reason = "TOKEN_USED"
-    fix = (
-        "Ask for a new token. If nobody of yours has used this one, revoke its certificate at once: somebody else has."
-    )
+    fix = "Ask for a new token. If you do not know who used this one, revoke its certificate at once."
     who = ADMIN
 
 
 class TokenExpired(FailedPrecondition):
-    """The enrollment token's time is over."""
+    """The enrollment token has expired."""
 
     reason = "TOKEN_EXPIRED"
-    fix = "Ask for a new token; they live for an hour unless their maker says otherwise."
+    fix = "Ask for a new token; tokens are valid for an hour unless their creator chooses otherwise."
     who = OPERATOR
 
 
 class TokenRevoked(FailedPrecondition):
-    """The enrollment token was revoked, or its maker may no longer make such tokens."""
+    """The enrollment token was revoked, or its creator may no longer create such tokens."""
 
     reason = "TOKEN_REVOKED"
     fix = "Ask for a new token."
@@ -800,29 +799,29 @@ class TokenRevoked(FailedPrecondition):
 
 
 class TokenRefused(Unauthenticated):
-    """No token of this id is open to whoever proved this: it is unknown, its secret is another, or it ended long ago."""
+    """The token is unknown, its secret is wrong, or it ended long ago."""
 
     reason = "TOKEN_REFUSED"
-    fix = "Copy the whole token again, or ask for a new one; the answer is the same in all these cases."
+    fix = "Copy the whole token again, or ask for a new one."
 
 
 class TokenMalformed(InvalidArgument):
-    """The text is not an enrollment token, or not all of it."""
+    """The text is not a complete enrollment token."""
 
     reason = "TOKEN_MALFORMED"
-    fix = "Copy the whole token, from `krt1_` to its end; a later version needs a later release."
+    fix = "Copy the whole token, from `krt1_` to its end; a token of a later version needs a later release."
 
 
 class EnrollmentOff(FailedPrecondition):
-    """This control plane has no listener for enrollees, so a token would lead nowhere."""
+    """This control plane has no enrollment listener."""
 
     reason = "ENROLLMENT_OFF"
-    fix = "Set `enroll.port` (and `enroll.address`, if enrollees reach it by another name) and start the service again."
+    fix = "Set `enroll.port` (and `enroll.address`, if enrollees use another address) and restart the service."
     who = ADMIN
 
 
 class ClockSkewed(FailedPrecondition):
-    """The clocks of the two sides differ by more than a minute, so validity would mean different things to them."""
+    """The clocks of the two sides differ by more than a minute."""
 
     reason = "CLOCK_SKEWED"
     fix = "Set the clock of the machine that is wrong; metadata `server_time` and `client_time` show both."
@@ -830,71 +829,69 @@ class ClockSkewed(FailedPrecondition):
 
 
 class EnrollmentRootWrong(FailedPrecondition):
-    """None of the certificates that the server showed is the root that the token names: it is another server."""
+    """None of the certificates that the server presented is the root that the token names."""
 
     reason = "ENROLLMENT_ROOT_WRONG"
-    fix = "Check the address; if the root was replaced since the token was made, ask for a new token. Else somebody listens in."
+    fix = "Check the address; ask for a new token if the root was replaced since. Otherwise suspect an attacker."
     who = OPERATOR
 
 
 class EnrollmentServerUnproven(FailedPrecondition):
-    """The server did not prove that it knows the token's secret: it is another one, or somebody is in the middle."""
+    """The server did not prove that it knows the token's secret."""
 
     reason = "ENROLLMENT_SERVER_UNPROVEN"
-    fix = "Ask for a new token; if that fails too, the answers are being changed on their way."
+    fix = "Ask for a new token; if that fails too, suspect an attacker on the network."
     who = OPERATOR
 
 
-# --- On the caller's side -------------------------------------------------------------------------------------------
+# --- Raised by the client -------------------------------------------------------------------------------------------
 
 
 class ServiceUnreachable(Unavailable):
-    """No connection to the service: it does not run, the address is wrong, or it presented another name."""
+    """There is no connection to the service: it does not run, its address is wrong, or it presented another name."""
 
     reason = "SERVICE_UNREACHABLE"
-    fix = "Look at `keyreeve status`, then `keyreeve up`; check the endpoint in the context file."
+    fix = "Run `keyreeve status`, then `keyreeve up`; check the addresses in the context file."
 
 
 class ContextInvalid(FailedPrecondition):
-    """The context file is missing, cannot be read, or names files that cannot."""
+    """The context file, or a file that it names, is missing or invalid."""
 
     reason = "CONTEXT_INVALID"
-    fix = "Run `keyreeve up` here, or point KEYREEVE_CONTEXT at a context file."
+    fix = "Run `keyreeve up` here, or set KEYREEVE_CONTEXT to a context file."
 
 
 class FileUnusable(InvalidArgument):
-    """A file or directory named to the command cannot be read or written, or does not hold what it should."""
+    """A file or directory cannot be read or written, or has unexpected contents."""
 
     reason = "FILE_UNUSABLE"
     fix = "Check the path, its permissions and its contents; the message names them."
 
 
 class WrongDatabase(FailedPrecondition):
-    """The service's directory belongs to a control plane that the database of its settings does not hold.
+    """The database in the settings is not that of the control plane in this state directory.
 
-    It is empty or another's. Starting would make a second control plane with other roots, which nobody trusts.
+    It is empty, or another control plane's. Starting would create a second control plane with other roots.
     """
 
     reason = "WRONG_DATABASE"
     fix = (
         "Set `database.url` (variable KEYREEVE_CA_DATABASE__URL) back to the database that the message names, or restore "
-        "that one from a backup. Only to begin anew and lose everything: `keyreeve reset`."
+        "that one from a backup. `keyreeve reset` deletes everything and begins anew."
     )
     who = OPERATOR
 
 
 class StartFailed(FailedPrecondition):
-    """A control plane was to be started on this machine, and one of its services did not come up."""
+    """A service of the control plane on this machine did not start."""
 
     reason = "START_FAILED"
-    fix = "Read the lines of the log that the message shows; `keyreeve doctor` checks what usually goes wrong."
+    fix = "Read the log lines in the message; `keyreeve doctor` checks for common problems."
     who = OPERATOR
 
 
 class CertificateUntrusted(FailedPrecondition):
-    """The certificate does not lead to a trusted root, is outside its validity, or does not name what it should."""
+    """The certificate does not lead to a trusted root, is not valid now, or does not have the expected name."""
 
     reason = "CERTIFICATE_UNTRUSTED"
-    fix = (
-        "Look at it with `keyreeve cert inspect`; check the name, the clock, and which bundle it was verified against."
-    )
+    fix = "Run `keyreeve cert inspect`; check the name, the clock, and the bundle that it was verified against."
