@@ -29,6 +29,7 @@ LEAVES = {
     "requests.name": "a name in a certificate",
     "revocation.ports": "what is known of revoked certificates",
     "store.metadata": "what the CA's tables are registered with",
+    "trust.ports": "what changes about whom to trust as a caller",
 }
 """Modules of the CA's own domain that import nothing about CAs, since others build on them, and what each is about."""
 
