@@ -228,15 +228,15 @@ async def trust_root_of(store: Store) -> bytes:
 def store_of(
     reader: Database, writer: Database | None, now: Callable[[], int] = system_clock, process: str = "tool"
 ) -> CaStore:
-    """The registry; without a writer it only reads. `process` names its audit chains."""
+    """The store; without a writer it only reads. `process` names its audit chains."""
     return store_on(reader, writer, read_profile=profile_from_canonical, now=now, process=process)
 
 
 def binding_of(settings: CaSettings) -> DatabaseBinding:
-    """Which control plane the state directory belongs to."""
+    """The control plane that the state directory belongs to."""
     return DatabaseBinding(settings.state_directory / "control-plane.json", place_of(settings))
 
 
 def new_worker_id(settings: CaSettings, role: str) -> str:
-    """Used once: the blocks of a process that died are not those of its successor."""
+    """A worker id, unique per start: a successor never reuses serial blocks."""
     return f"{settings.instance}/{role}/{uuid.uuid4()}"

@@ -1,4 +1,7 @@
-"""The coordinator: the one process of an instance that owns the database (SQLite), the local socket and the background work."""
+"""The coordinator: one process per instance with the local admin socket and the background work.
+
+On SQLite it also holds the only writing connection.
+"""
 
 import asyncio
 import logging
@@ -74,14 +77,14 @@ log = logging.getLogger(__name__)
 
 
 def migrate(settings: CaSettings) -> None:
-    """Bring the database to this release's schema."""
+    """Migrate the database to this release's schema."""
     private_directory(settings.state_directory)
     with writing_database(settings, SCHEMA) as database:
         _upgrade(settings, database)
 
 
 async def coordinator(settings: CaSettings) -> None:
-    """Own the database, the local socket and the background work until told to stop."""
+    """Run the coordinator until a signal ends it."""
     async with run_coordinator(settings) as coordinator:
         say_ready()
         await until_told(coordinator.background, settings.drain_seconds)
@@ -89,7 +92,7 @@ async def coordinator(settings: CaSettings) -> None:
 
 @dataclass(frozen=True)
 class RunningCoordinator:
-    """A coordinator that runs."""
+    """A running coordinator."""
 
     issuance: Issuance
     background: Awaitable[None]
@@ -102,7 +105,7 @@ class RunningCoordinator:
 async def run_coordinator(
     settings: CaSettings, *, now: Callable[[], int] = system_clock
 ) -> AsyncIterator[RunningCoordinator]:
-    """A running coordinator; leaving the context ends it. `now` is the clock, in seconds since 1970."""
+    """Run a coordinator; leaving the context ends it. `now` is the clock, in seconds since 1970."""
     private_directory(settings.state_directory)
     private_directory(settings.run_directory)
     binding = binding_of(settings)
@@ -175,7 +178,10 @@ async def run_coordinator(
 
 
 async def _own_database(settings: CaSettings, binding: DatabaseBinding, stack: AsyncExitStack) -> Database:
-    """The database for writing, at this release's schema; nothing is made where the directory's own is not."""
+    """Open the database for writing, at this release's schema.
+
+    Raises `StartRefused` instead of creating a database where the state directory belongs to another one.
+    """
     if settings.sqlite_file is not None and not settings.sqlite_file.exists():
         binding.check(None)
     database = stack.enter_context(writing_database(settings, SCHEMA, plan_anew=True))
@@ -222,7 +228,7 @@ async def _record(store: CaStore, payload: Sequence[bytes], _connection: ipc.Con
 
 
 async def _end_audit(leader: Leader, store: CaStore, ledger: CoordinatorLedger) -> None:
-    """End the coordinator's chains on purpose, and sign that."""
+    """End the coordinator's audit chains, and sign a last checkpoint."""
     try:
         await store.close_chains()
         await ledger.close_chain()
@@ -232,7 +238,10 @@ async def _end_audit(leader: Leader, store: CaStore, ledger: CoordinatorLedger) 
 
 
 def _first_keystore(settings: CaSettings, control_plane: ControlPlaneState | None) -> KeyStore:
-    """The key store; its key-encryption key is made only when there is no control plane that could need another."""
+    """Open the key store.
+
+    The key-encryption key is created only when no control plane exists that could need another one.
+    """
     missing = not settings.kek_file.exists() and not settings.keys.mounted
     if missing and control_plane is None:
         create_kek_file(settings.kek_file)

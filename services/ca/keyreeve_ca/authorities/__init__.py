@@ -1,1 +1,1 @@
-"""Certificate authorities: created, activated, retired, revoked; the first start and recovery."""
+"""Certificate authorities: life cycle, first start and recovery."""

@@ -42,7 +42,7 @@ class FirstTrustMetadata:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Makes the control plane once, and checks on every later start that it is still the same one."""
+    """Creates the control plane once, and checks on every later start that it is the same one."""
 
     store: Store
     keystore: KeyStore
@@ -159,7 +159,7 @@ class Bootstrap:
                     raise lint_findings(version.name, findings)
 
     def _renew_built_in_profiles(self, tx: Transaction) -> None:
-        """A new release may bring new versions of the built-in profiles; an old one that comes back changes nothing."""
+        """Store new versions of built-in profiles; an older release changes nothing."""
         changed = False
         for version in self._built_in_versions():
             known = _known_versions(tx, version.name)

@@ -1,6 +1,6 @@
-"""CA certificates: encoded from a plan that the rules accept, checked by another library, signed, and verified.
+"""CA certificates: encode a plan, check it with another library, sign it, verify it.
 
-Authorities are few, so nothing here is made to be fast.
+CA certificates are few, so this code is not tuned for speed.
 """
 
 from cryptography import x509
@@ -33,10 +33,11 @@ _KEY_CERT_SIGN, _CRL_SIGN = 5, 6
 def issue_authority(
     plan: AuthorityPlan, spki: bytes, serial: bytes, signer: IssuingSigner, *, issuer: Issuer | None, crl_shard: int
 ) -> bytes:
-    """Issue a CA certificate under a recorded serial number; `issuer` is None for a root, whose own key then signs.
+    """Issue a CA certificate under a recorded serial number; `issuer` is None for a root, which signs itself.
 
-    Raises `AuthorityRefused` when the plan would make an unsound issuer, `FinalCheckFailed` when what was made is not
-    what was planned. `crl_shard` is of no meaning for a root: nothing can revoke it but its removal from bundles.
+    Raises `AuthorityRefused` when the plan would make an unsound issuer, `FinalCheckFailed` when the certificate
+    differs from the plan. `crl_shard` is ignored for a root: no CRL can revoke a root, it is removed from trust bundles
+    instead.
     """
     refuse_unsound(plan, spki, issuer)
     block_of(serial)

@@ -1,6 +1,7 @@
-"""The final check of CA certificates and of OCSP responders': read with `cryptography`, which had no part in encoding them.
+"""The final check of CA certificates and OCSP responder certificates.
 
-They are few, so they are decoded as a whole; leaves have a check of their own (`certificates.final_check`).
+They are decoded with `cryptography`, which had no part in encoding them. Leaves have a check of their own
+(`certificates.final_check`).
 """
 
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def check_authority(
 def check_responder(
     tbs: bytes, issuer: Issuer, spki: bytes, serial: bytes, *, not_before: int, not_after: int
 ) -> CheckedTbs:
-    """Raise `FinalCheckFailed` unless `tbs` certifies the key to answer OCSP requests for `issuer`, and for nothing else."""
+    """Raise `FinalCheckFailed` unless `tbs` certifies the key to sign OCSP responses for `issuer` only."""
     certificate = _read_unsigned(tbs)
     parent = x509.load_der_x509_certificate(issuer.certificate_der)
     _compare(
@@ -85,7 +86,7 @@ def check_responder(
 
 
 def check_signed_by(der: bytes, tbs: bytes, issuer: Issuer | None) -> None:
-    """Raise `FinalCheckFailed` unless `der` is `tbs` with a signature by the issuer's key; by its own for a root."""
+    """Raise `FinalCheckFailed` unless `der` is `tbs` with a valid signature; `issuer` is None for a root."""
     check_signed(der, tbs)
     certificate = x509.load_der_x509_certificate(der)
     parent = certificate if issuer is None else x509.load_der_x509_certificate(issuer.certificate_der)
@@ -96,7 +97,7 @@ def check_signed_by(der: bytes, tbs: bytes, issuer: Issuer | None) -> None:
 
 
 def _read_unsigned(tbs: bytes) -> x509.Certificate:
-    """Read a TBSCertificate as the certificate that it would be with an empty signature."""
+    """Parse a TBSCertificate as a certificate with an empty signature."""
     try:
         position, end = enter_whole(tbs, SEQUENCE)
         for tag in (0xA0, INTEGER):  # version, serial number
@@ -142,7 +143,7 @@ def _extensions(certificate: x509.Certificate) -> Extensions:
 def _expected(
     plan: AuthorityPlan, certificate: x509.Certificate, parent: x509.Certificate, issuer: Issuer | None, crl_shard: int
 ) -> Extensions:
-    """Say what extensions the certificate must have: no more, no fewer, with this criticality."""
+    """Return the exact extensions that the certificate must have, with their criticality."""
     # Both identifiers are computed by other code than the encoder's (RFC 7093 method 1 is not `cryptography`'s own).
     parent_key_id = parent.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     own_key_id = _rfc7093_key_id(certificate)
@@ -173,7 +174,10 @@ def _expected(
 
 
 def _expected_of_responder(certificate: x509.Certificate, parent: x509.Certificate) -> Extensions:
-    """RFC 6960, 4.2.2.2; that nobody need ask whether it was revoked (4.2.2.2.1) makes a short life necessary."""
+    """Return the extensions of a responder certificate (RFC 6960, 4.2.2.2).
+
+    It has id-pkix-ocsp-nocheck (4.2.2.2.1), so it cannot be revoked and must be short-lived.
+    """
     parent_key_id = parent.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     wanted: tuple[tuple[bool, x509.ExtensionType], ...] = (
         (False, x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(parent_key_id)),

@@ -1,4 +1,4 @@
-"""What may become an authority, and under whom: plans of CA certificates and the rules that they must keep."""
+"""Plans of CA certificates, and the rules that a plan must keep."""
 
 import re
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _NAME_TEXT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._~:/()-]{0,62}[A-Za-z0-9)])?
 
 @dataclass(frozen=True, slots=True)
 class NameConstraints:
-    """Names that certificates below may hold (RFC 5280, 4.2.1.10), for the two types that this CA constrains.
+    """Name constraints of a CA (RFC 5280, 4.2.1.10), for the two types that this CA supports.
 
     A DNS constraint covers the name itself and everything below it. A URI constraint is compared with the URI's host:
     `example.test` is this host alone, `.example.test` every host below it.
@@ -43,7 +43,7 @@ class NameConstraints:
 
 @dataclass(frozen=True, slots=True)
 class AuthorityPlan:
-    """Everything about a new authority that its issuer does not decide. Times as in `CertificatePlan`."""
+    """Everything in a new CA certificate that the issuer does not decide. Times as in `CertificatePlan`."""
 
     hierarchy: Hierarchy
     common_name: str
@@ -98,7 +98,7 @@ def organization_of(trust_domain: str) -> str:
 
 
 def refuse_unsound(plan: AuthorityPlan, spki: bytes, issuer: Issuer | None) -> None:
-    """Raise `AuthorityRefused` unless the plan is sound by itself and its issuer can vouch for all of it."""
+    """Raise `AuthorityRefused` unless the plan is sound and its issuer may sign all of it."""
     if plan.key_type not in AUTHORITY_KEY_TYPES:
         raise AuthorityRefused(
             f"an authority's key is one of {', '.join(sorted(AUTHORITY_KEY_TYPES))}, not {plan.key_type}"
@@ -146,7 +146,10 @@ def _refuse_beyond_issuer(plan: AuthorityPlan, spki: bytes, issuer: Issuer) -> N
 
 
 def constraints_of(certificate: x509.Certificate) -> NameConstraints:
-    """Read a CA's name constraints; `AuthorityRefused` when it holds types that this CA does not know how to keep."""
+    """Read a CA's name constraints.
+
+    Raises `AuthorityRefused` for constraint types that this CA cannot enforce.
+    """
     try:
         value = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
     except x509.ExtensionNotFound:
@@ -177,7 +180,10 @@ def name_of(plan: AuthorityPlan) -> x509.Name:
 
 
 def _refuse_wider_names(below: NameConstraints, above: NameConstraints, issuer_id: str) -> None:
-    """Constraints nest in the open: a CA repeats what binds it from above, so that its own certificate tells all."""
+    """Raise unless the new constraints lie within the issuer's.
+
+    A CA certificate repeats the constraints of its issuers, so that it shows all of them by itself.
+    """
     for permitted, limit, covers in (
         (below.permitted_dns, above.permitted_dns, _dns_covers),
         (below.permitted_uri, above.permitted_uri, _uri_covers),

@@ -1,8 +1,8 @@
-"""The way back after a long sleep: what has expired while nobody looked is replaced, under the same roots.
+"""Recovery after a long outage: expired issuing CAs are replaced under the same roots.
 
-The processes issue their own certificates to themselves whenever they start, and the local socket certifies the person at
-the machine; neither works once the issuing CA of the control hierarchy has expired. Then nobody could be let in by anybody,
-so this is asked for over the local socket alone (docs/recovery.md).
+Every process issues its own serving certificate when it starts, and the local admin socket certifies the first
+operator; neither works once the issuing CA of the control hierarchy has expired, and then no RPC client can
+authenticate. Recovery is therefore a command of the local admin socket.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """An issuing CA that was made because no other of its hierarchy could sign any more."""
+    """A new issuing CA, created because no other of its hierarchy could sign."""
 
     hierarchy: Hierarchy
     authority: str
@@ -45,14 +45,14 @@ class Replacement:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryReport:
-    """What was done, and what could not be."""
+    """What recovery did, and what it could not do."""
 
     replacements: tuple[Replacement, ...]
     dead_hierarchies: tuple[Hierarchy, ...]
     """Hierarchies whose root has expired too: whoever trusts them needs a new one, which no program can hand out alone."""
 
     def document(self) -> dict[str, Any]:
-        """As plain values."""
+        """The report as plain values."""
         return {
             "replacements": [{**asdict(one), "expired": list(one.expired)} for one in self.replacements],
             "dead_hierarchies": list(self.dead_hierarchies),
@@ -61,16 +61,16 @@ class RecoveryReport:
 
 @dataclass(frozen=True)
 class Recovery:
-    """The use case. Halted issuance does not stop it: the cure must not need the patient."""
+    """The recovery use case. It runs while issuance is halted: recovery must not depend on what has failed."""
 
     authorities: Authorities
     now: Callable[[], int]
 
     async def run(self) -> RecoveryReport:
-        """Replace issuing CAs that have expired, and have every process look at its own certificate.
+        """Replace expired issuing CAs, and make every process check its own certificate.
 
-        Done again, or twice at once, it finds nothing left to do. Raises `StoreUnavailable`, and `LintFindings` when what
-        it would make is not sound.
+        Repeated or concurrent runs find nothing left to do. Raises `StoreUnavailable`, and `LintFindings` when a
+        replacement would not lint clean.
         """
         store = self.authorities.store
         replacements: list[Replacement] = []
@@ -156,7 +156,7 @@ class Recovery:
         return await make.store.write(commit)
 
     def _of_use(self, authorities: Sequence[Authority], hierarchy: Hierarchy, kind: AuthorityKind) -> list[Authority]:
-        """Those that can still sign."""
+        """The authorities that can still sign."""
         until = self.now() + RESERVE_SECONDS
         return [
             a for a in authorities if _is(a, hierarchy, kind) and a.not_before <= self.now() and a.not_after > until

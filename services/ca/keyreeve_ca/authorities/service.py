@@ -52,7 +52,7 @@ _REVOCABLE = (AuthorityState.PENDING, AuthorityState.ACTIVE, AuthorityState.RETI
 
 @dataclass(frozen=True, slots=True)
 class NewAuthority:
-    """What is asked for."""
+    """The parameters of a new authority."""
 
     authority_id: str
     hierarchy: Hierarchy
@@ -78,7 +78,7 @@ class Authorities:
     random: Callable[[int], bytes] = os.urandom
 
     async def create(self, new: NewAuthority, commit: Commit[Transaction, Authority, R]) -> R:
-        """Make a pending authority. Raises `AuthorityExists`, `AuthorityRefused`, `AuthorityNotFound`, ..."""
+        """Create a pending authority. Raises `AuthorityExists`, `AuthorityRefused`, `AuthorityNotFound`."""
         _check_id(new.authority_id)
         if new.owner and not _OWNER.match(new.owner):
             raise errors.FieldInvalid(
@@ -149,7 +149,7 @@ class Authorities:
         )
 
     async def activate(self, authority_id: str, commit: Commit[Transaction, Authority, R]) -> R:
-        """Let a pending authority issue, once every profile that it could issue under lints clean."""
+        """Allow a pending authority to issue, once every profile it could issue under lints clean."""
         authority = await self.store.read(lambda tx: tx.authority(authority_id))
         _expect(authority, AuthorityState.PENDING)
 
@@ -176,7 +176,7 @@ class Authorities:
         return _change(tx, replace(authority, state=AuthorityState.ACTIVE, activated_at=self.now()))
 
     def retire(self, tx: Transaction, authority_id: str) -> Authority:
-        """Stop an active authority from issuing, or end a retiring one that nothing unexpired depends on."""
+        """Stop an active authority from issuing, or retire a retiring one that has no unexpired certificates."""
         authority = tx.authority(authority_id)
         _expect(authority, AuthorityState.ACTIVE, AuthorityState.RETIRING)
         if authority.state is AuthorityState.ACTIVE:
@@ -193,7 +193,7 @@ class Authorities:
         return _change(tx, replace(authority, state=AuthorityState.RETIRED))
 
     def revoke(self, tx: Transaction, authority_id: str, reason: str) -> Authority:
-        """Withdraw trust from an authority, and from those that it has signed, at once."""
+        """Revoke an authority and the CAs below it. They stop being trusted at once."""
         authority = tx.authority(authority_id)
         _expect(authority, *_REVOCABLE)
         if authority.state is AuthorityState.ACTIVE:
@@ -211,7 +211,10 @@ class Authorities:
         return revoked[0]
 
     def _refuse_last(self, tx: Transaction, *going: Authority) -> None:
-        """One of the two hierarchies without an active CA of each kind would lock everybody out, the caller included."""
+        """Raise when the hierarchy would lose its last active CA of a kind.
+
+        Without it nobody could authenticate, the caller included.
+        """
         hierarchy, kind = going[0].hierarchy, going[0].kind
         if hierarchy is Hierarchy.STANDALONE:
             return
@@ -250,7 +253,10 @@ class Authorities:
         return issuer
 
     def _plan(self, new: NewAuthority, issuer: Authority | None) -> AuthorityPlan:
-        """Fill in what is not asked for; a default lifetime ends with its issuer's, a wish must fit by itself."""
+        """Fill in defaults.
+
+        A default lifetime is cut where the issuer ends; a requested lifetime must fit as it is.
+        """
         above_leaves = new.hierarchy is Hierarchy.STANDALONE or issuer is not None
         backdate = int(AUTHORITY_BACKDATE.total_seconds())
         not_before = self.now() - backdate
@@ -336,7 +342,10 @@ def _change(tx: Transaction, authority: Authority) -> Authority:
 
 
 def _refuse_known_name(tx: Transaction, certificate_der: bytes) -> None:
-    """Two CAs of one name would be taken for each other by whoever builds chains or looks up revocation lists by it."""
+    """Raise when another CA has the subject.
+
+    Chain building and CRL lookup take two CAs of one name for each other.
+    """
     subject = x509.load_der_x509_certificate(certificate_der).subject
     encoded = subject.public_bytes()
     for other in tx.authorities():

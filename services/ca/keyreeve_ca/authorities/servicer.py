@@ -1,4 +1,4 @@
-"""AuthorityService: who may call what, and the turning of messages into calls of the use cases."""
+"""AuthorityService: access rules, and messages to values and back."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ _LINES = {"control": Hierarchy.CONTROL, "estate": Hierarchy.ESTATE}
 
 @dataclass(frozen=True)
 class AuthorityServicer:
-    """Answers AuthorityService."""
+    """Serves AuthorityService."""
 
     authorities: Authorities
     store: Store

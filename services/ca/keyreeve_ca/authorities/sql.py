@@ -1,4 +1,4 @@
-"""Authorities in the database: what `store.Transaction` says of them, on one connection."""
+"""Authorities in the database: the statements behind `store.ports.Transaction`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -16,7 +16,7 @@ _COLUMNS = [authorities.c[f.name] for f in fields(Authority)]
 
 
 def add(connection: Connection, authority: Authority, seq: int | None) -> None:
-    """Store a new authority; `seq` is the number of the change, if it has one. Raises `AuthorityExists`."""
+    """Insert an authority. Raises `AuthorityExists`."""
     known = select(authorities.c.authority_id).where(authorities.c.authority_id == authority.authority_id)
     if connection.execute(known).first() is not None:
         raise errors.AuthorityExists(
@@ -26,7 +26,7 @@ def add(connection: Connection, authority: Authority, seq: int | None) -> None:
 
 
 def find(connection: Connection, authority_id: str) -> Authority:
-    """Raises `AuthorityNotFound`."""
+    """Read an authority. Raises `AuthorityNotFound`."""
     query = select(*_COLUMNS).where(authorities.c.authority_id == authority_id)
     row = connection.execute(query).one_or_none()
     if row is None:

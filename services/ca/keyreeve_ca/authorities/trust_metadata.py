@@ -33,10 +33,10 @@ _MAX_PEM_BYTES = 16_384
 
 
 def first(recovery_key_file: Path, keystore: KeyStore, now: int) -> tuple[bytes, tuple[SealedKey, ...]]:
-    """Make what a new control plane needs: `root.json` version 1, and the online keys of `ONLINE_ROLES` in this order.
+    """Create what a new control plane needs: `root.json` version 1 and the keys of `ONLINE_ROLES`, in that order.
 
-    One recovery key signs, and one is enough: it is made in `recovery_key_file`, or read from it when an earlier start was
-    cut short. `now` is in seconds since 1970. Raises `KeyStoreError` when the file cannot be made, or used.
+    One recovery key signs `root.json`. It is created in `recovery_key_file`, or read from it when an earlier start was
+    interrupted. `now` is in seconds since 1970. Raises `KeyStoreError` when the file cannot be created or read.
     """
     if not recovery_key_file.exists():
         create_recovery_key_file(recovery_key_file)
@@ -61,13 +61,19 @@ def first_root(recovery: Sequence[Signer], online_spkis: Sequence[bytes], now: i
 
 
 def create_recovery_key_file(path: Path) -> None:
-    """Make an Ed25519 key in a new PEM file of mode 0600. Whoever holds it decides whom members trust: move it offline."""
+    """Create an Ed25519 key in a new PEM file of mode 0600.
+
+    The holder of this key decides which roots members trust: move it offline.
+    """
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     create_private_file(path, pem, _WHAT)
 
 
 def read_recovery_key_file(path: Path) -> Signer:
-    """Open a recovery key; `KeyStoreError` when others may touch the file or it does not hold a key that can sign."""
+    """Open a recovery key.
+
+    Raises `KeyStoreError` when other users can access the file or it holds no signing key.
+    """
     pem = read_private_file(path, _MAX_PEM_BYTES, _WHAT)
     try:
         return CryptoSigner(load_pem_private_key(pem, password=None))

@@ -1,1 +1,1 @@
-"""Building certificates: encode what was decided, check it by rules that share no code with the encoder, lint it."""
+"""Certificates: encode a plan, check it with code that is independent of the encoder, lint it."""

@@ -1,4 +1,4 @@
-"""The AlgorithmIdentifier of each type of key that an authority signs with."""
+"""The AlgorithmIdentifier of each key type that an authority signs with."""
 
 from keyreeve_ca.certificates import der_writer as der
 from keyreeve_chassis.keys.key_types import KeyType

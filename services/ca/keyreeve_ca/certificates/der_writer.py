@@ -29,7 +29,7 @@ _DNS, _URI, _IP = NameType.DNS, NameType.URI, NameType.IP
 
 
 def tlv(tag: int, content: bytes) -> bytes:
-    """Tag, length in its shortest form, content."""
+    """Encode tag, shortest-form length and content."""
     length = len(content)
     if length < 0x80:
         return bytes((tag, length)) + content
@@ -38,17 +38,17 @@ def tlv(tag: int, content: bytes) -> bytes:
 
 
 def sequence(*members: bytes) -> bytes:
-    """SEQUENCE of encoded members."""
+    """Encode SEQUENCE of encoded members."""
     return tlv(SEQUENCE, b"".join(members))
 
 
 def integer(value: int) -> bytes:
-    """INTEGER, for values that are not negative."""
+    """Encode INTEGER, for values that are not negative."""
     return tlv(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
 def oid(dotted: str) -> bytes:
-    """OBJECT IDENTIFIER."""
+    """Encode OBJECT IDENTIFIER."""
     first, second, *rest = (int(arc) for arc in dotted.split("."))
     content = bytearray()
     for arc in (40 * first + second, *rest):
@@ -60,7 +60,7 @@ def oid(dotted: str) -> bytes:
 
 
 def named_bits(positions: set[int]) -> bytes:
-    """BIT STRING of named bits: bit 0 is the leftmost, trailing zeros are left out (X.690, 11.2.2)."""
+    """Encode BIT STRING of named bits: bit 0 is leftmost, trailing zeros are left out (X.690, 11.2.2)."""
     highest = max(positions)
     value = bytearray(highest // 8 + 1)
     for position in positions:
@@ -69,12 +69,12 @@ def named_bits(positions: set[int]) -> bytes:
 
 
 def utf8_attribute(attribute: bytes, text: str) -> bytes:
-    """One RelativeDistinguishedName that holds one attribute (given as an encoded OID) as UTF8String."""
+    """Encode one RelativeDistinguishedName with one attribute (an encoded OID) as UTF8String."""
     return tlv(SET, sequence(attribute, tlv(UTF8_STRING, text.encode())))
 
 
 def point_in_time(seconds: int) -> bytes:
-    """Time: UTCTime before 2050, GeneralizedTime from then on."""
+    """Encode Time: UTCTime before 2050, GeneralizedTime from then on."""
     moment = time.gmtime(seconds)
     if seconds < _YEAR_2050:
         return tlv(UTC_TIME, time.strftime("%y%m%d%H%M%SZ", moment).encode())
@@ -83,12 +83,18 @@ def point_in_time(seconds: int) -> bytes:
 
 @lru_cache(maxsize=1024)
 def validity(not_before: int, not_after: int) -> bytes:
-    """Validity of two inclusive ends; certificates of the same second share it, hence the cache."""
+    """Encode Validity of two inclusive ends.
+
+    Cached, because certificates of the same second share it.
+    """
     return sequence(point_in_time(not_before), point_in_time(not_after))
 
 
 def general_names(names: tuple[Name, ...]) -> bytes:
-    """GeneralNames in the given order. UnicodeEncodeError when a name is not ASCII: policy lets none through."""
+    """Encode GeneralNames in the given order.
+
+    Raises `UnicodeEncodeError` when a name is not ASCII; policy lets none through.
+    """
     encoded = []
     for name in names:
         kind = name.type
@@ -104,12 +110,12 @@ def general_names(names: tuple[Name, ...]) -> bytes:
 
 
 def extension(identifier: bytes, value: bytes, *, critical: bool = False) -> bytes:
-    """Extension: an encoded OID, `critical` only when true (X.690, 11.5), and the value wrapped in an OCTET STRING."""
+    """Encode Extension: an encoded OID, `critical` only when true (X.690, 11.5), the value in an OCTET STRING."""
     return sequence(identifier, TRUE if critical else b"", tlv(OCTET_STRING, value))
 
 
 def subject_public_key(spki: bytes) -> bytes:
-    """Return the key's own bits: the content of the BIT STRING in a SubjectPublicKeyInfo, without its unused-bits octet."""
+    """Return the content of the BIT STRING in a SubjectPublicKeyInfo, without its unused-bits octet."""
     position = _content_of(spki, 0)
     algorithm = _content_of(spki, position)
     length = spki[position + 1]  # an AlgorithmIdentifier never needs the long form
@@ -117,6 +123,6 @@ def subject_public_key(spki: bytes) -> bytes:
 
 
 def _content_of(data: bytes, position: int) -> int:
-    """Where the content of the element at `position` begins."""
+    """Return the offset of the content of the element at `position`."""
     first = data[position + 1]
     return position + 2 + (first & 0x7F if first & 0x80 else 0)

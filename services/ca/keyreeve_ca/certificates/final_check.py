@@ -72,7 +72,10 @@ Expected = tuple[bytes, bool, object]
 
 
 class FinalCheck:
-    """Checks certificates of one profile version from one authority. Any failure is `FinalCheckFailed`: sign nothing."""
+    """The final check of one profile version's certificates from one authority.
+
+    Every failure is `FinalCheckFailed`, and then nothing is signed.
+    """
 
     def __init__(self, profile_version: ProfileVersion, issuer: Issuer, trust_domain: str) -> None:
         profile = profile_version.profile
@@ -114,7 +117,10 @@ class FinalCheck:
         self._shape_other = shape(profile.key_usage - {KeyUsage.KEY_ENCIPHERMENT})
 
     def check_tbs(self, tbs: bytes, plan: CertificatePlan, serial: bytes, crl_shard: int) -> CheckedTbs:
-        """Raise `FinalCheckFailed` unless `tbs` encodes exactly the plan under this serial number; then it may be signed."""
+        """Check that `tbs` encodes exactly the plan under this serial number.
+
+        Returns a `CheckedTbs`, the only thing that signers take. Raises `FinalCheckFailed`.
+        """
         if plan.profile.sha256 != self._profile_sha256:
             raise FinalCheckFailed("the plan was made under another version of the profile")
         try:
@@ -193,9 +199,10 @@ class FinalCheck:
 
 
 def check_signed(certificate_der: bytes, tbs: bytes) -> None:
-    """Parse a signed certificate back; `FinalCheckFailed` unless it is `tbs`, its own algorithm, a signature, no more.
+    """Parse a signed certificate: `tbs`, its algorithm, a signature, nothing more.
 
-    The signature itself is not verified: that costs four times as much as making it. A sample is, in the background.
+    The signature itself is not verified: verifying costs four times as much as signing. A background job verifies a
+    sample. Raises `FinalCheckFailed`.
     """
     try:
         _walk_signed(certificate_der, tbs)
@@ -222,7 +229,7 @@ def _walk_signed(certificate_der: bytes, tbs: bytes) -> None:
 
 
 class _IssuerFacts:
-    """What an authority's own certificate says, read by this module's reader."""
+    """What an authority's own certificate says, as this module's reader reads it."""
 
     def __init__(self, certificate_der: bytes) -> None:
         start, end = enter_whole(certificate_der, SEQUENCE)
@@ -265,7 +272,7 @@ def _validity(content: bytes) -> tuple[int, int]:
 
 
 def _read_subject(content: bytes) -> str | None:
-    """Return the CN; a subject that holds anything else is refused."""
+    """Return the CN. Raises for a subject with any other attribute."""
     if not content:
         return None
     start, stop = enter_whole(content, SET)
@@ -278,7 +285,7 @@ def _read_subject(content: bytes) -> str | None:
 
 
 def _read_key(content: bytes) -> tuple[str, bytes]:
-    """Return the type of a key and its RFC 7093 identifier, from the content of its SubjectPublicKeyInfo."""
+    """Return key type and RFC 7093 identifier from the content of a SubjectPublicKeyInfo."""
     end = len(content)
     _, position = enter(content, 0, end, SEQUENCE)
     algorithm = content[:position]
@@ -300,7 +307,7 @@ def _read_key(content: bytes) -> tuple[str, bytes]:
 
 
 def _read_extension(body: bytes) -> tuple[bytes, bool, bytes]:
-    """Return OID, criticality and value of an extension; `critical` FALSE must not be written (X.690, 11.5)."""
+    """Return OID, criticality and value of an extension. An encoded `critical` FALSE is refused (X.690, 11.5)."""
     end = len(body)
     start, position = enter(body, 0, end, OID)
     oid = body[start:position]
@@ -317,7 +324,10 @@ def _read_extension(body: bytes) -> tuple[bytes, bool, bytes]:
 
 @lru_cache(maxsize=1024)
 def _decode_extension(body: bytes) -> Expected:
-    """Return an extension as its OID, criticality and meaning, for the kinds that recur from certificate to certificate."""
+    """Return OID, criticality and decoded value of an extension.
+
+    Cached for the extensions that repeat from certificate to certificate.
+    """
     oid, critical, value = _read_extension(body)
     if oid == _AUTHORITY_KEY:
         start, end = enter_whole(value, SEQUENCE)
@@ -350,7 +360,7 @@ def _decode_extension(body: bytes) -> Expected:
 
 
 def _access_addresses(value: bytes) -> tuple[str, ...]:
-    """Where the responder and the issuer's certificate are: these two, in this order."""
+    """Return the OCSP and caIssuers addresses: exactly these two, in this order."""
     position, end = enter_whole(value, SEQUENCE)
     addresses = []
     for method in (_OCSP, _CA_ISSUERS):
@@ -366,7 +376,7 @@ def _access_addresses(value: bytes) -> tuple[str, ...]:
 
 
 def _only_address(value: bytes, tags: tuple[int, ...]) -> str:
-    """Follow nested elements, each of which must fill the one around it, to the text in the innermost."""
+    """Follow nested elements, each of which must fill its parent, to the text in the innermost one."""
     start, end = 0, len(value)
     for tag in tags:
         start, stop = enter(value, start, end, tag)

@@ -1,7 +1,7 @@
-"""The names in a certificate that is about to be signed, judged once more, by smaller rules than policy's.
+"""The names in a certificate, checked again right before signing, by simpler rules than policy's.
 
-They are a net, not the policy: every name that policy accepts passes, and what slips through policy by a mistake must
-slip through a second, different one too. Variables of templates match anything here.
+Every name that policy accepts passes. These rules are independent of policy, so that a wrong name must get past two
+different mistakes. A template variable matches anything here.
 """
 
 import ipaddress
@@ -23,7 +23,7 @@ _TYPE_OF_TAG = {0x82: "dns", 0x86: "uri", 0x87: "ip", 0x81: "email"}
 
 
 class NamesCheck:
-    """Judges the subject alternative names of one profile's certificates from one authority."""
+    """Checks the subject alternative names of one profile's certificates from one authority."""
 
     def __init__(
         self, profile: Profile, hierarchy: Hierarchy, trust_domain: str, name_constraints: bytes | None
@@ -44,7 +44,7 @@ class NamesCheck:
         self._permitted, self._excluded = _read_constraints(name_constraints)
 
     def check(self, value: bytes, planned: tuple[Name, ...], common_name: str | None) -> None:
-        """Raise `Malformed` unless an encoded GeneralNames holds the planned names, in order, and all may stand there."""
+        """Raise `Malformed` unless an encoded GeneralNames holds exactly the planned names, and all are permitted."""
         found = _read_names(value)
         if found != [(name.type, name.value) for name in planned]:
             raise Malformed("the names are not the planned ones")
@@ -127,7 +127,7 @@ def _address(packed: bytes) -> str:
 
 
 def _either(patterns: tuple[str, ...], trust_domain: str) -> re.Pattern[str]:
-    """Compile patterns to one expression: `*` one label, `**` any number, a variable anything but nothing."""
+    """Compile patterns to one expression: `*` one label, `**` any number, a variable one or more characters."""
     translated = []
     for pattern in patterns:
         pieces = re.split(r"(\{[^}]*\}|\*\*|\*)", pattern)
@@ -144,22 +144,28 @@ def _translate(piece: str, trust_domain: str) -> str:
 
 
 def _below(name: str, subtree: str) -> bool:
-    """Whether a name and all that it matches lies in a DNS subtree."""
+    """Return whether a name, and everything it matches, lies in a DNS subtree."""
     return name == subtree or name.endswith("." + subtree)
 
 
 def _covers(subtree: str, name: str) -> bool:
-    """Whether a name matches anything in a DNS subtree; `*.example.test` reaches into `svc.example.test`."""
+    """Return whether a name matches anything in a DNS subtree.
+
+    `*.example.test` matches `svc.example.test`.
+    """
     return _below(name, subtree) or (name[:2] == "*." and subtree.partition(".")[2] == name[2:])
 
 
 def _host_matches(host: str, constraint: str) -> bool:
-    """Compare as RFC 5280, 4.2.1.10, does for URIs: exactly, or below a constraint that begins with a dot."""
+    """Compare hosts as RFC 5280, 4.2.1.10, does for URIs: exactly, or below a leading dot."""
     return host.endswith(constraint) if constraint[0] == "." else host == constraint
 
 
 def _read_constraints(value: bytes | None) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Return the permitted and excluded subtrees of a CA by type; a type that is not known here is refused."""
+    """Read a CA's permitted and excluded subtrees by type.
+
+    Raises `Malformed` for types that are not known here.
+    """
     permitted: dict[str, list[str]] = {"dns": [], "uri": []}
     excluded: dict[str, list[str]] = {"dns": [], "uri": []}
     if value is None:

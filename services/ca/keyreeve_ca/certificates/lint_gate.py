@@ -1,4 +1,4 @@
-"""Nothing is used before it lints clean: the loop that activation and new profile versions share."""
+"""The lint gate: run the linter outside a transaction, then act if nothing changed meanwhile."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ R = TypeVar("R")
 
 
 class Linter(Protocol):
-    """Full linting of what has been, or would be, signed; each finding as one line of text, excused ones left out."""
+    """Full linting of a certificate or a profile; one line of text per finding, without excused ones."""
 
     def certificate(self, der: bytes) -> Sequence[str]: ...
     def profile(self, version: ProfileVersion, issuer: Issuer) -> Sequence[str]: ...
 
 
 class _Changed(Exception):
-    """Authorities or profiles changed while the linter ran; it begins again."""
+    """Authorities or profiles changed while the linter ran; the gate starts again."""
 
 
 async def when_lint_clean(
@@ -32,9 +32,9 @@ async def when_lint_clean(
     commit: Commit[Transaction, V, R],
     act: Callable[[Transaction], V],
 ) -> R:
-    """Lint outside of any transaction, then act in one if what was linted is still what there is.
+    """Lint outside any transaction, then act in one if what was linted is still current.
 
-    Raises `LintFindings` naming the `subject`, and what `act` raises.
+    Raises `LintFindings` that names the `subject`, and what `act` raises.
     """
     while True:
         authorities, profiles, based_on = await store.read(
@@ -55,7 +55,7 @@ async def when_lint_clean(
 
 
 def lint_findings(subject: str, findings: Sequence[str]) -> errors.KeyreeveError:
-    """The refusal that lists what the linter found."""
+    """Build the refusal that lists the linter's findings."""
     return errors.LintFindings(
         f"{len(findings)} lint findings for {subject!r}: {findings[0]}", metadata={"findings": "\n".join(findings[:20])}
     )

@@ -33,7 +33,7 @@ _RSA_BITS = {KeyType.RSA2048: 2048, KeyType.RSA3072: 3072, KeyType.RSA4096: 4096
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that pkilint objects to."""
+    """One finding of pkilint."""
 
     severity: str
     """FATAL, ERROR, WARNING or NOTICE."""
@@ -49,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Excuse:
-    """An entry of the allow-list."""
+    """An entry of the allow list."""
 
     code: str
     field: re.Pattern[str]
@@ -57,14 +57,14 @@ class Excuse:
     reason: str
 
     def covers(self, finding: Finding) -> bool:
-        """Whether it excuses this finding."""
+        """Return whether the entry excuses this finding."""
         same = finding.code == self.code
         return bool(same and self.field.fullmatch(finding.field) and self.value.fullmatch(finding.value))
 
 
 @cache
 def allow_list() -> tuple[Excuse, ...]:
-    """Return the committed excuses (lint_allow_list.toml)."""
+    """Read the committed allow list (lint_allow_list.toml)."""
     text = files("keyreeve_ca").joinpath("lint_allow_list.toml").read_text("utf-8")
     return tuple(
         Excuse(entry["code"], re.compile(entry["field"]), re.compile(entry["value"]), entry["reason"].strip())
@@ -73,12 +73,12 @@ def allow_list() -> tuple[Excuse, ...]:
 
 
 def lint_certificate(der: bytes) -> list[Finding]:
-    """Return what pkilint finds in a certificate, from NOTICE upwards, without what the allow-list excuses."""
+    """Return pkilint's findings for a certificate, from NOTICE upwards, without excused ones."""
     return [found for found in _run_pkilint()(der) if not any(excuse.covers(found) for excuse in allow_list())]
 
 
 class PkilintLinter:
-    """The `Linter` that activation asks. Blocks for as long as it takes: call it off the event loop."""
+    """The `Linter` for activation and new profile versions. It blocks: call it off the event loop."""
 
     def __init__(self, trust_domain: str) -> None:
         self._trust_domain = trust_domain
@@ -88,7 +88,7 @@ class PkilintLinter:
         return [str(finding) for finding in lint_certificate(der)]
 
     def profile(self, version: ProfileVersion, issuer: Issuer) -> Sequence[str]:
-        """Lint what a profile's certificates from an authority would look like, each distinct finding once."""
+        """Lint sample certificates of a profile from an authority; each distinct finding once."""
         findings = (
             found for der in sample_certificates(version, issuer, self._trust_domain) for found in lint_certificate(der)
         )
@@ -96,9 +96,9 @@ class PkilintLinter:
 
 
 def sample_certificates(version: ProfileVersion, issuer: Issuer, trust_domain: str) -> list[bytes]:
-    """Make the certificates that stand for a profile: every key type, and every type of name at its limits.
+    """Create sample certificates of a profile: every key type, and every type of name at its limits.
 
-    They have the issuer's names and are signed by a key that is thrown away with the process.
+    They have the issuer's names and are signed by a throwaway key.
     """
     profile = version.profile
     template = Template(version, issuer)
@@ -142,7 +142,10 @@ def _throw_away_signer(key_type: KeyType) -> Signer:
 
 @cache
 def _sample_key(key_type: KeyType) -> bytes:
-    """Return a public key of this type. Nobody needs its private half, so an RSA modulus is any odd number of its size."""
+    """Return a public key of this type.
+
+    No private key is needed, so an RSA modulus is any odd number of the right size.
+    """
     bits = _RSA_BITS.get(key_type)
     if bits is None:
         return SealedKeyStore(os.urandom(KEK_BYTES), "lint").generate(key_type).spki

@@ -1,4 +1,4 @@
-"""What is about to be certified, by whom: the values that policy decides and the builder encodes."""
+"""What is to be certified, and by which issuer: values between policy and encoder."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from keyreeve_chassis.keys.key_types import KeyType
 
 @dataclass(frozen=True, slots=True)
 class CertificatePlan:
-    """Everything that a leaf's TBSCertificate holds beside its issuer's part and its serial number."""
+    """Everything in a leaf's TBSCertificate but the issuer's part and the serial number."""
 
     profile: ProfileVersion
     spki: bytes
@@ -25,13 +25,13 @@ class CertificatePlan:
 
     @property
     def identity(self) -> str:
-        """What the ledger calls the holder: its URI if it has one, else its first name."""
+        """The subject's identity in the ledger: the URI if there is one, else the first name."""
         return next((n.value for n in self.names if n.type == "uri"), self.names[0].value)
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """An authority as the builder and the final check need it: nothing of its private key."""
+    """An authority as the encoder and the final check need it, without its private key."""
 
     authority_id: str
     hierarchy: Hierarchy

@@ -1,4 +1,4 @@
-"""Names that a profile's patterns allow, made up to show what its certificates can look like at their limits."""
+"""Sample names that match a profile's patterns, for linting its certificates at their limits."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _MAX_DNS_BYTES = 253
 
 
 def sample_names(profile: Profile, trust_domain: str) -> list[tuple[Name, ...]]:
-    """Return lists of names: first the fewest that the profile takes, then each type at its maximum, then all at once."""
+    """Return lists of names: the fewest that the profile takes, each type at its maximum, then all at once."""
     by_type = [
         list(islice(_unique(names), maximum))
         for maximum, names in (
@@ -78,7 +78,7 @@ def _unique(names: Iterator[Name]) -> Iterator[Name]:
 
 
 def _fill(pattern: str, trust_domain: str, label: str, host: str) -> str:
-    """Put text for every variable part of a pattern: a label, a host where it may have dots, a path where slashes."""
+    """Fill every variable part of a pattern: a label, a host where dots are allowed, a path where slashes are."""
 
     def replace(piece: re.Match[str]) -> str:
         text = piece.group()
@@ -92,6 +92,6 @@ def _fill(pattern: str, trust_domain: str, label: str, host: str) -> str:
 
 
 def _long_host(pattern: str, trust_domain: str) -> str:
-    """A host that fills a pattern with one `**` to nearly the length that DNS allows."""
+    """Fill a pattern with one `**` to almost the length limit of DNS."""
     room = _MAX_DNS_BYTES - len(_fill(pattern, trust_domain, "n100", "a.test"))
     return ".".join([_LONG_LABEL] * max(room // (len(_LONG_LABEL) + 1), 1)) + ".test"

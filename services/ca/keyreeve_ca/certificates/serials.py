@@ -21,7 +21,10 @@ _TAG_BYTES = 10
 
 
 def serial(block_id: int, seed: bytes, counter: int) -> bytes:
-    """Return serial number `counter` (from 0) of a block as 16 octets; ValueError when an input is out of range."""
+    """Return serial number `counter` (from 0) of a block as 16 octets.
+
+    Raises ValueError when an argument is out of range.
+    """
     if not 0 <= block_id <= MAX_BLOCK_ID:
         raise ValueError(f"block {block_id} does not fit in 46 bits")
     if len(seed) != SEED_BYTES:
@@ -33,7 +36,10 @@ def serial(block_id: int, seed: bytes, counter: int) -> bytes:
 
 
 def block_of(number: bytes) -> int:
-    """Return the block that a serial number belongs to; ValueError when it is not one of ours by its form."""
+    """Return the block of a serial number.
+
+    Raises ValueError when the serial number does not have our form.
+    """
     if len(number) != SERIAL_BYTES or number[0] >> 6 != 0b01:
         raise ValueError("not a serial number of this CA: it needs 16 octets that begin with the bits 01")
     return int.from_bytes(number[:6], "big") & MAX_BLOCK_ID

@@ -1,8 +1,8 @@
-"""Keys of CAs by what they sign: certificates only after their final check, and CRLs.
+"""Signers of an authority's key: certificates after their final check, and CRLs.
 
-A raw `keyreeve_chassis.keys.ports.Signer` signs any bytes. An authority's key is therefore wrapped where it is opened.
-Keys that are not an authority's (OCSP responders, audit checkpoints, the revocation feed) stay raw: no relying party
-accepts a certificate that they have signed.
+A raw `keyreeve_chassis.keys.ports.Signer` signs any bytes, so an authority's key is wrapped where it is opened. Other
+keys (OCSP responders, audit checkpoints, the caller feed) stay raw: no relying party accepts a certificate signed by
+them.
 """
 
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ def mark_checked(tbs: bytes) -> CheckedTbs:
 
 @dataclass(frozen=True, slots=True)
 class IssuingSigner:
-    """The key of an authority that signs certificates, each after its final check."""
+    """An authority's key for signing certificates, each after its final check."""
 
     _key: Signer = field(repr=False)
 
@@ -67,7 +67,7 @@ class IssuingSigner:
 
 @dataclass(frozen=True, slots=True)
 class CrlSigner:
-    """The key of an authority that signs its CRLs."""
+    """An authority's key for signing its CRLs."""
 
     _key: Signer = field(repr=False)
 
@@ -77,7 +77,7 @@ class CrlSigner:
         return self._key.key_type
 
     def sign(self, tbs_cert_list: bytes) -> bytes:
-        """Sign a TBSCertList; anything that could be a TBSCertificate of version 3 is `FinalCheckFailed`."""
+        """Sign a TBSCertList. Raises `FinalCheckFailed` for anything that could be a TBSCertificate of version 3."""
         try:
             start, end = enter_whole(tbs_cert_list, SEQUENCE)
             enter(tbs_cert_list, start, end, INTEGER)  # a TBSCertificate begins with [0]: RFC 5280, 4.1 and 5.1

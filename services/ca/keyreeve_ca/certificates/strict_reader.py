@@ -1,4 +1,4 @@
-"""A strict DER reader for the final check: definite lengths in their shortest form, whole elements, nothing guessed."""
+"""A strict DER reader for the final check: definite, shortest-form lengths and whole elements only."""
 
 import calendar
 import re
@@ -17,11 +17,11 @@ _DIGITS = re.compile(rb"(\d\d)?(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z\Z")
 
 
 class Malformed(Exception):
-    """The bytes are not what the reader was told to find; the text says at which field."""
+    """The bytes do not have the expected structure; the text names the field."""
 
 
 def element(data: bytes, position: int, end: int) -> tuple[int, int, int]:
-    """Return tag, start and end of the content of the element at `position`, which must lie before `end` as a whole."""
+    """Return tag, content start and content end of the element at `position`; it must end before `end`."""
     start = position + 2
     if start > end:
         raise Malformed("an element is cut off")
@@ -49,7 +49,7 @@ def enter(data: bytes, position: int, end: int, tag: int) -> tuple[int, int]:
 
 
 def enter_whole(data: bytes, tag: int) -> tuple[int, int]:
-    """Return start and end of the content of the one element that `data` consists of."""
+    """Return start and end of the content of the one element in `data`."""
     start, stop = enter(data, 0, len(data), tag)
     if stop != len(data):
         raise Malformed("something follows the element")
@@ -57,7 +57,10 @@ def enter_whole(data: bytes, tag: int) -> tuple[int, int]:
 
 
 def read_time(data: bytes, position: int) -> tuple[int, int]:
-    """Return seconds since 1970 and the end of a Time, in the one form that RFC 5280, 4.1.2.5, allows for its year."""
+    """Return seconds since 1970 and the end offset of a Time.
+
+    Only the form that RFC 5280, 4.1.2.5, allows for its year is accepted.
+    """
     tag, start, stop = element(data, position, len(data))
     digits = _DIGITS.match(data[start:stop])
     if digits is None or tag not in {_UTC_TIME, _GENERALIZED_TIME}:

@@ -43,31 +43,31 @@ def key_identifier(spki: bytes) -> bytes:
 
 
 def crl_distribution_points(url: str, authority_id: str, shard: int) -> bytes:
-    """Extension with the address of the one list on which a certificate of this shard can appear."""
+    """Encode the extension with the URL of the one CRL shard that can list a certificate."""
     address = der.tlv(0x86, f"{url}/crl/{authority_id}/{shard}.crl".encode("ascii"))
     point = der.sequence(der.tlv(0xA0, der.tlv(0xA0, address)))
     return der.extension(OID_CRL_DISTRIBUTION_POINTS, der.sequence(point))
 
 
 def authority_information_access(url: str, authority_id: str) -> bytes:
-    """Extension with two addresses: of the OCSP responder, and of the issuer's certificate for incomplete chains."""
+    """Encode the extension with the OCSP URL and the issuer certificate's URL."""
     responder = der.sequence(_OID_OCSP, der.tlv(0x86, f"{url}/ocsp".encode("ascii")))
     issuer = der.sequence(_OID_CA_ISSUERS, der.tlv(0x86, f"{url}/ca/{authority_id}.crt".encode("ascii")))
     return der.extension(OID_AUTHORITY_INFORMATION_ACCESS, der.sequence(responder, issuer))
 
 
 def authority_key_identifier(key_id: bytes) -> bytes:
-    """Extension that names the issuer's key by its key identifier, and by nothing else."""
+    """Encode the extension that names the issuer's key by its key identifier only."""
     return der.extension(OID_AUTHORITY_KEY_IDENTIFIER, der.sequence(der.tlv(0x80, key_id)))
 
 
 def subject_key_identifier(key_id: bytes) -> bytes:
-    """Extension that gives the certified key its identifier."""
+    """Encode the extension with the key identifier of the certified key."""
     return der.extension(OID_SUBJECT_KEY_IDENTIFIER, der.tlv(der.OCTET_STRING, key_id))
 
 
 class Template:
-    """Encodes certificates of one profile version from one authority."""
+    """Encodes the certificates of one profile version from one authority."""
 
     def __init__(self, profile_version: ProfileVersion, issuer: Issuer) -> None:
         profile = profile_version.profile
@@ -111,7 +111,7 @@ class Template:
         )
 
     def certificate(self, tbs: bytes, signature: bytes) -> bytes:
-        """Put a TBSCertificate and its signature together."""
+        """Join a TBSCertificate and its signature."""
         return certificate(tbs, self._algorithm, signature)
 
 
@@ -121,9 +121,9 @@ def certificate(tbs: bytes, algorithm: bytes, signature: bytes) -> bytes:
 
 
 def _usages(bits: set[int], purposes: frozenset[ExtendedKeyUsage]) -> bytes:
-    """Key usage, extended key usage and basic constraints, in this order; a usage that grants nothing is left out.
+    """Encode key usage, extended key usage and basic constraints, in this order; empty usages are left out.
 
-    Basic constraints are present, critical and empty: "not a CA" then does not rest on what a verifier assumes of a
+    Basic constraints are always present, critical and empty: "not a CA" then does not depend on how a verifier treats a
     certificate without them.
     """
     key_usage = der.extension(OID_KEY_USAGE, der.named_bits(bits), critical=True) if bits else b""

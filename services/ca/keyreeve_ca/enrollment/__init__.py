@@ -1,1 +1,1 @@
-"""Enrollment by one-time token: the tokens, the proof on both sides, and the enrollment listener."""
+"""Enrollment with a one-time token: tokens, mutual proof and the enrollment listener."""

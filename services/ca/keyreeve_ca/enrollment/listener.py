@@ -1,4 +1,4 @@
-"""The enrollment listener of a worker, put together: its own port, its own certificate, and `Enroll` alone."""
+"""The enrollment listener of a worker: a port and a certificate of its own, with `Enroll` only."""
 
 import logging
 from collections import OrderedDict
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EnrollmentListener:
-    """What a worker needs to serve enrollees; `certificate` must have been renewed once."""
+    """What a worker needs to serve enrollees; renew `certificate` once before serving."""
 
     base: CaContext
     steps: TokenSteps
@@ -52,7 +52,7 @@ class EnrollmentListener:
         instance: str,
         is_revoked: Callable[[int], bool],
     ) -> "EnrollmentListener":
-        """The listener's parts, with a certificate that is still to be issued."""
+        """Build the listener; its certificate is issued later."""
         certificate = ServingCertificate(
             base.issuance,
             base.live.current,
@@ -67,7 +67,7 @@ class EnrollmentListener:
         return cls(base, steps, trust_root, certificate)
 
     def keep_fresh(self) -> Coroutine[Any, Any, None]:
-        """Background work: the listener's certificate."""
+        """Background job: renew the listener's certificate."""
         return self.certificate.keep_fresh()
 
     @asynccontextmanager
@@ -110,7 +110,7 @@ class EnrollmentListener:
 
 
 def _identity(certificate: ServingCertificate, snapshot: Callable[[], IssuanceSnapshot]) -> ServerIdentity:
-    """The listener shows its root too: the enrollee knows it by its digest alone."""
+    """The serving chain with its root: enrollees know only the root's digest."""
     current = certificate.current
     assert current is not None, "it was issued before the listener starts"
     issuing = snapshot().authority(current.authority_id)
@@ -119,13 +119,13 @@ def _identity(certificate: ServingCertificate, snapshot: Callable[[], IssuanceSn
 
 
 class Alarm:
-    """Reports a second key for a token: counts each, and logs one for each token, so that nobody floods the log."""
+    """Reports a second key for a token: counts every attempt, logs one per token to bound the log."""
 
     def __init__(self) -> None:
         self._reported: OrderedDict[bytes, None] = OrderedDict()
 
     def __call__(self, token: StoredToken) -> None:
-        """Take note of one more."""
+        """Report one attempt."""
         _SECOND_KEYS.inc()
         if token.token_id in self._reported:
             return

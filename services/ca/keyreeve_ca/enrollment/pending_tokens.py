@@ -1,4 +1,7 @@
-"""Noticing an enrollee's first authenticated call, which closes its token, at the price of looking into a small set."""
+"""Close a token at its enrollee's first authenticated call.
+
+Each call costs one lookup in a small set.
+"""
 
 import asyncio
 import logging
@@ -17,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class PendingTokens:
-    """Which certificates' tokens are bound and not closed: almost always none, a few seconds after an enrollment one.
+    """Certificates whose tokens are bound but not closed: usually none.
 
-    This process hears of an enrollment a moment late, and perhaps after the enrollee's only call; so it remembers the
-    certificates that it has seen lately, too.
+    This process learns of an enrollment with a short delay, perhaps after the enrollee's only call, so it also
+    remembers recently seen certificates.
     """
 
     def __init__(self, store: Store, steps: TokenSteps) -> None:
@@ -31,7 +34,7 @@ class PendingTokens:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def follow(self, seconds: float) -> None:
-        """Look for newly bound tokens again and again, for ever."""
+        """Poll for newly bound tokens, forever."""
         while True:
             await asyncio.sleep(seconds)
             try:
@@ -40,14 +43,14 @@ class PendingTokens:
                 log.warning("bound enrollment tokens could not be read: %s", unavailable)
 
     async def refresh(self) -> None:
-        """Read which tokens are bound now, and close those whose certificates have been seen."""
+        """Read which tokens are bound, and close those whose certificates have been seen."""
         pending = await self._store.read(lambda tx: tx.tokens.pending(), one_statement=True)
         self._serials = {int.from_bytes(serial) for serial in pending}
         for serial in self._serials & self._seen.keys():
             self._begin_to_close(serial)
 
     def seen(self, caller: Caller) -> None:
-        """Somebody has called; close the token if this was the first time."""
+        """Record a call with this certificate; close its token if this was the first call."""
         serial = caller.serial
         if serial in self._serials:
             self._begin_to_close(serial)
@@ -70,7 +73,7 @@ class PendingTokens:
 
 
 class NoticingVerifier(PeerVerifier):
-    """A `PeerVerifier` that tells who has called."""
+    """A `PeerVerifier` that reports each verified peer."""
 
     def __init__(
         self, trust: Callable[[], TrustView], now: Callable[[], int], revocations: Revocations, pending: PendingTokens

@@ -1,4 +1,4 @@
-"""Enrollment tokens as the use cases see them: what is stored of one, and the port to the rows."""
+"""Enrollment tokens as the use cases see them: stored tokens and the port to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class TokenState(StrEnum):
-    """`open -> bound -> closed`, and `revoked` from the first two. A token that nobody used in time stays open."""
+    """`open -> bound -> closed`, and `revoked` from the first two. An expired unused token stays open."""
 
     OPEN = "open"
     BOUND = "bound"
@@ -17,7 +17,7 @@ class TokenState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredToken:
-    """One row. Times are seconds since 1970, UTC."""
+    """One stored token. Times are seconds since 1970, UTC."""
 
     token_id: bytes
     """16 octets; later tokens sort later."""
@@ -39,12 +39,12 @@ class StoredToken:
 
     @property
     def resource(self) -> str:
-        """Its name in the contract."""
+        """Resource name in the contract."""
         return f"enrollmentTokens/{self.token_id.hex()}"
 
 
 class TokenRows(Protocol):
-    """The tokens in one database transaction. In a read the writing methods raise."""
+    """The tokens in one database transaction. Writing methods raise in a read transaction."""
 
     def add(self, token: StoredToken) -> None: ...
     def get(self, token_id: bytes) -> StoredToken | None: ...
@@ -53,36 +53,39 @@ class TokenRows(Protocol):
         ...
 
     def rekey(self, token_id: bytes, sealed_keys: bytes, now: int) -> bool:
-        """Replace the keys of a token that is open and has not expired; False: it is not."""
+        """Replace the keys of an open, unexpired token; False when it is neither."""
         ...
 
     def bind(self, token_id: bytes, spki_sha256: bytes, now: int) -> bool:
-        """Bind an open token that has not expired to a key: one statement decides between all who try. False: not open.
+        """Bind an open, unexpired token to a key; False when it is not open.
 
-        Raises `KeyReused` when the key belongs to another identity.
+        One statement decides between concurrent enrollees. Raises `KeyReused` when the key belongs to another identity.
         """
         ...
 
     def issued(self, token_id: bytes, serial: bytes) -> None:
-        """Note which certificate a bound token led to."""
+        """Record which certificate a bound token led to."""
         ...
 
     def revoke(self, token_id: bytes, now: int) -> bool:
-        """Revoke an open or bound token; False: it is neither."""
+        """Revoke an open or bound token; False when it is neither."""
         ...
 
     def revoke_made_by(self, creator: str, now: int) -> int:
-        """Revoke every open token that somebody made; how many there were. For when a role is taken from a person."""
+        """Revoke every open token that an identity created; return how many.
+
+        For an operator who loses a role.
+        """
         ...
 
     def close(self, serial: bytes, now: int) -> bool:
-        """Close the bound token that led to this certificate and erase its keys; False: there is none."""
+        """Close the bound token of this certificate and erase its keys; False when there is none."""
         ...
 
     def pending(self) -> Sequence[bytes]:
-        """Serial numbers of the certificates whose tokens are bound: the first call with one closes its token."""
+        """Serial numbers of the certificates of bound tokens: the first call with one closes its token."""
         ...
 
     def tidy(self, now: int) -> int:
-        """Close tokens that were bound long enough ago, erase keys that nobody can use, forget what ended long ago."""
+        """Close tokens bound long ago, erase keys of expired tokens, delete tokens that ended long ago."""
         ...

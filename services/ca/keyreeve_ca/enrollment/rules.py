@@ -1,4 +1,7 @@
-"""Who may let in whom, and what an enrollee's certificate holds: decided by the token, never by its request."""
+"""Which roles may create tokens for which roles, and what an enrollee's certificate holds.
+
+The token decides both, never the enrollee's request.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -29,7 +32,7 @@ MAY_LET_IN: Mapping[Role, frozenset[Role]] = {
 
 
 def check_may_let_in(creator: Role, wanted: Role) -> None:
-    """Raise `TokenNotAllowed` unless a token of `creator` may be worth the role `wanted`."""
+    """Raise `TokenNotAllowed` unless `creator` may create a token for the role `wanted`."""
     if wanted in MAY_LET_IN.get(creator, frozenset()):
         return
     allowed = ", ".join(sorted(role.value for role, worth in MAY_LET_IN.items() if wanted in worth))
@@ -40,7 +43,7 @@ def check_may_let_in(creator: Role, wanted: Role) -> None:
 
 
 def read_identity(text: str, trust_domain: str) -> tuple[SpiffeId, Role]:
-    """The identity that a token is to be for, and its role. Raises `NameRefused`."""
+    """Parse the identity that a token is for; return it with its role. Raises `NameRefused`."""
     try:
         identity = SpiffeId.parse(text)
     except ValueError as failure:
@@ -59,7 +62,7 @@ def read_identity(text: str, trust_domain: str) -> tuple[SpiffeId, Role]:
 
 
 def check_lifetime(seconds: int | None) -> int:
-    """The lifetime of a token in seconds. Raises `FieldInvalid`."""
+    """Return a token's lifetime in seconds. Raises `FieldInvalid`."""
     if seconds is None:
         return DEFAULT_LIFETIME
     if not 0 < seconds <= LONGEST_LIFETIME:
@@ -69,7 +72,7 @@ def check_lifetime(seconds: int | None) -> int:
 
 
 def profile_of(role: Role) -> str:
-    """The built-in profile that an enrollee of this role gets its certificate under."""
+    """The built-in profile for an enrollee's role."""
     if role in SERVICE_ROLES:
         return "service"
     if role in _OPERATORS:
@@ -78,7 +81,7 @@ def profile_of(role: Role) -> str:
 
 
 def names_of(identity: SpiffeId) -> tuple[Name, ...]:
-    """The names in the certificate of an identity: its SPIFFE ID, and for a service the DNS name that clients pin."""
+    """The names in an identity's certificate: its SPIFFE ID, and for a service the DNS name that clients pin."""
     names = [Name(NameType.URI, str(identity))]
     if identity.role in SERVICE_ROLES:
         names.append(Name(NameType.DNS, service_dns_name(identity.path[1], identity.trust_domain)))

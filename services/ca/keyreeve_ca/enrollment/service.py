@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What the enrollee says first."""
+    """The enrollee's first message."""
 
     token_id: bytes
     client_nonce: bytes
@@ -47,7 +47,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One enrollment after the challenge."""
+    """One enrollment after its challenge."""
 
     transcript: Transcript
     keys: EnrollmentKeys
@@ -57,7 +57,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentResult:
-    """What the enrollee came for."""
+    """What the enrollee receives."""
 
     chain_der: tuple[bytes, ...]
     trust_root: bytes
@@ -67,18 +67,18 @@ class EnrollmentResult:
 
 
 class TokenSteps(Protocol):
-    """The durable steps of an enrollment: taken here on PostgreSQL, by the coordinator on SQLite."""
+    """The durable steps of an enrollment: direct on PostgreSQL, by the coordinator on SQLite."""
 
     async def bind(self, token_id: bytes, spki_sha256: bytes) -> bool:
-        """Bind an open token to a key; False: it was not open. Raises `KeyReused`."""
+        """Bind an open token to a key; False when it was not open. Raises `KeyReused`."""
         ...
 
     async def issued(self, token_id: bytes, serial: bytes) -> None:
-        """Note the certificate of a bound token."""
+        """Record the certificate of a bound token."""
         ...
 
     async def close(self, serial: bytes) -> bool:
-        """Close the token that led to a certificate; False: there is none that waits."""
+        """Close the token of a certificate; False when no bound one exists."""
         ...
 
 
@@ -97,7 +97,7 @@ class Enrollment:
     random: Callable[[int], bytes] = os.urandom
 
     async def challenge(self, hello: Hello) -> Session:
-        """Answer a hello. Raises `TokenRefused` for an unknown id, and for a token whose keys were erased."""
+        """Answer a hello. Raises `TokenRefused` for an unknown id or a token whose keys were erased."""
         token = await self.store.read(lambda tx: tx.tokens.get(hello.token_id))
         if token is None or token.sealed_keys is None:
             raise _token_refused()
@@ -121,7 +121,7 @@ class Enrollment:
     async def result(
         self, session: Session, csr: bytes, client_mac: bytes, record: AuditRecord | None = None
     ) -> EnrollmentResult:
-        """Check the enrollee's proof, and have its certificate issued, once. Raises the reasons of `Enroll`."""
+        """Check the enrollee's proof, and issue its certificate once. Raises the reasons of `Enroll`."""
         transcript, token = session.transcript, session.token
         expected = transcript.client_mac(session.keys, session.server_mac, csr)
         if not hmac.compare_digest(client_mac, expected):
@@ -155,7 +155,7 @@ class Enrollment:
         )
 
     def _refuse_unless_usable(self, token: StoredToken, spki_sha256: bytes) -> None:
-        """Raise unless the token is open, or bound to this very key a short while ago."""
+        """Raise unless the token is open, or was bound to this very key a short time ago."""
         if token.state is TokenState.OPEN and token.expires_at > self.now():
             return
         if token.state is not TokenState.BOUND:
@@ -168,7 +168,7 @@ class Enrollment:
             raise not_open(token)
 
     async def _refuse_when_maker_was_put_out(self, token: StoredToken) -> None:
-        """Raise `TokenRevoked` when a certificate of the token's maker was revoked since: lost, or no longer trusted."""
+        """Raise `TokenRevoked` when the creator's certificate was revoked after the token was made."""
 
         def put_out(tx: Transaction) -> bool:
             revoked = tx.certificates(CertificateFilter(identity=token.creator, revoked=True), after=b"", limit=1000)
@@ -190,7 +190,10 @@ class Enrollment:
     async def _certificate(
         self, token: StoredToken, item: SignItem, request: CertificateRequest, record: AuditRecord | None
     ) -> LedgerEntry:
-        """The token's one certificate: the ledger holds one answer for (maker, method, token), whoever asks twice."""
+        """The token's one certificate.
+
+        The request id is the token, so a repeat gets the ledger's stored answer.
+        """
         serial = token.serial
         if serial is not None:
             stored = await self.store.read(lambda tx: tx.certificates_by_serial([serial]))
@@ -241,7 +244,7 @@ class Enrollment:
 
 
 def root_of(snapshot: IssuanceSnapshot) -> bytes:
-    """DER of the root that the enrollment listener leads to: that of the newest active authority of the control hierarchy."""
+    """DER of the root of the enrollment listener: that of the newest active control CA."""
     issuing = snapshot.issuing_authority(snapshot.profile("enrollment"), None)
     return snapshot.authority(issuing.authority.issuer_id).certificate_der
 

@@ -1,4 +1,4 @@
-"""`Enroll`, on the enrollment listener: the only thing that somebody without a certificate can call there."""
+"""`Enroll`, on the enrollment listener: the only RPC for callers without a certificate."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _ENROLLMENTS = Counter(
 
 @dataclass(frozen=True)
 class EnrollServicer:
-    """Answers `Enroll`."""
+    """Serves `Enroll`."""
 
     enrollment: Enrollment
     limits: PerAddress

@@ -1,4 +1,4 @@
-"""`token_rows.TokenRows` on both databases."""
+"""`enrollment.ports.TokenRows` on both databases."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -31,18 +31,18 @@ BEFORE_ISSUED = failpoints.register(
 
 
 class SqlTokens:
-    """The tokens in one transaction; `write` runs a statement, or raises in a transaction that only reads."""
+    """The tokens in one transaction; `write` executes a statement, or raises in a read transaction."""
 
     def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
         self._connection = connection
         self._write = write
 
     def add(self, token: StoredToken) -> None:
-        """Store a new token."""
+        """Insert a token."""
         self._write(insert(tokens).values(**asdict(token)))
 
     def get(self, token_id: bytes) -> StoredToken | None:
-        """One token, or None."""
+        """Read one token, or None."""
         row = self._connection.execute(select(*_COLUMNS).where(tokens.c.token_id == token_id)).one_or_none()
         return None if row is None else _token(row)
 
@@ -52,11 +52,11 @@ class SqlTokens:
         return [_token(row) for row in self._connection.execute(query)]
 
     def rekey(self, token_id: bytes, sealed_keys: bytes, now: int) -> bool:
-        """Replace the keys of a token that can still be used for the first time."""
+        """Replace the keys of an unused token."""
         return self._changed(self._usable(token_id, now).values(sealed_keys=sealed_keys))
 
     def bind(self, token_id: bytes, spki_sha256: bytes, now: int) -> bool:
-        """Bind a token that can still be used for the first time to a key. Raises `KeyReused`."""
+        """Bind an unused token to a key. Raises `KeyReused`."""
         failpoints.hit(BEFORE_BIND)
         self._refuse_key_of_another(token_id, spki_sha256)
         bound = self._changed(
@@ -66,7 +66,10 @@ class SqlTokens:
         return bound
 
     def _refuse_key_of_another(self, token_id: bytes, spki_sha256: bytes) -> None:
-        """A key that can never be certified for the token's identity must not use the token up."""
+        """Raise `KeyReused` before binding.
+
+        A key that can never be certified for the token's identity must not use the token up.
+        """
         another = select(key_bindings.c.identity).join(
             tokens, (tokens.c.token_id == token_id) & (tokens.c.identity != key_bindings.c.identity)
         )
@@ -74,7 +77,7 @@ class SqlTokens:
             raise KeyReused("the key belongs to another identity; make a new one for this enrollment")
 
     def issued(self, token_id: bytes, serial: bytes) -> None:
-        """Note which certificate a bound token led to."""
+        """Record which certificate a bound token led to."""
         failpoints.hit(BEFORE_ISSUED)
         self._write(
             update(tokens)
@@ -91,7 +94,7 @@ class SqlTokens:
         )
 
     def revoke_made_by(self, creator: str, now: int) -> int:
-        """Revoke every open token that somebody made."""
+        """Revoke every open token that an identity created."""
         open_ones = tokens.c.state == TokenState.OPEN
         revoked: int = self._write(
             update(tokens).where(open_ones, tokens.c.creator == creator).values(state=TokenState.REVOKED, ended_at=now)
@@ -99,7 +102,7 @@ class SqlTokens:
         return revoked
 
     def close(self, serial: bytes, now: int) -> bool:
-        """Close the bound token that led to this certificate, and erase its keys."""
+        """Close the bound token of this certificate, and erase its keys."""
         return self._changed(
             update(tokens)
             .where(tokens.c.state == TokenState.BOUND, tokens.c.serial == serial)
@@ -111,7 +114,7 @@ class SqlTokens:
         return list(self._connection.scalars(_PENDING))
 
     def tidy(self, now: int) -> int:
-        """Close what was bound long enough ago, erase what nobody can use, forget what ended long ago."""
+        """Close tokens bound long ago, erase keys of expired tokens, delete tokens that ended long ago."""
         closed = self._write(
             update(tokens)
             .where(tokens.c.state == TokenState.BOUND, tokens.c.bound_at <= now - RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""`enrollment.TokenSteps`: in this process where it may write, else by the coordinator over its socket."""
+"""`TokenSteps`: in this process where it may write, else by the coordinator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CALL_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class DirectTokenSteps:
-    """The steps of a process that writes to the database itself."""
+    """The steps in a process that writes to the database."""
 
     store: Store
     now: Callable[[], int]
@@ -23,11 +23,11 @@ class DirectTokenSteps:
         return await self.store.write(lambda tx: tx.tokens.bind(token_id, spki_sha256, self.now()))
 
     async def issued(self, token_id: bytes, serial: bytes) -> None:
-        """Note the certificate of a bound token."""
+        """Record the certificate of a bound token."""
         await self.store.write(lambda tx: tx.tokens.issued(token_id, serial))
 
     async def close(self, serial: bytes) -> bool:
-        """Close the token that led to a certificate."""
+        """Close the token of a certificate."""
         return await self.store.write(lambda tx: tx.tokens.close(serial, self.now()))
 
 
@@ -43,17 +43,17 @@ class CoordinatorTokenSteps:
         return bound
 
     async def issued(self, token_id: bytes, serial: bytes) -> None:
-        """Note the certificate of a bound token."""
+        """Record the certificate of a bound token."""
         await self.client.call("token_issued", (token_id, serial), CALL_SECONDS)
 
     async def close(self, serial: bytes) -> bool:
-        """Close the token that led to a certificate."""
+        """Close the token of a certificate."""
         closed: bool = await self.client.call("close_token", serial, CALL_SECONDS)
         return closed
 
 
 def handlers(steps: TokenSteps) -> dict[str, Handler]:
-    """The coordinator's side."""
+    """The coordinator's handlers for `CoordinatorTokenSteps`."""
 
     async def bind(payload: tuple[bytes, bytes], _: Connection) -> bool:
         return await steps.bind(*payload)

@@ -1,4 +1,4 @@
-"""The table of enrollment tokens. They are few: one for each server, person or program that ever came in, for 30 days."""
+"""The table of enrollment tokens. It stays small: one row per enrollment, kept for 30 days."""
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, LargeBinary, Table, Text
 

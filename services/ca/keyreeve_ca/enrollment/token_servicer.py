@@ -1,4 +1,4 @@
-"""EnrollmentService on the main listener: making, revoking and listing tokens. `Enroll` is on the enrollment listener."""
+"""EnrollmentService on the main listener: create, revoke and list tokens."""
 
 import re
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ _STATES: Mapping[TokenState, pb.EnrollmentTokenState.ValueType] = {
 
 @dataclass(frozen=True)
 class TokenServicer:
-    """Answers EnrollmentService, but for `Enroll`."""
+    """Serves EnrollmentService, except `Enroll`."""
 
     tokens: EnrollmentTokens
     store: Store

@@ -25,7 +25,7 @@ KIND = "enrolment token"
 
 @dataclass(frozen=True)
 class EnrollmentTokens:
-    """The use cases around tokens. Every method runs inside the caller's transaction."""
+    """The use cases around tokens. Every method runs in the caller's transaction."""
 
     keystore: KeyStore
     trust_domain: str
@@ -51,7 +51,7 @@ class EnrollmentTokens:
         lifetime: int | None = None,
         address: str = "",
     ) -> tuple[StoredToken, EnrollmentToken]:
-        """Make a token for one identity; `lifetime` is in seconds. The second value holds the secret: show it once.
+        """Create a token for one identity, `lifetime` in seconds; return it with its secret, which is shown once.
 
         Raises `NameRefused`, `TokenNotAllowed`, `FieldInvalid`, `EnrollmentOff`.
         """
@@ -66,7 +66,7 @@ class EnrollmentTokens:
     def for_person(
         self, tx: Transaction, person: Operator, creator: str, address: str = ""
     ) -> tuple[StoredToken, EnrollmentToken]:
-        """Make a token for somebody whose record is there; the second value holds the secret. Raises `EnrollmentOff`."""
+        """Create a token for an operator with a record; return it with its secret. Raises `EnrollmentOff`."""
         identity = person.identity(self.trust_domain)
         return self._make(tx, identity, creator, check_lifetime(None), self._reached(address))
 
@@ -90,7 +90,7 @@ class EnrollmentTokens:
         return stored, shown
 
     def renew_secret(self, tx: Transaction, token_id: bytes, address: str = "") -> EnrollmentToken:
-        """Give a token that nobody has used a fresh secret; what was shown before is worth nothing from now on.
+        """Give an unused token a new secret; the old one stops working.
 
         Raises `TokenNotFound`, `TokenUsed`, `TokenExpired`, `TokenRevoked`.
         """
@@ -113,7 +113,7 @@ class EnrollmentTokens:
         return self.find(tx, token_id)
 
     def find(self, tx: Transaction, token_id: bytes) -> StoredToken:
-        """Raises `TokenNotFound`."""
+        """Read a token. Raises `TokenNotFound`."""
         token = tx.tokens.get(token_id)
         if token is None:
             raise errors.TokenNotFound(
@@ -136,7 +136,7 @@ class EnrollmentTokens:
 
 
 def not_open(token: StoredToken) -> errors.KeyreeveError:
-    """Why a token cannot be used for the first time."""
+    """Return why a token cannot be used."""
     metadata = {"token": token.token_id.hex()}
     if token.serial is not None:
         metadata["certificate"] = token.serial.hex()
