@@ -1,4 +1,4 @@
-"""What all tests share: Hypothesis profiles, the shared directory of a test run, and the databases."""
+"""Shared fixtures: Hypothesis profiles, the directory of a test run, and the databases."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""The rules that the shape of the repository follows, beside those that import-linter checks of imports."""
+"""Rules for the structure of the repository, in addition to the import rules of import-linter."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Every reason of the register stands in the contract, and every reason that the contract names is in the register."""
+"""Every registered reason is in the contract, and every reason in the contract is registered."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A hundred bad requests against the real service: each refused with its reason, the service alive, its memory flat."""
+"""A hundred invalid requests against the real service: each is refused with its reason, and memory does not grow."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""kill -9 of a coordinator that revokes by predicate, on both databases: it resumes, and revokes nothing twice."""
+"""kill -9 of a coordinator during a bulk revocation, on both databases: it resumes and revokes nothing twice."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_a_bulk_revocation_that_is_killed_again_and_again_loses_nothing_and_does
 ) -> None:
     with new_forked_ca() as ca:
         ca.serve()
-        with Client(again_and_again("the first operator is let in", ca.admit), timeout=SECONDS) as admin:
+        with Client(again_and_again("the first operator has a certificate", ca.admit), timeout=SECONDS) as admin:
             unlucky = set().union(*(sign(admin, "server", BATCH) for _ in range(BATCHES)))
             spared = sign(admin, "client", 3)
             assert (len(unlucky), len(spared)) == (TOTAL, 3)

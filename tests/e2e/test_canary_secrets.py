@@ -1,4 +1,4 @@
-"""Secrets that are known to the test go every way there is; then everything that is written anywhere is searched for them."""
+"""Known secrets pass through every interface; then all files, logs and databases are searched for them."""
 
 import base64
 import contextlib

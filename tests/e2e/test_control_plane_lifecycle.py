@@ -1,4 +1,4 @@
-"""What a person sees of `up`, `status`, `doctor`, `settings`, `down` and `reset`, on real processes."""
+"""`up`, `status`, `doctor`, `settings`, `down` and `reset` on real processes."""
 
 import hashlib
 import os

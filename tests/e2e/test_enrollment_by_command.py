@@ -1,4 +1,4 @@
-"""Enrollment as people do it, with the `keyreeve` program; and with kill -9 at each of its durable steps."""
+"""Enrollment with the `keyreeve` command, also with kill -9 at each durable step."""
 
 import os
 import stat

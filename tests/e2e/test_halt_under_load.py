@@ -1,4 +1,4 @@
-"""Issuance is halted during full load, with one worker frozen: nothing enters the ledger afterwards, on both databases."""
+"""Issuance is halted under full load with one worker frozen: nothing enters the ledger afterwards, on both databases."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ def test_nothing_is_dated_or_committed_after_a_halt_not_even_by_a_frozen_worker_
         began = time.monotonic()
         halted_at = _halt(clients)
         assert time.monotonic() - began < WITHIN_ALL
-        wait_for("somebody is told of the halt", lambda: load.ended)
+        wait_for("a call is refused by the halt", lambda: load.ended)
         count = len(_ledger(clients))
     finally:
         os.kill(frozen, signal.SIGCONT)

@@ -52,7 +52,7 @@ class Life:
 
     def live(self) -> None:
         """All of it."""
-        admin = again_and_again("the first operator is let in", self.ca.admit)
+        admin = again_and_again("the first operator has a certificate", self.ca.admit)
         self.roots |= set(load_certificates(admin.bundle)) | set(load_certificates(admin.estate_bundle))
         with Client(admin, timeout=CALL_SECONDS) as client:
             enrollee = self._enroll(client)
@@ -85,7 +85,7 @@ class Life:
             "a token is made",
             lambda: admin.tokens.create(ENROLLEE, address=self.ca.enroll_address, request_id=request_id),
         )
-        return again_and_again("the enrollee is let in", lambda: enroll(token.text, directory, timeout=CALL_SECONDS))
+        return again_and_again("the enrollee is enrolled", lambda: enroll(token.text, directory, timeout=CALL_SECONDS))
 
     def _revoke(self, admin: Client, serial: str) -> None:
         request_id = new_request_id()
@@ -131,7 +131,7 @@ class Life:
         report = again_and_again("the log is verified", admin.audit.verify)
         assert report.problems == ()
 
-    # --- What must be true of the database, whoever has just died ------------------------------------------------------
+    # --- Invariants of the database after any kill ---------------------------------------------------------------------
 
     def check_halves(self) -> None:
         """All authorities or none, and numbers that only rise."""

@@ -1,4 +1,4 @@
-"""A control plane that was stopped and is started again much later, by a machine whose clock says so (libfaketime)."""
+"""A control plane that is started again long after it was stopped (libfaketime)."""
 
 import hashlib
 import shutil

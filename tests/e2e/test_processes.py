@@ -1,4 +1,4 @@
-"""The processes of a running CA: what they share, what they keep from each other, and that none is left behind."""
+"""Processes of a running CA: what they share, what they isolate, and that none is left behind."""
 
 import os
 import signal

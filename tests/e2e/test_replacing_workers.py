@@ -1,4 +1,4 @@
-"""Workers that are killed or replaced while clients call all the time: the SDK's callers notice nothing."""
+"""Workers are killed or replaced under load: no call of an SDK client fails."""
 
 import os
 import signal

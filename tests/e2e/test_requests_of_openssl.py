@@ -1,4 +1,4 @@
-"""Requests that the `openssl` program made, signed by the command line, and used by programs that know nothing of us."""
+"""Requests made by the `openssl` program, signed by the command line, and used by independent programs."""
 
 import json
 import os

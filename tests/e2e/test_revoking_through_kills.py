@@ -1,4 +1,4 @@
-"""Revocation by real processes whose coordinator is killed at every durable step of a list: numbers rise, and nothing is lost."""
+"""The coordinator is killed at every durable step of a CRL: CRL numbers increase, and no revocation is lost."""
 
 import urllib.request
 

@@ -1,4 +1,4 @@
-"""What `make up` says on a machine that lacks what it needs, and that it installs no more than once."""
+"""`make up` on a machine that lacks a prerequisite, and that it installs only once."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Two instances of the CA on one PostgreSQL database, each with processes, sockets and ports of its own."""
+"""Two CA instances on one PostgreSQL database, each with its own processes, sockets and ports."""
 
 import asyncio
 import os
@@ -86,7 +86,7 @@ def two(program: "Popen[str]", server: Server, shared: Path) -> Iterator[Replica
         first.serve()
         join(first, second)
         second.serve()
-        yield Replicas((first, second), again_and_again("the first operator is let in", first.admit))
+        yield Replicas((first, second), again_and_again("the first operator has a certificate", first.admit))
         for instance in (second, first):
             if instance.processes:
                 instance.stop()
@@ -132,7 +132,7 @@ def test_of_two_hundred_keys_with_one_token_over_two_replicas_one_is_certified(r
 
 
 class Stream:
-    """Somebody who watches a bundle, and what ended that, when."""
+    """A caller that watches a bundle, with the time and the error at which the stream ended."""
 
     def __init__(self, context: Context) -> None:
         credentials = grpc.ssl_channel_credentials(

@@ -1,4 +1,4 @@
-"""A signing path without a database: a ledger that does as it is told, a store that knows little, a small snapshot."""
+"""A signing path without a database: a scripted ledger, a minimal store and a small snapshot."""
 
 import asyncio
 from collections.abc import Callable, Sequence

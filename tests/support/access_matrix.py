@@ -57,7 +57,7 @@ class CallerKind:
     name: str
     leaf: Leaf | None
     role: Role | None = None
-    """Set for those who are somebody."""
+    """The identity; unset for callers without one."""
     refusal: type[KeyreeveError] | None = None
     """What our own check says to the others, whether or not TLS lets them get that far."""
     tls_refuses: bool = False
@@ -88,7 +88,7 @@ def caller_kinds(hierarchies: Hierarchies, trust_domain: str = TRUST_DOMAIN) -> 
         bad("wrong CA of the same name", hierarchies.impostor.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
         bad("estate certificate", hierarchies.estate.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
         bad("array certificate", hierarchies.array.leaf(uris=[admin]), PeerIssuerUnknown, tls=True),
-        # The root is TLS's anchor, so TLS lets in whatever it signed; only the issuing CAs vouch for callers.
+        # TLS accepts everything the root signed; the guard accepts only certificates of the issuing CAs.
         bad("signed by the root", hierarchies.control_root.leaf(uris=[admin]), PeerIssuerUnknown, tls=False),
         bad("DNS name that spells a SPIFFE ID", control.leaf(dns=[admin]), PeerIdentityInvalid, tls=False),
         bad("two URI names", control.leaf(uris=[admin, f"{admin}2"]), PeerIdentityInvalid, tls=False),

@@ -1,4 +1,4 @@
-"""Clients that sign without pause through kills, and a file of what was acknowledged to them, on disk before they go on."""
+"""Clients that sign continuously through kills, and the fsynced file of acknowledged certificates."""
 
 import os
 import threading

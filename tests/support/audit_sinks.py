@@ -1,4 +1,4 @@
-"""What a CA does while something outside is wrong that must take its audit log."""
+"""CAs with a failing audit sink."""
 
 from pathlib import Path
 

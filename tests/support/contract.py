@@ -1,4 +1,4 @@
-"""The whole contract as it is generated, and the access rows of the CA's servicers: whoever walks these misses nothing."""
+"""All methods of the generated contract, and the access rules of the CA's servicers."""
 
 import importlib
 import pkgutil

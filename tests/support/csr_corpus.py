@@ -402,9 +402,9 @@ def _bad_extensions() -> list[Case]:
     true = b"\x01\x01\xff"
     many = [extension(f"1.2.3.{n}", NULL) for n in range(1000)]
     extensions: list[tuple[str, tuple[bytes, ...], str]] = [
-        ("a wish to be a CA", (names, extension("2.5.29.19", sequence(true), true)), EXTENSION),
+        ("a request to be a CA", (names, extension("2.5.29.19", sequence(true), true)), EXTENSION),
         (
-            "a wish to be a CA with a path length",
+            "a request to be a CA with a path length",
             (names, extension("2.5.29.19", sequence(true, integer(0)))),
             EXTENSION,
         ),
@@ -413,17 +413,17 @@ def _bad_extensions() -> list[Case]:
             (names, extension("2.5.29.19", sequence(b"\x01\x01\x00"))),
             MALFORMED,
         ),
-        ("a wish to sign certificates", (names, extension("2.5.29.15", bit_string(b"\x04", 2))), EXTENSION),
-        ("a wish for every key usage", (names, extension("2.5.29.15", bit_string(b"\xff\x80", 7))), EXTENSION),
+        ("a request to sign certificates", (names, extension("2.5.29.15", bit_string(b"\x04", 2))), EXTENSION),
+        ("a request for every key usage", (names, extension("2.5.29.15", bit_string(b"\xff\x80", 7))), EXTENSION),
         ("an empty key usage", (names, extension("2.5.29.15", bit_string(b""))), MALFORMED),
         ("a key usage with trailing zeros", (names, extension("2.5.29.15", bit_string(b"\x80", 0))), MALFORMED),
         ("a key usage that is a number", (names, extension("2.5.29.15", integer(5))), MALFORMED),
-        ("a wish to be a client", (names, extension("2.5.29.37", sequence(oid("1.3.6.1.5.5.7.3.2")))), EXTENSION),
-        ("a wish for any purpose", (names, extension("2.5.29.37", sequence(oid("2.5.29.37.0")))), EXTENSION),
-        ("a wish for an unknown purpose", (names, extension("2.5.29.37", sequence(oid("1.2.3.4")))), EXTENSION),
+        ("a request to be a client", (names, extension("2.5.29.37", sequence(oid("1.3.6.1.5.5.7.3.2")))), EXTENSION),
+        ("a request for any purpose", (names, extension("2.5.29.37", sequence(oid("2.5.29.37.0")))), EXTENSION),
+        ("a request for an unknown purpose", (names, extension("2.5.29.37", sequence(oid("1.2.3.4")))), EXTENSION),
         ("an empty extended key usage", (names, extension("2.5.29.37", sequence())), MALFORMED),
-        ("a wish for a subject key identifier", (names, extension("2.5.29.14", tlv(0x04, b"a"))), EXTENSION),
-        ("a wish for name constraints", (names, extension("2.5.29.30", sequence())), EXTENSION),
+        ("a request for a subject key identifier", (names, extension("2.5.29.14", tlv(0x04, b"a"))), EXTENSION),
+        ("a request for name constraints", (names, extension("2.5.29.30", sequence())), EXTENSION),
         ("an unknown extension", (names, extension("1.2.3.4", NULL)), EXTENSION),
         ("an unknown critical extension", (names, extension("1.2.3.4", NULL, true)), EXTENSION),
         ("names that are asked for twice", (names, names), MALFORMED),
@@ -447,7 +447,7 @@ def _bad_extensions() -> list[Case]:
         ("names that are not a SEQUENCE", (extension("2.5.29.17", dns(GOOD_NAME)),), MALFORMED),
         ("an extension without a value", (sequence(oid("2.5.29.17")),), MALFORMED),
     ]
-    cases: list[Case] = [(label, signed(info(extensions=wished)), reason) for label, wished, reason in extensions]
+    cases: list[Case] = [(label, signed(info(extensions=requested)), reason) for label, requested, reason in extensions]
     nothing = sequence(oid("1.2.840.113549.1.9.14"), tlv(0x31, sequence()))
     microsoft = sequence(oid("1.3.6.1.4.1.311.2.1.14"), tlv(0x31, sequence(names)))
     cases += [

@@ -1,4 +1,4 @@
-"""Writing DER, right or wrong, byte by byte: for requests that no library would make."""
+"""Writes DER byte by byte, valid or not, for requests that no library would make."""
 
 
 def tlv(tag: int, *contents: bytes) -> bytes:

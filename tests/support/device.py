@@ -1,4 +1,4 @@
-"""A key in a device that only exists in this process: it signs as OpenSSH's PROTOCOL.u2f says, touched or not."""
+"""A hardware key in this process: signs as OpenSSH's PROTOCOL.u2f, touched or not."""
 
 import base64
 import hashlib
@@ -50,7 +50,7 @@ class Device:
     def sign(
         self, message: bytes, *, namespace: str = "keyreeve-renew-1", digest: str = "sha512", flags: int = 1
     ) -> bytes:
-        """An SSHSIG over a message, without its armour."""
+        """An SSHSIG over a message, without its armor."""
         hashed = hashlib.new(digest, message).digest()
         asked = b"SSHSIG" + fields(namespace.encode(), b"", digest.encode(), hashed)
         tail = bytes([flags]) + (7).to_bytes(4, "big")
@@ -65,7 +65,7 @@ class Device:
         return b"SSHSIG" + version + fields(self.blob, namespace.encode(), b"", digest.encode(), signature)
 
 
-def armoured(signature: bytes) -> str:
+def armored(signature: bytes) -> str:
     """As `ssh-keygen -Y sign` prints it."""
     text = base64.b64encode(signature).decode()
     lines = [text[i : i + 70] for i in range(0, len(text), 70)]

@@ -1,4 +1,4 @@
-"""A service of three methods for tests of the chassis: its descriptor is built here, its servicer does as it is told."""
+"""A service with three scripted methods for tests of the chassis, with a descriptor built here."""
 # ruff: noqa: N802  # handlers have the names of the methods
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Enrolling at a CA of a test: tokens for it, the raw conversation, and a listener that anyone may sit behind."""
+"""Enrollment in tests: tokens, the raw messages, and a listener behind a proxy."""
 
 import hashlib
 import secrets

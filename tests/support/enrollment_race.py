@@ -1,4 +1,4 @@
-"""Enrollees that come with one token all at once: each up to the challenge, then all together."""
+"""Enrollees with one token at the same time: each up to the challenge, then all together."""
 
 import asyncio
 import secrets

@@ -29,7 +29,7 @@ from keyreeve import Context
 from keyreeve.cli.local_services import choose_ports
 from keyreeve.errors import DeadlinePassed, Unavailable
 from keyreeve.keys import make_csr, make_key, save_key
-from keyreeve_ca import local_admin as tools
+from keyreeve_ca import local_admin
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader
 from keyreeve_chassis.processes import failpoints
@@ -195,7 +195,7 @@ class ForkedCa:
     def admit(self) -> Context:
         """Let the first operator in, over the local socket."""
         key = make_key()
-        told = asyncio.run(tools.first_operator(self.state / "run" / "coordinator.sock", "ann", make_csr(key)))
+        told = asyncio.run(local_admin.first_operator(self.state / "run" / "coordinator.sock", "ann", make_csr(key)))
         directory = Path(tempfile.mkdtemp(dir=self.directory))
         context = Context(
             trust_domain="example.test",

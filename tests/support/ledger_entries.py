@@ -1,4 +1,4 @@
-"""An authority, a profile, blocks and groups as the ledger sees them, with made-up certificates in them."""
+"""An authority, a profile, blocks and groups for the ledger, with synthetic certificates."""
 
 import itertools
 import json

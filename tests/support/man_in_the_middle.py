@@ -1,4 +1,4 @@
-"""A listener with a certificate that the enrollee believes, between it and the real one: what if TLS alone had failed?"""
+"""A man in the middle with a certificate that the enrollee accepts, as if TLS had failed."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Planning certificates of the built-in profiles in a trust domain, from an issuer that outlives them."""
+"""Plans of certificates of the built-in profiles, from an issuer that outlives them."""
 
 from collections.abc import Sequence
 from datetime import timedelta

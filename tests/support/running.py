@@ -1,4 +1,4 @@
-"""A server of the chassis on loopback for one test, with a clock and a trust that the test moves, and its clients."""
+"""A chassis server on loopback for one test, with a movable clock and trust, and its clients."""
 
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence

@@ -178,7 +178,7 @@ class RunningCa:
     def _know(self, tx: Any, path: str) -> None:
         _, role, name = path.split("/")
         if tx.operators.find(name) is None:
-            self.operators.invite(tx, name, Role(f"operators/{role}"), "somebody")
+            self.operators.invite(tx, name, Role(f"operators/{role}"), "the fixture")
 
     def know(self, path: str) -> None:
         """See to it that a person has a record, and that every process knows it."""
@@ -288,11 +288,11 @@ class RunningCa:
         return name
 
     def read(self, work: Callable[[Any], T]) -> T:
-        """Read the registry as the coordinator does."""
+        """Read the store as the coordinator does."""
         return self.run(self.coordinator.issuance.store.read(work))
 
     def write(self, work: Callable[[Any], T]) -> T:
-        """Write the registry as the coordinator does."""
+        """Write the store as the coordinator does."""
         return self.run(self.coordinator.issuance.store.write(work))
 
 

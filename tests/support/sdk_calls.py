@@ -1,4 +1,4 @@
-"""One call of the client for each RPC of the contract, with an answer for it."""
+"""One SDK call for each RPC of the contract, with a response."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

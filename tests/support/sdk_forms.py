@@ -1,4 +1,4 @@
-"""The two forms of the client behind one face, so that a test is written once and runs against both."""
+"""Both forms of the client behind one interface, so that a test runs against both."""
 
 import asyncio
 import inspect

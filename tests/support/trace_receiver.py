@@ -1,4 +1,4 @@
-"""A receiver of OpenTelemetry's OTLP over gRPC, which keeps every message that it gets."""
+"""A receiver for OTLP over gRPC that stores every message."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Waiting for other processes: as long as it takes, and no longer."""
+"""Waiting for a condition in other processes."""
 
 import threading
 import time

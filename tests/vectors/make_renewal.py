@@ -23,7 +23,7 @@ DESCRIPTION = (
 )
 TOUCHES = (
     "the same message signed by a key in a device, whose public key is one line of OpenSSH's: signature is an SSHSIG without "
-    'armour (PROTOCOL.sshsig) for the namespace "keyreeve-renew-1", of the device\'s kind (PROTOCOL.u2f), touched'
+    'armor (PROTOCOL.sshsig) for the namespace "keyreeve-renew-1", of the device\'s kind (PROTOCOL.u2f), touched'
 )
 _P = int(
     "e9363a76addad298615f03f2257ecac5ca43fc2629be3936dd1349fc11cf20ef481ba71619728c13b0a0987011a3d98d"

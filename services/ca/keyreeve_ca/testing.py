@@ -12,7 +12,7 @@ from pathlib import Path
 
 from keyreeve.context import Context
 from keyreeve.keys import make_csr, make_key, save_key
-from keyreeve_ca import local_admin as tools
+from keyreeve_ca import local_admin
 from keyreeve_ca.coordinator import run_coordinator
 from keyreeve_ca.settings import CaSettings, LintSettings
 from keyreeve_ca.worker import run_worker
@@ -74,7 +74,7 @@ def start(directory: Path, trust_domain: str) -> RunningCa:
 
 async def _admin_context(settings: CaSettings, directory: Path, port: int) -> Context:
     key = make_key()
-    answer = await tools.first_operator(settings.coordinator_socket, "tester", make_csr(key))
+    answer = await local_admin.first_operator(settings.coordinator_socket, "tester", make_csr(key))
     context = Context(
         trust_domain=settings.trust_domain,
         endpoints={"ca": f"127.0.0.1:{port}"},

@@ -1,4 +1,4 @@
-"""The CAs that these tests call: see support/running_ca.py."""
+"""The CA fixtures of these tests, from support/running_ca.py."""
 
 from support.running_ca import ca, own_ca, postgresql_ca, quick_lint, sqlite_ca
 

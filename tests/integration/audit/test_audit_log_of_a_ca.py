@@ -1,4 +1,4 @@
-"""The audit log of a whole CA: one record of each call, whatever became of it, in a log that verifies."""
+"""The audit log of a whole CA: one record for each call, in a log that verifies."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.identity import service_dns_name
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
-from keyreeve_ca import local_admin as tools
+from keyreeve_ca import local_admin
 from support.running_ca import AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, WORKLOAD, RunningCa, server_csr, unique
 from support.waiting import wait_for
 
@@ -168,7 +168,7 @@ def test_refusals_of_peers_without_an_identity_are_counted(ca):
                     certificate_pb.ListCertificatesRequest(), timeout=10
                 )
     if refused.value.code() is grpc.StatusCode.UNAVAILABLE:
-        return  # the handshake refuses whoever shows nothing: no call has begun
+        return  # without a certificate the handshake fails, so there is no call
 
     def counted() -> list[Record] | None:
         found = records(ca, reason=error_from_rpc(refused.value, "ca").reason)
@@ -272,6 +272,6 @@ def test_filters_and_times_narrow_a_list(ca):
 
 
 def test_recovery_leaves_a_record_of_what_it_did(own_ca):
-    own_ca.run(tools.recover(own_ca.settings.coordinator_socket))
+    own_ca.run(local_admin.recover(own_ca.settings.coordinator_socket))
     record = record_of(own_ca, method="keyreeve/recover")
     assert (record.caller, record.peer, record.code) == ("", "unix:local", "OK")

@@ -1,6 +1,6 @@
 """Every method of the contract, done well, repeated, refused and misunderstood: exactly one record of each call.
 
-The methods are those of the generated descriptors: a new one fails here until it is told how to be called.
+The methods are those of the generated descriptors: a new one fails here until a valid call of it is added.
 """
 
 import uuid
@@ -249,7 +249,7 @@ def path_of(role: str) -> str:
 
 def test_every_call_that_is_refused_or_makes_no_sense_leaves_exactly_one_record(walk: Walk) -> None:
     for method, row in ROWS.items():
-        # Enrollees are nobody yet: on the listener where everybody is somebody there is no Enroll.
+        # Enrollees have no identity: the listener that requires certificates does not serve Enroll.
         allowed = min((role.value for role in row.roles), default="members")
         for who in {path_of(allowed), MEMBER}:
             walk.call(who, method, b"")

@@ -1,4 +1,4 @@
-"""No audit, no answer: what happens when records cannot be written, or when the sink outside does not take the log."""
+"""Calls while audit records cannot be written, or while a required sink fails."""
 
 import asyncio
 import os

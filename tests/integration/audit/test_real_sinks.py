@@ -1,4 +1,4 @@
-"""Sinks that really fail: a file system without room, a limit on a file's size, a pipe, a syslog that does not read."""
+"""Sinks that really fail: a full file system, a file size limit, a pipe, a syslog that does not read."""
 
 import json
 import os
@@ -99,7 +99,9 @@ def test_a_file_that_may_not_grow_stops_changes_until_it_may(
     ):
         ca.serve()
         path = ca.directory / "audit.jsonl"
-        with Client(again_and_again("the first operator is let in", ca.admit), timeout=20, retry=NO_RETRY) as admin:
+        with Client(
+            again_and_again("the first operator has a certificate", ca.admit), timeout=20, retry=NO_RETRY
+        ) as admin:
 
             def goes() -> bool:
                 try:

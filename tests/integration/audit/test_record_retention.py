@@ -1,4 +1,4 @@
-"""Records that are older than they are kept go, their hashes stay, and the log of a whole CA verifies as before."""
+"""Old records are deleted, their hashes remain, and the log of a whole CA still verifies."""
 
 from sqlalchemy import select
 

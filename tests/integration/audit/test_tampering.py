@@ -1,4 +1,4 @@
-"""Whoever can write to the raw tables is found: 1,000 random changes, deletions, reorderings, truncations and removals."""
+"""Verification detects 1,000 random changes, deletions, reorderings, truncations and removals in the tables."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

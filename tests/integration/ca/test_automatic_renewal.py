@@ -1,4 +1,4 @@
-"""Every command renews the certificate that it calls with when its time has come, and says what to do when it may not."""
+"""Every command renews the certificate it uses when due, and says what to do when it may not."""
 
 import os
 import sys
@@ -245,10 +245,10 @@ def device(ca: RunningCa, context: Context, tmp_path: Path, monkeypatch: pytest.
         f"#!{sys.executable}\n"
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
         "from cryptography.hazmat.primitives.asymmetric import ed25519\n"
-        "from support.device import Device, armoured\n"
+        "from support.device import Device, armored\n"
         "assert sys.argv[1:6] == ['-Y', 'sign', '-n', 'keyreeve-renew-1', '-f'], sys.argv\n"
         "key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(open(sys.argv[6]).read()))\n"
-        "sys.stdout.write(armoured(Device(key).sign(sys.stdin.buffer.read())))\n"
+        "sys.stdout.write(armored(Device(key).sign(sys.stdin.buffer.read())))\n"
     )
     program.chmod(0o755)
     (tmp_path / "key").write_text(made.key.private_bytes_raw().hex())  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""SignCertificates, and what a repeated request is answered: the same bytes, whoever answers and however often."""
+"""SignCertificates, and repeated requests, which get the same bytes from every process."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor

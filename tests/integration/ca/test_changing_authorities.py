@@ -1,4 +1,4 @@
-"""AuthorityService: made, activated, retired, revoked; what that does to issuance, listeners and bundles."""
+"""AuthorityService: create, activate, retire and revoke, and the effect on issuance, listeners and bundles."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -196,7 +196,7 @@ def test_ids_and_common_names_are_used_once(ca: RunningCa):
     )
     assert told.reason == "AUTHORITY_EXISTS"
     assert refused(lambda: intermediate(ca, common_name=made.common_name)).reason == "AUTHORITY_REFUSED"
-    # Another hierarchy is no other world: the name is the same to whoever reads it.
+    # Names are unique across hierarchies.
     assert refused(lambda: standalone(ca, common_name=made.common_name)).reason == "AUTHORITY_REFUSED"
 
 

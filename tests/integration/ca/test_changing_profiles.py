@@ -1,4 +1,4 @@
-"""ProfileService: documents made, changed and tried; and what the certificates issued under them say about it."""
+"""ProfileService: create, update and simulate documents, and the certificates issued under them."""
 
 import json
 from datetime import timedelta
@@ -184,7 +184,9 @@ def test_a_simulation_counts_exactly_what_would_be_the_same_differ_and_be_refuse
     assert {i.outcome for i in narrower.issuances} == {SimulatedOutcome.REFUSED}
 
     shorter = simulate(name, document(lifetime={"default": "20d", "maximum": "60d"}))
-    assert (shorter.same, shorter.different, shorter.refused) == (1, 4, 0), "the wish for 5 days is as good as before"
+    assert (shorter.same, shorter.different, shorter.refused) == (1, 4, 0), (
+        "a requested lifetime of 5 days is still allowed"
+    )
     assert f"{30 * 86_400} -> {20 * 86_400}" in shorter.issuances[0].message
 
     both = simulate(

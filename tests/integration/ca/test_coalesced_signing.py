@@ -1,4 +1,4 @@
-"""What the SDK puts together by itself brings what single calls bring, from a real CA on both databases."""
+"""Coalesced calls have the results of single calls, from a real CA on both databases."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Enrollment end to end: real listeners on both databases, the SDK's enrollee, and every way it can go wrong."""
+"""Enrollment end to end: real listeners on both databases, the enrollee of the SDK, and every failure."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whoever sits in the middle, knows half, comes late or comes twice gets nothing; each is told no more than it knows."""
+"""Attacks on enrollment: in the middle, with half of a token, late or repeated; none succeeds or learns anything."""
 
 import secrets
 import time
@@ -100,7 +100,7 @@ REFUSED_BY_THE_ENROLLEE = {
     "the certificate": changing("result", chain_der=[b"other", b"chain"]),
     "the certificate's issuer": changing("result", chain_der=lambda was: [was[0]]),
     "the trust root of the result": changing("result", trust_root=b"{}"),
-    "the roots": changing("result", roots_der=[b"a root of somebody else"]),
+    "the roots": changing("result", roots_der=[b"another root"]),
     "one root more": changing("result", roots_der=lambda was: [*was, was[0]]),
     "the proof of the roots": changing("result", roots_mac=flipped),
     "the result's proof": changing("result", result_mac=flipped),

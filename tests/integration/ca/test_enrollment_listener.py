@@ -1,4 +1,4 @@
-"""Which listener has what: `Enroll` alone for enrollees, everything but `Enroll` for those who have a certificate."""
+"""Methods by listener: only `Enroll` for enrollees, everything else for holders of certificates."""
 
 import uuid
 

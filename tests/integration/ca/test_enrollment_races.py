@@ -1,4 +1,4 @@
-"""Two hundred enrollees with one token, on both workers at once: one wins, and there is one certificate."""
+"""Two hundred enrollees with one token on both workers: one wins, and there is one certificate."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The way in over the local socket: whoever is told that they are in is in, for every process."""
+"""The first operator over the local socket: after the response, every process accepts the certificate."""
 
 from keyreeve.keys import make_csr, make_key
 from keyreeve_ca.operators import first_operator

@@ -1,4 +1,4 @@
-"""The first start and those after it: made once, whole, and never on a database or with a key that do not belong."""
+"""First and later starts: hierarchies are created once and completely, and never on a wrong database or key."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from keyreeve import Client
 from keyreeve.errors import WrongDatabase
 from keyreeve.keys import make_key
 from keyreeve.values import AuthorityKind, AuthorityState
-from keyreeve_ca import local_admin as tools
+from keyreeve_ca import local_admin
 from keyreeve_ca.authorities import bootstrap
 from keyreeve_ca.authorities.bootstrap import Bootstrap
 from keyreeve_ca.profiles.builtin import builtin_profiles
@@ -168,7 +168,7 @@ def test_a_directory_whose_database_was_lost_does_not_get_another_root(kind: str
                 started(place)
         assert place[1].kek_file.read_bytes() == kek
         assert not list(place[1].state_directory.glob("ca.db*")), "nothing was made in its place"
-        [finding] = [f for f in asyncio.run(tools.check(place[1])) if f["check"] == "database"]
+        [finding] = [f for f in asyncio.run(local_admin.check(place[1])) if f["check"] == "database"]
         assert not finding["ok"]
         assert "WRONG_DATABASE" in finding["message"]
 

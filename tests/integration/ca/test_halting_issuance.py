@@ -1,4 +1,4 @@
-"""Halted issuance through the whole service, on both databases: who is told what, what stops, what goes on."""
+"""Halted issuance through the whole service, on both databases: what stops and what continues."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from keyreeve import errors
 from keyreeve.keys import load_certificates, make_csr, make_key
 from keyreeve.request_ids import new_request_id
 from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy, IssuanceStatus
-from keyreeve_ca import local_admin as tools
+from keyreeve_ca import local_admin
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate
 from keyreeve_ca.settings import IssuanceSettings
 from support.running_ca import ADMIN, AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, RunningCa, refused, running, server_csr
@@ -64,7 +64,7 @@ def test_the_ca_renews_its_serving_certificate_and_the_local_socket_answers_whil
     own = ServingCertificate(issuance, issuance.snapshot, _never, "testing", own_ca.clock.now)
     own_ca.run(own.renew())
     assert own.current is not None
-    answer = own_ca.run(tools.first_operator(own_ca.settings.coordinator_socket, "root", make_csr(make_key())))
+    answer = own_ca.run(local_admin.first_operator(own_ca.settings.coordinator_socket, "root", make_csr(make_key())))
     assert answer["role"] == "operators/admin"
     assert ann.issuance.state().halted
 

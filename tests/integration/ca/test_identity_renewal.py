@@ -1,4 +1,4 @@
-"""An enrolled program stays who it is: renewed in time, through lost answers and crashes, with the roots as they change."""
+"""An enrolled program keeps its identity: renewal through lost responses and crashes, and replaced roots."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Lists and look-ups: pages, filters, and who sees what."""
+"""Lists and lookups: pages, filters and access."""
 
 from datetime import UTC, datetime, timedelta
 

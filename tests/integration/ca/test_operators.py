@@ -1,4 +1,4 @@
-"""People through the whole service, on both databases: invited, in another role, removed; and what their names inherit."""
+"""Operators through the whole service, on both databases: invitation, change of role, removal, reused names."""
 
 import json
 import time
@@ -17,7 +17,7 @@ from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.keys import load_certificates, make_csr, make_key
 from keyreeve.status import error_from_rpc
 from keyreeve.values import Invitation, OperatorRole, SignedCertificate
-from keyreeve_ca import local_admin as tools
+from keyreeve_ca import local_admin
 from keyreeve_ca.issuance import name_policy
 from keyreeve_ca.operators.ports import INVITATION_SECONDS
 from keyreeve_ca.profiles.builtin import builtin_profiles
@@ -273,11 +273,11 @@ def test_no_profile_created_by_an_admin_issues_the_identity_of_an_operator(
 
 def test_what_the_local_socket_is_asked_for_is_in_the_audit_log(operators_ca: RunningCa) -> None:
     socket, address = operators_ca.settings.coordinator_socket, f"127.0.0.1:{operators_ca.servings[0].enroll_port}"
-    report = operators_ca.run(tools.recover(socket, "dora", address))
+    report = operators_ca.run(local_admin.recover(socket, "dora", address))
     dora = Client(enroll(report["invitation"]["token"], operators_ca.directory / "dora"))
     operators_ca._clients["dora", 0] = dora
     assert dora.operators.get("dora").role is OperatorRole.ADMIN
-    operators_ca.run(tools.first_operator(socket, "emil", make_csr(make_key())))
+    operators_ca.run(local_admin.first_operator(socket, "emil", make_csr(make_key())))
 
     def recorded() -> set[tuple[str, tuple[str, ...]]]:
         found = [logged.record for logged in operators_ca.client(AUDITOR).audit.list()]

@@ -1,4 +1,4 @@
-"""Recovery over the local socket after a long sleep, with the clock moved, on both databases."""
+"""Recovery over the local socket after a long shutdown, with a moved clock, on both databases."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.keys import make_csr, make_key
-from keyreeve_ca import local_admin as tools
+from keyreeve_ca import local_admin
 from keyreeve_ca.coordinator import RunningCoordinator, run_coordinator
 from keyreeve_ca.halt.service import Actor, HaltSwitch
 from keyreeve_ca.settings import CaSettings
@@ -37,11 +37,11 @@ def asleep(request: pytest.FixtureRequest):
 
 
 async def admit(settings: CaSettings) -> dict[str, str]:
-    return await tools.first_operator(settings.coordinator_socket, "root", make_csr(make_key()))
+    return await local_admin.first_operator(settings.coordinator_socket, "root", make_csr(make_key()))
 
 
 async def recover(settings: CaSettings) -> Any:
-    return json.loads(json.dumps(await tools.recover(settings.coordinator_socket)))
+    return json.loads(json.dumps(await local_admin.recover(settings.coordinator_socket)))
 
 
 @asynccontextmanager

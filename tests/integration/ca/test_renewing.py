@@ -1,4 +1,4 @@
-"""RenewCertificate: who may, with which proof, how often, and what stays as it was."""
+"""RenewCertificate: callers, proofs, repeated calls, and what a renewal preserves."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -243,9 +243,9 @@ def test_names_their_order_identity_cn_and_lifetime_stay_however_little_the_requ
     certificates = ca.client(OPERATOR).certificates
     first = certificates.sign("server", csr, lifetime=timedelta(days=5))
     requests = ([], [names[2], names[1]], names[::-1])
-    for wished in requests:
+    for csr_names in requests:
         new_key = make_key()
-        signed = certificates.renew(first.serial, make_csr(new_key, wished), old_key=key)
+        signed = certificates.renew(first.serial, make_csr(new_key, csr_names), old_key=key)
         old, new = parsed(first), parsed(signed)
         san = x509.SubjectAlternativeName
         assert new.extensions.get_extension_for_class(san) == old.extensions.get_extension_for_class(san)

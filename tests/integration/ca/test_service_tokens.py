@@ -1,4 +1,4 @@
-"""Enrollment tokens for the other services, made over the CA's local socket."""
+"""Enrollment tokens for the other services, created over the CA's local socket."""
 
 import json
 from pathlib import Path

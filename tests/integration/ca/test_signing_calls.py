@@ -1,4 +1,4 @@
-"""SignCertificate through the whole service: who may ask for what, what comes back, and what is refused by which name."""
+"""SignCertificate through the whole service: access, results and refusals."""
 
 import itertools
 import shutil
@@ -293,7 +293,7 @@ def test_a_certificate_never_outlives_its_issuer(ca: RunningCa):
     )
     assert told.reason == "AUTHORITY_EXPIRING"
     left = int(told.metadata["max_seconds"])
-    # The wish may name the very last second; between the two calls at most a few have passed.
+    # The requested lifetime may end in the last second; at most a few seconds pass between the two calls.
     close = certificates.sign(
         "array-peer", server_csr("a.test"), authority=authority_id, lifetime=timedelta(seconds=left - 5)
     )

@@ -1,4 +1,4 @@
-"""Names and wishes in SignCertificate, through the whole service: what is granted, and what is refused by its place."""
+"""Names and requested extensions in SignCertificate: what is granted, and refusals with their position."""
 
 import pytest
 from cryptography import x509
@@ -115,7 +115,7 @@ def test_a_key_belongs_to_one_identity_in_the_control_hierarchy(ca: RunningCa):
     ca.client().certificates.sign("server", make_csr(key, [Name.dns("web.example.test")]))
 
 
-# --- Wishes -------------------------------------------------------------------------------------------------------------
+# --- Requested extensions -----------------------------------------------------------------------------------------------
 
 
 def requesting(*extensions: tuple[x509.ExtensionType, bool], subject: x509.Name | None = None) -> bytes:

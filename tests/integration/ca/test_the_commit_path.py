@@ -1,4 +1,4 @@
-"""What stands behind an answer: the gate when a process knows too little, blocks when they are used up, secrets kept."""
+"""The commit path: the gate with a stale snapshot, used-up blocks, and secrets."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Every method of six of the CA's services times every role, against a table that knows nothing of the service's own.
+"""Every method of six CA services times every role, against an independent access table.
 
 Calls carry bytes that are no message: who may call is told that they cannot be read, and who may not is refused before.
 """

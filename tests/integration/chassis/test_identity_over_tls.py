@@ -1,4 +1,4 @@
-"""What a certificate is worth once the connection is open."""
+"""Identity checks on an open TLS connection."""
 
 import asyncio
 from dataclasses import replace

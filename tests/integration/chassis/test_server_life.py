@@ -1,4 +1,4 @@
-"""A server from its start to its end: health, reflection, long streams, drain."""
+"""A server from start to stop: health, reflection, long streams, drain."""
 
 import asyncio
 import signal

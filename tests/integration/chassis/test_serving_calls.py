@@ -1,4 +1,4 @@
-"""What the guard does with a call, seen from a client."""
+"""Calls through the guard, seen from a client."""
 
 import asyncio
 import gc
@@ -250,9 +250,9 @@ async def test_one_identity_cannot_take_all_the_room_there_is():
         return EchoResponse(text="done")
 
     async with serving([echo_service(acting(wait))], calls_in_flight=4) as server:
-        greedy = server.hierarchies.control.person("members/web.example.test")
-        modest = server.hierarchies.control.person("members/db.example.test")
-        async with server.channel(greedy) as many, server.channel(modest) as one:
+        heavy = server.hierarchies.control.person("members/web.example.test")
+        light = server.hierarchies.control.person("members/db.example.test")
+        async with server.channel(heavy) as many, server.channel(light) as one:
             waiting = [echo(many)(EchoRequest(), timeout=20) for _ in range(3)]
             for _ in waiting:
                 await asyncio.wait_for(began.acquire(), 20)

@@ -1,4 +1,4 @@
-"""RevokeCertificates: what fits and nothing else, in steps that outlast restarts and can be stopped."""
+"""RevokeCertificates: exactly the matching certificates, in steps that survive restarts and can be canceled."""
 
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ def workload() -> str:
 
 
 def sign_many(ca: RunningCa, path: str, count: int) -> list[str]:
-    """Serial numbers of so many certificates that somebody asked for."""
+    """Issue certificates and return their serial numbers."""
     items = [SignItem("server", server_csr(f"{unique('web')}.example.test")) for _ in range(count)]
     found = []
     for at in range(0, count, 100):

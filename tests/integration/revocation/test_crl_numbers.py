@@ -1,4 +1,4 @@
-"""The numbers of lists, and what they hold, never go back: whoever dies when, and however coordinators meet."""
+"""CRL numbers and contents never go back, through crashes and with several coordinators."""
 
 from contextlib import suppress
 

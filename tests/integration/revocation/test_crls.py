@@ -1,4 +1,4 @@
-"""Lists of revoked certificates: when they change, what is on them, and that openssl and the ledger agree."""
+"""CRLs: when they change and what they contain, verified with openssl and the ledger."""
 
 import shutil
 import subprocess

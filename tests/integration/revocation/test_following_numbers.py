@@ -1,4 +1,4 @@
-"""What a process knows of revoked callers: complete up to a number, whatever happens to the database behind it."""
+"""A process's view of revoked callers: complete up to a number, whatever happens to the database."""
 
 from dataclasses import dataclass
 
@@ -123,7 +123,7 @@ async def test_a_database_that_was_restored_is_read_from_the_beginning(
     await ca_bench.execute("DELETE FROM renewals")
     await revoke(ca_bench, serials[2])
     await live.refresh()
-    assert known(live, serials) == [True] * 3, "whoever was put out stays so, and who is put out now is known"
+    assert known(live, serials) == [True] * 3, "earlier revocations remain, and new ones are known"
     assert live.position == (restore_generation, 1)
 
 

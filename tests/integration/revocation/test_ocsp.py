@@ -1,4 +1,4 @@
-"""The OCSP responder, asked by libraries and by openssl."""
+"""The OCSP responder, queried by libraries and by openssl."""
 
 import base64
 import hashlib

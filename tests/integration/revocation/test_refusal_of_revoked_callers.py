@@ -1,4 +1,4 @@
-"""A revoked caller on every method, and how stale a view of revocations each method tolerates."""
+"""A revoked caller on every method, and the freshness that each method requires."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""RevokeCertificate through the whole service: who may, what it does to its holder, and what the ledger says then."""
+"""RevokeCertificate through the whole service: access, effect on the holder, and the ledger."""
 
 import threading
 import time
@@ -120,7 +120,7 @@ def test_a_requester_may_revoke_its_certificate_and_another_workload_does_not_le
     assert ca.client(WORKLOAD).certificates.revoke(serial, SUPERSEDED).state is CertificateState.REVOKED
 
 
-def test_a_reason_that_is_not_given_is_unspecified_and_those_of_authorities_are_refused(ca: RunningCa) -> None:
+def test_without_a_reason_it_is_unspecified_and_reasons_of_authorities_are_refused(ca: RunningCa) -> None:
     stub = ca.channel().unary_unary(
         "/keyreeve.ca.v1.CertificateService/RevokeCertificate",
         pb.RevokeCertificateRequest.SerializeToString,

@@ -1,4 +1,4 @@
-"""What a user of `keyreeve.testing` gets: a CA that really signs."""
+"""`keyreeve.testing`: a CA that really signs."""
 
 import pytest
 from cryptography import x509

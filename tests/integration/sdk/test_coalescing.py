@@ -1,4 +1,4 @@
-"""Calls of `sign` that wait at the same time ride together, and nobody can tell from what they bring."""
+"""Concurrent calls of `sign` are coalesced, with the results of single calls."""
 
 import asyncio
 import threading

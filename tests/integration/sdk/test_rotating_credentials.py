@@ -1,4 +1,4 @@
-"""A client goes on while its certificate, key and bundle are replaced, over real mutual TLS."""
+"""A client keeps working while its certificate, key and bundle are replaced, over real mutual TLS."""
 
 import asyncio
 import logging

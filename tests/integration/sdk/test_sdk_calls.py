@@ -1,4 +1,4 @@
-"""What a call does beside carrying a request: deadlines, retries, pages, batches, renewal, closing."""
+"""SDK calls: deadlines, retries, pages, batches, renewal, closing."""
 
 import asyncio
 import hashlib

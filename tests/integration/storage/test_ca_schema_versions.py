@@ -1,4 +1,4 @@
-"""The CA's migrations on both databases: they lead to the tables in the code, once, and a foreign version is refused."""
+"""The CA's migrations on both databases: they produce the tables in the code, and a foreign version is refused."""
 
 import threading
 from dataclasses import replace

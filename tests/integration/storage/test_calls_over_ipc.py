@@ -1,4 +1,4 @@
-"""Calls between a service's processes over a Unix socket: answers, errors, limits, and what a lost connection means."""
+"""Calls between processes over a Unix socket: responses, errors, limits, lost connections."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Lists find the same with and without a bound on what a page reads, and none of their statements walks the ledger."""
+"""Pages are the same with and without a read bound, and no statement scans the whole ledger."""
 
 import itertools
 import json
@@ -119,7 +119,7 @@ async def test_a_count_that_is_not_at_the_end_goes_on(ca_bench: CaBench) -> None
 
 async def test_no_statement_of_any_list_walks_the_ledger(ca_bench: CaBench) -> None:
     await fill(ca_bench)
-    if not ca_bench.database.is_sqlite:  # there nobody analyses
+    if not ca_bench.database.is_sqlite:  # SQLite is not analyzed
         await ca_bench.execute("ANALYZE")
     database = ca_bench.database.database()
     with recorded(database.engine) as statements:

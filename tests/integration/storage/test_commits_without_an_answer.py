@@ -1,4 +1,4 @@
-"""A commit that gave no answer: the group is looked up, and if it is not in the ledger it never will be."""
+"""A commit without an outcome: the group is looked up, and if it is not in the ledger it never will be."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator

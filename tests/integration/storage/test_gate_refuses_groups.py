@@ -1,4 +1,4 @@
-"""The commit gate, on both databases: each reason to refuse a group, and that nothing of a refused group is stored."""
+"""The commit gate on both databases: each reason to refuse a group, and that nothing of it is stored."""
 
 import asyncio
 from dataclasses import replace

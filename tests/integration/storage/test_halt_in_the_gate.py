@@ -1,4 +1,4 @@
-"""Halted issuance in the commit gate, on both databases: what enters the ledger, what does not, and the races between."""
+"""Halted issuance in the commit gate, on both databases, including races."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""kill -9 of a process that commits groups, 20 times on each database: what was acknowledged is there, whole and once."""
+"""kill -9 of a committing process, 20 times on each database: everything acknowledged is stored once."""
 
 import json
 import os

@@ -284,7 +284,7 @@ async def test_a_leader_whose_database_does_not_answer_ends_when_its_lease_has_r
     failed: list[str] = []
 
     class Failing:
-        """A store that no longer answers once somebody leads."""
+        """A store that no longer answers once there is a leader."""
 
         read, write = ca_bench.store.read, ca_bench.store.write
 

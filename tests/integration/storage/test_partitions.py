@@ -1,4 +1,4 @@
-"""The ledger in partitions on PostgreSQL: a table with rows becomes the first, and the last release goes on meanwhile."""
+"""Partitions of the ledger on PostgreSQL: an existing table becomes the first, while the last release runs."""
 
 import asyncio
 import re

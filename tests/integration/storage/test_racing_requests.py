@@ -1,4 +1,4 @@
-"""Two writers, one request id, one key, one certificate to renew: exactly one wins, and the other is told what became of it."""
+"""Races for one request id, key, certificate or renewal: one wins, and the other gets its outcome."""
 
 import asyncio
 from collections.abc import Sequence

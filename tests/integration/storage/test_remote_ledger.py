@@ -1,4 +1,4 @@
-"""A worker's ledger on SQLite: every durable step is a call to the coordinator, and a worker that is gone loses its blocks."""
+"""A worker's ledger on SQLite: durable steps are calls to the coordinator; a worker that ends loses its blocks."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What goes when it expired long enough ago, what stays, and that a pass which is killed goes on where it was."""
+"""Deletion of expired certificates: what is deleted, what remains, and resuming after a kill."""
 
 import asyncio
 import os

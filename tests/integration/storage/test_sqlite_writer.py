@@ -1,4 +1,4 @@
-"""What makes one process the coordinator of a SQLite file: the lock, the settings of its connection, read-only readers."""
+"""The writing process of an SQLite file: its lock, the settings of its connection, read-only readers."""
 
 import sqlite3
 import subprocess

@@ -1,4 +1,4 @@
-"""The registry on both databases: what is written is read back, in pages, verbatim, and never by a read."""
+"""The store on both databases: values are read back verbatim and in pages, and reads do not write."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The rows of enrollment tokens on both databases: each step of their life, who wins, and what is forgotten when."""
+"""Enrollment tokens on both databases: each state change, races, and deletion."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The audit log's bytes and trees: they equal the committed vectors, and RFC 6962's own."""
+"""The audit log's bytes and trees equal the committed vectors and those of RFC 6962."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""When a call's record is written and by whom: once, before the answer, or with what the call does."""
+"""When a call's record is written: once, before the response, or with the change."""
 
 import asyncio
 
@@ -72,7 +72,7 @@ async def test_records_that_gather_during_a_commit_form_the_next_one():
 
 async def test_where_calls_come_close_together_a_record_waits_for_others_and_one_that_comes_alone_does_not():
     store = Store()
-    recorder = Recorder(store.write, gather_seconds=0.01)
+    recorder = Recorder(store.write, max_batch_delay=0.01)
     body = Record("", "", "", "", "", "", 1, "", "", (), "OK", "", (), 1).encode()
     await asyncio.gather(recorder.record(body), recorder.record(body))
     first = asyncio.create_task(recorder.record(body))
@@ -82,7 +82,7 @@ async def test_where_calls_come_close_together_a_record_waits_for_others_and_one
     await asyncio.gather(first, recorder.record(body))
     assert [len(commit) for commit in store.commits] == [2, 2]
 
-    alone = Recorder(store.write, gather_seconds=3600)
+    alone = Recorder(store.write, max_batch_delay=3600)
     for _ in range(3):
         await asyncio.wait_for(alone.record(body), 60)
 

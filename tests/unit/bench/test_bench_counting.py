@@ -1,4 +1,4 @@
-"""When a bench calls, and what it counts."""
+"""Timelines, counters and histograms of a benchmark."""
 
 import asyncio
 import time

@@ -84,7 +84,7 @@ def test_a_threshold_is_compared_with_the_measured_value(text: str, met: bool) -
         "p99<=1",
         "p99<=1echo-rate",
         "unary>=1ms",
-        "unary>=1B",
+        "unary>=1bound",
         "rss<=1GB",
         "errors<=1signing-limit",
     ],

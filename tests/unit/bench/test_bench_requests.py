@@ -1,4 +1,4 @@
-"""What a bench sends: request ids, certificate requests, and messages that are prepared but for their id."""
+"""Requests of a benchmark: request ids, certificate requests, prepared messages."""
 
 import uuid
 from itertools import count

@@ -1,4 +1,4 @@
-"""What one network address may do where nobody has an identity."""
+"""Limits per network address for callers without an identity."""
 
 import pytest
 

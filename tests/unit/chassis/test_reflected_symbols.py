@@ -1,4 +1,4 @@
-"""What the reflection service finds: tools ask for the file of a service, of a message, and of a method."""
+"""Symbols of the reflection service: services, messages and methods."""
 
 from collections.abc import AsyncIterator
 

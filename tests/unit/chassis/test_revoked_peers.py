@@ -1,4 +1,4 @@
-"""A caller that has been put out, and how long calls go on when nothing is heard of who has been."""
+"""Revoked callers, and how long calls are accepted without fresh revocation data."""
 
 import pytest
 from structlog.testing import capture_logs

@@ -48,9 +48,9 @@ class Signer:
     async def sign(self, request: Any, _context: Any) -> pb.SignCertificateResponse:
         item = request.item if isinstance(request, pb.SignCertificateRequest) else None
         csr = item.csr if item else request.csr
-        wished = x509.load_pem_x509_csr(csr) if csr.startswith(b"-----") else x509.load_der_x509_csr(csr)
+        requested = x509.load_pem_x509_csr(csr) if csr.startswith(b"-----") else x509.load_der_x509_csr(csr)
         names = [x509.DNSName(name.value) for name in item.names] if item else []
-        for extension in wished.extensions:
+        for extension in requested.extensions:
             if isinstance(extension.value, x509.SubjectAlternativeName):
                 names += list(extension.value)
         begin = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=5)
@@ -60,7 +60,7 @@ class Signer:
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
             .issuer_name(self.issuing.certificate.subject)
-            .public_key(wished.public_key())
+            .public_key(requested.public_key())
             .serial_number(serial)
             .not_valid_before(begin)
             .not_valid_after(begin + timedelta(days=90))

@@ -1,4 +1,4 @@
-"""What all commands share: speed, exit codes, errors, forms of output, color."""
+"""Common behavior of all commands: speed, exit codes, errors, output forms, color."""
 
 import io
 import json

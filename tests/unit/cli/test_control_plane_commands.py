@@ -1,4 +1,4 @@
-"""The pieces of `up` and `doctor` that need no running control plane."""
+"""Parts of `up` and `doctor` that need no running control plane."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""`keyreeve cert revoke`, `cert revoke-many`, `crl` and `operation`: what is asked, and what is told."""
+"""`keyreeve cert revoke`, `cert revoke-many`, `crl` and `operation`: requests and output."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The supervisor on real processes: a service that idles in place of the CA."""
+"""The supervisor on real processes, with an idle service instead of the CA."""
 
 import os
 import signal

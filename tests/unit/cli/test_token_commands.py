@@ -1,4 +1,4 @@
-"""`keyreeve token` and `keyreeve enroll`: what is printed, what is kept from sight, what is refused."""
+"""`keyreeve token` and `keyreeve enroll`: output, hidden secrets and refusals."""
 
 import stat
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The context file: where it is found, what it must hold, what its paths are relative to."""
+"""The context file: its location, required contents and relative paths."""
 
 import json
 import os
@@ -116,11 +116,11 @@ def test_the_nearest_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert Context.load().trust_domain == "near.test"
 
 
-SOMEBODY = 4_000_000
+OTHER_USER = 4_000_000
 
 
 @pytest.fixture
-def belongs_to_somebody(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+def belongs_to_other_user(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
     """Paths put into this set are owned by a user who is neither this one nor root."""
     theirs: set[Path] = set()
     real = {name: getattr(Path, name) for name in ("stat", "lstat")}
@@ -131,7 +131,7 @@ def belongs_to_somebody(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
             if path not in theirs:
                 return found
             values = list(found)
-            values[4] = SOMEBODY
+            values[4] = OTHER_USER
             return os.stat_result(values)
 
         return look
@@ -143,14 +143,14 @@ def belongs_to_somebody(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
 
 @pytest.mark.parametrize("place", [".keyreeve", ".keyreeve/context.json"])
 def test_a_found_context_of_another_user_is_refused_unless_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, belongs_to_somebody: set[Path], place: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, belongs_to_other_user: set[Path], place: str
 ) -> None:
     file = write(tmp_path / ".keyreeve/context.json")
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")
     assert Context.load().path == file
-    belongs_to_somebody.add(tmp_path / place)
-    with pytest.raises(ContextInvalid, match=rf"belongs to user {SOMEBODY}.*--context.*KEYREEVE_CONTEXT") as refusal:
+    belongs_to_other_user.add(tmp_path / place)
+    with pytest.raises(ContextInvalid, match=rf"belongs to user {OTHER_USER}.*--context.*KEYREEVE_CONTEXT") as refusal:
         Context.load()
     assert refusal.value.metadata["path"] == str(file)
     assert Context.load(file).path == file
@@ -172,7 +172,7 @@ def test_one_that_is_found_where_others_can_write_is_refused(
 
 
 def test_another_users_link_to_our_context_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, belongs_to_somebody: set[Path]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, belongs_to_other_user: set[Path]
 ) -> None:
     write(tmp_path / "ours/context.json")
     (tmp_path / "shared").mkdir()
@@ -180,21 +180,21 @@ def test_another_users_link_to_our_context_is_refused(
     link.symlink_to(tmp_path / "ours")
     monkeypatch.chdir(tmp_path / "shared")
     assert Context.load().trust_domain == "example.test"
-    belongs_to_somebody.add(link)
+    belongs_to_other_user.add(link)
     with pytest.raises(ContextInvalid, match="belongs to"):
         Context.load()
 
 
 @pytest.mark.parametrize("place", [".keyreeve", ".keyreeve/ca.yaml"])
 def test_no_services_are_run_from_another_users_directory(
-    tmp_path: Path, belongs_to_somebody: set[Path], place: str
+    tmp_path: Path, belongs_to_other_user: set[Path], place: str
 ) -> None:
     state_directory = StateDirectory.at(tmp_path / ".keyreeve")
     state_directory.make()
     state_directory.config("ca").write_text("planted\n")
     state_directory.config("ca").chmod(0o600)
     state_directory.make()
-    belongs_to_somebody.add(tmp_path / place)
+    belongs_to_other_user.add(tmp_path / place)
     with pytest.raises(FileUnusable, match="belongs to"):
         state_directory.make()
 

@@ -1,4 +1,4 @@
-"""Tokens as text, and the bytes that both sides authenticate: against independent vectors, and under change."""
+"""Tokens as text and the authenticated bytes: independent vectors, and detection of changes."""
 
 import base64
 import json

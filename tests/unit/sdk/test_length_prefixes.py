@@ -1,4 +1,4 @@
-"""LP: fields stay apart, come back as they were, and a cut is noticed."""
+"""LP encoding: fields are separated, decode to the same values, and truncation is detected."""
 
 import pytest
 from hypothesis import strategies as st

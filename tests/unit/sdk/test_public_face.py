@@ -1,4 +1,4 @@
-"""What a user of the package sees: quick to import, documented, the same in both forms."""
+"""The public API: fast to import, documented, and the same in both forms."""
 
 import importlib
 import inspect

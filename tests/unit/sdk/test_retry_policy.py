@@ -1,4 +1,4 @@
-"""When a call is repeated and after how long."""
+"""When and after which delay a call is retried."""
 
 from datetime import timedelta
 

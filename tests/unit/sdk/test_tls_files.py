@@ -1,4 +1,4 @@
-"""What a context's files hold, read as a whole."""
+"""The files of a context, read consistently."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Values and messages say the same things."""
+"""Values and messages correspond."""
 
 from datetime import datetime, timedelta
 

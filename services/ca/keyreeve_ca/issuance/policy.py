@@ -57,7 +57,7 @@ def plan_certificate(
 ) -> CertificatePlan:
     """Decide what the certificate for a request holds: everything but its serial number and its issuer's part.
 
-    The names are those of the CSR, then `extra_names`; `lifetime` is the caller's wish, `now` in seconds since 1970. Does
+    The names are those of the CSR, then `extra_names`; `lifetime` is the requested one, `now` in seconds since 1970. Does
     not check the CSR's signature, which costs more than all of this. Raises, in this order: `ProfileHalted`,
     `FieldInvalid` (an authority of another hierarchy), `KeyTypeRefused`, `TooManyNames`, `NameRefused` (with every bad name),
     `NameMissing`, `SubjectRefused`, `ExtensionRefused`, `LifetimeRefused`, `AuthorityExpiring`, `KeyBlocked`, `KeyWeak`.
@@ -92,7 +92,7 @@ def plan_certificate(
 
 def _common_name(version: ProfileVersion, request: CertificateRequest, names: tuple[Name, ...]) -> str | None:
     profile = version.profile
-    wished: str | None = None
+    requested: str | None = None
     problems = []
     for index, (oid, text) in enumerate(request.subject):
         field = f"csr.subject[{index}]"
@@ -100,24 +100,24 @@ def _common_name(version: ProfileVersion, request: CertificateRequest, names: tu
             problems.append(Violation(field, f"the attribute {_attribute(oid)} is in no certificate of this CA"))
         elif profile.common_name is CommonName.FORBIDDEN:
             problems.append(Violation(field, f"profile {version.name} has certificates without a CN"))
-        elif wished is not None:
+        elif requested is not None:
             problems.append(Violation(field, "it is a second CN"))
         elif len(text) > MAX_COMMON_NAME:
             problems.append(Violation(field, f"the CN has {len(text)} characters; it may have {MAX_COMMON_NAME}"))
         elif Name(NameType.DNS, text) not in names:
             problems.append(Violation(field, "the CN is not one of the DNS names asked for"))
         else:
-            wished = text
+            requested = text
     if problems:
         raise SubjectRefused(f"the subject is refused: {problems[0].description}", violations=problems)
-    if wished is None and profile.common_name is CommonName.REQUIRED:
-        wished = next(name.value for name in names if name.type is NameType.DNS)
-        if len(wished) > MAX_COMMON_NAME:
+    if requested is None and profile.common_name is CommonName.REQUIRED:
+        requested = next(name.value for name in names if name.type is NameType.DNS)
+        if len(requested) > MAX_COMMON_NAME:
             raise SubjectRefused(
                 f"profile {version.name} puts the first DNS name into the CN, which holds {MAX_COMMON_NAME} characters; "
-                f"the name has {len(wished)}"
+                f"the name has {len(requested)}"
             )
-    return wished
+    return requested
 
 
 _ATTRIBUTES = {
@@ -169,7 +169,7 @@ def _check_requested_extensions(version: ProfileVersion, request: CertificateReq
 def plan_validity(profile: Profile, lifetime: timedelta | None, now: int, issuer: Issuer) -> tuple[int, int]:
     """Return (not before, not after), both inclusive, in seconds since 1970.
 
-    Without a wish the profile's default is cut where the issuer ends. A wish is granted whole or refused. Raises
+    The profile's default is shortened to the issuer's end. A requested lifetime is granted exactly or refused. Raises
     `LifetimeRefused`, `AuthorityExpiring` (the issuer ends too soon) or `AuthorityStateWrong` (it has not begun: a clock
     is wrong).
     """
@@ -187,25 +187,26 @@ def plan_validity(profile: Profile, lifetime: timedelta | None, now: int, issuer
             raise _expiring(issuer, left, shortest)
         seconds = min(seconds, left)
     else:
-        seconds = _wished(profile, lifetime, backdate)
+        seconds = _requested(profile, lifetime, backdate)
         if left < seconds:
             raise _expiring(issuer, left, seconds)
     return max(start, issuer.not_before), start + seconds - 1
 
 
-def _wished(profile: Profile, lifetime: timedelta, backdate: int) -> int:
+def _requested(profile: Profile, lifetime: timedelta, backdate: int) -> int:
     longest = int(profile.maximum_lifetime.total_seconds())
     bounds = {"min_seconds": str(backdate + 1), "max_seconds": str(longest)}
     if lifetime.microseconds:
-        raise LifetimeRefused("the wished lifetime is not a whole number of seconds", metadata=bounds)
+        raise LifetimeRefused("the requested lifetime is not a whole number of seconds", metadata=bounds)
     seconds = int(lifetime.total_seconds())
     if seconds > longest:
         raise LifetimeRefused(
-            f"the wished lifetime is {_words(seconds)}; the profile allows at most {_words(longest)}", metadata=bounds
+            f"the requested lifetime is {_words(seconds)}; the profile allows at most {_words(longest)}",
+            metadata=bounds,
         )
     if seconds <= backdate:
         raise LifetimeRefused(
-            f"the wished lifetime is {_words(seconds)}, and {_words(backdate)} have passed when the certificate is signed",
+            f"the requested lifetime is {_words(seconds)}, and {_words(backdate)} have passed when the certificate is signed",
             metadata=bounds,
         )
     return seconds

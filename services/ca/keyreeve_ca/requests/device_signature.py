@@ -28,7 +28,7 @@ _TAIL = 5
 def verify_touch(envelope: bytes, message: bytes, namespace: str, keys: Iterable[OperatorKey]) -> OperatorKey:
     """Say which of the keys in devices signed `message`, by a touch, for `namespace`. Raises `InvalidSignature`.
 
-    `envelope` is the content of OpenSSH's armour. The device's counter is not looked at: what must be fresh is in the message.
+    `envelope` is the content of OpenSSH's armor. The device's counter is not looked at: what must be fresh is in the message.
     """
     start = len(_MAGIC) + len(_VERSION)
     if len(envelope) > LARGEST or envelope[:start] != _MAGIC + _VERSION:

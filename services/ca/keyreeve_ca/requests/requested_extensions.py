@@ -63,7 +63,7 @@ NO_REQUESTED_EXTENSIONS = RequestedExtensions()
 
 
 def read_requested_extensions(data: bytes, extensions: Mapping[bytes, tuple[int, int]]) -> RequestedExtensions:
-    """Read the wished extensions: OID -> where in `data` its value lies. Raises `CsrMalformed`."""
+    """Read the requested extensions: OID -> where in `data` its value lies. Raises `CsrMalformed`."""
     key_usage: frozenset[str] | None = None
     purposes: frozenset[str] | None = None
     authority = False
@@ -91,10 +91,10 @@ def _read_key_usage(data: bytes, at: int, end: int) -> frozenset[str]:
     if unused > 7 or bits & ((1 << unused + 1) - 1) != 1 << unused:
         raise CsrMalformed("the key usage is not in its shortest form")
     width = 8 * (stop - start - 1)
-    wished = [bit for bit in range(width) if bits >> (width - 1 - bit) & 1]
-    if wished[-1] >= len(_KEY_USAGE_BITS):
+    requested = [bit for bit in range(width) if bits >> (width - 1 - bit) & 1]
+    if requested[-1] >= len(_KEY_USAGE_BITS):
         raise CsrMalformed("the key usage has a bit that RFC 5280 does not name")
-    return frozenset(_KEY_USAGE_BITS[bit] for bit in wished)
+    return frozenset(_KEY_USAGE_BITS[bit] for bit in requested)
 
 
 def _read_purposes(data: bytes, at: int, end: int) -> frozenset[str]:

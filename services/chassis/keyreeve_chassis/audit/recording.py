@@ -1,8 +1,8 @@
-"""Writing the records of calls that commit nothing by themselves: reads, refusals, failures.
+"""Writes the records of calls without a transaction of their own: reads, refusals, failures.
 
-Records that arrive while a commit is under way form the next one, so their price is shared; where calls come close together
-a record waits some milliseconds for others, and one that comes alone does not. A call waits for its record
-before it is answered: when that takes too long it is answered AUDIT_UNAVAILABLE instead.
+Records that arrive during a commit form the next one, so they share its cost. Where calls arrive close together a record
+waits some milliseconds for others; a single one does not. A call waits for its record before it is answered: when that
+takes too long, it fails with AUDIT_UNAVAILABLE instead.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from keyreeve.errors import AuditUnavailable, KeyreeveError
 
 MOST_SECONDS = 2.0
 MOST_RECORDS = 512
-"""In one commit."""
+"""Most records in one commit."""
 MOST_WAITING = 8_192
-GATHER_SECONDS = 0.01
-"""How long a record waits for company when the commit before had several: fewer, larger commits cost everybody less."""
+MAX_BATCH_DELAY_SECONDS = 0.01
+"""Time a record waits for others after a commit of several: fewer, larger commits cost less."""
 BUSY_SECONDS = 0.05
-"""How long after such a commit company is expected."""
+"""Time after such a commit in which others are expected."""
 
 _log = structlog.get_logger(__name__)
 
@@ -29,13 +29,15 @@ Write = Callable[[Sequence[bytes]], Awaitable[None]]
 
 
 class Recorder:
-    """Groups records and has them committed."""
+    """Groups records and commits them."""
 
-    def __init__(self, write: Write, *, seconds: float = MOST_SECONDS, gather_seconds: float = GATHER_SECONDS) -> None:
-        """Take what commits, how long a call waits for it, and how long for others when there are some."""
+    def __init__(
+        self, write: Write, *, seconds: float = MOST_SECONDS, max_batch_delay: float = MAX_BATCH_DELAY_SECONDS
+    ) -> None:
+        """Commit with `write`; a call waits `seconds` for it, and `max_batch_delay` for other records."""
         self._write = write
         self._seconds = seconds
-        self._gather_seconds = gather_seconds
+        self._max_batch_delay = max_batch_delay
         self._waiting: deque[tuple[bytes, asyncio.Future[None]]] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._busy_until = 0.0
@@ -64,9 +66,9 @@ class Recorder:
         try:
             while self._waiting:
                 if loop.time() < self._busy_until:
-                    await asyncio.sleep(self._gather_seconds)
+                    await asyncio.sleep(self._max_batch_delay)
                 taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_RECORDS))]
-                # Whoever has given up was told that there is no record, so there must not be one.
+                # A caller that has timed out was told that there is no record, so none may be written.
                 batch = [(record, done) for record, done in taken if not done.done()]
                 if batch:
                     await self._write_batch(batch)

@@ -1,4 +1,4 @@
-"""CA certificates: what they hold, who may be certified as an authority, and what the check of the result refuses."""
+"""CA certificates: contents, permitted subjects, and refusals by the check of the result."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Chains as others see them: the `openssl` program in its strict mode, and gRPC's BoringSSL in both directions."""
+"""Chains verified by the `openssl` program in strict mode and by gRPC's BoringSSL in both directions."""
 
 import shutil
 import subprocess

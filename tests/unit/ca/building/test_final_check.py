@@ -1,4 +1,4 @@
-"""The final check refuses everything but the plan: mutations, swaps, and plans that policy should never have made."""
+"""The final check refuses everything except the plan: mutations, swaps, and impossible plans."""
 
 import random
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""pkilint over everything that the CA would sign: authorities, the built-in profiles, and what the allow-list excuses."""
+"""pkilint on everything the CA would sign: authorities, built-in profiles, and the allow-list."""
 
 from dataclasses import replace
 

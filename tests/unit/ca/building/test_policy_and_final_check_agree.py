@@ -1,4 +1,4 @@
-"""What policy decides, the final check lets pass, and full linting finds nothing in: three judges of the same names."""
+"""Certificates that the policy allows pass the final check and full linting."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Lists of revoked certificates, read by libraries that share nothing with what writes them."""
+"""CRLs read by libraries that share no code with the encoder."""
 
 import os
 from datetime import UTC, datetime

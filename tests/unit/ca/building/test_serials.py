@@ -1,4 +1,4 @@
-"""Serial numbers: their form, their vectors and their bits."""
+"""Serial numbers: format, vectors and bits."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""The encoder of leaves against its oracle, and details that the oracle does not show."""
+"""The encoder of leaf certificates against an oracle, and details beyond the oracle."""
 
 from dataclasses import replace
 from datetime import timedelta

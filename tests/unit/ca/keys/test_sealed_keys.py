@@ -1,4 +1,4 @@
-"""The sealed key store: keys that sign, seals that open for nothing else, and key files that are refused."""
+"""The sealed key store: signing keys, seals bound to their purpose, refused key files."""
 
 import os
 import stat

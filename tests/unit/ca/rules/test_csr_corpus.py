@@ -1,4 +1,4 @@
-"""Every bad request of the corpus is refused with a right reason, quickly; the good ones beside them are not."""
+"""Every invalid request of the corpus is refused with an accepted reason, quickly; the valid ones are not."""
 
 import time
 

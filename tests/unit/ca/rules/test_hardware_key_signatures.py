@@ -1,4 +1,4 @@
-"""Signatures of keys in devices: those that OpenSSH takes are taken, and nothing else is."""
+"""Signatures of hardware keys: the same ones are accepted as by OpenSSH, and no others."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keyreeve_ca.requests.device_signature import LARGEST, verify_touch
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.openssh_keys import OperatorKey, read_operator_key
-from support.device import Device, armoured
+from support.device import Device, armored
 
 SSH_KEYGEN = shutil.which("ssh-keygen")
 NAMESPACE = "keyreeve-renew-1"
@@ -49,7 +49,7 @@ def test_a_touch_of_one_of_the_keys_is_known_as_that_keys(kind: str, digest: str
 def test_openssh_takes_what_the_tests_sign(kind: str, tmp_path: Path) -> None:
     device = DEVICES[kind]
     (tmp_path / "allowed").write_text(f"bea {device.line}\n")
-    (tmp_path / "signature").write_text(armoured(device.sign(MESSAGE)))
+    (tmp_path / "signature").write_text(armored(device.sign(MESSAGE)))
     command = [str(SSH_KEYGEN), "-Y", "verify", "-f", "allowed", "-I", "bea", "-n", NAMESPACE, "-s", "signature"]
     done = subprocess.run(command, cwd=tmp_path, input=MESSAGE, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -60,7 +60,7 @@ def test_anything_else_is_refused(kind: str) -> None:
     device, other = DEVICES[kind], Device(ed25519.Ed25519PrivateKey.generate())
     good = device.sign(MESSAGE)
     assert taken(good, device)
-    assert not taken(good, other), "somebody else's key"
+    assert not taken(good, other), "the key of another person"
     assert not taken(good)
     assert not taken(good, device, message=MESSAGE + b"!")
     assert not taken(good, device, namespace="file")

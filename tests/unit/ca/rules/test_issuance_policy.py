@@ -1,4 +1,4 @@
-"""What the profiles make of requests: whole plans, and every refusal by its reason."""
+"""The issuance policy: plans from requests and profiles, and every refusal by its reason."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -20,10 +20,10 @@ from support.plans import NOW, TRUST_DOMAIN, builtin, issuer, plan, version_of
 
 
 def request(*names: bytes, subject: bytes = b"", extensions: tuple[bytes, ...] = (), key=None) -> CertificateRequest:
-    wished = (san(*names), *extensions) if names else extensions
-    attributes = None if wished else b""
+    requested = (san(*names), *extensions) if names else extensions
+    attributes = None if requested else b""
     spki = spki_of(key) if key else None
-    return read_csr(signed(info(subject=subject, extensions=wished, attributes=attributes, spki=spki), key))
+    return read_csr(signed(info(subject=subject, extensions=requested, attributes=attributes, spki=spki), key))
 
 
 def spiffe(path: str, trust_domain: str = TRUST_DOMAIN) -> bytes:

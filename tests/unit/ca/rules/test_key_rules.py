@@ -1,4 +1,4 @@
-"""Keys: which are accepted, which are refused and why, and what the checks cost."""
+"""Key rules: accepted keys, refused keys with reasons, and the cost of the checks."""
 
 import time
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Public keys of people: what is read, what is refused and why, and that a refusal never repeats what was sent."""
+"""Public keys of operators: accepted and refused formats; a refusal never repeats the input."""
 
 import base64
 import hashlib

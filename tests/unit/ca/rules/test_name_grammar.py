@@ -1,4 +1,4 @@
-"""The grammar of names: the written cases, and agreement with the reference implementation on everything else."""
+"""The name grammar: written cases, and agreement with the reference implementation on all others."""
 
 import datetime
 import ipaddress

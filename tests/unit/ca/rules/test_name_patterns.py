@@ -1,4 +1,4 @@
-"""The language of patterns: what matches, what its variables mean, and which patterns are none."""
+"""Name patterns: matches, variables and invalid patterns."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""docs/profiles.md describes every key there is, and its example is a sound profile that uses them all."""
+"""docs/profiles.md describes every key, and its example is a valid profile that uses all of them."""
 
 import re
 from collections.abc import Iterator

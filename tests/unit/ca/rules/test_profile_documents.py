@@ -1,4 +1,4 @@
-"""Profile documents: what is read, what is refused and where, and the canonical form that the ledger pins."""
+"""Profile documents: parsing, refusals with their positions, and the canonical form."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What is read from a request, that the library reads the same, and that no bytes whatever end in another error."""
+"""Parsing CSRs: agreement with the library, and no unexpected errors on any bytes."""
 
 import ipaddress
 import random
@@ -104,8 +104,8 @@ def test_a_pss_signature_with_another_salt_length_is_refused():
 
 def test_the_attributes_of_windows_have_no_effect():
     version = sequence(oid("1.3.6.1.4.1.311.13.2.3"), tlv(0x31, tlv(0x16, b"10.0.20348.2")))
-    wished = sequence(oid("1.2.840.113549.1.9.14"), tlv(0x31, sequence(san(tlv(0x82, b"web.example.test")))))
-    request = read_csr(signed(info(attributes=version + wished)))
+    requested = sequence(oid("1.2.840.113549.1.9.14"), tlv(0x31, sequence(san(tlv(0x82, b"web.example.test")))))
+    request = read_csr(signed(info(attributes=version + requested)))
     assert request.names == (Name(NameType.DNS, "web.example.test"),)
     assert request.requested_extensions.others == ()
 

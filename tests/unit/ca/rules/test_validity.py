@@ -1,4 +1,4 @@
-"""From when to when: both ends count, and nothing reaches beyond the profile or the issuer."""
+"""Validity periods: both ends are included, and nothing exceeds the profile or the issuer."""
 
 from calendar import timegm
 from dataclasses import replace
@@ -38,10 +38,10 @@ def test_a_lifetime_beyond_the_bounds_is_refused_with_the_bounds(seconds):
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (MAXIMUM + 1, "the wished lifetime is 90 d 1 s; the profile allows at most 90 d"),
-        (400 * DAY, "the wished lifetime is 400 d; the profile allows at most 90 d"),
-        (60, "the wished lifetime is 1 min, and 5 min have passed when the certificate is signed"),
-        (-90, "the wished lifetime is -1 min 30 s, and 5 min have passed when the certificate is signed"),
+        (MAXIMUM + 1, "the requested lifetime is 90 d 1 s; the profile allows at most 90 d"),
+        (400 * DAY, "the requested lifetime is 400 d; the profile allows at most 90 d"),
+        (60, "the requested lifetime is 1 min, and 5 min have passed when the certificate is signed"),
+        (-90, "the requested lifetime is -1 min 30 s, and 5 min have passed when the certificate is signed"),
     ],
 )
 def test_a_refused_lifetime_is_reported_in_readable_units(seconds, text):

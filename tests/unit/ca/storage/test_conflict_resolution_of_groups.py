@@ -1,4 +1,4 @@
-"""The rules for claims, keys and renewals against a model that takes requests one at a time."""
+"""Rules for claims, keys and renewals, against a model that handles one request at a time."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -88,7 +88,7 @@ groups = st.lists(st.lists(requests, min_size=1, max_size=4), min_size=1, max_si
 
 
 def made(group: list[Any], start: int) -> list[RequestTuple]:
-    """Requests with serial numbers from `start` on; a wish that is to fail becomes a failure."""
+    """Requests with serial numbers from `start` on; one that should fail becomes a failure."""
     counter = iter(range(start, start + 1000))
     return [
         RequestTuple(

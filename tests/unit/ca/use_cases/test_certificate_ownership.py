@@ -1,4 +1,4 @@
-"""A name that is used again makes nobody the holder of what an earlier person asked for."""
+"""A reused name is not the requester of certificates of the earlier person."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def test_programs_have_names_that_are_theirs_for_ever() -> None:
     assert may_revoke(PROGRAM, certificate(str(PROGRAM), 1), Hierarchy.ESTATE, since)
 
 
-@pytest.mark.parametrize("record", [None, replace(PERSON, person_uid="somebody else")])
+@pytest.mark.parametrize("record", [None, replace(PERSON, person_uid="another person")])
 def test_an_operator_whose_record_has_ended_is_refused(record: Operator | None) -> None:
     with pytest.raises(errors.PeerOperatorUnknown):
         first_second(AUDITOR, record)

@@ -1,4 +1,4 @@
-"""What `keyreeve doctor` is told by the service's own program."""
+"""Findings that the service's own program reports to `keyreeve doctor`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How a process follows what changes: snapshots read once for many who ask, and its own certificate kept fresh."""
+"""Following changes: snapshots read once for many callers, and a fresh serving certificate."""
 
 import asyncio
 from contextlib import AsyncExitStack

@@ -18,8 +18,8 @@ def test_a_socket_whose_path_would_be_too_long_gets_a_short_one(length, kept):
 
 async def test_a_socket_directory_of_another_user_stops_the_start(tmp_path, monkeypatch):
     tmp_path.chmod(0o700)
-    somebody_else = os.geteuid() + 1
-    monkeypatch.setattr("os.geteuid", lambda: somebody_else)
+    other_user = os.geteuid() + 1
+    monkeypatch.setattr("os.geteuid", lambda: other_user)
     with pytest.raises(StartRefused, match="belongs to another user"):
         await serve_local_admin(tmp_path / "coordinator.sock", {})
 

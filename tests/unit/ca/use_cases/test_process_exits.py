@@ -1,4 +1,4 @@
-"""How processes of the service end that do not end by themselves, or may not begin; each one real, on its own."""
+"""Exits of service processes that are stopped or refuse to start; each one a real process."""
 
 import signal
 import subprocess
@@ -42,7 +42,7 @@ async def role() -> None:
 asyncio.run(role())
 """
 
-SOMEBODY_ELSE = """
+OTHER_USER = """
 import os, sys
 from pathlib import Path
 from keyreeve_chassis.local_admin.socket import serve_local_admin
@@ -75,11 +75,11 @@ def parent_dies(process: subprocess.Popen[bytes]) -> None:
     process.stdin.close()
 
 
-def signalled(process: subprocess.Popen[bytes]) -> None:
+def signaled(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("tell", [parent_dies, signalled])
+@pytest.mark.parametrize("tell", [parent_dies, signaled])
 @pytest.mark.parametrize("how", ["drain", "thread"])
 def test_a_process_that_ignores_the_stop_signal_is_killed(how, tell):
     with role(how, 0.1) as process:
@@ -95,7 +95,7 @@ def test_a_process_whose_loop_hangs_ends_with_its_parent():
         assert process.wait(LONGEST) == BY_FORCE
 
 
-@pytest.mark.parametrize("tell", [parent_dies, signalled])
+@pytest.mark.parametrize("tell", [parent_dies, signaled])
 def test_a_process_that_stops_on_request_is_not_killed(tell):
     with role("nowhere", LONGEST) as process:
         tell(process)
@@ -105,7 +105,7 @@ def test_a_process_that_stops_on_request_is_not_killed(tell):
 def test_a_socket_directory_of_another_user_is_an_exit_without_restart(tmp_path: Path):
     tmp_path.chmod(0o700)
     ended = subprocess.run(
-        [sys.executable, "-P", "-c", SOMEBODY_ELSE, str(tmp_path)], capture_output=True, check=False, timeout=LONGEST
+        [sys.executable, "-P", "-c", OTHER_USER, str(tmp_path)], capture_output=True, check=False, timeout=LONGEST
     )
     assert ended.returncode == EX_CONFIG == 78
     assert b"belongs to another user" in ended.stderr

@@ -1,4 +1,4 @@
-"""The proof of a renewal: its vectors on both sides, and the nonces that it is made for."""
+"""Renewal proofs: vectors on both sides, and nonces."""
 
 import json
 import runpy

@@ -115,7 +115,7 @@ async def test_a_caller_that_goes_away_affects_no_other():
     with pytest.raises(asyncio.CancelledError):
         await leaving
     stored = [claim.request_id for group in path.ledger.groups for claim in group.requests]
-    assert sorted(stored) == ["1", "2"], "what was signed is in the ledger, whoever asks for it later"
+    assert sorted(stored) == ["1", "2"], "what was signed is in the ledger for a repeated request"
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("a bug"), errors.FinalCheckFailed("not what was planned")])

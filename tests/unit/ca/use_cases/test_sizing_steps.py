@@ -1,4 +1,4 @@
-"""How many certificates one step of a bulk revocation revokes."""
+"""The number of certificates per step of a bulk revocation."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whom a worker trusts: asked on every call, made once for each snapshot."""
+"""A worker's view of trusted callers: used on every call, built once for each snapshot."""
 
 from types import SimpleNamespace
 from typing import Any, cast
