@@ -1,4 +1,4 @@
-"""Lengths of time as people read them."""
+"""Durations as text."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def in_words(span: timedelta, *, units: int = len(_UNITS)) -> str:
-    """Write a length of time in its largest `units` units, whole seconds at the finest: `31 d`, `90 d 1 s`, `-5 min`."""
+    """Write a duration in its largest `units` units, down to seconds: `31 d`, `90 d 1 s`, `-5 min`."""
     seconds = int(abs(span).total_seconds())
     parts = []
     for size, unit in _UNITS:

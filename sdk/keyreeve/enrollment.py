@@ -1,7 +1,7 @@
-"""Coming in, and staying in, for programs and people (`keyreeve.aio` has both for asyncio).
+"""Enrollment and renewal of the caller's own identity (`keyreeve.aio` has both for asyncio).
 
-`enroll(token, directory)` turns an enrollment token into an identity; `IdentityRenewal(context, client).keep()` renews it in time
-and follows the bundles, in a thread or task of its own.
+`enroll(token, directory)` turns an enrollment token into an identity; `IdentityRenewal(context, client).keep()` renews it
+in time and keeps the bundles up to date, in a thread or task of its own.
 """
 
 from keyreeve._blocking.enrollment import enroll

@@ -1,7 +1,7 @@
 """Enrollment tokens as text, and the bytes that both sides of an enrollment authenticate (docs/protocols.md).
 
-Nothing here does I/O, asks for the time or makes random bytes. The service and the enrollee use the same functions; the
-vectors in tests/vectors/enrollment.json come from a program that shares no code with them.
+Pure functions: no I/O, no clock, no random bytes. The service and the enrollee use the same ones; the vectors in
+tests/vectors/enrollment.json come from a program that shares no code with them.
 """
 
 import base64
@@ -20,11 +20,11 @@ from keyreeve.identity import SpiffeId, service_dns_name
 from keyreeve.length_prefix import length_prefixed, split_fields
 
 PREFIX: Final = "krt1_"
-"""What every token begins with, so that people and scanners of leaked secrets know one when they see it."""
+"""The beginning of every token, by which people and secret scanners recognize one."""
 NONCE_BYTES: Final = 32
 CLOCK_SKEW_SECONDS: Final = 60
 RETRY_SECONDS: Final = 15 * 60
-"""For so long after its first use the same key gets the same answer."""
+"""Time after the first use in which the same key gets the same response."""
 SERVER: Final = "enroll"
 """The enrollment listener has this reserved name: `enroll.svc.{trust domain}`."""
 
@@ -40,28 +40,28 @@ _MAX_TEXT: Final = 8192
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentToken:
-    """What the enrollee is given: who it may become, where, and what proves it to either side."""
+    """The content of a token: an identity, where to enroll for it, and a secret that both sides prove to know."""
 
     token_id: bytes
     """16 octets; not secret."""
     secret: bytes = field(repr=False)
-    """32 random octets; they never travel."""
+    """32 random octets; never sent over the network."""
     root_sha256: bytes
-    """SHA-256 of the DER root certificate that the control plane's listener must lead to."""
+    """SHA-256 of the DER root certificate that the listener's certificate must lead to."""
     expires_at: int
-    """Seconds since 1970; from then on the token is worth nothing."""
+    """Seconds since 1970."""
     identity: SpiffeId
-    """The one name that it may claim."""
+    """The SPIFFE ID that its holder may enroll as."""
     address: str
     """`host:port` of the enrollment listener."""
 
     @property
     def server_name(self) -> str:
-        """The DNS name that the listener's certificate must carry."""
+        """The DNS name that the listener's certificate must have."""
         return service_dns_name(SERVER, self.identity.trust_domain)
 
     def text(self) -> str:
-        """The token as one URL-safe string: `krt1_` and base64url without padding of the fields and a check."""
+        """Encode the token: `krt1_`, then base64url without padding of the fields and a checksum."""
         body = length_prefixed(
             self.token_id,
             self.secret,
@@ -74,15 +74,15 @@ class EnrollmentToken:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a token; white space around it is ignored. Raises `TokenMalformed`, whose text holds nothing of it."""
+        """Decode a token; white space around it is ignored. Raises `TokenMalformed`, whose text contains no part of it."""
         raw = _decode(text.strip())
         body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
         if _check(body) != check:
-            raise TokenMalformed("the token's check does not fit: a part of it is missing or was changed")
+            raise TokenMalformed("the token's checksum is wrong: a part of it is missing or was changed")
         try:
             fields = split_fields(body)
         except ValueError:
-            raise TokenMalformed("the token's fields are cut short") from None
+            raise TokenMalformed("the token is cut short") from None
         lengths = [_ID_BYTES, _SECRET_BYTES, _DIGEST_BYTES, _TIME_BYTES]
         if len(fields) != len(lengths) + 2 or [len(one) for one in fields[: len(lengths)]] != lengths:
             raise TokenMalformed("the token's fields are not those of this version")
@@ -97,7 +97,7 @@ class EnrollmentToken:
                 address.decode("ascii"),
             )
         except ValueError as failure:
-            raise TokenMalformed(f"the token names nobody: {failure}") from None
+            raise TokenMalformed(f"the token contains no valid SPIFFE ID: {failure}") from None
         if not is_address(found.address):
             raise TokenMalformed("the token's address is not host:port")
         return found
@@ -118,23 +118,23 @@ def _decode(text: str) -> bytes:
     try:
         raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise TokenMalformed("the token holds characters that no token has") from None
+        raise TokenMalformed("the token contains characters that are not base64url") from None
     if base64.urlsafe_b64encode(raw).decode().rstrip("=") != encoded:
-        raise TokenMalformed("the token is not in its only spelling")
+        raise TokenMalformed("the token is not in canonical base64url")
     return raw
 
 
 def _check(body: bytes) -> bytes:
-    """It finds slips of the hand and cut ends; it protects against nobody."""
+    """The checksum that detects typing errors and truncation; it is no protection against an attacker."""
     return hashlib.sha256(b"keyreeve-token-1" + body).digest()[:_CHECK_BYTES]
 
 
-# --- What is authenticated ------------------------------------------------------------------------------------------
+# --- Authenticated messages ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentKeys:
-    """The three keys of one token; the service keeps these, sealed, and never the secret."""
+    """The three keys of a token; the service stores these, sealed, and never the secret."""
 
     server: bytes = field(repr=False)
     client: bytes = field(repr=False)
@@ -142,18 +142,18 @@ class EnrollmentKeys:
 
     @classmethod
     def of(cls, secret: bytes, token_id: bytes) -> Self:
-        """HKDF-SHA-256 of the secret (RFC 5869), salt the id, info `keyreeve-enrol-1 s`, `... c` and `... r`."""
+        """Derive the keys by HKDF-SHA-256 (RFC 5869): salt is the id, info `keyreeve-enrol-1 s`, `... c` and `... r`."""
         return cls(*(_derive(secret, token_id, letter) for letter in (b"s", b"c", b"r")))
 
     @classmethod
     def read(cls, packed: bytes) -> Self:
-        """The inverse of `pack`."""
+        """Decode what `pack` encoded. Raises `ValueError`."""
         if len(packed) != 3 * _SECRET_BYTES:
             raise ValueError("three keys have 96 octets")
         return cls(packed[:32], packed[32:64], packed[64:])
 
     def pack(self) -> bytes:
-        """The three keys one after the other."""
+        """Encode the three keys: their bytes in order."""
         return self.server + self.client + self.result
 
 
@@ -163,7 +163,7 @@ def _derive(secret: bytes, token_id: bytes, letter: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What both sides have said before the enrollee proves itself: T1. Times are seconds since 1970."""
+    """Everything that both sides sent before the enrollee's proof: T1. Times are seconds since 1970."""
 
     trust_domain: str
     root_sha256: bytes
@@ -178,7 +178,7 @@ class Transcript:
     trust_root: bytes
 
     def t1(self) -> bytes:
-        """The bytes that stand for all of it."""
+        """Encode the transcript."""
         return length_prefixed(
             _LABEL,
             self.trust_domain.encode(),
@@ -195,21 +195,21 @@ class Transcript:
         )
 
     def server_mac(self, keys: EnrollmentKeys) -> bytes:
-        """`mac_s`: the server knows the secret."""
+        """Compute `mac_s`, which proves that the server knows the secret."""
         return hmac.digest(keys.server, self.t1(), "sha256")
 
     def client_mac(self, keys: EnrollmentKeys, server_mac: bytes, csr: bytes) -> bytes:
-        """`mac_c`: the enrollee knows it too, and means this request and no other."""
+        """Compute `mac_c`, which proves that the enrollee knows the secret and sent this CSR."""
         message = length_prefixed(self.t1(), server_mac, hashlib.sha256(csr).digest())
         return hmac.digest(keys.client, message, "sha256")
 
     def result_mac(self, keys: EnrollmentKeys, client_mac: bytes, chain_der: Sequence[bytes]) -> bytes:
-        """`mac_r`: this chain and this trust root are the server's answer; H(chain) is over LP of its certificates."""
+        """Compute `mac_r` over the issued chain and the trust root; H(chain) is over LP of its certificates."""
         chain = hashlib.sha256(length_prefixed(*chain_der)).digest()
         message = length_prefixed(self.t1(), client_mac, chain, hashlib.sha256(self.trust_root).digest())
         return hmac.digest(keys.result, message, "sha256")
 
     def roots_mac(self, keys: EnrollmentKeys, client_mac: bytes, roots_der: Sequence[bytes]) -> bytes:
-        """The roots of the control hierarchy are the server's answer, too: while one follows another there are two."""
+        """Compute the MAC over the roots of the control hierarchy; during a rotation there are two."""
         roots = hashlib.sha256(length_prefixed(*roots_der)).digest()
         return hmac.digest(keys.result, length_prefixed(_ROOTS_LABEL, self.t1(), client_mac, roots), "sha256")

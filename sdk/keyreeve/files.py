@@ -1,24 +1,24 @@
-"""Files that somebody else may be reading: they appear whole, under their final name, with the right mode, or not at all."""
+"""Atomic writing of files that other processes may be reading."""
 
 import os
 import secrets
 from pathlib import Path
 
 PRIVATE = 0o600
-"""Mode of files that hold a private key: their owner alone may read them."""
+"""Mode of files that contain a secret: only their owner may read them."""
 PUBLIC = 0o644
-"""Mode of files that hold certificates and addresses."""
+"""Mode of files that contain certificates and addresses."""
 
 
 def write_atomically(path: Path, data: bytes, mode: int = PUBLIC) -> None:
-    """Replace `path` by `data` in one step that survives a crash.
+    """Replace a file atomically and durably.
 
-    The bytes go to a new file beside it, which never had a wider mode than `mode`, are flushed to disk and renamed; the
-    directory is flushed last, so that the new name is on disk when this returns. Raises `OSError`; `path` is then as it
-    was.
+    The data goes to a new file in the same directory, which never has a wider mode than `mode`, is flushed to disk and
+    renamed; the directory is flushed last, so that the new name is on disk when this returns. Raises `OSError`; the file
+    is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    # O_EXCL: never into a file, or through a link, that somebody else put there.
+    # O_EXCL: never into a file, or through a link, that another user has put there.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,4 +1,4 @@
-"""Keys and certificate requests on the holder's side: make them, keep them in files, prove that one holds the old one."""
+"""Private keys and CSRs on the holder's side: make them, store them in files, sign renewals with them."""
 
 import hashlib
 import ipaddress
@@ -18,14 +18,14 @@ from keyreeve.length_prefix import length_prefixed
 from keyreeve.values import KeyType, Name, NameType, SignedCertificate
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-"""The kinds of keys that this module makes and loads."""
+"""The types of keys that this module makes and loads."""
 
 _RSA_BITS = {KeyType.RSA2048: 2048, KeyType.RSA3072: 3072, KeyType.RSA4096: 4096}
 _RENEWAL_CONTEXT = b"keyreeve-renew-1"
 
 
 def make_key(key_type: KeyType = KeyType.P256) -> PrivateKey:
-    """Make a private key. P-256 is right unless whoever relies on the certificate says otherwise."""
+    """Make a private key. P-256 suits most uses."""
     match key_type:
         case KeyType.P256:
             return ec.generate_private_key(ec.SECP256R1())
@@ -39,10 +39,10 @@ def make_key(key_type: KeyType = KeyType.P256) -> PrivateKey:
 
 
 def make_csr(key: PrivateKey, names: Sequence[Name] = (), *, common_name: str | None = None) -> bytes:
-    """A DER certificate request (PKCS #10, RFC 2986), signed by `key` and so proving that it is held.
+    """Make a DER certificate request (PKCS #10, RFC 2986), signed by `key` as proof of possession.
 
     `names` become subject alternative names; without any the request has no such extension. Raises
-    `keyreeve.errors.NameRefused` for text that a certificate cannot hold; what a profile allows only the CA can say.
+    `keyreeve.errors.NameRefused` for text that a certificate cannot contain; the CA checks what the profile allows.
     """
     subject = x509.Name([] if common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
@@ -54,7 +54,7 @@ def make_csr(key: PrivateKey, names: Sequence[Name] = (), *, common_name: str | 
 
 
 def save_key(path: str | os.PathLike[str], key: PrivateKey) -> None:
-    """Write a key as unencrypted PKCS #8 PEM that its owner alone may read, in one step. Raises `OSError`."""
+    """Write a key atomically as unencrypted PKCS #8 PEM that only its owner may read. Raises `OSError`."""
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_atomically(Path(path), pem, PRIVATE)
 
@@ -62,8 +62,8 @@ def save_key(path: str | os.PathLike[str], key: PrivateKey) -> None:
 def load_key(path: str | os.PathLike[str]) -> PrivateKey:
     """Read a PEM private key.
 
-    Raises `OSError`; `ValueError` when the file holds no unencrypted PEM key; `keyreeve.errors.KeyTypeRefused` for a
-    kind of key that `make_key` does not make.
+    Raises `OSError`; `ValueError` when the file contains no unencrypted PEM key; `keyreeve.errors.KeyTypeRefused` for a
+    type of key that `make_key` does not make.
     """
     return parse_key(Path(path).read_bytes())
 
@@ -75,12 +75,12 @@ def parse_key(pem: bytes) -> PrivateKey:
     except TypeError:
         raise ValueError("the private key is encrypted") from None
     if not isinstance(key, PrivateKey):
-        raise KeyTypeRefused(f"{type(key).__name__} is not a kind of key in use here")
+        raise KeyTypeRefused(f"{type(key).__name__} is not a supported type of key")
     return key
 
 
 def save_certificate(path: str | os.PathLike[str], certificate: SignedCertificate) -> None:
-    """Write the certificate and then its chain without the root, as TLS servers want it, in one step.
+    """Write the certificate and its chain without the root atomically, in the order that TLS servers expect.
 
     When a key is replaced together with its certificate, write the key first: `RotatingChannel` uses neither until the
     two belong together. Raises `OSError`.
@@ -89,13 +89,13 @@ def save_certificate(path: str | os.PathLike[str], certificate: SignedCertificat
 
 
 def load_certificates(path: str | os.PathLike[str]) -> list[bytes]:
-    """The DER certificates of a PEM file in its order. Raises `OSError`; `ValueError` when there is none."""
+    """Read the certificates of a PEM file as DER, in order. Raises `OSError`; `ValueError` when there is none."""
     certificates = x509.load_pem_x509_certificates(Path(path).read_bytes())
     return [certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates]
 
 
 def csr_spki(csr: bytes) -> bytes:
-    """The DER SubjectPublicKeyInfo of a request in DER or PEM. Raises `keyreeve.errors.CsrMalformed`."""
+    """Return the DER SubjectPublicKeyInfo of a CSR in DER or PEM. Raises `keyreeve.errors.CsrMalformed`."""
     try:
         is_pem = csr.lstrip().startswith(b"-----BEGIN")
         request = x509.load_pem_x509_csr(csr) if is_pem else x509.load_der_x509_csr(csr)
@@ -107,13 +107,13 @@ def csr_spki(csr: bytes) -> bytes:
 
 
 def renewal_message(*, trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
-    """What proves a renewal when the right key has signed it (docs/protocols.md)."""
+    """Encode the message that proves a renewal once the old key has signed it (docs/protocols.md)."""
     fields = (_RENEWAL_CONTEXT, trust_domain.encode(), serial, hashlib.sha256(new_spki).digest(), nonce.encode())
     return length_prefixed(*fields)
 
 
 def sign_renewal(old_key: PrivateKey, *, trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
-    """The old key's word that `new_spki` may follow it in a renewal (docs/protocols.md).
+    """Sign with the old key that the key `new_spki` may replace it (docs/protocols.md).
 
     `serial` is 16 octets, `new_spki` a DER SubjectPublicKeyInfo.
     """

@@ -1,17 +1,17 @@
-"""LP, the encoding under everything that is signed or authenticated here: each field after its length (docs/protocols.md).
+"""LP, the length-prefixed encoding of everything that is signed or authenticated (docs/protocols.md).
 
-No two lists of fields have the same bytes, so nobody can move a boundary between two fields and keep a signature.
-Imports only the standard library.
+No two lists of fields have the same bytes, so a boundary between two fields cannot be moved under a signature. Imports
+only the standard library.
 """
 
 
 def length_prefixed(*fields: bytes) -> bytes:
-    """LP of the fields: the length of each in 4 octets, big-endian, and its bytes."""
+    """Encode fields: the length of each in 4 octets, big-endian, then its bytes."""
     return b"".join([part for field in fields for part in (len(field).to_bytes(4, "big"), field)])
 
 
 def split_fields(data: bytes) -> list[bytes]:
-    """Return the fields of which `data` is the LP. Raises `ValueError` when the last one is cut off."""
+    """Decode fields. Raises `ValueError` when the last one is cut off."""
     found = []
     at, end = 0, len(data)
     while at < end:

@@ -1,4 +1,4 @@
-"""What calls about operations give: plain values."""
+"""Values of the calls about operations."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class OperationState(StrEnum):
-    """How far an operation is."""
+    """The states of an operation."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -16,24 +16,24 @@ class OperationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Work that outlasts a call."""
+    """Work that continues after the call that started it."""
 
     name: str
     """`operations/{operation}`."""
     method: str
-    """The method that began it."""
+    """The method that started it."""
     creator: str
-    """SPIFFE ID of whoever began it."""
+    """SPIFFE ID of the caller who started it."""
     state: OperationState
     phase: str
-    """What it is doing, in a word of its method's."""
+    """The present phase, one word that the method defines."""
     done: int
     total: int
-    """0 while it is not known."""
+    """0 while it is unknown."""
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None
     cancel_requested: bool
     error_reason: str
-    """A reason of the contract, when it has failed."""
+    """The reason of its failure, as in `keyreeve.errors`; empty unless it has failed."""
     error_message: str

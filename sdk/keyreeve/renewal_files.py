@@ -1,7 +1,8 @@
-"""The files of a renewal: the new pair waits beside the old one, and one process at a time moves it into place.
+"""The files of a renewal: the new key and certificate are written beside the old pair, then moved into place.
 
-A new key and its certificate wait as `NAME.next`. The key is moved first; between the two moves the certificate that
-waits fits the key that is in place, and whoever reads the pair then takes it from there (`keyreeve.credentials`).
+The new key and its certificate are named `NAME.next`. The key is moved first; between the two moves the certificate in
+`NAME.next` belongs to the key that is in place, and a reader takes it from there (`keyreeve.credentials`). One process at
+a time replaces a pair.
 """
 
 import fcntl
@@ -12,16 +13,16 @@ from pathlib import Path
 
 
 def next_to(path: Path) -> Path:
-    """Where what is to replace a file waits."""
+    """The path of the file that is to replace another."""
     return path.with_name(f"{path.name}.next")
 
 
 @contextmanager
 def turn(key: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Be the one who replaces the pair of a key, among all processes; yields False when somebody else is.
+    """Lock the pair of a key against other processes; yields False when another process has locked it.
 
-    With `wait` it is waited for, which belongs in no event loop. What is locked is the directory, so no file is left
-    behind. Raises `OSError`.
+    With `wait` it blocks until the lock is free, which an event loop must not do. The directory is locked, so no lock file
+    is left behind. Raises `OSError`.
     """
     directory = os.open(key.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -36,9 +37,9 @@ def turn(key: Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def finish(certificate: Path, key: Path) -> bool:
-    """Put a new key and its certificate in place if a certificate is waiting, and say whether one was.
+    """Move a new key and its certificate into place if there is a new certificate; say whether there was.
 
-    Any step may be repeated after a crash. Only in one's `turn`. Raises `OSError`.
+    Any step may be repeated after a crash. The caller must hold the lock of `turn`. Raises `OSError`.
     """
     waiting, following = next_to(certificate), next_to(key)
     if not waiting.exists():
@@ -50,6 +51,6 @@ def finish(certificate: Path, key: Path) -> bool:
 
 
 def forget(certificate: Path, key: Path) -> None:
-    """Drop what is waiting: the pair has been replaced by another. Only in one's `turn`. Raises `OSError`."""
+    """Delete a new pair that is no longer wanted. The caller must hold the lock of `turn`. Raises `OSError`."""
     next_to(certificate).unlink(missing_ok=True)  # first: without its key it must never be moved
     next_to(key).unlink(missing_ok=True)

@@ -1,16 +1,16 @@
-"""Request ids: what makes a repeated mutation the same mutation (UUID version 7, RFC 9562, 5.7)."""
+"""Request ids, which make mutations idempotent: UUID version 7 (RFC 9562, section 5.7)."""
 
 import secrets
 import time
 
 
 def new_request_id() -> str:
-    """A fresh request id."""
+    """Make a request id."""
     return uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10))
 
 
 def uuid7(unix_milliseconds: int, random: bytes) -> str:
-    """The UUIDv7 of a time and 10 random octets, in its 36-character lower-case form; later ones sort later."""
+    """Make the UUIDv7 of a time and 10 random octets, in its 36-character lower-case form; later ones sort later."""
     value = (unix_milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(random)
     value = value & ~(0xF << 76) | 7 << 76  # version
     value = value & ~(0b11 << 62) | 0b10 << 62  # variant

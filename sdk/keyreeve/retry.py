@@ -1,7 +1,7 @@
-"""When a failed call is worth repeating, and after how long. Arithmetic alone: no clock, no sleep.
+"""Which failed calls are repeated, and after how long. Pure: no clock, no sleep.
 
-Every call may be repeated, since mutations carry a request id. What is repeated is what may pass by itself: UNAVAILABLE,
-and RESOURCE_EXHAUSTED when the service says how long to wait. ABORTED is never repeated: somebody has to read first.
+Every call may be repeated, since mutations carry a request id. Transient failures are: UNAVAILABLE, and
+RESOURCE_EXHAUSTED with a delay from the service. ABORTED is never repeated: the caller has to read first.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class RetryPolicy:
     """Exponential back-off with full jitter; all times in seconds."""
 
     attempts: int = 6
-    """How often a call is tried at most; a wait that the service itself asked for does not count."""
+    """Maximum number of attempts; those after a delay that the service asked for do not count."""
     initial: float = 0.1
     """Longest wait before the second attempt."""
     maximum: float = 5.0
@@ -23,22 +23,22 @@ class RetryPolicy:
     multiplier: float = 2.0
 
     def ceiling(self, failures: int) -> float:
-        """Longest wait after so many failures, counted from 1."""
+        """The longest wait after a number of failures, counted from 1."""
         # The exponent is capped: a stream that is reopened for weeks would overflow a float.
         return min(self.maximum, self.initial * self.multiplier ** min(failures - 1, 32))
 
 
 NO_RETRY = RetryPolicy(attempts=1)
-"""Try once."""
+"""A single attempt."""
 
 
 def is_transient(error: KeyreeveError) -> bool:
-    """Whether the same call may succeed later without anybody changing anything."""
+    """Whether the same call may succeed later although nothing is changed."""
     return error.code == "UNAVAILABLE" or (error.code == "RESOURCE_EXHAUSTED" and error.retry_after is not None)
 
 
 class Backoff:
-    """The waits of one call. `random` gives numbers from 0 up to 1."""
+    """The waits between the attempts of one call. `random` returns numbers from 0 up to 1."""
 
     def __init__(self, policy: RetryPolicy, random: Callable[[], float]) -> None:
         self._policy = policy
@@ -47,9 +47,9 @@ class Backoff:
         self._unguided = 0
 
     def delay(self, error: KeyreeveError, remaining: float) -> float | None:
-        """Seconds to wait before the next attempt; None: give up, since it is hopeless, enough, or too late.
+        """Return the seconds to wait before the next attempt; None when there is to be none.
 
-        `remaining` is the time that the caller has left: a wait that would use it up is not begun.
+        `remaining` is the caller's remaining time: a wait as long as that is useless.
         """
         if not is_transient(error):
             return None
@@ -62,6 +62,6 @@ class Backoff:
         elif self._policy.attempts == 1:
             return None
         else:
-            # Jitter on top, never below: all who were told the same time would come back in the same instant.
+            # Jitter is added to it: all clients that got the same delay would come back in the same instant.
             delay += max(0.0, error.retry_after.total_seconds())
         return delay if delay < remaining else None

@@ -1,4 +1,4 @@
-"""From what gRPC raises to `keyreeve.errors`: the counterpart of a service's translation into `google.rpc.Status`."""
+"""Translate gRPC failures into `keyreeve.errors`: the inverse of a service's translation into `google.rpc.Status`."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,10 +15,10 @@ _DETAILS_KEY = "grpc-status-details-bin"
 
 
 def error_from_rpc(failure: grpc.RpcError, service: str) -> KeyreeveError:
-    """What `failure` means. `service` is what was called and where, for the message of a call that reached nobody.
+    """Translate a failed call. `service` is the service and its address, for the message.
 
-    A status of ours has an ErrorInfo of our domain and becomes the class of its reason. Any other comes from gRPC itself
-    or from something in between, and becomes what its code says.
+    A status of a Keyreeve service has an ErrorInfo of our domain and becomes the class of its reason. Any other comes from
+    gRPC itself or from a proxy, and is translated by its code.
     """
     code: grpc.StatusCode = failure.code()
     text: str = failure.details() or ""
@@ -36,7 +36,7 @@ def error_from_rpc(failure: grpc.RpcError, service: str) -> KeyreeveError:
 
 
 def deadline_passed(service: str) -> errors.DeadlinePassed:
-    """The error of a call that `service` did not answer in time."""
+    """Make the error of a call that `service` did not answer in time."""
     return errors.DeadlinePassed(f"the deadline passed before {service} answered", metadata={"service": service})
 
 
@@ -46,7 +46,7 @@ def _error_of_code(code: grpc.StatusCode, text: str, service: str) -> KeyreeveEr
         case grpc.StatusCode.UNAVAILABLE:
             return errors.ServiceUnreachable(f"no answer from {service}: {text}", metadata=metadata)
         case grpc.StatusCode.CANCELLED:
-            # Nobody here cancels a call and then asks what became of it: a server that stops ends what it has in hand so.
+            # The client has not cancelled it: a server that stops ends the calls in progress with this status.
             return errors.ServiceStopping(f"{service} ended the call before it answered", metadata=metadata)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return deadline_passed(service)
@@ -64,7 +64,7 @@ def _status_of(failure: grpc.RpcError) -> status_pb2.Status | None:
             try:
                 return status_pb2.Status.FromString(value)
             except DecodeError:
-                return None  # not ours; the code still says something
+                return None  # not ours; the code is still meaningful
     return None
 
 

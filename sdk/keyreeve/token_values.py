@@ -1,4 +1,4 @@
-"""What calls about enrollment tokens take and give: plain values. All times are aware datetimes in UTC."""
+"""Values of the calls about enrollment tokens. All times are aware datetimes in UTC."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -6,16 +6,16 @@ from enum import StrEnum
 
 
 class TokenState(StrEnum):
-    """The life of an enrollment token."""
+    """The states of an enrollment token."""
 
     OPEN = "open"
     BOUND = "bound"
     """A key is bound to it."""
     CLOSED = "closed"
-    """It has served its purpose."""
+    """Its holder has enrolled and made the first call."""
     REVOKED = "revoked"
     EXPIRED = "expired"
-    """Nobody used it in time."""
+    """It was not used in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,18 @@ class Token:
     state: TokenState
     created_at: datetime
     expires_at: datetime
-    """From when it can no longer be used for the first time."""
+    """When it can no longer be used for the first time."""
     bound_at: datetime | None
     ended_at: datetime | None
     """When it was closed or revoked."""
     certificate: str
-    """`certificates/{serial}` that was issued on its word; empty when none was."""
+    """`certificates/{serial}` that was issued for it; empty when none was."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewToken:
-    """A token that has just been made, and the text to hand to the enrollee."""
+    """A new token, and its text for the enrollee."""
 
     token: Token
     text: str = field(repr=False)
-    """It holds the secret, and is shown this once."""
+    """It contains the secret, which is not shown again."""

@@ -1,4 +1,4 @@
-"""What calls take and give: plain values. All times are aware datetimes in UTC, all certificates DER (RFC 5280)."""
+"""Values that calls take and return. All times are aware datetimes in UTC, all certificates DER (RFC 5280)."""
 
 from base64 import b64encode
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ class NameType(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Name:
-    """A subject alternative name. It is accepted as it is spelled or refused, never normalized."""
+    """A subject alternative name. It is accepted as it is spelled, or refused; never normalized."""
 
     type: NameType
     value: str
@@ -50,7 +50,7 @@ class Name:
 
 
 class KeyType(StrEnum):
-    """Keys that can be made and certified; what is allowed where is for the profile to say."""
+    """Types of keys that can be made and certified; each profile allows some of them."""
 
     P256 = "p256"
     P384 = "p384"
@@ -61,32 +61,32 @@ class KeyType(StrEnum):
 
 
 class Line(StrEnum):
-    """A hierarchy of authorities whose roots make a trust bundle."""
+    """A hierarchy of authorities whose roots form a trust bundle."""
 
     CONTROL = "control"
     ESTATE = "estate"
 
 
 class Hierarchy(StrEnum):
-    """Where an authority belongs; it decides which profiles it may issue under."""
+    """The hierarchy of an authority, which decides the profiles that it may issue under."""
 
     CONTROL = "control"
-    """Services, members, operators and workloads: all that the control plane's own listeners trust."""
+    """Certificates that the control plane's own listeners trust: services, members, operators and workloads."""
     ESTATE = "estate"
-    """What is issued to the outside: servers and clients."""
+    """Certificates for servers and clients outside of the control plane."""
     STANDALONE = "standalone"
-    """A CA that belongs to something else, such as an array, and is trusted by that alone."""
+    """A CA that belongs to one resource, such as an array, and is trusted by that alone."""
 
 
 class AuthorityKind(StrEnum):
-    """What signed an authority's own certificate."""
+    """Whether an authority's certificate is self-signed."""
 
     ROOT = "root"
     INTERMEDIATE = "intermediate"
 
 
 class AuthorityState(StrEnum):
-    """The life of an authority: pending, active, retiring, retired; and revoked from the first three."""
+    """The states of an authority: pending, active, retiring, retired; revoked from any of the first three."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -105,14 +105,14 @@ class Authority:
     kind: AuthorityKind
     state: AuthorityState
     owner: str
-    """The resource that a stand-alone CA belongs to, such as `arrays/{array}`; empty for the two hierarchies."""
+    """The resource that a standalone CA belongs to, such as `arrays/{array}`; empty for the two hierarchies."""
     issuer: str
-    """The authority that signed it; a root's own name."""
+    """The authority that signed it; for a root, its own name."""
     common_name: str
     key_type: KeyType
     lifetime: timedelta
     permitted_dns_suffixes: tuple[str, ...]
-    """Certificates below it are confined to these (RFC 5280, 4.2.1.10); empty: to none."""
+    """Name constraints of certificates below it (RFC 5280, 4.2.1.10); empty: none."""
     certificate_der: bytes = field(repr=False)
     certificate_sha256: bytes
     """Its fingerprint."""
@@ -127,7 +127,7 @@ class Authority:
 
 
 class CertificateState(StrEnum):
-    """Whether a certificate is good now."""
+    """Whether a certificate is valid now."""
 
     VALID = "valid"
     EXPIRED = "expired"
@@ -139,9 +139,9 @@ class CrlReason(StrEnum):
 
     UNSPECIFIED = "unspecified"
     KEY_COMPROMISE = "key_compromise"
-    """The private key is, or may be, known to others."""
+    """The private key is or may be known to others."""
     CA_COMPROMISE = "ca_compromise"
-    """The same of a CA's key; for authorities only."""
+    """A CA's private key is or may be known to others; for authorities only."""
     AFFILIATION_CHANGED = "affiliation_changed"
     SUPERSEDED = "superseded"
     CESSATION_OF_OPERATION = "cessation_of_operation"
@@ -150,7 +150,7 @@ class CrlReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate as the ledger has it."""
+    """A certificate in the ledger."""
 
     name: str
     """`certificates/{serial}`."""
@@ -162,7 +162,7 @@ class Certificate:
     identity: str
     """The first URI name, or the first name when it has no URI."""
     requester: str
-    """SPIFFE ID of whoever asked for it."""
+    """SPIFFE ID of the caller who requested it."""
     request_id: str
     not_before: datetime
     not_after: datetime
@@ -173,11 +173,11 @@ class Certificate:
     """SHA-256 over the DER SubjectPublicKeyInfo."""
     certificate_der: bytes = field(repr=False)
     renews: str
-    """`certificates/{serial}` that it renews; empty for a first."""
+    """`certificates/{serial}` that it renews; empty when it renews none."""
     revoked_at: datetime | None
     revocation_reason: CrlReason | None
     revoker: str
-    """SPIFFE ID of whoever revoked it; empty unless it was."""
+    """SPIFFE ID of the caller who revoked it; empty when it is not revoked."""
 
     @property
     def serial(self) -> str:
@@ -185,13 +185,13 @@ class Certificate:
         return self.name.removeprefix("certificates/")
 
     def pem(self) -> str:
-        """The certificate alone in PEM."""
+        """The certificate in PEM, without its chain."""
         return to_pem([self.certificate_der])
 
 
 @dataclass(frozen=True, slots=True)
 class SignedCertificate:
-    """A certificate that has just been signed, with what it takes to use it."""
+    """A new certificate with its chain."""
 
     name: str
     """`certificates/{serial}`."""
@@ -204,7 +204,7 @@ class SignedCertificate:
     not_after: datetime
     """Last instant of its validity (inclusive)."""
     renew_at: datetime
-    """When to renew it: about two thirds through its life, spread so that not everybody comes at once."""
+    """When to renew it: after about two thirds of its life, spread over the certificates of the same time."""
 
     @property
     def serial(self) -> str:
@@ -212,13 +212,13 @@ class SignedCertificate:
         return self.name.removeprefix("certificates/")
 
     def pem(self) -> str:
-        """The certificate, then its chain without the root: the order in which TLS servers want a file."""
+        """The certificate, then its chain without the root, in PEM: the order that TLS servers expect."""
         return to_pem([self.certificate_der, *self.chain_der])
 
 
 @dataclass(frozen=True, slots=True)
 class SignItem:
-    """One of the certificates that `sign_many` asks for; the fields mean what `sign`'s arguments do."""
+    """One certificate that `sign_many` requests; the fields are the arguments of `sign`."""
 
     profile: str
     csr: bytes
@@ -240,30 +240,30 @@ class Profile:
     """SHA-256 over the canonical document."""
     created_at: datetime
     creator: str
-    """SPIFFE ID of whoever made this version."""
+    """SPIFFE ID of the caller who created this version."""
     halted: bool
     """Issuance under this version has been halted by a lint finding."""
     built_in: bool
-    """It came with the program, and only a new release changes it."""
+    """It is part of the program, and only a new release changes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevocationList:
-    """The revoked certificates of one shard of an authority (RFC 5280, section 5)."""
+    """The CRL of one shard of an authority (RFC 5280, section 5)."""
 
     name: str
     """`authorities/{authority}/revocationLists/{shard}`."""
     number: int
-    """It rises with every list of the shard."""
+    """The CRL number; it increases with every CRL of the shard."""
     this_update: datetime
     next_update: datetime
-    """Until when it holds; the next is made long before."""
+    """When it expires; the next one is published long before."""
     entries: int
     crl_der: bytes = field(repr=False)
 
 
 class SimulatedOutcome(StrEnum):
-    """What would have become of an issuance under another document."""
+    """The outcome of an issuance under another profile document."""
 
     SAME = "same"
     DIFFERENT = "different"
@@ -272,30 +272,30 @@ class SimulatedOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SimulatedIssuance:
-    """One issuance that would not have been the same."""
+    """An issuance with another outcome than before."""
 
     certificate: str
     """`certificates/{serial}` that was issued."""
     outcome: SimulatedOutcome
     reason: str
-    """The reason of the refusal, as in `keyreeve.errors`; empty when it would not have been refused."""
+    """The reason of the refusal, as in `keyreeve.errors`; empty when it was not refused."""
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationReport:
-    """What the last issuances under a profile would have done under another document."""
+    """The outcomes of the last issuances of a profile under another document."""
 
     examined: int
     same: int
     different: int
     refused: int
     issuances: tuple[SimulatedIssuance, ...]
-    """Those that would not have been the same, newest first, at most 100."""
+    """Those with another outcome than before, newest first, at most 100."""
 
 
 class OperatorRole(StrEnum):
-    """What a person who operates the control plane may do."""
+    """The role of an operator."""
 
     ADMIN = "admin"
     OPERATOR = "operator"
@@ -304,14 +304,14 @@ class OperatorRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperatorKey:
-    """A public key that proves a person beside a certificate."""
+    """An SSH public key in an operator's record."""
 
     public_key: str
-    """One line as OpenSSH writes it."""
+    """One line in OpenSSH's format."""
     fingerprint: str
     """`SHA256:...`, as `ssh-keygen -l` shows it."""
     hardware: bool
-    """Whether the private key is in a device that asks for a touch."""
+    """Whether the private key is in a security key that requires a touch."""
     added_at: datetime
     added_by: str
 
@@ -323,28 +323,28 @@ class Operator:
     name: str
     """`operators/{name}`."""
     person_uid: str
-    """Of this person and no other, whatever the name or role."""
+    """Unique to this person, whatever the name or role."""
     role: OperatorRole
     identity: str
-    """SPIFFE ID in the person's certificates."""
+    """SPIFFE ID in the operator's certificates."""
     created_at: datetime
     invited_at: datetime
-    """When the person was invited last."""
+    """When the operator was last invited."""
     invited_by: str
     renews_until: datetime
-    """Until then certificates renew themselves."""
+    """Until when the operator's certificates can be renewed without another invitation."""
     removed_at: datetime | None
     keys: tuple[OperatorKey, ...] = ()
-    """In order of their fingerprints."""
+    """Sorted by fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """A person, and what they need for a certificate of their role."""
+    """An operator's record, and the token for a certificate of the role."""
 
     operator: Operator
     token: str = field(repr=False)
-    """The enrollment token, shown this once; empty when nothing has changed that would need one."""
+    """The enrollment token, which is not shown again; empty when the change requires none."""
     token_expires_at: datetime | None
 
 
@@ -357,32 +357,32 @@ class IssuanceStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IssuanceState:
-    """The switch that stops issuance everywhere. Who did something is a SPIFFE ID, empty where nobody has."""
+    """The switch that stops issuance everywhere. Fields that end in `_by` are SPIFFE IDs or empty."""
 
     status: IssuanceStatus
     halted_at: datetime | None
-    """When the last halt began; None when there never was one."""
+    """When the last halt began; None when there was none."""
     halted_by: str
     halt_reason: str
     approved_at: datetime | None
-    """When the resumption of a halt that goes on was approved by the first of two operators."""
+    """When the first of two operators approved resuming; None unless issuance is halted."""
     approved_by: str
     resumed_at: datetime | None
     """When the last halt ended."""
     resumed_by: str
     resume_reason: str
     resume_needs_two: bool
-    """Resuming takes two different operators."""
+    """Whether resuming requires two different operators."""
 
     @property
     def halted(self) -> bool:
-        """Nothing is issued."""
+        """Whether issuance is halted."""
         return self.status is IssuanceStatus.HALTED
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The roots that somebody who relies on a line has to trust."""
+    """The roots that relying parties of a line trust."""
 
     name: str
     """`bundles/{line}`."""
@@ -400,7 +400,7 @@ class Bundle:
 
 
 def to_pem(certificates_der: Iterable[bytes]) -> str:
-    """Certificates as PEM blocks in the order given (RFC 7468, 5)."""
+    """Encode certificates as PEM blocks, in order (RFC 7468, section 5)."""
     return "".join(_pem_block(der) for der in certificates_der)
 
 

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 from keyreeve.context import Context
 
 GROUP = "keyreeve.testing"
-"""Group of the entry points through which services offer themselves to tests; the SDK imports no service."""
+"""Group of the entry points by which tests find services; the SDK imports no service."""
 
 
 class LocalService(Protocol):
@@ -21,23 +21,23 @@ class LocalService(Protocol):
 
     @property
     def context(self) -> Context:
-        """How to call it, as an admin."""
+        """The context to call it with, as an admin."""
         ...
 
     def stop(self) -> None:
-        """Let calls in flight finish, then end; nothing of it is left running."""
+        """Stop after the calls in progress; nothing of it is left running."""
         ...
 
 
 Start = Callable[[Path, str], LocalService]
-"""What the entry point `ca` is: takes an empty directory for its state and a trust domain; returns when it is ready."""
+"""Type of the entry point `ca`: takes an empty directory and a trust domain; returns when the service is ready."""
 
 
 @contextmanager
 def local_ca(*, trust_domain: str = "keyreeve.test") -> Iterator[Context]:
     """Run a certificate authority in this process, on loopback, with its state in a temporary directory.
 
-    Gives the context of an admin of a fresh control plane. Raises `ImportError` when the service is not installed.
+    Yields the context of an admin of a new control plane. Raises `ImportError` when the service is not installed.
     """
     start = _find()
     with TemporaryDirectory(prefix="keyreeve-") as directory:

@@ -10,6 +10,6 @@ from keyreeve.testing import local_ca
 
 @pytest.fixture(scope="session")
 def keyreeve_ca() -> Iterator[Context]:
-    """The context of an admin of a fresh control plane, shared by all tests of the session."""
+    """The context of an admin of a new control plane, shared by all tests of the session."""
     with local_ca() as context:
         yield context
