@@ -18,8 +18,8 @@ LISTS = {"sdk/keyreeve/errors.py"}
 FIXTURES = ROOT / "tests" / "fixtures"
 """Programs that made what is stored beside them: run once, by hand, with an older release."""
 REAL_WAITS = {
-    "tests/integration/chassis/test_identity_over_tls.py": "what goes on for a moment is seen while it does",
-    "tests/integration/storage/test_changes_on_postgresql.py": "that nothing is read takes time to see",
+    "tests/integration/chassis/rpc/test_identity_over_tls.py": "what goes on for a moment is seen while it does",
+    "tests/integration/chassis/changes/test_changes_on_postgresql.py": "that nothing is read takes time to see",
 }
 """Tests of which one sleeps, and why."""
 

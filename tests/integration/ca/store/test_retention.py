@@ -170,7 +170,7 @@ async def test_a_pass_that_is_killed_at_any_commit_is_taken_up_by_the_next(ca_da
             arm,
         ]
         return subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}, check=False
+            command, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}, check=False
         ).returncode
 
     # The 1st commit forgets requests, the 2nd announces, those after that delete.

@@ -243,7 +243,7 @@ def device(ca: RunningCa, context: Context, tmp_path: Path, monkeypatch: pytest.
     program.parent.mkdir()
     program.write_text(
         f"#!{sys.executable}\n"
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
         "from cryptography.hazmat.primitives.asymmetric import ed25519\n"
         "from support.device import Device, armored\n"
         "assert sys.argv[1:6] == ['-Y', 'sign', '-n', 'keyreeve-renew-1', '-f'], sys.argv\n"

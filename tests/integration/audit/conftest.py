@@ -1,5 +1,0 @@
-"""The CA fixtures of these tests, from support/running_ca.py."""
-
-from support.running_ca import ca, own_ca, postgresql_ca, quick_lint, sqlite_ca
-
-__all__ = ["ca", "own_ca", "postgresql_ca", "quick_lint", "sqlite_ca"]
