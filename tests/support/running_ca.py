@@ -86,8 +86,8 @@ def server_csr(*names: str, key: PrivateKey | None = None) -> bytes:
 class Clock:
     """The machine's clock, moved by `offset` seconds."""
 
-    def __init__(self) -> None:
-        self.offset = 0
+    def __init__(self, offset: int = 0) -> None:
+        self.offset = offset
 
     def now(self) -> int:
         return int(time.time()) + self.offset
