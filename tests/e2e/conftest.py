@@ -12,7 +12,7 @@ from support.postgres import Server
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A running control plane; tests leave it running."""
+    """A shared running control plane, which tests do not stop."""
     made = ControlPlane(tmp_path_factory.mktemp("control_plane"))
     made.up()
     yield made
@@ -21,7 +21,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 
 @pytest.fixture
 def own_control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    """A directory without a control plane yet; whatever the test starts in it is stopped afterwards."""
+    """A directory without a control plane; processes started in it are stopped afterwards."""
     made = ControlPlane(tmp_path)
     yield made
     made.down()

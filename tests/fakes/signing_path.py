@@ -31,24 +31,24 @@ OTHER = Caller(SpiffeId(TRUST_DOMAIN, ("operators", "admin", "bea")), Role.ADMIN
 
 
 async def settle() -> None:
-    """Let everything run that can run."""
+    """Run all ready tasks of the event loop."""
     for _ in range(200):
         await asyncio.sleep(0)
 
 
 @dataclass
 class FakeLedger:
-    """Commits what it is given, after what `before` says about each group has come about."""
+    """Commits groups, after awaiting `before` for each group."""
 
     before: Callable[[CommitGroup], None] = lambda _group: None
     found: Sequence[RequestOutcome] | None = None
-    """What `find_group` answers."""
+    """The result of `find_group`."""
     groups: list[CommitGroup] = field(default_factory=list)
     leases: list[BlockRequest] = field(default_factory=list)
     looked_up: list[bytes] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
     open: asyncio.Event = field(default_factory=asyncio.Event)
-    """Commits wait while it is not set."""
+    """Commits wait until it is set."""
 
     def __post_init__(self) -> None:
         self.open.set()
@@ -73,7 +73,7 @@ class FakeLedger:
 
 
 def committed(group: CommitGroup) -> list[RequestOutcome]:
-    """The outcomes of a group of which everything is stored."""
+    """The outcomes of a group that is stored completely."""
     return [
         Committed(tuple(i.serial if isinstance(i, IssuedCertificate) else i for i in r.items)) for r in group.requests
     ]
@@ -126,7 +126,7 @@ def snapshot(signer: Signer | None = None, config_version: int = 1) -> IssuanceS
 
 @dataclass
 class Path:
-    """A signing path and what it stands on."""
+    """A signing path with its fakes."""
 
     ledger: FakeLedger = field(default_factory=FakeLedger)
     known: IssuanceSnapshot = field(default_factory=snapshot)

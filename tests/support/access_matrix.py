@@ -1,7 +1,7 @@
 """Every method of a router times every kind of caller, in both directions, over real mutual TLS.
 
-Calls carry bytes that are no message. A caller who may not call is refused before they are read, and one who may is
-told that they cannot be read: so the walk proves who gets through to a handler's door and never opens it.
+Calls carry bytes that are no valid message: a caller without access is refused before they are parsed, and a caller with
+access is refused because they cannot be parsed. So the test checks access without running a handler.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ PATHS = {
 
 
 def operators(trust_domain: str = TRUST_DOMAIN) -> dict[str, OperatorRecord]:
-    """The records with which the kinds of callers are to be judged, as a `TrustView` has them."""
+    """Operators' records for the kinds of callers, as a `TrustView` has them."""
     roles = (Role.ADMIN, Role.OPERATOR, Role.AUDITOR)
     later = int((datetime.now(UTC) + timedelta(days=1)).timestamp())
     return {f"spiffe://{trust_domain}/{PATHS[role]}": OperatorRecord("uid", 0) for role in roles} | {
@@ -59,7 +59,7 @@ class CallerKind:
     role: Role | None = None
     """The identity; unset for callers without one."""
     refusal: type[KeyreeveError] | None = None
-    """What our own check says to the others, whether or not TLS lets them get that far."""
+    """The expected refusal of the other callers, whether or not TLS already refuses them."""
     tls_refuses: bool = False
 
 
@@ -111,7 +111,7 @@ def caller_kinds(hierarchies: Hierarchies, trust_domain: str = TRUST_DOMAIN) -> 
 
 
 async def walk(address: str, router: Router, hierarchies: Hierarchies, verifier: PeerVerifier) -> int:
-    """Assert what every kind of caller is told by every method of a server; return how many pairs were tried.
+    """Check the result of every method for every kind of caller; return the number of checked pairs.
 
     `router` holds the methods expected at `address`; the server's issuing CA and root must be those of `hierarchies`.
     """

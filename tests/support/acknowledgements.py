@@ -17,7 +17,7 @@ BATCH = 7
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """One certificate that a client was given."""
+    """One certificate that a client received."""
 
     request_id: str
     serial: str
@@ -27,7 +27,7 @@ class Acknowledged:
 class Signers:
     """Threads that each sign one certificate after the other, every fifth time a batch.
 
-    A failed request is repeated with the same request id until it is answered, as a careful client does.
+    A failed request is repeated with the same request id until it is answered.
     """
 
     def __init__(self, control_plane: ControlPlane, file: Path, threads: int = 4) -> None:
@@ -53,7 +53,7 @@ class Signers:
         os.close(self._handle)
 
     def wait_for_more(self, count: int, seconds: float = 60.0) -> None:
-        """Return when so many more certificates have been acknowledged; fails when that takes too long."""
+        """Wait until this many more certificates have been acknowledged, or fail."""
         with self._changed:
             goal = self.acknowledged + count
             if not self._changed.wait_for(lambda: self.acknowledged >= goal, seconds):

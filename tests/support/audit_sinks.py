@@ -9,7 +9,7 @@ from support.running_ca import AUDITOR, OPERATOR, RunningCa, server_csr
 from support.waiting import wait_for
 
 BOUND = 2.0
-"""Seconds after which a call gives up: a refusal has to come before."""
+"""Timeout of a call in seconds; a refusal must come earlier."""
 
 
 def sign(ca: RunningCa) -> None:
@@ -17,7 +17,7 @@ def sign(ca: RunningCa) -> None:
 
 
 def is_refused(ca: RunningCa) -> errors.AuditUnavailable | None:
-    """Try once; the refusal, unless it went through."""
+    """Try once; return the refusal, or None."""
     client = ca.client(OPERATOR)
     try:
         client.certificates.sign("server", server_csr("web.example.test"), timeout=BOUND)
@@ -29,7 +29,7 @@ def is_refused(ca: RunningCa) -> errors.AuditUnavailable | None:
 
 
 def is_refused_for(ca: RunningCa, *reasons: str) -> errors.AuditUnavailable | None:
-    """Try once; the refusal if it names one of these reasons, rather than what was wrong a moment before."""
+    """Try once; return the refusal if it has one of these reasons."""
     refused = is_refused(ca)
     return refused if refused is not None and any(reason in refused.message for reason in reasons) else None
 
@@ -52,7 +52,7 @@ def in_file(path: Path) -> Verifier:
 
 
 def whole(ca: RunningCa, path: Path) -> None:
-    """The file has the whole log, without a gap."""
+    """Check that the file has the whole log without a gap."""
     wanted = ca.client(AUDITOR).audit.checkpoint().checkpoint.k
     verifier = wait_for(
         "the file to be up to date", lambda: v if (v := in_file(path)).last and v.last.k >= wanted else None

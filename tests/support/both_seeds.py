@@ -1,4 +1,4 @@
-"""Property tests that run twice: with the same examples every time, so that a failure stays, and with new ones."""
+"""Property tests that run twice: with fixed examples, so that a failure is reproducible, and with new ones."""
 
 from collections.abc import Callable
 

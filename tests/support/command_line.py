@@ -12,7 +12,7 @@ from keyreeve.cli.program import outcome
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -20,12 +20,12 @@ class Ran:
 
     @property
     def document(self) -> Any:
-        """What it printed, read as JSON."""
+        """Its output, parsed as JSON."""
         return json.loads(self.out)
 
     @property
     def error(self) -> Any:
-        """The error it told on standard error, read as JSON."""
+        """The error on standard error, parsed as JSON."""
         return json.loads(self.err)["error"]
 
 
@@ -33,7 +33,7 @@ Run = Callable[..., Ran]
 
 
 def runner(capsys: pytest.CaptureFixture[str]) -> Run:
-    """A function that runs a command line; its arguments may be anything with a text form."""
+    """Make a function that runs a command line; arguments are converted to text."""
 
     def run(*arguments: object) -> Ran:
         capsys.readouterr()

@@ -13,7 +13,7 @@ import keyreeve_chassis
 from keyreeve_chassis.guard.access import AccessRules
 
 ENROLL = "/keyreeve.ca.v1.EnrollmentService/Enroll"
-"""The one method that enrollees call, on a listener of its own."""
+"""The only method of the enrollment listener."""
 
 
 def _methods() -> Iterator[tuple[str, MethodDescriptor]]:
@@ -35,4 +35,4 @@ def _rows() -> AccessRules:
 METHODS = dict(_methods())
 """Every method of every service, by its path."""
 ROWS = _rows()
-"""Their access rows in the CA."""
+"""Access rules of the CA by method."""

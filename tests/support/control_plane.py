@@ -1,4 +1,4 @@
-"""A whole control plane of real processes, brought up and asked as a person does: by the `keyreeve` program."""
+"""A whole control plane of real processes, started and called with the `keyreeve` program."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _OURS = ("KEYREEVE_CONTEXT", "KEYREEVE_DIR", "KEYREEVE_PORT", "FORCE", "NO_COLOR
 
 @dataclass(frozen=True)
 class Done:
-    """How a program ended."""
+    """Result of a program."""
 
     code: int
     out: str
@@ -74,7 +74,7 @@ class ControlPlane:
         config.write_text(config.read_text().replace("sqlite:///ca.db", database))
 
     def up(self, **settings: str) -> Done:
-        """Bring it up on ports of its own; fails when that fails."""
+        """Start it on free ports, or fail."""
         done = self.run("up", "--port", "0", extra=settings)
         assert done.code == 0, done.err + done.out
         return done
@@ -109,7 +109,7 @@ class ControlPlane:
         return found
 
     def listeners(self) -> int:
-        """How many of its processes listen for calls, on the one port that they share."""
+        """Number of its processes that listen on the shared port."""
         port = int(self.context.endpoint(CA.name).rpartition(":")[2])
         tables = [Path(f"/proc/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
         sockets = [line.split() for table in tables for line in table]

@@ -1,4 +1,4 @@
-"""Certificate requests that must be refused, each with the reasons that are right.
+"""Certificate requests that must be refused, each with the accepted reasons.
 
 `bad_csrs(trust_domain)` is meant for the built-in profile `server`.
 """
@@ -54,7 +54,7 @@ EXTENSION = "EXTENSION_REFUSED"
 
 @dataclass(frozen=True, slots=True)
 class BadCsr:
-    """A request to be refused, and every reason that is a right answer."""
+    """A request to be refused, and the accepted reasons."""
 
     label: str
     data: bytes
@@ -62,7 +62,7 @@ class BadCsr:
 
 
 def bad_csrs(trust_domain: str) -> list[BadCsr]:
-    """Every bad request, under labels that are unique."""
+    """All invalid requests, by unique labels."""
     cases = [
         *_not_requests(),
         *_broken_der(),

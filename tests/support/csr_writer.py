@@ -1,4 +1,4 @@
-"""Making certificate requests byte by byte, right and wrong ones, with keys that are the same in every run (but for RSA)."""
+"""Writes certificate requests byte by byte, valid or not, with the same keys in every run (except RSA)."""
 
 import base64
 from functools import cache
@@ -47,7 +47,7 @@ def ip(octets: bytes) -> bytes:
 
 
 def attribute(kind: str, text: bytes, tag: int = 0x0C) -> bytes:
-    """One relative distinguished name of one attribute; UTF8String unless told."""
+    """A relative distinguished name with one attribute; default: UTF8String."""
     return tlv(0x31, sequence(oid(kind), tlv(tag, text)))
 
 
@@ -75,14 +75,14 @@ def info(
     extensions: tuple[bytes, ...] | None = None,
     version: bytes = b"\x02\x01\x00",
 ) -> bytes:
-    """A CertificationRequestInfo; sound as long as nothing is said."""
+    """A CertificationRequestInfo; valid by default."""
     if attributes is None:
         attributes = extension_request(*(extensions or (san(dns(GOOD_NAME)),)))
     return sequence(version, sequence(subject), spki or spki_of(ec_key()), tlv(0xA0, attributes))
 
 
 def signed(content: bytes, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None) -> bytes:
-    """A request whose signature is right."""
+    """A request with a valid signature."""
     key = key or ec_key()
     if isinstance(key, rsa.RSAPrivateKey):
         return sequence(content, RSA_SHA256, bit_string(key.sign(content, padding.PKCS1v15(), SHA256())))
@@ -91,12 +91,12 @@ def signed(content: bytes, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey |
 
 
 def unsigned(content: bytes, algorithm: bytes = RSA_SHA256, size: int = 256) -> bytes:
-    """A request whose signature nobody could have made."""
+    """A request with an invalid signature."""
     return sequence(content, algorithm, bit_string(b"\x5a" * size))
 
 
 def good_csr() -> bytes:
-    """The request that most of the corpus differs from in one place; it is accepted."""
+    """The valid request that most of the corpus differs from in one place."""
     return signed(info(subject=cn(GOOD_NAME)))
 
 
@@ -116,7 +116,7 @@ def ec_spki(curve: str, point: bytes) -> bytes:
 
 
 def modulus_without_small_factors(bits: int) -> int:
-    """A number of so many bits that no prime below 1,000 divides, and that is no product of close primes."""
+    """A number without prime factors below 1,000 that is no product of close primes."""
     found = (1 << bits - 1) + (1 << bits - 2) + 1
     while any(found % prime == 0 for prime in range(3, 1000, 2)):
         found += 2

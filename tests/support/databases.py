@@ -36,7 +36,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class CaDatabase:
-    """A migrated database of the CA, and what works on it. Everything it hands out is closed after the test."""
+    """A migrated database of the CA; everything it hands out is closed after the test."""
 
     kind: Literal["sqlite", "postgresql"]
     location: str
@@ -49,7 +49,7 @@ class CaDatabase:
         return self.kind == "sqlite"
 
     def engine(self, *, connections: int = 1, readonly: bool = False) -> Engine:
-        """On SQLite a second writer beside one that is in use waits in vain: use `database()` twice with care."""
+        """On SQLite, a second writer beside one in use waits forever: do not use `database()` twice at the same time."""
         if not self.is_sqlite:
             return postgresql(self.location, schema=SCHEMA.name, application_name="test", connections=connections)
         path = Path(self.location)
@@ -61,7 +61,7 @@ class CaDatabase:
         return opened
 
     def store(self, writer: Database) -> CaStore:
-        """A store that reads by connections of its own."""
+        """A store that reads with its own connections."""
         reader = self.database(threads=2, readonly=True)
         return store_on(reader, writer, read_profile=lambda _document: STATED_PROFILE, now=self.now, process="test")
 
@@ -92,7 +92,7 @@ class CaBench:
         return bench
 
     def another_ledger(self) -> SqliteLedger | PostgresqlLedger:
-        """Another process's way to the ledger: a connection of its own, or the one writer again."""
+        """The ledger as another process opens it: with its own connection, or the same writer."""
         return self.ledger if self.database.is_sqlite else self.database.ledger(self.database.database())
 
     async def execute(self, statement: str) -> None:
@@ -127,7 +127,7 @@ def sqlite_database(shared_directory: Path, tmp_path: Path) -> Iterator[CaDataba
 
 
 def fresh_sqlite_database(path: Path, shared: Path) -> Path:
-    """Put a migrated database there; its path."""
+    """Create a migrated database; return its path."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     shutil.copyfile(_sqlite_template(shared), path)
     path.chmod(0o600)
@@ -194,7 +194,7 @@ def _prepare_postgresql_template(server: Server, shared: Path) -> None:
 
 
 class _once:  # noqa: N801  # used like a function
-    """Whether `made` is missing, asked under a lock that is held while it is being made."""
+    """Whether `made` is missing, under a lock that is held while it is created."""
 
     def __init__(self, made: Path) -> None:
         self._made = made

@@ -14,7 +14,7 @@ P256 = "sk-ecdsa-sha2-nistp256@openssh.com"
 
 
 def fields(*parts: bytes) -> bytes:
-    """Each behind its length."""
+    """Encode each field after its length."""
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
@@ -25,7 +25,7 @@ def positive(number: int) -> bytes:
 
 @dataclass(frozen=True)
 class Device:
-    """One key. The signature counter stands still, as that of some devices does."""
+    """A key whose signature counter does not increase, like that of some devices."""
 
     key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
     application: bytes = b"ssh:"
@@ -44,7 +44,7 @@ class Device:
 
     @property
     def line(self) -> str:
-        """What goes into a person's record."""
+        """The public key for an operator's record."""
         return f"{self.algorithm} {base64.b64encode(self.blob).decode()}"
 
     def sign(
@@ -66,7 +66,7 @@ class Device:
 
 
 def armored(signature: bytes) -> str:
-    """As `ssh-keygen -Y sign` prints it."""
+    """Wrap a signature in PEM armor, as `ssh-keygen -Y sign` does."""
     text = base64.b64encode(signature).decode()
     lines = [text[i : i + 70] for i in range(0, len(text), 70)]
     return "\n".join(["-----BEGIN SSH SIGNATURE-----", *lines, "-----END SSH SIGNATURE-----", ""])

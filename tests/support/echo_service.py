@@ -75,7 +75,7 @@ ROWS = {
 
 
 class EchoServicer:
-    """Echoes, or does what a test puts in `act`; `calls` holds every call that reached a handler."""
+    """Echoes, or runs `act`; `calls` has every call that reached a handler."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -114,7 +114,7 @@ class EchoServicer:
         return EchoResponse(text=" ".join([request.text async for request in requests]))
 
     async def Count(self, request: Message, call: Call) -> AsyncIterator[Message]:
-        """Send large messages for ever, as fast as the reader takes them."""
+        """Send large messages without end, as fast as the reader takes them."""
         self.calls.append(call)
         try:
             while True:
@@ -124,6 +124,6 @@ class EchoServicer:
 
 
 def echo_service(servicer: EchoServicer | None = None, *, forwarded: frozenset[str] = frozenset()) -> ServedService:
-    """The service with its access rows, some of its methods for another process to run."""
+    """The service with its access rules; some methods can be forwarded."""
     rows = {name: replace(row, forwarded=name in forwarded) for name, row in ROWS.items()}
     return ServedService(SERVICE, servicer or EchoServicer(), rows)

@@ -36,14 +36,14 @@ def enrolling_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
 
 
 def address_of(ca: RunningCa, worker: int = 0) -> str:
-    """Where enrollees reach a worker."""
+    """Address of the enrollment listener."""
     return f"127.0.0.1:{ca.servings[worker].enroll_port}"
 
 
 def new_token(
     ca: RunningCa, path: str | None = None, *, by: str = ADMIN, worker: int = 0, **wanted: Any
 ) -> EnrollmentToken:
-    """A token for an identity, a member of its own unless given."""
+    """Create a token for an identity; default: a new member."""
     path = path or f"members/{unique('host')}.example.test"
     made = ca.client(by).tokens.create(ca.identity(path), address=address_of(ca, worker), **wanted)
     return EnrollmentToken.parse(made.text)
@@ -51,7 +51,7 @@ def new_token(
 
 @contextmanager
 def enrollee_channel(token: EnrollmentToken) -> Iterator[grpc.Channel]:
-    """A channel to the token's listener, believed as the SDK believes it."""
+    """A channel to the token's listener with the SDK's trust."""
     root = fetch_root(token, 10)
     credentials = grpc.ssl_channel_credentials(to_pem([root]).encode())
     with grpc.secure_channel(
@@ -62,7 +62,7 @@ def enrollee_channel(token: EnrollmentToken) -> Iterator[grpc.Channel]:
 
 @dataclass
 class Conversation:
-    """One call of `Enroll`, step by step, with whatever a test wants to say."""
+    """One call of `Enroll`, step by step, with arbitrary messages."""
 
     channel: grpc.Channel
     token: EnrollmentToken
@@ -88,12 +88,12 @@ class Conversation:
         self.said.put(pb.EnrollRequest(hello=self.said_hello))
 
     def challenge(self) -> pb.EnrollChallenge:
-        """Hear the challenge; raises an error of ours."""
+        """Receive the challenge. Raises `KeyreeveError`."""
         self.heard = self.hear().challenge
         return self.heard
 
     def transcript(self, **changes: Any) -> Transcript:
-        """What has been said so far."""
+        """The transcript so far."""
         hello, heard = self.said_hello, self.heard
         whole = Transcript(
             self.token.identity.trust_domain,
@@ -111,13 +111,13 @@ class Conversation:
         return replace(whole, **changes)
 
     def proof(self, csr: bytes | None = None, client_mac: bytes | None = None) -> None:
-        """Prove it."""
+        """Send the proof."""
         csr = self.csr if csr is None else csr
         self.mac = self.transcript().client_mac(self.keys, self.heard.server_mac, csr)
         self.said.put(pb.EnrollRequest(proof=pb.EnrollProof(csr=csr, client_mac=client_mac or self.mac)))
 
     def result(self) -> pb.EnrollResult:
-        """Hear the result; raises an error of ours."""
+        """Receive the result. Raises `KeyreeveError`."""
         return self.hear().result
 
     def hear(self) -> pb.EnrollResponse:
@@ -127,21 +127,21 @@ class Conversation:
             raise error_from_rpc(failure, "the listener") from None
 
     def whole(self) -> pb.EnrollResult:
-        """All four messages."""
+        """Exchange all four messages."""
         self.hello()
         self.challenge()
         self.proof()
         return self.result()
 
     def end(self) -> None:
-        """Hang up."""
+        """Cancel the call."""
         self.call.cancel()
         self.said.put(None)
 
 
 @contextmanager
 def conversation(token: EnrollmentToken, **wanted: Any) -> Iterator[Conversation]:
-    """A conversation over a channel of its own."""
+    """Open a conversation on its own channel."""
     with enrollee_channel(token) as channel:
         talk = Conversation(channel, token, **wanted)
         try:

@@ -24,12 +24,12 @@ LATE = "DEADLINE_PASSED"
 
 
 def csrs() -> list[bytes]:
-    """Requests of keys that nobody has seen: one that has been certified belongs to one identity for good."""
+    """Requests with new keys, because a certified key belongs to one identity permanently."""
     return [make_csr(make_key()) for _ in range(ENROLLEES)]
 
 
 class Barrier:
-    """Lets everybody go on when all have come, or given up on the way."""
+    """A barrier: continues when all have arrived or given up."""
 
     def __init__(self, parties: int) -> None:
         self._missing = parties
@@ -88,7 +88,7 @@ async def attempt(channel: grpc.aio.Channel, token: EnrollmentToken, csr: bytes,
 
 
 async def race(addresses: Sequence[str], token: EnrollmentToken, requests: list[bytes]) -> Counter[str | bytes]:
-    """Have one enrollee come with each request, over all the addresses; what each was told, or its certificate."""
+    """Run one enrollee per request over all addresses; return each error or certificate."""
     root = to_pem([await asyncio.to_thread(fetch_root, token, 10)]).encode()
     channels = []
     for number in range(-(-len(requests) // PER_CHANNEL)):
@@ -107,6 +107,6 @@ async def race(addresses: Sequence[str], token: EnrollmentToken, requests: list[
 
 
 def settled(outcomes: Counter[str | bytes]) -> tuple[Counter[str], list[bytes]]:
-    """How many were told what, but for those for whom a busy machine took longer than the protocol allows; and the certificates."""
+    """Count the errors, except for time limits on a busy machine; and the certificates."""
     told = Counter({one: count for one, count in outcomes.items() if isinstance(one, str)})
     return told, [one for one in outcomes if isinstance(one, bytes)]

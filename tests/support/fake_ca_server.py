@@ -56,7 +56,7 @@ METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES
 
 @dataclass(frozen=True)
 class Refusal:
-    """A status without details of ours, as gRPC itself or a proxy sends it."""
+    """A status without ErrorInfo, as gRPC itself or a proxy sends it."""
 
     code: grpc.StatusCode
     text: str = "refused by a fake"
@@ -72,16 +72,16 @@ class Received:
     serial: int
     """Serial number of the client's certificate."""
     seconds: float
-    """Time that the client gave it."""
+    """Its deadline, in seconds."""
 
 
 One = Message | KeyreeveError | Refusal | Callable[[Any, Any], Awaitable[Message]]
 Answer = One | Sequence[One]
-"""A sequence is what one opening of a stream sends."""
+"""A sequence is the messages of one stream."""
 
 
 class FakeCa:
-    """Answers each method with what `script` queued for it, then with its default; refuses what has none."""
+    """Answers each method with its scripted responses, then its default; other methods are refused."""
 
     def __init__(self, directory: Path, service: str = "ca") -> None:
         self.directory = directory
@@ -110,7 +110,7 @@ class FakeCa:
     # --- What the client is given -----------------------------------------------------------------------------------
 
     def hand_out(self, leaf: Leaf, roots: Sequence[TestCa]) -> None:
-        """Write the files of the client's context, one after the other as an agent would."""
+        """Write the files of the client's context, one after the other, as an agent does."""
         self.context.bundle.write_bytes(b"".join(root.pem for root in roots))
         self.context.key.write_bytes(leaf.key_pem)
         self.context.certificate.write_bytes(leaf.chain_pem)
@@ -118,7 +118,7 @@ class FakeCa:
     def change_everything(self) -> int:
         """New root, new client certificate, key and bundle; return the certificate's serial number.
 
-        The server goes on to present a certificate of the root before; `catch_up` moves it.
+        The server continues to present a certificate of the previous root until `catch_up`.
         """
         new = TestCa.root(f"root {len(self.roots)}")
         self.roots.append(new)
@@ -135,30 +135,30 @@ class FakeCa:
     # --- What it does -----------------------------------------------------------------------------------------------
 
     def script(self, name: str, *answers: Answer) -> None:
-        """Answer the next calls of a method so."""
+        """Queue responses for the next calls of a method."""
         self.scripts[full_name(name)].extend(answers)
 
     def answer(self, name: str, answer: Answer) -> None:
-        """Answer every other call of a method so."""
+        """Set the default response of a method."""
         self.defaults[full_name(name)] = answer
 
     def hold(self, name: str) -> None:
-        """Keep the calls of a method waiting until `release`."""
+        """Hold the calls of a method until `release`."""
         self._holding.add(full_name(name))
 
     def release(self) -> None:
-        """Answer all calls that were held, and hold no more."""
+        """Answer all held calls and stop holding."""
         self._holding.clear()
         self._loop.call_soon_threadsafe(self._released.set)
 
     def wait_until_held(self, calls: int) -> None:
-        """Return when so many calls are waiting."""
+        """Wait until this many calls are held."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._held >= calls, timeout=60):
                 raise AssertionError(f"{self._held} of {calls} calls have arrived")
 
     def wait_until_received(self, calls: int) -> None:
-        """Return when so many calls have arrived since the start."""
+        """Wait until this many calls have arrived since the start."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self.received) >= calls, timeout=60):
                 raise AssertionError(f"{len(self.received)} of {calls} calls have arrived")
@@ -257,5 +257,5 @@ class FakeCa:
 
 
 def full_name(name: str) -> str:
-    """The path of a method that is given by its last part."""
+    """The path of a method, by its last segment."""
     return next(path for path in METHODS if path.endswith(f"/{name}"))

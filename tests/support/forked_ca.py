@@ -58,21 +58,21 @@ class Process:
 
 @dataclass
 class ForkedCa:
-    """One instance: a coordinator and a worker, each of which a test starts, kills and replaces."""
+    """One instance: a coordinator and a worker that a test starts, kills and replaces."""
 
     program: "subprocess.Popen[str]"
     directory: Path
     settings: Mapping[str, str]
     ports: Mapping[str, int]
     engine: Engine
-    """Reads the database, whatever runs."""
+    """Reads the database, independent of the processes."""
     processes: dict[str, Process] = field(default_factory=dict)
     killed: list[Process] = field(default_factory=list)
-    """Those that a failpoint has ended, in order."""
+    """Processes that a failpoint has ended, in order."""
     on_death: Callable[[], None] = lambda: None
-    """Looks at what a killed process has left, before another one takes its place."""
+    """Called after a process was killed, before it is replaced."""
     armed_again: Callable[[Process], str] = lambda _: ""
-    """The failpoints of the process that takes the place of one that has ended."""
+    """Failpoints of the process that replaces an ended one."""
     _asking: threading.Lock = field(default_factory=threading.Lock)
 
     # --- Addresses --------------------------------------------------------------------------------------------------
@@ -115,19 +115,19 @@ class ForkedCa:
                 self.start(role, self.armed_again(process))
 
     def serve(self, armed: str = "") -> None:
-        """Have both processes run, first with the failpoints, and wait until they serve whatever dies meanwhile."""
+        """Start both processes, first with the failpoints, and wait until they serve."""
         for role in ("coordinator", "worker"):
             self.start(role, armed)
             wait_for(f"the {role} serves", lambda role=role: self.mind() or self._is_ready(role))
 
     def replace(self, role: str, armed: str) -> None:
-        """End a process in order and begin another one."""
+        """Stop a process and start another one."""
         self._end(role)
         self.start(role, armed)
 
     @contextmanager
     def nursed(self) -> Iterator[None]:
-        """Meanwhile whatever ends is started again."""
+        """Restart processes that end, while the context is active."""
         stop, failed = threading.Event(), []
 
         def nurse() -> None:
@@ -152,7 +152,7 @@ class ForkedCa:
         return out.exists() and out.read_bytes() == b"ready\n"
 
     def _look(self, process: Process) -> bool:
-        """Whether it has ended; fails when it was killed by nobody, or would not start with these settings either."""
+        """Whether it has ended; fails when it exited by itself or cannot start with these settings."""
         if process.ended is None:
             process.ended = self._ask({"look": process.pid})
             if process.ended == -signal.SIGKILL:
@@ -165,7 +165,7 @@ class ForkedCa:
         return process.ended is not None
 
     def stop(self) -> None:
-        """End both in order: the worker first, since it needs the coordinator."""
+        """Stop both, the worker first, because it needs the coordinator."""
         self._end("worker")
         self._end("coordinator")
 
@@ -176,7 +176,7 @@ class ForkedCa:
             wait_for(f"the {role} ends", lambda: self._look(process))
 
     def abandon(self) -> None:
-        """Kill what runs, and be done with it."""
+        """Kill both processes."""
         while self.processes:
             _, process = self.processes.popitem()
             if process.ended is None:
@@ -188,12 +188,12 @@ class ForkedCa:
     # --- What a test asks -------------------------------------------------------------------------------------------
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """What is in the database."""
+        """Rows of a query on the database."""
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(statement))]
 
     def admit(self) -> Context:
-        """Let the first operator in, over the local socket."""
+        """Get the certificate of the first operator over the local socket."""
         key = make_key()
         told = asyncio.run(local_admin.first_operator(self.state / "run" / "coordinator.sock", "ann", make_csr(key)))
         directory = Path(tempfile.mkdtemp(dir=self.directory))
@@ -221,7 +221,7 @@ class ForkedCa:
 
 
 def again_and_again(what: str, act: Callable[[], T]) -> T:
-    """Try until a service that may be away has done it, as a careful client does."""
+    """Retry until the service has done it."""
 
     def attempt() -> list[T]:
         try:
@@ -234,7 +234,7 @@ def again_and_again(what: str, act: Callable[[], T]) -> T:
 
 @contextmanager
 def forking() -> Iterator["subprocess.Popen[str]"]:
-    """The program below; what it has started ends with it."""
+    """Run the program below; its processes end with it."""
     program = subprocess.Popen(
         [sys.executable, "-m", "support.forked_ca"],
         stdin=subprocess.PIPE,
@@ -253,7 +253,7 @@ def forking() -> Iterator["subprocess.Popen[str]"]:
 
 
 def join(first: ForkedCa, second: ForkedCa) -> None:
-    """Let the second be another instance of the control plane that the first has made: it gets its key-encryption key."""
+    """Make the second an instance of the first's control plane: copy the key-encryption key."""
     second.state.mkdir(mode=0o700)
     shutil.copy(first.state / "kek", second.state / "kek")
     (second.state / "kek").chmod(0o600)

@@ -51,7 +51,7 @@ def _modules(names: Iterable[str], known: Iterable[str]) -> set[str]:
 
 
 def by_feature(graph: Graph) -> Graph:
-    """The same between what lies at the top of the package: its own modules, and folders as wholes."""
+    """The same between top-level modules and folders of the package."""
     found: dict[str, set[str]] = {}
     for module, imported in graph.items():
         there = found.setdefault(_top(module), set())

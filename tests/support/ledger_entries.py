@@ -48,7 +48,7 @@ STATED_PROFILE = Profile(
     one_identity_per_key=False,
     may_use_reserved_names=False,
 )
-"""What every profile document in these tests is read as."""
+"""The parsed form of all profile documents in these tests."""
 _numbers = itertools.count(1)
 
 
@@ -90,13 +90,13 @@ def block_request(authority_id: str = "estate-1", worker_id: str = WORKER, **cha
 
 
 def request_id() -> str:
-    """One that no other call answers."""
+    """A unique request id."""
     return f"018f0000-0000-7000-8000-{next(_numbers):012x}"
 
 
 @dataclass
 class Block:
-    """A leased block, and the worker's side of it: it numbers certificates and makes groups of them."""
+    """A leased block, from which it makes certificates and groups."""
 
     lease: BlockLease
     request: BlockRequest

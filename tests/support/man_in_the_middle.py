@@ -23,12 +23,12 @@ from support.running_ca import RunningCa
 
 Message = pb.EnrollRequest | pb.EnrollResponse
 Change = Callable[[Message], Message | None]
-"""What becomes of a message on its way; None: the connection is cut instead."""
+"""Change of a message in transit; None cuts the connection."""
 
 
 @dataclass
 class Middle(stubs.EnrollmentServiceServicer):
-    """Hands every message on, as `change` makes it."""
+    """Forwards every message, changed by `change`."""
 
     real: EnrollmentToken
     change: Change
@@ -62,7 +62,7 @@ class Middle(stubs.EnrollmentServiceServicer):
 
 @contextmanager
 def in_the_middle(ca: RunningCa, token: EnrollmentToken, change: Change) -> Iterator[tuple[EnrollmentToken, Middle]]:
-    """A token that leads to the man in the middle, and he."""
+    """A token with the address of the man in the middle."""
     middle = Middle(token, change)
     server = grpc.server(ThreadPoolExecutor(8))
     stubs.add_EnrollmentServiceServicer_to_server(middle, server)
@@ -75,7 +75,7 @@ def in_the_middle(ca: RunningCa, token: EnrollmentToken, change: Change) -> Iter
 
 
 def _stolen_credentials(ca: RunningCa) -> grpc.ServerCredentials:
-    """A certificate for the listener's own name, with everything above it."""
+    """A certificate for the name of the listener, with its chain."""
     key = make_key()
     names = (
         Name(NameType.URI, ca.identity("services/ca/stolen")),

@@ -1,6 +1,6 @@
 """Certificates of every kind that a test needs, good and bad, made with `CertificateBuilder` and P-256 keys.
 
-Nothing here knows the rules of the product: it signs whatever it is told to.
+It applies no rules of the product and signs everything.
 """
 
 from collections.abc import Sequence
@@ -159,7 +159,7 @@ def _ca_builder(
 
 @dataclass(frozen=True)
 class Hierarchies:
-    """The authorities of one control plane and of those that must not speak on its listeners."""
+    """The authorities of a control plane, and others that its listeners must refuse."""
 
     control_root: TestCa
     control: TestCa

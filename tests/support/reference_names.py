@@ -1,6 +1,6 @@
-"""The grammar of docs/names.md a second time, as regular expressions and ranges of numbers: what the CA's rules are held to.
+"""An independent implementation of docs/names.md, with regular expressions and number ranges.
 
-Written from the ABNF and sharing nothing with the rules, so that a slip in either shows.
+Written from the ABNF without code of the product, so that a mistake in either is found.
 """
 
 import re

@@ -33,7 +33,7 @@ class MovedClock:
 
 @dataclass
 class KnownRevocations:
-    """What the test says has been revoked, and how old that knowledge is, in seconds."""
+    """Revocations set by the test, and the age of this knowledge in seconds."""
 
     serials: set[int] = field(default_factory=set)
     seconds: float = 0.0
@@ -47,7 +47,7 @@ class KnownRevocations:
 
 @dataclass
 class Harness:
-    """A running server and what it believes."""
+    """A running server with its trust."""
 
     hierarchies: Hierarchies
     router: Router
@@ -63,13 +63,13 @@ class Harness:
         return f"127.0.0.1:{self.running.port}"
 
     def trust(self, *issuers: TestCa) -> None:
-        """From now on these CAs, and no others, vouch for callers."""
+        """Trust only these CAs from now on."""
         self.view = TrustView(TRUST_DOMAIN, tuple(ca.certificate for ca in issuers), self.view.generation + 1)
 
     def channel(
         self, leaf: Leaf | None, *, roots_pem: bytes | None = None, options: Sequence[tuple[str, Any]] = ()
     ) -> grpc.aio.Channel:
-        """A client that shows `leaf`."""
+        """A client with the certificate `leaf`."""
         return grpc.aio.secure_channel(self.address, self.credentials(leaf, roots_pem), options=pinned(options))
 
     def credentials(self, leaf: Leaf | None, roots_pem: bytes | None = None) -> grpc.ChannelCredentials:
@@ -122,7 +122,7 @@ async def serving(
 
 
 def refusal(error: grpc.aio.AioRpcError) -> SimpleNamespace:
-    """What a failed call told its caller: code, message, reason, metadata, violations, retry_after."""
+    """The error of a failed call: code, message, reason, metadata, violations, retry_after."""
     told = SimpleNamespace(
         code=error.code(), message=error.details(), reason=None, metadata={}, violations=[], retry_after=None, infos=0
     )
@@ -145,7 +145,7 @@ def refusal(error: grpc.aio.AioRpcError) -> SimpleNamespace:
 
 
 async def refused(call: Any) -> SimpleNamespace:
-    """Await a unary call, or drain a stream, that must fail; return what it was told."""
+    """Await a unary call or drain a stream that must fail; return its error."""
     try:
         if hasattr(call, "read"):
             while await call.read() is not grpc.aio.EOF:

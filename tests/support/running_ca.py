@@ -62,19 +62,19 @@ WORKLOAD = "workloads/billing/api"
 MEMBERSHIP = "services/membership/one"
 _PROFILES = {"services": "service", "operators": "operator", "members": "member", "workloads": "workload"}
 CHECKPOINT_SECONDS = 0.15
-"""A checkpoint as often as this; a real CA makes one each second."""
+"""Interval of checkpoints; a real CA makes one each second."""
 _START_SECONDS = 60.0
 _numbers = itertools.count(1)
 
 
 def unique(word: str) -> str:
-    """A word that nothing else in this session has."""
+    """Make a name that is unique in this session."""
     return f"{word}-{os.getpid()}-{next(_numbers)}"
 
 
 @functools.cache
 def some_key(number: int = 0) -> PrivateKey:
-    """A P-256 key for requests whose key is of no interest: making one costs more than to sign for it."""
+    """A shared P-256 key for requests whose key does not matter, because making keys is slow."""
     return make_key()
 
 
@@ -114,14 +114,14 @@ class RunningCa:
     # --- Its life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start it; raises what its start raises."""
+        """Start it. Raises the error of the start."""
         started: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(started,), name="ca", daemon=True)
         self._thread.start()
         started.result(_START_SECONDS)
 
     def stop(self) -> None:
-        """End it; its state stays."""
+        """Stop it and keep its state."""
         for client in self._clients.values():
             client.close()
         for channel in self._channels:
@@ -181,7 +181,7 @@ class RunningCa:
             self.operators.invite(tx, name, Role(f"operators/{role}"), "the fixture")
 
     def know(self, path: str) -> None:
-        """See to it that a person has a record, and that every process knows it."""
+        """Create an operator's record and wait until every process knows it."""
         self.write(lambda tx: self._know(tx, path))
         name, lives = path.rpartition("/")[2], [serving.live for serving in self.servings]
         wait_for(
@@ -204,7 +204,7 @@ class RunningCa:
         return outcome
 
     def sign_in_process(self, item: SignItem, instance: str = "testing") -> Outcome:
-        """One certificate over the coordinator's own signing path, asked for by the CA service."""
+        """Issue one certificate over the coordinator's signing path, as the CA service."""
         request = SignRequest(
             service_caller(self.settings.trust_domain, instance), Rpc("/test"), str(uuid.uuid4()), b"", (item,)
         )
@@ -248,13 +248,13 @@ class RunningCa:
         return known
 
     def new_client(self, path: str, *, worker: int = 0, key: PrivateKey | None = None) -> Client:
-        """A client of an identity with a certificate of its own."""
+        """A client of an identity with a new certificate."""
         client = Client(self.new_context(path, worker=worker, key=key))
         self._clients[path, next(_numbers) + 1000] = client
         return client
 
     def channel(self, path: str = ADMIN, *, worker: int = 0, context: Context | None = None) -> grpc.Channel:
-        """A channel for stubs, for what the SDK would not send."""
+        """A channel for stubs, for messages that the SDK would not send."""
         context = context or self.context(path, worker=worker)
         credentials = grpc.ssl_channel_credentials(
             context.bundle.read_bytes(), context.key.read_bytes(), context.certificate.read_bytes()
@@ -275,14 +275,14 @@ class RunningCa:
         return SpiffeId.parse(self.identity(path))
 
     def profile(self, **changes: Any) -> str:
-        """The name of a profile of the estate with these changes, which tests share and leave as it is."""
+        """The name of a shared profile of the estate with these changes."""
         text = document(**changes)
         if text not in self._profiles:
             self._profiles[text] = self.new_profile(**changes)
         return self._profiles[text]
 
     def new_profile(self, **changes: Any) -> str:
-        """Make such a profile for one test; answer its name."""
+        """Create such a profile for one test; return its name."""
         name = unique("profile")
         self.client().profiles.create(name, document(**changes))
         return name
@@ -297,7 +297,7 @@ class RunningCa:
 
 
 def document(**changes: Any) -> str:
-    """A sound profile document of the estate, with some keys replaced (None: left out)."""
+    """A valid profile document of the estate, with some keys replaced (None: omitted)."""
     whole: dict[str, Any] = {
         "description": "For a test.",
         "hierarchy": "estate",
@@ -336,7 +336,7 @@ def settings_for(kind: str, directory: Path, url: str | None = None, **changes: 
 
 @contextmanager
 def place_for_ca(kind: str, request: pytest.FixtureRequest, **changes: Any) -> Iterator[tuple[Path, CaSettings]]:
-    """A directory and settings for a CA that has never run, with a migrated database; both are gone afterwards."""
+    """A temporary directory and settings for a CA that has never run, with a migrated database."""
     # Not pytest's directories: their paths are too long for a socket.
     directory = Path(tempfile.mkdtemp(prefix="kr-"))
     try:
@@ -379,12 +379,12 @@ def postgresql_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
 
 @pytest.fixture
 def real_lint() -> None:
-    """For tests that want what is linted before its use to be linted indeed."""
+    """For tests that need real linting before use."""
 
 
 @pytest.fixture(autouse=True)
 def quick_lint(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let new profiles and authorities pass unlinted: linting takes most of their time, and few tests are about it."""
+    """Skip linting of new profiles and authorities, which takes most of their time."""
     if "real_lint" not in request.fixturenames:
         monkeypatch.setattr(PkilintLinter, "profile", lambda *_: ())
 
@@ -404,5 +404,5 @@ def own_ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
 
 
 def names_of(values: Sequence[Any]) -> list[str]:
-    """The last parts of the names of resources."""
+    """The last segments of resource names."""
     return [value.name.partition("/")[2] for value in values]

@@ -126,7 +126,7 @@ CHECKPOINT = audit_pb.SignedCheckpoint(
 
 @dataclass(frozen=True)
 class Example:
-    """How an RPC is called by a client of either form, and what the fake answers."""
+    """How a client of either form calls an RPC, and the response of the fake."""
 
     call: Callable[[Any], Any]
     answer: Answer

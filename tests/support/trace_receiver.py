@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 
 @dataclass
 class Received(TraceServiceServicer):
-    """What has come, and where to send it."""
+    """Received messages, and the address."""
 
     port: int = 0
     requests: list[pb.ExportTraceServiceRequest] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Received(TraceServiceServicer):
 
 @contextmanager
 def receiving_traces() -> Iterator[Received]:
-    """Receive on a port of its own."""
+    """Receive on a free port."""
     server, received = grpc.server(ThreadPoolExecutor(2)), Received()
     add_TraceServiceServicer_to_server(received, server)
     received.port = server.add_insecure_port("127.0.0.1:0")

@@ -11,7 +11,7 @@ LONGEST = 60.0
 
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = LONGEST) -> T:
-    """Look again and again until there is something to see; answer it. Fails with `what` when the time is over."""
+    """Poll until `look` returns a true value, and return it; fail with `what` after the time limit."""
     pause = threading.Event()
     until = time.monotonic() + seconds
     while True:

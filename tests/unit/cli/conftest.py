@@ -39,7 +39,7 @@ def fake(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 class Signer:
-    """Signs whatever it is asked for, from an issuing CA below a root of its own."""
+    """Signs every request, with an issuing CA below its own root."""
 
     def __init__(self) -> None:
         self.root = TestCa.root("estate root")
