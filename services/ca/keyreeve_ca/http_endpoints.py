@@ -1,7 +1,8 @@
-"""The plain-HTTP listener: what relying parties fetch without a certificate of ours. Everything on it is signed.
+"""The plain-HTTP listener for relying parties. Everything it serves is signed.
 
 `/crl/{authority}/{shard}.crl`, `/ca/{authority}.crt` (both DER), `/bundle.pem` and `/estate-bundle.pem` (roots), and
-`/ocsp` (RFC 6960, A.1). It must be plain: whoever checks a TLS server's certificate cannot need one to do so (RFC 5280, section 8).
+`/ocsp` (RFC 6960, A.1). It has no TLS, because checking a TLS server's certificate must not need one (RFC 5280, section
+8).
 """
 
 import asyncio
@@ -35,7 +36,7 @@ _CERTIFICATE_AGE = 3600
 
 @dataclass
 class PlainHttp:
-    """Answers from the store and the snapshot. Not frozen: it counts its requests."""
+    """Serves the store and the snapshot. Not frozen: it counts its requests."""
 
     store: Store
     snapshot: Callable[[], IssuanceSnapshot]
@@ -44,7 +45,7 @@ class PlainHttp:
     _in_flight: int = 0
 
     def application(self) -> web.Application:
-        """The routes, behind the limits."""
+        """Build the routes, behind the limits."""
         app = web.Application(client_max_size=_REQUEST_BYTES, middlewares=[self._limits()])
         app.router.add_get(r"/crl/{authority:[a-z0-9-]{1,63}}/{shard:\d{1,9}}.crl", self._list)
         app.router.add_get(r"/ca/{authority:[a-z0-9-]{1,63}}.crt", self._certificate)
@@ -84,7 +85,7 @@ class PlainHttp:
         return _answer(request, found.der, "application/pkix-crl", age, headers)
 
     async def _asked_by_get(self, request: web.Request) -> web.Response:
-        """RFC 6960, A.1: the request in base64, escaped, as the rest of the path."""
+        """Read an OCSP request from the path: base64, percent-escaped (RFC 6960, A.1)."""
         text = request.match_info["request"]
         try:
             if len(text) > _OCSP_BYTES * 4 // 3 + 4:
@@ -124,7 +125,7 @@ class PlainHttp:
 def _answer(
     request: web.Request, body: bytes, kind: str, age: int, headers: dict[str, str] | None = None
 ) -> web.Response:
-    """A body that caches may keep, or 304 when whoever asks has it."""
+    """Build a cacheable response, or 304 when the client has it."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     every = {"ETag": tag, "Cache-Control": f"public, max-age={age}", "X-Content-Type-Options": "nosniff"}
     every |= headers or {}
@@ -134,7 +135,7 @@ def _answer(
 
 
 async def serve_plain_http(http: PlainHttp, host: str, port: int) -> tuple[int, Callable[[], Awaitable[None]]]:
-    """Listen; the port, and how to stop. Raises `OSError` when the address cannot be had."""
+    """Listen; return the port and how to stop. Raises `OSError` when the address cannot be bound."""
     runner = web.AppRunner(http.application(), access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, host, port, backlog=128)

@@ -1,4 +1,4 @@
-"""What an operator does beside the running CA: findings, the first operator, recovery, tokens for other services."""
+"""Commands of the local admin socket: findings, first operator, recovery, service tokens."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -45,12 +45,12 @@ async def service_token(socket: Path, service: str, instance: str, address: str 
 
 
 async def check(settings: CaSettings) -> list[dict[str, Any]]:
-    """What is wrong with this installation; the running service looks, or this process when none answers."""
+    """Return what is wrong with this installation, as the running service sees it, or this process if none runs."""
     return await client.check(settings.coordinator_socket, partial(look, settings))
 
 
 def look(settings: CaSettings) -> list[Finding]:
-    """Look at everything that can be seen from beside the service; nothing is changed."""
+    """Check everything that can be seen without the service; nothing is changed."""
     binding = binding_of(settings)
     private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600), (settings.recovery_key_file, 0o600))
     return [

@@ -1,4 +1,4 @@
-"""What root and the CA's own user may ask for over the local admin socket (keyreeve_chassis.local_admin)."""
+"""Handlers of the CA's local admin socket, for root and the CA's own user."""
 
 import logging
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LocalSocket:
-    """The handlers, by the names that `local_admin` calls."""
+    """The handlers, by the names that `local_admin` uses."""
 
     base: CaContext
     trail: Trail

@@ -1,4 +1,4 @@
-"""The CA's messages to values and back. Protobuf messages stop here."""
+"""The CA's protobuf messages to values and back; no other module of the CA's core sees messages."""
 
 import hashlib
 import re
@@ -82,7 +82,7 @@ def shard_of(name: str) -> Shard:
 
 
 def authority_message(authority: Authority) -> authority_pb.Authority:
-    """An authority as the contract shows it."""
+    """An authority as a message."""
     certificate = x509.load_der_x509_certificate(authority.certificate_der)
     [common_name] = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return authority_pb.Authority(
@@ -108,7 +108,7 @@ def authority_message(authority: Authority) -> authority_pb.Authority:
 
 
 def sign_item(item: certificate_pb.SignCertificateItem, field: str) -> SignItem:
-    """What one item asks for."""
+    """Read one item of a request."""
     return SignItem(
         profile=id_of(item.profile, "profiles", f"{field}.profile"),
         csr=item.csr,
@@ -123,7 +123,7 @@ def sign_item(item: certificate_pb.SignCertificateItem, field: str) -> SignItem:
 def certificate_message(
     entry: LedgerEntry, now: int, revocation: Revocation | None = None
 ) -> certificate_pb.Certificate:
-    """A ledger entry as the contract shows it."""
+    """A ledger entry as a message."""
     message = certificate_pb.Certificate(
         name=f"certificates/{entry.serial.hex()}",
         authority=f"authorities/{entry.authority_id}",
@@ -151,13 +151,13 @@ def certificate_message(
 
 
 def renew_at(entry: LedgerEntry) -> int:
-    """Two thirds through the life, plus up to a tenth of it: the serial number spreads certificates issued together."""
+    """When to renew: at two thirds of the lifetime plus up to a tenth, spread by the serial number."""
     life = entry.not_after - entry.issued_at
     return entry.issued_at + life * 2 // 3 + life * entry.serial[-1] // 2560
 
 
 def chain_of(snapshot: IssuanceSnapshot, authority_id: str) -> tuple[bytes, ...]:
-    """The certificates above a leaf of an authority, without the root; the authority may have retired since."""
+    """The certificates above a leaf, without the root; the authority may have been retired since."""
     authority = snapshot.authority(authority_id)
     return () if authority.kind is AuthorityKind.ROOT else (authority.certificate_der,)
 
@@ -165,7 +165,7 @@ def chain_of(snapshot: IssuanceSnapshot, authority_id: str) -> tuple[bytes, ...]
 def profile_message(
     version: ProfileVersion, facts: Callable[[str, int], tuple[int, str]], built_in: frozenset[str]
 ) -> profile_pb.Profile:
-    """A profile version as the contract shows it; `facts` tells when it was made and by whom."""
+    """A profile version as a message; `facts` is when it was made and by whom."""
     created_at, creator = facts(version.name, version.version)
     return profile_pb.Profile(
         name=f"profiles/{version.name}",

@@ -1,4 +1,4 @@
-"""What the CA counts beside the calls (those are `grpc_server_*`): issuance, commits, expiry. Names: docs/metrics.md."""
+"""The CA's metrics beside `grpc_server_*`: issuance, commits, expiry. Names: docs/metrics.md."""
 
 import time
 from collections.abc import Sequence
@@ -57,12 +57,12 @@ def _serving_certificate_expiry() -> Gauge:
 
 
 def show_serving_certificate_expiry(not_after: int) -> None:
-    """Set when this process's own certificate expires, in seconds since 1970."""
+    """Set the expiry of this process's serving certificate, in seconds since 1970."""
     _serving_certificate_expiry().set(not_after)
 
 
 def show_expiry(snapshot: IssuanceSnapshot) -> None:
-    """Set the expiry of every authority that is still trusted."""
+    """Set the expiry of every trusted authority."""
     for authority in snapshot.authorities.values():
         if authority.state in {AuthorityState.ACTIVE, AuthorityState.RETIRING}:
             _AUTHORITY_EXPIRY.labels(authority.authority_id).set(authority.not_after)
@@ -70,7 +70,7 @@ def show_expiry(snapshot: IssuanceSnapshot) -> None:
 
 @dataclass(frozen=True)
 class MeasuredLedger:
-    """A `Ledger` that counts what passes through it."""
+    """A `Ledger` that counts leases and commits."""
 
     inner: Ledger
 

@@ -18,7 +18,7 @@ from keyreeve_chassis.settings.sections import (
 
 
 class CaKeySettings(KeySettings):
-    """Where the key-encryption key is, and which keys nobody may use."""
+    """The key-encryption key, and blocked keys."""
 
     recovery_file: Path | None = Field(
         None,
@@ -62,7 +62,7 @@ class IssuanceSettings(Section):
 
 
 class RetentionSettings(Section):
-    """How long the ledger remembers (docs/retention.md)."""
+    """How long data is kept (docs/retention.md)."""
 
     expired_days: int | None = Field(
         None,
@@ -73,7 +73,7 @@ class RetentionSettings(Section):
 
 
 class EnrollSettings(Section):
-    """The enrollment listener, where those enroll who have no certificate yet."""
+    """The enrollment listener, for callers without a certificate."""
 
     host: str = Field("127.0.0.1", description="Address of the listener.")
     port: int | None = Field(None, ge=0, le=65535, description="Its port; null: no listener, and no tokens are made.")
@@ -98,13 +98,16 @@ class EnrollSettings(Section):
 
     @property
     def named_address(self) -> str | None:
-        """What tokens name when their makers do not say otherwise; None: there is no listener, or no telling its port."""
+        """The address that tokens name by default.
+
+        None: there is no listener, or its port is not known in advance.
+        """
         if self.port is None or self.address is not None:
             return None if self.port is None else self.address
         return host_port(self.host, self.port) if self.port else None
 
     def serving(self) -> ServingSettings:
-        """The listener's limits: small messages, short lives."""
+        """The listener's limits: small messages, short connections."""
         return ServingSettings(
             host=self.host,
             port=self.port or 0,
@@ -125,7 +128,7 @@ class EnrollSettings(Section):
 
 
 class CaSettings(DatabaseServerSettings):
-    """Everything that can be set."""
+    """All settings of the CA service."""
 
     state_directory: Path = Field(
         Path("ca"), description="Directory of mode 0700 for keys, sockets and the SQLite file."

@@ -1,4 +1,4 @@
-"""The CA service as the chassis sees it. Imports what a process runs only in that process."""
+"""The CA's `ServiceSpec`. Imports each process's modules only in that process."""
 
 from collections.abc import Coroutine
 from typing import Any

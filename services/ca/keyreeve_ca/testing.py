@@ -1,4 +1,4 @@
-"""A whole CA inside the process of a test: real RPCs over real mutual TLS on loopback, SQLite in a given directory.
+"""A whole CA inside a test process: real RPCs over mutual TLS on loopback, on SQLite.
 
 `keyreeve.testing.local_ca` finds `start` through the entry point group `keyreeve.testing`.
 """
@@ -38,7 +38,7 @@ class RunningCa:
 
 
 def start(directory: Path, trust_domain: str) -> RunningCa:
-    """Start a CA whose state lies in `directory`, and have an admin's certificate issued."""
+    """Start a CA with its state in `directory`, and issue an admin certificate."""
     settings = CaSettings(
         trust_domain=trust_domain,
         instance="testing",

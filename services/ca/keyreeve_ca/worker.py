@@ -1,4 +1,4 @@
-"""A worker: one of the processes that share the port, serve the RPCs and sign."""
+"""A worker: one of several processes that share the port, serve the RPCs and sign."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -76,7 +76,7 @@ class RunningWorker:
 async def run_worker(
     settings: CaSettings, index: int, *, now: Callable[[], int] = system_clock
 ) -> AsyncIterator[RunningWorker]:
-    """A running worker; leaving the context drains it. `now` is the clock, in seconds since 1970."""
+    """Run a worker; leaving the context drains it. `now` is the clock, in seconds since 1970."""
     async with AsyncExitStack() as stack:
         worker_id = new_worker_id(settings, f"worker-{index}")
         keystore = open_keystore(settings)
@@ -148,7 +148,7 @@ async def run_worker(
 def _durable(
     settings: CaSettings, worker_id: str, stack: AsyncExitStack
 ) -> tuple[Database, Database | None, ProcessLedger, ipc.Client | None]:
-    """The database to read, the one to write if this process may, the ledger, and the coordinator where that writes."""
+    """Open the databases and the ledger of a worker, with the coordinator where that writes."""
     if settings.sqlite_file is None:
         database = stack.enter_context(writing_database(settings, SCHEMA))
         migrating.check_version(database.engine, SCHEMA)
@@ -160,14 +160,14 @@ def _durable(
 
 
 def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:
-    """The instance's coordinator, where a worker needs it for its word on the sinks alone."""
+    """Connect to the instance's coordinator, where a worker needs only its word on the audit sinks."""
     client = ipc.Client(settings.coordinator_socket)
     stack.push_async_callback(client.close)
     return client
 
 
 async def _end_chains(store: CaStore, ledger: ProcessLedger) -> None:
-    """End this process's audit chains on purpose; the coordinator's next checkpoint says so."""
+    """End this process's audit chains; the coordinator's next checkpoint covers that."""
     try:
         await store.close_chains()
         await ledger.close_chain()
@@ -178,7 +178,7 @@ async def _end_chains(store: CaStore, ledger: ProcessLedger) -> None:
 async def _change(
     change: Forward, learn: Callable[[], Awaitable[None]], method: str, request: bytes, call: Call
 ) -> bytes:
-    """Run a slow mutation, and have its effect known here before its caller can ask for it."""
+    """Run a slow mutation, and reload the snapshot before the caller gets the answer."""
     response = await change(method, request, call)
     with suppress(StoreUnavailable):  # it has happened, and `follow` tries again
         await learn()
@@ -191,7 +191,7 @@ async def _learn(live: LiveSnapshot, revocations: LiveRevocations) -> None:
 
 
 def _trust_views(live: LiveSnapshot) -> Callable[[], TrustView]:
-    """Whom to trust now; made once for each snapshot that is read, since every call asks and people may be many."""
+    """The current trust view, built once per snapshot."""
     known: tuple[IssuanceSnapshot, TrustView] | None = None
 
     def view() -> TrustView:

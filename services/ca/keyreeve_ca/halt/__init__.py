@@ -1,1 +1,1 @@
-"""The switch that halts issuance everywhere."""
+"""The halt switch, which stops issuance everywhere."""

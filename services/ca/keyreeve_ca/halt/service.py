@@ -1,8 +1,7 @@
-"""The halt switch: who stopped issuance, why, and who lets it go on (docs/halt.md).
+"""The halt switch: stop issuance, and resume it (docs/halt.md).
 
-The commit gate reads the same row under its lock, so that after a halt is committed nothing that was asked for over the
-network enters the ledger. Requests of origin `InProcess` go on: recovery must not depend on what has been
-halted.
+The commit gate reads the same row under its lock, so once a halt is committed nothing requested over the network enters
+the ledger. Requests of origin `InProcess` continue: recovery must not depend on what has been halted.
 """
 
 import re
@@ -20,7 +19,7 @@ _REASON = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{1,500}\Z"
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Whoever turns the switch: the identity for the record, and the person whom dual control compares."""
+    """The caller: the identity for the record, and the operator whom dual control compares."""
 
     identity: str
     person: str
@@ -29,7 +28,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class HaltState:
-    """The one row of the switch. Times are seconds since 1970; None and empty where it has not happened."""
+    """The one row of the switch. Times are seconds since 1970; None and empty where nothing has happened."""
 
     halted: bool = False
     halted_at: int | None = None
@@ -48,7 +47,7 @@ class Halts(Protocol):
     """The switch in one transaction."""
 
     def state(self) -> HaltState:
-        """The row."""
+        """Read the row."""
         ...
 
     def put(self, state: HaltState) -> None:
@@ -57,7 +56,7 @@ class Halts(Protocol):
 
 
 class Halting(Protocol):
-    """What the use cases need of a transaction."""
+    """The part of a transaction that the use cases need."""
 
     @property
     def halt(self) -> Halts: ...
@@ -72,7 +71,7 @@ class HaltSwitch:
     resume_needs_two: bool
 
     def halt(self, tx: Halting, actor: Actor, reason: str) -> HaltState:
-        """Stop issuance; said again it withdraws the approval of a resumption. Raises `FieldInvalid`."""
+        """Stop issuance. A repeated halt withdraws an approval to resume. Raises `FieldInvalid`."""
         _check_reason(reason)
         state = tx.halt.state()
         if state.halted:
@@ -83,7 +82,7 @@ class HaltSwitch:
         )
 
     def resume(self, tx: Halting, actor: Actor, reason: str, *, alone: bool = False) -> HaltState:
-        """Let issuance go on, or approve that it does where two people are needed; `alone` needs no second one.
+        """Resume issuance, or approve it where two operators are needed; `alone` skips the second.
 
         Raises `IssuanceNotHalted`, `SecondPersonRequired`, `FieldInvalid`.
         """
@@ -103,7 +102,7 @@ class HaltSwitch:
 
 
 def refuse_when_halted(tx: Halting) -> None:
-    """Raise `IssuanceHalted` unless certificates are issued; in a transaction that writes, this holds to its end."""
+    """Raise `IssuanceHalted` unless issuance is on; in a write transaction this holds until its end."""
     state = tx.halt.state()
     if state.halted:
         assert state.halted_at is not None, "a halt has a time"
@@ -111,7 +110,7 @@ def refuse_when_halted(tx: Halting) -> None:
 
 
 def issuance_halted(since: int) -> errors.KeyreeveError:
-    """What a request for a certificate is told; why it was halted is for operators to know."""
+    """The refusal of a certificate request while halted. It does not say why: that is for operators."""
     when = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return errors.IssuanceHalted(f"issuance has been halted since {when}", metadata={"halted_since": when})
 

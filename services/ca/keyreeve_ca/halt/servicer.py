@@ -1,4 +1,4 @@
-"""IssuanceService: who may turn the halt switch, and the turning of messages into calls of the use cases."""
+"""IssuanceService: access rules, and messages to values and back."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ ACCESS: AccessRules = {
 
 @dataclass(frozen=True)
 class IssuanceServicer:
-    """Answers IssuanceService."""
+    """Serves IssuanceService."""
 
     switch: HaltSwitch
     store: Store

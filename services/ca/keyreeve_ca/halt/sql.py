@@ -18,7 +18,7 @@ class SqlHalts:
         self._writable = writable
 
     def state(self) -> HaltState:
-        """The row; locked when this transaction writes."""
+        """Read the row; it is locked in a write transaction."""
         query = select(*_COLUMNS)
         return HaltState(*self._connection.execute(query.with_for_update() if self._writable else query).one())
 

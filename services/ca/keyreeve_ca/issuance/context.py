@@ -1,4 +1,4 @@
-"""What the processes of the CA work with: the store, the keys and the signing path."""
+"""The CA's part of every process: the store, the keys and the signing path."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

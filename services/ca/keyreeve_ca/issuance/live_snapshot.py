@@ -1,4 +1,4 @@
-"""The snapshot of a running process: read at start, followed while authorities and profiles change."""
+"""The snapshot of a running process: read at start, reloaded when authorities or profiles change."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class LiveSnapshot:
-    """Holds the newest snapshot. `load` reads one, given the one before; it is called in the store's own threads."""
+    """Holds the newest snapshot. `load` gets the previous one and runs in the store's threads."""
 
     def __init__(self, store: Store, load: Callable[[Transaction, IssuanceSnapshot | None], IssuanceSnapshot]) -> None:
         self._store = store
@@ -23,12 +23,12 @@ class LiveSnapshot:
         self._next: asyncio.Task[None] | None = None
 
     def current(self) -> IssuanceSnapshot:
-        """The newest snapshot; `reload` must have succeeded once."""
+        """The newest snapshot; call `reload` once before."""
         assert self._current is not None, "the snapshot is read before anything is served"
         return self._current
 
     async def reload(self) -> None:
-        """Read the snapshot anew; calls that wait while one is being read share the next."""
+        """Load a new snapshot; concurrent callers share one load."""
         if self._next is None:
             self._next = asyncio.create_task(self._read_next())
         await asyncio.shield(self._next)
@@ -46,10 +46,10 @@ class LiveSnapshot:
             await self._changed.wait()
 
     async def follow(self, interval: float) -> None:
-        """Reload whenever the version or the restore generation has changed, looking every `interval` seconds, for ever.
+        """Reload whenever the configuration version or the restore generation changes, forever.
 
-        A snapshot that cannot be read for another reason than the database ends this, and with it the process: what it
-        knows would go stale without anybody's noticing.
+        It polls every `interval` seconds. An error other than an unreachable database ends this job, and with it the
+        process: its snapshot would go stale unnoticed.
         """
         while True:
             await asyncio.sleep(interval)

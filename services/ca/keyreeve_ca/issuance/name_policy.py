@@ -1,4 +1,4 @@
-"""Which names a certificate gets: each one checked by its grammar, against what is reserved, and by the profile's rules."""
+"""Decides which names a certificate gets: grammar, reserved names, then the profile's rules."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -63,7 +63,7 @@ def decide_names(
 
 
 def _places(request: CertificateRequest, extra_names: Sequence[Name]) -> dict[Name, int]:
-    """Return each name once, in order, with its place: its position in the CSR, or -1, -2, ... among the extra names."""
+    """Return each name once, in order, with its position: in the CSR, or -1, -2, ... among the extra names."""
     places: dict[Name, int] = {}
     unusable = dict(request.unusable_names)
     position = 0
@@ -96,7 +96,7 @@ def _check_present(version: ProfileVersion, counts: dict[NameType, int], total: 
 
 
 def _reserved_problem(name: Name, version: ProfileVersion, trust_domain: str) -> str | None:
-    """Say why a name is not for this profile whatever the profile's rules are: it would pass for one of ours."""
+    """Return why a name is reserved for the control plane, whatever the profile allows."""
     if name.type is NameType.URI:
         return _reserved_uri_problem(name.value, version, trust_domain)
     if name.type is NameType.EMAIL:
@@ -128,7 +128,7 @@ def _reserved_host_problem(host: str, trust_domain: str) -> str | None:
 
 
 def _identity_problem(text: str, version: ProfileVersion) -> str | None:
-    """Say why a SPIFFE ID of our trust domain may not stand in a certificate of this profile of the control hierarchy."""
+    """Return why a SPIFFE ID of our trust domain may not be in a certificate of this control profile."""
     try:
         identity = SpiffeId.parse(text)
     except ValueError as failure:
@@ -147,16 +147,16 @@ def _identity_problem(text: str, version: ProfileVersion) -> str | None:
 
 
 class _Readings:
-    """What the profile's variables may stand for, given the names so far.
+    """The values that the profile's variables can have, given the names so far.
 
-    A name that matches several patterns can be read in several ways; a reading is kept as long as no name contradicts it.
+    A name that matches several patterns can be read in several ways; a reading is kept until a name contradicts it.
     """
 
     def __init__(self) -> None:
         self._readings: list[dict[str, str]] = [{}]
 
     def admit(self, ways: list[dict[str, str]]) -> bool:
-        """Keep the readings that agree with one of the ways of reading a name; False when there is none."""
+        """Keep the readings that agree with the name; False when none does."""
         if not all(ways):
             return True  # one of the patterns matches and has no variables
         kept: list[dict[str, str]] = []
@@ -204,5 +204,5 @@ def _too_many(what: str, maximum: int) -> TooManyNames:
 
 
 def _shown(text: str) -> str:
-    """Return the text so that it can be printed anywhere: escaped, and cut when long."""
+    """Return the text in a printable form: escaped, and cut when long."""
     return ascii(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")

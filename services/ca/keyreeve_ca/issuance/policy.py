@@ -1,7 +1,7 @@
-"""What a profile makes of a request: the plan of one certificate, or every reason why there is none. No I/O, no clock.
+"""Policy: the plan of one certificate for a request, or every reason to refuse it. No I/O, no clock.
 
 A lifetime counts both ends (RFC 5280, 4.1.2.5) and includes the backdating: a certificate of 90 days is valid for
-7,776,000 seconds, of which those before the moment of signing have passed.
+7,776,000 seconds, some of which lie before the moment of signing.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ SHORTEST_PART_OF_DEFAULT = 10
 
 
 def check_requester(version: ProfileVersion, role: Role) -> None:
-    """Raise `ProfileNotAllowed` unless the profile lists the role among those who may ask."""
+    """Raise `ProfileNotAllowed` unless the profile lists the role as a requester."""
     if role not in version.profile.requesters:
         allowed = ", ".join(sorted(version.profile.requesters))
         raise ProfileNotAllowed(
@@ -142,7 +142,7 @@ def _attribute(oid: str) -> str:
 
 
 def granted_key_usage(profile: Profile, request: CertificateRequest) -> frozenset[KeyUsage]:
-    """Return the bits that the certificate has: key encipherment is for RSA keys only (RFC 8813, section 3)."""
+    """Return the key usage bits of the certificate; key encipherment is for RSA only (RFC 8813, section 3)."""
     if request.key_type.is_rsa:
         return profile.key_usage
     return profile.key_usage - {KeyUsage.KEY_ENCIPHERMENT}
@@ -169,9 +169,9 @@ def _check_requested_extensions(version: ProfileVersion, request: CertificateReq
 def plan_validity(profile: Profile, lifetime: timedelta | None, now: int, issuer: Issuer) -> tuple[int, int]:
     """Return (not before, not after), both inclusive, in seconds since 1970.
 
-    The profile's default is shortened to the issuer's end. A requested lifetime is granted exactly or refused. Raises
-    `LifetimeRefused`, `AuthorityExpiring` (the issuer ends too soon) or `AuthorityStateWrong` (it has not begun: a clock
-    is wrong).
+    The profile's default lifetime is cut where the issuer ends. A requested lifetime is granted whole or refused.
+    Raises `LifetimeRefused`, `AuthorityExpiring` (the issuer ends too soon) or `AuthorityStateWrong` (its validity has
+    not begun: a clock is wrong).
     """
     if now < issuer.not_before:
         raise AuthorityStateWrong(

@@ -40,32 +40,32 @@ NONCE_LIFETIME = 300
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The old key's word for the new one."""
+    """A signature of the old key over the new one."""
 
     nonce: str
     signature: bytes
 
 
 def proof_message(trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
-    """What the old key signs."""
+    """Return the message that the old key signs."""
     spki_sha256 = hashlib.sha256(new_spki).digest()
     return length_prefixed(b"keyreeve-renew-1", trust_domain.encode(), serial, spki_sha256, nonce.encode())
 
 
 @dataclass(frozen=True)
 class Nonces:
-    """Makes and checks nonces without storing them: `key` is the same in every process of the control plane."""
+    """Makes and checks nonces without storing them; `key` is the same in every process."""
 
     key: bytes
     now: Callable[[], int]
 
     def make(self, caller: str, serial: bytes) -> str:
-        """A nonce for this caller and certificate, good for `NONCE_LIFETIME` seconds."""
+        """Make a nonce for this caller and certificate, valid for `NONCE_LIFETIME` seconds."""
         time = self.now().to_bytes(8, "big")
         return base64.urlsafe_b64encode(time + self._mac(time, caller, serial)).decode()
 
     def check(self, nonce: str, caller: str, serial: bytes) -> None:
-        """Raise `RenewalProofInvalid` unless the nonce was made here for this caller and certificate, lately."""
+        """Raise `RenewalProofInvalid` unless the nonce was made for this caller and certificate and has not expired."""
         try:
             raw = base64.b64decode(nonce, altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
@@ -85,7 +85,7 @@ class Nonces:
 
 @dataclass(frozen=True)
 class Renewal:
-    """The use case behind RenewCertificate."""
+    """The use case of RenewCertificate."""
 
     issuance: Issuance
     store: Store
@@ -104,7 +104,7 @@ class Renewal:
         proof: Proof | None,
         record: AuditRecord | None = None,
     ) -> LedgerEntry:
-        """Renew the certificate `serial` for the key in `csr`. Raises the reasons that the RPC's comment names."""
+        """Renew the certificate `serial` for the key in `csr`. Raises the reasons in the RPC's comment."""
         answered = await self.store.read(lambda tx: tx.answered(caller.claimant, method, request_id))
         if answered is not None:
             return _signed(await self.issuance.recall(answered, payload_sha256, request_id))
@@ -155,7 +155,7 @@ class Renewal:
     def _check_invited(
         self, caller: Caller, old: StoredCertificate, spki: bytes, proof: Proof | None, snapshot: IssuanceSnapshot
     ) -> None:
-        """A person's certificate renews itself for as long as the invitation lasts; then a touch of a device is needed."""
+        """Raise when an operator's invitation has ended and no device touch replaces it."""
         person = snapshot.operators.get(str(caller))
         if person is not None and proof is not None and self.now() > person.renews_until:
             self.nonces.check(proof.nonce, str(caller), old.serial)
@@ -186,7 +186,7 @@ class Renewal:
 
 
 def certificate_not_found(serial: bytes) -> errors.KeyreeveError:
-    """The one answer for a certificate that does not exist and one that the caller may not see."""
+    """The refusal for a certificate that does not exist or that the caller may not see."""
     return errors.CertificateNotFound(
         f"there is no certificate {serial.hex()} that you may see", metadata={"serial": serial.hex()}
     )
@@ -199,7 +199,7 @@ def _superseded(old: StoredCertificate) -> errors.KeyreeveError:
 
 
 def _signed(outcomes: Sequence[Outcome]) -> LedgerEntry:
-    """The certificate of a request with one item."""
+    """Return the certificate of a request with one item."""
     [outcome] = outcomes
     if isinstance(outcome, errors.KeyreeveError):
         raise outcome
@@ -207,7 +207,10 @@ def _signed(outcomes: Sequence[Outcome]) -> LedgerEntry:
 
 
 def _check_holder(caller: Caller, old: StoredCertificate, hierarchy: Hierarchy, since: int) -> None:
-    """Who may renew: the certificate itself (control), or whoever asked for it (others), from `since` on."""
+    """Raise unless the caller may renew: the holder (control) or the original requester (others).
+
+    `since` is the first second of the caller's present registration.
+    """
     if hierarchy is Hierarchy.CONTROL:
         if caller.serial != int.from_bytes(old.serial, "big"):
             raise errors.RenewalNotAllowed(
@@ -219,9 +222,9 @@ def _check_holder(caller: Caller, old: StoredCertificate, hierarchy: Hierarchy, 
 
 
 def as_renewal(csr: CertificateRequest, old_der: bytes) -> CertificateRequest:
-    """The request as if it asked for what the old certificate holds: its names in their order, and its CN.
+    """Return the request with the old certificate's names and CN.
 
-    Raises `NameRefused` when it asks for another name. A CN that it asks for itself is left for policy to judge.
+    Raises `NameRefused` when it asks for another name. A CN of its own is left to policy.
     """
     if csr.unusable_names:
         return csr  # policy refuses each of them by name
@@ -239,7 +242,10 @@ def as_renewal(csr: CertificateRequest, old_der: bytes) -> CertificateRequest:
 
 
 def _successor_of(old: StoredCertificate, role: Role | None) -> Callable[[SignItem, IssuanceSnapshot, int], Prepared]:
-    """Plans the renewal of `old`; `role` is who must still be allowed to ask, None where the holder renews by itself."""
+    """Plan the renewal of `old`.
+
+    `role` must still be allowed by the profile; None where the holder renews.
+    """
 
     def prepare(item: SignItem, snapshot: IssuanceSnapshot, now: int) -> Prepared:
         csr = as_renewal(read_csr(item.csr), old.der)
@@ -264,7 +270,7 @@ def _successor_of(old: StoredCertificate, role: Role | None) -> Callable[[SignIt
 
 
 def names_of_certificate(certificate: x509.Certificate) -> tuple[Name, ...]:
-    """The names of a certificate of ours that has been parsed, in order."""
+    """Return the names of one of our parsed certificates, in order."""
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     types: dict[type[x509.GeneralName], NameType] = {
         x509.DNSName: NameType.DNS,

@@ -1,7 +1,7 @@
-"""Looks again at a share of what was issued, with tools that the signing path does not use: linter and signature check.
+"""Checks a sample of issued certificates with the linter and a signature check.
 
-Runs in the coordinator, on rows of the ledger, so the signing path pays nothing. A finding is an alarm: the log's `error`, a
-counter, and, where the settings say so, a halted profile.
+It runs in the coordinator on rows of the ledger, so it costs the signing path nothing. A finding is logged as an error,
+counted, and can halt the profile (settings).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Sampling:
-    """The background check. Not frozen: it remembers how far it has looked."""
+    """The background check. Not frozen: it remembers its position."""
 
     store: Store
     linter: Linter
@@ -37,7 +37,7 @@ class Sampling:
     seen: frozenset[bytes] = frozenset()
 
     async def run(self) -> None:
-        """Look every few seconds, for ever."""
+        """Check every few seconds, forever."""
         while True:
             await asyncio.sleep(INTERVAL)
             try:
@@ -87,7 +87,7 @@ class Sampling:
 
 
 def _issuers(tx: Transaction, authority_ids: set[str]) -> dict[str, bytes]:
-    """The certificates of those authorities that exist, by id."""
+    """The certificates of the known authorities, by id."""
     found = {}
     for authority_id in authority_ids:
         with suppress(errors.AuthorityNotFound):

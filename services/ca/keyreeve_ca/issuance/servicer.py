@@ -1,4 +1,4 @@
-"""CertificateService: who may call what, and the turning of messages into calls of the use cases."""
+"""CertificateService: access rules, and messages to values and back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ ACCESS: AccessRules = {
 
 @dataclass(frozen=True)
 class CertificateServicer:
-    """Answers CertificateService."""
+    """Serves CertificateService."""
 
     issuance: Issuance
     renewal: Renewal
@@ -216,7 +216,7 @@ class CertificateServicer:
 
 
 def _end(time: Timestamp) -> int:
-    """The first whole second that is not before `time`; certificates end on whole seconds."""
+    """Return the first whole second at or after `time`; certificates end on whole seconds."""
     return time.seconds + (time.nanos > 0)
 
 

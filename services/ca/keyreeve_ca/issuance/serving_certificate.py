@@ -1,4 +1,4 @@
-"""The certificate with which this process serves: issued to itself, in process, by the signing path like any other."""
+"""The serving certificate of this process, issued in process through the signing path."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A certificate and its key, both PEM; the key never leaves this process."""
+    """A certificate and its key, both PEM; the key stays in this process."""
 
     chain_pem: bytes
     key_pem: bytes
@@ -40,13 +40,13 @@ class Credentials:
 
 
 def service_caller(trust_domain: str, instance: str) -> Caller:
-    """This service as a caller of itself."""
+    """The CA service as a caller of itself."""
     return Caller(SpiffeId(trust_domain, ("services", "ca", instance)), Role.CA, serial=0)
 
 
 @dataclass
 class ServingCertificate:
-    """Keeps the process's certificate fresh. Not frozen: it holds the newest one."""
+    """Keeps the serving certificate fresh. Not frozen: it holds the newest one."""
 
     issuance: Issuance
     snapshot: Callable[[], IssuanceSnapshot]
@@ -66,7 +66,7 @@ class ServingCertificate:
     current: Credentials | None = None
 
     def sign(self, message: bytes) -> tuple[bytes, tuple[bytes, ...]]:
-        """This process's word: ECDSA with SHA-256, and the DER chain of its certificate, leaf first."""
+        """Sign with the serving key (ECDSA with SHA-256); also return the DER chain, leaf first."""
         current = self.current
         assert current is not None, "renew() has run once"
         key = serialization.load_pem_private_key(current.key_pem, None)
@@ -76,7 +76,7 @@ class ServingCertificate:
         return key.sign(message, ec.ECDSA(hashes.SHA256())), der
 
     async def renew(self) -> None:
-        """Make a key and have a certificate issued for it."""
+        """Make a key and issue a certificate for it."""
         trust_domain = self.snapshot().trust_domain
         caller = service_caller(trust_domain, self.instance)
         key = ec.generate_private_key(ec.SECP256R1())
@@ -111,7 +111,7 @@ class ServingCertificate:
         self.renewed(outcome.not_after)
 
     async def obtain(self) -> None:
-        """`renew`, however long it takes until an authority can issue: after a long sleep somebody has to recover first."""
+        """`renew`, retried until an authority can issue: after a long outage recovery must come first."""
         told = False
         while True:
             version = self.snapshot().config_version
@@ -126,7 +126,7 @@ class ServingCertificate:
             await self.changed_since(version)
 
     async def keep_fresh(self) -> None:
-        """Renew at two thirds of the life, and within a minute when it or its authority is no longer good."""
+        """Renew at two thirds of the lifetime, and within a minute when it or its issuer stops being valid."""
         while True:
             version = self.snapshot().config_version
             wait = self._seconds_to_renewal()
@@ -160,5 +160,5 @@ class ServingCertificate:
 
 
 def pem(der: bytes) -> bytes:
-    """A DER certificate as one PEM block."""
+    """Return a DER certificate as a PEM block."""
     return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)

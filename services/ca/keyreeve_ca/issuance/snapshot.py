@@ -1,7 +1,7 @@
-"""What the signing path knows without asking the database: authorities with their keys opened, profiles, templates.
+"""What the signing path knows without the database: authorities, opened keys, profiles, templates.
 
-A snapshot is a snapshot of one `config_version`. It is replaced whole when the version rises; the commit gate, not the
-snapshot, has the last word on what may enter the ledger, so a worker that is late signs in vain and never wrongly.
+A snapshot belongs to one `config_version` and is replaced whole when that rises. The commit gate has the last word on
+what enters the ledger, so the certificates of a stale worker are refused there.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ TRUSTED = frozenset({AuthorityState.ACTIVE, AuthorityState.RETIRING})
 
 
 def issuer_of(authority: Authority, url: str) -> Issuer:
-    """The authority as the builder and the final check see it."""
+    """The authority as the encoder and the final check need it."""
     return Issuer(
         authority_id=authority.authority_id,
         hierarchy=authority.hierarchy,
@@ -41,7 +41,7 @@ def issuer_of(authority: Authority, url: str) -> Issuer:
 
 
 def may_sign_leaves(authority: Authority) -> bool:
-    """Whether it is of the kind that signs leaves: an issuing CA of a hierarchy, or a CA that stands alone."""
+    """Whether the authority signs leaves: an issuing CA of a hierarchy, or a standalone CA."""
     return authority.hierarchy is Hierarchy.STANDALONE or authority.kind is AuthorityKind.INTERMEDIATE
 
 
@@ -57,7 +57,7 @@ class IssuingAuthority:
     constraints: NameConstraints
 
     def refuse_names_beyond(self, names: Sequence[Name]) -> None:
-        """Raise `NameRefused` for DNS names that the authority's own name constraints keep it from (RFC 5280, 4.2.1.10)."""
+        """Raise `NameRefused` for DNS names outside the authority's name constraints (RFC 5280, 4.2.1.10)."""
         permitted, excluded = self.constraints.permitted_dns, self.constraints.excluded_dns
         beyond = [
             n.value
@@ -84,7 +84,7 @@ def _below_any(name: str, suffixes: Sequence[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class IssuanceTemplate:
-    """The builder and the checker of one profile version and authority; they share no code."""
+    """The encoder and the final check of one profile version and authority; they share no code."""
 
     template: Template
     check: FinalCheck
@@ -108,7 +108,7 @@ class IssuanceSnapshot:
     _forms: dict[tuple[bytes, str], IssuanceTemplate] = field(default_factory=dict)
 
     def authority(self, authority_id: str) -> Authority:
-        """An authority that something in the ledger refers to; `StoreUnavailable` while this process lags behind it."""
+        """An authority that the ledger refers to. Raises `StoreUnavailable` while this process lags behind it."""
         try:
             return self.authorities[authority_id]
         except KeyError:
@@ -122,7 +122,7 @@ class IssuanceSnapshot:
             raise errors.ProfileNotFound(f"there is no profile {name!r}", metadata={"profile": name}) from None
 
     def issuing_authority(self, version: ProfileVersion, wanted: str | None) -> IssuingAuthority:
-        """The authority that signs: the wanted one if it fits the profile's hierarchy, else the newest active one there."""
+        """The authority that signs: the requested one if it fits the hierarchy, else the newest active one."""
         hierarchy = version.profile.hierarchy
         if wanted is not None:
             authority = self.authorities.get(wanted)
@@ -149,7 +149,7 @@ class IssuanceSnapshot:
         return max(candidates, key=lambda a: (a.authority.activated_at or 0, a.authority.authority_id))
 
     def issuance_template(self, version: ProfileVersion, issuing: IssuingAuthority) -> IssuanceTemplate:
-        """How certificates of this profile from this authority are built and checked, made once."""
+        """The encoder and final check of a profile and authority; created once."""
         key = (version.sha256, issuing.issuer.authority_id)
         issuance_template = self._forms.get(key)
         if issuance_template is None:
@@ -159,9 +159,9 @@ class IssuanceSnapshot:
         return issuance_template
 
     def profile_hashes(self, hierarchy: Hierarchy) -> frozenset[bytes]:
-        """Hashes of the profile versions that an authority of a hierarchy issues under; a serial block pins them.
+        """Hashes of the profile versions that a serial block of this hierarchy pins.
 
-        Without those that are halted: no block could be leased for them, and the other profiles go on.
+        Halted profiles are left out: a block with one of them could not be leased.
         """
         return frozenset(v.sha256 for v in self.profiles.values() if v.profile.hierarchy is hierarchy and not v.halted)
 
@@ -175,7 +175,7 @@ class IssuanceSnapshot:
         return tuple(sorted(trusted, key=lambda a: a.certificate_der))
 
     def control_issuers(self) -> tuple[x509.Certificate, ...]:
-        """The issuing CAs whose leaves our own listeners accept: trusted themselves, under a trusted root."""
+        """The issuing CAs whose leaves our listeners accept: trusted, under a trusted root."""
         roots = {a.authority_id for a in self.roots(Hierarchy.CONTROL)}
         return tuple(
             x509.load_der_x509_certificate(a.certificate_der)
@@ -197,8 +197,8 @@ def load_snapshot(
 ) -> IssuanceSnapshot:
     """Read a snapshot and open the keys of the authorities that sign leaves.
 
-    Keys that the snapshot `before` has open are not opened anew: checking a large RSA key takes a good part of a second.
-    Raises `keyreeve_chassis.keys.ports.KeyStoreError` when a key does not open: that must stop the process, not be worked around.
+    Keys that the snapshot `before` has open are reused, because checking a large RSA key takes up to 0.25 s. Raises
+    `keyreeve_chassis.keys.ports.KeyStoreError` when a key does not open; the process must then stop.
     """
     control_plane = tx.control_plane()
     if control_plane is None or not control_plane.bootstrapped_at:

@@ -1,7 +1,8 @@
-"""Blocks of serial numbers: leased before their first use, closed when used up, void when their worker is gone.
+"""Serial blocks: leased before first use, closed when used up, void when their worker is gone.
 
-Block numbers are `seconds since 2026-01-01 << 14` or the last one plus one, whichever is greater: strictly rising under
-the control plane row's lock, so a clock that goes back repeats none, and new serial numbers sort after all older ones.
+Block numbers are `seconds since 2026-01-01 << 14` or the last one plus one, whichever is greater. They rise strictly
+under the control plane row's lock, so a clock that goes back repeats none and new serial numbers sort after all older
+ones.
 """
 
 from collections.abc import Collection
@@ -46,7 +47,7 @@ def lease(connection: Connection, request: BlockRequest, now: int) -> BlockLease
 
 
 def reserve(connection: Connection, request: BlockRequest, now: int) -> BlockLease:
-    """Record a block for a CA certificate, whatever its authority's state: closed, so that no leaf can use it."""
+    """Record a closed block for one CA certificate, whatever its authority's state."""
     lock_exclusively(connection)
     count = connection.scalar(
         select(authorities.c.block_count).where(authorities.c.authority_id == request.authority_id)
@@ -55,7 +56,7 @@ def reserve(connection: Connection, request: BlockRequest, now: int) -> BlockLea
 
 
 def void(connection: Connection, condition: ColumnElement[bool]) -> int:
-    """Make open blocks that fit the condition void: nothing of them enters the ledger any more. Returns how many."""
+    """Void the open blocks that match; return how many. Nothing of a void block enters the ledger."""
     return connection.execute(
         update(serial_blocks).where(serial_blocks.c.state == "open", condition).values(state="void")
     ).rowcount
@@ -72,7 +73,7 @@ def void_of_worker(connection: Connection, worker_id: str) -> int:
 
 
 def close(connection: Connection, block_id: int, worker_id: str) -> bool:
-    """Close a block that its worker will not use further; False when it was not open or not the worker's."""
+    """Close a block that its worker no longer uses; False when it was not open or not the worker's."""
     return (
         connection.execute(
             update(serial_blocks)

@@ -1,9 +1,8 @@
-"""What becomes of the requests of a group that has passed the gate: who claimed first, whose key it is, who renewed first.
+"""Conflicts inside a commit group: repeated requests, reused keys, certificates renewed twice.
 
-The rules are the same on both databases; `Steps` is what differs. Each step inserts what is new and says how many rows
-that were: only when some were not new is the database asked which. Rows go in sorted by key, so that two transactions
-that meet wait for each other in one direction only. The audit record of each request is made here too, when its outcome
-is known, and is committed with it.
+The rules are the same on both databases; `Steps` is what differs. Each step inserts new rows and reports how many were
+new; only when some were not is the database asked which. Rows go in sorted by key, so that two concurrent transactions
+wait for each other in one order and cannot deadlock.
 """
 
 from collections.abc import Collection, Sequence
@@ -39,7 +38,7 @@ class Steps(Protocol):
     """The statements of one transaction."""
 
     def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
-        """Insert (key, payload hash, items) where the key is new; return how many were."""
+        """Insert (key, payload hash, items) where the key is new; return how many were new."""
         ...
 
     def claims(self, keys: Collection[Key]) -> dict[Key, tuple[bytes, bytes | None]]:
@@ -47,11 +46,11 @@ class Steps(Protocol):
         ...
 
     def correct(self, rows: Sequence[tuple[Key, bytes | None]]) -> None:
-        """Replace the items of claims of this transaction; None withdraws the claim."""
+        """Replace the items of claims made in this transaction; None withdraws the claim."""
         ...
 
     def bind(self, rows: Sequence[tuple[bytes, str]]) -> int:
-        """Insert (key hash, identity) where the key is new; return how many were."""
+        """Insert (key hash, identity) where the key is new; return how many were new."""
         ...
 
     def bound(self, spkis: Collection[bytes]) -> dict[bytes, str]:
@@ -59,7 +58,7 @@ class Steps(Protocol):
         ...
 
     def renew(self, rows: Sequence[tuple[bytes, bytes, bytes]]) -> int:
-        """Insert (predecessor, successor, key hash) where the predecessor is new; return how many were."""
+        """Insert (predecessor, successor, key hash) where the predecessor is new; return how many were new."""
         ...
 
     def renewed(self, predecessors: Collection[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
@@ -67,12 +66,12 @@ class Steps(Protocol):
         ...
 
     def withdraw_renewals(self, predecessors: Collection[bytes]) -> None:
-        """Delete renewals of this transaction."""
+        """Delete renewals made in this transaction."""
         ...
 
 
 class Settlement:
-    """The outcome of each request, and the certificates that go into the ledger."""
+    """The outcome of each request, and the certificates that enter the ledger."""
 
     def __init__(self, requests: Sequence[RequestTuple], steps: Steps) -> None:
         self._requests = requests
@@ -89,7 +88,7 @@ class Settlement:
 
     @property
     def certificates(self) -> list[CertificateTuple]:
-        """What is to be inserted, in the order in which it was signed."""
+        """The certificates to insert, in the order in which they were signed."""
         return [certificate for _, _, certificate in self._live.values()]
 
     def outcomes(self) -> list[Outcome]:
@@ -108,7 +107,7 @@ class Settlement:
         return (COMMITTED, tuple(self._results[n]))
 
     def _claim(self) -> dict[Key, int]:
-        """Claim the requests that have a certificate at all, the first of each id; return those that won."""
+        """Claim the requests that have a certificate, the first of each id; return those that won."""
         first: dict[Key, int] = {}
         rows: dict[Key, tuple[str, str, str, bytes, bytes]] = {}
         for n, request in enumerate(self._requests):
@@ -187,7 +186,7 @@ class Settlement:
         self._changed.add(n)
 
     def _correct(self, claimed: dict[Key, int]) -> None:
-        """Store what the changed requests are answered, and let go of those of which nothing is left."""
+        """Store the changed results, and withdraw claims with no certificate left."""
         if not self._changed:
             return
         self._steps.correct(
@@ -216,7 +215,10 @@ def _superseded(certificate: CertificateTuple) -> FailureTuple:
 
 
 def records_of(requests: Sequence[RequestTuple], outcomes: Sequence[Outcome], now: int) -> list[bytes]:
-    """One record for each request; `now` in milliseconds since 1970 is for those that came by no call."""
+    """One audit record per request.
+
+    `now`, in milliseconds since 1970, is the time of requests that no RPC brought.
+    """
     return [
         (request.audit or _own_head(request, now)) + _tail(request, outcome)
         for request, outcome in zip(requests, outcomes, strict=True)

@@ -1,7 +1,7 @@
-"""Groups and outcomes as flat tuples: what msgpack carries between a worker and the coordinator, and what SQL is given.
+"""Groups and outcomes as flat tuples: for msgpack between worker and coordinator, and for SQL.
 
-A certificate crosses the process boundary as the tuple of its fields and goes into `executemany` or COPY as that tuple;
-nothing is built from it on the way. One list of columns makes the tuple, the INSERT and the COPY.
+A certificate crosses the process boundary as the tuple of its fields and goes into `executemany` or COPY as that tuple,
+without conversion. One list of columns makes the tuple, the INSERT and the COPY.
 """
 
 import zlib
@@ -60,7 +60,7 @@ certificate_tuple: "attrgetter[CertificateTuple]" = attrgetter(*FIELDS)
 
 
 class RequestTuple(NamedTuple):
-    """`RequestClaim`."""
+    """A `RequestClaim`."""
 
     caller: str
     method: str
@@ -78,7 +78,7 @@ class RequestTuple(NamedTuple):
 
 
 class GroupTuple(NamedTuple):
-    """`CommitGroup`."""
+    """A `CommitGroup`."""
 
     group_id: bytes
     worker_id: str
@@ -96,12 +96,12 @@ def row(certificate: CertificateTuple, block_number: int) -> Row:
 
 
 def is_certificate(item: Item) -> bool:
-    """Whether an item of a request is a certificate and not a failure."""
+    """Whether an item of a request is a certificate rather than a failure."""
     return len(item) != _FAILURE_FIELDS
 
 
 def flat_group(group: CommitGroup) -> GroupTuple:
-    """A group as tuples."""
+    """Return a group as tuples."""
     return GroupTuple(
         group.group_id,
         group.worker_id,
@@ -131,13 +131,13 @@ def _flat_request(claim: RequestClaim) -> RequestTuple:
 
 
 def group_from(received: Sequence[Any]) -> GroupTuple:
-    """A group as it came out of msgpack."""
+    """Return the group that msgpack decoded."""
     group = GroupTuple(*received)
     return group._replace(requests=[RequestTuple(*r) for r in group.requests])
 
 
 def outcomes_from(received: Iterable[Sequence[Any]]) -> list[RequestOutcome]:
-    """Outcomes as the port has them."""
+    """Return outcomes as the port defines them."""
     return [
         Committed(results_from(o[1])) if o[0] == COMMITTED else AlreadyAnswered(o[1], results_from(o[2]))
         for o in received
@@ -145,7 +145,7 @@ def outcomes_from(received: Iterable[Sequence[Any]]) -> list[RequestOutcome]:
 
 
 def results_from(received: Iterable[Result]) -> tuple[bytes | ItemFailure, ...]:
-    """Results as the port has them."""
+    """Return results as the port defines them."""
     return tuple(r if isinstance(r, bytes) else ItemFailure(*r) for r in received)
 
 

@@ -33,7 +33,7 @@ _END_WHO_STOPPED = text(
 
 
 class GateFacts(NamedTuple):
-    """What the gate reads, in the order of its SELECT; None where there is no such row."""
+    """What the gate reads, in the order of its SELECT; None where no such row exists."""
 
     restore_generation: int
     halted: bool
@@ -49,7 +49,7 @@ class GateFacts(NamedTuple):
 
 
 def lock_exclusively(connection: Connection) -> None:
-    """Keep every commit out until this transaction ends; waits for those under way. Call it before reading anything."""
+    """Block commits until this transaction ends; waits for those in progress. Call it before any read."""
     if connection.dialect.name != "postgresql":
         return
     try:
@@ -66,12 +66,12 @@ def lock_exclusively(connection: Connection) -> None:
 
 
 def serial_prefix(block_id: int) -> bytes:
-    """The first 6 octets of a block's serial numbers (rules/serials.py)."""
+    """The first 6 octets of a block's serial numbers (certificates/serials.py)."""
     return (_LEADING_01 | block_id).to_bytes(6, "big")
 
 
 def pack_hashes(hashes: Collection[bytes]) -> bytes:
-    """Profile hashes as a block's row holds them."""
+    """Encode profile hashes for a block's row."""
     return b"".join(sorted(hashes))
 
 
@@ -81,7 +81,10 @@ def unpack_hashes(packed: bytes) -> frozenset[bytes]:
 
 
 def refusal(group: GroupTuple, facts: GateFacts | None, halted: Collection[bytes], committed: int | None) -> str | None:
-    """Return why the group may not enter the ledger, or None; `committed` is the block's last counter so far."""
+    """Return why the group may not enter the ledger, or None.
+
+    `committed` is the block's last committed counter.
+    """
     if facts is None or not facts.restore_generation == group.restore_generation == (
         facts.block_restore_generation or group.restore_generation
     ):

@@ -30,7 +30,10 @@ def bound(day: int) -> str:
 
 
 def promise(connection: Connection) -> None:
-    """Constrain the table to serial numbers before a day to come, without looking at the rows that are there."""
+    """Add a NOT VALID constraint: all serial numbers lie before a future day.
+
+    Existing rows are not checked, so no reader or writer waits.
+    """
     # Migration 0009 runs this, when the table still has its first name.
     last: int | None = connection.scalar(text("SELECT last_block_id FROM plane"))
     ahead = 0 if last is None else ((last >> SECOND_SHIFT) + EPOCH) // DAY
@@ -47,7 +50,7 @@ def withdraw(connection: Connection) -> None:
 
 
 def check(connection: Connection) -> None:
-    """Look at the rows; readers and writers go on."""
+    """Validate the constraint; readers and writers continue."""
     connection.execute(text("SET LOCAL statement_timeout = 0"))  # tens of gigabytes may have to be read
     for name in _promises(connection):
         connection.execute(text(f"ALTER TABLE certificates VALIDATE CONSTRAINT {name}"))
@@ -73,9 +76,9 @@ def begin(connection: Connection) -> None:
 
 
 def extend(connection: Connection) -> int:
-    """Make partitions until there is one for `AHEAD_DAYS` to come; how many. One process at a time.
+    """Create partitions up to `AHEAD_DAYS` from now; return how many. One process at a time.
 
-    Where rows have gone into the rest already they stay there: that time has no partition of its own.
+    Where rows have already gone into the default partition they stay there: that time gets no partition of its own.
     """
     if not connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}):
         return 0
@@ -96,7 +99,7 @@ def extend(connection: Connection) -> int:
 
 
 def drop_empty(connection: Connection) -> int:
-    """Drop partitions of times past in which nothing is left; how many. Commits wait for as long as the drop takes."""
+    """Drop empty partitions of the past; return how many. Commits wait while one is dropped."""
     found = 0
     for day in days(connection):
         if day > _today(connection):
@@ -113,7 +116,7 @@ def drop_empty(connection: Connection) -> int:
 
 
 def days(connection: Connection) -> list[int]:
-    """The days before which the partitions end, in order."""
+    """The days at which the partitions end, in order."""
     names = connection.scalars(
         text(
             "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'certificates'::regclass"

@@ -1,7 +1,7 @@
-"""The ledger as the use cases see it: what is written, in which groups, behind which gate, and the ports to do it.
+"""The ledger as the use cases see it: values, commit groups, and the ports to write them.
 
 `lease_block` and `commit` are the two durable steps of the signing path (docs/signing.md): the intention, and the
-result. Everything here is a value or a Protocol; storage/ implements the ports on SQLite and PostgreSQL.
+result. Adapters exist for SQLite and PostgreSQL.
 """
 
 import asyncio
@@ -20,9 +20,10 @@ BLOCKS_PER_CRL_SHARD = 5
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
-    """Origin of a request that no RPC brought: the CA certifies itself, or somebody asks over the local socket.
+    """Origin of a request that no RPC brought: a serving certificate, or the local admin socket.
 
-    It is also the exemption from a halt of issuance (docs/halt.md): never make one for what came over the network.
+    It is also the exemption from a halt of issuance (docs/halt.md): never create one for a request that came over the
+    network.
     """
 
     method: ClassVar[str] = "in-process"
@@ -30,7 +31,7 @@ class InProcess:
 
     @property
     def exemption(self) -> "InProcess":
-        """A halt does not stop it."""
+        """Whether a halt leaves the request alone."""
         return self
 
 
@@ -66,7 +67,7 @@ class SerialBlock:
 
 @dataclass(frozen=True, slots=True)
 class BlockRequest:
-    """What a worker asks for: the seed arrives sealed, and `seed_id` is what it is sealed to."""
+    """A worker's request for a block; the seed arrives sealed, and `seed_id` is part of its associated data."""
 
     authority_id: str
     worker_id: str
@@ -123,18 +124,18 @@ class ItemFailure:
 
 
 class AuditRecord(Protocol):
-    """The audit record of a call, which is committed together with what the call does."""
+    """The audit record of a call, committed together with the call's effect."""
 
     def head(self) -> bytes:
-        """Everything but how it ended (keyreeve/audit/record.py)."""
+        """The record without its outcome (keyreeve/audit/record.py)."""
         ...
 
     def tell(self, field: str, value: str) -> None:
-        """Add to what the call is about; never a secret."""
+        """Add to the call's resources; never a secret."""
         ...
 
     def entrust(self, done: "asyncio.Future[Any]") -> None:
-        """The record is written if and only if `done` gets a result; nobody else writes it then."""
+        """Hand the record over: it is written if and only if `done` gets a result, and by nobody else."""
         ...
 
 
@@ -156,7 +157,7 @@ class RequestClaim:
 
 @dataclass(frozen=True, slots=True)
 class CommitGroup:
-    """What a worker commits at once. All certificates are of one block; counters are used in order."""
+    """What a worker commits at once: certificates of one block, counters used in order."""
 
     group_id: bytes
     """16 octets, best beginning with the time (as UUIDv7 does) so that the ledger's index is appended to.
@@ -176,7 +177,7 @@ class CommitGroup:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The request is in the ledger. Items may have become failures inside the commit (KEY_REUSED, RENEWAL_SUPERSEDED)."""
+    """The request is in the ledger. Items may have failed inside the commit (KEY_REUSED, RENEWAL_SUPERSEDED)."""
 
     items: tuple[bytes | ItemFailure, ...]
     """Serial or failure per item, in order."""
@@ -184,7 +185,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyAnswered:
-    """The request had been claimed before (by a retry or a race): nothing of this one was stored."""
+    """The request had been claimed before, by a retry or a race: nothing of this one was stored."""
 
     payload_sha256: bytes
     """Of the claim that won; if it is not ours the request is REQUEST_ID_REUSED."""
@@ -221,61 +222,64 @@ class Ledger(Protocol):
         ...
 
     async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
-        """Say what became of a group whose commit gave no answer; None: it is not in the ledger and never will be."""
+        """Return the outcomes of a group whose commit gave no answer.
+
+        None: it is not in the ledger and never will be.
+        """
         ...
 
     async def close_block(self, block_id: int, worker_id: str) -> bool:
-        """Close a block that its worker will not use further; False when it was not open or not the worker's."""
+        """Close a block that its worker no longer uses; False when it was not open or not the worker's."""
         ...
 
 
 class ProcessLedger(Ledger, Protocol):
-    """The ledger of one process, and what the process does for it beside signing."""
+    """The ledger of one process, with its life cycle."""
 
     async def start(self) -> None:
-        """Do what `lease_block` needs; once."""
+        """Prepare for `lease_block`; called once."""
         ...
 
     def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Background work without which the started ledger does not stay usable."""
+        """Background jobs that the started ledger needs."""
         ...
 
     async def end(self) -> None:
-        """Undo `start`, once the blocks are closed."""
+        """Undo `start`, after the blocks are closed."""
         ...
 
     async def close_chain(self) -> None:
-        """End this process's audit chain on purpose; nothing is committed after it."""
+        """End this process's audit chain; nothing is committed after it."""
         ...
 
 
 class CoordinatorLedger(ProcessLedger, Protocol):
-    """The ledger of the coordinator, which tends it for all processes."""
+    """The ledger of the coordinator, which also maintains it for all processes."""
 
     async def prepare(self) -> None:
-        """Clean up after the processes of an earlier run, before this one's work."""
+        """Clean up after the processes of an earlier run."""
         ...
 
     def upkeep(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Background work for all processes."""
+        """Background jobs for all processes."""
         ...
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What workers ask of it over the local socket."""
+        """Handlers for the workers, over the coordinator's socket."""
         ...
 
     async def disconnected(self, connection: Connection) -> None:
-        """Void what was leased over a connection that has closed."""
+        """Void the blocks leased over a connection that has closed."""
         ...
 
     async def purge(self, before: int, limit: int) -> int:
-        """See `retention.Purging`."""
+        """See `Purging`."""
         ...
 
     async def expired_block(self, before: int, first: int) -> int | None:
-        """See `retention.Purging`."""
+        """See `Purging`."""
         ...
 
     async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
-        """See `retention.Purging`."""
+        """See `Purging`."""
         ...

@@ -1,4 +1,4 @@
-"""The ledger on PostgreSQL: every worker commits its own groups, with COPY, behind locks that it shares with the others.
+"""The ledger on PostgreSQL: each worker commits its own groups with COPY, behind shared locks.
 
 Statements that need no answer before the next go out together (pipeline mode), so a commit takes four round trips.
 """
@@ -71,7 +71,7 @@ _RECORD_GROUP = (
 
 
 class PostgresqlLedger:
-    """`keyreeve_ca.ledger.ports.CoordinatorLedger` for one process, a worker or a coordinator.
+    """`CoordinatorLedger` for one process, a worker or a coordinator.
 
     Groups are committed one at a time, in the order they are handed in.
     """
@@ -100,9 +100,9 @@ class PostgresqlLedger:
             return outcomes_from(await self._database.write(lambda c: _commit(c, flat, self._chain)))
 
     async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
-        """Say what became of a group; when it is not in the ledger, see to it that it never will be.
+        """Return a group's outcomes; when it is not in the ledger, make sure it never will be.
 
-        If its commit is still under way in the database, the insertion waits for it.
+        If its commit is still running in the database, the insertion waits for it.
         """
 
         def work(connection: SqlConnection) -> bytes | None:
@@ -118,23 +118,23 @@ class PostgresqlLedger:
         return None if found is None else outcomes_from(unpack(found))
 
     async def close_block(self, block_id: int, worker_id: str) -> bool:
-        """Close a block that its worker will not use further; False when it was not open or not the worker's."""
+        """Close a block that its worker no longer uses; False when it was not open or not the worker's."""
         return await self._database.write(lambda c: blocks.close(c, block_id, worker_id))
 
     async def prepare(self) -> None:
-        """Make the partitions of the time to come: nobody may have done it for long."""
+        """Create the partitions of the time to come."""
         await self.extend_partitions()
 
     async def start(self) -> None:
-        """Begin this process's lease of life, which `lease_block` demands."""
+        """Register this process's lease, which `lease_block` demands."""
         await self.register_worker(self._worker_id, LEASE_SECONDS)
 
     def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Extending the lease; fails with `LeaseLost`."""
+        """Extend the lease; fails with `LeaseLost`."""
         return (every(LEASE_SECONDS / 4, self._stay_alive),)
 
     def upkeep(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Voiding the blocks of processes whose lease has expired, and tending the partitions."""
+        """Void the blocks of processes whose lease has expired, and maintain the partitions."""
         return every(LEASE_SECONDS, self.void_orphans), every(PASS_SECONDS, self.tend_partitions)
 
     async def end(self) -> None:
@@ -153,15 +153,15 @@ class PostgresqlLedger:
             raise LeaseLost(f"{self._worker_id} was not heard of for {LEASE_SECONDS} s; its blocks are void")
 
     async def register_worker(self, worker_id: str, lease_seconds: int) -> None:
-        """Begin a worker's lease of life, which `lease_block` demands; a worker id is used once."""
+        """Register a worker's lease, which `lease_block` demands; a worker id is used once."""
         await self._database.write(lambda c: register_writer(c, workers, worker_id, lease_seconds))
 
     async def extend_worker(self, worker_id: str, lease_seconds: int) -> bool:
-        """Extend it; False when it has expired: take a new worker id, register it, and lease new blocks."""
+        """Extend a lease; False when it has expired: use a new worker id and new blocks."""
         return await self._database.write(lambda c: extend_writer(c, workers, worker_id, lease_seconds))
 
     async def deregister_worker(self, worker_id: str) -> int:
-        """End it on purpose and void what is left of the worker's blocks; returns how many."""
+        """End a lease and void the worker's remaining blocks; return how many."""
         return await self._database.write(lambda c: liveness.deregister(c, worker_id))
 
     async def void_blocks_of(self, worker_id: str) -> int:
@@ -169,23 +169,23 @@ class PostgresqlLedger:
         return await self._database.write(lambda c: blocks.void_of_worker(c, worker_id))
 
     async def void_orphans(self) -> int:
-        """Void the open blocks of workers whose lease has expired; every process may call this at any time."""
+        """Void the open blocks of workers whose lease has expired; any process may call this."""
         return await self._database.write(liveness.void_orphans)
 
     async def close_chain(self) -> None:
-        """End this process's audit chain on purpose."""
+        """End this process's audit chain."""
         await self._database.write(lambda c: self._chain.close(cursor_of(c)))
 
     async def purge(self, before: int, limit: int = 5_000) -> int:
-        """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
+        """Delete up to `limit` stored answers and groups of each kind older than `before`; return how many."""
         return await self._database.write(lambda c: purging.purge(c, before, limit))
 
     async def extend_partitions(self) -> int:
-        """See that there are partitions for the time to come; how many were made."""
+        """Create partitions for the time to come; return how many."""
         return await self._database.write(partitions.extend)
 
     async def tend_partitions(self) -> None:
-        """Make those for the time to come, and drop those of times past in which nothing is left."""
+        """Create partitions for the time to come, and drop empty ones of the past."""
         await self.extend_partitions()
         await self._database.write(partitions.drop_empty)
 
@@ -229,10 +229,7 @@ def _commit(connection: SqlConnection, group: GroupTuple, chain: ChainWriter) ->
 def _read_gate(
     raw: psycopg.Connection[Any], group: GroupTuple, chain: ChainWriter
 ) -> tuple[tuple[bytes | None] | None, GateFacts | None, list[bytes], tuple[Any, ...] | None]:
-    """Lock and read what the gate wants to know: the group's earlier outcome, the facts, the halted profiles.
-
-    And the head of the audit chain, which nobody else appends to.
-    """
+    """Lock and read what the gate needs: earlier outcome, facts, halted profiles, audit chain head."""
     with raw.pipeline():
         raw.execute(_LOCK, (ADVISORY_KEY,))
         control_plane = raw.execute(_CONTROL_PLANE)
@@ -264,7 +261,7 @@ def _copy(raw: psycopg.Connection[Any], certificates: Sequence[CertificateTuple]
 
 
 class _Statements:
-    """`conflict_resolution.Steps` on PostgreSQL: a conflict with a transaction under way waits for that one's end."""
+    """`conflict_resolution.Steps` on PostgreSQL: a conflict waits for the other transaction's end."""
 
     def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
         self._cursor = cursor

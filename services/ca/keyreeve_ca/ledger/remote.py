@@ -1,7 +1,7 @@
-"""The ledger over the local socket, since on SQLite the coordinator has the only writer: the worker's side and its own.
+"""The ledger over the coordinator's socket, for SQLite: the worker's side and the coordinator's.
 
-The coordinator remembers the blocks that it leased over each connection and voids them when that closes: a worker that
-is gone cannot use the rest.
+The coordinator remembers the blocks leased over each connection and voids them when it closes: a worker that is gone
+cannot use the rest.
 """
 
 from collections.abc import Collection, Coroutine, Sequence
@@ -18,7 +18,7 @@ _BLOCKS = "blocks"
 
 @dataclass(frozen=True)
 class RemoteLedger:
-    """`keyreeve_ca.ledger.ports.ProcessLedger` over the coordinator's socket."""
+    """`ProcessLedger` over the coordinator's socket."""
 
     client: Client
 
@@ -39,27 +39,27 @@ class RemoteLedger:
         return outcomes_from(await self._call("commit", flat_group(group)))
 
     async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
-        """Say what became of a group; when it is not in the ledger, see to it that it never will be."""
+        """Return a group's outcomes; when it is not in the ledger, make sure it never will be."""
         found = await self._call("find_group", group_id)
         return None if found is None else outcomes_from(found)
 
     async def close_block(self, block_id: int, worker_id: str) -> bool:
-        """Close a block that will not be used further; False when it was not open or not the worker's."""
+        """Close a block that is no longer used; False when it was not open or not the worker's."""
         closed: bool = await self._call("close_block", (block_id, worker_id))
         return closed
 
     async def start(self) -> None:
-        """The coordinator knows this worker by its connection."""
+        """Do nothing: the coordinator knows this worker by its connection."""
 
     def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
         """None: the connection says that the worker lives."""
         return ()
 
     async def end(self) -> None:
-        """The coordinator voids what is left when the connection closes."""
+        """Do nothing: the coordinator voids open blocks when the connection closes."""
 
     async def close_chain(self) -> None:
-        """The chain is the coordinator's."""
+        """Do nothing: the chain is the coordinator's."""
 
     async def _call(self, name: str, payload: object) -> Any:  # noqa: ANN401  # plain values
         closed, result = await self.client.call(name, payload, CALL_SECONDS)
@@ -69,7 +69,7 @@ class RemoteLedger:
 
 
 class Writer(Protocol):
-    """The ledger of the process that writes."""
+    """The ledger of the writing process."""
 
     async def lease_block(self, request: BlockRequest) -> BlockLease: ...
     async def commit_flat(self, group: GroupTuple) -> list[Outcome]: ...
@@ -121,7 +121,7 @@ class LedgerHandlers:
 
 
 def _gated(handler: Handler) -> Handler:
-    """Answer (None, result), or (why, None) when the gate was closed."""
+    """Return (None, result), or (why, None) when the gate was closed."""
 
     async def answer(payload: object, connection: Connection) -> tuple[str | None, object]:
         try:

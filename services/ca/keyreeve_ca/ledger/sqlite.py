@@ -1,7 +1,7 @@
-"""The ledger on SQLite: one writer commits the union of the groups that several workers have waiting.
+"""The ledger on SQLite: one writer commits the waiting groups of several workers together.
 
-The coordinator process holds the only writing connection (docs/adr/0003-one-writer-on-sqlite.md). While one union is being
-committed the next groups arrive, so the price of a commit is shared by more certificates the busier it is.
+The coordinator holds the only writing connection (docs/adr/0003-one-writer-on-sqlite.md). Groups that arrive during one
+commit form the next, so the cost of a commit is shared by more certificates under load.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ _Answer = list[Outcome] | GateClosed
 
 
 class SqliteLedger:
-    """`keyreeve_ca.ledger.ports.CoordinatorLedger`; `database` is the writer's, with its one thread."""
+    """`CoordinatorLedger`; `database` is the writer's, with its one thread."""
 
     def __init__(self, database: Database, *, now: Callable[[], int], writer: str = "coordinator") -> None:
         self._database = database
@@ -77,14 +77,14 @@ class SqliteLedger:
         return outcomes_from(await self.commit_flat(flat_group(group)))
 
     async def commit_flat(self, group: GroupTuple) -> list[Outcome]:
-        """`commit` for a group that is tuples already, as it arrives from a worker."""
+        """`commit` for a group as tuples, as it arrives from a worker."""
         done: Future[list[Outcome]] = Future()
         self._waiting.append((group, done))
         self._database.submit(self._commit_waiting)
         return await asyncio.wrap_future(done)
 
     async def find_group(self, group_id: bytes) -> Sequence[RequestOutcome] | None:
-        """Say what became of a group; when it is not in the ledger, see to it that it never will be."""
+        """Return a group's outcomes; when it is not in the ledger, make sure it never will be."""
         found = await self.find_group_flat(group_id)
         return None if found is None else outcomes_from(found)
 
@@ -103,11 +103,11 @@ class SqliteLedger:
         return await self._database.write(work)
 
     async def close_block(self, block_id: int, worker_id: str) -> bool:
-        """Close a block that its worker will not use further; False when it was not open or not the worker's."""
+        """Close a block that its worker no longer uses; False when it was not open or not the worker's."""
         return await self._database.write(lambda c: blocks.close(c, block_id, worker_id))
 
     async def void_blocks(self, block_ids: Collection[int]) -> int:
-        """Void some blocks, such as those leased over a connection that has closed."""
+        """Void some blocks, such as those of a closed connection."""
         return await self._database.write(lambda c: blocks.void_by_id(c, block_ids))
 
     async def void_blocks_of(self, worker_id: str) -> int:
@@ -115,11 +115,11 @@ class SqliteLedger:
         return await self._database.write(lambda c: blocks.void_of_worker(c, worker_id))
 
     async def prepare(self) -> None:
-        """Void every open block: no worker of an earlier coordinator may go on."""
+        """Void every open block: workers of an earlier coordinator must not continue."""
         await self.void_orphans()
 
     async def start(self) -> None:
-        """Nothing: the coordinator is the only process that writes."""
+        """Do nothing: the coordinator is the only process that writes."""
 
     def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
         """None."""
@@ -130,14 +130,14 @@ class SqliteLedger:
         return ()
 
     async def end(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def handlers(self) -> Mapping[str, Handler]:
-        """What workers ask of it over the local socket."""
+        """Handlers for the workers, over the coordinator's socket."""
         return self._handlers.table()
 
     async def disconnected(self, connection: Connection) -> None:
-        """Void what was leased over a connection that has closed."""
+        """Void the blocks leased over a connection that has closed."""
         await self._handlers.disconnected(connection)
 
     async def void_orphans(self) -> int:
@@ -145,11 +145,11 @@ class SqliteLedger:
         return await self._database.write(lambda c: blocks.void(c, true()))
 
     async def close_chain(self) -> None:
-        """End this process's audit chain on purpose."""
+        """End this process's audit chain."""
         await self._database.write(lambda c: self._chain.close(cursor_of(c)))
 
     async def purge(self, before: int, limit: int = 5_000) -> int:
-        """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
+        """Delete up to `limit` stored answers and groups of each kind older than `before`; return how many."""
         return await self._database.write(lambda c: purging.purge(c, before, limit))
 
     async def expired_block(self, before: int, first: int) -> int | None:
@@ -161,7 +161,7 @@ class SqliteLedger:
         return await self._database.write(lambda c: retention_sql.purge_certificates(c, block_id, before, limit))
 
     def _commit_waiting(self) -> None:
-        """Commit what waits; runs in the writer's thread. Finds nothing when an earlier run took its group along."""
+        """Commit what waits, in the writer's thread. Finds nothing when an earlier run took it along."""
         taken: dict[bytes, tuple[GroupTuple, Future[list[Outcome]]]] = {}
         while self._waiting and len(taken) < MAX_UNION:
             group, done = self._waiting[0]
@@ -204,7 +204,7 @@ class SqliteLedger:
 
 
 class _Union:
-    """One transaction with several groups in it."""
+    """One transaction with several groups."""
 
     def __init__(self, cursor: sqlite3.Cursor, now: int, chain: ChainWriter) -> None:
         self._cursor = cursor
@@ -234,7 +234,7 @@ class _Union:
         return [answer for answer in answers if answer is not None]
 
     def _pass_gate(self, group: GroupTuple) -> _Answer | None:
-        """None: it may pass. A group that is in the ledger already is answered as it was then."""
+        """Return why the gate refuses a group, or None. A repeated group gets its earlier outcome."""
         known = self._cursor.execute(
             "SELECT outcome FROM commit_groups WHERE group_id = ?", (group.group_id,)
         ).fetchone()
@@ -274,7 +274,7 @@ class _Union:
 
 
 class _Statements:
-    """`conflict_resolution.Steps` on SQLite, where only this transaction writes."""
+    """`conflict_resolution.Steps` on SQLite, where this is the only writing transaction."""
 
     def __init__(self, cursor: sqlite3.Cursor, now: int) -> None:
         self._cursor = cursor

@@ -1,4 +1,4 @@
-"""OCSP (RFC 6960): certificates for responders, and their answers, encoded here and read back by another library."""
+"""OCSP (RFC 6960): responder certificates and responses, checked by parsing with another library."""
 
 import hashlib
 import time
@@ -45,7 +45,7 @@ HASH_NAMES = tuple(_HASHES)
 
 @dataclass(frozen=True, slots=True)
 class CertificateId:
-    """Whose status is asked for, in the words of the request (RFC 6960, 4.1.1)."""
+    """CertID of a request (RFC 6960, 4.1.1)."""
 
     hash_name: str
     issuer_name_hash: bytes
@@ -55,7 +55,7 @@ class CertificateId:
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """It was issued and has not been revoked."""
+    """The certificate was issued and has not been revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """It has been revoked; `reason` is a CRLReason, of which 0 is left out."""
+    """The certificate has been revoked; `reason` is a CRLReason, and 0 is left out."""
 
     revoked_at: int
     reason: int
@@ -75,7 +75,7 @@ Status = Good | Unknown | Revoked
 
 
 def issuer_hashes(certificate_der: bytes, hash_name: str) -> tuple[bytes, bytes]:
-    """How requests name an issuer: the hash of its subject, and of its key's bits (RFC 6960, 4.1.1)."""
+    """The issuer's name hash and key hash (RFC 6960, 4.1.1)."""
     parsed = x509.load_der_x509_certificate(certificate_der)
     spki = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key = der.subject_public_key(spki)
@@ -85,10 +85,10 @@ def issuer_hashes(certificate_der: bytes, hash_name: str) -> tuple[bytes, bytes]
 def build_responder(
     issuer: Issuer, issuer_signer: IssuingSigner, spki: bytes, serial: bytes, *, not_before: int, not_after: int
 ) -> bytes:
-    """A certificate with which a key may answer for an issuer (RFC 6960, 4.2.2.2), and may do nothing else.
+    """Build a delegated responder certificate (RFC 6960, 4.2.2.2).
 
-    It says that nobody need ask whether it was revoked (4.2.2.2.1), so it must be short-lived. Raises
-    `FinalCheckFailed` when it is not exactly that.
+    It has id-pkix-ocsp-nocheck (4.2.2.2.1), so it must be short-lived. Raises `FinalCheckFailed` when the result is not
+    exactly that.
     """
     parent = x509.load_der_x509_certificate(issuer.certificate_der)
     algorithm = SIGNATURE_ALGORITHM[issuer_signer.key_type]
@@ -117,7 +117,7 @@ def build_responder(
 
 
 def refusal(status: ocsp.OCSPResponseStatus) -> bytes:
-    """An answer without an answer (RFC 6960, 4.2.1); it is not signed."""
+    """Build an unsigned error response (RFC 6960, 4.2.1)."""
     return der.sequence(der.tlv(_ENUMERATED, bytes((status.value,))))
 
 
@@ -132,7 +132,7 @@ def build_answer(
     next_update: int,
     nonce: bytes | None,
 ) -> bytes:
-    """A signed answer (RFC 6960, 4.2.1), with the responder's certificate and, when one was sent, the nonce."""
+    """Build a signed response (RFC 6960, 4.2.1) with the responder's certificate and any nonce."""
     key_hash = hashlib.sha1(der.subject_public_key(signer.spki), usedforsecurity=False).digest()  # RFC 6960, 4.2.1
     single = der.sequence(
         der.sequence(
@@ -170,5 +170,5 @@ def _status(status: Status) -> bytes:
 
 
 def _time(seconds: int) -> bytes:
-    """GeneralizedTime, which OCSP has for every year."""
+    """Encode GeneralizedTime, which OCSP uses for every year."""
     return der.tlv(der.GENERALIZED_TIME, time.strftime("%Y%m%d%H%M%SZ", time.gmtime(seconds)).encode())

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is sent back."""
+    """A response and its cache lifetime."""
 
     der: bytes
     cacheable: bool
@@ -57,7 +57,7 @@ class _Responder:
 
 @dataclass
 class OcspResponder:
-    """The use case. Not frozen: it holds the responders' keys."""
+    """The OCSP use case. Not frozen: it holds the responder keys."""
 
     store: Store
     keystore: KeyStore
@@ -71,7 +71,7 @@ class OcspResponder:
     _known: tuple[int, dict[tuple[str, bytes, bytes], str]] = (-1, {})
 
     async def answer(self, request_der: bytes) -> Answer:
-        """Answer one request; also when it cannot be answered."""
+        """Answer one request, with an error response if need be."""
         try:
             request = ocsp.load_der_ocsp_request(request_der)
             asked = CertificateId(
@@ -167,7 +167,7 @@ class OcspResponder:
             return found
 
     async def _make(self, authority: Authority) -> _Responder:
-        """Make a key and have the authority certify it. Raises `LookupError` when the authority's key is destroyed."""
+        """Create a key and have the authority certify it. Raises `LookupError` when the authority's key is destroyed."""
         seed, seed_id = self.random(serials.SEED_BYTES), self.random(16).hex()
         request = BlockRequest(
             authority.authority_id, "ocsp", frozenset(), seed_id, self.keystore.seal("seed", seed_id, seed)

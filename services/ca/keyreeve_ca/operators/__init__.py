@@ -1,1 +1,1 @@
-"""Operators of the control plane: invited, given another role, removed."""
+"""Operators of the control plane: invite, change role, remove."""

@@ -1,7 +1,7 @@
-"""The way in for the person at the machine: an `admin` certificate, over the local socket alone.
+"""The first operator: an `admin` certificate over the local admin socket.
 
-The socket is of mode 0600 in a directory of mode 0700 and answers only to the service's own user and root, who could
-read the database and the key-encryption key anyway.
+The socket has mode 0600 in a directory of mode 0700 and serves only the service's own user and root, who can read the
+database and the key-encryption key anyway.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ NEW_SECONDS = 2
 
 @dataclass(frozen=True)
 class FirstOperator:
-    """Issues the certificate and tells everything that a context needs."""
+    """Issues the certificate and returns everything that a context needs."""
 
     issuance: Issuance
     instance: str

@@ -1,4 +1,4 @@
-"""People as the use cases see them: the record of one, and the port to the rows."""
+"""Operators as the use cases see them: their records, and the port to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ INVITATION_SECONDS = 7 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class RegisteredKey:
-    """A key in a person's record, and who put it there when."""
+    """A registered key: who added it, and when."""
 
     key: OperatorKey
     added_at: int
@@ -22,7 +22,7 @@ class RegisteredKey:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One record. Times are seconds since 1970, UTC."""
+    """One operator record. Times are seconds since 1970, UTC."""
 
     person_uid: str
     """Of this person alone: dual control compares it, and a name that is used again has another."""
@@ -39,7 +39,7 @@ class Operator:
     """In order of their fingerprints; changed by `OperatorRecords.set_keys` alone."""
 
     def identity(self, trust_domain: str) -> SpiffeId:
-        """The SPIFFE ID in this person's certificates."""
+        """The SPIFFE ID in this operator's certificates."""
         return SpiffeId(trust_domain, (*self.role.value.split("/"), self.name))
 
     @property
@@ -49,18 +49,18 @@ class Operator:
 
 
 class OperatorRecords(Protocol):
-    """The records in one transaction. In a read the writing methods raise."""
+    """The records in one transaction. Writing methods raise in a read transaction."""
 
     def active(self, *, after: str = "", limit: int | None = None) -> Sequence[Operator]:
-        """Those who have not been removed in order of name, from the one after `after`."""
+        """Operators that have not been removed, in order of name, after `after`."""
         ...
 
     def find(self, name: str) -> Operator | None:
-        """The person who has this name now."""
+        """The operator with this name now, or None."""
         ...
 
     def add(self, person: Operator) -> None: ...
     def update(self, person: Operator) -> None: ...
     def set_keys(self, person_uid: str, keys: Sequence[RegisteredKey]) -> None:
-        """Replace a person's keys; a fingerprint that somebody else has is a mistake of the caller."""
+        """Replace an operator's keys. The caller has checked that no other operator has one of them."""
         ...

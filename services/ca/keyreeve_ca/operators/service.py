@@ -1,7 +1,7 @@
-"""The people who operate the control plane: invited, given another role, removed (docs/operators.md).
+"""Operators: invite, change role, change keys, remove (docs/operators.md).
 
-A certificate alone lets no person in: the role in its path and the role in the record must agree, on every call. The
-records travel with the snapshot, so that a change takes effect everywhere within a second.
+A certificate alone does not authorize an operator: the role in its path and the role in the record must agree, on every
+call. The records travel with the snapshot, so a change takes effect everywhere within a second.
 """
 
 import os
@@ -31,7 +31,7 @@ class Operators:
     random: Callable[[int], bytes] = os.urandom
 
     def invite(self, tx: Transaction, name: str, role: Role, by: str) -> Operator:
-        """Make a person's record, or date the invitation anew.
+        """Create an operator record, or renew the invitation.
 
         Raises `NameRefused`, `OperatorExists`, `SecondPersonRequired`.
         """
@@ -53,7 +53,7 @@ class Operators:
         return person
 
     def admit(self, tx: Transaction, name: str, by: str) -> Operator:
-        """Let in whoever is root on the CA's machine, as an admin, whatever the record said before."""
+        """Record root on the CA's machine as an admin, whatever the record said before."""
         _check_name(name)
         known = tx.operators.find(name)
         if known is not None and known.role is not Role.ADMIN:
@@ -61,7 +61,7 @@ class Operators:
         return self.invite(tx, name, Role.ADMIN, by)
 
     def change_role(self, tx: Transaction, name: str, role: Role, by: str) -> Operator:
-        """Give a person another role; the old certificates and tokens are worth nothing.
+        """Change an operator's role; older certificates and tokens stop working.
 
         Raises `OperatorNotFound`, `LastAdmin`.
         """
@@ -76,7 +76,7 @@ class Operators:
         return person
 
     def change_keys(self, tx: Transaction, name: str, keys: Sequence[OperatorKey], by: str) -> Operator:
-        """Replace the keys in a person's record; those that stay keep who put them there when.
+        """Replace an operator's keys; keys that stay keep who added them and when.
 
         Raises `OperatorNotFound`, `SecondPersonRequired`, `KeyReused`.
         """
@@ -101,7 +101,7 @@ class Operators:
         return person
 
     def remove(self, tx: Transaction, name: str, by: str) -> Operator:
-        """Put a person out for good. Raises `OperatorNotFound`, `LastAdmin`."""
+        """Remove an operator for good. Raises `OperatorNotFound`, `LastAdmin`."""
         known = self.get(tx, name)
         self._refuse_last_admin(tx, known)
         self._put_out(tx, known, by, CrlReason.CESSATION_OF_OPERATION)
@@ -112,7 +112,7 @@ class Operators:
         return person
 
     def get(self, tx: Transaction, name: str) -> Operator:
-        """The person who has this name now. Raises `OperatorNotFound`."""
+        """The operator with this name now. Raises `OperatorNotFound`."""
         known = tx.operators.find(name)
         if known is None:
             raise errors.OperatorNotFound(f"there is no person {name[:80]!a}", metadata={"name": name[:80]})
@@ -124,7 +124,7 @@ class Operators:
         return Operator(uid, name, role, created_at=now, invited_at=now, invited_by=by, since=now)
 
     def _put_out(self, tx: Transaction, person: Operator, by: str, reason: CrlReason) -> None:
-        """Revoke the person's unexpired certificates, and end the tokens that they made or could use."""
+        """Revoke the operator's certificates, and end the tokens that they created or could use."""
         identity, now = str(person.identity(self.trust_domain)), self.now()
         valid = CertificateFilter(identity=identity, valid_at=now, revoked=False)
         entries = tx.certificates(valid, after=b"", limit=_MANY)
@@ -141,7 +141,7 @@ class Operators:
             tx.tokens.revoke(token.token_id, now)
 
     def _refuse_last_admin(self, tx: Transaction, leaving: Operator) -> None:
-        """An admin who was invited and never came does not count: nobody would be left who can call."""
+        """Raise `LastAdmin`. An admin who never enrolled does not count."""
         if leaving.role is not Role.ADMIN:
             return
         for other in tx.operators.active():
@@ -156,7 +156,7 @@ class Operators:
 
 
 def _tokens_for(tx: Transaction, identity: str) -> list[StoredToken]:
-    """Tokens that still let somebody in as the identity; a month's tokens are few."""
+    """Tokens that can still enroll the identity; the tokens of 30 days are few."""
     found: list[StoredToken] = []
     after = b""
     while rows := tx.tokens.page(after=after, limit=500):
@@ -166,9 +166,10 @@ def _tokens_for(tx: Transaction, identity: str) -> list[StoredToken]:
 
 
 def refuse_uninvited_renewal(person: Operator | None, now: int, nonce: Callable[[], str]) -> None:
-    """Raise unless a person's certificate may renew itself. `PeerOperatorUnknown`, `InvitationExpired`.
+    """Raise unless the operator's certificate may be renewed now.
 
-    Whoever has a key in a device is told a nonce, which that key may sign in the place of another invitation.
+    Raises `PeerOperatorUnknown`, `InvitationExpired`. Operators with a key in a device get a nonce, which that key may
+    sign in place of a new invitation.
     """
     if person is None:
         raise errors.PeerOperatorUnknown("there is no record of this person in this role")
@@ -181,9 +182,10 @@ def refuse_uninvited_renewal(person: Operator | None, now: int, nonce: Callable[
 
 
 def first_second(caller: Caller, person: Operator | None) -> int:
-    """What was issued before this second is not the caller's, though it bears the name; 0 for programs.
+    """The first second whose certificates count as the caller's own; 0 for programs.
 
-    `person` is the record under the caller's name now. Raises `PeerOperatorUnknown` when that is not the caller's any more.
+    An operator name can be given again after removal: `person` is the record under the caller's name now. Raises
+    `PeerOperatorUnknown` when it is no longer the caller's.
     """
     if not caller.person_uid:
         return 0
@@ -193,7 +195,7 @@ def first_second(caller: Caller, person: Operator | None) -> int:
 
 
 def operator_of(tx: Transaction, caller: str) -> str:
-    """Who is behind an identity, for dual control: the person's uid, or the identity itself when it is nobody's."""
+    """The actor that dual control compares: an operator's uid, or the identity of a program."""
     identity = SpiffeId.parse(caller)
     known = tx.operators.find(identity.path[-1]) if identity.role in OPERATOR_ROLES else None
     return caller if known is None else known.person_uid

@@ -1,4 +1,4 @@
-"""OperatorService: who may call what, and the turning of messages into calls of the use cases."""
+"""OperatorService: access rules, and messages to values and back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ WithToken = TypeVar("WithToken", pb.InviteOperatorResponse, pb.UpdateOperatorRes
 
 @dataclass(frozen=True)
 class OperatorServicer:
-    """Answers OperatorService."""
+    """Serves OperatorService."""
 
     tokens: EnrollmentTokens
     store: Store
@@ -156,7 +156,7 @@ class OperatorServicer:
 
 
 def _mask(request: pb.UpdateOperatorRequest) -> frozenset[str]:
-    """What is to change."""
+    """Read the field mask."""
     paths = frozenset(request.update_mask.paths) if request.HasField("update_mask") else frozenset({"role"})
     if not paths or not paths <= {"role", "keys"}:
         raise invalid("update_mask", "role, keys, or both")

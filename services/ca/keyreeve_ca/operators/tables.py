@@ -1,5 +1,7 @@
-"""The tables of people: one row for each person who was ever invited (a name belongs to the one who is not removed), and
-one for each key that is somebody's now."""
+"""Tables of operators and their keys.
+
+One row per operator ever invited (a name belongs to the one who is not removed), and one per registered key.
+"""
 
 from sqlalchemy import BigInteger, Column, Index, Table, Text
 

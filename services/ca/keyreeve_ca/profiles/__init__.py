@@ -1,1 +1,1 @@
-"""Profiles: the versioned documents that decide what a certificate holds."""
+"""Profiles: versioned documents that decide what a certificate holds."""

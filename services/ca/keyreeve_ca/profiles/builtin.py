@@ -1,4 +1,4 @@
-"""The profiles that every control plane has from its first start: documents in this package, read like any other."""
+"""The built-in profiles, which every control plane has from its first start."""
 
 from importlib.resources import files
 

@@ -1,4 +1,4 @@
-"""Profile documents: from YAML to a sound `Profile`, and the canonical form that the ledger pins by its hash.
+"""Profile documents: YAML to a checked `Profile`, and the canonical form that the ledger pins by hash.
 
 Every key is described in docs/profiles.md.
 """
@@ -172,10 +172,10 @@ class ProfileDocument(_Section):
 
 
 def read_profile(document_text: str, trust_domain: str, *, builtin: bool = False) -> tuple[str, bytes, Profile]:
-    """Read a document in YAML (or JSON); return its canonical JSON, the SHA-256 hash of that, and the profile.
+    """Read a YAML or JSON document; return canonical JSON, its SHA-256 hash, and the profile.
 
-    Documents that mean the same have the same canonical form. Only a `builtin` document may use reserved names. Raises
-    one `ProfileInvalid` with a violation per problem; its field is the path of the key, such as `names.dns.patterns[0]`.
+    Documents of the same meaning have the same canonical form. Only a `builtin` document may use reserved names. Raises
+    one `ProfileInvalid` with a violation per problem; its field is the path of the key.
     """
     if len(document_text.encode("utf-8", "replace")) > MAX_DOCUMENT_BYTES:
         raise _invalid([Violation("document", f"it is longer than {MAX_DOCUMENT_BYTES} bytes")])
@@ -198,7 +198,7 @@ def read_profile(document_text: str, trust_domain: str, *, builtin: bool = False
 
 
 def profile_from_canonical(canonical: str) -> Profile:
-    """Return the profile of canonical JSON that `read_profile` made; it was found sound then."""
+    """Return the profile of canonical JSON that `read_profile` made and checked."""
     values = json.loads(canonical)
     if "tree" in values:  # documents stored before migration 0012; their bytes are pinned by their hash
         values["hierarchy"] = values.pop("tree")
@@ -211,7 +211,7 @@ def _canonical(document: ProfileDocument) -> str:
 
 
 def _sorted_lists(value: object) -> object:
-    """Sort every list: each of them is a set, whose order means nothing."""
+    """Sort every list: each is a set, whose order has no meaning."""
     if isinstance(value, dict):
         return {key: _sorted_lists(inner) for key, inner in value.items()}
     return sorted(value) if isinstance(value, list) else value
@@ -275,7 +275,7 @@ def _keys(path: tuple[int | str, ...]) -> list[str]:
 
 
 def sections(section: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Return the keys of a section that hold sections themselves, with their models."""
+    """Return the keys of a section that hold subsections, with their models."""
     for name, info in section.model_fields.items():
         kinds = getattr(info.annotation, "__args__", (info.annotation,))
         for kind in kinds:

@@ -16,7 +16,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
 
 
 def problem_with_dns_pattern(pattern: str) -> str | None:
-    """Say what is wrong with a DNS pattern, or None."""
+    """Return what is wrong with a DNS pattern, or None."""
     labels = pattern.replace(TRUST_DOMAIN, "x").split(".")
     if labels.count("**") > 1:
         return "'**' may stand once"
@@ -31,7 +31,7 @@ def problem_with_dns_pattern(pattern: str) -> str | None:
 
 
 def problem_with_uri_template(template: str) -> str | None:
-    """Say what is wrong with a URI template, or None."""
+    """Return what is wrong with a URI template, or None."""
     scheme, separator, rest = template.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
         return "it does not begin with a lower-case scheme and '://'"
@@ -60,20 +60,20 @@ class Pattern:
         self._regex = re.compile(regex)
 
     def match(self, text: str) -> dict[str, str] | None:
-        """Return what each variable stands for when `text` (accepted by its grammar) matches, else None."""
+        """Return the value of each variable when `text` (accepted by its grammar) matches, else None."""
         found = self._regex.fullmatch(text)
         return None if found is None else found.groupdict()
 
 
 @lru_cache(maxsize=4096)
 def dns_pattern(pattern: str, trust_domain: str) -> Pattern:
-    """Compile a DNS pattern that has no problem."""
+    """Compile a checked DNS pattern."""
     return Pattern(_host(pattern, trust_domain, set()))
 
 
 @lru_cache(maxsize=4096)
 def uri_template(template: str, trust_domain: str) -> Pattern:
-    """Compile a URI template that has no problem."""
+    """Compile a checked URI template."""
     scheme, _, rest = template.partition("://")
     host, *segments = rest.split("/")
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""What a profile is, once its document has been read and found sound: values only, no I/O."""
+"""Profiles as values, after their document was read and checked. No I/O."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +10,7 @@ from keyreeve_chassis.keys.key_types import KeyType
 
 
 class Hierarchy(StrEnum):
-    """Which authorities may issue under a profile: those of one of the two hierarchies, or CAs that stand alone."""
+    """Which authorities issue under a profile: those of one hierarchy, or standalone CAs."""
 
     CONTROL = "control"
     ESTATE = "estate"
@@ -18,7 +18,7 @@ class Hierarchy(StrEnum):
 
 
 class CommonName(StrEnum):
-    """Whether the subject holds a CN. It always repeats one of the DNS names, so it names nothing by itself."""
+    """Whether the subject holds a CN. It always repeats one of the DNS names."""
 
     FORBIDDEN = "forbidden"
     OPTIONAL = "optional"
@@ -79,7 +79,7 @@ class EmailRule:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A profile document: what certificates of a kind may hold, and who may ask for them."""
+    """A profile: what its certificates hold, and who may request them."""
 
     description: str
     hierarchy: Hierarchy
@@ -105,7 +105,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ProfileVersion:
-    """One immutable version of a named profile; `sha256` is over the canonical document and is what the ledger pins."""
+    """One immutable version of a profile; `sha256` is over the canonical document, and the ledger pins it."""
 
     name: str
     version: int

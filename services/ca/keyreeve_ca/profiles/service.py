@@ -1,4 +1,4 @@
-"""Profiles: immutable versions of named documents, linted before they can be used, and tried on what was issued."""
+"""Profiles: immutable versions, linted before use, and simulated on issued certificates."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ _PROFILE_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One issuance that would not have been the same under another document; a refusal has a reason."""
+    """One issuance that would differ under another document; a refusal has a reason."""
 
     serial: bytes
     reason: str
@@ -44,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What the last issuances would have done."""
+    """What the last issuances would have been."""
 
     examined: int
     same: int
@@ -55,7 +55,7 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Profiles:
-    """The use cases behind ProfileService."""
+    """The use cases of ProfileService."""
 
     store: Store
     linter: Linter
@@ -95,7 +95,10 @@ class Profiles:
         created_by: str,
         commit: Commit[Transaction, ProfileVersion, R],
     ) -> R:
-        """Make a new version. `read_version` is the one that the caller based the document on; 0 means whichever."""
+        """Create a new version.
+
+        `read_version` is the version that the caller's document is based on; 0 skips the check.
+        """
         if name in self.built_in:
             raise errors.ProfileInvalid(
                 f"profile {name!r} came with the program and changes with its releases; make one of your own",
@@ -145,7 +148,7 @@ class Profiles:
         return ProfileVersion(name, number, sha256, canonical, profile)
 
     async def simulate(self, name: str, document: str, sample_size: int, snapshot: IssuanceSnapshot) -> Simulation:
-        """Say what the last `sample_size` issuances under a profile would have done under a document."""
+        """Compare the last `sample_size` issuances under a profile with those under a document."""
         sample = await self.store.read(lambda tx: (tx.profile(name), tx.newest_certificates(name, sample_size))[1])
         version = self._version(name, 1, document)
         return await asyncio.to_thread(_simulate, sample, version, snapshot, self.url)
@@ -171,7 +174,7 @@ def _simulate(
 
 
 def _differs(issued: StoredCertificate, version: ProfileVersion, issuer: Issuer, snapshot: IssuanceSnapshot) -> str:
-    """What would differ, in words; empty when nothing would but serial number, times and key identifiers."""
+    """Describe the differences; empty when only serial number, times and key identifiers differ."""
     csr = read_csr(issued.csr)
     if issued.renews is not None:
         csr = as_renewal(csr, issued.der)

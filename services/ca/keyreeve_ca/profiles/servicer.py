@@ -1,4 +1,4 @@
-"""ProfileService: who may call what, and the turning of messages into calls of the use cases."""
+"""ProfileService: access rules, and messages to values and back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ ACCESS: AccessRules = {
 
 @dataclass(frozen=True)
 class ProfileServicer:
-    """Answers ProfileService."""
+    """Serves ProfileService."""
 
     profiles: Profiles
     store: Store

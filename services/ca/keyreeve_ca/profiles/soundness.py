@@ -1,4 +1,4 @@
-"""What makes a profile sound as a whole, beyond each key by itself."""
+"""Rules about a profile as a whole, beyond each key by itself."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,7 +16,7 @@ LONGEST_BACKDATE = timedelta(hours=1)
 
 
 def problems_with_profile(profile: Profile, trust_domain: str, *, builtin: bool) -> Iterator[Violation]:
-    """Yield everything that is wrong with a profile whose keys are well-formed one by one."""
+    """Yield the problems of a profile whose keys are each well-formed."""
     yield from _lifetime_problems(profile)
     yield from _pattern_problems(profile)
     yield from _count_problems(profile)
@@ -106,7 +106,10 @@ def _control_problems(profile: Profile, *, builtin: bool) -> Iterator[Violation]
 
 
 def _foreign_problems(profile: Profile, trust_domain: str) -> Iterator[Violation]:
-    """Outside the control hierarchy no template may produce an identity of this control plane."""
+    """Problems of a profile outside the control hierarchy.
+
+    None of its templates may produce an identity of this control plane.
+    """
     for index, template in enumerate(profile.uri.templates if profile.uri else ()):
         if problem_with_uri_template(template):
             continue

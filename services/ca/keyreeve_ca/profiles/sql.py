@@ -1,6 +1,6 @@
-"""Profiles and their versions in the database: what `store.Transaction` says of them, on one connection.
+"""Profiles and their versions in the database: the statements behind `store.ports.Transaction`.
 
-The documents are read by `read`, which the callers pass in: the store does not know their grammar.
+`read` parses the documents; callers pass it in, so the store does not depend on their grammar.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,9 +16,10 @@ _COLUMNS = [profile_versions.c[name] for name in ("name", "version", "sha256", "
 
 
 def add(connection: Connection, version: ProfileVersion, created_at: int, created_by: str) -> None:
-    """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race.
+    """Insert a version and make it the current one.
 
-    The commit gate knows documents by their hashes: one that has been halted under another version stays halted.
+    Raises `ProfileExists` or `ProfileVersionStale` on a race. The commit gate knows documents by their hashes: one that
+    was halted under another version stays halted.
     """
     current = connection.scalar(
         select(profiles.c.current_version).where(profiles.c.name == version.name).with_for_update()
@@ -51,7 +52,7 @@ def add(connection: Connection, version: ProfileVersion, created_at: int, create
 
 
 def find(connection: Connection, read: Callable[[str], Profile], name: str, version: int | None) -> ProfileVersion:
-    """The current or the given version. Raises `ProfileNotFound`."""
+    """Read the current or the given version. Raises `ProfileNotFound`."""
     if version is None:
         query = _current_versions().where(profiles.c.name == name)
     else:
@@ -63,7 +64,7 @@ def find(connection: Connection, read: Callable[[str], Profile], name: str, vers
 
 
 def facts(connection: Connection, name: str, version: int) -> tuple[int, str]:
-    """When the version was made (seconds since 1970), and by whom. Raises `ProfileNotFound`."""
+    """When a version was made (seconds since 1970), and by whom. Raises `ProfileNotFound`."""
     row = connection.execute(
         select(profile_versions.c.created_at, profile_versions.c.created_by).where(
             profile_versions.c.name == name, profile_versions.c.version == version
@@ -83,7 +84,7 @@ def page(
 
 
 def halt(connection: Connection, name: str, version: int) -> None:
-    """Let nothing more enter the ledger under this version, nor under any other with the same document."""
+    """Halt a version, and every other version with the same document."""
     document = (
         select(profile_versions.c.sha256)
         .where(profile_versions.c.name == name, profile_versions.c.version == version)

@@ -1,1 +1,1 @@
-"""Certificate requests as they arrive: reading them strictly, their names, their keys, what they ask for. No I/O."""
+"""Certificate requests: strict parsing, names, keys, requested extensions. No I/O."""

@@ -1,8 +1,8 @@
-"""Reading a certificate request (PKCS #10, RFC 2986), cheapest checks first, and the proof that its key is held.
+"""Parse a certificate request (PKCS #10, RFC 2986), cheapest checks first, and verify proof of possession.
 
 Every octet of the request is read here, as strict DER, before any other parser or any arithmetic sees one: the names
-that policy judges are exactly those in the bytes whose signature is checked. One rule of DER is not enforced: the order
-of a SET's members, which common programs leave as it comes.
+that policy checks are exactly those in the signed bytes. One rule of DER is not enforced: the order of a SET's members,
+which common programs get wrong.
 """
 
 import binascii
@@ -53,7 +53,7 @@ _LABELS = ("-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN NEW CERTIFICATE RE
 
 @dataclass(frozen=True, slots=True)
 class CertificateRequest:
-    """A request as it was read: well-formed, with a key of a known type; nothing in it is granted or proved yet."""
+    """A parsed request: well-formed, with a key of a known type; nothing in it is verified or granted yet."""
 
     der: bytes = field(repr=False)
     spki: bytes = field(repr=False)
@@ -126,15 +126,15 @@ def read_csr(data: bytes) -> CertificateRequest:
 
 
 def check_possession(request: CertificateRequest) -> None:
-    """Check that the request is signed by the key that it contains (RFC 2986, section 3); raise `CsrSignatureInvalid`.
+    """Verify that the request is signed by the key it contains (RFC 2986, section 3).
 
-    The one expensive step, so it belongs after everything that refuses cheaply.
+    Raises `CsrSignatureInvalid`. It is the one expensive step, so it comes after all cheap refusals.
     """
     check_signature(request.public_key, request.signature_algorithm, request.signature, request.signed)
 
 
 def _der_of(data: bytes) -> bytes:
-    """Return the DER of a request that is too long to be DER or does not begin like it: a PEM file, or nothing good."""
+    """Return the DER of input that does not look like DER: a PEM file, or a refusal."""
     if not data:
         raise CsrMalformed("the request is empty")
     if len(data) > MAX_PEM_BYTES or (data[0] == der.SEQUENCE and len(data) > MAX_DER_BYTES):
@@ -206,10 +206,9 @@ def _text(tag: int, content: bytes, oid: str) -> str:
 
 
 def _read_attributes(data: bytes, at: int, end: int) -> dict[bytes, tuple[int, int]]:
-    """Read the attributes; return OID -> where the value is, of each extension that is asked for.
+    """Read the attributes; return OID -> location of the value, of each requested extension.
 
-    Other attributes (a challenge password, what Windows tells of itself) wish for nothing in the certificate: they are
-    checked to be DER and have no effect.
+    Other attributes (a challenge password, what Windows adds) have no effect; they are only checked to be DER.
     """
     extensions: dict[bytes, tuple[int, int]] = {}
     seen: set[bytes] = set()

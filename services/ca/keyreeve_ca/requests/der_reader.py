@@ -1,6 +1,6 @@
-"""Reading strict DER (X.690, section 10): definite lengths in their shortest form, nothing left over, nothing too deep.
+"""A strict DER reader (X.690, section 10): shortest definite lengths, no trailing data, bounded depth.
 
-The functions work on offsets into the whole message so that an error can say where it is; nothing is copied.
+The functions work on offsets into the whole message, so that an error can give the position; nothing is copied.
 """
 
 from keyreeve.errors import CsrMalformed
@@ -21,9 +21,9 @@ MAX_ELEMENTS = 512
 
 
 def element(data: bytes, at: int, end: int, what: str) -> tuple[int, int, int]:
-    """Read the header of the element at `at`; return its tag octet, where its content begins and where it ends.
+    """Read an element's header at `at`; return its tag octet and the start and end of its content.
 
-    `end` is where the enclosing element ends. Raises `CsrMalformed`, calling the element `what`.
+    `end` is the end of the enclosing element. Raises `CsrMalformed`, calling the element `what`.
     """
     if at + 2 > end:
         raise CsrMalformed(f"{what} is missing or cut off at byte {at}")
@@ -49,7 +49,7 @@ def element(data: bytes, at: int, end: int, what: str) -> tuple[int, int, int]:
 
 
 def expect(data: bytes, at: int, end: int, tag: int, what: str) -> tuple[int, int]:
-    """Read the header of an element that must have the tag octet `tag`; return where its content begins and ends."""
+    """Read a header with the tag octet `tag`; return the start and end of the content."""
     found, start, stop = element(data, at, end, what)
     if found != tag:
         raise CsrMalformed(f"{what} at byte {at} has tag 0x{found:02x} in place of 0x{tag:02x}")
@@ -57,7 +57,7 @@ def expect(data: bytes, at: int, end: int, tag: int, what: str) -> tuple[int, in
 
 
 def check_whole(data: bytes, at: int, end: int, what: str) -> None:
-    """Check that `data[at:end]` is a row of elements in strict DER, down to the leaves, within the limits above."""
+    """Check that `data[at:end]` is a sequence of strict DER elements, down to the leaves."""
     ends = [end]
     elements = 0
     while ends:

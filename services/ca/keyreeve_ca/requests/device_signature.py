@@ -1,6 +1,6 @@
-"""Signatures of keys in devices, as `ssh-keygen -Y sign` makes them: they prove that a person touched the device.
+"""Signatures of hardware-backed SSH keys (`ssh-keygen -Y sign`), which prove a touch of the device.
 
-Sources: OpenSSH's PROTOCOL.sshsig (the envelope and what is signed) and PROTOCOL.u2f (what the device adds to it).
+Sources: OpenSSH's PROTOCOL.sshsig (the envelope and what is signed) and PROTOCOL.u2f (what the device adds).
 """
 
 import hashlib
@@ -26,9 +26,10 @@ _TAIL = 5
 
 
 def verify_touch(envelope: bytes, message: bytes, namespace: str, keys: Iterable[OperatorKey]) -> OperatorKey:
-    """Say which of the keys in devices signed `message`, by a touch, for `namespace`. Raises `InvalidSignature`.
+    """Return which of the device keys signed `message`, by a touch, for `namespace`.
 
-    `envelope` is the content of OpenSSH's armor. The device's counter is not looked at: what must be fresh is in the message.
+    Raises `InvalidSignature`. `envelope` is the content of OpenSSH's armor. The device's counter is ignored: freshness
+    must come from the message.
     """
     start = len(_MAGIC) + len(_VERSION)
     if len(envelope) > LARGEST or envelope[:start] != _MAGIC + _VERSION:

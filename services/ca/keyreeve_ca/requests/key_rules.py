@@ -1,7 +1,7 @@
-"""Which public keys may be certified, decided by size and shape first, so that a bad key costs no arithmetic.
+"""Which public keys may be certified; size and shape first, so that a bad key costs no arithmetic.
 
 Sources: RFC 3279 and RFC 5480 (SubjectPublicKeyInfo), RFC 8410 (Ed25519), NIST SP 800-89 section 5.3.3 (RSA checks),
-CVE-2017-15361 (ROCA), and Fermat's factorisation for primes that are too close to each other.
+CVE-2017-15361 (ROCA), and Fermat's factorization for primes that are too close to each other.
 """
 
 import math
@@ -27,7 +27,7 @@ FERMAT_ROUNDS = 100
 
 @dataclass(frozen=True, slots=True)
 class KnownKeys:
-    """SHA-256 hashes of the DER SubjectPublicKeyInfo of keys that nobody gets a certificate for."""
+    """SHA-256 hashes of the DER SubjectPublicKeyInfo of keys that are never certified."""
 
     blocked: AbstractSet[bytes] = frozenset()
     """Compromised keys."""
@@ -45,7 +45,7 @@ def _tlv(tag: int, content: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """The only encoding of keys of a type: fixed octets before and after the key itself."""
+    """The only accepted encoding of a key type: fixed octets before and after the key."""
 
     key_type: KeyType
     prefix: bytes
@@ -101,10 +101,10 @@ _OTHER_CURVES = {
 
 
 def classify_key(spki: bytes) -> KeyType:
-    """Say of which type a DER SubjectPublicKeyInfo is, from its octets alone.
+    """Return the type of a DER SubjectPublicKeyInfo, from its octets alone.
 
-    Raises `KeyTypeRefused` for every other type or size, `KeyWeak` for an RSA exponent other than 65537 or a point at
-    infinity, `CsrMalformed` when it is not strict DER. Says nothing yet of the key's quality: see `check_key`.
+    Raises `KeyTypeRefused` for other types or sizes, `KeyWeak` for an RSA exponent other than 65537 or a point at
+    infinity, `CsrMalformed` when it is not strict DER. The key's strength is checked by `check_key`.
     """
     shape = _SHAPES.get(len(spki))
     if (
@@ -118,7 +118,7 @@ def classify_key(spki: bytes) -> KeyType:
 
 
 def load_key(spki: bytes) -> PublicKey:
-    """Return the key object of an SPKI that `classify_key` accepted; raise `KeyWeak` when its point is on no curve."""
+    """Return the key object of an SPKI that `classify_key` accepted. Raises `KeyWeak` for a point off the curve."""
     try:
         key = load_der_public_key(spki)
     except (ValueError, UnsupportedAlgorithm):
@@ -161,11 +161,11 @@ _SMALL_PRIMES = math.prod(_primes(1000))
 
 
 def _roca_fingerprint() -> tuple[tuple[int, frozenset[int]], ...]:
-    """For each prime up to 167 where it says anything: the residues that a modulus of the broken generator can have.
+    """Return, for each useful prime up to 167, the residues that a ROCA modulus can have.
 
-    That generator made primes of the form k * M + (65537 ** a mod M), with M a product of the first primes (39 of them,
-    so up to 167, in its smallest keys). Modulo each of those primes, such a prime is a power of 65537, and so is the
-    product of two.
+    The broken generator made primes of the form k * M + (65537 ** a mod M), with M a product of the first primes (39 of
+    them, so up to 167, in its smallest keys). Modulo each of those primes, such a prime is a power of 65537, and so is
+    the product of two.
     """
     fingerprint = []
     for prime in _primes(168)[1:]:
@@ -216,7 +216,7 @@ def _check_ed25519(y: int) -> None:
 
 
 def _refuse(spki: bytes) -> NoReturn:
-    """Find out why an SPKI has none of the accepted shapes; every way through raises."""
+    """Raise the reason why an SPKI has none of the accepted shapes."""
     start, end = der.expect(spki, 0, len(spki), der.SEQUENCE, "the public key")
     if end != len(spki):
         raise CsrMalformed("the public key is followed by other bytes")

@@ -1,11 +1,11 @@
-"""One subject alternative name: its type and its text in the only spelling that is accepted (grammar: docs/names.md)."""
+"""One subject alternative name: its type and its canonical text (grammar: docs/names.md)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class NameType(StrEnum):
-    """The types of GeneralName (RFC 5280, 4.2.1.6) that a profile can allow; every other type is refused."""
+    """The GeneralName types (RFC 5280, 4.2.1.6) that a profile can allow; all others are refused."""
 
     DNS = "dns"
     IP = "ip"

@@ -1,7 +1,7 @@
-"""The grammar of names: which texts a certificate may carry. A name is accepted as it is, or refused; nothing is changed.
+"""The grammar of names. A name is accepted as it is, or refused; it is never changed.
 
-Written out, with the reasons, in docs/names.md. Sources: RFC 1034 section 3.5 and RFC 5890 section 2.3.1 (DNS), RFC 3986
-(URI), RFC 5321 section 4.1.2 (mailbox), RFC 5280 section 4.2.1.6 (how they stand in a certificate).
+Described in docs/names.md. Sources: RFC 1034 section 3.5 and RFC 5890 section 2.3.1 (DNS), RFC 3986 (URI), RFC 5321
+section 4.1.2 (mailbox), RFC 5280 section 4.2.1.6 (encoding in a certificate).
 """
 
 import ipaddress
@@ -49,7 +49,7 @@ _LOOPBACK_6 = ipaddress.ip_address("::1")
 
 
 def problem_with(name: Name) -> str | None:
-    """Say in one clause what is wrong with a name, or None when the grammar of its type accepts it."""
+    """Return what is wrong with a name, or None when the grammar of its type accepts it."""
     text = name.value
     if not text:
         return "it is empty"
@@ -63,7 +63,7 @@ def problem_with(name: Name) -> str | None:
 
 
 def dns_problem(text: str) -> str | None:
-    """Say what is wrong with a DNS name without a wildcard, or None."""
+    """Return what is wrong with a DNS name without a wildcard, or None."""
     if len(text) > MAX_DNS_BYTES:
         return f"it has {len(text)} characters; a DNS name has at most {MAX_DNS_BYTES}"
     labels = text.split(".")

@@ -1,7 +1,7 @@
-"""Public keys of people, one line each as OpenSSH writes them: read strictly, judged like keys of certificates.
+"""Operators' public keys in OpenSSH's one-line format: parsed strictly, checked like certified keys.
 
 Sources: RFC 4253 section 6.6 and RFC 5656 section 3.1 (encodings), RFC 8709 (Ed25519), RFC 4251 section 5 (mpint), and
-OpenSSH's PROTOCOL.u2f (keys in devices). A refusal never repeats the line: somebody may have pasted a private key.
+OpenSSH's PROTOCOL.u2f (keys in devices). A refusal never repeats the line: it may be a private key pasted by mistake.
 """
 
 import base64
@@ -35,7 +35,7 @@ _ALGORITHM = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa|webauthn-sk)-[a-z0-9@.-]{1,
 
 @dataclass(frozen=True, slots=True)
 class OperatorKey:
-    """One public key that has been read."""
+    """One parsed public key."""
 
     algorithm: str
     blob: bytes
@@ -44,12 +44,12 @@ class OperatorKey:
 
     @property
     def line(self) -> str:
-        """What was read."""
+        """The line that was parsed."""
         return " ".join(filter(None, (self.algorithm, base64.b64encode(self.blob).decode(), self.comment)))
 
     @property
     def fingerprint(self) -> str:
-        """The name of the key, as `ssh-keygen -l` shows it."""
+        """The key's fingerprint, as `ssh-keygen -l` shows it."""
         digest = hashlib.sha256(self.blob).digest()
         return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
@@ -60,7 +60,7 @@ class OperatorKey:
 
 
 def read_operator_key(line: str, known: KnownKeys, field: str = "keys") -> OperatorKey:
-    """Read and judge one line. Raises `FieldInvalid`, `KeyTypeRefused`, `KeyWeak`, `KeyBlocked`."""
+    """Parse and check one line. Raises `FieldInvalid`, `KeyTypeRefused`, `KeyWeak`, `KeyBlocked`."""
     if len(line) > _LONGEST_LINE or not line.isprintable():
         raise _malformed(field, f"one line of at most {_LONGEST_LINE} printable characters is required")
     algorithm, _, rest = line.partition(" ")
@@ -83,7 +83,7 @@ def read_operator_key(line: str, known: KnownKeys, field: str = "keys") -> Opera
 
 
 def stored_key(line: str) -> OperatorKey:
-    """A line that was read before, from the database."""
+    """Parse a line from the database, which was checked before."""
     algorithm, encoded, *comment = line.split(" ", 2)
     return OperatorKey(algorithm, base64.b64decode(encoded), "".join(comment))
 

@@ -1,4 +1,4 @@
-"""Extensions that a request asks for, beside its names. The profile decides what the certificate holds."""
+"""Extensions requested in a CSR, beside names. The profile decides what the certificate holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ MAX_PURPOSES = 32
 
 @dataclass(frozen=True, slots=True)
 class RequestedExtensions:
-    """Wished extensions in words; `None` where the request says nothing."""
+    """The requested extensions; `None` where the request says nothing."""
 
     key_usage: frozenset[str] | None = None
     """Names of bits, such as `digital_signature`."""
@@ -63,7 +63,7 @@ NO_REQUESTED_EXTENSIONS = RequestedExtensions()
 
 
 def read_requested_extensions(data: bytes, extensions: Mapping[bytes, tuple[int, int]]) -> RequestedExtensions:
-    """Read the requested extensions: OID -> where in `data` its value lies. Raises `CsrMalformed`."""
+    """Read the requested extensions: OID -> location of the value in `data`. Raises `CsrMalformed`."""
     key_usage: frozenset[str] | None = None
     purposes: frozenset[str] | None = None
     authority = False

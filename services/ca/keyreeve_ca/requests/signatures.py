@@ -1,4 +1,4 @@
-"""The signature algorithms that a request may be signed with, and checking one (RFC 4055, RFC 5758, RFC 8410)."""
+"""Accepted signature algorithms of a CSR, and their verification (RFC 4055, RFC 5758, RFC 8410)."""
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding
@@ -17,7 +17,7 @@ _ED25519 = bytes.fromhex("300506032b6570")
 
 
 def _pss(arc: int, salt_bytes: int) -> bytes:
-    """RSASSA-PSS as RFC 4055 section 3.1 recommends it: one hash for both, the salt as long as the hash, trailer 1."""
+    """RSASSA-PSS parameters (RFC 4055, section 3.1): one hash for both, salt as long as the hash, trailer 1."""
     algorithm = bytes.fromhex("300d06096086480165030402") + bytes((arc,)) + b"\x05\x00"
     mask = bytes.fromhex("301a06092a864886f70d010108") + algorithm
     parameters = b"\xa0\x0f" + algorithm + b"\xa1\x1c" + mask + b"\xa2\x03\x02\x01" + bytes((salt_bytes,))
@@ -39,11 +39,11 @@ ACCEPTED_ALGORITHMS = frozenset({_ED25519, *_ECDSA, *_RSA})
 
 
 def check_signature(key: PublicKey, algorithm: bytes, signature: bytes, signed: bytes) -> None:
-    """Check that `signature` over the octets `signed` was made with the private key of `key`.
+    """Verify that `signature` over the octets `signed` was made with the private key of `key`.
 
     `algorithm` is a DER AlgorithmIdentifier. Accepted are ECDSA and RSA (PKCS #1 v1.5 or PSS) with SHA-256, SHA-384 or
-    SHA-512, and Ed25519. Raises `CsrSignatureInvalid`, also for every other algorithm (SHA-1, MD5) and for one that is
-    not the key's.
+    SHA-512, and Ed25519. Raises `CsrSignatureInvalid`, also for every other algorithm (SHA-1, MD5) and for one that
+    does not fit the key.
     """
     try:
         if isinstance(key, EllipticCurvePublicKey):

@@ -1,1 +1,1 @@
-"""Revocation: of one certificate and of many, CRLs, and what each process knows of it."""
+"""Revocation: single and bulk, and CRLs."""

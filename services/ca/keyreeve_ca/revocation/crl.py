@@ -1,4 +1,4 @@
-"""Lists of revoked certificates (RFC 5280, section 5): encoded, signed, and read back by another library."""
+"""CRLs (RFC 5280, section 5): encoded, signed, and checked by parsing with another library."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _PIECE = 250
 
 @dataclass(frozen=True, slots=True)
 class ListEntry:
-    """One revoked certificate. `reason` is a CRLReason (RFC 5280, 5.3.1); 0 is left out, as 5.3.1 asks."""
+    """One revoked certificate. `reason` is a CRLReason; 0 is left out, as RFC 5280, 5.3.1, asks."""
 
     serial: bytes
     revoked_at: int
@@ -36,7 +36,7 @@ class ListEntry:
 
 
 def list_url(url: str, authority_id: str, shard: int) -> str:
-    """Where the list of a shard is, in the words that its certificates use."""
+    """The URL of a shard's CRL, exactly as its certificates have it."""
     return f"{url}/crl/{authority_id}/{shard}.crl"
 
 
@@ -51,12 +51,12 @@ def build_revocation_list(
     entries: Iterable[ListEntry],
     pause: Callable[[], None] = lambda: None,
 ) -> bytes:
-    """Make and sign a list. Raises `FinalCheckFailed` when what was made does not read back as what was meant.
+    """Build and sign a CRL. Raises `FinalCheckFailed` when it does not parse back to its entries.
 
-    `pause` is called after each piece of the work, so that who makes a long list can let others go first.
+    `pause` is called after each piece of work, so that a long CRL does not hold up other tasks.
 
-    The issuing distribution point is critical (5.2.5): a list stands for its shard alone, and whoever does not
-    understand that must not take it for the whole.
+    The issuing distribution point is critical (5.2.5): a relying party that does not understand it must not take a
+    shard for the complete CRL.
     """
     parent = x509.load_der_x509_certificate(issuer.certificate_der)
     key_id = parent.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
@@ -97,7 +97,7 @@ def _entry(entry: ListEntry) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _when_and_why(revoked_at: int, reason: int) -> bytes:
-    """Many are revoked in the same second for the same reason."""
+    """Encode revocation date and reason. Cached: many are revoked in one second for one reason."""
     when = der.point_in_time(revoked_at)
     if reason == _NO_REASON:
         return when

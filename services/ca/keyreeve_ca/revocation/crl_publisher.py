@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class CrlPublisher:
-    """Makes the lists that are due. Not frozen: it remembers which there are."""
+    """Publishes due CRLs. Not frozen: it remembers the published ones."""
 
     store: Store
     keystore: KeyStore
@@ -81,7 +81,7 @@ class CrlPublisher:
     """The revoked authorities on a root's newest list made here."""
 
     async def run(self, interval: float) -> None:
-        """Publish what is due every `interval` seconds, for ever."""
+        """Publish due CRLs every `interval` seconds, forever."""
         while True:
             try:
                 await self.publish_due()
@@ -92,7 +92,7 @@ class CrlPublisher:
             await asyncio.sleep(interval)
 
     async def publish_due(self) -> int:
-        """Publish every list that is due, once; how many were. Raises `StoreUnavailable`."""
+        """Publish every due CRL once; return how many. Raises `StoreUnavailable`."""
         if self._seen < 0:
             self._states = await self.store.read(lambda tx: tx.revocations.list_states())
         await self._notice_phantoms()
@@ -144,7 +144,7 @@ class CrlPublisher:
                     yield shard
 
     async def _rest(self, began: float) -> None:
-        """Let others work, after a piece of work that began then."""
+        """Yield to other tasks after a piece of work that began at the given time."""
         await asyncio.sleep(min((self.clock() - began) * _REST, _LONGEST_REST))
 
     def _has_rested(self, shard: Shard) -> bool:
@@ -194,7 +194,7 @@ class CrlPublisher:
         return True
 
     async def _listed(self, shard: Shard, expiring_from: int) -> dict[bytes, ListEntry]:
-        """What was revoked and is to be listed, by serial number."""
+        """The entries of a CRL by serial number."""
         found: dict[bytes, ListEntry] = {}
         after = 0
         while True:
@@ -218,10 +218,10 @@ def _page(shard: Shard, expiring_from: int, after: int, tx: Transaction) -> list
 
 
 def phantoms_of(block: VoidBlock, authorities: dict[str, Authority], now: int) -> Phantoms:
-    """What may have been signed in a void block, and until when it could be valid at the latest.
+    """Counters of a void block that may have been signed, and until when they could be valid.
 
-    Its worker was gone when the block was found void: whatever it signed was valid for no longer than a profile of the
-    block allows from now, nor longer than its authority.
+    Its worker was gone when the block was voided: whatever it signed is valid for at most the longest lifetime of the
+    block's profiles from now, and no longer than its authority.
     """
     authority = authorities.get(block.authority_id)
     ends = [] if authority is None else [authority.not_after]
@@ -255,6 +255,6 @@ def _revoked_below(snapshot: IssuanceSnapshot, root: Authority) -> frozenset[byt
 
 
 def serial_of_authority(authority: Authority) -> bytes:
-    """The serial number of an authority's own certificate, which lies in a block like any other."""
+    """The serial number of an authority's certificate, which lies in a block like any other."""
     certificate = x509.load_der_x509_certificate(authority.certificate_der)
     return certificate.serial_number.to_bytes(serials.SERIAL_BYTES, "big")

@@ -1,4 +1,4 @@
-"""The lists' part of `revocations.RevocationRecords` on both databases."""
+"""CRLs and phantoms: their part of `RevocationRecords`, on both databases."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -31,7 +31,7 @@ _PUBLISHING = failpoints.register("ca.crl.publish", "A revocation list has been 
 
 
 class SqlLists:
-    """Lists and phantoms in one transaction; `must_be_writable` raises in one that only reads."""
+    """CRLs and phantoms in one transaction; `must_be_writable` raises in a read transaction."""
 
     def __init__(
         self, connection: Connection, must_be_writable: Callable[[], None], read_profile: Callable[[str], Profile]
@@ -46,12 +46,12 @@ class SqlLists:
         return last
 
     def shards(self) -> dict[str, int]:
-        """How many shards each authority has; at least one."""
+        """The number of shards of each authority; at least one."""
         rows = self._connection.execute(select(authorities.c.authority_id, authorities.c.block_count))
         return {row.authority_id: max(1, -(-row.block_count // BLOCKS_PER_CRL_SHARD)) for row in rows}
 
     def list_states(self) -> dict[Shard, ListState]:
-        """The newest lists of all shards."""
+        """The newest CRL of each shard."""
         c = revocation_lists.c
         query = select(c.authority_id, c.crl_shard, c.published, *_STATE).where(c.published > 0)
         return {
@@ -60,7 +60,7 @@ class SqlLists:
         }
 
     def changed_shards(self, seq: int) -> dict[Shard, int]:
-        """Shards with revocations or phantoms whose numbers are above `seq`, with the highest of them."""
+        """Shards with revocations or phantoms above `seq`, with the highest number of each."""
         both = union_all(
             *(
                 select(t.c.authority_id, t.c.crl_shard, t.c.seq).where(t.c.seq > seq)
@@ -73,11 +73,11 @@ class SqlLists:
         return {(row.authority_id, row.crl_shard): row.last for row in self._connection.execute(query)}
 
     def any_void_block(self) -> bool:
-        """Whether there is any void block whose phantoms have not been recorded; in one statement."""
+        """Whether a void block exists whose phantoms are not recorded; one statement."""
         return self._connection.execute(_VOID_BLOCKS, {"limit": 1}).first() is not None
 
     def void_blocks(self, limit: int) -> list[VoidBlock]:
-        """Void blocks whose phantoms have not been recorded."""
+        """Void blocks whose phantoms are not recorded."""
         return [
             VoidBlock(
                 row.block_id,
@@ -91,7 +91,7 @@ class SqlLists:
         ]
 
     def add_phantoms(self, found: Sequence[Phantoms]) -> None:
-        """Record them under numbers of their own."""
+        """Record phantoms under new numbers."""
         self._must_be_writable()
         if found:
             first = self.take_numbers(len(found)) - len(found) + 1
@@ -99,7 +99,7 @@ class SqlLists:
             self._connection.execute(phantom_blocks.insert(), rows)
 
     def listed(self, shard: Shard, *, expiring_from: int, after: int, limit: int) -> list[tuple[bytes, int, str, int]]:
-        """Serial number, time, reason and number of a shard's revoked certificates that expire no earlier."""
+        """Serial number, time, reason and number of a shard's revoked certificates that expire at or after a time."""
         c = revocations.c
         query = (
             select(c.serial, c.revoked_at, c.reason, c.seq)
@@ -110,7 +110,7 @@ class SqlLists:
         return [(serial, when, reason, seq) for serial, when, reason, seq in self._connection.execute(query)]
 
     def phantoms(self, shard: Shard, *, expiring_from: int) -> list[SeededPhantoms]:
-        """A shard's phantoms that could still be valid then."""
+        """A shard's phantoms that could still be valid at a time."""
         c = phantom_blocks.c
         return self._seeded(c.authority_id == shard[0], c.crl_shard == shard[1], c.expires_at >= expiring_from)
 
@@ -130,7 +130,7 @@ class SqlLists:
         ]
 
     def reserve_list_number(self, shard: Shard) -> int:
-        """The next number of a shard's lists; no list has it, and none will get it twice."""
+        """Reserve the next CRL number of a shard; each number is used once."""
         self._must_be_writable()
         dialect: Any = postgresql if self._connection.dialect.name == "postgresql" else sqlite
         first = dialect.insert(revocation_lists).values(
@@ -153,7 +153,7 @@ class SqlLists:
         return number
 
     def publish_list(self, shard: Shard, published: PublishedList) -> bool:
-        """Replace a shard's list unless the one there has a higher number or later knowledge; whether it was replaced."""
+        """Replace a shard's CRL unless the stored one is newer; return whether it was replaced."""
         self._must_be_writable()
         c, state = revocation_lists.c, published.state
         failpoints.hit(_PUBLISHING)
@@ -179,7 +179,7 @@ class SqlLists:
         )
 
     def published_list(self, shard: Shard) -> PublishedList | None:
-        """The newest list of a shard."""
+        """The newest CRL of a shard."""
         c = revocation_lists.c
         query = select(c.published, *_STATE, c.entries, c.der).where(
             c.authority_id == shard[0], c.crl_shard == shard[1], c.published > 0
@@ -191,7 +191,7 @@ class SqlLists:
         return PublishedList(state, row.entries, row.der)
 
     def take_numbers(self, count: int) -> int:
-        """Assign so many numbers of revocations; the last of them. The row stays locked until the commit."""
+        """Assign this many revocation numbers and return the last. The row stays locked until the commit."""
         last: int = self._connection.execute(
             update(revocation_head)
             .values(last_seq=revocation_head.c.last_seq + count)

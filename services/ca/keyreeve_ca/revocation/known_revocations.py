@@ -1,4 +1,4 @@
-"""What a process knows of revoked callers: read whole at start, then followed by number, a few times a second."""
+"""The revoked callers that a process knows: read at start, then followed by number."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class LiveRevocations:
-    """A `keyreeve_chassis.guard.peers.Revocations`. `now` is in seconds since 1970, `clock` only rises."""
+    """A `Revocations` port. `now` is in seconds since 1970, `clock` is monotonic."""
 
     def __init__(self, store: Store, now: Callable[[], int], clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -37,7 +37,7 @@ class LiveRevocations:
         return serial in self._expiry
 
     def age(self) -> float:
-        """Seconds since everything committed by then was known here; infinite before the first time."""
+        """Seconds since this process was known to be up to date; infinite before the first refresh."""
         return self._clock() - self._complete_at
 
     @property
@@ -56,7 +56,7 @@ class LiveRevocations:
             await asyncio.wait_for(self._changed.wait(), seconds)
 
     async def refresh(self) -> None:
-        """Learn what has been revoked since the last time. Raises `StoreUnavailable`."""
+        """Read the new revocations. Raises `StoreUnavailable`."""
         began, before = self._clock(), self.position
         while not await self._step():
             pass
@@ -71,7 +71,7 @@ class LiveRevocations:
             self._tidy_at = PAGE + 2 * len(self._expiry)
 
     async def follow(self, interval: float) -> None:
-        """Refresh every `interval` seconds, for ever."""
+        """Refresh every `interval` seconds, forever."""
         while True:
             await asyncio.sleep(interval)
             try:
@@ -80,7 +80,7 @@ class LiveRevocations:
                 log.warning("revocations could not be followed for %.1f s: %s", self.age(), unavailable)
 
     async def _step(self) -> bool:
-        """Read one page; whether it was the last."""
+        """Read one page; return whether it was the last."""
         known, restore_generation = self._seq, self._restore_generation
 
         def read(tx: Transaction) -> tuple[int, int, list[Revocation]]:

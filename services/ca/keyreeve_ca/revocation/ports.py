@@ -1,7 +1,7 @@
-"""Revoked certificates as the use cases see them: values, and the port to their records.
+"""Revocations as the use cases see them: values, and the port to their records.
 
-Every revocation has a number, `seq`, that is assigned under one row's lock held to the commit: whoever has read all up
-to a number has missed none before it (a plain sequence would lose what commits out of order).
+Every revocation has a number, `seq`, assigned under one row's lock that is held to the commit. A reader that has read
+everything up to a number has missed nothing before it; a plain sequence would lose rows that commit out of order.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class CrlReason(StrEnum):
-    """Why a certificate is revoked: CRLReason of RFC 5280, section 5.3.1. The values are what tables hold."""
+    """CRLReason of RFC 5280, section 5.3.1. The values are what tables hold."""
 
     UNSPECIFIED = "unspecified"
     KEY_COMPROMISE = "key_compromise"
@@ -36,7 +36,7 @@ REASON_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """That a certificate was revoked. Times are seconds since 1970."""
+    """One revocation. Times are seconds since 1970."""
 
     serial: bytes
     seq: int
@@ -52,7 +52,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class NewRevocation:
-    """What is to be recorded; the number and the shard are found while it is."""
+    """A revocation to record; number and shard are assigned then."""
 
     serial: bytes
     authority_id: str
@@ -68,7 +68,7 @@ Shard = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """The newest list of a shard. Times are seconds since 1970."""
+    """The newest CRL of a shard. Times are seconds since 1970."""
 
     number: int
     seq: int
@@ -79,7 +79,7 @@ class ListState:
 
 @dataclass(frozen=True, slots=True)
 class PublishedList:
-    """The newest list of a shard, with its bytes."""
+    """The newest CRL of a shard, with its bytes."""
 
     state: ListState
     entries: int
@@ -102,7 +102,7 @@ class VoidBlock:
 
 @dataclass(frozen=True, slots=True)
 class Phantoms:
-    """Counters of a void block that may have been signed, and until when what they certify could be valid."""
+    """Counters of a void block that may have been signed, and until when they could be valid."""
 
     block_id: int
     authority_id: str
@@ -115,7 +115,7 @@ class Phantoms:
 
 @dataclass(frozen=True, slots=True)
 class SeededPhantoms:
-    """Phantoms with what their serial numbers are made of."""
+    """Phantoms with what derives their serial numbers."""
 
     phantoms: Phantoms
     seed_id: str
@@ -126,11 +126,11 @@ class RevocationRecords(Protocol):
     """The records of one database transaction: `Transaction.revocations`."""
 
     def of(self, serials: Sequence[bytes]) -> dict[bytes, Revocation]:
-        """Those of the serial numbers that have been revoked."""
+        """The given serial numbers that have been revoked."""
         ...
 
     def add(self, new: Sequence[NewRevocation]) -> list[Revocation]:
-        """Record certificates that have not been revoked; no renewal of them enters the ledger from now on."""
+        """Record revocations; no renewal of these certificates enters the ledger from then on."""
         ...
 
     def last_seq(self) -> int:
@@ -138,36 +138,36 @@ class RevocationRecords(Protocol):
         ...
 
     def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:
-        """Revoked certificates of the control hierarchy with numbers above `seq`, in order of their numbers.
+        """Revoked certificates of the control hierarchy above `seq`, in order.
 
-        Those that expire before `expiring_from` are left out: nobody can call with them any more.
+        Those that expire before `expiring_from` are left out.
         """
         ...
 
     # --- Lists ---
 
     def shards(self) -> dict[str, int]:
-        """How many shards each authority has; at least one."""
+        """The number of shards of each authority; at least one."""
         ...
 
     def list_states(self) -> dict[Shard, ListState]:
-        """The newest lists of all shards."""
+        """The newest CRL of each shard."""
         ...
 
     def changed_shards(self, seq: int) -> dict[Shard, int]:
-        """Shards with revocations or phantoms whose numbers are above `seq`, with the highest of them."""
+        """Shards with revocations or phantoms above `seq`, with the highest number of each."""
         ...
 
     def any_void_block(self) -> bool:
-        """Whether there is one whose phantoms have not been recorded; in one statement."""
+        """Whether a void block exists whose phantoms are not recorded; one statement."""
         ...
 
     def void_blocks(self, limit: int) -> list[VoidBlock]:
-        """Void blocks whose phantoms have not been recorded."""
+        """Void blocks whose phantoms are not recorded."""
         ...
 
     def add_phantoms(self, found: Sequence[Phantoms]) -> None:
-        """Record them under numbers of their own."""
+        """Record phantoms under new numbers."""
         ...
 
     def listed(self, shard: Shard, *, expiring_from: int, after: int, limit: int) -> list[tuple[bytes, int, str, int]]:
@@ -180,11 +180,11 @@ class RevocationRecords(Protocol):
     def phantoms(self, shard: Shard, *, expiring_from: int) -> list[SeededPhantoms]: ...
     def phantoms_of_block(self, block_id: int) -> SeededPhantoms | None: ...
     def reserve_list_number(self, shard: Shard) -> int:
-        """The next number of a shard's lists; no list has it, and none will get it twice."""
+        """Reserve the next CRL number of a shard; each number is used once."""
         ...
 
     def publish_list(self, shard: Shard, published: PublishedList) -> bool:
-        """Replace a shard's list unless the one there has a higher number or later knowledge; whether it was replaced."""
+        """Replace a shard's CRL unless the stored one is newer; return whether it was replaced."""
         ...
 
     def published_list(self, shard: Shard) -> PublishedList | None: ...

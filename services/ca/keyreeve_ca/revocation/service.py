@@ -1,4 +1,4 @@
-"""Revoking certificates: who may, and what becomes of it."""
+"""Revoke one certificate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ _ADMINS_ALONE = OPERATOR_ROLES | SERVICE_ROLES
 
 @dataclass(frozen=True)
 class Revoking:
-    """The use case behind RevokeCertificate."""
+    """The use case of RevokeCertificate."""
 
     now: Callable[[], int]
 
     def revoke(
         self, tx: Transaction, caller: Caller, serial: bytes, reason: CrlReason
     ) -> tuple[StoredCertificate, Revocation]:
-        """Revoke a certificate, or answer how it was revoked before.
+        """Revoke a certificate, or return how it was revoked before.
 
         Raises `CertificateNotFound`, `CertificateExpired`, `RevocationNotAllowed`, `PeerOperatorUnknown`.
         """
@@ -53,7 +53,10 @@ class Revoking:
 
 
 def may_revoke(caller: Caller, entry: StoredCertificate, hierarchy: Hierarchy, since: int = 0) -> bool:
-    """Whether this caller may revoke this certificate. What was issued before `since` is not the caller's own."""
+    """Whether this caller may revoke this certificate.
+
+    Certificates issued before `since` do not count as the caller's own.
+    """
     own = entry.caller == str(caller) or (hierarchy is Hierarchy.CONTROL and entry.identity == str(caller))
     if (own and entry.issued_at >= since) or caller.role is Role.ADMIN:
         return True

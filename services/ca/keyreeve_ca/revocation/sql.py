@@ -1,4 +1,4 @@
-"""`revocations.RevocationRecords` on both databases."""
+"""`revocation.ports.RevocationRecords` on both databases."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -20,7 +20,7 @@ _PER_QUERY = 500
 
 
 def stored(row: Sequence[Any]) -> Revocation:
-    """A row of `COLUMNS` as the port has it."""
+    """Convert a row of `COLUMNS` to the port's value."""
     serial, seq, authority_id, crl_shard, reason, *rest = row
     return Revocation(serial, seq, authority_id, crl_shard, CrlReason(reason), *rest)
 
@@ -29,7 +29,7 @@ class SqlRevocations(SqlLists):
     """The records of one transaction."""
 
     def of(self, serials: Sequence[bytes]) -> dict[bytes, Revocation]:
-        """Those of the serial numbers that have been revoked."""
+        """The given serial numbers that have been revoked."""
         found: dict[bytes, Revocation] = {}
         for at in range(0, len(serials), _PER_QUERY):
             query = select(*COLUMNS).where(revocations.c.serial.in_(serials[at : at + _PER_QUERY]))
@@ -37,7 +37,7 @@ class SqlRevocations(SqlLists):
         return found
 
     def add(self, new: Sequence[NewRevocation]) -> list[Revocation]:
-        """Record certificates that have not been revoked; no renewal of them enters the ledger from now on."""
+        """Record revocations; no renewal of these certificates enters the ledger from then on."""
         self._must_be_writable()
         if not new:
             return []
@@ -67,7 +67,7 @@ class SqlRevocations(SqlLists):
         return made
 
     def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:
-        """Revoked certificates of the control hierarchy with numbers above `seq`, in order of their numbers."""
+        """Revoked certificates of the control hierarchy above `seq`, in order of their numbers."""
         query = (
             select(*COLUMNS)
             .join(authorities, authorities.c.authority_id == revocations.c.authority_id)

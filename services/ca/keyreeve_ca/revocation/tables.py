@@ -1,4 +1,4 @@
-"""Tables of what has been revoked, and of the lists that say so."""
+"""Tables of revocations and CRLs."""
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text
 

@@ -1,1 +1,1 @@
-"""The CA's slow-changing state: the port to it, its tables and its schema."""
+"""The CA's slow-changing state: its port, tables and schema."""

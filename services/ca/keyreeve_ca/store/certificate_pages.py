@@ -51,7 +51,7 @@ def stored(row: Sequence[Any]) -> StoredCertificate:
 
 
 def by_serial(connection: Connection, serials: Sequence[bytes]) -> dict[bytes, StoredCertificate]:
-    """Those of the serial numbers that are in the ledger."""
+    """The given serial numbers that are in the ledger."""
     found: dict[bytes, StoredCertificate] = {}
     for at in range(0, len(serials), _SERIALS_PER_QUERY):
         query = select(*COLUMNS).where(certificates.c.serial.in_(serials[at : at + _SERIALS_PER_QUERY]))
@@ -91,7 +91,7 @@ class _Stretch:
 def page(
     connection: Connection, wanted: CertificateFilter, *, after: bytes, limit: int, most_read: int | None = None
 ) -> CertificatePage:
-    """Rows in order of serial number, from the one after `after` (empty: from the first); None reads to the end."""
+    """Certificates in order of serial number, after `after` (empty: from the first); None reads to the end."""
     _plan_anew(connection)
     rows: list[Row[Any]] = []
     read = 0
@@ -111,7 +111,7 @@ def page(
 def count(
     connection: Connection, wanted: CertificateFilter, *, after: bytes, most_read: int
 ) -> tuple[int, bytes | None]:
-    """How many there are, as far as was looked; and where to go on, if that was not the end."""
+    """Count certificates within a bounded time; also return where to continue."""
     _plan_anew(connection)
     counted = read = 0
     for one in _stretches(connection, wanted, after):
@@ -131,16 +131,16 @@ def _stretches(connection: Connection, wanted: CertificateFilter, after: bytes) 
 
 
 def _plan_anew(connection: Connection) -> None:
-    """Have PostgreSQL plan for what the tables hold now, until this transaction ends.
+    """Make PostgreSQL use fresh plans until this transaction ends.
 
-    A plan that it made and kept while nothing was revoked looks for each certificate through all revocations there are.
+    A plan cached while nothing was revoked checks each certificate against all revocations.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
 
 
 def _conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
-    """What a certificate must fulfil. No list may be tempted by the index on profile and time."""
+    """The WHERE conditions. They must not select the index on profile and time."""
     c = certificates.c
     found: list[ColumnElement[bool]] = [
         column == value
@@ -169,7 +169,7 @@ def _conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
 
 
 def _along_revocations(connection: Connection, wanted: CertificateFilter, after: bytes) -> Iterator[_Stretch]:
-    """Along the table of revocations, which is far shorter."""
+    """Scan along the table of revocations, which is far shorter."""
     conditions = _conditions(replace(wanted, revoked=None))
     while True:
         query = select(revocations.c.serial).where(revocations.c.serial > after).order_by(revocations.c.serial)
@@ -211,7 +211,7 @@ def _by_block(connection: Connection, wanted: CertificateFilter, after: bytes) -
 
 
 def _blocks(connection: Connection, wanted: CertificateFilter, after: bytes) -> Iterator[Sequence[Row[int, int, int]]]:
-    """Blocks (id, number, last counter) that may hold what is wanted, in order, from the one that `after` lies in."""
+    """Blocks (id, number, last counter) that may match, in order, from the one of `after`."""
     c = serial_blocks.c
     block_id = _block_of(after)
     while True:
@@ -230,7 +230,7 @@ def _blocks(connection: Connection, wanted: CertificateFilter, after: bytes) -> 
 
 
 def _block_conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
-    """What a block must fulfil to hold anything that is wanted."""
+    """The conditions for a block to contain a match."""
     c = serial_blocks.c
     found: list[ColumnElement[bool]] = [c.first_not_after.is_not(None)]
     if wanted.authority_id is not None:
@@ -242,15 +242,15 @@ def _block_conditions(wanted: CertificateFilter) -> list[ColumnElement[bool]]:
 
 
 def _numbers(numbers: Sequence[int]) -> BindParameter[Any]:
-    """Numbers of blocks, written into the statement: as parameters hundreds of them would cost more than the query."""
+    """Block numbers as literals: as hundreds of parameters they would cost more than the query."""
     return bindparam("numbers", numbers, expanding=True, literal_execute=True, type_=Integer)
 
 
 def _end_of(block_id: int) -> bytes:
-    """What all serial numbers of the block come before, and all of later blocks after."""
+    """The exclusive upper bound of a block's serial numbers."""
     return serial_prefix(block_id + 1) + _LEAST_TAG
 
 
 def _block_of(after: bytes) -> int:
-    """The block that a page begins in; 0, which is no block's number, for the first page."""
+    """The block that a page begins in; 0, which no block has, for the first page."""
     return block_of(after) if after else 0

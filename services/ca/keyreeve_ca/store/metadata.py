@@ -1,4 +1,4 @@
-"""What every table of the CA is registered with; the modules of tables import this, and schema.py imports them all."""
+"""The SQLAlchemy metadata of the CA's tables; schema.py imports all table modules."""
 
 from keyreeve_chassis.database.service_tables import service_metadata
 

@@ -92,7 +92,7 @@ class StoredCertificate:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFilter:
-    """What `ListCertificates` selects; None selects everything. Times are seconds since 1970."""
+    """The filter of `ListCertificates`; None matches everything. Times are seconds since 1970."""
 
     authority_id: str | None = None
     profile_name: str | None = None
@@ -111,7 +111,7 @@ class CertificateFilter:
 
 @dataclass(frozen=True, slots=True)
 class CertificatePage:
-    """Some of the certificates that are wanted, in order of serial number."""
+    """One page of matching certificates, in order of serial number."""
 
     rows: Sequence[StoredCertificate]
     next: bytes | None
@@ -120,7 +120,7 @@ class CertificatePage:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What became of a request that was answered within the last 24 hours."""
+    """The stored answer to a request of the last 24 hours."""
 
     payload_sha256: bytes
     response: bytes | None
@@ -144,7 +144,7 @@ class ControlPlaneState:
 
     @property
     def bound(self) -> BoundState:
-        """What a state directory remembers."""
+        """The binding that a state directory stores."""
         return BoundState.of(self.key_check, self.trust_domain)
 
 
@@ -153,17 +153,17 @@ class Transaction(Protocol):
 
     @property
     def revocations(self) -> RevocationRecords:
-        """What has been revoked."""
+        """The revocations."""
         ...
 
     @property
     def operations(self) -> OperationRecords:
-        """Work that outlasts a call."""
+        """The long-running operations."""
         ...
 
     @property
     def leases(self) -> Leases:
-        """Who leads what."""
+        """The leases."""
         ...
 
     @property
@@ -173,7 +173,7 @@ class Transaction(Protocol):
 
     @property
     def operators(self) -> OperatorRecords:
-        """The people who operate the control plane."""
+        """The operators."""
         ...
 
     @property
@@ -184,7 +184,7 @@ class Transaction(Protocol):
     def control_plane(self) -> ControlPlaneState | None: ...
     def bootstrap_control_plane(self, control_plane: ControlPlaneState) -> None: ...
     def complete_bootstrap(self, now: int) -> None:
-        """Say that everything exists."""
+        """Mark the bootstrap as complete."""
         ...
 
     def bump_config(self) -> int:
@@ -197,22 +197,22 @@ class Transaction(Protocol):
         ...
 
     def destroy_key(self, key_id: str) -> None:
-        """Overwrite the sealed private key with nothing; the public part stays."""
+        """Overwrite the sealed private key; the public part stays."""
         ...
 
     def reserve_block(self, request: BlockRequest) -> BlockLease:
-        """Record a block for the serial number of a CA certificate, closed to leaves, whether or not its issuer issues.
+        """Record a block for one CA certificate, closed to leaves, whether or not its issuer is active.
 
         `authority_id` need not exist yet: a root signs itself. Raises `IssuanceHalted`.
         """
         ...
 
     def add_authority(self, authority: Authority) -> None:
-        """Raises `AuthorityExists`."""
+        """Insert an authority. Raises `AuthorityExists`."""
         ...
 
     def authority(self, authority_id: str) -> Authority:
-        """Raises `AuthorityNotFound`."""
+        """Read an authority. Raises `AuthorityNotFound`."""
         ...
 
     def authorities(self, *, after: str = "", limit: int | None = None) -> Sequence[Authority]:
@@ -220,7 +220,7 @@ class Transaction(Protocol):
         ...
 
     def update_authority(self, authority: Authority) -> None:
-        """Store the new state and times of an authority, locking its row against the commit gate's share lock."""
+        """Store new state and times, locking the row against the commit gate's share lock."""
         ...
 
     def last_expiry(self, authority_id: str) -> int | None:
@@ -232,7 +232,7 @@ class Transaction(Protocol):
         ...
 
     def profile(self, name: str, version: int | None = None) -> ProfileVersion:
-        """The current or the given version. Raises `ProfileNotFound`."""
+        """Read the current or the given version. Raises `ProfileNotFound`."""
         ...
 
     def profile_facts(self, name: str, version: int) -> tuple[int, str]:
@@ -246,11 +246,11 @@ class Transaction(Protocol):
     def halt_profile(self, name: str, version: int) -> None: ...
 
     def certificate(self, serial: bytes) -> StoredCertificate:
-        """Raises `CertificateNotFound`."""
+        """Read a certificate. Raises `CertificateNotFound`."""
         ...
 
     def certificate_and_revocation(self, serial: bytes) -> tuple[StoredCertificate, Revocation | None]:
-        """The same, and whether it has been revoked, in one statement."""
+        """Read a certificate and its revocation, in one statement."""
         ...
 
     def certificates_by_serial(self, serials: Sequence[bytes]) -> dict[bytes, StoredCertificate]: ...
@@ -259,18 +259,18 @@ class Transaction(Protocol):
         ...
 
     def certificates(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> Sequence[StoredCertificate]:
-        """Rows in order of serial number (which is the order of issuance up to a block), from the one after `after`.
+        """Certificates in order of serial number, after `after`.
 
-        All of them up to `limit`, however long that takes: for filters by identity, which take no longer than blocks.
+        Up to `limit`, however long that takes: only for filters by identity, which take no longer than blocks.
         """
         ...
 
     def certificate_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
-        """Up to `limit` of them; fewer, or none, when finding more would take long."""
+        """Up to `limit` certificates; fewer, or none, when finding more would take long."""
         ...
 
     def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:
-        """How many of them follow, as far as can be seen in a short time; and after which serial number to go on."""
+        """Count matching certificates within a bounded time; also return the serial number to continue after."""
         ...
 
     def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:
@@ -278,7 +278,7 @@ class Transaction(Protocol):
         ...
 
     def answered(self, caller: str, method: str, request_id: str) -> Answered | None:
-        """What became of a request of the last 24 hours; `caller` is `Caller.claimant`."""
+        """The stored answer to a request of the last 24 hours; `caller` is `Caller.claimant`."""
         ...
 
     def answered_and_version(self, caller: str, method: str, request_id: str) -> tuple[Answered | None, int]:
@@ -287,7 +287,7 @@ class Transaction(Protocol):
 
     @property
     def requests(self) -> RequestRecords:
-        """Responses of mutations of the last 24 hours."""
+        """Stored answers of mutations."""
         ...
 
     @property
@@ -297,7 +297,7 @@ class Transaction(Protocol):
 
     @property
     def audit(self) -> list[bytes]:
-        """Audit records (keyreeve/audit/record.py) to be committed with this transaction: append to it."""
+        """Audit records (keyreeve/audit/record.py) to commit with this transaction; append to it."""
         ...
 
     def put_trust_metadata(self, role: str, version: int, body: bytes) -> None: ...
@@ -307,20 +307,20 @@ class Transaction(Protocol):
 
 
 def config_version(tx: Transaction) -> int:
-    """The version of what authorities and profiles are now."""
+    """The configuration version of authorities and profiles."""
     control_plane = tx.control_plane()
     assert control_plane is not None, "use cases run after bootstrap"
     return control_plane.config_version
 
 
 class Store(Protocol):
-    """Runs transactions: `write` on the one writer (retrying serialization failures), `read` on a snapshot.
+    """Runs transactions: `write` on the one writer (serialization failures are retried), `read` on a snapshot.
 
-    A read that says that it executes `one_statement` alone costs less.
+    A read that declares `one_statement` costs less.
     """
 
     async def read(self, work: Callable[[Transaction], T], *, one_statement: bool = False) -> T: ...
     async def write(self, work: Callable[[Transaction], T]) -> T: ...
     async def write_beside(self, work: Callable[[Transaction], T]) -> T:
-        """`write` that keeps no commit of the signing path out: for statements each of which is safe beside any other."""
+        """`write` that does not block commits: only for statements that are safe under concurrency."""
         ...

@@ -1,8 +1,7 @@
-"""Forgetting what has been kept long enough, in small steps with pauses; docs/retention.md says what is kept and why.
+"""Deletes expired data in small steps with pauses (docs/retention.md).
 
-Answered requests and the outcomes of groups go after a day. Certificates go when they expired longer ago than the
-operator says, and only if he says so. Each step is one transaction that leaves everything whole, so whatever dies, the next
-pass goes on with what is left. Any number of coordinators may try at once: in the database one is at it at a time.
+Stored answers and the outcomes of groups are kept for a day. Certificates are kept unless the operator sets a limit.
+Each step is one transaction that leaves everything consistent, so a pass can be cut short at any point.
 """
 
 import asyncio
@@ -34,17 +33,17 @@ class Purging(Protocol):
     """The steps; each commits by itself. Raises `StoreUnavailable`."""
 
     async def purge(self, before: int, limit: int) -> int:
-        """Forget up to `limit` answered requests and groups of each kind older than `before`; returns how many."""
+        """Delete up to `limit` stored answers and groups of each kind older than `before`; return how many."""
         ...
 
     async def expired_block(self, before: int, first: int) -> int | None:
-        """The first block, of those from `first` on, with a certificate that expired before then; seconds since 1970."""
+        """The first block at or after `first` with a certificate that expired before then (seconds since 1970)."""
         ...
 
     async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
-        """Delete up to `limit` of a block's certificates that expired before then, and return how many.
+        """Delete up to `limit` of a block's expired certificates; return how many.
 
-        Fewer than `limit`: no more of the block can go now. None: another coordinator is at it.
+        Fewer than `limit`: the block has no more. None: another coordinator is working on it.
         """
         ...
 

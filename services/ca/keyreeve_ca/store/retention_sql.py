@@ -1,6 +1,6 @@
-"""`retention.Purging` on both databases: a block's summary says what is left in it, so no index is needed to find it.
+"""`retention.Purging` on both databases.
 
-`first_not_after` of a block is the progress: it moves on, in the transaction that deletes, when nothing older is left.
+A block's `first_not_after` tells what is left in it, so no index is needed; the deleting transaction advances it.
 """
 
 import zlib
@@ -15,7 +15,7 @@ LOCK = zlib.crc32(b"keyreeve ca retention")
 
 
 def expired_block(connection: Connection, before: int, first: int) -> int | None:
-    """The first block, of those from `first` on, with a certificate that expired before then."""
+    """The first block at or after `first` with a certificate that expired before then."""
     c = serial_blocks.c
     query = select(c.block_id).where(c.block_id >= first, c.first_not_after < before).order_by(c.block_id).limit(1)
     found: int | None = connection.scalar(query)
@@ -23,7 +23,7 @@ def expired_block(connection: Connection, before: int, first: int) -> int | None
 
 
 def purge_certificates(connection: Connection, block_id: int, before: int, limit: int) -> int | None:
-    """Delete up to `limit` of a block's certificates that expired before then; None: another process is at it."""
+    """Delete up to `limit` of a block's expired certificates; None when another process is working on it."""
     if not _leads(connection):
         return None
     c = certificates.c

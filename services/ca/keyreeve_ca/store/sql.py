@@ -1,7 +1,7 @@
-"""`store.Transaction` and `store.Store` on both databases (SQLAlchemy Core; every value is bound).
+"""`store.ports.Transaction` and `Store` on both databases (SQLAlchemy Core; every value is bound).
 
 A write is serializable because it is alone: on SQLite there is one writer, and on PostgreSQL it holds the commit gate's
-lock (gate.py), which also keeps groups out while an authority or a profile changes.
+lock (ledger/gate.py), which also blocks groups while an authority or a profile changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -94,7 +94,7 @@ class CaTransaction(SqlTransaction):
 
     @property
     def revocations(self) -> SqlRevocations:
-        """What has been revoked."""
+        """The revocations."""
         return SqlRevocations(self._connection, self._must_be_writable, self._read_profile)
 
     @property
@@ -104,17 +104,17 @@ class CaTransaction(SqlTransaction):
 
     @property
     def operations(self) -> SqlOperations:
-        """Work that outlasts a call."""
+        """The long-running operations."""
         return SqlOperations(self._connection, operations, self._must_be_writable)
 
     @property
     def leases(self) -> SqlLeases:
-        """Who leads what."""
+        """The leases."""
         return SqlLeases(self._connection, leases, self._now, self._must_be_writable)
 
     @property
     def operators(self) -> SqlOperators:
-        """The people who operate the control plane."""
+        """The operators."""
         return SqlOperators(self._connection, self._write, self._next_number)
 
     @property
@@ -130,11 +130,11 @@ class CaTransaction(SqlTransaction):
         return None if row is None else ControlPlaneState(*row)
 
     def bootstrap_control_plane(self, state: ControlPlaneState) -> None:
-        """Store that row; it is a mistake to do so twice."""
+        """Insert that row; fails when it exists."""
         self._write(insert(control_plane).values(id=1, last_block_id=0, block_count=0, **asdict(state)))
 
     def complete_bootstrap(self, now: int) -> None:
-        """Say that everything exists."""
+        """Mark the bootstrap as complete."""
         self._write(update(control_plane).values(bootstrapped_at=now))
 
     def bump_config(self) -> int:
@@ -158,7 +158,7 @@ class CaTransaction(SqlTransaction):
         return find_key(self._connection, keys, key_id)
 
     def destroy_key(self, key_id: str) -> None:
-        """Overwrite the sealed private key with nothing; the public part stays."""
+        """Overwrite the sealed private key; the public part stays."""
         self._must_be_writable()
         destroy_key(self._connection, keys, key_id)
 
@@ -172,12 +172,12 @@ class CaTransaction(SqlTransaction):
         return blocks.reserve(self._connection, request, self._now)
 
     def add_authority(self, authority: Authority) -> None:
-        """Raises `AuthorityExists`."""
+        """Insert an authority. Raises `AuthorityExists`."""
         self._must_be_writable()
         authorities_sql.add(self._connection, authority, self._number_of(authority))
 
     def authority(self, authority_id: str) -> Authority:
-        """Raises `AuthorityNotFound`."""
+        """Read an authority. Raises `AuthorityNotFound`."""
         return authorities_sql.find(self._connection, authority_id)
 
     def authorities(self, *, after: str = "", limit: int | None = None) -> Sequence[Authority]:
@@ -201,7 +201,7 @@ class CaTransaction(SqlTransaction):
         profiles_sql.add(self._connection, version, created_at, created_by)
 
     def profile(self, name: str, version: int | None = None) -> ProfileVersion:
-        """The current or the given version. Raises `ProfileNotFound`."""
+        """Read the current or the given version. Raises `ProfileNotFound`."""
         return profiles_sql.find(self._connection, self._read_profile, name, version)
 
     def profile_facts(self, name: str, version: int) -> tuple[int, str]:
@@ -213,18 +213,18 @@ class CaTransaction(SqlTransaction):
         return profiles_sql.page(self._connection, self._read_profile, after=after, limit=limit)
 
     def halt_profile(self, name: str, version: int) -> None:
-        """Let nothing more enter the ledger under this version, nor under any other with the same document."""
+        """Halt a version, and every other version with the same document."""
         self._must_be_writable()
         profiles_sql.halt(self._connection, name, version)
 
     # --- Certificates ---
 
     def certificate(self, serial: bytes) -> StoredCertificate:
-        """Raises `CertificateNotFound`."""
+        """Read a certificate. Raises `CertificateNotFound`."""
         return self.certificate_and_revocation(serial)[0]
 
     def certificate_and_revocation(self, serial: bytes) -> tuple[StoredCertificate, Revocation | None]:
-        """The same, and whether it has been revoked, in one statement."""
+        """Read a certificate and its revocation, in one statement."""
         row = self._connection.execute(_CERTIFICATE_AND_REVOCATION, {"serial": serial}).one_or_none()
         if row is None:
             raise errors.CertificateNotFound(
@@ -237,7 +237,7 @@ class CaTransaction(SqlTransaction):
         )
 
     def certificates_by_serial(self, serials: Sequence[bytes]) -> dict[bytes, StoredCertificate]:
-        """Those of the serial numbers that are in the ledger."""
+        """The given serial numbers that are in the ledger."""
         return certificate_pages.by_serial(self._connection, serials)
 
     def successor(self, serial: bytes) -> StoredCertificate | None:
@@ -255,12 +255,12 @@ class CaTransaction(SqlTransaction):
         return certificate_pages.page(self._connection, wanted, after=after, limit=limit).rows
 
     def certificate_page(self, wanted: CertificateFilter, *, after: bytes, limit: int) -> CertificatePage:
-        """Up to `limit` rows, fewer when finding more would take long."""
+        """Up to `limit` certificates; fewer when finding more would take long."""
         most = certificate_pages.MOST_READ
         return certificate_pages.page(self._connection, wanted, after=after, limit=limit, most_read=most)
 
     def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:
-        """How many follow among the next, and where to go on."""
+        """Count matching certificates within a bounded time; also return where to continue."""
         return certificate_pages.count(self._connection, wanted, after=after, most_read=_COUNTED)
 
     def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:
@@ -270,7 +270,7 @@ class CaTransaction(SqlTransaction):
     # --- Answered requests ---
 
     def answered(self, caller: str, method: str, request_id: str) -> Answered | None:
-        """What became of a request of the last 24 hours."""
+        """The stored answer to a request of the last 24 hours."""
         return self.answered_and_version(caller, method, request_id)[0]
 
     def answered_and_version(self, caller: str, method: str, request_id: str) -> tuple[Answered | None, int]:
@@ -284,7 +284,7 @@ class CaTransaction(SqlTransaction):
 
     @property
     def requests(self) -> SqlRequests:
-        """Responses of mutations of the last 24 hours."""
+        """Stored answers of mutations."""
         return SqlRequests(self._connection, requests, self._now, self._must_be_writable)
 
     # --- Enrollment ---

@@ -1,7 +1,7 @@
-"""The CA's tables (SQLAlchemy Core). The shapes that decide the ledger's speed are explained where they stand.
+"""The CA's tables (SQLAlchemy Core).
 
-Serial numbers grow with time up to their block, so the tables that grow are appended to: no index of theirs is entered
-at a random place among all rows. Foreign keys stand only where rows are few.
+Serial numbers rise with time at the level of blocks, so the growing tables are append-only: no index of theirs takes
+random insertions. Foreign keys exist only where rows are few.
 """
 
 from sqlalchemy import (
