@@ -23,16 +23,16 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class WatchCallersRequest(_message.Message):
-    """Asks for what decides about callers."""
+    """Watches the facts about callers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESTORE_GENERATION_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     restore_generation: _builtins.int
-    """Optional. `restore_generation` of the last update that the caller holds."""
+    """Optional. `restore_generation` of the last update that the follower has."""
     after_seq: _builtins.int
-    """Optional. Its `seq`; a snapshot is sent when it is 0, of another restore_generation, or above the highest number."""
+    """Optional. Its `seq`; a snapshot is sent if it is 0, of another restore generation, or above the highest number."""
     def __init__(
         self,
         *,
@@ -49,7 +49,7 @@ Global___WatchCallersRequest: _TypeAlias = WatchCallersRequest  # noqa: Y015
 
 @_typing.final
 class CallersUpdate(_message.Message):
-    """What changed from one number to another, and that nothing else did."""
+    """All changes from one sequence number to another."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -64,35 +64,35 @@ class CallersUpdate(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     SIGNER_DER_FIELD_NUMBER: _builtins.int
     restore_generation: _builtins.int
-    """The history that the numbers belong to; it rises when the CA's database was restored from a backup."""
+    """Restore generation of the numbers; it increases when the CA's database is restored from a backup."""
     after_seq: _builtins.int
-    """The numbers above this one ..."""
+    """Changes after this number ..."""
     seq: _builtins.int
-    """... up to this one."""
+    """... up to this number."""
     head_seq: _builtins.int
-    """The highest number there is; above `seq` when more updates follow at once."""
+    """The highest number; above `seq` if more updates follow immediately."""
     signature: _builtins.bytes
     """ECDSA with SHA-256 (DER) by the key of `signer_der` over LP("keyreeve-callers-1", ...): docs/protocols.md."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When all of that was so."""
+        """Time of this state."""
 
     @_builtins.property
     def authorities(self) -> _containers.RepeatedCompositeFieldContainer[Global___IssuingAuthority]:
-        """The issuing CAs of the control hierarchy that changed, as they are now, in order of their numbers."""
+        """Changed issuing CAs of the control hierarchy in their current state, in order of their numbers."""
 
     @_builtins.property
     def operators(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatorRecord]:
-        """The operators' records that changed, as they are now, in order of their numbers."""
+        """Changed operators' records in their current state, in order of their numbers."""
 
     @_builtins.property
     def revoked(self) -> _containers.RepeatedCompositeFieldContainer[Global___RevokedCertificate]:
-        """The certificates that were revoked, in order of their numbers, without those that have expired."""
+        """Revoked certificates in order of their numbers, without expired ones."""
 
     @_builtins.property
     def signer_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """DER certificates of the signing process of the CA service and of the authorities above it, without the root; in
-        the first update of a stream, and again when they change.
+        """DER certificate of the signing process of the CA service with its chain, without the root; in the first update of a
+        stream, and when it changes.
         """
 
     def __init__(
@@ -129,7 +129,7 @@ class IssuingAuthority(_message.Message):
     name: _builtins.str
     """`authorities/{authority}`."""
     state: _authority_service_pb2.AuthorityState.ValueType
-    """Callers' certificates that it issued are accepted while it is ACTIVE or RETIRING, and in no other state."""
+    """Its state; certificates it issued are accepted only while it is ACTIVE or RETIRING."""
     certificate_der: _builtins.bytes
     """Its DER certificate."""
     def __init__(
@@ -149,7 +149,7 @@ Global___IssuingAuthority: _TypeAlias = IssuingAuthority  # noqa: Y015
 
 @_typing.final
 class OperatorRecord(_message.Message):
-    """What decides whether a person's certificate is accepted: the role in it and the role here must agree."""
+    """An operator's record, for comparison with the role in the operator's certificate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -161,14 +161,14 @@ class OperatorRecord(_message.Message):
     name: _builtins.str
     """`operators/{name}`."""
     person_uid: _builtins.str
-    """The person's own; a name that is used again has another."""
+    """Unique id of the person; a reused name has another."""
     role: _operator_service_pb2.OperatorRole.ValueType
-    """What the person may do."""
+    """The role."""
     removed: _builtins.bool
-    """The person was removed: no certificate of this name and role is accepted, unless another record says so."""
+    """Whether the operator was removed: certificates of this name and role are refused unless another record allows them."""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
-        """Certificates from before this time are not this person's in this role."""
+        """Certificates issued before this time are not of this person in this role."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class RevokedCertificate(_message.Message):
     """Its serial number, 16 octets."""
     @_builtins.property
     def not_after_time(self) -> _timestamp_pb2.Timestamp:
-        """Its last instant."""
+        """End of its validity."""
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class TrustServiceStub:
-    """What a service needs to know of its callers beyond their certificates. What every RPC can answer beside its own
-    reasons stands at AuthorityService.
+    """What services need to know about their callers in addition to the callers' certificates. The reasons that every RPC can
+    return are listed at AuthorityService.
     """
 
     def __init__(self, channel):
@@ -44,16 +44,16 @@ class TrustServiceStub:
 
 
 class TrustServiceServicer:
-    """What a service needs to know of its callers beyond their certificates. What every RPC can answer beside its own
-    reasons stands at AuthorityService.
+    """What services need to know about their callers in addition to the callers' certificates. The reasons that every RPC can
+    return are listed at AuthorityService.
     """
 
     def WatchCallers(self, request, context):
-        """Streams the facts that decide whether a caller of the control hierarchy is let in: the issuing CAs and their states,
-        the operators' records, and the revoked certificates. Everything after what the caller holds comes first, then what
-        changes (within 0.25 s as a rule), then an update without entries each second, all signed by the CA service. An
-        update whose `after_seq` is 0 begins a snapshot, which is complete with the update whose `seq` is its `head_seq`;
-        what a snapshot does not name does not exist. While nothing comes, nothing is known (docs/protocols.md).
+        """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
+        the operators' records, and the revoked certificates. The stream starts after the state of the follower, continues with
+        changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
+        service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
+        not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
         Callers: services.
         Idempotent: read-only.
@@ -79,8 +79,8 @@ def add_TrustServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrustService:
-    """What a service needs to know of its callers beyond their certificates. What every RPC can answer beside its own
-    reasons stands at AuthorityService.
+    """What services need to know about their callers in addition to the callers' certificates. The reasons that every RPC can
+    return are listed at AuthorityService.
     """
 
     @staticmethod

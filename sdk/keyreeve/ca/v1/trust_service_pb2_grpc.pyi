@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TrustServiceStub:
-    """What a service needs to know of its callers beyond their certificates. What every RPC can answer beside its own
-    reasons stands at AuthorityService.
+    """What services need to know about their callers in addition to the callers' certificates. The reasons that every RPC can
+    return are listed at AuthorityService.
     """
 
     @_typing.overload
@@ -36,11 +36,11 @@ class TrustServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrustServiceAsyncStub: ...
     WatchCallers: _grpc.UnaryStreamMultiCallable[_trust_service_pb2.WatchCallersRequest, _trust_service_pb2.CallersUpdate]
-    """Streams the facts that decide whether a caller of the control hierarchy is let in: the issuing CAs and their states,
-    the operators' records, and the revoked certificates. Everything after what the caller holds comes first, then what
-    changes (within 0.25 s as a rule), then an update without entries each second, all signed by the CA service. An
-    update whose `after_seq` is 0 begins a snapshot, which is complete with the update whose `seq` is its `head_seq`;
-    what a snapshot does not name does not exist. While nothing comes, nothing is known (docs/protocols.md).
+    """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
+    the operators' records, and the revoked certificates. The stream starts after the state of the follower, continues with
+    changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
+    service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
+    not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
     Callers: services.
     Idempotent: read-only.
@@ -48,25 +48,25 @@ class TrustServiceStub:
 
 @_typing.type_check_only
 class TrustServiceAsyncStub(TrustServiceStub):
-    """What a service needs to know of its callers beyond their certificates. What every RPC can answer beside its own
-    reasons stands at AuthorityService.
+    """What services need to know about their callers in addition to the callers' certificates. The reasons that every RPC can
+    return are listed at AuthorityService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchCallers: _aio.UnaryStreamMultiCallable[_trust_service_pb2.WatchCallersRequest, _trust_service_pb2.CallersUpdate]  # type: ignore[assignment]
-    """Streams the facts that decide whether a caller of the control hierarchy is let in: the issuing CAs and their states,
-    the operators' records, and the revoked certificates. Everything after what the caller holds comes first, then what
-    changes (within 0.25 s as a rule), then an update without entries each second, all signed by the CA service. An
-    update whose `after_seq` is 0 begins a snapshot, which is complete with the update whose `seq` is its `head_seq`;
-    what a snapshot does not name does not exist. While nothing comes, nothing is known (docs/protocols.md).
+    """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
+    the operators' records, and the revoked certificates. The stream starts after the state of the follower, continues with
+    changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
+    service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
+    not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
     Callers: services.
     Idempotent: read-only.
     """
 
 class TrustServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What a service needs to know of its callers beyond their certificates. What every RPC can answer beside its own
-    reasons stands at AuthorityService.
+    """What services need to know about their callers in addition to the callers' certificates. The reasons that every RPC can
+    return are listed at AuthorityService.
     """
 
     @_abc_1.abstractmethod
@@ -75,11 +75,11 @@ class TrustServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trust_service_pb2.WatchCallersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trust_service_pb2.CallersUpdate], _abc.AsyncIterator[_trust_service_pb2.CallersUpdate]]:
-        """Streams the facts that decide whether a caller of the control hierarchy is let in: the issuing CAs and their states,
-        the operators' records, and the revoked certificates. Everything after what the caller holds comes first, then what
-        changes (within 0.25 s as a rule), then an update without entries each second, all signed by the CA service. An
-        update whose `after_seq` is 0 begins a snapshot, which is complete with the update whose `seq` is its `head_seq`;
-        what a snapshot does not name does not exist. While nothing comes, nothing is known (docs/protocols.md).
+        """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
+        the operators' records, and the revoked certificates. The stream starts after the state of the follower, continues with
+        changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
+        service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
+        not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
         Callers: services.
         Idempotent: read-only.
