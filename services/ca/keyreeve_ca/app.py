@@ -44,10 +44,11 @@ from keyreeve_ca.profiles import servicer as profile_servicer
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES
 from keyreeve_ca.profiles.document import profile_from_canonical
 from keyreeve_ca.profiles.service import Profiles
+from keyreeve_ca.revocation import bulk
 from keyreeve_ca.revocation.bulk import BulkRevocation
 from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.store.ports import Store
+from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_ca.trust import servicer as trust_servicer
 from keyreeve_ca.trust.service import CallerFeed
@@ -61,7 +62,9 @@ from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.keys.failpoints import FailpointKeyStore
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import SealedKeyStore, read_kek_file, read_kek_mount
+from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.operations import servicer as operation_servicer
+from keyreeve_chassis.operations.runner import OperationRunner
 from keyreeve_chassis.processes import failpoints
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.refusals import StartRefused
@@ -157,7 +160,7 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
                 base.issuance,
                 renewal,
                 Revoking(now),
-                bulk_revocation_of(base),
+                BulkRevocation(now),
                 base.store,
                 mutations,
                 current,
@@ -168,7 +171,7 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
         ),
         ServedService(
             operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
-            operation_servicer.OperationServicer(base.store, mutations, pages, now),
+            operation_servicer.OperationServicer(base.store, mutations, pages),
             operation_servicer.ACCESS,
         ),
         ServedService(
@@ -204,8 +207,11 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
     ]
 
 
-def bulk_revocation_of(base: CaContext) -> BulkRevocation:
-    return BulkRevocation(base.store, base.now)
+def operation_runner_of(base: CaContext) -> OperationRunner[Transaction]:
+    leadership = Leadership(
+        base.store, "operations", base.issuance.worker_id, alone=base.settings.sqlite_file is not None
+    )
+    return OperationRunner(leadership, {bulk.METHOD: BulkRevocation(base.now).step()}, base.now)
 
 
 def tokens_of(base: CaContext) -> EnrollmentTokens:

@@ -16,9 +16,9 @@ from keyreeve_ca.app import (
     FOLLOW_SECONDS,
     authorities_of,
     binding_of,
-    bulk_revocation_of,
     new_worker_id,
     open_keystore,
+    operation_runner_of,
     service_context,
     services_of,
     store_of,
@@ -277,7 +277,7 @@ async def _background(
     jobs = [
         base.live.follow(FOLLOW_SECONDS),
         CrlPublisher(base.store, base.keystore, base.live.current, base.url, base.now).run(FOLLOW_SECONDS),
-        bulk_revocation_of(base).run(FOLLOW_SECONDS),
+        operation_runner_of(base).run(),
         Sampling(
             base.store,
             linter,

@@ -5,8 +5,6 @@ takes long and the signing path must not wait for that. Whatever dies, the next 
 ended, and nothing is revoked twice. A step is as large as what the signing path should wait for at most.
 """
 
-import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -15,8 +13,10 @@ from keyreeve import errors
 from keyreeve.identity import Caller, Role
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
-from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Store, Transaction
+from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Transaction
+from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation, OperationState
+from keyreeve_chassis.operations.steps import Step, advance_operation, ended_operation
 
 METHOD = "/keyreeve.ca.v1.CertificateService/RevokeCertificates"
 STEP = 50
@@ -29,8 +29,6 @@ _SHARE = 3.0
 """Pause after a step, as a multiple of the time that it took with all its reading: the rest belongs to others."""
 _LONGEST = 0.1
 """Seconds of a pause at the most: a disk that stands still for a second must not stop the revoking for three more."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,6 @@ class Predicate:
 class BulkRevocation:
     """The use case behind RevokeCertificates, and the work that it begins."""
 
-    store: Store
     now: Callable[[], int]
     clock: Callable[[], float] = time.perf_counter
 
@@ -74,50 +71,39 @@ class BulkRevocation:
         tx.operations.add(made)
         return made
 
-    async def run(self, interval: float) -> None:
-        """Do what has been begun, now and after each restart, for ever."""
+    def step(self) -> Step[Transaction]:
+        """What the operation runner runs; a step is as large as the one before it was fast."""
         size = STEP
-        while True:
-            began = self.clock()
-            try:
-                worked = await self.step(min(size, STEP))
-            except errors.StoreUnavailable as unavailable:
-                log.warning("operations wait: %s", unavailable)
-                worked = None
-            if worked is not None:
-                size = next_size(size, worked)
-            await asyncio.sleep(interval if worked is None else min((self.clock() - began) * _SHARE, _LONGEST))
 
-    async def step(self, size: int) -> float | None:
-        """One step of the oldest operation; the seconds that its transaction took up the writer, None: there is none."""
-        if not await self.store.read(lambda tx: tx.operations.running(), one_statement=True):
-            return None  # as almost always
-        found = await self.store.read(lambda tx: self._look(tx, size))
-        if found is None:
-            return None
-        operation, after, page = found
+        async def revoke_some(store: Store[Transaction], operation: Operation) -> float:
+            nonlocal size
+            began = self.clock()
+            size = next_size(size, await self._step(store, operation, min(size, STEP)))
+            return min((self.clock() - began) * _SHARE, _LONGEST)
+
+        return revoke_some
+
+    async def _step(self, store: Store[Transaction], operation: Operation, size: int) -> float:
+        """One step; the seconds that its transaction took up the writer."""
+        after, page = await store.read(lambda tx: self._look(tx, operation, size))
         worked: list[float] = []
 
         def work(tx: Transaction) -> None:
             began = self.clock()
             if page is None:
-                self._replace(tx, operation, after)
+                advance_operation(tx, operation, after, self.now())
             else:
                 self._revoke(tx, operation, page)
             worked.append(self.clock() - began)
 
-        await self.store.write(work)
+        await store.write(work)
         return worked[-1]
 
-    def _look(self, tx: Transaction, size: int) -> tuple[Operation, Operation, CertificatePage | None] | None:
-        """The oldest operation, what it becomes when counting was all there was to do, and what to revoke otherwise."""
-        running = tx.operations.running()
-        if not running:
-            return None
-        operation = running[0]
+    def _look(self, tx: Transaction, operation: Operation, size: int) -> tuple[Operation, CertificatePage | None]:
+        """What the operation becomes when counting is all there is to do, and what to revoke otherwise."""
         wanted = _predicate(operation).filter(self.now())
         if operation.phase != "counting":
-            return operation, operation, tx.certificate_page(wanted, after=operation.position, limit=size)
+            return operation, tx.certificate_page(wanted, after=operation.position, limit=size)
         more, at = tx.count_certificates(wanted, after=operation.position)
         counted = replace(
             operation,
@@ -126,7 +112,7 @@ class BulkRevocation:
             total=operation.total + more,
             updated_at=self.now(),
         )
-        return operation, counted, None
+        return counted, None
 
     def _revoke(self, tx: Transaction, operation: Operation, page: CertificatePage) -> None:
         now, reason = self.now(), CrlReason(operation.arguments["reason"])
@@ -141,20 +127,9 @@ class BulkRevocation:
         if page.next is not None:
             after = replace(after, position=page.next)
         else:
-            after = replace(after, state=OperationState.SUCCEEDED, phase="done", total=done, ended_at=now)
-        if self._replace(tx, operation, after):
+            after = replace(ended_operation(after, OperationState.SUCCEEDED, now), phase="done", total=done)
+        if advance_operation(tx, operation, after, now):
             tx.revocations.add(new)
-
-    def _replace(self, tx: Transaction, before: Operation, after: Operation) -> bool:
-        """Store how far it has come; False when it is not where it was, or is to end: then nothing else may be done."""
-        found, now = tx.operations.get(before.operation_id), self.now()
-        if found is None or replace(found, cancel_requested=False) != replace(before, cancel_requested=False):
-            return False  # another coordinator has been at it
-        if found.cancel_requested:
-            tx.operations.update(replace(found, state=OperationState.CANCELLED, updated_at=now, ended_at=now))
-            return False
-        tx.operations.update(after)
-        return True
 
 
 def next_size(size: int, worked: float) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -41,7 +41,10 @@ from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.keys.opening import open_key_store
 from keyreeve_chassis.keys.ports import KeyStore, make_check_value, verify_check_value
+from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.operations import servicer as operation_servicer
+from keyreeve_chassis.operations.runner import OperationRunner
+from keyreeve_chassis.operations.steps import Step
 from keyreeve_chassis.processes.lifecycle import every
 from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.service import OpenStorage, ServiceContext
@@ -61,6 +64,16 @@ class DatabaseContext(ServiceContext[S], Generic[S, TxT]):
     mutations: Mutations[TxT]
     pages: Pages
     keystore: KeyStore
+    process: str
+    """Names this process; used once."""
+
+    def leadership(self, name: str) -> Leadership[TxT]:
+        """For work that one process of the service does at a time."""
+        return Leadership(self.store, name, self.process, alone=self.settings.sqlite_file is not None)
+
+    def operation_runner(self, steps: Mapping[str, Step[TxT]]) -> OperationRunner[TxT]:
+        """Carries out the service's operations; its `run` is a job."""
+        return OperationRunner(self.leadership("operations"), steps, self.now)
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ class DatabaseStorage(Generic[S, TxT]):
             stack.push_async_callback(_end_chains, leader, store)
             mutations, pages = Mutations(store), Pages(PageTokens(keystore.derive("page tokens")))
             yield OpenStorage(
-                DatabaseContext(settings, now, store, mutations, pages, keystore),
+                DatabaseContext(settings, now, store, mutations, pages, keystore, process),
                 store.append_audit,
                 [
                     ServedService(
@@ -114,7 +127,7 @@ class DatabaseStorage(Generic[S, TxT]):
                     ),
                     ServedService(
                         operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
-                        operation_servicer.OperationServicer(store, mutations, pages, now),
+                        operation_servicer.OperationServicer(store, mutations, pages),
                         operation_servicer.ACCESS,
                     ),
                 ],

@@ -1,13 +1,12 @@
 """OperationService: who may call what, and the turning of messages into reads of the records."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from keyreeve import errors
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Caller, Role
 from keyreeve.operations.v1 import operation_service_pb2 as pb
-from keyreeve_chassis.database.ports import Store
+from keyreeve_chassis.database.ports import Store, Wait, polling
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.messages import caller_of, id_of, timestamp
@@ -16,7 +15,9 @@ from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.operations.ports import Operation, OperationState, OperationTransaction
 
 _SERVICE = "/keyreeve.operations.v1.OperationService/"
-_LOOK_SECONDS = 0.25
+_POLLING = polling(0.25)
+_LONGEST_WAIT = 1.0
+"""Seconds until a watched operation is looked at again, in case a change was not heard of."""
 
 ACCESS: AccessRules = {
     _SERVICE + "GetOperation": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
@@ -58,7 +59,7 @@ class OperationServicer:
     store: Store[OperationTransaction]
     mutations: Mutations[OperationTransaction]
     pages: Pages
-    now: Callable[[], int]
+    wait: Wait = _POLLING
 
     async def GetOperation(self, request: pb.GetOperationRequest, call: Call) -> pb.Operation:
         return operation_message(await self._find(request.name, call))
@@ -82,7 +83,7 @@ class OperationServicer:
                 yield operation_message(operation)
             if operation.state is not OperationState.RUNNING:
                 return
-            await asyncio.sleep(_LOOK_SECONDS)
+            await self.wait(_LONGEST_WAIT)
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, call: Call) -> pb.Operation:
         caller, operation_id = caller_of(call), id_of(request.name, "operations")
