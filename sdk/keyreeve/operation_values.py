@@ -15,6 +15,17 @@ class OperationState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A condition that an operation waits for."""
+
+    resource: str
+    """Name of the resource that has to act, such as `members/web-1.example.com`."""
+    reason: str
+    """What is missing: a short text that stays the same for the same condition."""
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """Work that continues after the call that started it."""
 
@@ -37,3 +48,5 @@ class Operation:
     error_reason: str
     """The reason of its failure, as in `keyreeve.errors`; empty unless it has failed."""
     error_message: str
+    waiting: tuple[Waiting, ...] = ()
+    """What it waits for now; empty while it makes progress."""

@@ -273,6 +273,9 @@ def from_operation(message: operation_pb.Operation) -> operation_values.Operatio
         cancel_requested=message.cancel_requested,
         error_reason=message.error_reason,
         error_message=message.error_message,
+        waiting=tuple(
+            operation_values.Waiting(one.resource, one.reason, _time(one.start_time)) for one in message.waiting
+        ),
     )
 
 

@@ -16,7 +16,7 @@ import grpc
 import pytest
 from cryptography import x509
 
-from keyreeve import Client, Context
+from keyreeve import Client, Context, SignItem
 from keyreeve.audit.log import ChainState, Checkpoint
 from keyreeve.audit.verifying import Verifier
 from keyreeve.ca.v1 import authority_service_pb2 as pb
@@ -27,6 +27,7 @@ from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.errors import IssuanceHalted, KeyreeveError
 from keyreeve.identity import service_dns_name
 from keyreeve.keys import make_csr, make_key
+from keyreeve.operation_values import OperationState
 from keyreeve.request_ids import new_request_id
 from keyreeve.retry import NO_RETRY
 from keyreeve.status import error_from_rpc
@@ -246,6 +247,36 @@ def test_a_halt_through_one_replica_stops_the_other_while_it_signs(replicas: Rep
         finally:
             other.issuance.resume("the test is over")
         assert one.certificates.sign("server", csr).serial
+
+
+# --- Operations ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(240)
+def test_when_the_replica_that_leads_operations_is_killed_the_other_takes_over(own_replicas: Replicas) -> None:
+    items = [SignItem("server", make_csr(make_key(), [Name.dns("web.example.test")]))] * 100
+    with own_replicas.client(0) as one:
+        signed = [found for _ in range(8) for found in one.certificates.sign_many(items)]
+        assert not [found for found in signed if isinstance(found, KeyreeveError)]
+        operation = one.certificates.revoke_many(CrlReason.SUPERSEDED, profile="server")
+    rows = own_replicas.instances[0].rows
+
+    def leader() -> str | None:
+        found = rows("SELECT l.owner_nonce FROM leases l, operations o WHERE l.expires_ms > 0 AND o.done > 0")
+        return str(found[0][0]) if found else None
+
+    names = ("one", "two")
+    killed = names.index(wait_for("one leads", leader).partition("/")[0])
+    own_replicas.instances[killed].abandon()
+    [(fence, done)] = rows("SELECT l.fence, o.done FROM leases l, operations o")
+    assert (fence, 0 < done < len(signed)) == (1, True)
+    with own_replicas.client(1 - killed) as other:
+        *_, last = other.operations.watch(operation.name)
+    assert (last.state, last.done, last.total) == (OperationState.SUCCEEDED, len(signed), len(signed))
+    [(fence, owner)] = rows("SELECT fence, owner_nonce FROM leases")
+    assert (fence, owner.partition("/")[0]) == (2, names[1 - killed])
+    [(revoked, numbers)] = rows("SELECT count(*), count(DISTINCT seq) FROM revocations")
+    assert revoked == numbers == len(signed), "nothing is revoked twice"
 
 
 # --- On record ----------------------------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ import typer
 
 from keyreeve.cli.calling import control_plane
 from keyreeve.cli.options import ContextFile, Output, Quiet, ServiceName
-from keyreeve.cli.printing import Format, Printer, moment
+from keyreeve.cli.printing import Format, Printer, fields, moment, table
 
 if TYPE_CHECKING:
-    from keyreeve.operation_values import Operation
+    from keyreeve.operation_values import Operation, Waiting
 
 app = typer.Typer(help="Look at, and cancel, work that goes on in the service.", no_args_is_help=True)
+
+_COLUMNS = ("name", "method", "state", "phase", "done", "total")
 
 Name = Annotated[str, typer.Argument(help="The operation: `keyreeve operation list`.")]
 
@@ -28,8 +30,13 @@ def list_operations(
 ) -> None:
     """List operations, the newest first."""
     with control_plane(context) as client:
-        rows = [facts(one) for one in islice(client.service(service).operations.list(), limit)]
-    Printer(output, quiet=quiet).rows(("name", "method", "state", "phase", "done", "total"), rows, essence="name")
+        found = list(islice(client.service(service).operations.list(), limit))
+    columns = (*_COLUMNS, "waiting") if any(one.waiting for one in found) else _COLUMNS
+    Printer(output, quiet=quiet).answer(
+        [facts(one) for one in found],
+        table(columns, [_lines(one) for one in found]),
+        essence="".join(f"{facts(one)['name']}\n" for one in found),
+    )
 
 
 @app.command("show")
@@ -44,7 +51,25 @@ def show(
     """Show the state and progress of an operation."""
     with control_plane(context) as client:
         operation = client.service(service).operations.get(name)
-    Printer(output, quiet=quiet).thing(facts(operation), essence="state")
+    _show(operation, Printer(output, quiet=quiet))
+
+
+@app.command("watch")
+def watch(
+    name: Name,
+    *,
+    service: ServiceName = "ca",
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Print the progress of an operation until it has ended."""
+    printer, last = Printer(output, quiet=quiet), None
+    with control_plane(context) as client:
+        for last in client.service(service).operations.watch(name):
+            printer.line(progress(last))
+    assert last is not None, "a watched operation is sent once at least"
+    printer.answer(facts(last), "", essence=last.state.value)
 
 
 @app.command("cancel")
@@ -59,7 +84,7 @@ def cancel(
     """Ask an operation to end before it is done; what it has done stays."""
     with control_plane(context) as client:
         operation = client.service(service).operations.cancel(name)
-    Printer(output, quiet=quiet).thing(facts(operation), essence="state")
+    _show(operation, Printer(output, quiet=quiet))
 
 
 def facts(operation: "Operation") -> dict[str, Any]:
@@ -77,9 +102,28 @@ def facts(operation: "Operation") -> dict[str, Any]:
         "cancel_requested": operation.cancel_requested,
         "error_reason": operation.error_reason,
         "error_message": operation.error_message,
+        "waiting": [
+            {"resource": one.resource, "reason": one.reason, "since": moment(one.since)} for one in operation.waiting
+        ],
     }
 
 
 def progress(operation: "Operation") -> str:
     """An operation in a line."""
-    return f"{operation.name}: {operation.state.value}, {operation.done} of {operation.total} done"
+    line = f"{operation.name}: {operation.state.value}, {operation.done} of {operation.total} done"
+    return "; ".join([line, *(f"waiting for {_condition(one)}" for one in operation.waiting)])
+
+
+def _show(operation: "Operation", printer: Printer) -> None:
+    printer.answer(facts(operation), fields(_lines(operation)), essence=operation.state.value)
+
+
+def _lines(operation: "Operation") -> dict[str, Any]:
+    """`facts` for people: what an operation waits for is a line each, and is left out where there is nothing."""
+    lines = facts(operation)
+    del lines["waiting"]
+    return lines | ({"waiting": [_condition(one) for one in operation.waiting]} if operation.waiting else {})
+
+
+def _condition(waiting: "Waiting") -> str:
+    return f"{waiting.resource}: {waiting.reason} (since {moment(waiting.since)})"

@@ -109,3 +109,36 @@ def test_operations_are_listed_shown_and_cancelled(run: Run, fake: FakeCa) -> No
     assert run("operation", "show", "1", "--output", "json").document["method"] == "RevokeCertificates"
     assert run("operation", "cancel", "1").code == 0
     assert fake.methods() == ["ListOperations", "GetOperation", "CancelOperation"]
+    table = run("operation", "list").out + run("operation", "show", "1").out
+    assert "waiting" not in table.lower(), "there is nothing to say"
+
+
+def test_what_an_operation_waits_for_is_listed_shown_and_watched(run: Run, fake: FakeCa) -> None:
+    waiting, ended = operation_pb.Operation(), operation_pb.Operation()
+    waiting.CopyFrom(OPERATION)
+    ended.CopyFrom(OPERATION)
+    waiting.state = operation_pb.OPERATION_STATE_RUNNING
+    waiting.done, waiting.total = 1, 2
+    for name in ("members/web-1.example.test", "members/web-2.example.test"):
+        waiting.waiting.add(resource=name, reason="restart").start_time.CopyFrom(stamp(BEGIN))
+    since = BEGIN.strftime("%Y-%m-%dT%H:%M:%SZ")
+    lines = [f"members/web-{number}.example.test: restart (since {since})" for number in (1, 2)]
+    fake.answer("ListOperations", operation_pb.ListOperationsResponse(operations=[waiting, OPERATION]))
+    fake.answer("GetOperation", waiting)
+    fake.answer("WatchOperation", [waiting, ended])
+    assert run("operation", "show", "1", "--output", "json").document["waiting"] == [
+        {"resource": "members/web-1.example.test", "reason": "restart", "since": since},
+        {"resource": "members/web-2.example.test", "reason": "restart", "since": since},
+    ]
+    shown = run("operation", "show", "1").out.splitlines()
+    assert [line.removeprefix("waiting").strip() for line in shown[-2:]] == lines
+    listed = run("operation", "list").out.splitlines()
+    assert listed[0].endswith("WAITING")
+    assert listed[1].endswith(", ".join(lines))
+    watched = run("operation", "watch", "1").out.splitlines()
+    assert watched == [
+        f"operations/1: running, 1 of 2 done; waiting for {lines[0]}; waiting for {lines[1]}",
+        "operations/1: succeeded, 0 of 0 done",
+    ]
+    assert run("operation", "watch", "1", "--quiet").out == "succeeded\n"
+    assert run("operation", "watch", "1", "--output", "json").document["state"] == "succeeded"

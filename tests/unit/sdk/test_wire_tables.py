@@ -11,9 +11,10 @@ from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.errors import FieldInvalid, KeyreeveError
+from keyreeve.operation_values import Waiting
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.values import AuthorityState, Hierarchy, KeyType
-from support.sdk_calls import AUTHORITY, BEGIN, CERTIFICATE, END, PROFILE
+from support.sdk_calls import AUTHORITY, BEGIN, CERTIFICATE, END, OPERATION, PROFILE, stamp
 
 CRL_REASON = crl_reason_pb2.CrlReason.DESCRIPTOR
 
@@ -68,6 +69,14 @@ def test_a_certificate_and_a_profile_are_what_the_messages_say() -> None:
     assert certificate.pem().startswith("-----BEGIN CERTIFICATE-----\n")
     profile = wire.from_profile(PROFILE)
     assert (profile.version, profile.created_at, profile.built_in) == (3, BEGIN, False)
+
+
+def test_an_operation_says_what_it_waits_for_and_since_when() -> None:
+    message = operation_pb.Operation()
+    message.CopyFrom(OPERATION)
+    assert wire.from_operation(message).waiting == ()
+    message.waiting.add(resource="members/web-1", reason="restart").start_time.CopyFrom(stamp(BEGIN))
+    assert wire.from_operation(message).waiting == (Waiting("members/web-1", "restart", BEGIN),)
 
 
 def test_a_resource_may_be_named_by_its_last_part() -> None:

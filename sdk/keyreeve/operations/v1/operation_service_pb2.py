@@ -25,27 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.keyreeve/operations/v1/operation_service.proto\x12\x16keyreeve.operations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x02\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12\x35\n\x05state\x18\x04 \x01(\x0e\x32&.keyreeve.operations.v1.OperationState\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x0c\n\x04\x64one\x18\x06 \x01(\x03\x12\r\n\x05total\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63\x61ncel_requested\x18\x0b \x01(\x08\x12\x14\n\x0c\x65rror_reason\x18\x0c \x01(\t\x12\x15\n\rerror_message\x18\r \x01(\t\"#\n\x13GetOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListOperationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x16ListOperationsResponse\x12\x35\n\noperations\x18\x01 \x03(\x0b\x32!.keyreeve.operations.v1.Operation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15WatchOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x16\x43\x61ncelOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t*\xa8\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x01\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x02\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x03\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x04\x32\xaf\x03\n\x10OperationService\x12^\n\x0cGetOperation\x12+.keyreeve.operations.v1.GetOperationRequest\x1a!.keyreeve.operations.v1.Operation\x12o\n\x0eListOperations\x12-.keyreeve.operations.v1.ListOperationsRequest\x1a..keyreeve.operations.v1.ListOperationsResponse\x12\x64\n\x0eWatchOperation\x12-.keyreeve.operations.v1.WatchOperationRequest\x1a!.keyreeve.operations.v1.Operation0\x01\x12\x64\n\x0f\x43\x61ncelOperation\x12..keyreeve.operations.v1.CancelOperationRequest\x1a!.keyreeve.operations.v1.Operationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.keyreeve/operations/v1/operation_service.proto\x12\x16keyreeve.operations.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x03\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12\x35\n\x05state\x18\x04 \x01(\x0e\x32&.keyreeve.operations.v1.OperationState\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x0c\n\x04\x64one\x18\x06 \x01(\x03\x12\r\n\x05total\x18\x07 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x63\x61ncel_requested\x18\x0b \x01(\x08\x12\x14\n\x0c\x65rror_reason\x18\x0c \x01(\t\x12\x15\n\rerror_message\x18\r \x01(\t\x12\x30\n\x07waiting\x18\x0e \x03(\x0b\x32\x1f.keyreeve.operations.v1.Waiting\"[\n\x07Waiting\x12\x10\n\x08resource\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"#\n\x13GetOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\">\n\x15ListOperationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x16ListOperationsResponse\x12\x35\n\noperations\x18\x01 \x03(\x0b\x32!.keyreeve.operations.v1.Operation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15WatchOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\":\n\x16\x43\x61ncelOperationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t*\xa8\x01\n\x0eOperationState\x12\x1f\n\x1bOPERATION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17OPERATION_STATE_RUNNING\x10\x01\x12\x1d\n\x19OPERATION_STATE_SUCCEEDED\x10\x02\x12\x1a\n\x16OPERATION_STATE_FAILED\x10\x03\x12\x1d\n\x19OPERATION_STATE_CANCELLED\x10\x04\x32\xaf\x03\n\x10OperationService\x12^\n\x0cGetOperation\x12+.keyreeve.operations.v1.GetOperationRequest\x1a!.keyreeve.operations.v1.Operation\x12o\n\x0eListOperations\x12-.keyreeve.operations.v1.ListOperationsRequest\x1a..keyreeve.operations.v1.ListOperationsResponse\x12\x64\n\x0eWatchOperation\x12-.keyreeve.operations.v1.WatchOperationRequest\x1a!.keyreeve.operations.v1.Operation0\x01\x12\x64\n\x0f\x43\x61ncelOperation\x12..keyreeve.operations.v1.CancelOperationRequest\x1a!.keyreeve.operations.v1.Operationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.operations.v1.operation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATIONSTATE']._serialized_start=789
-  _globals['_OPERATIONSTATE']._serialized_end=957
+  _globals['_OPERATIONSTATE']._serialized_start=932
+  _globals['_OPERATIONSTATE']._serialized_end=1100
   _globals['_OPERATION']._serialized_start=108
-  _globals['_OPERATION']._serialized_end=480
-  _globals['_GETOPERATIONREQUEST']._serialized_start=482
-  _globals['_GETOPERATIONREQUEST']._serialized_end=517
-  _globals['_LISTOPERATIONSREQUEST']._serialized_start=519
-  _globals['_LISTOPERATIONSREQUEST']._serialized_end=581
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=583
-  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=687
-  _globals['_WATCHOPERATIONREQUEST']._serialized_start=689
-  _globals['_WATCHOPERATIONREQUEST']._serialized_end=726
-  _globals['_CANCELOPERATIONREQUEST']._serialized_start=728
-  _globals['_CANCELOPERATIONREQUEST']._serialized_end=786
-  _globals['_OPERATIONSERVICE']._serialized_start=960
-  _globals['_OPERATIONSERVICE']._serialized_end=1391
+  _globals['_OPERATION']._serialized_end=530
+  _globals['_WAITING']._serialized_start=532
+  _globals['_WAITING']._serialized_end=623
+  _globals['_GETOPERATIONREQUEST']._serialized_start=625
+  _globals['_GETOPERATIONREQUEST']._serialized_end=660
+  _globals['_LISTOPERATIONSREQUEST']._serialized_start=662
+  _globals['_LISTOPERATIONSREQUEST']._serialized_end=724
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=726
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=830
+  _globals['_WATCHOPERATIONREQUEST']._serialized_start=832
+  _globals['_WATCHOPERATIONREQUEST']._serialized_end=869
+  _globals['_CANCELOPERATIONREQUEST']._serialized_start=871
+  _globals['_CANCELOPERATIONREQUEST']._serialized_end=929
+  _globals['_OPERATIONSERVICE']._serialized_start=1103
+  _globals['_OPERATIONSERVICE']._serialized_end=1534
 # @@protoc_insertion_point(module_scope)

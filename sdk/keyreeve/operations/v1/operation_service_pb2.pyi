@@ -71,6 +71,7 @@ class Operation(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     ERROR_REASON_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`operations/{operation}`."""
     method: _builtins.str
@@ -103,6 +104,10 @@ class Operation(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """End time; unset while it runs."""
 
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___Waiting]:
+        """What the operation waits for now; empty while it makes progress, and once it has ended."""
+
     def __init__(
         self,
         *,
@@ -119,14 +124,47 @@ class Operation(_message.Message):
         cancel_requested: _builtins.bool = ...,
         error_reason: _builtins.str = ...,
         error_message: _builtins.str = ...,
+        waiting: _abc.Iterable[Global___Waiting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "create_time", b"create_time", "creator", b"creator", "done", b"done", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "method", b"method", "name", b"name", "phase", b"phase", "state", b"state", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "create_time", b"create_time", "creator", b"creator", "done", b"done", "end_time", b"end_time", "error_message", b"error_message", "error_reason", b"error_reason", "method", b"method", "name", b"name", "phase", b"phase", "state", b"state", "total", b"total", "update_time", b"update_time", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
+
+@_typing.final
+class Waiting(_message.Message):
+    """A condition that an operation waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    resource: _builtins.str
+    """Name of the resource that has to act, such as `members/web-1.example.com`."""
+    reason: _builtins.str
+    """What is missing: a short text that stays the same for the same condition."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when the operation has been waiting for it."""
+
+    def __init__(
+        self,
+        *,
+        resource: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "resource", b"resource", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Waiting: _TypeAlias = Waiting  # noqa: Y015
 
 @_typing.final
 class GetOperationRequest(_message.Message):

@@ -49,6 +49,10 @@ def operation_message(operation: Operation) -> pb.Operation:
         cancel_requested=operation.cancel_requested,
         error_reason=operation.error_reason,
         error_message=operation.error_message,
+        waiting=[
+            pb.Waiting(resource=one.resource, reason=one.reason, start_time=timestamp(one.since))
+            for one in operation.waiting
+        ],
     )
 
 

@@ -16,6 +16,7 @@ from keyreeve_chassis.database.store import ReadOnly
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.leases.ports import Lease
+from keyreeve_chassis.operations.ports import Operation, Waiting
 from support.databases import CaBench
 from support.ledger_entries import (
     CALLER,
@@ -141,6 +142,15 @@ async def test_writes_at_once_lose_no_update(ca_bench: CaBench) -> None:
     control_plane = await ca_bench.store.read(lambda tx: tx.control_plane())
     assert control_plane is not None
     assert control_plane.config_version == 1 + 8 * len(others)
+
+
+async def test_what_an_operation_waits_for_is_read_back_until_it_waits_no_longer(ca_bench: CaBench) -> None:
+    begun = Operation.begin(METHOD, CALLER, "", {}, NOW)
+    waiting = replace(begun, waiting=(Waiting(HOSTILE, "restart", NOW), Waiting("members/web-2", HOSTILE, NOW + 1)))
+    await ca_bench.store.write(lambda tx: tx.operations.add(begun))
+    for stored in (waiting, begun):
+        await ca_bench.store.write(lambda tx, stored=stored: tx.operations.update(stored))
+        assert await ca_bench.store.read(lambda tx: tx.operations.get(begun.operation_id)) == stored
 
 
 WRITES = {

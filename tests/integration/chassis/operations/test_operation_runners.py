@@ -10,7 +10,7 @@ import pytest
 from keyreeve import errors
 from keyreeve_ca.store.ports import Transaction
 from keyreeve_ca.store.sql import CaStore
-from keyreeve_chassis.database.ports import Store, polling
+from keyreeve_chassis.database.ports import Store, Wait, polling
 from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.leases.ports import LeaseLost
 from keyreeve_chassis.operations.ports import Operation, OperationState, Waiting
@@ -21,6 +21,7 @@ from support.ledger_entries import NOW
 
 COUNT, OTHER = "/test.Counting/Count", "/test.Counting/CountElsewhere"
 SHORT = 0.6
+POLLING = polling(0.01)
 
 
 def begun(method: str = COUNT, total: int = 3, number: int = 0) -> Operation:
@@ -56,10 +57,10 @@ class Steps:
 
 @asynccontextmanager
 async def running(
-    store: CaStore, steps: dict[str, Step[Transaction]], owner: str = "one"
+    store: CaStore, steps: dict[str, Step[Transaction]], owner: str = "one", wait: Wait = POLLING
 ) -> AsyncIterator["asyncio.Task[None]"]:
     leadership: Leadership[Transaction] = Leadership(store, "operations", owner, SHORT)
-    task = asyncio.ensure_future(OperationRunner(leadership, steps, lambda: NOW, polling(0.01)).run())
+    task = asyncio.ensure_future(OperationRunner(leadership, steps, lambda: NOW, wait).run())
     try:
         yield task
     finally:
@@ -201,6 +202,26 @@ async def test_an_operation_is_cancelled_between_two_steps_or_in_one(ca_bench: C
         await ca_bench.store.write(lambda tx: tx.operations.request_cancel(at_rest.operation_id))
         [found] = await ended(ca_bench.store, at_rest)
     assert (found.state, found.done, found.ended_at) == (OperationState.CANCELLED, 1, NOW)
+
+
+async def test_operations_are_looked_at_when_something_may_have_changed(ca_bench: CaBench) -> None:
+    asked: list[float] = []
+    changed, waits = asyncio.Event(), asyncio.Event()
+
+    async def wait(seconds: float) -> None:
+        asked.append(seconds)
+        waits.set()
+        await changed.wait()
+        changed.clear()
+
+    one, two = begun(total=2, number=1), begun(number=2)
+    async with running(ca_bench.store, {COUNT: Steps(rests=0.2)}, wait=wait):
+        await waits.wait()
+        await add(ca_bench.store, one, two)
+        changed.set()
+        await ended(ca_bench.store, one, two)
+    assert max(asked) <= 1.0, "a change that was not heard of is seen a second later"
+    assert len(asked) <= 2, "a short rest is no reason to look"
 
 
 async def test_an_operation_of_an_unknown_method_is_left_alone(ca_bench: CaBench) -> None:
