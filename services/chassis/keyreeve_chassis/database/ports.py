@@ -8,7 +8,10 @@ T = TypeVar("T")
 TxT_co = TypeVar("TxT_co", covariant=True)
 
 Wait = Callable[[float], Awaitable[None]]
-"""Returns when something in the database may have changed, and after so many seconds at the latest."""
+"""Returns when something may have changed since it last returned, and after so many seconds at the latest.
+
+Each follower has one of its own (`keyreeve_chassis.changes.topics.Topics.follower`).
+"""
 
 
 def polling(interval: float) -> Wait:

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from keyreeve_chassis.idempotency.ports import MutationTransaction
 
+OPERATIONS = "operations"
+"""Topic that a transaction touches when it changes an operation (`keyreeve_chassis.changes`)."""
+
 
 class OperationState(StrEnum):
     """How far an operation is."""

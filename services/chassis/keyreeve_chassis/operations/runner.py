@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from keyreeve_chassis.operations.steps import Step, TxT, ended_operation
 
 LOOK_SECONDS = 0.25
 """How often the operations are looked at where nothing tells of changes."""
-_LONGEST_WAIT = 1.0
-"""And where something does, in case a change was not heard of."""
+_OTHER_SECONDS = 1.0
+"""How often it is looked at whether another process still leads them: the end of a lease is no change."""
 _RETRY_SECONDS = 1.0
 """Before a step is repeated that something unavailable has stopped."""
 _POLLING = polling(LOOK_SECONDS)
@@ -44,12 +45,14 @@ class OperationRunner(Generic[TxT]):
     async def run(self) -> None:
         """Carry out what has been begun, now and after each restart, for ever."""
         while True:
+            seconds = math.inf
             try:
-                if await self._running(self.leadership.store):
-                    await self.leadership.lead(self._work)
+                if await self._running(self.leadership.store) and not await self.leadership.lead(self._work):
+                    seconds = _OTHER_SECONDS
             except Unavailable as unavailable:
                 log.warning("operations wait: %s", unavailable)
-            await self.wait(_LONGEST_WAIT)
+                seconds = _RETRY_SECONDS
+            await self.wait(seconds)
 
     async def _work(self, store: Store[TxT]) -> None:
         """Run steps until no operation is left."""
@@ -75,7 +78,7 @@ class OperationRunner(Generic[TxT]):
         if seconds <= LOOK_SECONDS:
             await asyncio.sleep(seconds)
         else:
-            await self.wait(min(seconds, _LONGEST_WAIT))
+            await self.wait(seconds)
 
     async def _step(self, store: Store[TxT], operation: Operation) -> float:
         """Run one step; the seconds that the method rests after it."""

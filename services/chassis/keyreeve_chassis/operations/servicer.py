@@ -1,6 +1,7 @@
 """OperationService: who may call what, and the turning of messages into reads of the records."""
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from keyreeve import errors
@@ -15,9 +16,7 @@ from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.operations.ports import Operation, OperationState, OperationTransaction
 
 _SERVICE = "/keyreeve.operations.v1.OperationService/"
-_POLLING = polling(0.25)
-_LONGEST_WAIT = 1.0
-"""Seconds until a watched operation is looked at again, in case a change was not heard of."""
+_LOOK_SECONDS = 0.25
 
 ACCESS: AccessRules = {
     _SERVICE + "GetOperation": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
@@ -63,7 +62,8 @@ class OperationServicer:
     store: Store[OperationTransaction]
     mutations: Mutations[OperationTransaction]
     pages: Pages
-    wait: Wait = _POLLING
+    follow: Callable[[], Wait] = lambda: polling(_LOOK_SECONDS)
+    """Gives each stream what it waits for changes with."""
 
     async def GetOperation(self, request: pb.GetOperationRequest, call: Call) -> pb.Operation:
         return operation_message(await self._find(request.name, call))
@@ -79,7 +79,7 @@ class OperationServicer:
         )
 
     async def WatchOperation(self, request: pb.WatchOperationRequest, call: Call) -> AsyncIterator[pb.Operation]:
-        sent: Operation | None = None
+        sent, wait = None, self.follow()
         while True:
             operation = await self._find(request.name, call)
             if operation != sent:
@@ -87,7 +87,7 @@ class OperationServicer:
                 yield operation_message(operation)
             if operation.state is not OperationState.RUNNING:
                 return
-            await self.wait(_LONGEST_WAIT)
+            await wait(math.inf)
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, call: Call) -> pb.Operation:
         caller, operation_id = caller_of(call), id_of(request.name, "operations")

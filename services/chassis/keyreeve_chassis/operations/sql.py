@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, insert, select, update
 
-from keyreeve_chassis.operations.ports import Operation, OperationState, Waiting
+from keyreeve_chassis.database.transactions import touch
+from keyreeve_chassis.operations.ports import OPERATIONS, Operation, OperationState, Waiting
 
 _FIXED = ("operation_id", "method", "creator", "arguments", "created_at", "cancel_requested")
 
@@ -24,7 +25,7 @@ class SqlOperations:
 
     def add(self, operation: Operation) -> None:
         """Store a new operation."""
-        self._must_be_writable()
+        self._begin_change()
         values = _columns(operation) | {"arguments": json.dumps(operation.arguments)}
         self._connection.execute(insert(self._operations).values(**values))
 
@@ -37,7 +38,7 @@ class SqlOperations:
 
     def update(self, operation: Operation) -> None:
         """Store everything about an operation but what it was begun with, and whether it is to be cancelled."""
-        self._must_be_writable()
+        self._begin_change()
         values = {name: value for name, value in _columns(operation).items() if name not in _FIXED}
         self._connection.execute(
             update(self._operations).where(self._operations.c.operation_id == operation.operation_id).values(**values)
@@ -45,7 +46,7 @@ class SqlOperations:
 
     def request_cancel(self, operation_id: str) -> None:
         """Ask it to end."""
-        self._must_be_writable()
+        self._begin_change()
         self._connection.execute(
             update(self._operations)
             .where(self._operations.c.operation_id == operation_id)
@@ -64,6 +65,10 @@ class SqlOperations:
     def running(self) -> Sequence[Operation]:
         """Those that go on, the oldest first."""
         return [_operation(row) for row in self._connection.execute(_running(self._operations))]
+
+    def _begin_change(self) -> None:
+        self._must_be_writable()
+        touch(self._connection, OPERATIONS)
 
 
 def _columns(operation: Operation) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The operation runner on both databases: steps, failures, cancellations, and one leader among replicas."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -220,8 +221,7 @@ async def test_operations_are_looked_at_when_something_may_have_changed(ca_bench
         await add(ca_bench.store, one, two)
         changed.set()
         await ended(ca_bench.store, one, two)
-    assert max(asked) <= 1.0, "a change that was not heard of is seen a second later"
-    assert len(asked) <= 2, "a short rest is no reason to look"
+    assert asked in ([math.inf], [math.inf] * 2), "a short rest is no reason to look"
 
 
 async def test_an_operation_of_an_unknown_method_is_left_alone(ca_bench: CaBench) -> None:
