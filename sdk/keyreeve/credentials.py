@@ -1,4 +1,4 @@
-"""The TLS side of a context: what its files hold now, read so that a key and a certificate always belong together."""
+"""TLS credentials from the files of a context, read so that key and certificate always belong together."""
 
 import hashlib
 import os
@@ -18,36 +18,36 @@ from keyreeve.renewal_files import next_to
 from keyreeve.targets import is_loopback
 
 Signature = tuple[tuple[int, int, int], ...]
-"""Modification time, inode and size of each file: another signature, possibly other contents."""
+"""Modification time, inode and size of each file; a change means that the contents may have changed."""
 
 MAX_FILE_BYTES: Final = 1 << 20
 _READS: Final = 3
-"""How often a pair is read that does not fit: another process may be between the two moves that replace it."""
+"""How often a mismatched pair is read: another process may be between the two moves that replace it."""
 _ROUND_ROBIN: Final = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The contents of a context's bundle, certificate and key at one moment; certificate and key are a pair."""
+    """The contents of a context's bundle, certificate and key at one moment; certificate and key belong together."""
 
     signature: Signature
-    """Taken before the files were read, so that a change in between is noticed by the next look."""
+    """Taken before the files were read, so that the next check notices a change in between."""
     digest: bytes
-    """SHA-256 over the contents: files that were only touched need no new channel."""
+    """SHA-256 over the contents: files that were rewritten unchanged need no new channel."""
     bundle: bytes
     certificate: bytes
     key: bytes
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Trust the bundle and nothing else; present the certificate."""
+        """Make credentials that trust the bundle alone and present the certificate."""
         return grpc.ssl_channel_credentials(self.bundle, self.key, self.certificate)
 
     def __repr__(self) -> str:
         return f"TlsFiles(digest={self.digest.hex()})"  # never the key
 
 
-def look(context: Context) -> Signature | None:
-    """The files' present signature; None when one of them is not there."""
+def signature_of(context: Context) -> Signature | None:
+    """Return the files' present signature; None when one does not exist."""
     try:
         found = [path.stat() for path in (context.bundle, context.certificate, context.key)]
     except OSError:
@@ -58,14 +58,14 @@ def look(context: Context) -> Signature | None:
 def read(context: Context) -> TlsFiles:
     """Read the context's files.
 
-    Between the two moves of a renewal the new certificate is the one that waits (`keyreeve.renewal_files`). Raises
-    `keyreeve.errors.ContextInvalid` when a file cannot be read, holds something else, or no certificate is for the key.
+    Between the two moves of a renewal, the certificate is in the file of the next one (`keyreeve.renewal_files`). Raises
+    `keyreeve.errors.ContextInvalid` when a file cannot be read or is malformed, or the certificate is not for the key.
     """
     for _ in range(_READS):
-        signature = look(context)
+        signature = signature_of(context)
         bundle, certificate, key = (_contents(path) for path in (context.bundle, context.certificate, context.key))
         if signature is None:
-            raise ContextInvalid("the files of the context have just appeared: try again")
+            raise ContextInvalid("the files of the context have just been created: try again")
         _parse_certificates(context.bundle, bundle)
         public_key = _public_key_of(context.key, key)
         if _public_key_in(context.certificate, certificate) == public_key:
@@ -76,7 +76,7 @@ def read(context: Context) -> TlsFiles:
             if _public_key_in(waiting, certificate) == public_key:
                 break
         except ContextInvalid:
-            pass  # it has been moved meanwhile, or there never was one
+            pass  # it has been moved meanwhile, or does not exist
     else:
         raise ContextInvalid(
             f"the certificate in {context.certificate} is not for the key in {context.key}",
@@ -137,7 +137,7 @@ def _parse_certificates(path: Path, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
-        raise ContextInvalid(f"{path} holds no PEM certificate", metadata={"path": str(path)}) from None
+        raise ContextInvalid(f"{path} contains no PEM certificate", metadata={"path": str(path)}) from None
 
 
 def _public_key_in(path: Path, content: bytes) -> bytes:
@@ -149,5 +149,7 @@ def _public_key_of(path: Path, content: bytes) -> bytes:
     try:
         key = parse_key(content)
     except (ValueError, KeyTypeRefused) as failure:
-        raise ContextInvalid(f"{path} holds no usable private key: {failure}", metadata={"path": str(path)}) from None
+        raise ContextInvalid(
+            f"{path} contains no usable private key: {failure}", metadata={"path": str(path)}
+        ) from None
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -1,4 +1,4 @@
-"""The audit log: who did what, and the proof that nobody has rewritten it."""
+"""The audit log of a service, and the proof that it has not been changed."""
 
 from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ _SERVICE = "/keyreeve.audit.v1.AuditService"
 
 
 class AuditClient:
-    """The audit log of a service; reached as `Client.audit`.
+    """The audit log of a service; reached as `Client.audit` and `Client.service(name).audit`.
 
     Every method raises `keyreeve.errors` and takes a `timeout` in seconds over all attempts of each of its calls.
     """
@@ -39,10 +39,10 @@ class AuditClient:
         page_size: int = 0,
         timeout: float | None = None,
     ) -> RecordPage:
-        """One page of records, at most a second behind the calls; it can be short, or empty, before the end.
+        """Return one page of records; records appear within a second of their call.
 
-        `method` may be the last part of the name alone. `id` is a `request_id` or the id of a call. With the oldest first
-        the token of the last page stays good for what is still to come.
+        A page may be short or empty before the end. `method` may be the last part of its name. `id` is a `request_id` or
+        the id of a call. With the oldest first, the token of the last page can be used later to get newer records.
         """
         request = pb.ListAuditRecordsRequest(
             page_size=page_size,
@@ -76,7 +76,7 @@ class AuditClient:
         until: datetime | None = None,
         timeout: float | None = None,
     ) -> AsyncGenerator[LoggedRecord, None]:
-        """Every record that fits, to the present end of the log."""
+        """Iterate over all matching records, to the present end of the log."""
         token = ""
         while True:
             page = await self.page(
@@ -101,7 +101,7 @@ class AuditClient:
     async def segments(
         self, *, after_checkpoint: int = 0, timeout: float | None = None
     ) -> AsyncGenerator[Segment, None]:
-        """The log itself, checkpoint by checkpoint, for `keyreeve.audit.verifying.Verifier`."""
+        """Iterate over the log, checkpoint by checkpoint, for `keyreeve.audit.verifying.Verifier`."""
         request = pb.ListAuditEntriesRequest(after_checkpoint=after_checkpoint)
         registrations: dict[bytes, Registration] = {}
         links: list[Link] = []
@@ -111,9 +111,9 @@ class AuditClient:
             for entry in page.entries:
                 match entry.WhichOneof("entry"):
                     case "registration":
-                        told = entry.registration
-                        registrations[told.chain] = Registration(
-                            told.chain, told.restore_generation, told.writer, told.registered
+                        new = entry.registration
+                        registrations[new.chain] = Registration(
+                            new.chain, new.restore_generation, new.writer, new.registered
                         )
                     case "link":
                         links.append(_link(entry.link))
@@ -128,7 +128,7 @@ class AuditClient:
     async def verify(
         self, *, after_checkpoint: int = 0, witnessed: Iterable[Witnessed] = (), timeout: float | None = None
     ) -> AuditReport:
-        """Have the service check its own tables, to the end."""
+        """Have the service verify the whole log in its tables."""
         request = pb.VerifyAuditChainRequest(
             after_checkpoint=after_checkpoint,
             witnessed=[pb.WitnessedCheckpoint(checkpoint=w.k, digest=w.digest) for w in witnessed],
@@ -147,7 +147,7 @@ class AuditClient:
     async def checkpoint(
         self, k: int = 0, *, consistent_with: int = 0, timeout: float | None = None
     ) -> SignedCheckpoint:
-        """A checkpoint (the newest for 0), with the proof that its log begins with that of an earlier one."""
+        """Return checkpoint `k` (0: the newest), with a consistency proof from the checkpoint `consistent_with`."""
         request = pb.GetCheckpointRequest(checkpoint=k, consistent_with=consistent_with)
         found = await self._caller.unary(f"{_SERVICE}/GetCheckpoint", request, pb.SignedCheckpoint, timeout)
         return SignedCheckpoint(found.body, found.signature, found.spki, tuple(found.consistency_proof))
@@ -188,6 +188,6 @@ def _logged(message: pb.AuditRecord) -> LoggedRecord:
     )
 
 
-def _link(told: pb.ChainLink) -> Link:
-    bodies = told.bodies if told.HasField("bodies") else None
-    return Link(told.chain, told.n, told.db_time, told.leaves, bodies, told.link)
+def _link(message: pb.ChainLink) -> Link:
+    bodies = message.bodies if message.HasField("bodies") else None
+    return Link(message.chain, message.n, message.db_time, message.leaves, bodies, message.link)

@@ -1,4 +1,4 @@
-"""Certificate authorities and the bundles of those that are to be trusted."""
+"""Certificate authorities and trust bundles."""
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
@@ -16,8 +16,8 @@ class AuthorityClient:
     """The private certificate authorities; reached as `Client.authorities`.
 
     Authorities may be named in full (`authorities/estate-2`) or by their last part (`estate-2`). `request_id` makes a
-    repeated mutation the same mutation: one is made for each call unless given, and kept across the call's own retries.
-    Every method raises `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
+    mutation idempotent: one is made for each call unless given, and kept over its retries. Every method raises
+    `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -38,11 +38,11 @@ class AuthorityClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Authority:
-        """Make a CA with a key of its own; it is pending and signs no leaf before it is activated.
+        """Create a CA with a new key; it is pending, and signs no leaf before it is activated.
 
-        `issuer` is the root that signs an intermediate. `owner` is what a stand-alone CA belongs to. `lifetime` is 10
-        years for a root and 2 for others unless given, never longer than the issuer's. `permitted_dns_suffixes` confine
-        the certificates below it (RFC 5280, 4.2.1.10).
+        `issuer` is the root that signs an intermediate. `owner` is the resource that a standalone CA belongs to. `lifetime`
+        is 10 years for a root and 2 for others unless given, never longer than the issuer's. `permitted_dns_suffixes` are
+        name constraints of the certificates below it (RFC 5280, 4.2.1.10).
         """
         authority = pb.Authority(
             hierarchy=wire.to_number(wire.HIERARCHIES, hierarchy, "hierarchy"),
@@ -62,12 +62,12 @@ class AuthorityClient:
         )
 
     async def get(self, name: str, *, timeout: float | None = None) -> Authority:
-        """Look an authority up."""
+        """Look up an authority."""
         request = pb.GetAuthorityRequest(name=_full(name))
         return wire.from_authority(await self._caller.unary(f"{_SERVICE}/GetAuthority", request, pb.Authority, timeout))
 
     async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncGenerator[Authority, None]:
-        """All authorities in order of their names, fetched page by page as they are used; `timeout` is for each page."""
+        """Iterate over all authorities by name; pages are fetched as needed, and `timeout` is for each."""
         request = pb.ListAuthoritiesRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListAuthorities"
@@ -79,14 +79,14 @@ class AuthorityClient:
             request.page_token = page.next_page_token
 
     async def activate(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Authority:
-        """Let a pending authority issue, unless a certificate that it would issue has lint findings."""
+        """Activate a pending authority, unless a certificate that it would issue has lint findings."""
         request = pb.ActivateAuthorityRequest(name=_full(name), request_id=request_id or new_request_id())
         return wire.from_authority(
             await self._caller.unary(f"{_SERVICE}/ActivateAuthority", request, pb.Authority, timeout)
         )
 
     async def retire(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Authority:
-        """Stop an active authority from issuing, or end a retiring one: its key is then destroyed."""
+        """Stop an active authority from issuing, or retire a retiring one, which destroys its key."""
         request = pb.RetireAuthorityRequest(name=_full(name), request_id=request_id or new_request_id())
         return wire.from_authority(
             await self._caller.unary(f"{_SERVICE}/RetireAuthority", request, pb.Authority, timeout)
@@ -100,7 +100,7 @@ class AuthorityClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Authority:
-        """Withdraw trust from an authority, and from all that it has issued, at once."""
+        """Revoke an authority and, with it, every certificate that it has issued."""
         request = pb.RevokeAuthorityRequest(
             name=_full(name),
             reason=wire.to_number(wire.CRL_REASONS, reason, "reason"),
@@ -111,27 +111,27 @@ class AuthorityClient:
         )
 
     async def export(self, name: str, *, timeout: float | None = None) -> tuple[bytes, ...]:
-        """The authority's DER certificate and those above it, its root last (`keyreeve.values.to_pem` makes a file)."""
+        """Return the authority's DER certificate and those above it, the root last (`keyreeve.values.to_pem`)."""
         request = pb.ExportAuthorityRequest(name=_full(name))
         method = f"{_SERVICE}/ExportAuthority"
         response = await self._caller.unary(method, request, pb.ExportAuthorityResponse, timeout)
         return tuple(response.chain_der)
 
     async def bundle(self, line: Line | str, *, timeout: float | None = None) -> Bundle:
-        """The roots that somebody who relies on a line has to trust."""
+        """Return the roots that relying parties of a line trust."""
         request = pb.GetBundleRequest(name=wire.resource_name("bundles", line))
         return wire.from_bundle(await self._caller.unary(f"{_SERVICE}/GetBundle", request, pb.Bundle, timeout))
 
     async def watch_bundle(self, line: Line | str) -> AsyncGenerator[Bundle, None]:
-        """The bundle of a line now, and again after each change, for as long as the caller asks for more.
+        """Iterate over the bundle of a line: as it is now, and after each change, without an end.
 
-        The stream behind it is opened again whenever it ends, and outages are waited out; only a failure before the first
-        bundle, or one that waiting cannot cure, is raised.
+        The stream is opened again whenever it ends, and outages are waited out; only a failure before the first bundle, or
+        one that is not transient, is raised.
         """
         request = pb.WatchBundleRequest(name=wire.resource_name("bundles", line))
         last = b""
         async for message in self._caller.follow(f"{_SERVICE}/WatchBundle", request, pb.Bundle):
-            if message.digest != last:  # a stream that is opened again begins with what was known before
+            if message.digest != last:  # a stream that is opened again begins with the present bundle
                 last = message.digest
                 yield wire.from_bundle(message)
 

@@ -1,4 +1,4 @@
-"""How a client calls: within the caller's time, on the current channel, again when that can help, in our own errors."""
+"""How a client calls: deadlines, retries, and the translation of errors."""
 
 import random
 import time
@@ -24,13 +24,13 @@ from keyreeve.status import deadline_passed, error_from_rpc
 Response = TypeVar("Response", bound=Message)
 
 STREAM_SECONDS = 900.0
-"""Deadline of one opening of a stream; whoever follows it opens the next."""
-MOST_MOVES = 3
-"""How often one call follows its channel to newer credentials at once, without a pause."""
+"""Deadline of a stream; `follow` opens the next one."""
+MAX_CHANNEL_CHANGES = 3
+"""How often a call is repeated at once, without a pause, since its channel got newer credentials."""
 
 
 class Caller:
-    """Sends the calls of one service. `jitter` gives numbers from 0 up to 1; times are in seconds."""
+    """Sends the calls to one service. `jitter` returns numbers from 0 up to 1; times are in seconds."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Caller:
     ) -> None:
         self._channel = channel
         self.timeout = timeout
-        """Seconds that a call may take unless it has a time of its own."""
+        """Default time limit of a call, in seconds."""
         self._policy = policy
         self._clock = clock
         self._sleep = sleep
@@ -53,17 +53,17 @@ class Caller:
     async def unary(
         self, method: str, request: Message, response: type[Response], timeout: float | None = None
     ) -> Response:
-        """Call a method that answers once, at most `timeout` seconds in all (the client's own unless given).
+        """Call a unary method; `timeout` is over all attempts (the client's unless given).
 
         Raises one of `keyreeve.errors`.
         """
         deadline = self._clock() + (self.timeout if timeout is None else timeout)
         backoff = Backoff(self._policy, self._jitter)
-        moves = 0
+        channel_changes = 0
         while True:
             remaining = deadline - self._clock()
             if remaining <= 0:
-                raise DeadlinePassed(f"the time for calling {self._channel.description} is over")
+                raise DeadlinePassed(f"the deadline for calling {self._channel.description} has passed")
             generation = await self._channel.take()
             try:
                 call = generation.unary(method, response)
@@ -76,8 +76,8 @@ class Caller:
                 error = self.error_of_closing()
             finally:
                 await self._channel.give_back(generation)
-            if moves < MOST_MOVES and await self._has_moved(error, generation):
-                moves += 1
+            if channel_changes < MAX_CHANNEL_CHANGES and await self._channel_changed(error, generation):
+                channel_changes += 1
                 continue
             delay = backoff.delay(error, deadline - self._clock())
             if delay is None:
@@ -85,7 +85,7 @@ class Caller:
             await self._sleep(delay)
 
     async def follow(self, method: str, request: Message, response: type[Response]) -> AsyncGenerator[Response, None]:
-        """The messages of a stream that is opened again whenever it ends, for as long as the caller asks for more.
+        """Iterate over the messages of a stream that is opened again whenever it ends.
 
         An outage is waited out, except before the first message: then the call fails like any other.
         """
@@ -110,32 +110,32 @@ class Caller:
                 error = self.error_of_closing()
             finally:
                 await self._channel.give_back(generation)
-            if await self._has_moved(error, generation):
+            if await self._channel_changed(error, generation):
                 continue
             if isinstance(error, DeadlinePassed):
-                error = Unavailable(error.message)  # the stream's time is over, not the caller's
+                error = Unavailable(error.message)  # the stream's own deadline, not the caller's
             delay = backoff.delay(error, float("inf"))
             if delay is None:
                 raise error
             await self._sleep(delay)
 
-    async def _has_moved(self, error: KeyreeveError, used: Generation) -> bool:
-        """Whether the failure may be due to credentials that have been replaced meanwhile, and now are in use."""
+    async def _channel_changed(self, error: KeyreeveError, used: Generation) -> bool:
+        """Whether the channel has been replaced since, which may cure the failure."""
         return isinstance(error, ServiceUnreachable | Unauthenticated) and await self._channel.refresh(used)
 
     def _error_of(self, failure: grpc.RpcError) -> KeyreeveError:
         error = error_from_rpc(failure, self._channel.description)
         if isinstance(error, ServiceStopping) and self._was_closed():
-            return self.error_of_closing()  # gRPC ends calls with one status whichever side has closed the connection
+            return self.error_of_closing()  # gRPC uses the same status whichever side has closed the connection
         return error
 
     def deadline_passed(self) -> DeadlinePassed:
-        """The error of a call that was not answered in time."""
+        """Make the error of a call that was not answered in time."""
         return deadline_passed(self._channel.description)
 
     def error_of_closing(self) -> KeyreeveError:
-        """The error of a call whose client was closed."""
+        """Make the error of a call whose client was closed."""
         return KeyreeveError(f"the client was closed during a call of {self._channel.description}")
 
     def _was_closed(self) -> bool:
-        return self._channel.closed and not runtime.was_told_to_stop()
+        return self._channel.closed and not runtime.is_being_cancelled()

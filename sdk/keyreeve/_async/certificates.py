@@ -26,15 +26,15 @@ from keyreeve.values import (
 _SERVICE = "/keyreeve.ca.v1.CertificateService"
 
 Outcomes = list[SignedCertificate | KeyreeveError]
-"""One per item of a batch, in order: the certificate, or the error that the item would have raised by itself."""
+"""One for each item of a batch, in order: the certificate, or the error of that item."""
 
 
 class CertificateClient:
-    """The signing path and the ledger of what was signed; reached as `Client.certificates`.
+    """Signing, and the ledger of issued certificates; reached as `Client.certificates`.
 
-    Resources may be named in full (`profiles/server`) or by their last part (`server`). `request_id` makes a repeated
-    mutation the same mutation: one is made for each call unless given, and kept across the call's own retries. Every
-    method raises `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
+    Resources may be named in full (`profiles/server`) or by their last part (`server`). `request_id` makes a mutation
+    idempotent: one is made for each call unless given, and kept over its retries. Every method raises `keyreeve.errors`
+    and takes a `timeout` in seconds over all its attempts.
     """
 
     def __init__(self, caller: Caller, trust_domain: str, *, coalesce: bool = True) -> None:
@@ -54,13 +54,13 @@ class CertificateClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> SignedCertificate:
-        """Have a certificate signed for a request (PKCS #10, DER or one PEM block).
+        """Have a certificate signed for a CSR (PKCS #10, DER or one PEM block).
 
-        `names` are wished for beside those in the request; `lifetime` is the profile's default and `authority` the newest
-        active one of its hierarchy unless given. What the profile does not grant is refused, never dropped.
+        `names` are requested beside those in the CSR; `lifetime` is the profile's default and `authority` the newest active
+        one of its hierarchy unless given. A request that the profile does not allow is refused; nothing is dropped from it.
 
-        Calls that wait at the same time, of tasks or threads that share the client, are sent together unless the client
-        was made with `coalesce=False` (docs/sdk.md). A call with a `request_id` of its own is always sent by itself.
+        Concurrent calls, of tasks or threads that share the client, are sent together unless the client was made with
+        `coalesce=False` (docs/sdk.md). A call with a `request_id` of its own is always sent by itself.
         """
         item = wire.to_item(SignItem(profile, csr, tuple(names), lifetime, authority))
         if self._coalesce and not request_id:
@@ -72,8 +72,8 @@ class CertificateClient:
     ) -> Outcomes:
         """Have 1 to 100 certificates signed in one call.
 
-        Each item succeeds or fails on its own: the answer holds a certificate or an error for each, in order. Only what
-        concerns the whole call is raised.
+        Each item succeeds or fails on its own: the result has a certificate or an error for each, in order. Only errors of
+        the whole call are raised.
         """
         request = pb.SignCertificatesRequest(
             items=[wire.to_item(item) for item in items], request_id=request_id or new_request_id()
@@ -91,13 +91,13 @@ class CertificateClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> SignedCertificate:
-        """Have a successor signed, with the same profile, names and identity, for the key of `csr`.
+        """Have a certificate renewed for the key of `csr`, with the same profile, names and identity.
 
-        A certificate of the control hierarchy is renewed by its holder, calling with that very certificate. Any other is
-        renewed by whoever asked for it, and `old_key`, the key that it holds, signs for the new one. Without `old_key`
-        that raises `keyreeve.errors.RenewalProofRequired`, whose metadata `nonce` is what is to be signed.
-        For a person whose last invitation is over, `touch` has a device that is in the person's record sign the bytes that
-        it is given, and answers the SSHSIG without its armour. `timeout` is for each of the two calls that this may take.
+        A certificate of the control hierarchy is renewed by its holder, calling with that certificate. Any other is renewed
+        by the caller who requested it, and its key, `old_key`, signs the renewal. Without `old_key` that raises
+        `keyreeve.errors.RenewalProofRequired`, whose metadata `nonce` is to be signed. For an operator whose last
+        invitation has expired, `touch` signs the bytes that it is given with a security key in the operator's record, and
+        returns the SSHSIG without its armor. `timeout` is for each of the two calls that this may take.
         """
         name = wire.resource_name("certificates", serial)
         request = pb.RenewCertificateRequest(name=name, csr=csr, request_id=request_id or new_request_id())
@@ -116,12 +116,14 @@ class CertificateClient:
             message = renewal_message(
                 trust_domain=self._trust_domain, serial=_serial_in(name), new_spki=csr_spki(csr), nonce=nonce
             )
-            request.proof.CopyFrom(pb.RenewalProof(nonce=nonce, signature=await runtime.aside(lambda: touch(message))))
+            request.proof.CopyFrom(
+                pb.RenewalProof(nonce=nonce, signature=await runtime.run_blocking(lambda: touch(message)))
+            )
             response = await self._caller.unary(method, request, pb.SignCertificateResponse, timeout)
         return wire.from_signed(response)
 
     async def get(self, serial: str, *, timeout: float | None = None) -> Certificate:
-        """Look a certificate up in the ledger by its serial number: 32 lower-case hexadecimal digits."""
+        """Look up a certificate in the ledger by its serial number: 32 lower-case hexadecimal digits."""
         request = pb.GetCertificateRequest(name=wire.resource_name("certificates", serial))
         return wire.from_certificate(
             await self._caller.unary(f"{_SERVICE}/GetCertificate", request, pb.Certificate, timeout)
@@ -135,7 +137,7 @@ class CertificateClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Certificate:
-        """Revoke a certificate for good; one that has been revoked stays as it was revoked first."""
+        """Revoke a certificate permanently; a second revocation changes nothing."""
         request = pb.RevokeCertificateRequest(
             name=wire.resource_name("certificates", serial),
             reason=wire.to_number(wire.CRL_REASONS, reason, "reason"),
@@ -158,10 +160,10 @@ class CertificateClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Operation:
-        """Begin to revoke every certificate that fits all the conditions given, of which there must be one.
+        """Start revoking all certificates that match every condition given; at least one is required.
 
-        The answer is an operation that goes on in the service: `Client.operations` tells how far it is. Times need a
-        time zone.
+        It returns an operation that continues in the service: `Client.operations` shows its progress. Times need a time
+        zone.
         """
         request = pb.RevokeCertificatesRequest(
             authority="" if authority is None else wire.resource_name("authorities", authority),
@@ -177,9 +179,9 @@ class CertificateClient:
         return wire.from_operation(await self._caller.unary(method, request, operation_pb.Operation, timeout))
 
     async def revocation_list(self, authority: str, shard: int = 0, *, timeout: float | None = None) -> RevocationList:
-        """The newest list of the revoked certificates of one shard of an authority.
+        """Return the newest CRL of one shard of an authority.
 
-        The shard stands in a certificate's CRL distribution point, `.../crl/{authority}/{shard}.crl`.
+        The shard is part of a certificate's CRL distribution point, `.../crl/{authority}/{shard}.crl`.
         """
         name = f"{wire.resource_name('authorities', authority)}/revocationLists/{shard}"
         request = pb.GetRevocationListRequest(name=name)
@@ -198,7 +200,7 @@ class CertificateClient:
         page_size: int = 100,
         timeout: float | None = None,
     ) -> AsyncGenerator[Certificate, None]:
-        """All certificates that pass every filter given, in order of serial number, fetched page by page as they are used.
+        """Iterate over the certificates that match every filter, by serial number; pages are fetched as needed.
 
         `expires_before` needs a time zone. `timeout` is for each page.
         """
@@ -231,4 +233,4 @@ def _serial_in(name: str) -> bytes:
     try:
         return bytes.fromhex(name.removeprefix("certificates/"))
     except ValueError:
-        raise FieldInvalid(f"{name!r} does not end in a serial number in hexadecimal digits") from None
+        raise FieldInvalid(f"{name!r} does not end in a serial number of hexadecimal digits") from None

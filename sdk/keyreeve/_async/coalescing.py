@@ -1,12 +1,12 @@
-"""Calls of `sign` that wait at the same time, put together into `SignCertificates`.
+"""Batching of concurrent `sign` calls into `SignCertificates`.
 
-A call that finds nothing under way goes out by itself. While something is, others gather: for `GATHER_SECONDS` at most
-as long as there is room for another batch, and beyond that until a batch ends. So a lone caller loses nothing, and the
-batches grow with the load.
+A call that finds none in progress is sent by itself. While calls are in progress, others are collected into a batch: for
+`MAX_BATCH_DELAY` while fewer than `MAX_IN_FLIGHT` are in progress, and otherwise until one ends. So a single caller waits
+for nothing, and batches grow with the load.
 
-A batch has one request id, which the SDK keeps through its own repeats, so that whoever waits gets what was signed for
-it once. Whatever a batch refuses is asked for again by itself: nothing was signed for it, and the answer to a single
-call is then exactly that, error for error.
+A batch has one request id, which is kept over its retries, so that each caller gets the certificate that was signed for
+it. Items that a batch refuses are sent again by themselves: nothing was signed for them, and the caller then gets the
+error of a single call.
 """
 
 import copy
@@ -31,16 +31,16 @@ from keyreeve.values import SignedCertificate
 SIGN: Final = "/keyreeve.ca.v1.CertificateService/SignCertificate"
 SIGN_MANY: Final = "/keyreeve.ca.v1.CertificateService/SignCertificates"
 
-MOST_ITEMS: Final = 100
-"""In one batch: the contract's limit."""
-MOST_BYTES: Final = 1 << 20
-"""Of one batch: half of what a service reads unless told otherwise."""
-MOST_ITEM_BYTES: Final = 1 << 16
-"""A larger request goes by itself, so that it does not use up the room of many."""
-MOST_IN_FLIGHT: Final = 4
-"""Batches of one client at once: enough to keep the service busy while answers are read, few enough to grow."""
-GATHER_SECONDS: Final = 0.002
-"""How long a call waits at most for others while there is room for another batch."""
+MAX_ITEMS: Final = 100
+"""Items of a batch: the contract's limit."""
+MAX_BYTES: Final = 1 << 20
+"""Bytes of a batch: half of a service's default limit."""
+MAX_ITEM_BYTES: Final = 1 << 16
+"""A larger request is sent by itself, so that it does not displace many others from a batch."""
+MAX_IN_FLIGHT: Final = 4
+"""Concurrent calls of one client: enough to keep the service busy, few enough for batches to grow."""
+MAX_BATCH_DELAY: Final = 0.002
+"""Longest wait of a call for others, in seconds, while fewer than `MAX_IN_FLIGHT` calls are in progress."""
 
 _REFUSALS: Final = frozenset(
     {
@@ -55,63 +55,63 @@ _REFUSALS: Final = frozenset(
         "RESOURCE_EXHAUSTED",
     }
 )
-"""Codes of an answer after which it is certain that nothing was signed."""
+"""Status codes of a batch for which nothing was signed."""
 
 
-class _Instead(Enum):
-    """What a call may be told in place of a certificate or an error."""
+class _Resend(Enum):
+    """Outcome of a call in place of a certificate or an error."""
 
     ALONE = auto()
-    """Ask by yourself."""
+    """Send it again by itself."""
 
 
 _Key = tuple[str, str]
-_Outcome = SignedCertificate | Exception | _Instead
+_Outcome = SignedCertificate | Exception | _Resend
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
-    """One call that waits: what it wants, until when (on the client's clock), and where its caller is told."""
+class _PendingCall:
+    """One call that waits: its item, its deadline (on the client's clock), and the promise of its outcome."""
 
     item: pb.SignCertificateItem
     size: int
     deadline: float
-    ticket: runtime.Ticket[_Outcome]
+    outcome: runtime.Promise[_Outcome]
 
 
 class Coalescer:
-    """Signs for many callers at once; safe for threads."""
+    """Sends the `sign` calls of a client, together where possible; safe for threads."""
 
     def __init__(self, caller: Caller, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._caller = caller
         self._clock = clock
         self._state = threading.Lock()  # guards what follows; never held while waiting
         self._busy = 0
-        self._queues: dict[_Key, deque[_Waiting]] = {}
-        """By profile and authority, longest untouched first: only one authority signs a batch. None is empty."""
-        self._gathering: runtime.Ticket[bool] | None = None
+        self._queues: dict[_Key, deque[_PendingCall]] = {}
+        """By profile and authority, least recently used first: only one authority signs a batch. None is empty."""
+        self._next_batch: runtime.Promise[bool] | None = None
 
     async def sign(self, item: pb.SignCertificateItem, timeout: float | None) -> SignedCertificate:
-        """Sign one item, with others if there are any; at most `timeout` seconds (the client's own unless given)."""
+        """Sign one item, in a batch if there are others; `timeout` is in seconds (the client's unless given)."""
         seconds = self._caller.timeout if timeout is None else timeout
         deadline = self._clock() + seconds
         size = item.ByteSize()
-        if size > MOST_ITEM_BYTES:
+        if size > MAX_ITEM_BYTES:
             return await self.sign_alone(item, new_request_id(), seconds)
-        waiting: _Waiting | None = None
-        if self._takes_idle():
+        waiting: _PendingCall | None = None
+        if self._reserve_if_idle():
             try:
-                await runtime.let_others_come()
+                await runtime.yield_to_others()
                 if not self._queues:
                     return await self.sign_alone(item, new_request_id(), seconds)
                 waiting = self._enqueue(item, size, deadline)
             finally:
-                self._end_turn()
+                self._release()
         waiting = waiting or self._enqueue(item, size, deadline)
-        outcome = await waiting.ticket.wait(deadline - self._clock())
+        outcome = await waiting.outcome.wait(deadline - self._clock())
         if outcome is None:
             raise self._caller.deadline_passed()
-        if outcome is _Instead.ALONE:
+        if outcome is _Resend.ALONE:
             return await self.sign_alone(item, new_request_id(), deadline - self._clock())
         if isinstance(outcome, Exception):
             raise outcome
@@ -124,96 +124,96 @@ class Coalescer:
         request = pb.SignCertificateRequest(item=item, request_id=request_id)
         return wire.from_signed(await self._caller.unary(SIGN, request, pb.SignCertificateResponse, timeout))
 
-    # --- Turns: what is under way, and who waits for it ---------------------------------------------------------------
+    # --- Calls in progress, and those that wait ------------------------------------------------------------------------
 
-    def _takes_idle(self) -> bool:
+    def _reserve_if_idle(self) -> bool:
         with self._state:
             if self._busy or self._queues:
                 return False
             self._busy = 1
             return True
 
-    def _end_turn(self) -> None:
+    def _release(self) -> None:
         with self._state:
             self._busy -= 1
-            if self._gathering is not None:
-                self._gathering.settle(True)
+            if self._next_batch is not None:
+                self._next_batch.settle(True)
             elif self._queues:
-                self._gather(at_once=True)
+                self._open_batch(at_once=True)
 
-    def _enqueue(self, item: pb.SignCertificateItem, size: int, deadline: float) -> _Waiting:
-        waiting = _Waiting(item, size, deadline, runtime.Ticket())
+    def _enqueue(self, item: pb.SignCertificateItem, size: int, deadline: float) -> _PendingCall:
+        waiting = _PendingCall(item, size, deadline, runtime.Promise())
         with self._state:
             queue = self._queues.setdefault((item.profile, item.authority), deque())
             queue.append(waiting)
-            full = len(queue) >= MOST_ITEMS
-            if self._gathering is None:
-                if self._busy < MOST_IN_FLIGHT:
-                    self._gather(at_once=full)
+            full = len(queue) >= MAX_ITEMS
+            if self._next_batch is None:
+                if self._busy < MAX_IN_FLIGHT:
+                    self._open_batch(at_once=full)
             elif full:
-                self._gathering.settle(True)
+                self._next_batch.settle(True)
         return waiting
 
-    def _gather(self, *, at_once: bool) -> None:
-        """Begin the next batch, with `_state` held; it is closed after a moment, when it is full, or when a turn ends."""
-        gathering: runtime.Ticket[bool] = runtime.Ticket()
+    def _open_batch(self, *, at_once: bool) -> None:
+        """Open the next batch, with `_state` held; it closes after `MAX_BATCH_DELAY`, when full, or when a call ends."""
+        closed: runtime.Promise[bool] = runtime.Promise()
         if at_once:
-            gathering.settle(True)
+            closed.settle(True)
         try:
-            runtime.spawn(partial(self._serve, gathering), "keyreeve-signing")
-        except RuntimeError:  # no more threads: then nobody waits for others
-            self._tell_all(_Instead.ALONE)
+            runtime.spawn(partial(self._run_batch, closed), "keyreeve-signing")
+        except RuntimeError:  # no more threads: each call is sent by itself
+            self._settle_all(_Resend.ALONE)
         else:
-            self._gathering = gathering
+            self._next_batch = closed
 
-    def _close_batch(self) -> list[_Waiting]:
-        """Take the next batch and a turn for it."""
+    def _close_batch(self) -> list[_PendingCall]:
+        """Take the next batch, and count it as in progress."""
         with self._state:
-            self._gathering = None
+            self._next_batch = None
             self._busy += 1
-            batch = self._take()
-            if self._queues and self._busy < MOST_IN_FLIGHT:
-                self._gather(at_once=len(next(iter(self._queues.values()))) >= MOST_ITEMS)
+            batch = self._take_batch()
+            if self._queues and self._busy < MAX_IN_FLIGHT:
+                self._open_batch(at_once=len(next(iter(self._queues.values()))) >= MAX_ITEMS)
         return batch
 
-    def _take(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
-        room = MOST_BYTES
-        while self._queues and not batch:  # a queue may hold only calls whose callers have left
+    def _take_batch(self) -> list[_PendingCall]:
+        batch: list[_PendingCall] = []
+        remaining = MAX_BYTES
+        while self._queues and not batch:  # all callers of a queue may have left
             key = next(iter(self._queues))
             queue = self._queues.pop(key)
-            while queue and len(batch) < MOST_ITEMS and queue[0].size <= room:
+            while queue and len(batch) < MAX_ITEMS and queue[0].size <= remaining:
                 waiting = queue.popleft()
-                if waiting.ticket.open:
+                if waiting.outcome.open:
                     batch.append(waiting)
-                    room -= waiting.size
+                    remaining -= waiting.size
             if queue:
                 self._queues[key] = queue
         return batch
 
     # --- One batch ----------------------------------------------------------------------------------------------------
 
-    async def _serve(self, gathering: runtime.Ticket[bool]) -> None:
+    async def _run_batch(self, closed: runtime.Promise[bool]) -> None:
         try:
-            await gathering.wait(GATHER_SECONDS)
+            await closed.wait(MAX_BATCH_DELAY)
         except BaseException:
             self._give_up()
             raise
         batch = self._close_batch()
         try:
             if batch:
-                await self._sign(batch)
+                await self._send(batch)
         except BaseException as failure:
-            told = failure if isinstance(failure, Exception) else self._caller.error_of_closing()
+            error = failure if isinstance(failure, Exception) else self._caller.error_of_closing()
             for waiting in batch:
-                waiting.ticket.settle(copy.copy(told))  # each its own: raising one writes into it
-            if told is not failure:
+                waiting.outcome.settle(copy.copy(error))  # each gets a copy: raising an exception changes it
+            if error is not failure:
                 self._give_up()
                 raise
         finally:
-            self._end_turn()
+            self._release()
 
-    async def _sign(self, batch: list[_Waiting]) -> None:
+    async def _send(self, batch: list[_PendingCall]) -> None:
         request = pb.SignCertificatesRequest(items=[waiting.item for waiting in batch], request_id=new_request_id())
         seconds = max(waiting.deadline for waiting in batch) - self._clock()
         try:
@@ -222,19 +222,19 @@ class Coalescer:
             if refused.code not in _REFUSALS or is_transient(refused):
                 raise
             for waiting in batch:
-                waiting.ticket.settle(_Instead.ALONE)
+                waiting.outcome.settle(_Resend.ALONE)
             return
         for waiting, outcome in zip(batch, wire.from_outcomes(response), strict=True):
-            waiting.ticket.settle(outcome if isinstance(outcome, SignedCertificate) else _Instead.ALONE)
+            waiting.outcome.settle(outcome if isinstance(outcome, SignedCertificate) else _Resend.ALONE)
 
     def _give_up(self) -> None:
-        """The event loop ends: tell whoever still waits."""
+        """Fail the waiting calls, since the event loop ends."""
         with self._state:
-            self._gathering = None
-            self._tell_all(self._caller.error_of_closing())
+            self._next_batch = None
+            self._settle_all(self._caller.error_of_closing())
 
-    def _tell_all(self, what: _Outcome) -> None:
+    def _settle_all(self, outcome: _Outcome) -> None:
         for queue in self._queues.values():
             for waiting in queue:
-                waiting.ticket.settle(copy.copy(what))
+                waiting.outcome.settle(copy.copy(outcome))
         self._queues.clear()

@@ -1,4 +1,4 @@
-"""Enrolling: from a token to a certificate and a context, with proof on both sides (docs/protocols.md)."""
+"""Enrollment: from a token to a certificate and a context, with proof on both sides (docs/protocols.md)."""
 
 import hmac
 import os
@@ -27,7 +27,7 @@ from keyreeve.values import KeyType, Line, to_pem
 
 METHOD = "/keyreeve.ca.v1.EnrollmentService/Enroll"
 ATTEMPT_SECONDS = 10.0
-"""What the service gives one enrollment."""
+"""The service's time limit for one enrollment."""
 
 
 async def enroll(
@@ -38,29 +38,29 @@ async def enroll(
     timeout: float = 60.0,
     now: Callable[[], float] = time.time,
 ) -> Context:
-    """Enroll with a token and keep the new identity in `directory`; the answer is the context to call with.
+    """Enroll with a token, store the new identity in `directory`, and return the context to call with.
 
-    The key is on disk before the service hears of it, so when an answer is lost the same call with the same directory
-    gets the same certificate, within 15 minutes. `now` is this machine's clock, in seconds since 1970; `timeout` is over
-    all attempts. Raises `keyreeve.errors`; a directory that holds an identity already is refused with `FileUnusable`.
+    The key is on disk before it is used, so that after a lost response the same call with the same directory gets the same
+    certificate, within 15 minutes. `now` is this machine's clock, in seconds since 1970; `timeout` is over all attempts.
+    Raises `keyreeve.errors`; a directory that contains an identity already is refused with `FileUnusable`.
     """
     if isinstance(token, str):
         token = EnrollmentToken.parse(token)
     files = EnrolleeFiles(Path(directory))
     if files.is_complete():
-        raise FileUnusable(f"{directory} holds an identity already: enroll into another directory")
+        raise FileUnusable(f"{directory} contains an identity already: enroll into another directory")
     if not files.is_enrolled():
         await _Enrollee(token, files, files.key_on_disk(key_type), now).enroll(timeout)
     context = Context.load(files.context)
     async with Client(context, timeout=timeout) as client:
-        # The first call with the certificate, which also tells the service that the token has served its purpose.
+        # The first call with the certificate, upon which the service closes the token.
         files.save_bundles(await client.authorities.bundle(Line.CONTROL), await client.authorities.bundle(Line.ESTATE))
     return context
 
 
 @dataclass(frozen=True)
 class _Enrollee:
-    """One enrollment: who, with which key, by which clock."""
+    """One enrollment: the token, the files, the key and the clock."""
 
     token: EnrollmentToken
     files: EnrolleeFiles
@@ -68,7 +68,7 @@ class _Enrollee:
     now: Callable[[], float]
 
     async def enroll(self, timeout: float) -> None:
-        """Try until it is done, hopeless, or too late."""
+        """Try until it succeeds, fails for good, or the time is over."""
         deadline = time.monotonic() + timeout
         backoff = Backoff(RetryPolicy(), random.random)
         while True:
@@ -84,7 +84,7 @@ class _Enrollee:
 
     async def _attempt(self, seconds: float) -> None:
         token = self.token
-        root_der = await runtime.aside(lambda: fetch_root(token, seconds))
+        root_der = await runtime.run_blocking(lambda: fetch_root(token, seconds))
         channel = runtime.open_channel(
             token.address,
             grpc.ssl_channel_credentials(to_pem([root_der]).encode()),
@@ -93,7 +93,7 @@ class _Enrollee:
         try:
             exchange = runtime.Exchange(channel, METHOD, pb.EnrollResponse.FromString, seconds)
             try:
-                await self._converse(exchange, root_der)
+                await self._exchange_proofs(exchange, root_der)
             finally:
                 exchange.cancel()
         except grpc.RpcError as failure:
@@ -101,7 +101,7 @@ class _Enrollee:
         finally:
             await channel.close()
 
-    async def _converse(self, exchange: "runtime.Exchange[pb.EnrollResponse]", root_der: bytes) -> None:
+    async def _exchange_proofs(self, exchange: "runtime.Exchange[pb.EnrollResponse]", root_der: bytes) -> None:
         token = self.token
         keys = EnrollmentKeys.of(token.secret, token.token_id)
         hello = pb.EnrollHello(
@@ -120,10 +120,12 @@ class _Enrollee:
         result = (await exchange.receive()).result
         expected = transcript.result_mac(keys, client_mac, result.chain_der)
         if not hmac.compare_digest(result.result_mac, expected) or result.trust_root != challenge.trust_root:
-            raise EnrollmentServerUnproven("the result was not made by a service that knows the token's secret")
+            raise EnrollmentServerUnproven(
+                "the certificate chain was not sent by a service that knows the token's secret"
+            )
         expected = transcript.roots_mac(keys, client_mac, result.roots_der)
         if not hmac.compare_digest(result.roots_mac, expected) or root_der not in result.roots_der:
-            raise EnrollmentServerUnproven("the roots were not named by a service that knows the token's secret")
+            raise EnrollmentServerUnproven("the roots were not sent by a service that knows the token's secret")
         check_chain(token, result.roots_der, result.chain_der, self.key)
         endpoints = {service: list(each.addresses) for service, each in result.endpoints.items()}
         self.files.save(token, result.roots_der, result.chain_der, result.trust_root, endpoints)
@@ -131,10 +133,10 @@ class _Enrollee:
     def _check(self, challenge: pb.EnrollChallenge, transcript: Transcript, keys: EnrollmentKeys) -> None:
         if not hmac.compare_digest(challenge.server_mac, transcript.server_mac(keys)):
             raise EnrollmentServerUnproven(
-                "the server does not know the token's secret, or what was said has been changed on its way"
+                "the server does not know the token's secret, or a message was changed on its way"
             )
         if challenge.identity != str(self.token.identity) or len(challenge.server_nonce) != NONCE_BYTES:
-            raise EnrollmentServerUnproven("the server says that the token is for somebody else")
+            raise EnrollmentServerUnproven("the server names another identity than the token")
         now = int(self.now())
         skew = now - challenge.server_time
         if abs(skew) > CLOCK_SKEW_SECONDS:

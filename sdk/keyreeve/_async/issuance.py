@@ -12,15 +12,15 @@ _SERVICE = "/keyreeve.ca.v1.IssuanceService"
 class IssuanceClient:
     """The halt switch; reached as `Client.issuance`.
 
-    `request_id` makes a repeated mutation the same mutation: one is made for each call unless given, and kept across the
-    call's own retries. Every method raises `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
+    `request_id` makes a mutation idempotent: one is made for each call unless given, and kept over its retries. Every
+    method raises `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
     """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
     async def halt(self, reason: str, *, request_id: str | None = None, timeout: float | None = None) -> IssuanceState:
-        """Stop issuance at once: after the answer nothing that is asked for over the network enters the ledger."""
+        """Halt issuance: once it returns, no certificate requested over the network enters the ledger."""
         request = pb.HaltIssuanceRequest(reason=reason, request_id=request_id or new_request_id())
         return wire.from_issuance_state(
             await self._caller.unary(f"{_SERVICE}/HaltIssuance", request, pb.IssuanceState, timeout)
@@ -29,14 +29,14 @@ class IssuanceClient:
     async def resume(
         self, reason: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> IssuanceState:
-        """Let issuance go on; where that takes two people the first call approves, and the answer is still halted."""
+        """Resume issuance; where that requires two operators, the first call approves and issuance stays halted."""
         request = pb.ResumeIssuanceRequest(reason=reason, request_id=request_id or new_request_id())
         return wire.from_issuance_state(
             await self._caller.unary(f"{_SERVICE}/ResumeIssuance", request, pb.IssuanceState, timeout)
         )
 
     async def state(self, *, timeout: float | None = None) -> IssuanceState:
-        """Whether issuance is halted: since when, by whom, why."""
+        """Return whether issuance is halted, since when, by whom and why."""
         request = pb.GetIssuanceStateRequest()
         return wire.from_issuance_state(
             await self._caller.unary(f"{_SERVICE}/GetIssuanceState", request, pb.IssuanceState, timeout)

@@ -1,4 +1,4 @@
-"""Work that outlasts a call: looked at, waited for, cancelled."""
+"""Operations: work that continues after the call that started it."""
 
 from collections.abc import AsyncGenerator
 
@@ -12,7 +12,7 @@ _SERVICE = "/keyreeve.operations.v1.OperationService"
 
 
 class OperationClient:
-    """Work that goes on in the service after the call that began it; reached as `Client.operations`.
+    """The operations of a service; reached as `Client.operations` and `Client.service(name).operations`.
 
     Operations may be named in full (`operations/...`) or by their last part. Every method raises `keyreeve.errors` and
     takes a `timeout` in seconds over all its attempts.
@@ -22,13 +22,13 @@ class OperationClient:
         self._caller = caller
 
     async def get(self, name: str, *, timeout: float | None = None) -> Operation:
-        """An operation as it is now."""
+        """Look up an operation."""
         request = pb.GetOperationRequest(name=wire.resource_name("operations", name))
         method = f"{_SERVICE}/GetOperation"
         return wire.from_operation(await self._caller.unary(method, request, pb.Operation, timeout))
 
     async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncGenerator[Operation, None]:
-        """The operations that the caller may see, the newest first; `timeout` is for each page."""
+        """Iterate over the operations that the caller may see, newest first; `timeout` is for each page."""
         request = pb.ListOperationsRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListOperations"
@@ -40,10 +40,10 @@ class OperationClient:
             request.page_token = page.next_page_token
 
     async def watch(self, name: str) -> AsyncGenerator[Operation, None]:
-        """An operation now and after each change, until it has ended.
+        """Iterate over the states of an operation: as it is now, and after each change, until it has ended.
 
-        The stream behind it is opened again when it breaks, and outages are waited out; only a failure before the first
-        answer, or one that waiting cannot cure, is raised.
+        The stream is opened again when it breaks, and outages are waited out; only a failure before the first state, or one
+        that is not transient, is raised.
         """
         request = pb.WatchOperationRequest(name=wire.resource_name("operations", name))
         async for message in self._caller.follow(f"{_SERVICE}/WatchOperation", request, pb.Operation):
@@ -53,7 +53,7 @@ class OperationClient:
                 return
 
     async def cancel(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Operation:
-        """Ask an operation to end before it is done; what it has done stays."""
+        """Request that an operation stop early; what it has done stays."""
         request = pb.CancelOperationRequest(
             name=wire.resource_name("operations", name), request_id=request_id or new_request_id()
         )

@@ -1,4 +1,4 @@
-"""Profiles: the rules that certificates are issued by."""
+"""Profiles: the rules of issuance."""
 
 from collections.abc import AsyncGenerator
 
@@ -14,9 +14,9 @@ _SERVICE = "/keyreeve.ca.v1.ProfileService"
 class ProfileClient:
     """The profiles and their immutable versions; reached as `Client.profiles`.
 
-    Profiles may be named in full (`profiles/server`) or by their last part (`server`). `request_id` makes a repeated
-    mutation the same mutation: one is made for each call unless given, and kept across the call's own retries. Every
-    method raises `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
+    Profiles may be named in full (`profiles/server`) or by their last part (`server`). `request_id` makes a mutation
+    idempotent: one is made for each call unless given, and kept over its retries. Every method raises `keyreeve.errors`
+    and takes a `timeout` in seconds over all its attempts.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -25,7 +25,7 @@ class ProfileClient:
     async def create(
         self, profile_id: str, document: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> Profile:
-        """Make a profile from a document in YAML or JSON (docs/profiles.md)."""
+        """Create a profile from a document in YAML or JSON (docs/profiles.md)."""
         request = pb.CreateProfileRequest(
             profile_id=profile_id,
             profile=pb.Profile(document=document),
@@ -34,12 +34,12 @@ class ProfileClient:
         return wire.from_profile(await self._caller.unary(f"{_SERVICE}/CreateProfile", request, pb.Profile, timeout))
 
     async def get(self, name: str, version: int | None = None, *, timeout: float | None = None) -> Profile:
-        """The current version of a profile, or the one asked for."""
+        """Return the current version of a profile, or the given one."""
         request = pb.GetProfileRequest(name=wire.resource_name("profiles", name), version=version or 0)
         return wire.from_profile(await self._caller.unary(f"{_SERVICE}/GetProfile", request, pb.Profile, timeout))
 
     async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncGenerator[Profile, None]:
-        """The current version of every profile in order of their names; `timeout` is for each page."""
+        """Iterate over the current versions of all profiles by name; `timeout` is for each page."""
         request = pb.ListProfilesRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListProfiles"
@@ -59,10 +59,10 @@ class ProfileClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Profile:
-        """Make a new version, which every later certificate is issued under.
+        """Create a new version, under which all later certificates are issued.
 
-        `version`, when given, is the one that was read: if somebody has made another since, the call raises
-        `keyreeve.errors.ProfileVersionStale`. An unchanged document makes no new version.
+        `version` is the one that the change is based on: if there is a newer one, the call raises
+        `keyreeve.errors.ProfileVersionStale`. An unchanged document creates no version.
         """
         request = pb.UpdateProfileRequest(
             profile=pb.Profile(name=wire.resource_name("profiles", name), document=document, version=version or 0),
@@ -73,7 +73,7 @@ class ProfileClient:
     async def simulate(
         self, name: str, document: str, *, sample_size: int = 100, timeout: float | None = None
     ) -> SimulationReport:
-        """What the last issuances under a profile would have done under `document`; nothing is issued or stored."""
+        """Replay the last issuances of a profile under `document`; nothing is issued or stored."""
         request = pb.SimulateProfileRequest(
             name=wire.resource_name("profiles", name), document=document, sample_size=sample_size
         )

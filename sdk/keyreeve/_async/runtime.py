@@ -1,4 +1,4 @@
-"""What differs between the asyncio and the blocking form in more than `await`: written by hand in both."""
+"""The parts of the clients that are written by hand for asyncio and for threads."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ Sleep = Callable[[float], Awaitable[None]]
 sleep = asyncio.sleep
 
 ABORTED = (asyncio.CancelledError, grpc.aio.UsageError)
-"""What a call can end in when its channel is closed under it."""
+"""Exceptions of a call whose channel is closed meanwhile."""
 
 
 def open_channel(
@@ -34,7 +34,7 @@ def open_channel(
 
 
 async def wait_until_ready(channel: grpc.aio.Channel, seconds: float) -> bool:
-    """Connect, and say whether that succeeded: the server has taken the certificate, and we its own."""
+    """Connect; say whether the TLS handshake succeeded in both directions."""
     try:
         async with asyncio.timeout(seconds):
             state = channel.get_state(try_to_connect=True)
@@ -47,11 +47,11 @@ async def wait_until_ready(channel: grpc.aio.Channel, seconds: float) -> bool:
 
 
 _spawned: set[Task] = set()
-"""An event loop itself keeps no hold of its tasks."""
+"""Running tasks; an event loop keeps only weak references."""
 
 
 def spawn(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Task:
-    """Begin work whose end nobody waits for, except `stop`."""
+    """Start a background task, which `stop` ends."""
     task = asyncio.create_task(work(), name=name)
     _spawned.add(task)
     task.add_done_callback(_spawned.discard)
@@ -59,59 +59,59 @@ def spawn(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Task:
 
 
 async def stop(task: Task) -> None:
-    """End a task that `spawn` began."""
+    """Cancel a background task and wait for its end."""
     task.cancel()
     await asyncio.wait([task])
 
 
-def was_told_to_stop() -> bool:
-    """Whether the running task is being cancelled, as against a call whose channel was closed."""
+def is_being_cancelled() -> bool:
+    """Whether the running task is being cancelled (otherwise the channel of its call was closed)."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-async def let_others_come() -> None:
-    """Let everybody who is about to do something do it first."""
+async def yield_to_others() -> None:
+    """Let the other ready tasks run first."""
     await asyncio.sleep(0)
 
 
-async def aside(work: Callable[[], T]) -> T:
-    """Run work that blocks where it holds nobody up."""
+async def run_blocking(work: Callable[[], T]) -> T:
+    """Run blocking work in a thread."""
     return await asyncio.to_thread(work)
 
 
-class Ticket(Generic[T]):
-    """A place where one waits for what another tells; None is never told."""
+class Promise(Generic[T]):
+    """A result that one task or thread sets and another waits for; None is not a result."""
 
     def __init__(self) -> None:
-        self._told: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+        self._result: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
 
     @property
     def open(self) -> bool:
-        """Whether nothing has been told, and whoever waits has not given up."""
-        return not self._told.done()
+        """Whether there is no result yet, and the waiting side has not given up."""
+        return not self._result.done()
 
-    def settle(self, what: T) -> None:
-        """Tell it; only the first time counts."""
-        if not self._told.done():
-            self._told.set_result(what)
+    def settle(self, result: T) -> None:
+        """Set the result; only the first one counts."""
+        if not self._result.done():
+            self._result.set_result(result)
 
     async def wait(self, seconds: float) -> T | None:
-        """What is told within so many seconds, or None."""
+        """Wait for the result; None when it does not arrive within so many seconds."""
         # Cheaper than `asyncio.timeout`, of which a client with many calls would make thousands a second.
-        timer = self._told.get_loop().call_later(seconds, self._expire)
+        timer = self._result.get_loop().call_later(seconds, self._expire)
         try:
-            return await self._told
+            return await self._result
         finally:
             timer.cancel()
 
     def _expire(self) -> None:
-        if not self._told.done():
-            self._told.set_result(None)
+        if not self._result.done():
+            self._result.set_result(None)
 
 
 class Exchange(Generic[Answer]):
-    """A call in which both sides speak in turn, at most `seconds` long in all. `receive` raises `grpc.RpcError`."""
+    """A bidirectional stream, at most `seconds` long. `receive` raises `grpc.RpcError`."""
 
     def __init__(
         self, channel: grpc.aio.Channel, method: str, answer: Callable[[bytes], Answer], seconds: float
@@ -119,17 +119,17 @@ class Exchange(Generic[Answer]):
         self._call = channel.stream_stream(method, _serialize, answer)(timeout=max(seconds, 0.0))
 
     async def send(self, message: Message) -> None:
-        """Say something; that the call has ended shows when the answer is asked for."""
+        """Send a message; a call that has ended raises in `receive`."""
         with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
             await self._call.write(message)
 
     async def receive(self) -> Answer:
-        """What the other side says next."""
+        """Receive the next message."""
         answer = await self._call.read()
         if answer is grpc.aio.EOF:
-            raise ServiceStopping("the call was ended before its last answer")
+            raise ServiceStopping("the call ended before its last response")
         return cast("Answer", answer)
 
     def cancel(self) -> None:
-        """End the call."""
+        """Cancel the call."""
         self._call.cancel()

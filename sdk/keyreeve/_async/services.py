@@ -17,7 +17,7 @@ class ServiceClient:
     """What every service offers; reached as `Client.service(name)`."""
 
     operations: OperationClient
-    """Work that outlasts a call."""
+    """Work that continues after the call that started it."""
     audit: AuditClient
     """The service's audit log."""
 

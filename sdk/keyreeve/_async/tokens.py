@@ -1,4 +1,4 @@
-"""Enrollment tokens: let in somebody who has no certificate yet."""
+"""Enrollment tokens, for callers without a certificate."""
 
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -13,7 +13,7 @@ _SERVICE = "/keyreeve.ca.v1.EnrollmentService"
 
 
 class TokenClient:
-    """The tokens that enrollees enroll with; reached as `Client.tokens`. `keyreeve.enrollment.enroll` uses one.
+    """Enrollment tokens; reached as `Client.tokens`. `keyreeve.enrollment.enroll` uses one.
 
     Tokens may be named in full (`enrollmentTokens/0190...`) or by their last part. Every method raises `keyreeve.errors`
     and takes a `timeout` in seconds over all its attempts.
@@ -31,11 +31,11 @@ class TokenClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> NewToken:
-        """Make a token for one SPIFFE ID. Its text holds the secret and is shown this once: nobody keeps it.
+        """Create a token for one SPIFFE ID. Its text contains the secret, which is stored nowhere.
 
-        It can be used for the first time within `lifetime`: an hour unless given, a day at most. `address` is `host:port`
-        of the enrollment listener as the enrollee reaches it; the service knows one unless it is reached by another name.
-        A repeat with the same `request_id` gets the same token with a fresh secret.
+        It must be used for the first time within `lifetime`: an hour unless given, a day at most. `address` is `host:port`
+        of the enrollment listener as the enrollee reaches it, unless it is the configured one. A repeat with the same
+        `request_id` returns the same token with a new secret.
         """
         request = pb.CreateEnrollmentTokenRequest(
             identity=identity,
@@ -48,7 +48,7 @@ class TokenClient:
         return NewToken(wire.from_token(response.enrollment_token), response.text)
 
     async def revoke(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Token:
-        """Revoke a token; a certificate that was issued on its word is not revoked with it."""
+        """Revoke a token; a certificate that was issued for it stays valid."""
         request = pb.RevokeEnrollmentTokenRequest(
             name=wire.resource_name("enrollmentTokens", name), request_id=request_id or new_request_id()
         )
@@ -56,7 +56,7 @@ class TokenClient:
         return wire.from_token(await self._caller.unary(method, request, pb.EnrollmentToken, timeout))
 
     async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncGenerator[Token, None]:
-        """All tokens of the last weeks in the order in which they were made, without their secrets, page by page."""
+        """Iterate over the tokens that ended less than 30 days ago, oldest first, without their secrets."""
         request = pb.ListEnrollmentTokensRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListEnrollmentTokens"

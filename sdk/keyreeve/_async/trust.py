@@ -1,4 +1,4 @@
-"""What a service needs to know of its callers beyond their certificates."""
+"""The caller feed: what a service has to know of callers beyond their certificates."""
 
 from collections.abc import AsyncGenerator
 
@@ -11,7 +11,7 @@ _SERVICE = "/keyreeve.ca.v1.TrustService"
 
 
 class TrustClient:
-    """The feed of callers; reached as `Client.trust`."""
+    """The caller feed; reached as `Client.trust`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -19,11 +19,10 @@ class TrustClient:
     async def watch_callers(
         self, restore_generation: int = 0, after_seq: int = 0
     ) -> AsyncGenerator[CallersUpdate, None]:
-        """Issuing CAs, operators' records and revocations since a number, then changes, and an update each second.
+        """Iterate over updates of issuing CAs, operators' records and revocations since a number; one each second.
 
-        `keyreeve.caller_feed.KnownCallers` checks the updates and keeps them. The stream behind it is opened again
-        whenever it ends, where it stopped; only a failure before the first update is raised, or one that waiting cannot
-        cure.
+        `keyreeve.caller_feed.KnownCallers` verifies the updates and stores them. The stream is opened again whenever it
+        ends, from where it stopped; only a failure before the first update, or one that is not transient, is raised.
         """
         request = pb.WatchCallersRequest(restore_generation=restore_generation, after_seq=after_seq)
         in_snapshot = False

@@ -35,7 +35,7 @@ class Client:
     authorities: AuthorityClient
     """The private CAs and the trust bundles."""
     operations: OperationClient
-    """Work of the CA that outlasts a call."""
+    """The CA's operations: work that continues after the call that started it."""
     profiles: ProfileClient
     """The rules of issuance."""
     tokens: TokenClient
@@ -90,7 +90,7 @@ class Client:
             raise RuntimeError("the client is closed")
         if name not in self._services:
             channel = RotatingChannel(self.context, name)
-            # Another thread may have been faster: one that is not kept was never connected.
+            # Another thread may have been faster; the channel that is dropped was never connected.
             self._services.setdefault(name, ServiceClient(channel, self._caller(channel)))
         return self._services[name]
 

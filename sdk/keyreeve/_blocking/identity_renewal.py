@@ -18,19 +18,19 @@ from keyreeve.keys import load_certificates, load_key, make_csr, make_key, save_
 from keyreeve.renewal_files import finish, next_to, turn
 from keyreeve.values import KeyType, Line, to_pem
 
-LOOK_SECONDS = 60.0
-"""How often the bundles are asked for, and the clock is looked at."""
-SHARE_OF_LIFE = 2 / 3
-"""When a certificate is renewed, plus up to a tenth of its life by chance: those issued together spread out."""
+CHECK_SECONDS = 60.0
+"""Interval between checks of the bundles and the expiry."""
+RENEW_AFTER = 2 / 3
+"""Part of a certificate's life after which it is renewed; a random tenth at most is added, to spread the load."""
 
 
 @dataclass
 class IdentityRenewal:
-    """The identity of a context, for a program that runs for long.
+    """Renewal of a context's certificate, for long-running programs.
 
-    Clients of the same context move to the new files by themselves. The new key lies beside the old one, as `NAME.next`,
-    until its certificate has come: when the answer is lost, the same key asks again and gets the same certificate.
-    Programs that share the files take turns.
+    Clients of the same context move to the new files by themselves. The new key is stored beside the old one, as
+    `NAME.next`, until its certificate is there: after a lost response the same key asks again and gets the same
+    certificate. Programs that share the files lock each other out.
     """
 
     context: Context
@@ -41,29 +41,29 @@ class IdentityRenewal:
     jitter: Callable[[], float] = random.random
 
     def due(self) -> float:
-        """When the certificate is to be renewed, in seconds since 1970. Raises `ContextInvalid`."""
+        """Return when the certificate is to be renewed, in seconds since 1970. Raises `ContextInvalid`."""
         return self._due(0.0)
 
     def renew(self) -> None:
-        """Have the certificate renewed for a new key, and put both in their places.
+        """Renew the certificate for a new key, and move both into place.
 
-        Raises `keyreeve.errors`; `FileUnusable` when another program is just renewing it, or the files cannot be written.
+        Raises `keyreeve.errors`; `FileUnusable` when another program is renewing it, or the files cannot be written.
         """
-        if not self._renew_in_turn(lambda: True):
-            raise FileUnusable(f"another program is just renewing {self.context.certificate}: try again")
+        if not self._renew_locked(lambda: True):
+            raise FileUnusable(f"another program is renewing {self.context.certificate}: try again")
 
     def renew_when_due(self, spread: float = 0.0) -> bool:
-        """Renew if it is time, and if no other program is just doing it; say whether that was done.
+        """Renew if it is time and no other program is doing so; say whether it was renewed.
 
-        `spread` puts the time off by that share of the certificate's life. Raises `keyreeve.errors`.
+        `spread` delays it by that part of the certificate's life. Raises `keyreeve.errors`.
         """
-        return self._renew_in_turn(lambda: self.now() >= self._due(spread))
+        return self._renew_locked(lambda: self.now() >= self._due(spread))
 
     def is_due(self) -> bool:
-        """Whether it is time to renew, or an interrupted renewal is waiting; quick. Raises `ContextInvalid`."""
+        """Whether it is time to renew, or to finish an interrupted renewal; no call is made. Raises `ContextInvalid`."""
         return next_to(self.context.certificate).exists() or self.now() >= self.due()
 
-    def _renew_in_turn(self, wanted: Callable[[], bool]) -> bool:
+    def _renew_locked(self, wanted: Callable[[], bool]) -> bool:
         try:
             with turn(self.context.key) as ours:
                 if ours:
@@ -88,7 +88,7 @@ class IdentityRenewal:
         finish(self.context.certificate, self.context.key)
 
     def refresh_bundles(self) -> bool:
-        """Write the bundles that have changed, and say whether any had. Raises `keyreeve.errors`."""
+        """Write the bundles that have changed; say whether any had. Raises `keyreeve.errors`."""
         changed = False
         for line, path in ((Line.CONTROL, self.context.bundle), (Line.ESTATE, self.context.estate_bundle)):
             bundle = self.client.authorities.bundle(line)
@@ -97,8 +97,8 @@ class IdentityRenewal:
                 changed = True
         return changed
 
-    def keep(self, told: Callable[[KeyreeveError], None] = lambda _failure: None) -> None:
-        """Renew in time and follow the bundles, for ever; `told` hears of failures, and the next attempt follows."""
+    def keep(self, on_failure: Callable[[KeyreeveError], None] = lambda _failure: None) -> None:
+        """Renew in time and update the bundles, without an end; a failure is passed to `on_failure`, and retried."""
         spread = self.jitter() / 10
         while True:
             try:
@@ -106,13 +106,13 @@ class IdentityRenewal:
                 if self.renew_when_due(spread):
                     spread = self.jitter() / 10
             except KeyreeveError as failure:
-                told(failure)
-            self.sleep(LOOK_SECONDS)
+                on_failure(failure)
+            self.sleep(CHECK_SECONDS)
 
     def _due(self, spread: float) -> float:
         leaf = self._leaf()
         begin, end = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
-        return begin + (end - begin) * (SHARE_OF_LIFE + spread)
+        return begin + (end - begin) * (RENEW_AFTER + spread)
 
     def _leaf(self) -> x509.Certificate:
         try:

@@ -15,11 +15,11 @@ _SERVICE = "/keyreeve.ca.v1.OperatorService"
 
 
 class OperatorClient:
-    """The people and their roles; reached as `Client.operators`.
+    """The operators and their roles; reached as `Client.operators`.
 
-    People may be named in full (`operators/ann`) or by their last part (`ann`). `request_id` makes a repeated mutation the
-    same mutation: one is made for each call unless given, and kept across the call's own retries. Every method raises
-    `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
+    Operators may be named in full (`operators/ann`) or by their last part (`ann`). `request_id` makes a mutation
+    idempotent: one is made for each call unless given, and kept over its retries. Every method raises `keyreeve.errors`
+    and takes a `timeout` in seconds over all its attempts.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -34,9 +34,9 @@ class OperatorClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Invitation:
-        """Invite a person, or invite them again; the token lets them get their first certificate.
+        """Invite an operator, or renew an invitation; its token is for a certificate of the role.
 
-        `address` is the enrollment listener as the person reaches it, unless it is the configured one.
+        `address` is the enrollment listener as the operator reaches it, unless it is the configured one.
         """
         request = pb.InviteOperatorRequest(
             operator_id=name,
@@ -49,12 +49,12 @@ class OperatorClient:
         )
 
     def get(self, name: str, *, timeout: float | None = None) -> Operator:
-        """Look a person up."""
+        """Look up an operator."""
         request = pb.GetOperatorRequest(name=_full(name))
         return wire.from_operator(self._caller.unary(f"{_SERVICE}/GetOperator", request, pb.Operator, timeout))
 
     def list(self, *, page_size: int = 100, timeout: float | None = None) -> Generator[Operator, None, None]:
-        """Everybody in order of their names; `timeout` is for each page."""
+        """Iterate over all operators by name; `timeout` is for each page."""
         request = pb.ListOperatorsRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListOperators"
@@ -75,10 +75,10 @@ class OperatorClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Invitation:
-        """Give a person another role, other keys, or both; what is None stays.
+        """Change the role or the keys of an operator, or both; None leaves them as they are.
 
-        Another role: the old certificates are revoked, and the token is for one of the new role; without one there is no
-        token. `keys` are all that the person is to have, each one line as OpenSSH writes public keys; none take all away.
+        A new role revokes the operator's certificates, and the token is for a certificate of the new role; otherwise there
+        is no token. `keys` replace all keys in the record, each one line in OpenSSH's public key format.
         """
         changed = [path for path, value in (("role", role), ("keys", keys)) if value is not None]
         request = pb.UpdateOperatorRequest(
@@ -95,7 +95,7 @@ class OperatorClient:
         )
 
     def remove(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Operator:
-        """Put a person out for good, everywhere within a second."""
+        """Remove an operator permanently; every service refuses their certificates within seconds."""
         request = pb.RemoveOperatorRequest(name=_full(name), request_id=request_id or new_request_id())
         return wire.from_operator(self._caller.unary(f"{_SERVICE}/RemoveOperator", request, pb.Operator, timeout))
 

@@ -22,7 +22,7 @@ _serialize = methodcaller("SerializeToString")
 
 
 class Generation:
-    """One channel with the target and files that it was opened with, and the number of calls that are using it."""
+    """One channel with the target and files that it was opened with, and the number of calls on it."""
 
     def __init__(self, channel: runtime.Channel, target: str, files: credentials.TlsFiles) -> None:
         self.channel = channel
@@ -33,13 +33,13 @@ class Generation:
         self._methods: dict[str, Any] = {}
 
     def unary(self, method: str, response: type[Message]) -> Any:  # noqa: ANN401  # gRPC's own type says no more
-        """The callable for a method that answers once."""
+        """Return the callable of a unary method."""
         if method not in self._methods:
             self._methods[method] = self.channel.unary_unary(method, _serialize, response.FromString)
         return self._methods[method]
 
     def stream(self, method: str, response: type[Message]) -> Any:  # noqa: ANN401
-        """The callable for a method that answers many times."""
+        """Return the callable of a server-streaming method."""
         if method not in self._methods:
             self._methods[method] = self.channel.unary_stream(method, _serialize, response.FromString)
         return self._methods[method]
@@ -78,19 +78,19 @@ class RotatingChannel:
         self._retry_interval = retry_interval
         self._resolve_interval = resolve_interval
         self._ready_timeout = ready_timeout
-        self._turn = runtime.Lock()  # one rotation at a time; held while connecting
+        self._rotation = runtime.Lock()  # one at a time; held while connecting
         self._state = threading.Lock()  # guards what follows; never held while waiting
         self._current: Generation | None = None
         self._open: set[Generation] = set()
         self._closed = False
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._resolved_at = 0.0
         self._task: runtime.Task | None = None
         self._failed: tuple[credentials.Signature | None, float] | None = None
 
     @property
     def description(self) -> str:
-        """Which service and where, for messages."""
+        """The service and its addresses, for messages."""
         return f"{self._service} at {', '.join(self._addresses)}"
 
     @property
@@ -100,18 +100,18 @@ class RotatingChannel:
 
     @property
     def open_channels(self) -> int:
-        """How many channels are open: one, and those that still drain."""
+        """The number of open channels: the current one, and those that still drain."""
         return len(self._open)
 
     def take(self) -> Generation:
-        """The channel for a call that begins now; give it back when the call has ended.
+        """Return the channel for a new call; give it back when the call has ended.
 
         Raises `keyreeve.errors` when there is none yet, and the context names no address or its files cannot be used.
         """
         if self._current is None:
             self._open_first()
-        elif self._clock() >= self._next_look:
-            self._look()
+        elif self._clock() >= self._next_check:
+            self._check()
         with self._state:
             if self._closed or self._current is None:
                 raise RuntimeError("the client is closed")
@@ -119,7 +119,7 @@ class RotatingChannel:
             return self._current
 
     def give_back(self, generation: Generation) -> None:
-        """End a call's use of a channel; the last one closes a channel that has been replaced."""
+        """Note that a call has ended; the last one on a replaced channel closes it."""
         with self._state:
             generation.users -= 1
             drained = generation.retired and generation.users == 0
@@ -127,12 +127,12 @@ class RotatingChannel:
             self._close(generation)
 
     def rotate(self) -> bool:
-        """Move to what the files hold now, and say whether that is anything new. Calls go on meanwhile.
+        """Move to the present files and addresses; say whether they are new. Calls go on meanwhile.
 
         Raises `keyreeve.errors.ContextInvalid` or `keyreeve.errors.ServiceUnreachable` when the files cannot be used;
         the channel then stays as it was.
         """
-        with self._turn:
+        with self._rotation:
             files = credentials.read(self._context)
             target = self._target()
             current = self._current
@@ -150,7 +150,7 @@ class RotatingChannel:
             return True
 
     def refresh(self, used: Generation) -> bool:
-        """Move on after a call on `used` failed, if files or addresses have changed; say whether a newer channel is used."""
+        """After a failed call on `used`, move on if files or addresses have changed; say whether there is a newer channel."""
         if self._current is used and (self._has_changed(used) or self._may_have_moved(self._check_interval)):
             self._rotate_quietly()
         return self._current is not used
@@ -166,55 +166,55 @@ class RotatingChannel:
             self._close(generation)
 
     def _open_first(self) -> None:
-        with self._turn:
+        with self._rotation:
             if self._current is None and not self._closed:
                 generation = self._generation(self._target(), credentials.read(self._context))
                 with self._state:
                     self._current = generation
                     self._open.add(generation)
-                    self._next_look = self._clock() + self._check_interval
+                    self._next_check = self._clock() + self._check_interval
 
     def _target(self) -> str:
         addresses = self._context.addresses(self._service)
         if not self._follows_names:
             return target_of(addresses)
         self._resolved_at = self._clock()
-        return runtime.aside(lambda: target_of(addresses))
+        return runtime.run_blocking(lambda: target_of(addresses))
 
     def _generation(self, target: str, files: credentials.TlsFiles) -> Generation:
         options = credentials.channel_options(self._context, self._service)
         return Generation(runtime.open_channel(target, files.channel_credentials(), options), target, files)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         with self._state:
             now = self._clock()
             current = self._current
-            if current is None or self._closed or now < self._next_look or self._task is not None:
+            if current is None or self._closed or now < self._next_check or self._task is not None:
                 return
-            self._next_look = now + self._check_interval
+            self._next_check = now + self._check_interval
             if self._has_changed(current) or self._may_have_moved(self._resolve_interval):
                 # In the background: this call need not wait for a handshake, the old channel is as good as it was.
                 self._task = runtime.spawn(self._rotate_in_background, "keyreeve-rotation")
 
     def _has_changed(self, current: Generation) -> bool:
-        signature = credentials.look(self._context)
+        signature = credentials.signature_of(self._context)
         if signature is None or signature == current.files.signature:
             return False
         return self._failed is None or self._failed[0] != signature or self._clock() >= self._failed[1]
 
     def _may_have_moved(self, seconds: float) -> bool:
-        """Say whether names are to be resolved again: the last time was so many seconds ago."""
+        """Whether names are to be resolved again, since the last time was so many seconds ago."""
         return self._follows_names and self._clock() >= self._resolved_at + seconds
 
     def _rotate_in_background(self) -> None:
         try:
             self._rotate_quietly()
         finally:
-            with self._state:  # `_look` holds it until it has stored the task
+            with self._state:  # `_check` holds it until it has stored the task
                 self._task = None
 
     def _rotate_quietly(self) -> None:
-        signature = credentials.look(self._context)
+        signature = credentials.signature_of(self._context)
         try:
             self.rotate()
             self._failed = None

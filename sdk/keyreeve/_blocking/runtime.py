@@ -1,4 +1,4 @@
-"""What differs between the asyncio and the blocking form in more than `await`: written by hand in both."""
+"""The parts of the clients that are written by hand for asyncio and for threads."""
 
 import queue
 import threading
@@ -23,7 +23,7 @@ Sleep = Callable[[float], None]
 sleep = time.sleep
 
 ABORTED = (ValueError,)
-"""What a call can end in when its channel is closed under it."""
+"""Exceptions of a call whose channel is closed meanwhile."""
 
 
 def open_channel(
@@ -34,7 +34,7 @@ def open_channel(
 
 
 def wait_until_ready(channel: grpc.Channel, seconds: float) -> bool:
-    """Connect, and say whether that succeeded: the server has taken the certificate, and we its own."""
+    """Connect; say whether the TLS handshake succeeded in both directions."""
     states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
     deadline = time.monotonic() + seconds
     channel.subscribe(states.put, try_to_connect=True)
@@ -51,58 +51,58 @@ def wait_until_ready(channel: grpc.Channel, seconds: float) -> bool:
 
 
 def spawn(work: Callable[[], None], name: str) -> Task:
-    """Begin work whose end nobody waits for, except `stop`."""
+    """Start a background thread, which `stop` waits for."""
     task = threading.Thread(target=work, name=name, daemon=True)
     task.start()
     return task
 
 
 def stop(task: Task) -> None:
-    """Wait a moment for the end of work that `spawn` began; if it is waiting for a peer, it ends by itself later."""
+    """Wait a second for the end of a background thread; one that waits for a peer ends by itself later."""
     task.join(timeout=1.0)
 
 
-def was_told_to_stop() -> bool:
-    """Never: threads are not cancelled."""
+def is_being_cancelled() -> bool:
+    """Return False: threads are not cancelled."""
     return False
 
 
-def let_others_come() -> None:
-    """Nothing: other threads come when they like."""
+def yield_to_others() -> None:
+    """Do nothing: the other threads run anyway."""
 
 
-def aside(work: Callable[[], T]) -> T:
-    """Run work that blocks."""
+def run_blocking(work: Callable[[], T]) -> T:
+    """Run blocking work."""
     return work()
 
 
-class Ticket(Generic[T]):
-    """A place where one waits for what another tells; None is never told."""
+class Promise(Generic[T]):
+    """A result that one task or thread sets and another waits for; None is not a result."""
 
     def __init__(self) -> None:
-        self._told = threading.Lock()
-        self._told.acquire()
-        self._what: T | None = None
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._result: T | None = None
         self.open = True
-        """Whether nothing has been told, and whoever waits has not given up."""
+        """Whether there is no result yet, and the waiting side has not given up."""
 
-    def settle(self, what: T) -> None:
-        """Tell it; only the first time counts, and no two threads may tell at once."""
-        if self._what is None:
-            self._what, self.open = what, False
-            self._told.release()
+    def settle(self, result: T) -> None:
+        """Set the result; only the first one counts, and no two threads may set it at once."""
+        if self._result is None:
+            self._result, self.open = result, False
+            self._lock.release()
 
     def wait(self, seconds: float) -> T | None:
-        """What is told within so many seconds, or None."""
+        """Wait for the result; None when it does not arrive within so many seconds."""
         try:
-            self._told.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+            self._lock.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
         finally:
             self.open = False
-        return self._what
+        return self._result
 
 
 class Exchange(Generic[Answer]):
-    """A call in which both sides speak in turn, at most `seconds` long in all. `receive` raises `grpc.RpcError`."""
+    """A bidirectional stream, at most `seconds` long. `receive` raises `grpc.RpcError`."""
 
     def __init__(self, channel: grpc.Channel, method: str, answer: Callable[[bytes], Answer], seconds: float) -> None:
         self._said: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -110,16 +110,16 @@ class Exchange(Generic[Answer]):
         self._call = call(iter(self._said.get, None), timeout=max(seconds, 0.0))
 
     def send(self, message: Message) -> None:
-        """Say something; that the call has ended shows when the answer is asked for."""
+        """Send a message; a call that has ended raises in `receive`."""
         self._said.put(message)
 
     def receive(self) -> Answer:
-        """What the other side says next."""
+        """Receive the next message."""
         for answer in self._call:
             return answer
-        raise ServiceStopping("the call was ended before its last answer")
+        raise ServiceStopping("the call ended before its last response")
 
     def cancel(self) -> None:
-        """End the call."""
+        """Cancel the call."""
         self._call.cancel()
         self._said.put(None)

@@ -93,7 +93,7 @@ def signing(fake: FakeCa) -> Signing:
 def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one call at once, so that a test knows what gathers behind it."""
     for module in (async_coalescing, blocking_coalescing):
-        monkeypatch.setattr(module, "MOST_IN_FLIGHT", 1)
+        monkeypatch.setattr(module, "MAX_IN_FLIGHT", 1)
 
 
 def name_for(csr: bytes) -> str:
@@ -166,7 +166,7 @@ async def test_each_of_many_callers_gets_its_serving_certificate(signing: Signin
     csrs = [b"csr %d" % number for number in range(250)]
     answers = await form.run(signing.fake.context, at_once([sign(csr) for csr in csrs]))
     assert [answer.name for answer in answers] == [name_for(csr) for csr in csrs]
-    assert signing.most_together <= async_coalescing.MOST_IN_FLIGHT
+    assert signing.most_together <= async_coalescing.MAX_IN_FLIGHT
     sizes = [len(batch.items) for batch in signing.batches]
     assert max(sizes) <= 100
     assert sum(sizes) + len(signing.singles) == 250

@@ -36,12 +36,12 @@ def test_a_pair_and_its_bundle_are_read(tmp_path: Path) -> None:
 
 def test_the_signature_changes_when_a_file_is_replaced(tmp_path: Path) -> None:
     context = context_in(tmp_path)
-    before = credentials.look(context)
+    before = credentials.signature_of(context)
     (tmp_path / "new").write_bytes(ROOT.pem)
     (tmp_path / "new").replace(context.bundle)
-    assert credentials.look(context) != before
+    assert credentials.signature_of(context) != before
     context.key.unlink()
-    assert credentials.look(context) is None
+    assert credentials.signature_of(context) is None
 
 
 def test_a_certificate_for_another_key_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class LiveIdentity:
         """Read the files. Raises `ContextInvalid`."""
         self._context = context
         self._lock = threading.Lock()
-        self._seen = credentials.look(context)
+        self._seen = credentials.signature_of(context)
         self._take(credentials.read(context))
 
     def server_identity(self) -> ServerIdentity:
@@ -39,7 +39,7 @@ class LiveIdentity:
             return self._roots
 
     def _refresh(self) -> None:
-        seen = credentials.look(self._context)
+        seen = credentials.signature_of(self._context)
         if seen is None or seen == self._seen:
             return
         self._seen = seen
