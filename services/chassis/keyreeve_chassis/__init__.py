@@ -1,1 +1,1 @@
-"""What every service needs and none is about: serving, identity, access, limits, settings, telemetry, storage."""
+"""The microservice chassis: serving, identity, access rules, limits, settings, telemetry, storage."""

@@ -1,4 +1,4 @@
-"""What one service tells the chassis about itself: everything else is the same in all of them."""
+"""`ServiceSpec`: what one service declares; the chassis provides the rest."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -19,7 +19,7 @@ Jobs = Sequence[Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class ServiceContext(Generic[S]):
-    """What the handlers and jobs of one process work with; with a database it is a `DatabaseContext`."""
+    """What the handlers and jobs of one process use; with a database a `DatabaseContext`."""
 
     settings: S
     now: Callable[[], int]
@@ -28,7 +28,7 @@ class ServiceContext(Generic[S]):
 
 @dataclass(frozen=True)
 class OpenStorage(Generic[S]):
-    """What a service keeps, opened for one process."""
+    """A service's storage, opened for one process."""
 
     context: ServiceContext[S]
     record: Callable[[Sequence[bytes]], Awaitable[None]] | None = None
@@ -43,15 +43,15 @@ class OpenStorage(Generic[S]):
 
 
 class Migrations(Protocol[S_contra]):
-    """A service's schema, as its `migrate` command needs it."""
+    """A service's migrations, for its `migrate` command."""
 
     def migrate(self, settings: S_contra) -> None:
-        """Bring the database to this release's revision."""
+        """Migrate the database to this release's revision."""
         ...
 
 
 class Storage(Protocol[S_contra]):
-    """A service's database, as its solo process needs it: `keyreeve_chassis.database.storage.DatabaseStorage`."""
+    """A service's database, for its solo process: `keyreeve_chassis.database.storage.DatabaseStorage`."""
 
     def open(
         self, settings: S_contra, *, now: Callable[[], int], process: str
@@ -62,7 +62,7 @@ class Storage(Protocol[S_contra]):
 
 @dataclass(frozen=True)
 class Role(Generic[S]):
-    """A kind of process: the coordinator, a worker, or the solo process that is both."""
+    """A kind of process: coordinator, worker, or solo."""
 
     name: str
     run: Callable[["ServiceSpec[S, Any]", S, int], Coroutine[Any, Any, None]]
@@ -86,5 +86,5 @@ class ServiceSpec(Generic[S, C]):
 
     @property
     def environment_prefix(self) -> str:
-        """Beginning of the environment variables that set its settings."""
+        """Prefix of the environment variables of its settings."""
         return f"KEYREEVE_{self.name.upper()}_"

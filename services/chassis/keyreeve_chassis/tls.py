@@ -1,4 +1,4 @@
-"""Mutual TLS for servers, with the certificate and the trusted roots replaced while it serves."""
+"""Mutual TLS for servers, with certificate and roots replaced while serving."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """What a server shows and whom it lets finish a handshake; all PEM."""
+    """A server's certificate, key and client roots; all PEM."""
 
     chain_pem: bytes
     """The leaf first, then the issuing CAs, without the root."""
@@ -22,10 +22,10 @@ class ServerIdentity:
 
 
 class LiveServerCredentials:
-    """Server credentials that ask `fetch` at every new handshake; an identity that differs is used from then on.
+    """Server credentials that call `fetch` at every handshake and use a changed identity from then on.
 
-    Resumed sessions of before a change are refused by TLS (the ticket keys go with the configuration). Connections
-    that are open stay open: `PeerVerifier` checks their certificate on every call.
+    TLS refuses session resumption from before a change (the ticket keys go with the configuration). Open connections
+    stay open: `PeerVerifier` checks their certificate on every call.
     """
 
     def __init__(self, fetch: Callable[[], ServerIdentity]) -> None:
@@ -35,7 +35,10 @@ class LiveServerCredentials:
         self._current = fetch()
 
     def build(self, *, ask_for_certificates: bool = True) -> grpc.ServerCredentials:
-        """Return credentials for one listener; one that asks nobody for a certificate knows nobody."""
+        """Return credentials for one listener.
+
+        A listener that requests no client certificate has no callers with an identity.
+        """
         used = self._current
 
         def changed() -> grpc.ServerCertificateConfiguration | None:

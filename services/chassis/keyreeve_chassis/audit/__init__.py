@@ -1,1 +1,1 @@
-"""The audit of a service: one record for each call, in chains that cannot be rewritten unseen (docs/audit.md)."""
+"""The audit log of a service: one record per call, in tamper-evident hash chains (docs/audit.md)."""

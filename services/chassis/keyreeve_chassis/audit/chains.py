@@ -15,7 +15,7 @@ from keyreeve.length_prefix import length_prefixed
 
 
 class Cursor(Protocol):
-    """What both drivers' cursors can do."""
+    """The common part of both drivers' cursors."""
 
     def execute(self, statement: str, parameters: Sequence[object] = ..., /) -> Any: ...  # noqa: ANN401
     def fetchone(self) -> Any: ...  # noqa: ANN401
@@ -23,7 +23,7 @@ class Cursor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChainHead:
-    """A chain's last link, and the time of the database, in milliseconds since 1970."""
+    """A chain's last link, and the database's time in milliseconds since 1970."""
 
     n: int
     link: bytes
@@ -34,8 +34,8 @@ class ChainHead:
 class ChainWriter:
     """One chain of this process, registered with its first link.
 
-    `restore_generation` reads the number that rises when the database is restored; `now` is the clock where the database has
-    none of its own (SQLite), in milliseconds.
+    `restore_generation` reads the number that rises when the database is restored; `now` is the clock, in milliseconds,
+    for SQLite, which has none of its own.
     """
 
     writer: str
@@ -46,7 +46,7 @@ class ChainWriter:
 
     @property
     def lock_statement(self) -> tuple[str, tuple[object, ...]]:
-        """What reads and locks the head; for a caller that sends several statements at once."""
+        """The statement that reads and locks the head, for a caller that pipelines statements."""
         if self.postgresql:
             now = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
             return (
@@ -56,12 +56,12 @@ class ChainWriter:
         return "SELECT n, head, state, NULL FROM audit_chains WHERE chain_id = ?", (self.chain,)
 
     def lock(self, cursor: Cursor) -> ChainHead:
-        """Lock the chain and return its head; it is registered when this is its first link."""
+        """Lock the chain and return its head; the first link registers the chain."""
         cursor.execute(*self.lock_statement)
         return self.head_from(cursor.fetchone(), cursor)
 
     def head_from(self, row: Sequence[Any] | None, cursor: Cursor) -> ChainHead:
-        """The head from the row that `lock_statement` gave. Raises `StoreUnavailable` when the chain has ended."""
+        """Convert the row of `lock_statement` to the head. Raises `StoreUnavailable` when the chain has ended."""
         if row is None:
             return self._register(cursor)
         n, link, state, now = row
@@ -70,7 +70,7 @@ class ChainWriter:
         return ChainHead(n, link, self.now() if now is None else now)
 
     def append(self, cursor: Cursor, records: Sequence[bytes], head: ChainHead | None = None) -> None:
-        """Write the link of these records; nothing for none."""
+        """Append one link with these records; does nothing without records."""
         if not records:
             return
         before = self.lock(cursor) if head is None else head
@@ -88,7 +88,7 @@ class ChainWriter:
         )
 
     def close(self, cursor: Cursor) -> None:
-        """End the chain on purpose; nothing is appended any more."""
+        """End the chain; nothing can be appended any more."""
         cursor.execute(
             self._spelled("UPDATE audit_chains SET state = 'closed' WHERE chain_id = ? AND state = 'open'"),
             (self.chain,),

@@ -1,7 +1,7 @@
-"""The leader's work: giving the new links of all chains their places in one log, and signing what the log now is.
+"""Checkpoints: order the new links of all chains in one log, and sign its state.
 
-Any process that can sign may try; the lock that the transaction takes makes one of them the leader for as long as it lasts,
-and the number of a checkpoint is a primary key.
+Any process that can sign may try; the transaction's lock makes one of them the leader, and the number of a checkpoint
+is a primary key.
 """
 
 import zlib
@@ -26,7 +26,7 @@ _SIGNED = failpoints.register("audit.checkpoint.signed", "A checkpoint is signed
 
 @dataclass
 class Checkpointer:
-    """Signs checkpoints. `horizon` says before which time records may be purged, given the present time."""
+    """Signs checkpoints. `horizon` returns before which time records may be purged."""
 
     tables: AuditTables
     sign: Callable[[bytes], bytes]
@@ -42,7 +42,10 @@ class Checkpointer:
         self._read, self._place = _statements(self.tables)
 
     def run(self, connection: Connection) -> Checkpoint | None:
-        """Sign the next checkpoint in the caller's transaction; None when there is nothing new, or another leads."""
+        """Sign the next checkpoint in the caller's transaction.
+
+        None when there is nothing new, or another process leads.
+        """
         if not _leads(connection):
             return None
         t = self.tables
@@ -89,7 +92,7 @@ class Checkpointer:
     def _new_links(
         self, connection: Connection, rows: Sequence[Any], known: dict[bytes, Head]
     ) -> tuple[list["_Run"], list[Head], list[bytes]]:
-        """The links since the last checkpoint in their order, the heads they lead to, and the chains that end here."""
+        """The links since the last checkpoint in order, the resulting heads, and the chains that end."""
         runs: list[_Run] = []
         room = MOST_LINKS
         heads: list[Head] = []
@@ -118,7 +121,7 @@ class Checkpointer:
         return runs, heads, ended
 
     def _frontier(self, connection: Connection, last: Checkpoint | None) -> Frontier:
-        """The right edge of the tree: the one in memory, unless another leader has been there since."""
+        """The right edge of the Merkle tree: from memory, unless another leader has extended it since."""
         if last is None:
             return Frontier()
         if self._edge.size != last.size or self._edge.root() != last.root:
@@ -128,16 +131,16 @@ class Checkpointer:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Links of one chain that follow each other, and the parameters that find them."""
+    """Consecutive links of one chain, and the parameters that select them."""
 
     where: dict[str, object]
     links: Sequence[bytes]
 
 
 def _statements(tables: AuditTables) -> tuple[Select[bytes], Insert]:
-    """What reads the links of a run, and what gives them their places behind the first `size`, without fetching them again.
+    """Statements that read a run's links and store their positions, without fetching them again.
 
-    The writer waits for them each second, and to build a statement takes longer than to execute it.
+    Cached: the writer waits for them each second, and building a statement takes longer than executing it.
     """
     t = tables.links.c
     run = (t.chain_id == bindparam("chain"), t.n > bindparam("after"), t.n <= bindparam("upto"))
@@ -162,7 +165,7 @@ def checkpoint_row(connection: Connection, tables: AuditTables, k: int) -> tuple
 
 
 def row_after(connection: Connection, tables: AuditTables, k: int) -> tuple[int, bytes, bytes] | None:
-    """The next checkpoint that is there, whatever its number: (number, body, signature)."""
+    """The next existing checkpoint after a number: (number, body, signature)."""
     t = tables.checkpoints.c
     row = connection.execute(select(t.k, t.body, t.signature).where(t.k > k).order_by(t.k).limit(1)).one_or_none()
     return None if row is None else (row.k, row.body, row.signature)
@@ -174,12 +177,12 @@ def last_number(connection: Connection, tables: AuditTables) -> int:
 
 
 def frontier_at(connection: Connection, tables: AuditTables, size: int) -> Frontier:
-    """The right edge of the tree when it had `size` links."""
+    """The right edge of the Merkle tree at size `size`."""
     return Frontier(size, [range_hash(connection, tables, start, end) for start, end in edges(size)])
 
 
 def range_hash(connection: Connection, tables: AuditTables, start: int, end: int) -> bytes:
-    """The root over the links from `start` up to `end`, from the nodes that are kept where they fit.
+    """The Merkle root over the links `start` to `end`, from stored nodes where they fit.
 
     Raises `LookupError` when rows are missing.
     """

@@ -1,4 +1,4 @@
-"""The audit of a running process, put together: the trail of its calls, and in the coordinator the leader's work."""
+"""The audit log in a running process: the trail of its calls, and the leader's checkpoints and sinks."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SinkFeeding:
-    """Keeps the sinks outside up with the log; in the coordinator."""
+    """Feeds the sinks; in the coordinator."""
 
     log: SqlAuditLog
     feeders: tuple[Feeder, ...]
@@ -46,7 +46,7 @@ class SinkFeeding:
 
     @classmethod
     def of(cls, log: SqlAuditLog, settings: DatabaseServerSettings) -> "SinkFeeding":
-        """The sinks that the settings name."""
+        """Build it from the settings."""
         sinks: list[Sink] = []
         if settings.audit.file is not None:
             sinks.append(FileSink(settings.audit.file))
@@ -55,17 +55,17 @@ class SinkFeeding:
         return cls(log, tuple(Feeder(sink) for sink in sinks), settings.audit.sink_required)
 
     async def state(self) -> list[str]:
-        """What is wrong with sinks without which nothing may be changed."""
+        """The problems of required sinks; while there are any, mutations are refused."""
         return [p for p in (feeder.problem() for feeder in self.feeders) if p is not None] if self.required else []
 
     def check(self) -> None:
-        """Raise `AuditUnavailable` while a required sink fails: nothing may be changed."""
+        """Raise `AuditUnavailable` while a required sink fails."""
         for feeder in self.feeders if self.required else ():
             if (problem := feeder.problem()) is not None:
                 raise _no_witness(problem)
 
     async def follow(self) -> None:
-        """Feed them for ever."""
+        """Feed the sinks, forever."""
         await asyncio.gather(*(self._feed(feeder) for feeder in self.feeders))
 
     async def _feed(self, feeder: Feeder) -> None:
@@ -96,7 +96,7 @@ class SinkFeeding:
 
 
 def _tell(feeder: Feeder, told: str) -> str:
-    """Log what is wrong with a sink when it is another thing than was `told` before; return it."""
+    """Log a sink's problem when it differs from `told`; return it."""
     problem = feeder.problem() or ""
     if problem != told:
         log.error("audit: %s", problem) if problem else log.info("audit: every sink is up to date again")
@@ -105,7 +105,7 @@ def _tell(feeder: Feeder, told: str) -> str:
 
 @dataclass(frozen=True)
 class Leader:
-    """Signs a checkpoint each second in which there was something new; any number of processes may try."""
+    """Signs a checkpoint in each second that had new links; any number of processes may try."""
 
     log: SqlAuditLog
     checkpointer: Checkpointer
@@ -113,7 +113,7 @@ class Leader:
 
     @classmethod
     def of(cls, log: SqlAuditLog, signer: Signer, now: Callable[[], int], settings: DatabaseServerSettings) -> "Leader":
-        """`now` in seconds since 1970."""
+        """Build it; `now` is in seconds since 1970."""
         kept = settings.audit.kept_days * _DAY_MS
         return cls(
             log,
@@ -128,15 +128,15 @@ class Leader:
         )
 
     def jobs(self) -> list[Coroutine[Any, Any, None]]:
-        """Background work."""
+        """Background jobs."""
         return [every(CHECKPOINT_SECONDS, self.sign), every(_PURGE_SECONDS, self.purge), self.sinks.follow()]
 
     async def sign(self) -> None:
-        """The next checkpoint."""
+        """Sign the next checkpoint."""
         await self.log.checkpoint(self.checkpointer)
 
     async def purge(self) -> None:
-        """Delete the records that the newest checkpoint no longer vouches for being there."""
+        """Delete the records that the newest checkpoint allows to purge."""
         try:
             last = Checkpoint.decode((await self.log.signed()).body)
         except AuditCheckpointNotFound:
@@ -146,7 +146,7 @@ class Leader:
 
 
 class SinkGate:
-    """In a worker: lets nothing be changed while the coordinator says that a required sink fails, or says nothing."""
+    """In a worker: refuses mutations while the coordinator reports a failed required sink, or is silent."""
 
     def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
@@ -155,7 +155,7 @@ class SinkGate:
         self._heard = clock()
 
     def check(self) -> None:
-        """Raises `AuditUnavailable`."""
+        """Raise `AuditUnavailable`."""
         if self._problems:
             raise _no_witness(self._problems[0])
         if self._clock() - self._heard > _SILENCE_SECONDS:
@@ -164,7 +164,7 @@ class SinkGate:
             )
 
     async def follow(self) -> None:
-        """Ask for ever."""
+        """Poll the coordinator, forever."""
         while True:
             with suppress(StoreUnavailable):
                 self._problems = list(await self._client.call("audit_state", None, 1.0))
@@ -179,5 +179,5 @@ def _no_witness(problem: str) -> AuditUnavailable:
 
 
 async def send_records(client: Client, records: Sequence[bytes]) -> None:
-    """Have the coordinator commit the records of a worker's calls."""
+    """Have the coordinator commit the audit records of a worker's calls."""
     await client.call("audit", list(records), MOST_SECONDS)

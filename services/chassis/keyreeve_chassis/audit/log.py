@@ -1,4 +1,4 @@
-"""A service's audit log in its database: its key, its leader's step, and reading it back."""
+"""A service's audit log in its database: its key, checkpoints, and reading."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was found; `done` says that the end of the log was reached, else go on after checkpoint `k`."""
+    """The result of a verification step; `done` at the end of the log, else continue after checkpoint `k`."""
 
     k: int
     done: bool
@@ -37,7 +37,7 @@ class Verified:
 
 @dataclass(frozen=True)
 class SqlAuditLog:
-    """`reader` reads snapshots; `writer` is None in a process that only reads."""
+    """The audit log. `reader` reads snapshots; `writer` is None in a read-only process."""
 
     schema: AuditSchema
     reader: Database
@@ -45,7 +45,7 @@ class SqlAuditLog:
 
     @property
     def log(self) -> AuditReader:
-        """Reads the tables."""
+        """A reader on the connection."""
         return AuditReader(self.schema.tables)
 
     def chain(self, writer: str, now: Callable[[], int]) -> ChainWriter:
@@ -53,21 +53,21 @@ class SqlAuditLog:
         return self.schema.chain(writer, now, postgresql=not self.reader.is_sqlite)
 
     async def signer(self, keystore: KeyStore) -> Signer:
-        """The audit key, made when there is no log yet. Raises `KeyStoreError` when a log has lost its key."""
+        """Open the audit key; a new log gets a new key. Raises `KeyStoreError` when a log has lost its key."""
         assert self.writer is not None
         return keystore.open(await self.writer.write(lambda c: _signing_key(c, self.schema, keystore)))
 
     async def spki(self) -> bytes:
-        """The public part of the audit key, which is empty before the first start of the coordinator has made one."""
+        """The audit public key; empty before the coordinator's first start has created it."""
         return await self.reader.read(self.stored_spki)
 
     def stored_spki(self, connection: Connection) -> bytes:
-        """The same on a connection."""
+        """`spki` on a given connection."""
         found = _stored_key(connection, self.schema)
         return b"" if found is None else found.spki
 
     async def checkpoint(self, checkpointer: Checkpointer) -> Checkpoint | None:
-        """Sign the next checkpoint, if there is anything new and nobody else is at it."""
+        """Sign the next checkpoint, unless there is nothing new or another process leads."""
         assert self.writer is not None
         return await self.writer.write(checkpointer.run)
 
@@ -77,7 +77,7 @@ class SqlAuditLog:
         return await self.writer.write(self.schema.abandon_orphans)
 
     async def purge(self, before: int) -> int:
-        """Delete records from before a time (milliseconds since 1970), and keep their hashes; how many commits' it was."""
+        """Delete records older than a time (ms since 1970), keeping their hashes; return the number of commits."""
         assert self.writer is not None
         return await self.writer.write(lambda c: self.log.purge(c, before))
 
@@ -95,7 +95,7 @@ class SqlAuditLog:
         since: int = 0,
         until: int | None = None,
     ) -> Page:
-        """Records from a place in the log, or from its beginning or end; times in milliseconds since 1970."""
+        """Records from a position, or from either end of the log; times in milliseconds since 1970."""
 
         def work(connection: Connection, log: AuditReader) -> Page:
             between = log.around(connection, since, until)
@@ -110,7 +110,7 @@ class SqlAuditLog:
     async def entries(
         self, after: int, position: int, most_links: int
     ) -> tuple[list[Registration | Link | SignedBody], tuple[int, int] | None]:
-        """The log behind a checkpoint, from a position on: and where to go on."""
+        """The entries of a checkpoint from a position on, and where to continue."""
         return await self.read(lambda c, log: log.entries(c, after, position, most_links))
 
     async def signed(self, k: int = 0) -> SignedBody:
@@ -127,11 +127,11 @@ class SqlAuditLog:
         return SignedBody(*row)
 
     async def proof(self, old: Checkpoint, new: Checkpoint) -> list[bytes]:
-        """That the log of `new` begins with that of `old`. Raises `LookupError` when rows are missing."""
+        """A consistency proof between two checkpoints. Raises `LookupError` when rows are missing."""
         return await self.read(lambda c, log: log.proof(c, old, new))
 
     async def verify(self, after: int, most_links: int, witnessed: Sequence[Witnessed]) -> Verified:
-        """Check the tables after a checkpoint, up to about `most_links` commits of them."""
+        """Verify the tables after a checkpoint, up to about `most_links` commits."""
         spki = await self.spki()
 
         def work(connection: Connection, log: AuditReader) -> Verified:

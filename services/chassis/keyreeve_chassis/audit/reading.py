@@ -1,4 +1,4 @@
-"""Reading the audit log back: as segments to be verified, as records to be shown, and as proofs."""
+"""Reading the audit log: segments for verification, records for display, and proofs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class SignedBody(NamedTuple):
 
 
 class Found(NamedTuple):
-    """One record and where it stands."""
+    """One record and its position."""
 
     position: int
     """Of its commit in the log."""
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Records, and where to go on: (position, records of that commit already seen)."""
+    """Records, and where to continue: (position, records of that commit already seen)."""
 
     records: list[Found]
     next: tuple[int, int]
@@ -52,12 +52,12 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class AuditReader:
-    """Reads one service's log on a connection of the caller's."""
+    """Reads one service's log on a caller's connection."""
 
     tables: AuditTables
 
     def size(self, connection: Connection) -> int:
-        """How many commits have a place in the log."""
+        """The number of commits in the log."""
         last = checkpoints.last_checkpoint(connection, self.tables)
         return last.size if last else 0
 
@@ -72,10 +72,10 @@ class AuditReader:
         between: tuple[int, int | None] = (0, None),
         most_links: int = 2_000,
     ) -> Page:
-        """Up to `limit` records that `keep` wants, looking at no more than `most_links` commits.
+        """Up to `limit` records that `keep` selects, from at most `most_links` commits.
 
-        `start` is (position, records of that commit already seen), in the direction of reading; `between` are the
-        positions outside of which there is nothing to look for.
+        `start` is (position, records of that commit already seen), in the direction of reading; `between` bounds the
+        positions.
         """
         at, skip = start
         size = self.size(connection)
@@ -104,7 +104,7 @@ class AuditReader:
         return Page(found, (max(first, end), 0), at_end=end >= high)
 
     def around(self, connection: Connection, since: int, until: int | None) -> tuple[int, int | None]:
-        """The positions between which lies what was committed in a span of time (milliseconds since 1970)."""
+        """The range of positions of the commits in a span of time (milliseconds since 1970)."""
         low = self._size_before(connection, since - _CLOCKS_APART) if since else 0
         if until is None:
             return low, None
@@ -120,7 +120,7 @@ class AuditReader:
         return Checkpoint.decode(row[0]).size if row is not None else 0
 
     def _last_before(self, connection: Connection, time: int) -> int:
-        """The number of the last checkpoint that was signed before a time; 0 when there is none."""
+        """The number of the last checkpoint signed before a time; 0 when there is none."""
         low, high = 0, checkpoints.last_number(connection, self.tables)
         while low < high:
             middle = (low + high + 1) // 2
@@ -132,7 +132,7 @@ class AuditReader:
         return low
 
     def segments(self, connection: Connection, after: Checkpoint | None, upto: int) -> Iterator[Segment]:
-        """What each checkpoint after the given one added, to the one numbered `upto`."""
+        """What each checkpoint after the given one added, up to `upto`."""
         last, k = after, after.k if after else 0
         # One that is missing is found by the next one, which does not follow.
         while (row := checkpoints.row_after(connection, self.tables, k)) is not None and row[0] <= upto:
@@ -149,7 +149,7 @@ class AuditReader:
     def registrations(
         self, connection: Connection, before: Checkpoint | None, checkpoint: Checkpoint
     ) -> tuple[Registration, ...]:
-        """The chains that a checkpoint names and the one before it did not."""
+        """The chains that a checkpoint names and its predecessor did not."""
         known = {h.chain for h in before.heads} if before else set()
         t = self.tables.chains.c
         rows = connection.execute(
@@ -162,7 +162,7 @@ class AuditReader:
     def entries(
         self, connection: Connection, after: int, position: int, most_links: int
     ) -> tuple[list[Registration | Link | SignedBody], tuple[int, int] | None]:
-        """The log behind checkpoint `after`, from a position on: and where to go on, as (checkpoint, position)."""
+        """The entries after a checkpoint from a position on, and where to continue: (checkpoint, position)."""
         found: list[Registration | Link | SignedBody] = []
         last_number = checkpoints.last_number(connection, self.tables)
         row = checkpoints.checkpoint_row(connection, self.tables, after)
@@ -193,7 +193,7 @@ class AuditReader:
         return found, (after, position) if after < last_number else None
 
     def proof(self, connection: Connection, old: Checkpoint, new: Checkpoint) -> list[bytes]:
-        """That the log of `new` begins with that of `old`. Raises `LookupError` when rows are missing."""
+        """A consistency proof between two checkpoints. Raises `LookupError` when rows are missing."""
         if old.size in {0, new.size}:
             return []
         return consistency_proof(
@@ -209,9 +209,9 @@ class AuditReader:
         most_links: int | None = None,
         witnessed: Sequence[Witnessed] = (),
     ) -> tuple[Verifier, bool]:
-        """Check the tables after a checkpoint, until `most_links` commits have been seen; whether that was the end.
+        """Verify the tables after a checkpoint, up to `most_links` commits; return whether the end was reached.
 
-        At the end the links that no checkpoint covers yet, and what the tables repeat, are checked too.
+        At the end, links without a checkpoint and redundant columns are checked too.
         """
         verifier = Verifier(spki, witnessed=[w for w in witnessed if w.k >= after])
         upto = checkpoints.last_number(connection, self.tables)
@@ -238,14 +238,14 @@ class AuditReader:
         return verifier, True
 
     def _newest(self, connection: Connection) -> Checkpoint | None:
-        """The newest checkpoint as it is told: whether it may be believed is found in the last part."""
+        """The newest checkpoint as stored; it is verified with the last segment."""
         try:
             return checkpoints.last_checkpoint(connection, self.tables)
         except RecordInvalid:
             return None
 
     def purge(self, connection: Connection, before: int, limit: int = 500) -> int:
-        """Delete the records of up to `limit` commits from before a time, and keep their hashes; returns how many."""
+        """Delete records of up to `limit` commits older than a time, keeping their hashes; return how many."""
         t = self.tables.links
         old = select(t.c.chain_id, t.c.n).where(t.c.db_time < before, t.c.bodies.is_not(None)).limit(limit)
         rows = connection.execute(old).all()
@@ -254,7 +254,7 @@ class AuditReader:
         return len(rows)
 
     def _verify_tail(self, connection: Connection, verifier: Verifier, upto: int, *, whole: bool) -> None:
-        """Check what no signature covers: the newest links, and what the tables repeat."""
+        """Verify what no signature covers: the newest links, and redundant columns."""
         t, last = self.tables, verifier.last
         heads = {h.chain: h for h in last.heads} if last else {}
         rows = {r.chain_id: r for r in connection.execute(select(t.chains)).all()}
@@ -290,7 +290,7 @@ class AuditReader:
     def _flaw(
         self, connection: Connection, row: Row[Any], head: Head | None, verifier: Verifier, *, whole: bool
     ) -> str | None:
-        """What is wrong with a chain's row: it only repeats what the links and checkpoints say."""
+        """Return what is wrong with a chain's row, which only repeats links and checkpoints."""
         c = self.tables.links.c
         count, most = connection.execute(
             select(func.count(), func.coalesce(func.max(c.n), 0)).where(c.chain_id == row.chain_id)
@@ -305,7 +305,7 @@ class AuditReader:
         return _end_flaw(row, head, verifier.ended.get(row.chain_id), whole=whole)
 
     def _nodes(self, connection: Connection, computed: dict[tuple[int, int], bytes]) -> list[Problem]:
-        """Compare the kept nodes with those that were computed on the way."""
+        """Compare the stored Merkle nodes with the computed ones."""
         t = self.tables.nodes.c
         wanted = {key: found for key, found in computed.items() if key[0] % checkpoints.TILE == 0}
         kept = {(r.height, r.number): r.hash for r in connection.execute(select(t.height, t.number, t.hash))}
@@ -341,7 +341,7 @@ def _link(row: Row[Any]) -> Link:
 
 
 def _end_flaw(row: Row[Any], head: Head | None, ended: Head | None, *, whole: bool) -> str | None:
-    """What is wrong with what a chain's row says about its end."""
+    """Return what is wrong with a chain's recorded end."""
     if not row.settled:
         return None if ended is None else f"it was signed as {ended.state} and does not count as ended"
     if ended is not None:

@@ -29,12 +29,12 @@ Write = Callable[[Sequence[bytes]], Awaitable[None]]
 
 
 class Recorder:
-    """Groups records and commits them."""
+    """Groups audit records and commits them."""
 
     def __init__(
         self, write: Write, *, seconds: float = MOST_SECONDS, max_batch_delay: float = MAX_BATCH_DELAY_SECONDS
     ) -> None:
-        """Commit with `write`; a call waits `seconds` for it, and `max_batch_delay` for other records."""
+        """Take the commit function, its timeout, and how long to wait for more records under load."""
         self._write = write
         self._seconds = seconds
         self._max_batch_delay = max_batch_delay
@@ -43,7 +43,7 @@ class Recorder:
         self._busy_until = 0.0
 
     async def record(self, record: bytes) -> None:
-        """Return when the record is on disk. Raises `AuditUnavailable` when nothing is known of it in time."""
+        """Commit the record. Raises `AuditUnavailable` when no result arrives in time."""
         if len(self._waiting) >= MOST_WAITING:
             raise AuditUnavailable(f"{len(self._waiting)} records wait to be written")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -57,7 +57,7 @@ class Recorder:
             raise AuditUnavailable(f"the record was not written within {self._seconds:g} s") from None
 
     async def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait for pending records."""
         if self._writing is not None:
             await asyncio.wait({self._writing}, timeout=self._seconds)
 

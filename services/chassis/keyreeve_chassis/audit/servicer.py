@@ -1,4 +1,4 @@
-"""AuditService: who may call what, and the turning of messages into questions to the log."""
+"""AuditService: access rules, and messages to reads of the log."""
 
 import re
 import time
@@ -45,7 +45,7 @@ ACCESS: AccessRules = {
 
 @dataclass(frozen=True)
 class AuditServicer:
-    """Answers AuditService."""
+    """Serves AuditService."""
 
     log: SqlAuditLog
     mutations: Mutations[MutationTransaction]
@@ -126,7 +126,7 @@ class AuditServicer:
 
 
 def _verb_head(request: pb.AppendVerbRecordRequest, call: Call) -> bytes:
-    """One record for the verb and the call that reports it: the gateway's, on behalf of the operator."""
+    """The head of one record for a gateway verb, on behalf of the operator."""
     if not _VERB.match(request.verb):
         raise _refused("verb", "words of lower-case letters, digits, - and _")
     if not _CODE.match(request.code):
@@ -164,7 +164,7 @@ def _number(number: int, field: str = "after_checkpoint") -> int:
 
 
 def _wanted(request: pb.ListAuditRecordsRequest, since: int, until: int | None) -> Callable[[Record, int], bool]:
-    """What the request's filters select."""
+    """Build the filter from the request."""
 
     def wanted(record: Record, db_time: int) -> bool:
         return (

@@ -30,11 +30,11 @@ _SYSLOG_PRIORITY = 13 * 8 + 5
 
 
 class SinkFailed(Exception):
-    """The sink does not take what it is given; the message says why."""
+    """The sink does not accept data; the message says why."""
 
 
 class Sink(Protocol):
-    """One place outside. Calls block and come from one thread."""
+    """One external copy. Calls block and come from one thread."""
 
     name: str
 
@@ -104,7 +104,7 @@ class FileSink:
         self._known = self._last_checkpoint(descriptor) if os.fstat(descriptor).st_size else resume
 
     def _last_checkpoint(self, descriptor: int) -> int:
-        """The last checkpoint in the file; what stands behind it was cut off by a crash and goes."""
+        """The last complete checkpoint in the file; a partial one after it is removed."""
         size = os.fstat(descriptor).st_size
         start = max(0, size - _TAIL_BYTES)
         tail = os.pread(descriptor, size - start, start)
@@ -120,7 +120,7 @@ class FileSink:
         raise SinkFailed(f"{self.path} holds something else than an audit log")
 
     def _cut(self, size: int) -> None:
-        """Take a write back that went half-way."""
+        """Undo a partial write."""
         try:
             if self._descriptor is not None:
                 os.ftruncate(self._descriptor, size)
@@ -212,7 +212,7 @@ class SyslogSink:
 
 @dataclass
 class Feeder:
-    """One sink with the thread that it is fed from, and what is known of its health."""
+    """One sink with its thread and its health."""
 
     sink: Sink
     seconds: float = 0.8
@@ -226,13 +226,16 @@ class Feeder:
     _thread: threading.Thread | None = None
 
     def problem(self) -> str | None:
-        """What is wrong, once it has been so for longer than `patience`."""
+        """The sink's problem, once it has lasted longer than `patience`."""
         if self.clock() - self._good <= self.patience:
             return None
         return f"the {self.sink.name} sink: {self.why}"
 
     def turn(self, fetch: Callable[[int], tuple[Sequence[Segment], bytes]]) -> threading.Event:
-        """Begin a turn: find out how far the sink is, and give it what `fetch` has after that. The event is set at its end."""
+        """Start a turn: read the sink's position and send what `fetch` has after it.
+
+        The event is set when the turn ends.
+        """
         done = threading.Event()
 
         def run() -> None:
@@ -255,7 +258,7 @@ class Feeder:
         return done
 
     def hang(self) -> None:
-        """Say that a turn has taken too long."""
+        """Record that a turn has taken too long."""
         self.why = f"it has not answered within {self.seconds:g} s"
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""What an audit log needs of its service's database, and the chains of the processes that write there."""
+"""What an audit log needs of its service's database, and the chains of writing processes."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from keyreeve_chassis.audit.tables import AuditTables
 
 @dataclass(frozen=True)
 class AuditSchema:
-    """The tables of one service's audit log, and what it asks of that service's other tables."""
+    """The tables of one service's audit log, and two queries on the service's other tables."""
 
     tables: AuditTables
     keys: Table
@@ -29,11 +29,11 @@ class AuditSchema:
         return ChainWriter(writer, postgresql=postgresql, restore_generation=self._restore_generation, now=clock)
 
     def restore_generation(self, connection: Connection) -> int:
-        """How often the database was restored; 0 before the first start is complete."""
+        """How often the database has been restored; 0 before the first start is complete."""
         return connection.scalar(text(self.restore_generation_query)) or 0
 
     def abandon_orphans(self, connection: Connection) -> int:
-        """End the chains of processes that are gone. On SQLite that is every open one: the coordinator begins with this."""
+        """End the chains of processes that are gone. On SQLite these are all open chains at start."""
         chains = self.tables.chains.c
         gone = chains.state == "open"
         if connection.dialect.name == "postgresql" and self.living_writers is not None:

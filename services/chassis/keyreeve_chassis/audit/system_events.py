@@ -1,10 +1,13 @@
-"""Audit records of what the service does by itself, or for whoever is at the machine: nobody calls, so nobody is named."""
+"""Audit records of what a service does by itself or for the local admin socket, without a caller."""
 
 from keyreeve.audit.record import Pairs, Record
 
 
 def system_event(act: str, now: int, results: Pairs) -> bytes:
-    """The record of an act such as `recover`; `now` in seconds since 1970. Append it to the transaction of the act."""
+    """The record of an event such as `recover`; append it to the event's transaction.
+
+    `now` is in seconds since 1970.
+    """
     return Record(
         method=f"keyreeve/{act}",
         caller="",

@@ -1,4 +1,4 @@
-"""The tables of an audit log, for a service's own metadata."""
+"""The tables of an audit log, for a service's metadata."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Integer, La
 
 @dataclass(frozen=True, slots=True)
 class AuditTables:
-    """Each is written once and never changed, but for a chain's head and the bodies of purged records."""
+    """Rows are written once; only a chain's head and the bodies of purged records change."""
 
     chains: Table
     links: Table

@@ -40,12 +40,12 @@ _log = structlog.get_logger(__name__)
 
 
 class CallRecord:
-    """The record of one call in progress."""
+    """The audit record of one call in progress."""
 
     __slots__ = ("_call", "_entrusted", "_targets", "_trail", "about", "handed_in", "time", "unread")
 
     def __init__(self, trail: "Trail", call: Call, targets: Targets) -> None:
-        """`targets` finds a request's own id and what it is about in the message."""
+        """Take the call; `targets` finds the request id and the resources in the message."""
         self._trail = trail
         self._call = call
         self._targets = targets
@@ -59,7 +59,7 @@ class CallRecord:
         """The record has been given to the writer: there will be no second one."""
 
     def head(self) -> bytes:
-        """The first part of the record, for whoever commits it with what the call does (keyreeve/audit/record.py)."""
+        """The record without its outcome, for a transaction that commits it (keyreeve/audit/record.py)."""
         call = self._call
         if call.message is None and self.unread is not None:
             with suppress(KeyreeveError):
@@ -68,19 +68,19 @@ class CallRecord:
         return records.head(self._trail.prefix(call), self.time, request_id, call.request_id, (*targets, *self.about))
 
     def tell(self, field: str, value: str) -> None:
-        """Add to what the call is about; never a secret."""
+        """Add to the call's resources; never a secret."""
         self.about = (*self.about, (field, records.clean(value)))
 
     def entrust(self, done: "asyncio.Future[Any]") -> None:
-        """Somebody else commits the record: it is written if and only if `done` gets a result."""
+        """Hand the record over: it is written if and only if `done` gets a result."""
         self._entrusted = done
 
     def release(self) -> None:
-        """Nobody else has committed it after all."""
+        """Take the record back: no transaction has committed it."""
         self._entrusted = None
 
     async def written_elsewhere(self) -> bool:
-        """Whether the transaction of the change has the record; waits until that is known."""
+        """Whether a transaction has committed the record; waits until that is known."""
         done = self._entrusted
         if done is None:
             return False
@@ -92,7 +92,7 @@ class CallRecord:
 
 
 class Trail:
-    """The audit of one process."""
+    """The audit trail of one process."""
 
     def __init__(
         self,
@@ -101,7 +101,10 @@ class Trail:
         gate: Callable[[], None] | None = None,
         now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`gate` raises `AuditUnavailable` while nothing may be changed; `now` is in milliseconds since 1970."""
+        """Take the recorder; `gate` raises `AuditUnavailable` while mutations are refused.
+
+        `now` is in milliseconds since 1970.
+        """
         self._recorder = recorder
         self.gate = gate
         self.now = now
@@ -111,7 +114,7 @@ class Trail:
         self._background: set[asyncio.Task[None]] = set()
 
     def prefix(self, call: Call) -> bytes:
-        """What the records of one caller's calls of one method have in common."""
+        """The constant part of the records of one caller and method."""
         caller = call.caller
         tls = call.tls.version
         subject = "" if call.subject is None else str(call.subject)
@@ -127,13 +130,13 @@ class Trail:
         return made
 
     async def succeeded(self, record: AuditRecord) -> None:
-        """Write the record of a call that is about to be answered. Raises `AuditUnavailable`: then it must not be."""
+        """Record a call before it is answered. Raises `AuditUnavailable`: then it must not be answered."""
         if record.handed_in or await record.written_elsewhere():
             return
         await self._write(record, records.tail("OK"))
 
     async def failed(self, record: AuditRecord, call: Call, error: KeyreeveError) -> None:
-        """The same for a call that is about to be refused or has failed."""
+        """Record a failed or refused call before its caller learns of it."""
         if record.handed_in:
             return
         if call.caller is None:
@@ -143,7 +146,7 @@ class Trail:
             await self._write(record, records.tail(error.code, error.reason))
 
     def cancelled(self, record: AuditRecord, call: Call, code: str) -> None:
-        """The same for a call whose caller has gone: nobody waits for it."""
+        """Record a cancelled call; nobody waits for it."""
         if record.handed_in or call.caller is None:
             return
 
@@ -160,7 +163,7 @@ class Trail:
         task.add_done_callback(self._background.discard)
 
     async def close(self) -> None:
-        """Write what is still to be written."""
+        """Write pending records."""
         if self._flush is not None:
             self._flush.cancel()
             self._flush_now()
@@ -184,7 +187,7 @@ class Trail:
             self._flush = asyncio.get_running_loop().call_later(1.0, self._flush_now)
 
     def _flush_now(self) -> None:
-        """Write the counts of the seconds that are over."""
+        """Write the counts of past seconds."""
         self._flush = None
         counts, self._refused = self._refused, {}
         for (second, peer, code, reason), count in counts.items():
@@ -201,12 +204,12 @@ class Trail:
 
 
 def _host(peer: str) -> str:
-    """A transport address without its port: every connection has another."""
+    """The host of a transport address, without its port."""
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
 
 def targets_of(request: Descriptor, paths: Sequence[str]) -> Targets:
-    """Make the reader for one method. Raises `LookupError` for a path that the request does not have."""
+    """Build the target reader of one method. Raises `LookupError` for a path that the request lacks."""
     chosen = [p for p in paths if p in request.fields_by_name] if tuple(paths) == STANDARD else paths
     readers = [(path, _reader(request, path.split("."), path)) for path in chosen]
     has_id = "request_id" in request.fields_by_name

@@ -19,7 +19,7 @@ from keyreeve_chassis.processes.refusals import StartRefused
 
 @dataclass(frozen=True, slots=True)
 class BoundState:
-    """What a database holds."""
+    """What a database identifies itself with."""
 
     identity: str
     """Random: no two databases have it in common."""
@@ -27,20 +27,20 @@ class BoundState:
 
     @classmethod
     def of(cls, key_check: bytes, trust_domain: str) -> Self:
-        """From the database's key check value: it was sealed with a random nonce, so no two have it in common."""
+        """Derive it from the database's key check value, which was sealed with a random nonce and so is unique."""
         return cls(hashlib.sha256(key_check).hexdigest()[:32], trust_domain)
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseBinding:
-    """What a state directory remembers, compared with the database of the settings."""
+    """Compares the database of the settings with the one the state directory remembers."""
 
     file: Path
     place: str
     """Where the database of the settings is (`opening.place_of`)."""
 
     def check(self, found: BoundState | None) -> None:
-        """Raise `WrongDatabase` when the directory belongs to another database's content; `found` None: it holds none."""
+        """Raise `WrongDatabase` when the directory belongs to another database; `found` is None for an empty one."""
         remembered = self._remembered()
         if remembered is None or (found is not None and remembered["id"] == found.identity):
             return
@@ -51,7 +51,7 @@ class DatabaseBinding:
         )
 
     def remember(self, found: BoundState) -> None:
-        """Note what the directory belongs to, and where its database is now."""
+        """Store what the directory belongs to, and where its database is now."""
         document = {"id": found.identity, "trust_domain": found.trust_domain, "database": self.place}
         if self._remembered() != document:
             write_atomically(self.file, (json.dumps(document, indent=1) + "\n").encode(), 0o600)

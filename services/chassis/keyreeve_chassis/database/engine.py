@@ -134,10 +134,10 @@ def postgresql(
 
 
 def _is_there(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the server has left an idle connection open: before it closes one it says so.
+    """Whether the server has left an idle connection open.
 
-    What SQLAlchemy would do, asking the server, is a round trip more for each read and write, and learns no more: of a server
-    that cannot be reached neither hears anything.
+    A non-blocking read of the socket: the server says so before it closes one. SQLAlchemy's own check would cost a
+    round trip for each read and write.
     """
     if connection.closed:
         return False

@@ -77,7 +77,7 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> Self:
-        """Take the lock at once; raise `DatabaseRefused` when another process holds it."""
+        """Take the lock without waiting. Raises `DatabaseRefused` when another process holds it."""
         refuse_network_file_system(self._path.parent)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -95,7 +95,7 @@ class FileLock:
         return self
 
     def release(self) -> None:
-        """Give the lock up; the file stays, since removing it would let two processes lock two files."""
+        """Release the lock. The file stays: after removing it two processes could lock two files."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -28,7 +28,7 @@ _QUEUE_TIMEOUT_MS = 120_000
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A service's schema: its tables, where its migrations are, and which of their numbers this release works with."""
+    """A service's schema: tables, migrations, and the revisions that this release works with."""
 
     name: str
     """PostgreSQL schema; SQLite has a file of its own instead."""
@@ -68,14 +68,14 @@ def upgrade(engine: Engine, schema: Schema, *, to: str = "head") -> None:
 
 
 def current_revision(engine: Engine, schema: Schema) -> int | None:
-    """Return the number of the database's revision; None when it has none."""
+    """The number of the database's revision; None when it has none."""
     with engine.connect() as connection:
         revision = _context(connection, schema).get_current_revision()
     return None if revision is None else int(revision)
 
 
 def check_version(engine: Engine, schema: Schema) -> int:
-    """Return the database's revision; raise `DatabaseRefused` when this release does not work with it."""
+    """Return the database's revision. Raises `DatabaseRefused` when this release does not work with it."""
     revision = current_revision(engine, schema)
     known = f"revisions {schema.oldest:04d} to {schema.newest:04d}"
     if revision is None:
@@ -93,13 +93,13 @@ def check_version(engine: Engine, schema: Schema) -> int:
 
 
 def drift(engine: Engine, schema: Schema) -> list[Any]:
-    """Return what Alembic would change to make the database equal to the tables in the code; tests want an empty list."""
+    """Return what Alembic would change to match the tables in the code."""
     with engine.connect() as connection:
         return list(compare_metadata(_context(connection, schema), schema.metadata))
 
 
 def run_environment(metadata: MetaData) -> None:
-    """Run the migrations on the connection that `upgrade` hands over; Alembic's env.py calls it."""
+    """Run the migrations on the connection of `upgrade`; called by Alembic's env.py."""
     connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
@@ -112,7 +112,7 @@ def run_environment(metadata: MetaData) -> None:
 
 
 def configuration(schema: Schema) -> Config:
-    """Alembic's configuration, without a file."""
+    """Build Alembic's configuration without a file."""
     config = Config()
     config.set_main_option("script_location", _spelled(Path(__file__).parent / "alembic_environment"))
     config.set_main_option("version_locations", _spelled(schema.migrations))
@@ -143,7 +143,7 @@ def _context(connection: Connection, schema: Schema) -> MigrationContext:
 
 
 def _partitions(connection: Connection) -> frozenset[str]:
-    """Tables that are parts of others: the code knows the whole, and makes the parts as time goes on."""
+    """Names of partitions, which the code does not declare: they are created as time goes on."""
     if connection.dialect.name != "postgresql":
         return frozenset()
     query = "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' AND relnamespace = to_regnamespace(:schema)"

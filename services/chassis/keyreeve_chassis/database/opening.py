@@ -1,4 +1,4 @@
-"""Opening a service's database, for writing or SQLite for reading alone, and what can be wrong with it."""
+"""Opening a service's database, and what can be wrong with it."""
 
 import zlib
 from collections.abc import Callable, Iterator, Set
@@ -26,9 +26,9 @@ def writing_database(
     plan_anew: bool = False,
     announce: Callable[[Set[str]], None] = lambda _: None,
 ) -> Iterator[Database]:
-    """The database for writing; SQLite under its file's lock, with one thread. Raises `DatabaseRefused`.
+    """Open the database for writing; SQLite with its file lock and one thread. Raises `DatabaseRefused`.
 
-    `plan_anew`: see `engine.postgresql`; for a process whose statements are few and read much. `announce`: see `Database`.
+    `plan_anew`: see `engine.postgresql`; for a process with few statements that read much.
     """
     path = settings.sqlite_file
     if path is not None:
@@ -48,7 +48,7 @@ def writing_database(
 
 @contextmanager
 def reading_database(settings: DatabaseServerSettings, schema: Schema) -> Iterator[Database]:
-    """The SQLite file for reading alone."""
+    """Open the SQLite file read-only."""
     path = settings.sqlite_file
     assert path is not None, "only SQLite separates reading from writing"
     yield from _open(Database(engine.sqlite_reader(path, connections=2), service=schema.service, threads=2))
@@ -56,7 +56,10 @@ def reading_database(settings: DatabaseServerSettings, schema: Schema) -> Iterat
 
 @contextmanager
 def direct_engine(settings: DatabaseServerSettings, schema: Schema, database: Database) -> Iterator[Engine]:
-    """The engine for migrations and session locks: on PostgreSQL it passes by any pooler (`database.direct_url`)."""
+    """Open an engine for migrations and session locks.
+
+    On PostgreSQL it bypasses any pooler (`database.direct_url`).
+    """
     if database.is_sqlite:
         yield database.engine
         return
@@ -74,7 +77,7 @@ def direct_engine(settings: DatabaseServerSettings, schema: Schema, database: Da
 
 @contextmanager
 def first_start_lock(engine: Engine, schema: Schema) -> Iterator[None]:
-    """Held while a service's first start makes what exists once. On SQLite the file's lock is held already.
+    """Hold the lock of a service's first start. On SQLite the file's lock is held already.
 
     `engine` is a `direct_engine`: a session lock does not survive a pooler in transaction mode.
     """
@@ -94,7 +97,7 @@ def first_start_lock(engine: Engine, schema: Schema) -> Iterator[None]:
 
 
 def place_of(settings: DatabaseServerSettings) -> str:
-    """Where the database is, without who enters it and how."""
+    """The database's location without credentials."""
     if settings.sqlite_file is not None:
         return f"SQLite {settings.sqlite_file}"
     url = make_url(settings.database.url.get_secret_value())
@@ -110,7 +113,7 @@ def _open(database: Database) -> Iterator[Database]:
 
 
 def look_at_sqlite(settings: DatabaseServerSettings, release: engine.SqliteRelease) -> Iterator[Finding]:
-    """Is the database on an SQLite that has the WAL-reset bug? Services avoid it; other programs may not."""
+    """Check whether SQLite has the WAL-reset bug. Services work around it; other programs may not."""
     if settings.sqlite_file is None:
         return
     if not release.has_wal_reset_bug:
@@ -132,7 +135,7 @@ def look_at_database(
     binding: DatabaseBinding,
     look_inside: Callable[[Database], Iterator[Finding]],
 ) -> Iterator[Finding]:
-    """Can the database be opened, is it the state directory's own, and at a revision that this release works with?"""
+    """Check that the database opens, belongs to the state directory, and has a usable revision."""
     opened = writing_database if settings.sqlite_file is None else reading_database
     try:
         if settings.sqlite_file is not None and not settings.sqlite_file.exists():

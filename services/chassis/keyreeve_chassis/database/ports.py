@@ -15,7 +15,7 @@ Each follower has one of its own (`keyreeve_chassis.changes.topics.Topics.follow
 
 
 def polling(interval: float) -> Wait:
-    """Wait for changes without hearing of them: whoever waits looks again after `interval` seconds at the latest."""
+    """A `WaitForChange` without notifications: wait at most `interval` seconds."""
 
     async def wait(seconds: float) -> None:
         await asyncio.sleep(min(interval, seconds))
@@ -24,9 +24,9 @@ def polling(interval: float) -> Wait:
 
 
 class Store(Protocol[TxT_co]):
-    """Runs transactions: `write` serializably on the writer, `read` on a snapshot in which writing methods raise.
+    """Runs transactions: `write` serializably on the writer, `read` on a read-only snapshot.
 
-    A read that says that it executes `one_statement` alone costs less. Both raise `StoreUnavailable`.
+    A read that declares `one_statement` costs less. Both raise `StoreUnavailable`.
     """
 
     async def read(self, work: Callable[[TxT_co], T], *, one_statement: bool = False) -> T: ...

@@ -1,4 +1,4 @@
-"""The tables that every service with a database has beside its own, their metadata, and the migration that creates them."""
+"""The tables that every service with a database has, and the migration that creates them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from keyreeve_chassis.operations.tables import operation_table
 
 @dataclass(frozen=True)
 class ServiceTables:
-    """Defined once per service, by `service_tables`."""
+    """The chassis's tables in one service's metadata."""
 
     state: Table
     """One row, made by the first start."""
@@ -30,7 +30,7 @@ class ServiceTables:
 
 
 def service_metadata() -> MetaData:
-    """New metadata, with the names of constraints and indexes that migrations use."""
+    """New metadata with the naming convention that migrations use."""
     return MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -43,7 +43,7 @@ def service_metadata() -> MetaData:
 
 
 def service_tables(metadata: MetaData) -> ServiceTables:
-    """Define them, for a service's own metadata."""
+    """Define them in a service's metadata."""
     keys, writers = key_table(metadata), writer_table(metadata)
     return ServiceTables(
         state=Table(

@@ -1,4 +1,4 @@
-"""The base of a service's transactions: what every service with a database keeps."""
+"""The base of a service's transactions: the records that every service keeps."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from keyreeve_chassis.operations.sql import SqlOperations
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """The one row that describes a service's database; there is none before the first start."""
+    """The one row that describes a service's database; absent before the first start."""
 
     trust_domain: str
     restore_generation: int
@@ -26,7 +26,7 @@ class ServiceState:
 
     @property
     def bound(self) -> BoundState:
-        """What a state directory remembers."""
+        """The binding that a state directory stores."""
         return BoundState.of(self.key_check, self.trust_domain)
 
 
@@ -38,7 +38,7 @@ class ServiceTransaction(SqlTransaction):
 
     @property
     def requests(self) -> SqlRequests:
-        """Responses of mutations of the last 24 hours."""
+        """Stored answers of mutations."""
         return SqlRequests(self._connection, self.tables.requests, self._now, self._must_be_writable)
 
     @property
@@ -48,11 +48,11 @@ class ServiceTransaction(SqlTransaction):
 
     @property
     def leases(self) -> SqlLeases:
-        """Who leads what."""
+        """The leases."""
         return SqlLeases(self._connection, self.tables.leases, self._now, self._must_be_writable)
 
     def service_state(self) -> ServiceState | None:
-        """None before the first start."""
+        """Read the row; None before the first start."""
         t = self.tables.state.c
         row = self._connection.execute(
             select(t.trust_domain, t.restore_generation, t.key_check, t.created_at)
@@ -60,7 +60,7 @@ class ServiceTransaction(SqlTransaction):
         return None if row is None else ServiceState(*row)
 
     def create_service_state(self, state: ServiceState) -> None:
-        """Store that row, once."""
+        """Insert the row, once."""
         self._write(
             insert(self.tables.state).values(
                 id=1,
@@ -73,6 +73,6 @@ class ServiceTransaction(SqlTransaction):
 
 
 def lock_service(connection: Connection, key: int) -> None:
-    """Keep every other writing transaction of the service out until this one ends (PostgreSQL)."""
+    """Block every other write transaction of the service until this one ends (PostgreSQL)."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))

@@ -1,4 +1,4 @@
-"""The database of a service in one process: opened, migrated, bound to its state directory, with its audit log."""
+"""A service's database in one process: opened, migrated, bound to its state directory, audited."""
 
 import asyncio
 import logging
@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DatabaseContext(ServiceContext[S], Generic[S, TxT]):
-    """What the handlers and jobs of a process with a database work with."""
+    """What handlers and jobs of a process with a database use."""
 
     store: SqlStore[TxT]
     mutations: Mutations[TxT]
@@ -78,7 +78,7 @@ class DatabaseContext(ServiceContext[S], Generic[S, TxT]):
 
 @dataclass(frozen=True)
 class DatabaseStorage(Generic[S, TxT]):
-    """A service's database: its schema, and the transaction that reads and writes it."""
+    """A service's database: its schema and its transaction type."""
 
     schema: Schema
     transaction: type[TxT]
@@ -87,7 +87,7 @@ class DatabaseStorage(Generic[S, TxT]):
         register_failpoints(self.schema.service)  # before a process arms them, which it does before it opens anything
 
     def migrate(self, settings: S) -> None:
-        """Bring the schema to this release's revision."""
+        """Migrate the schema to this release's revision."""
         with writing_database(settings, self.schema) as database:
             self._upgrade(settings, database)
 
@@ -139,7 +139,10 @@ class DatabaseStorage(Generic[S, TxT]):
         return self.transaction(connection, now=now, writable=writable)
 
     async def _own_database(self, settings: S, binding: DatabaseBinding, stack: AsyncExitStack) -> Database:
-        """The database for writing, at this release's schema; nothing is made where the directory's own is missing."""
+        """Open the database for writing, at this release's schema.
+
+        Raises `StartRefused` instead of creating a database where the state directory belongs to another one.
+        """
         if settings.sqlite_file is not None and not settings.sqlite_file.exists():
             binding.check(None)
         database = stack.enter_context(writing_database(settings, self.schema))
@@ -159,7 +162,7 @@ class DatabaseStorage(Generic[S, TxT]):
     async def _first_start(
         self, settings: S, database: Database, store: SqlStore[TxT], binding: DatabaseBinding, now: Callable[[], int]
     ) -> KeyStore:
-        """Make what exists once, or check that it is still the same; the service's key store."""
+        """Initialize the database, or check that it is the same one; return the service's key store."""
         label = f"keyreeve-{self.schema.service}"
         with direct_engine(settings, self.schema, database) as direct, first_start_lock(direct, self.schema):
             state = await store.read(lambda tx: tx.service_state())
@@ -193,7 +196,7 @@ class DatabaseStorage(Generic[S, TxT]):
 
 
 async def _end_chains(leader: Leader, store: SqlStore[Any]) -> None:
-    """End the process's audit chains on purpose, and sign that."""
+    """End the process's audit chains, and sign a last checkpoint."""
     try:
         await store.close_chains()
         await leader.sign()

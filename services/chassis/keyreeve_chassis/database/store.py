@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class ReadOnly(Exception):
-    """A read called a writing method: a mistake in the code that calls."""
+    """A read transaction called a writing method: a bug in the caller."""
 
 
 class SqlTransaction:
@@ -28,7 +28,7 @@ class SqlTransaction:
 
     @property
     def audit(self) -> list[bytes]:
-        """Audit records to be committed with this transaction: append to it."""
+        """Audit records to commit with this transaction; append to it."""
         self._must_be_writable()
         return self.records
 
@@ -75,17 +75,17 @@ class SqlStore(Generic[TxT]):
         self._acts, self._calls = audit.chain(process, now), audit.chain(process, now)
 
     async def read(self, work: Callable[[TxT], T], *, one_statement: bool = False) -> T:
-        """Run `work` on a snapshot in which its writing methods raise."""
+        """Run `work` on a read-only snapshot."""
         return await self._reader.read(
             lambda connection: work(self._transaction(connection, writable=False)), one_statement=one_statement
         )
 
     def read_here(self, work: Callable[[TxT], T]) -> T:
-        """`read` in the thread that calls, for commands without an event loop."""
+        """`read` in the calling thread, for commands without an event loop."""
         return self._reader.read_here(lambda connection: work(self._transaction(connection, writable=False)))
 
     async def write(self, work: Callable[[TxT], T]) -> T:
-        """Run `work` alone and commit it; it may run again when PostgreSQL asks for that. Raises `StoreUnavailable`."""
+        """Run `work` serializably and commit it; it may run again. Raises `StoreUnavailable`."""
 
         def alone(connection: Connection) -> T:
             self._lock(connection)
@@ -94,19 +94,19 @@ class SqlStore(Generic[TxT]):
         return await self._writer.write(alone)
 
     async def write_beside(self, work: Callable[[TxT], T]) -> T:
-        """`write` without the lock, for statements each of which is safe beside any other."""
+        """`write` without the lock, for statements that are safe under concurrency."""
         return await self._writer.write(lambda connection: self._do(connection, work))
 
     def audit_log(self) -> SqlAuditLog:
-        """The audit log as a whole."""
+        """The audit log."""
         return self._audit
 
     async def append_audit(self, records: Sequence[bytes]) -> None:
-        """Commit the records of calls that commit nothing else. Raises `StoreUnavailable`."""
+        """Commit records of calls that commit nothing else. Raises `StoreUnavailable`."""
         await self._writer.write(lambda connection: self._calls.append(cursor_of(connection), records))
 
     async def close_chains(self) -> None:
-        """End this process's audit chains on purpose."""
+        """End this process's audit chains."""
         if self._audit.writer is not None:
             await self._audit.writer.write(lambda c: self._acts.close(cursor_of(c)))
             await self._audit.writer.write(lambda c: self._calls.close(cursor_of(c)))

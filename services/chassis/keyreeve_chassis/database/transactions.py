@@ -28,16 +28,16 @@ _SQLITE_ERROR = 1
 
 
 def register_failpoints(service: str) -> None:
-    """Make the two failpoints of the service's commits known; `Database` does it."""
+    """Register the two failpoints of the service's commits."""
     failpoints.register(f"{service}.commit.before", "A transaction is complete and not yet committed.")
     failpoints.register(f"{service}.commit.after", "A transaction is committed and nobody has been told.")
 
 
 @contextmanager
 def transaction(connection: Connection, service: str) -> Iterator[None]:
-    """Commit what the block writes, or nothing: every durable step of a service passes through here.
+    """Commit what the block writes, or nothing: every durable step passes through here.
 
-    When the commit itself fails, nobody knows whether it happened: that is `StoreUnavailable` too, and whoever must know
+    When the commit itself fails its outcome is unknown: that is `StoreUnavailable` too, and a caller that must know
     asks the database.
     """
     attempt = connection.begin()
@@ -56,7 +56,7 @@ def transaction(connection: Connection, service: str) -> Iterator[None]:
 
 
 def _roll_back(connection: Connection) -> None:
-    """Leave the connection without a transaction, or without its socket if that is broken."""
+    """Roll back, or close the socket of a broken connection."""
     try:
         connection.rollback()
     except DBAPIError:
@@ -65,7 +65,7 @@ def _roll_back(connection: Connection) -> None:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turn errors of the database, as opposed to errors in its use, into `StoreUnavailable`."""
+    """Turn errors of the database, but not errors in its use, into `StoreUnavailable`."""
     try:
         yield
     except (DBAPIError, psycopg.Error, sqlite3.Error) as error:
@@ -106,13 +106,13 @@ def notify(connection: Connection, channel: str, payload: str) -> None:
 
 
 def may_be_repeated(error: BaseException) -> bool:
-    """Whether PostgreSQL ended the transaction for the sake of another one, so that the same work may succeed now."""
+    """Whether PostgreSQL aborted the transaction in favor of another, so that a retry may succeed."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(cause, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected)
 
 
 class Database:
-    """One engine, and the threads that use it. With a SQLite writer's engine it has one thread: the one writer."""
+    """One engine and its threads. A SQLite writer has one thread."""
 
     def __init__(
         self,
@@ -131,26 +131,26 @@ class Database:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"{service}-database")
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction of its own and commit it; repeat it when PostgreSQL asks for that."""
+        """Run `work` in a transaction and commit it; retried when PostgreSQL aborts it."""
         return await self.run(lambda: self.write_here(work))
 
     async def read(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
-        """Run `work` on a snapshot that cannot be written to; see `read_here`."""
+        """Run `work` on a read-only snapshot; see `read_here`."""
         return await self.run(lambda: self.read_here(work, one_statement=one_statement))
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in one of the threads. A caller that is cancelled does not stop it half-way."""
+        """Run `work` in one of the threads. Cancelling the caller does not interrupt it."""
         return await asyncio.wrap_future(self.submit(work))
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
-        """Hand `work` to the threads."""
+        """Queue `work` for the threads."""
         try:
             return self._threads.submit(work)
         except RuntimeError:
             raise StoreUnavailable("the database has been closed") from None
 
     def write_here(self, work: Callable[[Connection], T]) -> T:
-        """`write` in the thread that calls."""
+        """`write` in the calling thread."""
         with store_errors():
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
@@ -174,10 +174,10 @@ class Database:
                 self._announce(touched)
 
     def read_here(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
-        """`read` in the thread that calls.
+        """`read` in the calling thread.
 
-        Work that executes `one_statement` needs no transaction on PostgreSQL, where that has a snapshot of its own: two of
-        four round trips less. The database would then not refuse a write: it is for whoever gives the work to do so.
+        Work that executes `one_statement` needs no transaction on PostgreSQL, which saves two of four round trips. The
+        database then does not refuse writes; the caller must not make any.
         """
         with store_errors(), self.engine.connect() as connection:
             if not self.is_sqlite:
@@ -187,6 +187,6 @@ class Database:
                 return work(connection)
 
     def close(self) -> None:
-        """Finish what is running, refuse the rest, and close the connections."""
+        """Finish running work, refuse the rest, and close the connections."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.engine.dispose()

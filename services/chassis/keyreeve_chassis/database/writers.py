@@ -1,6 +1,6 @@
-"""Which processes of a service are alive, on PostgreSQL: a lease of each by the database's clock.
+"""The living processes of a service on PostgreSQL: a lease of each by the database's clock.
 
-On SQLite there is one writing process, which the file's lock names.
+On SQLite there is one writing process, identified by the file's lock.
 """
 
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, Text, delete, insert, select, text, update
@@ -10,7 +10,7 @@ LEASE_SECONDS = 20
 
 
 class LeaseLost(Exception):
-    """This process counts as dead in the database; it ends, and its parent starts another."""
+    """The database counts this process as dead; it ends, and its parent starts another."""
 
 
 def writer_table(metadata: MetaData) -> Table:
@@ -31,26 +31,26 @@ def database_seconds(connection: Connection) -> int:
 
 
 def register_writer(connection: Connection, writers: Table, writer_id: str, seconds: int = LEASE_SECONDS) -> None:
-    """Begin a process's lease; an id is used once."""
+    """Register a process's lease; an id is used once."""
     now = database_seconds(connection)
     connection.execute(insert(writers).values(worker_id=writer_id, registered_at=now, expires_at=now + seconds))
 
 
 def extend_writer(connection: Connection, writers: Table, writer_id: str, seconds: int = LEASE_SECONDS) -> bool:
-    """Extend it; False when it has expired: the process counts as dead and must end."""
+    """Extend a lease; False when it has expired: the process must end."""
     now = database_seconds(connection)
     alive = (writers.c.worker_id == writer_id) & (writers.c.expires_at > now)
     return connection.execute(update(writers).where(alive).values(expires_at=now + seconds)).rowcount == 1
 
 
 def is_writer_alive(connection: Connection, writers: Table, writer_id: str, now: int) -> bool:
-    """Whether its lease runs; keeps others from removing it until the transaction ends."""
+    """Whether the lease has not expired; keeps others from removing it until the transaction ends."""
     alive = (writers.c.worker_id == writer_id) & (writers.c.expires_at > now)
     return connection.execute(select(writers.c.worker_id).where(alive).with_for_update(read=True)).first() is not None
 
 
 def remove_expired_writers(connection: Connection, writers: Table) -> None:
-    """Forget the processes whose lease has expired."""
+    """Delete expired leases."""
     connection.execute(delete(writers).where(writers.c.expires_at <= database_seconds(connection)))
 
 

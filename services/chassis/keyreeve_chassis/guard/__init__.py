@@ -1,1 +1,1 @@
-"""What every call passes on its way to a handler: identity, access rules, limits, deadline, errors."""
+"""What every call passes before its handler: identity, access rules, limits, deadline, errors."""

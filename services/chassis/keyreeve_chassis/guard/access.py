@@ -1,4 +1,4 @@
-"""Who may call what: one row for every method, default deny."""
+"""Access rules: one for every method, default deny."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from keyreeve.identity import Caller, Role
 
 
 class Freshness(Enum):
-    """How old the process's knowledge of revoked certificates may be for a call; the value is the limit in seconds."""
+    """How recent the process's revocation data must be for a call; the value is the limit in seconds."""
 
     STRICT = 5.0
     """Secrets, issuance, structure: what a caller who was put out must not do once more."""
@@ -56,7 +56,7 @@ AccessRules = Mapping[str, AccessRule]
 
 
 def check(rows: AccessRules, caller: Caller | None, method: str) -> AccessRule:
-    """Return the method's row when `caller` may call it; raise `AccessDenied` otherwise, and when there is no row."""
+    """Return the method's rule. Raises `AccessDenied` when `caller` may not call it, or without a rule."""
     row = rows.get(method)
     if row is not None and (row.anyone or (caller is not None and caller.role in row.roles)):
         return row

@@ -1,4 +1,4 @@
-"""How much one process and one peer may have in hand at once."""
+"""Admission control: how much one process and one peer may have in progress."""
 
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -15,16 +15,16 @@ _MOST_ADDRESSES = 10_000
 
 
 class InFlight:
-    """Counts calls in progress; beyond the cap a call is refused at once, since a queue only makes every call late."""
+    """Counts calls in progress; beyond the cap a call is refused at once instead of queued."""
 
     def __init__(self, most: int, retry_after: timedelta) -> None:
-        """Take the cap and the wait that a refused caller is told."""
+        """Take the cap and the retry delay of refusals."""
         self._most = most
         self._retry_after = retry_after
         self.count = 0
 
     def enter(self) -> None:
-        """Count one call, or raise `TooManyInFlight`; `leave` must follow only when this returned."""
+        """Count one call, or raise `TooManyInFlight`. `leave` must follow only if this returned."""
         if self.count >= self._most:
             raise TooManyInFlight(
                 f"{self._most} calls are in progress here and no more are accepted", retry_after=self._retry_after
@@ -32,18 +32,15 @@ class InFlight:
         self.count += 1
 
     def leave(self) -> None:
-        """Count a call that has ended."""
+        """Count a call that ended."""
         self.count -= 1
 
 
 class FairShare:
-    """Bounds work in progress by weight: in total, and to three quarters of that for one caller.
-
-    What weighs depends on the work: each call counts 1 in the guard, a request to sign as many as its certificates.
-    """
+    """Counts the calls in progress of each identity, so that none takes all capacity."""
 
     def __init__(self, what: str, most: int, retry_after: timedelta) -> None:
-        """Take what is counted, in the plural, how much of it one process accepts, and the wait that a refused caller is told."""
+        """Take the cap (one identity may use three quarters of it) and the retry delay."""
         self._what = what
         self._most = most
         self._share = max(1, most * 3 // 4)
@@ -67,13 +64,13 @@ class FairShare:
         )
 
     def enter(self, caller: Hashable, weight: int = 1) -> None:
-        """Count work, or raise `TooManyInFlight`; `leave` must follow only when this returned."""
+        """Count one call, or raise `TooManyInFlight`. `leave` must follow only if this returned."""
         self.refuse_beyond(caller, weight)
         self._total += weight
         self._of[caller] = self._of.get(caller, 0) + weight
 
     def leave(self, caller: Hashable, weight: int = 1) -> None:
-        """Count work that has ended."""
+        """Count a call that ended."""
         self._total -= weight
         left = self._of[caller] - weight
         if left:
@@ -95,7 +92,7 @@ class ConnectionsPerPeer:
         self._busy: dict[tuple[str, ...], dict[str, int]] = {}
 
     def enter(self, caller: Caller, address: str) -> None:
-        """Count one call, or raise `TooManyConnections`; `leave` must follow only when this returned."""
+        """Count one call, or raise `TooManyConnections`. `leave` must follow only if this returned."""
         addresses = self._busy.setdefault(caller.id.path, {})
         calls = addresses.get(address, 0)
         if calls == 0 and len(addresses) >= self._most:
@@ -107,7 +104,7 @@ class ConnectionsPerPeer:
         addresses[address] = calls + 1
 
     def leave(self, caller: Caller, address: str) -> None:
-        """Count a call that has ended."""
+        """Count a call that ended."""
         addresses = self._busy[caller.id.path]
         calls = addresses[address] - 1
         if calls:
@@ -119,14 +116,13 @@ class ConnectionsPerPeer:
 
 
 class PerAddress:
-    """What one network address may do where nobody has an identity: calls at once, and calls over time.
+    """Limits per network address, for callers without an identity: concurrency and rate.
 
-    An IPv6 address counts with its /64, which one customer of a provider has whole. A bucket that has filled up again is
-    forgotten.
+    An IPv6 address counts as its /64, which a provider assigns to one customer. A full bucket is forgotten.
     """
 
     def __init__(self, most: int, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take how many calls at once, how many a second for long, and how many at one time after a pause."""
+        """Take the concurrent calls, the sustained rate per second, and the burst."""
         self._most = most
         self._per_second = per_second
         self._burst = burst
@@ -136,7 +132,7 @@ class PerAddress:
 
     @contextmanager
     def admit(self, peer: str) -> Iterator[None]:
-        """Count one call of the peer that gRPC calls so for as long as the context lasts, or raise `TooManyInFlight`."""
+        """Count one call of the peer while the context lasts, or raise `TooManyInFlight`."""
         address = _address(peer)
         if self._busy.get(address, 0) >= self._most:
             raise TooManyInFlight(
@@ -163,7 +159,7 @@ class PerAddress:
             raise TooManyInFlight("your address calls too often", retry_after=wait)
 
     def _forget(self, now: float) -> None:
-        """Drop full buckets, then the longest unused: those are first, since using one puts it last."""
+        """Drop full buckets, then the least recently used."""
         full = self._burst / self._per_second
         for address in [a for a, (_, then) in self._buckets.items() if now - then > full]:
             del self._buckets[address]
@@ -172,7 +168,7 @@ class PerAddress:
 
 
 def _address(peer: str) -> str:
-    """`ipv4:192.0.2.1:4711` without its port; an IPv6 address as its /64."""
+    """The address of `ipv4:192.0.2.1:4711`; an IPv6 address as its /64."""
     host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]").partition("%")[0]
     try:
         found = ip_address(host)

@@ -1,4 +1,4 @@
-"""One call as a handler sees it: which method, who calls, until when, and what to write in a log about it."""
+"""One call as a handler sees it: method, caller, deadline, and facts for the log."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 @dataclass(frozen=True, slots=True)
 class TlsFacts:
-    """What TLS says about the connection; facts for records, never an identity."""
+    """Facts about the TLS connection for records; never an identity."""
 
     version: str
     """Such as `TLSv1.3`; empty when the transport did not say."""
@@ -38,7 +38,7 @@ AuthContext = Mapping[str, Iterable[bytes]]
 
 
 class AuditRecord(Protocol):
-    """The audit record of one call in progress, as what carries out the call sees it."""
+    """The audit record of a call in progress, as its handler sees it."""
 
     handed_in: bool
     """It has been given to the writer: there will be no second one."""
@@ -46,23 +46,23 @@ class AuditRecord(Protocol):
     """Reads the request of a call that another process answers, should its record be written here after all."""
 
     def head(self) -> bytes:
-        """Return its first part, for a transaction that commits it with what the call does."""
+        """Return the record without its outcome, for a transaction that commits it."""
         ...
 
     def tell(self, field: str, value: str) -> None:
-        """Add to what the call is about; never a secret."""
+        """Add to the call's resources; never a secret."""
         ...
 
     def entrust(self, done: "asyncio.Future[Any]") -> None:
-        """Leave it to a transaction: it is written if and only if `done` gets a result."""
+        """Hand the record to a transaction: it is written if and only if `done` gets a result."""
         ...
 
     def release(self) -> None:
-        """Take it back: no transaction has committed it."""
+        """Take the record back: no transaction has committed it."""
         ...
 
     async def written_elsewhere(self) -> bool:
-        """Whether a transaction has committed it; waits until that is known."""
+        """Whether a transaction has committed the record; waits until that is known."""
         ...
 
 
@@ -116,14 +116,14 @@ class Call:
 
     @property
     def metadata(self) -> Metadata:
-        """The metadata that came with the call, unverified; never a source of identity."""
+        """The call's request metadata, unverified; never a source of identity."""
         return self._metadata
 
     @property
     def request_id(self) -> str:
-        """Names this call in logs and answers and decides nothing: from `x-request-id` when that is sane, else made.
+        """The id of this call in logs and answers; it decides nothing.
 
-        Found on first use: most calls succeed, and nobody asks for it.
+        Taken from `x-request-id` when that is well-formed, else generated, on first use.
         """
         if self._request_id is None:
             self._request_id = _sane_request_id(self._metadata) or f"{_PROCESS}{next(_numbers):016x}"
@@ -131,7 +131,7 @@ class Call:
 
     @property
     def tls(self) -> TlsFacts:
-        """What TLS says about the connection."""
+        """Facts about the TLS connection."""
         if not isinstance(self._tls, TlsFacts):
             self._tls = _tls_facts(self._tls)
         return self._tls
@@ -141,7 +141,7 @@ class Call:
         self._tls = tls
 
     def remaining(self) -> float | None:
-        """Seconds until the deadline, negative when it has passed; None when there is none."""
+        """Seconds until the deadline, negative after it; None without a deadline."""
         return None if self.deadline is None else self.deadline - time.monotonic()
 
 

@@ -35,10 +35,9 @@ def code_of(error: KeyreeveError) -> grpc.StatusCode:
 
 
 def translate(failure: BaseException, call: Call) -> KeyreeveError:
-    """Return what the caller is told about `failure`: itself when it is one of ours, else an `InternalError`.
+    """Return what the caller is told: `failure` itself if it is a `KeyreeveError`, else an `InternalError`.
 
-    Anything else is logged here with its traceback; the answer holds the request id to find it by, and none of its
-    text.
+    Other exceptions are logged here with their traceback; the answer holds only the request id.
     """
     if isinstance(failure, KeyreeveError):
         return failure
@@ -55,12 +54,12 @@ def translate(failure: BaseException, call: Call) -> KeyreeveError:
 
 
 def deadline_passed(call: Call) -> DeadlinePassed:
-    """The error for a call whose time is over."""
+    """The error of a call whose deadline has passed."""
     return DeadlinePassed(f"the deadline of {call.method} passed before it was done")
 
 
 def is_cancelled_by_caller() -> bool:
-    """Whether the running task was told to stop, as against a `CancelledError` that leaked out of a handler."""
+    """Whether the running task was cancelled, as against a `CancelledError` leaked by a handler."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -80,7 +79,7 @@ Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
 
 
 def trailers(error: KeyreeveError, call: Call) -> Refusal:
-    """Code, message and trailing metadata with which to end the call."""
+    """Code, message and trailing metadata of a failed call."""
     status = to_status(error, call)
     return code_of(error), status.message, ((DETAILS_KEY, status.SerializeToString()),)
 
@@ -131,7 +130,7 @@ def _violations(error: KeyreeveError, violations: Sequence[Violation]) -> Messag
 
 
 def _printable(text: str, most: int) -> str:
-    """Escape what could forge a log line or turn a terminal's text around, and cut what is too long."""
+    """Escape characters that could forge log lines or reorder a terminal's text, and cut long text."""
     text = _UNPRINTABLE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
     # A lone surrogate cannot be written as UTF-8, and protobuf would refuse it in the middle of a refusal.
     text = text.encode("utf-8", "backslashreplace").decode()

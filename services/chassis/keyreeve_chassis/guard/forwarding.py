@@ -1,7 +1,7 @@
-"""Forwarding of mutations: a worker that may not write hands a checked call whole to the coordinator.
+"""Forwarding of mutations: a worker that cannot write hands a checked call to the coordinator.
 
-On SQLite one process writes. A worker has verified the caller and its access; the coordinator runs the same method for the
-same caller and says whether the call has left its audit record.
+On SQLite one process writes. A worker has verified the caller and its access; the coordinator runs the same method for
+the same caller and says whether the call has left its audit record.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class CallForwarder:
     client: Client
 
     async def __call__(self, method: str, request: bytes, call: Call) -> bytes:
-        """Raises what the use case raises, or `StoreUnavailable`."""
+        """Forward the call. Raises what the use case raises, or `StoreUnavailable`."""
         remaining = call.remaining()
         seconds = _LONGEST if remaining is None else remaining
 
@@ -70,7 +70,7 @@ class ForwardedCalls:
     trail: Trail
 
     async def __call__(self, payload: Any, _connection: Connection) -> tuple[bool, bytes]:  # noqa: ANN401 - plain values
-        """Answer whether the call has left its audit record, and the serialized response."""
+        """Return whether the call has left its audit record, and the serialized response."""
         method, request, fields, seconds = payload
         call = _call(method, fields, seconds)
         record = call.record = CallRecord(self.trail, call, self.router.method(method).targets)

@@ -1,4 +1,4 @@
-"""What every servicer does with messages: names, ids, enums, durations and times to values and back."""
+"""Conversions that every servicer needs: names, ids, enums, durations and times."""
 
 import hashlib
 import re
@@ -21,13 +21,13 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def caller_of(call: Call) -> Caller:
-    """Who calls. The access table lets nobody without an identity past, so it is always known here."""
+    """The caller. Access rules refuse calls without an identity, so there is one."""
     assert call.caller is not None, "no method of this service is open to anyone"
     return call.caller
 
 
 def invalid(field: str, description: str) -> errors.KeyreeveError:
-    """The refusal of one field."""
+    """Build the refusal of one field."""
     return errors.FieldInvalid(f"{field}: {description}", violations=[errors.Violation(field, description)])
 
 
@@ -44,7 +44,7 @@ def payload_sha256(request: Message) -> bytes:
 
 
 def id_of(name: str, collection: str, field: str = "name") -> str:
-    """The last part of a resource name such as `authorities/{authority}`."""
+    """The last segment of a resource name such as `authorities/{authority}`."""
     prefix, _, last = name.partition("/")
     if prefix != collection or not last or "/" in last or not last.isprintable():
         raise invalid(field, f"a name of the form {collection}/... is required")
@@ -52,14 +52,17 @@ def id_of(name: str, collection: str, field: str = "name") -> str:
 
 
 def printable(text: str, field: str) -> str:
-    """Text that is searched for as it is: what holds control characters is in no certificate, nor in any database."""
+    """Return search text.
+
+    Raises `FieldInvalid` for control characters, which no certificate and no database contains.
+    """
     if not text.isprintable():
         raise invalid(field, "control characters are refused")
     return text
 
 
 def chosen(values: Mapping[K, T], number: K, field: str) -> T:
-    """The value of an enum; unknown and unspecified numbers are refused before anything is done."""
+    """The name of an enum value. Unknown and unspecified numbers are refused."""
     found = values.get(number)
     if found is None:
         raise invalid(field, "unspecified, or a value that this release does not know")
@@ -67,17 +70,17 @@ def chosen(values: Mapping[K, T], number: K, field: str) -> T:
 
 
 def duration_of(message: Duration, field: str) -> timedelta:
-    """A positive duration of whole seconds, below ten thousand years."""
+    """A positive duration in whole seconds, below ten thousand years."""
     if message.nanos or not 0 < message.seconds < 10_000 * 366 * 86_400:
         raise invalid(field, "a positive number of whole seconds is required")
     return timedelta(seconds=message.seconds)
 
 
 def timestamp(seconds: int | None) -> Timestamp | None:
-    """Seconds since 1970 as a message; None stays unset."""
+    """Seconds since 1970 as a Timestamp; None stays unset."""
     return None if seconds is None else Timestamp(seconds=seconds)
 
 
 def number_of(values: Mapping[K, T], value: T) -> K:
-    """The number of an enum's value."""
+    """The number of an enum value's name."""
     return next(number for number, known in values.items() if known == value)

@@ -1,8 +1,8 @@
-"""Pages of a list: how many, and where the next one begins, in a token that only its owner can use.
+"""Pages of a list: size, and page tokens bound to their caller.
 
 A token is `base64url(version ‖ tag ‖ position)`: the position in the list as the store understands it, and an
-HMAC-SHA-256 over it together with the caller, the method and the filters. So a token cannot be forged, moved to
-another list, or used by somebody else to read from the middle of a list that the caller may not see.
+HMAC-SHA-256 over it together with the caller, the method and the filters. So a token cannot be forged, nor used by
+another caller or with other filters.
 """
 
 import base64
@@ -26,13 +26,13 @@ MAX_TOKEN_CHARACTERS = 2048
 
 @dataclass(frozen=True, slots=True)
 class PageSizes:
-    """The sizes of one list's pages."""
+    """The page sizes of one list."""
 
     default: int = 50
     most: int = 1000
 
     def clamp(self, asked: int, field: str = "page_size") -> int:
-        """Return the size to use: 0 means the default, more than the most means the most (AIP-158).
+        """Return the size to use: 0 is the default, and larger sizes become the maximum (AIP-158).
 
         Raises `FieldInvalid` for a negative size.
         """
@@ -46,7 +46,7 @@ class PageSizes:
 
 @dataclass(frozen=True, slots=True)
 class PageScope:
-    """What a token is good for."""
+    """What a token is valid for: caller, method and filters."""
 
     caller: str
     method: str
@@ -54,12 +54,12 @@ class PageScope:
     """The request's filters in one unambiguous form, such as the serialized message without page size and token."""
 
     def bound(self) -> bytes:
-        """Return the scope in the one form that the tag covers."""
+        """The bytes that the tag covers."""
         return length_prefixed(self.caller.encode(), self.method.encode(), hashlib.sha256(self.filters).digest())
 
 
 class PageTokens:
-    """Makes and checks tokens with one key, which all replicas of a service share."""
+    """Makes and verifies page tokens with one key that all replicas share."""
 
     def __init__(self, key: bytes) -> None:
         """Take a secret key of at least 32 bytes."""
@@ -68,11 +68,11 @@ class PageTokens:
         self._key = key
 
     def make(self, scope: PageScope, position: bytes) -> str:
-        """Return the token of the page that begins after `position`."""
+        """Return the token for the page after `position`."""
         return base64.urlsafe_b64encode(_VERSION + self._tag(scope, position) + position).decode().rstrip("=")
 
     def read(self, scope: PageScope, token: str) -> bytes | None:
-        """Return the position, or None for the empty token, which is the first page.
+        """Return the position; None for the empty token, which is the first page.
 
         Raises `PageTokenInvalid` for anything that `make` did not return for the same scope and key.
         """
@@ -117,7 +117,7 @@ class Page:
     _scope: PageScope
 
     def next_token(self, last: str | None) -> str:
-        """The token of the page after the row `last`; empty when there is none."""
+        """The token of the page after the row `last`; empty at the end."""
         return "" if last is None else self._tokens.make(self._scope, last.encode())
 
 
@@ -128,7 +128,7 @@ class Pages:
     tokens: PageTokens
 
     def open(self, call: Call, request: Message) -> Page:
-        """The page that a list request asks for. Raises `FieldInvalid`, `PageTokenInvalid`."""
+        """Return the requested page. Raises `FieldInvalid`, `PageTokenInvalid`."""
         filters = type(request)()
         filters.CopyFrom(request)
         filters.ClearField("page_size")

@@ -1,9 +1,8 @@
-"""Who is on the other end: the caller's certificate, checked again on every call.
+"""Peer verification: the caller's certificate is checked on every call.
 
-TLS checks a certificate once, when a connection is made, and does not check it at all when a session is resumed: a
-connection outlives expiry, and a ticket outlives it too. So every call is checked here, by our own clock and against
-the authorities that are trusted now. The identity is the one URI name of the certificate and nothing else: gRPC's
-`peer_identities` shows a DNS name that spells a SPIFFE ID just like the real one.
+TLS checks a certificate once per connection and not at all when a session is resumed: a connection outlives the
+certificate's expiry, and so does a session ticket. So every call is checked here, by our own clock and against the
+trust of the moment.
 """
 
 from collections import OrderedDict
@@ -43,20 +42,20 @@ _log = structlog.get_logger(__name__)
 
 
 class Revocations(Protocol):
-    """What this process knows of revoked certificates; asked on every call, so it must answer from memory."""
+    """What this process knows of revocations; asked on every call, so it answers from memory."""
 
     def is_revoked(self, serial: int) -> bool:
         """Whether the certificate with this serial number has been revoked."""
         ...
 
     def age(self) -> float:
-        """Seconds since this knowledge was last known to be complete."""
+        """Seconds since the data was known to be complete."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorRecord:
-    """What a person's record says to listeners."""
+    """The part of an operator's record that listeners need."""
 
     uid: str
     since: int
@@ -65,7 +64,7 @@ class OperatorRecord:
 
 @dataclass(frozen=True, slots=True)
 class TrustView:
-    """Whom this process trusts now; replaced as a whole, with a new generation, when that changes."""
+    """Whom this process trusts; replaced as a whole, with a new generation, on each change."""
 
     trust_domain: str
     issuers: tuple[x509.Certificate, ...]
@@ -99,7 +98,7 @@ class _Refused:
 
 
 class PeerVerifier:
-    """Turns the PEM of a client certificate into a `Caller`, or says why not. Cheap for certificates seen before."""
+    """Turns the PEM of a client certificate into a `Caller`. Cheap for certificates seen before."""
 
     def __init__(
         self,
@@ -109,10 +108,7 @@ class PeerVerifier:
         *,
         cache_size: int = DEFAULT_CACHE_SIZE,
     ) -> None:
-        """Take where to read the present trust, the time in seconds since 1970, and who has been put out.
-
-        All three are asked on every call.
-        """
+        """Take the current trust, the clock (seconds since 1970) and the revocations; each is asked on every call."""
         self._trust = trust
         self._now = now
         self._revocations = revocations
@@ -122,10 +118,10 @@ class PeerVerifier:
         self._view: TrustView | None = None
 
     def verify(self, pem: bytes | None) -> Caller:
-        """Return who presents the certificate `pem`.
+        """Return the identity of the certificate `pem`.
 
-        Raises: the `Peer*` errors of `keyreeve.errors`. What does not depend on the time is decided once for each
-        certificate and generation of trust; the time is compared on every call.
+        Raises the `Peer*` errors of `keyreeve.errors`. What does not depend on time is decided once per certificate and
+        generation of trust; validity is compared on every call.
         """
         if not pem:
             raise PeerCertificateMissing("the connection carries no client certificate")
@@ -157,7 +153,7 @@ class PeerVerifier:
         return found.caller
 
     def check_freshness(self, wanted: Freshness) -> None:
-        """Raise `RevocationsStale` when too little is known of who has been revoked lately for such a call."""
+        """Raise `RevocationsStale` when the revocation data is too old for such a call."""
         age = self._revocations.age()
         if age > wanted.value:
             raise RevocationsStale(
@@ -191,7 +187,7 @@ def _outside(window: _Window, now: int, caller: Caller) -> KeyreeveError:
 
 
 def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911  # one for each reason
-    """Decide everything about a certificate that the time does not change; names are read from verified bytes only."""
+    """Decide everything about a certificate that does not depend on time, from verified bytes only."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
     except (ValueError, UnsupportedAlgorithm):
@@ -225,7 +221,7 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911
 
 
 def _issuer_of(certificate: x509.Certificate, issuers: Iterable[x509.Certificate]) -> x509.Certificate | None:
-    """The trusted authority whose key made the signature; a name alone proves nothing."""
+    """The trusted authority whose key made the signature; a matching name proves nothing."""
     for issuer in issuers:
         try:
             certificate.verify_directly_issued_by(issuer)
@@ -236,7 +232,7 @@ def _issuer_of(certificate: x509.Certificate, issuers: Iterable[x509.Certificate
 
 
 def _identity(extensions: x509.Extensions) -> SpiffeId:
-    """Read the one URI name of a client's certificate; raise `ValueError` when it is none, or not a client's."""
+    """Read the one URI name of a client certificate. Raises `ValueError` for anything else."""
     found = {type(extension.value): extension.value for extension in extensions}
     usage = found.get(x509.ExtendedKeyUsage)
     if not isinstance(usage, x509.ExtendedKeyUsage) or ExtendedKeyUsageOID.CLIENT_AUTH not in usage:

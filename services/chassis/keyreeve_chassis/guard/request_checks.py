@@ -20,7 +20,7 @@ Check = Callable[[Found, str], None]
 
 
 def parser(descriptor: Descriptor, *, strict: bool = True) -> Callable[[bytes], Message]:
-    """Return the function that reads requests of one type; what it cannot read it refuses with `FieldInvalid`.
+    """Return the parser of one request type. It raises `FieldInvalid`.
 
     `strict` also refuses fields and enum numbers that this release does not know.
     """
@@ -70,7 +70,7 @@ def _reaches_enum(descriptor: Descriptor, seen: set[str]) -> bool:
 
 
 def _compile(descriptor: Descriptor, known: dict[str, list[Check]]) -> Check:
-    """Build the check of one message type; `known` breaks the circle of types that hold themselves."""
+    """Build the check of one message type; `known` breaks the recursion of nested types."""
     steps = known.get(descriptor.full_name)
     if steps is None:
         steps = known[descriptor.full_name] = []

@@ -1,7 +1,7 @@
-"""Which code answers which method. Built from the services' descriptors, so a method cannot be forgotten.
+"""Routes methods to handlers. Built from the services' descriptors, so no method can be forgotten.
 
-Handlers see messages and a `Call`, never gRPC. A router also runs outside a server: one process may guard the calls
-and hand their bytes to another, which answers them with `invoke`.
+Handlers see messages and a `Call`, never gRPC. A router also runs outside a server: one process may guard the calls and
+hand their bytes to another, which answers them with `invoke`.
 """
 
 import inspect
@@ -29,11 +29,11 @@ ForwardStream = Callable[[str, AsyncIterable[bytes], Call], Awaitable[bytes]]
 
 
 class RouterIncomplete(Exception):
-    """The services, their handlers and the access rows do not fit together; the message lists every gap."""
+    """Services, handlers and access rules do not match; the message lists every gap."""
 
 
 class Kind(StrEnum):
-    """The shape of a method, in the words of the `grpc_type` label."""
+    """The shape of a method, as the `grpc_type` label names it."""
 
     UNARY = "unary"
     CLIENT_STREAM = "client_stream"
@@ -62,7 +62,7 @@ class ServedService:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method, ready to run."""
+    """One method with its handler and access rule."""
 
     name: str
     """`/package.Service/Method`."""
@@ -79,19 +79,19 @@ class Method:
     """It changes something: every mutation of the contract carries a `request_id`."""
 
     def serialize(self, response: object) -> bytes:
-        """Return a response's bytes; a response of another type is a bug of the servicer."""
+        """Serialize a response. Raises `TypeError` for a response of another type."""
         if not isinstance(response, self.response):
             raise TypeError(f"{self.name} answered with {type(response).__name__}, not {self.response.__name__}")
         return response.SerializeToString()
 
     async def answer(self, request: bytes, call: Call) -> bytes:
-        """Run a unary method here."""
+        """Run a unary method in this process."""
         message = self.parse(request)
         call.message = message
         return self.serialize(await self.handler(message, call))
 
     async def stream(self, request: bytes | AsyncIterable[bytes], call: Call) -> AsyncGenerator[bytes, None]:
-        """Run a streaming method here."""
+        """Run a streaming method in this process."""
         incoming: Message | AsyncIterator[Message]
         if isinstance(request, bytes):
             incoming = call.message = self.parse(request)
@@ -114,7 +114,7 @@ class Method:
 
 
 class Router:
-    """Every method of a set of services, each with its handler and its access row."""
+    """Every method of a set of services, each with its handler and access rule."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class Router:
         self.rows: AccessRules = {name: method.row for name, method in found.items()}
 
     def plus(self, services: Iterable[ServedService]) -> "Router":
-        """Return a router that serves more services, forwarding as this one does."""
+        """Return a router that also serves more services and forwards as this one does."""
         return Router([*self.services, *services], self._forward, self._forward_stream)
 
     def method(self, name: str) -> Method:
@@ -154,7 +154,7 @@ class Router:
         return method
 
     def respond(self, method: Method, request: bytes, call: Call) -> Awaitable[bytes]:
-        """Answer a unary call that has been checked: here, or through `forward`."""
+        """Answer a checked unary call, here or through `forward`."""
         if self._forward is not None and method.row.forwarded:
             return self._forward(method.name, request, call)
         return method.answer(request, call)

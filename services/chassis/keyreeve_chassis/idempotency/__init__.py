@@ -1,1 +1,1 @@
-"""Idempotent mutations: the same request is answered the same way for 24 hours."""
+"""Idempotent mutations: a repeated request gets the same answer for 24 hours."""

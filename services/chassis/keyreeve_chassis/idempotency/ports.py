@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What a request of the last 24 hours was answered with."""
+    """The stored answer to a request of the last 24 hours."""
 
     payload_sha256: bytes
     response: bytes | None
@@ -21,7 +21,7 @@ class StoredResponse:
 
 
 class RequestRecords(Protocol):
-    """The responses stored in one transaction. `caller` is `Caller.claimant`."""
+    """The stored answers in one transaction. `caller` is `Caller.claimant`."""
 
     def find(self, caller: str, method: str, request_id: str) -> StoredResponse | None: ...
     def add(self, caller: str, method: str, request_id: str, payload_sha256: bytes, response: bytes) -> None: ...
@@ -35,7 +35,7 @@ class MutationTransaction(Protocol):
 
     @property
     def audit(self) -> list[bytes]:
-        """Audit records (keyreeve/audit/record.py) to be committed with this transaction: append to it."""
+        """Audit records (keyreeve/audit/record.py) to commit with this transaction; append to it."""
         ...
 
 

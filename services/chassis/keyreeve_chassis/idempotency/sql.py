@@ -24,7 +24,7 @@ def request_table(metadata: MetaData, *further: Column[bytes]) -> Table:
 
 
 class SqlRequests:
-    """The responses stored in one transaction; `must_be_writable` raises in one that only reads."""
+    """The stored answers in one transaction; `must_be_writable` raises in a read transaction."""
 
     def __init__(self, connection: Connection, requests: Table, now: int, must_be_writable: Callable[[], None]) -> None:
         """Take the transaction's connection; `now` is in seconds since 1970."""
@@ -34,7 +34,7 @@ class SqlRequests:
         self._must_be_writable = must_be_writable
 
     def find(self, caller: str, method: str, request_id: str) -> StoredResponse | None:
-        """What the request was answered with; None when it is not known."""
+        """The stored answer; None when the request is not known."""
         t = self._requests.c
         row = self._connection.execute(
             select(t.payload_sha256, t.response).where(

@@ -1,4 +1,4 @@
-"""Small secret files: made whole or not at all, and read only while nobody else may touch them."""
+"""Small secret files: created atomically, and read only while no other user can access them."""
 
 import os
 import secrets
@@ -10,10 +10,10 @@ from keyreeve_chassis.keys.ports import KeyStoreError
 
 
 def create_private_file(path: Path, content: bytes, what: str) -> None:
-    """Make a new file of mode 0600 that is whole and on disk when it appears; `KeyStoreError` when something is there.
+    """Create a complete, durable file of mode 0600. Raises `KeyStoreError` when the path exists.
 
-    It is written under another name and then linked, so that a crash leaves either nothing under `path` or all of it: half
-    a secret would keep the next start from making one and be of no use to it.
+    It is written under another name and then linked, so that a crash leaves either nothing under `path` or all of it:
+    half a secret would keep the next start from making one and be of no use.
     """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -39,7 +39,7 @@ def create_private_file(path: Path, content: bytes, what: str) -> None:
 
 
 def read_private_file(path: Path, maximum: int, what: str) -> bytes:
-    """Read a plain file that is ours and that nobody else may touch (mode 0600 or 0400), up to `maximum` bytes."""
+    """Read a regular file that is ours, of mode 0600 or 0400, up to `maximum` bytes."""
     return _read(path, maximum, what, os.O_NOFOLLOW, _refuse_unless_private)
 
 

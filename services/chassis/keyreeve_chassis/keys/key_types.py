@@ -1,4 +1,4 @@
-"""Types of private keys, and the hash that each of them signs with."""
+"""Types of private keys, and the hash that each signs with."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Opening a service's key store: the key-encryption key is made once, by the first start."""
+"""Opening a service's key store; the first start creates the key-encryption key."""
 
 import logging
 from pathlib import Path
@@ -9,9 +9,10 @@ log = logging.getLogger(__name__)
 
 
 def open_key_store(file: Path, label: str, *, mounted: bool, first_start: bool) -> SealedKeyStore:
-    """Open the key store of a key-encryption key file; the file is made when a `first_start` finds none.
+    """Open the key store of a key-encryption key file, which a `first_start` creates.
 
-    A mounted secret is never made. `label` separates what one service seals from what others do. Raises `KeyStoreError`.
+    A mounted secret is never created. `label` separates what one service seals from what others do. Raises
+    `KeyStoreError`.
     """
     if first_start and not mounted and not file.exists():
         create_kek_file(file)

@@ -1,8 +1,7 @@
-"""Where private keys live: the port that the use cases see, whatever keeps the keys behind it.
+"""The key store port, as the use cases see it.
 
-A key store makes keys, signs with them and seals small secrets. It gives out no private key in clear and stores
-nothing itself: `SealedKey` values go into the ledger, so a key is destroyed by deleting its sealed form and dropping
-its `Signer`.
+A key store makes keys, signs with them and seals small secrets. It returns no private key in clear and stores nothing
+itself: callers store `SealedKey` values, so a key is destroyed by deleting its sealed form and every copy of it.
 """
 
 import hmac
@@ -18,7 +17,7 @@ _CHECK_TEXT = b"keyreeve"
 
 
 class KeyStoreError(StartRefused):
-    """A key or the key-encryption key cannot be used; the service must not start, or go on, without it."""
+    """A key, or the key-encryption key, cannot be used; the service must not start, or must stop."""
 
     def __init__(self, message: str, fix: str) -> None:
         super().__init__(f"{message}. {fix}")
@@ -29,7 +28,7 @@ class KeyStoreError(StartRefused):
 
 @dataclass(frozen=True, slots=True)
 class SealedKey:
-    """A private key as the ledger keeps it: what it is in clear, itself sealed."""
+    """A private key as it is stored: sealed, with its public part."""
 
     key_id: str
     """UUID; the seal is bound to it, so one key's sealed bytes do not open under another's id."""
@@ -40,7 +39,7 @@ class SealedKey:
 
 
 class Signer(Protocol):
-    """A key that has been opened. Calls are quick, block, and may come from any thread."""
+    """An opened key. Calls are quick, block, and may come from any thread."""
 
     @property
     def key_type(self) -> KeyType: ...
@@ -59,14 +58,14 @@ class Signer(Protocol):
 
 
 class KeyStore(Protocol):
-    """Makes, opens and uses private keys, and seals what else must not lie in clear."""
+    """Makes, opens and uses private keys, and seals other small secrets."""
 
     def generate(self, key_type: KeyType) -> SealedKey:
         """Make a key. RSA-4096 takes seconds of CPU: call it off the event loop."""
         ...
 
     def open(self, key: SealedKey) -> Signer:
-        """Open a key for signing; `KeyStoreError` when it does not open or is not the key that `key.spki` says."""
+        """Open a key for signing. Raises `KeyStoreError` when it is not the key of `key.spki`."""
         ...
 
     def seal(self, kind: str, identifier: str, secret: bytes) -> bytes:
@@ -74,21 +73,21 @@ class KeyStore(Protocol):
         ...
 
     def unseal(self, kind: str, identifier: str, sealed: bytes) -> bytes:
-        """Undo `seal`; `KeyStoreError` when anything differs."""
+        """Undo `seal`. Raises `KeyStoreError` when anything differs."""
         ...
 
     def derive(self, label: str) -> bytes:
-        """Return 32 secret bytes that depend on the store and the label alone: keys for stateless nonces and page tokens."""
+        """Derive 32 secret bytes from the store and the label: keys of stateless nonces and page tokens."""
         ...
 
 
 def make_check_value(store: KeyStore) -> bytes:
-    """Seal a known text. Kept beside the first sealed key, it tells at every start whether the store is still the same."""
+    """Seal a known text. It tells at every start whether the key store is still the same."""
     return store.seal(_CHECK_KIND, _CHECK_ID, _CHECK_TEXT)
 
 
 def verify_check_value(store: KeyStore, value: bytes) -> None:
-    """Raise `KeyStoreError` unless `value` was made by `make_check_value` with this very store."""
+    """Raise `KeyStoreError` unless `value` was made with this key store."""
     try:
         text = store.unseal(_CHECK_KIND, _CHECK_ID, value)
     except KeyStoreError as error:

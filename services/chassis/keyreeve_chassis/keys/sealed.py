@@ -40,12 +40,15 @@ _RSA_BITS: Final = {KeyType.RSA2048: 2048, KeyType.RSA3072: 3072, KeyType.RSA409
 
 
 def create_kek_file(path: Path) -> None:
-    """Make a new key-encryption key in a new file of mode 0600, durably; `KeyStoreError` when something is there."""
+    """Create a key-encryption key in a new, durable file of mode 0600.
+
+    Raises `KeyStoreError` when the file exists.
+    """
     create_private_file(path, os.urandom(KEK_BYTES), _WHAT)
 
 
 def read_kek_file(path: Path) -> bytes:
-    """Read a key-encryption key from a plain file that nobody else may touch; `KeyStoreError` says what is wrong."""
+    """Read a key-encryption key from a private file. Raises `KeyStoreError`."""
     return _whole(read_private_file(path, KEK_BYTES + 1, _WHAT), path)
 
 
@@ -64,7 +67,7 @@ def _whole(kek: bytes, path: Path) -> bytes:
 
 
 class SealedKeyStore:
-    """A `KeyStore` whose only secret of its own is the key-encryption key."""
+    """A `KeyStore` on a key-encryption key."""
 
     def __init__(self, kek: bytes, label: str) -> None:
         """Take the key-encryption key, and the label that separates one service's sealed bytes from another's."""
@@ -118,7 +121,7 @@ class SealedKeyStore:
 
 
 class _LoadedKey:
-    """A `Signer` that holds the private key of OpenSSL's, inside a function that nothing prints."""
+    """A `Signer` that holds an OpenSSL private key inside a closure, which nothing prints."""
 
     __slots__ = ("_key_type", "_sign", "_spki")
 

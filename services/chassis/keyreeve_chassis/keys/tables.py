@@ -4,7 +4,7 @@ from sqlalchemy import Column, LargeBinary, MetaData, Table, Text
 
 
 def key_table(metadata: MetaData) -> Table:
-    """Define it. `sealed` is null once a key has been destroyed; its public part stays."""
+    """Define it. `sealed` is null once a key has been destroyed; the public part stays."""
     return Table(
         "keys",
         metadata,

@@ -1,1 +1,1 @@
-"""The local admin socket of a service: what root and the service's own user may ask for, and what they can look at."""
+"""The local admin socket: commands for root and the service's own user, and findings."""

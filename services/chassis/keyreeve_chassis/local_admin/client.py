@@ -22,7 +22,7 @@ async def ask(socket: Path, name: str, payload: object) -> Any:  # noqa: ANN401 
 
 
 async def check(socket: Path, look: Callable[[], list[Finding]]) -> list[dict[str, Any]]:
-    """Have the running service look at what it stands on, or look from here when none answers; nothing is changed.
+    """Have the running service examine its installation, or examine it here when none answers.
 
     The service may have been started with other settings than there are here, such as a variable that is not set now.
     """

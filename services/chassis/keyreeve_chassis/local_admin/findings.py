@@ -1,4 +1,4 @@
-"""What can be wrong with an installation, each with its fix."""
+"""Findings about an installation, each with its fix."""
 
 import stat
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: an error when it is not `ok`, a warning when it is and there is a `fix`."""
+    """One finding: an error when it is not `ok`, a warning when it is and there is a `fix`."""
 
     check: str
     ok: bool
@@ -22,7 +22,10 @@ class Finding:
 
 
 def look_at_files(files: Iterable[tuple[Path, int]], *, mounted: bool = False) -> Iterator[Finding]:
-    """Are the private files and directories there, with no more than these modes? A mounted secret may have others."""
+    """Check that private files and directories exist, with no more than these modes.
+
+    A mounted secret may have other modes.
+    """
     for path, wanted in files:
         try:
             mode = stat.S_IMODE(path.stat().st_mode)

@@ -21,13 +21,13 @@ Act = Callable[[Any, CallRecord], Awaitable[object]]
 
 @dataclass(frozen=True)
 class RecordedHandlers:
-    """Makes handlers whose calls are audited, as calls of the service itself."""
+    """Wraps handlers so that their calls are audited as the service's own."""
 
     trail: Trail
     caller: Caller
 
     def handler(self, name: str, act: Act) -> ipc.Handler:
-        """A handler that answers only once its audit record is on disk."""
+        """Wrap one handler: it answers only once its audit record is on disk."""
 
         async def answer(payload: Any, connection: ipc.Connection) -> object:  # noqa: ANN401 - plain values
             call = Call(f"keyreeve/local-socket/{name}", self.caller, peer=f"unix:process {connection.peer_pid}")

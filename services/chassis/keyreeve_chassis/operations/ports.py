@@ -13,7 +13,7 @@ OPERATIONS = "operations"
 
 
 class OperationState(StrEnum):
-    """How far an operation is."""
+    """The state of an operation."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -23,7 +23,7 @@ class OperationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What keeps an operation from going on."""
+    """What an operation waits for."""
 
     resource: str
     """Name of the resource that has to do something, such as `members/web-1`."""

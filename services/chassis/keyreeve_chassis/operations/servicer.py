@@ -1,4 +1,4 @@
-"""OperationService: who may call what, and the turning of messages into reads of the records."""
+"""OperationService: access rules, and messages to reads of the records."""
 
 import math
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,7 @@ _STATES = {
 
 
 def operation_message(operation: Operation) -> pb.Operation:
-    """An operation as the contract shows it."""
+    """An operation as a message."""
     return pb.Operation(
         name=f"operations/{operation.operation_id}",
         method=operation.method,
@@ -57,7 +57,7 @@ def operation_message(operation: Operation) -> pb.Operation:
 
 @dataclass(frozen=True)
 class OperationServicer:
-    """Answers OperationService."""
+    """Serves OperationService."""
 
     store: Store[OperationTransaction]
     mutations: Mutations[OperationTransaction]

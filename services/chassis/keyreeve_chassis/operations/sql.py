@@ -1,4 +1,4 @@
-"""`operations.OperationRecords` on both databases."""
+"""`operations.ports.OperationRecords` on both databases."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Being told to stop: the signals of a supervisor become an event that a service waits for."""
+"""Stop signals as an event that a service waits for."""
 
 import asyncio
 import signal
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 
 def stop_signals(signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> asyncio.Event:
-    """Return an event of the running loop that the first of `signals` sets.
+    """Return an event that the first of `signals` sets.
 
-    A second signal acts as the system's default does: whoever sends it twice does not want to wait.
+    A second signal has its default effect: it ends the process at once.
     """
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

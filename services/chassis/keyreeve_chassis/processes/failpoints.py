@@ -1,15 +1,7 @@
-"""Places where a test can make a process crash, fail, wait or stop, at the durable steps that matter.
+"""Failpoints: durable steps at which a test can make a process crash, fail, wait or stop.
 
 A port registers its failpoints where it is defined and calls `hit` at each. Unless armed by the environment, `hit`
-compares one global with None. Arming takes two variables, so that a stray one cannot hurt a production process:
-`KEYREEVE_ALLOW_FAILPOINTS=1` and `KEYREEVE_FAILPOINTS`, a comma-separated list of `NAME=ACTION[@N]`:
-
-- `crash`: the process kills itself with SIGKILL, as `kill -9` or a power cut would;
-- `raise`: raises `FailpointRaised`;
-- `delay:SECONDS`: sleeps, blocking the thread, as a slow disk would;
-- `pause`: the process stops itself with SIGSTOP until somebody sends SIGCONT.
-
-`@N` acts at the Nth hit only (counted from 1 in each process); without it every hit acts.
+compares one global with None. Arming takes two variables, so that a stray one cannot hurt a production service.
 """
 
 import itertools
@@ -31,11 +23,11 @@ _armed: dict[str, "_Armed"] | None = None
 
 
 class FailpointRaised(Exception):
-    """The failure that an armed failpoint was told to raise."""
+    """The failure that an armed failpoint raises."""
 
 
 class FailpointsRefused(Exception):
-    """The environment arms failpoints where they are not allowed, or in words that mean nothing."""
+    """The environment arms failpoints where that is not allowed, or with bad syntax."""
 
 
 @dataclass(slots=True)
@@ -47,7 +39,7 @@ class _Armed:
 
 
 def register(name: str, doc: str) -> str:
-    """Make a failpoint known, with one sentence on what has and has not happened when it is hit; return its name."""
+    """Register a failpoint with one sentence on the state at it; return its name."""
     if not _NAME.match(name):
         raise ValueError(f"a failpoint is named like ca.commit.before, not {name!r}")
     if _registry.setdefault(name, doc) != doc:
@@ -56,19 +48,19 @@ def register(name: str, doc: str) -> str:
 
 
 def registered() -> Mapping[str, str]:
-    """Every failpoint of the modules that are imported, with its documentation."""
+    """Every failpoint of the imported modules, with its documentation."""
     return dict(sorted(_registry.items()))
 
 
 def hit(name: str) -> None:
-    """Act if the failpoint is armed. Call it outside locks that the test's other threads need."""
+    """Act if the failpoint is armed. Call it outside of locks that the test's other threads need."""
     if _armed is None:
         return
     _act(name, _armed)
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Arm what `KEYREEVE_FAILPOINTS` says, replacing what was armed; nothing when it is absent or empty.
+    """Arm the failpoints of `KEYREEVE_FAILPOINTS`, replacing what was armed; none when it is empty.
 
     Called once when a process starts, after its modules are imported. Raises `FailpointsRefused`.
     """

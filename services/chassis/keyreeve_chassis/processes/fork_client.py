@@ -1,7 +1,7 @@
-"""The manager's side of the fork server: having it fork processes, watching these, and replacing it.
+"""The manager's side of the fork server: fork processes, watch and replace them.
 
-A process made so is the manager's own child (the fork server forks twice, and the manager is its subreaper): its exit code is
-collected here, and it goes on when the fork server ends. It imports neither grpc nor the database, as `manager`.
+A process made so is the manager's own child (the fork server forks twice, and the manager is its subreaper): its exit
+code is collected here, and it continues when the fork server ends. This module imports neither grpc nor the database.
 """
 
 import array
@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class Forked:
-    """A process that a fork server has made: what `asyncio.subprocess.Process` is for one that has been executed."""
+    """A process made by a fork server, with the interface of `asyncio.subprocess.Process`."""
 
     def __init__(self, pid: int, guard: int, stdout: asyncio.StreamReader) -> None:
-        """Watch the child `pid`; `guard` is the writing end of its standard input, which tells it that we live."""
+        """Watch the child `pid`; `guard` is the write end of its standard input, whose end tells it to stop."""
         self.pid = pid
         self.stdout: asyncio.StreamReader | None = stdout
         self.returncode: int | None = None
@@ -79,7 +79,7 @@ class ForkServer:
     """A running fork server."""
 
     def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
-        """Take over a process and our end of the socket that it listens to."""
+        """Take a process and our end of its socket."""
         self.process = process
         self._line = line
         self._turn = asyncio.Lock()
@@ -87,7 +87,7 @@ class ForkServer:
 
     @classmethod
     async def start(cls, argv: Sequence[str]) -> "ForkServer":
-        """Start one and wait for its imports. Raises `ChildProcessError` when it ends instead."""
+        """Start a fork server and wait for its imports. Raises `ChildProcessError` when it ends instead."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
@@ -111,9 +111,9 @@ class ForkServer:
         return fork_server
 
     async def fork(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Forked:
-        """Have it make a process of this name that does `arguments`, with these variables beside the fork server's own.
+        """Fork a process of this name with `arguments` and these additional variables.
 
-        Raises `ChildProcessError` when it cannot, or does not answer; in that case it is ended.
+        Raises `ChildProcessError` when it cannot, or does not answer; in that case the process is ended.
         """
         asking = asyncio.create_task(self._ask(name, arguments, environment))
         self._asking.add(asking)
@@ -161,7 +161,7 @@ class ForkServer:
             raise ChildProcessError(f"the fork server said nothing for {seconds:g} seconds and is killed") from None
 
     async def close(self) -> None:
-        """End it; what it has made goes on."""
+        """End the fork server; its processes continue."""
         while self._asking:
             await asyncio.wait(self._asking)
         self._line.close()
@@ -174,10 +174,10 @@ class ForkServer:
 
 
 class ForkServers:
-    """The fork server in use, and the next one when that has ended or has grown old."""
+    """The current fork server, and its successor when it ends or must be renewed."""
 
     def __init__(self, program: Sequence[str], arguments: Sequence[str]) -> None:
-        """`program` serves as a fork server; `arguments` tell its children, beside their role, where the settings are."""
+        """`program` serves as a fork server; `arguments` say where the settings are."""
         self._program = program
         self.environment: dict[str, str] = {}
         """Variables for its children, beside those of this process."""
@@ -186,11 +186,11 @@ class ForkServers:
         self._turn = asyncio.Lock()
 
     async def fork(self, name: str, *role: str) -> Forked:
-        """Have a process made that runs a command of `python -m keyreeve_ca`. Raises `ChildProcessError`."""
+        """Fork a process that runs a command of the program. Raises `ChildProcessError`."""
         return await (await self._one()).fork(name, [*role, *self._arguments], self.environment)
 
     async def answer(self, *role: str, fork_server: ForkServer | None = None) -> tuple[int, bytes]:
-        """Run a command that ends by itself; its exit code and what it printed. Raises `ChildProcessError`."""
+        """Run a command to its end; return its exit code and output. Raises `ChildProcessError`."""
         used = fork_server or await self._one()
         # Without the variables: it is not to count among the others.
         forked = await used.fork(role[0], [*role, *self._arguments], {})
@@ -199,7 +199,7 @@ class ForkServers:
         return await forked.wait(), printed
 
     async def renew(self, why_not: Callable[[ForkServer], Awaitable[str | None]]) -> str | None:
-        """Have all further processes run the code that is on disk now, unless `why_not` says why not.
+        """Run further processes from the code that is on disk now, unless `why_not` returns why not.
 
         Raises `ChildProcessError` when that code does not start.
         """
@@ -219,7 +219,7 @@ class ForkServers:
         return None
 
     async def keep(self) -> None:
-        """Have a fork server ready at all times; for ever."""
+        """Keep a fork server ready, forever."""
         while True:
             try:
                 fork_server = await self._one()
@@ -232,7 +232,7 @@ class ForkServers:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def close(self) -> None:
-        """End the fork server; what it has made goes on."""
+        """End the fork server; its processes continue."""
         async with self._turn:
             used, self._used = self._used, None
         if used is not None:
@@ -252,7 +252,7 @@ class ForkServers:
 
 
 def adopt_grandchildren() -> None:
-    """Become the parent of those whose own parent, a child of ours or theirs, has ended. Raises `OSError`."""
+    """Become the parent of orphaned grandchildren. Raises `OSError`."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"this process cannot adopt its grandchildren: {os.strerror(number)}")

@@ -35,17 +35,17 @@ _THREADS = Path("/proc/self/task")
 
 
 class NotAlone(Exception):
-    """This process has more threads than one, and must not be forked: a lock that another holds would stay held."""
+    """This process has several threads and must not fork: a lock of another thread would stay held."""
 
 
 def show_as(service: str, role: str) -> None:
-    """Set the kernel's name of this process (`ps -o comm`, `top`): `kr-ca-worker-0`, or cut, as `kr-ca-coordinat`."""
+    """Set the kernel's name of this process (`ps -o comm`), such as `kr-ca-worker-0`, cut to 15 bytes."""
     with suppress(OSError):  # a sandbox may not let it; nothing depends on it
         _COMMAND_FILE.write_bytes(f"kr-{service}-{role}"[:COMMAND_LENGTH].encode())
 
 
 def serve(service: str, run: Callable[[Sequence[str]], int], imported: Sequence[str]) -> int:
-    """Fork a process for each request, which then does `run(arguments)`, until the manager is gone; the exit code."""
+    """Fork a process for each request, which runs `run(arguments)`, until the manager is gone; the exit code."""
     show_as(service, NAME)
     # They are for the manager, and may reach its whole group; it still needs a fork server when it has heard them.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _OF_THE_MANAGER}
@@ -94,10 +94,10 @@ def _receive(manager: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def _fork() -> int:
-    """Fork a process whose parent is the manager; 0 in that process.
+    """Fork a process whose parent is the manager; return 0 in that process.
 
-    It is the child of a child that ends at once, and the manager takes the children of those that end (PR_SET_CHILD_SUBREAPER).
-    So it outlives this process, and its exit code is the manager's to collect.
+    It is the child of a child that ends at once, and the manager takes the children of those that end
+    (PR_SET_CHILD_SUBREAPER). So it outlives this process, and its exit code is the manager's to collect.
     """
     if len(list(_THREADS.iterdir())) != 1:
         raise NotAlone("the fork server has threads and is not forked")
@@ -127,7 +127,7 @@ def _fork() -> int:
 def _become(
     service: str, asked: dict[str, Any], descriptors: Sequence[int], run: Callable[[Sequence[str]], int]
 ) -> int:
-    """Take a new process's standard streams, environment and name, and do its work; the exit code."""
+    """Set up a new process's streams, environment and name, and run it; the exit code."""
     from keyreeve_chassis.telemetry import metrics
 
     for place, descriptor in zip((_STANDARD_INPUT, _STANDARD_OUTPUT), descriptors, strict=True):
@@ -152,7 +152,7 @@ def _become(
 
 
 def _show_in_arguments(role: str) -> None:
-    """Write the role over the fork server's own in this process's arguments, for `ps`; a longer one is not written."""
+    """Overwrite this process's arguments with the role, for `ps`; a longer role is left out."""
     words = Path("/proc/self/cmdline").read_bytes().split(b"\0")
     if NAME.encode() not in words or len(role.encode()) > len(NAME):
         return

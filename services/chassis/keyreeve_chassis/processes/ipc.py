@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class Connection:
-    """One client as the server sees it; `state` is for the handlers, and lives as long as the connection."""
+    """One client as the server sees it; `state` is for the handlers and lives as long as the connection."""
 
     def __init__(self, peer_pid: int) -> None:
         self.peer_pid = peer_pid
@@ -51,7 +51,7 @@ class IpcServer:
         self._connections = connections
 
     async def close(self) -> None:
-        """Accept nobody more, finish the calls in hand, close the connections and remove the socket."""
+        """Stop accepting, finish running calls, close the connections and remove the socket."""
         self._server.close()
         self._path.unlink(missing_ok=True)
         for side in list(self._connections):
@@ -64,9 +64,10 @@ async def serve(
     handlers: Mapping[str, Handler],
     on_disconnect: Callable[[Connection], Awaitable[None]] | None = None,
 ) -> IpcServer:
-    """Answer calls on a Unix socket at `path`; `on_disconnect` runs once when a client is gone.
+    """Serve a Unix socket at `path`; `on_disconnect` runs once when a client is gone.
 
-    Raises `ValueError` for a path that is too long, `PermissionError` when others own the socket's directory or may enter it.
+    Raises `ValueError` for a path that is too long, `PermissionError` when other users own the socket's directory or
+    can enter it.
     """
     _prepare_directory(path)
     connections: set[_ServerSide] = set()
@@ -102,9 +103,9 @@ AFTER_CALL = failpoints.register("ipc.call.after", "Another process has answered
 
 
 class Client:
-    """Calls a server, connecting when first needed and again after the connection has been lost.
+    """A client that connects when first needed, and again after the connection is lost.
 
-    Calls that are in flight when it is lost fail with `StoreUnavailable`: whether they were done is not known.
+    Calls in progress then fail with `StoreUnavailable`: whether they were done is unknown.
     """
 
     def __init__(self, path: Path) -> None:
@@ -145,7 +146,7 @@ class Client:
 
 
 class _Framed(asyncio.Protocol):
-    """Bytes in, whole messages out."""
+    """Splits the byte stream into messages."""
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -308,7 +309,7 @@ class _ServerSide(_Framed):
             _log.exception("cleaning up after process %d failed", connection.peer_pid)
 
     async def drain(self) -> None:
-        """Answer what is in hand, refuse what comes, and close."""
+        """Answer running calls, refuse new ones, and close."""
         self._draining = True
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The life of one process: background jobs, readiness, an orderly end."""
+"""The life cycle of one process: background jobs, readiness, orderly end."""
 
 import asyncio
 import faulthandler
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def main(role: Callable[[], Coroutine[Any, Any, None]], settings: ServerSettings) -> int:
-    """Run one process of the service to its end, which `role` makes; its exit code."""
+    """Run one process of the service, created by `role`; return its exit code."""
     log_setup.configure(settings.log.level, color=sys.stderr.isatty())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the parent, and may reach its whole group
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it says at each start that there was nothing to do
@@ -61,7 +61,7 @@ async def _reporting(life: Coroutine[Any, Any, None]) -> None:
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Run `work` again and again, for ever; a database that does not answer is tried again."""
+    """Run `work` periodically, forever; an unreachable database is retried."""
     while True:
         await asyncio.sleep(seconds)
         try:
@@ -73,7 +73,7 @@ async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
 def run_tasks(
     stack: AsyncExitStack, jobs: list[Coroutine[Any, Any, None]], failed: "asyncio.Future[None] | None" = None
 ) -> "asyncio.Future[None]":
-    """Run jobs until the stack unwinds; the returned future (the given one, if any) fails when one of them does."""
+    """Run jobs until the stack unwinds; the returned future fails when one of them does."""
     tasks = [asyncio.create_task(job) for job in jobs]
     if failed is None:
         failed = asyncio.get_running_loop().create_future()
@@ -98,7 +98,7 @@ def run_tasks(
 def say_ready() -> None:
     """Tell the parent, which reads the first line.
 
-    What there is by now stays: the garbage collector need not look at it again, nor look as often as by default.
+    Objects made so far are frozen, so that the garbage collector neither scans them nor runs as often.
     """
     gc.collect()
     gc.freeze()
@@ -108,9 +108,9 @@ def say_ready() -> None:
 
 
 async def until_told(failed: Awaitable[None], drain_seconds: float) -> None:
-    """Wait for a signal, for the parent's death (standard input ends), or for the failure of a background task.
+    """Wait for a signal, the parent's death (standard input ends), or a failed background job.
 
-    From then on the process has `drain_seconds` and a little to end, and ends by force after that.
+    From then on the process has `drain_seconds` and a little to end; then it is ended by force.
     """
     told = stop_signals()
     loop = asyncio.get_running_loop()
@@ -142,7 +142,7 @@ def system_clock() -> int:
 
 
 def private_directory(directory: Path) -> None:
-    """Make a directory of mode 0700. Raises `StartRefused` when others may enter it."""
+    """Create a directory of mode 0700. Raises `StartRefused` when other users can enter it."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if directory.stat().st_mode & 0o077:
         raise StartRefused(f"others may enter {directory}; chmod 700 {directory}")

@@ -19,9 +19,9 @@ REPLACEABLE = "listen."
 
 
 def run_managed(service: str, passed_on: Sequence[str]) -> int:
-    """Run the service's processes until a signal ends them; the exit code. Raises `ChildProcessError`.
+    """Run the service's processes until a signal ends them; return the exit code.
 
-    `passed_on` are arguments for each of them.
+    `passed_on` are arguments of each process. Raises `ChildProcessError`.
     """
     show_as(service, "manager")
     adopt_grandchildren()
@@ -78,7 +78,7 @@ def _settings_in(document: bytes) -> dict[str, Any]:
 
 
 async def _why_not_replace(fork_servers: ForkServers, settings: Mapping[str, Any], fresh: ForkServer) -> str | None:
-    """Why the workers cannot be replaced one by one; None when no setting has changed that others depend on."""
+    """Return why workers cannot be replaced one by one: a setting changed that others depend on. None: they can."""
     code, shown = await fork_servers.answer("settings", fork_server=fresh)
     if code:
         return "the settings cannot be used"
@@ -90,7 +90,7 @@ async def _why_not_replace(fork_servers: ForkServers, settings: Mapping[str, Any
 
 
 def _record_replacement(file: Path, refused: str | None) -> None:
-    """Write how replacing the workers ended; the number tells one outcome from the next."""
+    """Record the outcome of a replacement; the number tells one from the next."""
     from keyreeve.files import write_atomically
 
     number = 1 + json.loads(file.read_bytes())["number"] if file.exists() else 1
@@ -98,7 +98,7 @@ def _record_replacement(file: Path, refused: str | None) -> None:
 
 
 def _empty_metrics_directory(run_directory: Path) -> Path:
-    """The files in which all processes count, for one page of metrics; they begin anew with the service."""
+    """Empty the directory of shared metrics files; it starts anew with the service."""
     directory = run_directory / "metrics"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in directory.glob("*.db"):

@@ -1,8 +1,7 @@
-"""The process manager of a service: one coordinator and the workers, restarted, replaced on request, stopped in order.
+"""The process manager: one coordinator and the workers, restarted, replaced and stopped in order.
 
-They are forked from the fork server, which has imported what they need (fork_client.py). This one
-imports neither grpc nor the database: what supervises must not fail with what it supervises. The children notice its
-death (their standard input ends) and stop by themselves.
+They are forked from the fork server, which has imported what they need (fork_client.py). This module imports neither
+grpc nor the database: what supervises must not fail with what it supervises.
 """
 
 import asyncio
@@ -27,11 +26,11 @@ log = logging.getLogger(__name__)
 
 
 class ChildRefused(Exception):
-    """A child cannot start with its settings or database; it has said why on standard error."""
+    """A child cannot start with its settings or database; it has printed why on standard error."""
 
 
 class Process(Protocol):
-    """What is asked of a process; its exit code is None while it runs."""
+    """A child process; its exit code is None while it runs."""
 
     pid: int
     stdout: asyncio.StreamReader | None
@@ -68,20 +67,20 @@ class _Child:
     """Set when another process has taken its place, which from then on is the one to watch."""
 
     async def start(self) -> None:
-        """Start the process and wait until it says that it is ready. Raises `ChildRefused`, or `ChildProcessError`."""
+        """Start the process and wait until it is ready. Raises `ChildRefused`, `ChildProcessError`."""
         self.started = time.monotonic()
         self.process = await self.make()
         await _until(self.process, self.name, READY)
         self.ready.set()
 
     async def pause(self) -> None:
-        """Wait before the next start: not at all for a first failure, longer and longer for the next ones."""
+        """Wait before the next start: not after a first failure, then longer and longer."""
         self.failures = 1 if time.monotonic() - self.started > _STABLE_SECONDS else self.failures + 1
         if self.failures > 1:
             await asyncio.sleep(min(0.1 * 2**self.failures, _LONGEST_PAUSE))
 
     async def stop(self, limit: float) -> None:
-        """Ask the process to end, and kill it when it has not after `limit` seconds; it has its own, shorter, limit."""
+        """Ask the process to end, and kill it after `limit` seconds."""
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
             try:
@@ -94,7 +93,7 @@ class _Child:
 
 
 async def _first(*what: Awaitable[object]) -> None:
-    """Return when the first of them is done; the others are cancelled."""
+    """Return when the first is done; the others are cancelled."""
     tasks = [asyncio.ensure_future(one) for one in what]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +103,7 @@ async def _first(*what: Awaitable[object]) -> None:
 
 
 async def _until(process: Process, name: str, line: bytes) -> None:
-    """Wait until a process says a line. Raises `ChildRefused`, or `ChildProcessError` when it ended instead."""
+    """Wait for a line of output. Raises `ChildRefused`, or `ChildProcessError` when the process ended."""
     assert process.stdout is not None, "it is a pipe"
     if await process.stdout.readline() == line:
         log.info("%s is %s, pid %d", name, line.decode().strip(), process.pid)
@@ -139,11 +138,11 @@ class Manager:
     """The worker that has been replaced last; it may still drain."""
 
     def replace_workers(self) -> None:
-        """Replace the workers one after the other; each new one serves before the old one drains."""
+        """Replace the workers one by one; each new one serves before the old one drains."""
         self._roll.set()
 
     async def run(self) -> None:
-        """Start everything, keep it running, and end it: the workers first, since they need the coordinator to drain.
+        """Start everything, keep it running, and end the workers first: they need the coordinator to drain.
 
         Raises `ChildRefused` when a child cannot start at all.
         """
@@ -221,7 +220,7 @@ class Manager:
                 log.error("nobody could be told: %s", failed)  # noqa: TRY400
 
     async def _replace(self, worker: _Child) -> str | None:
-        """Have another process serve in a worker's place, and then end the worker. Answers why not, if it could not."""
+        """Start a worker's successor, then end the worker. Returns why not, if it failed."""
         async with worker.turn:
             old, new = worker.process, replace(worker, process=None)
             try:
@@ -241,7 +240,7 @@ class Manager:
         return None
 
     def _forget_gauges(self, pid: int) -> None:
-        """What a process that has ended shows about itself holds no more (prometheus_client's name for such files)."""
+        """Remove the gauges of an ended process (prometheus_client's file names)."""
         for left in self.metrics.glob(f"gauge_live*_{pid}.db"):
             left.unlink(missing_ok=True)
 

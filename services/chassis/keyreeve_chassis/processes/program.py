@@ -26,7 +26,7 @@ _FORK_SERVER = "fork_server"
 
 @dataclass(frozen=True)
 class LocalCommand:
-    """Something that an operator does beside the running service; it prints what `run` returns as JSON."""
+    """An operator's command beside the running service; it prints `run`'s result as JSON."""
 
     name: str
     help: str
@@ -37,7 +37,7 @@ class LocalCommand:
 
 @dataclass(frozen=True)
 class Program:
-    """The program of one service. `spec` is imported only by processes that need it: a parent stays small."""
+    """The program of one service. `spec` is imported only by processes that need it, so a parent stays small."""
 
     service: str
     spec: Callable[[], "ServiceSpec[Any, Any]"]
@@ -53,7 +53,7 @@ class Program:
         return len(self.roles) == 1
 
     def main(self, given: Sequence[str] | None = None) -> int:
-        """Run one command: that of the command line unless another is given."""
+        """Run one command: from the command line unless one is given."""
         arguments = self._parser().parse_args(given)
         os.umask(0o077)  # nothing that a service writes is for others
         if arguments.command == _FORK_SERVER:
@@ -124,13 +124,13 @@ class Program:
 
 
 def _passed_on(arguments: argparse.Namespace) -> list[str]:
-    """Where the settings are, for a child."""
+    """The arguments that say where the settings are, for a child."""
     options = (("--config", arguments.config), ("--secrets", arguments.secrets))
     return [part for option, value in options if value is not None for part in (option, str(value))]
 
 
 def _fail(code: int, *lines: str) -> int:
-    """Print lines on standard error; the exit code."""
+    """Print lines on standard error; return the exit code."""
     sys.stderr.write("\n".join(lines) + "\n")
     return code
 

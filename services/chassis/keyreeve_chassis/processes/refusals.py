@@ -1,8 +1,8 @@
-"""Why a process does not start."""
+"""Why a process refuses to start."""
 
 
 class StartRefused(Exception):
-    """The service cannot start with these settings or this database; the message says why and what to do.
+    """The service cannot start with these settings or this database; the message says what to do.
 
-    A process that ends so has exit code 78 (EX_CONFIG), and is not started again.
+    The process ends with exit code 78 (EX_CONFIG) and is not restarted.
     """

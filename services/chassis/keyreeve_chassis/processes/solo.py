@@ -26,14 +26,14 @@ S = TypeVar("S", bound=ServerSettings)
 
 
 class Identity(Protocol):
-    """Who this process is, and whom it trusts: both are kept up to date by `jobs`."""
+    """This process's identity and trust, kept current by `jobs`."""
 
     def server_identity(self) -> ServerIdentity:
-        """What the listener shows now."""
+        """The current serving certificate."""
         ...
 
     def trust_view(self) -> TrustView:
-        """Whom it trusts now."""
+        """The current trust."""
         ...
 
     @property
@@ -48,7 +48,7 @@ OpenIdentity = Callable[[str, S, Callable[[], int]], AbstractAsyncContextManager
 
 @dataclass(frozen=True)
 class RunningService:
-    """A solo process that serves."""
+    """A running solo process."""
 
     port: int
     health_port: int | None
@@ -68,7 +68,7 @@ class NoStorage:
         now: Callable[[], int],
         process: str,  # noqa: ARG002 - as in `Storage`
     ) -> AsyncIterator[OpenStorage[S]]:
-        """Nothing to open."""
+        """Return an `OpenStorage` without a database."""
         yield OpenStorage(ServiceContext(settings, now))
 
 
@@ -92,7 +92,10 @@ async def run_solo(
     *,
     now: Callable[[], int] = system_clock,
 ) -> AsyncIterator[RunningService]:
-    """Run a service; leaving the context drains it. `now` is the clock, in seconds since 1970. Raises `StartRefused`."""
+    """Run a service; leaving the context drains it. Raises `StartRefused`.
+
+    `now` is the clock, in seconds since 1970.
+    """
     private_directory(settings.state_directory)
     private_directory(settings.run_directory)
     async with AsyncExitStack() as stack:
@@ -124,5 +127,5 @@ async def _check(settings: ServerSettings, _payload: object, _connection: Connec
 
 
 def look(settings: ServerSettings) -> list[Finding]:
-    """Look at what every service has; nothing is changed."""
+    """Check what every service has; nothing is changed."""
     return list(look_at_files([(settings.state_directory, 0o700), (settings.run_directory, 0o700)]))

@@ -1,1 +1,1 @@
-"""A service's settings: how they are read, and the sections that services share."""
+"""A service's settings: loading, and shared sections."""

@@ -31,7 +31,7 @@ Tree = dict[str, Any]
 
 
 class SettingsRefused(Exception):
-    """The settings cannot be used; `problems` lists every reason."""
+    """The settings are invalid; `problems` lists every reason."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -39,7 +39,7 @@ class SettingsRefused(Exception):
 
 
 class ServiceSettings(BaseSettings):
-    """The base of a service's settings. Constructed directly it reads nothing but its arguments; see `load`."""
+    """The base of a service's settings. The constructor reads only its arguments; see `load`."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -61,7 +61,7 @@ SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Generic[SettingsT]):
-    """Settings and where they came from."""
+    """Settings and the origin of each value."""
 
     settings: SettingsT
     origins: Mapping[Key, str]
@@ -91,9 +91,9 @@ def load(
     environment: Mapping[str, str],
     secrets_directory: Path | None = None,
 ) -> Loaded[SettingsT]:
-    """Read the settings of a service.
+    """Load the settings of a service.
 
-    `file` may be None but not missing; so may `secrets_directory`. Raises `SettingsRefused` with every problem found.
+    `file` and `secrets_directory` may be None but not missing. Raises `SettingsRefused` with every problem.
     """
     problems: list[str] = []
     values: Tree = {}
@@ -151,7 +151,7 @@ def _hide(value: object) -> object:
 
 
 def _leaves(model: type[BaseModel], prefix: Key = ()) -> Iterator[tuple[Key, FieldInfo]]:
-    """Every key a source may set: the leaves, and the sections themselves where a section may be null."""
+    """Every key that a source may set: leaves, and nullable sections."""
     for name, field in model.model_fields.items():
         sections = _sections(field.annotation)
         if sections != [field.annotation]:
@@ -219,7 +219,7 @@ def _from_environment(
 
 
 def _is_service_link(name: str, text: str) -> bool:
-    """Kubernetes sets such variables in every pod for a service called keyreeve-ca: they are not ours to read."""
+    """Whether Kubernetes set the variable for a Service named keyreeve-ca."""
     return _SERVICE_LINK.search(name) is not None or (name.endswith("_PORT") and bool(_SERVICE_LINK_URL.match(text)))
 
 
@@ -246,7 +246,7 @@ def _from_secrets(directory: Path | None, known: Mapping[Key, FieldInfo], proble
 
 
 def _from_text(field: FieldInfo, text: str) -> object:
-    """Read JSON where the setting is a list, a map or null; pydantic turns other text into numbers and so on."""
+    """Parse JSON where the setting is a list, a map or null; pydantic converts other text."""
     try:
         value: object = json.loads(text)
     except ValueError:
@@ -271,7 +271,7 @@ def _unknown(name: str, candidates: list[str]) -> str:
 
 
 def _explain(invalid: ValidationError, origins: Mapping[Key, str]) -> list[str]:
-    """One line for each error: the key, where its value came from, and what is wrong, without the value."""
+    """One line per error: the key, the value's origin, and the problem, without the value."""
     lines = []
     for error in invalid.errors(include_input=False, include_url=False, include_context=False):
         key = tuple(str(part) for part in error["loc"])

@@ -1,4 +1,4 @@
-"""Sections of settings that services share; a service's own settings hold those that it needs."""
+"""Sections of settings that services share."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ class Section(BaseModel):
 
 
 class DatabaseSettings(Section):
-    """Where the service's tables are."""
+    """The service's database."""
 
     url: SecretStr = Field(
         description="sqlite:///PATH (relative to the state directory) or postgresql://...; secret, it may hold a password."
@@ -41,7 +41,7 @@ class DatabaseSettings(Section):
 
 
 class KeySettings(Section):
-    """Where the key-encryption key is."""
+    """The key-encryption key."""
 
     file: Path | None = Field(
         None, description="File of 32 bytes, mode 0600; made in the state directory at the first start unless given."
@@ -105,7 +105,7 @@ class TracingSettings(Section):
 
 
 class ServerSettings(ServiceSettings):
-    """What every service sets, with or without a database."""
+    """The settings of every service, with or without a database."""
 
     trust_domain: str = Field("dev.localhost", description="Trust domain; cannot change after the first start.")
     instance: str = Field(
@@ -128,12 +128,12 @@ class ServerSettings(ServiceSettings):
 
     @property
     def run_directory(self) -> Path:
-        """Sockets and metrics of the running processes."""
+        """Directory of the sockets and metrics of the running processes."""
         return self.state_directory / "run"
 
     @property
     def coordinator_socket(self) -> Path:
-        """The local admin socket, which is the way between the service's processes, too."""
+        """The local admin socket, which the service's processes use too."""
         path = self.run_directory.absolute() / "coordinator.sock"
         if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
             return path
@@ -143,7 +143,7 @@ class ServerSettings(ServiceSettings):
 
 
 class DatabaseServerSettings(ServerSettings):
-    """What every service with a database sets beside."""
+    """The settings of every service with a database."""
 
     database: DatabaseSettings = Field(description="The database.")
     keys: KeySettings = Field(default_factory=KeySettings, description="Keys.")
@@ -156,7 +156,7 @@ class DatabaseServerSettings(ServerSettings):
 
     @property
     def sqlite_file(self) -> Path | None:
-        """The database file, or None when the database is PostgreSQL."""
+        """The SQLite file, or None on PostgreSQL."""
         url = self.database.url.get_secret_value()
         if not url.startswith(_SQLITE):
             return None
@@ -164,11 +164,11 @@ class DatabaseServerSettings(ServerSettings):
 
     @property
     def direct_url(self) -> str:
-        """The database's URL for what a pooler in transaction mode cannot do."""
+        """The database URL for what a pooler in transaction mode cannot do."""
         direct = self.database.direct_url or self.database.url
         return direct.get_secret_value()
 
 
 def host_port(host: str, port: int) -> str:
-    """An address as clients write it: an IPv6 host stands in brackets."""
+    """An address as clients write it: an IPv6 host in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""Reading a YAML document that says one thing in one way: no aliases, tags, merges, duplicate keys or second document."""
+"""A strict YAML reader: no aliases, tags, merges, duplicate keys or second document."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -9,7 +9,7 @@ MAX_DEPTH = 16
 
 
 class YamlRefused(ValueError):
-    """The text is not one plain YAML document; the message says where."""
+    """The text is not one plain YAML document; the message gives the position."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -44,7 +44,7 @@ def _refused(where: yaml.Event | yaml.Node, what: str) -> YamlRefused:
 
 
 def read_strict_yaml(text: str) -> object:
-    """Return the values of a YAML document; raise `YamlRefused`. JSON is YAML and is read too."""
+    """Parse a YAML (or JSON) document. Raises `YamlRefused`."""
     try:
         return yaml.load(text, _StrictLoader)  # noqa: S506  derived from SafeLoader: it makes plain values only
     except yaml.MarkedYAMLError as error:

@@ -1,1 +1,1 @@
-"""What a service tells its operators: logs, metrics and traces."""
+"""Logs, metrics and traces of a service."""

@@ -1,4 +1,4 @@
-"""What is recorded about each call: metrics always, a log line when it failed (or when all are wanted), a trace."""
+"""Telemetry of calls: metrics always, a log line for failures (or for all), a trace."""
 
 import time
 from collections.abc import Callable
@@ -25,24 +25,27 @@ class Tracer(Protocol):
 
 
 class CallTelemetry:
-    """Where the guard reports. Without metrics and tracer it records failures in the log and nothing else."""
+    """The guard's telemetry. Without metrics and tracer it logs failures only."""
 
     def __init__(
         self, metrics: ServerMetrics | None = None, tracer: Tracer | None = None, *, log_every_call: bool = False
     ) -> None:
-        """Take the sinks; `log_every_call` writes a line for successes too, which costs more than a cheap call."""
+        """Take metrics, tracer and log.
+
+        `log_every_call` logs successes too, which costs more than a cheap call.
+        """
         self._metrics = metrics
         self.tracer = tracer
         self._log_every_call = log_every_call
 
     def of(self, kind: str, service: str, method: str) -> "MethodTelemetry":
-        """Return the telemetry of one method, made once when the server is built."""
+        """The telemetry of one method, created once when the server is built."""
         metrics = self._metrics.of(kind, service, method) if self._metrics is not None else None
         return MethodTelemetry(metrics, log_success=self._log_every_call)
 
 
 class MethodTelemetry:
-    """Records the calls of one method."""
+    """Telemetry of one method."""
 
     __slots__ = ("_clock", "_lines", "_log_success", "_metrics", "_omitted", "_second")
 
@@ -58,19 +61,19 @@ class MethodTelemetry:
         self._omitted = 0
 
     def begin(self) -> None:
-        """Record that a call arrived."""
+        """Record the start of a call."""
         if self._metrics is not None:
             self._metrics.begin()
 
     def succeed(self, call: Call, seconds: float) -> None:
-        """Record that a call was answered."""
+        """Record an answered call."""
         if self._metrics is not None:
             self._metrics.succeed(seconds)
         if self._log_success:
             _log.info("call", code="OK", **_facts(call, seconds))
 
     def fail(self, call: Call, error: KeyreeveError, seconds: float) -> None:
-        """Record that a call was refused or failed."""
+        """Record a refused or failed call."""
         if self._metrics is not None:
             self._metrics.fail(error.code, error.reason, seconds)
         if isinstance(error, InternalError):
@@ -79,14 +82,17 @@ class MethodTelemetry:
             _log.info("call", code=error.code, reason=error.reason, message=error.message, **_facts(call, seconds))
 
     def cancel(self, call: Call, code: str, seconds: float) -> None:
-        """Record that the caller went away, or that the transport ended the call at its deadline."""
+        """Record a call that the caller cancelled or the transport ended at its deadline."""
         if self._metrics is not None:
             self._metrics.fail(code, NO_REASON, seconds)
         if self._may_write():
             _log.info("call", code=code, **_facts(call, seconds))
 
     def _may_write(self) -> bool:
-        """Whether there is room for a line: a caller who is refused a thousand times a second must not fill the disk."""
+        """Whether the rate limit allows a log line.
+
+        A caller who is refused a thousand times a second must not fill the disk.
+        """
         second = int(self._clock())
         if second != self._second:
             if self._omitted:

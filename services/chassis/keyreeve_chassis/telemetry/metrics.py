@@ -29,7 +29,7 @@ NO_REASON = ""
 
 
 class MethodMetrics:
-    """The metrics of one method, with their labels already looked up."""
+    """The metrics of one method with their labels looked up."""
 
     __slots__ = ("_handled", "_labels", "_ok", "_seconds", "_started")
 
@@ -42,7 +42,7 @@ class MethodMetrics:
         self._seconds = metrics.seconds.labels(*labels)
 
     def begin(self) -> None:
-        """Count a call that arrived."""
+        """Count a started call."""
         self._started.inc()
 
     def succeed(self, seconds: float) -> None:
@@ -51,7 +51,7 @@ class MethodMetrics:
         self._seconds.observe(seconds)
 
     def fail(self, code: str, reason: str, seconds: float) -> None:
-        """Count a call that ended otherwise."""
+        """Count a call that ended with another code."""
         self._handled.labels(*self._labels, code, reason).inc()
         self._seconds.observe(seconds)
 
@@ -80,7 +80,7 @@ class ServerMetrics:
         )
 
     def of(self, grpc_type: str, service: str, method: str) -> MethodMetrics:
-        """Return the metrics of one method. Names come from the contract, never from a caller: each is a series."""
+        """The metrics of one method. Names come from the contract, never from a caller: each is a series."""
         return MethodMetrics(self, (grpc_type, service, method))
 
 
@@ -98,17 +98,17 @@ _unopened: list[_Unopened] = []
 
 
 def wait_for_fork() -> None:
-    """Open no files for the metrics of this process, which will be forked: its children call `count_here`.
+    """Open no metrics files in this process, which will fork: its children call `count_here`.
 
-    Call it before any metric is made.
+    Call it before any metric is created.
     """
     values.ValueClass = _Unopened
 
 
 def count_here() -> None:
-    """Begin to count, in a process that was just forked: in its files when there is a directory to share, else in memory.
+    """Start counting in a forked process: in files when there is a shared directory, else in memory.
 
-    It is not forked again, so each count is spared the system call by which the library finds out.
+    It does not fork again, so each count is spared the library's system call to detect that.
     """
     own = os.getpid()
     shared = bool(os.environ.get(MULTIPROCESS_VARIABLE))
@@ -122,7 +122,7 @@ def count_here() -> None:
 
 
 def registry() -> CollectorRegistry:
-    """The registry to expose: of this process, or of all processes that share `PROMETHEUS_MULTIPROC_DIR`."""
+    """The registry to expose: of this process, or of all that share `PROMETHEUS_MULTIPROC_DIR`."""
     if not os.environ.get(MULTIPROCESS_VARIABLE):
         return REGISTRY
     combined = CollectorRegistry()
@@ -131,7 +131,7 @@ def registry() -> CollectorRegistry:
 
 
 def render() -> tuple[str, bytes]:
-    """Return the content type and text of the metrics page."""
+    """Return content type and text of the metrics page."""
     return CONTENT_TYPE_LATEST, generate_latest(registry())
 
 

@@ -1,4 +1,4 @@
-"""The telemetry of one serving process: metrics of calls, log lines, traces."""
+"""The telemetry of one serving process."""
 
 from contextlib import AsyncExitStack
 from functools import cache
@@ -10,7 +10,7 @@ from keyreeve_chassis.telemetry.metrics import ServerMetrics
 
 
 def call_telemetry(service: str, settings: ServerSettings, stack: AsyncExitStack) -> CallTelemetry:
-    """Where the guard reports; what it opens is closed with the stack. Raises `TracingUnavailable`."""
+    """Build the guard's telemetry; the stack closes it. Raises `TracingUnavailable`."""
     tracer = tracing.start(settings.tracing.endpoint, f"keyreeve-{service}", settings.instance)
     if tracer is not None:
         stack.callback(tracer[1])
@@ -19,5 +19,5 @@ def call_telemetry(service: str, settings: ServerSettings, stack: AsyncExitStack
 
 @cache
 def _server_metrics() -> ServerMetrics:
-    """One set for the process: a registry holds a name once, and tests run several servers in one."""
+    """Create the metrics once per process: a registry holds a name once, and tests run several servers."""
     return ServerMetrics()

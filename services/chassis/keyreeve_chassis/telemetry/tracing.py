@@ -1,6 +1,6 @@
-"""OpenTelemetry, off unless an endpoint is configured: a span for each call, continuing the caller's trace.
+"""OpenTelemetry tracing, off without an endpoint: a span per call that continues the caller's trace.
 
-The packages come with the extra `otel` and are imported when tracing is switched on, never before.
+The packages come with the extra `otel` and are imported only when tracing is on.
 """
 
 import importlib
@@ -15,7 +15,7 @@ _PROPAGATED = ("traceparent", "tracestate")
 
 
 class TracingUnavailable(Exception):
-    """Tracing is configured and the packages it needs are not installed."""
+    """Tracing is configured but its packages are not installed."""
 
 
 class CallTracer:
