@@ -47,7 +47,7 @@ class Instance:
     def name(self) -> str:
         return self.identity.path[-1]
 
-    def keeper(self, evidence: Evidence | None = None) -> ServiceIdentity:
+    def service_identity(self, evidence: Evidence | None = None) -> ServiceIdentity:
         return ServiceIdentity(
             self.identity, self.directory, evidence or TokenFile(self.token), lambda: self.time, self.sleep, lambda: 0.5
         )
@@ -69,8 +69,8 @@ def instance(enrolling_ca: RunningCa, tmp_path: Path) -> Instance:
 
 
 @asynccontextmanager
-async def kept(keeper: ServiceIdentity) -> AsyncIterator[None]:
-    task = asyncio.create_task(keeper.keep())
+async def kept(service_identity: ServiceIdentity) -> AsyncIterator[None]:
+    task = asyncio.create_task(service_identity.keep())
     try:
         yield
     finally:
@@ -88,7 +88,7 @@ async def seen(look: object, seconds: float = 20.0) -> None:
 
 async def enrolled(ca: RunningCa, instance: Instance) -> Context:
     await asyncio.to_thread(put_token, ca, instance.token, instance.name)
-    return await instance.keeper().obtain()
+    return await instance.service_identity().obtain()
 
 
 async def test_a_service_enrolls_once_and_needs_no_token_from_then_on(
@@ -111,7 +111,7 @@ async def test_a_service_enrolls_once_and_needs_no_token_from_then_on(
     ]
     assert not instance.token.exists()
     before = instance.leaf()
-    again = await instance.keeper().obtain()
+    again = await instance.service_identity().obtain()
     assert (again, instance.leaf()) == (context, before)
     async with aio.Client(again) as client:
         assert (await client.certificates.get(f"{before.serial_number:032x}")).identity == str(instance.identity)
@@ -130,7 +130,7 @@ async def test_the_key_is_on_disk_before_anything_is_asked_and_is_kept_through_f
             told.token_id, told.secret, told.root_sha256, told.expires_at, told.identity, address
         )
         instance.token.write_text(elsewhere.text())
-        waiting = asyncio.create_task(instance.keeper().obtain())
+        waiting = asyncio.create_task(instance.service_identity().obtain())
         key = instance.directory / "enrolling" / "key.pem"
         await seen(key.exists)
         made = key.read_bytes()
@@ -144,7 +144,7 @@ async def test_a_token_that_is_refused_is_not_tried_again_and_another_one_is(
     enrolling_ca: RunningCa, instance: Instance, tmp_path: Path
 ) -> None:
     await asyncio.to_thread(put_token, enrolling_ca, instance.token, "another")
-    waiting = asyncio.create_task(instance.keeper().obtain())
+    waiting = asyncio.create_task(instance.service_identity().obtain())
     await seen(lambda: instance.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
     assert instance.pauses.count(keeping.RETRY_SECONDS) == 1
     assert not (instance.directory / "enrolling").exists()
@@ -157,7 +157,7 @@ async def test_a_token_that_is_refused_is_not_tried_again_and_another_one_is(
     other = Instance(instance.identity, tmp_path / "anew" / "identity")
     other.directory.parent.mkdir()
     other.token.write_text(used)
-    waiting = asyncio.create_task(other.keeper().obtain())
+    waiting = asyncio.create_task(other.service_identity().obtain())
     await seen(lambda: other.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
     assert not waiting.done()
     waiting.cancel()
@@ -171,7 +171,7 @@ async def test_it_is_renewed_at_two_thirds_of_its_life_and_every_process_of_the_
     shown = onlooker.server_identity()
     assert onlooker.server_identity() is shown
     begin, end = before.not_valid_before_utc.timestamp(), before.not_valid_after_utc.timestamp()
-    async with aio.Client(context) as client, kept(instance.keeper()):
+    async with aio.Client(context) as client, kept(instance.service_identity()):
         await seen(lambda: keeping.LOOK_SECONDS in instance.pauses)
         instance.time = begin + (end - begin) * (2 / 3 + 0.04)
         looked = len(instance.pauses)
@@ -235,9 +235,9 @@ async def test_a_crash_while_a_new_identity_is_put_in_place_is_finished_at_the_n
             patched.setattr(keeping, name, dying(getattr(keeping, name)))
         patched.setattr(shutil, "rmtree", dying(shutil.rmtree))
         with suppress(Died):
-            await instance.keeper().obtain()
+            await instance.service_identity().obtain()
     assert instance.fits() or load_key(instance.directory / "key.pem").public_key() == enrolled_leaf.public_key()
-    context = await instance.keeper().obtain()
+    context = await instance.service_identity().obtain()
     assert (instance.leaf(), instance.fits()) == (enrolled_leaf, True)
     assert instance.leaf() != before
     assert not new.exists()
@@ -249,10 +249,10 @@ async def test_a_crash_while_a_new_identity_is_put_in_place_is_finished_at_the_n
 async def test_another_identitys_files_are_not_used(enrolling_ca: RunningCa, instance: Instance) -> None:
     await enrolled(enrolling_ca, instance)
     renamed = Instance(enrolling_ca.spiffe_id(f"services/membership/{unique('two')}"), instance.directory)
-    assert instance.keeper().is_usable()
-    assert not renamed.keeper().is_usable()
+    assert instance.service_identity().is_usable()
+    assert not renamed.service_identity().is_usable()
     await enrolled(enrolling_ca, renamed)
-    assert (instance.keeper().is_usable(), renamed.keeper().is_usable()) == (False, True)
+    assert (instance.service_identity().is_usable(), renamed.service_identity().is_usable()) == (False, True)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -270,10 +270,10 @@ async def test_after_a_month_asleep_a_new_token_lets_it_back_in(
             ca.clock.offset = 0
             await asyncio.to_thread(ca.start)
             instance.time = time.time() - 31 * DAY
-            assert instance.keeper().is_usable()
+            assert instance.service_identity().is_usable()
             instance.time = time.time()
             asleep = instance.leaf()
-            async with kept(instance.keeper()):
+            async with kept(instance.service_identity()):
                 await seen(lambda: instance.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
                 assert instance.leaf() == asleep
                 await asyncio.to_thread(put_token, ca, instance.token, "one")

@@ -58,7 +58,7 @@ async def test_a_person_is_let_in_by_the_record_alone(enrolling_ca: RunningCa, t
             stream = watch(channel)
             await stream.read()
             change = enrolling_ca.operators.change_role
-            await asyncio.to_thread(enrolling_ca.write, lambda tx: change(tx, name, Role.AUDITOR, "somebody"))
+            await asyncio.to_thread(enrolling_ca.write, lambda tx: change(tx, name, Role.AUDITOR, "ann"))
             await until("PEER_OPERATOR_UNKNOWN", lambda: ask(channel))
             assert await _reason(stream) == "PEER_OPERATOR_UNKNOWN"
         auditor = await asyncio.to_thread(enrolling_ca.new_context, f"operators/auditor/{name}")

@@ -1,4 +1,4 @@
-"""The feed of callers on the side of whoever follows it: what is taken in, what is refused, and what stays on disk."""
+"""The follower of the caller feed: accepted and refused updates, and its file."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def issuing(ca: TestCa, state: AuthorityState = AuthorityState.ACTIVE, name: str
 
 
 class World:
-    """A CA service that signs, a clock, and somebody who follows."""
+    """A signing CA service, a clock, and a follower."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.hierarchies = Hierarchies.make()

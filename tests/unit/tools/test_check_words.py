@@ -80,20 +80,20 @@ def test_other_words_are_not_found(line: str) -> None:
 
 def test_names_and_contents_are_checked_and_exempt_and_binary_files_are_not(tmp_path: Path) -> None:
     for name, content in {
-        "docs/newcomer.md": b"fine",
-        "docs/a.md": b"one\nof a colour\n",
+        "notes/newcomer.md": b"fine",
+        "notes/a.md": b"one\nof a colour\n",
         "docs/glossary.md": b"newcomer",
         "services/ca/keyreeve_ca/migrations/versions/0001.py": b"incarnation",
         "sdk/a_pb2.py": b"enrolment",
-        "docs/b.bin": b"\xff\xfe newcomer",
+        "notes/b.bin": b"\xff\xfe newcomer",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     found = CHECK_WORDS.check(tmp_path, names)
     assert [one.partition(" (use")[0] for one in found] == [
-        "docs/a.md:2: of a colour",
-        "docs/newcomer.md: file name",
+        "notes/a.md:2: of a colour",
+        "notes/newcomer.md: file name",
     ]
 
 

@@ -64,13 +64,13 @@ async def open_identity(
 
     Waits for evidence, and until anything is known of callers, for as long as it takes. `now` is in seconds since 1970.
     """
-    keeper = ServiceIdentity(identity, directory, evidence, now)
-    context = await keeper.obtain()
+    service_identity = ServiceIdentity(identity, directory, evidence, now)
+    context = await service_identity.obtain()
     live = LiveIdentity(context)
     callers = KnownCallers.load(identity.trust_domain, directory / CALLERS_FILE, now=now)
     trust = CallerTrust(callers, live.roots)
     tasks = (
-        asyncio.create_task(keeper.keep()),
+        asyncio.create_task(service_identity.keep()),
         asyncio.create_task(trust.follow(lambda: aio.Client(context))),
     )
     complete = asyncio.create_task(trust.complete())

@@ -17,7 +17,7 @@ from keyreeve_chassis.keys.ports import SealedKey
 from support.databases import CaBench
 from support.ledger_entries import NOW, Block, authority, block_request
 
-ANN = Operator("uid-1", "ann", Role.ADMIN, NOW, NOW, "somebody", NOW)
+ANN = Operator("uid-1", "ann", Role.ADMIN, NOW, NOW, "bea", NOW)
 CONTROL = authority("control-1", hierarchy=Hierarchy.CONTROL, state=AuthorityState.PENDING)
 
 

@@ -64,7 +64,7 @@ def test_a_service_learns_of_operators_as_their_records_change(ca: RunningCa, fo
     assert (record.name, record.role) == (f"operators/{name}", OperatorRole.OPERATOR)
     ca.clock.offset = 10
     try:
-        ca.write(lambda tx: ca.operators.change_role(tx, name, ca.spiffe_id("operators/auditor/x").role, "somebody"))
+        ca.write(lambda tx: ca.operators.change_role(tx, name, ca.spiffe_id("operators/auditor/x").role, "ann"))
     finally:
         ca.clock.offset = 0
     auditor = ca.identity(f"operators/auditor/{name}")

@@ -35,7 +35,7 @@ class Ca:
         return self.seconds
 
     async def changed(self, seconds: float) -> None:
-        """Time passes; whoever hears knows by its end what is in the database."""
+        """Let time pass until followers have read the database."""
         self.waits.append(seconds)
         self.seconds += seconds
         if self.hears:
