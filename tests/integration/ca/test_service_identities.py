@@ -256,7 +256,7 @@ async def test_another_identitys_files_are_not_used(enrolling_ca: RunningCa, ins
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_after_a_month_asleep_a_new_token_lets_it_back_in(
+async def test_after_a_month_without_running_a_new_token_enrolls_it_again(
     request: pytest.FixtureRequest, kind: str, tmp_path: Path
 ) -> None:
     """The control plane and the service have slept for 31 days: every leaf has expired."""

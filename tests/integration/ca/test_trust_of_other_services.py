@@ -49,7 +49,7 @@ async def test_a_revoked_caller_is_refused_on_open_channels_and_in_streams(
     assert sorted(took)[2] <= 1, took
 
 
-async def test_a_person_is_let_in_by_the_record_alone(enrolling_ca: RunningCa, tmp_path: Path) -> None:
+async def test_an_operator_is_accepted_by_the_record_alone(enrolling_ca: RunningCa, tmp_path: Path) -> None:
     name = unique("olaf")
     async with following_service(enrolling_ca, tmp_path) as service:
         admin = await asyncio.to_thread(enrolling_ca.new_context, f"operators/admin/{name}")

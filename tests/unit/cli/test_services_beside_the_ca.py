@@ -155,7 +155,7 @@ def test_a_service_with_a_good_certificate_gets_no_second_token(machine: Machine
     assert not [event for event in machine.since(before) if "token" in event]
 
 
-def test_up_lets_services_back_in_whose_certificates_have_expired_while_they_ran(machine: Machine) -> None:
+def test_up_enrolls_services_again_whose_certificates_have_expired_while_they_ran(machine: Machine) -> None:
     before, ca, billing = machine.journal(), machine.pid(CA), machine.pid(BILLING)
     machine.expire(INVENTORY)
     machine.up()
@@ -167,7 +167,7 @@ def test_up_lets_services_back_in_whose_certificates_have_expired_while_they_ran
     assert (machine.pid(CA), machine.pid(BILLING)) == (ca, billing)
 
 
-def test_the_ca_stops_last_and_up_lets_in_whose_certificates_have_expired_meanwhile(machine: Machine) -> None:
+def test_the_ca_stops_last_and_up_enrolls_services_whose_certificates_have_expired_meanwhile(machine: Machine) -> None:
     before = machine.journal()
     machine.down()
     stopped = machine.since(before)

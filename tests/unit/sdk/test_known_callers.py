@@ -231,7 +231,7 @@ def test_news_that_do_not_follow_are_refused_and_nothing_changes() -> None:
     assert (world.callers.position, world.callers.age(), known(world.callers)) == ((2, 3), 2, [True, False])
 
 
-def test_a_new_beginning_of_the_same_history_lets_nobody_back_in_and_one_of_another_does() -> None:
+def test_a_snapshot_of_the_same_generation_takes_no_revocation_back_and_one_of_another_does() -> None:
     world = World()
     world.apply(world.update(0, 3, ONE, operators=[ANN]))
     world.apply(world.update(0, 2, TWO))

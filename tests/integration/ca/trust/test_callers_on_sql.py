@@ -41,7 +41,7 @@ async def changes(bench: CaBench, after: int, limit: int = 100) -> CallerChanges
     return await bench.store.read(lambda tx: tx.callers.changes(after, expiring_from=NOW - 600, limit=limit))
 
 
-async def test_each_change_has_a_number_and_is_told_as_it_is_now(ca_bench: CaBench) -> None:
+async def test_each_change_has_a_number_and_is_sent_in_its_current_state(ca_bench: CaBench) -> None:
     assert await changes(ca_bench, 0) == CallerChanges(0, 0, 0)
     await ca_bench.store.write(add_control)
     await ca_bench.store.write(lambda tx: tx.operators.add(ANN))

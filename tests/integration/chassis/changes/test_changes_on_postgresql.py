@@ -133,7 +133,7 @@ async def test_another_process_reads_what_was_committed_and_nothing_else(process
     assert await reader.quiet() == before + 1
 
 
-async def test_nobody_is_told_of_what_is_rolled_back(processes: Processes) -> None:
+async def test_rolled_back_changes_are_not_announced(processes: Processes) -> None:
     writer, reader = processes.start(), processes.start()
     await reader.until_notified()
     before = await reader.quiet()
@@ -163,7 +163,7 @@ async def test_followers_look_when_it_is_not_known_whether_a_commit_happened(pro
     assert reader.reads > before[1]
 
 
-async def test_where_nobody_can_listen_every_process_polls(processes: Processes) -> None:
+async def test_without_notifications_every_process_polls(processes: Processes) -> None:
     writer, reader = processes.start(NOWHERE), processes.start(NOWHERE)
     assert await polls(reader)
     assert not reader.topics.notified

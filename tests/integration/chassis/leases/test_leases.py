@@ -114,7 +114,7 @@ async def test_of_many_who_acquire_at_once_one_does(postgresql_bench: CaBench) -
         await expire(postgresql_bench)
 
 
-async def test_nobody_acquires_a_lease_under_which_a_transaction_writes(postgresql_bench: CaBench) -> None:
+async def test_a_lease_cannot_be_acquired_while_a_transaction_writes_under_it(postgresql_bench: CaBench) -> None:
     leader, other = postgresql_bench.store, another_store(postgresql_bench)
     lease = await acquire(leader, "one", SHORT)
     assert lease is not None
@@ -198,7 +198,7 @@ async def test_one_leads_until_its_work_is_done_and_then_another(ca_bench: CaBen
     assert await second.task is True
 
 
-async def test_a_leader_that_is_told_to_end_releases_the_lease(ca_bench: CaBench) -> None:
+async def test_a_leader_that_is_stopped_releases_the_lease(ca_bench: CaBench) -> None:
     first = Leader(leadership(ca_bench.store, "one"))
     await first.began.wait()
     first.task.cancel()
@@ -208,7 +208,7 @@ async def test_a_leader_that_is_told_to_end_releases_the_lease(ca_bench: CaBench
     assert await current(ca_bench.store) is None
 
 
-async def test_one_that_is_told_to_end_while_it_acquires_releases_the_lease(ca_bench: CaBench) -> None:
+async def test_one_that_is_stopped_while_it_acquires_releases_the_lease(ca_bench: CaBench) -> None:
     acquired = asyncio.Event()
 
     class Slow(Leadership[Transaction]):

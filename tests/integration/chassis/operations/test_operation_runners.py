@@ -95,7 +95,7 @@ async def counted(bench: CaBench) -> int:
     return state.config_version - 1
 
 
-async def test_operations_are_run_to_their_end_and_then_nobody_leads(ca_bench: CaBench) -> None:
+async def test_operations_are_run_to_their_end_and_then_there_is_no_leader(ca_bench: CaBench) -> None:
     one, two = begun(number=1), begun(total=2, number=2)
     steps = Steps()
     async with running(ca_bench.store, {COUNT: steps}):

@@ -86,7 +86,7 @@ async def test_an_open_stream_is_cut_when_trust_changes():
     assert told.reason == "PEER_ISSUER_UNKNOWN"
 
 
-async def test_a_stream_that_tells_of_trust_goes_on_for_a_moment_when_its_own_callers_is_withdrawn():
+async def test_a_caller_feed_continues_for_a_moment_when_the_trust_in_its_own_caller_is_withdrawn():
     servicer = EchoServicer()
     service = echo_service(servicer)
     rows = {**service.rows, WATCH: replace(service.rows[WATCH], linger=0.3)}

@@ -75,7 +75,7 @@ async def test_a_full_batch_does_not_wait_for_others(clock: Clock) -> None:
     await asyncio.wait_for(asyncio.gather(*calls, let_in(batching, [], "a")), 60)
 
 
-async def test_after_a_pause_nobody_waits_for_others(clock: Clock) -> None:
+async def test_after_a_pause_no_request_waits_for_others(clock: Clock) -> None:
     batching = Batching(clock, LONG)
     await make_busy(batching)
     clock.now += BUSY_SECONDS
@@ -158,7 +158,7 @@ async def test_a_batch_is_counted_in_certificates_not_in_requests(clock: Clock) 
     assert order == ["a", "b", "a", "a"]
 
 
-async def test_callers_take_turns_by_certificates_not_by_requests(clock: Clock) -> None:
+async def test_callers_alternate_by_certificates_not_by_requests(clock: Clock) -> None:
     batching = Batching(clock)
     order: list[str] = []
     calls = [asyncio.create_task(let_in(batching, order, "batches", 100)) for _ in range(5)]

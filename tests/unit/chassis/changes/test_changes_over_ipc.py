@@ -109,7 +109,7 @@ def test_a_commit_of_the_coordinator_is_read_by_the_worker_at_once(tmp_path: Pat
     run_virtually(main())
 
 
-def test_a_burst_is_told_in_a_few_answers(tmp_path: Path) -> None:
+def test_a_burst_is_sent_in_a_few_responses(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path) as both:
             await asyncio.sleep(2)

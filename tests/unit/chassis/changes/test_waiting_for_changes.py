@@ -133,7 +133,7 @@ def test_a_wait_that_goes_on_when_notifications_fail_becomes_polling_at_once() -
     run_virtually(main())
 
 
-def test_when_notifications_begin_each_follower_reads_what_nobody_announced() -> None:
+def test_when_notifications_begin_each_follower_reads_what_was_not_announced() -> None:
     async def main() -> None:
         followed = topics(notified=False)
         async with reading(followed, "config") as reader:

@@ -14,7 +14,7 @@ def share(most: int = 1000) -> FairShare:
     return FairShare("certificates", most, RETRY_AFTER)
 
 
-def test_beyond_the_total_a_call_is_refused_at_once_and_told_when_to_come_again() -> None:
+def test_beyond_the_total_a_call_is_refused_at_once_with_a_retry_delay() -> None:
     admission = share()
     for caller in range(10):
         admission.enter(caller, 100)
@@ -54,7 +54,7 @@ def test_a_refused_call_takes_no_room() -> None:
     admission.enter("b", 3)
 
 
-def test_even_the_smallest_bound_lets_a_caller_in() -> None:
+def test_even_the_smallest_bound_admits_a_caller() -> None:
     admission = share(1)
     admission.enter("a")
     admission.leave("a")

@@ -1,4 +1,4 @@
-"""Which operation has the next step: methods in turn, the oldest first, and whoever waits lets others pass."""
+"""Scheduling of operations: methods alternate, the oldest first, and waiting operations let others run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -56,7 +56,7 @@ def ids(found: Sequence[Operation]) -> list[str]:
     return [one.operation_id for one in found]
 
 
-def test_methods_take_turns_and_in_each_the_oldest_goes_first() -> None:
+def test_methods_alternate_and_in_each_the_oldest_goes_first() -> None:
     scheduled = Scheduled(operations("a1 a2 a3 b1 c1"))
     assert scheduled.served(7) == "a1 b1 c1 a1 b1 c1 a1"
     scheduled.running = [one for one in scheduled.running if one.operation_id not in {"a1", "c1"}]

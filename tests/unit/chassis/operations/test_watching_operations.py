@@ -96,7 +96,7 @@ async def test_without_a_hook_the_operation_is_looked_at_four_times_a_second(mon
     assert slept == [0.25]
 
 
-async def test_whoever_polls_looks_again_after_the_shorter_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_polling_uses_the_shorter_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
