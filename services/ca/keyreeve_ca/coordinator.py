@@ -184,7 +184,7 @@ async def _own_database(settings: CaSettings, binding: DatabaseBinding, stack: A
     """
     if settings.sqlite_file is not None and not settings.sqlite_file.exists():
         binding.check(None)
-    database = stack.enter_context(writing_database(settings, SCHEMA, plan_anew=True))
+    database = stack.enter_context(writing_database(settings, SCHEMA, fresh_plans=True))
     with store_errors():
         revision = migrating.current_revision(database.engine, SCHEMA)
     if revision is None:

@@ -68,7 +68,7 @@ class RetentionSettings(Section):
         None,
         ge=2,
         le=36_500,
-        description="Days after their expiry for which certificates are kept; null: for ever, nothing is deleted unasked.",
+        description="Days after their expiry for which certificates are kept; null: forever.",
     )
 
 

@@ -160,7 +160,7 @@ def _durable(
 
 
 def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:
-    """Connect to the instance's coordinator, where a worker needs only its word on the audit sinks."""
+    """Connect to the instance's coordinator, where a worker needs only the state of the audit sinks."""
     client = ipc.Client(settings.coordinator_socket)
     stack.push_async_callback(client.close)
     return client

@@ -38,7 +38,7 @@ class Replacement:
     not_after: int
     """In seconds since 1970."""
     root: str
-    """The authority that signed it, and the predecessors: whoever trusts it has nothing to do."""
+    """The authority that signed it and its predecessors; members that trust it need no change."""
     expired: tuple[str, ...]
     """Those that it replaces; they stay trusted, as far as their validity reaches, and issue no more."""
 
@@ -49,7 +49,7 @@ class RecoveryReport:
 
     replacements: tuple[Replacement, ...]
     dead_hierarchies: tuple[Hierarchy, ...]
-    """Hierarchies whose root has expired too: whoever trusts them needs a new one, which no program can hand out alone."""
+    """Hierarchies whose root has expired too: their members need a new root, distributed by hand."""
 
     def document(self) -> dict[str, Any]:
         """The report as plain values."""

@@ -133,7 +133,7 @@ class Alarm:
         if len(self._reported) > _MOST_REPORTED:
             self._reported.popitem(last=False)
         log.error(
-            "a second key came with the secret of %s for %s: somebody has it who should not",
+            "a second key came with the secret of %s for %s: the secret has leaked",
             token.resource,
             token.identity,
         )

@@ -23,7 +23,7 @@ class StoredToken:
     """16 octets; later tokens sort later."""
     identity: str
     creator: str
-    """SPIFFE ID of whoever made it."""
+    """SPIFFE ID of its creator."""
     root_sha256: bytes
     sealed_keys: bytes | None = field(repr=False)
     """The three keys, sealed; None once they have been erased."""
@@ -35,7 +35,7 @@ class StoredToken:
     bound_at: int | None = None
     ended_at: int | None = None
     serial: bytes | None = None
-    """Of the certificate that was issued on its word."""
+    """Of the certificate that was issued with it."""
 
     @property
     def resource(self) -> str:

@@ -15,7 +15,7 @@ from keyreeve_ca.requests.name_grammar import dns_problem
 DEFAULT_LIFETIME = 3600
 """Seconds in which a token can be used for the first time, unless its maker says otherwise."""
 LONGEST_LIFETIME = 24 * 3600
-"""A token is handed over by hand: one that nobody used within a day was lost, or went to the wrong person."""
+"""A token is delivered by hand: one unused for a day was lost, or went to the wrong person."""
 
 _OPERATORS = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR})
 _SERVICES = SERVICE_ROLES - {Role.CA}
@@ -37,7 +37,7 @@ def check_may_let_in(creator: Role, wanted: Role) -> None:
         return
     allowed = ", ".join(sorted(role.value for role, worth in MAY_LET_IN.items() if wanted in worth))
     raise TokenNotAllowed(
-        f"a token that {creator.value} makes cannot let in {wanted.value}; that is for: {allowed or 'nobody'}",
+        f"a {creator.value} cannot create enrollment tokens for the role {wanted.value}; allowed: {allowed or 'none'}",
         metadata={"wanted": wanted.value, "allowed": allowed},
     )
 

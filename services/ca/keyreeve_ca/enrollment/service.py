@@ -92,7 +92,7 @@ class Enrollment:
     keystore: KeyStore
     trust_root: bytes
     alert: Callable[[StoredToken], None]
-    """Called when a second key comes with a token's secret: somebody has it who should not."""
+    """Called when a second key comes with a token's secret: the secret has leaked."""
     now: Callable[[], int]
     random: Callable[[int], bytes] = os.urandom
 
@@ -177,7 +177,7 @@ class Enrollment:
 
         if await self.store.read(put_out):
             raise errors.TokenRevoked(
-                "whoever made the enrollment token has had a certificate revoked since",
+                "a certificate of the enrollment token's creator has been revoked since",
                 metadata={"token": token.token_id.hex()},
             )
 

@@ -1,6 +1,6 @@
 """Making, revoking and tidying enrollment tokens. What happens when one is used stands in `enrollment`.
 
-The secret of a token exists in the answer to whoever made it and nowhere else: what is stored is three keys derived
+The secret of a token exists only in the answer to its creator: what is stored is three keys derived
 from it, sealed by the key store. A repeated request therefore cannot be answered with the same text: the token gets a
 fresh secret instead, as long as it has not been used.
 """
@@ -59,7 +59,7 @@ class EnrollmentTokens:
         check_may_let_in(creator_role, role)
         seconds = check_lifetime(lifetime)
         reached = self._reached(address)
-        if role in OPERATOR_ROLES:  # a token for a person is an invitation, whoever makes it in which way
+        if role in OPERATOR_ROLES:  # every token for a person is an invitation
             self.operators.invite(tx, wanted.path[-1], role, creator)
         return self._make(tx, wanted, creator, seconds, reached)
 

@@ -192,7 +192,7 @@ class CommitQueues:
                     del commit_queue.left[block_id]
                     await self._close(block_id)
         finally:
-            # When this task is cancelled, whatever waits is not left waiting for ever.
+            # When this task is cancelled, the waiting requests fail instead of hanging.
             commit_queue.committing = None
             while commit_queue.waiting:
                 commit_queue.waiting.popleft().done.cancel()

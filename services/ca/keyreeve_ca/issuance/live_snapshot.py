@@ -35,7 +35,7 @@ class LiveSnapshot:
 
     async def _read_next(self) -> None:
         async with self._reading:
-            self._next = None  # whoever calls from here on may know of something newer than this reading
+            self._next = None  # later callers may know of a newer version than this load reads
             self._current = await self._store.read(lambda tx: self._load(tx, self._current))
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

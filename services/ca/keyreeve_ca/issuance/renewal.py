@@ -217,7 +217,7 @@ def _check_holder(caller: Caller, old: StoredCertificate, hierarchy: Hierarchy, 
                 "a certificate of the control hierarchy is renewed over a connection that presents it"
             )
     elif str(caller) != old.caller or old.issued_at < since:
-        # Whether it exists is nobody else's business: the same words as for a serial number that does not.
+        # Do not reveal whether it exists: the same answer as for an unknown serial number.
         raise certificate_not_found(old.serial)
 
 

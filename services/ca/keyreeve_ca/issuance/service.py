@@ -54,7 +54,7 @@ _ITEMS_AT_ONCE = 4
 _SIGNED_AT_ONCE = 4
 """The same for signatures; a request for more uses the commit queue of the long ones."""
 _ATTEMPTS = 3
-"""How often a request is signed anew after the gate has refused its group."""
+"""How often a request is signed again after the gate has refused its group."""
 
 _WRONG_FOR_EVER = (errors.CsrMalformed, errors.CsrTooLarge, errors.CsrSignatureInvalid)
 """What no earlier request with the same bytes can have been answered otherwise: nothing needs to be looked up."""
@@ -110,7 +110,7 @@ class Issuance:
 
     snapshot: Callable[[], IssuanceSnapshot]
     reload: Callable[[], Awaitable[None]]
-    """Reads the snapshot anew; called when the gate says that it is out of date."""
+    """Reloads the snapshot; called when the gate reports that it is out of date."""
     store: Store
     ledger: Ledger
     keystore: KeyStore
@@ -191,7 +191,7 @@ class Issuance:
         return self.snapshot().halted_since if request.origin.exemption is None else None
 
     async def _answered(self, request: SignRequest) -> Answered | None:
-        """What the request was answered before; reads the snapshot anew when it lags behind what was found."""
+        """The stored answer of the request; reloads the snapshot when it lags behind that."""
         answered, newest = await self.store.read(
             lambda tx: tx.answered_and_version(request.caller.claimant, request.origin.method, request.request_id),
             one_statement=True,

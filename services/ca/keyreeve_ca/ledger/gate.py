@@ -1,8 +1,8 @@
 """The commit gate: what must hold when a group enters the ledger, and the locks that keep it true until it is in.
 
 On SQLite the one writer's transaction suffices. On PostgreSQL a group's commit locks for share (control plane, halt switch,
-authority, profiles) and its block for update; whoever halts, retires or voids locks for update. Row locks alone let
-share lockers overlap for ever while an update waits, so both sides take an advisory lock first, which is granted in order
+authority, profiles) and its block for update; halting, retiring and voiding lock for update. Row locks alone let
+share lockers overlap forever while an update waits, so both sides take an advisory lock first, which is granted in order
 of arrival. A process that stops in the middle of a commit (frozen, or cut off) would hold that lock against a halt: after a
 second its transaction is ended from outside, and it finds out when it wakes.
 """

@@ -1,7 +1,7 @@
 """PostgreSQL: the ledger in partitions by time, since serial numbers begin with the time of their block.
 
 A partition is named after the day (days since 1970, UTC) that it ends before; the first one begins with the first serial
-number. Partitions are made ahead; should nobody have made one in time, or a clock run far ahead, rows go into
+number. Partitions are made ahead; if none was made in time, or a clock runs far ahead, rows go into
 `certificates_rest`, so that no commit ever fails for want of a partition.
 """
 
@@ -107,7 +107,7 @@ def drop_empty(connection: Connection) -> int:
         left = text(f"SELECT EXISTS (SELECT 1 FROM {_PREFIX}{day})")  # noqa: S608
         if connection.scalar(left):
             continue
-        # A block of that time may be open still; once nobody can insert, look again.
+        # A block of that time may still be open; check again once inserts are locked out.
         connection.execute(text("LOCK TABLE ONLY certificates IN ACCESS EXCLUSIVE MODE"))
         if not connection.scalar(left):
             connection.execute(text(f"DROP TABLE {_PREFIX}{day}"))

@@ -135,7 +135,7 @@ class AuditRecord(Protocol):
         ...
 
     def entrust(self, done: "asyncio.Future[Any]") -> None:
-        """Hand the record over: it is written if and only if `done` gets a result, and by nobody else."""
+        """Hand the record over: it is written if and only if `done` gets a result, and by no other code."""
         ...
 
 
@@ -199,7 +199,7 @@ class GateClosed(Exception):
     """The commit gate refused a group; nothing of it was stored and its signatures must be thrown away.
 
     `why` is one of: `restore_generation`, `halted`, `authority`, `profile`, `block`, `worker` (its lease has expired: only when it
-    asks for a block), `group` (it was looked up before it arrived). The worker reloads what it knows and signs anew.
+    asks for a block), `group` (it was looked up before it arrived). The worker reloads its snapshot and signs again.
     """
 
     def __init__(self, why: str) -> None:

@@ -236,7 +236,7 @@ def _read_gate(
         authority = raw.execute(_AUTHORITY, (group.authority_id,))
         profiles = raw.execute(_PROFILES, (list(group.profile_hashes),))
         block = raw.execute(_BLOCK, (group.block_id,))
-        # After the block's lock: the same group, handed in twice at once, was committed by whoever held the lock before.
+        # After the block's lock: the same group, handed in twice at once, was committed by the previous holder of the lock.
         known = raw.execute(_KNOWN, (group.group_id,))
         head = raw.execute(*chain.lock_statement)
     control_plane_row, authority_row, block_row = control_plane.fetchone(), authority.fetchone(), block.fetchone()

@@ -179,7 +179,7 @@ class SqliteLedger:
         except StoreUnavailable as unavailable:
             for _, done in taken:
                 done.set_exception(unavailable)
-        except Exception as bug:  # noqa: BLE001  # it goes to whoever sent the group
+        except Exception as bug:  # noqa: BLE001  # it is raised to the sender of the group
             if len(taken) == 1:
                 taken[0][1].set_exception(bug)
             else:  # one group is at fault and everything was rolled back: the others need not suffer for it

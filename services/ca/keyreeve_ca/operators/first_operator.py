@@ -58,7 +58,7 @@ class FirstOperator:
         # The record may also be that of a first attempt, which a kill cut short.
         if self.operators.now() - person.since <= NEW_SECONDS:
             await self.seen()
-        snapshot = self.issuance.snapshot()  # it may have been read anew while the certificate was signed
+        snapshot = self.issuance.snapshot()  # it may have been reloaded while the certificate was signed
         authority = snapshot.authority(outcome.authority_id)
         return {
             "trust_domain": snapshot.trust_domain,

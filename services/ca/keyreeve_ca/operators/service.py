@@ -38,7 +38,7 @@ class Operators:
         _check_name(name)
         known, now = tx.operators.find(name), self.now()
         if known is not None and str(known.identity(self.trust_domain)) == by:
-            raise errors.SecondPersonRequired("nobody invites themselves", metadata={"approver": by})
+            raise errors.SecondPersonRequired("operators cannot invite themselves", metadata={"approver": by})
         if known is not None and known.role is not role:
             raise errors.OperatorExists(
                 f"{name!r} is in the role {known.role.value}; change that instead", metadata={"role": known.role.value}
@@ -82,7 +82,7 @@ class Operators:
         """
         known = self.get(tx, name)
         if operator_of(tx, by) == known.person_uid:
-            raise errors.SecondPersonRequired("nobody changes their own keys", metadata={"approver": by})
+            raise errors.SecondPersonRequired("operators cannot change their own keys", metadata={"approver": by})
         wanted = {key.fingerprint: key for key in keys}
         for other in tx.operators.active():
             if other.person_uid != known.person_uid:

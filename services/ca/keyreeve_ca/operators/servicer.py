@@ -26,7 +26,7 @@ ACCESS: AccessRules = {
     _SERVICE + "InviteOperator": AccessRule(_ADMINS, forwarded=True, records=("operator_id", "role")),
     _SERVICE + "GetOperator": _READ,
     _SERVICE + "ListOperators": _READ,
-    # The keys are recorded as the fingerprints of what was accepted: somebody may send a private one by mistake.
+    # Keys are recorded as fingerprints of what was accepted: a request may contain a private key by mistake.
     _SERVICE + "UpdateOperator": AccessRule(_ADMINS, forwarded=True, records=("name", "role", "update_mask.paths")),
     _SERVICE + "RemoveOperator": AccessRule(_ADMINS, forwarded=True),
 }

@@ -114,7 +114,9 @@ class Profiles:
 
         def act(tx: Transaction) -> ProfileVersion:
             if tx.profile(name).version != current.version:
-                raise errors.ProfileVersionStale(f"profile {name!r} has just been changed by somebody else")
+                raise errors.ProfileVersionStale(
+                    f"profile {name!r} has been changed at the same time by another caller"
+                )
             if version.sha256 == current.sha256:
                 return current
             tx.add_profile_version(version, self.now(), created_by)

@@ -11,7 +11,7 @@ from keyreeve_chassis.keys.key_types import KeyType
 
 LONGEST_LIFETIME = timedelta(days=825)
 LONGEST_IN_CONTROL_HIERARCHY = timedelta(days=7)
-"""An identity of the control plane is renewed, not kept: nobody is one for longer without being asked again."""
+"""The longest lifetime of control-plane certificates; longer use requires renewal."""
 LONGEST_BACKDATE = timedelta(hours=1)
 
 

@@ -66,7 +66,7 @@ class CertificateRequest:
     names: tuple[Name, ...]
     """Wished subject alternative names, in order, not yet checked against any grammar."""
     unusable_names: tuple[tuple[int, str], ...]
-    """(Position among the wished names, what is wrong) of those that are not in `names`: no type that we issue."""
+    """(Position, problem) of the requested names of types that are not issued; they are not in `names`."""
     requested_extensions: RequestedExtensions
     """The other extensions that it asks for."""
     signed: bytes = field(repr=False)

@@ -45,7 +45,7 @@ class Revocation:
     reason: CrlReason
     revoked_at: int
     actor: str
-    """SPIFFE ID of whoever revoked it."""
+    """SPIFFE ID of the caller who revoked it."""
     not_after: int
     """Last instant of the certificate."""
 

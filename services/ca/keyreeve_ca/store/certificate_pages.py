@@ -92,7 +92,7 @@ def page(
     connection: Connection, wanted: CertificateFilter, *, after: bytes, limit: int, most_read: int | None = None
 ) -> CertificatePage:
     """Certificates in order of serial number, after `after` (empty: from the first); None reads to the end."""
-    _plan_anew(connection)
+    _fresh_plans(connection)
     rows: list[Row[Any]] = []
     read = 0
     serial = certificates.c.serial
@@ -112,7 +112,7 @@ def count(
     connection: Connection, wanted: CertificateFilter, *, after: bytes, most_read: int
 ) -> tuple[int, bytes | None]:
     """Count certificates within a bounded time; also return where to continue."""
-    _plan_anew(connection)
+    _fresh_plans(connection)
     counted = read = 0
     for one in _stretches(connection, wanted, after):
         counted += connection.scalar(select(func.count()).select_from(certificates).where(*one.conditions)) or 0
@@ -130,7 +130,7 @@ def _stretches(connection: Connection, wanted: CertificateFilter, after: bytes) 
     return _by_block(connection, wanted, after)
 
 
-def _plan_anew(connection: Connection) -> None:
+def _fresh_plans(connection: Connection) -> None:
     """Make PostgreSQL use fresh plans until this transaction ends.
 
     A plan cached while nothing was revoked checks each certificate against all revocations.

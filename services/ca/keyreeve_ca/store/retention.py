@@ -55,7 +55,7 @@ class Retention:
     ledger: Purging
     store: Store
     expired_days: int | None
-    """Days after their end for which certificates are kept; None: for ever."""
+    """Days after their expiry for which certificates are kept; None: forever."""
     now: Callable[[], int]
     count: Callable[[int], None] = lambda _deleted: None
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -1,7 +1,7 @@
 """What changed about callers, as the feed sees it, and the port to the records.
 
 Issuing CAs of the control hierarchy, operators' records and revocations share one sequence of numbers, assigned under one
-row's lock held to the commit: whoever has read all up to a number has missed nothing before it.
+row's lock held to the commit: a reader that has everything up to a number has missed nothing before it.
 """
 
 from dataclasses import dataclass
@@ -32,6 +32,6 @@ class CallerRecords(Protocol):
         """What changed after a number, in order, about `limit` entries of each kind.
 
         From the beginning when `after_seq` is above the highest number: that is of another history. Revoked certificates
-        that expire before `expiring_from` are left out: nobody can call with them any more.
+        that expire before `expiring_from` are left out: they cannot call any more.
         """
         ...

@@ -2,7 +2,7 @@
 
 Every update says "from `after_seq` to `seq` these facts and no others changed, as of `time`", and is signed with the key
 of this process's own certificate, whose chain comes first: a service that keeps updates on disk can tell whose word they
-are. A process that has itself heard nothing lately says nothing.
+are. A process whose own data is stale sends nothing.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Appending to a chain: the link of one commit, written in the transaction whose acts its records describe.
 
-The chain's row holds its head and is locked by whoever appends, so a link refers to the one before it whatever became of
+The chain's row holds its head and is locked by the appender, so a link refers to the one before it whatever became of
 commits that gave no answer. Both databases speak the same statements through their own drivers' cursors.
 """
 

@@ -85,7 +85,7 @@ class Recorder:
             failure = AuditUnavailable(f"the record was not written within {self._seconds:g} s")
         except KeyreeveError as error:
             failure = AuditUnavailable(f"the record could not be written: {error.message}")
-        except Exception:  # noqa: BLE001  # nobody may be answered without a record, whatever went wrong
+        except Exception:  # noqa: BLE001  # no call may be answered without a record, whatever went wrong
             _log.exception("writing audit records failed")
             failure = AuditUnavailable("the record could not be written")
         for _, done in batch:

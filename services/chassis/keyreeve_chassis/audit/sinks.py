@@ -1,4 +1,4 @@
-"""Sinks: copies of the audit log outside of the database, which whoever administers it cannot take back.
+"""Sinks: copies of the audit log outside of the database, which the database administrator cannot change.
 
 Where they are is said by the settings alone. A sink is fed checkpoint by checkpoint from the log itself and knows by itself
 how far it has come, so an outage leaves no gap: what is missing is sent when it is back. Each write has a thread of its

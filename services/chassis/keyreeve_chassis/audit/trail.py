@@ -2,7 +2,7 @@
 
 A call that changes something entrusts its record to the transaction of the change (`entrust`), so that neither exists
 without the other; for every other call the guard writes it before it answers. Calls without an identity are counted
-instead: one record for each (peer, reason, second), so that nobody can fill the disk from outside. Of a request, a record
+instead: one record for each (peer, reason, second), so that unauthenticated clients cannot fill the disk. Of a request, a record
 keeps the fields that the method's row lists, and no others (`targets_of`).
 """
 
@@ -146,7 +146,7 @@ class Trail:
             await self._write(record, records.tail(error.code, error.reason))
 
     def cancelled(self, record: AuditRecord, call: Call, code: str) -> None:
-        """Record a cancelled call; nobody waits for it."""
+        """Record a cancelled call; no caller waits for it."""
         if record.handed_in or call.caller is None:
             return
 

@@ -63,7 +63,7 @@ class CoordinatorChanges:
     hold_seconds: float = HOLD_SECONDS
 
     async def follow(self) -> None:
-        """Announce what the coordinator tells, for ever."""
+        """Announce the coordinator's changes, forever."""
         epoch, counts = "", dict[str, int]()
         while True:
             try:

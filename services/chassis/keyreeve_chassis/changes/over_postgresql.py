@@ -46,7 +46,7 @@ class PostgresqlChanges:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def follow(self) -> None:
-        """Listen for ever; connect again after a loss."""
+        """Listen forever; reconnect after a loss."""
         pause = _FIRST_PAUSE
         while True:
             try:

@@ -65,5 +65,5 @@ class DatabaseBinding:
         except (OSError, ValueError, TypeError, KeyError) as problem:
             raise StartRefused(
                 f"{self.file} cannot be read ({problem}); if the database of the settings, {self.place}, is the right "
-                "one, remove the file: the next start writes it anew"
+                "one, remove the file: the next start writes it again"
             ) from problem

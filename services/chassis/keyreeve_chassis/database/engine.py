@@ -94,14 +94,14 @@ def postgresql(
     connections: int,
     lock_timeout_ms: int = 4_000,
     statement_timeout_ms: int = 15_000,
-    plan_anew: bool = False,
+    fresh_plans: bool = False,
 ) -> Engine:
     """An engine for one service's schema; `url` as in SQLAlchemy or libpq (`postgresql://...`), the driver is psycopg 3.
 
     A transaction that waits for its client is ended after `statement_timeout_ms` too, so that a process that has
     stopped does not hold its locks.
 
-    `plan_anew` makes PostgreSQL plan a statement for what its tables hold now. By default it keeps the plan of a statement
+    `fresh_plans` makes PostgreSQL plan a statement for what its tables hold now. By default it keeps the plan of a statement
     that it has seen a few times: made while a table is empty, that one reads all of it however much it holds later.
     """
     settings = {
@@ -110,7 +110,7 @@ def postgresql(
         "lock_timeout": str(lock_timeout_ms),
         "statement_timeout": str(statement_timeout_ms),
         "idle_in_transaction_session_timeout": str(statement_timeout_ms),
-        "plan_cache_mode": "force_custom_plan" if plan_anew else "auto",
+        "plan_cache_mode": "force_custom_plan" if fresh_plans else "auto",
     }
     engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),

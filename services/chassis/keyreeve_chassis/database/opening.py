@@ -23,12 +23,12 @@ def writing_database(
     schema: Schema,
     *,
     threads: int = 4,
-    plan_anew: bool = False,
+    fresh_plans: bool = False,
     announce: Callable[[Set[str]], None] = lambda _: None,
 ) -> Iterator[Database]:
     """Open the database for writing; SQLite with its file lock and one thread. Raises `DatabaseRefused`.
 
-    `plan_anew`: see `engine.postgresql`; for a process with few statements that read much.
+    `fresh_plans`: see `engine.postgresql`; for a process with few statements that read much.
     """
     path = settings.sqlite_file
     if path is not None:
@@ -41,7 +41,7 @@ def writing_database(
         schema=schema.name,
         application_name=f"keyreeve-{schema.service}",
         connections=threads,
-        plan_anew=plan_anew,
+        fresh_plans=fresh_plans,
     )
     yield from _open(Database(made, service=schema.service, threads=threads, announce=announce))
 

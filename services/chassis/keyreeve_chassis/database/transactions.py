@@ -30,7 +30,7 @@ _SQLITE_ERROR = 1
 def register_failpoints(service: str) -> None:
     """Register the two failpoints of the service's commits."""
     failpoints.register(f"{service}.commit.before", "A transaction is complete and not yet committed.")
-    failpoints.register(f"{service}.commit.after", "A transaction is committed and nobody has been told.")
+    failpoints.register(f"{service}.commit.after", "A transaction is committed and its caller does not know yet.")
 
 
 @contextmanager

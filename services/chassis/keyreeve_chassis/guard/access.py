@@ -12,7 +12,7 @@ class Freshness(Enum):
     """How recent the process's revocation data must be for a call; the value is the limit in seconds."""
 
     STRICT = 5.0
-    """Secrets, issuance, structure: what a caller who was put out must not do once more."""
+    """Secrets, issuance, structure: not even one more call by a removed caller."""
     TOLERANT = 600.0
     """Reads and renewal: they go on through an outage, with an alarm."""
     EXEMPT = float("inf")
@@ -28,7 +28,7 @@ class AccessRule:
     forwarded: bool = False
     """Run by another process: this one checks the call and hands the bytes of the request on."""
     anyone: bool = False
-    """Open to whoever can connect, known or not (health); excludes `roles`."""
+    """Open to every client, with or without an identity (health); excludes `roles`."""
     long_stream: bool = False
     """A stream that may stay open: needs no deadline, and its caller is verified again and again."""
     linger: float = 0.0
@@ -63,6 +63,6 @@ def check(rows: AccessRules, caller: Caller | None, method: str) -> AccessRule:
     who = "a caller without an identity" if caller is None else f"{caller} (role {caller.role.value})"
     allowed = ", ".join(sorted(role.value for role in row.roles)) if row is not None else ""
     raise AccessDenied(
-        f"{who} may not call {method}; allowed: {allowed or 'nobody'}",
+        f"{who} may not call {method}; allowed: {allowed or 'none'}",
         metadata={"method": method, "allowed": allowed},
     )

@@ -1,4 +1,4 @@
-"""The one place where an exception becomes a `google.rpc.Status`, and text that nobody vetted stops.
+"""The one place where an exception becomes a `google.rpc.Status`, and internal text is kept from callers.
 
 A status carries exactly one ErrorInfo (domain, reason, metadata with the request id), a BadRequest or
 PreconditionFailure with the violations, and a RetryInfo when waiting helps. It travels in trailing metadata, of which

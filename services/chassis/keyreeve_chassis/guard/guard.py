@@ -75,7 +75,7 @@ class Guard:
         telemetry: CallTelemetry | None = None,
         trail: Trail | None = None,
     ) -> None:
-        """Take what to serve. Without a verifier nobody has an identity, so only methods open to anyone answer.
+        """Take what to serve. Without a verifier no caller has an identity, so only methods open to anyone answer.
 
         Without a trail nothing is recorded: a listener for health alone.
         """

@@ -59,7 +59,7 @@ class OperatorRecord:
 
     uid: str
     since: int
-    """The second from which on certificates count: an older one of the same name was somebody else's, or of another role."""
+    """The second from which on certificates count: an older one of the same name belonged to another person or role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911
     try:
         identity = _identity(certificate.extensions)
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as why:
-        return _Refused(PeerIdentityInvalid, f"the client certificate identifies nobody: {why}")
+        return _Refused(PeerIdentityInvalid, f"the client certificate has no usable identity: {why}")
     if identity.trust_domain != view.trust_domain:
         return _Refused(PeerTrustDomainWrong, f"{identity} does not belong to the trust domain {view.trust_domain}")
     role = identity.role

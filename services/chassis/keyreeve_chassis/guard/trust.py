@@ -80,7 +80,7 @@ class CallerTrust:
         await self._complete.wait()
 
     async def follow(self, client: Callable[[], FeedClient]) -> None:
-        """Follow the feed for ever, with a client of its own that is replaced when the feed fails or falls silent."""
+        """Follow the feed forever, with a client that is replaced when the feed fails or falls silent."""
         failures = 0
         while True:
             opened = client()
@@ -129,7 +129,7 @@ class CallerTrust:
 
 
 def _is_below(issuer: x509.Certificate, roots: Sequence[x509.Certificate]) -> bool:
-    """Whether a root that this service trusts has signed an issuing CA: the feed's word alone makes no authority."""
+    """Whether a root that this service trusts has signed an issuing CA: the feed alone cannot add an authority."""
     for root in roots:
         try:
             issuer.verify_directly_issued_by(root)

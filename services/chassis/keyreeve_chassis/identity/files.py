@@ -1,4 +1,4 @@
-"""An identity's files as a server needs them: read anew when they change."""
+"""An identity's files as a server needs them: reloaded when they change."""
 
 import threading
 

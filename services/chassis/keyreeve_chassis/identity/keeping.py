@@ -1,4 +1,4 @@
-"""The certificate of one instance of a service: obtained on evidence, renewed over mutual TLS, obtained anew once expired.
+"""The certificate of one service instance: enrolled with evidence, renewed over mutual TLS.
 
 One process of the service keeps it; the others read the same files (`LiveIdentity`, `keyreeve.aio.Client`), which are
 replaced so that they always fit.
@@ -68,7 +68,7 @@ class ServiceIdentity:
             await self.sleep(pause)
 
     async def keep(self) -> None:
-        """Keep the certificate and the bundles up to date, for ever."""
+        """Keep the certificate and the bundles up to date, forever."""
         while True:
             context = await self.obtain()
             async with aio.Client(context) as client:
@@ -107,7 +107,7 @@ class ServiceIdentity:
                 _log.warning("the service's certificate could not be kept up to date", error=str(failure))
                 pause = RETRY_SECONDS
                 # Revoked, or under authorities that are gone: only new evidence helps, before it has expired, too.
-                if isinstance(failure, Unauthenticated | ServiceUnreachable) and await self._enroll_anew():
+                if isinstance(failure, Unauthenticated | ServiceUnreachable) and await self._enroll_again():
                     return
             await self._sleep_until(refused, pause)
 
@@ -121,7 +121,7 @@ class ServiceIdentity:
             for one in waiting:
                 one.cancel()
 
-    async def _enroll_anew(self) -> bool:
+    async def _enroll_again(self) -> bool:
         try:
             return await self.evidence.enroll(self.identity, self._new.directory)
         except KeyreeveError as failure:

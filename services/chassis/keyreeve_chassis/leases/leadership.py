@@ -54,7 +54,7 @@ class Leadership(Generic[TxT]):
     owner: str
     """Names this process in the lease."""
     seconds: float = 5.0
-    """After a leader has died, nobody leads for as long."""
+    """Lease time in seconds: how long a dead leader blocks the next one."""
     alone: bool = False
     """No other process can have the database open (SQLite): what is left of a lease is that of a process that ended."""
     clock: Callable[[], float] = time.monotonic

@@ -36,7 +36,7 @@ from keyreeve_chassis.leases.ports import Lease, LeaseLost
 
 
 def lease_table(metadata: MetaData) -> Table:
-    """Define the table, for a service's own metadata. A row is never deleted: its fence must not begin anew."""
+    """Define the table, for a service's own metadata. A row is never deleted: its fence must never restart."""
     return Table(
         "leases",
         metadata,

@@ -40,7 +40,7 @@ class Operation:
     operation_id: str
     method: str
     creator: str
-    """SPIFFE ID of whoever began it."""
+    """SPIFFE ID of the caller who began it."""
     state: OperationState
     phase: str
     arguments: dict[str, Any]

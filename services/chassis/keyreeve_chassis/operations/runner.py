@@ -43,7 +43,7 @@ class OperationRunner(Generic[TxT]):
     clock: Callable[[], float] = time.monotonic
 
     async def run(self) -> None:
-        """Carry out what has been begun, now and after each restart, for ever."""
+        """Run pending operations, now and after each restart, forever."""
         while True:
             seconds = math.inf
             try:

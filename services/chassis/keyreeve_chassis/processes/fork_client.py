@@ -22,7 +22,7 @@ _START_SECONDS = 120.0
 """What a fork server has for its imports."""
 _ANSWER_SECONDS = 30.0
 _AGAIN_SECONDS = 1.0
-"""Before a fork server that ended is replaced in advance: whoever else has ended needs the processor more."""
+"""Before a fork server that ended is replaced in advance: other restarts need the processor more."""
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class ForkServer:
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            # An answer that nobody takes would be taken for the next one.
+            # An answer that is not read would be taken for the next one.
             asking.add_done_callback(_let_go)
             raise
 

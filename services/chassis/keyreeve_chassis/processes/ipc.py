@@ -99,7 +99,7 @@ def _close_to_others(path: Path) -> None:
 
 
 BEFORE_CALL = failpoints.register("ipc.call.before", "Another process is about to be asked for something.")
-AFTER_CALL = failpoints.register("ipc.call.after", "Another process has answered, and nobody has been told.")
+AFTER_CALL = failpoints.register("ipc.call.after", "Another process has answered, and the caller does not know yet.")
 
 
 class Client:
@@ -219,7 +219,7 @@ class _ClientSide(_Framed):
         number, succeeded, result = message
         answer = self._waiting.pop(number, None)
         if answer is None or answer.done():
-            return  # whoever asked has given up
+            return  # the caller has given up
         if succeeded:
             answer.set_result(result)
         else:
@@ -305,7 +305,7 @@ class _ServerSide(_Framed):
         await asyncio.gather(*(t for t in self._tasks if t is not asyncio.current_task()), return_exceptions=True)
         try:
             await on_disconnect(connection)
-        except Exception:  # noqa: BLE001  # nobody waits for this task
+        except Exception:  # noqa: BLE001  # no other task awaits this one
             _log.exception("cleaning up after process %d failed", connection.peer_pid)
 
     async def drain(self) -> None:

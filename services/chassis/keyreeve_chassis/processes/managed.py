@@ -98,7 +98,7 @@ def _record_replacement(file: Path, refused: str | None) -> None:
 
 
 def _empty_metrics_directory(run_directory: Path) -> Path:
-    """Empty the directory of shared metrics files; it starts anew with the service."""
+    """Empty the directory of shared metrics files; it starts empty with the service."""
     directory = run_directory / "metrics"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in directory.glob("*.db"):

@@ -217,7 +217,7 @@ class Manager:
             try:
                 self.replaced(refused)
             except (OSError, ValueError) as failed:
-                log.error("nobody could be told: %s", failed)  # noqa: TRY400
+                log.error("the outcome could not be recorded: %s", failed)  # noqa: TRY400
 
     async def _replace(self, worker: _Child) -> str | None:
         """Start a worker's successor, then end the worker. Returns why not, if it failed."""

@@ -40,7 +40,7 @@ async def start_open_server(
 ) -> OpenServer:
     """Listen and serve `router` and nothing else: no health, no reflection. Raises `RuntimeError` for a port in use.
 
-    Raises `ValueError` when a method of the router is not open to anyone: it would answer nobody here.
+    Raises `ValueError` when a method of the router is not open to anyone: no caller could use it here.
     """
     closed = sorted(name for name, row in router.rows.items() if not row.anyone)
     if closed:

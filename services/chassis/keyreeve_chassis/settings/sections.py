@@ -62,7 +62,7 @@ class AuditSettings(Section):
     """The audit log (docs/audit.md)."""
 
     kept_days: int = Field(
-        400, ge=1, description="Days after which audit records are deleted; their hashes stay for ever."
+        400, ge=1, description="Days after which audit records are deleted; their hashes are kept forever."
     )
     file: Path | None = Field(
         None, description="File outside, such as on a disk of its own, to which the whole log is appended."

@@ -31,7 +31,7 @@ _NESTING = 8
 
 
 def configure(level: str = "info", *, color: bool = False) -> None:
-    """Send all logs of this process to stderr, and what nobody caught with them. `level` is one of `LEVELS`."""
+    """Send all logs of this process to stderr, and uncaught exceptions too. `level` is one of `LEVELS`."""
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         merge_contextvars,
@@ -67,7 +67,7 @@ def configure(level: str = "info", *, color: bool = False) -> None:
 
 
 def report_loop_failures(loop: asyncio.AbstractEventLoop) -> None:
-    """Log what a task raised and nobody awaited, instead of asyncio's own text."""
+    """Log exceptions of tasks that were never awaited, instead of asyncio's own text."""
     loop.set_exception_handler(_uncaught_in_loop)
 
 
@@ -77,11 +77,11 @@ def bind(**facts: object) -> AbstractContextManager[None]:
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Replace secrets by `***`: values under telling names, secret types, bytes, and private keys inside any text."""
+    """Replace secrets by `***`: values under secret-sounding names, secret types, bytes, and private keys inside any text."""
     return {key: _clean(key, value, _NESTING) for key, value in event.items()}
 
 
-def _clean(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401  # whatever somebody logs
+def _clean(key: str, value: Any, depth: int) -> Any:  # noqa: ANN401  # any logged value
     match value:
         case None | bool():
             cleaned: Any = value
