@@ -1,4 +1,4 @@
-"""Messages to values and back: protobuf goes no further than this module and the clients that send what it makes."""
+"""Translation between protobuf messages and values; no other module of the SDK than the clients sees messages."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -97,29 +97,29 @@ ISSUANCE_STATUSES = {
 
 
 def to_number(table: Mapping[Choice, Number], choice: Choice, field: str) -> Number:
-    """The number of a choice. Raises `keyreeve.errors.FieldInvalid` for one that this field cannot hold."""
+    """Translate a value of an enumeration. Raises `keyreeve.errors.FieldInvalid` for one that the field does not allow."""
     if choice not in table:
-        text = f"{str(choice)!r} is not possible; possible are {', '.join(table)}"
+        text = f"{str(choice)!r} is not one of {', '.join(table)}"
         raise FieldInvalid(f"{field}: {text}", violations=[Violation(field, text)])
     return table[choice]
 
 
 def from_number(table: Mapping[Choice, Number], number: Number) -> Choice:
-    """The choice of a number. Raises `keyreeve.errors.KeyreeveError` for a number of a newer release."""
+    """Translate a number of an enumeration. Raises `keyreeve.errors.KeyreeveError` for one of a newer release."""
     for choice, known in table.items():
         if known == number:
             return choice
     kind = type(next(iter(table))).__name__
-    raise KeyreeveError(f"the service answered a {kind} numbered {number}, unknown to this release: upgrade the client")
+    raise KeyreeveError(f"the service sent {kind} {number}, which this release does not know: upgrade the client")
 
 
 def resource_name(collection: str, text: str) -> str:
-    """The full name of a resource that may be given by its last part alone: `web` and `profiles/web` are the same."""
+    """Return the full name of a resource that may be given by its last part: `web` stands for `profiles/web`."""
     return text if text.startswith(f"{collection}/") else f"{collection}/{text}"
 
 
 def to_timestamp(time: datetime | None, field: str) -> Timestamp | None:
-    """Raises `keyreeve.errors.FieldInvalid` for a time without a zone: a guess could be off by hours."""
+    """Translate a time. Raises `keyreeve.errors.FieldInvalid` for one without a time zone."""
     if time is None:
         return None
     if time.tzinfo is None:
@@ -132,7 +132,7 @@ def to_timestamp(time: datetime | None, field: str) -> Timestamp | None:
 
 
 def to_duration(duration: timedelta | None) -> Duration | None:
-    """A duration, or None when there is none to send."""
+    """Translate a duration; None stays None."""
     if duration is None:
         return None
     message = Duration()
@@ -141,12 +141,12 @@ def to_duration(duration: timedelta | None) -> Duration | None:
 
 
 def to_name(name: values.Name) -> certificate_pb.SubjectAlternativeName:
-    """A name wished for."""
+    """Translate a requested name."""
     return certificate_pb.SubjectAlternativeName(type=to_number(NAME_TYPES, name.type, "names"), value=name.value)
 
 
 def to_item(item: values.SignItem) -> certificate_pb.SignCertificateItem:
-    """What to sign."""
+    """Translate an item to sign."""
     return certificate_pb.SignCertificateItem(
         profile=resource_name("profiles", item.profile),
         csr=item.csr,
@@ -157,7 +157,7 @@ def to_item(item: values.SignItem) -> certificate_pb.SignCertificateItem:
 
 
 def from_signed(response: certificate_pb.SignCertificateResponse) -> values.SignedCertificate:
-    """The one certificate of a call."""
+    """Translate the certificate of a call."""
     certificate = response.certificate
     return values.SignedCertificate(
         name=certificate.name,
@@ -173,7 +173,7 @@ def from_signed(response: certificate_pb.SignCertificateResponse) -> values.Sign
 def from_outcomes(
     response: certificate_pb.SignCertificatesResponse,
 ) -> list[values.SignedCertificate | KeyreeveError]:
-    """The outcomes of a batch in the order of its items: certificates, and the errors of those that were refused."""
+    """Translate the outcomes of a batch, in the order of its items: certificates and errors."""
     chains = {chain.authority: tuple(chain.chain_der) for chain in response.chains}
     return [_outcome(outcome, chains) for outcome in response.outcomes]
 
@@ -197,7 +197,7 @@ def _outcome(
 
 
 def from_certificate(message: certificate_pb.Certificate) -> values.Certificate:
-    """A certificate of the ledger."""
+    """Translate a certificate of the ledger."""
     return values.Certificate(
         name=message.name,
         authority=message.authority,
@@ -222,7 +222,7 @@ def from_certificate(message: certificate_pb.Certificate) -> values.Certificate:
 
 
 def from_revocation_list(message: certificate_pb.RevocationList) -> values.RevocationList:
-    """A list of revoked certificates."""
+    """Translate a CRL."""
     return values.RevocationList(
         name=message.name,
         number=message.number,
@@ -234,7 +234,7 @@ def from_revocation_list(message: certificate_pb.RevocationList) -> values.Revoc
 
 
 def from_callers_update(message: trust_pb.CallersUpdate) -> caller_values.CallersUpdate:
-    """One message of the feed of callers."""
+    """Translate an update of the caller feed."""
     return caller_values.CallersUpdate(
         restore_generation=message.restore_generation,
         after_seq=message.after_seq,
@@ -258,7 +258,7 @@ def from_callers_update(message: trust_pb.CallersUpdate) -> caller_values.Caller
 
 
 def from_operation(message: operation_pb.Operation) -> operation_values.Operation:
-    """Work that outlasts a call."""
+    """Translate an operation."""
     return operation_values.Operation(
         name=message.name,
         method=message.method,
@@ -280,7 +280,7 @@ def from_operation(message: operation_pb.Operation) -> operation_values.Operatio
 
 
 def from_authority(message: authority_pb.Authority) -> values.Authority:
-    """An authority."""
+    """Translate an authority."""
     return values.Authority(
         name=message.name,
         hierarchy=from_number(HIERARCHIES, message.hierarchy),
@@ -304,7 +304,7 @@ def from_authority(message: authority_pb.Authority) -> values.Authority:
 
 
 def from_bundle(message: authority_pb.Bundle) -> values.Bundle:
-    """A trust bundle."""
+    """Translate a trust bundle."""
     return values.Bundle(
         name=message.name,
         trust_domain=message.trust_domain,
@@ -315,7 +315,7 @@ def from_bundle(message: authority_pb.Bundle) -> values.Bundle:
 
 
 def from_profile(message: profile_pb.Profile) -> values.Profile:
-    """A version of a profile."""
+    """Translate a version of a profile."""
     return values.Profile(
         name=message.name,
         version=message.version,
@@ -329,7 +329,7 @@ def from_profile(message: profile_pb.Profile) -> values.Profile:
 
 
 def from_report(message: profile_pb.SimulateProfileResponse) -> values.SimulationReport:
-    """What a simulation found."""
+    """Translate the report of a simulation."""
     return values.SimulationReport(
         examined=message.examined,
         same=message.same,
@@ -348,7 +348,7 @@ def from_report(message: profile_pb.SimulateProfileResponse) -> values.Simulatio
 
 
 def from_operator(message: operator_pb.Operator) -> values.Operator:
-    """A person."""
+    """Translate an operator's record."""
     return values.Operator(
         name=message.name,
         person_uid=message.person_uid,
@@ -369,7 +369,7 @@ def from_operator(message: operator_pb.Operator) -> values.Operator:
 def from_invitation(
     message: operator_pb.InviteOperatorResponse | operator_pb.UpdateOperatorResponse,
 ) -> values.Invitation:
-    """A person, and the token for the first certificate of the role."""
+    """Translate an operator's record and token."""
     return values.Invitation(
         operator=from_operator(message.operator),
         token=message.token,
@@ -378,7 +378,7 @@ def from_invitation(
 
 
 def from_issuance_state(message: issuance_pb.IssuanceState) -> values.IssuanceState:
-    """The halt switch."""
+    """Translate the state of issuance."""
     return values.IssuanceState(
         status=from_number(ISSUANCE_STATUSES, message.status),
         halted_at=_time(message.halt_time) if message.HasField("halt_time") else None,
@@ -394,7 +394,7 @@ def from_issuance_state(message: issuance_pb.IssuanceState) -> values.IssuanceSt
 
 
 def from_token(message: enrollment_pb.EnrollmentToken) -> token_values.Token:
-    """An enrollment token."""
+    """Translate an enrollment token."""
     return token_values.Token(
         name=message.name,
         identity=message.identity,

@@ -1,7 +1,7 @@
-"""An exported audit log: one JSON object on each line, so that it can be searched with any tool and verified anywhere.
+"""Exported audit logs: one JSON object per line, to be searched with any tool and verified anywhere.
 
-The first line names the form and the audit key; then, for each checkpoint, the chains that begin in it, its commits with
-their records in clear beside their canonical bytes, and the checkpoint. Only the canonical bytes are verified.
+The first line names the format and the audit key; then, for each checkpoint, the chains that begin in it, its commits with
+their records as plain values beside their canonical bytes, and the checkpoint. Only the canonical bytes are verified.
 """
 
 import base64
@@ -19,52 +19,52 @@ FORMAT = "keyreeve-audit-1"
 
 
 def write(segments: Iterable[Segment], spki: bytes, to: IO[str]) -> int:
-    """Write a log; the number of its records."""
+    """Write a log; return the number of its records."""
     to.write(_line({"format": FORMAT, "spki": _text(spki)}))
     return write_segments(segments, to)
 
 
 def write_segments(segments: Iterable[Segment], to: IO[str]) -> int:
-    """Go on with a log that has been begun; the number of records."""
+    """Append segments to an export; return the number of their records."""
     records = 0
     for segment in segments:
         for registration in segment.registrations:
-            told = registration._asdict() | {"chain": registration.chain.hex()}
-            to.write(_line({"registration": told}))
+            chain = registration._asdict() | {"chain": registration.chain.hex()}
+            to.write(_line({"registration": chain}))
         for link in segment.links:
             records += len(link.leaves) // 32
             to.write(_line({"link": _link(link)}))
         checkpoint = Checkpoint.decode(segment.body)
-        told = {"k": checkpoint.k, "time": checkpoint.time, "size": checkpoint.size, "root": checkpoint.root.hex()}
-        told |= {"body": _text(segment.body), "signature": _text(segment.signature)}
-        to.write(_line({"checkpoint": told}))
+        signed = {"k": checkpoint.k, "time": checkpoint.time, "size": checkpoint.size, "root": checkpoint.root.hex()}
+        signed |= {"body": _text(segment.body), "signature": _text(segment.signature)}
+        to.write(_line({"checkpoint": signed}))
     return records
 
 
 def read(lines: Iterable[str]) -> tuple[bytes, Iterator[Segment]]:
-    """The audit key that the export names, and its segments. Raises `FileUnusable`."""
+    """Read an export; return the audit key that it names, and its segments. Raises `FileUnusable`."""
     rest = iter(lines)
     first = _parsed(next(rest, ""), 1)
     if first.get("format") != FORMAT:
-        raise FileUnusable("this is no exported audit log")
+        raise FileUnusable("this is not an exported audit log")
     return _bytes(first["spki"], 1), _segments(rest)
 
 
-def clear(record: Record) -> dict[str, Any]:
-    """A record as plain values."""
-    told = record._asdict()
+def plain_values(record: Record) -> dict[str, Any]:
+    """Return the fields of a record as plain values."""
+    values = record._asdict()
     for name in ("targets", "results"):
-        told[name] = [f"{field}={value}" for field, value in told[name]]
-    return told
+        values[name] = [f"{field}={value}" for field, value in values[name]]
+    return values
 
 
 def _segments(lines: Iterator[str]) -> Iterator[Segment]:
     registrations: list[Registration] = []
     links: list[Link] = []
     for number, line in enumerate(lines, start=2):
-        told = _parsed(line, number)
+        document = _parsed(line, number)
         try:
-            match told:
+            match document:
                 case {"registration": r}:
                     registrations.append(
                         Registration(bytes.fromhex(r["chain"]), r["restore_generation"], r["writer"], r["registered"])
@@ -78,15 +78,15 @@ def _segments(lines: Iterator[str]) -> Iterator[Segment]:
                     yield Segment(body, signature, tuple(registrations), tuple(links))
                     registrations, links = [], []
                 case _:
-                    raise FileUnusable(f"line {number} is no part of an audit log")
+                    raise FileUnusable(f"line {number} is not part of an audit log")
         except (KeyError, TypeError, ValueError) as wrong:
             raise FileUnusable(f"line {number} cannot be read: {wrong!r}") from None
     if links or registrations:
-        raise FileUnusable("the export ends before the checkpoint over its last commits: it was cut off")
+        raise FileUnusable("the export is truncated: it ends before the checkpoint of its last commits")
 
 
 def _link(link: Link) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "chain": link.chain.hex(),
         "n": link.n,
         "db_time": link.db_time,
@@ -96,25 +96,25 @@ def _link(link: Link) -> dict[str, Any]:
     }
     if link.bodies is not None:
         try:
-            told["records"] = [clear(Record.decode(body)) for body in split_fields(link.bodies)]
+            document["records"] = [plain_values(Record.decode(body)) for body in split_fields(link.bodies)]
         except RecordInvalid:
-            told["records"] = None  # verifying says what is wrong with it
-    return told
+            document["records"] = None  # verification reports what is wrong with it
+    return document
 
 
-def _line(told: object) -> str:
-    # Escaped: what a caller put into a name must not be able to forge a line or move a terminal's cursor.
-    return json.dumps(told, ensure_ascii=True) + "\n"
+def _line(document: object) -> str:
+    # Escaped: a name in a request must not be able to forge a line or move a terminal's cursor.
+    return json.dumps(document, ensure_ascii=True) + "\n"
 
 
 def _parsed(line: str, number: int) -> dict[str, Any]:
     try:
-        told = json.loads(line)
+        document = json.loads(line)
     except ValueError:
         raise FileUnusable(f"line {number} is not JSON") from None
-    if not isinstance(told, dict):
+    if not isinstance(document, dict):
         raise FileUnusable(f"line {number} is not an object")
-    return told
+    return document
 
 
 def _text(data: bytes) -> str:
@@ -125,4 +125,4 @@ def _bytes(text: str, number: int) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error:
-        raise FileUnusable(f"line {number} is not base64 where it should be") from None
+        raise FileUnusable(f"line {number} has a value that is not base64") from None

@@ -6,10 +6,10 @@
     checkpoint = LP("keyreeve-audit-checkpoint-1", k, previous, restore_generation, time, horizon, size, root, heads)
     heads      = LP(LP(chain, n, link, state), ...) in the order of the chains
 
-One process that writes has one chain, one commit is one link, and `merkle_root` is the RFC 6962 root over the commit's
+Each process that writes has one chain, each commit is one link, and `merkle_root` is the RFC 6962 root over the commit's
 records. A checkpoint orders the new links (by chain, then by n) behind all earlier ones; `root` and `size` are those of
 the RFC 6962 tree over all links, and `previous` is the SHA-256 of the checkpoint before it. Times are milliseconds since
-1970. Imports only the standard library and its neighbours.
+1970. Imports only the standard library and modules of this package.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from keyreeve.length_prefix import length_prefixed
 CHAIN_BYTES = 16
 HASH_BYTES = 32
 NO_HASH = bytes(HASH_BYTES)
-"""`previous` of the first checkpoint, and the head of a chain that has no link yet is its genesis."""
+"""`previous` of the first checkpoint."""
 _CHAIN = b"keyreeve-audit-chain-1"
 _CHECKPOINT = b"keyreeve-audit-checkpoint-1"
 
 
 class ChainState(StrEnum):
-    """A chain ends in one of two ways."""
+    """The states of a chain."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -38,7 +38,7 @@ class ChainState(StrEnum):
 
 
 class Registration(NamedTuple):
-    """What is recorded of a chain before its first link."""
+    """The record of a chain before its first link."""
 
     chain: bytes
     """16 octets."""
@@ -48,7 +48,7 @@ class Registration(NamedTuple):
     registered: int
 
     def genesis(self) -> bytes:
-        """What the first link refers to."""
+        """The hash that the first link refers to."""
         return sha256(
             b"\2"
             + length_prefixed(
@@ -58,7 +58,7 @@ class Registration(NamedTuple):
 
 
 class Head(NamedTuple):
-    """How far a chain has come."""
+    """The last link of a chain."""
 
     chain: bytes
     n: int
@@ -80,7 +80,7 @@ class Link(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """What a leader signs each second in which there was something new."""
+    """What the leader signs each second in which there were new commits."""
 
     k: int
     previous: bytes
@@ -91,10 +91,10 @@ class Checkpoint(NamedTuple):
     size: int
     root: bytes
     heads: tuple[Head, ...]
-    """Every chain that was open after the checkpoint before, and those that began since."""
+    """Every chain that was open at the previous checkpoint, and those that began since."""
 
     def encode(self) -> bytes:
-        """What is signed."""
+        """Encode the signed bytes."""
         heads = length_prefixed(*(length_prefixed(h.chain, u64(h.n), h.link, h.state.encode()) for h in self.heads))
         return length_prefixed(
             _CHECKPOINT,
@@ -107,7 +107,7 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
-        """Read what was signed. Raises `RecordInvalid`."""
+        """Decode the signed bytes. Raises `RecordInvalid`."""
         fields = split_fields(body)
         if len(fields) != 9 or fields[0] != _CHECKPOINT:
             raise RecordInvalid("not a checkpoint of version 1")
@@ -115,29 +115,29 @@ class Checkpoint(NamedTuple):
         heads = tuple(_head(field) for field in split_fields(fields[8]))
         made = cls(k, fields[2], restore_generation, time, horizon, size, fields[7], heads)
         if made.encode() != body:
-            raise RecordInvalid("a checkpoint in another than its canonical form")
+            raise RecordInvalid("the checkpoint is not in canonical form")
         return made
 
 
 def digest(body: bytes) -> bytes:
-    """What the next checkpoint and witnesses know a checkpoint by."""
+    """Hash a checkpoint, as the next checkpoint and witnesses refer to it."""
     return sha256(body).digest()
 
 
 def link_hash(chain: bytes, n: int, previous: bytes, leaves: Sequence[bytes], db_time: int) -> bytes:
-    """The hash that stands for one commit and everything before it in its chain."""
+    """Hash a commit and everything before it in its chain."""
     return sha256(
         b"\1" + length_prefixed(chain, u64(n), previous, u64(len(leaves)), root_of(leaves), u64(db_time))
     ).digest()
 
 
 def leaves_of(records: Sequence[bytes]) -> list[bytes]:
-    """The hash of each record."""
+    """Hash each record."""
     return [leaf_hash(record) for record in records]
 
 
 def split_leaves(leaves: bytes) -> list[bytes]:
-    """Hashes that stand one behind the other."""
+    """Split concatenated hashes."""
     return [leaves[at : at + HASH_BYTES] for at in range(0, len(leaves), HASH_BYTES)]
 
 
@@ -148,4 +148,4 @@ def _head(field: bytes) -> Head:
     try:
         return Head(parts[0], int.from_bytes(parts[1], "big"), parts[2], ChainState(parts[3].decode()))
     except ValueError:
-        raise RecordInvalid("a chain in a state that this release does not know") from None
+        raise RecordInvalid("the chain is in a state that this release does not know") from None

@@ -1,7 +1,7 @@
-"""Merkle trees of RFC 6962, section 2.1: roots, and the proofs that one tree grew out of another or holds a leaf.
+"""Merkle trees of RFC 6962, section 2.1: roots, consistency proofs and inclusion proofs.
 
-`Range` gives the root over the leaves from `start` up to `end`, exclusive: a proof asks for few of them, so whoever keeps
-a large tree needs only keep some inner nodes. Leaves are hashes already (`leaf_hash`). Imports only the standard library.
+`Range` returns the root over the leaves from `start` up to `end`, exclusive. A proof needs few of them, so that storing
+some inner nodes of a large tree is enough. Leaves are hashes already (`leaf_hash`). Imports only the standard library.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,17 +12,17 @@ Range = Callable[[int, int], bytes]
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """`H(0 || data)`."""
+    """Compute `H(0 || data)`."""
     return sha256(b"\0" + data).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """`H(1 || left || right)`."""
+    """Compute `H(1 || left || right)`."""
     return sha256(b"\1" + left + right).digest()
 
 
 def root_of(leaves: Sequence[bytes]) -> bytes:
-    """The root over hashed leaves."""
+    """Compute the root over hashed leaves."""
     if len(leaves) == 1:
         return leaves[0]
     frontier = Frontier()
@@ -31,14 +31,14 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
 
 
 class Frontier:
-    """The right edge of a growing tree: the roots of its complete subtrees, which is all that appending needs."""
+    """The right edge of a growing tree: the roots of its complete subtrees, which are enough to append to it."""
 
     def __init__(
         self, size: int = 0, roots: Iterable[bytes] = (), on_node: Callable[[int, int, bytes], None] | None = None
     ) -> None:
-        """Begin empty, or with the subtrees of a tree of `size` leaves, largest first (`edges`).
+        """Start empty, or with the subtrees of a tree of `size` leaves, largest first (`edges`).
 
-        `on_node` is told each complete subtree as it is completed: its height, its number at that height, its root.
+        `on_node` is called with each subtree when it is complete: its height, its number at that height, its root.
         """
         self.size = size
         self.roots = list(roots)
@@ -62,7 +62,7 @@ class Frontier:
             self.append(leaf)
 
     def root(self) -> bytes:
-        """The root over everything so far."""
+        """Compute the root over all leaves so far."""
         if not self.roots:
             return EMPTY_ROOT
         found = self.roots[-1]
@@ -72,7 +72,7 @@ class Frontier:
 
 
 def edges(size: int) -> list[tuple[int, int]]:
-    """The complete subtrees of a tree of `size` leaves as ranges of leaves, largest first."""
+    """List the complete subtrees of a tree of `size` leaves as ranges of leaves, largest first."""
     found, start = [], 0
     while start < size:
         width = 1 << ((size - start).bit_length() - 1)
@@ -82,12 +82,12 @@ def edges(size: int) -> list[tuple[int, int]]:
 
 
 def split(width: int) -> int:
-    """The largest power of two below `width`: where RFC 6962 divides a tree."""
+    """Return the largest power of two below `width`, where RFC 6962 divides a tree."""
     return 1 << ((width - 1).bit_length() - 1)
 
 
 def inclusion_proof(index: int, size: int, hashes: Range) -> list[bytes]:
-    """The path from leaf `index` to the root of a tree of `size` leaves (2.1.1)."""
+    """Make the path from leaf `index` to the root of a tree of `size` leaves (2.1.1)."""
     start, end, path = 0, size, []
     while end - start > 1:
         middle = start + split(end - start)
@@ -101,7 +101,7 @@ def inclusion_proof(index: int, size: int, hashes: Range) -> list[bytes]:
 
 
 def consistency_proof(old: int, new: int, hashes: Range) -> list[bytes]:
-    """What shows that the tree of `new` leaves begins with the tree of `old`, which is not empty (2.1.2)."""
+    """Make the proof that the tree of `new` leaves begins with that of `old` leaves, `old` > 0 (2.1.2)."""
     start, end, whole, proof = 0, new, True, []
     while start + old != end:
         middle = start + split(end - start)

@@ -1,11 +1,11 @@
-"""One record of the audit: who did what, for whom, to what, and how it ended; never a secret.
+"""Audit records: who called what, on whose behalf, about what, and how it ended; never a secret.
 
     record = head || tail
     head   = LP("keyreeve-audit-record-1", method, caller, credential, subject, peer, tls, time, request_id, call_id, targets)
     tail   = LP(code, reason, results, calls)
 
-`LP` is `keyreeve.length_prefix`; text is UTF-8, numbers are 8 octets, big-endian; `targets` and `results` are LP(what,
-value, what, value, ...). The head is known when a call begins and the tail when what it did is about to be committed, so
+`LP` is `keyreeve.length_prefix`; text is UTF-8, numbers are 8 octets, big-endian; `targets` and `results` are LP(field,
+value, field, value, ...). The head is known when a call begins and the tail when its effects are about to be committed, so
 the two are made in different places. Imports only the standard library and `keyreeve.length_prefix`.
 """
 
@@ -17,53 +17,53 @@ from keyreeve.length_prefix import length_prefixed
 
 VERSION: Final = b"keyreeve-audit-record-1"
 MAX_TEXT = 256
-"""Characters of one value of a request that a record keeps."""
+"""Longest value of a request in a record, in characters."""
 
 Pairs = tuple[tuple[str, str], ...]
 
 
 class RecordInvalid(ValueError):
-    """The bytes are no record of this form."""
+    """The bytes are not a record in this format."""
 
 
 class Record(NamedTuple):
-    """A record as values."""
+    """The values of a record."""
 
     method: str
-    """Full method name, or `keyreeve/...` for what the service did by itself."""
+    """Full method name, or `keyreeve/...` for an action of the service itself."""
     caller: str
-    """SPIFFE ID; empty for somebody whose certificate was not accepted."""
+    """SPIFFE ID; empty when the certificate was not accepted."""
     credential: str
     """Serial number of the caller's certificate in hex."""
     subject: str
-    """On whose behalf, where that is not the caller."""
+    """SPIFFE ID on whose behalf the caller acted; empty: its own."""
     peer: str
     """Transport address."""
     tls: str
-    """Such as `TLSv1.3`."""
+    """TLS version, such as `TLSv1.3`."""
     time: int
     """When the call began, in milliseconds since 1970 by the clock of the process that served it."""
     request_id: str
-    """The request's own id, which makes a repeated mutation the same mutation; empty for reads."""
+    """The request's id, which makes a mutation idempotent; empty for reads."""
     call_id: str
-    """The id of this call in logs and answers."""
+    """The id of this call in logs and errors."""
     targets: Pairs
-    """What the request was about: fields that the method's list allows, and their values."""
+    """Fields of the request, as far as the method's list allows, and their values."""
     code: str
-    """gRPC status code by name: `OK`, or how it failed."""
+    """Name of the gRPC status code."""
     reason: str
-    """The reason of the failure; empty for OK."""
+    """Reason of the failure; empty for `OK`."""
     results: Pairs
-    """What came of it, such as the names of certificates."""
+    """Results, such as the names of certificates."""
     calls: int
-    """How many calls this record stands for: more than one only for refusals of peers without an identity."""
+    """Number of calls that this record counts; above 1 only for refusals of peers without an identity."""
 
     def encode(self) -> bytes:
-        """The canonical bytes."""
+        """Encode the canonical bytes."""
         return self.head() + tail(self.code, self.reason, self.results, self.calls)
 
     def head(self) -> bytes:
-        """The first part."""
+        """Encode the first part."""
         return head(
             prefix(self.method, self.caller, self.credential, subject=self.subject, peer=self.peer, tls=self.tls),
             self.time,
@@ -74,7 +74,7 @@ class Record(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read the canonical bytes. Raises `RecordInvalid`."""
+        """Decode the canonical bytes. Raises `RecordInvalid`."""
         fields = split_fields(data)
         if len(fields) != 15 or fields[0] != VERSION:
             raise RecordInvalid("not a record of version 1")
@@ -97,36 +97,36 @@ class Record(NamedTuple):
                 calls=_number(fields[14]),
             )
         except UnicodeDecodeError:
-            raise RecordInvalid("text that is not UTF-8") from None
+            raise RecordInvalid("a text is not UTF-8") from None
 
 
 def u64(number: int) -> bytes:
-    """A number in 8 octets, big-endian."""
+    """Encode a number in 8 octets, big-endian."""
     return number.to_bytes(8, "big")
 
 
 def prefix(method: str, caller: str, credential: str, *, subject: str, peer: str, tls: str) -> bytes:
-    """What the records of one caller's calls of one method have in common."""
+    """Encode what all records of a caller's calls of a method have in common."""
     return length_prefixed(VERSION, *(text.encode() for text in (method, caller, credential, subject, peer, tls)))
 
 
 def head(prefixed: bytes, time: int, request_id: str, call_id: str, targets: Pairs) -> bytes:
-    """The part that is known when a call begins."""
+    """Encode the part that is known when a call begins."""
     return prefixed + length_prefixed(u64(time), request_id.encode(), call_id.encode(), _pack(targets))
 
 
 def tail(code: str, reason: str = "", results: Iterable[tuple[str, str]] = (), calls: int = 1) -> bytes:
-    """The part that says how it ended."""
+    """Encode the part that is known when a call ends."""
     return length_prefixed(code.encode(), reason.encode(), _pack(results), u64(calls))
 
 
 def clean(text: str) -> str:
-    """A value of a request as a record keeps it: cut, and without what cannot be written as UTF-8."""
+    """Truncate a value of a request for a record, and escape what cannot be encoded in UTF-8."""
     return text[:MAX_TEXT].encode("utf-8", "backslashreplace").decode()
 
 
 def split_fields(data: bytes) -> list[bytes]:
-    """Undo LP. Raises `RecordInvalid`."""
+    """Decode LP. Raises `RecordInvalid`."""
     try:
         return length_prefix.split_fields(data)
     except ValueError as failure:
@@ -146,5 +146,5 @@ def _number(field: bytes) -> int:
 def _pairs(field: bytes) -> Pairs:
     texts = [text.decode() for text in split_fields(field)]
     if len(texts) % 2:
-        raise RecordInvalid("a name without a value")
+        raise RecordInvalid("a field has no value")
     return tuple(zip(texts[::2], texts[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""What the audit's calls give: plain values. Times are aware datetimes in UTC."""
+"""Values of the calls about the audit log. Times are aware datetimes in UTC."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,9 +13,9 @@ class LoggedRecord:
     """A record of the log."""
 
     position: int
-    """Where its commit stands in the log, from 0."""
+    """Index of its commit in the log, from 0."""
     place: int
-    """Where it stands in its commit, from 0."""
+    """Index in its commit, from 0."""
     committed_at: datetime
     called_at: datetime
     record: Record
@@ -25,7 +25,7 @@ class LoggedRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecordPage:
-    """A page of records: `token` is where to go on, for what is there already or is still to come."""
+    """A page of records; `token` gets the next page, of records that exist or will be written."""
 
     records: tuple[LoggedRecord, ...]
     token: str
@@ -34,24 +34,24 @@ class RecordPage:
 
 @dataclass(frozen=True, slots=True)
 class SignedCheckpoint:
-    """A checkpoint as it was signed."""
+    """A signed checkpoint."""
 
     body: bytes
     signature: bytes
     spki: bytes
-    """The audit key that the service says it has: compare it with the one that you know."""
+    """The audit key that the service claims to use; compare it with the known one."""
     proof: tuple[bytes, ...] = ()
-    """RFC 6962 consistency proof, when one was asked for."""
+    """RFC 6962 consistency proof, if it was requested."""
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Its values. Raises `keyreeve.audit.record.RecordInvalid`."""
+        """The values of the checkpoint. Raises `keyreeve.audit.record.RecordInvalid`."""
         return Checkpoint.decode(self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What a service found when it checked its tables."""
+    """The result of a service's verification of its own tables."""
 
     checkpoint: int
     links: int

@@ -1,7 +1,7 @@
-"""Checking an audit log, wherever it comes from: the service's own tables, its RPCs, or a file that was exported.
+"""Verification of an audit log from any source: the service's own tables, its RPCs, or an export.
 
-A log is a sequence of segments, one for each checkpoint: the links that it added, the registrations of the chains that
-began in it. Everything is computed anew from the records up; the signed roots decide.
+A log is a sequence of segments, one for each checkpoint: the links that it added, and the registrations of the chains that
+began in it. All hashes are recomputed from the records; the signed roots decide.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +28,7 @@ from keyreeve.audit.log import (
 from keyreeve.audit.merkle import Frontier, leaf_hash
 from keyreeve.audit.record import Record, RecordInvalid, split_fields
 
-MOST_PROBLEMS = 100
+MAX_PROBLEMS = 100
 
 
 class Segment(NamedTuple):
@@ -41,14 +41,14 @@ class Segment(NamedTuple):
 
 
 class Witnessed(NamedTuple):
-    """The highest checkpoint that somebody outside has seen."""
+    """The highest checkpoint that a witness has seen."""
 
     k: int
     digest: bytes
 
 
 class Problem(NamedTuple):
-    """Something that is not as it was written. `where` names the checkpoint, chain or link."""
+    """A difference from what was written. `where` names the checkpoint, chain or link."""
 
     kind: str
     where: str
@@ -60,10 +60,10 @@ class KeyUnusable(ValueError):
 
 
 class Verifier:
-    """Takes segments in order and collects what is wrong with them."""
+    """Verifies segments in order, and collects the problems."""
 
     def __init__(self, spki: bytes, *, witnessed: Sequence[Witnessed] = ()) -> None:
-        """Take the audit key (DER SubjectPublicKeyInfo) that the caller trusts, and the checkpoints seen before."""
+        """Trust the audit key `spki` (DER SubjectPublicKeyInfo), and compare with the witnessed checkpoints."""
         try:
             key = load_der_public_key(spki)
         except (ValueError, UnsupportedAlgorithm) as wrong:
@@ -82,9 +82,9 @@ class Verifier:
         self.tail_links = 0
         self.problems: list[Problem] = []
         self.ended: dict[bytes, Head] = {}
-        """The chains that ended in a checkpoint that was checked, and how."""
+        """The chains that ended in a verified checkpoint, and their states."""
         self._missing: tuple[int, str] | None = None
-        """The youngest link without its records."""
+        """The newest link without its records."""
 
     def has_signed(self, body: bytes, signature: bytes) -> bool:
         """Whether the audit key has signed these bytes."""
@@ -95,22 +95,22 @@ class Verifier:
         return True
 
     def resume(self, body: bytes, signature: bytes, frontier: Frontier) -> None:
-        """Begin after a checkpoint whose signature vouches for everything before it; before the first `add`."""
+        """Start after a checkpoint whose signature covers everything before it; to be called before the first `add`."""
         checkpoint = self._checkpoint(body, signature)
         if checkpoint is None:
             return
         if frontier.size != checkpoint.size or frontier.root() != checkpoint.root:
-            self._say("root", f"checkpoint {checkpoint.k}", "the tree kept for it has another root")
+            self._report("root", f"checkpoint {checkpoint.k}", "the stored tree has another root")
         self._frontier, self.last, self.last_digest = frontier, checkpoint, digest(body)
         self._heads = {h.chain: h for h in checkpoint.heads if h.state is ChainState.OPEN}
         self._witness(checkpoint)
 
-    def on_node(self, tell: Callable[[int, int, bytes], None]) -> None:
-        """From now on tell each complete subtree of links: height, number at that height, root."""
-        self._frontier.on_node = tell
+    def on_node(self, callback: Callable[[int, int, bytes], None]) -> None:
+        """Call `callback` with each subtree of links once it is complete: height, number at that height, root."""
+        self._frontier.on_node = callback
 
     def add(self, segment: Segment) -> None:
-        """Check the next checkpoint and what it added."""
+        """Verify the next checkpoint and what it added."""
         checkpoint = self._checkpoint(segment.body, segment.signature)
         if checkpoint is None:
             return
@@ -120,67 +120,67 @@ class Verifier:
         for link in segment.links:
             self._frontier.append(leaf_hash(link.link))
         if self._frontier.size != checkpoint.size:
-            self._say("size", where, f"{self._frontier.size} links where {checkpoint.size} were signed")
+            self._report("size", where, f"{self._frontier.size} links where {checkpoint.size} were signed")
         elif self._frontier.root() != checkpoint.root:
-            self._say("root", where, "the links do not have the signed root")
+            self._report("root", where, "the links do not have the signed root")
         self._same_heads(checkpoint, where)
         self.last, self.last_digest = checkpoint, digest(segment.body)
         self._witness(checkpoint)
 
     def add_tail(self, registrations: Iterable[Registration], links: Sequence[Link]) -> None:
-        """Check the links that no checkpoint covers yet: that they continue their chains is all that can be said."""
+        """Verify the links that no checkpoint covers yet, which can only be checked to continue their chains."""
         self.tail_links = len(links)
         self._chain(registrations, links)
 
     def finish(self) -> None:
-        """Say what can only be said at the end."""
+        """Report what is known only at the end of the log."""
         reached = self.last.k if self.last else 0
         for k in sorted(self._witnessed):
             if k > reached:
-                self._say("witness", f"checkpoint {k}", f"it was witnessed, and the log ends with {reached}")
+                self._report("witness", f"checkpoint {k}", f"it was witnessed, but the log ends with {reached}")
         self.finish_part(self.last)
 
     def finish_part(self, newest: Checkpoint | None) -> None:
-        """Say what can be said at the end of a part, given the newest checkpoint of all: it says what may be gone."""
+        """Report what is known at the end of a part; the newest checkpoint says which records may have been purged."""
         horizon = newest.horizon if newest else 0
         if self._missing is not None and self._missing[0] >= horizon:
-            self._say("record", self._missing[1], "its records are gone and are too young to have been purged")
+            self._report("record", self._missing[1], "its records are missing, but too new to have been purged")
 
     def _checkpoint(self, body: bytes, signature: bytes) -> Checkpoint | None:
         try:
             checkpoint = Checkpoint.decode(body)
         except RecordInvalid as wrong:
-            self._say("checkpoint", f"after checkpoint {self.last.k if self.last else 0}", str(wrong))
+            self._report("checkpoint", f"after checkpoint {self.last.k if self.last else 0}", str(wrong))
             return None
         if not self.has_signed(body, signature):
-            self._say("signature", f"checkpoint {checkpoint.k}", "it was not signed with the audit key")
+            self._report("signature", f"checkpoint {checkpoint.k}", "it was not signed with the audit key")
         return checkpoint
 
     def _follows(self, checkpoint: Checkpoint, where: str) -> None:
         last = self.last
         if checkpoint.k != (last.k + 1 if last else 1):
-            self._say("checkpoint", where, f"it follows checkpoint {last.k if last else 0}")
+            self._report("checkpoint", where, f"it follows checkpoint {last.k if last else 0}")
         if checkpoint.previous != self.last_digest:
-            self._say("checkpoint", where, "it refers to another checkpoint before it")
+            self._report("checkpoint", where, "it refers to another checkpoint before it")
         if last is not None and (
             checkpoint.time < last.time or checkpoint.restore_generation < last.restore_generation
         ):
-            self._say("checkpoint", where, "its time or restore_generation goes back")
+            self._report("checkpoint", where, "its time or restore generation goes back")
 
     def _witness(self, checkpoint: Checkpoint) -> None:
         seen = self._witnessed.get(checkpoint.k)
         if seen is not None and seen != self.last_digest:
-            self._say("witness", f"checkpoint {checkpoint.k}", "another one of this number was witnessed")
+            self._report("witness", f"checkpoint {checkpoint.k}", "another one of this number was witnessed")
 
     def _chain(self, registrations: Iterable[Registration], links: Sequence[Link]) -> None:
         for registration in registrations:
             if registration.chain in self._heads:
-                self._say("chain", registration.chain.hex(), "it is registered twice")
+                self._report("chain", registration.chain.hex(), "it is registered twice")
             self._heads[registration.chain] = Head(registration.chain, 0, registration.genesis(), ChainState.OPEN)
         before: tuple[bytes, int] | None = None
         for link in links:
             if before is not None and (link.chain, link.n) <= before:
-                self._say("order", _where(link), "the links of a checkpoint stand in the order of their chains")
+                self._report("order", _where(link), "the links are not in the order of their chains")
             before = (link.chain, link.n)
             self._link(link)
 
@@ -188,48 +188,48 @@ class Verifier:
         where, head = _where(link), self._heads.get(link.chain)
         self.links += 1
         if head is None:
-            self._say("chain", where, "its chain is not registered, or has ended")
+            self._report("chain", where, "its chain is not registered, or has ended")
             return
         if link.n != head.n + 1:
-            self._say("link", where, f"it follows link {head.n} of its chain")
+            self._report("link", where, f"it follows link {head.n} of its chain")
         leaves = split_leaves(link.leaves)
         self.records += len(leaves)
         if not leaves or len(link.leaves) % HASH_BYTES:
-            self._say("link", where, "its hashes of records are cut off")
+            self._report("link", where, "its hashes of records are truncated")
         elif link.bodies is None:
             self.purged += len(leaves)
             self._missing = max(self._missing or (-1, ""), (link.db_time, where))
         else:
             self._bodies(link.bodies, leaves, where)
         if link_hash(link.chain, link.n, head.link, leaves, link.db_time) != link.link:
-            self._say("link", where, "its hash is not that of its contents")
+            self._report("link", where, "its hash does not match its contents")
         self._heads[link.chain] = Head(link.chain, link.n, link.link, head.state)
 
     def _bodies(self, bodies: bytes, leaves: list[bytes], where: str) -> None:
         try:
             records = split_fields(bodies)
             if leaves_of(records) != leaves:
-                self._say("record", where, "its records are not those that were written")
+                self._report("record", where, "its records are not those that were written")
                 return
             for record in records:
                 Record.decode(record)
         except RecordInvalid as wrong:
-            self._say("record", where, str(wrong))
+            self._report("record", where, str(wrong))
 
     def _same_heads(self, checkpoint: Checkpoint, where: str) -> None:
-        told = {h.chain: h for h in checkpoint.heads}
+        signed_heads = {h.chain: h for h in checkpoint.heads}
         for chain, head in self._heads.items():
-            signed = told.pop(chain, None)
+            signed = signed_heads.pop(chain, None)
             if signed is None or (signed.n, signed.link) != (head.n, head.link):
                 at = "no head" if signed is None else f"link {signed.n}"
-                self._say("chain", chain.hex(), f"{where} was signed with {at} of it; found is link {head.n}")
-        for chain in told:
-            self._say("chain", chain.hex(), f"{where} names it, and it is not there")
+                self._report("chain", chain.hex(), f"{where} was signed with {at} of it; found is link {head.n}")
+        for chain in signed_heads:
+            self._report("chain", chain.hex(), f"{where} names it, but it is missing")
         self.ended |= {h.chain: h for h in checkpoint.heads if h.state is not ChainState.OPEN}
         self._heads = {h.chain: h for h in checkpoint.heads if h.state is ChainState.OPEN}
 
-    def _say(self, kind: str, where: str, message: str) -> None:
-        if len(self.problems) < MOST_PROBLEMS:
+    def _report(self, kind: str, where: str, message: str) -> None:
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(Problem(kind, where, message))
 
 

@@ -1,7 +1,7 @@
-"""A witness: it keeps the highest checkpoint it has seen, and takes a newer one only if its log begins with the old one.
+"""Witnesses: the highest checkpoint seen, replaced by a newer one only with a proof that its log begins with the old one.
 
-It lies where the database's administrators do not reach, so that a log that was cut short, or rebuilt from some point on,
-does not fit it any more. The audit key is the one that the witness saw first, unless it was given one.
+A witness is stored where the database's administrators have no access, so that it reveals a log that was truncated or
+rebuilt. It trusts the audit key that it saw first.
 """
 
 import base64
@@ -23,7 +23,7 @@ _FORMAT = "keyreeve-audit-witness-1"
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What a witness knows."""
+    """The audit key and the highest checkpoint that was seen."""
 
     spki: bytes
     body: bytes
@@ -31,65 +31,65 @@ class Witness:
 
     @property
     def seen(self) -> Witnessed:
-        """The checkpoint by number and hash."""
+        """Number and hash of the checkpoint."""
         return Witnessed(self.checkpoint.k, digest(self.body))
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Its values."""
+        """The values of the checkpoint."""
         return Checkpoint.decode(self.body)
 
     @classmethod
     def load(cls, path: Path) -> "Witness | None":
-        """Read a witness's file; None when there is none yet. Raises `FileUnusable`."""
+        """Read a witness file; None when it does not exist. Raises `FileUnusable`."""
         try:
-            told = json.loads(path.read_text())
+            document = json.loads(path.read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as wrong:
             raise FileUnusable(f"the witness {path} cannot be read: {wrong}") from None
         try:
-            if told["format"] != _FORMAT:
-                raise FileUnusable(f"{path} is no witness of this form")
-            spki, body, signature = (base64.b64decode(told[name], validate=True) for name in _FIELDS)
+            if document["format"] != _FORMAT:
+                raise FileUnusable(f"{path} is not a witness file")
+            spki, body, signature = (base64.b64decode(document[name], validate=True) for name in _FIELDS)
             Checkpoint.decode(body)
         except (KeyError, TypeError, binascii.Error, RecordInvalid) as wrong:
             raise FileUnusable(f"the witness {path} cannot be read: {wrong!r}") from None
         return cls(spki, body, signature)
 
     def save(self, path: Path) -> None:
-        """Write it durably, in place of an earlier one."""
+        """Write the file durably, in place of an earlier one. Raises `OSError`."""
         values = zip(_FIELDS, (self.spki, self.body, self.signature), strict=True)
-        told = {"format": _FORMAT, "k": self.checkpoint.k} | {n: base64.b64encode(v).decode() for n, v in values}
-        write_atomically(path, (json.dumps(told, indent=1) + "\n").encode())
+        document = {"format": _FORMAT, "k": self.checkpoint.k} | {n: base64.b64encode(v).decode() for n, v in values}
+        write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 _FIELDS = ("spki", "body", "signature")
 
 
 def accept(known: Witness | None, signed: SignedCheckpoint) -> Witness:
-    """The witness after it has seen `signed`. Raises `AuditTampered` when that does not grow out of what it knows."""
+    """Return the witness that has seen `signed`. Raises `AuditTampered` unless it continues the known log."""
     spki = known.spki if known is not None else signed.spki
     if signed.spki != spki:
-        raise AuditTampered("the service signs with another audit key than the one that the witness knows")
+        raise AuditTampered("the service uses another audit key than the witness knows")
     try:
         new = signed.checkpoint
         verifier = Verifier(spki)
     except (RecordInvalid, KeyUnusable) as wrong:
-        raise AuditTampered(f"the service answers a checkpoint that cannot be read: {wrong}") from None
+        raise AuditTampered(f"the service sent a malformed checkpoint: {wrong}") from None
     if not verifier.has_signed(signed.body, signed.signature):
         raise AuditTampered(f"checkpoint {new.k} was not signed with the audit key")
     made = Witness(spki, signed.body, signed.signature)
     if known is None:
         return made
     old = known.checkpoint
-    facts = {"witnessed": str(old.k), "answered": str(new.k)}
+    metadata = {"witnessed": str(old.k), "answered": str(new.k)}
     if new.k < old.k:
-        raise AuditTampered(f"checkpoint {old.k} was witnessed, and the log now ends with {new.k}", metadata=facts)
+        raise AuditTampered(f"checkpoint {old.k} was witnessed, but the log ends with {new.k}", metadata=metadata)
     if new.k == old.k and signed.body != known.body:
-        raise AuditTampered(f"another checkpoint {old.k} was witnessed", metadata=facts)
+        raise AuditTampered(f"another checkpoint {old.k} was witnessed", metadata=metadata)
     if new.k > old.k and not is_consistent(old.size, old.root, new.size, new.root, signed.proof):
         raise AuditTampered(
-            f"the log of checkpoint {new.k} does not begin with that of checkpoint {old.k}", metadata=facts
+            f"the log of checkpoint {new.k} does not begin with that of checkpoint {old.k}", metadata=metadata
         )
     return made

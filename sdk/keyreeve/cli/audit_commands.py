@@ -197,7 +197,7 @@ def _consistent_with(log: "AuditClient", known: "Witness | None") -> int:
     newest = log.checkpoint().checkpoint.k
     if newest < known.seen.k:
         raise AuditTampered(
-            f"checkpoint {known.seen.k} was witnessed, and the log now ends with {newest}",
+            f"checkpoint {known.seen.k} was witnessed, but the log ends with {newest}",
             metadata={"witnessed": str(known.seen.k), "answered": str(newest)},
         )
     return known.seen.k
@@ -253,12 +253,12 @@ def _report(verifier: "Verifier", seen: str, tail: int) -> dict[str, Any]:
 
 
 def _row(one: "LoggedRecord") -> dict[str, Any]:
-    from keyreeve.audit.exports import clear
+    from keyreeve.audit.exports import plain_values
 
     record = one.record
     code = record.code if not record.reason else f"{record.code}/{record.reason}"
     about = [value for _, value in (*record.targets, *record.results)]
-    row = clear(record) | {
+    row = plain_values(record) | {
         "time": moment(one.called_at),
         "committed_at": moment(one.committed_at),
         "position": one.position,

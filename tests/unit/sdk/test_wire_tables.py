@@ -45,7 +45,7 @@ def test_a_choice_of_a_newer_service_is_an_error_and_not_a_guess() -> None:
     message = authority_pb.Authority()
     message.CopyFrom(AUTHORITY)
     message.state = 99  # type: ignore[assignment]
-    with pytest.raises(KeyreeveError, match="AuthorityState numbered 99"):
+    with pytest.raises(KeyreeveError, match="AuthorityState 99"):
         wire.from_authority(message)
 
 

@@ -171,7 +171,7 @@ def test_records_that_are_gone_too_early_are_found_in_whichever_part_of_a_long_l
             verifier, done = READER.verify(log.connection, SPKI, after=after, most_links=50)
             told += [problem.message for problem in verifier.problems]
             after = verifier.last.k
-        assert told == ["its records are gone and are too young to have been purged"]
+        assert told == ["its records are missing, but too new to have been purged"]
         before.rollback()
 
 

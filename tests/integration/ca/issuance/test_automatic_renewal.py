@@ -116,7 +116,7 @@ def test_while_another_program_renews_a_command_goes_on_with_what_there_is(
         assert ours
         ran = run("authority", "list", "--context", context.path, "-q")
         assert (ran.code, ran.err) == (0, "")
-        with Client(context) as client, pytest.raises(errors.FileUnusable, match="just renewing"):
+        with Client(context) as client, pytest.raises(errors.FileUnusable, match="is renewing"):
             IdentityRenewal(context, client).renew()
     assert leaf_of(context) == before
     assert run("authority", "list", "--context", context.path, "-q").code == 0
