@@ -1,4 +1,4 @@
-"""Keyreeve for callers: a client for its services, and what a caller needs to make and keep keys and certificates.
+"""Client library of Keyreeve: clients for its services, keys, CSRs and certificate files.
 
     import keyreeve
 
@@ -7,15 +7,14 @@
         csr = keyreeve.make_csr(key, [keyreeve.Name.dns("web.example.test")])
         certificate = client.certificates.sign("server", csr)
 
-`keyreeve.aio` is the same for asyncio. Names are loaded when they are first used, so `import keyreeve` costs next to
-nothing, and `keyreeve.errors`, `keyreeve.identity` and `keyreeve.values` never load gRPC.
+`keyreeve.aio` is the same for asyncio. Names are loaded on first use, so that `import keyreeve` is fast, and
+`keyreeve.errors`, `keyreeve.identity` and `keyreeve.values` never load gRPC.
 """
 
 from importlib import import_module
 
-TYPE_CHECKING = (
-    False  # type checkers know the name; importing it from `typing` would take five times as long as the rest
-)
+# Type checkers know the name; importing it from `typing` would take five times as long as the rest.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from keyreeve import aio as aio
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from keyreeve.values import SignItem as SignItem
 
 _MODULES = ("aio", "errors", "identity", "keys", "values")
-_STATE_DIRECTORIES = {
+_MODULE_OF = {
     "Client": "keyreeve._blocking.client",
     "Context": "keyreeve.context",
     "KeyType": "keyreeve.values",
@@ -58,18 +57,18 @@ _STATE_DIRECTORIES = {
     "save_key": "keyreeve.keys",
 }
 
-__all__ = [*_MODULES, *_STATE_DIRECTORIES]  # noqa: PLE0604  # names, spelled once
+__all__ = [*_MODULES, *_MODULE_OF]  # noqa: PLE0604  # each name is written once
 
 
-if not TYPE_CHECKING:  # else every misspelled name would be an object to a type checker
+if not TYPE_CHECKING:  # otherwise type checkers would accept every misspelled name
 
     def __getattr__(name: str) -> object:
         """Load a public name on first use (PEP 562)."""
         if name in _MODULES:
             return import_module(f"keyreeve.{name}")
-        if name not in _STATE_DIRECTORIES:
+        if name not in _MODULE_OF:
             raise AttributeError(f"module 'keyreeve' has no attribute {name!r}")
-        value: object = getattr(import_module(_STATE_DIRECTORIES[name]), name)
+        value: object = getattr(import_module(_MODULE_OF[name]), name)
         globals()[name] = value
         return value
 

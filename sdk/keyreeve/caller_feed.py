@@ -1,7 +1,7 @@
-"""What a service knows of its callers: followed from the CA service, checked, and kept on disk.
+"""A service's copy of the caller feed: received from the CA service, verified, and stored on disk.
 
-`KnownCallers` answers from memory which issuing CAs vouch for callers, what the operators' records say, whether a
-certificate was revoked, and how old that knowledge is. `keyreeve.aio.Client.trust.watch_callers` brings the updates.
+`KnownCallers` holds in memory which issuing CAs are accepted, the operators' records, which certificates are revoked, and
+the age of that knowledge. `keyreeve.aio.Client.trust.watch_callers` brings the updates.
 """
 
 import hashlib
@@ -29,16 +29,16 @@ from keyreeve.values import AuthorityState, OperatorRole
 ACCEPTED = frozenset({AuthorityState.ACTIVE, AuthorityState.RETIRING})
 """States of an issuing CA in which its leaves are accepted."""
 SKEW = 600
-"""Seconds for which an expired certificate is still remembered."""
+"""Seconds for which the revocation of an expired certificate is kept."""
 _LABEL = b"keyreeve-callers-1"
 _SAVE_SECONDS = 10.0
-"""How often the file is written when nothing but the time has changed."""
+"""Interval of writing the file while nothing but the time has changed."""
 _CLOCKS = 60
-"""Seconds by which the two clocks may differ."""
+"""Longest difference between the two clocks, in seconds."""
 
 
 def update_message(trust_domain: str, update: CallersUpdate) -> bytes:
-    """What an update's signature is over (docs/protocols.md)."""
+    """Encode the signed message of an update (docs/protocols.md)."""
     numbers = (update.restore_generation, update.after_seq, update.seq, update.head_seq, update.time)
     authorities = (
         length_prefixed(one.name.encode(), one.state.value.encode(), one.certificate_der) for one in update.authorities
@@ -71,8 +71,8 @@ def _digest(entries: Iterable[bytes]) -> bytes:
 
 
 @dataclass
-class _Facts:
-    """Everything up to a number."""
+class _State:
+    """All callers as of a sequence number."""
 
     restore_generation: int = 0
     seq: int = 0
@@ -92,7 +92,7 @@ class _Facts:
 
 
 class KnownCallers:
-    """What decides about callers, as of the last update. Not for several threads at once."""
+    """The callers as of the last update. Not thread-safe."""
 
     def __init__(
         self,
@@ -102,13 +102,13 @@ class KnownCallers:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with nothing known. With `path`, `saving` keeps it in that file (mode 0600)."""
+        """Start without callers. With `path`, `saving` stores them in that file (mode 0600)."""
         self.trust_domain = trust_domain
         self._path = path
         self._now = now
         self._clock = clock
-        self._held = _Facts()
-        self._coming: _Facts | None = None
+        self._held = _State()
+        self._coming: _State | None = None
         self._heard = float("-inf")
         self._saved = float("-inf")
         self._unsaved = False
@@ -125,7 +125,7 @@ class KnownCallers:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Begin with what the file holds; with nothing when there is none or it cannot be read."""
+        """Start with the contents of the file; without callers when it does not exist or cannot be read."""
         made = cls(trust_domain, path, now=now, clock=clock)
         try:
             kept = json.loads(path.read_bytes())
@@ -143,7 +143,7 @@ class KnownCallers:
 
     @property
     def position(self) -> tuple[int, int]:
-        """The restore generation, and the number up to which everything is known: where to follow the feed from."""
+        """The restore generation and sequence number from which to follow the feed."""
         return self._held.restore_generation, self._held.seq
 
     @property
@@ -153,7 +153,7 @@ class KnownCallers:
 
     @property
     def operators(self) -> Mapping[str, OperatorRecord]:
-        """The records of those who may operate, by SPIFFE ID. The same object until that changes."""
+        """The operators' records by SPIFFE ID. The same object until that changes."""
         return self._operators
 
     def is_revoked(self, serial: int) -> bool:
@@ -161,15 +161,15 @@ class KnownCallers:
         return serial in self._held.expiry
 
     def age(self) -> float:
-        """Seconds since this knowledge was complete; infinite when it never was."""
+        """Seconds since this was last up to date; infinite when it never was."""
         return self._clock() - self._heard
 
     # --- The feed ---------------------------------------------------------------------------------------------------
 
     def apply(self, update: CallersUpdate, roots: Sequence[x509.Certificate]) -> None:
-        """Take in an update that the CA service signed.
+        """Verify and apply an update.
 
-        `roots` are those of the control hierarchy. Raises `keyreeve.errors.CallersRefused`: nothing has changed then.
+        `roots` are those of the control hierarchy. Raises `keyreeve.errors.CallersRefused`, and changes nothing then.
         """
         signer = self._check(update, roots)
         following = self._following(update)
@@ -181,7 +181,7 @@ class KnownCallers:
             if not whole:
                 return
             if following.restore_generation == self._held.restore_generation:
-                # A new beginning of the same history lets no revoked certificate back in.
+                # A new snapshot of the same generation does not undo revocations.
                 following.expiry = self._held.expiry | following.expiry
             self._held = following
         if whole:
@@ -193,9 +193,9 @@ class KnownCallers:
             self._unsaved = True
 
     def saving(self) -> Callable[[], None] | None:
-        """What writes the present state to the file, to be run in any thread; None while nothing needs to be written.
+        """Return a function that writes the present state to the file, in any thread; None while that is not needed.
 
-        What it returns raises `OSError`. A file that lags behind costs a longer delta after the next start.
+        The function raises `OSError`. A file that is out of date makes the first delta after a restart longer.
         """
         due = self._unsaved or self._heard - self._saved >= _SAVE_SECONDS
         if self._path is None or not due or self._heard == float("-inf"):
@@ -204,8 +204,8 @@ class KnownCallers:
         self._saved, self._unsaved = self._heard, False
         return lambda: write_atomically(path, json.dumps(kept).encode(), mode=PRIVATE)
 
-    def _following(self, update: CallersUpdate) -> _Facts:
-        """The facts that the update continues: those that are held, a snapshot's, or none yet."""
+    def _following(self, update: CallersUpdate) -> _State:
+        """Return the state that the update continues: the present one, that of a snapshot, or a new one."""
         begins = (update.restore_generation, update.after_seq)
         known = self.position
         if update.restore_generation < known[0] or not update.after_seq <= update.seq <= update.head_seq:
@@ -213,7 +213,7 @@ class KnownCallers:
         for one in update.authorities:
             _certificate(one)
         if update.after_seq == 0:
-            return _Facts(update.restore_generation)
+            return _State(update.restore_generation)
         if self._coming is not None and begins == (self._coming.restore_generation, self._coming.seq):
             return self._coming
         if begins == known:
@@ -221,7 +221,7 @@ class KnownCallers:
         raise CallersRefused(f"an update begins at {begins}, and {known} is known")
 
     def _derive(self) -> None:
-        """Make what is asked on every call, keeping what has not changed."""
+        """Compute the properties, keeping the objects that have not changed."""
         issuers = tuple(_certificate(one) for _, one in sorted(self._held.authorities.items()) if one.state in ACCEPTED)
         operators = {
             str(SpiffeId(self.trust_domain, ("operators", one.role.value, _last_part(one.name)))): one
@@ -299,7 +299,7 @@ def _last_part(name: str) -> str:
 # --- The file -------------------------------------------------------------------------------------------------------
 
 
-def _to_json(trust_domain: str, held: _Facts, heard_at: float) -> dict[str, Any]:
+def _to_json(trust_domain: str, held: _State, heard_at: float) -> dict[str, Any]:
     return {
         "trust_domain": trust_domain,
         "restore_generation": held.restore_generation,
@@ -313,7 +313,7 @@ def _to_json(trust_domain: str, held: _Facts, heard_at: float) -> dict[str, Any]
     }
 
 
-def _from_json(kept: dict[str, Any]) -> _Facts:
+def _from_json(kept: dict[str, Any]) -> _State:
     authorities = [
         IssuingAuthority(str(name), AuthorityState(state), b64decode(der)) for name, state, der in kept["authorities"]
     ]
@@ -323,7 +323,7 @@ def _from_json(kept: dict[str, Any]) -> _Facts:
         OperatorRecord(str(name), str(uid), OperatorRole(role), int(since))
         for name, uid, role, since in kept["operators"]
     ]
-    return _Facts(
+    return _State(
         int(kept["restore_generation"]),
         int(kept["seq"]),
         {one.name: one for one in authorities},

@@ -1,4 +1,4 @@
-"""What decides about callers, as `Client.trust` gives it: plain values."""
+"""Values of the caller feed."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from keyreeve.values import AuthorityState, OperatorRole
 
 @dataclass(frozen=True, slots=True)
 class IssuingAuthority:
-    """An issuing CA of the control hierarchy, as services that verify callers see it."""
+    """An issuing CA of the control hierarchy."""
 
     name: str
     """`authorities/{authority}`."""
@@ -17,35 +17,35 @@ class IssuingAuthority:
 
 @dataclass(frozen=True, slots=True)
 class OperatorRecord:
-    """What decides whether a person's certificate is accepted."""
+    """An operator's record, as far as it decides whether a certificate is accepted."""
 
     name: str
     """`operators/{name}`."""
     person_uid: str
-    """The person's own; a name that is used again has another."""
+    """Unique to the person, even when a name is reused."""
     role: OperatorRole
     since: int
-    """Certificates from before this second are not this person's in this role."""
+    """Certificates issued before this second are refused."""
     removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CallersUpdate:
-    """What changed about callers from one number to another, and that nothing else did."""
+    """All changes of callers between two sequence numbers."""
 
     restore_generation: int
     after_seq: int
-    """The numbers above this one; 0: the beginning of a snapshot."""
+    """The update begins after this number; 0: it begins a snapshot."""
     seq: int
-    """Up to this one."""
+    """The update ends with this number."""
     head_seq: int
     """The highest number; above `seq` when more updates follow at once."""
     time: int
-    """When all of that was so, in seconds since 1970."""
+    """The time of this state, in seconds since 1970."""
     authorities: tuple[IssuingAuthority, ...] = ()
     operators: tuple[OperatorRecord, ...] = ()
     revoked: tuple[tuple[bytes, int], ...] = ()
     """Serial number (16 octets) and last instant (seconds since 1970) of each certificate."""
     signature: bytes = field(default=b"", repr=False)
     signer_der: tuple[bytes, ...] = field(default=(), repr=False)
-    """Chain of the signer, leaf first, without the root; empty: as before."""
+    """Chain of the signer, leaf first, without the root; empty: the same as in the last update."""

@@ -26,8 +26,8 @@ from keyreeve.identity import is_trust_domain
 
 ENVIRONMENT_VARIABLE = "KEYREEVE_CONTEXT"
 DEFAULT_LOCATION = Path(".keyreeve/context.json")
-"""Looked for in the working directory and then in each directory above it; one that is found so has to be the caller's
-own, or root's: directories above may be shared, and whoever makes a context chooses who is trusted and called."""
+"""Searched for in the working directory and then in each parent. A file found there must belong to the caller or to root:
+parents may be shared directories, and the author of a context decides which services are trusted and called."""
 
 _PATHS = ("bundle", "estate_bundle", "certificate", "key")
 _REQUIRED = ("trust_domain", "endpoints", *_PATHS)
@@ -38,7 +38,7 @@ _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A control plane's addresses, what to trust, and the certificate to call with. The files are read when used."""
+    """Addresses of a control plane, roots to trust, and the certificate to call with. Files are read when used."""
 
     trust_domain: str
     endpoints: Mapping[str, Sequence[str]]
@@ -47,17 +47,17 @@ class Context:
     Calls are spread over the addresses of a service. A string in place of a list counts as a list of one.
     """
     bundle: Path
-    """Roots of the control hierarchy: the only ones that a service's certificate may come from."""
+    """Roots of the control hierarchy, which issues the services' certificates."""
     estate_bundle: Path
-    """Roots of the estate hierarchy, for whoever relies on the certificates that are issued to servers and clients."""
+    """Roots of the estate hierarchy, for relying parties of the certificates issued to servers and clients."""
     certificate: Path
-    """The caller's certificate, followed by those above it without the root."""
+    """The caller's certificate, followed by its chain without the root."""
     key: Path
     """The private key of `certificate`."""
     http: str = ""
-    """Base URL of what is served in plain HTTP; empty when nothing is."""
+    """Base URL of the plain-HTTP listener; empty when there is none."""
     path: Path | None = field(default=None, compare=False)
-    """The file that this was loaded from."""
+    """The file from which the context was loaded."""
 
     def __post_init__(self) -> None:
         if not is_trust_domain(self.trust_domain):
@@ -82,10 +82,10 @@ class Context:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> Self:
-        """Read the context file: `path`, else the one that KEYREEVE_CONTEXT names, else the nearest default location.
+        """Read the context file: `path`, or the one that KEYREEVE_CONTEXT names, or the nearest in a default location.
 
-        Raises `keyreeve.errors.ContextInvalid` when there is none, it is not a sound context file, or it was found in a
-        default location and is somebody else's.
+        Raises `keyreeve.errors.ContextInvalid` when there is none, it is malformed, or it was found in a default location
+        and belongs to another user.
         """
         file = _locate(path)
         try:
@@ -118,7 +118,7 @@ class Context:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the context file; paths at or below its directory become relative, so the directory can be moved.
+        """Write the context file; paths below its directory become relative, so that the directory can be moved.
 
         Raises `OSError`.
         """
@@ -161,7 +161,7 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
 
 
 def _is_closed(directory: Path) -> bool:
-    """Say whether a directory is there that this process may not look into: what lies in it cannot be known."""
+    """Whether a directory exists that this process may not search, so that its contents are unknown."""
     return directory.is_dir() and not os.access(directory, os.X_OK)
 
 
@@ -169,28 +169,28 @@ def _require_own(file: Path) -> None:
     for place in (file.parent, file):
         if why := why_not_own(place):
             raise ContextInvalid(
-                f"{file} was found, but {why}: whoever can change it chooses whom you trust. If you mean it, name it: "
+                f"{file} was found, but {why}, who can change which services you trust. To use it, name it: "
                 f"`--context {file}` or {ENVIRONMENT_VARIABLE}={file}",
                 metadata=_at(file),
             )
 
 
 def why_not_own(path: Path) -> str | None:
-    """Say why others decide what is at a path; None when it is this process's user's or root's alone, or is not there.
+    """Say why other users can change a path; None when only this process's user or root can, or it does not exist.
 
-    A symbolic link and what it leads to both count.
+    A symbolic link and its target are both checked.
     """
     try:
         link, target = path.lstat(), path.stat()
     except FileNotFoundError:
         return None
     except OSError as failure:
-        return f"{path} cannot be looked at ({failure.strerror})"
+        return f"{path} cannot be examined ({failure.strerror})"
     for found in (link, target):
         if found.st_uid not in (0, os.geteuid()):
             return f"{path} belongs to {_user_name(found.st_uid)}"
     if target.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"{path} can be written by others than its owner (mode {stat.S_IMODE(target.st_mode):04o})"
+        return f"{path} can be written by other users (mode {stat.S_IMODE(target.st_mode):04o})"
     return None
 
 
@@ -205,12 +205,12 @@ def _user_name(uid: int) -> str:
 
 def _check_keys(content: object, file: Path) -> dict[str, object]:
     if not isinstance(content, dict):
-        raise ContextInvalid(f"{file} does not hold a JSON object", metadata=_at(file))
+        raise ContextInvalid(f"{file} does not contain a JSON object", metadata=_at(file))
     for key in content:
         if key not in _KEYS:
             near = get_close_matches(key, _KEYS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ContextInvalid(f"{file} holds an unknown key {key!r}{hint}", metadata=_at(file))
+            raise ContextInvalid(f"{file} contains an unknown key {key!r}{hint}", metadata=_at(file))
     if missing := [key for key in _REQUIRED if key not in content]:
         raise ContextInvalid(f"{file} lacks {', '.join(map(repr, missing))}", metadata=_at(file))
     return content
@@ -227,7 +227,7 @@ def _are_addresses(value: object) -> bool:
 def _is_address(text: str) -> bool:
     host, colon, port = text.rpartition(":")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        return False  # an IPv6 address without brackets: its last group is no port
+        return False  # an IPv6 address without brackets: its last group is not a port
     return bool(host and colon) and port.isascii() and port.isdigit() and 0 < int(port) < 65536
 
 

@@ -1,4 +1,4 @@
-"""The files of somebody who enrolls: the key on disk before anybody is asked, then the certificate, then the context."""
+"""The files of an enrollee: first the key, then the certificate, then the context."""
 
 import hashlib
 import hmac
@@ -32,7 +32,7 @@ _MAX_CHAIN: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class EnrolleeFiles:
-    """Where one identity is kept: a directory that belongs to it alone."""
+    """The files of one identity, in a directory of its own."""
 
     directory: Path
 
@@ -58,19 +58,19 @@ class EnrolleeFiles:
 
     @property
     def trust_root(self) -> Path:
-        """The first root of the trust metadata: later roots are believed because of it."""
+        """The first root of the trust metadata, from which later ones are verified."""
         return self.directory / "root.json"
 
     def is_enrolled(self) -> bool:
-        """Whether a certificate has been received; what is left to fetch may still be missing."""
+        """Whether there is a certificate; bundles may still be missing."""
         return self.context.exists() and self.certificate.exists() and self.key.exists()
 
     def is_complete(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether all files exist."""
         return self.is_enrolled() and self.bundle.exists() and self.estate_bundle.exists()
 
     def key_on_disk(self, key_type: KeyType) -> PrivateKey:
-        """The key of an attempt before this one, or a new one; on disk when this returns. Raises `FileUnusable`."""
+        """Return the key of an earlier attempt, or a new one that is on disk. Raises `FileUnusable`."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.key.exists():
@@ -78,7 +78,7 @@ class EnrolleeFiles:
             key = make_key(key_type)
             save_key(self.key, key)
         except (OSError, ValueError) as failure:
-            raise FileUnusable(f"cannot keep a key in {self.directory}: {failure}") from None
+            raise FileUnusable(f"cannot store a key in {self.directory}: {failure}") from None
         return key
 
     def save(
@@ -89,7 +89,7 @@ class EnrolleeFiles:
         trust_root: bytes,
         endpoints: Mapping[str, Sequence[str]],
     ) -> Context:
-        """Write what came back; the context file is last, so that a directory that has one has everything else."""
+        """Write the result of an enrollment; the context file is last, so that it implies all others."""
         try:
             context = Context(
                 trust_domain=token.identity.trust_domain,
@@ -101,7 +101,7 @@ class EnrolleeFiles:
                 path=self.context,
             )
         except ContextInvalid as failure:
-            raise EnrollmentServerUnproven(f"the service named addresses that are none: {failure}") from None
+            raise EnrollmentServerUnproven(f"the service sent invalid addresses: {failure}") from None
         write_atomically(self.trust_root, trust_root)
         write_atomically(self.bundle, to_pem(roots_der).encode())
         write_atomically(self.certificate, to_pem(chain_der).encode())
@@ -109,25 +109,25 @@ class EnrolleeFiles:
         return context
 
     def save_bundles(self, control: Bundle, estate: Bundle) -> None:
-        """Write the roots of both lines, as the control plane now has them."""
+        """Write the present roots of both lines."""
         write_atomically(self.bundle, control.pem().encode())
         write_atomically(self.estate_bundle, estate.pem().encode())
 
 
 def fetch_root(token: EnrollmentToken, seconds: float) -> bytes:
-    """The DER root that the token names, from what the server shows in an unverified handshake.
+    """Fetch the DER root that the token names, in a TLS handshake without verification.
 
-    Only the digest decides: nothing else of that connection is used, and the connection is closed. Raises
-    `ServiceUnreachable`, `EnrollmentRootWrong`.
+    The digest in the token identifies the root; nothing else of that connection is used. Raises `ServiceUnreachable`,
+    `EnrollmentRootWrong`.
     """
-    for der in _shown(token, seconds):
+    for der in _presented(token, seconds):
         if hmac.compare_digest(hashlib.sha256(der).digest(), token.root_sha256):
             return der
-    raise EnrollmentRootWrong(f"{token.address} does not show the root certificate that the token names")
+    raise EnrollmentRootWrong(f"{token.address} does not present the root certificate that the token names")
 
 
-def _shown(token: EnrollmentToken, seconds: float) -> list[bytes]:
-    # Unverified on purpose: the certificate that is looked for is known by its digest.
+def _presented(token: EnrollmentToken, seconds: float) -> list[bytes]:
+    # Unverified on purpose: the token contains the digest of the root.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -147,7 +147,7 @@ def _shown(token: EnrollmentToken, seconds: float) -> list[bytes]:
 
 
 def _chain_of(tls: ssl.SSLSocket) -> list[bytes]:
-    """DER of the certificates that the server showed; Python has a public name for this from 3.13 on."""
+    """Return the certificates that the server presented; Python has a public name for this from 3.13 on."""
     public = getattr(tls, "get_unverified_chain", None)
     if public is not None:
         return list(public())[:_MAX_CHAIN]
@@ -158,7 +158,7 @@ def _chain_of(tls: ssl.SSLSocket) -> list[bytes]:
 def check_chain(
     token: EnrollmentToken, roots_der: Sequence[bytes], chain_der: Sequence[bytes], key: PrivateKey
 ) -> None:
-    """Raise `EnrollmentServerUnproven` unless the certificate is for the key and the name, and leads to one of the roots."""
+    """Check that the certificate is for the key and the identity, and leads to a root. Raises `EnrollmentServerUnproven`."""
     try:
         leaf, *above = (x509.load_der_x509_certificate(der) for der in chain_der)
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -1,4 +1,4 @@
-"""Who somebody is: SPIFFE IDs of a trust domain, the roles they spell, and the DNS names reserved to services.
+"""SPIFFE IDs of a trust domain, the roles in them, and the DNS names reserved to services.
 
 Source: SPIFFE-ID specification sections 2 and 3; the forms are listed in docs/names.md. Text is accepted or refused,
 never normalized. Imports nothing outside the standard library.
@@ -16,7 +16,7 @@ MAX_SPIFFE_ID_BYTES = 2048
 
 
 class Role(StrEnum):
-    """What an identity may be to an access table; the first two segments of the SPIFFE ID's path decide it."""
+    """The role of an identity in access rules: the first segments of its SPIFFE ID's path."""
 
     CA = "services/ca"
     MEMBERSHIP = "services/membership"
@@ -35,7 +35,7 @@ ALL_ROLES = frozenset(Role)
 
 
 def is_trust_domain(text: str) -> bool:
-    """Say whether `text` may be a trust domain: a DNS name as docs/names.md has it, since reserved names are built from it."""
+    """Whether a text is a trust domain: a DNS name (docs/names.md), since reserved names are built from it."""
     return _TRUST_DOMAIN.match(text) is not None
 
 
@@ -48,7 +48,7 @@ class SpiffeId:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a SPIFFE ID; raise `ValueError` when it is not one (case, escapes, dots, empty segments, ports, ...)."""
+        """Parse a SPIFFE ID. Raises `ValueError` for anything else, such as escapes, empty segments and ports."""
         if len(text) > MAX_SPIFFE_ID_BYTES:
             raise ValueError("a SPIFFE ID has at most 2,048 bytes")
         scheme, separator, rest = text.partition("://")
@@ -69,7 +69,7 @@ class SpiffeId:
 
     @property
     def role(self) -> Role | None:
-        """The role this identity has on our own listeners, or None when its path has no known form."""
+        """The role of the identity; None when its path has no known form."""
         match self.path:
             case ("services", "ca" | "membership" | "credentials" | "gateway" as service, _):
                 return Role(f"services/{service}")
@@ -83,29 +83,29 @@ class SpiffeId:
 
 
 def service_dns_name(service: str, trust_domain: str) -> str:
-    """The DNS name that a service's certificate carries and that clients pin, such as `ca.svc.example.test`."""
+    """Return the DNS name in a service's certificate, which clients pin, such as `ca.svc.example.test`."""
     return f"{service}.svc.{trust_domain}"
 
 
 def reserved_dns_suffixes(trust_domain: str) -> tuple[str, str]:
-    """The DNS suffixes that only the `service` and `probe` profiles may use, under any authority."""
+    """Return the DNS suffixes that only the profiles `service` and `probe` may use, under any authority."""
     return (f"svc.{trust_domain}", f"probe.{trust_domain}")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody whose certificate has been verified: the identity, its role, and the certificate it was read from."""
+    """A caller whose certificate has been verified: its identity, role, and certificate."""
 
     id: SpiffeId
     role: Role
     serial: int
-    """Serial number of the certificate; 0 for a service that calls itself inside its own process."""
+    """Serial number of the certificate; 0 for a service that calls itself in its own process."""
     person_uid: str = ""
-    """The record that a person was let in by. It is nobody else's ever, unlike the name; empty for programs."""
+    """Unique id of an operator, which is never reused, unlike the name; empty for other callers."""
 
     @property
     def claimant(self) -> str:
-        """Under whom requests are remembered, so that whoever is given the name of an earlier person recalls nothing."""
+        """The key of idempotency records, different for a later operator of the same name."""
         return f"{self.id}#{self.person_uid}" if self.person_uid else str(self.id)
 
     def __str__(self) -> str:

@@ -167,7 +167,7 @@ def test_one_that_is_found_where_others_can_write_is_refused(
     write(tmp_path / ".keyreeve/context.json")
     (tmp_path / place).chmod(mode)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ContextInvalid, match=f"can be written by others.*{mode:04o}"):
+    with pytest.raises(ContextInvalid, match=f"can be written by other users.*{mode:04o}"):
         Context.load()
 
 

@@ -155,7 +155,7 @@ def test_every_one_of_a_thousand_tamperings_is_found_or_lies_in_the_tail(log):
 def test_records_go_when_they_are_old_enough_and_their_hashes_stay(log):
     old = log.connection.begin_nested()
     log.connection.execute(update(audit.links).values(bodies=None))
-    assert any("too young" in problem for problem in found(log))
+    assert any("too new" in problem for problem in found(log))
     old.rollback()
     assert READER.purge(log.connection, HORIZON) == 0, "everything is younger than that"
     assert found(log) == []
