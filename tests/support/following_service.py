@@ -24,6 +24,7 @@ from support.echo_service import ADMIN_ECHO, ECHO, WATCH, EchoRequest, EchoRespo
 from support.enrolling import address_of
 from support.running import refusal
 from support.running_ca import RunningCa, unique
+from support.waiting import moment
 
 
 def put_token(ca: RunningCa, file: Path, instance: str, service: str = "membership") -> None:
@@ -78,7 +79,7 @@ async def until(wanted: str, look: Callable[[], Any], seconds: float = 5.0) -> f
     began = time.monotonic()
     while (seen := await look()) != wanted:
         assert time.monotonic() - began < seconds, f"{seen}, not {wanted}, after {seconds} s"
-        await asyncio.sleep(0.02)
+        await moment()
     return time.monotonic() - began
 
 

@@ -1,5 +1,6 @@
 """Waiting for a condition in other processes."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -21,3 +22,17 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = LONGEST) 
         if time.monotonic() > until:
             raise AssertionError(f"not within {seconds:g} s: {what}")
         pause.wait(0.02)
+
+
+async def wait_until(what: str, look: Callable[[], T | None], seconds: float = LONGEST) -> T:
+    """The same where the event loop has to go on meanwhile."""
+    until = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < until, f"not within {seconds:g} s: {what}"
+        await moment()
+    return seen
+
+
+async def moment() -> None:
+    """Wait for as little as lets other processes get on."""
+    await asyncio.sleep(0.02)

@@ -129,7 +129,7 @@ class ServiceIdentity:
             return False
 
     async def _follow_bundle(self, client: aio.Client, renewal: aio.IdentityRenewal, refused: asyncio.Event) -> None:
-        """Write the roots when they change, not only at the next look: callers under new ones must be let in."""
+        """Write the roots when they change, not only at the next look: callers under new ones must be accepted."""
         while True:
             try:
                 async for _ in client.authorities.watch_bundle(Line.CONTROL):

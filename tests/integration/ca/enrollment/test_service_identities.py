@@ -25,6 +25,7 @@ from keyreeve_chassis.identity.keeping import ServiceIdentity
 from support.enrolling import OPEN_TO_TESTS, enrolling_ca
 from support.following_service import put_token
 from support.running_ca import Clock, RunningCa, place_for_ca, unique
+from support.waiting import moment, wait_until
 
 __all__ = ["enrolling_ca"]
 DAY = 86_400
@@ -54,7 +55,7 @@ class Instance:
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
-        await asyncio.sleep(0.02)
+        await moment()
 
     def leaf(self) -> x509.Certificate:
         return x509.load_der_x509_certificate(load_certificates(self.directory / "certificate.pem")[0])
@@ -77,13 +78,6 @@ async def kept(service_identity: ServiceIdentity) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def seen(look: object, seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not look():  # type: ignore[operator]
-        assert time.monotonic() < until, "not in time"
-        await asyncio.sleep(0.02)
 
 
 async def enrolled(ca: RunningCa, instance: Instance) -> Context:
@@ -132,7 +126,7 @@ async def test_the_key_is_on_disk_before_anything_is_asked_and_is_kept_through_f
         instance.token.write_text(elsewhere.text())
         waiting = asyncio.create_task(instance.service_identity().obtain())
         key = instance.directory / "enrolling" / "key.pem"
-        await seen(key.exists)
+        await wait_until("the key", key.exists)
         made = key.read_bytes()
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
         instance.token.write_text(text)
@@ -145,11 +139,11 @@ async def test_a_token_that_is_refused_is_not_tried_again_and_another_one_is(
 ) -> None:
     await asyncio.to_thread(put_token, enrolling_ca, instance.token, "another")
     waiting = asyncio.create_task(instance.service_identity().obtain())
-    await seen(lambda: instance.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
+    await wait_until("another look", lambda: instance.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
     assert instance.pauses.count(keeping.RETRY_SECONDS) == 1
     assert not (instance.directory / "enrolling").exists()
     instance.token.write_text("krt1_nonsense")
-    await seen(lambda: instance.pauses.count(keeping.RETRY_SECONDS) == 2)
+    await wait_until("another look", lambda: instance.pauses.count(keeping.RETRY_SECONDS) == 2)
     await asyncio.to_thread(put_token, enrolling_ca, instance.token, instance.name)
     used = instance.token.read_text()
     await asyncio.wait_for(waiting, 30)
@@ -158,7 +152,7 @@ async def test_a_token_that_is_refused_is_not_tried_again_and_another_one_is(
     other.directory.parent.mkdir()
     other.token.write_text(used)
     waiting = asyncio.create_task(other.service_identity().obtain())
-    await seen(lambda: other.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
+    await wait_until("another look", lambda: other.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
     assert not waiting.done()
     waiting.cancel()
 
@@ -172,14 +166,16 @@ async def test_it_is_renewed_at_two_thirds_of_its_life_and_every_process_of_the_
     assert onlooker.server_identity() is shown
     begin, end = before.not_valid_before_utc.timestamp(), before.not_valid_after_utc.timestamp()
     async with aio.Client(context) as client, kept(instance.service_identity()):
-        await seen(lambda: keeping.LOOK_SECONDS in instance.pauses)
+        await wait_until("another look", lambda: keeping.LOOK_SECONDS in instance.pauses)
         instance.time = begin + (end - begin) * (2 / 3 + 0.04)
         looked = len(instance.pauses)
-        await seen(lambda: len(instance.pauses) > looked + 3)
+        await wait_until("another look", lambda: len(instance.pauses) > looked + 3)
         assert instance.leaf() == before, "chance has put it off by a twentieth of its life"
         instance.time = begin + (end - begin) * (2 / 3 + 0.06)
-        await seen(lambda: instance.leaf() != before)
-        await seen(lambda: onlooker.server_identity().chain_pem == context.certificate.read_bytes())
+        await wait_until("the renewed certificate", lambda: instance.leaf() != before)
+        await wait_until(
+            "the other process", lambda: onlooker.server_identity().chain_pem == context.certificate.read_bytes()
+        )
         assert onlooker.server_identity().key_pem == context.key.read_bytes()
         await client.rotate()
         renewed = await client.certificates.get(f"{instance.leaf().serial_number:032x}")
@@ -256,7 +252,7 @@ async def test_another_identitys_files_are_not_used(enrolling_ca: RunningCa, ins
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_after_a_month_without_running_a_new_token_enrolls_it_again(
+async def test_after_a_month_asleep_a_new_token_lets_it_back_in(
     request: pytest.FixtureRequest, kind: str, tmp_path: Path
 ) -> None:
     """The control plane and the service have slept for 31 days: every leaf has expired."""
@@ -274,14 +270,14 @@ async def test_after_a_month_without_running_a_new_token_enrolls_it_again(
             instance.time = time.time()
             asleep = instance.leaf()
             async with kept(instance.service_identity()):
-                await seen(lambda: instance.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
+                await wait_until("another look", lambda: instance.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
                 assert instance.leaf() == asleep
                 await asyncio.to_thread(put_token, ca, instance.token, "one")
-                await seen(lambda: instance.leaf() != asleep)
+                await wait_until("the new certificate", lambda: instance.leaf() != asleep)
                 async with aio.Client(Context.load(instance.directory / "context.json")) as client:
                     mine = await client.certificates.get(f"{instance.leaf().serial_number:032x}")
                 assert mine.identity == str(instance.identity)
-                await seen(lambda: keeping.LOOK_SECONDS in instance.pauses)
+                await wait_until("another look", lambda: keeping.LOOK_SECONDS in instance.pauses)
             assert instance.fits()
         finally:
             await asyncio.to_thread(ca.stop)

@@ -51,6 +51,7 @@ async def test_a_revoked_caller_is_refused_on_open_channels_and_in_streams(
 
 async def test_an_operator_is_accepted_by_the_record_alone(enrolling_ca: RunningCa, tmp_path: Path) -> None:
     name = unique("olaf")
+    await asyncio.to_thread(enrolling_ca.client().operators.get, "ann")  # another admin who has had a certificate
     async with following_service(enrolling_ca, tmp_path) as service:
         admin = await asyncio.to_thread(enrolling_ca.new_context, f"operators/admin/{name}")
         async with service.channel(admin) as channel:
@@ -58,7 +59,7 @@ async def test_an_operator_is_accepted_by_the_record_alone(enrolling_ca: Running
             stream = watch(channel)
             await stream.read()
             change = enrolling_ca.operators.change_role
-            await asyncio.to_thread(enrolling_ca.write, lambda tx: change(tx, name, Role.AUDITOR, "ann"))
+            await asyncio.to_thread(enrolling_ca.write, lambda tx: change(tx, name, Role.AUDITOR, "tests"))
             await until("PEER_OPERATOR_UNKNOWN", lambda: ask(channel))
             assert await _reason(stream) == "PEER_OPERATOR_UNKNOWN"
         auditor = await asyncio.to_thread(enrolling_ca.new_context, f"operators/auditor/{name}")
