@@ -19,6 +19,7 @@ FIXTURES = ROOT / "tests" / "fixtures"
 """Programs that made what is stored beside them: run once, by hand, with an older release."""
 REAL_WAITS = {
     "tests/integration/chassis/rpc/test_identity_over_tls.py": "what goes on for a moment is seen while it does",
+    "tests/integration/ca/test_service_identities.py": "a pause by its own clock is a short real one",
     "tests/integration/chassis/changes/test_changes_on_postgresql.py": "that nothing is read takes time to see",
 }
 """Tests of which one sleeps, and why."""
@@ -76,7 +77,9 @@ def test_nothing_is_left_for_later_or_silenced_wholesale(word: str) -> None:
 
 def test_what_code_and_documents_refer_to_exists() -> None:
     missing = []
-    for path in [*sources(), *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("proto/**/*.proto")]:
+    # Its texts name documents that are not there.
+    named_by = [path for path in sources() if path.name != "test_check_words.py"]
+    for path in [*named_by, *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("proto/**/*.proto")]:
         text = path.read_text()
         links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if path.suffix == ".md" else []
         named = {ROOT / name for name in re.findall(r"\bdocs/[\w/-]+\.md\b", text)} | {

@@ -26,7 +26,6 @@ from keyreeve_ca.authorities import servicer as authority_servicer
 from keyreeve_ca.authorities.service import Authorities
 from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import token_servicer
-from keyreeve_ca.enrollment.service import root_sha256
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.halt import servicer as issuance_servicer
 from keyreeve_ca.halt.service import HaltSwitch
@@ -38,7 +37,6 @@ from keyreeve_ca.issuance.renewal import Nonces, Renewal
 from keyreeve_ca.issuance.service import Issuance
 from keyreeve_ca.issuance.snapshot import load_snapshot
 from keyreeve_ca.ledger.ports import Ledger
-from keyreeve_ca.metrics import MeasuredLedger
 from keyreeve_ca.operators import servicer as operator_servicer
 from keyreeve_ca.profiles import servicer as profile_servicer
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES
@@ -59,9 +57,8 @@ from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.idempotency.mutation import Mutations
-from keyreeve_chassis.keys.failpoints import FailpointKeyStore
 from keyreeve_chassis.keys.ports import KeyStore
-from keyreeve_chassis.keys.sealed import SealedKeyStore, read_kek_file, read_kek_mount
+from keyreeve_chassis.keys.sealed import FailpointKeyStore, SealedKeyStore, read_kek_file, read_kek_mount
 from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.operations.runner import OperationRunner
@@ -98,7 +95,7 @@ def service_context(
         live.current,
         live.reload,
         store,
-        MeasuredLedger(ledger),
+        ledger,
         keystore,
         worker_id,
         now,
@@ -218,7 +215,7 @@ def tokens_of(base: CaContext) -> EnrollmentTokens:
     return EnrollmentTokens(
         base.keystore,
         base.settings.trust_domain,
-        lambda: root_sha256(base.live.current()),
+        base.live.current,
         base.settings.enroll.named_address,
         base.now,
     )

@@ -78,6 +78,6 @@ class LocalSocket:
                 address=str(payload["address"]),
             )
         )
-        record.tell("token", stored.resource)
+        record.tell("token", f"enrollmentTokens/{stored.token_id.hex()}")
         log.warning("made an enrollment token for %s, as the local socket was asked", identity)
         return {"identity": identity, "token": token.text(), "expires_at": token.expires_at}

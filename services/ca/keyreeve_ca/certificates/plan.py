@@ -23,11 +23,6 @@ class CertificatePlan:
     not_after: int
     """Seconds since 1970, UTC; the last second in which the certificate is valid (RFC 5280, 4.1.2.5: inclusive)."""
 
-    @property
-    def identity(self) -> str:
-        """The subject's identity in the ledger: the URI if there is one, else the first name."""
-        return next((n.value for n in self.names if n.type == "uri"), self.names[0].value)
-
 
 @dataclass(frozen=True, slots=True)
 class Issuer:

@@ -134,6 +134,6 @@ class Alarm:
             self._reported.popitem(last=False)
         log.error(
             "a second key came with the secret of %s for %s: the secret has leaked",
-            token.resource,
+            f"enrollmentTokens/{token.token_id.hex()}",
             token.identity,
         )

@@ -37,11 +37,6 @@ class StoredToken:
     serial: bytes | None = None
     """Of the certificate that was issued with it."""
 
-    @property
-    def resource(self) -> str:
-        """Resource name in the contract."""
-        return f"enrollmentTokens/{self.token_id.hex()}"
-
 
 class TokenRows(Protocol):
     """The tokens in one database transaction. Writing methods raise in a read transaction."""

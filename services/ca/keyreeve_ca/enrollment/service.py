@@ -6,7 +6,6 @@ the token to the key, and only then is anything signed. An unknown token id is r
 that one exists is of no use without its secret. What is wrong with a token is told only after the proof of its secret.
 """
 
-import hashlib
 import hmac
 import logging
 import os
@@ -241,17 +240,6 @@ class Enrollment:
             known=snapshot.known_keys,
         )
         return Prepared(plan, csr, issuing, item)
-
-
-def root_of(snapshot: IssuanceSnapshot) -> bytes:
-    """DER of the root of the enrollment listener: that of the newest active control CA."""
-    issuing = snapshot.issuing_authority(snapshot.profile("enrollment"), None)
-    return snapshot.authority(issuing.authority.issuer_id).certificate_der
-
-
-def root_sha256(snapshot: IssuanceSnapshot) -> bytes:
-    """SHA-256 of `root_of`, as tokens hold it."""
-    return hashlib.sha256(root_of(snapshot)).digest()
 
 
 def _token_refused() -> errors.KeyreeveError:

@@ -92,7 +92,7 @@ class TokenServicer:
     def _message(self, token: StoredToken) -> pb.EnrollmentToken:
         expired = token.state is TokenState.OPEN and token.expires_at <= self.tokens.now()
         return pb.EnrollmentToken(
-            name=token.resource,
+            name=f"enrollmentTokens/{token.token_id.hex()}",
             identity=token.identity,
             creator=token.creator,
             state=pb.ENROLLMENT_TOKEN_STATE_EXPIRED if expired else _STATES[token.state],

@@ -5,6 +5,7 @@ from it, sealed by the key store. A repeated request therefore cannot be answere
 fresh secret instead, as long as it has not been used.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from keyreeve.enrollment_token import EnrollmentKeys, EnrollmentToken, is_addres
 from keyreeve.identity import OPERATOR_ROLES, Role, SpiffeId
 from keyreeve_ca.enrollment.ports import StoredToken, TokenState
 from keyreeve_ca.enrollment.rules import check_lifetime, check_may_let_in, read_identity
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.operators.ports import Operator
 from keyreeve_ca.operators.service import Operators
 from keyreeve_ca.store.ports import Transaction
@@ -29,8 +31,8 @@ class EnrollmentTokens:
 
     keystore: KeyStore
     trust_domain: str
-    root_sha256: Callable[[], bytes]
-    """SHA-256 of the root that the enrollment listener leads to now."""
+    snapshot: Callable[[], IssuanceSnapshot]
+    """The newest one: its enrollment root is what a token pins."""
     address: str | None
     """`host:port` of that listener as enrollees know it; None when there is none."""
     now: Callable[[], int]
@@ -75,12 +77,13 @@ class EnrollmentTokens:
     ) -> tuple[StoredToken, EnrollmentToken]:
         now = self.now()
         token_id = (now * 1000).to_bytes(6) + self.random(10)
-        shown = EnrollmentToken(token_id, self.random(32), self.root_sha256(), now + seconds, wanted, reached)
+        root_sha256 = hashlib.sha256(self.snapshot().enrollment_root()).digest()
+        shown = EnrollmentToken(token_id, self.random(32), root_sha256, now + seconds, wanted, reached)
         stored = StoredToken(
             token_id=token_id,
             identity=str(wanted),
             creator=creator,
-            root_sha256=shown.root_sha256,
+            root_sha256=root_sha256,
             sealed_keys=self._sealed(shown),
             state=TokenState.OPEN,
             created_at=now,

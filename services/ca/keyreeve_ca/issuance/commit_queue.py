@@ -9,18 +9,23 @@ of its queue are unavailable. A short request takes the other queue and waits fo
 """
 
 import asyncio
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from keyreeve import errors
+from keyreeve_ca import metrics
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
 from keyreeve_ca.ledger.ports import (
     MAX_UNCOMMITTED,
     BlockRequest,
     CommitGroup,
+    Committed,
+    GateClosed,
     InProcess,
+    IssuedCertificate,
     ItemFailure,
     Ledger,
     RequestClaim,
@@ -171,6 +176,7 @@ class CommitQueues:
                 exemption=exemption,
             )
         )
+        metrics.BLOCKS_LEASED.labels(authority_id).inc()
         return SerialBlock(
             block_id=lease.block_id,
             restore_generation=lease.restore_generation,
@@ -236,13 +242,20 @@ class CommitQueues:
 
     async def _commit_or_look_up(self, commit: CommitGroup) -> Sequence[RequestOutcome]:
         """Commit; when no answer comes, ask what became of the group before anyone is answered."""
+        began = time.perf_counter()
         try:
-            return await self.ledger.commit(commit)
+            outcomes = await self.ledger.commit(commit)
+        except GateClosed as closed:
+            metrics.GROUPS_REFUSED.labels(closed.why).inc()
+            raise
         except errors.StoreUnavailable:
-            outcomes = await self.ledger.find_group(commit.group_id)
-            if outcomes is None:
+            found = await self.ledger.find_group(commit.group_id)
+            if found is None:
                 raise
-            return outcomes
+            return found
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - began)
+        _count(commit, outcomes)
+        return outcomes
 
 
 def _take_group(waiting: deque[_Pending]) -> list[_Pending]:
@@ -255,6 +268,20 @@ def _take_group(waiting: deque[_Pending]) -> list[_Pending]:
             break
         group.append(waiting.popleft())
     return group
+
+
+def _count(group: CommitGroup, outcomes: Sequence[RequestOutcome]) -> None:
+    """Count what is in the ledger now."""
+    by_profile = Counter(
+        item.profile_name
+        for claim, outcome in zip(group.requests, outcomes, strict=True)
+        if isinstance(outcome, Committed)
+        for item, result in zip(claim.items, outcome.items, strict=True)
+        if isinstance(item, IssuedCertificate) and isinstance(result, bytes)
+    )
+    for profile, number in by_profile.items():
+        metrics.ISSUED.labels(group.authority_id, profile).inc(number)
+    metrics.GROUP_CERTIFICATES.observe(by_profile.total())
 
 
 def _weight(claim: RequestClaim) -> int:

@@ -327,7 +327,7 @@ class Issuance:
             profile_version=plan.profile.version,
             caller=str(request.caller),
             request_id=request.request_id,
-            identity=plan.identity,
+            identity=_identity_of(plan),
             spki_sha256=p.csr.spki_sha256,
             not_before=plan.not_before,
             not_after=plan.not_after,
@@ -379,6 +379,11 @@ async def _committed(
 def _all_accepted(prepared: Sequence[Prepared | errors.KeyreeveError]) -> bool:
     """Whether policy has refused no item."""
     return all(isinstance(p, Prepared) for p in prepared)
+
+
+def _identity_of(plan: CertificatePlan) -> str:
+    """The subject's identity in the ledger: the URI if there is one, else the first name."""
+    return next((name.value for name in plan.names if name.type == "uri"), plan.names[0].value)
 
 
 def _failure(refused: errors.KeyreeveError) -> ItemFailure:

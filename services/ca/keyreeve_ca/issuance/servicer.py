@@ -59,6 +59,7 @@ ACCESS: AccessRules = {
     ),
     _SERVICE + "GetRevocationList": AccessRule(ALL_ROLES, freshness=Freshness.EXEMPT),
 }
+_ORIGINS = {method: Rpc(method) for method in ACCESS}
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class CertificateServicer:
         return await self.issuance.sign(
             SignRequest(
                 caller=caller_of(call),
-                origin=Rpc(call.method),
+                origin=_ORIGINS[call.method],
                 request_id=request_id_of(request_id),
                 payload_sha256=payload_sha256(request),
                 items=items,

@@ -174,6 +174,11 @@ class IssuanceSnapshot:
         ]
         return tuple(sorted(trusted, key=lambda a: a.certificate_der))
 
+    def enrollment_root(self) -> bytes:
+        """DER of the root of the enrollment listener: that of the newest active control CA."""
+        issuing = self.issuing_authority(self.profile("enrollment"), None)
+        return self.authority(issuing.authority.issuer_id).certificate_der
+
     def control_issuers(self) -> tuple[x509.Certificate, ...]:
         """The issuing CAs whose leaves our listeners accept: trusted, under a trusted root."""
         roots = {a.authority_id for a in self.roots(Hierarchy.CONTROL)}

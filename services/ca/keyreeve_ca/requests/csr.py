@@ -12,14 +12,13 @@ from ipaddress import ip_address
 
 from keyreeve.errors import CsrMalformed, CsrTooLarge, ExtensionRefused, SubjectRefused, TooManyNames
 from keyreeve_ca.requests import der_reader as der
-from keyreeve_ca.requests.key_rules import PublicKey, classify_key, load_key
+from keyreeve_ca.requests.key_rules import ACCEPTED_ALGORITHMS, PublicKey, check_signature, classify_key, load_key
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.requests.requested_extensions import (
     NO_REQUESTED_EXTENSIONS,
     RequestedExtensions,
     read_requested_extensions,
 )
-from keyreeve_ca.requests.signatures import ACCEPTED_ALGORITHMS, check_signature
 from keyreeve_chassis.keys.key_types import KeyType
 
 MAX_DER_BYTES = 16 * 1024

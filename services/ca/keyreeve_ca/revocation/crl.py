@@ -13,8 +13,7 @@ from keyreeve_ca.certificates.algorithms import SIGNATURE_ALGORITHM
 from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.signers import CrlSigner
 from keyreeve_ca.certificates.template import authority_key_identifier, certificate
-from keyreeve_ca.requests.key_rules import PublicKey
-from keyreeve_ca.requests.signatures import check_signature
+from keyreeve_ca.requests.key_rules import PublicKey, check_signature
 
 _VERSION_2 = der.integer(1)
 _OID_CRL_NUMBER = der.oid("2.5.29.20")

@@ -34,7 +34,7 @@ class ChainHead:
 class ChainWriter:
     """One chain of this process, registered with its first link.
 
-    `restore_generation` reads the number that rises when the database is restored; `now` is the clock, in milliseconds,
+    `restore_generation` reads the number that rises when the database is restored; `now` is the clock, in seconds,
     for SQLite, which has none of its own.
     """
 
@@ -67,7 +67,7 @@ class ChainWriter:
         n, link, state, now = row
         if state != ChainState.OPEN:
             raise StoreUnavailable("the audit chain of this process has been ended; the process must start again")
-        return ChainHead(n, link, self.now() if now is None else now)
+        return ChainHead(n, link, self.now() * 1000 if now is None else now)
 
     def append(self, cursor: Cursor, records: Sequence[bytes], head: ChainHead | None = None) -> None:
         """Append one link with these records; does nothing without records."""
@@ -95,7 +95,7 @@ class ChainWriter:
         )
 
     def _register(self, cursor: Cursor) -> ChainHead:
-        now = self.now()
+        now = self.now() * 1000
         if self.postgresql:
             cursor.execute("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
             now = cursor.fetchone()[0]

@@ -1,6 +1,5 @@
 """What an audit log needs of its service's database, and the chains of writing processes."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +24,7 @@ class AuditSchema:
 
     def chain(self, writer: str, now: Callable[[], int], *, postgresql: bool) -> ChainWriter:
         """A chain of one process. `now`, in seconds since 1970, is the clock of SQLite; PostgreSQL has its own."""
-        clock = (lambda: time.time_ns() // 1_000_000) if postgresql else (lambda: now() * 1000)
-        return ChainWriter(writer, postgresql=postgresql, restore_generation=self._restore_generation, now=clock)
+        return ChainWriter(writer, postgresql=postgresql, restore_generation=self._restore_generation, now=now)
 
     def restore_generation(self, connection: Connection) -> int:
         """How often the database has been restored; 0 before the first start is complete."""

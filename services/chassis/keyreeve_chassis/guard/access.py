@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from keyreeve.errors import AccessDenied
-from keyreeve.identity import Caller, Role
+from keyreeve.identity import Role
 
 
 class Freshness(Enum):
@@ -53,16 +52,3 @@ class AccessRule:
 
 AccessRules = Mapping[str, AccessRule]
 """Full method name (`/package.Service/Method`) to its rule."""
-
-
-def check(rows: AccessRules, caller: Caller | None, method: str) -> AccessRule:
-    """Return the method's rule. Raises `AccessDenied` when `caller` may not call it, or without a rule."""
-    row = rows.get(method)
-    if row is not None and (row.anyone or (caller is not None and caller.role in row.roles)):
-        return row
-    who = "a caller without an identity" if caller is None else f"{caller} (role {caller.role.value})"
-    allowed = ", ".join(sorted(role.value for role in row.roles)) if row is not None else ""
-    raise AccessDenied(
-        f"{who} may not call {method}; allowed: {allowed or 'none'}",
-        metadata={"method": method, "allowed": allowed},
-    )

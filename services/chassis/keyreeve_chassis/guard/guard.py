@@ -30,12 +30,12 @@ from keyreeve.errors import (
 )
 from keyreeve.identity import Caller
 from keyreeve_chassis.audit.trail import CallRecord, Trail
-from keyreeve_chassis.guard import access, failures
+from keyreeve_chassis.guard import failures
 from keyreeve_chassis.guard.access import AccessRule
 from keyreeve_chassis.guard.admission import ConnectionsPerPeer, FairShare, InFlight
 from keyreeve_chassis.guard.call import AuthContext, Call
 from keyreeve_chassis.guard.peers import PeerVerifier
-from keyreeve_chassis.guard.router import Kind, Method, Router
+from keyreeve_chassis.guard.router import Kind, Method, Router, check_access
 from keyreeve_chassis.telemetry.calls import CallTelemetry, MethodTelemetry
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -260,7 +260,7 @@ class Guard:
                 if call.caller is None:
                     continue
                 try:
-                    access.check(self._router.rows, self._identify(context.auth_context()), call.method)
+                    check_access(self._router.rows, self._identify(context.auth_context()), call.method)
                     self._check_freshness(method.row)
                     refused_at = None
                 except KeyreeveError:
@@ -281,7 +281,7 @@ class Guard:
         auth: AuthContext = context.auth_context()
         call.tls = auth
         call.caller = self._identify(auth)
-        access.check(self._router.rows, call.caller, call.method)
+        check_access(self._router.rows, call.caller, call.method)
         self._check_freshness(row)
 
     def _check_freshness(self, row: AccessRule) -> None:

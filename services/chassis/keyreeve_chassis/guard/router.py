@@ -15,9 +15,9 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from keyreeve.errors import MethodUnknown
+from keyreeve.errors import AccessDenied, MethodUnknown
+from keyreeve.identity import Caller
 from keyreeve_chassis.audit.trail import Targets, targets_of
-from keyreeve_chassis.guard import access
 from keyreeve_chassis.guard.access import AccessRule, AccessRules
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.request_checks import parser
@@ -173,7 +173,7 @@ class Router:
     async def invoke_stream(self, method: str, requests: AsyncIterable[bytes], call: Call) -> bytes:
         """`invoke` for a client stream."""
         found = self.method(method)
-        access.check(self.rows, call.caller, method)
+        check_access(self.rows, call.caller, method)
         if found.kind is not Kind.CLIENT_STREAM:
             raise MethodUnknown(f"{method} is no client stream and cannot be forwarded as one")
         async with aclosing(found.stream(requests, call)) as responses:
@@ -187,10 +187,23 @@ class Router:
         caller's to enforce. Raises `KeyreeveError`, and whatever else the handler raises, as it is.
         """
         found = self.method(method)
-        access.check(self.rows, call.caller, method)
+        check_access(self.rows, call.caller, method)
         if found.kind is not Kind.UNARY:
             raise MethodUnknown(f"{method} is a stream and cannot be forwarded as a unary call")
         return await found.answer(request, call)
+
+
+def check_access(rows: AccessRules, caller: Caller | None, method: str) -> AccessRule:
+    """Return the method's row when `caller` may call it; raise `AccessDenied` otherwise, and when there is no row."""
+    row = rows.get(method)
+    if row is not None and (row.anyone or (caller is not None and caller.role in row.roles)):
+        return row
+    who = "a caller without an identity" if caller is None else f"{caller} (role {caller.role.value})"
+    allowed = ", ".join(sorted(role.value for role in row.roles)) if row is not None else ""
+    raise AccessDenied(
+        f"{who} may not call {method}; allowed: {allowed or 'none'}",
+        metadata={"method": method, "allowed": allowed},
+    )
 
 
 def _methods(service: ServedService, gaps: list[str]) -> Iterable[tuple[str, Method]]:

@@ -15,9 +15,10 @@ class KeyType(StrEnum):
     RSA4096 = "rsa4096"
     ED25519 = "ed25519"
 
-    @property
-    def is_rsa(self) -> bool:
-        return self.value.startswith("rsa")
+    is_rsa: bool
+
+    def __init__(self, value: str) -> None:
+        self.is_rsa = value.startswith("rsa")
 
 
 HASH: dict[KeyType, SHA256 | SHA384 | None] = {

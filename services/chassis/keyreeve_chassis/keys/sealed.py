@@ -11,6 +11,7 @@ per block of 4,096 serial numbers, so that is beyond reach.
 import os
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,8 @@ from cryptography.hazmat.primitives.serialization import (
 from keyreeve.length_prefix import length_prefixed
 from keyreeve_chassis.keys.files import create_private_file, read_mounted_file, read_private_file
 from keyreeve_chassis.keys.key_types import HASH, KeyType
-from keyreeve_chassis.keys.ports import KeyStoreError, SealedKey, Signer
+from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, SealedKey, Signer
+from keyreeve_chassis.processes import failpoints
 
 KEK_BYTES = 32
 _NONCE_BYTES = 12
@@ -169,3 +171,54 @@ def _signing_function(key: PrivateKeyTypes, key_type: KeyType) -> Callable[[byte
         case ed25519.Ed25519PrivateKey() if algorithm is None:
             return key.sign
     raise KeyStoreError(f"a {key_type} key is expected and another kind was sealed", "Restore the row from a backup")
+
+
+@dataclass(frozen=True)
+class FailpointKeyStore:
+    """A `KeyStore` whose signers pass through the failpoints."""
+
+    inner: KeyStore
+    before: str
+    """Name of the registered failpoint that comes before a signature."""
+    after: str
+
+    def generate(self, key_type: KeyType) -> SealedKey:
+        """See `KeyStore.generate`."""
+        return self.inner.generate(key_type)
+
+    def open(self, key: SealedKey) -> Signer:
+        """See `KeyStore.open`."""
+        return _FailpointSigner(self.inner.open(key), self.before, self.after)
+
+    def seal(self, kind: str, identifier: str, secret: bytes) -> bytes:
+        """See `KeyStore.seal`."""
+        return self.inner.seal(kind, identifier, secret)
+
+    def unseal(self, kind: str, identifier: str, sealed: bytes) -> bytes:
+        """See `KeyStore.unseal`."""
+        return self.inner.unseal(kind, identifier, sealed)
+
+    def derive(self, label: str) -> bytes:
+        """See `KeyStore.derive`."""
+        return self.inner.derive(label)
+
+
+@dataclass(frozen=True)
+class _FailpointSigner:
+    inner: Signer
+    before: str
+    after: str
+
+    @property
+    def key_type(self) -> KeyType:
+        return self.inner.key_type
+
+    @property
+    def spki(self) -> bytes:
+        return self.inner.spki
+
+    def sign(self, message: bytes) -> bytes:
+        failpoints.hit(self.before)
+        signature = self.inner.sign(message)
+        failpoints.hit(self.after)
+        return signature

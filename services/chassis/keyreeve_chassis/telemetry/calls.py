@@ -5,11 +5,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import grpc
 import structlog
 
 from keyreeve.errors import InternalError, KeyreeveError
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.telemetry.metrics import NO_REASON, MethodMetrics, ServerMetrics
+from keyreeve_chassis.telemetry.metrics import NO_REASON, ServerMetrics
 
 MOST_LINES = 50
 """Log lines about calls that were refused or cancelled, of one method in one second. The audit and the metrics have all."""
@@ -40,20 +41,41 @@ class CallTelemetry:
 
     def of(self, kind: str, service: str, method: str) -> "MethodTelemetry":
         """The telemetry of one method, created once when the server is built."""
-        metrics = self._metrics.of(kind, service, method) if self._metrics is not None else None
-        return MethodTelemetry(metrics, log_success=self._log_every_call)
+        labels = (kind, service, method)  # names come from the contract, never from a caller: each is a series
+        return MethodTelemetry(self._metrics, labels, log_success=self._log_every_call)
 
 
 class MethodTelemetry:
     """Telemetry of one method."""
 
-    __slots__ = ("_clock", "_lines", "_log_success", "_metrics", "_omitted", "_second")
+    __slots__ = (
+        "_clock",
+        "_labels",
+        "_lines",
+        "_log_success",
+        "_metrics",
+        "_ok",
+        "_omitted",
+        "_second",
+        "_seconds",
+        "_started",
+    )
 
     def __init__(
-        self, metrics: MethodMetrics | None, *, log_success: bool, clock: Callable[[], float] = time.monotonic
+        self,
+        metrics: ServerMetrics | None,
+        labels: tuple[str, str, str] = ("", "", ""),
+        *,
+        log_success: bool,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the method's metrics, if any are kept."""
+        """Look up the method's metrics, if any are kept, by `grpc_type`, `grpc_service` and `grpc_method`."""
         self._metrics = metrics
+        self._labels = labels
+        if metrics is not None:
+            self._started = metrics.started.labels(*labels)
+            self._ok = metrics.handled.labels(*labels, grpc.StatusCode.OK.name, NO_REASON)
+            self._seconds = metrics.seconds.labels(*labels)
         self._log_success = log_success
         self._clock = clock
         self._second = -1
@@ -63,19 +85,19 @@ class MethodTelemetry:
     def begin(self) -> None:
         """Record the start of a call."""
         if self._metrics is not None:
-            self._metrics.begin()
+            self._started.inc()
 
     def succeed(self, call: Call, seconds: float) -> None:
         """Record an answered call."""
         if self._metrics is not None:
-            self._metrics.succeed(seconds)
+            self._ok.inc()
+            self._seconds.observe(seconds)
         if self._log_success:
             _log.info("call", code="OK", **_facts(call, seconds))
 
     def fail(self, call: Call, error: KeyreeveError, seconds: float) -> None:
         """Record a refused or failed call."""
-        if self._metrics is not None:
-            self._metrics.fail(error.code, error.reason, seconds)
+        self._count_failure(error.code, error.reason, seconds)
         if isinstance(error, InternalError):
             _log.error("call", code=error.code, reason=error.reason, message=error.message, **_facts(call, seconds))
         elif self._may_write():
@@ -83,10 +105,14 @@ class MethodTelemetry:
 
     def cancel(self, call: Call, code: str, seconds: float) -> None:
         """Record a call that the caller cancelled or the transport ended at its deadline."""
-        if self._metrics is not None:
-            self._metrics.fail(code, NO_REASON, seconds)
+        self._count_failure(code, NO_REASON, seconds)
         if self._may_write():
             _log.info("call", code=code, **_facts(call, seconds))
+
+    def _count_failure(self, code: str, reason: str, seconds: float) -> None:
+        if self._metrics is not None:
+            self._metrics.handled.labels(*self._labels, code, reason).inc()
+            self._seconds.observe(seconds)
 
     def _may_write(self) -> bool:
         """Whether the rate limit allows a log line.

@@ -7,9 +7,9 @@ render the sum.
 
 import os
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
-import grpc
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -26,34 +26,6 @@ MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 NO_REASON = ""
 """The `reason` of a call that succeeded or was cancelled by its caller."""
-
-
-class MethodMetrics:
-    """The metrics of one method with their labels looked up."""
-
-    __slots__ = ("_handled", "_labels", "_ok", "_seconds", "_started")
-
-    def __init__(self, metrics: "ServerMetrics", labels: tuple[str, str, str]) -> None:
-        """Look up the children of `grpc_type`, `grpc_service` and `grpc_method`."""
-        self._labels = labels
-        self._handled = metrics.handled
-        self._started = metrics.started.labels(*labels)
-        self._ok = metrics.handled.labels(*labels, grpc.StatusCode.OK.name, NO_REASON)
-        self._seconds = metrics.seconds.labels(*labels)
-
-    def begin(self) -> None:
-        """Count a started call."""
-        self._started.inc()
-
-    def succeed(self, seconds: float) -> None:
-        """Count a call that ended with OK."""
-        self._ok.inc()
-        self._seconds.observe(seconds)
-
-    def fail(self, code: str, reason: str, seconds: float) -> None:
-        """Count a call that ended with another code."""
-        self._handled.labels(*self._labels, code, reason).inc()
-        self._seconds.observe(seconds)
 
 
 class ServerMetrics:
@@ -78,10 +50,6 @@ class ServerMetrics:
             buckets=SECONDS_BUCKETS,
             registry=registry,
         )
-
-    def of(self, grpc_type: str, service: str, method: str) -> MethodMetrics:
-        """The metrics of one method. Names come from the contract, never from a caller: each is a series."""
-        return MethodMetrics(self, (grpc_type, service, method))
 
 
 class _Unopened:
@@ -110,9 +78,9 @@ def count_here() -> None:
 
     It does not fork again, so each count is spared the library's system call to detect that.
     """
-    own = os.getpid()
+    own_id = repeat(os.getpid()).__next__
     shared = bool(os.environ.get(MULTIPROCESS_VARIABLE))
-    kind: type[Any] = values.MultiProcessValue(lambda: own) if shared else values.MutexValue  # type: ignore[no-untyped-call]
+    kind: type[Any] = values.MultiProcessValue(own_id) if shared else values.MutexValue  # type: ignore[no-untyped-call]
     values.ValueClass = kind
     for value in _unopened:
         arguments, options = value.made

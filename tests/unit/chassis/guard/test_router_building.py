@@ -5,9 +5,9 @@ import pytest
 
 from keyreeve.errors import AccessDenied, FieldInvalid, MethodUnknown
 from keyreeve.identity import Caller, Role, SpiffeId
-from keyreeve_chassis.guard.access import AccessRule, check
+from keyreeve_chassis.guard.access import AccessRule
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.router import Router, RouterIncomplete, ServedService
+from keyreeve_chassis.guard.router import Router, RouterIncomplete, ServedService, check_access
 from keyreeve_chassis.rpc.open_server import start_open_server
 from keyreeve_chassis.rpc.server import ServingSettings
 from support.echo_service import ADMIN_ECHO, ECHO, ROWS, SERVICE, WATCH, EchoRequest, EchoResponse, EchoServicer
@@ -88,7 +88,7 @@ def test_a_row_lists_roles_or_says_anyone():
 @pytest.mark.parametrize(("caller", "method"), [(ADA, ADMIN_ECHO), (None, ECHO), (ANN, "/x.Y/Z")])
 def test_what_no_row_allows_is_denied_with_the_roles_that_may(caller, method):
     with pytest.raises(AccessDenied) as refused:
-        check(ROWS, caller, method)
+        check_access(ROWS, caller, method)
     roles = ROWS[method].roles if method in ROWS else ()
     assert refused.value.metadata["allowed"] == ", ".join(sorted(role.value for role in roles))
 

@@ -99,9 +99,11 @@ def test_processes_that_share_a_directory_show_one_sum(tmp_path):
     shared.mkdir()
     program = (
         "import sys\n"
+        "from keyreeve_chassis.guard.call import Call\n"
+        "from keyreeve_chassis.telemetry.calls import CallTelemetry\n"
         "from keyreeve_chassis.telemetry.metrics import ServerMetrics, render\n"
-        "method = ServerMetrics().of('unary', 'x.Y', 'Z')\n"
-        "method.begin(); method.succeed(0.01)\n"
+        "method = CallTelemetry(ServerMetrics()).of('unary', 'x.Y', 'Z')\n"
+        "method.begin(); method.succeed(Call('/x.Y/Z'), 0.01)\n"
         "sys.stdout.buffer.write(render()[1])\n"
     )
     environment = {**os.environ, metrics.MULTIPROCESS_VARIABLE: str(shared)}
