@@ -90,7 +90,7 @@ class Recovery:
             if made is not None:
                 log.warning("made %s under %s, for %s have expired", made.authority, made.root, list(made.expired))
                 replacements.append(made)
-        # Whoever follows the snapshot wakes, and renews its own certificate if that is due.
+        # Followers of the snapshot wake up and renew their own certificates if due.
 
         def wake(tx: Transaction) -> None:
             tx.bump_config()

@@ -1,8 +1,8 @@
 """Renewal: a new certificate for the same names, bound to the old one's holder and key lineage (docs/protocols.md).
 
-A certificate of the control hierarchy is renewed over mutual TLS with itself (a person's, when the last invitation is over, by
-a touch of a device in the record besides); any other by whoever asked for the first, with
-a signature of the old key over a fresh nonce. The nonce is stateless: its time and a MAC over whom and what it is for.
+A certificate of the control hierarchy is renewed over mutual TLS with itself; an operator's, after the last invitation, with
+a signature of a registered hardware key in addition. Any other certificate is renewed by its original requester, with a
+signature of the old key over a fresh nonce. The nonce is stateless: its time and a MAC over caller and serial number.
 """
 
 import base64

@@ -63,7 +63,7 @@ class CertificateRequest:
     subject: tuple[tuple[str, str], ...]
     """(OID in dotted form, text) of each attribute, in order."""
     names: tuple[Name, ...]
-    """Wished subject alternative names, in order, not yet checked against any grammar."""
+    """Requested subject alternative names, in order, not yet checked against any grammar."""
     unusable_names: tuple[tuple[int, str], ...]
     """(Position, problem) of the requested names of types that are not issued; they are not in `names`."""
     requested_extensions: RequestedExtensions

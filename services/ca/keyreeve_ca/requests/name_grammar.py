@@ -87,7 +87,7 @@ def _label_problem(label: str) -> str | None:
     if label[0] == "-" or label[-1] == "-":
         return f"the label '{label}' begins or ends with '-'"
     if label[2:4] == "--":
-        return f"the label '{label}' has '--' in its third and fourth place; internationalised names are not supported"
+        return f"the label '{label}' has '--' in its third and fourth place; internationalized names are not supported"
     return None
 
 

@@ -4,7 +4,7 @@ What a list wants is looked for in stretches of serial numbers, one after the ot
 stretch. Along revocations, a stretch is some hundreds of those. For an identity it is a hundred blocks or so, each probed
 once in the index (number of the block, CRC-32 of the identity). For everything else it is one block of at most 4,096
 certificates, all of which are read: an index on requester or profile would be paid for at every signature, by lists that
-few ask for. Blocks summarise what they hold (authority, first and last notAfter), and those that do not fit are left out.
+few ask for. Blocks summarize their contents (authority, first and last notAfter), and those that do not fit are left out.
 
 A page ends when it is full or when so much has been read: then it is short, maybe empty, and says where to go on.
 """

@@ -15,7 +15,7 @@ class Freshness(Enum):
     TOLERANT = 600.0
     """Reads and renewal: they go on through an outage, with an alarm."""
     EXEMPT = float("inf")
-    """Health, trust metadata and the feed of revocations itself: the cure must not need the patient."""
+    """Health, trust metadata and the caller feed itself: recovery must not depend on what has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class AccessRule:
     long_stream: bool = False
     """A stream that may stay open: needs no deadline, and its caller is verified again and again."""
     linger: float = 0.0
-    """Seconds for which a long stream goes on after its caller is no longer let in, so that it can tell of that."""
+    """Seconds for which a long stream continues after its caller is no longer accepted, so that it can report that."""
     freshness: Freshness = Freshness.STRICT
     """How stale a view of revocations it tolerates; never asked of a method that is open to anyone."""
 
