@@ -54,7 +54,8 @@ class Leadership(Generic[TxT]):
     owner: str
     """Names this process in the lease."""
     seconds: float = 5.0
-    """Lease time in seconds: how long a dead leader blocks the next one."""
+    """Lease time in seconds: how long a dead leader blocks the next one. Longer than any transaction of the work, which the
+    renewal waits for."""
     alone: bool = False
     """No other process can have the database open (SQLite): what is left of a lease is that of a process that ended."""
     clock: Callable[[], float] = time.monotonic
