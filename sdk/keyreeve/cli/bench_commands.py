@@ -1,4 +1,4 @@
-"""`keyreeve bench`: run the load tool, which is a program of its own, on the signing path."""
+"""`keyreeve bench`: measures the signing path. The load tool is a program of its own; this only hands it the settings."""
 
 import importlib.util
 import json
@@ -44,7 +44,7 @@ class Baseline(StrEnum):
 
 
 @app.command("sign")
-def bench_sign(
+def sign(
     *,
     in_flight: Annotated[
         int | None,

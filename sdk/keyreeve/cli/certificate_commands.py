@@ -1,4 +1,4 @@
-"""`keyreeve cert`: request, inspect, verify and renew certificates."""
+"""`keyreeve cert`: ask for certificates, look at them, renew them."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,23 +14,23 @@ from keyreeve.cli.printing import Format, Printer, fields, moment, until
 if TYPE_CHECKING:
     from keyreeve.values import Certificate, SignedCertificate
 
-app = typer.Typer(help="Request, inspect, verify, renew and revoke certificates.", no_args_is_help=True)
+app = typer.Typer(help="Ask for certificates, look at them, verify and renew them.", no_args_is_help=True)
 
-Profile = Annotated[str, typer.Option("--profile", "-p", help="Profile to issue under (`keyreeve profile list`).")]
+Profile = Annotated[str, typer.Option("--profile", "-p", help="The rules to issue by: `keyreeve profile list`.")]
 Lifetime = Annotated[
-    str | None, typer.Option("--lifetime", help="Lifetime, such as 30d or 12h. Default: the profile's.")
+    str | None, typer.Option("--lifetime", help="How long it is to live, such as 30d or 12h. Default: the profile's.")
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Option("--san", help="Additional name, such as dns:web.example.test or ip:10.0.0.1; repeatable."),
+    typer.Option("--san", help="One more name, such as dns:web.example.test or ip:10.0.0.1; repeatable."),
 ]
 Authority = Annotated[
-    str | None, typer.Option("--authority", help="CA that signs. Default: the newest active one of the hierarchy.")
+    str | None, typer.Option("--authority", help="The CA that is to sign. Default: the newest active one that may.")
 ]
 
 
 class KeyChoice(StrEnum):
-    """Key types of `cert issue`."""
+    """Keys that `cert issue` makes."""
 
     P256 = "p256"
     P384 = "p384"
@@ -49,31 +49,31 @@ class State(StrEnum):
 
 
 class Trusted(StrEnum):
-    """Bundles of the context."""
+    """Bundles that `cert verify` knows from the context."""
 
     CONTROL = "control"
     ESTATE = "estate"
 
 
 @app.command("issue")
-def issue_certificate(
-    name: Annotated[str, typer.Argument(help="Name to certify, such as web.example.test or spiffe://...")],
+def issue(
+    name: Annotated[str, typer.Argument(help="The name to certify, such as web.example.test or spiffe://...")],
     *,
     out: Annotated[Path, typer.Option("--out", help="Directory for key.pem, certificate.pem and chain.pem.")],
     profile: Profile = "server",
-    key_type: Annotated[KeyChoice, typer.Option("--key-type", help="Type of the new key.")] = KeyChoice.P256,
+    key_type: Annotated[KeyChoice, typer.Option("--key-type", help="The key to make.")] = KeyChoice.P256,
     lifetime: Lifetime = None,
     san: Names = None,
     authority: Authority = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing key.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a key that is there.")] = False,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Generate a key on this machine and have a certificate issued for it.
+    """Make a key here and have a certificate issued for it.
 
-    The private key never leaves this machine. certificate.pem contains the certificate, then its chain without the root,
-    as nginx and most servers expect.
+    The private key never leaves this machine. certificate.pem holds the certificate, then its chain without the root,
+    as nginx and most servers want it.
     """
     from keyreeve.cli.certificate_files import Folder, save_private_key
     from keyreeve.keys import make_csr, make_key
@@ -95,9 +95,9 @@ def issue_certificate(
     save_private_key(folder.key, key)
     folder.save(signed)
     printer = Printer(output, quiet=quiet)
-    files = {"key": str(folder.key), "file": str(folder.certificate), "chain": str(folder.chain)}
+    told = _signed(signed) | {"key": str(folder.key), "file": str(folder.certificate), "chain": str(folder.chain)}
     text = _issued_text(printer, signed, folder=folder.path, name=name, profile=profile, bundle=bundle)
-    printer.answer(_signed(signed) | files, text, essence=str(folder.certificate))
+    printer.answer(told, text, essence=str(folder.certificate))
 
 
 def _issued_text(
@@ -108,8 +108,8 @@ def _issued_text(
     roots = shown(bundle)
     lines = [
         f"{good} {name}, serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",
-        f"  {here}/key.pem          private key (readable by you only)",
-        f"  {here}/certificate.pem  certificate and chain, as nginx expects",
+        f"  {here}/key.pem          private key (yours alone)",
+        f"  {here}/certificate.pem  certificate and chain, as nginx wants it",
         f"  {here}/chain.pem        chain alone",
         "next:",
     ]
@@ -128,13 +128,13 @@ def _issued_text(
 
 
 @app.command("sign")
-def sign_csr(
+def sign(
     *,
-    csr: Annotated[Path, typer.Option("--csr", help="CSR in PEM or DER; - is standard input.")],
+    csr: Annotated[Path, typer.Option("--csr", help="Certificate request in PEM or DER; - reads standard input.")],
     profile: Profile = "server",
-    out: Annotated[
-        Path, typer.Option("--out", help="File for the certificate and its chain; - is standard output.")
-    ] = Path("-"),
+    out: Annotated[Path, typer.Option("--out", help="File for the certificate and its chain; - writes it out.")] = Path(
+        "-"
+    ),
     lifetime: Lifetime = None,
     san: Names = None,
     authority: Authority = None,
@@ -142,9 +142,9 @@ def sign_csr(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Have a certificate signed for a CSR of any program, such as `openssl req -new`.
+    """Have a certificate request signed that any program made, such as `openssl req -new`.
 
-    The file contains the certificate, then its chain without the root.
+    The file holds the certificate first, then its chain without the root.
     """
     from keyreeve.cli.certificate_files import STANDARD_STREAM, read_input, write_output
 
@@ -178,36 +178,35 @@ def _signed(signed: "SignedCertificate") -> dict[str, Any]:
 
 
 @app.command("inspect")
-def inspect_certificates(
-    file: Annotated[Path, typer.Argument(help="Certificates in PEM, or one in DER; - is standard input.")],
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Certificates in PEM, or one in DER; - reads standard input.")],
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Print the contents of the certificates in a file. Makes no call."""
+    """Say what the certificates of a file hold. Calls nobody."""
     from keyreeve.cli.certificate_files import describe, read_certificates
 
-    documents = [describe(certificate) for certificate in read_certificates(file)]
-    text = "\n".join(fields({key: value for key, value in document.items() if value != []}) for document in documents)
-    essence = "\n".join(document["serial"] for document in documents)
-    Printer(output, quiet=quiet).answer(documents, text, essence=essence)
+    told = [describe(certificate) for certificate in read_certificates(file)]
+    text = "\n".join(fields({key: value for key, value in document.items() if value != []}) for document in told)
+    Printer(output, quiet=quiet).answer(told, text, essence="\n".join(document["serial"] for document in told))
 
 
 @app.command("verify")
-def verify_certificate(
-    file: Annotated[Path, typer.Argument(help="Certificate and chain, leaf first.")],
+def verify(
+    file: Annotated[Path, typer.Argument(help="The certificate and its chain, leaf first.")],
     *,
     name: Annotated[
-        str | None, typer.Option("--for", help="DNS name, IP address or SPIFFE ID that the certificate must have.")
+        str | None, typer.Option("--for", help="The DNS name, IP address or SPIFFE ID that it is to be good for.")
     ] = None,
-    trusted: Annotated[Trusted | None, typer.Option("--trust", help="Bundle of the context to trust.")] = None,
-    bundle: Annotated[Path | None, typer.Option("--bundle", help="PEM file of roots to trust instead.")] = None,
+    trusted: Annotated[Trusted | None, typer.Option("--trust", help="Which of the context's bundles to trust.")] = None,
+    bundle: Annotated[Path | None, typer.Option("--bundle", help="A PEM file of roots to trust in its place.")] = None,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Verify a certificate as a relying party does: path, validity, usage and name. Makes no call.
+    """Verify a certificate as whoever relies on it would: path, validity, usage and name. Calls nobody.
 
-    Exit code 1 when it is not valid.
+    Exit code 1 when it is not good.
     """
     from keyreeve.cli.certificate_files import first_name, read_certificates
     from keyreeve.cli.trust_checks import verify_for
@@ -221,7 +220,7 @@ def verify_certificate(
     chain = verify_for(read_certificates(bundle), presented, name, datetime.now(UTC))
     printer = Printer(output, quiet=quiet)
     path = [first_name(certificate) for certificate in chain]
-    result = {
+    told = {
         "good": True,
         "for": name,
         "not_after": presented[0].not_valid_after_utc.isoformat(),
@@ -231,28 +230,26 @@ def verify_certificate(
     text = f"{printer.palette.green}✔{printer.palette.plain} good" + (f" for {name}" if name else " as a client")
     text += f" until {until(presented[0].not_valid_after_utc, datetime.now(UTC))}\n"
     text += "  path: " + " <- ".join(path)
-    printer.answer(result, text)
+    printer.answer(told, text)
 
 
 @app.command("list")
 def list_certificates(
     *,
-    authority: Annotated[str | None, typer.Option("--authority", help="Only those signed by this CA.")] = None,
-    profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="Only those issued under this profile.")
-    ] = None,
+    authority: Annotated[str | None, typer.Option("--authority", help="Only those that it signed.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", "-p", help="Only those under it.")] = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
     state: Annotated[State | None, typer.Option("--state", help="Only those in this state.")] = None,
     expires_before: Annotated[
         str | None,
-        typer.Option("--expires-before", help="Only those that expire before a time, or within a duration such as 7d."),
+        typer.Option("--expires-before", help="Only those that end before a time, or within a span such as 7d."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 100,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """List certificates of the ledger by serial number."""
+    """List certificates of the ledger in the order of their serial numbers."""
     from itertools import islice
 
     from keyreeve.values import CertificateState
@@ -291,10 +288,9 @@ def _row(certificate: "Certificate") -> dict[str, Any]:
 
 
 @app.command("renew")
-def renew_certificate(
+def renew(
     place: Annotated[
-        Path | None,
-        typer.Argument(help="Directory of `cert issue`, or a certificate file. Default: your own certificate."),
+        Path | None, typer.Argument(help="Directory made by `cert issue`, or a certificate file; your own without it.")
     ] = None,
     *,
     key: Annotated[Path | None, typer.Option("--key", help="Private key of a certificate FILE.")] = None,
@@ -303,7 +299,7 @@ def renew_certificate(
         typer.Option(
             "--device-key",
             metavar="FILE",
-            help="Key file of a security key (ssh-keygen -t ed25519-sk) in your record; it replaces an invitation.",
+            help="Key file of a device (ssh-keygen -t ed25519-sk) in your record: its touch stands in for an invitation.",
         ),
     ] = None,
     context: ContextFile = None,
@@ -312,23 +308,23 @@ def renew_certificate(
 ) -> None:
     """Renew a certificate with a new key: same names, same profile, in the same files.
 
-    After an interruption it can be repeated: the new key is stored before the call.
+    Interrupted, it can be repeated: the new key is on disk before it is asked about.
     """
     from keyreeve.cli.device_touch import touch_of
-    from keyreeve.cli.renewing import Pair, finish, locked, renew_pair
+    from keyreeve.cli.renewing import Pair, finish, renew_pair, turn_of
 
     pair = Pair.find(place, key, load_context(context))
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
-    files = {"key": str(pair.key), "file": str(pair.certificate)}
-    with locked(pair):
+    told = {"key": str(pair.key), "file": str(pair.certificate)}
+    with turn_of(pair):
         if finish(pair):
-            printer.answer(files, f"{good} {shown(pair.certificate)}: an interrupted renewal has been completed")
+            printer.answer(told, f"{good} {shown(pair.certificate)}: an interrupted renewal is finished now")
             return
         with control_plane(context, renew=not pair.is_own) as client:
             signed = renew_pair(client, pair, None if device_key is None else touch_of(device_key))
     printer.answer(
-        _signed(signed) | files,
+        _signed(signed) | told,
         f"{good} {shown(pair.certificate)}: serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",
         essence=str(pair.certificate),
     )

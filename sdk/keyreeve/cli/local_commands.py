@@ -1,4 +1,4 @@
-"""`explain` and `version`: commands that make no call."""
+"""`explain` and `version`: what the program knows by itself."""
 
 from typing import Annotated
 
@@ -10,17 +10,19 @@ from keyreeve.errors import register
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands of this module to the program."""
+    """Put the commands of this module into the command hierarchy."""
     app.command("explain")(explain)
     app.command("version")(version)
 
 
 def explain(
-    reason: Annotated[str | None, typer.Argument(help="Reason, such as NAME_REFUSED. Default: all reasons.")] = None,
+    reason: Annotated[
+        str | None, typer.Argument(help="A reason, such as NAME_REFUSED; all of them without it.")
+    ] = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Explain the reason of an error: its cause, its fix, and who can fix it."""
+    """Explain an error's reason: what causes it, what to do, and who can do it."""
     printer = Printer(output, quiet=quiet)
     known = register()
     explained = [
@@ -37,11 +39,11 @@ def explain(
         near = get_close_matches(reason.upper(), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "`keyreeve explain` lists all reasons"
         raise typer.BadParameter(f"no reason is called {reason.upper()}; {hint}", param_hint="REASON")
-    printer.item(explained[0], essence="fix")
+    printer.thing(explained[0], essence="fix")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this program and its main dependencies."""
+    """The releases of this program and of what it stands on."""
     import platform
     import sqlite3
     from importlib.metadata import version as release
@@ -56,5 +58,6 @@ def versions() -> dict[str, str]:
 
 
 def version(output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Print the versions of the program and its main dependencies."""
-    Printer(output, quiet=quiet).item(versions(), essence="keyreeve")
+    """Print the releases of the program and of what it stands on."""
+    told = versions()
+    Printer(output, quiet=quiet).thing(told, essence="keyreeve")

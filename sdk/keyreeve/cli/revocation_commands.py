@@ -13,90 +13,85 @@ from keyreeve.cli.printing import Format, Printer, moment
 if TYPE_CHECKING:
     from keyreeve.values import RevocationList
 
-crl = typer.Typer(help="Show and download CRLs.", no_args_is_help=True)
+lists = typer.Typer(help="Look at the lists of revoked certificates.", no_args_is_help=True)
 
-Authority = Annotated[str, typer.Argument(help="Name of the CA (`keyreeve authority list`).")]
+Authority = Annotated[str, typer.Argument(help="The CA: `keyreeve authority list`.")]
 Shard = Annotated[
-    int,
-    typer.Option("--shard", min=0, help="Shard: the number in a certificate's CRL distribution point, .../SHARD.crl"),
+    int, typer.Option("--shard", min=0, help="The number that the address in a certificate ends in: .../SHARD.crl")
 ]
 
 
 def add_to(certificates: typer.Typer) -> None:
-    """Add the commands that revoke certificates to `keyreeve cert`."""
-    certificates.command("revoke")(revoke_certificate)
-    certificates.command("revoke-many")(revoke_certificates)
+    """Add what concerns a single certificate to `keyreeve cert`."""
+    certificates.command("revoke")(revoke)
+    certificates.command("revoke-many")(revoke_many)
 
 
-def revoke_certificate(
-    serial: Annotated[str, typer.Argument(help="Serial number (`keyreeve cert list` or `cert inspect`).")],
+def revoke(
+    serial: Annotated[str, typer.Argument(help="Its serial number: `keyreeve cert list` or `cert inspect` shows it.")],
     *,
     reason: LeafReason,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Revoke a certificate: its holder is refused within seconds, and it is listed in the CRL.
+    """Revoke a certificate for good: its holder is cut off at once, and its revocation list says so.
 
-    It cannot be undone. When others may know the key, the reason is `keyCompromise`.
+    It cannot be taken back. When others may know the key, the reason is `keyCompromise`.
     """
     from keyreeve.values import CrlReason
 
     with control_plane(context) as client:
-        revoked = client.certificates.revoke(serial.lower().replace(":", ""), CrlReason(reason))
+        told = client.certificates.revoke(serial.lower().replace(":", ""), CrlReason(reason))
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
-    assert revoked.revoked_at is not None
-    assert revoked.revocation_reason is not None
+    assert told.revoked_at is not None
+    assert told.revocation_reason is not None
     printer.answer(
         {
-            "serial": revoked.serial,
-            "identity": revoked.identity,
-            "state": revoked.state.value,
-            "revoked_at": revoked.revoked_at.isoformat(),
-            "revocation_reason": revoked.revocation_reason.value,
-            "revoker": revoked.revoker,
+            "serial": told.serial,
+            "identity": told.identity,
+            "state": told.state.value,
+            "revoked_at": told.revoked_at.isoformat(),
+            "revocation_reason": told.revocation_reason.value,
+            "revoker": told.revoker,
         },
-        f"{good} {revoked.identity}, serial {revoked.serial}: revoked {moment(revoked.revoked_at)} "
-        f"({revoked.revocation_reason}) by {revoked.revoker}",
-        essence=revoked.serial,
+        f"{good} {told.identity}, serial {told.serial}: revoked {moment(told.revoked_at)} "
+        f"({told.revocation_reason}) by {told.revoker}",
+        essence=told.serial,
     )
 
 
-def revoke_certificates(
+def revoke_many(
     *,
     reason: LeafReason,
-    authority: Annotated[str | None, typer.Option("--authority", help="Only those signed by this CA.")] = None,
-    profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="Only those issued under this profile.")
-    ] = None,
+    authority: Annotated[str | None, typer.Option("--authority", help="Only those that it signed.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", "-p", help="Only those under it.")] = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
     requester: Annotated[
-        str | None, typer.Option("--requester", help="Only those requested by this SPIFFE ID.")
+        str | None, typer.Option("--requester", help="Only those that this SPIFFE ID asked for.")
     ] = None,
-    issued_from: Annotated[
-        str | None, typer.Option("--issued-from", help="Only those issued at or after a time.")
-    ] = None,
+    issued_from: Annotated[str | None, typer.Option("--issued-from", help="Only those issued since a time.")] = None,
     issued_before: Annotated[
         str | None, typer.Option("--issued-before", help="Only those issued before a time.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is revoked.")] = True,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Revoke all certificates that match every condition; at least one is required.
+    """Revoke every certificate that fits, for good; at least one condition is required.
 
-    It continues in the service when this command is interrupted: `keyreeve operation list` shows its progress.
+    It goes on in the service when this command is interrupted: `keyreeve operation list` shows how far it is.
     """
-    from keyreeve.cli.operation_commands import operation_fields, progress
+    from keyreeve.cli.operation_commands import facts, progress
     from keyreeve.values import CrlReason
 
     if not yes:
-        typer.confirm("Revoke all matching certificates? It cannot be undone.", abort=True)
+        typer.confirm("Revoke every certificate that fits? It cannot be taken back.", abort=True)
     with control_plane(context) as client:
-        operation = client.certificates.revoke_many(
+        told = client.certificates.revoke_many(
             CrlReason(reason),
             authority=authority,
             profile=profile,
@@ -106,13 +101,13 @@ def revoke_certificates(
             issued_before=read_instant(issued_before),
         )
         if wait:
-            operation = list(client.operations.watch(operation.name))[-1]
+            told = list(client.operations.watch(told.name))[-1]
     printer = Printer(output, quiet=quiet)
-    printer.answer(operation_fields(operation), progress(operation), essence=operation.name)
+    printer.answer(facts(told), progress(told), essence=told.name)
 
 
-@crl.command("show")
-def show_crl(
+@lists.command("show")
+def show(
     authority: Authority,
     *,
     shard: Shard = 0,
@@ -120,7 +115,7 @@ def show_crl(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Print a CRL of an authority: its number, its validity, and the revoked certificates."""
+    """List what one of an authority's lists holds: its number, from when to when, and every revoked certificate."""
     from cryptography import x509
 
     with control_plane(context) as client:
@@ -132,20 +127,20 @@ def show_crl(
         f"  from {moment(found.this_update)} until {moment(found.next_update)}",
         *(f"  {one['serial']}  {one['revoked_at']}  {one['reason']}" for one in entries),
     ]
-    printer.answer(_crl_fields(found) | {"revoked": entries}, "\n".join(lines), essence=str(found.number))
+    printer.answer(_facts(found) | {"revoked": entries}, "\n".join(lines), essence=str(found.number))
 
 
-@crl.command("fetch")
-def fetch_crl(
+@lists.command("fetch")
+def fetch(
     authority: Authority,
     *,
     shard: Shard = 0,
-    out: Annotated[Path, typer.Option("--out", help="File for the CRL in DER.")],
+    out: Annotated[Path, typer.Option("--out", help="File for the list in DER.")],
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Write a CRL of an authority to a file in DER, which `openssl crl -inform DER` reads."""
+    """Write one of an authority's lists to a file, in DER as `openssl crl -inform DER` reads it."""
     from keyreeve.errors import FileUnusable
     from keyreeve.files import write_atomically
 
@@ -157,14 +152,14 @@ def fetch_crl(
         raise FileUnusable(f"cannot write {out}: {problem.strerror}") from problem
     printer = Printer(output, quiet=quiet)
     printer.answer(
-        _crl_fields(found) | {"file": str(out)},
+        _facts(found) | {"file": str(out)},
         f"{printer.palette.green}✔{printer.palette.plain} {shown(out)}: number {found.number}, {found.entries} revoked, "
         f"until {moment(found.next_update)}",
         essence=str(out),
     )
 
 
-def _crl_fields(found: "RevocationList") -> dict[str, Any]:
+def _facts(found: "RevocationList") -> dict[str, Any]:
     return {
         "name": found.name,
         "number": found.number,

@@ -9,6 +9,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from keyreeve.audit.v1 import audit_service_pb2
@@ -51,6 +52,7 @@ from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_ca.trust import servicer as trust_servicer
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit import servicer as audit_servicer
+from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import place_of
 from keyreeve_chassis.database.transactions import Database
@@ -61,6 +63,7 @@ from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import FailpointKeyStore, SealedKeyStore, read_kek_file, read_kek_mount
 from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.operations import servicer as operation_servicer
+from keyreeve_chassis.operations.ports import OPERATIONS
 from keyreeve_chassis.operations.runner import OperationRunner
 from keyreeve_chassis.processes import failpoints
 from keyreeve_chassis.processes.lifecycle import system_clock
@@ -74,8 +77,6 @@ _BEFORE_SIGNATURE = failpoints.register(
 _AFTER_SIGNATURE = failpoints.register(
     "ca.sign.after", "The signature exists in this process, and nothing of it is stored."
 )
-FOLLOW_SECONDS = 0.25
-"""How often a process looks for changed authorities and profiles."""
 
 
 def service_context(
@@ -85,6 +86,7 @@ def service_context(
     ledger: Ledger,
     worker_id: str,
     *,
+    topics: Topics,
     now: Callable[[], int] = system_clock,
 ) -> CaContext:
     blocked = _blocked_keys(settings.keys.blocked_file)
@@ -101,7 +103,7 @@ def service_context(
         now,
         batching=Batching(time.monotonic, settings.signing.max_batch_delay_ms / 1000),
     )
-    return CaContext(settings, store, keystore, live, issuance, now, store.audit_log())
+    return CaContext(settings, store, keystore, live, issuance, now, store.audit_log(), topics)
 
 
 def _blocked_keys(file: Path | None) -> frozenset[bytes]:
@@ -168,7 +170,9 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
         ),
         ServedService(
             operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
-            operation_servicer.OperationServicer(base.store, mutations, pages),
+            operation_servicer.OperationServicer(
+                base.store, mutations, pages, partial(base.topics.follower, OPERATIONS)
+            ),
             operation_servicer.ACCESS,
         ),
         ServedService(
@@ -208,7 +212,9 @@ def operation_runner_of(base: CaContext) -> OperationRunner[Transaction]:
     leadership = Leadership(
         base.store, "operations", base.issuance.worker_id, alone=base.settings.sqlite_file is not None
     )
-    return OperationRunner(leadership, {bulk.METHOD: BulkRevocation(base.now).step()}, base.now)
+    return OperationRunner(
+        leadership, {bulk.METHOD: BulkRevocation(base.now).step()}, base.now, base.topics.follower(OPERATIONS)
+    )
 
 
 def tokens_of(base: CaContext) -> EnrollmentTokens:

@@ -13,7 +13,6 @@ from typing import Any
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
-    FOLLOW_SECONDS,
     authorities_of,
     binding_of,
     new_worker_id,
@@ -32,9 +31,10 @@ from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import steps as enrollment_steps
 from keyreeve_ca.http_endpoints import PlainHttp, serve_plain_http
 from keyreeve_ca.issuance.context import CaContext
+from keyreeve_ca.issuance.live_snapshot import SNAPSHOT
 from keyreeve_ca.issuance.sampling import Sampling
 from keyreeve_ca.issuance.service import Issuance
-from keyreeve_ca.ledger.ports import CoordinatorLedger
+from keyreeve_ca.ledger.ports import BLOCKS, CoordinatorLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_ca.local_admin import look
@@ -44,14 +44,18 @@ from keyreeve_ca.ocsp.responder import OcspResponder
 from keyreeve_ca.operators.first_operator import FirstOperator
 from keyreeve_ca.operators.service import Operators
 from keyreeve_ca.revocation.crl_publisher import CrlPublisher
+from keyreeve_ca.revocation.ports import REVOCATIONS
 from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.store.ports import ControlPlaneState
+from keyreeve_ca.store.ports import CONFIG, ControlPlaneState
 from keyreeve_ca.store.retention import PASS_SECONDS, Retention
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import CaStore
 from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
+from keyreeve_chassis.changes.over_ipc import CHANGES, ChangesHandler
+from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
+from keyreeve_chassis.changes.topics import POLL_SECONDS, Topics
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import direct_engine, first_start_lock, reading_database, writing_database
@@ -110,7 +114,8 @@ async def run_coordinator(
     private_directory(settings.run_directory)
     binding = binding_of(settings)
     async with AsyncExitStack() as stack:
-        database = await _own_database(settings, binding, stack)
+        topics = Topics(notified=settings.sqlite_file is not None)
+        database = await _own_database(settings, binding, stack, topics)
         reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings, SCHEMA))
         worker_id = new_worker_id(settings, "coordinator")
         store = store_of(reader, database, now, worker_id)
@@ -125,7 +130,7 @@ async def run_coordinator(
             if settings.sqlite_file is None
             else SqliteLedger(database, now=now, writer=worker_id)
         )
-        base = service_context(settings, store, keystore, ledger, worker_id, now=now)
+        base = service_context(settings, store, keystore, ledger, worker_id, topics=topics, now=now)
         linter = PkilintLinter(settings.trust_domain)
         with direct_engine(settings, SCHEMA, database) as direct, first_start_lock(direct, SCHEMA):
             await Bootstrap(
@@ -140,7 +145,7 @@ async def run_coordinator(
         await base.live.reload()
         leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings)
         stack.push_async_callback(_end_audit, leader, store, ledger)
-        background = await _background(base, ledger, linter, leader, stack)
+        background = await _background(base, ledger, leader, stack)
         stack.push_async_callback(base.issuance.close_blocks)
         trust_root = await trust_root_of(store)
         router = Router(services_of(base, trust_root))
@@ -149,14 +154,16 @@ async def run_coordinator(
             settings.instance,
             trust_root,
             Operators(settings.trust_domain, now),
-            partial(asyncio.sleep, 2 * FOLLOW_SECONDS),
+            partial(asyncio.sleep, 2 * POLL_SECONDS),
         )
         trail = Trail(Recorder(store.append_audit))
         stack.push_async_callback(trail.close)
         handlers = LocalSocket(
             base, trail, first_operator, Recovery(authorities_of(base, linter), now), tokens_of(base)
         ).table()
+        changes = ChangesHandler(topics)
         handlers |= {
+            CHANGES: changes,
             "check": lambda _payload, _connection: _check(settings),
             "audit_state": lambda _payload, _connection: leader.sinks.state(),
         }
@@ -170,6 +177,7 @@ async def run_coordinator(
             handlers |= enrollment_steps.handlers(enrollment_steps.DirectTokenSteps(store, now))
         local = await serve_local_admin(settings.coordinator_socket, handlers, partial(_disconnected, disconnected))
         stack.push_async_callback(local.close)
+        stack.push_async_callback(changes.close)
         http_port = await _serve_http(base, linter, stack)
         if settings.metrics.port is not None:
             _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
@@ -177,14 +185,16 @@ async def run_coordinator(
         yield RunningCoordinator(base.issuance, background, http_port)
 
 
-async def _own_database(settings: CaSettings, binding: DatabaseBinding, stack: AsyncExitStack) -> Database:
+async def _own_database(
+    settings: CaSettings, binding: DatabaseBinding, stack: AsyncExitStack, topics: Topics
+) -> Database:
     """Open the database for writing, at this release's schema.
 
     Raises `StartRefused` instead of creating a database where the state directory belongs to another one.
     """
     if settings.sqlite_file is not None and not settings.sqlite_file.exists():
         binding.check(None)
-    database = stack.enter_context(writing_database(settings, SCHEMA, fresh_plans=True))
+    database = stack.enter_context(writing_database(settings, SCHEMA, fresh_plans=True, announce=topics.announce))
     with store_errors():
         revision = migrating.current_revision(database.engine, SCHEMA)
     if revision is None:
@@ -254,44 +264,52 @@ def _first_trust_metadata(settings: CaSettings, keystore: KeyStore, now: Callabl
     return FirstTrustMetadata(root, keys)
 
 
-async def _show_expiry(base: CaContext) -> None:
+async def _follow_snapshots(base: CaContext) -> None:
+    """Tell those who look at the snapshot, rather than at the database, that there is a new one."""
     while True:
         snapshot = base.live.current()
         show_expiry(snapshot)
+        base.topics.bump([SNAPSHOT])
         await base.live.changed_since(snapshot.config_version)
 
 
 async def _background(
     base: CaContext,
     ledger: CoordinatorLedger,
-    linter: PkilintLinter,
     leader: Leader,
     stack: AsyncExitStack,
 ) -> Awaitable[None]:
-    lint = base.settings.lint
+    lint, topics = base.settings.lint, base.topics
     # Awaited before there is any job: one that is made and never run would be complained about at the end.
     await ledger.start()
     stack.push_async_callback(ledger.end)
     await ledger.prepare()
     retention = Retention(ledger, base.store, base.settings.retention.expired_days, base.now, CERTIFICATES_PURGED.inc)
     jobs = [
-        base.live.follow(FOLLOW_SECONDS),
-        CrlPublisher(base.store, base.keystore, base.live.current, base.url, base.now).run(FOLLOW_SECONDS),
+        base.live.follow(topics.follower(CONFIG)),
+        CrlPublisher(base.store, base.keystore, base.live.current, base.url, base.now).run(
+            topics.follower(REVOCATIONS, BLOCKS, SNAPSHOT)
+        ),
         operation_runner_of(base).run(),
         Sampling(
             base.store,
-            linter,
+            PkilintLinter(base.settings.trust_domain),
             lint.sample_rate,
             lint.halt_profile,
             lambda profile: LINT_FINDINGS.labels(profile).inc(),
         ).run(),
         every(PASS_SECONDS, retention.run),
         every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
-        _show_expiry(base),
+        _follow_snapshots(base),
         *leader.jobs(),
         *ledger.jobs(),
         *ledger.upkeep(),
     ]
     if base.settings.sqlite_file is None:
-        jobs.append(every(LEASE_SECONDS, leader.log.abandon_orphans))
+        database = leader.log.writer
+        assert database is not None, "the coordinator writes"
+        jobs += [
+            every(LEASE_SECONDS, leader.log.abandon_orphans),
+            PostgresqlChanges(topics, database, base.settings.direct_url).follow(),
+        ]
     return run_tasks(stack, jobs)

@@ -8,7 +8,6 @@ from functools import partial
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
-    FOLLOW_SECONDS,
     new_worker_id,
     open_keystore,
     service_context,
@@ -18,6 +17,7 @@ from keyreeve_ca.app import (
 )
 from keyreeve_ca.enrollment.listener import EnrollmentListener
 from keyreeve_ca.enrollment.pending_tokens import NoticingVerifier, PendingTokens
+from keyreeve_ca.enrollment.ports import TOKENS
 from keyreeve_ca.enrollment.steps import CoordinatorTokenSteps, DirectTokenSteps
 from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate
@@ -29,13 +29,17 @@ from keyreeve_ca.metrics import show_serving_certificate_expiry
 from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.known_revocations import LiveRevocations
+from keyreeve_ca.revocation.ports import REVOCATIONS
 from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.store.ports import CONFIG
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import CaStore
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit.leader import SinkGate, send_records
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
+from keyreeve_chassis.changes.over_ipc import CoordinatorChanges
+from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.opening import reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database
@@ -80,20 +84,25 @@ async def run_worker(
     async with AsyncExitStack() as stack:
         worker_id = new_worker_id(settings, f"worker-{index}")
         keystore = open_keystore(settings)
-        database, writer, ledger, client = _durable(settings, worker_id, stack)
+        topics = Topics(notified=False)
+        database, writer, ledger, client = _durable(settings, worker_id, topics, stack)
         store = store_of(database, writer, now, worker_id)
         if writer is not None:
             stack.push_async_callback(_end_chains, store, ledger)
         recorder = Recorder(store.append_audit if client is None else partial(send_records, client))
         gate = SinkGate(client or _coordinator(settings, stack)) if settings.audit.sink_required else None
         trail = Trail(recorder, gate=None if gate is None else gate.check)
-        base = service_context(settings, store, keystore, ledger, worker_id, now=now)
+        base = service_context(settings, store, keystore, ledger, worker_id, topics=topics, now=now)
         await base.live.reload()
         revocations = LiveRevocations(store, now)
         await revocations.refresh()
         await ledger.start()
         stack.push_async_callback(ledger.end)
-        jobs = [*ledger.jobs(), base.live.follow(FOLLOW_SECONDS), revocations.follow(FOLLOW_SECONDS)]
+        jobs = [*ledger.jobs(), base.live.follow(topics.follower(CONFIG))]
+        jobs += [
+            CoordinatorChanges(_coordinator(settings, stack), topics).follow(),
+            revocations.follow(topics.follower(REVOCATIONS)),
+        ]
         jobs += [] if gate is None else [gate.follow()]
         background = run_tasks(stack, jobs)
         stack.push_async_callback(base.issuance.close_blocks)
@@ -115,7 +124,7 @@ async def run_worker(
         if settings.enroll.port is not None:
             enrollees = EnrollmentListener.of(base, steps, trust_root, instance, revocations.is_revoked)
             await enrollees.certificate.obtain()
-            run_tasks(stack, [enrollees.keep_fresh(), pending.follow(FOLLOW_SECONDS)], background)
+            run_tasks(stack, [enrollees.keep_fresh(), pending.follow(topics.follower(TOKENS))], background)
         run_tasks(stack, [own.keep_fresh()], background)
         feed = CallerFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
@@ -146,11 +155,11 @@ async def run_worker(
 
 
 def _durable(
-    settings: CaSettings, worker_id: str, stack: AsyncExitStack
+    settings: CaSettings, worker_id: str, topics: Topics, stack: AsyncExitStack
 ) -> tuple[Database, Database | None, ProcessLedger, ipc.Client | None]:
     """Open the databases and the ledger of a worker, with the coordinator where that writes."""
     if settings.sqlite_file is None:
-        database = stack.enter_context(writing_database(settings, SCHEMA))
+        database = stack.enter_context(writing_database(settings, SCHEMA, announce=topics.announce))
         migrating.check_version(database.engine, SCHEMA)
         return database, database, PostgresqlLedger(database, worker_id), None
     client = ipc.Client(settings.coordinator_socket)
@@ -160,7 +169,7 @@ def _durable(
 
 
 def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:
-    """Connect to the instance's coordinator, where a worker needs only the state of the audit sinks."""
+    """Open another connection to the instance's coordinator, for calls that it leaves unanswered for a while."""
     client = ipc.Client(settings.coordinator_socket)
     stack.push_async_callback(client.close)
     return client

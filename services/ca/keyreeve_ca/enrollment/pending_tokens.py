@@ -8,10 +8,12 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
-from keyreeve.errors import KeyreeveError, StoreUnavailable
+from keyreeve.errors import KeyreeveError
 from keyreeve.identity import Caller
 from keyreeve_ca.enrollment.service import TokenSteps
 from keyreeve_ca.store.ports import Store
+from keyreeve_chassis.changes.following import follow_changes
+from keyreeve_chassis.database.ports import Wait
 from keyreeve_chassis.guard.peers import PeerVerifier, Revocations, TrustView
 
 MOST_REMEMBERED = 4096
@@ -33,14 +35,9 @@ class PendingTokens:
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def follow(self, seconds: float) -> None:
-        """Poll for newly bound tokens, forever."""
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await self.refresh()
-            except StoreUnavailable as unavailable:
-                log.warning("bound enrollment tokens could not be read: %s", unavailable)
+    async def follow(self, wait: Wait) -> None:
+        """Learn which tokens are newly bound, forever."""
+        await follow_changes("bound enrollment tokens", wait, self.refresh)
 
     async def refresh(self) -> None:
         """Read which tokens are bound, and close those whose certificates have been seen."""

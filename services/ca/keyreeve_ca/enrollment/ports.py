@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+TOKENS = "tokens"
+"""Topic of enrollment tokens that led to a certificate or stopped being bound."""
+
 
 class TokenState(StrEnum):
     """`open -> bound -> closed`, and `revoked` from the first two. An expired unused token stays open."""

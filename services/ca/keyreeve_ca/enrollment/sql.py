@@ -8,9 +8,10 @@ from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from keyreeve.enrollment_token import RETRY_SECONDS
 from keyreeve.errors import KeyReused
-from keyreeve_ca.enrollment.ports import StoredToken, TokenState
+from keyreeve_ca.enrollment.ports import TOKENS, StoredToken, TokenState
 from keyreeve_ca.enrollment.tables import enrollment_tokens as tokens
 from keyreeve_ca.store.tables import key_bindings
+from keyreeve_chassis.database.transactions import touch
 from keyreeve_chassis.processes import failpoints
 
 KEYS_KEPT = 24 * 3600
@@ -19,7 +20,7 @@ ROWS_KEPT = 30 * 24 * 3600
 """Seconds after its end for which a token is listed."""
 
 _COLUMNS = [tokens.c[f.name] for f in fields(StoredToken)]
-# Made once, since each worker asks a few times a second.
+# Made once: to build a statement takes longer than to execute it.
 _PENDING = select(tokens.c.serial).where(tokens.c.state == TokenState.BOUND, tokens.c.serial.is_not(None))
 BEFORE_BIND = failpoints.register("ca.enroll.before_bind", "A key is about to be bound to an enrollment token.")
 AFTER_BIND = failpoints.register(
@@ -79,6 +80,7 @@ class SqlTokens:
     def issued(self, token_id: bytes, serial: bytes) -> None:
         """Record which certificate a bound token led to."""
         failpoints.hit(BEFORE_ISSUED)
+        touch(self._connection, TOKENS)
         self._write(
             update(tokens)
             .where(tokens.c.token_id == token_id, tokens.c.state == TokenState.BOUND, tokens.c.serial.is_(None))
@@ -87,6 +89,7 @@ class SqlTokens:
 
     def revoke(self, token_id: bytes, now: int) -> bool:
         """Revoke a token that is open or bound."""
+        touch(self._connection, TOKENS)
         return self._changed(
             update(tokens)
             .where(tokens.c.token_id == token_id, tokens.c.state.in_((TokenState.OPEN, TokenState.BOUND)))
@@ -103,6 +106,7 @@ class SqlTokens:
 
     def close(self, serial: bytes, now: int) -> bool:
         """Close the bound token of this certificate, and erase its keys."""
+        touch(self._connection, TOKENS)
         return self._changed(
             update(tokens)
             .where(tokens.c.state == TokenState.BOUND, tokens.c.serial == serial)
@@ -120,6 +124,8 @@ class SqlTokens:
             .where(tokens.c.state == TokenState.BOUND, tokens.c.bound_at <= now - RETRY_SECONDS)
             .values(state=TokenState.CLOSED, ended_at=now, sealed_keys=None)
         ).rowcount
+        if closed:
+            touch(self._connection, TOKENS)
         over = tokens.c.state.in_((TokenState.OPEN, TokenState.REVOKED))
         erased = self._write(
             update(tokens)

@@ -8,6 +8,7 @@ from keyreeve_ca.issuance.service import Issuance
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import Store
 from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.keys.ports import KeyStore
 
 
@@ -22,6 +23,8 @@ class CaContext:
     issuance: Issuance
     now: Callable[[], int]
     audit: SqlAuditLog
+    topics: Topics
+    """Tells followers of the database when to read."""
 
     @property
     def url(self) -> str:

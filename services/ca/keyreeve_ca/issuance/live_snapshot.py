@@ -1,14 +1,15 @@
 """The snapshot of a running process: read at start, reloaded when authorities or profiles change."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 
-from keyreeve import errors
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.store.ports import Store, Transaction
+from keyreeve_chassis.changes.following import follow_changes
+from keyreeve_chassis.database.ports import Wait
 
-log = logging.getLogger(__name__)
+SNAPSHOT = "snapshot"
+"""Topic of this process's own snapshot: it is announced when the new one has been read."""
 
 
 class LiveSnapshot:
@@ -45,21 +46,19 @@ class LiveSnapshot:
         while self.current().config_version == config_version:
             await self._changed.wait()
 
-    async def follow(self, interval: float) -> None:
+    async def follow(self, wait: Wait) -> None:
         """Reload whenever the configuration version or the restore generation changes, forever.
 
-        It polls every `interval` seconds. An error other than an unreachable database ends this job, and with it the
-        process: its snapshot would go stale unnoticed.
+        An error other than an unreachable database ends this job, and with it the process: its snapshot would go stale
+        unnoticed.
         """
-        while True:
-            await asyncio.sleep(interval)
-            try:
-                control_plane = await self._store.read(lambda tx: tx.control_plane(), one_statement=True)
-                known = self.current()
-                if control_plane is not None and (control_plane.config_version, control_plane.restore_generation) != (
-                    known.config_version,
-                    known.restore_generation,
-                ):
-                    await self.reload()
-            except errors.StoreUnavailable as unavailable:
-                log.warning("the snapshot could not be followed: %s", unavailable)
+        await follow_changes("the snapshot", wait, self._reload_if_changed)
+
+    async def _reload_if_changed(self) -> None:
+        control_plane = await self._store.read(lambda tx: tx.control_plane(), one_statement=True)
+        known = self.current()
+        if control_plane is not None and (control_plane.config_version, control_plane.restore_generation) != (
+            known.config_version,
+            known.restore_generation,
+        ):
+            await self.reload()

@@ -12,9 +12,10 @@ from sqlalchemy import ColumnElement, Connection, insert, select, update
 from keyreeve_ca.certificates.serials import MAX_BLOCK_ID
 from keyreeve_ca.halt.tables import issuance_halt
 from keyreeve_ca.ledger.gate import lock_exclusively, pack_hashes
-from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD, BlockLease, BlockRequest, GateClosed
+from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS, BLOCKS_PER_CRL_SHARD, BlockLease, BlockRequest, GateClosed
 from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_ca.store.tables import authorities, control_plane, profile_versions, serial_blocks
+from keyreeve_chassis.database.transactions import touch
 
 EPOCH = 1_767_225_600
 """2026-01-01T00:00:00Z in seconds since 1970."""
@@ -57,9 +58,12 @@ def reserve(connection: Connection, request: BlockRequest, now: int) -> BlockLea
 
 def void(connection: Connection, condition: ColumnElement[bool]) -> int:
     """Void the open blocks that match; return how many. Nothing of a void block enters the ledger."""
-    return connection.execute(
+    voided = connection.execute(
         update(serial_blocks).where(serial_blocks.c.state == "open", condition).values(state="void")
     ).rowcount
+    if voided:
+        touch(connection, BLOCKS)
+    return voided
 
 
 def void_by_id(connection: Connection, block_ids: Collection[int]) -> int:
@@ -99,6 +103,7 @@ def _insert(connection: Connection, request: BlockRequest, state: str, crl_shard
     block_id = max(row.last_block_id + 1, (now - EPOCH) << SECOND_SHIFT)
     if block_id > MAX_BLOCK_ID:
         raise OverflowError(f"block number {block_id} does not fit in 46 bits: is the clock right?")
+    touch(connection, BLOCKS)
     connection.execute(update(control_plane).values(last_block_id=block_id, block_count=row.block_count + 1))
     connection.execute(
         insert(serial_blocks).values(

@@ -11,6 +11,9 @@ from typing import Any, ClassVar, Protocol
 
 from keyreeve_chassis.processes.ipc import Connection, Handler
 
+BLOCKS = "blocks"
+"""Topic of serial blocks: leased ones may begin a CRL shard, void ones leave phantoms."""
+
 BLOCK_SIZE = 4096
 MAX_UNCOMMITTED = 1024
 """W: how many serial numbers of one block may be in use beyond the last committed one."""

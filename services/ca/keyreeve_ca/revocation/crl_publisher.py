@@ -35,6 +35,7 @@ from keyreeve_ca.revocation.ports import (
     VoidBlock,
 )
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
+from keyreeve_chassis.database.ports import Wait
 from keyreeve_chassis.keys.ports import KeyStore
 
 LIFETIME = 24 * 3600
@@ -46,6 +47,10 @@ _KEEP = LIFETIME
 _PHANTOMS_AT_ONCE = 100
 _GAP = 0.5
 """Seconds between two lists of a shard that goes on changing; half of those within which a list has to follow a change."""
+_SOON = 0.25
+"""Seconds to the next attempt, and to a look whether a shard's gap is over."""
+_LOOK_SECONDS = 1.0
+"""Seconds between two looks at what the time makes due; nothing is read for them."""
 _PAGE = 500
 """Revocations read in one go."""
 _COUNTERS = 250
@@ -80,24 +85,25 @@ class CrlPublisher:
     _revoked: dict[Shard, frozenset[bytes]] = field(default_factory=dict)
     """The revoked authorities on a root's newest list made here."""
 
-    async def run(self, interval: float) -> None:
-        """Publish due CRLs every `interval` seconds, forever."""
+    async def run(self, wait: Wait) -> None:
+        """Publish due CRLs forever."""
+        read = True
         while True:
+            failed = False
             try:
+                if read:
+                    await self._read_changes()
                 await self.publish_due()
             except errors.StoreUnavailable as unavailable:
                 log.warning("revocation lists could not be made: %s", unavailable)
+                failed = True
             except errors.KeyreeveError:
                 log.exception("revocation lists could not be made")
-            await asyncio.sleep(interval)
+                failed = True
+            read = await wait(_SOON if failed or self._changed else _LOOK_SECONDS) or failed
 
     async def publish_due(self) -> int:
-        """Publish every due CRL once; return how many. Raises `StoreUnavailable`."""
-        if self._seen < 0:
-            self._states = await self.store.read(lambda tx: tx.revocations.list_states())
-        await self._notice_phantoms()
-        self._seen, changed, self._shards = await self.store.read(self._look)
-        self._changed |= changed
+        """Publish every due CRL of what has been read once; return how many. Raises `StoreUnavailable`."""
         snapshot, made = self.snapshot(), 0
         for shard in self._due(snapshot):
             began = self._began[shard] = self.clock()
@@ -107,6 +113,17 @@ class CrlPublisher:
                 log.warning("authority %s has no key any more, so its lists end", shard[0])
             await self._rest(began)
         return made
+
+    async def _read_changes(self) -> None:
+        if self._seen < 0:
+            self._states = await self.store.read(lambda tx: tx.revocations.list_states())
+        await self._notice_phantoms()
+        self._seen, changed, self._shards = await self.store.read(self._look)
+        self._changed = {
+            shard: seq
+            for shard, seq in (self._changed | changed).items()
+            if shard not in self._states or seq > self._states[shard].seq
+        }
 
     def _look(self, tx: Transaction) -> tuple[int, dict[Shard, int], dict[str, int]]:
         last = tx.revocations.last_seq()

@@ -4,26 +4,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, select, true, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve_ca.ledger.gate import unpack_hashes
 from keyreeve_ca.ledger.ports import BLOCKS_PER_CRL_SHARD
 from keyreeve_ca.profiles.profile import Profile
-from keyreeve_ca.revocation.ports import ListState, Phantoms, PublishedList, SeededPhantoms, Shard, VoidBlock
+from keyreeve_ca.revocation.ports import (
+    REVOCATIONS,
+    ListState,
+    Phantoms,
+    PublishedList,
+    SeededPhantoms,
+    Shard,
+    VoidBlock,
+)
 from keyreeve_ca.revocation.tables import phantom_blocks, revocation_head, revocation_lists, revocations
-from keyreeve_ca.store.tables import authorities, profile_versions, serial_blocks
+from keyreeve_ca.store.tables import authorities, control_plane, profile_versions, serial_blocks
+from keyreeve_chassis.database.transactions import touch
 from keyreeve_chassis.processes import failpoints
 
 _STATE = [revocation_lists.c[f.name] for f in fields(ListState) if f.name != "number"]
 _PHANTOMS = [phantom_blocks.c[f.name] for f in fields(Phantoms)]
 _BLOCK = serial_blocks.c
-# Made once, since the coordinator asks a few times a second.
+# Made once: to build a statement takes longer than to execute it.
 _VOID_BLOCKS = (
     select(_BLOCK.block_id, _BLOCK.authority_id, _BLOCK.crl_shard, _BLOCK.committed, _BLOCK.size, _BLOCK.profile_hashes)
     .outerjoin(phantom_blocks, phantom_blocks.c.block_id == _BLOCK.block_id)
     .where(_BLOCK.state == "void", phantom_blocks.c.block_id.is_(None))
     .limit(bindparam("limit", type_=Integer))
+)
+
+_POSITION = select(control_plane.c.restore_generation, revocation_head.c.last_seq).join_from(
+    control_plane, revocation_head, true()
 )
 
 _RESERVED = failpoints.register("ca.crl.reserve", "A number for a revocation list is about to be committed.")
@@ -44,6 +57,11 @@ class SqlLists:
         """The highest number assigned so far; 0 when there is none."""
         last: int = self._connection.execute(select(revocation_head.c.last_seq)).scalar_one()
         return last
+
+    def position(self) -> tuple[int, int]:
+        """The restore generation, and the highest number assigned so far, in one statement."""
+        generation, last = self._connection.execute(_POSITION).one()
+        return generation, last
 
     def shards(self) -> dict[str, int]:
         """The number of shards of each authority; at least one."""
@@ -192,6 +210,7 @@ class SqlLists:
 
     def take_numbers(self, count: int) -> int:
         """Assign this many revocation numbers and return the last. The row stays locked until the commit."""
+        touch(self._connection, REVOCATIONS)
         last: int = self._connection.execute(
             update(revocation_head)
             .values(last_seq=revocation_head.c.last_seq + count)

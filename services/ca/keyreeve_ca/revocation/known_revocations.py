@@ -1,21 +1,22 @@
 """The revoked callers that a process knows: read at start, then followed by number."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from keyreeve import errors
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.store.ports import Store, Transaction
+from keyreeve_chassis.changes.following import follow_changes
+from keyreeve_chassis.database.ports import Wait
 
 PAGE = 5_000
 """Revocations read in one step."""
 SKEW = 600
 """Seconds for which an expired certificate is still remembered: clocks differ, and some certificates' have just begun."""
 
-log = logging.getLogger(__name__)
+LOOK_SECONDS = 1.0
+"""Between two looks though nothing is said to have changed: callers are refused where what is known is older than 5 s."""
 
 
 class LiveRevocations:
@@ -58,8 +59,9 @@ class LiveRevocations:
     async def refresh(self) -> None:
         """Read the new revocations. Raises `StoreUnavailable`."""
         began, before = self._clock(), self.position
-        while not await self._step():
-            pass
+        known = self._complete_at > float("-inf") and before == await self._newest()
+        while not known:
+            known = await self._step()
         self._complete_at = began
         if self.position != before:
             changed, self._changed = self._changed, asyncio.Event()
@@ -70,14 +72,12 @@ class LiveRevocations:
             self._expiry = {serial: expiry for serial, expiry in self._expiry.items() if expiry >= ended}
             self._tidy_at = PAGE + 2 * len(self._expiry)
 
-    async def follow(self, interval: float) -> None:
-        """Refresh every `interval` seconds, forever."""
-        while True:
-            await asyncio.sleep(interval)
-            try:
-                await self.refresh()
-            except errors.StoreUnavailable as unavailable:
-                log.warning("revocations could not be followed for %.1f s: %s", self.age(), unavailable)
+    async def follow(self, wait: Wait) -> None:
+        """Refresh when something may be new, and every `LOOK_SECONDS`, forever."""
+        await follow_changes("revocations", wait, self.refresh, LOOK_SECONDS)
+
+    async def _newest(self) -> tuple[int, int]:
+        return await self._store.read(lambda tx: tx.revocations.position(), one_statement=True)
 
     async def _step(self) -> bool:
         """Read one page; return whether it was the last."""

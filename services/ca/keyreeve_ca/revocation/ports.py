@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+REVOCATIONS = "revocations"
+"""Topic of what takes a revocation number: revocations, phantoms, changes of callers."""
+
 
 class CrlReason(StrEnum):
     """CRLReason of RFC 5280, section 5.3.1. The values are what tables hold."""
@@ -135,6 +138,10 @@ class RevocationRecords(Protocol):
 
     def last_seq(self) -> int:
         """The highest number assigned so far; 0 when there is none."""
+        ...
+
+    def position(self) -> tuple[int, int]:
+        """The restore generation, and the highest number assigned so far, in one statement."""
         ...
 
     def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:

@@ -25,6 +25,9 @@ from keyreeve_chassis.operations.ports import OperationRecords
 
 T = TypeVar("T")
 
+CONFIG = "config"
+"""Topic (`keyreeve_chassis.changes`) of what raises `config_version`: authorities, profiles, operators, the halt."""
+
 
 class AuthorityKind(StrEnum):
     """A root signs itself; an intermediate is signed by a root of its hierarchy."""

@@ -30,6 +30,7 @@ from keyreeve_ca.revocation.tables import revocations
 from keyreeve_ca.store import certificate_pages
 from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_ca.store.ports import (
+    CONFIG,
     Answered,
     Authority,
     AuthorityKind,
@@ -51,7 +52,7 @@ from keyreeve_ca.store.tables import (
 from keyreeve_ca.trust.sql import SqlCallers
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.store import SqlStore, SqlTransaction
-from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.database.transactions import Database, touch
 from keyreeve_chassis.idempotency.sql import SqlRequests
 from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.keys.sql import add_key, destroy_key, find_key
@@ -139,6 +140,7 @@ class CaTransaction(SqlTransaction):
 
     def bump_config(self) -> int:
         """Raise `config_version` and return it."""
+        touch(self._connection, CONFIG)
         version: int = self._write(
             update(control_plane)
             .values(config_version=control_plane.c.config_version + 1)

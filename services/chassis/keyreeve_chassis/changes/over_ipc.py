@@ -1,8 +1,8 @@
-"""Changes between the processes of one instance: the coordinator, which commits them, tells its workers over their socket.
+"""Changes between the processes of one instance: the coordinator tells its workers what it hears of, over its socket.
 
 A worker keeps one call open that holds what it has heard of; it is answered when there is something newer, so nothing is
 lost between two calls. A coordinator that has been started anew does not know what the worker has heard, and says so at
-once.
+once. On PostgreSQL the coordinator listens for all of them.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from keyreeve.errors import KeyreeveError, ServiceStopping
 from keyreeve_chassis.changes.topics import Topics
@@ -28,6 +28,22 @@ _LEAST_SECONDS = 0.1
 log = logging.getLogger(__name__)
 
 
+class Heard(NamedTuple):
+    """What a coordinator has heard of."""
+
+    epoch: str
+    """Names the coordinator: another one counts anew."""
+    generation: int
+    """Rises when it may have missed a change of any topic."""
+    notified: bool
+    """Whether it hears of every change."""
+    counts: Mapping[str, int]
+    """Changes by topic."""
+
+
+_NOTHING = Heard("", 0, False, {})
+
+
 @dataclass
 class ChangesHandler:
     """The coordinator's side: an ipc handler. Not frozen: it remembers that it was closed."""
@@ -37,21 +53,25 @@ class ChangesHandler:
     _epoch: str = field(default_factory=lambda: secrets.token_hex(8))
     _closed: bool = False
 
-    async def __call__(self, payload: Any, _connection: Connection) -> tuple[str, Mapping[str, int]]:  # noqa: ANN401
-        """Answer this coordinator's name and its counts, as soon as they differ from those that the worker sent."""
-        epoch, counts = payload
+    async def __call__(self, payload: Any, _connection: Connection) -> Heard:  # noqa: ANN401  # plain values
+        """Answer what was heard of, as soon as it differs from what the worker sent."""
+        known = Heard(*payload)
         with suppress(TimeoutError):
             async with asyncio.timeout(self.hold_seconds):
-                while not self._closed and (epoch, counts) == (self._epoch, self.topics.counts):
+                while not self._closed and known == self._heard():
                     await self.topics.changed()
         if self._closed:
             raise ServiceStopping("the coordinator is stopping")
-        return self._epoch, dict(self.topics.counts)
+        return self._heard()
 
     async def close(self) -> None:
         """Answer the calls that are open; the socket's server waits for them when it ends."""
         self._closed = True
         self.topics.bump(())
+
+    def _heard(self) -> Heard:
+        topics = self.topics
+        return Heard(self._epoch, topics.generation, topics.notified, dict(topics.counts))
 
 
 @dataclass(frozen=True)
@@ -63,21 +83,23 @@ class CoordinatorChanges:
     hold_seconds: float = HOLD_SECONDS
 
     async def follow(self) -> None:
-        """Announce the coordinator's changes, forever."""
-        epoch, counts = "", dict[str, int]()
+        """Announce what the coordinator tells, forever."""
+        known = _NOTHING
         while True:
             try:
-                answer = await self.client.call("changes", (epoch, counts), self.hold_seconds + _GRACE_SECONDS)
+                heard = Heard(*await self.client.call(CHANGES, known, self.hold_seconds + _GRACE_SECONDS))
             except KeyreeveError as failed:
                 if self.topics.notified:
                     log.warning("changes are polled until the coordinator tells them again: %s", failed)
                 self.topics.end_notified()
                 await asyncio.sleep(self.topics.poll_seconds)
                 continue
-            self.topics.begin_notified()
-            if answer[0] == epoch:
-                self.topics.bump(topic for topic, count in answer[1].items() if counts.get(topic) != count)
-            else:
+            if (heard.epoch, heard.generation) != (known.epoch, known.generation):
                 self.topics.renew()
-            epoch, counts = answer[0], dict(answer[1])
+            self.topics.bump(topic for topic, count in heard.counts.items() if known.counts.get(topic) != count)
+            if heard.notified:
+                self.topics.begin_notified()
+            else:
+                self.topics.end_notified()
+            known = heard
             await asyncio.sleep(_LEAST_SECONDS)

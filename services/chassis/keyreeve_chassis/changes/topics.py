@@ -11,17 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+
+from keyreeve_chassis.database.ports import Wait
 
 POLL_SECONDS = 0.25
 """How late a change is seen at most, with notifications or without."""
 SAFETY_SECONDS = 5.0
-
-
-class Wait(Protocol):
-    """Return when something of a topic may have changed since the last return, or after a while."""
-
-    async def __call__(self, most_seconds: float = math.inf, /) -> None: ...
 
 
 class Topics:
@@ -80,6 +75,11 @@ class Topics:
         return self._notified
 
     @property
+    def generation(self) -> int:
+        """Rises when changes of any topic may have been missed."""
+        return self._generation
+
+    @property
     def longest_wait(self) -> float:
         """Seconds after which a follower reads though it has heard of no change."""
         return self._safety_seconds if self._notified else self.poll_seconds
@@ -98,7 +98,10 @@ class Topics:
         await self._changed.wait()
 
     def follower(self, *topics: str) -> Wait:
-        """A wait for one follower. It returns at once the first time: what was read before it was made may be old."""
+        """A wait for one follower: until something of the topics may have changed since it last returned.
+
+        It returns at once the first time: what was read before it was made may be old.
+        """
         return _Follower(self, topics)
 
     def _wake(self) -> None:
@@ -113,23 +116,27 @@ class _Follower:
     _topics: Topics
     _followed: tuple[str, ...]
     _seen: tuple[int, ...] = ()
-    _returned_at: float = field(default=-math.inf)
+    _read_at: float = field(default=-math.inf)
+    """When its follower was last told to read."""
 
-    async def __call__(self, most_seconds: float = math.inf, /) -> None:
+    async def __call__(self, seconds: float) -> bool:
         topics = self._topics
-        began = topics.clock()
+        end = topics.clock() + seconds
         while topics.version(self._followed) == self._seen:
-            left = min(most_seconds, topics.longest_wait) - (topics.clock() - began)
+            read_at = self._read_at + topics.longest_wait
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(min(end, read_at) - topics.clock()):
                     await topics.changed()
             except TimeoutError:
+                if end < read_at:
+                    return False
                 break
         else:
             # Changes in quick succession are reported together, so that there are never more reads than by polling.
-            now = topics.clock()
-            rest = min(self._returned_at + topics.poll_seconds - now, began + most_seconds - now)
-            if rest > 0:
-                await asyncio.sleep(rest)
+            read_at = self._read_at + topics.poll_seconds
+            await asyncio.sleep(max(0.0, min(end, read_at) - topics.clock()))
+            if end < read_at:
+                return False
         self._seen = topics.version(self._followed)
-        self._returned_at = topics.clock()
+        self._read_at = topics.clock()
+        return True

@@ -7,9 +7,10 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 TxT_co = TypeVar("TxT_co", covariant=True)
 
-Wait = Callable[[float], Awaitable[None]]
+Wait = Callable[[float], Awaitable[bool]]
 """Returns when something may have changed since it last returned, and after so many seconds at the latest.
 
+It tells whether to read: False says that the seconds have passed and nothing is known to have changed.
 Each follower has one of its own (`keyreeve_chassis.changes.topics.Topics.follower`).
 """
 
@@ -17,8 +18,9 @@ Each follower has one of its own (`keyreeve_chassis.changes.topics.Topics.follow
 def polling(interval: float) -> Wait:
     """A `WaitForChange` without notifications: wait at most `interval` seconds."""
 
-    async def wait(seconds: float) -> None:
+    async def wait(seconds: float) -> bool:
         await asyncio.sleep(min(interval, seconds))
+        return True
 
     return wait
 

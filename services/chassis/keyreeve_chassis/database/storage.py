@@ -6,6 +6,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
@@ -16,6 +17,8 @@ from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
+from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.migrating import Schema
@@ -43,6 +46,7 @@ from keyreeve_chassis.keys.opening import open_key_store
 from keyreeve_chassis.keys.ports import KeyStore, make_check_value, verify_check_value
 from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.operations import servicer as operation_servicer
+from keyreeve_chassis.operations.ports import OPERATIONS
 from keyreeve_chassis.operations.runner import OperationRunner
 from keyreeve_chassis.operations.steps import Step
 from keyreeve_chassis.processes.lifecycle import every
@@ -66,6 +70,8 @@ class DatabaseContext(ServiceContext[S], Generic[S, TxT]):
     keystore: KeyStore
     process: str
     """Names this process; used once."""
+    topics: Topics
+    """Tells followers of the database when to read."""
 
     def leadership(self, name: str) -> Leadership[TxT]:
         """For work that one process of the service does at a time."""
@@ -73,7 +79,7 @@ class DatabaseContext(ServiceContext[S], Generic[S, TxT]):
 
     def operation_runner(self, steps: Mapping[str, Step[TxT]]) -> OperationRunner[TxT]:
         """Carries out the service's operations; its `run` is a job."""
-        return OperationRunner(self.leadership("operations"), steps, self.now)
+        return OperationRunner(self.leadership("operations"), steps, self.now, self.topics.follower(OPERATIONS))
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,8 @@ class DatabaseStorage(Generic[S, TxT]):
         """Open it for the process that writes. Raises `StartRefused`, `WrongDatabase`, `StoreUnavailable`."""
         binding = DatabaseBinding(settings.state_directory / "database.json", place_of(settings))
         async with AsyncExitStack() as stack:
-            database = await self._own_database(settings, binding, stack)
+            topics = Topics(notified=settings.sqlite_file is not None)
+            database = await self._own_database(settings, binding, topics, stack)
             reader = database
             if database.is_sqlite:
                 reader = stack.enter_context(reading_database(settings, self.schema))
@@ -110,6 +117,7 @@ class DatabaseStorage(Generic[S, TxT]):
                 jobs = [
                     await self._stay_alive(database, process, stack),
                     every(LEASE_SECONDS, audit.abandon_orphans),
+                    PostgresqlChanges(topics, database, settings.direct_url).follow(),
                 ]
             await audit.abandon_orphans()
             keystore = await self._first_start(settings, database, store, binding, now)
@@ -117,7 +125,7 @@ class DatabaseStorage(Generic[S, TxT]):
             stack.push_async_callback(_end_chains, leader, store)
             mutations, pages = Mutations(store), Pages(PageTokens(keystore.derive("page tokens")))
             yield OpenStorage(
-                DatabaseContext(settings, now, store, mutations, pages, keystore, process),
+                DatabaseContext(settings, now, store, mutations, pages, keystore, process, topics),
                 store.append_audit,
                 [
                     ServedService(
@@ -127,7 +135,9 @@ class DatabaseStorage(Generic[S, TxT]):
                     ),
                     ServedService(
                         operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
-                        operation_servicer.OperationServicer(store, mutations, pages),
+                        operation_servicer.OperationServicer(
+                            store, mutations, pages, partial(topics.follower, OPERATIONS)
+                        ),
                         operation_servicer.ACCESS,
                     ),
                 ],
@@ -138,14 +148,16 @@ class DatabaseStorage(Generic[S, TxT]):
     def _begin(self, connection: Connection, *, now: int, writable: bool) -> TxT:
         return self.transaction(connection, now=now, writable=writable)
 
-    async def _own_database(self, settings: S, binding: DatabaseBinding, stack: AsyncExitStack) -> Database:
+    async def _own_database(
+        self, settings: S, binding: DatabaseBinding, topics: Topics, stack: AsyncExitStack
+    ) -> Database:
         """Open the database for writing, at this release's schema.
 
         Raises `StartRefused` instead of creating a database where the state directory belongs to another one.
         """
         if settings.sqlite_file is not None and not settings.sqlite_file.exists():
             binding.check(None)
-        database = stack.enter_context(writing_database(settings, self.schema))
+        database = stack.enter_context(writing_database(settings, self.schema, announce=topics.announce))
         with store_errors():
             revision = migrating.current_revision(database.engine, self.schema)
         if revision is None:

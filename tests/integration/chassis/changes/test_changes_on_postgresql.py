@@ -4,6 +4,7 @@ How often a follower reads says which of the two it is: a follower that has been
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -42,7 +43,7 @@ class Process:
     async def _follow(self) -> None:
         wait = self.topics.follower("config")
         while True:
-            await wait()
+            await wait(math.inf)
             self.reads += 1
             self.read.set()
 

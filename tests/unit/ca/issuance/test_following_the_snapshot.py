@@ -11,6 +11,7 @@ from keyreeve import errors
 from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.serving_certificate import Credentials, ServingCertificate
 from keyreeve_ca.store.ports import AuthorityState
+from keyreeve_chassis.database.ports import polling
 from keyreeve_chassis.processes.lifecycle import run_tasks
 
 DAY = 86_400
@@ -96,7 +97,7 @@ async def test_following_outlasts_a_database_that_is_away_and_ends_the_process_f
             raise failures.pop(0)
 
     async with AsyncExitStack() as stack:
-        background = run_tasks(stack, [live(FailingStore()).follow(0.0)])
+        background = run_tasks(stack, [live(FailingStore()).follow(polling(0.0))])
         with pytest.raises(ValueError, match="nobody can read"):
             await asyncio.wait_for(background, 60)
     assert failures == []

@@ -1,6 +1,7 @@
 """A coordinator tells its workers of changes over its socket; nothing is missed when either starts anew. Time is virtual."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -55,7 +56,7 @@ class Worker:
     async def _read(self) -> None:
         wait = self.topics.follower("config")
         while True:
-            await wait()
+            await wait(math.inf)
             self.reads.append(clock())
 
     def between(self, start: float, end: float) -> int:

@@ -4,6 +4,7 @@ Time is virtual: what is counted is exact.
 """
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ class Reader:
 
     async def run(self) -> None:
         while True:
-            await self.wait()
+            await self.wait(math.inf)
             self.reads.append(clock())
             self.on_read()
 
@@ -160,20 +161,34 @@ def test_a_follower_of_several_topics_hears_of_each() -> None:
     run_virtually(main())
 
 
-def test_a_wait_ends_when_its_follower_wants_it_to() -> None:
+def test_a_wait_ends_when_its_follower_wants_it_to_and_tells_whether_to_read() -> None:
     async def main() -> None:
         followed = topics(notified=True)
         wait = followed.follower("config")
-        await wait()
-        began = clock()
-        await wait(0.5)
-        assert clock() == pytest.approx(began + 0.5)
+        assert await wait(math.inf)
+        assert not await wait(0.5)
+        assert clock() == pytest.approx(0.5)
         followed.bump(["config"])
-        await wait(0.0)
-        assert clock() == pytest.approx(began + 0.5)
+        assert await wait(0.0)
+        assert clock() == pytest.approx(0.5)
         followed.bump(["config"])
-        await wait(0.1)
-        assert clock() == pytest.approx(began + 0.6), "it does not rest for longer either"
+        assert not await wait(0.1), "it has to rest for longer"
+        assert clock() == pytest.approx(0.6)
+        assert await wait(0.15)
+        assert clock() == pytest.approx(0.75)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(("notified", "longest"), [(True, SAFETY_SECONDS), (False, POLL_SECONDS)])
+def test_a_follower_that_waits_in_short_steps_reads_no_more_and_no_less(notified: bool, longest: float) -> None:
+    async def main() -> None:
+        followed = topics(notified=notified)
+        wait = followed.follower("config")
+        reads = 0
+        while clock() < 60.1:
+            reads += await wait(0.1)
+        assert reads == pytest.approx(60 / longest + 1, abs=1)
 
     run_virtually(main())
 
@@ -181,8 +196,8 @@ def test_a_wait_ends_when_its_follower_wants_it_to() -> None:
 async def test_a_thread_that_has_committed_wakes_the_followers() -> None:
     followed = Topics(notified=True, safety_seconds=60)
     wait = followed.follower("config")
-    await wait()
-    waiting = asyncio.create_task(wait())
+    await wait(math.inf)
+    waiting = asyncio.create_task(wait(math.inf))
     await asyncio.sleep(0)
     thread = threading.Thread(target=followed.announce, args=({"config"},))
     thread.start()
