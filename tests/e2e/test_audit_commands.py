@@ -28,7 +28,7 @@ def test_what_was_done_is_listed_verified_and_exported(control_plane, tmp_path):
     assert told[-1]["targets"] == ["item.profile=profiles/server"]
     witness, export = tmp_path / "witness.json", tmp_path / "export.jsonl"
     first = good(control_plane.run("audit", "verify", "--witness", witness))
-    assert "the log is whole" in first.out
+    assert "the log is complete" in first.out
     assert "is new" in first.out
     good(control_plane.run("audit", "export", export))
     offline = good(control_plane.run("audit", "verify", "--file", export, "--witness", witness, "-o", "json")).document

@@ -47,8 +47,8 @@ def test_after_a_month_and_after_three_years_up_recovers_by_itself_and_says_so(
 
     years = later(3 * 366)
     woken = own_control_plane.up(**years).out
-    assert "control-issuing-2 was made under control-root-1, for control-issuing-1 had expired" in woken
-    assert "estate-issuing-2 was made under estate-root-1" in woken
+    assert "control-issuing-2 was created under control-root-1, since control-issuing-1 had expired" in woken
+    assert "estate-issuing-2 was created under estate-root-1" in woken
     assert roots(own_control_plane) == before
     issued = own_control_plane.run("cert", "issue", "web.example.test", "--out", "again", extra=years)
     assert issued.code == 0, issued.err

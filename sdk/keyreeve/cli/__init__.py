@@ -1,14 +1,14 @@
-"""The `keyreeve` command: starts a control plane on one machine, and calls one anywhere.
+"""The `keyreeve` command: run a control plane on one machine, and call one anywhere.
 
-Whatever is slow to import (grpc, cryptography, the SDK's clients) is imported inside the command that needs it, so that
-`keyreeve --help` answers at once.
+Modules that are slow to import (grpc, cryptography, the SDK's clients) are imported inside the command that needs them, so
+that `keyreeve --help` is fast.
 """
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; the process ends with one of the exit codes of docs/cli.md."""
+    """Run the command line; exits with one of the exit codes of docs/cli.md."""
     from keyreeve.cli.program import run
 
     run()

@@ -23,12 +23,12 @@ app = typer.Typer(help="Search the audit log of a service, and verify that it is
 _COLUMNS = ("time", "caller", "method", "code", "about")
 _FOLLOW_SECONDS = 1.0
 
-Caller = Annotated[str, typer.Option("--caller", help="SPIFFE ID of the caller, or of the one it called for.")]
+Caller = Annotated[str, typer.Option("--caller", help="SPIFFE ID of the caller, or on whose behalf it called.")]
 Method = Annotated[str, typer.Option("--method", help="Method, such as SignCertificate.")]
-Code = Annotated[str, typer.Option("--code", help="gRPC status code by name, such as PERMISSION_DENIED.")]
-Reason = Annotated[str, typer.Option("--reason", help="Reason of the failure.")]
-Resource = Annotated[str, typer.Option("--resource", help="A name among what it was about, or what came of it.")]
-Id = Annotated[str, typer.Option("--id", help="A request_id, or the id of a call.")]
+Code = Annotated[str, typer.Option("--code", help="Name of the gRPC status code, such as PERMISSION_DENIED.")]
+Reason = Annotated[str, typer.Option("--reason", help="Reason of the failure, such as NAME_REFUSED.")]
+Resource = Annotated[str, typer.Option("--resource", help="Resource name in the request or the result.")]
+Id = Annotated[str, typer.Option("--id", help="request_id, or the id of a call.")]
 
 
 @app.command("list")
@@ -48,7 +48,7 @@ def list_records(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """List the newest records that fit, the oldest of them first; at most a second behind the calls."""
+    """List the newest matching records, the oldest of them first. Records appear within a second of their call."""
     from itertools import islice
 
     from keyreeve.cli.calling import read_instant
@@ -70,7 +70,7 @@ def list_records(
 
 
 @app.command("follow")
-def follow(
+def follow_records(
     *,
     caller: Caller = "",
     method: Method = "",
@@ -82,13 +82,13 @@ def follow(
     """Print records as they are written, from now on, until interrupted."""
     from datetime import UTC
 
-    from keyreeve.cli.client_certificate import renew_in_time
+    from keyreeve.cli.client_certificate import renew_if_due
 
     token, since = "", datetime.now(UTC)
     with control_plane(context) as client:
         log = client.service(service).audit
         while True:
-            renew_in_time(client.context)
+            renew_if_due(client.context)
             page = log.page(token=token, caller=caller, method=method, code=code, since=since)
             for one in page.records:
                 row = _row(one)
@@ -99,18 +99,19 @@ def follow(
 
 
 @app.command("verify")
-def verify(
+def verify_log(
     *,
     witness: Annotated[
         Path | None,
         typer.Option(
             "--witness",
-            help="What was seen before. Default: `audit-witness.json` beside your certificate, and "
-            "`audit-witness-NAME.json` for the log of another service than the CA.",
+            help="File with the last checkpoint that was seen. Default: `audit-witness.json` beside your certificate, "
+            "and `audit-witness-NAME.json` for another service than the CA.",
         ),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="Verify an export instead, without the service; with --witness.")
+        Path | None,
+        typer.Option("--file", help="Verify an export instead, without a call; compared with --witness, if given."),
     ] = None,
     service: ServiceName = "ca",
     context: ContextFile = None,
@@ -122,24 +123,24 @@ def verify(
     The witness file is updated when the log is complete. Keep it where the database's administrators cannot write.
     """
     if file is not None:
-        told = _verify_file(file, witness)
+        report = _verify_file(file, witness)
     else:
         path = witness or load_context(context).certificate.with_name(witness_name(service))
         with control_plane(context) as client:
-            told = _verify_service(client.service(service).audit, path)
+            report = _verify_service(client.service(service).audit, path)
     text = (
-        f"the log is whole up to checkpoint {told['checkpoint']}, signed at {told['signed_at']}: "
-        f"{told['records']} records in {told['commits']} commits, {told['purged']} of them purged by age\n"
+        f"the log is complete up to checkpoint {report['checkpoint']}, signed at {report['signed_at']}: "
+        f"{report['records']} records in {report['commits']} commits, {report['purged']} of them purged by age\n"
     )
-    if told["witness"]:
-        text += f"{told['witness']}\n"
-    if told["tail"]:
-        text += f"{told['tail']} commits are younger than that: the next checkpoint vouches for them, within seconds\n"
-    Printer(output, quiet=quiet).answer(told, text, essence=str(told["checkpoint"]))
+    if report["witness"]:
+        text += f"{report['witness']}\n"
+    if report["tail"]:
+        text += f"{report['tail']} commits are newer than that; the next checkpoint covers them within seconds\n"
+    Printer(output, quiet=quiet).answer(report, text, essence=str(report["checkpoint"]))
 
 
 @app.command("export")
-def export(
+def export_log(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write; it must not exist yet.")],
     *,
     service: ServiceName = "ca",
@@ -147,7 +148,7 @@ def export(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Write the whole log to a file, one JSON object a line; `audit verify --file` verifies it anywhere."""
+    """Write the whole log to a file, one JSON object per line; `audit verify --file` verifies it offline."""
     from keyreeve.audit import exports
 
     with control_plane(context) as client:
@@ -159,8 +160,8 @@ def export(
                 records = exports.write(log.segments(), spki, to)
         except OSError as wrong:
             raise FileUnusable(f"{file} cannot be written: {wrong.strerror or wrong}") from None
-    told = {"file": str(file), "records": records}
-    Printer(output, quiet=quiet).answer(told, f"{records} records in {file}", essence=str(file))
+    report = {"file": str(file), "records": records}
+    Printer(output, quiet=quiet).answer(report, f"{records} records in {file}", essence=str(file))
 
 
 def witness_name(service: str) -> str:
@@ -186,12 +187,12 @@ def _verify_service(log: "AuditClient", path: Path) -> dict[str, Any]:
         now.save(path)
     except OSError as wrong:
         raise FileUnusable(f"the witness {path} cannot be written: {wrong.strerror or wrong}") from None
-    seen = f"the witness {path} had seen checkpoint {known.seen.k} of it" if known else f"the witness {path} is new"
+    seen = f"the witness {path} had seen checkpoint {known.seen.k}" if known else f"the witness {path} is new"
     return _report(verifier, seen, report.tail_links)
 
 
 def _consistent_with(log: "AuditClient", known: "Witness | None") -> int:
-    """The witnessed checkpoint to prove against, unless the log does not reach it any more."""
+    """Return the witnessed checkpoint to prove consistency with. Raises `AuditTampered` when the log ends before it."""
     if known is None:
         return 0
     newest = log.checkpoint().checkpoint.k
@@ -215,7 +216,7 @@ def _verify_file(file: Path, path: Path | None) -> dict[str, Any]:
         with file.open(encoding="utf-8") as lines:
             spki, segments = exports.read(lines)
             if known is not None and known.spki != spki:
-                raise AuditTampered("the export names another audit key than the one that the witness knows")
+                raise AuditTampered("the export names another audit key than the witness knows")
             verifier = Verifier(spki, witnessed=[] if known is None else [known.seen])
             for segment in segments:
                 verifier.add(segment)
@@ -223,7 +224,7 @@ def _verify_file(file: Path, path: Path | None) -> dict[str, Any]:
         raise FileUnusable(f"{file} cannot be read: {wrong}") from None
     verifier.finish()
     _refuse(verifier.problems)
-    return _report(verifier, f"the witness had seen checkpoint {known.seen.k} of it" if known else "", 0)
+    return _report(verifier, f"the witness had seen checkpoint {known.seen.k}" if known else "", 0)
 
 
 def _refuse(problems: list[Any]) -> None:
@@ -231,9 +232,7 @@ def _refuse(problems: list[Any]) -> None:
         return
     lines = "".join(f"\n  {p.kind}: {p.where}: {p.message}" for p in problems[:10])
     more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-    raise AuditTampered(
-        f"the audit log is not what was written:{lines}{more}", metadata={"problems": str(len(problems))}
-    )
+    raise AuditTampered(f"the audit log has been changed:{lines}{more}", metadata={"problems": str(len(problems))})
 
 
 def _report(verifier: "Verifier", seen: str, tail: int) -> dict[str, Any]:
@@ -267,14 +266,14 @@ def _row(one: "LoggedRecord") -> dict[str, Any]:
         "code": code,
         "about": about,
     }
-    return {name: _shown(value) for name, value in row.items()}
+    return {name: _escaped(value) for name, value in row.items()}
 
 
-def _shown(value: object) -> Any:  # noqa: ANN401  # plain values
-    """A value without what could move a terminal's cursor or turn its text around."""
+def _escaped(value: object) -> Any:  # noqa: ANN401  # plain values
+    """Escape characters that could move a terminal's cursor or reverse its text."""
     if isinstance(value, str):
         return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in value)
-    return [_shown(each) for each in value] if isinstance(value, list) else value
+    return [_escaped(each) for each in value] if isinstance(value, list) else value
 
 
 def _json(row: dict[str, Any]) -> str:

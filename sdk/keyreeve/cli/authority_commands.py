@@ -1,4 +1,4 @@
-"""`keyreeve authority`: the private CAs themselves."""
+"""`keyreeve authority`: the certificate authorities."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,11 +14,11 @@ from keyreeve.cli.printing import Format, Printer, moment
 if TYPE_CHECKING:
     from keyreeve.values import Authority
 
-app = typer.Typer(
-    help="Look at the certificate authorities, make them, and move them through their life.", no_args_is_help=True
-)
+app = typer.Typer(help="List, create, activate, retire and revoke certificate authorities.", no_args_is_help=True)
 
-AuthorityId = Annotated[str, typer.Argument(metavar="AUTHORITY", help="Its name: `keyreeve authority list`.")]
+AuthorityId = Annotated[
+    str, typer.Argument(metavar="AUTHORITY", help="Name of the authority (`keyreeve authority list`).")
+]
 
 
 class HierarchyChoice(StrEnum):
@@ -37,7 +37,7 @@ class KindChoice(StrEnum):
 
 
 class AuthorityKey(StrEnum):
-    """Keys that an authority can have."""
+    """Key types of an authority."""
 
     P256 = "p256"
     P384 = "p384"
@@ -48,7 +48,7 @@ class AuthorityKey(StrEnum):
 
 @app.command("list")
 def list_authorities(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """List the authorities in order of their names."""
+    """List the authorities by name."""
     with control_plane(context) as client:
         rows = [_row(authority) for authority in client.authorities.list()]
     columns = ("name", "hierarchy", "kind", "state", "key_type", "issuer", "not_after")
@@ -56,36 +56,36 @@ def list_authorities(context: ContextFile = None, output: Output = Format.TABLE,
 
 
 @app.command("show")
-def show(
+def show_authority(
     authority: AuthorityId, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
 ) -> None:
     """Show one authority."""
     with control_plane(context) as client:
-        told = _row(client.authorities.get(authority))
-    Printer(output, quiet=quiet).thing(told, essence="state")
+        row = _row(client.authorities.get(authority))
+    Printer(output, quiet=quiet).item(row, essence="state")
 
 
 @app.command("create")
-def create(
-    authority: Annotated[
-        str, typer.Argument(metavar="AUTHORITY", help="Its name: lower-case letters, digits, hyphens.")
-    ],
+def create_authority(
+    authority: Annotated[str, typer.Argument(metavar="AUTHORITY", help="Name: lower-case letters, digits, hyphens.")],
     *,
-    hierarchy: Annotated[HierarchyChoice, typer.Option("--hierarchy", help="The hierarchy it is to belong to.")],
-    common_name: Annotated[str, typer.Option("--common-name", help="The CN of its certificate.")],
-    kind: Annotated[KindChoice, typer.Option("--kind", help="What signs it.")] = KindChoice.INTERMEDIATE,
-    issuer: Annotated[str | None, typer.Option("--issuer", help="The root that signs an intermediate.")] = None,
-    owner: Annotated[str, typer.Option("--owner", help="The resource that a stand-alone CA belongs to.")] = "",
-    key_type: Annotated[AuthorityKey, typer.Option("--key-type", help="Its key.")] = AuthorityKey.P256,
-    lifetime: Annotated[str | None, typer.Option("--lifetime", help="How long it lives, such as 730d.")] = None,
+    hierarchy: Annotated[HierarchyChoice, typer.Option("--hierarchy", help="Hierarchy of the authority.")],
+    common_name: Annotated[str, typer.Option("--common-name", help="CN of its certificate.")],
+    kind: Annotated[
+        KindChoice, typer.Option("--kind", help="Self-signed root, or intermediate.")
+    ] = KindChoice.INTERMEDIATE,
+    issuer: Annotated[str | None, typer.Option("--issuer", help="Root that signs an intermediate.")] = None,
+    owner: Annotated[str, typer.Option("--owner", help="Resource that a standalone CA belongs to.")] = "",
+    key_type: Annotated[AuthorityKey, typer.Option("--key-type", help="Key type.")] = AuthorityKey.P256,
+    lifetime: Annotated[str | None, typer.Option("--lifetime", help="Lifetime, such as 730d.")] = None,
     permit: Annotated[
-        list[str] | None, typer.Option("--permit-dns", help="Confine what it issues to a DNS suffix; repeatable.")
+        list[str] | None, typer.Option("--permit-dns", help="Permitted DNS suffix (name constraint); repeatable.")
     ] = None,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Make an authority with a key of its own. It issues nothing until it is activated."""
+    """Create an authority with a new key. It issues nothing until it is activated."""
     from keyreeve.values import AuthorityKind, Hierarchy, KeyType
 
     with control_plane(context) as client:
@@ -100,31 +100,31 @@ def create(
             lifetime=read_lifetime(lifetime),
             permitted_dns_suffixes=tuple(permit or ()),
         )
-    Printer(output, quiet=quiet).thing(_row(made), essence="name")
+    Printer(output, quiet=quiet).item(_row(made), essence="name")
 
 
 @app.command("activate")
-def activate(
+def activate_authority(
     authority: AuthorityId, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
 ) -> None:
-    """Let a pending authority issue, after every kind of certificate it could issue has been linted."""
+    """Activate a pending authority, after linting a certificate of each profile that it could issue."""
     with control_plane(context) as client:
-        told = _row(client.authorities.activate(authority))
-    Printer(output, quiet=quiet).thing(told, essence="state")
+        row = _row(client.authorities.activate(authority))
+    Printer(output, quiet=quiet).item(row, essence="state")
 
 
 @app.command("retire")
-def retire(
+def retire_authority(
     authority: AuthorityId, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
 ) -> None:
-    """Stop an authority from issuing; or end a retiring one that nobody needs any more: its key is destroyed."""
+    """Stop an active authority from issuing, or retire a retiring one, which destroys its key."""
     with control_plane(context) as client:
-        told = _row(client.authorities.retire(authority))
-    Printer(output, quiet=quiet).thing(told, essence="state")
+        row = _row(client.authorities.retire(authority))
+    Printer(output, quiet=quiet).item(row, essence="state")
 
 
 @app.command("revoke")
-def revoke(
+def revoke_authority(
     authority: AuthorityId,
     *,
     reason: AuthorityReason,
@@ -132,23 +132,23 @@ def revoke(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Withdraw trust from an authority and from all that it has issued, at once. It cannot be taken back."""
+    """Revoke an authority and, with it, every certificate that it has issued. It cannot be undone."""
     from keyreeve.values import CrlReason
 
     with control_plane(context) as client:
-        told = _row(client.authorities.revoke(authority, CrlReason(reason)))
-    Printer(output, quiet=quiet).thing(told, essence="state")
+        row = _row(client.authorities.revoke(authority, CrlReason(reason)))
+    Printer(output, quiet=quiet).item(row, essence="state")
 
 
 @app.command("export")
-def export(
+def export_authority(
     authority: AuthorityId,
-    out: Annotated[Path, typer.Option("--out", help="File for the PEM; - writes it out.")] = Path("-"),
+    out: Annotated[Path, typer.Option("--out", help="File for the PEM; - is standard output.")] = Path("-"),
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Write an authority's certificate and those above it, its root last. Private keys never leave the service."""
+    """Write an authority's certificate and those above it in PEM, the root last. Private keys are never exported."""
     from keyreeve.cli.certificate_files import STANDARD_STREAM, write_output
     from keyreeve.values import to_pem
 

@@ -1,4 +1,4 @@
-"""`keyreeve bench`: measures the signing path. The load tool is a program of its own; this only hands it the settings."""
+"""`keyreeve bench`: run the load tool, which is a program of its own, on the signing path."""
 
 import importlib.util
 import json
@@ -44,7 +44,7 @@ class Baseline(StrEnum):
 
 
 @app.command("sign")
-def sign(
+def bench_sign(
     *,
     in_flight: Annotated[
         int | None,

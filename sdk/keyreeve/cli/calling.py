@@ -1,4 +1,4 @@
-"""Calling a control plane from a command: the client, and reading what people type for times, names and ids."""
+"""The client of a command, and the parsing of times, lifetimes and names on the command line."""
 
 import ipaddress
 import re
@@ -21,33 +21,33 @@ _NAME_PREFIXES = ("dns", "ip", "uri", "email")
 
 @contextmanager
 def control_plane(context_file: Path | None, *, renew: bool = True) -> "Iterator[Client]":
-    """A client of the context's control plane, closed at the end of the command.
+    """Open a client of the context's control plane for the time of a command.
 
-    Unless told not to, it first renews the certificate that it calls with, when its time has come.
+    With `renew`, the certificate that it calls with is renewed first, if that is due.
     """
     from keyreeve import Client
-    from keyreeve.cli.client_certificate import explained, renew_in_time
+    from keyreeve.cli.client_certificate import explain_expiry, renew_if_due
     from keyreeve.errors import KeyreeveError
 
     context = load_context(context_file)
     if renew:
-        renew_in_time(context)
+        renew_if_due(context)
     with Client(context) as client:
         try:
             yield client
         except KeyreeveError as failure:
-            raise explained(context, failure) from None
+            raise explain_expiry(context, failure) from None
 
 
 def load_context(context_file: Path | None) -> "Context":
-    """The context that the command was given, or finds. Raises `ContextInvalid`."""
+    """Load the context that the command names, or the nearest one. Raises `ContextInvalid`."""
     from keyreeve.context import Context
 
     return Context.load(context_file)
 
 
 def read_lifetime(text: str | None) -> timedelta | None:
-    """Read `30d`, `12h`, `45m` or `90s`."""
+    """Parse `30d`, `12h`, `45m` or `90s`."""
     if text is None:
         return None
     found = _LIFETIME.fullmatch(text)
@@ -59,7 +59,7 @@ def read_lifetime(text: str | None) -> timedelta | None:
 
 
 def read_instant(text: str | None) -> datetime | None:
-    """Read an RFC 3339 time, or a lifetime from now such as `30d`; a time without a zone is in UTC."""
+    """Parse an RFC 3339 time, or a duration from now such as `30d`; a time without a zone is in UTC."""
     if text is None:
         return None
     if _LIFETIME.fullmatch(text):
@@ -70,13 +70,13 @@ def read_instant(text: str | None) -> datetime | None:
         when = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither a time such as 2031-05-04T12:00:00Z nor a span such as 30d"
+            f"{text!r} is neither a time such as 2031-05-04T12:00:00Z nor a duration such as 30d"
         ) from None
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def read_name(text: str) -> "Name":
-    """Read a subject alternative name: `type:value`, or a bare value whose type shows (IP, URI, e-mail, else DNS)."""
+    """Parse a subject alternative name: `type:value`, or a value of which the type is recognized (else DNS)."""
     from keyreeve.values import Name, NameType
 
     prefix, colon, value = text.partition(":")

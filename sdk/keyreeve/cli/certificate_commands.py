@@ -1,4 +1,4 @@
-"""`keyreeve cert`: ask for certificates, look at them, renew them."""
+"""`keyreeve cert`: request, inspect, verify and renew certificates."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,23 +14,23 @@ from keyreeve.cli.printing import Format, Printer, fields, moment, until
 if TYPE_CHECKING:
     from keyreeve.values import Certificate, SignedCertificate
 
-app = typer.Typer(help="Ask for certificates, look at them, verify and renew them.", no_args_is_help=True)
+app = typer.Typer(help="Request, inspect, verify, renew and revoke certificates.", no_args_is_help=True)
 
-Profile = Annotated[str, typer.Option("--profile", "-p", help="The rules to issue by: `keyreeve profile list`.")]
+Profile = Annotated[str, typer.Option("--profile", "-p", help="Profile to issue under (`keyreeve profile list`).")]
 Lifetime = Annotated[
-    str | None, typer.Option("--lifetime", help="How long it is to live, such as 30d or 12h. Default: the profile's.")
+    str | None, typer.Option("--lifetime", help="Lifetime, such as 30d or 12h. Default: the profile's.")
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Option("--san", help="One more name, such as dns:web.example.test or ip:10.0.0.1; repeatable."),
+    typer.Option("--san", help="Additional name, such as dns:web.example.test or ip:10.0.0.1; repeatable."),
 ]
 Authority = Annotated[
-    str | None, typer.Option("--authority", help="The CA that is to sign. Default: the newest active one that may.")
+    str | None, typer.Option("--authority", help="CA that signs. Default: the newest active one of the hierarchy.")
 ]
 
 
 class KeyChoice(StrEnum):
-    """Keys that `cert issue` makes."""
+    """Key types of `cert issue`."""
 
     P256 = "p256"
     P384 = "p384"
@@ -49,31 +49,31 @@ class State(StrEnum):
 
 
 class Trusted(StrEnum):
-    """Bundles that `cert verify` knows from the context."""
+    """Bundles of the context."""
 
     CONTROL = "control"
     ESTATE = "estate"
 
 
 @app.command("issue")
-def issue(
-    name: Annotated[str, typer.Argument(help="The name to certify, such as web.example.test or spiffe://...")],
+def issue_certificate(
+    name: Annotated[str, typer.Argument(help="Name to certify, such as web.example.test or spiffe://...")],
     *,
     out: Annotated[Path, typer.Option("--out", help="Directory for key.pem, certificate.pem and chain.pem.")],
     profile: Profile = "server",
-    key_type: Annotated[KeyChoice, typer.Option("--key-type", help="The key to make.")] = KeyChoice.P256,
+    key_type: Annotated[KeyChoice, typer.Option("--key-type", help="Type of the new key.")] = KeyChoice.P256,
     lifetime: Lifetime = None,
     san: Names = None,
     authority: Authority = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a key that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing key.")] = False,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Make a key here and have a certificate issued for it.
+    """Generate a key on this machine and have a certificate issued for it.
 
-    The private key never leaves this machine. certificate.pem holds the certificate, then its chain without the root,
-    as nginx and most servers want it.
+    The private key never leaves this machine. certificate.pem contains the certificate, then its chain without the root,
+    as nginx and most servers expect.
     """
     from keyreeve.cli.certificate_files import Folder, save_private_key
     from keyreeve.keys import make_csr, make_key
@@ -95,9 +95,9 @@ def issue(
     save_private_key(folder.key, key)
     folder.save(signed)
     printer = Printer(output, quiet=quiet)
-    told = _signed(signed) | {"key": str(folder.key), "file": str(folder.certificate), "chain": str(folder.chain)}
+    files = {"key": str(folder.key), "file": str(folder.certificate), "chain": str(folder.chain)}
     text = _issued_text(printer, signed, folder=folder.path, name=name, profile=profile, bundle=bundle)
-    printer.answer(told, text, essence=str(folder.certificate))
+    printer.answer(_signed(signed) | files, text, essence=str(folder.certificate))
 
 
 def _issued_text(
@@ -108,8 +108,8 @@ def _issued_text(
     roots = shown(bundle)
     lines = [
         f"{good} {name}, serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",
-        f"  {here}/key.pem          private key (yours alone)",
-        f"  {here}/certificate.pem  certificate and chain, as nginx wants it",
+        f"  {here}/key.pem          private key (readable by you only)",
+        f"  {here}/certificate.pem  certificate and chain, as nginx expects",
         f"  {here}/chain.pem        chain alone",
         "next:",
     ]
@@ -128,13 +128,13 @@ def _issued_text(
 
 
 @app.command("sign")
-def sign(
+def sign_csr(
     *,
-    csr: Annotated[Path, typer.Option("--csr", help="Certificate request in PEM or DER; - reads standard input.")],
+    csr: Annotated[Path, typer.Option("--csr", help="CSR in PEM or DER; - is standard input.")],
     profile: Profile = "server",
-    out: Annotated[Path, typer.Option("--out", help="File for the certificate and its chain; - writes it out.")] = Path(
-        "-"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", help="File for the certificate and its chain; - is standard output.")
+    ] = Path("-"),
     lifetime: Lifetime = None,
     san: Names = None,
     authority: Authority = None,
@@ -142,9 +142,9 @@ def sign(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Have a certificate request signed that any program made, such as `openssl req -new`.
+    """Have a certificate signed for a CSR of any program, such as `openssl req -new`.
 
-    The file holds the certificate first, then its chain without the root.
+    The file contains the certificate, then its chain without the root.
     """
     from keyreeve.cli.certificate_files import STANDARD_STREAM, read_input, write_output
 
@@ -178,35 +178,36 @@ def _signed(signed: "SignedCertificate") -> dict[str, Any]:
 
 
 @app.command("inspect")
-def inspect(
-    file: Annotated[Path, typer.Argument(help="Certificates in PEM, or one in DER; - reads standard input.")],
+def inspect_certificates(
+    file: Annotated[Path, typer.Argument(help="Certificates in PEM, or one in DER; - is standard input.")],
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Say what the certificates of a file hold. Calls nobody."""
+    """Print the contents of the certificates in a file. Makes no call."""
     from keyreeve.cli.certificate_files import describe, read_certificates
 
-    told = [describe(certificate) for certificate in read_certificates(file)]
-    text = "\n".join(fields({key: value for key, value in document.items() if value != []}) for document in told)
-    Printer(output, quiet=quiet).answer(told, text, essence="\n".join(document["serial"] for document in told))
+    documents = [describe(certificate) for certificate in read_certificates(file)]
+    text = "\n".join(fields({key: value for key, value in document.items() if value != []}) for document in documents)
+    essence = "\n".join(document["serial"] for document in documents)
+    Printer(output, quiet=quiet).answer(documents, text, essence=essence)
 
 
 @app.command("verify")
-def verify(
-    file: Annotated[Path, typer.Argument(help="The certificate and its chain, leaf first.")],
+def verify_certificate(
+    file: Annotated[Path, typer.Argument(help="Certificate and chain, leaf first.")],
     *,
     name: Annotated[
-        str | None, typer.Option("--for", help="The DNS name, IP address or SPIFFE ID that it is to be good for.")
+        str | None, typer.Option("--for", help="DNS name, IP address or SPIFFE ID that the certificate must have.")
     ] = None,
-    trusted: Annotated[Trusted | None, typer.Option("--trust", help="Which of the context's bundles to trust.")] = None,
-    bundle: Annotated[Path | None, typer.Option("--bundle", help="A PEM file of roots to trust in its place.")] = None,
+    trusted: Annotated[Trusted | None, typer.Option("--trust", help="Bundle of the context to trust.")] = None,
+    bundle: Annotated[Path | None, typer.Option("--bundle", help="PEM file of roots to trust instead.")] = None,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Verify a certificate as whoever relies on it would: path, validity, usage and name. Calls nobody.
+    """Verify a certificate as a relying party does: path, validity, usage and name. Makes no call.
 
-    Exit code 1 when it is not good.
+    Exit code 1 when it is not valid.
     """
     from keyreeve.cli.certificate_files import first_name, read_certificates
     from keyreeve.cli.trust_checks import verify_for
@@ -220,7 +221,7 @@ def verify(
     chain = verify_for(read_certificates(bundle), presented, name, datetime.now(UTC))
     printer = Printer(output, quiet=quiet)
     path = [first_name(certificate) for certificate in chain]
-    told = {
+    result = {
         "good": True,
         "for": name,
         "not_after": presented[0].not_valid_after_utc.isoformat(),
@@ -230,26 +231,28 @@ def verify(
     text = f"{printer.palette.green}✔{printer.palette.plain} good" + (f" for {name}" if name else " as a client")
     text += f" until {until(presented[0].not_valid_after_utc, datetime.now(UTC))}\n"
     text += "  path: " + " <- ".join(path)
-    printer.answer(told, text)
+    printer.answer(result, text)
 
 
 @app.command("list")
 def list_certificates(
     *,
-    authority: Annotated[str | None, typer.Option("--authority", help="Only those that it signed.")] = None,
-    profile: Annotated[str | None, typer.Option("--profile", "-p", help="Only those under it.")] = None,
+    authority: Annotated[str | None, typer.Option("--authority", help="Only those signed by this CA.")] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", "-p", help="Only those issued under this profile.")
+    ] = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
     state: Annotated[State | None, typer.Option("--state", help="Only those in this state.")] = None,
     expires_before: Annotated[
         str | None,
-        typer.Option("--expires-before", help="Only those that end before a time, or within a span such as 7d."),
+        typer.Option("--expires-before", help="Only those that expire before a time, or within a duration such as 7d."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 100,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """List certificates of the ledger in the order of their serial numbers."""
+    """List certificates of the ledger by serial number."""
     from itertools import islice
 
     from keyreeve.values import CertificateState
@@ -288,9 +291,10 @@ def _row(certificate: "Certificate") -> dict[str, Any]:
 
 
 @app.command("renew")
-def renew(
+def renew_certificate(
     place: Annotated[
-        Path | None, typer.Argument(help="Directory made by `cert issue`, or a certificate file; your own without it.")
+        Path | None,
+        typer.Argument(help="Directory of `cert issue`, or a certificate file. Default: your own certificate."),
     ] = None,
     *,
     key: Annotated[Path | None, typer.Option("--key", help="Private key of a certificate FILE.")] = None,
@@ -299,7 +303,7 @@ def renew(
         typer.Option(
             "--device-key",
             metavar="FILE",
-            help="Key file of a device (ssh-keygen -t ed25519-sk) in your record: its touch stands in for an invitation.",
+            help="Key file of a security key (ssh-keygen -t ed25519-sk) in your record; it replaces an invitation.",
         ),
     ] = None,
     context: ContextFile = None,
@@ -308,23 +312,23 @@ def renew(
 ) -> None:
     """Renew a certificate with a new key: same names, same profile, in the same files.
 
-    Interrupted, it can be repeated: the new key is on disk before it is asked about.
+    After an interruption it can be repeated: the new key is stored before the call.
     """
     from keyreeve.cli.device_touch import touch_of
-    from keyreeve.cli.renewing import Pair, finish, renew_pair, turn_of
+    from keyreeve.cli.renewing import Pair, finish, locked, renew_pair
 
     pair = Pair.find(place, key, load_context(context))
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
-    told = {"key": str(pair.key), "file": str(pair.certificate)}
-    with turn_of(pair):
+    files = {"key": str(pair.key), "file": str(pair.certificate)}
+    with locked(pair):
         if finish(pair):
-            printer.answer(told, f"{good} {shown(pair.certificate)}: an interrupted renewal is finished now")
+            printer.answer(files, f"{good} {shown(pair.certificate)}: an interrupted renewal has been completed")
             return
         with control_plane(context, renew=not pair.is_own) as client:
             signed = renew_pair(client, pair, None if device_key is None else touch_of(device_key))
     printer.answer(
-        _signed(signed) | told,
+        _signed(signed) | files,
         f"{good} {shown(pair.certificate)}: serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",
         essence=str(pair.certificate),
     )

@@ -1,4 +1,4 @@
-"""Files that hold certificates, keys and requests: reading whatever people have, and the directory `cert issue` makes."""
+"""Files of certificates, keys and CSRs in PEM or DER, and the directory that `cert issue` creates."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STANDARD_STREAM = Path("-")
 LARGEST_INPUT = 1_000_000
-"""Bytes; no request and no certificate file comes near it."""
+"""Bytes; far more than any CSR or certificate file."""
 
 _PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9][A-Z0-9 ]{0,60})-----")
 
@@ -41,11 +41,11 @@ class Folder:
         return self.path / "chain.pem"
 
     def make(self) -> None:
-        """Make the directory. Raises `FileUnusable`."""
+        """Create the directory. Raises `FileUnusable`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
-            raise FileUnusable(f"cannot make {self.path}: {problem.strerror}") from problem
+            raise FileUnusable(f"cannot create {self.path}: {problem.strerror}") from problem
 
     def save(self, signed: "SignedCertificate") -> None:
         """Write the certificate and its chain. Raises `FileUnusable`."""
@@ -57,10 +57,10 @@ class Folder:
 
 def read_input(path: Path) -> bytes:
     """Read a file, or standard input for `-`. Raises `FileUnusable`."""
-    wanted = LARGEST_INPUT + 1  # no more: the file may be a device or a pipe without an end
-    data = sys.stdin.buffer.read(wanted) if path == STANDARD_STREAM else read_file(path, wanted)
+    limit = LARGEST_INPUT + 1  # the file may be a device or a pipe without an end
+    data = sys.stdin.buffer.read(limit) if path == STANDARD_STREAM else read_file(path, limit)
     if len(data) > LARGEST_INPUT:
-        raise FileUnusable(f"{path} is larger than {LARGEST_INPUT:,} bytes: it is not what this command reads")
+        raise FileUnusable(f"{path} is larger than {LARGEST_INPUT:,} bytes")
     return data
 
 
@@ -85,12 +85,12 @@ def read_certificates(path: Path) -> "list[x509.Certificate]":
     except ValueError as problem:
         labels = dict.fromkeys(label.decode() for label in _PEM_LABEL.findall(data))
         if labels and "CERTIFICATE" not in labels:
-            raise FileUnusable(f"{path} holds no certificate, but {', '.join(labels)}") from None
-        raise FileUnusable(f"{path} holds no certificate: {problem}") from None
+            raise FileUnusable(f"{path} contains no certificate, but {', '.join(labels)}") from None
+        raise FileUnusable(f"{path} contains no certificate: {problem}") from None
 
 
 def save_private_key(path: Path, key: "PrivateKey") -> None:
-    """Write a private key that its owner alone may read. Raises `FileUnusable`."""
+    """Write a private key that only its owner may read. Raises `FileUnusable`."""
     from keyreeve.keys import save_key
 
     try:
@@ -106,23 +106,23 @@ def read_private_key(path: Path) -> "PrivateKey":
     try:
         return parse_key(read_file(path))
     except (ValueError, KeyreeveError) as problem:
-        raise FileUnusable(f"{path} holds no private key that can be used: {problem}") from None
+        raise FileUnusable(f"{path} contains no usable private key: {problem}") from None
 
 
 def serial_text(certificate: "x509.Certificate") -> str:
-    """The serial number as the ledger spells it: 32 lower-case hexadecimal digits."""
+    """Return the serial number as in the ledger: 32 lower-case hexadecimal digits."""
     return f"{certificate.serial_number:032x}"
 
 
 def first_name(certificate: "x509.Certificate") -> str:
-    """What to call a certificate: its subject, else the first of its names."""
+    """Return the subject of a certificate, or the first of its names if the subject is empty."""
     if subject := certificate.subject.rfc4514_string():
         return subject
     return next(iter(names_of(certificate)), "(no name)")
 
 
 def names_of(certificate: "x509.Certificate") -> list[str]:
-    """The subject alternative names, each as `type:value`."""
+    """Return the subject alternative names, each as `type:value`."""
     from cryptography import x509
 
     try:
@@ -133,7 +133,7 @@ def names_of(certificate: "x509.Certificate") -> list[str]:
 
 
 def describe(certificate: "x509.Certificate") -> dict[str, Any]:
-    """Tell a certificate in plain values."""
+    """Return the contents of a certificate as plain values."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

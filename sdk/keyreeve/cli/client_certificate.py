@@ -1,4 +1,4 @@
-"""The certificate that commands call with: renewed by whichever command comes when it is time."""
+"""Renewal of the certificate that commands call with, by the first command after it is due."""
 
 import os
 import time
@@ -24,14 +24,14 @@ Clock = Callable[[], float]
 """Seconds since 1970."""
 
 RENEW_SECONDS = 5.0
-"""What a renewal may take of a command's time; the next command tries again."""
+"""Time limit of a renewal before a command; the next command tries again."""
 
 
-def renew_in_time(context: "Context", now: Clock = time.time) -> None:
-    """Renew the context's certificate when its time has come; what goes wrong is told on stderr and ends no command.
+def renew_if_due(context: "Context", now: Clock = time.time) -> None:
+    """Renew the context's certificate if it is due; a failure is printed on standard error and does not end the command.
 
-    An expired certificate is left alone, since nothing renews it, and so is one whose key belongs to another user, whose
-    program could not read the new one.
+    An expired certificate cannot be renewed. One whose key belongs to another user is not: that user's programs could not
+    read the new key.
     """
     from keyreeve import Client
     from keyreeve._blocking.identity_renewal import IdentityRenewal
@@ -43,19 +43,19 @@ def renew_in_time(context: "Context", now: Clock = time.time) -> None:
             if not own.is_due() or context.key.stat().st_uid != os.geteuid() or now() >= (end := _end(context)):
                 return
         except (ContextInvalid, FileUnusable, OSError):
-            return  # the command itself will say what is wrong with the files
+            return  # the command itself reports what is wrong with the files
         try:
             own.renew_when_due()
         except KeyreeveError as failure:
             until = moment(datetime.fromtimestamp(end, UTC))
-            say(f"note: your certificate is good until {until}, and was not renewed: {failure.message}")
+            say(f"note: your certificate is valid until {until}, but could not be renewed: {failure.message}")
             say(f"      {failure.fix}")
 
 
-def explained(context: "Context", failure: KeyreeveError, now: Clock = time.time) -> KeyreeveError:
-    """What it means that nobody answered, or that the caller was refused, when the certificate has expired.
+def explain_expiry(context: "Context", failure: KeyreeveError, now: Clock = time.time) -> KeyreeveError:
+    """Return a failure to connect as `PeerCertificateExpired` when the certificate has expired.
 
-    A server that refuses a certificate in the TLS handshake does not say why. Every other failure is answered as it is.
+    A server that refuses a certificate in the TLS handshake does not say why. Every other failure is returned unchanged.
     """
     if not isinstance(failure, ServiceUnreachable | Unauthenticated) or isinstance(failure, PeerCertificateExpired):
         return failure

@@ -20,7 +20,7 @@ _HERE = Path(DEFAULT_DIRECTORY)
 
 
 def add_to(app: typer.Typer) -> None:
-    """Put the commands of this module into the command hierarchy."""
+    """Add the commands of this module to the program."""
     for function in (up, down, restart, reset, status, settings, doctor):
         app.command(function.__name__)(function)
 
@@ -28,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
 def up(
     directory: Directory = _HERE,
     trust_domain: Annotated[
-        str, typer.Option("--trust-domain", help="Trust domain of a new control plane; it never changes later.")
+        str, typer.Option("--trust-domain", help="Trust domain of a new control plane; it cannot be changed later.")
     ] = DEFAULT_TRUST_DOMAIN,
     port: Annotated[
         int,
@@ -37,16 +37,16 @@ def up(
             envvar="KEYREEVE_PORT",
             min=0,
             max=65_000,
-            help="First port of a new control plane; taken ones are replaced by free ones. 0: free ones throughout.",
+            help="First port of a new control plane; ports in use are replaced by free ones. 0: free ports only.",
         ),
     ] = DEFAULT_PORT,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Start a control plane in the background, wait until it serves, and get yourself a certificate.
+    """Start a control plane in the background, wait until it serves, and get a certificate for yourself.
 
-    The first time it makes everything in the directory; later it starts what is there, or says that it runs. Your own
-    certificate is issued again when it has expired or is about to.
+    The first start creates everything in the directory; later ones start what does not run. Your own certificate is issued
+    again when it has expired or soon will.
     """
     from keyreeve.cli.starting import bring_up
     from keyreeve.identity import is_trust_domain
@@ -90,13 +90,13 @@ def _print_start(printer: Printer, state_directory: StateDirectory, started: "St
         return
     if started.recovery is not None:
         since = "" if started.expired_at is None else f" (yours {until(started.expired_at, utc_now())})"
-        printer.done(f"recovered over the CA's local socket: certificates had expired{since}; the roots are the same")
+        printer.done(f"recovered over the CA's local socket: certificates had expired{since}; the roots are unchanged")
         for line in recovered(started.recovery):
             printer.line(f"  {line}")
     printer.done("running already" if started.was_running else "running")
     other_databases = [place for place in databases.values() if place and not place.startswith("SQLite")]
     where = " and ".join([f"{shown(state_directory.root)}/", *other_databases])
-    printer.line(f"  trust domain   {addresses['ca'].trust_domain}  (everything is kept in {where})")
+    printer.line(f"  trust domain   {addresses['ca'].trust_domain}  (all data is in {where})")
     for line, prints in roots.items():
         for fingerprint in prints:
             printer.line(f"  {line + ' root':<14} sha256 {fingerprint}")
@@ -116,7 +116,7 @@ def _print_start(printer: Printer, state_directory: StateDirectory, started: "St
 
 
 def down(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Stop the control plane on this machine; calls in hand are finished first. Nothing is lost."""
+    """Stop the control plane on this machine after the calls in progress. Nothing is deleted."""
     from keyreeve.cli.stopping import take_down
 
     printer = Printer(output, quiet=quiet)
@@ -125,10 +125,10 @@ def down(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Qui
 
 
 def restart(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Replace the processes that answer calls, one after the other; no call fails.
+    """Replace the worker processes one after the other; no call fails.
 
-    Each new one serves before the old one drains. They take up changed settings that begin with `listen.`; any other
-    change is refused by name: it takes `down` and `up`.
+    Each new one serves before the old one drains. They take up changed settings under `listen.`; any other change is
+    refused, and requires `down` and `up`.
     """
     from keyreeve.cli.restarting import replace_workers
 
@@ -140,11 +140,11 @@ def restart(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: 
 
 def reset(
     directory: Directory = _HERE,
-    force: Annotated[bool, typer.Option("--force", envvar="FORCE", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", envvar="FORCE", help="Do not ask for confirmation.")] = False,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Stop the control plane and delete it: its keys, its ledger and your certificate are gone for good."""
+    """Stop the control plane and delete it with its keys, its ledger and your certificate. It cannot be undone."""
     from keyreeve.cli.stopping import remove
 
     state_directory = StateDirectory.at(directory)
@@ -152,26 +152,24 @@ def reset(
         Printer(output, quiet=quiet).answer({"removed": False}, f"{shown(state_directory.root)} does not exist")
         return
     if not state_directory.exists():
-        raise typer.BadParameter(
-            f"{shown(state_directory.root)} holds no control plane made by `up`", param_hint="--dir"
-        )
+        raise typer.BadParameter(f"{shown(state_directory.root)} contains no control plane of `up`", param_hint="--dir")
     if not force:
         typer.confirm(f"Delete {state_directory.root} with all its keys and certificates?", abort=True, err=True)
     remove(state_directory)
-    Printer(output, quiet=quiet).answer({"removed": True}, f"{shown(state_directory.root)} is gone")
+    Printer(output, quiet=quiet).answer({"removed": True}, f"{shown(state_directory.root)} has been deleted")
 
 
 def _existing(directory: Path) -> StateDirectory:
     state_directory = StateDirectory.at(directory)
     if not state_directory.exists():
         raise ContextInvalid(
-            f"there is no control plane in {shown(state_directory.root)}; `{command_name()} up` makes one"
+            f"there is no control plane in {shown(state_directory.root)}; `{command_name()} up` creates one"
         )
     return state_directory
 
 
 def status(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Say what runs on this machine, where, since when, and until when your certificate is good.
+    """Show the services on this machine, their addresses and states, and the expiry of your certificate.
 
     Exit code 3 when a service does not serve.
     """
@@ -217,9 +215,9 @@ def settings(
 
 
 def doctor(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Check clock, trust, ports, database, file modes and expiry; every finding comes with what to do.
+    """Check clock, trust, ports, database, file modes and expiry; every finding has a fix.
 
-    Exit code 1 when something is wrong (warnings alone do not count).
+    Exit code 1 when there is an error (warnings do not count).
     """
     from keyreeve.cli.doctor import Severity, examine
     from keyreeve.cli.local_operator import utc_now

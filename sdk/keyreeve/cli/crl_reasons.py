@@ -1,4 +1,4 @@
-"""Revocation reasons on the command line, in every spelling that people know."""
+"""Revocation reasons on the command line, in the spellings of RFC 5280, of the contract and of options."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -17,17 +17,17 @@ _AUTHORITY = ("ca_compromise", "superseded", "cessation_of_operation")
 
 
 def read_leaf_reason(text: str) -> str:
-    """Return a leaf certificate's reason as `keyreeve.values.CrlReason` spells it; `typer.BadParameter` otherwise."""
+    """Parse the reason for a leaf certificate into a value of `CrlReason`. Raises `typer.BadParameter`."""
     return _read(text, _LEAF)
 
 
 def read_authority_reason(text: str) -> str:
-    """Return an authority's reason as `keyreeve.values.CrlReason` spells it; `typer.BadParameter` otherwise."""
+    """Parse the reason for an authority into a value of `CrlReason`. Raises `typer.BadParameter`."""
     return _read(text, _AUTHORITY)
 
 
 def _read(text: str, known: Sequence[str]) -> str:
-    """Accept `key_compromise`, `key-compromise`, and `keyCompromise` as RFC 5280, section 5.3.1 and OpenSSL spell it."""
+    """Accept `keyCompromise` (RFC 5280, section 5.3.1, and OpenSSL), `key-compromise` and `key_compromise`."""
     plain = text.replace("-", "").replace("_", "").casefold()
     for reason in known:
         if reason.replace("_", "") == plain:
@@ -42,7 +42,7 @@ def _camel_case(reason: str) -> str:
     return "".join((first, *(word.capitalize() for word in rest)))
 
 
-_HELP = "Why (RFC 5280, 5.3.1): {}. Also spelled key-compromise or key_compromise. The first reason stays."
+_HELP = "Reason (RFC 5280, 5.3.1): {}. Also spelled key-compromise or key_compromise. The first reason stays."
 
 LeafReason = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""A touch of a key in a device, by OpenSSH: it knows the devices, and asks the person to touch them."""
+"""Signatures by a security key through OpenSSH, which asks the operator to touch it."""
 
 import base64
 import binascii
@@ -15,9 +15,9 @@ _SECONDS = 60
 
 
 def touch_of(key: Path) -> Callable[[bytes], bytes]:
-    """How to have the key's device sign something; `key` is what `ssh-keygen -t ed25519-sk` wrote.
+    """Return a function that signs with a security key; `key` is the file that `ssh-keygen -t ed25519-sk` wrote.
 
-    What comes back raises `FileUnusable` when OpenSSH is not there, cannot use the key, or waited in vain for a touch.
+    The function raises `FileUnusable` when OpenSSH is not installed, cannot use the key, or was not given a touch in time.
     """
 
     def sign(message: bytes) -> bytes:
@@ -26,13 +26,13 @@ def touch_of(key: Path) -> Callable[[bytes], bytes]:
             # Standard error is the terminal's: OpenSSH asks there for the touch, and for a PIN where there is one.
             done = subprocess.run(command, input=message, stdout=subprocess.PIPE, check=False, timeout=_SECONDS)  # noqa: S603
         except FileNotFoundError:
-            raise FileUnusable("there is no ssh-keygen: install OpenSSH, which knows how to talk to devices") from None
+            raise FileUnusable("ssh-keygen was not found: install OpenSSH") from None
         except subprocess.TimeoutExpired:
-            raise FileUnusable(f"the device of {key} was not touched within {_SECONDS} seconds") from None
+            raise FileUnusable(f"the security key of {key} was not touched within {_SECONDS} seconds") from None
         text = done.stdout.decode("ascii", "replace").strip()
         if done.returncode == 0 and text.startswith(_BEGIN) and text.endswith(_END):
             with suppress(binascii.Error):
                 return base64.b64decode("".join(text[len(_BEGIN) : -len(_END)].split()), validate=True)
-        raise FileUnusable(f"ssh-keygen made no signature with {key}")
+        raise FileUnusable(f"ssh-keygen could not sign with {key}")
 
     return sign

@@ -65,7 +65,7 @@ def check_supervisor(state_directory: StateDirectory) -> Iterator[Finding]:
     running = supervisor_of(state_directory)
     if running is None:
         yield Finding(
-            "supervisor", Severity.ERROR, "it does not run: nothing restarts a service that dies", "keyreeve up"
+            "supervisor", Severity.ERROR, "it does not run, so a service that dies is not restarted", "keyreeve up"
         )
     else:
         yield Finding("supervisor", Severity.OK, f"process {running.pid}")
@@ -107,8 +107,8 @@ def _check_service_certificate(state_directory: StateDirectory, service: Service
     if end is None:
         return Finding(check, Severity.ERROR, "there is none: the service has not enrolled", "keyreeve up")
     if now >= end:
-        return Finding(check, Severity.ERROR, f"it expired {until(end, now)}", "keyreeve up")
-    return Finding(check, Severity.OK, f"good until {until(end, now)}")
+        return Finding(check, Severity.ERROR, f"it expired at {until(end, now)}", "keyreeve up")
+    return Finding(check, Severity.OK, f"valid until {until(end, now)}")
 
 
 def _check_port(service: Service, name: str, host: str, port: int, *, runs: bool) -> Finding:
@@ -177,15 +177,19 @@ def check_certificate(state_directory: StateDirectory, now: datetime) -> Iterato
         yield Finding(
             "your certificate",
             Severity.ERROR,
-            f"it becomes valid only {until(operator.not_before, now)}: this clock is behind the CA's",
+            f"it is not valid before {until(operator.not_before, now)}: this clock is behind the CA's",
             "set the clock by NTP (timedatectl set-ntp true)",
         )
     elif now > operator.not_after:
-        yield Finding("your certificate", Severity.ERROR, f"it expired {until(operator.not_after, now)}", "keyreeve up")
+        yield Finding(
+            "your certificate", Severity.ERROR, f"it expired at {until(operator.not_after, now)}", "keyreeve up"
+        )
     elif operator.wants_renewal(now):
-        yield Finding("your certificate", Severity.WARNING, f"it ends {until(operator.not_after, now)}", "keyreeve up")
+        yield Finding(
+            "your certificate", Severity.WARNING, f"it expires at {until(operator.not_after, now)}", "keyreeve up"
+        )
     else:
-        yield Finding("your certificate", Severity.OK, f"good until {until(operator.not_after, now)}")
+        yield Finding("your certificate", Severity.OK, f"valid until {until(operator.not_after, now)}")
     try:
         roots, presented = (
             load_pem(state_directory.bundle.read_text()),
@@ -210,8 +214,8 @@ def _check_roots(line: str, bundle: Path, now: datetime) -> Iterator[Finding]:
     yield Finding(
         f"{line} bundle",
         Severity.WARNING if soon else Severity.OK,
-        f"{len(roots)} root(s), the first ends {until(first, now)}",
-        "make and activate its successor: keyreeve authority create" if soon else "",
+        f"{len(roots)} root(s); the first expires at {until(first, now)}",
+        "create and activate its successor: keyreeve authority create" if soon else "",
     )
 
 
@@ -219,7 +223,7 @@ def check_modes(state_directory: StateDirectory, services: Sequence[Service] = S
     """Check that only the owner can read private keys and settings, and write where they are read from."""
     directories = [state_directory.root, *(state_directory.state(service.name) for service in services)]
     wrong = [
-        (path, "go-w", "can be written to by others") for path in directories if path.is_dir() and _mode(path) & 0o022
+        (path, "go-w", "can be written by other users") for path in directories if path.is_dir() and _mode(path) & 0o022
     ]
     keys = [state_directory.key, *(state_directory.config(service.name) for service in services)]
     for service in services:
@@ -227,11 +231,11 @@ def check_modes(state_directory: StateDirectory, services: Sequence[Service] = S
         keys.append(EnrolleeFiles(identity_directory(state)).key)
         if state.is_dir():
             keys += [path for path in state.iterdir() if path.is_file() and path.suffix not in {".pem", ".sock"}]
-    wrong += [(path, "go=", "can be read by others") for path in keys if path.exists() and _mode(path) & 0o077]
+    wrong += [(path, "go=", "can be read by other users") for path in keys if path.exists() and _mode(path) & 0o077]
     for path, change, what in wrong:
         yield Finding("file modes", Severity.ERROR, f"{path} {what}", f"chmod {change} '{path}'")
     if not wrong:
-        yield Finding("file modes", Severity.OK, "keys and settings are their owner's alone")
+        yield Finding("file modes", Severity.OK, "only their owner can read keys and settings")
 
 
 def _mode(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What goes wrong in a command: the exit code for each error, and the text or document that tells the person.
+"""Errors of commands: the exit code of each, and its text or document.
 
 The codes are part of the contract with scripts: 0 done, 1 refused, 2 usage, 3 not reachable, 4 not allowed.
 """
@@ -29,7 +29,7 @@ class Exit(IntEnum):
 
 
 def exit_code(error: KeyreeveError) -> Exit:
-    """Say how a command ends that met this error."""
+    """Return the exit code of a command that fails with this error."""
     match error:
         case FileUnusable():
             return Exit.USAGE
@@ -41,7 +41,7 @@ def exit_code(error: KeyreeveError) -> Exit:
 
 
 def error_document(error: KeyreeveError) -> dict[str, object]:
-    """Tell an error as plain values, for `--output json` and `yaml`."""
+    """Return an error as plain values, for `--output json` and `yaml`."""
     reason = error.metadata.get("reason", error.reason)
     document: dict[str, object] = {
         "reason": reason,
@@ -59,20 +59,20 @@ def error_document(error: KeyreeveError) -> dict[str, object]:
 
 
 def error_text(error: KeyreeveError, *, red: str = "", plain: str = "") -> str:
-    """Tell an error to a person: what happened, why, and what to do; `red` and `plain` switch the color."""
+    """Format an error as text: what happened, why, and what to do; `red` and `plain` switch the color."""
     reason = error.metadata.get("reason", error.reason)
     lines = [f"{red}error:{plain} {error.message}"]
-    told = (f"{v.field}: {v.description}" for v in error.violations)
-    lines += [f"       {line}" for line in told if line != error.message]
+    violations = (f"{v.field}: {v.description}" for v in error.violations)
+    lines += [f"       {line}" for line in violations if line != error.message]
     lines.append(f"  why: {type(error).cause()}")
     lines.append(f"  fix: {error.fix}")
     if error.retry_after is not None:
-        lines.append(f"       (the service asks to wait {error.retry_after.total_seconds():g} s)")
-    facts = ", ".join(f"{k}={v}" for k, v in error.metadata.items() if k != "reason")
-    lines.append(f"  reason: {reason}" + (f" ({facts})" if facts else ""))
+        lines.append(f"       (the service asks for a delay of {error.retry_after.total_seconds():g} s)")
+    metadata = ", ".join(f"{k}={v}" for k, v in error.metadata.items() if k != "reason")
+    lines.append(f"  reason: {reason}" + (f" ({metadata})" if metadata else ""))
     return "\n".join(lines)
 
 
 def say(line: str) -> None:
-    """Print a line for the person on stderr, where it mixes with no document."""
+    """Print a line on standard error, apart from the output of the command."""
     print(line, file=sys.stderr)  # noqa: T201

@@ -1,7 +1,7 @@
-"""Asking a service's plaintext listener whether it serves (the gRPC health protocol, grpc.health.v1).
+"""Health checks of a service over its plaintext listener (the gRPC health protocol, grpc.health.v1).
 
-The request is an empty message and the answer one enum field, so the messages are spelled here in bytes: the command
-line needs no package for them.
+The request is an empty message and the response has one enum field, so both are written here as bytes: the command line
+needs no package for them.
 """
 
 from keyreeve.cli.local_services import Addresses
@@ -12,7 +12,7 @@ _SERVING = b"\x08\x01"
 
 
 def is_serving(addresses: Addresses, seconds: float = 1.0) -> bool:
-    """Ask the service as a whole; no answer within the time means no."""
+    """Whether the service as a whole answers within the time that it serves."""
     import grpc
 
     with grpc.insecure_channel(f"{addresses.host}:{addresses.health_port}") as channel:

@@ -13,37 +13,41 @@ if TYPE_CHECKING:
 
     from keyreeve.values import IssuanceState
 
-app = typer.Typer(help="Stop issuance everywhere, let it go on, and see whether it is stopped.", no_args_is_help=True)
+app = typer.Typer(help="Halt and resume issuance everywhere.", no_args_is_help=True)
 
-Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it is kept, and shown to everybody who operates.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Reason, which is recorded and shown to all operators.")]
 
 
 @app.command("halt")
-def halt(reason: Reason, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Stop issuance at once. What has been issued stays valid, and reads and revocation go on."""
+def halt_issuance(
+    reason: Reason, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
+) -> None:
+    """Halt issuance. Issued certificates stay valid; reads and revocation continue."""
     with control_plane(context) as client:
-        _tell(Printer(output, quiet=quiet), client.issuance.halt(reason))
+        _print_state(Printer(output, quiet=quiet), client.issuance.halt(reason))
 
 
 @app.command("resume")
-def resume(reason: Reason, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Let issuance go on; where that takes two people, approve it, or be the second."""
+def resume_issuance(
+    reason: Reason, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
+) -> None:
+    """Resume issuance; where that requires two operators, approve as the first or the second."""
     printer = Printer(output, quiet=quiet)
     with control_plane(context) as client:
         state = client.issuance.resume(reason)
-    _tell(printer, state)
+    _print_state(printer, state)
     if state.halted:
         printer.line("approved; another admin has to run the same command within an hour")
 
 
 @app.command("status")
-def status(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Say whether issuance is halted: since when, by whom, why."""
+def show_issuance_state(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
+    """Print whether issuance is halted, since when, by whom and why."""
     with control_plane(context) as client:
-        _tell(Printer(output, quiet=quiet), client.issuance.state())
+        _print_state(Printer(output, quiet=quiet), client.issuance.state())
 
 
-def _tell(printer: Printer, state: "IssuanceState") -> None:
+def _print_state(printer: Printer, state: "IssuanceState") -> None:
     document = _document(state)
     printer.answer(document, fields({k: v for k, v in document.items() if v not in ("", None)}), essence=state.status)
 

@@ -1,4 +1,4 @@
-"""`explain` and `version`: what the program knows by itself."""
+"""`explain` and `version`: commands that make no call."""
 
 from typing import Annotated
 
@@ -10,19 +10,17 @@ from keyreeve.errors import register
 
 
 def add_to(app: typer.Typer) -> None:
-    """Put the commands of this module into the command hierarchy."""
+    """Add the commands of this module to the program."""
     app.command("explain")(explain)
     app.command("version")(version)
 
 
 def explain(
-    reason: Annotated[
-        str | None, typer.Argument(help="A reason, such as NAME_REFUSED; all of them without it.")
-    ] = None,
+    reason: Annotated[str | None, typer.Argument(help="Reason, such as NAME_REFUSED. Default: all reasons.")] = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Explain an error's reason: what causes it, what to do, and who can do it."""
+    """Explain the reason of an error: its cause, its fix, and who can fix it."""
     printer = Printer(output, quiet=quiet)
     known = register()
     explained = [
@@ -39,11 +37,11 @@ def explain(
         near = get_close_matches(reason.upper(), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "`keyreeve explain` lists all reasons"
         raise typer.BadParameter(f"no reason is called {reason.upper()}; {hint}", param_hint="REASON")
-    printer.thing(explained[0], essence="fix")
+    printer.item(explained[0], essence="fix")
 
 
 def versions() -> dict[str, str]:
-    """The releases of this program and of what it stands on."""
+    """Return the versions of this program and its main dependencies."""
     import platform
     import sqlite3
     from importlib.metadata import version as release
@@ -58,6 +56,5 @@ def versions() -> dict[str, str]:
 
 
 def version(output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Print the releases of the program and of what it stands on."""
-    told = versions()
-    Printer(output, quiet=quiet).thing(told, essence="keyreeve")
+    """Print the versions of the program and its main dependencies."""
+    Printer(output, quiet=quiet).item(versions(), essence="keyreeve")

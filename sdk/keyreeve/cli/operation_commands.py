@@ -1,4 +1,4 @@
-"""`keyreeve operation`: work that goes on in the service after the command that began it."""
+"""`keyreeve operation`: work that continues in a service after the call that started it."""
 
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,11 +12,11 @@ from keyreeve.cli.printing import Format, Printer, fields, moment, table
 if TYPE_CHECKING:
     from keyreeve.operation_values import Operation, Waiting
 
-app = typer.Typer(help="Look at, and cancel, work that goes on in the service.", no_args_is_help=True)
+app = typer.Typer(help="List, show and cancel operations of a service.", no_args_is_help=True)
 
 _COLUMNS = ("name", "method", "state", "phase", "done", "total")
 
-Name = Annotated[str, typer.Argument(help="The operation: `keyreeve operation list`.")]
+Name = Annotated[str, typer.Argument(help="Name of the operation (`keyreeve operation list`).")]
 
 
 @app.command("list")
@@ -28,19 +28,19 @@ def list_operations(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """List operations, the newest first."""
+    """List operations, newest first."""
     with control_plane(context) as client:
         found = list(islice(client.service(service).operations.list(), limit))
     columns = (*_COLUMNS, "waiting") if any(one.waiting for one in found) else _COLUMNS
     Printer(output, quiet=quiet).answer(
-        [facts(one) for one in found],
+        [operation_fields(one) for one in found],
         table(columns, [_lines(one) for one in found]),
-        essence="".join(f"{facts(one)['name']}\n" for one in found),
+        essence="".join(f"{operation_fields(one)['name']}\n" for one in found),
     )
 
 
 @app.command("show")
-def show(
+def show_operation(
     name: Name,
     *,
     service: ServiceName = "ca",
@@ -69,11 +69,11 @@ def watch(
         for last in client.service(service).operations.watch(name):
             printer.line(progress(last))
     assert last is not None, "a watched operation is sent once at least"
-    printer.answer(facts(last), "", essence=last.state.value)
+    printer.answer(operation_fields(last), "", essence=last.state.value)
 
 
 @app.command("cancel")
-def cancel(
+def cancel_operation(
     name: Name,
     *,
     service: ServiceName = "ca",
@@ -81,14 +81,14 @@ def cancel(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Ask an operation to end before it is done; what it has done stays."""
+    """Request that an operation stop early; what it has done stays."""
     with control_plane(context) as client:
         operation = client.service(service).operations.cancel(name)
     _show(operation, Printer(output, quiet=quiet))
 
 
-def facts(operation: "Operation") -> dict[str, Any]:
-    """An operation as plain values."""
+def operation_fields(operation: "Operation") -> dict[str, Any]:
+    """Return an operation as plain values."""
     return {
         "name": operation.name.removeprefix("operations/"),
         "method": operation.method.rpartition("/")[2],
@@ -109,18 +109,18 @@ def facts(operation: "Operation") -> dict[str, Any]:
 
 
 def progress(operation: "Operation") -> str:
-    """An operation in a line."""
+    """Return an operation as one line of text."""
     line = f"{operation.name}: {operation.state.value}, {operation.done} of {operation.total} done"
     return "; ".join([line, *(f"waiting for {_condition(one)}" for one in operation.waiting)])
 
 
 def _show(operation: "Operation", printer: Printer) -> None:
-    printer.answer(facts(operation), fields(_lines(operation)), essence=operation.state.value)
+    printer.answer(operation_fields(operation), fields(_lines(operation)), essence=operation.state.value)
 
 
 def _lines(operation: "Operation") -> dict[str, Any]:
     """`facts` for people: what an operation waits for is a line each, and is left out where there is nothing."""
-    lines = facts(operation)
+    lines = operation_fields(operation)
     del lines["waiting"]
     return lines | ({"waiting": [_condition(one) for one in operation.waiting]} if operation.waiting else {})
 

@@ -1,4 +1,4 @@
-"""`keyreeve operator`: the people who operate the control plane; `keyreeve whoami`: which of them this is."""
+"""`keyreeve operator`: the people who operate the control plane; `keyreeve whoami`: the caller's own identity."""
 
 import sys
 from datetime import UTC, datetime
@@ -15,22 +15,22 @@ from keyreeve.cli.printing import Format, Printer, fields, moment, until
 if TYPE_CHECKING:
     from keyreeve.values import Invitation, Operator
 
-app = typer.Typer(help="Invite people, give them roles, and put them out.", no_args_is_help=True)
+app = typer.Typer(help="Invite operators, change their roles and keys, and remove them.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The person's name, the last part of the identity.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the operator, the last part of the identity.")]
 RoleOption = Annotated[str, typer.Option("--role", help="admin, operator or auditor.")]
 Address = Annotated[
-    str, typer.Option("--address", help="host:port of the enrollment listener as the person reaches it.")
+    str, typer.Option("--address", help="host:port of the enrollment listener as the operator reaches it.")
 ]
 
 
 def add_to(program: typer.Typer) -> None:
-    """Put `whoami` into the command hierarchy."""
+    """Add `whoami` to the program."""
     program.command("whoami")(whoami)
 
 
 @app.command("invite")
-def invite(
+def invite_operator(
     name: Name,
     *,
     role: RoleOption,
@@ -39,25 +39,25 @@ def invite(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Invite a person, or invite them again: the token is theirs alone, works once, and is shown once."""
+    """Invite an operator, or renew an invitation. The token works once and is shown once."""
     from keyreeve.values import OperatorRole
 
     wanted = _choice(role)
     with control_plane(context) as client:
-        _tell_invitation(
+        _print_invitation(
             Printer(output, quiet=quiet), client.operators.invite(name, OperatorRole(wanted), address=address)
         )
 
 
 @app.command("accept")
-def accept(
+def accept_invitation(
     directory: Annotated[
         Path, typer.Option("--dir", help="New directory for the key, the certificate and the context.")
     ] = Path(".keyreeve"),
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Accept an invitation: read its token from standard input, make a key, get the certificate, write the context."""
+    """Accept an invitation: read its token from standard input, generate a key, get a certificate, write the context."""
     from keyreeve._blocking.enrollment import enroll
 
     printer = Printer(output, quiet=quiet)
@@ -69,9 +69,8 @@ def accept(
         token = sys.stdin.readline()
     context = enroll(token.strip(), directory)
     identity = _uri_of(context.certificate)
-    told = {"identity": identity, "context": str(directory / "context.json")}
     printer.answer(
-        told,
+        {"identity": identity, "context": str(directory / "context.json")},
         f"you are {identity}\ntry: KEYREEVE_CONTEXT={shown(directory / 'context.json')} {command_name()} whoami\n",
         essence=identity,
     )
@@ -79,7 +78,7 @@ def accept(
 
 @app.command("list")
 def list_operators(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """List everybody who has not been removed."""
+    """List the operators who have not been removed."""
     with control_plane(context) as client:
         rows = [_row(operator) for operator in client.operators.list()]
     Printer(output, quiet=quiet).rows(
@@ -88,7 +87,7 @@ def list_operators(context: ContextFile = None, output: Output = Format.TABLE, q
 
 
 @app.command("update")
-def update(
+def update_operator(
     name: Name,
     *,
     role: Annotated[str | None, typer.Option("--role", help="The new role: admin, operator or auditor.")] = None,
@@ -97,52 +96,52 @@ def update(
         typer.Option(
             "--keys",
             metavar="FILE",
-            help="All the public keys that the person is to have, one on a line, as in ~/.ssh/*.pub; may be repeated.",
+            help="File of SSH public keys, one per line, as in ~/.ssh/*.pub; repeatable. They replace all earlier keys.",
         ),
     ] = None,
-    no_keys: Annotated[bool, typer.Option("--no-keys", help="Take all keys out of the record.")] = False,
+    no_keys: Annotated[bool, typer.Option("--no-keys", help="Remove all keys from the record.")] = False,
     address: Address = "",
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Give a person another role, or other public keys.
+    """Change the role or the SSH public keys of an operator.
 
-    Another role revokes the certificates of the old one, and the token is for a new one. Keys are those that prove the
-    person beside a certificate; the new ones replace all that there were, and nobody changes their own.
+    A new role revokes the operator's certificates; the token is for a new one. Keys prove an operator in addition to a
+    certificate; new keys replace all earlier ones, and operators cannot change their own.
     """
     from keyreeve.values import OperatorRole
 
     wanted = None if role is None else OperatorRole(_choice(role))
     keys = [] if no_keys else read_public_keys(key_files) if key_files else None
     if no_keys and key_files:
-        raise typer.BadParameter("either keys or none", param_hint="--no-keys")
+        raise typer.BadParameter("--keys and --no-keys exclude each other", param_hint="--no-keys")
     if wanted is None and keys is None:
-        raise typer.BadParameter("say what changes: --role, --keys, --no-keys")
+        raise typer.BadParameter("nothing to change: give --role, --keys or --no-keys")
     printer = Printer(output, quiet=quiet)
     with control_plane(context) as client:
         updated = client.operators.update(name, wanted, keys=keys, address=address)
     if updated.token:
-        _tell_invitation(printer, updated)
+        _print_invitation(printer, updated)
         return
-    person = _row(updated.operator)
-    told = "\n".join(
-        (f"{person['name']} has these keys now:", *person["keys"]) if keys else [f"{person['name']} has no keys"]
-    )
-    printer.answer(person, told, essence="\n".join(person["keys"]))
+    row = _row(updated.operator)
+    lines = [f"{row['name']} has these keys now:", *row["keys"]] if keys else [f"{row['name']} has no keys"]
+    printer.answer(row, "\n".join(lines), essence="\n".join(row["keys"]))
 
 
 @app.command("remove")
-def remove(name: Name, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Put a person out for good: refused everywhere within a second, certificates revoked."""
+def remove_operator(
+    name: Name, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
+) -> None:
+    """Remove an operator permanently: every service refuses them within seconds, and certificates are revoked."""
     with control_plane(context) as client:
-        told = _row(client.operators.remove(name))
-    Printer(output, quiet=quiet).answer(told, f"{told['name']} has been removed", essence=told["name"])
+        row = _row(client.operators.remove(name))
+    Printer(output, quiet=quiet).answer(row, f"{row['name']} has been removed", essence=row["name"])
 
 
 def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Say who you are: what your certificate says, and what the control plane says to it."""
-    from keyreeve.cli.client_certificate import explained
+    """Print your identity, and whether the control plane accepts your certificate."""
+    from keyreeve.cli.client_certificate import explain_expiry
     from keyreeve.errors import KeyreeveError
     from keyreeve.identity import OPERATOR_ROLES, SpiffeId
 
@@ -150,7 +149,7 @@ def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Qu
         found = client.context
         certificate = read_certificates(found.certificate)[0]
         identity = SpiffeId.parse(_uri_of(found.certificate))
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "identity": str(identity),
             "role": identity.role.value if identity.role else "",
             "serial": serial_text(certificate),
@@ -159,21 +158,21 @@ def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Qu
         }
         failure: KeyreeveError | None = None
         try:
-            told["certificate"] = client.certificates.get(told["serial"]).state.value
+            document["certificate"] = client.certificates.get(document["serial"]).state.value
             if identity.role in OPERATOR_ROLES:
                 record = _row(client.operators.get(identity.path[-1]))
-                told |= {key: record[key] for key in ("person_uid", "invited_at", "invited_by", "renews_until")}
+                document |= {key: record[key] for key in ("person_uid", "invited_at", "invited_by", "renews_until")}
         except KeyreeveError as refused:
-            failure = explained(found, refused)
-            told["control_plane_says"] = failure.reason
-        text = fields(told | {"not_after": until(certificate.not_valid_after_utc, datetime.now(UTC))})
-        Printer(output, quiet=quiet).answer(told, text, essence=str(identity))
+            failure = explain_expiry(found, refused)
+            document["control_plane_says"] = failure.reason
+        text = fields(document | {"not_after": until(certificate.not_valid_after_utc, datetime.now(UTC))})
+        Printer(output, quiet=quiet).answer(document, text, essence=str(identity))
         if failure is not None:
             raise failure
 
 
 def read_public_keys(files: list[Path]) -> list[str]:
-    """The keys in the files, one on a line. Raises `FileUnusable`, and a mistake for a file with a private key."""
+    """Read the public keys in files, one per line. Raises `FileUnusable`; `BadParameter` for a private key."""
     from keyreeve.errors import FileUnusable
 
     lines: list[str] = []
@@ -186,25 +185,24 @@ def read_public_keys(files: list[Path]) -> list[str]:
             ) from None
         if "PRIVATE KEY" in text:
             raise typer.BadParameter(
-                f"{file} holds a private key: name the public one ({file}.pub)", param_hint="--keys"
+                f"{file} contains a private key: name the public one ({file}.pub)", param_hint="--keys"
             )
         lines += [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
     if not lines:
-        raise typer.BadParameter("the files hold no key; --no-keys takes all away", param_hint="--keys")
+        raise typer.BadParameter("the files contain no key; --no-keys removes all keys", param_hint="--keys")
     return lines
 
 
-def _tell_invitation(printer: Printer, invitation: "Invitation") -> None:
-    person = _row(invitation.operator)
+def _print_invitation(printer: Printer, invitation: "Invitation") -> None:
+    row = _row(invitation.operator)
     expires = invitation.token_expires_at
-    told = person | {"token": invitation.token, "token_expires_at": None if expires is None else moment(expires)}
-    text = fields({key: person[key] for key in ("name", "role", "identity", "renews_until")})
-    text += f"\nGive this token to {person['name']}, and to nobody else; it works once"
+    document = row | {"token": invitation.token, "token_expires_at": None if expires is None else moment(expires)}
+    text = fields({key: row[key] for key in ("name", "role", "identity", "renews_until")})
+    text += f"\nGive this token to {row['name']} only; it works once"
     text += "" if expires is None else f", until {moment(expires)}"
-    text += (
-        f":\n\n{invitation.token}\n\nThere: {command_name()} operator accept --dir DIRECTORY, and paste the token.\n"
-    )
-    printer.answer(told, text, essence=invitation.token)
+    text += f":\n\n{invitation.token}\n\n"
+    text += f"On their machine: {command_name()} operator accept --dir DIRECTORY, then paste the token.\n"
+    printer.answer(document, text, essence=invitation.token)
 
 
 def _row(operator: "Operator") -> dict[str, Any]:
@@ -225,7 +223,7 @@ def _choice(role: str) -> str:
     from keyreeve.values import OperatorRole
 
     if role not in set(OperatorRole):
-        raise typer.BadParameter(f"{role!r} is none of {', '.join(OperatorRole)}", param_hint="--role")
+        raise typer.BadParameter(f"{role!r} is not one of {', '.join(OperatorRole)}", param_hint="--role")
     return role
 
 

@@ -10,8 +10,8 @@ from keyreeve.cli.local_services import DEFAULT_DIRECTORY
 from keyreeve.cli.printing import Format
 from keyreeve.cli.state_directory import StateDirectory
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="Form of the answer (and of an error).")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what a script needs: names, or nothing.")]
+Output = Annotated[Format, typer.Option("--output", "-o", help="Format of the output, and of an error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only names, serial numbers or nothing, for scripts.")]
 Directory = Annotated[
     Path,
     typer.Option("--dir", envvar="KEYREEVE_DIR", help="Directory of the control plane on this machine."),
@@ -21,7 +21,7 @@ ContextFile = Annotated[
     typer.Option(
         "--context",
         envvar="KEYREEVE_CONTEXT",
-        help="Context file: which control plane, and who you are. Default: the nearest .keyreeve/context.json.",
+        help="Context file: control plane, certificate and key. Default: the nearest .keyreeve/context.json.",
     ),
 ]
 
@@ -32,7 +32,7 @@ ServiceName = Annotated[
 
 
 def command_name() -> str:
-    """What the person has to type to run this program again: `keyreeve` when that finds it, else its path."""
+    """Return the command that runs this program: `keyreeve` if it is on the PATH, otherwise its path."""
     import shutil
     import sys
 
@@ -47,13 +47,13 @@ def command_name() -> str:
 
 
 def shown(path: Path) -> str:
-    """A path as the person would type it: relative when it lies below the working directory."""
+    """Return a path relative to the working directory if it is below it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
 def typed_command(state_directory: StateDirectory) -> str:
-    """The program as the person has to type it for this state_directory, with its context unless that is found by itself."""
+    """Return the command for a state directory, with its context unless that is found by default."""
     name = command_name()
     if state_directory.root == StateDirectory.at(Path(DEFAULT_DIRECTORY)).root:
         return name

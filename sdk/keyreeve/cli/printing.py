@@ -1,4 +1,4 @@
-"""How a command answers: a text or table for people, one JSON or YAML document for programs, little with `--quiet`."""
+"""Output of commands: text or tables, one JSON or YAML document, or little with `--quiet`."""
 
 import json
 import os
@@ -21,13 +21,13 @@ class Format(StrEnum):
 
 
 def color_wanted(stream: TextIO) -> bool:
-    """Say whether a stream may be colored: a terminal that understands it, and no NO_COLOR (no-color.org)."""
+    """Whether output to a stream is colored: it is a terminal, and NO_COLOR is not set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """Escape sequences for a stream, all empty where there is to be no color."""
+    """Escape sequences for a stream; all are empty when it is not colored."""
 
     green: str = ""
     red: str = ""
@@ -43,7 +43,7 @@ class Palette:
 
 
 def dump(document: object, form: Format) -> str:
-    """Write plain values as one document of the form, ending in a newline."""
+    """Format plain values as one document that ends in a newline."""
     if form is Format.YAML:
         import yaml
 
@@ -52,7 +52,7 @@ def dump(document: object, form: Format) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    """Lay rows out under upper-case headings, columns two spaces apart; the last one is not padded."""
+    """Format rows under upper-case headings, columns two spaces apart; the last one is not padded."""
     cells = [[column.upper().replace("_", " ") for column in columns]]
     cells += [[_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -62,7 +62,7 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def fields(document: Mapping[str, object]) -> str:
-    """Lay one thing out, a field a line; lists stand one value a line."""
+    """Format a mapping, one field per line; lists take one line per value."""
     width = max((len(key) for key in document), default=0)
     lines = []
     for key, value in document.items():
@@ -87,7 +87,7 @@ def _cell(value: object) -> str:
 
 
 class Printer:
-    """Prints what one command answers on stdout, in the form and amount that its caller asked for."""
+    """Prints the output of one command in the format of its options."""
 
     def __init__(self, form: Format, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.form = form
@@ -96,12 +96,12 @@ class Printer:
         self.palette = Palette.of(self._stream)
 
     @property
-    def for_operators(self) -> bool:
-        """Whether a person reads along: neither a document nor silence is asked for."""
+    def is_text(self) -> bool:
+        """Whether text is printed: neither a document nor `--quiet` was requested."""
         return self.form is Format.TABLE and not self.quiet
 
     def answer(self, document: object, text: str, *, essence: str = "") -> None:
-        """Print the document, or the text; with `--quiet` the essence (such as a bare name) in place of the text."""
+        """Print the document or the text; with `--quiet` the essence, such as a name, instead of the text."""
         if self.form is not Format.TABLE:
             self._stream.write(dump(document, self.form))
             return
@@ -110,38 +110,38 @@ class Printer:
             self._stream.write(chosen if chosen.endswith("\n") else chosen + "\n")
 
     def rows(self, columns: Sequence[str], rows: Sequence[Mapping[str, object]], *, essence: str) -> None:
-        """Print a list: a table of `columns`, or with `--quiet` the column `essence`, or a document of all fields."""
+        """Print a list: a table of `columns`, a document of all fields, or with `--quiet` the column `essence`."""
         self.answer(
             [dict(row) for row in rows], table(columns, rows), essence="".join(f"{row[essence]}\n" for row in rows)
         )
 
-    def thing(self, document: Mapping[str, object], *, essence: str) -> None:
-        """Print one thing, a field a line."""
+    def item(self, document: Mapping[str, object], *, essence: str) -> None:
+        """Print one resource, one field per line."""
         self.answer(dict(document), fields(document), essence=str(document[essence]))
 
     def line(self, text: str) -> None:
-        """Print a line for a person who reads along; nothing otherwise."""
-        if self.for_operators:
+        """Print a line of progress, as text only."""
+        if self.is_text:
             self._stream.write(text + "\n")
             self._stream.flush()
 
     def done(self, text: str) -> None:
-        """Print that a step is done."""
+        """Print that a step is done, as text only."""
         self.line(f"{self.palette.green}✔{self.palette.plain} {text}")
 
 
 def moment(when: datetime) -> str:
-    """Write an instant in UTC to the second, such as `2031-05-04T12:00:00Z`."""
+    """Format a time in UTC to the second, such as `2031-05-04T12:00:00Z`."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def distance(span: timedelta) -> str:
-    """Write a length of time in words to two units: `29 d 23 h`, `11 h 59 min`, `40 s`; the past as `3 h ago`."""
+    """Format a duration in two units: `29 d 23 h`, `11 h 59 min`, `40 s`; a negative one as `3 h ago`."""
     text = in_words(abs(span), units=2)
     return f"{text} ago" if span < timedelta(0) else text
 
 
 def until(when: datetime, now: datetime) -> str:
-    """Write an instant both ways, such as `2031-05-04T12:00:00Z (in 11 h 59 min)`."""
+    """Format a time and its distance, such as `2031-05-04T12:00:00Z (in 11 h 59 min)`."""
     span = when - now
     return f"{moment(when)} ({distance(span) if span < timedelta(0) else 'in ' + distance(span)})"

@@ -1,7 +1,7 @@
-"""Finding, watching and stopping processes by their id, safe against an id that has been given to another process.
+"""Find, watch and stop processes by their id, safely against reuse of the id by another process.
 
-A process is ours when the command line that the kernel shows for it holds a marker (the path of its configuration
-file). From then on it is held by a pidfd (Linux), which never means another process.
+A process is ours when its command line in /proc contains a marker (the path of its settings file). From then on it is
+referred to by a pidfd (Linux), which never refers to another process.
 """
 
 import contextlib
@@ -15,13 +15,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A live process of ours; `handle` is a pidfd, to be closed by whoever asked."""
+    """A running process of ours; `handle` is a pidfd that the caller closes."""
 
     pid: int
     handle: int
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Send a signal; a process that has ended meanwhile is no error."""
+        """Send a signal; it is no error when the process has ended."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.handle, number)
 
@@ -36,7 +36,7 @@ class Running:
 
 
 def command_line(pid: int) -> str:
-    """The arguments of a process separated by spaces; empty when it does not run (or is a zombie)."""
+    """Return the arguments of a process, separated by spaces; empty when it does not run or is a zombie."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
@@ -44,7 +44,7 @@ def command_line(pid: int) -> str:
 
 
 def read_pid(file: Path) -> int | None:
-    """The process id that a pid file holds, or None."""
+    """Return the process id in a pid file, or None."""
     try:
         return int(file.read_text().strip() or "0") or None
     except (OSError, ValueError):
@@ -52,14 +52,14 @@ def read_pid(file: Path) -> int | None:
 
 
 def find(pid: int | None, marker: str) -> Running | None:
-    """Take hold of the process `pid` if it runs and is the one that `marker` describes."""
+    """Open the process `pid` if it runs and its command line contains `marker`."""
     if pid is None:
         return None
     try:
         handle = os.pidfd_open(pid)
     except OSError:
         return None
-    # The pidfd is held before the command line is read: a process that ended in between shows an empty one.
+    # The pidfd is opened before the command line is read: of a process that ended in between it is empty.
     if marker in command_line(pid):
         return Running(pid, handle)
     os.close(handle)
@@ -67,7 +67,7 @@ def find(pid: int | None, marker: str) -> Running | None:
 
 
 class Lock:
-    """An exclusive lock on a file that holds the id of whoever has it; the kernel frees it when that process ends."""
+    """An exclusive lock on a file that contains its owner's process id; the kernel frees it when the process ends."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -80,7 +80,7 @@ class Lock:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            # Somebody has it, or only looks whether somebody has: those share it for a moment (`holder`).
+            # It is taken, or another process shares it for a moment in `holder`.
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -92,14 +92,14 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Free the lock; the file stays, so that nobody can lock a file that is no longer the one in the directory."""
+        """Free the lock; the file stays, so that no process locks a file that has been replaced."""
         if self._handle is not None:
             os.ftruncate(self._handle, 0)
             os.close(self._handle)
             self._handle = None
 
     def holder(self) -> int | None:
-        """The process id of whoever has the lock, or None when it is free."""
+        """Return the process id of the lock's owner, or None when it is free."""
         try:
             handle = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

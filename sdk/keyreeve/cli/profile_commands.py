@@ -1,4 +1,4 @@
-"""`keyreeve profile`: the rules that certificates are issued by."""
+"""`keyreeve profile`: the rules of issuance."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ from keyreeve.errors import FileUnusable, ProfileNotFound
 if TYPE_CHECKING:
     from keyreeve.values import Profile
 
-app = typer.Typer(help="Look at the rules of issuance, change them, and try changes out.", no_args_is_help=True)
+app = typer.Typer(help="Show, change and simulate the rules of issuance.", no_args_is_help=True)
 
-ProfileId = Annotated[str, typer.Argument(metavar="PROFILE", help="Its name: `keyreeve profile list`.")]
-Document = Annotated[Path, typer.Argument(metavar="FILE", help="The document in YAML or JSON; - reads standard input.")]
+ProfileId = Annotated[str, typer.Argument(metavar="PROFILE", help="Name of the profile (`keyreeve profile list`).")]
+Document = Annotated[Path, typer.Argument(metavar="FILE", help="Document in YAML or JSON; - is standard input.")]
 
 
 @app.command("list")
@@ -38,35 +38,35 @@ def list_profiles(context: ContextFile = None, output: Output = Format.TABLE, qu
 
 
 @app.command("show")
-def show(
+def show_profile(
     profile: ProfileId,
     version: Annotated[
-        int | None, typer.Option("--version", min=1, help="An older version. Default: the current one.")
+        int | None, typer.Option("--version", min=1, help="Version to show. Default: the current one.")
     ] = None,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Show a profile with its document, which `profile apply` takes."""
+    """Show a profile and its document, in the form that `profile apply` takes."""
     from keyreeve.cli.printing import dump
 
     with control_plane(context) as client:
-        told = _row(client.profiles.get(profile, version=version))
-    head = f"# {told['name']}, version {told['version']}, made {told['created_at']} by {told['creator']}\n"
-    if told["halted"]:
+        row = _row(client.profiles.get(profile, version=version))
+    head = f"# {row['name']}, version {row['version']}, created {row['created_at']} by {row['creator']}\n"
+    if row["halted"]:
         head += "# HALTED: nothing is issued under this version\n"
-    Printer(output, quiet=quiet).answer(told, head + dump(told["document"], Format.YAML), essence=str(told["version"]))
+    Printer(output, quiet=quiet).answer(row, head + dump(row["document"], Format.YAML), essence=str(row["version"]))
 
 
 @app.command("apply")
-def apply(
+def apply_profile(
     profile: ProfileId,
     file: Document,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Make a profile of a document, or a new version of the one that is there. The same document changes nothing."""
+    """Create a profile from a document, or a new version of it. An unchanged document creates no version."""
     document = _read_document(file)
     with control_plane(context) as client:
         try:
@@ -77,25 +77,25 @@ def apply(
         else:
             made = client.profiles.update(profile, document, version=current.version)
             what = "unchanged" if made.version == current.version else "updated"
-    told = _row(made)
+    row = _row(made)
     Printer(output, quiet=quiet).answer(
-        told | {"outcome": what}, f"{told['name']} {what}: version {made.version}", essence=str(made.version)
+        row | {"outcome": what}, f"{row['name']} {what}: version {made.version}", essence=str(made.version)
     )
 
 
 @app.command("simulate")
-def simulate(
+def simulate_profile(
     profile: ProfileId,
     file: Document,
     *,
     sample: Annotated[
-        int, typer.Option("--sample", min=1, max=1000, help="How many of the last issuances to try.")
+        int, typer.Option("--sample", min=1, max=1000, help="Number of the last issuances to replay.")
     ] = 100,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Say what the last issuances would have become under a document. Changes nothing."""
+    """Replay the last issuances of a profile under another document. Changes nothing."""
     document = _read_document(file)
     with control_plane(context) as client:
         report = client.profiles.simulate(profile, document, sample_size=sample)

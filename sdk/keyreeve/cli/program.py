@@ -28,7 +28,7 @@ from keyreeve.errors import KeyreeveError
 
 app = typer.Typer(
     name="keyreeve",
-    help="Run a certificate authority on this machine, and ask one for certificates.",
+    help="Run a certificate authority on this machine, and request certificates from one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,7 +39,7 @@ local_commands.add_to(app)
 revocation_commands.add_to(certificate_commands.app)
 app.add_typer(certificate_commands.app, name="cert")
 app.add_typer(authority_commands.app, name="authority")
-app.add_typer(revocation_commands.lists, name="crl")
+app.add_typer(revocation_commands.crl, name="crl")
 app.add_typer(operation_commands.app, name="operation")
 app.add_typer(profile_commands.app, name="profile")
 token_commands.add_to(app)
@@ -51,18 +51,18 @@ app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")
 
 
-_OF_THE_LIBRARY = "Value error, "
-"""What pydantic puts before each message of the code that reads an argument."""
+_PYDANTIC_PREFIX = "Value error, "
+"""What pydantic puts before the message of a validator."""
 
 
 def run(arguments: list[str] | None = None) -> NoReturn:
-    """Run a command line (this process's unless given) and end the process."""
+    """Run a command line, by default that of this process, and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
     sys.exit(outcome(arguments))
 
 
 def outcome(arguments: list[str]) -> int:
-    """Run a command line and answer its exit code; whatever it has to say has been printed."""
+    """Run a command line and return its exit code; its output and errors have been printed."""
     form = requested_format(arguments)
     try:
         code = app(arguments, standalone_mode=False)
@@ -72,7 +72,7 @@ def outcome(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone (`keyreeve cert list | head`): nothing is left to say, nor anywhere to say it.
+        # The reader of the output has ended (`keyreeve cert list | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.REFUSED
     except typer.TyperException as problem:
@@ -82,7 +82,7 @@ def outcome(arguments: list[str]) -> int:
 
 
 def requested_format(arguments: list[str]) -> Format:
-    """Find `--output` before the arguments have been parsed, so that even a usage error has the wished form."""
+    """Find `--output` before the arguments are parsed, so that usage errors are printed in its format too."""
     for i, argument in enumerate(arguments):
         for spelling in ("--output", "-o"):
             with contextlib.suppress(ValueError, IndexError):
@@ -102,9 +102,9 @@ def _report(error: KeyreeveError, form: Format) -> None:
 
 
 def _report_usage(problem: typer.TyperException, form: Format) -> None:
-    if isinstance(said := getattr(problem, "message", None), str):
-        problem.message = said.replace(_OF_THE_LIBRARY, "")
-    show = getattr(problem, "show", None)  # usage errors know the command that they belong to, and tell how it is used
+    if isinstance(text := getattr(problem, "message", None), str):
+        problem.message = text.replace(_PYDANTIC_PREFIX, "")
+    show = getattr(problem, "show", None)  # usage errors print how their command is used
     if form is not Format.TABLE:
         sys.stderr.write(dump({"error": {"reason": "USAGE", "message": problem.format_message()}}, form))
     elif show is not None:

@@ -1,4 +1,4 @@
-"""Renewing a certificate in its files so that a crash at any point leaves a pair that works, or can be finished."""
+"""Renewal of a certificate in its files; a crash at any point leaves a pair that works or can be completed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A certificate file and the file of its key; `chain` is a third file to keep, when there is one."""
+    """The files of a certificate and its key, and of its chain if there is one."""
 
     certificate: Path
     key: Path
     chain: Path | None
     is_own: bool
-    """It is the one that the context calls with."""
+    """Whether it is the certificate of the context."""
 
     @classmethod
     def find(cls, place: Path | None, key: Path | None, context: "Context") -> Self:
-        """What the person means: their own certificate, a directory of `cert issue`, or a file with `--key`."""
+        """Find the files of an argument: the context's certificate, a directory of `cert issue`, or a file with `--key`."""
         if place is None:
             return cls(context.certificate, context.key, None, is_own=True)
         if place.is_dir():
@@ -46,24 +46,24 @@ class Pair:
         if not place.exists():
             raise FileUnusable(f"{place} does not exist")
         if key is None:
-            raise typer.BadParameter("the private key of a single file has to be named", param_hint="--key")
+            raise typer.BadParameter("the private key of a certificate file must be named", param_hint="--key")
         is_own = context.certificate.exists() and place.samefile(context.certificate)
         return cls(place, key, None, is_own)
 
     @property
     def next_key(self) -> Path:
-        """Where the new key waits until its certificate is here."""
+        """The new key, until its certificate has been received."""
         return next_to(self.key)
 
     @property
     def next_certificate(self) -> Path:
-        """Where the new certificate and its chain wait until the key is in place."""
+        """The new certificate and its chain, until the key is in place."""
         return next_to(self.certificate)
 
 
 @contextmanager
-def turn_of(pair: Pair) -> Iterator[None]:
-    """Be the only one who replaces the pair. Raises `FileUnusable` when its directory is not there to be locked."""
+def locked(pair: Pair) -> Iterator[None]:
+    """Lock the pair against other processes. Raises `FileUnusable` when its directory cannot be locked."""
     with ExitStack() as stack:
         try:
             stack.enter_context(turn(pair.key, wait=True))
@@ -73,9 +73,9 @@ def turn_of(pair: Pair) -> Iterator[None]:
 
 
 def finish(pair: Pair) -> bool:
-    """Put a new certificate and its key in place, the key first; say whether there was one.
+    """Move a new certificate and its key into place, the key first; say whether there was one.
 
-    Every step can be repeated after a crash, and none needs the control plane.
+    Every step can be repeated after a crash, and none requires the control plane.
     """
     if not pair.next_certificate.exists():
         return False
@@ -93,9 +93,9 @@ def finish(pair: Pair) -> bool:
 def renew_pair(client: "Client", pair: Pair, touch: Callable[[bytes], bytes] | None = None) -> "SignedCertificate":
     """Renew the certificate and replace the files.
 
-    The new key is on disk before anybody is asked: when the answer is lost, the same key asks again and gets the same
-    certificate. The old key stays in place until the new certificate is on disk too. `touch` has a device of the person
-    sign, should the invitation be over.
+    The new key is stored before the call: after a lost response the same key asks again and gets the same certificate. The
+    old key stays in place until the new certificate is stored too. `touch` signs with a security key, in case the
+    operator's invitation has expired.
     """
     from keyreeve.keys import make_csr, make_key
 
@@ -115,7 +115,7 @@ def renew_pair(client: "Client", pair: Pair, touch: Callable[[bytes], bytes] | N
 
 
 def same_type(key: "PrivateKey") -> "KeyType":
-    """The type of a key, to make another one like it. Raises `FileUnusable` for a size that is not made here."""
+    """Return the type of a key. Raises `FileUnusable` for a type that cannot be generated here."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
     from keyreeve.values import KeyType
@@ -131,7 +131,7 @@ def same_type(key: "PrivateKey") -> "KeyType":
         return KeyType(wanted)
     except ValueError:
         raise FileUnusable(
-            f"keys of type {wanted} are not made here: make one and a request for it, and use `cert sign`"
+            f"keys of type {wanted} cannot be generated here: create one and a CSR for it, and use `cert sign`"
         ) from None
 
 

@@ -13,85 +13,90 @@ from keyreeve.cli.printing import Format, Printer, moment
 if TYPE_CHECKING:
     from keyreeve.values import RevocationList
 
-lists = typer.Typer(help="Look at the lists of revoked certificates.", no_args_is_help=True)
+crl = typer.Typer(help="Show and download CRLs.", no_args_is_help=True)
 
-Authority = Annotated[str, typer.Argument(help="The CA: `keyreeve authority list`.")]
+Authority = Annotated[str, typer.Argument(help="Name of the CA (`keyreeve authority list`).")]
 Shard = Annotated[
-    int, typer.Option("--shard", min=0, help="The number that the address in a certificate ends in: .../SHARD.crl")
+    int,
+    typer.Option("--shard", min=0, help="Shard: the number in a certificate's CRL distribution point, .../SHARD.crl"),
 ]
 
 
 def add_to(certificates: typer.Typer) -> None:
-    """Add what concerns a single certificate to `keyreeve cert`."""
-    certificates.command("revoke")(revoke)
-    certificates.command("revoke-many")(revoke_many)
+    """Add the commands that revoke certificates to `keyreeve cert`."""
+    certificates.command("revoke")(revoke_certificate)
+    certificates.command("revoke-many")(revoke_certificates)
 
 
-def revoke(
-    serial: Annotated[str, typer.Argument(help="Its serial number: `keyreeve cert list` or `cert inspect` shows it.")],
+def revoke_certificate(
+    serial: Annotated[str, typer.Argument(help="Serial number (`keyreeve cert list` or `cert inspect`).")],
     *,
     reason: LeafReason,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Revoke a certificate for good: its holder is cut off at once, and its revocation list says so.
+    """Revoke a certificate: its holder is refused within seconds, and it is listed in the CRL.
 
-    It cannot be taken back. When others may know the key, the reason is `keyCompromise`.
+    It cannot be undone. When others may know the key, the reason is `keyCompromise`.
     """
     from keyreeve.values import CrlReason
 
     with control_plane(context) as client:
-        told = client.certificates.revoke(serial.lower().replace(":", ""), CrlReason(reason))
+        revoked = client.certificates.revoke(serial.lower().replace(":", ""), CrlReason(reason))
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
-    assert told.revoked_at is not None
-    assert told.revocation_reason is not None
+    assert revoked.revoked_at is not None
+    assert revoked.revocation_reason is not None
     printer.answer(
         {
-            "serial": told.serial,
-            "identity": told.identity,
-            "state": told.state.value,
-            "revoked_at": told.revoked_at.isoformat(),
-            "revocation_reason": told.revocation_reason.value,
-            "revoker": told.revoker,
+            "serial": revoked.serial,
+            "identity": revoked.identity,
+            "state": revoked.state.value,
+            "revoked_at": revoked.revoked_at.isoformat(),
+            "revocation_reason": revoked.revocation_reason.value,
+            "revoker": revoked.revoker,
         },
-        f"{good} {told.identity}, serial {told.serial}: revoked {moment(told.revoked_at)} "
-        f"({told.revocation_reason}) by {told.revoker}",
-        essence=told.serial,
+        f"{good} {revoked.identity}, serial {revoked.serial}: revoked {moment(revoked.revoked_at)} "
+        f"({revoked.revocation_reason}) by {revoked.revoker}",
+        essence=revoked.serial,
     )
 
 
-def revoke_many(
+def revoke_certificates(
     *,
     reason: LeafReason,
-    authority: Annotated[str | None, typer.Option("--authority", help="Only those that it signed.")] = None,
-    profile: Annotated[str | None, typer.Option("--profile", "-p", help="Only those under it.")] = None,
+    authority: Annotated[str | None, typer.Option("--authority", help="Only those signed by this CA.")] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", "-p", help="Only those issued under this profile.")
+    ] = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
     requester: Annotated[
-        str | None, typer.Option("--requester", help="Only those that this SPIFFE ID asked for.")
+        str | None, typer.Option("--requester", help="Only those requested by this SPIFFE ID.")
     ] = None,
-    issued_from: Annotated[str | None, typer.Option("--issued-from", help="Only those issued since a time.")] = None,
+    issued_from: Annotated[
+        str | None, typer.Option("--issued-from", help="Only those issued at or after a time.")
+    ] = None,
     issued_before: Annotated[
         str | None, typer.Option("--issued-before", help="Only those issued before a time.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is revoked.")] = True,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Revoke every certificate that fits, for good; at least one condition is required.
+    """Revoke all certificates that match every condition; at least one is required.
 
-    It goes on in the service when this command is interrupted: `keyreeve operation list` shows how far it is.
+    It continues in the service when this command is interrupted: `keyreeve operation list` shows its progress.
     """
-    from keyreeve.cli.operation_commands import facts, progress
+    from keyreeve.cli.operation_commands import operation_fields, progress
     from keyreeve.values import CrlReason
 
     if not yes:
-        typer.confirm("Revoke every certificate that fits? It cannot be taken back.", abort=True)
+        typer.confirm("Revoke all matching certificates? It cannot be undone.", abort=True)
     with control_plane(context) as client:
-        told = client.certificates.revoke_many(
+        operation = client.certificates.revoke_many(
             CrlReason(reason),
             authority=authority,
             profile=profile,
@@ -101,13 +106,13 @@ def revoke_many(
             issued_before=read_instant(issued_before),
         )
         if wait:
-            told = list(client.operations.watch(told.name))[-1]
+            operation = list(client.operations.watch(operation.name))[-1]
     printer = Printer(output, quiet=quiet)
-    printer.answer(facts(told), progress(told), essence=told.name)
+    printer.answer(operation_fields(operation), progress(operation), essence=operation.name)
 
 
-@lists.command("show")
-def show(
+@crl.command("show")
+def show_crl(
     authority: Authority,
     *,
     shard: Shard = 0,
@@ -115,7 +120,7 @@ def show(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """List what one of an authority's lists holds: its number, from when to when, and every revoked certificate."""
+    """Print a CRL of an authority: its number, its validity, and the revoked certificates."""
     from cryptography import x509
 
     with control_plane(context) as client:
@@ -127,20 +132,20 @@ def show(
         f"  from {moment(found.this_update)} until {moment(found.next_update)}",
         *(f"  {one['serial']}  {one['revoked_at']}  {one['reason']}" for one in entries),
     ]
-    printer.answer(_facts(found) | {"revoked": entries}, "\n".join(lines), essence=str(found.number))
+    printer.answer(_crl_fields(found) | {"revoked": entries}, "\n".join(lines), essence=str(found.number))
 
 
-@lists.command("fetch")
-def fetch(
+@crl.command("fetch")
+def fetch_crl(
     authority: Authority,
     *,
     shard: Shard = 0,
-    out: Annotated[Path, typer.Option("--out", help="File for the list in DER.")],
+    out: Annotated[Path, typer.Option("--out", help="File for the CRL in DER.")],
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Write one of an authority's lists to a file, in DER as `openssl crl -inform DER` reads it."""
+    """Write a CRL of an authority to a file in DER, which `openssl crl -inform DER` reads."""
     from keyreeve.errors import FileUnusable
     from keyreeve.files import write_atomically
 
@@ -152,14 +157,14 @@ def fetch(
         raise FileUnusable(f"cannot write {out}: {problem.strerror}") from problem
     printer = Printer(output, quiet=quiet)
     printer.answer(
-        _facts(found) | {"file": str(out)},
+        _crl_fields(found) | {"file": str(out)},
         f"{printer.palette.green}✔{printer.palette.plain} {shown(out)}: number {found.number}, {found.entries} revoked, "
         f"until {moment(found.next_update)}",
         essence=str(out),
     )
 
 
-def _facts(found: "RevocationList") -> dict[str, Any]:
+def _crl_fields(found: "RevocationList") -> dict[str, Any]:
     return {
         "name": found.name,
         "number": found.number,

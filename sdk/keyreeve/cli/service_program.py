@@ -17,7 +17,7 @@ NOT_THERE_YET = 3
 
 
 class NotThereYet(Exception):
-    """The service has not opened its local socket."""
+    """The service's local socket is not open."""
 
 
 def require_module(module: str) -> None:

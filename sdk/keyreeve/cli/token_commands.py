@@ -1,4 +1,4 @@
-"""`keyreeve token` and `keyreeve enroll`: let an enrollee in, and be one. A token's text never goes on a command line."""
+"""`keyreeve token` and `keyreeve enroll`: create enrollment tokens and use them. Tokens are not taken as arguments."""
 
 import sys
 from pathlib import Path
@@ -15,59 +15,60 @@ from keyreeve.errors import FileUnusable, TokenMalformed
 if TYPE_CHECKING:
     from keyreeve.token_values import Token
 
-app = typer.Typer(help="Make, list and revoke the one-time tokens that enrollees enroll with.", no_args_is_help=True)
+app = typer.Typer(help="Create, list and revoke one-time enrollment tokens.", no_args_is_help=True)
 
 _PREFIX = "krt1_"
-_MOST_BYTES = 16_384
+_MAX_BYTES = 16_384
 
 
 def add_to(program: typer.Typer) -> None:
-    """Register `token` and `enroll`."""
+    """Add `token` and `enroll` to the program."""
     program.add_typer(app, name="token")
     program.command("enroll")(enroll)
 
 
 @app.command("create")
-def create(
+def create_token(
     identity: Annotated[
         str,
         typer.Argument(
             metavar="IDENTITY",
-            help="Whom it lets in: members/NAME, services/SERVICE/NAME, operators/ROLE/NAME, workloads/PATH or a SPIFFE ID.",
+            help="Identity: members/NAME, services/SERVICE/NAME, operators/ROLE/NAME, workloads/PATH, or a SPIFFE ID.",
         ),
     ],
     *,
     lifetime: Annotated[
-        str | None, typer.Option("--lifetime", help="Time to use it, such as 30m or 8h. Default: 1h; at most 24h.")
+        str | None,
+        typer.Option("--lifetime", help="Time until it expires unused, such as 30m or 8h. Default: 1h; at most 24h."),
     ] = None,
     address: Annotated[
         str,
-        typer.Option("--address", help="host:port at which the enrollee reaches the listener, if not the usual one."),
+        typer.Option("--address", help="host:port of the enrollment listener as the enrollee reaches it."),
     ] = "",
     save: Annotated[
         Path | None,
-        typer.Option("--save", help="Write the token to this file, for its owner alone, and print no secret."),
+        typer.Option("--save", help="Write the token to this file (mode 0600) instead of printing it."),
     ] = None,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Make a token for one identity. It is shown once: hand it over where nobody else sees it."""
+    """Create a token for one identity. It is shown once; transfer it over a confidential channel."""
     whole = identity if "://" in identity else f"spiffe://{load_context(context).trust_domain}/{identity}"
     with control_plane(context) as client:
         made = client.tokens.create(whole, lifetime=read_lifetime(lifetime), address=address)
-    told = _row(made.token)
+    row = _row(made.token)
     if save is not None:
         _write_private(save, made.text)
-        told["file"] = str(save)
+        row["file"] = str(save)
     else:
-        told["token"] = made.text
-    Printer(output, quiet=quiet).answer(told, fields(told), essence=made.text if save is None else told["name"])
+        row["token"] = made.text
+    Printer(output, quiet=quiet).answer(row, fields(row), essence=made.text if save is None else row["name"])
 
 
 @app.command("list")
 def list_tokens(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """List the tokens of the last weeks in the order in which they were made. Secrets are kept nowhere."""
+    """List the tokens that ended less than 30 days ago, oldest first, without their secrets."""
     with control_plane(context) as client:
         rows = [_row(token) for token in client.tokens.list()]
     columns = ("name", "identity", "state", "expires_at", "creator", "certificate")
@@ -75,34 +76,34 @@ def list_tokens(context: ContextFile = None, output: Output = Format.TABLE, quie
 
 
 @app.command("revoke")
-def revoke(
-    token: Annotated[str, typer.Argument(metavar="TOKEN", help="Its name: `keyreeve token list`. Not its text.")],
+def revoke_token(
+    token: Annotated[
+        str, typer.Argument(metavar="TOKEN", help="Name of the token (`keyreeve token list`), not its text.")
+    ],
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Revoke a token, so that nobody can come in with it. What came in already needs `keyreeve cert revoke`."""
+    """Revoke a token. A certificate that was issued for it is revoked by `keyreeve cert revoke`."""
     if token.startswith(_PREFIX):
-        raise typer.BadParameter("give the token's name; its text is a secret and does not belong on a command line")
+        raise typer.BadParameter("give the token's name; its text is a secret and must not be on a command line")
     with control_plane(context) as client:
-        told = _row(client.tokens.revoke(token))
-    Printer(output, quiet=quiet).answer(told, f"{told['name']} is revoked", essence=told["name"])
+        row = _row(client.tokens.revoke(token))
+    Printer(output, quiet=quiet).answer(row, f"{row['name']} is revoked", essence=row["name"])
 
 
 def enroll(
     token: Annotated[
         Path,
-        typer.Argument(metavar="[FILE]", help="File that holds the token. Default, and -: standard input."),
+        typer.Argument(metavar="[FILE]", help="File that contains the token. Default: standard input."),
     ] = Path("-"),
     *,
-    directory: Annotated[
-        Path, typer.Option("--dir", help="Directory to keep the identity in; nothing else belongs there.")
-    ],
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to go on trying.")] = 60,
+    directory: Annotated[Path, typer.Option("--dir", help="Directory for the identity; it must contain nothing else.")],
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Time limit in seconds.")] = 60,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Turn a token into an identity: a key, a certificate and a context file that every command takes."""
+    """Enroll with a token: generate a key, get a certificate, and write a context file for all commands."""
     from keyreeve.enrollment import EnrollmentToken
     from keyreeve.enrollment import enroll as enroll_with
 
@@ -111,9 +112,8 @@ def enroll(
     from keyreeve.enrollee_files import EnrolleeFiles
 
     files = EnrolleeFiles(directory)
-    told = {"identity": str(read.identity), "directory": str(directory), "context": str(files.context)}
     Printer(output, quiet=quiet).answer(
-        told,
+        {"identity": str(read.identity), "directory": str(directory), "context": str(files.context)},
         f"enrolled as {read.identity}\nuse it with: --context {files.context} (or KEYREEVE_CONTEXT={files.context})",
         essence=str(files.context),
     )
@@ -121,15 +121,17 @@ def enroll(
 
 def _token_text(place: Path) -> str:
     if str(place).startswith(_PREFIX):
-        say("warning: everybody on this machine can read a command line; put the token in a file or on standard input")
+        say(
+            "warning: other users of this machine can read command lines; pass the token in a file or on standard input"
+        )
         return str(place)
     try:
         if str(place) == "-":
             if sys.stdin.isatty():
                 return str(typer.prompt("Token", hide_input=True, err=True))
-            return sys.stdin.buffer.read(_MOST_BYTES).decode("ascii")
+            return sys.stdin.buffer.read(_MAX_BYTES).decode("ascii")
         with place.open("rb") as file:
-            return file.read(_MOST_BYTES).decode("ascii")
+            return file.read(_MAX_BYTES).decode("ascii")
     except OSError as problem:
         raise FileUnusable(f"cannot read {place}: {problem.strerror}") from problem
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Verifying a certificate with a library that did not make it: the `openssl` program, or path validation (RFC 5280, 6)."""
+"""Verification of certificates by a second implementation: the `openssl` program or path validation (RFC 5280, 6)."""
 
 import ipaddress
 import re
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 VERIFY_SECONDS = 20
 HANDSHAKE_SECONDS = 10
 
-_FOR_PROGRAMMERS = re.compile(r" *\(encountered processing <.*>\)", re.DOTALL)
-"""How the library names the certificate that it stopped at: by its place in memory or its empty subject."""
+_CERTIFICATE_REPR = re.compile(r" *\(encountered processing <.*>\)", re.DOTALL)
+"""How the library names a certificate in its messages: by its memory address or its empty subject."""
 
 
 def verify_with_openssl(program: str, bundle: str, certificate: str, chain: str, purpose: str) -> None:
     """Verify PEM texts by `openssl verify -x509_strict`; `purpose` is `sslclient` or `sslserver`.
 
-    Raises `CertificateUntrusted` with what the program said.
+    Raises `CertificateUntrusted` with the output of the program.
     """
     with tempfile.TemporaryDirectory() as directory:
         files = {}
@@ -53,7 +53,7 @@ def verify_with_openssl(program: str, bundle: str, certificate: str, chain: str,
 
 
 def verify_own(bundle: str, certificate: str, chain: str, now: datetime) -> str:
-    """Verify a client certificate by a second library; answer which one said yes. Raises `CertificateUntrusted`."""
+    """Verify a client certificate by a second library; return its name. Raises `CertificateUntrusted`."""
     program = shutil.which("openssl")
     if program is not None:
         verify_with_openssl(program, bundle, certificate, chain, "sslclient")
@@ -63,13 +63,13 @@ def verify_own(bundle: str, certificate: str, chain: str, now: datetime) -> str:
 
 
 def check_trusted(state_directory: StateDirectory, addresses: Addresses) -> None:
-    """Make sure that a service of this machine presents a certificate of the roots that the home holds.
+    """Check that a service of this machine presents a certificate under the roots in the state directory.
 
-    Raises `CertificateUntrusted` when it does not: its control plane has been replaced behind the home's back.
+    Raises `CertificateUntrusted` when it does not: another control plane has replaced the one of the state directory.
     """
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False  # the root is in question; each call of the SDK checks the name
+        context.check_hostname = False  # only the root is checked; each call of the SDK checks the name
         context.load_verify_locations(state_directory.bundle)
         with suppress(
             ssl.SSLError
@@ -81,17 +81,17 @@ def check_trusted(state_directory: StateDirectory, addresses: Addresses) -> None
     except ssl.SSLCertVerificationError as problem:
         raise CertificateUntrusted(
             f"{addresses.endpoint} presents a certificate that does not lead to the roots in {state_directory.bundle} "
-            f"({problem.verify_message}): another control plane has taken the place of the one that made them. If that is "
-            f"meant, remove {state_directory.context}, and the next `keyreeve up` takes the roots and a certificate of the new one"
+            f"({problem.verify_message}): another control plane has replaced the one that they are from. If that is "
+            f"intended, remove {state_directory.context}, and `keyreeve up` gets the roots and a certificate of the new one"
         ) from problem
     except (OSError, ValueError) as problem:
         raise CertificateUntrusted(
-            f"whether {addresses.endpoint} leads to the roots in {state_directory.bundle} cannot be told: {problem}"
+            f"the certificate of {addresses.endpoint} cannot be verified with {state_directory.bundle}: {problem}"
         ) from problem
 
 
 def load_pem(text: str) -> "list[x509.Certificate]":
-    """Read PEM certificates. Raises `ValueError` when there is none."""
+    """Parse PEM certificates. Raises `ValueError` when there is none."""
     from cryptography import x509
 
     return x509.load_pem_x509_certificates(text.encode())
@@ -100,10 +100,10 @@ def load_pem(text: str) -> "list[x509.Certificate]":
 def verify_for(
     roots: "Sequence[x509.Certificate]", presented: "Sequence[x509.Certificate]", name: str | None, now: datetime
 ) -> "list[x509.Certificate]":
-    """Build and check a path from the first presented certificate to a root; answer it, leaf first.
+    """Build and validate a path from the first presented certificate to a root; return it, leaf first.
 
-    `name` is the DNS name or IP address that a TLS client would connect to; a SPIFFE ID or None checks a client
-    certificate instead. Raises `CertificateUntrusted`.
+    `name` is the DNS name or IP address that a TLS client would connect to; a SPIFFE ID or None validates a client
+    certificate. Raises `CertificateUntrusted`.
     """
     from cryptography.x509 import verification
 
@@ -114,15 +114,15 @@ def verify_for(
             return builder.build_server_verifier(_subject(name)).verify(leaf, others)
         chain = builder.build_client_verifier().verify(leaf, others).chain
     except (verification.VerificationError, ValueError) as problem:
-        why = _FOR_PROGRAMMERS.sub("", str(problem))
-        raise CertificateUntrusted(f"{_told(name)}: {why}") from None
+        why = _CERTIFICATE_REPR.sub("", str(problem))
+        raise CertificateUntrusted(f"{_failure(name)}: {why}") from None
     if name is not None and name not in uris_of(leaf):
-        raise CertificateUntrusted(f"{_told(name)}: it names {', '.join(uris_of(leaf)) or 'no URI'}")
+        raise CertificateUntrusted(f"{_failure(name)}: it names {', '.join(uris_of(leaf)) or 'no URI'}")
     return chain
 
 
 def uris_of(certificate: "x509.Certificate") -> list[str]:
-    """The URI names of a certificate."""
+    """Return the URI names of a certificate."""
     from cryptography import x509
 
     try:
@@ -132,8 +132,8 @@ def uris_of(certificate: "x509.Certificate") -> list[str]:
     return names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
-def _told(name: str | None) -> str:
-    return "the certificate is not good" + (f" for {name}" if name else "")
+def _failure(name: str | None) -> str:
+    return "the certificate is not valid" + (f" for {name}" if name else "")
 
 
 def _subject(name: str) -> "x509.verification.Subject":

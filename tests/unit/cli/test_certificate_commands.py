@@ -157,7 +157,7 @@ def test_inspect_says_what_a_file_without_certificates_holds(fake: FakeCa, run: 
     assert run("cert", "issue", "web.example.test", "--out", tmp_path / "web").code == 0
     done = run("cert", "inspect", tmp_path / "web/key.pem")
     assert done.code == 2
-    assert "holds no certificate, but PRIVATE KEY" in done.err
+    assert "contains no certificate, but PRIVATE KEY" in done.err
 
 
 def test_inspect_shows_no_empty_lines_of_names(fake: FakeCa, run: Run, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_renewal_that_crashed_between_two_files_is_finished_without_the_servic
     calls = len(fake.received)
     done = run("cert", "renew", tmp_path / "web")
     assert done.code == 0
-    assert "finished" in done.out
+    assert "completed" in done.out
     assert len(fake.received) == calls
     _assert_pair(tmp_path / "web")
 

@@ -73,7 +73,7 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(run: Run, tmp_path: Path
 
 def test_a_token_on_the_command_line_is_warned_of(run: Run, tmp_path: Path) -> None:
     ran = run("enroll", "krt1_onthecommandline", "--dir", tmp_path / "me")
-    assert "everybody on this machine can read a command line" in ran.err
+    assert "other users of this machine can read command lines" in ran.err
     assert ran.code == 1
 
 

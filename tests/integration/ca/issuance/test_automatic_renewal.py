@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from keyreeve import Client, Context, errors
 from keyreeve.cli import client_certificate as serving_certificate
-from keyreeve.cli.client_certificate import renew_in_time
+from keyreeve.cli.client_certificate import renew_if_due
 from keyreeve.enrollment import IdentityRenewal
 from keyreeve.keys import load_certificates, load_key, make_csr, make_key
 from keyreeve.renewal_files import next_to, turn
@@ -57,10 +57,10 @@ def at(context: Context, share: float) -> float:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the command line takes for the time."""
     time = [0.0]
-    whole = serving_certificate.renew_in_time, serving_certificate.explained
-    monkeypatch.setattr(serving_certificate, "renew_in_time", lambda context: whole[0](context, lambda: time[0]))
+    whole = serving_certificate.renew_if_due, serving_certificate.explain_expiry
+    monkeypatch.setattr(serving_certificate, "renew_if_due", lambda context: whole[0](context, lambda: time[0]))
     monkeypatch.setattr(
-        serving_certificate, "explained", lambda context, failure: whole[1](context, failure, lambda: time[0])
+        serving_certificate, "explain_expiry", lambda context, failure: whole[1](context, failure, lambda: time[0])
     )
     return time
 
@@ -91,7 +91,7 @@ def test_of_many_commands_at_once_one_renews_and_all_succeed(context: Context) -
 
     def command() -> None:
         begin.wait(20)
-        renew_in_time(context, lambda: when)
+        renew_if_due(context, lambda: when)
         with Client(context) as client:
             outcomes.append(client.certificates.get(f"{before.serial_number:032x}").state.value)
 
@@ -131,7 +131,7 @@ def test_a_failed_renewal_is_reported_and_the_command_succeeds(
     monkeypatch.setattr(serving_certificate, "RENEW_SECONDS", 0.000001)
     ran = run("authority", "list", "--context", context.path, "-q")
     assert ran.code == 0
-    assert "note: your certificate is good until" in ran.err
+    assert "note: your certificate is valid until" in ran.err
     monkeypatch.undo()
     assert leaf_of(context) == before
     assert fits(context)
@@ -153,7 +153,7 @@ def test_a_command_finishes_what_another_left_half_done_and_calls_between_the_mo
     context: Context, run: Run, clock: list[float], moved: str
 ) -> None:
     old_key, old_certificate = context.key.read_bytes(), context.certificate.read_bytes()
-    renew_in_time(context, lambda: at(context, 0.9))
+    renew_if_due(context, lambda: at(context, 0.9))
     renewed, new_key = leaf_of(context), context.key.read_bytes()
     next_to(context.certificate).write_bytes(context.certificate.read_bytes())
     context.certificate.write_bytes(old_certificate)
@@ -302,7 +302,7 @@ def test_without_openssh_or_its_signature_a_device_cannot_be_asked(
 ) -> None:
     (tmp_path / "bin" / "ssh-keygen").write_text("#!/bin/sh\nexit 1\n")
     ran = run("cert", "renew", "--context", context.path, "--device-key", tmp_path / "key")
-    assert (ran.code, "made no signature" in ran.err) == (2, True)
+    assert (ran.code, "could not sign with" in ran.err) == (2, True)
     monkeypatch.setenv("PATH", str(tmp_path))
     ran = run("cert", "renew", "--context", context.path, "--device-key", tmp_path / "key")
     assert (ran.code, "install OpenSSH" in ran.err) == (2, True)
