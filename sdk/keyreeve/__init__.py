@@ -1,4 +1,4 @@
-"""Client library of Keyreeve: clients for its services, keys, CSRs and certificate files.
+"""Client library of Keyreeve: clients, keys, CSRs and certificate files.
 
     import keyreeve
 

@@ -1,4 +1,7 @@
-"""The clients for asyncio: `async with keyreeve.aio.Client() as client: await client.certificates.sign(...)`."""
+"""The clients for asyncio.
+
+`async with keyreeve.aio.Client() as client: await client.certificates.sign(...)`
+"""
 
 from keyreeve._async.authorities import AuthorityClient
 from keyreeve._async.certificates import CertificateClient

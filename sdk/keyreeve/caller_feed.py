@@ -1,4 +1,4 @@
-"""A service's copy of the caller feed: received from the CA service, verified, and stored on disk.
+"""A service's verified copy of the caller feed, stored on disk.
 
 `KnownCallers` holds in memory which issuing CAs are accepted, the operators' records, which certificates are revoked, and
 the age of that knowledge. `keyreeve.aio.Client.trust.watch_callers` brings the updates.
@@ -102,7 +102,10 @@ class KnownCallers:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start without callers. With `path`, `saving` stores them in that file (mode 0600)."""
+        """Start without callers.
+
+        With `path`, `saving` stores them in that file (mode 0600).
+        """
         self.trust_domain = trust_domain
         self._path = path
         self._now = now
@@ -125,7 +128,10 @@ class KnownCallers:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Start with the contents of the file; without callers when it does not exist or cannot be read."""
+        """Start with the contents of the file.
+
+        Without callers when it does not exist or cannot be read.
+        """
         made = cls(trust_domain, path, now=now, clock=clock)
         try:
             kept = json.loads(path.read_bytes())
@@ -193,7 +199,9 @@ class KnownCallers:
             self._unsaved = True
 
     def saving(self) -> Callable[[], None] | None:
-        """Return a function that writes the present state to the file, in any thread; None while that is not needed.
+        """Return a function that writes the present state to the file, in any thread.
+
+        None while that is not needed.
 
         The function raises `OSError`. A file that is out of date makes the first delta after a restart longer.
         """
@@ -205,7 +213,7 @@ class KnownCallers:
         return lambda: write_atomically(path, json.dumps(kept).encode(), mode=PRIVATE)
 
     def _following(self, update: CallersUpdate) -> _State:
-        """Return the state that the update continues: the present one, that of a snapshot, or a new one."""
+        """Return the state that the update continues, which may be a new one."""
         begins = (update.restore_generation, update.after_seq)
         known = self.position
         if update.restore_generation < known[0] or not update.after_seq <= update.seq <= update.head_seq:

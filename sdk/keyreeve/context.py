@@ -1,4 +1,4 @@
-"""The context file: addresses of a control plane, its roots, and the certificate and key to call it with.
+"""The context file: addresses and roots of a control plane, and an identity.
 
 The file is one JSON object that a client in any language can read:
 
@@ -38,7 +38,10 @@ _SERVICE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Addresses of a control plane, roots to trust, and the certificate to call with. Files are read when used."""
+    """Addresses of a control plane, roots to trust, and the identity to call with.
+
+    The files are read when they are used.
+    """
 
     trust_domain: str
     endpoints: Mapping[str, Sequence[str]]
@@ -82,7 +85,9 @@ class Context:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> Self:
-        """Read the context file: `path`, or the one that KEYREEVE_CONTEXT names, or the nearest in a default location.
+        """Read the context file.
+
+        It is `path`, or the one that KEYREEVE_CONTEXT names, or the nearest in a default location.
 
         Raises `keyreeve.errors.ContextInvalid` when there is none, it is malformed, or it was found in a default location
         and belongs to another user.
@@ -118,7 +123,9 @@ class Context:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the context file; paths below its directory become relative, so that the directory can be moved.
+        """Write the context file.
+
+        Paths below its directory become relative, so that the directory can be moved.
 
         Raises `OSError`.
         """
@@ -133,7 +140,10 @@ class Context:
         write_atomically(file, (json.dumps(content, indent=2) + "\n").encode())
 
     def addresses(self, service: str) -> tuple[str, ...]:
-        """The addresses of a service. Raises `keyreeve.errors.ContextInvalid` when the context names none."""
+        """The addresses of a service.
+
+        Raises `keyreeve.errors.ContextInvalid` when the context names none.
+        """
         try:
             return tuple(self.endpoints[service])
         except KeyError:
@@ -143,7 +153,10 @@ class Context:
             ) from None
 
     def endpoint(self, service: str) -> str:
-        """The first address of a service, for a program that dials one instance of it. Raises `ContextInvalid`."""
+        """The first address of a service, for a program that dials one instance of it.
+
+        Raises `ContextInvalid`.
+        """
         return self.addresses(service)[0]
 
 
@@ -161,7 +174,7 @@ def _locate(path: str | os.PathLike[str] | None) -> Path:
 
 
 def _is_closed(directory: Path) -> bool:
-    """Whether a directory exists that this process may not search, so that its contents are unknown."""
+    """Whether a directory exists that this process may not search."""
     return directory.is_dir() and not os.access(directory, os.X_OK)
 
 
@@ -176,7 +189,9 @@ def _require_own(file: Path) -> None:
 
 
 def why_not_own(path: Path) -> str | None:
-    """Say why other users can change a path; None when only this process's user or root can, or it does not exist.
+    """Say why other users can change a path.
+
+    None when only this process's user or root can, or it does not exist.
 
     A symbolic link and its target are both checked.
     """

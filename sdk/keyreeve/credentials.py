@@ -1,4 +1,4 @@
-"""TLS credentials from the files of a context, read so that key and certificate always belong together."""
+"""TLS credentials from the files of a context, always a matching pair."""
 
 import hashlib
 import os
@@ -28,7 +28,10 @@ _ROUND_ROBIN: Final = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The contents of a context's bundle, certificate and key at one moment; certificate and key belong together."""
+    """The contents of a context's bundle, certificate and key at one moment.
+
+    Certificate and key belong together.
+    """
 
     signature: Signature
     """Taken before the files were read, so that the next check notices a change in between."""
@@ -87,7 +90,10 @@ def read(context: Context) -> TlsFiles:
 
 
 def channel_options(context: Context, service: str) -> list[tuple[str, str | int]]:
-    """gRPC channel arguments that pin the service's DNS name, balance over its addresses and notice a dead peer."""
+    """Make the gRPC channel arguments for a service of a context.
+
+    They pin the service's DNS name, balance over its addresses and detect a dead peer.
+    """
     addresses = context.addresses(service)
     # gRPC would ask a proxy of the environment for a list of addresses as if it were one host.
     proxy = len(addresses) == 1 and not is_loopback(addresses[0])
@@ -96,7 +102,10 @@ def channel_options(context: Context, service: str) -> list[tuple[str, str | int
 
 
 def pinned_options(address: str, name: str) -> list[tuple[str, str | int]]:
-    """gRPC channel arguments for one address that pin the server's DNS name and notice a dead peer."""
+    """Make the gRPC channel arguments for one address.
+
+    They pin the server's DNS name and detect a dead peer.
+    """
     return _options(name, proxy=not is_loopback(address))
 
 

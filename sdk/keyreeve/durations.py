@@ -6,7 +6,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def in_words(span: timedelta, *, units: int = len(_UNITS)) -> str:
-    """Write a duration in its largest `units` units, down to seconds: `31 d`, `90 d 1 s`, `-5 min`."""
+    """Format a duration in its largest `units` units: `31 d`, `90 d 1 s`, `-5 min`."""
     seconds = int(abs(span).total_seconds())
     parts = []
     for size, unit in _UNITS:

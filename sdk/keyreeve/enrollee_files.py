@@ -1,4 +1,4 @@
-"""The files of an enrollee: first the key, then the certificate, then the context."""
+"""The files of an enrollee: the key, the certificate, the context."""
 
 import hashlib
 import hmac
@@ -70,7 +70,10 @@ class EnrolleeFiles:
         return self.is_enrolled() and self.bundle.exists() and self.estate_bundle.exists()
 
     def key_on_disk(self, key_type: KeyType) -> PrivateKey:
-        """Return the key of an earlier attempt, or a new one that is on disk. Raises `FileUnusable`."""
+        """Return the key of an earlier attempt, or a new one that is on disk.
+
+        Raises `FileUnusable`.
+        """
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.key.exists():
@@ -89,7 +92,10 @@ class EnrolleeFiles:
         trust_root: bytes,
         endpoints: Mapping[str, Sequence[str]],
     ) -> Context:
-        """Write the result of an enrollment; the context file is last, so that it implies all others."""
+        """Write the result of an enrollment.
+
+        The context file is last, so that it implies all others.
+        """
         try:
             context = Context(
                 trust_domain=token.identity.trust_domain,
@@ -115,7 +121,7 @@ class EnrolleeFiles:
 
 
 def fetch_root(token: EnrollmentToken, seconds: float) -> bytes:
-    """Fetch the DER root that the token names, in a TLS handshake without verification.
+    """Fetch the DER root that the token names, in an unverified TLS handshake.
 
     The digest in the token identifies the root; nothing else of that connection is used. Raises `ServiceUnreachable`,
     `EnrollmentRootWrong`.
@@ -147,7 +153,10 @@ def _presented(token: EnrollmentToken, seconds: float) -> list[bytes]:
 
 
 def _chain_of(tls: ssl.SSLSocket) -> list[bytes]:
-    """Return the certificates that the server presented; Python has a public name for this from 3.13 on."""
+    """Return the certificates that the server presented.
+
+    Python has a public name for this from 3.13 on.
+    """
     public = getattr(tls, "get_unverified_chain", None)
     if public is not None:
         return list(public())[:_MAX_CHAIN]
@@ -158,7 +167,10 @@ def _chain_of(tls: ssl.SSLSocket) -> list[bytes]:
 def check_chain(
     token: EnrollmentToken, roots_der: Sequence[bytes], chain_der: Sequence[bytes], key: PrivateKey
 ) -> None:
-    """Check that the certificate is for the key and the identity, and leads to a root. Raises `EnrollmentServerUnproven`."""
+    """Check that the certificate is for the key and identity, and leads to a root.
+
+    Raises `EnrollmentServerUnproven`.
+    """
     try:
         leaf, *above = (x509.load_der_x509_certificate(der) for der in chain_der)
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -1,4 +1,6 @@
-"""Enrollment and renewal of the caller's own identity (`keyreeve.aio` has both for asyncio).
+"""Enrollment and renewal of the caller's identity.
+
+`keyreeve.aio` has both for asyncio.
 
 `enroll(token, directory)` turns an enrollment token into an identity; `IdentityRenewal(context, client).keep()` renews it
 in time and keeps the bundles up to date, in a thread or task of its own.

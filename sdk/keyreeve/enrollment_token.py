@@ -1,4 +1,6 @@
-"""Enrollment tokens as text, and the bytes that both sides of an enrollment authenticate (docs/protocols.md).
+"""Enrollment tokens, and the transcript that both sides authenticate.
+
+docs/protocols.md describes them.
 
 Pure functions: no I/O, no clock, no random bytes. The service and the enrollee use the same ones; the vectors in
 tests/vectors/enrollment.json come from a program that shares no code with them.
@@ -40,7 +42,7 @@ _MAX_TEXT: Final = 8192
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentToken:
-    """The content of a token: an identity, where to enroll for it, and a secret that both sides prove to know."""
+    """The content of a token: an identity, where to enroll, and a secret."""
 
     token_id: bytes
     """16 octets; not secret."""
@@ -61,7 +63,7 @@ class EnrollmentToken:
         return service_dns_name(SERVER, self.identity.trust_domain)
 
     def text(self) -> str:
-        """Encode the token: `krt1_`, then base64url without padding of the fields and a checksum."""
+        """Encode the token: `krt1_`, then unpadded base64url of fields and checksum."""
         body = length_prefixed(
             self.token_id,
             self.secret,
@@ -74,7 +76,10 @@ class EnrollmentToken:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Decode a token; white space around it is ignored. Raises `TokenMalformed`, whose text contains no part of it."""
+        """Decode a token; white space around it is ignored.
+
+        Raises `TokenMalformed`, whose text contains no part of it.
+        """
         raw = _decode(text.strip())
         body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
         if _check(body) != check:
@@ -125,7 +130,10 @@ def _decode(text: str) -> bytes:
 
 
 def _check(body: bytes) -> bytes:
-    """The checksum that detects typing errors and truncation; it is no protection against an attacker."""
+    """The checksum that detects typing errors and truncation.
+
+    It is no protection against an attacker.
+    """
     return hashlib.sha256(b"keyreeve-token-1" + body).digest()[:_CHECK_BYTES]
 
 
@@ -134,7 +142,10 @@ def _check(body: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentKeys:
-    """The three keys of a token; the service stores these, sealed, and never the secret."""
+    """The three keys of a token.
+
+    The service stores these, sealed, and never the secret.
+    """
 
     server: bytes = field(repr=False)
     client: bytes = field(repr=False)
@@ -142,7 +153,10 @@ class EnrollmentKeys:
 
     @classmethod
     def of(cls, secret: bytes, token_id: bytes) -> Self:
-        """Derive the keys by HKDF-SHA-256 (RFC 5869): salt is the id, info `keyreeve-enrol-1 s`, `... c` and `... r`."""
+        """Derive the keys by HKDF-SHA-256 (RFC 5869).
+
+        The salt is the id, info `keyreeve-enrol-1 s`, `... c` and `... r`.
+        """
         return cls(*(_derive(secret, token_id, letter) for letter in (b"s", b"c", b"r")))
 
     @classmethod
@@ -163,7 +177,10 @@ def _derive(secret: bytes, token_id: bytes, letter: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """Everything that both sides sent before the enrollee's proof: T1. Times are seconds since 1970."""
+    """Everything that both sides sent before the enrollee's proof: T1.
+
+    Times are seconds since 1970.
+    """
 
     trust_domain: str
     root_sha256: bytes
@@ -199,17 +216,23 @@ class Transcript:
         return hmac.digest(keys.server, self.t1(), "sha256")
 
     def client_mac(self, keys: EnrollmentKeys, server_mac: bytes, csr: bytes) -> bytes:
-        """Compute `mac_c`, which proves that the enrollee knows the secret and sent this CSR."""
+        """Compute `mac_c`: the enrollee knows the secret and sent this CSR."""
         message = length_prefixed(self.t1(), server_mac, hashlib.sha256(csr).digest())
         return hmac.digest(keys.client, message, "sha256")
 
     def result_mac(self, keys: EnrollmentKeys, client_mac: bytes, chain_der: Sequence[bytes]) -> bytes:
-        """Compute `mac_r` over the issued chain and the trust root; H(chain) is over LP of its certificates."""
+        """Compute `mac_r` over the issued chain and the trust root.
+
+        H(chain) is over LP of its certificates.
+        """
         chain = hashlib.sha256(length_prefixed(*chain_der)).digest()
         message = length_prefixed(self.t1(), client_mac, chain, hashlib.sha256(self.trust_root).digest())
         return hmac.digest(keys.result, message, "sha256")
 
     def roots_mac(self, keys: EnrollmentKeys, client_mac: bytes, roots_der: Sequence[bytes]) -> bytes:
-        """Compute the MAC over the roots of the control hierarchy; during a rotation there are two."""
+        """Compute the MAC over the roots of the control hierarchy.
+
+        During a rotation there are two.
+        """
         roots = hashlib.sha256(length_prefixed(*roots_der)).digest()
         return hmac.digest(keys.result, length_prefixed(_ROOTS_LABEL, self.t1(), client_mac, roots), "sha256")

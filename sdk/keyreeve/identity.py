@@ -1,4 +1,4 @@
-"""SPIFFE IDs of a trust domain, the roles in them, and the DNS names reserved to services.
+"""SPIFFE IDs and their roles, and the DNS names reserved to services.
 
 Source: SPIFFE-ID specification sections 2 and 3; the forms are listed in docs/names.md. Text is accepted or refused,
 never normalized. Imports nothing outside the standard library.
@@ -16,7 +16,7 @@ MAX_SPIFFE_ID_BYTES = 2048
 
 
 class Role(StrEnum):
-    """The role of an identity in access rules: the first segments of its SPIFFE ID's path."""
+    """The role of an identity: the first segments of its SPIFFE ID's path."""
 
     CA = "services/ca"
     MEMBERSHIP = "services/membership"
@@ -35,20 +35,26 @@ ALL_ROLES = frozenset(Role)
 
 
 def is_trust_domain(text: str) -> bool:
-    """Whether a text is a trust domain: a DNS name (docs/names.md), since reserved names are built from it."""
+    """Whether a text is a trust domain: a DNS name (docs/names.md).
+
+    Reserved DNS names are built from it.
+    """
     return _TRUST_DOMAIN.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class SpiffeId:
-    """A SPIFFE ID in its only accepted spelling: `spiffe://trust-domain/segment/segment`."""
+    """A SPIFFE ID in canonical form: `spiffe://trust-domain/segment/segment`."""
 
     trust_domain: str
     path: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse a SPIFFE ID. Raises `ValueError` for anything else, such as escapes, empty segments and ports."""
+        """Parse a SPIFFE ID.
+
+        Raises `ValueError` for anything else, such as escapes, empty segments and ports.
+        """
         if len(text) > MAX_SPIFFE_ID_BYTES:
             raise ValueError("a SPIFFE ID has at most 2,048 bytes")
         scheme, separator, rest = text.partition("://")
@@ -83,18 +89,21 @@ class SpiffeId:
 
 
 def service_dns_name(service: str, trust_domain: str) -> str:
-    """Return the DNS name in a service's certificate, which clients pin, such as `ca.svc.example.test`."""
+    """Return the DNS name of a service, such as `ca.svc.example.test`.
+
+    It is in the service's certificate, and clients pin it.
+    """
     return f"{service}.svc.{trust_domain}"
 
 
 def reserved_dns_suffixes(trust_domain: str) -> tuple[str, str]:
-    """Return the DNS suffixes that only the profiles `service` and `probe` may use, under any authority."""
+    """Return the DNS suffixes reserved to the profiles `service` and `probe`."""
     return (f"svc.{trust_domain}", f"probe.{trust_domain}")
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller whose certificate has been verified: its identity, role, and certificate."""
+    """A verified caller: its identity, its role and its certificate's serial."""
 
     id: SpiffeId
     role: Role
@@ -105,7 +114,7 @@ class Caller:
 
     @property
     def claimant(self) -> str:
-        """The key of idempotency records, different for a later operator of the same name."""
+        """The caller in idempotency records; a reused operator name differs."""
         return f"{self.id}#{self.person_uid}" if self.person_uid else str(self.id)
 
     def __str__(self) -> str:

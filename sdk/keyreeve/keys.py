@@ -1,4 +1,4 @@
-"""Private keys and CSRs on the holder's side: make them, store them in files, sign renewals with them."""
+"""Private keys and CSRs on the holder's side."""
 
 import hashlib
 import ipaddress
@@ -39,7 +39,7 @@ def make_key(key_type: KeyType = KeyType.P256) -> PrivateKey:
 
 
 def make_csr(key: PrivateKey, names: Sequence[Name] = (), *, common_name: str | None = None) -> bytes:
-    """Make a DER certificate request (PKCS #10, RFC 2986), signed by `key` as proof of possession.
+    """Make a DER certificate request (PKCS #10, RFC 2986), signed by `key`.
 
     `names` become subject alternative names; without any the request has no such extension. Raises
     `keyreeve.errors.NameRefused` for text that a certificate cannot contain; the CA checks what the profile allows.
@@ -54,7 +54,10 @@ def make_csr(key: PrivateKey, names: Sequence[Name] = (), *, common_name: str | 
 
 
 def save_key(path: str | os.PathLike[str], key: PrivateKey) -> None:
-    """Write a key atomically as unencrypted PKCS #8 PEM that only its owner may read. Raises `OSError`."""
+    """Write a key atomically as unencrypted PKCS #8 PEM, of mode 0600.
+
+    Raises `OSError`.
+    """
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_atomically(Path(path), pem, PRIVATE)
 
@@ -80,7 +83,7 @@ def parse_key(pem: bytes) -> PrivateKey:
 
 
 def save_certificate(path: str | os.PathLike[str], certificate: SignedCertificate) -> None:
-    """Write the certificate and its chain without the root atomically, in the order that TLS servers expect.
+    """Write the certificate, then its chain without the root, atomically.
 
     When a key is replaced together with its certificate, write the key first: `RotatingChannel` uses neither until the
     two belong together. Raises `OSError`.
@@ -89,13 +92,19 @@ def save_certificate(path: str | os.PathLike[str], certificate: SignedCertificat
 
 
 def load_certificates(path: str | os.PathLike[str]) -> list[bytes]:
-    """Read the certificates of a PEM file as DER, in order. Raises `OSError`; `ValueError` when there is none."""
+    """Read the certificates of a PEM file as DER, in order.
+
+    Raises `OSError`; `ValueError` when there is none.
+    """
     certificates = x509.load_pem_x509_certificates(Path(path).read_bytes())
     return [certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates]
 
 
 def csr_spki(csr: bytes) -> bytes:
-    """Return the DER SubjectPublicKeyInfo of a CSR in DER or PEM. Raises `keyreeve.errors.CsrMalformed`."""
+    """Return the DER SubjectPublicKeyInfo of a CSR in DER or PEM.
+
+    Raises `keyreeve.errors.CsrMalformed`.
+    """
     try:
         is_pem = csr.lstrip().startswith(b"-----BEGIN")
         request = x509.load_pem_x509_csr(csr) if is_pem else x509.load_der_x509_csr(csr)
@@ -107,13 +116,13 @@ def csr_spki(csr: bytes) -> bytes:
 
 
 def renewal_message(*, trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
-    """Encode the message that proves a renewal once the old key has signed it (docs/protocols.md)."""
+    """Encode the message that the old key signs for a renewal (docs/protocols.md)."""
     fields = (_RENEWAL_CONTEXT, trust_domain.encode(), serial, hashlib.sha256(new_spki).digest(), nonce.encode())
     return length_prefixed(*fields)
 
 
 def sign_renewal(old_key: PrivateKey, *, trust_domain: str, serial: bytes, new_spki: bytes, nonce: str) -> bytes:
-    """Sign with the old key that the key `new_spki` may replace it (docs/protocols.md).
+    """Sign a renewal with the old key (docs/protocols.md).
 
     `serial` is 16 octets, `new_spki` a DER SubjectPublicKeyInfo.
     """

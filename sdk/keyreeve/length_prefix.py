@@ -1,4 +1,4 @@
-"""LP, the length-prefixed encoding of everything that is signed or authenticated (docs/protocols.md).
+"""LP, the length-prefixed encoding of signed messages (docs/protocols.md).
 
 No two lists of fields have the same bytes, so a boundary between two fields cannot be moved under a signature. Imports
 only the standard library.

@@ -1,4 +1,4 @@
-"""The files of a renewal: the new key and certificate are written beside the old pair, then moved into place.
+"""The files of a renewal, which are written beside the old pair, then moved.
 
 The new key and its certificate are named `NAME.next`. The key is moved first; between the two moves the certificate in
 `NAME.next` belongs to the key that is in place, and a reader takes it from there (`keyreeve.credentials`). One process at
@@ -19,7 +19,9 @@ def next_to(path: Path) -> Path:
 
 @contextmanager
 def turn(key: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Lock the pair of a key against other processes; yields False when another process has locked it.
+    """Lock the pair of a key against other processes.
+
+    Yields False when another process has locked it.
 
     With `wait` it blocks until the lock is free, which an event loop must not do. The directory is locked, so no lock file
     is left behind. Raises `OSError`.
@@ -37,7 +39,9 @@ def turn(key: Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def finish(certificate: Path, key: Path) -> bool:
-    """Move a new key and its certificate into place if there is a new certificate; say whether there was.
+    """Move a new key and its certificate into place if there is a new certificate.
+
+    Returns whether there was.
 
     Any step may be repeated after a crash. The caller must hold the lock of `turn`. Raises `OSError`.
     """
@@ -51,6 +55,9 @@ def finish(certificate: Path, key: Path) -> bool:
 
 
 def forget(certificate: Path, key: Path) -> None:
-    """Delete a new pair that is no longer wanted. The caller must hold the lock of `turn`. Raises `OSError`."""
+    """Delete a new pair that is no longer wanted.
+
+    The caller must hold the lock of `turn`. Raises `OSError`.
+    """
     next_to(certificate).unlink(missing_ok=True)  # first: without its key it must never be moved
     next_to(key).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Request ids, which make mutations idempotent: UUID version 7 (RFC 9562, section 5.7)."""
+"""Request ids, which make mutations idempotent: UUIDv7 (RFC 9562)."""
 
 import secrets
 import time
@@ -10,7 +10,10 @@ def new_request_id() -> str:
 
 
 def uuid7(unix_milliseconds: int, random: bytes) -> str:
-    """Make the UUIDv7 of a time and 10 random octets, in its 36-character lower-case form; later ones sort later."""
+    """Make the UUIDv7 of a time and 10 random octets, as text.
+
+    It has 36 characters in lower case; later ones sort later.
+    """
     value = (unix_milliseconds & (1 << 48) - 1) << 80 | int.from_bytes(random)
     value = value & ~(0xF << 76) | 7 << 76  # version
     value = value & ~(0b11 << 62) | 0b10 << 62  # variant

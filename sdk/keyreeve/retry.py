@@ -38,7 +38,10 @@ def is_transient(error: KeyreeveError) -> bool:
 
 
 class Backoff:
-    """The waits between the attempts of one call. `random` returns numbers from 0 up to 1."""
+    """The waits between the attempts of one call.
+
+    `random` returns numbers from 0 up to 1.
+    """
 
     def __init__(self, policy: RetryPolicy, random: Callable[[], float]) -> None:
         self._policy = policy
@@ -47,7 +50,9 @@ class Backoff:
         self._unguided = 0
 
     def delay(self, error: KeyreeveError, remaining: float) -> float | None:
-        """Return the seconds to wait before the next attempt; None when there is to be none.
+        """Return the seconds to wait before the next attempt.
+
+        None when there is to be none.
 
         `remaining` is the caller's remaining time: a wait as long as that is useless.
         """

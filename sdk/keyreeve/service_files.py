@@ -1,21 +1,30 @@
-"""Files through which `keyreeve up` lets a service in: the same for the supervisor and for the service."""
+"""Files by which `keyreeve up` gives a service its enrollment token.
+
+The supervisor and the service use the same names.
+"""
 
 from datetime import datetime
 from pathlib import Path
 
 
 def token_file(state_directory: Path) -> Path:
-    """The enrollment token that a service finds when it starts; it removes the file once it is enrolled."""
+    """The enrollment token that a service finds when it starts.
+
+    It removes the file once it is enrolled.
+    """
     return state_directory / "enrollment-token"
 
 
 def identity_directory(state_directory: Path) -> Path:
-    """Where a service keeps its own key and certificate, in the files of `keyreeve.enrollee_files`."""
+    """Where a service stores its key and certificate (`keyreeve.enrollee_files`)."""
     return state_directory / "identity"
 
 
 def certificate_end(state_directory: Path) -> datetime | None:
-    """When the certificate of a service expires; None when there is none that can be read."""
+    """When the certificate of a service expires.
+
+    None when there is none that can be read.
+    """
     from cryptography import x509
 
     from keyreeve.enrollee_files import EnrolleeFiles
@@ -28,6 +37,9 @@ def certificate_end(state_directory: Path) -> datetime | None:
 
 
 def needs_token(state_directory: Path, now: datetime) -> bool:
-    """Whether a service has to enroll: it has no certificate, or an expired one, which nothing renews."""
+    """Whether a service has to enroll: it has no valid certificate.
+
+    An expired certificate cannot be renewed.
+    """
     end = certificate_end(state_directory)
     return end is None or now >= end

@@ -1,4 +1,7 @@
-"""Translate gRPC failures into `keyreeve.errors`: the inverse of a service's translation into `google.rpc.Status`."""
+"""Translate gRPC failures into `keyreeve.errors`.
+
+It is the inverse of a service's translation into `google.rpc.Status`.
+"""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,7 +18,9 @@ _DETAILS_KEY = "grpc-status-details-bin"
 
 
 def error_from_rpc(failure: grpc.RpcError, service: str) -> KeyreeveError:
-    """Translate a failed call. `service` is the service and its address, for the message.
+    """Translate a failed call.
+
+    `service` is the service and its address, for the message.
 
     A status of a Keyreeve service has an ErrorInfo of our domain and becomes the class of its reason. Any other comes from
     gRPC itself or from a proxy, and is translated by its code.

@@ -15,13 +15,16 @@ Resolve = Callable[[str, int], Iterable[Address]]
 
 
 def resolve(host: str, port: int) -> Iterable[Address]:
-    """Resolve a host name by the system's resolver; an IP address resolves to itself. Raises `OSError`."""
+    """Resolve a host name by the system's resolver.
+
+    An IP address resolves to itself. Raises `OSError`.
+    """
     for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         yield str(address[0]), port
 
 
 def needs_resolving(addresses: Sequence[str]) -> bool:
-    """Whether the target of these addresses depends on DNS names that gRPC does not follow by itself."""
+    """Whether the target of the addresses contains names that gRPC does not follow."""
     return len(addresses) > 1 and not all(map(_is_ip_address, addresses))
 
 
@@ -56,7 +59,10 @@ def split(address: str) -> Address:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is on this machine by its spelling alone; nothing is resolved."""
+    """Whether an address is on this machine by its spelling alone.
+
+    Nothing is resolved.
+    """
     host, _ = split(address)
     return host == "localhost" or (_is_ip_address(address) and ipaddress.ip_address(host).is_loopback)
 

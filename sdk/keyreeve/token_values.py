@@ -1,4 +1,7 @@
-"""Values of the calls about enrollment tokens. All times are aware datetimes in UTC."""
+"""Values of the calls about enrollment tokens.
+
+All times are aware datetimes in UTC.
+"""
 
 from dataclasses import dataclass, field
 from datetime import datetime

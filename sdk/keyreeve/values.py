@@ -1,4 +1,7 @@
-"""Values that calls take and return. All times are aware datetimes in UTC, all certificates DER (RFC 5280)."""
+"""Values that calls take and return.
+
+All times are aware datetimes in UTC, all certificates DER (RFC 5280).
+"""
 
 from base64 import b64encode
 from collections.abc import Iterable
@@ -10,7 +13,7 @@ from typing import Self
 
 
 class NameType(StrEnum):
-    """The types of subject alternative names that a profile can allow (RFC 5280, 4.2.1.6)."""
+    """Types of subject alternative names (RFC 5280, section 4.2.1.6)."""
 
     DNS = "dns"
     IP = "ip"
@@ -20,7 +23,10 @@ class NameType(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Name:
-    """A subject alternative name. It is accepted as it is spelled, or refused; never normalized."""
+    """A subject alternative name.
+
+    It is accepted as it is spelled, or refused; never normalized.
+    """
 
     type: NameType
     value: str
@@ -68,7 +74,7 @@ class Line(StrEnum):
 
 
 class Hierarchy(StrEnum):
-    """The hierarchy of an authority, which decides the profiles that it may issue under."""
+    """The hierarchy of an authority, which decides its profiles."""
 
     CONTROL = "control"
     """Certificates that the control plane's own listeners trust: services, members, operators and workloads."""
@@ -86,7 +92,10 @@ class AuthorityKind(StrEnum):
 
 
 class AuthorityState(StrEnum):
-    """The states of an authority: pending, active, retiring, retired; revoked from any of the first three."""
+    """The states of an authority: pending, active, retiring, retired.
+
+    Revoked from any of the first three.
+    """
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -212,13 +221,19 @@ class SignedCertificate:
         return self.name.removeprefix("certificates/")
 
     def pem(self) -> str:
-        """The certificate, then its chain without the root, in PEM: the order that TLS servers expect."""
+        """The certificate, then its chain without the root, in PEM.
+
+        TLS servers expect this order.
+        """
         return to_pem([self.certificate_der, *self.chain_der])
 
 
 @dataclass(frozen=True, slots=True)
 class SignItem:
-    """One certificate that `sign_many` requests; the fields are the arguments of `sign`."""
+    """One certificate that `sign_many` requests.
+
+    The fields are the arguments of `sign`.
+    """
 
     profile: str
     csr: bytes
@@ -357,7 +372,10 @@ class IssuanceStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IssuanceState:
-    """The switch that stops issuance everywhere. Fields that end in `_by` are SPIFFE IDs or empty."""
+    """The switch that stops issuance everywhere.
+
+    Fields that end in `_by` are SPIFFE IDs or empty.
+    """
 
     status: IssuanceStatus
     halted_at: datetime | None

@@ -1,4 +1,7 @@
-"""Translation between protobuf messages and values; no other module of the SDK than the clients sees messages."""
+"""Translation between protobuf messages and values.
+
+No other module of the SDK than the clients sees messages.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -97,7 +100,10 @@ ISSUANCE_STATUSES = {
 
 
 def to_number(table: Mapping[Choice, Number], choice: Choice, field: str) -> Number:
-    """Translate a value of an enumeration. Raises `keyreeve.errors.FieldInvalid` for one that the field does not allow."""
+    """Translate a value of an enumeration.
+
+    Raises `keyreeve.errors.FieldInvalid` for one that the field does not allow.
+    """
     if choice not in table:
         text = f"{str(choice)!r} is not one of {', '.join(table)}"
         raise FieldInvalid(f"{field}: {text}", violations=[Violation(field, text)])
@@ -105,7 +111,10 @@ def to_number(table: Mapping[Choice, Number], choice: Choice, field: str) -> Num
 
 
 def from_number(table: Mapping[Choice, Number], number: Number) -> Choice:
-    """Translate a number of an enumeration. Raises `keyreeve.errors.KeyreeveError` for one of a newer release."""
+    """Translate a number of an enumeration.
+
+    Raises `keyreeve.errors.KeyreeveError` for one of a newer release.
+    """
     for choice, known in table.items():
         if known == number:
             return choice
@@ -114,12 +123,18 @@ def from_number(table: Mapping[Choice, Number], number: Number) -> Choice:
 
 
 def resource_name(collection: str, text: str) -> str:
-    """Return the full name of a resource that may be given by its last part: `web` stands for `profiles/web`."""
+    """Return the full name of a resource that may be given by its last part.
+
+    `web` stands for `profiles/web`.
+    """
     return text if text.startswith(f"{collection}/") else f"{collection}/{text}"
 
 
 def to_timestamp(time: datetime | None, field: str) -> Timestamp | None:
-    """Translate a time. Raises `keyreeve.errors.FieldInvalid` for one without a time zone."""
+    """Translate a time.
+
+    Raises `keyreeve.errors.FieldInvalid` for one without a time zone.
+    """
     if time is None:
         return None
     if time.tzinfo is None:
@@ -173,7 +188,7 @@ def from_signed(response: certificate_pb.SignCertificateResponse) -> values.Sign
 def from_outcomes(
     response: certificate_pb.SignCertificatesResponse,
 ) -> list[values.SignedCertificate | KeyreeveError]:
-    """Translate the outcomes of a batch, in the order of its items: certificates and errors."""
+    """Translate the outcomes of a batch: certificates and errors, in order."""
     chains = {chain.authority: tuple(chain.chain_der) for chain in response.chains}
     return [_outcome(outcome, chains) for outcome in response.outcomes]
 

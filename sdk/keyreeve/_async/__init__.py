@@ -1,1 +1,4 @@
-"""The asyncio form of the clients, which the blocking form is generated from (tools/generate-blocking)."""
+"""Asyncio clients, from which the blocking ones are generated.
+
+tools/generate-blocking generates them.
+"""

@@ -30,7 +30,9 @@ Outcomes = list[SignedCertificate | KeyreeveError]
 
 
 class CertificateClient:
-    """Signing, and the ledger of issued certificates; reached as `Client.certificates`.
+    """Signing, and the ledger of issued certificates.
+
+    Reached as `Client.certificates`.
 
     Resources may be named in full (`profiles/server`) or by their last part (`server`). `request_id` makes a mutation
     idempotent: one is made for each call unless given, and kept over its retries. Every method raises `keyreeve.errors`
@@ -91,7 +93,7 @@ class CertificateClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> SignedCertificate:
-        """Have a certificate renewed for the key of `csr`, with the same profile, names and identity.
+        """Renew a certificate for the key of `csr`, with the same profile and names.
 
         A certificate of the control hierarchy is renewed by its holder, calling with that certificate. Any other is renewed
         by the caller who requested it, and its key, `old_key`, signs the renewal. Without `old_key` that raises
@@ -123,7 +125,10 @@ class CertificateClient:
         return wire.from_signed(response)
 
     async def get(self, serial: str, *, timeout: float | None = None) -> Certificate:
-        """Look up a certificate in the ledger by its serial number: 32 lower-case hexadecimal digits."""
+        """Look up a certificate in the ledger by its serial number.
+
+        The serial number has 32 lower-case hexadecimal digits.
+        """
         request = pb.GetCertificateRequest(name=wire.resource_name("certificates", serial))
         return wire.from_certificate(
             await self._caller.unary(f"{_SERVICE}/GetCertificate", request, pb.Certificate, timeout)
@@ -160,7 +165,9 @@ class CertificateClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Operation:
-        """Start revoking all certificates that match every condition given; at least one is required.
+        """Start revoking all certificates that match every condition given.
+
+        At least one is required.
 
         It returns an operation that continues in the service: `Client.operations` shows its progress. Times need a time
         zone.
@@ -200,7 +207,9 @@ class CertificateClient:
         page_size: int = 100,
         timeout: float | None = None,
     ) -> AsyncGenerator[Certificate, None]:
-        """Iterate over the certificates that match every filter, by serial number; pages are fetched as needed.
+        """Iterate over the certificates that match every filter, by serial number.
+
+        Pages are fetched as needed.
 
         `expires_before` needs a time zone. `timeout` is for each page.
         """

@@ -1,4 +1,4 @@
-"""The client: one object, the services as attributes, a connection for each service that is used."""
+"""The client of a control plane, which connects to each service on first use."""
 
 from types import TracebackType
 from typing import Self
@@ -80,7 +80,7 @@ class Client:
         self.trust = self.ca.trust
 
     def service(self, name: str) -> ServiceClient:
-        """What every service offers, of the service `name`: its operations and its audit log.
+        """Return the client of a service, with its operations and its audit log.
 
         Raises `keyreeve.errors.ContextInvalid` when the context names no address of it.
         """
@@ -97,7 +97,9 @@ class Client:
         return Caller(channel, timeout=self._timeout, policy=self._policy)
 
     async def rotate(self) -> bool:
-        """Move to what the context's files hold now, and say whether that is anything new.
+        """Move to the present contents of the context's files.
+
+        Returns whether they are new.
 
         It concerns the services that have been called, or the CA if none has. Calling it is never necessary: the client
         looks at the files by itself, at most once a second while it is used. Raises `keyreeve.errors.ContextInvalid` or

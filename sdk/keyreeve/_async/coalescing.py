@@ -71,7 +71,10 @@ _Outcome = SignedCertificate | Exception | _Resend
 
 @dataclass(slots=True, eq=False)
 class _PendingCall:
-    """One call that waits: its item, its deadline (on the client's clock), and the promise of its outcome."""
+    """A waiting call: its item, its deadline, and the promise of its outcome.
+
+    The deadline is on the client's clock.
+    """
 
     item: pb.SignCertificateItem
     size: int
@@ -92,7 +95,10 @@ class Coalescer:
         self._next_batch: runtime.Promise[bool] | None = None
 
     async def sign(self, item: pb.SignCertificateItem, timeout: float | None) -> SignedCertificate:
-        """Sign one item, in a batch if there are others; `timeout` is in seconds (the client's unless given)."""
+        """Sign one item, in a batch if there are others.
+
+        `timeout` is in seconds (the client's unless given).
+        """
         seconds = self._caller.timeout if timeout is None else timeout
         deadline = self._clock() + seconds
         size = item.ByteSize()
@@ -155,7 +161,10 @@ class Coalescer:
         return waiting
 
     def _open_batch(self, *, at_once: bool) -> None:
-        """Open the next batch, with `_state` held; it closes after `MAX_BATCH_DELAY`, when full, or when a call ends."""
+        """Open the next batch, with `_state` held.
+
+        It closes after `MAX_BATCH_DELAY`, when full, or when a call ends.
+        """
         closed: runtime.Promise[bool] = runtime.Promise()
         if at_once:
             closed.settle(True)

@@ -1,4 +1,4 @@
-"""Enrollment: from a token to a certificate and a context, with proof on both sides (docs/protocols.md)."""
+"""Enrollment: from a token to a certificate and a context (docs/protocols.md)."""
 
 import hmac
 import os
@@ -38,7 +38,7 @@ async def enroll(
     timeout: float = 60.0,
     now: Callable[[], float] = time.time,
 ) -> Context:
-    """Enroll with a token, store the new identity in `directory`, and return the context to call with.
+    """Enroll with a token, store the identity in `directory`, and return its context.
 
     The key is on disk before it is used, so that after a lost response the same call with the same directory gets the same
     certificate, within 15 minutes. `now` is this machine's clock, in seconds since 1970; `timeout` is over all attempts.

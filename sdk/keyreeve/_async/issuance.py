@@ -20,7 +20,10 @@ class IssuanceClient:
         self._caller = caller
 
     async def halt(self, reason: str, *, request_id: str | None = None, timeout: float | None = None) -> IssuanceState:
-        """Halt issuance: once it returns, no certificate requested over the network enters the ledger."""
+        """Halt issuance.
+
+        Once it returns, no certificate that is requested over the network enters the ledger.
+        """
         request = pb.HaltIssuanceRequest(reason=reason, request_id=request_id or new_request_id())
         return wire.from_issuance_state(
             await self._caller.unary(f"{_SERVICE}/HaltIssuance", request, pb.IssuanceState, timeout)
@@ -29,7 +32,10 @@ class IssuanceClient:
     async def resume(
         self, reason: str, *, request_id: str | None = None, timeout: float | None = None
     ) -> IssuanceState:
-        """Resume issuance; where that requires two operators, the first call approves and issuance stays halted."""
+        """Resume issuance.
+
+        Where that requires two operators, the first call approves and issuance stays halted.
+        """
         request = pb.ResumeIssuanceRequest(reason=reason, request_id=request_id or new_request_id())
         return wire.from_issuance_state(
             await self._caller.unary(f"{_SERVICE}/ResumeIssuance", request, pb.IssuanceState, timeout)

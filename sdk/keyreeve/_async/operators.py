@@ -33,7 +33,9 @@ class OperatorClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Invitation:
-        """Invite an operator, or renew an invitation; its token is for a certificate of the role.
+        """Invite an operator, or renew an invitation.
+
+        Its token is for a certificate of the role.
 
         `address` is the enrollment listener as the operator reaches it, unless it is the configured one.
         """
@@ -74,7 +76,9 @@ class OperatorClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Invitation:
-        """Change the role or the keys of an operator, or both; None leaves them as they are.
+        """Change the role or the keys of an operator, or both.
+
+        None leaves them as they are.
 
         A new role revokes the operator's certificates, and the token is for a certificate of the new role; otherwise there
         is no token. `keys` replace all keys in the record, each one line in OpenSSH's public key format.
@@ -94,7 +98,10 @@ class OperatorClient:
         )
 
     async def remove(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Operator:
-        """Remove an operator permanently; every service refuses their certificates within seconds."""
+        """Remove an operator permanently.
+
+        Every service refuses their certificates within seconds.
+        """
         request = pb.RemoveOperatorRequest(name=_full(name), request_id=request_id or new_request_id())
         return wire.from_operator(await self._caller.unary(f"{_SERVICE}/RemoveOperator", request, pb.Operator, timeout))
 

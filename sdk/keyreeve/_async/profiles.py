@@ -39,7 +39,10 @@ class ProfileClient:
         return wire.from_profile(await self._caller.unary(f"{_SERVICE}/GetProfile", request, pb.Profile, timeout))
 
     async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncGenerator[Profile, None]:
-        """Iterate over the current versions of all profiles by name; `timeout` is for each page."""
+        """Iterate over the current versions of all profiles by name.
+
+        `timeout` is for each page.
+        """
         request = pb.ListProfilesRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListProfiles"
@@ -73,7 +76,10 @@ class ProfileClient:
     async def simulate(
         self, name: str, document: str, *, sample_size: int = 100, timeout: float | None = None
     ) -> SimulationReport:
-        """Replay the last issuances of a profile under `document`; nothing is issued or stored."""
+        """Replay the last issuances of a profile under `document`.
+
+        Nothing is issued or stored.
+        """
         request = pb.SimulateProfileRequest(
             name=wire.resource_name("profiles", name), document=document, sample_size=sample_size
         )

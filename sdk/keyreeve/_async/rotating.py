@@ -1,4 +1,4 @@
-"""A channel that survives the replacement of its certificate, key, bundle or addresses."""
+"""A channel that follows its certificate, key, bundle and addresses."""
 
 import logging
 import random
@@ -21,7 +21,7 @@ _serialize = methodcaller("SerializeToString")
 
 
 class Generation:
-    """One channel with the target and files that it was opened with, and the number of calls on it."""
+    """A channel, the target and files that it was opened with, and its call count."""
 
     def __init__(self, channel: runtime.Channel, target: str, files: credentials.TlsFiles) -> None:
         self.channel = channel
@@ -126,7 +126,9 @@ class RotatingChannel:
             await self._close(generation)
 
     async def rotate(self) -> bool:
-        """Move to the present files and addresses; say whether they are new. Calls go on meanwhile.
+        """Move to the present files and addresses; say whether they are new.
+
+        Calls go on meanwhile.
 
         Raises `keyreeve.errors.ContextInvalid` or `keyreeve.errors.ServiceUnreachable` when the files cannot be used;
         the channel then stays as it was.
@@ -149,7 +151,10 @@ class RotatingChannel:
             return True
 
     async def refresh(self, used: Generation) -> bool:
-        """After a failed call on `used`, move on if files or addresses have changed; say whether there is a newer channel."""
+        """After a failed call on `used`, move on if files or addresses have changed.
+
+        Returns whether there is a newer channel.
+        """
         if self._current is used and (self._has_changed(used) or self._may_have_moved(self._check_interval)):
             await self._rotate_quietly()
         return self._current is not used
@@ -202,7 +207,7 @@ class RotatingChannel:
         return self._failed is None or self._failed[0] != signature or self._clock() >= self._failed[1]
 
     def _may_have_moved(self, seconds: float) -> bool:
-        """Whether names are to be resolved again, since the last time was so many seconds ago."""
+        """Whether names are to be resolved again after so many seconds."""
         return self._follows_names and self._clock() >= self._resolved_at + seconds
 
     async def _rotate_in_background(self) -> None:

@@ -65,7 +65,10 @@ async def stop(task: Task) -> None:
 
 
 def is_being_cancelled() -> bool:
-    """Whether the running task is being cancelled (otherwise the channel of its call was closed)."""
+    """Whether the running task is being cancelled.
+
+    Otherwise the channel of its call was closed.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -81,7 +84,10 @@ async def run_blocking(work: Callable[[], T]) -> T:
 
 
 class Promise(Generic[T]):
-    """A result that one task or thread sets and another waits for; None is not a result."""
+    """A result that one task or thread sets and another waits for.
+
+    None is not a result.
+    """
 
     def __init__(self) -> None:
         self._result: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
@@ -111,7 +117,10 @@ class Promise(Generic[T]):
 
 
 class Exchange(Generic[Answer]):
-    """A bidirectional stream, at most `seconds` long. `receive` raises `grpc.RpcError`."""
+    """A bidirectional stream, at most `seconds` long.
+
+    `receive` raises `grpc.RpcError`.
+    """
 
     def __init__(
         self, channel: grpc.aio.Channel, method: str, answer: Callable[[bytes], Answer], seconds: float

@@ -1,4 +1,4 @@
-"""The clients of one service: what every service offers, and what the CA adds to it."""
+"""Clients of one service: those of every service, and those of the CA."""
 
 from keyreeve._async.audit import AuditClient
 from keyreeve._async.authorities import AuthorityClient
@@ -28,11 +28,14 @@ class ServiceClient:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a channel to the service is open: it has been called, and the client has not been closed."""
+        """Whether a channel to the service is open.
+
+        It is from the first call until the client is closed.
+        """
         return self._channel.open_channels > 0
 
     async def rotate(self) -> bool:
-        """Move to what the context's files hold now, as `Client.rotate` does for all services in use."""
+        """Move to the present contents of the context's files (`Client.rotate`)."""
         return await self._channel.rotate()
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The caller feed: what a service has to know of callers beyond their certificates."""
+"""The caller feed: what a service must know of callers beside certificates."""
 
 from collections.abc import AsyncGenerator
 
@@ -19,7 +19,9 @@ class TrustClient:
     async def watch_callers(
         self, restore_generation: int = 0, after_seq: int = 0
     ) -> AsyncGenerator[CallersUpdate, None]:
-        """Iterate over updates of issuing CAs, operators' records and revocations since a number; one each second.
+        """Iterate over updates of issuing CAs, operators' records and revocations.
+
+        It begins after the given number, or with a snapshot; there is an update each second.
 
         `keyreeve.caller_feed.KnownCallers` verifies the updates and stores them. The stream is opened again whenever it
         ends, from where it stopped; only a failure before the first update, or one that is not transient, is raised.

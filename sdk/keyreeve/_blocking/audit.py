@@ -16,7 +16,9 @@ _SERVICE = "/keyreeve.audit.v1.AuditService"
 
 
 class AuditClient:
-    """The audit log of a service; reached as `Client.audit` and `Client.service(name).audit`.
+    """The audit log of a service.
+
+    Reached as `Client.audit` and `Client.service(name).audit`.
 
     Every method raises `keyreeve.errors` and takes a `timeout` in seconds over all attempts of each of its calls.
     """
@@ -100,7 +102,10 @@ class AuditClient:
             token = page.token
 
     def segments(self, *, after_checkpoint: int = 0, timeout: float | None = None) -> Generator[Segment, None, None]:
-        """Iterate over the log, checkpoint by checkpoint, for `keyreeve.audit.verifying.Verifier`."""
+        """Iterate over the log, checkpoint by checkpoint.
+
+        `keyreeve.audit.verifying.Verifier` verifies the segments.
+        """
         request = pb.ListAuditEntriesRequest(after_checkpoint=after_checkpoint)
         registrations: dict[bytes, Registration] = {}
         links: list[Link] = []
@@ -144,7 +149,10 @@ class AuditClient:
             request.after_checkpoint = found.checkpoint
 
     def checkpoint(self, k: int = 0, *, consistent_with: int = 0, timeout: float | None = None) -> SignedCheckpoint:
-        """Return checkpoint `k` (0: the newest), with a consistency proof from the checkpoint `consistent_with`."""
+        """Return checkpoint `k`; 0 is the newest.
+
+        It comes with a consistency proof from the checkpoint `consistent_with`, unless that is 0.
+        """
         request = pb.GetCheckpointRequest(checkpoint=k, consistent_with=consistent_with)
         found = self._caller.unary(f"{_SERVICE}/GetCheckpoint", request, pb.SignedCheckpoint, timeout)
         return SignedCheckpoint(found.body, found.signature, found.spki, tuple(found.consistency_proof))
@@ -161,7 +169,7 @@ class AuditClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Append the record of a legacy verb that the gateway has run on behalf of `subject`."""
+        """Append the record of a legacy verb that the gateway has run for `subject`."""
         request = pb.AppendVerbRecordRequest(
             verb=verb,
             subject=subject,

@@ -39,7 +39,9 @@ class AuthorityClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Authority:
-        """Create a CA with a new key; it is pending, and signs no leaf before it is activated.
+        """Create a CA with a new key.
+
+        It is pending, and signs no leaf before it is activated.
 
         `issuer` is the root that signs an intermediate. `owner` is the resource that a standalone CA belongs to. `lifetime`
         is 10 years for a root and 2 for others unless given, never longer than the issuer's. `permitted_dns_suffixes` are
@@ -66,7 +68,10 @@ class AuthorityClient:
         return wire.from_authority(self._caller.unary(f"{_SERVICE}/GetAuthority", request, pb.Authority, timeout))
 
     def list(self, *, page_size: int = 100, timeout: float | None = None) -> Generator[Authority, None, None]:
-        """Iterate over all authorities by name; pages are fetched as needed, and `timeout` is for each."""
+        """Iterate over all authorities by name.
+
+        Pages are fetched as needed, and `timeout` is for each.
+        """
         request = pb.ListAuthoritiesRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListAuthorities"
@@ -78,12 +83,18 @@ class AuthorityClient:
             request.page_token = page.next_page_token
 
     def activate(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Authority:
-        """Activate a pending authority, unless a certificate that it would issue has lint findings."""
+        """Activate a pending authority.
+
+        It is refused when a certificate that the authority would issue has lint findings.
+        """
         request = pb.ActivateAuthorityRequest(name=_full(name), request_id=request_id or new_request_id())
         return wire.from_authority(self._caller.unary(f"{_SERVICE}/ActivateAuthority", request, pb.Authority, timeout))
 
     def retire(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Authority:
-        """Stop an active authority from issuing, or retire a retiring one, which destroys its key."""
+        """Move an active authority to retiring, or a retiring one to retired.
+
+        A retiring authority does not issue; the key of a retired one is destroyed.
+        """
         request = pb.RetireAuthorityRequest(name=_full(name), request_id=request_id or new_request_id())
         return wire.from_authority(self._caller.unary(f"{_SERVICE}/RetireAuthority", request, pb.Authority, timeout))
 
@@ -104,7 +115,10 @@ class AuthorityClient:
         return wire.from_authority(self._caller.unary(f"{_SERVICE}/RevokeAuthority", request, pb.Authority, timeout))
 
     def export(self, name: str, *, timeout: float | None = None) -> tuple[bytes, ...]:
-        """Return the authority's DER certificate and those above it, the root last (`keyreeve.values.to_pem`)."""
+        """Return the authority's DER certificate and those above it, the root last.
+
+        `keyreeve.values.to_pem` encodes them as a file.
+        """
         request = pb.ExportAuthorityRequest(name=_full(name))
         method = f"{_SERVICE}/ExportAuthority"
         response = self._caller.unary(method, request, pb.ExportAuthorityResponse, timeout)
@@ -116,7 +130,7 @@ class AuthorityClient:
         return wire.from_bundle(self._caller.unary(f"{_SERVICE}/GetBundle", request, pb.Bundle, timeout))
 
     def watch_bundle(self, line: Line | str) -> Generator[Bundle, None, None]:
-        """Iterate over the bundle of a line: as it is now, and after each change, without an end.
+        """Iterate over the bundle of a line: as it is now, and after each change.
 
         The stream is opened again whenever it ends, and outages are waited out; only a failure before the first bundle, or
         one that is not transient, is raised.

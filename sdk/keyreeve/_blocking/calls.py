@@ -31,7 +31,10 @@ MAX_CHANNEL_CHANGES = 3
 
 
 class Caller:
-    """Sends the calls to one service. `jitter` returns numbers from 0 up to 1; times are in seconds."""
+    """Sends the calls to one service.
+
+    `jitter` returns numbers from 0 up to 1; times are in seconds.
+    """
 
     def __init__(
         self,
@@ -52,7 +55,9 @@ class Caller:
         self._jitter = jitter
 
     def unary(self, method: str, request: Message, response: type[Response], timeout: float | None = None) -> Response:
-        """Call a unary method; `timeout` is over all attempts (the client's unless given).
+        """Call a unary method.
+
+        `timeout` is over all attempts (the client's unless given).
 
         Raises one of `keyreeve.errors`.
         """

@@ -31,7 +31,9 @@ Outcomes = list[SignedCertificate | KeyreeveError]
 
 
 class CertificateClient:
-    """Signing, and the ledger of issued certificates; reached as `Client.certificates`.
+    """Signing, and the ledger of issued certificates.
+
+    Reached as `Client.certificates`.
 
     Resources may be named in full (`profiles/server`) or by their last part (`server`). `request_id` makes a mutation
     idempotent: one is made for each call unless given, and kept over its retries. Every method raises `keyreeve.errors`
@@ -92,7 +94,7 @@ class CertificateClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> SignedCertificate:
-        """Have a certificate renewed for the key of `csr`, with the same profile, names and identity.
+        """Renew a certificate for the key of `csr`, with the same profile and names.
 
         A certificate of the control hierarchy is renewed by its holder, calling with that certificate. Any other is renewed
         by the caller who requested it, and its key, `old_key`, signs the renewal. Without `old_key` that raises
@@ -122,7 +124,10 @@ class CertificateClient:
         return wire.from_signed(response)
 
     def get(self, serial: str, *, timeout: float | None = None) -> Certificate:
-        """Look up a certificate in the ledger by its serial number: 32 lower-case hexadecimal digits."""
+        """Look up a certificate in the ledger by its serial number.
+
+        The serial number has 32 lower-case hexadecimal digits.
+        """
         request = pb.GetCertificateRequest(name=wire.resource_name("certificates", serial))
         return wire.from_certificate(self._caller.unary(f"{_SERVICE}/GetCertificate", request, pb.Certificate, timeout))
 
@@ -157,7 +162,9 @@ class CertificateClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Operation:
-        """Start revoking all certificates that match every condition given; at least one is required.
+        """Start revoking all certificates that match every condition given.
+
+        At least one is required.
 
         It returns an operation that continues in the service: `Client.operations` shows its progress. Times need a time
         zone.
@@ -197,7 +204,9 @@ class CertificateClient:
         page_size: int = 100,
         timeout: float | None = None,
     ) -> Generator[Certificate, None, None]:
-        """Iterate over the certificates that match every filter, by serial number; pages are fetched as needed.
+        """Iterate over the certificates that match every filter, by serial number.
+
+        Pages are fetched as needed.
 
         `expires_before` needs a time zone. `timeout` is for each page.
         """

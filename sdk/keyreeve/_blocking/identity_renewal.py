@@ -41,7 +41,10 @@ class IdentityRenewal:
     jitter: Callable[[], float] = random.random
 
     def due(self) -> float:
-        """Return when the certificate is to be renewed, in seconds since 1970. Raises `ContextInvalid`."""
+        """Return when the certificate is to be renewed, in seconds since 1970.
+
+        Raises `ContextInvalid`.
+        """
         return self._due(0.0)
 
     def renew(self) -> None:
@@ -53,14 +56,19 @@ class IdentityRenewal:
             raise FileUnusable(f"another program is renewing {self.context.certificate}: try again")
 
     def renew_when_due(self, spread: float = 0.0) -> bool:
-        """Renew if it is time and no other program is doing so; say whether it was renewed.
+        """Renew if it is time and no other program is doing so.
+
+        Returns whether it was renewed.
 
         `spread` delays it by that part of the certificate's life. Raises `keyreeve.errors`.
         """
         return self._renew_locked(lambda: self.now() >= self._due(spread))
 
     def is_due(self) -> bool:
-        """Whether it is time to renew, or to finish an interrupted renewal; no call is made. Raises `ContextInvalid`."""
+        """Whether it is time to renew, or to finish an interrupted renewal.
+
+        No call is made. Raises `ContextInvalid`.
+        """
         return next_to(self.context.certificate).exists() or self.now() >= self.due()
 
     def _renew_locked(self, wanted: Callable[[], bool]) -> bool:
@@ -88,7 +96,10 @@ class IdentityRenewal:
         finish(self.context.certificate, self.context.key)
 
     def refresh_bundles(self) -> bool:
-        """Write the bundles that have changed; say whether any had. Raises `keyreeve.errors`."""
+        """Write the bundles that have changed; say whether any had.
+
+        Raises `keyreeve.errors`.
+        """
         changed = False
         for line, path in ((Line.CONTROL, self.context.bundle), (Line.ESTATE, self.context.estate_bundle)):
             bundle = self.client.authorities.bundle(line)
@@ -98,7 +109,10 @@ class IdentityRenewal:
         return changed
 
     def keep(self, on_failure: Callable[[KeyreeveError], None] = lambda _failure: None) -> None:
-        """Renew in time and update the bundles, without an end; a failure is passed to `on_failure`, and retried."""
+        """Renew in time and update the bundles, without an end.
+
+        A failure is passed to `on_failure`, and retried.
+        """
         spread = self.jitter() / 10
         while True:
             try:

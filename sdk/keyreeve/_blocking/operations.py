@@ -13,7 +13,9 @@ _SERVICE = "/keyreeve.operations.v1.OperationService"
 
 
 class OperationClient:
-    """The operations of a service; reached as `Client.operations` and `Client.service(name).operations`.
+    """The operations of a service.
+
+    Reached as `Client.operations` and `Client.service(name).operations`.
 
     Operations may be named in full (`operations/...`) or by their last part. Every method raises `keyreeve.errors` and
     takes a `timeout` in seconds over all its attempts.
@@ -29,7 +31,10 @@ class OperationClient:
         return wire.from_operation(self._caller.unary(method, request, pb.Operation, timeout))
 
     def list(self, *, page_size: int = 100, timeout: float | None = None) -> Generator[Operation, None, None]:
-        """Iterate over the operations that the caller may see, newest first; `timeout` is for each page."""
+        """Iterate over the operations that the caller may see, newest first.
+
+        `timeout` is for each page.
+        """
         request = pb.ListOperationsRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListOperations"
@@ -41,7 +46,7 @@ class OperationClient:
             request.page_token = page.next_page_token
 
     def watch(self, name: str) -> Generator[Operation, None, None]:
-        """Iterate over the states of an operation: as it is now, and after each change, until it has ended.
+        """Iterate over the states of an operation, after each change until it has ended.
 
         The stream is opened again when it breaks, and outages are waited out; only a failure before the first state, or one
         that is not transient, is raised.

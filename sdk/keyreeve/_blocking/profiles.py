@@ -40,7 +40,10 @@ class ProfileClient:
         return wire.from_profile(self._caller.unary(f"{_SERVICE}/GetProfile", request, pb.Profile, timeout))
 
     def list(self, *, page_size: int = 100, timeout: float | None = None) -> Generator[Profile, None, None]:
-        """Iterate over the current versions of all profiles by name; `timeout` is for each page."""
+        """Iterate over the current versions of all profiles by name.
+
+        `timeout` is for each page.
+        """
         request = pb.ListProfilesRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListProfiles"
@@ -74,7 +77,10 @@ class ProfileClient:
     def simulate(
         self, name: str, document: str, *, sample_size: int = 100, timeout: float | None = None
     ) -> SimulationReport:
-        """Replay the last issuances of a profile under `document`; nothing is issued or stored."""
+        """Replay the last issuances of a profile under `document`.
+
+        Nothing is issued or stored.
+        """
         request = pb.SimulateProfileRequest(
             name=wire.resource_name("profiles", name), document=document, sample_size=sample_size
         )

@@ -58,7 +58,10 @@ def spawn(work: Callable[[], None], name: str) -> Task:
 
 
 def stop(task: Task) -> None:
-    """Wait a second for the end of a background thread; one that waits for a peer ends by itself later."""
+    """Wait a second for the end of a background thread.
+
+    One that waits for a peer ends by itself later.
+    """
     task.join(timeout=1.0)
 
 
@@ -77,7 +80,10 @@ def run_blocking(work: Callable[[], T]) -> T:
 
 
 class Promise(Generic[T]):
-    """A result that one task or thread sets and another waits for; None is not a result."""
+    """A result that one task or thread sets and another waits for.
+
+    None is not a result.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -87,7 +93,10 @@ class Promise(Generic[T]):
         """Whether there is no result yet, and the waiting side has not given up."""
 
     def settle(self, result: T) -> None:
-        """Set the result; only the first one counts, and no two threads may set it at once."""
+        """Set the result.
+
+        Only the first one counts, and no two threads may set it at once.
+        """
         if self._result is None:
             self._result, self.open = result, False
             self._lock.release()
@@ -102,7 +111,10 @@ class Promise(Generic[T]):
 
 
 class Exchange(Generic[Answer]):
-    """A bidirectional stream, at most `seconds` long. `receive` raises `grpc.RpcError`."""
+    """A bidirectional stream, at most `seconds` long.
+
+    `receive` raises `grpc.RpcError`.
+    """
 
     def __init__(self, channel: grpc.Channel, method: str, answer: Callable[[bytes], Answer], seconds: float) -> None:
         self._said: queue.SimpleQueue[Message | None] = queue.SimpleQueue()

@@ -14,7 +14,9 @@ _SERVICE = "/keyreeve.ca.v1.EnrollmentService"
 
 
 class TokenClient:
-    """Enrollment tokens; reached as `Client.tokens`. `keyreeve.enrollment.enroll` uses one.
+    """Enrollment tokens; reached as `Client.tokens`.
+
+    `keyreeve.enrollment.enroll` uses one.
 
     Tokens may be named in full (`enrollmentTokens/0190...`) or by their last part. Every method raises `keyreeve.errors`
     and takes a `timeout` in seconds over all its attempts.
@@ -32,7 +34,9 @@ class TokenClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> NewToken:
-        """Create a token for one SPIFFE ID. Its text contains the secret, which is stored nowhere.
+        """Create a token for one SPIFFE ID.
+
+        Its text contains the secret, which is stored nowhere.
 
         It must be used for the first time within `lifetime`: an hour unless given, a day at most. `address` is `host:port`
         of the enrollment listener as the enrollee reaches it, unless it is the configured one. A repeat with the same
@@ -57,7 +61,10 @@ class TokenClient:
         return wire.from_token(self._caller.unary(method, request, pb.EnrollmentToken, timeout))
 
     def list(self, *, page_size: int = 100, timeout: float | None = None) -> Generator[Token, None, None]:
-        """Iterate over the tokens that ended less than 30 days ago, oldest first, without their secrets."""
+        """Iterate over the tokens that ended less than 30 days ago, oldest first.
+
+        Secrets are not included.
+        """
         request = pb.ListEnrollmentTokensRequest(page_size=page_size)
         while True:
             method = f"{_SERVICE}/ListEnrollmentTokens"

@@ -1,4 +1,4 @@
-"""Exported audit logs: one JSON object per line, to be searched with any tool and verified anywhere.
+"""Exported audit logs: one JSON object per line, searchable and verifiable.
 
 The first line names the format and the audit key; then, for each checkpoint, the chains that begin in it, its commits with
 their records as plain values beside their canonical bytes, and the checkpoint. Only the canonical bytes are verified.
@@ -42,7 +42,10 @@ def write_segments(segments: Iterable[Segment], to: IO[str]) -> int:
 
 
 def read(lines: Iterable[str]) -> tuple[bytes, Iterator[Segment]]:
-    """Read an export; return the audit key that it names, and its segments. Raises `FileUnusable`."""
+    """Read an export; return the audit key that it names, and its segments.
+
+    Raises `FileUnusable`.
+    """
     rest = iter(lines)
     first = _parsed(next(rest, ""), 1)
     if first.get("format") != FORMAT:

@@ -1,4 +1,4 @@
-"""The audit log's constructions: chains of links, and signed checkpoints over all of them.
+"""Constructions of the audit log: chains of links, and signed checkpoints.
 
     leaf       = H(0 || record)
     genesis    = H(2 || LP("keyreeve-audit-chain-1", chain, restore_generation, writer, registered))

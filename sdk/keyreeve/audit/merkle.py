@@ -1,4 +1,4 @@
-"""Merkle trees of RFC 6962, section 2.1: roots, consistency proofs and inclusion proofs.
+"""Merkle trees of RFC 6962, section 2.1: roots and proofs.
 
 `Range` returns the root over the leaves from `start` up to `end`, exclusive. A proof needs few of them, so that storing
 some inner nodes of a large tree is enough. Leaves are hashes already (`leaf_hash`). Imports only the standard library.
@@ -31,12 +31,15 @@ def root_of(leaves: Sequence[bytes]) -> bytes:
 
 
 class Frontier:
-    """The right edge of a growing tree: the roots of its complete subtrees, which are enough to append to it."""
+    """The right edge of a growing tree: the roots of its complete subtrees.
+
+    They are enough to append to it.
+    """
 
     def __init__(
         self, size: int = 0, roots: Iterable[bytes] = (), on_node: Callable[[int, int, bytes], None] | None = None
     ) -> None:
-        """Start empty, or with the subtrees of a tree of `size` leaves, largest first (`edges`).
+        """Start empty, or with the subtrees (`edges`) of a tree of `size` leaves.
 
         `on_node` is called with each subtree when it is complete: its height, its number at that height, its root.
         """
@@ -72,7 +75,7 @@ class Frontier:
 
 
 def edges(size: int) -> list[tuple[int, int]]:
-    """List the complete subtrees of a tree of `size` leaves as ranges of leaves, largest first."""
+    """List the complete subtrees of a tree as ranges of leaves, largest first."""
     found, start = [], 0
     while start < size:
         width = 1 << ((size - start).bit_length() - 1)
@@ -101,7 +104,7 @@ def inclusion_proof(index: int, size: int, hashes: Range) -> list[bytes]:
 
 
 def consistency_proof(old: int, new: int, hashes: Range) -> list[bytes]:
-    """Make the proof that the tree of `new` leaves begins with that of `old` leaves, `old` > 0 (2.1.2)."""
+    """Make a consistency proof between trees of `old` > 0 and `new` leaves (2.1.2)."""
     start, end, whole, proof = 0, new, True, []
     while start + old != end:
         middle = start + split(end - start)
@@ -139,7 +142,10 @@ def includes(leaf: bytes, index: int, size: int, path: Sequence[bytes], root: by
 
 
 def is_consistent(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
-    """Whether the proof shows that the old tree is the beginning of the new one (RFC 9162, 2.1.4.2)."""
+    """Whether a proof shows that the new tree begins with the old one.
+
+    RFC 9162, section 2.1.4.2.
+    """
     if old > new or old < 0:
         return False
     if old in {0, new}:

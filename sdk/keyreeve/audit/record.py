@@ -1,4 +1,6 @@
-"""Audit records: who called what, on whose behalf, about what, and how it ended; never a secret.
+"""Audit records: who called what, on whose behalf, about what, and how it ended.
+
+A record never contains a secret.
 
     record = head || tail
     head   = LP("keyreeve-audit-record-1", method, caller, credential, subject, peer, tls, time, request_id, call_id, targets)
@@ -121,7 +123,7 @@ def tail(code: str, reason: str = "", results: Iterable[tuple[str, str]] = (), c
 
 
 def clean(text: str) -> str:
-    """Truncate a value of a request for a record, and escape what cannot be encoded in UTF-8."""
+    """Truncate a value of a request for a record, and make it encodable in UTF-8."""
     return text[:MAX_TEXT].encode("utf-8", "backslashreplace").decode()
 
 

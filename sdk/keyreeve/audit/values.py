@@ -25,7 +25,10 @@ class LoggedRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecordPage:
-    """A page of records; `token` gets the next page, of records that exist or will be written."""
+    """A page of records.
+
+    `token` gets the next page, of records that exist or will be written.
+    """
 
     records: tuple[LoggedRecord, ...]
     token: str

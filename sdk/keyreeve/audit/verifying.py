@@ -1,4 +1,4 @@
-"""Verification of an audit log from any source: the service's own tables, its RPCs, or an export.
+"""Verification of an audit log from a service's tables, its RPCs, or an export.
 
 A log is a sequence of segments, one for each checkpoint: the links that it added, and the registrations of the chains that
 began in it. All hashes are recomputed from the records; the signed roots decide.
@@ -48,7 +48,10 @@ class Witnessed(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A difference from what was written. `where` names the checkpoint, chain or link."""
+    """A difference from what was written.
+
+    `where` names the checkpoint, chain or link.
+    """
 
     kind: str
     where: str
@@ -63,7 +66,10 @@ class Verifier:
     """Verifies segments in order, and collects the problems."""
 
     def __init__(self, spki: bytes, *, witnessed: Sequence[Witnessed] = ()) -> None:
-        """Trust the audit key `spki` (DER SubjectPublicKeyInfo), and compare with the witnessed checkpoints."""
+        """Trust the audit key `spki`, and compare with the witnessed checkpoints.
+
+        The key is a DER SubjectPublicKeyInfo.
+        """
         try:
             key = load_der_public_key(spki)
         except (ValueError, UnsupportedAlgorithm) as wrong:
@@ -95,7 +101,10 @@ class Verifier:
         return True
 
     def resume(self, body: bytes, signature: bytes, frontier: Frontier) -> None:
-        """Start after a checkpoint whose signature covers everything before it; to be called before the first `add`."""
+        """Start after a checkpoint whose signature covers everything before it.
+
+        To be called before the first `add`.
+        """
         checkpoint = self._checkpoint(body, signature)
         if checkpoint is None:
             return
@@ -106,7 +115,10 @@ class Verifier:
         self._witness(checkpoint)
 
     def on_node(self, callback: Callable[[int, int, bytes], None]) -> None:
-        """Call `callback` with each subtree of links once it is complete: height, number at that height, root."""
+        """Call `callback` with each subtree of links once it is complete.
+
+        Its arguments are the height, the number at that height, and the root.
+        """
         self._frontier.on_node = callback
 
     def add(self, segment: Segment) -> None:
@@ -128,7 +140,7 @@ class Verifier:
         self._witness(checkpoint)
 
     def add_tail(self, registrations: Iterable[Registration], links: Sequence[Link]) -> None:
-        """Verify the links that no checkpoint covers yet, which can only be checked to continue their chains."""
+        """Verify that the links that no checkpoint covers yet continue their chains."""
         self.tail_links = len(links)
         self._chain(registrations, links)
 
@@ -141,7 +153,10 @@ class Verifier:
         self.finish_part(self.last)
 
     def finish_part(self, newest: Checkpoint | None) -> None:
-        """Report what is known at the end of a part; the newest checkpoint says which records may have been purged."""
+        """Report what is known at the end of a part.
+
+        The newest checkpoint says which records may have been purged.
+        """
         horizon = newest.horizon if newest else 0
         if self._missing is not None and self._missing[0] >= horizon:
             self._report("record", self._missing[1], "its records are missing, but too new to have been purged")

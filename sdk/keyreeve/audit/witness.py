@@ -1,4 +1,6 @@
-"""Witnesses: the highest checkpoint seen, replaced by a newer one only with a proof that its log begins with the old one.
+"""Witnesses: the highest checkpoint seen of an audit log.
+
+It is replaced by a newer one only with a proof that its log begins with the old one.
 
 A witness is stored where the database's administrators have no access, so that it reveals a log that was truncated or
 rebuilt. It trusts the audit key that it saw first.
@@ -68,7 +70,10 @@ _FIELDS = ("spki", "body", "signature")
 
 
 def accept(known: Witness | None, signed: SignedCheckpoint) -> Witness:
-    """Return the witness that has seen `signed`. Raises `AuditTampered` unless it continues the known log."""
+    """Return the witness that has seen `signed`.
+
+    Raises `AuditTampered` unless it continues the known log.
+    """
     spki = known.spki if known is not None else signed.spki
     if signed.spki != spki:
         raise AuditTampered("the service uses another audit key than the witness knows")

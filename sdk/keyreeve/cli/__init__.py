@@ -1,4 +1,4 @@
-"""The `keyreeve` command: run a control plane on one machine, and call one anywhere.
+"""The `keyreeve` command: run a control plane on one machine, and call any.
 
 Modules that are slow to import (grpc, cryptography, the SDK's clients) are imported inside the command that needs them, so
 that `keyreeve --help` is fast.

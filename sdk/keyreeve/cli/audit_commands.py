@@ -1,4 +1,4 @@
-"""`keyreeve audit`: search the audit log of a service, and verify that it has not been changed."""
+"""`keyreeve audit`: search and verify the audit log of a service."""
 
 import time
 from datetime import datetime
@@ -48,7 +48,10 @@ def list_records(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """List the newest matching records, the oldest of them first. Records appear within a second of their call."""
+    """List the newest matching records, the oldest of them first.
+
+    Records appear within a second of their call.
+    """
     from itertools import islice
 
     from keyreeve.cli.calling import read_instant
@@ -118,7 +121,9 @@ def verify_log(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Recompute the whole log, and compare it with the signed checkpoints and with what the witness has seen.
+    """Verify the whole log.
+
+    It is recomputed, and compared with the signed checkpoints and with what the witness has seen.
 
     The witness file is updated when the log is complete. Keep it where the database's administrators cannot write.
     """
@@ -148,7 +153,10 @@ def export_log(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Write the whole log to a file, one JSON object per line; `audit verify --file` verifies it offline."""
+    """Write the whole log to a file, one JSON object per line.
+
+    `audit verify --file` verifies it offline.
+    """
     from keyreeve.audit import exports
 
     with control_plane(context) as client:
@@ -165,7 +173,7 @@ def export_log(
 
 
 def witness_name(service: str) -> str:
-    """The default name of the file that keeps the witnessed checkpoint of a service's log."""
+    """The default name of the witness file of a service's log."""
     return "audit-witness.json" if service == "ca" else f"audit-witness-{service}.json"
 
 
@@ -192,7 +200,10 @@ def _verify_service(log: "AuditClient", path: Path) -> dict[str, Any]:
 
 
 def _consistent_with(log: "AuditClient", known: "Witness | None") -> int:
-    """Return the witnessed checkpoint to prove consistency with. Raises `AuditTampered` when the log ends before it."""
+    """Return the witnessed checkpoint to prove consistency with.
+
+    Raises `AuditTampered` when the log ends before it.
+    """
     if known is None:
         return 0
     newest = log.checkpoint().checkpoint.k

@@ -107,7 +107,10 @@ def create_authority(
 def activate_authority(
     authority: AuthorityId, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
 ) -> None:
-    """Activate a pending authority, after linting a certificate of each profile that it could issue."""
+    """Activate a pending authority.
+
+    A certificate of each profile that it could issue is linted first.
+    """
     with control_plane(context) as client:
         row = _row(client.authorities.activate(authority))
     Printer(output, quiet=quiet).item(row, essence="state")
@@ -117,7 +120,10 @@ def activate_authority(
 def retire_authority(
     authority: AuthorityId, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
 ) -> None:
-    """Stop an active authority from issuing, or retire a retiring one, which destroys its key."""
+    """Move an active authority to retiring, or a retiring one to retired.
+
+    A retiring authority does not issue; the key of a retired one is destroyed.
+    """
     with control_plane(context) as client:
         row = _row(client.authorities.retire(authority))
     Printer(output, quiet=quiet).item(row, essence="state")
@@ -132,7 +138,10 @@ def revoke_authority(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Revoke an authority and, with it, every certificate that it has issued. It cannot be undone."""
+    """Revoke an authority and, with it, every certificate that it has issued.
+
+    It cannot be undone.
+    """
     from keyreeve.values import CrlReason
 
     with control_plane(context) as client:
@@ -148,7 +157,10 @@ def export_authority(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Write an authority's certificate and those above it in PEM, the root last. Private keys are never exported."""
+    """Write an authority's certificate and those above it in PEM, the root last.
+
+    Private keys are never exported.
+    """
     from keyreeve.cli.certificate_files import STANDARD_STREAM, write_output
     from keyreeve.values import to_pem
 

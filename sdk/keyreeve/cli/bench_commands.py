@@ -1,4 +1,7 @@
-"""`keyreeve bench`: run the load tool, which is a program of its own, on the signing path."""
+"""`keyreeve bench`: run the load tool on the signing path.
+
+The load tool is a program of its own.
+"""
 
 import importlib.util
 import json
@@ -124,7 +127,7 @@ def bench_sign(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout in place of the table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> int:
-    """Measure how many certificates a control plane signs in a second, and how long a caller waits.
+    """Measure throughput and latency of a control plane that signs certificates.
 
     The certificates are real: they stay in the ledger. Run it against an installation that is there to be measured. The
     machine's own limits are measured in between by the same library and the same gRPC; docs/load-testing.md tells how to
@@ -164,7 +167,10 @@ def bench_sign(
 
 
 def run_bench(settings: dict[str, object]) -> int:
-    """Run the load tool to its end; its exit code. Raises `StartFailed` when it is not installed."""
+    """Run the load tool to its end; its exit code.
+
+    Raises `StartFailed` when it is not installed.
+    """
     if missing := [part for part in _PARTS if importlib.util.find_spec(part) is None]:
         raise StartFailed(
             f"the load tool is not installed here ({', '.join(missing)}): pip install 'keyreeve[bench,cli]'"

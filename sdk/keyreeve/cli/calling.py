@@ -1,4 +1,4 @@
-"""The client of a command, and the parsing of times, lifetimes and names on the command line."""
+"""The client of a command, and the parsing of times, lifetimes and names."""
 
 import ipaddress
 import re
@@ -40,7 +40,10 @@ def control_plane(context_file: Path | None, *, renew: bool = True) -> "Iterator
 
 
 def load_context(context_file: Path | None) -> "Context":
-    """Load the context that the command names, or the nearest one. Raises `ContextInvalid`."""
+    """Load the context that the command names, or the nearest one.
+
+    Raises `ContextInvalid`.
+    """
     from keyreeve.context import Context
 
     return Context.load(context_file)
@@ -59,7 +62,10 @@ def read_lifetime(text: str | None) -> timedelta | None:
 
 
 def read_instant(text: str | None) -> datetime | None:
-    """Parse an RFC 3339 time, or a duration from now such as `30d`; a time without a zone is in UTC."""
+    """Parse an RFC 3339 time, or a duration from now such as `30d`.
+
+    A time without a zone is in UTC.
+    """
     if text is None:
         return None
     if _LIFETIME.fullmatch(text):
@@ -76,7 +82,10 @@ def read_instant(text: str | None) -> datetime | None:
 
 
 def read_name(text: str) -> "Name":
-    """Parse a subject alternative name: `type:value`, or a value of which the type is recognized (else DNS)."""
+    """Parse a subject alternative name: `type:value`, or a value alone.
+
+    The type of a value is recognized; the default is DNS.
+    """
     from keyreeve.values import Name, NameType
 
     prefix, colon, value = text.partition(":")

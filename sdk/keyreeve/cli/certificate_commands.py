@@ -205,7 +205,9 @@ def verify_certificate(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Verify a certificate as a relying party does: path, validity, usage and name. Makes no call.
+    """Verify a certificate as a relying party does: path, validity, usage and name.
+
+    Makes no call.
 
     Exit code 1 when it is not valid.
     """
@@ -310,7 +312,9 @@ def renew_certificate(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Renew a certificate with a new key: same names, same profile, in the same files.
+    """Renew a certificate with a new key, in the same files.
+
+    Names and profile stay the same.
 
     After an interruption it can be repeated: the new key is stored before the call.
     """

@@ -1,4 +1,4 @@
-"""Files of certificates, keys and CSRs in PEM or DER, and the directory that `cert issue` creates."""
+"""Files of certificates, keys and CSRs, and the directory of `cert issue`."""
 
 import re
 import sys
@@ -24,7 +24,10 @@ _PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9][A-Z0-9 ]{0,60})-----")
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The directory of one certificate: key, certificate with its chain (leaf first), and the chain alone."""
+    """The directory of one certificate: key, certificate with chain, chain.
+
+    certificate.pem contains the leaf first.
+    """
 
     path: Path
 
@@ -74,7 +77,10 @@ def write_output(path: Path, text: str) -> None:
 
 
 def read_certificates(path: Path) -> "list[x509.Certificate]":
-    """Read the certificates of a PEM file, or the one of a DER file. Raises `FileUnusable`."""
+    """Read the certificates of a PEM file, or the one of a DER file.
+
+    Raises `FileUnusable`.
+    """
     from cryptography import x509
 
     data = read_input(path)
@@ -115,7 +121,7 @@ def serial_text(certificate: "x509.Certificate") -> str:
 
 
 def first_name(certificate: "x509.Certificate") -> str:
-    """Return the subject of a certificate, or the first of its names if the subject is empty."""
+    """Return the subject of a certificate, or its first name if that is empty."""
     if subject := certificate.subject.rfc4514_string():
         return subject
     return next(iter(names_of(certificate)), "(no name)")

@@ -1,4 +1,4 @@
-"""Renewal of the certificate that commands call with, by the first command after it is due."""
+"""Renewal of the certificate of commands, by the first command after it is due."""
 
 import os
 import time
@@ -28,7 +28,9 @@ RENEW_SECONDS = 5.0
 
 
 def renew_if_due(context: "Context", now: Clock = time.time) -> None:
-    """Renew the context's certificate if it is due; a failure is printed on standard error and does not end the command.
+    """Renew the context's certificate if it is due.
+
+    A failure is printed on standard error and does not end the command.
 
     An expired certificate cannot be renewed. One whose key belongs to another user is not: that user's programs could not
     read the new key.
@@ -53,7 +55,7 @@ def renew_if_due(context: "Context", now: Clock = time.time) -> None:
 
 
 def explain_expiry(context: "Context", failure: KeyreeveError, now: Clock = time.time) -> KeyreeveError:
-    """Return a failure to connect as `PeerCertificateExpired` when the certificate has expired.
+    """Turn a failed connection with an expired certificate into its cause.
 
     A server that refuses a certificate in the TLS handshake does not say why. Every other failure is returned unchanged.
     """

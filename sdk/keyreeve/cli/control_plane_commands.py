@@ -1,4 +1,4 @@
-"""`up`, `down`, `restart`, `reset`, `status`, `settings`, `doctor`: the control plane on this machine."""
+"""Commands for the control plane on this machine: `up`, `down`, `doctor` etc."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +43,9 @@ def up(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Start a control plane in the background, wait until it serves, and get a certificate for yourself.
+    """Start a control plane in the background and get a certificate for yourself.
+
+    It returns when all services serve.
 
     The first start creates everything in the directory; later ones start what does not run. Your own certificate is issued
     again when it has expired or soon will.
@@ -116,7 +118,10 @@ def _print_start(printer: Printer, state_directory: StateDirectory, started: "St
 
 
 def down(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Stop the control plane on this machine after the calls in progress. Nothing is deleted."""
+    """Stop the control plane on this machine after the calls in progress.
+
+    Nothing is deleted.
+    """
     from keyreeve.cli.stopping import take_down
 
     printer = Printer(output, quiet=quiet)
@@ -144,7 +149,10 @@ def reset(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Stop the control plane and delete it with its keys, its ledger and your certificate. It cannot be undone."""
+    """Stop the control plane and delete it.
+
+    Its keys, its ledger and your certificate are deleted. It cannot be undone.
+    """
     from keyreeve.cli.stopping import remove
 
     state_directory = StateDirectory.at(directory)
@@ -169,7 +177,7 @@ def _existing(directory: Path) -> StateDirectory:
 
 
 def status(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Show the services on this machine, their addresses and states, and the expiry of your certificate.
+    """Show the services on this machine, and the expiry of your certificate.
 
     Exit code 3 when a service does not serve.
     """
@@ -204,7 +212,7 @@ def settings(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Print the settings in force for a service on this machine, and where each comes from."""
+    """Print the settings of a service on this machine, and where each comes from."""
     from keyreeve.cli.service_program import ask
 
     known = {each.name: each for each in SERVICES}
@@ -215,7 +223,9 @@ def settings(
 
 
 def doctor(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """Check clock, trust, ports, database, file modes and expiry; every finding has a fix.
+    """Check clock, trust, ports, database, file modes and expiry.
+
+    Every finding has a fix.
 
     Exit code 1 when there is an error (warnings do not count).
     """

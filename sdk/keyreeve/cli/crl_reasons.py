@@ -1,4 +1,4 @@
-"""Revocation reasons on the command line, in the spellings of RFC 5280, of the contract and of options."""
+"""Revocation reasons on the command line, in all their spellings."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -17,17 +17,26 @@ _AUTHORITY = ("ca_compromise", "superseded", "cessation_of_operation")
 
 
 def read_leaf_reason(text: str) -> str:
-    """Parse the reason for a leaf certificate into a value of `CrlReason`. Raises `typer.BadParameter`."""
+    """Parse the reason for a leaf certificate into a value of `CrlReason`.
+
+    Raises `typer.BadParameter`.
+    """
     return _read(text, _LEAF)
 
 
 def read_authority_reason(text: str) -> str:
-    """Parse the reason for an authority into a value of `CrlReason`. Raises `typer.BadParameter`."""
+    """Parse the reason for an authority into a value of `CrlReason`.
+
+    Raises `typer.BadParameter`.
+    """
     return _read(text, _AUTHORITY)
 
 
 def _read(text: str, known: Sequence[str]) -> str:
-    """Accept `keyCompromise` (RFC 5280, section 5.3.1, and OpenSSL), `key-compromise` and `key_compromise`."""
+    """Accept `keyCompromise`, `key-compromise` and `key_compromise`.
+
+    The first one is the spelling of RFC 5280, section 5.3.1, and of OpenSSL.
+    """
     plain = text.replace("-", "").replace("_", "").casefold()
     for reason in known:
         if reason.replace("_", "") == plain:

@@ -1,4 +1,4 @@
-"""Signatures by a security key through OpenSSH, which asks the operator to touch it."""
+"""Signatures by a security key, through OpenSSH."""
 
 import base64
 import binascii
@@ -15,7 +15,9 @@ _SECONDS = 60
 
 
 def touch_of(key: Path) -> Callable[[bytes], bytes]:
-    """Return a function that signs with a security key; `key` is the file that `ssh-keygen -t ed25519-sk` wrote.
+    """Return a function that signs with a security key.
+
+    `key` is the file that `ssh-keygen -t ed25519-sk` wrote.
 
     The function raises `FileUnusable` when OpenSSH is not installed, cannot use the key, or was not given a touch in time.
     """

@@ -1,4 +1,7 @@
-"""Check what usually goes wrong with a control plane on one machine; every finding says what to do."""
+"""Check what usually goes wrong with a control plane on one machine.
+
+Every finding says what to do.
+"""
 
 import socket
 import stat
@@ -73,7 +76,7 @@ def check_supervisor(state_directory: StateDirectory) -> Iterator[Finding]:
 
 
 def check_service(state_directory: StateDirectory, service: Service, now: datetime) -> Iterator[Finding]:
-    """Check that a service runs, answers on its ports, has a valid certificate and the same time as this machine."""
+    """Check the process, ports, health, certificate and clock of a service."""
     try:
         addresses = read_addresses(state_directory, service)
     except FileUnusable as problem:
@@ -131,7 +134,10 @@ def _check_port(service: Service, name: str, host: str, port: int, *, runs: bool
 
 
 def _check_clock(addresses: Addresses, now: datetime) -> Finding:
-    """Compare this machine's clock with the service's, which its plain-HTTP responses bear (RFC 9110, 6.6.1)."""
+    """Compare this machine's clock with the service's.
+
+    Its plain-HTTP responses contain the time, to the second (RFC 9110, section 6.6.1).
+    """
     theirs = served_date(f"http://{addresses.host}:{addresses.metrics_port}/") or served_date(addresses.http_url)
     if theirs is None:
         return Finding(
@@ -150,7 +156,10 @@ def _check_clock(addresses: Addresses, now: datetime) -> Finding:
 
 
 def served_date(url: str) -> datetime | None:
-    """The Date header of an HTTP server's response, whatever its status; None when there is none."""
+    """The Date header of an HTTP server's response, whatever its status.
+
+    None when there is none.
+    """
     try:
         # S310: the address comes from the configuration of our own service.
         with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310
@@ -166,7 +175,7 @@ def served_date(url: str) -> datetime | None:
 
 
 def check_certificate(state_directory: StateDirectory, now: datetime) -> Iterator[Finding]:
-    """Check that the operator's certificate exists, is valid, and leads to the bundle beside it."""
+    """Check that the operator's certificate is valid and leads to the bundle."""
     operator = find_operator(state_directory)
     if operator is None:
         yield Finding(
@@ -220,7 +229,7 @@ def _check_roots(line: str, bundle: Path, now: datetime) -> Iterator[Finding]:
 
 
 def check_modes(state_directory: StateDirectory, services: Sequence[Service] = SERVICES) -> Iterator[Finding]:
-    """Check that only the owner can read private keys and settings, and write where they are read from."""
+    """Check that only the owner can read keys and settings, and replace them."""
     directories = [state_directory.root, *(state_directory.state(service.name) for service in services)]
     wrong = [
         (path, "go-w", "can be written by other users") for path in directories if path.is_dir() and _mode(path) & 0o022
@@ -243,7 +252,7 @@ def _mode(path: Path) -> int:
 
 
 def check_by_service(state_directory: StateDirectory, service: Service) -> Iterator[Finding]:
-    """Report what a service's own program finds in its settings, database and key store."""
+    """Report the findings of a service's own `check` command."""
     try:
         rows = ask("check", state_directory.config(service.name), module=service.module)
     except (KeyreeveError, NotThereYet) as problem:

@@ -59,7 +59,10 @@ def error_document(error: KeyreeveError) -> dict[str, object]:
 
 
 def error_text(error: KeyreeveError, *, red: str = "", plain: str = "") -> str:
-    """Format an error as text: what happened, why, and what to do; `red` and `plain` switch the color."""
+    """Format an error as text: what happened, why, and what to do.
+
+    `red` and `plain` switch the color.
+    """
     reason = error.metadata.get("reason", error.reason)
     lines = [f"{red}error:{plain} {error.message}"]
     violations = (f"{v.field}: {v.description}" for v in error.violations)

@@ -1,4 +1,4 @@
-"""Health checks of a service over its plaintext listener (the gRPC health protocol, grpc.health.v1).
+"""Health checks of a service over its plaintext listener (grpc.health.v1).
 
 The request is an empty message and the response has one enum field, so both are written here as bytes: the command line
 needs no package for them.

@@ -31,7 +31,10 @@ def halt_issuance(
 def resume_issuance(
     reason: Reason, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
 ) -> None:
-    """Resume issuance; where that requires two operators, approve as the first or the second."""
+    """Resume issuance.
+
+    Where that requires two operators, approve as the first or the second.
+    """
     printer = Printer(output, quiet=quiet)
     with control_plane(context) as client:
         state = client.issuance.resume(reason)

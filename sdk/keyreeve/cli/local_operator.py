@@ -1,4 +1,4 @@
-"""The operator at this machine: name, key and certificate, and the context that every command calls with."""
+"""The operator at this machine: name, key, certificate and context."""
 
 import getpass
 import re
@@ -21,7 +21,10 @@ _LONGEST_NAME = 63
 
 
 def recover(state_directory: StateDirectory, *arguments: str, module: str = "keyreeve_ca") -> dict[str, Any]:
-    """Have the CA on this machine replace what has expired; return its report. Raises `NotThereYet`, `StartFailed`."""
+    """Have the CA on this machine replace what has expired; return its report.
+
+    Raises `NotThereYet`, `StartFailed`.
+    """
     report: dict[str, Any] = ask("recover", state_directory.config("ca"), *arguments, module=module)
     return report
 
@@ -42,7 +45,10 @@ class Operator:
 
 
 def operator_name(login: str) -> str:
-    """Turn a login name into the last segment of an operator's identity: lower-case letters, digits, `-`."""
+    """Turn a login name into the last segment of an operator's identity.
+
+    It consists of lower-case letters, digits and `-`.
+    """
     return re.sub(r"[^a-z0-9]+", "-", login.lower()).strip("-")[:_LONGEST_NAME].strip("-") or "admin"
 
 
@@ -69,7 +75,9 @@ def describe(certificate: "x509.Certificate") -> Operator:
 
 
 def issue_operator_certificate(state_directory: StateDirectory, services: Sequence[Service], now: datetime) -> Operator:
-    """Have the CA on this machine issue an admin's certificate to the operator, verify it, and write the context.
+    """Get an admin certificate from the CA on this machine, and write the context.
+
+    The certificate is verified by a second library first.
 
     The key is made here and never leaves. The context file is written last, so that a program that finds it finds the
     rest. Raises `NotThereYet` while the CA's local socket is not open, `StartFailed`, `CertificateUntrusted`.
@@ -127,7 +135,10 @@ def update_context(state_directory: StateDirectory, services: Sequence[Service])
 
 
 def _known_endpoints(file: Path) -> dict[str, Sequence[str]]:
-    """The endpoints of a context file, of services elsewhere too; none when it cannot be read."""
+    """The endpoints of a context file, of services elsewhere too.
+
+    None when it cannot be read.
+    """
     from keyreeve.context import Context
 
     try:

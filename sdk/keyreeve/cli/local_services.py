@@ -1,4 +1,4 @@
-"""The services that `keyreeve up` runs on one machine, their ports, and the settings files that it writes for them."""
+"""The services that `keyreeve up` runs, their ports, and their settings files."""
 
 import json
 import random
@@ -21,7 +21,10 @@ DEFAULT_DIRECTORY = ".keyreeve"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service: its name, its module, and how far its ports are from the first port of the control plane."""
+    """A service: its name, its module, and the offset of its ports.
+
+    The offset is from the ports of the CA.
+    """
 
     name: str
     module: str
@@ -43,7 +46,7 @@ class Service:
         return f"KEYREEVE_{self.name.upper()}_DATABASE__URL"
 
     def marker(self, state_directory: StateDirectory) -> str:
-        """Text that the command line of its manager process contains, and that of no other process on this machine."""
+        """Text that only the command line of its manager process contains."""
         return f"{self.module} run --config {state_directory.config(self.name)}"
 
 
@@ -89,7 +92,10 @@ class Addresses:
 
 
 def read_addresses(state_directory: StateDirectory, service: Service) -> Addresses:
-    """Read the settings file of a service, which the user may have changed. Raises `FileUnusable`."""
+    """Read the settings file of a service, which the user may have changed.
+
+    Raises `FileUnusable`.
+    """
     path = state_directory.config(service.name)
     document = read_config(path)
     try:
@@ -140,7 +146,7 @@ def choose_ports(
     offsets: Mapping[str, int] = _CA_PORTS,
     taken: Collection[int] = (),
 ) -> dict[str, int]:
-    """Give each listener its usual port, counted from `first`, or another free one where that is taken.
+    """Choose a port for each listener: the usual one from `first`, or a free one.
 
     With `first` 0 all are chosen at random. Replacements come from below the range from which the kernel takes the ports
     of outgoing connections, so that none is taken before its listener opens. `free` replaces asking the kernel; `taken`
@@ -171,7 +177,9 @@ def write_config(
     database: str = "",
     taken: Collection[int] = (),
 ) -> bool:
-    """Write the settings file of a service unless it exists; say whether it was written.
+    """Write the settings file of a service unless it exists.
+
+    Returns whether it was written.
 
     `database` is the URL of its database; SQLite in the service's own directory unless given. `taken` are ports that
     other services of this control plane have been given.

@@ -1,4 +1,4 @@
-"""What runs of a control plane on this machine: its supervisor, its services, and what `status` prints of them."""
+"""State of a control plane on this machine: its supervisor and services."""
 
 import json
 from collections.abc import Sequence
@@ -22,7 +22,10 @@ def manager_of(state_directory: StateDirectory, service: Service) -> Running | N
 
 
 def service_records(state_directory: StateDirectory) -> dict[str, dict[str, Any]]:
-    """The fields of the supervisor's `ServiceRecord` of each service; empty when it has written none."""
+    """The fields of the supervisor's `ServiceRecord` of each service.
+
+    Empty when it has written none.
+    """
     try:
         records = json.loads(supervisor.records_file(state_directory).read_bytes())
     except (OSError, ValueError):
@@ -31,7 +34,10 @@ def service_records(state_directory: StateDirectory) -> dict[str, dict[str, Any]
 
 
 def database_of(state_directory: StateDirectory, service: Service) -> str:
-    """Where a service that has been started keeps its database, without credentials; empty when that is not known."""
+    """Where a service that has been started keeps its database, without credentials.
+
+    Empty when that is not known.
+    """
     try:
         return str(json.loads((state_directory.state(service.name) / "control-plane.json").read_bytes())["database"])
     except (OSError, ValueError, TypeError, KeyError):

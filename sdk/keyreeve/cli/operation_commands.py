@@ -1,4 +1,4 @@
-"""`keyreeve operation`: work that continues in a service after the call that started it."""
+"""`keyreeve operation`: work that continues after the call that started it."""
 
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,7 +55,7 @@ def show_operation(
 
 
 @app.command("watch")
-def watch(
+def watch_operation(
     name: Name,
     *,
     service: ServiceName = "ca",
@@ -119,7 +119,7 @@ def _show(operation: "Operation", printer: Printer) -> None:
 
 
 def _lines(operation: "Operation") -> dict[str, Any]:
-    """`facts` for people: what an operation waits for is a line each, and is left out where there is nothing."""
+    """Return an operation as values to print, with its conditions as lines."""
     lines = operation_fields(operation)
     del lines["waiting"]
     return lines | ({"waiting": [_condition(one) for one in operation.waiting]} if operation.waiting else {})

@@ -1,4 +1,7 @@
-"""`keyreeve operator`: the people who operate the control plane; `keyreeve whoami`: the caller's own identity."""
+"""`keyreeve operator`: the people who operate the control plane.
+
+`keyreeve whoami`: the caller's own identity.
+"""
 
 import sys
 from datetime import UTC, datetime
@@ -39,7 +42,10 @@ def invite_operator(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Invite an operator, or renew an invitation. The token works once and is shown once."""
+    """Invite an operator, or renew an invitation.
+
+    The token works once and is shown once.
+    """
     from keyreeve.values import OperatorRole
 
     wanted = _choice(role)
@@ -57,7 +63,10 @@ def accept_invitation(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Accept an invitation: read its token from standard input, generate a key, get a certificate, write the context."""
+    """Accept an invitation.
+
+    It reads the token from standard input, generates a key, gets a certificate and writes the context.
+    """
     from keyreeve._blocking.enrollment import enroll
 
     printer = Printer(output, quiet=quiet)
@@ -133,7 +142,10 @@ def update_operator(
 def remove_operator(
     name: Name, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
 ) -> None:
-    """Remove an operator permanently: every service refuses them within seconds, and certificates are revoked."""
+    """Remove an operator permanently.
+
+    Every service refuses them within seconds, and their certificates are revoked.
+    """
     with control_plane(context) as client:
         row = _row(client.operators.remove(name))
     Printer(output, quiet=quiet).answer(row, f"{row['name']} has been removed", essence=row["name"])
@@ -172,7 +184,10 @@ def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Qu
 
 
 def read_public_keys(files: list[Path]) -> list[str]:
-    """Read the public keys in files, one per line. Raises `FileUnusable`; `BadParameter` for a private key."""
+    """Read the public keys in files, one per line.
+
+    Raises `FileUnusable`; `BadParameter` for a private key.
+    """
     from keyreeve.errors import FileUnusable
 
     lines: list[str] = []

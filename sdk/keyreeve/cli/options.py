@@ -32,7 +32,7 @@ ServiceName = Annotated[
 
 
 def command_name() -> str:
-    """Return the command that runs this program: `keyreeve` if it is on the PATH, otherwise its path."""
+    """Return the command of this program: `keyreeve` if on the PATH, or its path."""
     import shutil
     import sys
 
@@ -53,7 +53,7 @@ def shown(path: Path) -> str:
 
 
 def typed_command(state_directory: StateDirectory) -> str:
-    """Return the command for a state directory, with its context unless that is found by default."""
+    """Return the command for a state directory, with its context if needed."""
     name = command_name()
     if state_directory.root == StateDirectory.at(Path(DEFAULT_DIRECTORY)).root:
         return name

@@ -1,4 +1,4 @@
-"""Output of commands: text or tables, one JSON or YAML document, or little with `--quiet`."""
+"""Output of commands: text, tables, or one JSON or YAML document."""
 
 import json
 import os
@@ -21,7 +21,10 @@ class Format(StrEnum):
 
 
 def color_wanted(stream: TextIO) -> bool:
-    """Whether output to a stream is colored: it is a terminal, and NO_COLOR is not set (no-color.org)."""
+    """Whether output to a stream is colored.
+
+    It is when the stream is a terminal and NO_COLOR is not set (no-color.org).
+    """
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
@@ -52,7 +55,10 @@ def dump(document: object, form: Format) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    """Format rows under upper-case headings, columns two spaces apart; the last one is not padded."""
+    """Format rows under upper-case headings, columns two spaces apart.
+
+    The last one is not padded.
+    """
     cells = [[column.upper().replace("_", " ") for column in columns]]
     cells += [[_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -101,7 +107,10 @@ class Printer:
         return self.form is Format.TABLE and not self.quiet
 
     def answer(self, document: object, text: str, *, essence: str = "") -> None:
-        """Print the document or the text; with `--quiet` the essence, such as a name, instead of the text."""
+        """Print the document or the text.
+
+        With `--quiet` the essence, such as a name, instead of the text.
+        """
         if self.form is not Format.TABLE:
             self._stream.write(dump(document, self.form))
             return
@@ -110,7 +119,10 @@ class Printer:
             self._stream.write(chosen if chosen.endswith("\n") else chosen + "\n")
 
     def rows(self, columns: Sequence[str], rows: Sequence[Mapping[str, object]], *, essence: str) -> None:
-        """Print a list: a table of `columns`, a document of all fields, or with `--quiet` the column `essence`."""
+        """Print a list as a table of `columns`, or a document of all fields.
+
+        With `--quiet` only the column `essence` is printed.
+        """
         self.answer(
             [dict(row) for row in rows], table(columns, rows), essence="".join(f"{row[essence]}\n" for row in rows)
         )
@@ -136,12 +148,15 @@ def moment(when: datetime) -> str:
 
 
 def distance(span: timedelta) -> str:
-    """Format a duration in two units: `29 d 23 h`, `11 h 59 min`, `40 s`; a negative one as `3 h ago`."""
+    """Format a duration in two units: `29 d 23 h`, `11 h 59 min`, `40 s`.
+
+    A negative one as `3 h ago`.
+    """
     text = in_words(abs(span), units=2)
     return f"{text} ago" if span < timedelta(0) else text
 
 
 def until(when: datetime, now: datetime) -> str:
-    """Format a time and its distance, such as `2031-05-04T12:00:00Z (in 11 h 59 min)`."""
+    """Format a time and its distance: `2031-05-04T12:00:00Z (in 11 h 59 min)`."""
     span = when - now
     return f"{moment(when)} ({distance(span) if span < timedelta(0) else 'in ' + distance(span)})"

@@ -1,4 +1,4 @@
-"""Find, watch and stop processes by their id, safely against reuse of the id by another process.
+"""Find, watch and stop processes by their id, safely against reuse of the id.
 
 A process is ours when its command line in /proc contains a marker (the path of its settings file). From then on it is
 referred to by a pidfd (Linux), which never refers to another process.
@@ -36,7 +36,10 @@ class Running:
 
 
 def command_line(pid: int) -> str:
-    """Return the arguments of a process, separated by spaces; empty when it does not run or is a zombie."""
+    """Return the arguments of a process, separated by spaces.
+
+    Empty when it does not run or is a zombie.
+    """
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
@@ -67,7 +70,10 @@ def find(pid: int | None, marker: str) -> Running | None:
 
 
 class Lock:
-    """An exclusive lock on a file that contains its owner's process id; the kernel frees it when the process ends."""
+    """An exclusive lock on a file that contains its owner's process id.
+
+    The kernel frees it when the process ends.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -92,7 +98,10 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Free the lock; the file stays, so that no process locks a file that has been replaced."""
+        """Free the lock.
+
+        The file stays, so that no process locks a file that has been replaced.
+        """
         if self._handle is not None:
             os.ftruncate(self._handle, 0)
             os.close(self._handle)

@@ -66,7 +66,10 @@ def apply_profile(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Create a profile from a document, or a new version of it. An unchanged document creates no version."""
+    """Create a profile from a document, or a new version of it.
+
+    An unchanged document creates no version.
+    """
     document = _read_document(file)
     with control_plane(context) as client:
         try:

@@ -62,7 +62,10 @@ def run(arguments: list[str] | None = None) -> NoReturn:
 
 
 def outcome(arguments: list[str]) -> int:
-    """Run a command line and return its exit code; its output and errors have been printed."""
+    """Run a command line and return its exit code.
+
+    Its output and errors have been printed.
+    """
     form = requested_format(arguments)
     try:
         code = app(arguments, standalone_mode=False)
@@ -82,7 +85,7 @@ def outcome(arguments: list[str]) -> int:
 
 
 def requested_format(arguments: list[str]) -> Format:
-    """Find `--output` before the arguments are parsed, so that usage errors are printed in its format too."""
+    """Find `--output` before the arguments are parsed, for usage errors."""
     for i, argument in enumerate(arguments):
         for spelling in ("--output", "-o"):
             with contextlib.suppress(ValueError, IndexError):

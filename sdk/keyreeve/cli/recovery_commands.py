@@ -1,4 +1,4 @@
-"""`keyreeve recover`: replace expired certificates over the local socket of the CA on this machine."""
+"""`keyreeve recover`: replace expired certificates over the CA's local socket."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ app = typer.Typer(help="Replace expired CAs and certificates over the local sock
 def recover(
     context: typer.Context, directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False
 ) -> None:
-    """Replace expired CAs and certificates over the local socket of the CA on this machine; roots stay.
+    """Replace expired CAs and certificates over the CA's local socket; roots stay.
 
     `keyreeve up` does so by itself. It works even when every certificate has expired, including the issuing CA's.
     """
@@ -43,7 +43,10 @@ def recover_operator(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Recover, and create a one-time token for an admin: the first one, or one without a usable certificate."""
+    """Recover, and create a one-time token for an admin.
+
+    It is for the first admin, or for one without a usable certificate.
+    """
     report = _recover(directory, "--operator", name, *(("--address", address) if address else ()))
     invitation = report["invitation"]
     until = moment(datetime.fromtimestamp(invitation["expires_at"], UTC))

@@ -1,4 +1,7 @@
-"""Renewal of a certificate in its files; a crash at any point leaves a pair that works or can be completed."""
+"""Renewal of a certificate in its files.
+
+A crash at any point leaves a pair that works or can be completed.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,7 +40,10 @@ class Pair:
 
     @classmethod
     def find(cls, place: Path | None, key: Path | None, context: "Context") -> Self:
-        """Find the files of an argument: the context's certificate, a directory of `cert issue`, or a file with `--key`."""
+        """Find the files of the command's arguments.
+
+        They are the context's certificate, a directory of `cert issue`, or a file with `--key`.
+        """
         if place is None:
             return cls(context.certificate, context.key, None, is_own=True)
         if place.is_dir():
@@ -63,7 +69,10 @@ class Pair:
 
 @contextmanager
 def locked(pair: Pair) -> Iterator[None]:
-    """Lock the pair against other processes. Raises `FileUnusable` when its directory cannot be locked."""
+    """Lock the pair against other processes.
+
+    Raises `FileUnusable` when its directory cannot be locked.
+    """
     with ExitStack() as stack:
         try:
             stack.enter_context(turn(pair.key, wait=True))
@@ -73,7 +82,9 @@ def locked(pair: Pair) -> Iterator[None]:
 
 
 def finish(pair: Pair) -> bool:
-    """Move a new certificate and its key into place, the key first; say whether there was one.
+    """Move a new certificate and its key into place, the key first.
+
+    Returns whether there was one.
 
     Every step can be repeated after a crash, and none requires the control plane.
     """
@@ -115,7 +126,10 @@ def renew_pair(client: "Client", pair: Pair, touch: Callable[[bytes], bytes] | N
 
 
 def same_type(key: "PrivateKey") -> "KeyType":
-    """Return the type of a key. Raises `FileUnusable` for a type that cannot be generated here."""
+    """Return the type of a key.
+
+    Raises `FileUnusable` for a type that cannot be generated here.
+    """
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
     from keyreeve.values import KeyType

@@ -22,7 +22,9 @@ def replace_workers(
     services: Sequence[Service] = SERVICES,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[str]:
-    """Have every service replace its workers, and wait for it; return the names of the services.
+    """Have every service replace its workers, and wait for it.
+
+    Returns the names of the services.
 
     Raises `StartFailed` when one does not run, or did not replace all of its workers.
     """

@@ -1,4 +1,4 @@
-"""`keyreeve cert revoke` and `revoke-many`, and `keyreeve crl`: lists of revoked certificates."""
+"""`keyreeve cert revoke` and `revoke-many`, and `keyreeve crl`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,7 +36,9 @@ def revoke_certificate(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Revoke a certificate: its holder is refused within seconds, and it is listed in the CRL.
+    """Revoke a certificate.
+
+    Its holder is refused within seconds, and it is listed in the CRL.
 
     It cannot be undone. When others may know the key, the reason is `keyCompromise`.
     """
@@ -120,7 +122,7 @@ def show_crl(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Print a CRL of an authority: its number, its validity, and the revoked certificates."""
+    """Print a CRL: its number, its validity, and the revoked certificates."""
     from cryptography import x509
 
     with control_plane(context) as client:
@@ -145,7 +147,7 @@ def fetch_crl(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Write a CRL of an authority to a file in DER, which `openssl crl -inform DER` reads."""
+    """Write a CRL to a file in DER, which `openssl crl -inform DER` reads."""
     from keyreeve.errors import FileUnusable
     from keyreeve.files import write_atomically
 

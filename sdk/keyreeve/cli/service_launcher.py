@@ -1,4 +1,6 @@
-"""The first step of a service beside the CA: wait for the CA, get an enrollment token if needed, become the service.
+"""The first step of starting a service other than the CA.
+
+It waits for the CA, gets an enrollment token if the service needs one, and becomes the service.
 
     python -m keyreeve.cli.service_launcher DIRECTORY NAME CA_MODULE PROGRAM...
 
@@ -42,7 +44,10 @@ class Launcher:
     clock: Callable[[], float] = time.monotonic
 
     def prepare(self) -> None:
-        """Wait for the CA, and write a token if the service needs one. Raises `StartFailed`."""
+        """Wait for the CA, and write a token if the service needs one.
+
+        Raises `StartFailed`.
+        """
         state = self.state_directory.state(self.name)
         addresses = read_addresses(self.state_directory, self.ca)
         if needs_token(state, self.now()):
@@ -87,7 +92,10 @@ def _log(line: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Prepare the start of a service, then become its program; exit code 1 when that fails."""
+    """Prepare the start of a service, then become its program.
+
+    Exit code 1 when that fails.
+    """
     directory, name, ca_module, *program = arguments
     try:
         Launcher(StateDirectory(Path(directory)), name, Service("ca", ca_module, 0)).prepare()

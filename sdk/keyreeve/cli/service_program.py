@@ -33,7 +33,10 @@ def require_module(module: str) -> None:
 def ask(  # JSON of a subcommand's own shape
     subcommand: str, config: Path, *arguments: str, module: str = "keyreeve_ca", given: bytes = b""
 ) -> Any:  # noqa: ANN401
-    """Run a subcommand and read its document. Raises `NotThereYet`, or `StartFailed` with what the program printed."""
+    """Run a subcommand and read its document.
+
+    Raises `NotThereYet`, or `StartFailed` with what the program printed.
+    """
     require_module(module)
     command = [sys.executable, "-P", "-m", module, subcommand, "--config", str(config), *arguments]
     try:

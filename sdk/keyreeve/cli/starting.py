@@ -1,4 +1,4 @@
-"""Start a control plane on this machine, wait until it serves, and give the operator a certificate: what `up` does."""
+"""Start-up of a control plane on this machine: what `up` does."""
 
 import fcntl
 import os
@@ -67,7 +67,7 @@ def bring_up(
     report: Callable[[str], None],
     services: Sequence[Service] = SERVICES,
 ) -> Started:
-    """Start what does not run, wait until it serves, and make sure that the operator has a certificate.
+    """Start the services, wait until they serve, and certify the operator.
 
     `report` gets a line for each step that takes a while. Raises `StartFailed`, with the end of the log, when a service
     does not become ready, and `CertificateUntrusted` when it belongs to another control plane; the services that this
@@ -107,7 +107,10 @@ def bring_up(
 def _write_configs(
     state_directory: StateDirectory, services: Sequence[Service], *, trust_domain: str, first_port: int
 ) -> bool:
-    """Write the settings files that do not exist; say whether the CA's was among them."""
+    """Write the settings files that do not exist.
+
+    Returns whether the CA's was among them.
+    """
     created = False
     taken: set[int] = set()
     for service in services:
@@ -130,7 +133,10 @@ def _write_configs(
 
 
 def _remove_unused_settings(state_directory: StateDirectory, services: Sequence[Service]) -> None:
-    """Remove settings that led to no control plane, such as a mistyped database: the next start writes them anew."""
+    """Remove settings that led to no control plane, such as a mistyped database.
+
+    The next start writes them again.
+    """
     for service in services:
         if not database_of(state_directory, service):
             state_directory.config(service.name).unlink(missing_ok=True)
@@ -139,7 +145,9 @@ def _remove_unused_settings(state_directory: StateDirectory, services: Sequence[
 def _recover_if_expired(
     state_directory: StateDirectory, services: Sequence[Service], report: Callable[[str], None]
 ) -> tuple[dict[str, Any] | None, datetime | None]:
-    """Recover what has expired if the operator's certificate has; return what was done, and when it had expired.
+    """Recover what has expired if the operator's certificate has.
+
+    Returns what was done, and when it had expired.
 
     The workers may be waiting for it: with an expired CA they get no certificate to serve with.
     """
@@ -153,7 +161,10 @@ def _recover_if_expired(
 
 
 def _retry_until_open(ask: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> T:
-    """Ask the CA over its local socket, and wait until it is open. Raises `StartFailed`."""
+    """Ask the CA over its local socket, and wait until it is open.
+
+    Raises `StartFailed`.
+    """
     until = clock() + READY_SECONDS
     while True:
         with suppress(NotThereYet):
@@ -166,7 +177,10 @@ def _retry_until_open(ask: Callable[[], T], clock: Callable[[], float] = time.mo
 def restart_expired(
     state_directory: StateDirectory, services: Sequence[Service], now: datetime, report: Callable[[str], None]
 ) -> None:
-    """Stop each running service whose certificate has expired; the supervisor starts it with an enrollment token."""
+    """Stop each running service whose certificate has expired.
+
+    The supervisor starts it with an enrollment token.
+    """
     stopped = []
     for service in services:
         expiry = None if service.is_ca else certificate_end(state_directory.state(service.name))
@@ -183,7 +197,9 @@ def wait_for_ports(
     services: Sequence[Service] = SERVICES,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Wait a little until the ports of every service that does not run are free. Raises `StartFailed`.
+    """Wait a little until the ports of every service that does not run are free.
+
+    Raises `StartFailed`.
 
     Services share their port between processes (SO_REUSEPORT), so the kernel would give two control planes the same one
     without an error, and each would get half of the other's calls. Processes of ours that lost their manager end soon.
@@ -226,7 +242,10 @@ def wait_until_serving(
 
 
 def _wait_for_supervisor(state_directory: StateDirectory, program: subprocess.Popen[bytes]) -> None:
-    """Wait until a supervisor, this one or another, has the lock: services that it adopts may serve before that."""
+    """Wait until a supervisor, this one or another, has the lock.
+
+    Services that it adopts may serve before that.
+    """
     until = time.monotonic() + READY_SECONDS
     while (running := supervisor_of(state_directory)) is None:
         if program.poll() is not None or time.monotonic() > until:
@@ -236,7 +255,10 @@ def _wait_for_supervisor(state_directory: StateDirectory, program: subprocess.Po
 
 
 def _ensure_operator(state_directory: StateDirectory, services: Sequence[Service]) -> tuple[Operator, bool]:
-    """Give the operator a certificate unless there is a good one; say whether it was issued now."""
+    """Give the operator a certificate unless there is a good one.
+
+    Returns whether it was issued now.
+    """
     now = utc_now()
     operator = find_operator(state_directory)
     if (
@@ -261,7 +283,10 @@ def _with_log(log: Path, what: str) -> str:
 
 @contextmanager
 def _exclusive(state_directory: StateDirectory, report: Callable[[str], None]) -> Iterator[None]:
-    """Let one `up` at a time work on a state directory; the second waits, and then finds everything done."""
+    """Let one `up` at a time work on a state directory.
+
+    The second waits, and then finds everything done.
+    """
     try:
         handle = os.open(state_directory.runtime / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as problem:

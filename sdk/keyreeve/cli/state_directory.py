@@ -1,4 +1,4 @@
-"""The layout of the state directory that `keyreeve up` makes for a control plane on one machine: `.keyreeve/`."""
+"""The layout of the state directory of `keyreeve up`, `.keyreeve/`."""
 
 import os
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class StateDirectory:
 
     @property
     def estate_bundle(self) -> Path:
-        """Roots of the estate hierarchy, for programs that accept the certificates issued to servers and clients."""
+        """Roots of the estate hierarchy, for relying parties of its certificates."""
         return self.root / "estate-bundle.pem"
 
     @property
@@ -70,7 +70,9 @@ class StateDirectory:
         return self.config("ca").is_file()
 
     def make(self) -> None:
-        """Make the directories for the owner alone; what exists must belong to the caller.
+        """Make the directories for the owner alone.
+
+        What exists must belong to the caller.
 
         Raises `FileUnusable`: a user who can write a settings file decides what the services do as this user.
         """

@@ -16,7 +16,10 @@ STOP_SECONDS = 2 * supervisor.DRAIN_SECONDS + 10
 
 
 def take_down(state_directory: StateDirectory, services: Sequence[Service] = SERVICES) -> bool:
-    """Stop the supervisor and, in its absence, the services it left; say whether anything ran."""
+    """Stop the supervisor and, in its absence, the services it left.
+
+    Returns whether anything ran.
+    """
     found = False
     running = supervisor_of(state_directory)
     if running is not None:
@@ -33,7 +36,7 @@ def take_down(state_directory: StateDirectory, services: Sequence[Service] = SER
 
 
 def end(running: Running) -> None:
-    """Stop a process by SIGTERM, or by SIGKILL when it takes too long, and let go of it."""
+    """Stop a process by SIGTERM, or SIGKILL when it takes too long; close its pidfd."""
     running.stop()
     if not running.wait(STOP_SECONDS):
         running.stop(signal.SIGKILL)
@@ -42,7 +45,7 @@ def end(running: Running) -> None:
 
 
 def remove(state_directory: StateDirectory, services: Sequence[Service] = SERVICES) -> None:
-    """Stop everything and delete the state directory with all its keys and certificates."""
+    """Stop the services and delete the state directory with all its keys."""
     take_down(state_directory, services)
     try:
         shutil.rmtree(state_directory.root)

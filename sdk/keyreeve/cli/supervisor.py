@@ -1,4 +1,4 @@
-"""The background process of `keyreeve up`: starts the services, restarts one that dies, stops them on SIGTERM.
+"""The supervisor of `keyreeve up`: starts, restarts and stops the services.
 
 One supervisor per state directory: it holds a lock for as long as it lives. Services outlive it: when it is killed they
 go on, and the next supervisor adopts them. A service's process id is written before its program begins (a shell writes
@@ -45,7 +45,7 @@ _WRITE_PID_AND_RUN = 'echo $$ > "$1" && shift && exec "$@"'
 
 
 def lock_file(state_directory: StateDirectory) -> Path:
-    """The file that the supervisor of a state directory locks, and that holds its process id."""
+    """The lock file of a state directory's supervisor, with its process id."""
     return state_directory.runtime / "supervisor.lock"
 
 
@@ -83,7 +83,10 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps the services of a state directory running until SIGTERM; `clock` counts seconds from anywhere."""
+    """Keeps the services of a state directory running until SIGTERM.
+
+    `clock` counts seconds from anywhere.
+    """
 
     def __init__(
         self,
@@ -150,7 +153,10 @@ class Supervisor:
             rotate_log(self._state_directory.log(name))
 
     def _start_due(self, selector: selectors.BaseSelector) -> float:
-        """Start each service whose pause is over; return the seconds until the next one's is, infinite when all run."""
+        """Start each service whose pause is over.
+
+        Returns the seconds until the next one's is, infinite when all run.
+        """
         waits = []
         for child in self._children:
             if child.running is None:
@@ -236,7 +242,10 @@ class Supervisor:
 
 
 def start_command(state_directory: StateDirectory, service: Service, services: Sequence[Service]) -> list[str]:
-    """The command that starts a service: its own program, behind `service_launcher` unless it is the CA."""
+    """Return the command that starts a service.
+
+    It is the service's own program, behind `service_launcher` unless it is the CA.
+    """
     program = service.arguments(state_directory)
     if service.is_ca:
         return program
@@ -257,7 +266,7 @@ def rotate_log(log: Path) -> None:
 
 
 def launch(state_directory: StateDirectory, services: Sequence[Service] = SERVICES) -> subprocess.Popen[bytes]:
-    """Start the supervisor of a state directory in the background, in a session of its own."""
+    """Start the supervisor of a state directory in the background."""
     log = state_directory.log("supervisor")
     rotate_log(log)
     table = json.dumps([asdict(service) for service in services])

@@ -1,4 +1,7 @@
-"""`keyreeve token` and `keyreeve enroll`: create enrollment tokens and use them. Tokens are not taken as arguments."""
+"""`keyreeve token` and `keyreeve enroll`: create enrollment tokens and use them.
+
+Tokens are not taken as arguments.
+"""
 
 import sys
 from pathlib import Path
@@ -53,7 +56,10 @@ def create_token(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Create a token for one identity. It is shown once; transfer it over a confidential channel."""
+    """Create a token for one identity.
+
+    It is shown once; transfer it over a confidential channel.
+    """
     whole = identity if "://" in identity else f"spiffe://{load_context(context).trust_domain}/{identity}"
     with control_plane(context) as client:
         made = client.tokens.create(whole, lifetime=read_lifetime(lifetime), address=address)
@@ -68,7 +74,10 @@ def create_token(
 
 @app.command("list")
 def list_tokens(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
-    """List the tokens that ended less than 30 days ago, oldest first, without their secrets."""
+    """List the tokens that ended less than 30 days ago, oldest first.
+
+    Secrets are not included.
+    """
     with control_plane(context) as client:
         rows = [_row(token) for token in client.tokens.list()]
     columns = ("name", "identity", "state", "expires_at", "creator", "certificate")
@@ -84,7 +93,10 @@ def revoke_token(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Revoke a token. A certificate that was issued for it is revoked by `keyreeve cert revoke`."""
+    """Revoke a token.
+
+    A certificate that was issued for it is revoked by `keyreeve cert revoke`.
+    """
     if token.startswith(_PREFIX):
         raise typer.BadParameter("give the token's name; its text is a secret and must not be on a command line")
     with control_plane(context) as client:
@@ -103,7 +115,10 @@ def enroll(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Enroll with a token: generate a key, get a certificate, and write a context file for all commands."""
+    """Enroll with a token.
+
+    It generates a key, gets a certificate and writes a context file for all commands.
+    """
     from keyreeve.enrollment import EnrollmentToken
     from keyreeve.enrollment import enroll as enroll_with
 

@@ -1,4 +1,7 @@
-"""Verification of certificates by a second implementation: the `openssl` program or path validation (RFC 5280, 6)."""
+"""Verification of certificates by a second implementation.
+
+It is the `openssl` program or the path validation of RFC 5280, section 6.
+"""
 
 import ipaddress
 import re
@@ -28,7 +31,9 @@ _CERTIFICATE_REPR = re.compile(r" *\(encountered processing <.*>\)", re.DOTALL)
 
 
 def verify_with_openssl(program: str, bundle: str, certificate: str, chain: str, purpose: str) -> None:
-    """Verify PEM texts by `openssl verify -x509_strict`; `purpose` is `sslclient` or `sslserver`.
+    """Verify PEM texts by `openssl verify -x509_strict`.
+
+    `purpose` is `sslclient` or `sslserver`.
 
     Raises `CertificateUntrusted` with the output of the program.
     """
@@ -53,7 +58,10 @@ def verify_with_openssl(program: str, bundle: str, certificate: str, chain: str,
 
 
 def verify_own(bundle: str, certificate: str, chain: str, now: datetime) -> str:
-    """Verify a client certificate by a second library; return its name. Raises `CertificateUntrusted`."""
+    """Verify a client certificate by a second library; return its name.
+
+    Raises `CertificateUntrusted`.
+    """
     program = shutil.which("openssl")
     if program is not None:
         verify_with_openssl(program, bundle, certificate, chain, "sslclient")
@@ -63,7 +71,7 @@ def verify_own(bundle: str, certificate: str, chain: str, now: datetime) -> str:
 
 
 def check_trusted(state_directory: StateDirectory, addresses: Addresses) -> None:
-    """Check that a service of this machine presents a certificate under the roots in the state directory.
+    """Check that a service presents a certificate under the known roots.
 
     Raises `CertificateUntrusted` when it does not: another control plane has replaced the one of the state directory.
     """
@@ -100,7 +108,9 @@ def load_pem(text: str) -> "list[x509.Certificate]":
 def verify_for(
     roots: "Sequence[x509.Certificate]", presented: "Sequence[x509.Certificate]", name: str | None, now: datetime
 ) -> "list[x509.Certificate]":
-    """Build and validate a path from the first presented certificate to a root; return it, leaf first.
+    """Build and validate a path from the first presented certificate to a root.
+
+    Returns it, leaf first.
 
     `name` is the DNS name or IP address that a TLS client would connect to; a SPIFFE ID or None validates a client
     certificate. Raises `CertificateUntrusted`.

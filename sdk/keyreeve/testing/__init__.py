@@ -1,4 +1,6 @@
-"""A real certificate authority inside a test: `with keyreeve.testing.local_ca() as context: Client(context) ...`.
+"""A real certificate authority inside a test.
+
+`with keyreeve.testing.local_ca() as context: Client(context) ...`
 
 `keyreeve.testing.fixtures` has it as a pytest fixture. The service itself is part of `pip install 'keyreeve[server]'`.
 """
@@ -35,7 +37,9 @@ Start = Callable[[Path, str], LocalService]
 
 @contextmanager
 def local_ca(*, trust_domain: str = "keyreeve.test") -> Iterator[Context]:
-    """Run a certificate authority in this process, on loopback, with its state in a temporary directory.
+    """Run a certificate authority in this process, on loopback.
+
+    Its state is in a temporary directory.
 
     Yields the context of an admin of a new control plane. Raises `ImportError` when the service is not installed.
     """

@@ -1,4 +1,7 @@
-"""The certificate authority as a pytest fixture: `from keyreeve.testing.fixtures import keyreeve_ca` in a conftest.py."""
+"""The certificate authority as a pytest fixture.
+
+`from keyreeve.testing.fixtures import keyreeve_ca` in a conftest.py.
+"""
 
 from collections.abc import Iterator
 
@@ -10,6 +13,6 @@ from keyreeve.testing import local_ca
 
 @pytest.fixture(scope="session")
 def keyreeve_ca() -> Iterator[Context]:
-    """The context of an admin of a new control plane, shared by all tests of the session."""
+    """The context of an admin of a new control plane, one for the test session."""
     with local_ca() as context:
         yield context
