@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from keyreeve.cli.local_services import SERVICES, read_config, write_config
-from keyreeve.cli.starting import bring_up
-from keyreeve.cli.state_directory import StateDirectory
-from keyreeve.cli.stopping import take_down
+from keyreeve.cli.local.starting import bring_up
+from keyreeve.cli.local.stopping import take_down
+from keyreeve.cli.supervision.local_services import SERVICES, read_config, write_config
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve_bench import postgresql
 
 DATABASES = ("sqlite", "postgresql")

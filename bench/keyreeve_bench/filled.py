@@ -27,9 +27,9 @@ from keyreeve import Client, Context, credentials
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.cli.exit_codes import error_text, exit_code, say
-from keyreeve.cli.starting import bring_up
-from keyreeve.cli.state_directory import StateDirectory
-from keyreeve.cli.stopping import take_down
+from keyreeve.cli.local.starting import bring_up
+from keyreeve.cli.local.stopping import take_down
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import KeyreeveError, StartFailed
 from keyreeve_bench.control_planes import DATABASES, control_plane, database_url
 from keyreeve_bench.fill import Filled, fill, open_engine

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyreeve.cli.local_services import read_config
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.supervision.local_services import read_config
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import FileUnusable, KeyreeveError
 from keyreeve_bench.local_processes import Group, postgresql_group
 

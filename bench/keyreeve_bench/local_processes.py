@@ -6,10 +6,10 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from keyreeve.cli.local_services import SERVICES
-from keyreeve.cli.processes import read_pid
-from keyreeve.cli.state_directory import StateDirectory
-from keyreeve.cli.supervisor import pid_file
+from keyreeve.cli.supervision.local_services import SERVICES
+from keyreeve.cli.supervision.processes import read_pid
+from keyreeve.cli.supervision.state_directory import StateDirectory
+from keyreeve.cli.supervision.supervisor import pid_file
 
 
 @dataclass(frozen=True, slots=True)

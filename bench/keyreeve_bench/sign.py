@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 
 from keyreeve import Client, credentials
-from keyreeve.cli.local_commands import versions
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.reference_commands import versions
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.context import Context
 from keyreeve.errors import FileUnusable
 from keyreeve.request_ids import new_request_id

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from sqlalchemy import text
 
-from keyreeve.cli.local_services import read_addresses, write_config
+from keyreeve.cli.supervision.local_services import read_addresses, write_config
 from keyreeve.enrollment_token import EnrollmentKeys, EnrollmentToken
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader

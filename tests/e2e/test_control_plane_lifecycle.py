@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve.cli.local_services import read_addresses
-from keyreeve.cli.trust_checks import verify_own
+from keyreeve.cli.certificates.trust_checks import verify_own
+from keyreeve.cli.supervision.local_services import read_addresses
 from keyreeve.errors import CertificateUntrusted
 from keyreeve.keys import load_certificates
 from keyreeve.values import to_pem

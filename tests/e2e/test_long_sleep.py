@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve.cli.local_operator import login_name, operator_name
+from keyreeve.cli.local.local_operator import login_name, operator_name
 from keyreeve.keys import load_certificates
 from support.control_plane import ControlPlane
 

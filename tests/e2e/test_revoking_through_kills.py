@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 
 from keyreeve import Name, make_csr, make_key
-from keyreeve.cli.local_services import read_addresses
+from keyreeve.cli.supervision.local_services import read_addresses
 from keyreeve.values import CrlReason
 from support.control_plane import CA, ControlPlane
 from support.waiting import wait_for

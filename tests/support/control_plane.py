@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from keyreeve import Client, Context
-from keyreeve.cli.local_services import SERVICES, write_config
-from keyreeve.cli.processes import Lock, read_pid
-from keyreeve.cli.state_directory import StateDirectory
-from keyreeve.cli.supervisor import lock_file, pid_file
+from keyreeve.cli.supervision.local_services import SERVICES, write_config
+from keyreeve.cli.supervision.processes import Lock, read_pid
+from keyreeve.cli.supervision.state_directory import StateDirectory
+from keyreeve.cli.supervision.supervisor import lock_file, pid_file
 from keyreeve_chassis.processes.fork_server import COMMAND_LENGTH
 
 CA = SERVICES[0]

@@ -26,7 +26,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from keyreeve import Context
-from keyreeve.cli.local_services import choose_ports
+from keyreeve.cli.supervision.local_services import choose_ports
 from keyreeve.errors import DeadlinePassed, Unavailable
 from keyreeve.keys import make_csr, make_key, save_key
 from keyreeve_ca import local_admin

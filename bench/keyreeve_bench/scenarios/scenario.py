@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from keyreeve.cli.local_commands import versions
+from keyreeve.cli.reference_commands import versions
 from keyreeve_bench import disk
 from keyreeve_bench.local_processes import machine
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from keyreeve import Client, Context
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.keys import make_csr, make_key, save_key
 from keyreeve.values import Name
 from keyreeve_bench import corpus, session

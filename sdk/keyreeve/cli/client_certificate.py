@@ -72,6 +72,6 @@ def explain_expiry(context: "Context", failure: KeyreeveError, now: Clock = time
 
 
 def _end(context: "Context") -> float:
-    from keyreeve.cli.certificate_files import read_certificates
+    from keyreeve.cli.certificates.certificate_files import read_certificates
 
     return read_certificates(context.certificate)[0].not_valid_after_utc.timestamp()

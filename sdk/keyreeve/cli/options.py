@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from keyreeve.cli.local_services import DEFAULT_DIRECTORY
 from keyreeve.cli.printing import Format
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.supervision.local_services import DEFAULT_DIRECTORY
+from keyreeve.cli.supervision.state_directory import StateDirectory
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="Format of the output, and of an error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only names, serial numbers or nothing, for scripts.")]

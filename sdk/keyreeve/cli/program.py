@@ -7,22 +7,20 @@ from typing import NoReturn
 
 import typer
 
-from keyreeve.cli import (
+from keyreeve.cli import reference_commands
+from keyreeve.cli.administration import (
     audit_commands,
     authority_commands,
     bench_commands,
-    certificate_commands,
     issuance_commands,
-    local_commands,
     operation_commands,
     operator_commands,
     profile_commands,
-    recovery_commands,
-    revocation_commands,
     token_commands,
 )
-from keyreeve.cli import control_plane_commands as machine_commands
+from keyreeve.cli.certificates import certificate_commands, revocation_commands
 from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, say
+from keyreeve.cli.local import control_plane_commands, recovery_commands
 from keyreeve.cli.printing import Format, Palette, dump
 from keyreeve.errors import KeyreeveError
 
@@ -34,8 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not reachable, 4 not allowed.",
 )
-machine_commands.add_to(app)
-local_commands.add_to(app)
+control_plane_commands.add_to(app)
+reference_commands.add_to(app)
 revocation_commands.add_to(certificate_commands.app)
 app.add_typer(certificate_commands.app, name="cert")
 app.add_typer(authority_commands.app, name="authority")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from keyreeve.cli.local_services import write_config
+from keyreeve.cli.supervision.local_services import write_config
 from keyreeve_bench.acknowledgements import read
 from support.control_plane import CA, ControlPlane
 from support.postgres import Server

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import FieldInvalid
 from keyreeve_bench.figures import figures
 from keyreeve_bench.ledger import LedgerUnreadable, SqliteLedger, compare, open_ledger

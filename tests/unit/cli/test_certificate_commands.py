@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyreeve import errors
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
-from keyreeve.cli import renewing
+from keyreeve.cli.certificates import renewing
 from keyreeve.keys import KeyType, Name, load_key, make_csr, make_key
 from support.command_line import Run
 from support.fake_ca_server import FakeCa

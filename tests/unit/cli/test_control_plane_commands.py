@@ -15,15 +15,22 @@ from pathlib import Path
 import pytest
 import typer
 
-from keyreeve.cli import control_plane_commands as machine_commands
-from keyreeve.cli import doctor, starting
-from keyreeve.cli.doctor import Severity
-from keyreeve.cli.local_operator import Operator, find_operator, operator_name
-from keyreeve.cli.local_services import LOOPBACK, SERVICES, choose_ports, is_free, read_addresses, write_config
-from keyreeve.cli.restarting import replace_workers
-from keyreeve.cli.state_directory import StateDirectory, write_file
-from keyreeve.cli.supervisor import pid_file
-from keyreeve.cli.trust_checks import verify_own
+from keyreeve.cli.certificates.trust_checks import verify_own
+from keyreeve.cli.local import control_plane_commands as machine_commands
+from keyreeve.cli.local import doctor, starting
+from keyreeve.cli.local.doctor import Severity
+from keyreeve.cli.local.local_operator import Operator, find_operator, operator_name
+from keyreeve.cli.local.restarting import replace_workers
+from keyreeve.cli.supervision.local_services import (
+    LOOPBACK,
+    SERVICES,
+    choose_ports,
+    is_free,
+    read_addresses,
+    write_config,
+)
+from keyreeve.cli.supervision.state_directory import StateDirectory, write_file
+from keyreeve.cli.supervision.supervisor import pid_file
 from keyreeve.errors import CertificateUntrusted, FileUnusable, StartFailed
 from keyreeve.identity import SpiffeId
 from support.peer_certificates import TestCa

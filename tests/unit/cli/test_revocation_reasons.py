@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from keyreeve.ca.v1 import authority_service_pb2, certificate_service_pb2, crl_reason_pb2
-from keyreeve.cli.crl_reasons import read_authority_reason, read_leaf_reason
+from keyreeve.cli.certificates.crl_reasons import read_authority_reason, read_leaf_reason
 from keyreeve.values import CrlReason
 from support.command_line import Run
 from support.fake_ca_server import FakeCa

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keyreeve.cli import audit_commands
+from keyreeve.cli.administration import audit_commands
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from support.command_line import Run
 from support.fake_ca_server import FakeCa

@@ -17,15 +17,16 @@ import pytest
 
 from fakes.local_service import journal
 from keyreeve import Context
-from keyreeve.cli import doctor, service_launcher, starting, supervisor
-from keyreeve.cli.local_operator import Operator, update_context
-from keyreeve.cli.local_services import SERVICES, Addresses, Service, read_addresses, read_config
-from keyreeve.cli.local_status import manager_of, service_records, status, supervisor_of
-from keyreeve.cli.service_launcher import Launcher
-from keyreeve.cli.starting import bring_up
-from keyreeve.cli.state_directory import StateDirectory
-from keyreeve.cli.stopping import take_down
-from keyreeve.cli.supervisor import start_command
+from keyreeve.cli.local import doctor, starting
+from keyreeve.cli.local.local_operator import Operator, update_context
+from keyreeve.cli.local.local_status import manager_of, service_records, status, supervisor_of
+from keyreeve.cli.local.starting import bring_up
+from keyreeve.cli.local.stopping import take_down
+from keyreeve.cli.supervision import service_launcher, supervisor
+from keyreeve.cli.supervision.local_services import SERVICES, Addresses, Service, read_addresses, read_config
+from keyreeve.cli.supervision.service_launcher import Launcher
+from keyreeve.cli.supervision.state_directory import StateDirectory
+from keyreeve.cli.supervision.supervisor import start_command
 from keyreeve.enrollee_files import EnrolleeFiles
 from keyreeve.errors import StartFailed
 from keyreeve.service_files import identity_directory, token_file

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve.cli import supervisor
-from keyreeve.cli.local_services import Service
-from keyreeve.cli.local_status import service_records
-from keyreeve.cli.processes import Lock, find, read_pid
-from keyreeve.cli.state_directory import StateDirectory
-from keyreeve.cli.stopping import take_down
+from keyreeve.cli.local.local_status import service_records
+from keyreeve.cli.local.stopping import take_down
+from keyreeve.cli.supervision import supervisor
+from keyreeve.cli.supervision.local_services import Service
+from keyreeve.cli.supervision.processes import Lock, find, read_pid
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from support.waiting import wait_for
 
 IDLE = Service("ca", "fakes.idle_service", 0)
 PROGRAM = """
 import sys
 from pathlib import Path
-from keyreeve.cli.local_services import Service
-from keyreeve.cli.state_directory import StateDirectory
-from keyreeve.cli import supervisor
-from keyreeve.cli.supervisor import Supervisor
+from keyreeve.cli.supervision.local_services import Service
+from keyreeve.cli.supervision.state_directory import StateDirectory
+from keyreeve.cli.supervision import supervisor
+from keyreeve.cli.supervision.supervisor import Supervisor
 supervisor.LOG_CHECK_SECONDS = 0.05
 sys.exit(Supervisor(StateDirectory(Path(sys.argv[1])), [Service("ca", "fakes.idle_service", 0)]).run())
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve.cli import token_commands
+from keyreeve.cli.administration import token_commands
 from support.command_line import Run
 from support.fake_ca_server import FakeCa
 from support.sdk_calls import EXAMPLES, TOKEN

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keyreeve import Context
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import ContextInvalid, FileUnusable
 
 GOOD: dict[str, Any] = {

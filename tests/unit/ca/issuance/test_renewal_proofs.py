@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from keyreeve.cli.device_touch import NAMESPACE
+from keyreeve.cli.certificates.device_touch import NAMESPACE
 from keyreeve.errors import RenewalProofInvalid
 from keyreeve.keys import renewal_message, sign_renewal
 from keyreeve_ca.issuance.renewal import NONCE_LIFETIME, TOUCH_NAMESPACE, Nonces, proof_message

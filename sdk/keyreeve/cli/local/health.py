@@ -4,7 +4,7 @@ The request is an empty message and the response has one enum field, so both are
 needs no package for them.
 """
 
-from keyreeve.cli.local_services import Addresses
+from keyreeve.cli.supervision.local_services import Addresses
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyreeve.cli.local_services import Service, ca_of, read_addresses
-from keyreeve.cli.service_program import ask
-from keyreeve.cli.state_directory import StateDirectory, write_file
-from keyreeve.cli.trust_checks import load_pem, uris_of, verify_own
+from keyreeve.cli.certificates.trust_checks import load_pem, uris_of, verify_own
+from keyreeve.cli.supervision.local_services import Service, ca_of, read_addresses
+from keyreeve.cli.supervision.service_program import ask
+from keyreeve.cli.supervision.state_directory import StateDirectory, write_file
 from keyreeve.errors import ContextInvalid, FileUnusable
 
 if TYPE_CHECKING:

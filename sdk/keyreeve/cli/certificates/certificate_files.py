@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyreeve.cli.state_directory import read_file, write_file
+from keyreeve.cli.supervision.state_directory import read_file, write_file
 from keyreeve.errors import FileUnusable, KeyreeveError
 
 if TYPE_CHECKING:

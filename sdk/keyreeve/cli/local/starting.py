@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from keyreeve.cli import supervisor
-from keyreeve.cli.health import is_serving
-from keyreeve.cli.local_operator import (
+from keyreeve.cli.certificates.trust_checks import check_trusted
+from keyreeve.cli.local.health import is_serving
+from keyreeve.cli.local.local_operator import (
     Operator,
     find_operator,
     issue_operator_certificate,
@@ -22,12 +22,12 @@ from keyreeve.cli.local_operator import (
     update_context,
     utc_now,
 )
-from keyreeve.cli.local_services import SERVICES, Service, ca_of, is_free, read_addresses, write_config
-from keyreeve.cli.local_status import database_of, manager_of, service_records, supervisor_of
-from keyreeve.cli.service_program import NotThereYet, require_module
-from keyreeve.cli.state_directory import StateDirectory
-from keyreeve.cli.stopping import end, take_down
-from keyreeve.cli.trust_checks import check_trusted
+from keyreeve.cli.local.local_status import database_of, manager_of, service_records, supervisor_of
+from keyreeve.cli.local.stopping import end, take_down
+from keyreeve.cli.supervision import supervisor
+from keyreeve.cli.supervision.local_services import SERVICES, Service, ca_of, is_free, read_addresses, write_config
+from keyreeve.cli.supervision.service_program import NotThereYet, require_module
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import CertificateUntrusted, FileUnusable, StartFailed
 from keyreeve.service_files import certificate_end
 

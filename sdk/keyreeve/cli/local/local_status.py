@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from keyreeve.cli import supervisor
-from keyreeve.cli.health import is_serving
-from keyreeve.cli.local_services import SERVICES, Addresses, Service, read_addresses
-from keyreeve.cli.processes import Lock, Running, find, read_pid
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.local.health import is_serving
+from keyreeve.cli.supervision import supervisor
+from keyreeve.cli.supervision.local_services import SERVICES, Addresses, Service, read_addresses
+from keyreeve.cli.supervision.processes import Lock, Running, find, read_pid
+from keyreeve.cli.supervision.state_directory import StateDirectory
 
 
 def supervisor_of(state_directory: StateDirectory) -> Running | None:

@@ -2,7 +2,7 @@
 
 It waits for the CA, gets an enrollment token if the service needs one, and becomes the service.
 
-    python -m keyreeve.cli.service_launcher DIRECTORY NAME CA_MODULE PROGRAM...
+    python -m keyreeve.cli.supervision.service_launcher DIRECTORY NAME CA_MODULE PROGRAM...
 
 It keeps its process id when it becomes the program, so that the supervisor watches one process.
 """
@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from keyreeve.cli.health import is_serving
-from keyreeve.cli.local_services import Addresses, Service, read_addresses, read_config
-from keyreeve.cli.service_program import NotThereYet, ask
-from keyreeve.cli.state_directory import StateDirectory, write_file
+from keyreeve.cli.local.health import is_serving
+from keyreeve.cli.supervision.local_services import Addresses, Service, read_addresses, read_config
+from keyreeve.cli.supervision.service_program import NotThereYet, ask
+from keyreeve.cli.supervision.state_directory import StateDirectory, write_file
 from keyreeve.errors import KeyreeveError, StartFailed
 from keyreeve.files import PRIVATE
 from keyreeve.service_files import needs_token, token_file

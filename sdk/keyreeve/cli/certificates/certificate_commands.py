@@ -75,7 +75,7 @@ def issue_certificate(
     The private key never leaves this machine. certificate.pem contains the certificate, then its chain without the root,
     as nginx and most servers expect.
     """
-    from keyreeve.cli.certificate_files import Folder, save_private_key
+    from keyreeve.cli.certificates.certificate_files import Folder, save_private_key
     from keyreeve.keys import make_csr, make_key
     from keyreeve.values import KeyType
 
@@ -146,7 +146,7 @@ def sign_csr(
 
     The file contains the certificate, then its chain without the root.
     """
-    from keyreeve.cli.certificate_files import STANDARD_STREAM, read_input, write_output
+    from keyreeve.cli.certificates.certificate_files import STANDARD_STREAM, read_input, write_output
 
     request = read_input(csr)
     names = tuple(read_name(each) for each in san or ())
@@ -184,7 +184,7 @@ def inspect_certificates(
     quiet: Quiet = False,
 ) -> None:
     """Print the contents of the certificates in a file. Makes no call."""
-    from keyreeve.cli.certificate_files import describe, read_certificates
+    from keyreeve.cli.certificates.certificate_files import describe, read_certificates
 
     documents = [describe(certificate) for certificate in read_certificates(file)]
     text = "\n".join(fields({key: value for key, value in document.items() if value != []}) for document in documents)
@@ -211,8 +211,8 @@ def verify_certificate(
 
     Exit code 1 when it is not valid.
     """
-    from keyreeve.cli.certificate_files import first_name, read_certificates
-    from keyreeve.cli.trust_checks import verify_for
+    from keyreeve.cli.certificates.certificate_files import first_name, read_certificates
+    from keyreeve.cli.certificates.trust_checks import verify_for
 
     presented = read_certificates(file)
     if bundle is None:
@@ -318,8 +318,8 @@ def renew_certificate(
 
     After an interruption it can be repeated: the new key is stored before the call.
     """
-    from keyreeve.cli.device_touch import touch_of
-    from keyreeve.cli.renewing import Pair, finish, locked, renew_pair
+    from keyreeve.cli.certificates.device_touch import touch_of
+    from keyreeve.cli.certificates.renewing import Pair, finish, locked, renew_pair
 
     pair = Pair.find(place, key, load_context(context))
     printer = Printer(output, quiet=quiet)

@@ -124,7 +124,7 @@ def simulate_profile(
 
 
 def _read_document(file: Path) -> str:
-    from keyreeve.cli.certificate_files import read_input
+    from keyreeve.cli.certificates.certificate_files import read_input
 
     try:
         return read_input(file).decode()

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from keyreeve.cli.exit_codes import Exit
-from keyreeve.cli.local_services import DEFAULT_DIRECTORY
 from keyreeve.cli.options import Directory, Output, Quiet, command_name, shown
 from keyreeve.cli.printing import Format, Printer, moment
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.supervision.local_services import DEFAULT_DIRECTORY
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import ContextInvalid, ServiceUnreachable
 
 _HERE = Path(DEFAULT_DIRECTORY)
@@ -70,8 +70,8 @@ def recovered(report: dict[str, Any]) -> list[str]:
 
 
 def _recover(directory: Path, *arguments: str) -> dict[str, Any]:
-    from keyreeve.cli.local_operator import recover as recover_at
-    from keyreeve.cli.service_program import NotThereYet
+    from keyreeve.cli.local.local_operator import recover as recover_at
+    from keyreeve.cli.supervision.service_program import NotThereYet
 
     state_directory = StateDirectory.at(directory)
     if not state_directory.exists():

@@ -4,11 +4,11 @@ import shutil
 import signal
 from collections.abc import Sequence
 
-from keyreeve.cli import supervisor
-from keyreeve.cli.local_services import SERVICES, Service
-from keyreeve.cli.local_status import manager_of, supervisor_of
-from keyreeve.cli.processes import Running
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.local.local_status import manager_of, supervisor_of
+from keyreeve.cli.supervision import supervisor
+from keyreeve.cli.supervision.local_services import SERVICES, Service
+from keyreeve.cli.supervision.processes import Running
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import FileUnusable
 
 STOP_SECONDS = 2 * supervisor.DRAIN_SECONDS + 10

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane, read_instant
-from keyreeve.cli.crl_reasons import LeafReason
+from keyreeve.cli.certificates.crl_reasons import LeafReason
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, moment
 
@@ -92,7 +92,7 @@ def revoke_certificates(
 
     It continues in the service when this command is interrupted: `keyreeve operation list` shows its progress.
     """
-    from keyreeve.cli.operation_commands import operation_fields, progress
+    from keyreeve.cli.administration.operation_commands import operation_fields, progress
     from keyreeve.values import CrlReason
 
     if not yes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyreeve.cli.state_directory import StateDirectory, read_file, write_file
+from keyreeve.cli.supervision.state_directory import StateDirectory, read_file, write_file
 from keyreeve.errors import FileUnusable
 from keyreeve.files import PRIVATE
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Self
 
 import typer
 
-from keyreeve.cli.certificate_files import (
+from keyreeve.cli.certificates.certificate_files import (
     Folder,
     read_certificates,
     read_private_key,
     save_private_key,
     serial_text,
 )
-from keyreeve.cli.state_directory import write_file
+from keyreeve.cli.supervision.state_directory import write_file
 from keyreeve.errors import FileUnusable
 from keyreeve.renewal_files import next_to, turn
 

@@ -14,14 +14,14 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 
-from keyreeve.cli.health import is_serving
-from keyreeve.cli.local_operator import find_operator
-from keyreeve.cli.local_services import SERVICES, Addresses, Service, read_addresses
-from keyreeve.cli.local_status import manager_of, supervisor_of
+from keyreeve.cli.certificates.trust_checks import load_pem, verify_for
+from keyreeve.cli.local.health import is_serving
+from keyreeve.cli.local.local_operator import find_operator
+from keyreeve.cli.local.local_status import manager_of, supervisor_of
 from keyreeve.cli.printing import distance, until
-from keyreeve.cli.service_program import NotThereYet, ask
-from keyreeve.cli.state_directory import StateDirectory
-from keyreeve.cli.trust_checks import load_pem, verify_for
+from keyreeve.cli.supervision.local_services import SERVICES, Addresses, Service, read_addresses
+from keyreeve.cli.supervision.service_program import NotThereYet, ask
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.enrollee_files import EnrolleeFiles
 from keyreeve.errors import FileUnusable, KeyreeveError
 from keyreeve.service_files import certificate_end, identity_directory

@@ -154,7 +154,7 @@ def _token_text(place: Path) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    from keyreeve.cli.state_directory import write_file
+    from keyreeve.cli.supervision.state_directory import write_file
     from keyreeve.files import PRIVATE
 
     write_file(path, f"{text}\n".encode(), mode=PRIVATE)

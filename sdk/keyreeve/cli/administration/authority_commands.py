@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane, read_lifetime
-from keyreeve.cli.crl_reasons import AuthorityReason
+from keyreeve.cli.certificates.crl_reasons import AuthorityReason
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, moment
 
@@ -161,7 +161,7 @@ def export_authority(
 
     Private keys are never exported.
     """
-    from keyreeve.cli.certificate_files import STANDARD_STREAM, write_output
+    from keyreeve.cli.certificates.certificate_files import STANDARD_STREAM, write_output
     from keyreeve.values import to_pem
 
     with control_plane(context) as client:

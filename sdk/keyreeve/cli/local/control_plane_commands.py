@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keyreeve.cli.exit_codes import Exit
-from keyreeve.cli.local_services import DEFAULT_DIRECTORY, DEFAULT_PORT, DEFAULT_TRUST_DOMAIN, SERVICES
+from keyreeve.cli.local.recovery_commands import recovered
 from keyreeve.cli.options import Directory, Output, Quiet, command_name, shown, typed_command
 from keyreeve.cli.printing import Format, Printer, table, until
-from keyreeve.cli.recovery_commands import recovered
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.supervision.local_services import DEFAULT_DIRECTORY, DEFAULT_PORT, DEFAULT_TRUST_DOMAIN, SERVICES
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import ContextInvalid
 
 if TYPE_CHECKING:
-    from keyreeve.cli.starting import Started
+    from keyreeve.cli.local.starting import Started
 
 _HERE = Path(DEFAULT_DIRECTORY)
 
@@ -50,7 +50,7 @@ def up(
     The first start creates everything in the directory; later ones start what does not run. Your own certificate is issued
     again when it has expired or soon will.
     """
-    from keyreeve.cli.starting import bring_up
+    from keyreeve.cli.local.starting import bring_up
     from keyreeve.identity import is_trust_domain
 
     if not is_trust_domain(trust_domain):
@@ -64,9 +64,9 @@ def up(
 
 
 def _print_start(printer: Printer, state_directory: StateDirectory, started: "Started") -> None:
-    from keyreeve.cli.local_operator import root_fingerprints, utc_now
-    from keyreeve.cli.local_services import read_addresses
-    from keyreeve.cli.local_status import database_of
+    from keyreeve.cli.local.local_operator import root_fingerprints, utc_now
+    from keyreeve.cli.local.local_status import database_of
+    from keyreeve.cli.supervision.local_services import read_addresses
 
     databases = {service.name: database_of(state_directory, service) for service in SERVICES}
     roots = root_fingerprints(state_directory)
@@ -122,7 +122,7 @@ def down(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Qui
 
     Nothing is deleted.
     """
-    from keyreeve.cli.stopping import take_down
+    from keyreeve.cli.local.stopping import take_down
 
     printer = Printer(output, quiet=quiet)
     stopped = take_down(StateDirectory.at(directory))
@@ -135,7 +135,7 @@ def restart(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: 
     Each new one serves before the old one drains. They take up changed settings under `listen.`; any other change is
     refused, and requires `down` and `up`.
     """
-    from keyreeve.cli.restarting import replace_workers
+    from keyreeve.cli.local.restarting import replace_workers
 
     printer = Printer(output, quiet=quiet)
     printer.line("… replacing the workers")
@@ -153,7 +153,7 @@ def reset(
 
     Its keys, its ledger and your certificate are deleted. It cannot be undone.
     """
-    from keyreeve.cli.stopping import remove
+    from keyreeve.cli.local.stopping import remove
 
     state_directory = StateDirectory.at(directory)
     if not state_directory.root.exists():
@@ -181,9 +181,9 @@ def status(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Q
 
     Exit code 3 when a service does not serve.
     """
-    from keyreeve.cli.local_commands import versions
-    from keyreeve.cli.local_operator import find_operator, utc_now
-    from keyreeve.cli.local_status import status as status_of
+    from keyreeve.cli.local.local_operator import find_operator, utc_now
+    from keyreeve.cli.local.local_status import status as status_of
+    from keyreeve.cli.reference_commands import versions
 
     state_directory = _existing(directory)
     document = status_of(state_directory)
@@ -213,7 +213,7 @@ def settings(
     quiet: Quiet = False,
 ) -> None:
     """Print the settings of a service on this machine, and where each comes from."""
-    from keyreeve.cli.service_program import ask
+    from keyreeve.cli.supervision.service_program import ask
 
     known = {each.name: each for each in SERVICES}
     if service not in known:
@@ -229,8 +229,8 @@ def doctor(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Q
 
     Exit code 1 when there is an error (warnings do not count).
     """
-    from keyreeve.cli.doctor import Severity, examine
-    from keyreeve.cli.local_operator import utc_now
+    from keyreeve.cli.local.doctor import Severity, examine
+    from keyreeve.cli.local.local_operator import utc_now
 
     printer = Printer(output, quiet=quiet)
     findings = examine(_existing(directory), utc_now())

@@ -23,9 +23,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from keyreeve.cli.local_services import SERVICES, Service, ca_of
-from keyreeve.cli.processes import Lock, Running, find, read_pid
-from keyreeve.cli.state_directory import StateDirectory, write_file
+from keyreeve.cli.supervision.local_services import SERVICES, Service, ca_of
+from keyreeve.cli.supervision.processes import Lock, Running, find, read_pid
+from keyreeve.cli.supervision.state_directory import StateDirectory, write_file
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
@@ -249,7 +249,7 @@ def start_command(state_directory: StateDirectory, service: Service, services: S
     program = service.arguments(state_directory)
     if service.is_ca:
         return program
-    launcher = [sys.executable, "-P", "-m", "keyreeve.cli.service_launcher"]
+    launcher = [sys.executable, "-P", "-m", "keyreeve.cli.supervision.service_launcher"]
     return [*launcher, str(state_directory.root), service.name, ca_of(services).module, *program]
 
 
@@ -272,7 +272,7 @@ def launch(state_directory: StateDirectory, services: Sequence[Service] = SERVIC
     table = json.dumps([asdict(service) for service in services])
     with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            [sys.executable, "-P", "-m", "keyreeve.cli.supervisor", str(state_directory.root), table],
+            [sys.executable, "-P", "-m", "keyreeve.cli.supervision.supervisor", str(state_directory.root), table],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

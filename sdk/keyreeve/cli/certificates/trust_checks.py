@@ -16,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyreeve.cli.local_services import Addresses
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.supervision.local_services import Addresses
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import CertificateUntrusted
 
 if TYPE_CHECKING:

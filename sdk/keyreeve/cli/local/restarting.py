@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from keyreeve.cli.local_services import SERVICES, Service
-from keyreeve.cli.local_status import manager_of
-from keyreeve.cli.starting import POLL_SECONDS
-from keyreeve.cli.state_directory import StateDirectory
+from keyreeve.cli.local.local_status import manager_of
+from keyreeve.cli.local.starting import POLL_SECONDS
+from keyreeve.cli.supervision.local_services import SERVICES, Service
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import StartFailed
 
 LONGEST_SECONDS = 600.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane
-from keyreeve.cli.certificate_files import read_certificates, serial_text
+from keyreeve.cli.certificates.certificate_files import read_certificates, serial_text
 from keyreeve.cli.options import ContextFile, Output, Quiet, command_name, shown
 from keyreeve.cli.printing import Format, Printer, fields, moment, until
 
@@ -243,6 +243,6 @@ def _choice(role: str) -> str:
 
 
 def _uri_of(path: Path) -> str:
-    from keyreeve.cli.trust_checks import uris_of
+    from keyreeve.cli.certificates.trust_checks import uris_of
 
     return next(iter(uris_of(read_certificates(path)[0])), "")

@@ -1,0 +1,1 @@
+"""Commands that administer a control plane over its RPCs."""

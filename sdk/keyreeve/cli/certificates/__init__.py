@@ -1,0 +1,1 @@
+"""Commands and files for certificates: issue, renew, verify, revoke."""

@@ -1,0 +1,1 @@
+"""The control plane on this machine: `up`, `down`, `status`, `doctor`, `recover`."""
