@@ -32,7 +32,8 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 from keyreeve.cli.exit_codes import say
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.ledger.blocks import EPOCH
-from keyreeve_ca.ledger.encoding import (
+from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD, IssuedCertificate
+from keyreeve_ca.ledger.wire import (
     POSTGRESQL_COPY,
     POSTGRESQL_TYPES,
     SQLITE_INSERT,
@@ -40,7 +41,6 @@ from keyreeve_ca.ledger.encoding import (
     certificate_tuple,
     row,
 )
-from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD, IssuedCertificate
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import AuthorityKind, AuthorityState
 from keyreeve_ca.store.schema import SCHEMA

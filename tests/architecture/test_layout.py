@@ -18,7 +18,6 @@ COMPOSITION = {"app", "settings"}
 LEAVES = {
     "authorities.trust_metadata": "the first root of the metadata that tells members about CA keys",
     "certificates.serials": "the form of serial numbers (RFC 5280, 4.1.2.2)",
-    "certificates.strict_reader": "reads the certificate that is about to be signed, and shares no code with what wrote it",
     "enrollment.ports": "what becomes of an enrollment token",
     "halt.service": "who stops issuance and who lets it go on",
     "host_tuning": "what signing takes on this machine",

@@ -17,7 +17,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple, Self
 
-from keyreeve.audit.merkle import leaf_hash, root_of
+from keyreeve.audit.merkle import root_of
 from keyreeve.audit.record import RecordInvalid, split_fields, u64
 from keyreeve.length_prefix import length_prefixed
 
@@ -126,14 +126,13 @@ def digest(body: bytes) -> bytes:
 
 def link_hash(chain: bytes, n: int, previous: bytes, leaves: Sequence[bytes], db_time: int) -> bytes:
     """Hash a commit and everything before it in its chain."""
-    return sha256(
-        b"\1" + length_prefixed(chain, u64(n), previous, u64(len(leaves)), root_of(leaves), u64(db_time))
-    ).digest()
+    root = leaves[0] if len(leaves) == 1 else root_of(leaves)  # most commits have one record
+    return sha256(b"\1" + length_prefixed(chain, u64(n), previous, u64(len(leaves)), root, u64(db_time))).digest()
 
 
 def leaves_of(records: Sequence[bytes]) -> list[bytes]:
-    """Hash each record."""
-    return [leaf_hash(record) for record in records]
+    """Hash each record, as `merkle.leaf_hash`."""
+    return [sha256(b"\0" + record).digest() for record in records]
 
 
 def split_leaves(leaves: bytes) -> list[bytes]:

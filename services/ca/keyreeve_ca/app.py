@@ -33,10 +33,9 @@ from keyreeve_ca.halt.service import HaltSwitch
 from keyreeve_ca.issuance import servicer as certificate_servicer
 from keyreeve_ca.issuance.batching import Batching
 from keyreeve_ca.issuance.context import CaContext
-from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.renewal import Nonces, Renewal
 from keyreeve_ca.issuance.service import Issuance
-from keyreeve_ca.issuance.snapshot import load_snapshot
+from keyreeve_ca.issuance.snapshot import LiveSnapshot, load_snapshot
 from keyreeve_ca.ledger.ports import Ledger
 from keyreeve_ca.operators import servicer as operator_servicer
 from keyreeve_ca.profiles import servicer as profile_servicer

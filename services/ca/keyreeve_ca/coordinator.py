@@ -31,9 +31,9 @@ from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import steps as enrollment_steps
 from keyreeve_ca.http_endpoints import PlainHttp, serve_plain_http
 from keyreeve_ca.issuance.context import CaContext
-from keyreeve_ca.issuance.live_snapshot import SNAPSHOT
 from keyreeve_ca.issuance.sampling import Sampling
 from keyreeve_ca.issuance.service import Issuance
+from keyreeve_ca.issuance.snapshot import SNAPSHOT
 from keyreeve_ca.ledger.ports import BLOCKS, CoordinatorLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger

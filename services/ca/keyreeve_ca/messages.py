@@ -18,7 +18,7 @@ from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.revocation.ports import CrlReason, Revocation, Shard
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
-from keyreeve_chassis.guard.messages import chosen, duration_of, id_of, invalid, number_of, timestamp
+from keyreeve_chassis.guard.call import chosen, duration_of, id_of, invalid, number_of, timestamp
 from keyreeve_chassis.keys.key_types import KeyType
 
 _LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")

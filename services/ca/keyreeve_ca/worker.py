@@ -16,19 +16,18 @@ from keyreeve_ca.app import (
     trust_root_of,
 )
 from keyreeve_ca.enrollment.listener import EnrollmentListener
-from keyreeve_ca.enrollment.pending_tokens import NoticingVerifier, PendingTokens
+from keyreeve_ca.enrollment.pending_tokens import PendingTokens
 from keyreeve_ca.enrollment.ports import TOKENS
 from keyreeve_ca.enrollment.steps import CoordinatorTokenSteps, DirectTokenSteps
-from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate
-from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.issuance.snapshot import LiveSnapshot
 from keyreeve_ca.ledger.ports import ProcessLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
-from keyreeve_ca.ledger.remote import RemoteLedger
+from keyreeve_ca.ledger.wire import RemoteLedger
 from keyreeve_ca.metrics import show_serving_certificate_expiry
 from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.revocation.known_revocations import LiveRevocations
+from keyreeve_ca.revocation.known_revocations import LiveRevocations, TrustViews
 from keyreeve_ca.revocation.ports import REVOCATIONS
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import CONFIG
@@ -45,7 +44,7 @@ from keyreeve_chassis.database.opening import reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.forwarding import CallForwarder
-from keyreeve_chassis.guard.peers import OperatorRecord, TrustView
+from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Forward, Router
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, system_clock, until_told
@@ -96,9 +95,10 @@ async def run_worker(
         await base.live.reload()
         revocations = LiveRevocations(store, now)
         await revocations.refresh()
+        trust = TrustViews(base.live.current())
         await ledger.start()
         stack.push_async_callback(ledger.end)
-        jobs = [*ledger.jobs(), base.live.follow(topics.follower(CONFIG))]
+        jobs = [*ledger.jobs(), base.live.follow(topics.follower(CONFIG)), trust.follow(base.live)]
         jobs += [
             CoordinatorChanges(_coordinator(settings, stack), topics).follow(),
             revocations.follow(topics.follower(REVOCATIONS)),
@@ -130,13 +130,13 @@ async def run_worker(
         services = services_of(base, trust_root, feed)
         forwarder = None if client is None else CallForwarder(client)
         change: Forward = forwarder or Router(services).invoke
-        verifier = NoticingVerifier(_trust_views(base.live), now, revocations, pending)
+        verifier = PeerVerifier(trust.current, now, revocations, first_seen=pending.first_seen)
         telemetry = call_telemetry("ca", settings, stack)
         running = await start_server(
             settings.listen,
             Router(
                 services,
-                partial(_change, change, partial(_learn, base.live, revocations)),
+                partial(_change, change, partial(_learn, base.live, trust, revocations)),
                 None if forwarder is None else forwarder.stream,
             ),
             verifier,
@@ -194,27 +194,10 @@ async def _change(
     return response
 
 
-async def _learn(live: LiveSnapshot, revocations: LiveRevocations) -> None:
-    await live.reload()
+async def _learn(live: LiveSnapshot, trust: TrustViews, revocations: LiveRevocations) -> None:
+    await live.refresh()
+    trust.show(live.current())
     await revocations.refresh()
-
-
-def _trust_views(live: LiveSnapshot) -> Callable[[], TrustView]:
-    """The current trust view, built once per snapshot."""
-    known: tuple[IssuanceSnapshot, TrustView] | None = None
-
-    def view() -> TrustView:
-        nonlocal known
-        snapshot = live.current()
-        if known is None or known[0] is not snapshot:
-            operators = {
-                who: OperatorRecord(person.person_uid, person.since) for who, person in snapshot.operators.items()
-            }
-            issuers = snapshot.control_issuers()
-            known = snapshot, TrustView(snapshot.trust_domain, issuers, snapshot.config_version, operators)
-        return known[1]
-
-    return view
 
 
 def _server_identity(own: ServingCertificate, live: LiveSnapshot) -> ServerIdentity:

@@ -18,8 +18,7 @@ from keyreeve_chassis.database.service_tables import service_tables
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.access import AccessRule
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of
+from keyreeve_chassis.guard.call import Call, caller_of
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.operations.ports import Operation
 from keyreeve_chassis.operations.servicer import operation_message

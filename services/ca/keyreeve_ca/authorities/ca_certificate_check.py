@@ -16,9 +16,9 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 from keyreeve.errors import FinalCheckFailed
 from keyreeve_ca.authorities.ca_certificate_plan import AuthorityPlan, NameConstraints, constraints_of, name_of, spki_of
 from keyreeve_ca.certificates.final_check import check_signed
+from keyreeve_ca.certificates.final_reading import INTEGER, SEQUENCE, Malformed, enter, enter_whole
 from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.signers import CheckedTbs, mark_checked
-from keyreeve_ca.certificates.strict_reader import INTEGER, SEQUENCE, Malformed, enter, enter_whole
 
 _KEY_USAGE = x509.KeyUsage(
     digital_signature=False,

@@ -13,8 +13,7 @@ from keyreeve_ca.messages import AUTHORITY_KEY_TYPES, HIERARCHIES, KINDS, author
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import Authority, AuthorityKind, Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of, chosen, duration_of, id_of, invalid
+from keyreeve_chassis.guard.call import Call, caller_of, chosen, duration_of, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 

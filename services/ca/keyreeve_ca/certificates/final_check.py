@@ -13,10 +13,7 @@ from hashlib import sha256
 from cryptography import x509
 
 from keyreeve.errors import FinalCheckFailed
-from keyreeve_ca.certificates.final_names import NamesCheck
-from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
-from keyreeve_ca.certificates.signers import CheckedTbs, mark_checked
-from keyreeve_ca.certificates.strict_reader import (
+from keyreeve_ca.certificates.final_reading import (
     BIT_STRING,
     BOOLEAN,
     INTEGER,
@@ -25,10 +22,13 @@ from keyreeve_ca.certificates.strict_reader import (
     SEQUENCE,
     SET,
     Malformed,
+    NamesCheck,
     enter,
     enter_whole,
     read_time,
 )
+from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
+from keyreeve_ca.certificates.signers import CheckedTbs, mark_checked
 from keyreeve_ca.profiles.profile import KeyUsage, ProfileVersion
 
 # Encoded by hand from the RFCs, not by our encoder. Signature algorithms: RFC 5758, 4055, 8410.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn, Self
 
 from keyreeve.errors import FinalCheckFailed
-from keyreeve_ca.certificates.strict_reader import INTEGER, SEQUENCE, Malformed, enter, enter_whole
+from keyreeve_ca.certificates.final_reading import INTEGER, SEQUENCE, Malformed, enter, enter_whole
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import Signer
 

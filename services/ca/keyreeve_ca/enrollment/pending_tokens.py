@@ -1,12 +1,11 @@
 """Close a token at its enrollee's first authenticated call.
 
-Each call costs one lookup in a small set.
+The peer verifier reports a certificate when it first accepts it, so later calls cost nothing.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
 
 from keyreeve.errors import KeyreeveError
 from keyreeve.identity import Caller
@@ -14,7 +13,6 @@ from keyreeve_ca.enrollment.service import TokenSteps
 from keyreeve_ca.store.ports import Store
 from keyreeve_chassis.changes.following import follow_changes
 from keyreeve_chassis.database.ports import Wait
-from keyreeve_chassis.guard.peers import PeerVerifier, Revocations, TrustView
 
 MOST_REMEMBERED = 4096
 
@@ -46,15 +44,14 @@ class PendingTokens:
         for serial in self._serials & self._seen.keys():
             self._begin_to_close(serial)
 
-    def seen(self, caller: Caller) -> None:
-        """Record a call with this certificate; close its token if this was the first call."""
+    def first_seen(self, caller: Caller) -> None:
+        """Remember a certificate; close its token if that is bound."""
         serial = caller.serial
+        self._seen[serial] = None
+        if len(self._seen) > MOST_REMEMBERED:
+            self._seen.popitem(last=False)
         if serial in self._serials:
             self._begin_to_close(serial)
-        elif serial not in self._seen:
-            self._seen[serial] = None
-            if len(self._seen) > MOST_REMEMBERED:
-                self._seen.popitem(last=False)
 
     def _begin_to_close(self, serial: int) -> None:
         self._serials.discard(serial)
@@ -67,19 +64,3 @@ class PendingTokens:
             await self._steps.close(serial)
         except KeyreeveError as failure:
             log.warning("the enrollment token of certificate %s stays bound for now: %s", serial.hex(), failure)
-
-
-class NoticingVerifier(PeerVerifier):
-    """A `PeerVerifier` that reports each verified peer."""
-
-    def __init__(
-        self, trust: Callable[[], TrustView], now: Callable[[], int], revocations: Revocations, pending: PendingTokens
-    ) -> None:
-        super().__init__(trust, now, revocations)
-        self._pending = pending
-
-    def verify(self, pem: bytes | None) -> Caller:
-        """See `PeerVerifier.verify`."""
-        caller = super().verify(pem)
-        self._pending.seen(caller)
-        return caller

@@ -11,8 +11,7 @@ from keyreeve_ca.enrollment.service import Enrollment, Hello
 from keyreeve_ca.enrollment.token_servicer import SERVICE
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.admission import PerAddress
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import invalid
+from keyreeve_chassis.guard.call import Call, invalid
 
 ACCESS: AccessRules = {SERVICE + "Enroll": AccessRule(anyone=True, freshness=Freshness.EXEMPT)}
 EXCLUDED_METHODS = frozenset({"CreateEnrollmentToken", "RevokeEnrollmentToken", "ListEnrollmentTokens"})

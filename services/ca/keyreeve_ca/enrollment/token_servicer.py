@@ -11,8 +11,7 @@ from keyreeve_ca.enrollment.ports import StoredToken, TokenState
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of, duration_of, id_of, invalid, timestamp
+from keyreeve_chassis.guard.call import Call, caller_of, duration_of, id_of, invalid, timestamp
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 

@@ -8,8 +8,7 @@ from keyreeve_ca.halt.service import Actor, HaltState, HaltSwitch
 from keyreeve_ca.operators.service import operator_of
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of, timestamp
+from keyreeve_chassis.guard.call import Call, caller_of, timestamp
 from keyreeve_chassis.idempotency.mutation import Mutations
 
 _SERVICE = "/keyreeve.ca.v1.IssuanceService/"

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keyreeve_ca.issuance.live_snapshot import LiveSnapshot
 from keyreeve_ca.issuance.service import Issuance
+from keyreeve_ca.issuance.snapshot import LiveSnapshot
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import Store
 from keyreeve_chassis.audit.log import SqlAuditLog

@@ -252,7 +252,7 @@ class Issuance:
         if len(prepared) <= _SIGNED_AT_ONCE:
             claim, done = await self._sign_all(request, prepared, issuing)
             if request.record is not None:
-                request.record.entrust(done)
+                request.record.entrusted = done
             return _committed(claim, done)
         signed = asyncio.Event()
 
@@ -266,7 +266,7 @@ class Issuance:
         # A task of its own, since the numbers that it has used must reach the ledger whether the caller waits or not.
         task = asyncio.create_task(sign_and_commit())
         if request.record is not None:
-            request.record.entrust(task)
+            request.record.entrusted = task
         await signed.wait()
         return asyncio.shield(task)
 
@@ -306,7 +306,7 @@ class Issuance:
                 request_id=request.request_id,
                 payload_sha256=request.payload_sha256,
                 items=tuple(items),
-                audit=b"" if request.record is None else request.record.head(),
+                audit=b"" if request.record is None else request.record.head,
                 batch=request.batch,
             )
             return claim, self.commit_queues.enqueue(commit_queue, block, size, hashes, claim)

@@ -19,8 +19,8 @@ from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Store, StoredCertificate, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import (
+from keyreeve_chassis.guard.call import (
+    Call,
     caller_of,
     chosen,
     id_of,

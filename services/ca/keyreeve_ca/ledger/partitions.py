@@ -10,7 +10,7 @@ import re
 from sqlalchemy import Connection, text
 
 from keyreeve_ca.ledger.blocks import EPOCH, SECOND_SHIFT
-from keyreeve_ca.ledger.gate import serial_prefix
+from keyreeve_ca.ledger.commit_rules import serial_prefix
 
 DAY = 86_400
 PARTITION_DAYS = 30

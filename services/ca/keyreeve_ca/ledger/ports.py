@@ -129,16 +129,13 @@ class ItemFailure:
 class AuditRecord(Protocol):
     """The audit record of a call, committed together with the call's effect."""
 
-    def head(self) -> bytes:
-        """The record without its outcome (keyreeve/audit/record.py)."""
-        ...
+    head: bytes
+    """The record without its outcome (keyreeve/audit/record.py)."""
+    entrusted: "asyncio.Future[Any] | None"
+    """The commit that writes the record if and only if it gets a result; no other code writes it then."""
 
     def tell(self, field: str, value: str) -> None:
         """Add to the call's resources; never a secret."""
-        ...
-
-    def entrust(self, done: "asyncio.Future[Any]") -> None:
-        """Hand the record over: it is written if and only if `done` gets a result, and by no other code."""
         ...
 
 

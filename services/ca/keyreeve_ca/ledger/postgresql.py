@@ -12,8 +12,9 @@ from sqlalchemy import Connection as SqlConnection
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import blocks, liveness, partitions, purging
-from keyreeve_ca.ledger.conflict_resolution import Key, Settlement, records_of
-from keyreeve_ca.ledger.encoding import (
+from keyreeve_ca.ledger.commit_rules import ADVISORY_KEY, GateFacts, Key, Settlement, records_of, refusal
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
+from keyreeve_ca.ledger.wire import (
     NOT_AFTER,
     POSTGRESQL_COPY,
     POSTGRESQL_TYPES,
@@ -26,8 +27,6 @@ from keyreeve_ca.ledger.encoding import (
     row,
     unpack,
 )
-from keyreeve_ca.ledger.gate import ADVISORY_KEY, GateFacts, refusal
-from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
 from keyreeve_ca.store import retention_sql
 from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_ca.store.retention import PASS_SECONDS

@@ -16,13 +16,15 @@ from sqlalchemy import true
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.ledger import blocks, purging
-from keyreeve_ca.ledger.conflict_resolution import Key, Settlement, records_of
-from keyreeve_ca.ledger.encoding import (
+from keyreeve_ca.ledger.commit_rules import GateFacts, Key, Settlement, records_of, refusal, serial_prefix
+from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
+from keyreeve_ca.ledger.wire import (
     NOT_AFTER,
     SERIAL,
     SQLITE_INSERT,
     CertificateTuple,
     GroupTuple,
+    LedgerHandlers,
     Outcome,
     flat_group,
     outcomes_from,
@@ -30,9 +32,6 @@ from keyreeve_ca.ledger.encoding import (
     row,
     unpack,
 )
-from keyreeve_ca.ledger.gate import GateFacts, refusal, serial_prefix
-from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, CommitGroup, GateClosed, RequestOutcome
-from keyreeve_ca.ledger.remote import LedgerHandlers
 from keyreeve_ca.store import retention_sql
 from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_chassis.audit.chains import ChainWriter

@@ -13,8 +13,7 @@ from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.openssh_keys import MOST_KEYS, OperatorKey, read_operator_key
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of, chosen, id_of, invalid, timestamp
+from keyreeve_chassis.guard.call import Call, caller_of, chosen, id_of, invalid, timestamp
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 

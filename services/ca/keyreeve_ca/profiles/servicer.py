@@ -11,8 +11,7 @@ from keyreeve_ca.profiles.profile import ProfileVersion
 from keyreeve_ca.profiles.service import Profiles, Simulation
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of, id_of, invalid
+from keyreeve_chassis.guard.call import Call, caller_of, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 

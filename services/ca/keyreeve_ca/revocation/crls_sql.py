@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, select, true, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from keyreeve_ca.ledger.gate import unpack_hashes
+from keyreeve_ca.ledger.commit_rules import unpack_hashes
 from keyreeve_ca.ledger.ports import BLOCKS_PER_CRL_SHARD
 from keyreeve_ca.profiles.profile import Profile
 from keyreeve_ca.revocation.ports import (

@@ -1,14 +1,16 @@
-"""The revoked callers that a process knows: read at start, then followed by number."""
+"""The callers that a process knows: whom to trust, by snapshot, and who is revoked, followed by number."""
 
 import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, LiveSnapshot
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.changes.following import follow_changes
 from keyreeve_chassis.database.ports import Wait
+from keyreeve_chassis.guard.peers import OperatorRecord, TrustView
 
 PAGE = 5_000
 """Revocations read in one step."""
@@ -17,6 +19,34 @@ SKEW = 600
 
 LOOK_SECONDS = 1.0
 """Between two looks though nothing is said to have changed: callers are refused where what is known is older than 5 s."""
+
+
+class TrustViews:
+    """The current view of trusted callers, made once for each snapshot: many people may have records."""
+
+    def __init__(self, snapshot: IssuanceSnapshot) -> None:
+        self._view = _view_of(snapshot)
+
+    def current(self) -> TrustView:
+        """The view; asked on every call."""
+        return self._view
+
+    def show(self, snapshot: IssuanceSnapshot) -> None:
+        """Replace the view if the snapshot is of another version."""
+        if snapshot.config_version != self._view.generation:
+            self._view = _view_of(snapshot)
+
+    async def follow(self, live: LiveSnapshot) -> None:
+        """Show each new snapshot, forever."""
+        while True:
+            snapshot = live.current()
+            self.show(snapshot)
+            await live.changed_since(snapshot.config_version)
+
+
+def _view_of(snapshot: IssuanceSnapshot) -> TrustView:
+    operators = {who: OperatorRecord(person.person_uid, person.since) for who, person in snapshot.operators.items()}
+    return TrustView(snapshot.trust_domain, snapshot.control_issuers(), snapshot.config_version, operators)
 
 
 class LiveRevocations:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from keyreeve_ca.certificates.serials import block_of
-from keyreeve_ca.ledger.gate import serial_prefix
+from keyreeve_ca.ledger.commit_rules import serial_prefix
 from keyreeve_ca.revocation.tables import revocations
 from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, StoredCertificate
 from keyreeve_ca.store.tables import certificates, profiles, serial_blocks

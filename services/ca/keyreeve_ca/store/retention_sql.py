@@ -7,7 +7,7 @@ import zlib
 
 from sqlalchemy import Connection, delete, func, select, text, update
 
-from keyreeve_ca.ledger.gate import serial_prefix
+from keyreeve_ca.ledger.commit_rules import serial_prefix
 from keyreeve_ca.revocation.tables import revocations
 from keyreeve_ca.store.tables import certificates, renewals, requests, serial_blocks
 

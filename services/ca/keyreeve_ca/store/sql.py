@@ -1,7 +1,7 @@
 """`store.ports.Transaction` and `Store` on both databases (SQLAlchemy Core; every value is bound).
 
 A write is serializable because it is alone: on SQLite there is one writer, and on PostgreSQL it holds the commit gate's
-lock (ledger/gate.py), which also blocks groups while an authority or a profile changes.
+lock (ledger/commit_rules.py), which also blocks groups while an authority or a profile changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ from keyreeve_ca.enrollment.sql import SqlTokens
 from keyreeve_ca.halt.service import refuse_when_halted
 from keyreeve_ca.halt.sql import SqlHalts
 from keyreeve_ca.ledger import blocks
-from keyreeve_ca.ledger.encoding import results_from, unpack
-from keyreeve_ca.ledger.gate import lock_exclusively
+from keyreeve_ca.ledger.commit_rules import lock_exclusively
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest
+from keyreeve_ca.ledger.wire import results_from, unpack
 from keyreeve_ca.operators.sql import SqlOperators
 from keyreeve_ca.profiles import sql as profiles_sql
 from keyreeve_ca.profiles.profile import Hierarchy, Profile, ProfileVersion

@@ -9,8 +9,7 @@ from keyreeve.identity import SERVICE_ROLES
 from keyreeve.wire import AUTHORITY_STATES, OPERATOR_ROLES
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import timestamp
+from keyreeve_chassis.guard.call import Call, timestamp
 
 ACCESS: AccessRules = {
     "/keyreeve.ca.v1.TrustService/WatchCallers": AccessRule(

@@ -15,8 +15,7 @@ from keyreeve.identity import ALL_ROLES, SERVICE_ROLES, Role, SpiffeId
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.audit.reading import Found, SignedBody
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of, invalid
+from keyreeve_chassis.guard.call import Call, caller_of, invalid
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.idempotency.ports import MutationTransaction

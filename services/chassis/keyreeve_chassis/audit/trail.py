@@ -42,14 +42,17 @@ _log = structlog.get_logger(__name__)
 class CallRecord:
     """The audit record of one call in progress."""
 
-    __slots__ = ("_call", "_entrusted", "_targets", "_trail", "about", "handed_in", "time", "unread")
+    __slots__ = ("_call", "_targets", "_trail", "about", "entrusted", "handed_in", "head", "time", "unread")
 
     def __init__(self, trail: "Trail", call: Call, targets: Targets) -> None:
         """Take the call; `targets` finds the request id and the resources in the message."""
         self._trail = trail
         self._call = call
         self._targets = targets
-        self._entrusted: asyncio.Future[Any] | None = None
+        self.entrusted: asyncio.Future[Any] | None = None
+        """The transaction that commits the record: it is written if and only if this gets a result."""
+        self.head = b""
+        """The record without its outcome, for a transaction that commits it; empty until `prepare`."""
         self.about: Pairs = ()
         """What the call turned out to be about, beside the fields of its request."""
         self.time = trail.now()
@@ -58,37 +61,32 @@ class CallRecord:
         self.handed_in = False
         """The record has been given to the writer: there will be no second one."""
 
-    def head(self) -> bytes:
-        """The record without its outcome, for a transaction that commits it (keyreeve/audit/record.py)."""
+    def prepare(self) -> None:
+        """Make the head (keyreeve/audit/record.py)."""
         call = self._call
         if call.message is None and self.unread is not None:
             with suppress(KeyreeveError):
                 call.message = self.unread()
         request_id, targets = self._targets(call.message) if call.message is not None else ("", ())
-        return records.head(self._trail.prefix(call), self.time, request_id, call.request_id, (*targets, *self.about))
+        prefix = self._trail.prefix(call)
+        self.head = records.head(prefix, self.time, request_id, call.request_id, (*targets, *self.about))
 
     def tell(self, field: str, value: str) -> None:
         """Add to the call's resources; never a secret."""
         self.about = (*self.about, (field, records.clean(value)))
-
-    def entrust(self, done: "asyncio.Future[Any]") -> None:
-        """Hand the record over: it is written if and only if `done` gets a result."""
-        self._entrusted = done
-
-    def release(self) -> None:
-        """Take the record back: no transaction has committed it."""
-        self._entrusted = None
+        if self.head:
+            self.prepare()
 
     async def written_elsewhere(self) -> bool:
         """Whether a transaction has committed the record; waits until that is known."""
-        done = self._entrusted
+        done = self.entrusted
         if done is None:
             return False
         if not done.done():
             await asyncio.wait({done}, timeout=_SETTLE_SECONDS)
             if not done.done():
                 return True  # it is with a commit that has not ended; two records would be worse than one that is late
-        return self._entrusted is not None and not done.cancelled() and done.exception() is None
+        return self.entrusted is not None and not done.cancelled() and done.exception() is None
 
 
 class Trail:
@@ -173,7 +171,9 @@ class Trail:
 
     async def _write(self, record: AuditRecord, tail: bytes) -> None:
         record.handed_in = True
-        await self._recorder.record(record.head() + tail)
+        if not record.head:
+            record.prepare()
+        await self._recorder.record(record.head + tail)
 
     # --- Refusals of peers without an identity ---------------------------------------------------------------------
 

@@ -159,13 +159,13 @@ async def _entrusted(call: Call, run: Coroutine[Any, Any, bytes]) -> bytes:
     """
     answered = asyncio.ensure_future(run)
     if call.record is not None:
-        call.record.entrust(answered)
+        call.record.entrusted = answered
     return await asyncio.shield(answered)
 
 
 def _answer(call: Call, recorded: bool, response: bytes) -> bytes:
     if not recorded and call.record is not None:
-        call.record.release()
+        call.record.entrusted = None
     return response
 
 

@@ -15,8 +15,7 @@ from google.protobuf.message import Message
 
 from keyreeve.errors import FieldInvalid, PageTokenInvalid, Violation
 from keyreeve.length_prefix import length_prefixed
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of
+from keyreeve_chassis.guard.call import Call, caller_of
 
 _VERSION = b"\x01"
 _TAG_BYTES = 16

@@ -85,10 +85,11 @@ class _Window:
     issuer_not_after: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Known:
     caller: Caller
     window: _Window
+    reported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,13 @@ class PeerVerifier:
         revocations: Revocations,
         *,
         cache_size: int = DEFAULT_CACHE_SIZE,
+        first_seen: Callable[[Caller], None] = lambda _: None,
     ) -> None:
-        """Take the current trust, the clock (seconds since 1970) and the revocations; each is asked on every call."""
+        """Take the current trust, the clock (seconds since 1970) and the revocations; each is asked on every call.
+
+        `first_seen` is told of a certificate when it is accepted for the first time, or for the first time in long.
+        """
+        self._first_seen = first_seen
         self._trust = trust
         self._now = now
         self._revocations = revocations
@@ -150,6 +156,9 @@ class PeerVerifier:
                 f"the certificate of {found.caller} has been revoked",
                 metadata={"serial": f"{found.caller.serial:032x}"},
             )
+        if not found.reported:
+            found.reported = True
+            self._first_seen(found.caller)
         return found.caller
 
     def check_freshness(self, wanted: Freshness) -> None:

@@ -17,8 +17,7 @@ from google.protobuf.message import Message
 from keyreeve import errors
 from keyreeve.audit.record import head, prefix, tail
 from keyreeve_chassis.database.ports import Store
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of, payload_sha256, request_id_of
+from keyreeve_chassis.guard.call import Call, caller_of, payload_sha256, request_id_of
 from keyreeve_chassis.idempotency.ports import MutationTransaction, StoredResponse, request_id_reused
 
 T = TypeVar("T")
@@ -149,7 +148,7 @@ class _Mutation(Generic[TxT, M]):
         if self.record is not None:
             return self.record(results)
         if self.call.record is not None:
-            return self.call.record.head() + tail("OK", "", results)
+            return self.call.record.head + tail("OK", "", results)
         made = prefix(self.call.method, str(caller_of(self.call)), "", subject="", peer=self.call.peer, tls="")
         now = time.time_ns() // 1_000_000
         return head(made, now, self.request.request_id, self.call.request_id, ()) + tail("OK", "", results)
@@ -159,7 +158,7 @@ async def committed_with(call: Call, work: Coroutine[Any, Any, T]) -> T:
     """Run what commits a call's audit record together with what it does: nothing else writes it if that succeeds."""
     done = asyncio.ensure_future(work)
     if call.record is not None:
-        call.record.entrust(done)
+        call.record.entrusted = done
     # A caller that goes away does not stop a commit half-way, and only its end says whether there is a record.
     return await asyncio.shield(done)
 

@@ -9,8 +9,7 @@ from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Caller, Role
 from keyreeve.operations.v1 import operation_service_pb2 as pb
 from keyreeve_chassis.database.ports import Store, Wait, polling
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.guard.messages import caller_of, id_of, timestamp
+from keyreeve_chassis.guard.call import Call, caller_of, id_of, timestamp
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.operations.ports import Operation, OperationState, OperationTransaction

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from keyreeve import errors
 from keyreeve_ca.halt.service import APPROVAL_SECONDS, Actor, HaltState, HaltSwitch
-from keyreeve_ca.ledger.gate import ADVISORY_KEY
+from keyreeve_ca.ledger.commit_rules import ADVISORY_KEY
 from keyreeve_ca.ledger.ports import CommitGroup, Committed, GateClosed, InProcess
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block, block_request

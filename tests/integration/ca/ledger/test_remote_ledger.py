@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from keyreeve_ca.ledger.ports import AlreadyAnswered, Committed, GateClosed
-from keyreeve_ca.ledger.remote import RemoteLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
+from keyreeve_ca.ledger.wire import RemoteLedger
 from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_chassis.processes.ipc import Client, Connection, IpcServer, serve
 from support.databases import CaBench, CaDatabase

@@ -60,7 +60,7 @@ class FakeRouter:
             raise self.refusal
         if self.records and call.record is not None:
             done = _done()
-            call.record.entrust(done)
+            call.record.entrusted = done
             await done
         return b"response to " + request
 

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyreeve_ca.ledger.conflict_resolution import Key, Settlement
-from keyreeve_ca.ledger.encoding import (
+from keyreeve_ca.ledger.commit_rules import Key, Settlement
+from keyreeve_ca.ledger.wire import (
     ANSWERED,
     BINDS_KEY,
     COMMITTED,

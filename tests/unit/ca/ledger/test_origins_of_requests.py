@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 import keyreeve_ca
-from keyreeve_ca.ledger.encoding import flat_group
 from keyreeve_ca.ledger.ports import CommitGroup, InProcess, Origin, RequestClaim, Rpc
+from keyreeve_ca.ledger.wire import flat_group
 
 MAKERS = {
     "authorities/recovery.py",
     "issuance/serving_certificate.py",
-    "ledger/remote.py",
+    "ledger/wire.py",
     "operators/first_operator.py",
 }
 

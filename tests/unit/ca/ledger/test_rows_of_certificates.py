@@ -2,8 +2,8 @@
 
 from dataclasses import fields
 
-from keyreeve_ca.ledger.encoding import COLUMNS, DERIVED, FIELDS, POSTGRESQL_TYPES, row
 from keyreeve_ca.ledger.ports import IssuedCertificate
+from keyreeve_ca.ledger.wire import COLUMNS, DERIVED, FIELDS, POSTGRESQL_TYPES, row
 
 
 def test_the_fields_on_their_way_are_those_of_an_issued_certificate_in_order() -> None:

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
-from keyreeve_ca.worker import _trust_views
+from keyreeve_ca.revocation.known_revocations import TrustViews
 
 
 def snapshot(version: int, *names: str) -> SimpleNamespace:
@@ -17,12 +17,11 @@ def snapshot(version: int, *names: str) -> SimpleNamespace:
 
 
 def test_it_is_made_anew_with_each_snapshot_and_not_with_each_call() -> None:
-    live = SimpleNamespace(now=snapshot(1, "ann"))
-    live.current = lambda: live.now
-    view = _trust_views(cast("Any", live))
-    first = view()
-    assert view() is first
+    views = TrustViews(cast("Any", snapshot(1, "ann")))
+    first = views.current()
+    views.show(cast("Any", snapshot(1, "ann")))
+    assert views.current() is first
     assert set(first.operators or ()) == {"ann"}
-    live.now = snapshot(2, "ann", "bob")
-    assert set(view().operators or ()) == {"ann", "bob"}
-    assert view().generation == 2
+    views.show(cast("Any", snapshot(2, "ann", "bob")))
+    assert set(views.current().operators or ()) == {"ann", "bob"}
+    assert views.current().generation == 2

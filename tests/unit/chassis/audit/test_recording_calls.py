@@ -140,7 +140,7 @@ async def test_an_entrusted_record_is_written_here_only_if_its_commit_failed(end
     trail = trail_of(store)
     call, record = begun(trail)
     done = asyncio.get_running_loop().create_future()
-    record.entrust(done)
+    record.entrusted = done
     ending = asyncio.create_task(trail.failed(record, call, StoreUnavailable("no answer")))
     await asyncio.sleep(0)
     if end == "result":
@@ -157,8 +157,8 @@ async def test_a_released_record_is_written_here():
     store = Store()
     trail = trail_of(store)
     _, record = begun(trail)
-    record.entrust(asyncio.get_running_loop().create_future())
-    record.release()
+    record.entrusted = asyncio.get_running_loop().create_future()
+    record.entrusted = None
     await trail.succeeded(record)
     assert len(store.records) == 1
 
@@ -200,7 +200,8 @@ async def test_a_head_and_a_tail_are_a_record():
     trail = trail_of(Store())
     call, record = begun(trail)
     record.tell("identity", "spiffe://example.test/members/web")
-    made = Record.decode(record.head() + tail("OK", "", [("certificate", "ab")]))
+    record.prepare()
+    made = Record.decode(record.head + tail("OK", "", [("certificate", "ab")]))
     assert made.targets == (("identity", "spiffe://example.test/members/web"),)
     assert made.results == (("certificate", "ab"),)
     assert call.record is record

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyreeve.errors import FieldInvalid
-from keyreeve_chassis.guard.request_checks import enum_check, parser
+from keyreeve_chassis.guard.router import enum_check, parser
 from support.echo_service import EchoRequest, EchoResponse
 
 parse = parser(EchoRequest.DESCRIPTOR)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from keyreeve_chassis.processes import failpoints
-from keyreeve_chassis.processes.failpoints import FailpointRaised, FailpointsRefused, arm, hit, register
+from keyreeve_chassis.processes.failpoints import FailpointRaised, FailpointsRefused, arm, register
 
 ALLOWED = {"KEYREEVE_ALLOW_FAILPOINTS": "1"}
 POINT = register("test.step.before", "Nothing has happened.")
@@ -20,33 +20,33 @@ def disarmed():
 
 
 def test_nothing_happens_unless_armed():
-    assert failpoints._armed is None
-    hit(POINT)
-    hit("never.registered")
+    assert failpoints.hit == failpoints._UNARMED.get
+    failpoints.hit(POINT)
+    failpoints.hit("never.registered")
 
 
 def test_an_armed_failpoint_raises_at_every_hit_and_others_do_not():
     arm({"KEYREEVE_FAILPOINTS": f"{POINT}=raise", **ALLOWED})
-    hit(OTHER)
+    failpoints.hit(OTHER)
     for _ in range(2):
         with pytest.raises(FailpointRaised, match=POINT):
-            hit(POINT)
+            failpoints.hit(POINT)
 
 
 def test_a_failpoint_can_act_at_one_hit_only():
     arm({"KEYREEVE_FAILPOINTS": f"{OTHER}=delay:0, {POINT}=raise@3", **ALLOWED})
     for _ in range(2):
-        hit(POINT)
+        failpoints.hit(POINT)
     with pytest.raises(FailpointRaised):
-        hit(POINT)
-    hit(POINT)
-    hit(OTHER)
+        failpoints.hit(POINT)
+    failpoints.hit(POINT)
+    failpoints.hit(OTHER)
 
 
 def test_hitting_an_unregistered_failpoint_is_an_error_when_armed():
     arm({"KEYREEVE_FAILPOINTS": f"{POINT}=raise", **ALLOWED})
     with pytest.raises(LookupError):
-        hit("never.registered")
+        failpoints.hit("never.registered")
 
 
 def test_failpoints_are_refused_where_they_are_not_allowed():
@@ -88,10 +88,11 @@ def test_registered_failpoints_can_be_listed_and_keep_their_meaning():
 def test_a_process_kills_or_stops_itself(action, number):
     program = (
         "import os\n"
-        "from keyreeve_chassis.processes.failpoints import arm, hit, register\n"
+        "from keyreeve_chassis.processes import failpoints\n"
+        "from keyreeve_chassis.processes.failpoints import arm, register\n"
         "name = register('test.step.before', 'x')\n"
         "arm(os.environ)\n"
-        "hit(name)\n"
+        "failpoints.hit(name)\n"
         "print('went on', flush=True)\n"
     )
     environment = {**os.environ, **ALLOWED, "KEYREEVE_FAILPOINTS": f"test.step.before={action}"}

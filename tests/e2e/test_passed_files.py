@@ -1,0 +1,50 @@
+"""How many files a call passes on its way through the service and back, and that it passes them in order."""
+
+import itertools
+
+import pytest
+
+from keyreeve import Client
+from keyreeve.keys import make_csr, make_key
+from keyreeve.values import Name
+from support.passed_files import Passed, recorded_control_plane
+
+MOST_FOR_A_CERTIFICATE = 39
+"""A third fewer than the 59 that this test counted at commit dc53786."""
+MOST_FOR_A_TOKEN = 32
+"""A third fewer than the 49 that this test counted at commit dc53786."""
+KEY = make_key()
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def recorder(tmp_path_factory: pytest.TempPathFactory):
+    with recorded_control_plane(tmp_path_factory.mktemp("recorded")) as recorder:
+        yield recorder
+
+
+def sign_certificate(client: Client) -> None:
+    client.certificates.sign("server", make_csr(KEY, [Name.dns("web.example.test")]))
+
+
+def create_enrollment_token(client: Client) -> None:
+    client.tokens.create(f"spiffe://dev.localhost/services/membership/number-{next(NUMBERS)}")
+
+
+def show(what: str, passed: Passed) -> None:
+    print(f"{what} passes {len(passed.files)} files:", *passed.files, sep="\n  ")
+    print("entered again:", *passed.entered_again, sep="\n  ")
+
+
+def test_a_signed_certificate_passes_few_files_and_none_again(recorder) -> None:
+    passed = recorder.passed_by(sign_certificate, ("audit/chains.py",))
+    show("a signed certificate", passed)
+    assert len(passed.files) <= MOST_FOR_A_CERTIFICATE
+    assert passed.entered_again == ()
+
+
+def test_a_created_enrollment_token_passes_few_files_and_none_again(recorder) -> None:
+    passed = recorder.passed_by(create_enrollment_token, ("enrollment/sql.py", "enrolment_sql.py"))
+    show("a created enrollment token", passed)
+    assert len(passed.files) <= MOST_FOR_A_TOKEN
+    assert passed.entered_again == ()
