@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 
-from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, say
+from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, print_error
 from keyreeve.cli.printing import Format, Palette, dump
 from keyreeve.errors import KeyreeveError
 from keyreeve_bench.settings import BenchSettings
@@ -23,7 +23,7 @@ def main(argument: str) -> int:
             sys.stderr.write(dump(error_document(error), Format.JSON))
         else:
             palette = Palette.of(sys.stderr)
-            say(error_text(error, red=palette.red, plain=palette.plain))
+            print_error(error_text(error, red=palette.red, plain=palette.plain))
         return exit_code(error)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED

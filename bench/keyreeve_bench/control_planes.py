@@ -21,7 +21,7 @@ def control_plane(directory: Path, database: str) -> Iterator[StateDirectory]:
     with ExitStack() as stack:
         state_directory.make()
         write_config(
-            state_directory, SERVICES[0], trust_domain="bench.localhost", first_port=0, chance=random.SystemRandom()
+            state_directory, SERVICES[0], trust_domain="bench.localhost", first_port=0, rng=random.SystemRandom()
         )
         if database == "postgresql":
             place = directory / "postgresql"

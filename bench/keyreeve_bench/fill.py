@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
-from keyreeve.cli.exit_codes import say
+from keyreeve.cli.exit_codes import print_error
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.ledger.blocks import EPOCH
 from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD, IssuedCertificate
@@ -116,7 +116,7 @@ def fill(engine: Engine, count: int, now: int) -> Filled:
             connection.execute(update(authorities).where(where).values(block_count=authorities.c.block_count + 1))
             connection.execute(update(control_plane).values(block_count=control_plane.c.block_count + 1))
         if at % 64 == 63:
-            say(f"{(at + 1) * BLOCK_SIZE:,} of {count:,} in {time.perf_counter() - began:,.0f} s")
+            print_error(f"{(at + 1) * BLOCK_SIZE:,} of {count:,} in {time.perf_counter() - began:,.0f} s")
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM (ANALYZE) certificates")
@@ -236,7 +236,7 @@ def main(arguments: Sequence[str]) -> int:
         with ExitStack() as stack:
             done = fill(open_engine(given.database, stack), given.certificates, int(time.time()))
     except DatabaseRefused as refused:
-        say(f"the ledger cannot be filled: {refused}")
+        print_error(f"the ledger cannot be filled: {refused}")
         return 1
     told = {"certificates": done.certificates, "blocks": done.blocks, "seconds": round(done.seconds, 1)}
     sys.stdout.write(json.dumps(told) + "\n")

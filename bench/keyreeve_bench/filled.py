@@ -26,7 +26,7 @@ import grpc
 from keyreeve import Client, Context, credentials
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
-from keyreeve.cli.exit_codes import error_text, exit_code, say
+from keyreeve.cli.exit_codes import error_text, exit_code, print_error
 from keyreeve.cli.local.starting import bring_up
 from keyreeve.cli.local.stopping import take_down
 from keyreeve.cli.supervision.state_directory import StateDirectory
@@ -55,7 +55,7 @@ def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
             directory.mkdir()
             control_planes[name] = stack.enter_context(control_plane(directory, place.database))
             take_down(control_planes[name])
-        say(f"    {place.certificates:,} synthetic certificates are inserted")
+        print_error(f"    {place.certificates:,} synthetic certificates are inserted")
         with ExitStack() as opened:
             filled = fill(
                 open_engine(database_url(control_planes["filled"]), opened), place.certificates, int(time.time())
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
             )
             found = scenario_report("filled", place, run)
     except KeyreeveError as error:
-        say(error_text(error))
+        print_error(error_text(error))
         return exit_code(error)
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
     return 0

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keyreeve.cli.exit_codes import Exit, say
+from keyreeve.cli.exit_codes import Exit, print_error
 from keyreeve_bench import filled
 from keyreeve_bench.control_planes import DATABASES, control_plane
 from keyreeve_bench.scenarios import bad_input, fairness, memory, overload, slow_fsync
@@ -77,7 +77,7 @@ def run_signing(database: str, scenarios: list[SigningScenario], reports: Path) 
     with _temporary() as directory, control_plane(directory, database) as state_directory:
         todo = list(scenarios)
         for one in todo:
-            say(f"--- {one.name} on {database}")
+            print_error(f"--- {one.name} on {database}")
             plot = str(reports / f"load-{database}.svg") if one.settings.plot else None
             settings = replace(one.settings, context=str(state_directory.context), plot=plot)
             report = _guarded(one.name, database, partial(_sign, settings))
@@ -96,7 +96,7 @@ def _sign(settings: BenchSettings) -> dict[str, Any]:
 
 def run_scenario(name: str, place: Place) -> bool:
     """Run a scenario that starts its own control planes, write its report, and say whether it could run."""
-    say(f"--- {name} on {place.database}")
+    print_error(f"--- {name} on {place.database}")
     with _temporary() as directory:
         here = replace(place, directory=directory)
         report = _guarded(name, place.database, lambda: scenario_report(name, here, SCENARIOS[name]))
@@ -116,7 +116,7 @@ def _guarded(name: str, database: str, work: Callable[[], dict[str, Any]]) -> di
     try:
         return work()
     except Exception as failure:  # noqa: BLE001 - the other scenarios run in any case
-        say(traceback.format_exc())
+        print_error(traceback.format_exc())
         error = f"failed: {type(failure).__name__}: {failure}"
         return {"scenario": name, "database": {"kind": database}, "ok": False, "error": error, "figures": []}
 

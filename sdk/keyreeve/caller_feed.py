@@ -110,9 +110,9 @@ class KnownCallers:
         self._path = path
         self._now = now
         self._clock = clock
-        self._held = _State()
-        self._coming: _State | None = None
-        self._heard = float("-inf")
+        self._known = _State()
+        self._snapshot: _State | None = None
+        self._updated = float("-inf")
         self._saved = float("-inf")
         self._unsaved = False
         self._signer: tuple[x509.Certificate, ...] = ()
@@ -140,8 +140,8 @@ class KnownCallers:
             held, heard_at = _from_json(kept), float(kept["heard_at"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return made
-        made._held = held
-        made._heard = clock() - max(0.0, now() - heard_at)
+        made._known = held
+        made._updated = clock() - max(0.0, now() - heard_at)
         made._derive()
         return made
 
@@ -150,7 +150,7 @@ class KnownCallers:
     @property
     def position(self) -> tuple[int, int]:
         """The restore generation and sequence number from which to follow the feed."""
-        return self._held.restore_generation, self._held.seq
+        return self._known.restore_generation, self._known.seq
 
     @property
     def issuers(self) -> tuple[x509.Certificate, ...]:
@@ -164,11 +164,11 @@ class KnownCallers:
 
     def is_revoked(self, serial: int) -> bool:
         """Whether the certificate with this serial number has been revoked."""
-        return serial in self._held.expiry
+        return serial in self._known.expiry
 
     def age(self) -> float:
         """Seconds since this was last up to date; infinite when it never was."""
-        return self._clock() - self._heard
+        return self._clock() - self._updated
 
     # --- The feed ---------------------------------------------------------------------------------------------------
 
@@ -178,23 +178,23 @@ class KnownCallers:
         `roots` are those of the control hierarchy. Raises `keyreeve.errors.CallersRefused`, and changes nothing then.
         """
         signer = self._check(update, roots)
-        following = self._following(update)
+        state = self._continued(update)
         self._signer = signer
-        following.take(update)
+        state.take(update)
         whole = update.seq == update.head_seq
-        if following is not self._held:
-            self._coming = None if whole else following
+        if state is not self._known:
+            self._snapshot = None if whole else state
             if not whole:
                 return
-            if following.restore_generation == self._held.restore_generation:
+            if state.restore_generation == self._known.restore_generation:
                 # A new snapshot of the same generation does not undo revocations.
-                following.expiry = self._held.expiry | following.expiry
-            self._held = following
+                state.expiry = self._known.expiry | state.expiry
+            self._known = state
         if whole:
-            self._heard = self._clock()
+            self._updated = self._clock()
         if update.authorities or update.operators or update.after_seq != update.seq:
             ended = self._now() - SKEW
-            self._held.expiry = {serial: end for serial, end in self._held.expiry.items() if end >= ended}
+            self._known.expiry = {serial: end for serial, end in self._known.expiry.items() if end >= ended}
             self._derive()
             self._unsaved = True
 
@@ -205,14 +205,14 @@ class KnownCallers:
 
         The function raises `OSError`. A file that is out of date makes the first delta after a restart longer.
         """
-        due = self._unsaved or self._heard - self._saved >= _SAVE_SECONDS
-        if self._path is None or not due or self._heard == float("-inf"):
+        due = self._unsaved or self._updated - self._saved >= _SAVE_SECONDS
+        if self._path is None or not due or self._updated == float("-inf"):
             return None
-        path, kept = self._path, _to_json(self.trust_domain, self._held, self._now() - self.age())
-        self._saved, self._unsaved = self._heard, False
+        path, kept = self._path, _to_json(self.trust_domain, self._known, self._now() - self.age())
+        self._saved, self._unsaved = self._updated, False
         return lambda: write_atomically(path, json.dumps(kept).encode(), mode=PRIVATE)
 
-    def _following(self, update: CallersUpdate) -> _State:
+    def _continued(self, update: CallersUpdate) -> _State:
         """Return the state that the update continues, which may be a new one."""
         begins = (update.restore_generation, update.after_seq)
         known = self.position
@@ -222,18 +222,20 @@ class KnownCallers:
             _certificate(one)
         if update.after_seq == 0:
             return _State(update.restore_generation)
-        if self._coming is not None and begins == (self._coming.restore_generation, self._coming.seq):
-            return self._coming
+        if self._snapshot is not None and begins == (self._snapshot.restore_generation, self._snapshot.seq):
+            return self._snapshot
         if begins == known:
-            return self._held
+            return self._known
         raise CallersRefused(f"an update begins at {begins}, and {known} is known")
 
     def _derive(self) -> None:
         """Compute the properties, keeping the objects that have not changed."""
-        issuers = tuple(_certificate(one) for _, one in sorted(self._held.authorities.items()) if one.state in ACCEPTED)
+        issuers = tuple(
+            _certificate(one) for _, one in sorted(self._known.authorities.items()) if one.state in ACCEPTED
+        )
         operators = {
             str(SpiffeId(self.trust_domain, ("operators", one.role.value, _last_part(one.name)))): one
-            for one in self._held.operators.values()
+            for one in self._known.operators.values()
         }
         if issuers != self._issuers:
             self._issuers = issuers
@@ -277,7 +279,7 @@ class KnownCallers:
         if any(not c.not_valid_before_utc.timestamp() <= now < c.not_valid_after_utc.timestamp() + 1 for c in path):
             raise CallersRefused("an update's signer, or an authority above it, is not valid now")
         if self.is_revoked(chain[0].serial_number) or any(
-            _certificate(one) in path for one in self._held.authorities.values() if one.state is AuthorityState.REVOKED
+            _certificate(one) in path for one in self._known.authorities.values() if one.state is AuthorityState.REVOKED
         ):
             raise CallersRefused("an update's signer, or an authority above it, has been revoked")
         identities = _identities(chain[0])

@@ -14,7 +14,7 @@ from keyreeve.context import Context
 from keyreeve.errors import ContextInvalid, KeyTypeRefused
 from keyreeve.identity import service_dns_name
 from keyreeve.keys import parse_key
-from keyreeve.renewal_files import next_to
+from keyreeve.renewal_files import next_path
 from keyreeve.targets import is_loopback
 
 Signature = tuple[tuple[int, int, int], ...]
@@ -73,7 +73,7 @@ def read(context: Context) -> TlsFiles:
         public_key = _public_key_of(context.key, key)
         if _public_key_in(context.certificate, certificate) == public_key:
             break
-        waiting = next_to(context.certificate)
+        waiting = next_path(context.certificate)
         try:
             certificate = _contents(waiting)
             if _public_key_in(waiting, certificate) == public_key:

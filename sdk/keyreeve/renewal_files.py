@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def next_to(path: Path) -> Path:
+def next_path(path: Path) -> Path:
     """The path of the file that is to replace another."""
     return path.with_name(f"{path.name}.next")
 
 
 @contextmanager
-def turn(key: Path, *, wait: bool = False) -> Iterator[bool]:
+def lock_pair(key: Path, *, wait: bool = False) -> Iterator[bool]:
     """Lock the pair of a key against other processes.
 
     Yields False when another process has locked it.
@@ -30,34 +30,34 @@ def turn(key: Path, *, wait: bool = False) -> Iterator[bool]:
     try:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            ours = True
+            locked = True
         except BlockingIOError:
-            ours = False
-        yield ours
+            locked = False
+        yield locked
     finally:
         os.close(directory)
 
 
-def finish(certificate: Path, key: Path) -> bool:
+def complete_renewal(certificate: Path, key: Path) -> bool:
     """Move a new key and its certificate into place if there is a new certificate.
 
     Returns whether there was.
 
-    Any step may be repeated after a crash. The caller must hold the lock of `turn`. Raises `OSError`.
+    Any step may be repeated after a crash. The caller must hold the lock of `lock_pair`. Raises `OSError`.
     """
-    waiting, following = next_to(certificate), next_to(key)
-    if not waiting.exists():
+    new_certificate, new_key = next_path(certificate), next_path(key)
+    if not new_certificate.exists():
         return False
-    if following.exists():
-        following.replace(key)
-    waiting.replace(certificate)
+    if new_key.exists():
+        new_key.replace(key)
+    new_certificate.replace(certificate)
     return True
 
 
-def forget(certificate: Path, key: Path) -> None:
+def discard_renewal(certificate: Path, key: Path) -> None:
     """Delete a new pair that is no longer wanted.
 
-    The caller must hold the lock of `turn`. Raises `OSError`.
+    The caller must hold the lock of `lock_pair`. Raises `OSError`.
     """
-    next_to(certificate).unlink(missing_ok=True)  # first: without its key it must never be moved
-    next_to(key).unlink(missing_ok=True)
+    next_path(certificate).unlink(missing_ok=True)  # first: without its key it must never be moved
+    next_path(key).unlink(missing_ok=True)

@@ -141,7 +141,7 @@ def test_no_secret_is_in_logs_audit_errors_metrics_traces_the_database_or_proces
     search.canaries["the database's password"] = {PASSWORD.encode()}
     control_plane.state_directory.make()
     write_config(
-        control_plane.state_directory, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom()
+        control_plane.state_directory, CA, trust_domain="dev.localhost", first_port=0, rng=random.SystemRandom()
     )
     with receiving_traces() as traces:
         config = control_plane.state_directory.config("ca")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keyreeve.cli.program import outcome
+from keyreeve.cli.program import run_command
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def runner(capsys: pytest.CaptureFixture[str]) -> Run:
 
     def run(*arguments: object) -> Ran:
         capsys.readouterr()
-        code = outcome([str(argument) for argument in arguments])
+        code = run_command([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 

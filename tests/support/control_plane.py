@@ -69,7 +69,7 @@ class ControlPlane:
     def configure(self, database: str) -> None:
         """Write its settings, for a database, before it is brought up for the first time."""
         self.state_directory.make()
-        write_config(self.state_directory, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
+        write_config(self.state_directory, CA, trust_domain="dev.localhost", first_port=0, rng=random.SystemRandom())
         config = self.state_directory.config(CA.name)
         config.write_text(config.read_text().replace("sqlite:///ca.db", database))
 

@@ -15,7 +15,7 @@ from keyreeve.context import Context
 from keyreeve.errors import ContextInvalid, FileUnusable, KeyreeveError
 from keyreeve.files import write_atomically
 from keyreeve.keys import load_certificates, load_key, make_csr, make_key, save_key
-from keyreeve.renewal_files import finish, next_to, turn
+from keyreeve.renewal_files import complete_renewal, lock_pair, next_path
 from keyreeve.values import KeyType, Line, to_pem
 
 CHECK_SECONDS = 60.0
@@ -65,18 +65,18 @@ class IdentityRenewal:
         return self._renew_locked(lambda: self.now() >= self._due(spread))
 
     def is_due(self) -> bool:
-        """Whether it is time to renew, or to finish an interrupted renewal.
+        """Whether it is time to renew, or to complete_renewal an interrupted renewal.
 
         No call is made. Raises `ContextInvalid`.
         """
-        return next_to(self.context.certificate).exists() or self.now() >= self.due()
+        return next_path(self.context.certificate).exists() or self.now() >= self.due()
 
-    def _renew_locked(self, wanted: Callable[[], bool]) -> bool:
+    def _renew_locked(self, is_due: Callable[[], bool]) -> bool:
         try:
-            with turn(self.context.key) as ours:
-                if ours:
-                    finish(self.context.certificate, self.context.key)
-                if not ours or not wanted():
+            with lock_pair(self.context.key) as locked:
+                if locked:
+                    complete_renewal(self.context.certificate, self.context.key)
+                if not locked or not is_due():
                     return False
                 self._renew()
                 return True
@@ -85,15 +85,15 @@ class IdentityRenewal:
 
     def _renew(self) -> None:
         leaf = self._leaf()
-        following = next_to(self.context.key)
-        if following.exists():
-            key = load_key(following)
+        new_key = next_path(self.context.key)
+        if new_key.exists():
+            key = load_key(new_key)
         else:
             key = make_key(self.key_type)
-            save_key(following, key)
+            save_key(new_key, key)
         signed = self.client.certificates.renew(f"{leaf.serial_number:032x}", make_csr(key))
-        write_atomically(next_to(self.context.certificate), signed.pem().encode())
-        finish(self.context.certificate, self.context.key)
+        write_atomically(next_path(self.context.certificate), signed.pem().encode())
+        complete_renewal(self.context.certificate, self.context.key)
 
     def refresh_bundles(self) -> bool:
         """Write the bundles that have changed; say whether any had.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from keyreeve.cli.exit_codes import say
+from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.printing import moment
 from keyreeve.errors import (
     ContextInvalid,
@@ -50,8 +50,8 @@ def renew_if_due(context: "Context", now: Clock = time.time) -> None:
             own.renew_when_due()
         except KeyreeveError as failure:
             until = moment(datetime.fromtimestamp(end, UTC))
-            say(f"note: your certificate is valid until {until}, but could not be renewed: {failure.message}")
-            say(f"      {failure.fix}")
+            print_error(f"note: your certificate is valid until {until}, but could not be renewed: {failure.message}")
+            print_error(f"      {failure.fix}")
 
 
 def explain_expiry(context: "Context", failure: KeyreeveError, now: Clock = time.time) -> KeyreeveError:

@@ -76,6 +76,6 @@ def error_text(error: KeyreeveError, *, red: str = "", plain: str = "") -> str:
     return "\n".join(lines)
 
 
-def say(line: str) -> None:
+def print_error(line: str) -> None:
     """Print a line on standard error, apart from the output of the command."""
     print(line, file=sys.stderr)  # noqa: T201

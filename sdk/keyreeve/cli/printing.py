@@ -106,30 +106,28 @@ class Printer:
         """Whether text is printed: neither a document nor `--quiet` was requested."""
         return self.form is Format.TABLE and not self.quiet
 
-    def answer(self, document: object, text: str, *, essence: str = "") -> None:
+    def answer(self, document: object, text: str, *, brief: str = "") -> None:
         """Print the document or the text.
 
-        With `--quiet` the essence, such as a name, instead of the text.
+        With `--quiet` the brief, such as a name, instead of the text.
         """
         if self.form is not Format.TABLE:
             self._stream.write(dump(document, self.form))
             return
-        chosen = essence if self.quiet else text
+        chosen = brief if self.quiet else text
         if chosen:
             self._stream.write(chosen if chosen.endswith("\n") else chosen + "\n")
 
-    def rows(self, columns: Sequence[str], rows: Sequence[Mapping[str, object]], *, essence: str) -> None:
+    def rows(self, columns: Sequence[str], rows: Sequence[Mapping[str, object]], *, brief: str) -> None:
         """Print a list as a table of `columns`, or a document of all fields.
 
-        With `--quiet` only the column `essence` is printed.
+        With `--quiet` only the column `brief` is printed.
         """
-        self.answer(
-            [dict(row) for row in rows], table(columns, rows), essence="".join(f"{row[essence]}\n" for row in rows)
-        )
+        self.answer([dict(row) for row in rows], table(columns, rows), brief="".join(f"{row[brief]}\n" for row in rows))
 
-    def item(self, document: Mapping[str, object], *, essence: str) -> None:
+    def item(self, document: Mapping[str, object], *, brief: str) -> None:
         """Print one resource, one field per line."""
-        self.answer(dict(document), fields(document), essence=str(document[essence]))
+        self.answer(dict(document), fields(document), brief=str(document[brief]))
 
     def line(self, text: str) -> None:
         """Print a line of progress, as text only."""

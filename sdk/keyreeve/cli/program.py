@@ -19,7 +19,7 @@ from keyreeve.cli.administration import (
     token_commands,
 )
 from keyreeve.cli.certificates import certificate_commands, revocation_commands
-from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, say
+from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, print_error
 from keyreeve.cli.local import control_plane_commands, recovery_commands
 from keyreeve.cli.printing import Format, Palette, dump
 from keyreeve.errors import KeyreeveError
@@ -56,10 +56,10 @@ _PYDANTIC_PREFIX = "Value error, "
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run a command line, by default that of this process, and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(outcome(arguments))
+    sys.exit(run_command(arguments))
 
 
-def outcome(arguments: list[str]) -> int:
+def run_command(arguments: list[str]) -> int:
     """Run a command line and return its exit code.
 
     Its output and errors have been printed.
@@ -97,7 +97,7 @@ def requested_format(arguments: list[str]) -> Format:
 def _report(error: KeyreeveError, form: Format) -> None:
     if form is Format.TABLE:
         palette = Palette.of(sys.stderr)
-        say(error_text(error, red=palette.red, plain=palette.plain))
+        print_error(error_text(error, red=palette.red, plain=palette.plain))
     else:
         sys.stderr.write(dump(error_document(error), form))
 
@@ -111,4 +111,4 @@ def _report_usage(problem: typer.TyperException, form: Format) -> None:
     elif show is not None:
         show()
     else:
-        say(f"error: {problem.format_message()}")
+        print_error(f"error: {problem.format_message()}")

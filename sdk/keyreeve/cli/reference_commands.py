@@ -29,7 +29,7 @@ def explain(
         if reason is None or name == reason.upper()
     ]
     if reason is None:
-        printer.rows(("reason", "code", "cause"), explained, essence="reason")
+        printer.rows(("reason", "code", "cause"), explained, brief="reason")
         return
     if not explained:
         from difflib import get_close_matches
@@ -37,7 +37,7 @@ def explain(
         near = get_close_matches(reason.upper(), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else "`keyreeve explain` lists all reasons"
         raise typer.BadParameter(f"no reason is called {reason.upper()}; {hint}", param_hint="REASON")
-    printer.item(explained[0], essence="fix")
+    printer.item(explained[0], brief="fix")
 
 
 def versions() -> dict[str, str]:
@@ -57,4 +57,4 @@ def versions() -> dict[str, str]:
 
 def version(output: Output = Format.TABLE, quiet: Quiet = False) -> None:
     """Print the versions of the program and its main dependencies."""
-    Printer(output, quiet=quiet).item(versions(), essence="keyreeve")
+    Printer(output, quiet=quiet).item(versions(), brief="keyreeve")

@@ -26,7 +26,7 @@ SHORT = ("--duration", 1, "--warm-up", 0.2, "--runs", 1, "--limit-seconds", 0.2,
 def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     made = ControlPlane(tmp_path_factory.mktemp("bench"))
     made.state_directory.make()
-    write_config(made.state_directory, CA, trust_domain="dev.localhost", first_port=0, chance=random.SystemRandom())
+    write_config(made.state_directory, CA, trust_domain="dev.localhost", first_port=0, rng=random.SystemRandom())
     if request.param == "postgresql":
         server: Server = request.getfixturevalue("postgresql_server")
         name = f"bench_{uuid.uuid4().hex}"

@@ -24,7 +24,7 @@ HEAVY = ("grpc", "cryptography", "google.protobuf", "yaml", "keyreeve.keys", "ke
 @pytest.mark.parametrize("arguments", [["--help"], ["cert", "issue", "--help"], ["explain", "NAME_REFUSED"]])
 def test_help_and_explain_load_neither_grpc_nor_cryptography(arguments: list[str]) -> None:
     program = (
-        "import sys; from keyreeve.cli.program import outcome; code = outcome(sys.argv[1:]); "
+        "import sys; from keyreeve.cli.program import run_command; code = run_command(sys.argv[1:]); "
         f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
@@ -169,7 +169,7 @@ def test_tables_line_up_and_lists_stay_on_one_line() -> None:
 
 def test_a_silent_command_prints_the_essence_alone() -> None:
     stream = io.StringIO()
-    printing.Printer(Format.TABLE, quiet=True, stream=stream).rows(("a",), [{"a": 1}, {"a": 2}], essence="a")
+    printing.Printer(Format.TABLE, quiet=True, stream=stream).rows(("a",), [{"a": 1}, {"a": 2}], brief="a")
     assert stream.getvalue() == "1\n2\n"
 
 

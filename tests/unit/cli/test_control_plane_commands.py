@@ -85,8 +85,8 @@ def test_a_port_with_a_listener_is_not_free() -> None:
 def test_settings_are_written_once_private_and_read_back_as_edited(
     state_directory: StateDirectory,
 ) -> None:
-    assert write_config(state_directory, CA, trust_domain="a.test", first_port=0, chance=random.Random(3)) is True
-    assert write_config(state_directory, CA, trust_domain="b.test", first_port=0, chance=random.Random(4)) is False
+    assert write_config(state_directory, CA, trust_domain="a.test", first_port=0, rng=random.Random(3)) is True
+    assert write_config(state_directory, CA, trust_domain="b.test", first_port=0, rng=random.Random(4)) is False
     addresses = read_addresses(state_directory, CA)
     assert addresses.trust_domain == "a.test"
     assert stat.S_IMODE(state_directory.config("ca").stat().st_mode) == 0o600
@@ -107,7 +107,7 @@ def test_a_port_that_another_program_took_meanwhile_stops_the_start(
     state_directory: StateDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(starting, "PORT_SECONDS", 0.0)
-    write_config(state_directory, CA, trust_domain="a.test", first_port=0, chance=random.Random(5))
+    write_config(state_directory, CA, trust_domain="a.test", first_port=0, rng=random.Random(5))
     with (
         socket.create_server((LOOPBACK, read_addresses(state_directory, CA).port)),
         pytest.raises(StartFailed, match="another program"),

@@ -69,7 +69,7 @@ def list_records(
             until=read_instant(until),
         )
         rows = [_row(one) for one in islice(found, limit)][::-1]
-    Printer(output, quiet=quiet).rows(_COLUMNS, rows, essence="call_id")
+    Printer(output, quiet=quiet).rows(_COLUMNS, rows, brief="call_id")
 
 
 @app.command("follow")
@@ -141,7 +141,7 @@ def verify_log(
         text += f"{report['witness']}\n"
     if report["tail"]:
         text += f"{report['tail']} commits are newer than that; the next checkpoint covers them within seconds\n"
-    Printer(output, quiet=quiet).answer(report, text, essence=str(report["checkpoint"]))
+    Printer(output, quiet=quiet).answer(report, text, brief=str(report["checkpoint"]))
 
 
 @app.command("export")
@@ -169,7 +169,7 @@ def export_log(
         except OSError as wrong:
             raise FileUnusable(f"{file} cannot be written: {wrong.strerror or wrong}") from None
     report = {"file": str(file), "records": records}
-    Printer(output, quiet=quiet).answer(report, f"{records} records in {file}", essence=str(file))
+    Printer(output, quiet=quiet).answer(report, f"{records} records in {file}", brief=str(file))
 
 
 def witness_name(service: str) -> str:

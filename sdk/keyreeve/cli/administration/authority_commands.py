@@ -52,7 +52,7 @@ def list_authorities(context: ContextFile = None, output: Output = Format.TABLE,
     with control_plane(context) as client:
         rows = [_row(authority) for authority in client.authorities.list()]
     columns = ("name", "hierarchy", "kind", "state", "key_type", "issuer", "not_after")
-    Printer(output, quiet=quiet).rows(columns, rows, essence="name")
+    Printer(output, quiet=quiet).rows(columns, rows, brief="name")
 
 
 @app.command("show")
@@ -62,7 +62,7 @@ def show_authority(
     """Show one authority."""
     with control_plane(context) as client:
         row = _row(client.authorities.get(authority))
-    Printer(output, quiet=quiet).item(row, essence="state")
+    Printer(output, quiet=quiet).item(row, brief="state")
 
 
 @app.command("create")
@@ -100,7 +100,7 @@ def create_authority(
             lifetime=read_lifetime(lifetime),
             permitted_dns_suffixes=tuple(permit or ()),
         )
-    Printer(output, quiet=quiet).item(_row(made), essence="name")
+    Printer(output, quiet=quiet).item(_row(made), brief="name")
 
 
 @app.command("activate")
@@ -113,7 +113,7 @@ def activate_authority(
     """
     with control_plane(context) as client:
         row = _row(client.authorities.activate(authority))
-    Printer(output, quiet=quiet).item(row, essence="state")
+    Printer(output, quiet=quiet).item(row, brief="state")
 
 
 @app.command("retire")
@@ -126,7 +126,7 @@ def retire_authority(
     """
     with control_plane(context) as client:
         row = _row(client.authorities.retire(authority))
-    Printer(output, quiet=quiet).item(row, essence="state")
+    Printer(output, quiet=quiet).item(row, brief="state")
 
 
 @app.command("revoke")
@@ -146,7 +146,7 @@ def revoke_authority(
 
     with control_plane(context) as client:
         row = _row(client.authorities.revoke(authority, CrlReason(reason)))
-    Printer(output, quiet=quiet).item(row, essence="state")
+    Printer(output, quiet=quiet).item(row, brief="state")
 
 
 @app.command("export")

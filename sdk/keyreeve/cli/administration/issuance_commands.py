@@ -52,7 +52,7 @@ def show_issuance_state(context: ContextFile = None, output: Output = Format.TAB
 
 def _print_state(printer: Printer, state: "IssuanceState") -> None:
     document = _document(state)
-    printer.answer(document, fields({k: v for k, v in document.items() if v not in ("", None)}), essence=state.status)
+    printer.answer(document, fields({k: v for k, v in document.items() if v not in ("", None)}), brief=state.status)
 
 
 def _document(state: "IssuanceState") -> dict[str, Any]:

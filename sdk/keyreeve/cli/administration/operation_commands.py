@@ -35,7 +35,7 @@ def list_operations(
     Printer(output, quiet=quiet).answer(
         [operation_fields(one) for one in found],
         table(columns, [_lines(one) for one in found]),
-        essence="".join(f"{operation_fields(one)['name']}\n" for one in found),
+        brief="".join(f"{operation_fields(one)['name']}\n" for one in found),
     )
 
 
@@ -69,7 +69,7 @@ def watch_operation(
         for last in client.service(service).operations.watch(name):
             printer.line(progress(last))
     assert last is not None, "a watched operation is sent once at least"
-    printer.answer(operation_fields(last), "", essence=last.state.value)
+    printer.answer(operation_fields(last), "", brief=last.state.value)
 
 
 @app.command("cancel")
@@ -115,7 +115,7 @@ def progress(operation: "Operation") -> str:
 
 
 def _show(operation: "Operation", printer: Printer) -> None:
-    printer.answer(operation_fields(operation), fields(_lines(operation)), essence=operation.state.value)
+    printer.answer(operation_fields(operation), fields(_lines(operation)), brief=operation.state.value)
 
 
 def _lines(operation: "Operation") -> dict[str, Any]:

@@ -81,7 +81,7 @@ def accept_invitation(
     printer.answer(
         {"identity": identity, "context": str(directory / "context.json")},
         f"you are {identity}\ntry: KEYREEVE_CONTEXT={shown(directory / 'context.json')} {command_name()} whoami\n",
-        essence=identity,
+        brief=identity,
     )
 
 
@@ -90,9 +90,7 @@ def list_operators(context: ContextFile = None, output: Output = Format.TABLE, q
     """List the operators who have not been removed."""
     with control_plane(context) as client:
         rows = [_row(operator) for operator in client.operators.list()]
-    Printer(output, quiet=quiet).rows(
-        ("name", "role", "invited_at", "invited_by", "renews_until"), rows, essence="name"
-    )
+    Printer(output, quiet=quiet).rows(("name", "role", "invited_at", "invited_by", "renews_until"), rows, brief="name")
 
 
 @app.command("update")
@@ -135,7 +133,7 @@ def update_operator(
         return
     row = _row(updated.operator)
     lines = [f"{row['name']} has these keys now:", *row["keys"]] if keys else [f"{row['name']} has no keys"]
-    printer.answer(row, "\n".join(lines), essence="\n".join(row["keys"]))
+    printer.answer(row, "\n".join(lines), brief="\n".join(row["keys"]))
 
 
 @app.command("remove")
@@ -148,7 +146,7 @@ def remove_operator(
     """
     with control_plane(context) as client:
         row = _row(client.operators.remove(name))
-    Printer(output, quiet=quiet).answer(row, f"{row['name']} has been removed", essence=row["name"])
+    Printer(output, quiet=quiet).answer(row, f"{row['name']} has been removed", brief=row["name"])
 
 
 def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
@@ -178,7 +176,7 @@ def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Qu
             failure = explain_expiry(found, refused)
             document["control_plane_says"] = failure.reason
         text = fields(document | {"not_after": until(certificate.not_valid_after_utc, datetime.now(UTC))})
-        Printer(output, quiet=quiet).answer(document, text, essence=str(identity))
+        Printer(output, quiet=quiet).answer(document, text, brief=str(identity))
         if failure is not None:
             raise failure
 
@@ -217,7 +215,7 @@ def _print_invitation(printer: Printer, invitation: "Invitation") -> None:
     text += "" if expires is None else f", until {moment(expires)}"
     text += f":\n\n{invitation.token}\n\n"
     text += f"On their machine: {command_name()} operator accept --dir DIRECTORY, then paste the token.\n"
-    printer.answer(document, text, essence=invitation.token)
+    printer.answer(document, text, brief=invitation.token)
 
 
 def _row(operator: "Operator") -> dict[str, Any]:

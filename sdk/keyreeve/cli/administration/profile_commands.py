@@ -34,7 +34,7 @@ def list_profiles(context: ContextFile = None, output: Output = Format.TABLE, qu
             "maximum": lifetime.get("maximum"),
             "description": row["document"].get("description"),
         }
-    Printer(output, quiet=quiet).rows(columns, rows, essence="name")
+    Printer(output, quiet=quiet).rows(columns, rows, brief="name")
 
 
 @app.command("show")
@@ -55,7 +55,7 @@ def show_profile(
     head = f"# {row['name']}, version {row['version']}, created {row['created_at']} by {row['creator']}\n"
     if row["halted"]:
         head += "# HALTED: nothing is issued under this version\n"
-    Printer(output, quiet=quiet).answer(row, head + dump(row["document"], Format.YAML), essence=str(row["version"]))
+    Printer(output, quiet=quiet).answer(row, head + dump(row["document"], Format.YAML), brief=str(row["version"]))
 
 
 @app.command("apply")
@@ -82,7 +82,7 @@ def apply_profile(
             what = "unchanged" if made.version == current.version else "updated"
     row = _row(made)
     Printer(output, quiet=quiet).answer(
-        row | {"outcome": what}, f"{row['name']} {what}: version {made.version}", essence=str(made.version)
+        row | {"outcome": what}, f"{row['name']} {what}: version {made.version}", brief=str(made.version)
     )
 
 

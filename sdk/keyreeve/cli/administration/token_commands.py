@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane, load_context, read_lifetime
-from keyreeve.cli.exit_codes import say
+from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, fields, moment
 from keyreeve.errors import FileUnusable, TokenMalformed
@@ -69,7 +69,7 @@ def create_token(
         row["file"] = str(save)
     else:
         row["token"] = made.text
-    Printer(output, quiet=quiet).answer(row, fields(row), essence=made.text if save is None else row["name"])
+    Printer(output, quiet=quiet).answer(row, fields(row), brief=made.text if save is None else row["name"])
 
 
 @app.command("list")
@@ -81,7 +81,7 @@ def list_tokens(context: ContextFile = None, output: Output = Format.TABLE, quie
     with control_plane(context) as client:
         rows = [_row(token) for token in client.tokens.list()]
     columns = ("name", "identity", "state", "expires_at", "creator", "certificate")
-    Printer(output, quiet=quiet).rows(columns, rows, essence="name")
+    Printer(output, quiet=quiet).rows(columns, rows, brief="name")
 
 
 @app.command("revoke")
@@ -101,7 +101,7 @@ def revoke_token(
         raise typer.BadParameter("give the token's name; its text is a secret and must not be on a command line")
     with control_plane(context) as client:
         row = _row(client.tokens.revoke(token))
-    Printer(output, quiet=quiet).answer(row, f"{row['name']} is revoked", essence=row["name"])
+    Printer(output, quiet=quiet).answer(row, f"{row['name']} is revoked", brief=row["name"])
 
 
 def enroll(
@@ -130,13 +130,13 @@ def enroll(
     Printer(output, quiet=quiet).answer(
         {"identity": str(read.identity), "directory": str(directory), "context": str(files.context)},
         f"enrolled as {read.identity}\nuse it with: --context {files.context} (or KEYREEVE_CONTEXT={files.context})",
-        essence=str(files.context),
+        brief=str(files.context),
     )
 
 
 def _token_text(place: Path) -> str:
     if str(place).startswith(_PREFIX):
-        say(
+        print_error(
             "warning: other users of this machine can read command lines; pass the token in a file or on standard input"
         )
         return str(place)

@@ -97,7 +97,7 @@ def issue_certificate(
     printer = Printer(output, quiet=quiet)
     files = {"key": str(folder.key), "file": str(folder.certificate), "chain": str(folder.chain)}
     text = _issued_text(printer, signed, folder=folder.path, name=name, profile=profile, bundle=bundle)
-    printer.answer(_signed(signed) | files, text, essence=str(folder.certificate))
+    printer.answer(_signed(signed) | files, text, brief=str(folder.certificate))
 
 
 def _issued_text(
@@ -188,8 +188,8 @@ def inspect_certificates(
 
     documents = [describe(certificate) for certificate in read_certificates(file)]
     text = "\n".join(fields({key: value for key, value in document.items() if value != []}) for document in documents)
-    essence = "\n".join(document["serial"] for document in documents)
-    Printer(output, quiet=quiet).answer(documents, text, essence=essence)
+    brief = "\n".join(document["serial"] for document in documents)
+    Printer(output, quiet=quiet).answer(documents, text, brief=brief)
 
 
 @app.command("verify")
@@ -270,7 +270,7 @@ def list_certificates(
         )
         rows = [_row(certificate) for certificate in islice(found, limit)]
     columns = ("serial", "identity", "profile", "state", "not_after")
-    Printer(output, quiet=quiet).rows(columns, rows, essence="serial")
+    Printer(output, quiet=quiet).rows(columns, rows, brief="serial")
 
 
 def _row(certificate: "Certificate") -> dict[str, Any]:
@@ -319,14 +319,14 @@ def renew_certificate(
     After an interruption it can be repeated: the new key is stored before the call.
     """
     from keyreeve.cli.certificates.device_touch import touch_of
-    from keyreeve.cli.certificates.renewing import Pair, finish, locked, renew_pair
+    from keyreeve.cli.certificates.renewing import Pair, complete_renewal, locked, renew_pair
 
     pair = Pair.find(place, key, load_context(context))
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
     files = {"key": str(pair.key), "file": str(pair.certificate)}
     with locked(pair):
-        if finish(pair):
+        if complete_renewal(pair):
             printer.answer(files, f"{good} {shown(pair.certificate)}: an interrupted renewal has been completed")
             return
         with control_plane(context, renew=not pair.is_own) as client:
@@ -334,5 +334,5 @@ def renew_certificate(
     printer.answer(
         _signed(signed) | files,
         f"{good} {shown(pair.certificate)}: serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",
-        essence=str(pair.certificate),
+        brief=str(pair.certificate),
     )

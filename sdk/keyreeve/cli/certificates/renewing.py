@@ -20,7 +20,7 @@ from keyreeve.cli.certificates.certificate_files import (
 )
 from keyreeve.cli.supervision.state_directory import write_file
 from keyreeve.errors import FileUnusable
-from keyreeve.renewal_files import next_to, turn
+from keyreeve.renewal_files import lock_pair, next_path
 
 if TYPE_CHECKING:
     from keyreeve import Client, Context
@@ -59,12 +59,12 @@ class Pair:
     @property
     def next_key(self) -> Path:
         """The new key, until its certificate has been received."""
-        return next_to(self.key)
+        return next_path(self.key)
 
     @property
     def next_certificate(self) -> Path:
         """The new certificate and its chain, until the key is in place."""
-        return next_to(self.certificate)
+        return next_path(self.certificate)
 
 
 @contextmanager
@@ -75,13 +75,13 @@ def locked(pair: Pair) -> Iterator[None]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(turn(pair.key, wait=True))
+            stack.enter_context(lock_pair(pair.key, wait=True))
         except OSError as problem:
             raise FileUnusable(f"cannot lock {pair.key.parent}: {problem.strerror}") from problem
         yield
 
 
-def finish(pair: Pair) -> bool:
+def complete_renewal(pair: Pair) -> bool:
     """Move a new certificate and its key into place, the key first.
 
     Returns whether there was one.
@@ -121,7 +121,7 @@ def renew_pair(client: "Client", pair: Pair, touch: Callable[[bytes], bytes] | N
         serial_text(old), make_csr(new_key), old_key=None if pair.is_own else old_key, touch=touch
     )
     write_file(pair.next_certificate, signed.pem().encode())
-    finish(pair)
+    complete_renewal(pair)
     return signed
 
 
@@ -136,16 +136,16 @@ def same_type(key: "PrivateKey") -> "KeyType":
 
     match key:
         case ec.EllipticCurvePrivateKey():
-            wanted = f"p{key.curve.key_size}"
+            key_type = f"p{key.curve.key_size}"
         case rsa.RSAPrivateKey():
-            wanted = f"rsa{key.key_size}"
+            key_type = f"rsa{key.key_size}"
         case _:
-            wanted = KeyType.ED25519
+            key_type = KeyType.ED25519
     try:
-        return KeyType(wanted)
+        return KeyType(key_type)
     except ValueError:
         raise FileUnusable(
-            f"keys of type {wanted} cannot be generated here: create one and a CSR for it, and use `cert sign`"
+            f"keys of type {key_type} cannot be generated here: create one and a CSR for it, and use `cert sign`"
         ) from None
 
 

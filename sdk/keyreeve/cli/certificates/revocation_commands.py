@@ -61,7 +61,7 @@ def revoke_certificate(
         },
         f"{good} {revoked.identity}, serial {revoked.serial}: revoked {moment(revoked.revoked_at)} "
         f"({revoked.revocation_reason}) by {revoked.revoker}",
-        essence=revoked.serial,
+        brief=revoked.serial,
     )
 
 
@@ -110,7 +110,7 @@ def revoke_certificates(
         if wait:
             operation = list(client.operations.watch(operation.name))[-1]
     printer = Printer(output, quiet=quiet)
-    printer.answer(operation_fields(operation), progress(operation), essence=operation.name)
+    printer.answer(operation_fields(operation), progress(operation), brief=operation.name)
 
 
 @crl.command("show")
@@ -134,7 +134,7 @@ def show_crl(
         f"  from {moment(found.this_update)} until {moment(found.next_update)}",
         *(f"  {one['serial']}  {one['revoked_at']}  {one['reason']}" for one in entries),
     ]
-    printer.answer(_crl_fields(found) | {"revoked": entries}, "\n".join(lines), essence=str(found.number))
+    printer.answer(_crl_fields(found) | {"revoked": entries}, "\n".join(lines), brief=str(found.number))
 
 
 @crl.command("fetch")
@@ -162,7 +162,7 @@ def fetch_crl(
         _crl_fields(found) | {"file": str(out)},
         f"{printer.palette.green}✔{printer.palette.plain} {shown(out)}: number {found.number}, {found.entries} revoked, "
         f"until {moment(found.next_update)}",
-        essence=str(out),
+        brief=str(out),
     )
 
 

@@ -200,7 +200,7 @@ def status(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Q
     mine = f"{operator.identity} until {until(operator.not_after, utc_now())}" if operator else "no certificate"
     text += f"you         {mine}\n"
     serving = all(service["state"] == "serving" for service in document["services"])
-    printer.answer(document, text, essence="serving" if serving else "stopped")
+    printer.answer(document, text, brief="serving" if serving else "stopped")
     if not serving:
         raise typer.Exit(Exit.NOT_REACHABLE)
 
@@ -219,7 +219,7 @@ def settings(
     if service not in known:
         raise typer.BadParameter(f"{service!r} is not one of {', '.join(known)}", param_hint="--service")
     rows = ask("settings", _existing(directory).config(service), module=known[service].module)
-    Printer(output, quiet=quiet).rows(("key", "value", "origin"), rows, essence="key")
+    Printer(output, quiet=quiet).rows(("key", "value", "origin"), rows, brief="key")
 
 
 def doctor(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
@@ -240,13 +240,13 @@ def doctor(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Q
         Severity.WARNING: f"{palette.yellow}!{palette.plain}",
         Severity.ERROR: f"{palette.red}✘{palette.plain}",
     }
-    text, essence = "", ""
+    text, brief = "", ""
     for finding in findings:
         line = f"{marks[finding.severity]} {finding.check}: {finding.message}\n"
         if finding.fix and finding.severity is not Severity.OK:
             line += f"    fix: {finding.fix}\n"
-            essence += line
+            brief += line
         text += line
-    printer.answer([finding.document() for finding in findings], text, essence=essence)
+    printer.answer([finding.document() for finding in findings], text, brief=brief)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise typer.Exit(Exit.REFUSED)

@@ -83,7 +83,7 @@ def issue_operator_certificate(state_directory: StateDirectory, services: Sequen
     rest. Raises `NotThereYet` while the CA's local socket is not open, `StartFailed`, `CertificateUntrusted`.
     """
     from keyreeve.keys import PrivateKey, make_csr, make_key, save_key
-    from keyreeve.renewal_files import forget, turn
+    from keyreeve.renewal_files import discard_renewal, lock_pair
 
     key: PrivateKey = make_key()
     csr = _pem_csr(make_csr(key))
@@ -98,8 +98,8 @@ def issue_operator_certificate(state_directory: StateDirectory, services: Sequen
     leaf, chain = str(issued["certificate_pem"]), str(issued["chain_pem"])
     verified_by = verify_own(str(issued["control_bundle_pem"]), leaf, chain, now)
     try:
-        with turn(state_directory.key, wait=True):
-            forget(state_directory.certificate, state_directory.key)
+        with lock_pair(state_directory.key, wait=True):
+            discard_renewal(state_directory.certificate, state_directory.key)
             save_key(state_directory.key, key)
             write_file(state_directory.certificate, (leaf + chain).encode())
     except OSError as problem:

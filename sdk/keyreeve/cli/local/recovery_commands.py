@@ -53,7 +53,7 @@ def recover_operator(
     text = "".join(f"{line}\n" for line in recovered(report))
     text += f"\nGive this token to {name} only; it works once, until {until}:\n\n{invitation['token']}\n"
     text += f"\nOn their machine: {command_name()} operator accept --dir DIRECTORY, then paste the token.\n"
-    Printer(output, quiet=quiet).answer(report, text, essence=invitation["token"])
+    Printer(output, quiet=quiet).answer(report, text, brief=invitation["token"])
 
 
 def recovered(report: dict[str, Any]) -> list[str]:

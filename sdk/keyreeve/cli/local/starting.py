@@ -119,7 +119,7 @@ def _write_configs(
             service,
             trust_domain=trust_domain,
             first_port=first_port,
-            chance=random.SystemRandom(),
+            rng=random.SystemRandom(),
             # It stays: a variable that the next start lacks would leave the control plane without its database.
             database=os.environ.get(service.database_variable, ""),
             taken=taken,

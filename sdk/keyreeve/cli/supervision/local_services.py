@@ -140,7 +140,7 @@ def is_free(port: int) -> bool:
 
 def choose_ports(
     first: int,
-    chance: random.Random,
+    rng: random.Random,
     free: frozenset[int] | None = None,
     *,
     offsets: Mapping[str, int] = _CA_PORTS,
@@ -158,12 +158,12 @@ def choose_ports(
 
     chosen: dict[str, int] = {}
     for name, offset in offsets.items():
-        wanted = first + offset
-        while first == 0 or wanted in chosen.values() or not usable(wanted):
-            wanted = chance.randrange(20_000, 32_000)
-            if wanted not in chosen.values() and usable(wanted):
+        port = first + offset
+        while first == 0 or port in chosen.values() or not usable(port):
+            port = rng.randrange(20_000, 32_000)
+            if port not in chosen.values() and usable(port):
                 break
-        chosen[name] = wanted
+        chosen[name] = port
     return chosen
 
 
@@ -173,7 +173,7 @@ def write_config(
     *,
     trust_domain: str,
     first_port: int,
-    chance: random.Random,
+    rng: random.Random,
     database: str = "",
     taken: Collection[int] = (),
 ) -> bool:
@@ -188,7 +188,7 @@ def write_config(
     if path.exists():
         return False
     first = first_port + service.offset if first_port else 0
-    ports = choose_ports(first, chance, offsets=_CA_PORTS if service.is_ca else _PORTS, taken=taken)
+    ports = choose_ports(first, rng, offsets=_CA_PORTS if service.is_ca else _PORTS, taken=taken)
     state = state_directory.state(service.name)
     text = f"""\
 # Written once by `keyreeve up`; change it as you like and start again (`keyreeve down`, `keyreeve up`).

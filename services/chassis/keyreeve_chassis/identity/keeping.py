@@ -22,7 +22,7 @@ from keyreeve.errors import ContextInvalid, FileUnusable, KeyreeveError, Service
 from keyreeve.files import PRIVATE, write_atomically
 from keyreeve.identity import SpiffeId
 from keyreeve.keys import load_certificates
-from keyreeve.renewal_files import finish, forget, next_to, turn
+from keyreeve.renewal_files import complete_renewal, discard_renewal, lock_pair, next_path
 from keyreeve.values import Line
 from keyreeve_chassis.identity.evidence import Evidence
 
@@ -157,8 +157,8 @@ class ServiceIdentity:
             if not new.is_enrolled():
                 return
             context = Context.load(new.context)
-            with turn(files.key, wait=True):
-                forget(files.certificate, files.key)
+            with lock_pair(files.key, wait=True):
+                discard_renewal(files.certificate, files.key)
                 for source, target in (
                     (new.bundle, files.bundle),
                     (new.estate_bundle, files.estate_bundle),
@@ -173,9 +173,9 @@ class ServiceIdentity:
                     certificate=files.certificate,
                     key=files.key,
                 ).save(files.context)
-                write_atomically(next_to(files.key), new.key.read_bytes(), PRIVATE)
-                write_atomically(next_to(files.certificate), new.certificate.read_bytes())
-                finish(files.certificate, files.key)
+                write_atomically(next_path(files.key), new.key.read_bytes(), PRIVATE)
+                write_atomically(next_path(files.certificate), new.certificate.read_bytes())
+                complete_renewal(files.certificate, files.key)
             shutil.rmtree(new.directory)
         except (OSError, ContextInvalid) as failure:
             raise FileUnusable(f"cannot put a new identity into {files.directory}: {failure}") from None

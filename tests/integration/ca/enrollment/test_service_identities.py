@@ -17,7 +17,7 @@ from keyreeve import Context, aio, errors
 from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import SpiffeId
 from keyreeve.keys import load_certificates, load_key, make_key
-from keyreeve.renewal_files import next_to
+from keyreeve.renewal_files import next_path
 from keyreeve_chassis.identity import keeping
 from keyreeve_chassis.identity.evidence import Evidence, TokenFile
 from keyreeve_chassis.identity.files import LiveIdentity
@@ -237,7 +237,7 @@ async def test_a_crash_while_a_new_identity_is_put_in_place_is_finished_at_the_n
     assert (instance.leaf(), instance.fits()) == (enrolled_leaf, True)
     assert instance.leaf() != before
     assert not new.exists()
-    assert not next_to(context.key).exists()
+    assert not next_path(context.key).exists()
     async with aio.Client(context) as client:
         assert (await client.authorities.bundle("control")).trust_domain == "example.test"
 

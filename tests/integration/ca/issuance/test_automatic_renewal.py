@@ -15,7 +15,7 @@ from keyreeve.cli import client_certificate as serving_certificate
 from keyreeve.cli.client_certificate import renew_if_due
 from keyreeve.enrollment import IdentityRenewal
 from keyreeve.keys import load_certificates, load_key, make_csr, make_key
-from keyreeve.renewal_files import next_to, turn
+from keyreeve.renewal_files import lock_pair, next_path
 from keyreeve.values import OperatorRole
 from keyreeve_ca.operators.ports import INVITATION_SECONDS
 from support.command_line import Run, runner
@@ -112,7 +112,7 @@ def test_while_another_program_renews_a_command_goes_on_with_what_there_is(
 ) -> None:
     before = leaf_of(context)
     clock[0] = at(context, 0.9)
-    with turn(context.key) as ours:
+    with lock_pair(context.key) as ours:
         assert ours
         ran = run("authority", "list", "--context", context.path, "-q")
         assert (ran.code, ran.err) == (0, "")
@@ -155,10 +155,10 @@ def test_a_command_finishes_what_another_left_half_done_and_calls_between_the_mo
     old_key, old_certificate = context.key.read_bytes(), context.certificate.read_bytes()
     renew_if_due(context, lambda: at(context, 0.9))
     renewed, new_key = leaf_of(context), context.key.read_bytes()
-    next_to(context.certificate).write_bytes(context.certificate.read_bytes())
+    next_path(context.certificate).write_bytes(context.certificate.read_bytes())
     context.certificate.write_bytes(old_certificate)
     if moved == "nothing":
-        next_to(context.key).write_bytes(new_key)
+        next_path(context.key).write_bytes(new_key)
         context.key.write_bytes(old_key)
     with Client(context) as client:
         assert client.certificates.get(f"{renewed.serial_number:032x}")
