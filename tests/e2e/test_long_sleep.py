@@ -2,25 +2,18 @@
 
 import hashlib
 import shutil
-from pathlib import Path
 
 import pytest
 
 from keyreeve.cli.local.local_operator import login_name, operator_name
 from keyreeve.keys import load_certificates
 from support.control_plane import ControlPlane
-
-LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+from support.faketime import LIBRARIES, later
 
 pytestmark = [
     pytest.mark.faults,
     pytest.mark.skipif(not LIBRARIES, reason="libfaketime is not installed (Debian: apt-get install faketime)"),
 ]
-
-
-def later(days: int) -> dict[str, str]:
-    """An environment in which it is so many days later."""
-    return {"LD_PRELOAD": str(LIBRARIES[0]), "FAKETIME": f"+{days}d", "KEYREEVE_CA_DRAIN_SECONDS": "1"}
 
 
 def roots(control_plane: ControlPlane) -> list[str]:

@@ -39,6 +39,8 @@ class ControlPlane:
     """A control plane in `directory/.keyreeve`; commands run in `directory`."""
 
     directory: Path
+    module: str = "keyreeve.cli"
+    """The program: `keyreeve`, or one with more services."""
 
     @property
     def state_directory(self) -> StateDirectory:
@@ -55,7 +57,7 @@ class ControlPlane:
         """Run `keyreeve` with these arguments."""
         environment = {name: value for name, value in os.environ.items() if name not in _OURS}
         done = subprocess.run(
-            [sys.executable, "-m", "keyreeve.cli", *map(str, arguments)],
+            [sys.executable, "-m", self.module, *map(str, arguments)],
             cwd=self.directory,
             env=environment | (extra or {}),
             input=given,

@@ -18,12 +18,6 @@ def _spec() -> "ServiceSpec[Any, Any]":
     return SPEC
 
 
-async def _check(settings: "CaSettings", _arguments: argparse.Namespace) -> object:
-    from keyreeve_ca import local_admin
-
-    return await local_admin.check(settings)
-
-
 async def _recover(settings: "CaSettings", arguments: argparse.Namespace) -> object:
     from keyreeve_ca import local_admin
 
@@ -63,7 +57,6 @@ PROGRAM = Program(
     spec=_spec,
     roles=("coordinator", "worker"),
     commands=(
-        LocalCommand("check", "print what is wrong with this installation, each finding with its fix", _check),
         LocalCommand(
             "recover",
             "replace what has expired, over the local socket, and print what was done",

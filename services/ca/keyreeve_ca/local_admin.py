@@ -14,7 +14,6 @@ from keyreeve_chassis.database.engine import sqlite_release
 from keyreeve_chassis.database.opening import look_at_database, look_at_sqlite
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.keys.ports import KeyStoreError, verify_check_value
-from keyreeve_chassis.local_admin import client
 from keyreeve_chassis.local_admin.client import ask
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
 from keyreeve_chassis.processes.lifecycle import system_clock
@@ -42,11 +41,6 @@ async def service_token(socket: Path, service: str, instance: str, address: str 
     `StoreUnavailable` when the service does not answer, `NameRefused`, `TokenNotAllowed` for the CA itself.
     """
     return await ask(socket, "service_token", {"service": service, "instance": instance, "address": address})
-
-
-async def check(settings: CaSettings) -> list[dict[str, Any]]:
-    """Return what is wrong with this installation, as the running service sees it, or this process if none runs."""
-    return await client.check(settings.coordinator_socket, partial(look, settings))
 
 
 def look(settings: CaSettings) -> list[Finding]:

@@ -1,9 +1,10 @@
 """The CA's `ServiceSpec`. Imports each process's modules only in that process."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from keyreeve_ca.settings import CaSettings
+from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.service import Role, ServiceSpec
 
 
@@ -29,9 +30,16 @@ def _run_worker(_spec: object, settings: CaSettings, index: int) -> Coroutine[An
     return worker(settings, index)
 
 
+def _look(settings: CaSettings) -> Sequence[Finding]:
+    from keyreeve_ca import local_admin
+
+    return local_admin.look(settings)
+
+
 SPEC: ServiceSpec[CaSettings, Any] = ServiceSpec(
     name="ca",
     settings=CaSettings,
     roles=(Role("coordinator", _run_coordinator), Role("worker", _run_worker)),
     schema=CaMigrations(),
+    look=_look,
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.local_admin.findings import Finding, look_at_files
 from keyreeve_chassis.processes.ipc import Handler
 from keyreeve_chassis.settings.sections import ServerSettings
 
@@ -60,6 +61,11 @@ class Storage(Protocol[S_contra]):
         ...
 
 
+def look_at_directories(settings: ServerSettings) -> Sequence[Finding]:
+    """Check what a service without a database keeps; nothing is changed."""
+    return list(look_at_files([(settings.state_directory, 0o700), (settings.run_directory, 0o700)]))
+
+
 @dataclass(frozen=True)
 class Role(Generic[S]):
     """A kind of process: coordinator, worker, or solo."""
@@ -83,6 +89,8 @@ class ServiceSpec(Generic[S, C]):
     """The RPC services of its solo process."""
     schema: Migrations[S] | None = None
     """None: a service without a database, such as the gateway."""
+    look: Callable[[S], Sequence[Finding]] = look_at_directories
+    """Checks the installation without the running service, for `check` and `keyreeve doctor`; changes nothing."""
 
     @property
     def environment_prefix(self) -> str:

@@ -21,10 +21,13 @@ from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database import migrating
 from keyreeve_chassis.database.binding import DatabaseBinding
+from keyreeve_chassis.database.engine import sqlite_release
 from keyreeve_chassis.database.migrating import Schema
 from keyreeve_chassis.database.opening import (
     direct_engine,
     first_start_lock,
+    look_at_database,
+    look_at_sqlite,
     place_of,
     reading_database,
     writing_database,
@@ -45,6 +48,7 @@ from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.keys.opening import open_key_store
 from keyreeve_chassis.keys.ports import KeyStore, make_check_value, verify_check_value
 from keyreeve_chassis.leases.leadership import Leadership
+from keyreeve_chassis.local_admin.findings import Finding, look_at_files
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.operations.ports import OPERATIONS
 from keyreeve_chassis.operations.runner import OperationRunner
@@ -96,6 +100,16 @@ class DatabaseStorage(Generic[S, TxT]):
         """Migrate the schema to this release's revision."""
         with writing_database(settings, self.schema) as database:
             self._upgrade(settings, database)
+
+    def look(self, settings: S) -> list[Finding]:
+        """Check the database and the private files without the running service; nothing is changed."""
+        binding = DatabaseBinding(settings.state_directory / "database.json", place_of(settings))
+        private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600))
+        return [
+            *look_at_files(private, mounted=settings.keys.mounted),
+            *look_at_sqlite(settings, sqlite_release()),
+            *look_at_database(settings, self.schema, binding, lambda _: iter(())),
+        ]
 
     @asynccontextmanager
     async def open(self, settings: S, *, now: Callable[[], int], process: str) -> AsyncIterator[OpenStorage[S]]:

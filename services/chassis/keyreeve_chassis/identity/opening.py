@@ -9,7 +9,7 @@ async with open_identity(identity, state_directory / "identity", evidence, now=n
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from keyreeve import aio
 from keyreeve.caller_feed import KnownCallers
 from keyreeve.context import Context
 from keyreeve.identity import SpiffeId
+from keyreeve.service_files import identity_directory, token_file
 from keyreeve_chassis.guard.peers import Revocations, TrustView
 from keyreeve_chassis.guard.trust import CallerTrust
-from keyreeve_chassis.identity.evidence import Evidence
+from keyreeve_chassis.identity.evidence import Evidence, TokenFile
 from keyreeve_chassis.identity.files import LiveIdentity
 from keyreeve_chassis.identity.keeping import ServiceIdentity
+from keyreeve_chassis.settings.sections import ServerSettings
 from keyreeve_chassis.tls import ServerIdentity
 
 CALLERS_FILE = "callers.json"
@@ -84,6 +86,15 @@ async def open_identity(
         for task in (*tasks, complete):
             task.cancel()
         await asyncio.wait({*tasks, complete})
+
+
+def open_service_identity(
+    name: str, settings: ServerSettings, now: Callable[[], float]
+) -> AbstractAsyncContextManager[EnrolledIdentity]:
+    """The identity of the instance that the settings name, enrolled with the token in its state directory."""
+    identity = SpiffeId(settings.trust_domain, ("services", name, settings.instance))
+    evidence = TokenFile(token_file(settings.state_directory))
+    return open_identity(identity, identity_directory(settings.state_directory), evidence, now=now)
 
 
 async def _first_failure(tasks: Sequence["asyncio.Task[None]"]) -> None:

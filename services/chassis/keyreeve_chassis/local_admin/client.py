@@ -1,7 +1,7 @@
 """The operator's side of the local admin socket."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ async def ask(socket: Path, name: str, payload: object) -> Any:  # noqa: ANN401 
         await client.close()
 
 
-async def check(socket: Path, look: Callable[[], list[Finding]]) -> list[dict[str, Any]]:
+async def check(socket: Path, look: Callable[[], Sequence[Finding]]) -> list[dict[str, Any]]:
     """Have the running service examine its installation, or examine it here when none answers.
 
     The service may have been started with other settings than there are here, such as a variable that is not set now.

@@ -107,8 +107,8 @@ def say_ready() -> None:
     sys.stdout.buffer.flush()
 
 
-async def until_told(failed: Awaitable[None], drain_seconds: float) -> None:
-    """Wait for a signal, the parent's death (standard input ends), or a failed background job.
+async def until_told(failed: Awaitable[None], drain_seconds: float, *, managed: bool = True) -> None:
+    """Wait for a signal, the end of the process manager (of standard input) if `managed`, or a failed background job.
 
     From then on the process has `drain_seconds` and a little to end; then it is ended by force.
     """
@@ -122,7 +122,8 @@ async def until_told(failed: Awaitable[None], drain_seconds: float) -> None:
         _end_within(drain_seconds)  # here: a loop that hangs would not hear of it
         loop.call_soon_threadsafe(told.set)
 
-    threading.Thread(target=watch_parent, daemon=True, name="parent").start()
+    if managed:
+        threading.Thread(target=watch_parent, daemon=True, name="parent").start()
     stopping = asyncio.create_task(told.wait())
     await asyncio.wait([stopping, asyncio.ensure_future(failed)], return_when=asyncio.FIRST_COMPLETED)
     _end_within(drain_seconds)

@@ -41,9 +41,9 @@ class Program:
 
     service: str
     spec: Callable[[], "ServiceSpec[Any, Any]"]
-    commands: Sequence[LocalCommand]
     roles: Sequence[str]
     """The names of its processes: a coordinator and workers, or one solo process."""
+    commands: Sequence[LocalCommand] = ()
     imported: Sequence[str] = ()
     """Modules that the fork server imports for the processes to come."""
 
@@ -88,9 +88,19 @@ class Program:
                 command.add_argument("--index", type=int, default=0, help="its number among those of its role, from 0")
         add("migrate", "bring the database to this release's schema, and end")
         add("settings", "print the effective settings and where each came from")
-        for local in self.commands:
+        for local in self._local_commands:
             local.add_arguments(add(local.name, local.help))
         return parser
+
+    @property
+    def _local_commands(self) -> Sequence[LocalCommand]:
+        what = "print what is wrong with this installation, each finding with its fix"
+        return (LocalCommand("check", what, self._check), *self.commands)
+
+    async def _check(self, settings: Any, _arguments: argparse.Namespace) -> object:  # noqa: ANN401  # the service's own
+        from keyreeve_chassis.local_admin.client import check
+
+        return await check(settings.coordinator_socket, partial(self.spec().look, settings))
 
     def _here(self, arguments: argparse.Namespace) -> int:
         """Run a command in this process."""
@@ -116,7 +126,7 @@ class Program:
             if spec.schema is None:
                 return _fail(1, f"the {self.service} service has no database")
             return lifecycle.main(partial(asyncio.to_thread, spec.schema.migrate, settings), settings)
-        for local in self.commands:
+        for local in self._local_commands:
             if local.name == command:
                 return _local(local.run(settings, arguments))
         [role] = [role for role in spec.roles if command in (role.name, "run")]

@@ -1,7 +1,8 @@
 """The solo process of a service: coordinator and worker in one, with or without a database."""
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,8 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.peers import PeerVerifier, Revocations, TrustView
 from keyreeve_chassis.guard.router import Router
-from keyreeve_chassis.local_admin.findings import Finding, look_at_files
+from keyreeve_chassis.identity.opening import open_service_identity
+from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.local_admin.socket import serve_local_admin
 from keyreeve_chassis.processes.ipc import Connection, Handler
 from keyreeve_chassis.processes.lifecycle import private_directory, run_tasks, say_ready, system_clock, until_told
@@ -72,13 +74,13 @@ class NoStorage:
         yield OpenStorage(ServiceContext(settings, now))
 
 
-def solo_role(open_identity: OpenIdentity[S], storage: Storage[S]) -> Role[S]:
+def solo_role(storage: Storage[S], open_identity: OpenIdentity[S] = open_service_identity) -> Role[S]:
     """The one role of a service that is a single process."""
 
     async def run(spec: ServiceSpec[S, Any], settings: S, _index: int) -> None:
-        async with run_solo(spec, settings, open_identity, storage) as running:
+        async with run_solo(spec, settings, storage, open_identity) as running:
             say_ready()
-            await until_told(running.background, settings.drain_seconds)
+            await until_told(running.background, settings.drain_seconds, managed=False)
 
     return Role("solo", run)
 
@@ -87,8 +89,8 @@ def solo_role(open_identity: OpenIdentity[S], storage: Storage[S]) -> Role[S]:
 async def run_solo(
     spec: ServiceSpec[S, Any],
     settings: S,
-    open_identity: OpenIdentity[S],
     storage: Storage[S],
+    open_identity: OpenIdentity[S] = open_service_identity,
     *,
     now: Callable[[], int] = system_clock,
 ) -> AsyncIterator[RunningService]:
@@ -114,7 +116,7 @@ async def run_solo(
             trail=trail,
         )
         stack.push_async_callback(running.stop, settings.drain_seconds)
-        handlers: dict[str, Handler] = {"check": partial(_check, settings), **opened.local_handlers}
+        handlers: dict[str, Handler] = {"check": partial(_check, spec.look, settings), **opened.local_handlers}
         stack.push_async_callback((await serve_local_admin(settings.coordinator_socket, handlers)).close)
         if settings.metrics.port is not None:
             _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
@@ -122,10 +124,7 @@ async def run_solo(
         yield RunningService(running.port, running.health_port, background, opened.context)
 
 
-async def _check(settings: ServerSettings, _payload: object, _connection: Connection) -> list[dict[str, Any]]:
-    return [finding.as_dict() for finding in look(settings)]
-
-
-def look(settings: ServerSettings) -> list[Finding]:
-    """Check what every service has; nothing is changed."""
-    return list(look_at_files([(settings.state_directory, 0o700), (settings.run_directory, 0o700)]))
+async def _check(
+    look: Callable[[S], Sequence[Finding]], settings: S, _payload: object, _connection: Connection
+) -> list[dict[str, Any]]:
+    return [finding.as_dict() for finding in await asyncio.to_thread(look, settings)]

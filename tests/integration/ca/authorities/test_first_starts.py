@@ -1,6 +1,5 @@
 """First and later starts: hierarchies are created once and completely, and never on a wrong database or key."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -168,7 +167,7 @@ def test_a_directory_whose_database_was_lost_does_not_get_another_root(kind: str
                 started(place)
         assert place[1].kek_file.read_bytes() == kek
         assert not list(place[1].state_directory.glob("ca.db*")), "nothing was made in its place"
-        [finding] = [f for f in asyncio.run(local_admin.check(place[1])) if f["check"] == "database"]
+        [finding] = [f.as_dict() for f in local_admin.look(place[1]) if f.check == "database"]
         assert not finding["ok"]
         assert "WRONG_DATABASE" in finding["message"]
 

@@ -1,0 +1,15 @@
+"""`keyreeve` for control planes with two more services: `python -m support.inventory_cli`."""
+
+from keyreeve.cli import local_services
+from keyreeve.cli.local_services import Service
+
+INVENTORY = Service("membership", "support.inventory_service", 1)
+STATELESS = Service("gateway", "support.stateless_service", 2, has_database=False)
+
+local_services.SERVICES = (*local_services.SERVICES, INVENTORY, STATELESS)
+
+if __name__ == "__main__":
+    # Only now: other modules read the table when they are imported.
+    from keyreeve.cli import main
+
+    main()
