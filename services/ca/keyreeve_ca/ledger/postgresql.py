@@ -36,7 +36,7 @@ from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.database.writers import (
     LEASE_SECONDS,
-    LeaseLost,
+    WriterExpired,
     database_seconds,
     extend_writer,
     is_writer_alive,
@@ -129,7 +129,7 @@ class PostgresqlLedger:
         await self.register_worker(self._worker_id, LEASE_SECONDS)
 
     def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Extend the lease; fails with `LeaseLost`."""
+        """Extend the lease; fails with `WriterExpired`."""
         return (every(LEASE_SECONDS / 4, self._stay_alive),)
 
     def upkeep(self) -> Sequence[Coroutine[Any, Any, None]]:
@@ -149,7 +149,7 @@ class PostgresqlLedger:
 
     async def _stay_alive(self) -> None:
         if not await self.extend_worker(self._worker_id, LEASE_SECONDS):
-            raise LeaseLost(f"{self._worker_id} was not heard of for {LEASE_SECONDS} s; its blocks are void")
+            raise WriterExpired(f"{self._worker_id} was not heard of for {LEASE_SECONDS} s; its blocks are void")
 
     async def register_worker(self, worker_id: str, lease_seconds: int) -> None:
         """Register a worker's lease, which `lease_block` demands; a worker id is used once."""

@@ -37,7 +37,7 @@ from keyreeve_chassis.database.store import SqlStore
 from keyreeve_chassis.database.transactions import Database, register_failpoints, store_errors
 from keyreeve_chassis.database.writers import (
     LEASE_SECONDS,
-    LeaseLost,
+    WriterExpired,
     deregister_writer,
     extend_writer,
     register_writer,
@@ -216,7 +216,7 @@ class DatabaseStorage(Generic[S, TxT]):
 
         async def extend() -> None:
             if not await database.write(lambda c: extend_writer(c, writers, process)):
-                raise LeaseLost(f"{process} was not heard of for {LEASE_SECONDS} s")
+                raise WriterExpired(f"{process} was not heard of for {LEASE_SECONDS} s")
 
         return every(LEASE_SECONDS / 4, extend)
 

@@ -9,7 +9,7 @@ LEASE_SECONDS = 20
 """How long a process counts as alive after it was last heard of."""
 
 
-class LeaseLost(Exception):
+class WriterExpired(Exception):
     """The database counts this process as dead; it ends, and its parent starts another."""
 
 

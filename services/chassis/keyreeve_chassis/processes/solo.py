@@ -56,7 +56,8 @@ class RunningService:
     health_port: int | None
     background: Awaitable[None]
     """Resolves only by failing: when a background job has."""
-    context: ServiceContext[Any]
+    router: Router
+    """What it serves, beside health and reflection."""
 
 
 class NoStorage:
@@ -107,9 +108,10 @@ async def run_solo(
         trail = None if opened.record is None else Trail(Recorder(opened.record), gate=opened.gate)
         services = [*spec.routers(opened.context), *opened.services]
         background = run_tasks(stack, [*opened.jobs, *identity.jobs(), *spec.jobs(opened.context)])
+        router = Router(services, Router(services).invoke)
         running = await start_server(
             settings.listen,
-            Router(services, Router(services).invoke),
+            router,
             PeerVerifier(identity.trust_view, now, identity.revocations),
             LiveServerCredentials(identity.server_identity),
             telemetry=call_telemetry(spec.name, settings, stack),
@@ -121,7 +123,7 @@ async def run_solo(
         if settings.metrics.port is not None:
             _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
             stack.callback(stop_metrics)
-        yield RunningService(running.port, running.health_port, background, opened.context)
+        yield RunningService(running.port, running.health_port, background, router)
 
 
 async def _check(
