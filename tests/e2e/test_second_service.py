@@ -13,10 +13,11 @@ import grpc
 import pytest
 
 from keyreeve import Context
-from keyreeve.cli.processes import read_pid
-from keyreeve.cli.supervisor import pid_file
+from keyreeve.cli.supervision.processes import read_pid
+from keyreeve.cli.supervision.supervisor import pid_file
 from keyreeve.identity import service_dns_name
 from keyreeve.operation_values import OperationState
+from keyreeve.operations.v1 import operation_service_pb2
 from support.control_plane import ControlPlane
 from support.faketime import LIBRARIES, later
 from support.inventory_cli import INVENTORY, STATELESS
@@ -31,8 +32,6 @@ from support.inventory_contract import (
 )
 from support.running import refusal
 from support.waiting import wait_for
-
-from keyreeve.operations.v1 import operation_service_pb2  # isort: skip
 
 MIB = 1024
 LARGEST_PSS = 110 * MIB

@@ -1,7 +1,7 @@
 """`keyreeve` for control planes with two more services: `python -m support.inventory_cli`."""
 
-from keyreeve.cli import local_services
-from keyreeve.cli.local_services import Service
+from keyreeve.cli.supervision import local_services
+from keyreeve.cli.supervision.local_services import Service
 
 INVENTORY = Service("membership", "support.inventory_service", 1)
 STATELESS = Service("gateway", "support.stateless_service", 2, has_database=False)

@@ -1,7 +1,6 @@
 """Items that are added, listed, watched and counted: `SPEC` is the service."""
 # ruff: noqa: N802  # handlers have the names of the methods
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ from keyreeve_chassis.database.migrating import Schema
 from keyreeve_chassis.database.service_tables import service_metadata, service_tables
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
+from keyreeve_chassis.database.transactions import touch
 from keyreeve_chassis.guard.access import AccessRule
 from keyreeve_chassis.guard.call import Call, caller_of
 from keyreeve_chassis.guard.router import ServedService
@@ -48,6 +48,7 @@ class InventoryTransaction(ServiceTransaction):
         if not item_id.isalnum():
             raise FieldInvalid("item_id: letters and digits are required")
         self._write(insert(items).values(item_id=item_id, creator=creator))
+        touch(self._connection, "items")
         return Item(name=item_id, creator=creator)
 
     def page(self, after: str, limit: int) -> Sequence[Any]:
@@ -76,21 +77,17 @@ class InventoryServicer:
         return ListItemsResponse(items=found[: page.size], next_page_token=page.next_token(last))
 
     async def WatchItems(self, request: Any, call: Call) -> AsyncIterator[Any]:
-        after = ""
+        after, wait = "", self.context.topics.follower("items")
         while True:
+            await wait()
             for item in await self.context.store.read(lambda tx, after=after: tx.page(after, 100)):
                 after = item.name
                 yield item
-            await asyncio.sleep(0.1)
 
     async def CountItems(self, request: Any, call: Call) -> Any:
         operation = Operation.begin(call.method, str(caller_of(call)), "counting", {}, self.context.now())
-
-        def begin(tx: InventoryTransaction) -> Any:
-            tx.operations.add(operation)
-            return operation_message(operation)
-
-        return await self.context.mutations(call, request, begin)
+        message = operation_message(operation)
+        return await self.context.mutations(call, request, lambda tx: tx.operations.add(operation) or message)
 
 
 async def count_step(context: Context, store: Any, before: Operation) -> float:
