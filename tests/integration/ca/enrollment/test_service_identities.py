@@ -227,7 +227,7 @@ async def test_a_crash_while_a_new_identity_is_put_in_place_is_finished_at_the_n
         return run
 
     with monkeypatch.context() as patched:
-        for name in ("forget", "write_atomically", "finish"):
+        for name in ("discard_renewal", "write_atomically", "complete_renewal"):
             patched.setattr(keeping, name, dying(getattr(keeping, name)))
         patched.setattr(shutil, "rmtree", dying(shutil.rmtree))
         with suppress(Died):
