@@ -1,7 +1,8 @@
 """The CA service's settings; docs/settings.md is generated from the descriptions."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -129,6 +130,8 @@ class EnrollSettings(Section):
 
 class CaSettings(DatabaseServerSettings):
     """All settings of the CA service."""
+
+    RENAMED: ClassVar[Mapping[str, str]] = {"enrol": "enroll"}
 
     state_directory: Path = Field(
         Path("ca"), description="Directory of mode 0700 for keys, sockets and the SQLite file."

@@ -79,7 +79,7 @@ class InventoryServicer:
     async def WatchItems(self, request: Any, call: Call) -> AsyncIterator[Any]:
         after, wait = "", self.context.topics.follower("items")
         while True:
-            await wait()
+            await wait(60.0)
             for item in await self.context.store.read(lambda tx, after=after: tx.page(after, 100)):
                 after = item.name
                 yield item

@@ -100,6 +100,7 @@ def read_addresses(state_directory: StateDirectory, service: Service) -> Address
     document = read_config(path)
     try:
         listen = document["listen"]
+        enroll = document.get("enroll", document.get("enrol"))  # `enrol`: its name before schema version 12
         return Addresses(
             trust_domain=str(document["trust_domain"]),
             host=str(listen["host"]),
@@ -108,7 +109,7 @@ def read_addresses(state_directory: StateDirectory, service: Service) -> Address
             metrics_port=int(document["metrics"]["port"]),
             http_url=str(document["http_url"] if service.is_ca else document.get("http_url", "")),
             http_port=int(document["http"]["port"]) if "http" in document else None,
-            enroll_port=int(document["enroll"]["port"]) if "enroll" in document else None,
+            enroll_port=None if enroll is None else int(enroll["port"]),
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise FileUnusable(f"{path} lacks or misspells a setting that `keyreeve up` wrote: {problem}") from problem

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
@@ -42,6 +42,8 @@ class ServiceSettings(BaseSettings):
     """The base of a service's settings. The constructor reads only its arguments; see `load`."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True)
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Earlier names of keys at the top of a settings file, which still work there."""
 
     @classmethod
     def settings_customise_sources(
@@ -101,7 +103,7 @@ def load(
     model: type[BaseModel] = settings_class
     known = dict(_leaves(model))
     sources = [
-        _from_file(file, known, problems),
+        _from_file(file, settings_class.RENAMED, known, problems),
         _from_secrets(secrets_directory, known, problems),
         _from_environment(env_prefix, environment, known, problems),
     ]
@@ -168,7 +170,9 @@ def _sections(annotation: object) -> list[type[BaseModel]]:
 Source = dict[Key, tuple[Any, str]]
 
 
-def _from_file(file: Path | None, known: Mapping[Key, FieldInfo], problems: list[str]) -> Source:
+def _from_file(
+    file: Path | None, renamed: Mapping[str, str], known: Mapping[Key, FieldInfo], problems: list[str]
+) -> Source:
     if file is None:
         return {}
     try:
@@ -181,7 +185,10 @@ def _from_file(file: Path | None, known: Mapping[Key, FieldInfo], problems: list
     if not isinstance(tree, dict):
         problems.append(f"{file} does not hold a map of settings")
         return {}
-    return _flatten(tree, known, f"file {file}", problems)
+    current = {
+        renamed.get(name, name) if renamed.get(name) not in tree else name: value for name, value in tree.items()
+    }
+    return _flatten(current, known, f"file {file}", problems)
 
 
 def _flatten(

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr
@@ -19,6 +20,7 @@ class Tracing(BaseModel):
 
 
 class Example(ServiceSettings):
+    RENAMED: ClassVar[dict[str, str]] = {"shop": "store"}
     name: str = "one"
     level: int = 3
     port: int = 1
@@ -70,6 +72,12 @@ def test_later_sources_win_and_each_value_knows_where_it_came_from(tmp_path):
     assert found["store.password"] == ('"***"', f"secret file {tmp_path / 'secrets' / 'store.password'}")
     assert found["port"] == ("1", "default")
     assert "p1" not in repr(loaded)
+
+
+def test_an_earlier_name_of_a_key_works_in_a_file_but_not_beside_the_present_one(tmp_path):
+    assert read(tmp_path, "shop:\n  url: earlier\n").settings.store.url == "earlier"
+    with pytest.raises(SettingsRefused, match="shop"):
+        read(tmp_path, "shop:\n  url: earlier\nstore:\n  url: now\n")
 
 
 def test_descriptions_come_along():
