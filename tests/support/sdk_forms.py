@@ -41,4 +41,4 @@ class BlockingForm:
 
 
 FORMS = (AsyncForm(), BlockingForm())
-IssuanceTemplate = AsyncForm | BlockingForm
+ClientForm = AsyncForm | BlockingForm

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.fake_ca_server import FakeCa
-from support.sdk_forms import FORMS, IssuanceTemplate
+from support.sdk_forms import FORMS, ClientForm
 
 
 @pytest.fixture
@@ -16,6 +16,6 @@ def fake(tmp_path: Path) -> Iterator[FakeCa]:
 
 
 @pytest.fixture(params=FORMS, ids=lambda form: form.name)
-def form(request: pytest.FixtureRequest) -> IssuanceTemplate:
-    chosen: IssuanceTemplate = request.param
+def form(request: pytest.FixtureRequest) -> ClientForm:
+    chosen: ClientForm = request.param
     return chosen

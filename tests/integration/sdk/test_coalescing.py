@@ -29,7 +29,7 @@ from keyreeve.errors import (
 from keyreeve.retry import NO_RETRY, RetryPolicy
 from support.fake_ca_server import FakeCa, Refusal
 from support.sdk_calls import SIGNED
-from support.sdk_forms import AsyncForm, IssuanceTemplate
+from support.sdk_forms import AsyncForm, ClientForm
 from support.waiting import wait_for
 
 QUICK = RetryPolicy(attempts=4, initial=0.001, maximum=0.001)
@@ -155,14 +155,14 @@ def behind_the_first(fake: FakeCa, calls: Sequence[Callable[[Any], Any]]) -> Cal
     return lambda client: run_async(client) if isinstance(client, aio.Client) else run_blocking(client)
 
 
-async def test_a_call_without_others_in_flight_is_sent_by_itself(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_a_call_without_others_in_flight_is_sent_by_itself(signing: Signing, form: ClientForm) -> None:
     for number in range(3):
         signed = await form.run(signing.fake.context, sign(b"%d" % number))
         assert signed.name == name_for(b"%d" % number)
     assert (len(signing.singles), len(signing.batches)) == (3, 0)
 
 
-async def test_each_of_many_callers_gets_its_serving_certificate(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_each_of_many_callers_gets_its_serving_certificate(signing: Signing, form: ClientForm) -> None:
     csrs = [b"csr %d" % number for number in range(250)]
     answers = await form.run(signing.fake.context, at_once([sign(csr) for csr in csrs]))
     assert [answer.name for answer in answers] == [name_for(csr) for csr in csrs]
@@ -175,7 +175,7 @@ async def test_each_of_many_callers_gets_its_serving_certificate(signing: Signin
 
 @pytest.mark.usefixtures("one_at_a_time")
 async def test_what_gathers_while_the_service_is_busy_goes_when_it_has_answered(
-    signing: Signing, form: IssuanceTemplate
+    signing: Signing, form: ClientForm
 ) -> None:
     calls = [sign(b"csr %d" % number) for number in range(120)]
     answers = await form.run(signing.fake.context, behind_the_first(signing.fake, calls))
@@ -188,13 +188,13 @@ async def test_calls_of_tasks_that_begin_together_all_ride_together(signing: Sig
     assert ([len(batch.items) for batch in signing.batches], signing.singles) == ([40], [])
 
 
-async def test_without_coalescing_every_call_goes_out_by_itself(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_without_coalescing_every_call_goes_out_by_itself(signing: Signing, form: ClientForm) -> None:
     calls = [sign(b"csr %d" % number) for number in range(20)]
     await form.run(signing.fake.context, at_once(calls), coalesce=False)
     assert (len(signing.singles), len(signing.batches)) == (20, 0)
 
 
-async def test_a_call_with_a_request_id_of_its_own_goes_out_by_itself(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_a_call_with_a_request_id_of_its_own_goes_out_by_itself(signing: Signing, form: ClientForm) -> None:
     ids = [f"00000000-0000-7000-8000-{number:012d}" for number in range(20)]
     await form.run(signing.fake.context, at_once([sign(b"csr", request_id=one) for one in ids]))
     assert sorted(single.request_id for single in signing.singles) == ids
@@ -202,7 +202,7 @@ async def test_a_call_with_a_request_id_of_its_own_goes_out_by_itself(signing: S
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_only_what_one_authority_signs_rides_together(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_only_what_one_authority_signs_rides_together(signing: Signing, form: ClientForm) -> None:
     kinds = [("server", None), ("client", None), ("server", "estate-2"), ("server", "authorities/estate-2")]
     calls = [sign(b"%d" % number, kinds[number % 4][0], authority=kinds[number % 4][1]) for number in range(16)]
     await form.run(signing.fake.context, behind_the_first(signing.fake, calls))
@@ -212,7 +212,7 @@ async def test_only_what_one_authority_signs_rides_together(signing: Signing, fo
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_batches_stay_below_what_a_service_reads(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_batches_stay_below_what_a_service_reads(signing: Signing, form: ClientForm) -> None:
     calls = [sign(b"%02d" % number + bytes(60_000)) for number in range(40)] + [sign(b"huge" + bytes(70_000))]
     # The huge one waits for nobody.
     await form.run(signing.fake.context, behind_the_first(signing.fake, calls[:40]))
@@ -224,7 +224,7 @@ async def test_batches_stay_below_what_a_service_reads(signing: Signing, form: I
 
 @pytest.mark.usefixtures("one_at_a_time")
 async def test_a_refusal_is_that_of_a_single_call_and_concerns_one_caller(
-    signing: Signing, form: IssuanceTemplate
+    signing: Signing, form: ClientForm
 ) -> None:
     calls = [sign(b"weak %d" % number if number == 3 else b"csr %d" % number) for number in range(8)]
     answers = await form.run(signing.fake.context, behind_the_first(signing.fake, calls))
@@ -248,7 +248,7 @@ async def test_a_refusal_is_that_of_a_single_call_and_concerns_one_caller(
     ids=["invalid", "too large", "unknown"],
 )
 async def test_after_a_refusal_of_the_whole_batch_each_item_is_sent_by_itself(
-    signing: Signing, form: IssuanceTemplate, refusal: Any
+    signing: Signing, form: ClientForm, refusal: Any
 ) -> None:
     signing.fake.answer(TOGETHER, refusal)
     calls = [sign(b"weak" if number == 1 else b"csr %d" % number) for number in range(4)]
@@ -263,7 +263,7 @@ async def test_after_a_refusal_of_the_whole_batch_each_item_is_sent_by_itself(
     [(Refusal(grpc.StatusCode.UNAVAILABLE), ServiceUnreachable), (ServiceStopping("draining"), ServiceStopping)],
 )
 async def test_what_may_have_been_signed_is_not_asked_for_again(
-    signing: Signing, form: IssuanceTemplate, refusal: Any, expected: type[KeyreeveError]
+    signing: Signing, form: ClientForm, refusal: Any, expected: type[KeyreeveError]
 ) -> None:
     signing.fake.answer(TOGETHER, refusal)
     calls = [sign(b"csr %d" % number) for number in range(5)]
@@ -274,7 +274,7 @@ async def test_what_may_have_been_signed_is_not_asked_for_again(
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_a_batch_is_repeated_with_its_request_id(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_a_batch_is_repeated_with_its_request_id(signing: Signing, form: ClientForm) -> None:
     full = TooManyInFlight("full", retry_after=timedelta(milliseconds=1))
     signing.fake.script(TOGETHER, ServiceStopping("draining"), Refusal(grpc.StatusCode.UNAVAILABLE), full)
     calls = [sign(b"csr %d" % number) for number in range(5)]
@@ -286,7 +286,7 @@ async def test_a_batch_is_repeated_with_its_request_id(signing: Signing, form: I
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_a_caller_whose_time_is_over_leaves_the_others_alone(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_a_caller_whose_time_is_over_leaves_the_others_alone(signing: Signing, form: ClientForm) -> None:
     held = threading.Event()
     answer = signing.batch
 
@@ -320,7 +320,7 @@ async def test_a_caller_whose_time_is_over_leaves_the_others_alone(signing: Sign
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_who_gives_up_before_the_batch_begins_is_not_asked_for(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_who_gives_up_before_the_batch_begins_is_not_asked_for(signing: Signing, form: ClientForm) -> None:
     signing.fake.hold(ALONE)
 
     def work(client: Any) -> Any:
@@ -365,7 +365,7 @@ async def test_a_cancelled_caller_leaves_the_others_alone(signing: Signing) -> N
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_closing_the_client_fails_what_waits(signing: Signing, form: IssuanceTemplate) -> None:
+async def test_closing_the_client_fails_what_waits(signing: Signing, form: ClientForm) -> None:
     signing.fake.hold(ALONE)
 
     def closing(client: Any) -> Any:

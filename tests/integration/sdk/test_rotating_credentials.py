@@ -18,7 +18,7 @@ from keyreeve.retry import RetryPolicy
 from support.fake_ca_server import FakeCa
 from support.peer_certificates import TestCa
 from support.sdk_calls import AUTHORITY
-from support.sdk_forms import IssuanceTemplate
+from support.sdk_forms import ClientForm
 
 CHANGES = 50
 CALLS = 1000
@@ -158,7 +158,7 @@ async def test_a_watch_goes_on_over_a_change(fake: FakeCa) -> None:
     assert len({one.serial for one in fake.received}) == 2
 
 
-async def test_a_key_without_its_certificate_is_never_used(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_key_without_its_certificate_is_never_used(fake: FakeCa, form: ClientForm) -> None:
     fake.answer("GetBundle", BUNDLE)
 
     def work(client: keyreeve.Client) -> object:
@@ -205,7 +205,7 @@ async def test_files_that_do_not_connect_are_logged_once_and_tried_again_later(
     await channel.close()
 
 
-async def test_files_that_were_only_touched_keep_the_channel(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_files_that_were_only_touched_keep_the_channel(fake: FakeCa, form: ClientForm) -> None:
     def work(client: keyreeve.Client) -> object:
         return client.rotate()
 
@@ -228,14 +228,14 @@ async def test_a_call_that_is_refused_for_an_old_certificate_moves_to_the_new_on
     assert [one.serial == new for one in fake.received] == [False, False, True]
 
 
-async def test_a_service_with_another_services_name_is_not_believed(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_service_with_another_services_name_is_not_believed(fake: FakeCa, form: ClientForm) -> None:
     fake.identity = fake.root.service("membership")
     with pytest.raises(ServiceUnreachable):
         await form.run(fake.context, lambda client: client.authorities.bundle("estate"), retry=RetryPolicy(attempts=1))
     assert fake.received == []
 
 
-async def test_a_service_of_another_hierarchy_is_not_believed(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_service_of_another_hierarchy_is_not_believed(fake: FakeCa, form: ClientForm) -> None:
     fake.identity = TestCa.root("estate").service("ca")
     with pytest.raises(ServiceUnreachable):
         await form.run(fake.context, lambda client: client.authorities.bundle("estate"), retry=RetryPolicy(attempts=1))

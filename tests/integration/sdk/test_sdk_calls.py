@@ -35,14 +35,14 @@ from keyreeve.retry import NO_RETRY, RetryPolicy
 from support.fake_ca_server import FakeCa, Refusal
 from support.peer_certificates import TRUST_DOMAIN
 from support.sdk_calls import AUTHORITY, BUNDLE, CERTIFICATE, EXAMPLES, SERIAL, SIGNED
-from support.sdk_forms import IssuanceTemplate
+from support.sdk_forms import ClientForm
 
 QUICK = RetryPolicy(attempts=4, initial=0.001, maximum=0.001)
 GET = EXAMPLES["GetAuthority"].call
 SIGN = EXAMPLES["SignCertificate"].call
 
 
-async def test_what_may_pass_is_repeated_with_the_same_request_id(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_what_may_pass_is_repeated_with_the_same_request_id(fake: FakeCa, form: ClientForm) -> None:
     stopping = ServiceStopping("draining")
     fake.script("SignCertificate", stopping, Refusal(grpc.StatusCode.UNAVAILABLE), stopping, SIGNED)
     await form.run(fake.context, SIGN, retry=QUICK)
@@ -50,14 +50,14 @@ async def test_what_may_pass_is_repeated_with_the_same_request_id(fake: FakeCa, 
     assert len({one.request.request_id for one in fake.received}) == 1
 
 
-async def test_two_calls_have_two_request_ids(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_two_calls_have_two_request_ids(fake: FakeCa, form: ClientForm) -> None:
     fake.answer("SignCertificate", SIGNED)
     await form.run(fake.context, SIGN)
     await form.run(fake.context, SIGN)
     assert len({one.request.request_id for one in fake.received}) == 2
 
 
-async def test_it_gives_up_after_so_many_attempts(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_it_gives_up_after_so_many_attempts(fake: FakeCa, form: ClientForm) -> None:
     fake.answer("GetAuthority", ServiceStopping("draining"))
     with pytest.raises(ServiceStopping):
         await form.run(fake.context, GET, retry=QUICK)
@@ -66,7 +66,7 @@ async def test_it_gives_up_after_so_many_attempts(fake: FakeCa, form: IssuanceTe
 
 @pytest.mark.parametrize("error", [ProfileVersionStale("stale"), CertificateNotFound("none"), TooManyInFlight("full")])
 async def test_what_cannot_pass_by_itself_is_not_repeated(
-    fake: FakeCa, form: IssuanceTemplate, error: KeyreeveError
+    fake: FakeCa, form: ClientForm, error: KeyreeveError
 ) -> None:
     fake.answer("GetAuthority", error)
     with pytest.raises(type(error)):
@@ -113,13 +113,13 @@ async def test_each_attempt_has_what_is_left_of_the_callers_time(fake: FakeCa) -
     assert [round(seconds, -1) for seconds in given] == [60, 50, 40]
 
 
-async def test_a_service_that_is_too_slow_ends_in_deadline_passed(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_service_that_is_too_slow_ends_in_deadline_passed(fake: FakeCa, form: ClientForm) -> None:
     fake.hold("GetAuthority")
     with pytest.raises(DeadlinePassed):
         await form.run(fake.context, lambda client: client.authorities.get("a", timeout=0.05))
 
 
-async def test_no_service_at_the_address_is_an_error_with_the_address(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_no_service_at_the_address_is_an_error_with_the_address(fake: FakeCa, form: ClientForm) -> None:
     context = Context(
         **{
             name: getattr(fake.context, name)
@@ -131,7 +131,7 @@ async def test_no_service_at_the_address_is_an_error_with_the_address(fake: Fake
         await form.run(context, GET, retry=NO_RETRY)
 
 
-async def test_a_list_is_fetched_page_by_page_as_it_is_used(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_list_is_fetched_page_by_page_as_it_is_used(fake: FakeCa, form: ClientForm) -> None:
     pages = [
         pb.ListCertificatesResponse(certificates=[CERTIFICATE] * 2, next_page_token="p2"),
         pb.ListCertificatesResponse(next_page_token="p3"),
@@ -148,7 +148,7 @@ async def test_a_list_is_fetched_page_by_page_as_it_is_used(fake: FakeCa, form: 
     assert {one.request.state for one in fake.received} == {pb.CERTIFICATE_STATE_VALID}
 
 
-async def test_a_batch_gives_a_certificate_or_an_error_for_each_item(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_batch_gives_a_certificate_or_an_error_for_each_item(fake: FakeCa, form: ClientForm) -> None:
     leaf = fake.root.person("operators/admin/bob").certificate
     der = leaf.public_bytes(Encoding.DER)
     signed = pb.SignedCertificate(name=f"certificates/{SERIAL}", certificate_der=der, authority="authorities/a")
@@ -170,7 +170,7 @@ async def test_a_batch_gives_a_certificate_or_an_error_for_each_item(fake: FakeC
 
 @pytest.mark.parametrize(("curve", "algorithm"), [("p256", hashes.SHA256()), ("p384", hashes.SHA384())])
 async def test_a_renewal_signs_the_nonce_with_the_old_key(
-    fake: FakeCa, form: IssuanceTemplate, curve: str, algorithm: hashes.HashAlgorithm
+    fake: FakeCa, form: ClientForm, curve: str, algorithm: hashes.HashAlgorithm
 ) -> None:
     old, new = make_key(keyreeve.KeyType(curve)), make_key()
     nonce = "a nonce"
@@ -198,7 +198,7 @@ async def test_a_renewal_signs_the_nonce_with_the_old_key(
     assert first.request_id == second.request_id
 
 
-async def test_a_renewal_without_the_old_key_hands_out_the_nonce(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_renewal_without_the_old_key_hands_out_the_nonce(fake: FakeCa, form: ClientForm) -> None:
     fake.answer("RenewCertificate", RenewalProofRequired("sign", metadata={"nonce": "n"}))
     with pytest.raises(RenewalProofRequired) as caught:
         await form.run(fake.context, EXAMPLES["RenewCertificate"].call)
@@ -206,7 +206,7 @@ async def test_a_renewal_without_the_old_key_hands_out_the_nonce(fake: FakeCa, f
 
 
 async def test_a_key_type_that_no_authority_can_have_is_refused_before_it_is_sent(
-    fake: FakeCa, form: IssuanceTemplate
+    fake: FakeCa, form: ClientForm
 ) -> None:
     def work(client: Any) -> Any:
         return client.authorities.create(
@@ -239,7 +239,7 @@ async def test_a_watch_waits_an_outage_out_and_does_not_repeat_itself(fake: Fake
         await bundles.aclose()
 
 
-async def test_a_watch_that_never_began_fails_like_any_call(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_watch_that_never_began_fails_like_any_call(fake: FakeCa, form: ClientForm) -> None:
     fake.answer("WatchBundle", ServiceStopping("draining"))
     with pytest.raises(ServiceStopping):
         await form.run(fake.context, lambda client: client.authorities.watch_bundle("estate"), retry=QUICK)
@@ -302,7 +302,7 @@ def test_closing_a_blocking_client_ends_its_calls_with_an_error_of_ours(fake: Fa
         client.authorities.get("a")
 
 
-async def test_files_that_cannot_be_used_are_named(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_files_that_cannot_be_used_are_named(fake: FakeCa, form: ClientForm) -> None:
     fake.context.key.unlink()
     with pytest.raises(ContextInvalid, match=r"cannot read .*me\.key"):
         await form.run(fake.context, GET)

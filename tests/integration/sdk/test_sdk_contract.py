@@ -14,7 +14,7 @@ from keyreeve.errors import KeyreeveError, Violation
 from keyreeve.retry import NO_RETRY
 from support.fake_ca_server import METHODS, FakeCa, Refusal
 from support.sdk_calls import BEGIN, END, EXAMPLES, SERIAL
-from support.sdk_forms import IssuanceTemplate
+from support.sdk_forms import ClientForm
 
 UNARY = sorted(name for name in EXAMPLES if not name.startswith("Watch"))
 VALUES = {
@@ -34,7 +34,7 @@ def test_every_rpc_of_the_contract_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", UNARY)
-async def test_every_rpc_has_a_method_that_gives_values(fake: FakeCa, form: IssuanceTemplate, name: str) -> None:
+async def test_every_rpc_has_a_method_that_gives_values(fake: FakeCa, form: ClientForm, name: str) -> None:
     fake.answer(name, EXAMPLES[name].answer)
     result = await form.run(fake.context, EXAMPLES[name].call)
     assert fake.methods() == [name]
@@ -44,7 +44,7 @@ async def test_every_rpc_has_a_method_that_gives_values(fake: FakeCa, form: Issu
 
 @pytest.mark.parametrize("name", UNARY)
 async def test_every_mutation_carries_a_request_id_of_version_7(
-    fake: FakeCa, form: IssuanceTemplate, name: str
+    fake: FakeCa, form: ClientForm, name: str
 ) -> None:
     fake.answer(name, EXAMPLES[name].answer)
     await form.run(fake.context, EXAMPLES[name].call)
@@ -56,7 +56,7 @@ async def test_every_mutation_carries_a_request_id_of_version_7(
         assert name.startswith(("Get", "List", "Export", "Simulate", "Verify"))
 
 
-async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: ClientForm) -> None:
     fake.answer("WatchBundle", EXAMPLES["WatchBundle"].answer)
 
     def first(client: object) -> object:
@@ -73,7 +73,7 @@ async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: IssuanceTe
 
 
 async def test_the_feed_of_callers_gives_values_and_goes_on_where_it_stopped(
-    fake: FakeCa, form: IssuanceTemplate
+    fake: FakeCa, form: ClientForm
 ) -> None:
     snapshot, rest = EXAMPLES["WatchCallers"].answer  # type: ignore[misc]
     fake.script("WatchCallers", [snapshot], [snapshot, rest], [rest])
@@ -106,7 +106,7 @@ async def test_the_feed_of_callers_gives_values_and_goes_on_where_it_stopped(
     )
 
 
-async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form: ClientForm) -> None:
     fake.answer("SignCertificate", EXAMPLES["SignCertificate"].answer)
     signed = await form.run(fake.context, EXAMPLES["SignCertificate"].call)
     assert signed == values.SignedCertificate(
@@ -127,7 +127,7 @@ async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form:
 
 
 @pytest.mark.parametrize("reason", list(errors.register()))
-async def test_every_reason_arrives_as_its_own_class(fake: FakeCa, form: IssuanceTemplate, reason: str) -> None:
+async def test_every_reason_arrives_as_its_own_class(fake: FakeCa, form: ClientForm, reason: str) -> None:
     kind = errors.register()[reason]
     violations = [Violation("items[3].csr", "wrong")]
     sent = kind("what happened", violations=violations, metadata={"max_bytes": "5"}, retry_after=timedelta(seconds=7))
@@ -159,7 +159,7 @@ PLAIN = {
 
 @pytest.mark.parametrize("code", PLAIN, ids=lambda code: code.name)
 async def test_a_status_without_details_becomes_what_its_code_says(
-    fake: FakeCa, form: IssuanceTemplate, code: grpc.StatusCode
+    fake: FakeCa, form: ClientForm, code: grpc.StatusCode
 ) -> None:
     fake.answer("GetAuthority", Refusal(code))
     with pytest.raises(KeyreeveError) as caught:
@@ -174,7 +174,7 @@ def _details(code: grpc.StatusCode, domain: str, reason: str) -> tuple[tuple[str
     return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-async def test_a_reason_of_a_newer_service_becomes_the_family_of_its_code(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_reason_of_a_newer_service_becomes_the_family_of_its_code(fake: FakeCa, form: ClientForm) -> None:
     code = grpc.StatusCode.FAILED_PRECONDITION
     fake.answer("GetAuthority", Refusal(code, "x", _details(code, "keyreeve", "MOON_WRONG")))
     with pytest.raises(errors.FailedPrecondition) as caught:
@@ -182,7 +182,7 @@ async def test_a_reason_of_a_newer_service_becomes_the_family_of_its_code(fake: 
     assert caught.value.metadata["reason"] == "MOON_WRONG"
 
 
-async def test_a_reason_of_another_domain_is_not_ours(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_a_reason_of_another_domain_is_not_ours(fake: FakeCa, form: ClientForm) -> None:
     code = grpc.StatusCode.NOT_FOUND
     fake.answer("GetAuthority", Refusal(code, "x", _details(code, "proxy.example", "CSR_MALFORMED")))
     with pytest.raises(KeyreeveError) as caught:
@@ -190,7 +190,7 @@ async def test_a_reason_of_another_domain_is_not_ours(fake: FakeCa, form: Issuan
     assert type(caught.value) is errors.NotFound
 
 
-async def test_details_that_cannot_be_read_do_not_hide_the_code(fake: FakeCa, form: IssuanceTemplate) -> None:
+async def test_details_that_cannot_be_read_do_not_hide_the_code(fake: FakeCa, form: ClientForm) -> None:
     refusal = Refusal(grpc.StatusCode.NOT_FOUND, "x", (("grpc-status-details-bin", b"\xff\xff"),))
     fake.answer("GetAuthority", refusal)
     with pytest.raises(errors.NotFound):

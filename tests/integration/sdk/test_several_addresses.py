@@ -11,7 +11,7 @@ import keyreeve
 from keyreeve import aio
 from keyreeve.errors import ContextInvalid, ServiceUnreachable
 from keyreeve.retry import NO_RETRY
-from support.sdk_forms import IssuanceTemplate
+from support.sdk_forms import ClientForm
 from support.service_instances import Instance, Instances
 from support.waiting import wait_for
 
@@ -59,7 +59,7 @@ async def test_asyncio_calls_are_spread_too(instances: Instances) -> None:
     assert all(one.calls > 20 for one in two)
 
 
-async def test_no_call_fails_when_an_address_is_down(instances: Instances, form: IssuanceTemplate) -> None:
+async def test_no_call_fails_when_an_address_is_down(instances: Instances, form: ClientForm) -> None:
     up = instances.start("a")
     context = instances.context(ca=[DEAD, up.address])
     for _ in range(20):
@@ -92,7 +92,7 @@ def test_an_address_where_another_service_answers_gets_no_call(instances: Instan
 
 
 async def test_the_certificate_is_replaced_while_an_address_is_down(
-    instances: Instances, form: IssuanceTemplate
+    instances: Instances, form: ClientForm
 ) -> None:
     two = [instances.start("a"), instances.start("b")]
     context = instances.context(ca=[*(one.address for one in two), DEAD])
@@ -132,7 +132,7 @@ def test_a_name_that_moves_to_another_address_is_followed(
 # --- Several services ----------------------------------------------------------------------------------------------------
 
 
-async def test_each_service_is_called_at_its_own_addresses(instances: Instances, form: IssuanceTemplate) -> None:
+async def test_each_service_is_called_at_its_own_addresses(instances: Instances, form: ClientForm) -> None:
     ca, membership = instances.start("ca"), instances.start("membership", service="membership")
     context = instances.context(ca=[ca.address], membership=[membership.address])
     assert (await form.run(context, get)).name == "operations/ca"
