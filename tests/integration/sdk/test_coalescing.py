@@ -223,9 +223,7 @@ async def test_batches_stay_below_what_a_service_reads(signing: Signing, form: C
 
 
 @pytest.mark.usefixtures("one_at_a_time")
-async def test_a_refusal_is_that_of_a_single_call_and_concerns_one_caller(
-    signing: Signing, form: ClientForm
-) -> None:
+async def test_a_refusal_is_that_of_a_single_call_and_concerns_one_caller(signing: Signing, form: ClientForm) -> None:
     calls = [sign(b"weak %d" % number if number == 3 else b"csr %d" % number) for number in range(8)]
     answers = await form.run(signing.fake.context, behind_the_first(signing.fake, calls))
     with pytest.raises(KeyWeak) as alone:

@@ -65,9 +65,7 @@ async def test_it_gives_up_after_so_many_attempts(fake: FakeCa, form: ClientForm
 
 
 @pytest.mark.parametrize("error", [ProfileVersionStale("stale"), CertificateNotFound("none"), TooManyInFlight("full")])
-async def test_what_cannot_pass_by_itself_is_not_repeated(
-    fake: FakeCa, form: ClientForm, error: KeyreeveError
-) -> None:
+async def test_what_cannot_pass_by_itself_is_not_repeated(fake: FakeCa, form: ClientForm, error: KeyreeveError) -> None:
     fake.answer("GetAuthority", error)
     with pytest.raises(type(error)):
         await form.run(fake.context, GET, retry=QUICK)

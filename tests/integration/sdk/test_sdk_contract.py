@@ -43,9 +43,7 @@ async def test_every_rpc_has_a_method_that_gives_values(fake: FakeCa, form: Clie
 
 
 @pytest.mark.parametrize("name", UNARY)
-async def test_every_mutation_carries_a_request_id_of_version_7(
-    fake: FakeCa, form: ClientForm, name: str
-) -> None:
+async def test_every_mutation_carries_a_request_id_of_version_7(fake: FakeCa, form: ClientForm, name: str) -> None:
     fake.answer(name, EXAMPLES[name].answer)
     await form.run(fake.context, EXAMPLES[name].call)
     request = fake.received[0].request
@@ -72,9 +70,7 @@ async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: ClientForm
     assert isinstance(await form.run(fake.context, first), values.Bundle)
 
 
-async def test_the_feed_of_callers_gives_values_and_goes_on_where_it_stopped(
-    fake: FakeCa, form: ClientForm
-) -> None:
+async def test_the_feed_of_callers_gives_values_and_goes_on_where_it_stopped(fake: FakeCa, form: ClientForm) -> None:
     snapshot, rest = EXAMPLES["WatchCallers"].answer  # type: ignore[misc]
     fake.script("WatchCallers", [snapshot], [snapshot, rest], [rest])
 

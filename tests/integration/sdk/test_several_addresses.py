@@ -91,9 +91,7 @@ def test_an_address_where_another_service_answers_gets_no_call(instances: Instan
     assert other.calls == 0
 
 
-async def test_the_certificate_is_replaced_while_an_address_is_down(
-    instances: Instances, form: ClientForm
-) -> None:
+async def test_the_certificate_is_replaced_while_an_address_is_down(instances: Instances, form: ClientForm) -> None:
     two = [instances.start("a"), instances.start("b")]
     context = instances.context(ca=[*(one.address for one in two), DEAD])
 
