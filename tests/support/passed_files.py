@@ -28,42 +28,19 @@ CALLS = 15
 _IDLE = 1
 
 LAYERS = (
-    ("servicer", ("servicer.py", "/messages.py", "/mutation.py", "/answering.py", "/answers.py")),
-    (
-        "ledger",
-        ("/sql.py", "_sql.py", "/ledger/", "/storage/", "/store/", "/database/", "/chains.py", "/ipc.py", "/frames.py"),
-    ),
-    (
-        "guard",
-        (
-            *(
-                "/guard",
-                "/telemetry/",
-                "/trail.py",
-                "/targets.py",
-                "/peers.py",
-                "/access.py",
-                "/router.py",
-                "_checks.py",
-            ),
-            *("/forwarding.py", "/worker.py", "_revocations.py", "_tokens.py"),
-        ),
-    ),
+    ("servicer", ("servicer.py", "/messages.py", "/mutation.py")),
+    ("ledger", ("/sql.py", "/ledger/", "/store/", "/database/", "/chains.py", "/ipc.py")),
+    ("guard", ("/guard/", "/telemetry/", "/trail.py", "/worker.py", "/known_revocations.py", "/pending_tokens.py")),
 )
 """Layers by parts of the names of their files, the first that fits; what fits none is a use case or one of its rules."""
 SHARED = {
     "keyreeve/": "the SDK's names and formats",
-    "keyreeve_chassis/call.py": "the call itself, which the guard hands down",
     "keyreeve_chassis/guard/call.py": "the call itself, which the guard hands down",
-    "keyreeve_chassis/limits.py": "bounds work in progress, of calls and of certificates",
     "keyreeve_chassis/guard/admission.py": "bounds work in progress, of calls and of certificates",
-    "keyreeve_ca/app.py": "the clock",
     "keyreeve_chassis/processes/lifecycle.py": "the clock",
-    "keyreeve_chassis/failpoints.py": "does nothing where none is armed",
-    "keyreeve_ca/storage/registry_sql.py": "the transaction itself, which the store hands to the use case",
     "keyreeve_ca/store/sql.py": "the transaction itself, which the store hands to the use case",
 }
-"""Files of no layer: what several layers hold or ask, and why; those of the releases before the renames too."""
+"""Files of no layer: what several layers hold or ask, and why."""
 
 
 class Event(NamedTuple):
@@ -117,10 +94,10 @@ class Recorder:
         self._window = window
         self._last = _IDLE
 
-    def passed_by(self, call: Callable[[Client], object], turning_point: tuple[str, ...]) -> Passed:
+    def passed_by(self, call: Callable[[Client], object], turning_point: str) -> Passed:
         """What most of several such calls, one after the other, pass.
 
-        From the last function of the file at the turning point on (a name ends so), everything is the way back.
+        From the last function of the file at the turning point on, everything is the way back.
         """
         for _ in range(WARMING_CALLS):
             call(self.client)
@@ -168,14 +145,14 @@ def _files_of(calls: list[list[Event]]) -> tuple[str, ...]:
     return tuple(sorted(usual, key=lambda file: statistics.median(usual[file])))
 
 
-def _entered_again(calls: list[list[Event]], turning_point: tuple[str, ...]) -> tuple[str, ...]:
+def _entered_again(calls: list[list[Event]], turning_point: str) -> tuple[str, ...]:
     counted = Counter(file for events in calls for file in _entered_again_in(events, turning_point))
     return tuple(sorted(file for file, times in counted.items() if 2 * times > len(calls)))
 
 
-def _entered_again_in(events: list[Event], turning_point: tuple[str, ...]) -> set[str]:
+def _entered_again_in(events: list[Event], turning_point: str) -> set[str]:
     """Files of which a function was called in a process, all had ended, others of another layer began, and one is called."""
-    turn = max(at for at, event in enumerate(events) if event.file.endswith(turning_point))
+    turn = max((at for at, event in enumerate(events) if event.file == turning_point), default=len(events))
     running: Counter[tuple[int, str]] = Counter()
     left: dict[tuple[int, str], set[str]] = {}
     """Of files that have been left, the layers of those entered since."""
