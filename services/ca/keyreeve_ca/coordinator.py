@@ -50,6 +50,7 @@ from keyreeve_ca.store.ports import CONFIG, ControlPlaneState
 from keyreeve_ca.store.retention import PASS_SECONDS, Retention
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import CaStore
+from keyreeve_chassis.audit.feeding import SINK_PROBLEMS, SinkFeeding
 from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
@@ -145,8 +146,8 @@ async def run_coordinator(
         await base.live.reload()
         leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings)
         stack.push_async_callback(_end_audit, leader, store, ledger)
-        background = await _background(base, ledger, leader, stack)
-        stack.push_async_callback(base.issuance.close_blocks)
+        feeding = SinkFeeding.of(audit_log, settings, topics)
+        background = await _background(base, ledger, leader, feeding, stack)
         trust_root = await trust_root_of(store)
         router = Router(services_of(base, trust_root))
         first_operator = FirstOperator(
@@ -165,7 +166,7 @@ async def run_coordinator(
         handlers |= {
             CHANGES: changes,
             "check": lambda _payload, _connection: _check(settings),
-            "audit_state": lambda _payload, _connection: leader.sinks.state(),
+            SINK_PROBLEMS: feeding.answer_problems,
         }
         handlers |= ledger.handlers()
         disconnected = [ledger.disconnected]
@@ -277,6 +278,7 @@ async def _background(
     base: CaContext,
     ledger: CoordinatorLedger,
     leader: Leader,
+    feeding: SinkFeeding,
     stack: AsyncExitStack,
 ) -> Awaitable[None]:
     lint, topics = base.settings.lint, base.topics
@@ -302,6 +304,7 @@ async def _background(
         every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
         _follow_snapshots(base),
         *leader.jobs(),
+        feeding.follow(),
         *ledger.jobs(),
         *ledger.upkeep(),
     ]
@@ -312,4 +315,6 @@ async def _background(
             every(LEASE_SECONDS, leader.log.abandon_orphans),
             PostgresqlChanges(topics, database, base.settings.direct_url).follow(),
         ]
-    return run_tasks(stack, jobs)
+    background = run_tasks(stack, jobs)
+    stack.push_async_callback(base.issuance.close_blocks)
+    return background

@@ -34,7 +34,8 @@ from keyreeve_ca.store.ports import CONFIG
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import CaStore
 from keyreeve_ca.trust.service import CallerFeed
-from keyreeve_chassis.audit.leader import SinkGate, send_records
+from keyreeve_chassis.audit.feeding import SinkGate
+from keyreeve_chassis.audit.leader import send_records
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_ipc import CoordinatorChanges
@@ -89,7 +90,8 @@ async def run_worker(
         if writer is not None:
             stack.push_async_callback(_end_chains, store, ledger)
         recorder = Recorder(store.append_audit if client is None else partial(send_records, client))
-        gate = SinkGate(client or _coordinator(settings, stack)) if settings.audit.sink_required else None
+        coordinator = _coordinator(settings, stack)
+        gate = SinkGate(coordinator) if settings.audit.sink_required else None
         trail = Trail(recorder, gate=None if gate is None else gate.check)
         base = service_context(settings, store, keystore, ledger, worker_id, topics=topics, now=now)
         await base.live.reload()
@@ -100,7 +102,7 @@ async def run_worker(
         stack.push_async_callback(ledger.end)
         jobs = [*ledger.jobs(), base.live.follow(topics.follower(CONFIG)), trust.follow(base.live)]
         jobs += [
-            CoordinatorChanges(_coordinator(settings, stack), topics).follow(),
+            CoordinatorChanges(coordinator, topics).follow(),
             revocations.follow(topics.follower(REVOCATIONS)),
         ]
         jobs += [] if gate is None else [gate.follow()]

@@ -5,7 +5,7 @@ is a primary key.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,11 @@ from sqlalchemy import BigInteger, Connection, Insert, Select, bindparam, func, 
 from keyreeve.audit.log import NO_HASH, ChainState, Checkpoint, Head, digest
 from keyreeve.audit.merkle import Frontier, edges, leaf_hash, root_of, split
 from keyreeve_chassis.audit.tables import AuditTables
+from keyreeve_chassis.database.transactions import touch
 from keyreeve_chassis.processes import failpoints
 
+CHECKPOINTS = "checkpoints"
+"""Topic that is touched when a checkpoint is stored (`keyreeve_chassis.changes`)."""
 MOST_LINKS = 10_000
 """In one checkpoint; what is left comes into the next one."""
 TILE = 8
@@ -35,11 +38,20 @@ class Checkpointer:
     now: Callable[[], int]
     """Milliseconds since 1970."""
     _edge: Frontier = field(default_factory=Frontier)
+    _signed: frozenset[tuple[bytes, int, str]] | None = None
+    """The chains when there was nothing to sign."""
     _read: Select[bytes] = field(init=False)
     _place: Insert = field(init=False)
+    _chains: Select[bytes, int, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._read, self._place = _statements(self.tables)
+        t = self.tables.chains.c
+        self._chains = select(t.chain_id, t.n, t.state).where(t.settled.is_(False))
+
+    def is_due(self, connection: Connection) -> bool:
+        """Whether `run` may find something new; in one statement, and without the lock that `run` takes."""
+        return self._signed is None or _ends(connection.execute(self._chains).all()) != self._signed
 
     def run(self, connection: Connection) -> Checkpoint | None:
         """Sign the next checkpoint in the caller's transaction.
@@ -54,6 +66,7 @@ class Checkpointer:
         rows = connection.execute(select(t.chains).where(t.chains.c.settled.is_(False))).all()
         runs, heads, ended = self._new_links(connection, rows, known)
         if not runs and {h.chain: h for h in heads} == known:
+            self._signed = _ends(rows)
             return None
         nodes: list[dict[str, object]] = []
         frontier = self._frontier(connection, last)
@@ -84,6 +97,7 @@ class Checkpointer:
         if nodes:
             connection.execute(insert(t.nodes), nodes)
         connection.execute(insert(t.checkpoints).values(k=body.k, body=encoded, signature=signature))
+        touch(connection, CHECKPOINTS)
         if ended:
             connection.execute(update(t.chains).where(t.chains.c.chain_id.in_(ended)).values(settled=True))
         self._edge = frontier
@@ -127,6 +141,10 @@ class Checkpointer:
         if self._edge.size != last.size or self._edge.root() != last.root:
             return frontier_at(connection, self.tables, last.size)
         return Frontier(self._edge.size, self._edge.roots)
+
+
+def _ends(rows: Iterable[Any]) -> frozenset[tuple[bytes, int, str]]:
+    return frozenset((bytes(row.chain_id), row.n, row.state) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,6 +221,11 @@ class Feeder:
     """How long it may be without a good turn before it counts as failed."""
     clock: Callable[[], float] = time.monotonic
     why: str = "it has not been reached yet"
+    """The problem of the last turn; empty after a good one."""
+    sent: bool = False
+    """Whether something was sent in the last good turn: there may be more."""
+    position: int = -1
+    """The last checkpoint that the sink had after the last good turn."""
     _good: float = field(default=float("-inf"))
     _turns: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
@@ -231,31 +236,32 @@ class Feeder:
             return None
         return f"the {self.sink.name} sink: {self.why}"
 
-    def turn(self, fetch: Callable[[int], tuple[Sequence[Segment], bytes]]) -> threading.Event:
+    def turn(self, fetch: Callable[[int], tuple[Sequence[Segment], bytes]], ended: Callable[[], None]) -> None:
         """Start a turn: read the sink's position and send what `fetch` has after it.
 
-        The event is set when the turn ends.
+        `ended` is called in the sink's thread.
         """
-        done = threading.Event()
 
         def run() -> None:
             try:
-                segments, spki = fetch(self.sink.reached())
+                position = self.sink.reached()
+                segments, spki = fetch(position)
                 if segments:
                     self.sink.send(segments, spki)
+                    position = Checkpoint.decode(segments[-1].body).k
+                self.position, self.sent = position, bool(segments)
                 self._good = self.clock()
                 self.why = ""
             except Exception as failed:  # noqa: BLE001  # whatever it is, the sink has not taken it
                 self.why = str(failed) or repr(failed)
             finally:
-                done.set()
+                ended()
 
         if self._thread is None:
             # A thread that hangs in a write must not keep the process from ending.
             self._thread = threading.Thread(target=self._run, name=f"audit-{self.sink.name}", daemon=True)
             self._thread.start()
         self._turns.put(run)
-        return done
 
     def hang(self) -> None:
         """Record that a turn has taken too long."""

@@ -76,7 +76,10 @@ class ChangesHandler:
 
 @dataclass(frozen=True)
 class CoordinatorChanges:
-    """The worker's side. `client` is for nothing else: the coordinator frees what a worker had when its calls have ended."""
+    """The worker's side.
+
+    `client` is for calls that are held alone: the coordinator frees what a worker had once its calls have ended.
+    """
 
     client: Client
     topics: Topics

@@ -15,6 +15,7 @@ from keyreeve.audit.v1 import audit_service_pb2
 from keyreeve.errors import StoreUnavailable
 from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_chassis.audit import servicer as audit_servicer
+from keyreeve_chassis.audit.feeding import SinkFeeding
 from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
@@ -136,6 +137,7 @@ class DatabaseStorage(Generic[S, TxT]):
             await audit.abandon_orphans()
             keystore = await self._first_start(settings, database, store, binding, now)
             leader = Leader.of(audit, await audit.signer(keystore), now, settings)
+            feeding = SinkFeeding.of(audit, settings, topics)
             stack.push_async_callback(_end_chains, leader, store)
             mutations, pages = Mutations(store), Pages(PageTokens(keystore.derive("page tokens")))
             yield OpenStorage(
@@ -155,8 +157,8 @@ class DatabaseStorage(Generic[S, TxT]):
                         operation_servicer.ACCESS,
                     ),
                 ],
-                [*jobs, *leader.jobs()],
-                leader.sinks.check,
+                [*jobs, *leader.jobs(), feeding.follow()],
+                feeding.check,
             )
 
     def _begin(self, connection: Connection, *, now: int, writable: bool) -> TxT:
