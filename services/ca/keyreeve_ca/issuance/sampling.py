@@ -6,7 +6,7 @@ counted, and can halt the profile (settings).
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -35,6 +35,8 @@ class Sampling:
     alarm: Callable[[str], None]
     """Counts a finding under the profile's name."""
     seen: frozenset[bytes] = frozenset()
+    position: Hashable = None
+    """Where the ledger was when everything in it had been seen."""
 
     async def run(self) -> None:
         """Check every few seconds, forever."""
@@ -47,6 +49,9 @@ class Sampling:
 
     async def look(self) -> int:
         """Check the sample of what is new; return how many certificates were checked."""
+        position = await self.store.read(lambda tx: tx.ledger_position(), one_statement=True)
+        if position == self.position:
+            return 0
         newest = await self.store.read(lambda tx: tx.newest_certificates(None, _PAGE))
         new = [row for row in newest if row.serial not in self.seen]
         # The serial number's last two octets are as good as random, and every replica chooses the same rows by them.
@@ -57,6 +62,7 @@ class Sampling:
             if findings:
                 await self._report(row, findings)
         self.seen = frozenset(row.serial for row in newest)  # last: what a failure cut short is looked at again
+        self.position = position
         return len(chosen)
 
     def _check(self, row: StoredCertificate, issuer_der: bytes | None) -> list[str]:

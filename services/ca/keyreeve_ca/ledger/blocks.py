@@ -5,7 +5,7 @@ under the control plane row's lock, so a clock that goes back repeats none and n
 ones.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
@@ -20,6 +20,11 @@ from keyreeve_chassis.database.transactions import touch
 EPOCH = 1_767_225_600
 """2026-01-01T00:00:00Z in seconds since 1970."""
 SECOND_SHIFT = 14
+_POSITION = (
+    select(control_plane.c.block_count, serial_blocks.c.block_id, serial_blocks.c.committed)
+    .join_from(control_plane, serial_blocks, serial_blocks.c.state == "open", isouter=True)
+    .order_by(serial_blocks.c.block_id)
+)
 
 
 def lease(connection: Connection, request: BlockRequest, now: int) -> BlockLease:
@@ -90,6 +95,11 @@ def close(connection: Connection, block_id: int, worker_id: str) -> bool:
         ).rowcount
         == 1
     )
+
+
+def position(connection: Connection) -> Hashable:
+    """A value that differs once a certificate has entered the ledger: how far its open blocks are, and how many there are."""
+    return tuple(map(tuple, connection.execute(_POSITION)))
 
 
 def _insert(connection: Connection, request: BlockRequest, state: str, crl_shard: int, now: int) -> BlockLease:

@@ -4,7 +4,7 @@ Unlike the signing path, these change rarely, so a use case is a plain function 
 and writes is one serializable step, and `Store.write` commits it or nothing (rule: an error means nothing happened).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -274,6 +274,10 @@ class Transaction(Protocol):
 
     def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:
         """Count matching certificates within a bounded time; also return the serial number to continue after."""
+        ...
+
+    def ledger_position(self) -> Hashable:
+        """A value that differs once a certificate has entered the ledger; in one statement."""
         ...
 
     def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:

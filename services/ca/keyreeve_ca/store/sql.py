@@ -4,7 +4,7 @@ A write is serializable because it is alone: on SQLite there is one writer, and 
 lock (ledger/commit_rules.py), which also blocks groups while an authority or a profile changes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from typing import TypeVar
@@ -264,6 +264,10 @@ class CaTransaction(SqlTransaction):
     def count_certificates(self, wanted: CertificateFilter, *, after: bytes) -> tuple[int, bytes | None]:
         """Count matching certificates within a bounded time; also return where to continue."""
         return certificate_pages.count(self._connection, wanted, after=after, most_read=_COUNTED)
+
+    def ledger_position(self) -> Hashable:
+        """A value that differs once a certificate has entered the ledger; in one statement."""
+        return blocks.position(self._connection)
 
     def newest_certificates(self, profile_name: str | None, limit: int) -> Sequence[StoredCertificate]:
         """The last `limit` rows, newest first, under any version of the profile, or of all profiles."""

@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -229,6 +230,23 @@ def test_with_the_switch_on_a_finding_halts_the_version_until_it_is_corrected(ow
     corrected = own_ca.client().profiles.update(profile, document(keys=["p256"]))
     assert not corrected.halted
     assert own_ca.client().certificates.sign(profile, server_csr("a.test"))
+
+
+def test_certificates_are_read_again_only_after_another_one_has_entered_the_ledger(own_ca: RunningCa):
+    """An idle control plane with a full ledger would read a thousand of them every five seconds."""
+    sign = own_ca.client().certificates.sign
+    looking = sampling(own_ca, [], halt=False)
+    assert own_ca.run(looking.look()) >= 1
+    reads = []
+    store = looking.store
+    looking.store = SimpleNamespace(read=lambda work, **how: reads.append(how) or store.read(work, **how))
+    assert own_ca.run(looking.look()) == 0
+    assert reads == [{"one_statement": True}]
+    for count in (1, 2):
+        for _ in range(count):
+            sign("server", server_csr("a.test"))
+        assert own_ca.run(looking.look()) == count
+    assert own_ca.run(looking.look()) == 0
 
 
 def test_what_the_linter_cannot_digest_is_a_finding_and_no_end(own_ca: RunningCa, monkeypatch: pytest.MonkeyPatch):
