@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test bench bench-baselines faults lint format types proto check lock clean
+.PHONY: help up down reset status test bench bench-baselines faults interop lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ bench: $(VENV)/.dev ## measure the signing path (ARGS="--duration 10 --runs 5 --
 bench-baselines: ## build cfssl and step-ca into .bench/bin for --compare (needs Go)
 	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install github.com/cloudflare/cfssl/cmd/cfssl@v1.6.5
 	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local CGO_ENABLED=0 go install github.com/smallstep/certificates/cmd/step-ca@v0.30.2
+
+interop: $(VENV)/.dev ## run grpc-go's interoperability client and h2spec against this server (needs Go)
+	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install google.golang.org/grpc/interop/client@v1.67.1
+	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+	@tools/interop
 
 lint: $(VENV)/.dev ## check style and import rules
 	@$(BIN)/ruff check .

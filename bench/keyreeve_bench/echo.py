@@ -12,18 +12,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from keyreeve.context import Context
+from keyreeve.errors import KeyreeveError
 from keyreeve.identity import service_dns_name
 from keyreeve_bench import children
 from keyreeve_bench.children import Child, Document, Parent
-from keyreeve_bench.messages import UNARY
+from keyreeve_chassis.guard.call import Context as CallContext
+from keyreeve_chassis.guard.route import Route
+from keyreeve_chassis.guard.router import Kind
+from keyreeve_chassis.rpc.limits import ByteBudget
+from keyreeve_chassis.rpc.listener import Listener
+from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 
 _TRUST_DOMAIN = "echo.localhost"
 _LIFE = datetime.timedelta(days=2)
@@ -52,32 +57,36 @@ async def service(
             yield directory / "context.json", await children.start_all(module, told, stack)
 
 
+class _Echo:
+    """Answers every call with the same octets."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def route(self, name: str) -> Route:  # noqa: ARG002
+        return Route(Kind.UNARY, self._unary, None, lambda _: None, self._refuse)
+
+    async def _unary(self, request: bytes, context: CallContext) -> bytes:  # noqa: ARG002
+        return self._answer
+
+    async def _refuse(self, error: KeyreeveError, context: CallContext) -> None:
+        """No call is refused."""
+
+
 async def serve(orders: dict[str, Any], parent: Parent) -> Document:
     """Answer every call until the parent closes the pipe."""
-    answer = b64decode(orders["answer"])
-
-    async def echo(request: bytes, context: object) -> bytes:  # noqa: ARG001
-        return answer
-
-    await serve_methods(orders, {UNARY.split("/")[2]: grpc.unary_unary_rpc_method_handler(echo)}, parent)
-    return {}
-
-
-async def serve_methods(orders: dict[str, Any], methods: dict[str, Any], parent: Parent) -> None:
-    """Serve methods of the certificate service until the parent closes the pipe."""
     directory = Path(orders["directory"])
-    handler = grpc.method_handlers_generic_handler(UNARY.split("/")[1], methods)
-    server = grpc.aio.server(handlers=[handler], options=[("grpc.so_reuseport", 1)])
     chain, key, roots = ((directory / name).read_bytes() for name in ("server.pem", "server.key", "roots.pem"))
-    server.add_secure_port(
-        f"127.0.0.1:{orders['port']}",
-        grpc.ssl_server_credentials([(key, chain)], root_certificates=roots, require_client_auth=True),
-    )
-    await server.start()
+    settings = ServingSettings()
+    tls = LiveServerCredentials(lambda: ServerIdentity(chain, key, roots)).build()
+    echo = _Echo(b64decode(orders["answer"]))
+    listener = Listener(echo, settings.listener_limits(), ByteBudget(settings.buffered_bytes), tls)
+    listener.listen("127.0.0.1", orders["port"])
     try:
         await parent.ready()  # the parent sends no start time: serve until it closes the pipe
     finally:
-        await server.stop(0)
+        await listener.stop(0)
+    return {}
 
 
 def _write_files(directory: Path, port: int) -> None:

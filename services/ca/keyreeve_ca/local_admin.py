@@ -16,6 +16,7 @@ from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.keys.ports import KeyStoreError, verify_check_value
 from keyreeve_chassis.local_admin.client import ask
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
+from keyreeve_chassis.local_admin.transport import look_at_transport
 from keyreeve_chassis.processes.lifecycle import system_clock
 
 _DAY = 86_400
@@ -49,6 +50,7 @@ def look(settings: CaSettings) -> list[Finding]:
     private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600), (settings.recovery_key_file, 0o600))
     return [
         *look_at_files(private, mounted=settings.keys.mounted),
+        *look_at_transport(settings.listen.connections),
         *look_at_sqlite(settings, sqlite_release()),
         *look_at_database(settings, SCHEMA, binding, partial(_control_plane, settings, binding)),
     ]

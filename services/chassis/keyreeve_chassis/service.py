@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
+from keyreeve_chassis.local_admin.transport import look_at_transport
 from keyreeve_chassis.processes.ipc import Handler
 from keyreeve_chassis.settings.sections import ServerSettings
 
@@ -63,7 +64,8 @@ class Storage(Protocol[S_contra]):
 
 def look_at_directories(settings: ServerSettings) -> Sequence[Finding]:
     """Check what a service without a database keeps; nothing is changed."""
-    return list(look_at_files([(settings.state_directory, 0o700), (settings.run_directory, 0o700)]))
+    directories = [(settings.state_directory, 0o700), (settings.run_directory, 0o700)]
+    return [*look_at_files(directories), *look_at_transport(settings.listen.connections)]
 
 
 @dataclass(frozen=True)

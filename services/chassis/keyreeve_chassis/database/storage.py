@@ -50,6 +50,7 @@ from keyreeve_chassis.keys.opening import open_key_store
 from keyreeve_chassis.keys.ports import KeyStore, make_check_value, verify_check_value
 from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
+from keyreeve_chassis.local_admin.transport import look_at_transport
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.operations.ports import OPERATIONS
 from keyreeve_chassis.operations.runner import OperationRunner
@@ -108,6 +109,7 @@ class DatabaseStorage(Generic[S, TxT]):
         private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600))
         return [
             *look_at_files(private, mounted=settings.keys.mounted),
+            *look_at_transport(settings.listen.connections),
             *look_at_sqlite(settings, sqlite_release()),
             *look_at_database(settings, self.schema, binding, lambda _: iter(())),
         ]

@@ -42,6 +42,31 @@ AuthContext = Mapping[str, Iterable[bytes]]
 """What gRPC says about the transport, by property name."""
 
 
+class Context(Protocol):
+    """One call as the server sees it."""
+
+    @property
+    def peer(self) -> str:
+        """The transport address, such as `ipv4:127.0.0.1:51734`."""
+        ...
+
+    @property
+    def metadata(self) -> Metadata: ...
+
+    @property
+    def auth(self) -> AuthContext:
+        """What TLS says about the connection."""
+        ...
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline; None: the call has none."""
+        ...
+
+    async def write(self, message: bytes) -> None:
+        """Send one message of a stream; waits while the peer does not read."""
+        ...
+
+
 class AuditRecord(Protocol):
     """The audit record of a call in progress, as its handler sees it."""
 

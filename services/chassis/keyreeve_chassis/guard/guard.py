@@ -4,20 +4,19 @@ failures (outermost) > audit > telemetry > limits > identity > access > deadline
 
 No call is answered before its audit record is on disk: a change commits it together with what it does, and for
 everything else it is written here. There is exactly one for each call (docs/audit.md has the few exceptions).
-Nothing of a request is read before its caller is known and allowed. gRPC hands over raw bytes for that reason; there
-are no interceptors, since a chain that is assembled elsewhere is a chain that can lack a link.
+Nothing of a request is read before its caller is known and allowed: the server hands over raw bytes, and asks `check`
+at the headers of a call whose request has not arrived yet. There are no interceptors, since a chain that is assembled
+elsewhere is a chain that can lack a link.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, cast
 
-import grpc
 import structlog
 
 from keyreeve.errors import (
@@ -33,12 +32,11 @@ from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.guard import failures
 from keyreeve_chassis.guard.access import AccessRule
 from keyreeve_chassis.guard.admission import ConnectionsPerPeer, FairShare, InFlight
-from keyreeve_chassis.guard.call import AuthContext, Call
+from keyreeve_chassis.guard.call import AuthContext, Call, Context
 from keyreeve_chassis.guard.peers import PeerVerifier
+from keyreeve_chassis.guard.route import Route, ServeStream, ServeUnary
 from keyreeve_chassis.guard.router import Kind, Method, Router, check_access
 from keyreeve_chassis.telemetry.calls import CallTelemetry, MethodTelemetry
-
-Context = grpc.aio.ServicerContext[bytes, bytes]
 
 _DEADLINE_SLACK_SECONDS = 1.0
 """gRPC rounds a timeout up on the wire, and the two ends read their clocks at different moments."""
@@ -65,7 +63,7 @@ class GuardLimits:
 
 
 class Guard:
-    """Builds gRPC's handlers for the methods of a router and stands in front of each."""
+    """Stands in front of each method of a router."""
 
     def __init__(
         self,
@@ -90,7 +88,9 @@ class Guard:
         self._streams = InFlight(self._limits.streams_in_flight, retry_after)
         self._connections = ConnectionsPerPeer(self._limits.connections_per_peer)
         self._stopping = asyncio.Event()
+        self._stream_shares = FairShare("streams", self._limits.streams_in_flight, retry_after)
         self._unknown = self._telemetry.of(Kind.UNARY, "unknown", "unknown")
+        self._routes = {name: self._route(method) for name, method in router.methods.items()}
 
     @property
     def in_flight(self) -> int:
@@ -101,23 +101,43 @@ class Guard:
         """Refuse new calls with `ServiceStopping` and end the open streams with it; calls in progress go on."""
         self._stopping.set()
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """Return what to register with a server: it answers every method name, unknown ones too."""
-        return _ExactNames(
-            {name: self._handler(method) for name, method in self._router.methods.items()}, self._handle_unknown
-        )
+    def route(self, name: str) -> Route:
+        """Return how to run the calls of a method, by its exact name; unknown ones are refused by what is returned."""
+        return self._routes.get(name) or self._unknown_route(name)
 
-    def _handler(self, method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
+    def _route(self, method: Method) -> Route:
         telemetry = self._telemetry.of(method.kind, method.service, method.rpc)
-        if method.kind is Kind.UNARY:
-            return grpc.unary_unary_rpc_method_handler(self._unary(method, telemetry))
-        serve = self._streaming(method, telemetry)
-        if method.kind is Kind.SERVER_STREAM:
-            return grpc.unary_stream_rpc_method_handler(serve)
-        return grpc.stream_stream_rpc_method_handler(serve)
+        unary = self._unary(method, telemetry) if method.kind is Kind.UNARY else None
+        stream = None if method.kind is Kind.UNARY else self._streaming(method, telemetry)
+        return Route(method.kind, unary, stream, partial(self._check, method), partial(self._refuse, method, telemetry))
 
-    def _unary(self, method: Method, telemetry: MethodTelemetry) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def serve(request: bytes, context: Context) -> bytes:
+    def _check(self, method: Method, context: Context) -> KeyreeveError | None:
+        try:
+            self._refuse_when_stopping()
+            if not method.row.anyone:
+                check_access(self._router.rows, self._identify(context.auth), method.name)
+                self._check_freshness(method.row)
+            if not method.row.long_stream:
+                self._refuse_far_deadline(method.name, context)
+        except KeyreeveError as refused:
+            return refused
+        return None
+
+    async def _refuse(
+        self, method: Method, telemetry: MethodTelemetry, error: KeyreeveError, context: Context
+    ) -> failures.Refusal | None:
+        call = _call(method.name, context)
+        began = time.perf_counter()
+        telemetry.begin()
+        self._begin_record(method, call)
+        try:
+            call.caller = None if method.row.anyone else self._identify(context.auth)
+        except KeyreeveError:
+            """Nobody that is known."""
+        return await self._end(error, call, context, telemetry, began)
+
+    def _unary(self, method: Method, telemetry: MethodTelemetry) -> ServeUnary:
+        async def serve(request: bytes, context: Context) -> bytes | failures.Refusal:
             call = _call(method.name, context)
             began = time.perf_counter()
             telemetry.begin()
@@ -128,13 +148,10 @@ class Guard:
                 refusal = await self._end(failure, call, context, telemetry, began)
                 if refusal is None:
                     raise
-            else:
-                _let_go(call)
-                telemetry.succeed(call, time.perf_counter() - began)
-                return response
-            # What gRPC raises now refers to itself, and to this frame: all that is still here waits for the garbage collector.
-            del request, call
-            return await context.abort(*refusal)
+                return refusal
+            _let_go(call)
+            telemetry.succeed(call, time.perf_counter() - began)
+            return response
 
         return serve
 
@@ -155,7 +172,7 @@ class Guard:
             self._refuse_when_not_audited(method)
             if method.row.forwarded and call.record is not None:
                 call.record.unread = partial(method.parse, request)
-            # At the deadline gRPC cancels this task: the server keeps the caller's time too.
+            # At the deadline the server cancels this task.
             if (tracer := self._telemetry.tracer) is None:
                 response = await self._router.respond(method, request, call)
             else:
@@ -171,10 +188,8 @@ class Guard:
             if shared is not None:
                 self._shares.leave(shared.id.path)
 
-    def _streaming(
-        self, method: Method, telemetry: MethodTelemetry
-    ) -> Callable[[bytes | AsyncIterable[bytes], Context], Awaitable[None]]:
-        async def serve(request: bytes | AsyncIterable[bytes], context: Context) -> None:
+    def _streaming(self, method: Method, telemetry: MethodTelemetry) -> ServeStream:
+        async def serve(request: bytes | AsyncIterable[bytes], context: Context) -> failures.Refusal | None:
             call = _call(method.name, context)
             began = time.perf_counter()
             telemetry.begin()
@@ -185,12 +200,10 @@ class Guard:
                 refusal = await self._end(failure, call, context, telemetry, began)
                 if refusal is None:
                     raise
-            else:
-                _let_go(call)
-                telemetry.succeed(call, time.perf_counter() - began)
-                return
-            del request, call
-            await context.abort(*refusal)
+                return refusal
+            _let_go(call)
+            telemetry.succeed(call, time.perf_counter() - began)
+            return None
 
         return serve
 
@@ -200,14 +213,17 @@ class Guard:
         self._refuse_when_stopping()
         self._streams.enter()
         counted: Caller | None = None
+        shared: Caller | None = None
         try:
             self._admit(method.row, call, context)
             if call.caller is not None:
                 self._connections.enter(call.caller, call.peer)
                 counted = call.caller
+                self._stream_shares.enter(call.caller.id.path)
+                shared = call.caller
             ends = time.monotonic() + self._limits.stream_life
             if method.row.long_stream:
-                remaining = _remaining(context)
+                remaining = context.time_remaining()
                 call.deadline = None if remaining is None else time.monotonic() + remaining
             else:
                 call.deadline = self._deadline(call, context)
@@ -223,6 +239,8 @@ class Guard:
             self._streams.leave()
             if counted is not None:
                 self._connections.leave(counted, call.peer)
+            if shared is not None:
+                self._stream_shares.leave(shared.id.path)
 
     async def _pump(
         self, method: Method, request: bytes | AsyncIterable[bytes], call: Call, context: Context, ends: float
@@ -260,7 +278,7 @@ class Guard:
                 if call.caller is None:
                     continue
                 try:
-                    check_access(self._router.rows, self._identify(context.auth_context()), call.method)
+                    check_access(self._router.rows, self._identify(context.auth), call.method)
                     self._check_freshness(method.row)
                     refused_at = None
                 except KeyreeveError:
@@ -278,7 +296,7 @@ class Guard:
         """Find out who calls, and whether they may."""
         if row.anyone:
             return
-        auth: AuthContext = context.auth_context()
+        auth: AuthContext = context.auth
         call.tls = auth
         call.caller = self._identify(auth)
         check_access(self._router.rows, call.caller, call.method)
@@ -304,17 +322,21 @@ class Guard:
             self._trail.gate()
 
     def _deadline(self, call: Call, context: Context) -> float:
-        remaining = _remaining(context)
+        remaining = self._refuse_far_deadline(call.method, context)
+        if remaining <= 0:
+            raise failures.deadline_passed(call)
+        return time.monotonic() + remaining
+
+    def _refuse_far_deadline(self, method: str, context: Context) -> float:
+        remaining = context.time_remaining()
         most = self._limits.deadline
         if remaining is None or remaining > most + _DEADLINE_SLACK_SECONDS:
             had = "no deadline" if remaining is None else f"a deadline {remaining:.0f} s away"
             raise DeadlineRequired(
-                f"{call.method} was called with {had}; set one of at most {most:g} s",
+                f"{method} was called with {had}; set one of at most {most:g} s",
                 metadata={"max_seconds": f"{most:g}"},
             )
-        if remaining <= 0:
-            raise failures.deadline_passed(call)
-        return time.monotonic() + remaining
+        return remaining
 
     def _refuse_when_stopping(self) -> None:
         if self._stopping.is_set():
@@ -331,7 +353,7 @@ class Guard:
         seconds = time.perf_counter() - began
         if isinstance(failure, asyncio.CancelledError):
             if failures.is_cancelled_by_caller():
-                remaining = _remaining(context)
+                remaining = context.time_remaining()
                 code = "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
                 telemetry.cancel(call, code, seconds)
                 if call.record is not None and self._trail is not None:
@@ -349,43 +371,34 @@ class Guard:
         telemetry.fail(call, error, seconds)
         return failures.trailers(error, call)
 
-    def _handle_unknown(self, name: str) -> "grpc.RpcMethodHandler[Any, Any]":
-        async def refuse(_: AsyncIterable[bytes], context: Context) -> None:
+    def _unknown_route(self, name: str) -> Route:
+        def check(context: Context) -> KeyreeveError:
+            try:
+                self._identify(context.auth)
+            except KeyreeveError as refused:
+                return refused
+            return MethodUnknown(f"there is no method {name!r}")
+
+        async def refuse(error: KeyreeveError, context: Context) -> failures.Refusal | None:
             call = _call(name, context)
             began = time.perf_counter()
             self._unknown.begin()
             if self._trail is not None:
                 call.record = CallRecord(self._trail, call, lambda _: ("", ()))
-            error: KeyreeveError
             try:
-                call.caller = self._identify(context.auth_context())
-                error = MethodUnknown(f"there is no method {name!r}")
-            except KeyreeveError as refused:
-                error = refused
-            if (refusal := await self._end(error, call, context, self._unknown, began)) is not None:
-                await context.abort(*refusal)
+                call.caller = self._identify(context.auth)
+            except KeyreeveError:
+                """Nobody that is known."""
+            return await self._end(error, call, context, self._unknown, began)
 
-        return grpc.stream_stream_rpc_method_handler(refuse)
+        async def serve(_: bytes | AsyncIterable[bytes], context: Context) -> failures.Refusal | None:
+            return await refuse(check(context), context)
 
-
-class _ExactNames(grpc.GenericRpcHandler):
-    """Finds handlers by the exact path. It must be the server's only handler, so that no other answers the rest."""
-
-    def __init__(
-        self,
-        handlers: "dict[str, grpc.RpcMethodHandler[Any, Any]]",
-        unknown: "Callable[[str], grpc.RpcMethodHandler[Any, Any]]",
-    ) -> None:
-        self._handlers = handlers
-        self._unknown = unknown
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
-        name = handler_call_details.method
-        return self._handlers.get(name) or self._unknown(name)
+        return Route(Kind.BIDI_STREAM, None, serve, check, refuse)
 
 
 def _call(method: str, context: Context) -> Call:
-    return Call(method, peer=context.peer(), metadata=context.invocation_metadata() or ())
+    return Call(method, peer=context.peer, metadata=context.metadata)
 
 
 def _let_go(call: Call) -> None:
@@ -394,11 +407,6 @@ def _let_go(call: Call) -> None:
     That was 30 MB in each worker under batches of 100. Not for a cancelled call, whose commit may go on and need its record.
     """
     call.record = None
-
-
-def _remaining(context: Context) -> float | None:
-    """Seconds until the deadline, or None when the call has none (which the stubs do not say)."""
-    return cast("float | None", context.time_remaining())
 
 
 def _stopping_error() -> ServiceStopping:

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keyreeve.errors import (
@@ -206,6 +207,8 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911
         return _Refused(
             PeerIssuerUnknown, "the client certificate was not issued by an authority of the control hierarchy"
         )
+    if not _is_usual_key(certificate):
+        return _Refused(PeerIdentityInvalid, "the client certificate's key is neither RSA nor on P-256 or P-384")
     try:
         identity = _identity(certificate.extensions)
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as why:
@@ -238,6 +241,17 @@ def _issuer_of(certificate: x509.Certificate, issuers: Iterable[x509.Certificate
             continue  # another name, another kind of key, or another key of the same name
         return issuer
     return None
+
+
+def _is_usual_key(certificate: x509.Certificate) -> bool:
+    """Whether the key is of a kind that every TLS library of our clients handles; BoringSSL refuses the others."""
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return isinstance(key, rsa.RSAPublicKey) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
+    )
 
 
 def _identity(extensions: x509.Extensions) -> SpiffeId:

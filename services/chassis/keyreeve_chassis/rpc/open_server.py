@@ -1,14 +1,15 @@
 """A listener for those who have no certificate yet: TLS, no client certificates, and only what is open to anyone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import grpc
 import structlog
 
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.guard import Guard
 from keyreeve_chassis.guard.router import Router
-from keyreeve_chassis.rpc.server import ServingSettings, stop_within
+from keyreeve_chassis.rpc.limits import ByteBudget
+from keyreeve_chassis.rpc.listener import Listener, raise_descriptor_limit
+from keyreeve_chassis.rpc.server import ServingSettings
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials
 
@@ -21,12 +22,12 @@ class OpenServer:
 
     port: int
     guard: Guard
-    _server: grpc.aio.Server
+    _listener: Listener
 
     async def stop(self, grace: float) -> None:
         """Take no new calls, end what is open, and stop within `grace` seconds."""
         self.guard.stop()
-        await stop_within(self._server, grace)
+        await self._listener.stop(grace)
 
 
 async def start_open_server(
@@ -46,10 +47,10 @@ async def start_open_server(
     if closed:
         raise ValueError(f"not open to anyone: {', '.join(closed)}")
     guard = Guard(router, None, settings.limits(), telemetry, trail)
-    options = [*settings.channel_arguments(), ("grpc.max_allowed_incoming_connections", most_connections)]
-    server = grpc.aio.server(handlers=[guard.handler()], options=options)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    port = server.add_secure_port(f"{host}:{settings.port}", credentials.build(ask_for_certificates=False))
-    await server.start()
+    raise_descriptor_limit()
+    limits = replace(settings.listener_limits(), connections=most_connections)
+    tls = credentials.build(ask_for_certificates=False)
+    listener = Listener(guard, limits, ByteBudget(settings.buffered_bytes), tls)
+    port = listener.listen(settings.host, settings.port)
     _log.info("serving enrollees", host=settings.host, port=port)
-    return OpenServer(port, guard, server)
+    return OpenServer(port, guard, listener)

@@ -1,18 +1,21 @@
 """A gRPC server over mutual TLS, with its limits, a plaintext listener for health alone, and an orderly end."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-import grpc
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
+from keyreeve.errors import KeyreeveError
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.guard import Guard, GuardLimits
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.rpc.health import Health, health_service
-from keyreeve_chassis.rpc.reflection import reflection_service
+from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
+from keyreeve_chassis.rpc.listener import Listener, ListenerLimits, raise_descriptor_limit
+from keyreeve_chassis.rpc.reflection import reflection_services
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials
 
@@ -34,17 +37,34 @@ class ServingSettings(BaseModel):
     calls_in_flight: int = Field(512, ge=1, description="Calls in progress at once in one process.")
     streams_in_flight: int = Field(1024, ge=1, description="Streams open at once in one process.")
     connections_per_peer: int = Field(64, ge=1, description="Connections of one identity with calls in progress.")
-    # gRPC enforces it, and counts a call for as long as anything of it is in memory: a client that keeps just so many
-    # in flight has some refused, with a bare UNAVAILABLE. So the caps that refuse with a reason must be reached first.
+    connections: int = Field(8192, ge=1, description="Connections of one process, of all callers together.")
+    open_connections_per_peer: int = Field(
+        256, ge=1, description="Connections of one identity, with calls in progress or without."
+    )
+    # A call counts until its handler has ended: a client that keeps just so many in flight has some refused, with a bare
+    # REFUSED_STREAM. So the caps that refuse with a reason must be reached first.
     streams_per_connection: int = Field(
         2048,
         ge=1,
         description="Calls and streams at once on one connection; well above `calls_in_flight` and `streams_in_flight`, "
         "which refuse with a reason.",
     )
+    buffered_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Requests and answers that one process buffers for all connections; beyond it the oldest unfinished "
+        "calls are refused.",
+    )
+    resets_burst: int = Field(1000, ge=1, description="Calls that a connection may reset, or make wrongly, at once.")
+    resets_per_second: int = Field(
+        100, ge=1, description="The same in each second for long; beyond it the connection ends."
+    )
+    message_timeout: float = Field(10, gt=0, description="Time in which a request that has begun must arrive.")
+    stall_timeout: float = Field(60, gt=0, description="When an answer that its caller does not read is given up.")
     deadline: float = Field(60, gt=0, description="Longest deadline that a call may ask for.")
     stream_life: float = Field(3600, gt=0, description="When a long stream is ended, to be opened again.")
     verify_interval: float = Field(0.5, gt=0, description="How often the caller of an open stream is verified again.")
+    handshakes: int = Field(256, ge=1, description="Handshakes at once; beyond it the oldest is given up.")
     handshake_timeout: float = Field(10, gt=0, description="Time in which a connection must finish its handshake.")
     connection_age: float = Field(
         1800, gt=0, description="When a connection is asked to end; below the shortest certificate's life."
@@ -69,41 +89,30 @@ class ServingSettings(BaseModel):
             verify_interval=self.verify_interval,
         )
 
-    def channel_arguments(self) -> list[tuple[str, int]]:
-        """The part that gRPC applies to each connection."""
-        return [
-            # Worker processes share one port; the kernel spreads connections over them.
-            ("grpc.so_reuseport", 1),
-            ("grpc.max_receive_message_length", self.request_bytes),
-            ("grpc.max_metadata_size", self.metadata_bytes),
-            ("grpc.absolute_max_metadata_size", self.metadata_bytes),
-            ("grpc.max_concurrent_streams", self.streams_per_connection),
-            ("grpc.server_handshake_timeout_ms", _ms(self.handshake_timeout)),
-            ("grpc.max_connection_age_ms", _ms(self.connection_age)),
-            ("grpc.max_connection_age_grace_ms", _ms(self.connection_grace)),
-            ("grpc.max_connection_idle_ms", _ms(self.connection_idle)),
-            ("grpc.keepalive_time_ms", _ms(self.keepalive_interval)),
-            ("grpc.keepalive_timeout_ms", _ms(self.keepalive_timeout)),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_ping_interval_without_data_ms", _ms(self.ping_interval)),
-            ("grpc.http2.max_ping_strikes", 2),
-            # Only `identity`: what is compressed may be a bomb, and gRPC measures a message before it unpacks it.
-            ("grpc.compression_enabled_algorithms_bitset", 1),
-        ]
-
-
-STOP_SECONDS = 2.0
-"""What gRPC gets, after the grace, to end the calls that it has cancelled."""
-
-
-async def stop_within(server: grpc.aio.Server, grace: float) -> None:
-    """Stop a server: no new calls, `grace` seconds for those in progress, then an end."""
-    # gRPC was seen never to say that it has stopped, with nothing in flight, in a process with several event loops. What
-    # it does after the grace is its own tidying up, which need not keep a process from what it has to do before it ends.
-    try:
-        await asyncio.wait_for(server.stop(grace), grace + STOP_SECONDS)
-    except TimeoutError:
-        _log.warning("gRPC does not say that it has stopped")
+    def listener_limits(self) -> ListenerLimits:
+        """The part that a listener applies to each connection."""
+        return ListenerLimits(
+            connection=ConnectionLimits(
+                request_bytes=self.request_bytes,
+                metadata_bytes=self.metadata_bytes,
+                streams=self.streams_per_connection,
+                resets_burst=self.resets_burst,
+                resets_per_second=self.resets_per_second,
+                preface_timeout=self.handshake_timeout,
+                message_timeout=self.message_timeout,
+                stall_timeout=self.stall_timeout,
+                age=self.connection_age,
+                grace=self.connection_grace,
+                idle=self.connection_idle,
+                keepalive_interval=self.keepalive_interval,
+                keepalive_timeout=self.keepalive_timeout,
+                ping_interval=self.ping_interval,
+            ),
+            connections=self.connections,
+            connections_per_peer=self.open_connections_per_peer,
+            handshakes=self.handshakes,
+            handshake_timeout=self.handshake_timeout,
+        )
 
 
 @dataclass(slots=True)
@@ -114,9 +123,10 @@ class RunningServer:
     health_port: int | None
     health: Health
     guard: Guard
-    _server: grpc.aio.Server
-    _health_server: grpc.aio.Server | None
+    _listener: Listener
+    _health_listener: Listener | None
     _trail: Trail | None = None
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def stop(self, grace: float) -> None:
         """Stop in order, within `grace` seconds: say NOT_SERVING, take no new calls, end streams, finish calls.
@@ -125,17 +135,18 @@ class RunningServer:
         """
         self.health.close()
         self.guard.stop()
-        # From here on gRPC tells clients to go elsewhere; what arrives in between is refused by the guard.
-        await stop_within(self._server, grace)
+        # From here on clients are told to go elsewhere; what arrives in between is refused by the guard.
+        await self._listener.stop(grace)
         if self._trail is not None:
             await self._trail.close()
-        if self._health_server is not None:
-            await self._health_server.stop(None)
+        if self._health_listener is not None:
+            await self._health_listener.stop(0)
+        self._stopped.set()
         _log.info("stopped", port=self.port)
 
     async def wait(self) -> None:
         """Return when the server has stopped."""
-        await self._server.wait_for_termination()
+        await self._stopped.wait()
 
 
 async def start_server(
@@ -157,28 +168,34 @@ async def start_server(
     state = health if health is not None else Health(names)
     extra = [health_service(state)]
     if settings.reflection:
-        extra.append(reflection_service([*names, extra[0].descriptor.full_name]))
+        extra.extend(reflection_services([*names, extra[0].descriptor.full_name]))
     guard = Guard(router.plus(extra), verifier, settings.limits(), telemetry, trail)
-    server = grpc.aio.server(handlers=[guard.handler()], options=settings.channel_arguments())
-    port = server.add_secure_port(f"{_bracketed(settings.host)}:{settings.port}", credentials.build())
-    health_server: grpc.aio.Server | None = None
+    raise_descriptor_limit()
+    budget = ByteBudget(settings.buffered_bytes)
+    limits = settings.listener_limits()
+    listener = Listener(guard, limits, budget, credentials.build(), _identifier(verifier))
+    port = listener.listen(settings.host, settings.port)
+    health_listener: Listener | None = None
     health_port: int | None = None
     if settings.health_port is not None:
-        # gRPC offers every method on every port of a server, so what must not have them is another server.
         only_health = Guard(Router([health_service(state)]), None, settings.limits())
-        health_server = grpc.aio.server(handlers=[only_health.handler()], options=settings.channel_arguments())
-        health_port = health_server.add_insecure_port(f"{_bracketed(settings.health_host)}:{settings.health_port}")
-        await health_server.start()
-    await server.start()
+        health_listener = Listener(only_health, limits, budget, None)
+        try:
+            health_port = health_listener.listen(settings.health_host, settings.health_port)
+        except RuntimeError:
+            await listener.stop(0)
+            raise
     if health is None:
         state.set_serving(serving=True)
     _log.info("serving", host=settings.host, port=port, health_port=health_port, services=names)
-    return RunningServer(port, health_port, state, guard, server, health_server, trail)
+    return RunningServer(port, health_port, state, guard, listener, health_listener, trail)
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _identifier(verifier: PeerVerifier) -> Callable[[bytes], str]:
+    def identify(pem: bytes) -> str:
+        try:
+            return str(verifier.verify(pem).id)
+        except KeyreeveError:
+            return "unknown"
 
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+    return identify

@@ -11,7 +11,7 @@ from keyreeve.status import error_from_rpc
 from keyreeve.values import CrlReason
 from keyreeve_chassis.guard.access import Freshness
 from keyreeve_chassis.rpc.health import Health, health_service
-from keyreeve_chassis.rpc.reflection import reflection_service
+from keyreeve_chassis.rpc.reflection import reflection_services
 from support import contract
 from support.access_matrix import NO_MESSAGE
 from support.echo_service import ECHO, EchoRequest, EchoResponse, echo_service
@@ -37,7 +37,9 @@ STRICT = {
     "/keyreeve.audit.v1.AuditService/ListAuditRecords",
 }
 """What everybody did is told like a secret."""
-ROWS = {**contract.ROWS, **health_service(Health()).rows, **reflection_service(()).rows}
+ROWS = contract.ROWS | health_service(Health()).rows
+for _service in reflection_services(()):
+    ROWS = ROWS | _service.rows
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))

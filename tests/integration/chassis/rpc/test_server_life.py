@@ -10,10 +10,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from structlog.testing import capture_logs
 
 from keyreeve_chassis.processes.drain import stop_signals
-from keyreeve_chassis.rpc import server
 from support.echo_service import ECHO, WATCH, EchoRequest, EchoResponse, EchoServicer, echo_service
 from support.running import Harness, refused, serving
 
@@ -64,10 +62,11 @@ async def test_the_plaintext_listener_serves_health_and_nothing_else():
     assert servicer.calls == []
 
 
-async def test_reflection_serves_the_contract_to_known_callers():
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_serves_the_contract_to_known_callers(version):
     async with serving([echo_service()]) as server, admin(server) as channel:
         ask = channel.stream_stream(
-            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
             reflection_pb2.ServerReflectionRequest.SerializeToString,
             reflection_pb2.ServerReflectionResponse.FromString,
         )
@@ -80,6 +79,7 @@ async def test_reflection_serves_the_contract_to_known_callers():
         assert await stream.read() is grpc.aio.EOF
     assert services == [
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
         "test.echo.v1.EchoService",
     ]
@@ -157,17 +157,6 @@ async def test_a_call_that_outlasts_the_grace_is_cancelled():
         await asyncio.wait_for(server.running.stop(0.05), 20)
         await asyncio.wait_for(ended.wait(), 20)
         assert (await refused(call)).code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-
-
-async def test_an_end_that_grpc_does_not_report_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Endless:
-        async def stop(self, grace: float) -> None:
-            await asyncio.Event().wait()
-
-    monkeypatch.setattr(server, "STOP_SECONDS", 0.01)
-    with capture_logs() as logs:
-        await asyncio.wait_for(server.stop_within(Endless(), 0.01), 20)
-    assert [line["event"] for line in logs] == ["gRPC does not say that it has stopped"]
 
 
 async def test_a_new_call_while_stopping_is_refused_as_retryable():

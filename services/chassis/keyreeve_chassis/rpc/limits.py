@@ -1,0 +1,173 @@
+"""What a listener bounds before any handler runs: rates, times and bytes."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How much one connection may do. Durations in seconds."""
+
+    request_bytes: int
+    metadata_bytes: int
+    streams: int
+    resets_burst: int
+    resets_per_second: int
+    preface_timeout: float
+    message_timeout: float
+    stall_timeout: float
+    age: float
+    grace: float
+    idle: float
+    keepalive_interval: float
+    keepalive_timeout: float
+    ping_interval: float
+
+
+class TokenBucket:
+    """A rate with a burst; the time is passed in."""
+
+    __slots__ = ("_burst", "_left", "_per_second", "_then")
+
+    def __init__(self, burst: float, per_second: float, now: float) -> None:
+        """Take how many at one time after a pause, and how many a second for long."""
+        self._burst = burst
+        self._per_second = per_second
+        self._left = burst
+        self._then = now
+
+    def take(self, now: float) -> bool:
+        """Count one; False when there were too many."""
+        self._left = min(self._burst, self._left + (now - self._then) * self._per_second)
+        self._then = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+_SETTINGS = (20.0, 1.0)
+_EMPTY_FRAMES = (100.0, 10.0)
+_PING_STRIKES = 2
+
+
+class Conduct:
+    """Counts what a peer does that costs it little and this server more."""
+
+    __slots__ = ("_interval", "_ping_at", "_strikes", "empty", "resets", "settings")
+
+    def __init__(self, limits: ConnectionLimits, now: float) -> None:
+        """Take the rates."""
+        self.resets = TokenBucket(limits.resets_burst, limits.resets_per_second, now)
+        self.settings = TokenBucket(*_SETTINGS, now)
+        self.empty = TokenBucket(*_EMPTY_FRAMES, now)
+        self._interval = limits.ping_interval
+        self._ping_at = float("-inf")
+        self._strikes = 0
+
+    def ping(self, now: float) -> bool:
+        """Count a ping; False when too many came without cause."""
+        self._strikes = self._strikes + 1 if now - self._ping_at < self._interval else 0
+        self._ping_at = now
+        return self._strikes <= _PING_STRIKES
+
+    def answered(self) -> None:
+        """Forgive pings: those that measure bandwidth follow data of ours."""
+        self._strikes = 0
+
+
+class Due(Enum):
+    """What a connection owes to time."""
+
+    CLOSE = "close"
+    PING = "ping"
+    DRAIN = "drain"
+
+
+class Lifetime:
+    """When a connection is asked for a sign of life, asked to end, and given up."""
+
+    __slots__ = ("_limits", "_opened", "_pinged", "_read", "greeted", "idle_since")
+
+    def __init__(self, limits: ConnectionLimits, now: float) -> None:
+        """Begin."""
+        self._limits = limits
+        self._opened = self._read = self.idle_since = now
+        self._pinged: float | None = None
+        self.greeted = False
+        """The peer has begun to speak HTTP/2."""
+
+    def heard(self, now: float) -> None:
+        """Note a sign of life."""
+        self._read = now
+        self._pinged = None
+
+    def due(self, now: float, *, busy: bool) -> Due | None:
+        """Say what is due now."""
+        limits = self._limits
+        if not self.greeted and now - self._opened > limits.preface_timeout:
+            return Due.CLOSE
+        if self._pinged is not None and now - self._pinged > limits.keepalive_timeout:
+            return Due.CLOSE
+        if now - self._opened > limits.age or (not busy and now - self.idle_since > limits.idle):
+            return Due.DRAIN
+        if self._pinged is None and now - self._read > limits.keepalive_interval:
+            self._pinged = now
+            return Due.PING
+        return None
+
+
+class Holder(Protocol):
+    """What holds bytes that can be given up."""
+
+    def give_up(self) -> None:
+        """Let go of everything held."""
+        ...
+
+
+class ByteBudget:
+    """Bounds the bytes that all connections of a process buffer: beyond it the oldest unfinished calls are given up.
+
+    Limits per stream cannot do that: 500 clients with 100 streams of 64 KiB each hold 3.2 GB.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Take the bound."""
+        self._most = most
+        self._held: dict[Holder, int] = {}
+        self._reserved = 0
+        self.total = 0
+
+    def hold(self, holder: Holder, count: int) -> None:
+        """Note how much `holder` holds now; this may give up others, the oldest first, and it too."""
+        self.total += count - self._held.get(holder, 0)
+        if count:
+            self._held[holder] = count
+        else:
+            self._held.pop(holder, None)
+        while self.total > self._most and self._held:
+            oldest = next(iter(self._held))
+            self.release(oldest)
+            oldest.give_up()
+
+    def release(self, holder: Holder) -> None:
+        """Note that `holder` holds nothing any more."""
+        self.total -= self._held.pop(holder, 0)
+
+    def reserve(self, count: int) -> bool:
+        """Count a request that a handler works on, which cannot be given up; False when there is no room for it."""
+        if self._reserved + count > self._most:
+            return False
+        self._reserved += count
+        self.total += count
+        while self.total > self._most and self._held:
+            oldest = next(iter(self._held))
+            self.release(oldest)
+            oldest.give_up()
+        return True
+
+    def free(self, count: int) -> None:
+        """Count a reserved request that is over."""
+        self._reserved -= count
+        self.total -= count
