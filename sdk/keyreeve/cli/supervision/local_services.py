@@ -100,7 +100,7 @@ def read_addresses(state_directory: StateDirectory, service: Service) -> Address
     document = read_config(path)
     try:
         listen = document["listen"]
-        enroll = document.get("enroll", document.get("enrol"))  # `enrol`: its name before schema version 12
+        enroll = document.get("enroll", document.get("enrol"))  # the earlier name
         return Addresses(
             trust_domain=str(document["trust_domain"]),
             host=str(listen["host"]),
