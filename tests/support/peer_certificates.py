@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keyreeve.identity import SpiffeId, service_dns_name
@@ -18,7 +18,7 @@ TRUST_DOMAIN = "example.test"
 CLIENT_AND_SERVER = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _key_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -33,7 +33,7 @@ class Leaf:
     """A certificate with its key and the issuing CAs that a peer needs beside it."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
     issuers: tuple[x509.Certificate, ...]
 
     @property
@@ -90,9 +90,10 @@ class TestCa:
         not_after: datetime | None = None,
         usages: Sequence[x509.ObjectIdentifier] = CLIENT_AND_SERVER,
         ca: bool = False,
+        key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | None = None,
     ) -> Leaf:
         now = datetime.now(UTC).replace(microsecond=0)
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         names = [*(x509.UniformResourceIdentifier(uri) for uri in uris), *(x509.DNSName(name) for name in dns)]
         builder = (
             x509.CertificateBuilder()

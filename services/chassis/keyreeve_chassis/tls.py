@@ -6,6 +6,7 @@ asyncio's own TLS keeps 256 KiB of buffer for each connection.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from cryptography import x509
@@ -186,9 +187,9 @@ def _context(identity: ServerIdentity, *, ask_for_certificates: bool) -> SSL.Con
     return context
 
 
-def _select(_: SSL.Connection, offered: Sequence[bytes]) -> bytes:
-    # None in common: the choice is one that the peer has not offered, so it ends the handshake.
-    return _ALPN if _ALPN in offered else b""
+def _select(_: SSL.Connection, offered: Sequence[bytes]) -> Any:  # noqa: ANN401  # the type of the sentinel is private
+    # Without one in common the handshake goes on, and `TlsSession.handshake` ends it.
+    return _ALPN if _ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
 def _reason(failed: SSL.Error) -> str:

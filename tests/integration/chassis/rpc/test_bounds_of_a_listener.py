@@ -1,0 +1,170 @@
+"""What a listener accepts before anything is called: handshakes, connections, kinds of TLS."""
+
+import asyncio
+import socket
+import ssl
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from keyreeve.errors import PeerIdentityInvalid
+from support.echo_service import ECHO, EchoRequest, EchoResponse, echo_service
+from support.peer_certificates import Leaf
+from support.running import Harness, refused, serving
+
+
+def tls(
+    server: Harness, leaf: Leaf | None, *, alpn: str | None = "h2", most: ssl.TLSVersion | None = None
+) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=server.hierarchies.control_root.pem.decode())
+    context.check_hostname = False
+    if alpn is not None:
+        context.set_alpn_protocols([alpn])
+    if most is not None:
+        context.maximum_version = most
+    if leaf is not None:
+        with tempfile.TemporaryDirectory() as directory:
+            chain, key = Path(directory) / "chain.pem", Path(directory) / "key.pem"
+            chain.write_bytes(leaf.chain_pem)
+            key.write_bytes(leaf.key_pem)
+            context.load_cert_chain(chain, key)
+    return context
+
+
+@asynccontextmanager
+async def connected(server: Harness, context: ssl.SSLContext | None = None) -> AsyncIterator[asyncio.StreamReader]:
+    """A connection whose handshake is over, or one that says nothing."""
+    host, port = server.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the server ends the connection within 20 s."""
+    try:
+        async with asyncio.timeout(20):
+            while await reader.read(65536):
+                pass
+    except (ConnectionError, ssl.SSLError):
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+def person(server: Harness, name: str = "ann") -> Leaf:
+    return server.hierarchies.control.person(f"operators/admin/{name}")
+
+
+async def answered(server: Harness, name: str = "ann") -> bool:
+    async with server.channel(person(server, name)) as channel:
+        echo = channel.unary_unary(ECHO, EchoRequest.SerializeToString, EchoResponse.FromString)
+        return (await echo(EchoRequest(text="here"), timeout=20)).text == "here"
+
+
+async def test_earlier_versions_of_tls_are_refused():
+    async with serving([echo_service()]) as server:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            async with connected(server, tls(server, person(server), most=ssl.TLSVersion.TLSv1_2)):
+                raise AssertionError("the handshake was completed")
+
+
+@pytest.mark.parametrize("alpn", [None, "http/1.1"])
+async def test_a_peer_that_does_not_speak_http2_is_disconnected(alpn):
+    async with serving([echo_service()]) as server:
+        async with connected(server, tls(server, person(server), alpn=alpn)) as reader:
+            assert await ended(reader)
+        assert await answered(server)
+
+
+async def test_a_session_cannot_be_resumed():
+    async with serving([echo_service()]) as server:
+        context = tls(server, person(server))
+        host, port = server.address.split(":")
+
+        def connect(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+            with (
+                socket.create_connection((host, int(port)), timeout=20) as plain,
+                context.wrap_socket(plain, session=session) as secured,
+            ):
+                secured.recv(1)  # the server's SETTINGS come after any ticket
+                return secured.session, secured.session_reused
+
+        first, _ = await asyncio.to_thread(connect, None)
+        _, reused = await asyncio.to_thread(connect, first)
+        assert reused is False
+
+
+async def test_a_handshake_that_is_not_finished_in_time_is_ended():
+    async with serving([echo_service()], handshake_timeout=0.2) as server:
+        async with connected(server) as reader:
+            assert await ended(reader)
+        assert await answered(server)
+
+
+async def test_a_peer_that_says_nothing_after_its_handshake_is_disconnected():
+    async with (
+        serving([echo_service()], handshake_timeout=1) as server,
+        connected(server, tls(server, person(server))) as reader,
+    ):
+        assert await ended(reader)
+
+
+async def test_beyond_the_most_handshakes_the_oldest_gives_way():
+    async with (
+        serving([echo_service()], handshakes=2) as server,
+        connected(server) as first,
+        connected(server),
+        connected(server),
+    ):
+        assert await ended(first)
+        assert await answered(server)
+
+
+async def test_connections_beyond_the_most_are_closed_at_once_and_others_go_on():
+    async with serving([echo_service()], connections=1) as server, server.channel(person(server)) as channel:
+        echo = channel.unary_unary(ECHO, EchoRequest.SerializeToString, EchoResponse.FromString)
+        await echo(EchoRequest(), timeout=20)
+        async with connected(server) as reader:
+            assert await ended(reader)
+        assert (await echo(EchoRequest(text="still"), timeout=20)).text == "still"
+
+
+async def test_one_identity_has_so_many_connections_and_another_its_own():
+    async with (
+        serving([echo_service()], open_connections_per_peer=1) as server,
+        server.channel(person(server)) as first,
+    ):
+        echo = first.unary_unary(ECHO, EchoRequest.SerializeToString, EchoResponse.FromString)
+        await echo(EchoRequest(), timeout=20)
+        async with server.channel(person(server)) as second:
+            told = await refused(second.unary_unary(ECHO)(b"", timeout=20))
+        assert told.code is grpc.StatusCode.UNAVAILABLE
+        assert await answered(server, "bob")
+        assert (await echo(EchoRequest(text="still"), timeout=20)).text == "still"
+
+
+async def test_a_connection_that_is_closed_makes_room_for_another():
+    async with serving([echo_service()], open_connections_per_peer=1) as server:
+        assert await answered(server)
+        for _ in range(50):
+            if not server.running._listener.of_peer:
+                break
+            await asyncio.sleep(0)
+        assert await answered(server)
+
+
+@pytest.mark.parametrize("key", [ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP521R1())])
+async def test_a_client_key_of_an_unusual_kind_identifies_nobody(key):
+    async with serving([echo_service()]) as server:
+        leaf = server.hierarchies.control.leaf(uris=["spiffe://example.test/operators/admin/ann"], key=key)
+        with pytest.raises(PeerIdentityInvalid, match="neither RSA nor"):
+            server.verifier.verify(leaf.pem)
