@@ -20,7 +20,7 @@ from keyreeve_ca.issuance.snapshot import issuer_of
 from keyreeve_ca.ledger.ports import InProcess
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Transaction
-from keyreeve_chassis.audit.system_events import system_event
+from keyreeve_chassis.audit.recording import system_event
 from keyreeve_chassis.keys.key_types import KeyType
 
 RESERVE_SECONDS = 86_400

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 from keyreeve_ca.store.ports import Store
-from keyreeve_chassis.audit.system_events import system_event
+from keyreeve_chassis.audit.recording import system_event
 
 REQUESTS_KEPT = 24 * 3600
 """Seconds for which a repeated `request_id` gets the same answer."""

@@ -1,4 +1,4 @@
-"""Writes the records of calls without a transaction of their own: reads, refusals, failures.
+"""Writes the records of calls without a transaction of their own: reads, refusals, failures, and system events.
 
 Records that arrive during a commit form the next one, so they share its cost. Where calls arrive close together a record
 waits some milliseconds for others; a single one does not. A call waits for its record before it is answered: when that
@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
+from keyreeve.audit.record import Pairs, Record
 from keyreeve.errors import AuditUnavailable, KeyreeveError
 
 MOST_SECONDS = 2.0
@@ -95,3 +96,26 @@ class Recorder:
                 done.set_result(None)
             else:
                 done.set_exception(failure)
+
+
+def system_event(act: str, now: int, results: Pairs) -> bytes:
+    """The record of an event such as `recover`; append it to the event's transaction.
+
+    `now` is in seconds since 1970.
+    """
+    return Record(
+        method=f"keyreeve/{act}",
+        caller="",
+        credential="",
+        subject="",
+        peer="unix:local",
+        tls="",
+        time=now * 1000,
+        request_id="",
+        call_id="",
+        targets=(),
+        code="OK",
+        reason="",
+        results=results,
+        calls=1,
+    ).encode()
