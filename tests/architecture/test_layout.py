@@ -23,6 +23,7 @@ LEAVES = {
     "host_tuning": "what signing takes on this machine",
     "issuance.batching": "which requests to sign are taken into one group",
     "ledger.ports": "what is committed to the ledger of certificates",
+    "local_admin": "what the CA is asked over its local admin socket",
     "profiles.profile": "what a certificate profile says",
     "requests.der_reader": "reads the DER of certificate requests, and refuses it as one",
     "requests.name": "a name in a certificate",

@@ -38,6 +38,17 @@ def test_packages_import_only_what_they_may() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_what_manages_the_processes_of_the_ca_loads_little() -> None:
+    """The manager process, and the program that `keyreeve up` waits for, live beside processes that load everything."""
+    heavy = {"OpenSSL", "alembic", "cryptography.x509", "grpc", "pkilint", "psycopg", "sqlalchemy"}
+    light = ("keyreeve_ca.__main__", "keyreeve_ca.local_admin", "keyreeve_ca.settings", "keyreeve_ca.spec")
+    program = f"import sys, {', '.join(light)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "keyreeve_ca.settings" in loaded
+    assert heavy.intersection(loaded) == set()
+
+
 def test_modules_are_named_after_what_they_do() -> None:
     assert [
         str(path) for path in sources() if path.stem in FORBIDDEN_NAMES or path.parent.name in FORBIDDEN_NAMES

@@ -18,7 +18,8 @@ from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.identity.evidence import TokenFile
 from keyreeve_chassis.identity.opening import EnrolledIdentity, open_identity
-from keyreeve_chassis.rpc.server import ServingSettings, start_server
+from keyreeve_chassis.rpc.server import start_server
+from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.tls import LiveServerCredentials
 from support.echo_service import ADMIN_ECHO, ECHO, WATCH, EchoRequest, EchoResponse, EchoServicer, echo_service
 from support.enrolling import address_of

@@ -17,7 +17,8 @@ from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.guard.router import Kind
 from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.listener import Listener
-from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.rpc.server import listener_limits
+from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 from support.peer_certificates import Hierarchies
 
@@ -141,8 +142,8 @@ async def serve(port: int, tls_port: int) -> None:
     identity = ServerIdentity(leaf.chain_pem, leaf.key_pem, leaf.chain_pem)
     tls = LiveServerCredentials(lambda: identity).build(ask_for_certificates=False)
     budget = ByteBudget(settings.buffered_bytes)
-    plain = Listener(Interop(), settings.listener_limits(), budget, None)
-    secure = Listener(Interop(), settings.listener_limits(), budget, tls)
+    plain = Listener(Interop(), listener_limits(settings), budget, None)
+    secure = Listener(Interop(), listener_limits(settings), budget, tls)
     plain.listen("127.0.0.1", port)
     secure.listen("127.0.0.1", tls_port)
     try:

@@ -45,8 +45,8 @@ from keyreeve_ca.requests.name import NameType as RuleNameType
 from keyreeve_ca.settings import CaSettings, LintSettings
 from keyreeve_ca.worker import RunningWorker, run_worker
 from keyreeve_chassis.audit import leader as auditing
-from keyreeve_chassis.rpc.server import ServingSettings
 from keyreeve_chassis.settings.sections import DatabaseSettings
+from keyreeve_chassis.settings.serving import ServingSettings
 from support.databases import fresh_postgresql_database, fresh_sqlite_database
 from support.postgres import Server
 from support.waiting import wait_for

@@ -8,7 +8,7 @@ and the background work.
 import hashlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -46,14 +46,17 @@ from keyreeve_ca.revocation import bulk
 from keyreeve_ca.revocation.bulk import BulkRevocation
 from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.store.findings import control_plane_findings
 from keyreeve_ca.store.ports import Store, Transaction
+from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_ca.trust import servicer as trust_servicer
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database.binding import DatabaseBinding
-from keyreeve_chassis.database.opening import place_of
+from keyreeve_chassis.database.engine import sqlite_release
+from keyreeve_chassis.database.opening import look_at_database, look_at_sqlite, place_of
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
@@ -61,6 +64,8 @@ from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import FailpointKeyStore, SealedKeyStore, read_kek_file, read_kek_mount
 from keyreeve_chassis.leases.leadership import Leadership
+from keyreeve_chassis.local_admin.findings import Finding, look_at_files
+from keyreeve_chassis.local_admin.transport import look_at_transport
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.operations.ports import OPERATIONS
 from keyreeve_chassis.operations.runner import OperationRunner
@@ -238,6 +243,23 @@ def store_of(
 ) -> CaStore:
     """The store; without a writer it only reads. `process` names its audit chains."""
     return store_on(reader, writer, read_profile=profile_from_canonical, now=now, process=process)
+
+
+def look(settings: CaSettings) -> list[Finding]:
+    """Check everything that can be seen without the service; nothing is changed."""
+    binding = binding_of(settings)
+    private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600), (settings.recovery_key_file, 0o600))
+
+    def in_database(database: Database) -> Iterator[Finding]:
+        keystore = partial(open_keystore, settings)
+        return control_plane_findings(store_of(database, None), binding, keystore, settings.trust_domain, system_clock)
+
+    return [
+        *look_at_files(private, mounted=settings.keys.mounted),
+        *look_at_transport(settings.listen.connections),
+        *look_at_sqlite(settings, sqlite_release()),
+        *look_at_database(settings, SCHEMA, binding, in_database),
+    ]
 
 
 def binding_of(settings: CaSettings) -> DatabaseBinding:

@@ -15,6 +15,7 @@ from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
     authorities_of,
     binding_of,
+    look,
     new_worker_id,
     open_keystore,
     operation_runner_of,
@@ -37,7 +38,6 @@ from keyreeve_ca.issuance.snapshot import SNAPSHOT
 from keyreeve_ca.ledger.ports import BLOCKS, CoordinatorLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
-from keyreeve_ca.local_admin import look
 from keyreeve_ca.local_socket import LocalSocket
 from keyreeve_ca.metrics import CERTIFICATES_PURGED, LINT_FINDINGS, show_expiry
 from keyreeve_ca.ocsp.responder import OcspResponder

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from keyreeve.enrollment_token import is_address
-from keyreeve_chassis.rpc.server import ServingSettings
 from keyreeve_chassis.settings.sections import (
     DatabaseServerSettings,
     DatabaseSettings,
@@ -16,6 +15,7 @@ from keyreeve_chassis.settings.sections import (
     Section,
     host_port,
 )
+from keyreeve_chassis.settings.serving import ServingSettings
 
 
 class CaKeySettings(KeySettings):

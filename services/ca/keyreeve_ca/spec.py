@@ -31,9 +31,9 @@ def _run_worker(_spec: object, settings: CaSettings, index: int) -> Coroutine[An
 
 
 def _look(settings: CaSettings) -> Sequence[Finding]:
-    from keyreeve_ca import local_admin
+    from keyreeve_ca.app import look
 
-    return local_admin.look(settings)
+    return look(settings)
 
 
 SPEC: ServiceSpec[CaSettings, Any] = ServiceSpec(

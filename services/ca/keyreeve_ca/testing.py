@@ -16,7 +16,7 @@ from keyreeve_ca import local_admin
 from keyreeve_ca.coordinator import run_coordinator
 from keyreeve_ca.settings import CaSettings, LintSettings
 from keyreeve_ca.worker import run_worker
-from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.settings.serving import ServingSettings
 
 _START_SECONDS = 60.0
 

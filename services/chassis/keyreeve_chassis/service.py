@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
-from keyreeve_chassis.local_admin.transport import look_at_transport
 from keyreeve_chassis.processes.ipc import Handler
 from keyreeve_chassis.settings.sections import ServerSettings
+
+if TYPE_CHECKING:  # what manages processes, or asks one, need not load what serves
+    from keyreeve_chassis.guard.router import ServedService
 
 S = TypeVar("S", bound=ServerSettings)
 C = TypeVar("C", bound="ServiceContext[Any]")
@@ -35,7 +36,7 @@ class OpenStorage(Generic[S]):
     context: ServiceContext[S]
     record: Callable[[Sequence[bytes]], Awaitable[None]] | None = None
     """Commits audit records of calls that commit nothing else. None: its calls are audited where they lead."""
-    services: Sequence[ServedService] = ()
+    services: Sequence["ServedService"] = ()
     """RPC services that come with the storage: the audit log and operations."""
     jobs: Jobs = ()
     gate: Callable[[], None] | None = None
@@ -64,6 +65,8 @@ class Storage(Protocol[S_contra]):
 
 def look_at_directories(settings: ServerSettings) -> Sequence[Finding]:
     """Check what a service without a database keeps; nothing is changed."""
+    from keyreeve_chassis.local_admin.transport import look_at_transport
+
     directories = [(settings.state_directory, 0o700), (settings.run_directory, 0o700)]
     return [*look_at_files(directories), *look_at_transport(settings.listen.connections)]
 
@@ -87,7 +90,7 @@ class ServiceSpec(Generic[S, C]):
     roles: Sequence[Role[S]]
     jobs: Callable[[C], Jobs] = lambda _: ()
     """Of its solo process."""
-    routers: Callable[[C], Sequence[ServedService]] = lambda _: ()
+    routers: Callable[[C], Sequence["ServedService"]] = lambda _: ()
     """The RPC services of its solo process."""
     schema: Migrations[S] | None = None
     """None: a service without a database, such as the gateway."""

@@ -19,8 +19,8 @@ from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.solo import run_solo
 from keyreeve_chassis.rpc.health import Health, health_service
 from keyreeve_chassis.rpc.reflection import reflection_services
-from keyreeve_chassis.rpc.server import ServingSettings
 from keyreeve_chassis.settings.sections import DatabaseServerSettings, DatabaseSettings
+from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.tls import ServerIdentity
 from support.access_matrix import caller_kinds, operators, walk
 from support.inventory_service.service import SCHEMA, SPEC, STORAGE

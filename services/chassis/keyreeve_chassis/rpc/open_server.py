@@ -9,7 +9,8 @@ from keyreeve_chassis.guard.guard import Guard
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.listener import Listener, raise_descriptor_limit
-from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.rpc.server import guard_limits, listener_limits
+from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials
 
@@ -46,9 +47,9 @@ async def start_open_server(
     closed = sorted(name for name, row in router.rows.items() if not row.anyone)
     if closed:
         raise ValueError(f"not open to anyone: {', '.join(closed)}")
-    guard = Guard(router, None, settings.limits(), telemetry, trail)
+    guard = Guard(router, None, guard_limits(settings), telemetry, trail)
     raise_descriptor_limit()
-    limits = replace(settings.listener_limits(), connections=most_connections)
+    limits = replace(listener_limits(settings), connections=most_connections)
     tls = credentials.build(ask_for_certificates=False)
     listener = Listener(guard, limits, ByteBudget(settings.buffered_bytes), tls)
     port = listener.listen(settings.host, settings.port)

@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from keyreeve.identity import is_trust_domain
-from keyreeve_chassis.rpc.server import ServingSettings
 from keyreeve_chassis.settings.loading import ServiceSettings
+from keyreeve_chassis.settings.serving import ServingSettings
 
 _MAX_SOCKET_PATH = 100
 """Bytes. Linux allows 107 (unix(7)); temporary names beside the socket need some of them."""

@@ -19,7 +19,7 @@ from keyreeve import Client
 from keyreeve.errors import WrongDatabase
 from keyreeve.keys import make_key
 from keyreeve.values import AuthorityKind, AuthorityState
-from keyreeve_ca import local_admin
+from keyreeve_ca.app import look
 from keyreeve_ca.authorities import bootstrap
 from keyreeve_ca.authorities.bootstrap import Bootstrap
 from keyreeve_ca.profiles.builtin import builtin_profiles
@@ -167,7 +167,7 @@ def test_a_directory_whose_database_was_lost_does_not_get_another_root(kind: str
                 started(place)
         assert place[1].kek_file.read_bytes() == kek
         assert not list(place[1].state_directory.glob("ca.db*")), "nothing was made in its place"
-        [finding] = [f.as_dict() for f in local_admin.look(place[1]) if f.check == "database"]
+        [finding] = [f.as_dict() for f in look(place[1]) if f.check == "database"]
         assert not finding["ok"]
         assert "WRONG_DATABASE" in finding["message"]
 

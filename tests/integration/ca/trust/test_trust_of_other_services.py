@@ -10,7 +10,7 @@ from cryptography import x509
 
 from keyreeve.identity import Role
 from keyreeve.values import AuthorityKind, CrlReason, Hierarchy
-from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.settings.serving import ServingSettings
 from support.echo_service import ADMIN_ECHO
 from support.enrolling import OPEN_TO_TESTS, enrolling_ca
 from support.following_service import ask, following_service, put_token, until, watch

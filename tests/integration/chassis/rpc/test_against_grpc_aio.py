@@ -15,7 +15,8 @@ from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.guard.router import Kind
 from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.listener import Listener
-from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.rpc.server import listener_limits
+from keyreeve_chassis.settings.serving import ServingSettings
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 DETAILS = "grpc-status-details-bin"
@@ -119,7 +120,7 @@ class Theirs(grpc.GenericRpcHandler):
 
 @asynccontextmanager
 async def both() -> AsyncIterator[tuple[grpc.aio.Channel, grpc.aio.Channel]]:
-    limits = ServingSettings(request_bytes=MOST).listener_limits()
+    limits = listener_limits(ServingSettings(request_bytes=MOST))
     listener = Listener(Ours(), limits, ByteBudget(1 << 28), None)
     port = listener.listen("127.0.0.1", 0)
     server = grpc.aio.server(handlers=[Theirs()], options=[("grpc.max_receive_message_length", MOST)])

@@ -9,7 +9,7 @@ from keyreeve_chassis.guard.access import AccessRule
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.router import Router, RouterIncomplete, ServedService, check_access
 from keyreeve_chassis.rpc.open_server import start_open_server
-from keyreeve_chassis.rpc.server import ServingSettings
+from keyreeve_chassis.settings.serving import ServingSettings
 from support.echo_service import ADMIN_ECHO, ECHO, ROWS, SERVICE, WATCH, EchoRequest, EchoResponse, EchoServicer
 
 ANN = Caller(SpiffeId.parse("spiffe://example.test/operators/admin/ann"), Role.ADMIN, 1)

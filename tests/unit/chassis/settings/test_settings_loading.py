@@ -5,8 +5,8 @@ from typing import ClassVar
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
-from keyreeve_chassis.rpc.server import ServingSettings
 from keyreeve_chassis.settings.loading import ServiceSettings, SettingsRefused, describe, load
+from keyreeve_chassis.settings.serving import ServingSettings
 
 
 class Store(BaseModel):

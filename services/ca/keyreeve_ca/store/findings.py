@@ -1,0 +1,50 @@
+"""What `keyreeve doctor` finds in the database of a CA."""
+
+from collections.abc import Callable, Iterator
+
+from keyreeve_ca.store.ports import AuthorityState, ControlPlaneState
+from keyreeve_ca.store.sql import CaStore
+from keyreeve_chassis.database.binding import DatabaseBinding
+from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, verify_check_value
+from keyreeve_chassis.local_admin.findings import Finding
+
+_DAY = 86_400
+
+
+def control_plane_findings(
+    store: CaStore,
+    binding: DatabaseBinding,
+    open_keystore: Callable[[], KeyStore],
+    trust_domain: str,
+    now: Callable[[], int],
+) -> Iterator[Finding]:
+    """Examine the control plane's row, its key-encryption key, and the expiry of its authorities."""
+    control_plane, authorities = store.read_here(lambda tx: (tx.control_plane(), tx.authorities()))
+    binding.check(None if control_plane is None else control_plane.bound)
+    if control_plane is None or not control_plane.bootstrapped_at:
+        yield Finding("control plane", ok=False, message="it has not been made yet", fix="Start the service once")
+        return
+    ok = control_plane.trust_domain == trust_domain
+    yield Finding(
+        "control plane", ok, f"trust domain {control_plane.trust_domain}", "" if ok else "Set trust_domain back to it"
+    )
+    yield _kek(open_keystore, control_plane)
+    for authority in authorities:
+        if authority.state is not AuthorityState.ACTIVE:
+            continue
+        days = (authority.not_after - now()) // _DAY
+        total = (authority.not_after - authority.not_before) // _DAY
+        yield Finding(
+            "expiry",
+            ok=days > total / 10,
+            message=f"authority {authority.authority_id} expires in {days} days",
+            fix="" if days > total / 10 else "Create and activate its successor: keyreeve authority create",
+        )
+
+
+def _kek(open_keystore: Callable[[], KeyStore], control_plane: ControlPlaneState) -> Finding:
+    try:
+        verify_check_value(open_keystore(), control_plane.key_check)
+    except KeyStoreError as wrong:
+        return Finding("key-encryption key", ok=False, message=wrong.message, fix=wrong.fix)
+    return Finding("key-encryption key", ok=True, message="it opens this database's keys")
