@@ -33,6 +33,8 @@ LAYERS = (
     ("guard", ("/guard/", "/telemetry/", "/trail.py", "/worker.py", "/known_revocations.py", "/pending_tokens.py")),
 )
 """Layers by parts of the names of their files, the first that fits; what fits none is a use case or one of its rules."""
+TRANSPORT = "keyreeve_chassis/rpc/"
+"""gRPC over HTTP/2, which was grpcio's before it was ours: told apart, so that figures of before and after compare."""
 SHARED = {
     "keyreeve/": "the SDK's names and formats",
     "keyreeve_chassis/guard/call.py": "the call itself, which the guard hands down",
@@ -60,7 +62,9 @@ class Passed:
     """What a call passes."""
 
     files: tuple[str, ...]
-    """In the order of their first functions."""
+    """In the order of their first functions, without the transport's."""
+    transport: tuple[str, ...]
+    """The transport's, in the same order."""
     entered_again: tuple[str, ...]
     """Files that were entered again, on the way to the turning point, after they had been left for another layer."""
 
@@ -113,7 +117,12 @@ class Recorder:
             elif event.window in windows:
                 found[event.window].append(event)
         calls = [[e for e in found[window] if e.kind == "-" or e[4:] not in idle] for window in windows]
-        return Passed(_files_of(calls), _entered_again(calls, turning_point))
+        files = _files_of(calls)
+        return Passed(
+            tuple(file for file in files if not file.startswith(TRANSPORT)),
+            tuple(file for file in files if file.startswith(TRANSPORT)),
+            _entered_again(calls, turning_point),
+        )
 
     def _record(self, call: Callable[[Client], object]) -> int:
         self._last += 1
@@ -178,6 +187,6 @@ def _entered_again_in(events: list[Event], turning_point: str) -> set[str]:
 
 def layer_of(file: str) -> str | None:
     """The layer of a file; None for those of no layer."""
-    if file.startswith(tuple(SHARED)):
+    if file.startswith((TRANSPORT, *SHARED)):
         return None
     return next((layer for layer, parts in LAYERS if any(part in f"/{file}" for part in parts)), "use case")
