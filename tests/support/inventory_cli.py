@@ -6,9 +6,8 @@ from keyreeve.cli.supervision.local_services import Service
 INVENTORY = Service("membership", "support.inventory_service", 1)
 STATELESS = Service("gateway", "support.stateless_service", 2, has_database=False)
 
-local_services.SERVICES = (*local_services.SERVICES, INVENTORY, STATELESS)
-
 if __name__ == "__main__":
+    local_services.SERVICES = (*local_services.SERVICES, INVENTORY, STATELESS)
     # Only now: other modules read the table when they are imported.
     from keyreeve.cli import main
 
