@@ -25,19 +25,22 @@ KEYS = {
 }
 
 
-@pytest.fixture(params=KEYS)
-def signed(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> Path:
-    """A directory with k.pem and r.csr, made by openssl, and c.pem, signed by the CA."""
+@pytest.fixture(scope="module", params=KEYS)
+def signed(
+    request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A directory with k.pem and r.csr, made by openssl, and c.pem, signed by the CA; tests only read there."""
+    directory = tmp_path_factory.mktemp(request.param)
     openssl(
         *("req", "-new", "-newkey", *KEYS[request.param], "-nodes", "-keyout", "k.pem", "-subj", f"/CN={NAME}"),
         *("-addext", f"subjectAltName=DNS:{NAME}", "-out", "r.csr"),
-        cwd=tmp_path,
+        cwd=directory,
     )
     done = control_plane.run(
-        "cert", "sign", "--csr", tmp_path / "r.csr", "--profile", "server", "--out", tmp_path / "c.pem"
+        "cert", "sign", "--csr", directory / "r.csr", "--profile", "server", "--out", directory / "c.pem"
     )
     assert done.code == 0, done.err
-    return tmp_path
+    return directory
 
 
 def test_openssl_accepts_the_certificate_strictly(signed: Path, control_plane: ControlPlane) -> None:

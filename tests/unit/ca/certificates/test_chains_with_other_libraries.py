@@ -1,5 +1,6 @@
 """Chains verified by the `openssl` program in strict mode and by gRPC's BoringSSL in both directions."""
 
+import functools
 import shutil
 import subprocess
 import time
@@ -99,6 +100,7 @@ def test_openssl_refuses_a_reserved_name_under_the_estate(tmp_path, name):
     assert "excluded subtree violation" in result.stderr
 
 
+@functools.cache
 def control_hierarchy_of_today(key_type):
     """BoringSSL knows only the real time."""
     now = int(time.time())
