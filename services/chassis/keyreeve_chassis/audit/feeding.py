@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from keyreeve.audit.log import Checkpoint
 from keyreeve.audit.verifying import Segment
-from keyreeve.errors import AuditUnavailable, StoreUnavailable
+from keyreeve.errors import AuditUnavailable, KeyreeveError
 from keyreeve_chassis.audit import checkpoints
 from keyreeve_chassis.audit.checkpoints import CHECKPOINTS
 from keyreeve_chassis.audit.log import SqlAuditLog
@@ -162,7 +162,7 @@ class SinkGate:
                 known = list(await self._client.call(SINK_PROBLEMS, known, _ANSWER_SECONDS))
                 self._problems = known
                 self._heard = self._clock()
-            except StoreUnavailable:
+            except KeyreeveError:  # it is gone, stops, or is of another release; `check` says so in time
                 await asyncio.sleep(_RETRY_SECONDS)
 
 

@@ -11,10 +11,12 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import DBAPIError
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_chassis.changes.topics import Topics
@@ -51,7 +53,7 @@ class PostgresqlChanges:
         while True:
             try:
                 await self._listen()
-            except (psycopg.Error, OSError, NotHeard, StoreUnavailable) as failed:
+            except (psycopg.Error, DBAPIError, OSError, NotHeard, StoreUnavailable) as failed:
                 if self.topics.notified or pause == _FIRST_PAUSE:
                     log.warning("changes are polled until PostgreSQL tells them: %s", _first_line(failed))
                 pause = _FIRST_PAUSE if self.topics.notified else min(2 * pause, _LONGEST_PAUSE)
@@ -63,25 +65,33 @@ class PostgresqlChanges:
         """Announce what is heard, until an echo stays away or the connection is lost."""
         changes = channel_of(self.database.service)
         echoes = f"{changes}_{secrets.token_hex(8)}"
-        connection = await psycopg.AsyncConnection.connect(
-            _libpq(self.url),
-            autocommit=True,
-            application_name=f"keyreeve-{self.database.service}-changes",
-            connect_timeout=_CONNECT_SECONDS,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-        )
+        connection = await psycopg.AsyncConnection.connect(autocommit=True, **self._connect_arguments())
         async with connection:
-            for channel in (changes, echoes):
-                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                for channel in (changes, echoes):
+                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             while True:
                 sent = secrets.token_hex(8)
                 await self.database.write(partial(_send, echoes, sent))
                 if not await self._hear(connection, changes, sent, _ANSWER_SECONDS):
                     raise NotHeard("a notification did not come back by the listening connection")
+                if not self.topics.notified:
+                    log.info("PostgreSQL tells of changes")
                 self.topics.begin_notified()
                 await self._hear(connection, changes, None, self.echo_seconds)
+
+    def _connect_arguments(self) -> dict[str, Any]:
+        # By SQLAlchemy, as for every other connection: its URLs write several hosts differently from libpq's.
+        url = make_url(self.url).set(drivername="postgresql+psycopg")
+        _, arguments = self.database.engine.dialect.create_connect_args(url)
+        return {
+            **arguments,
+            "application_name": f"keyreeve-{self.database.service}-changes",
+            "connect_timeout": _CONNECT_SECONDS,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        }
 
     async def _hear(
         self, connection: psycopg.AsyncConnection, changes: str, awaited: str | None, seconds: float
@@ -117,11 +127,6 @@ async def _readable(connection: psycopg.AsyncConnection, seconds: float) -> bool
     finally:
         loop.remove_reader(descriptor)
     return True
-
-
-def _libpq(url: str) -> str:
-    """The URL as libpq reads it."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _first_line(failed: Exception) -> str:

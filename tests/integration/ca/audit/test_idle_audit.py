@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from keyreeve.audit.log import Checkpoint
 from keyreeve.audit.verifying import Segment
+from keyreeve.errors import ServiceStopping, StoreUnavailable
 from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_chassis.audit.checkpoints import Checkpointer
-from keyreeve_chassis.audit.feeding import SinkFeeding
+from keyreeve_chassis.audit.feeding import SinkFeeding, SinkGate
 from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.audit.sinks import Feeder, SinkFailed
@@ -212,6 +213,35 @@ async def test_a_sink_that_has_lost_what_it_had_gets_it_again(audit: Audit, fed:
     fed.sink.position = 0
     await fed.until(lambda: fed.sink.position == 3)
     assert fed.sink.batches[-1] == [1, 2, 3]
+
+
+class Coordinator:
+    """Answers a gate with these, one after the other."""
+
+    def __init__(self, *answers: list[str] | Exception) -> None:
+        self.answers = list(answers)
+        self.known: list[object] = []
+
+    async def call(self, name: str, payload: object, _seconds: float) -> list[str]:
+        self.known.append(payload)
+        if not self.answers:
+            await asyncio.Event().wait()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_a_gate_outlasts_a_coordinator_that_stops_and_sends_what_it_knows() -> None:
+    coordinator = Coordinator(["no room"], ServiceStopping("stopping"), StoreUnavailable("gone"), [])
+    gate = SinkGate(coordinator)  # type: ignore[arg-type]
+    task = asyncio.create_task(gate.follow())
+    async with asyncio.timeout(PATIENCE):
+        while len(coordinator.known) < 5:
+            await asyncio.wait([task], timeout=0.01)
+    assert coordinator.known == [None, ["no room"], ["no room"], ["no room"], []]
+    gate.check()
+    task.cancel()
 
 
 async def test_workers_hear_at_once_that_a_sink_fails_and_that_it_works_again(audit: Audit, fed: Fed) -> None:
