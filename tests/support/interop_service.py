@@ -1,6 +1,6 @@
 """The test service of gRPC's interoperability tests, on a listener of the chassis: `python -m support.interop_service`.
 
-Its cases: https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md
+Its cases: https://github.com/grpc/grpc (doc/interop-test-descriptions.md)
 """
 
 import argparse

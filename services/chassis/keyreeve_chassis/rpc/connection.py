@@ -227,7 +227,7 @@ class GrpcConnection:
         self.on_closed(stream)
 
     def on_closed(self, stream: int) -> None:
-        """A stream is over: whoever still works on it stops."""
+        """A stream is over: its handler stops."""
         self._closing.pop(stream, None)
         self._sending.drop(stream)
         found = self._streams.get(stream)
@@ -384,7 +384,7 @@ class GrpcConnection:
         self._forget(stream)
 
     def fail(self, stream: Stream, code: int, message: str) -> None:
-        """End a call from here, whoever works on it."""
+        """End a call from this side, with its handler."""
         if stream.finished or stream.gone:
             return
         self.finish(stream, code, message, ())

@@ -63,7 +63,7 @@ class Stream:
         self.checked = False
         """Its headers were checked, and the caller is admitted."""
         self.running = False
-        """Somebody works on it, though it may be over on the wire."""
+        """A handler works on it, though it may be over on the wire."""
         self.headers_sent = False
         self.finished = False
         """Its trailers have been handed over."""

@@ -1,6 +1,6 @@
 """gRPC over HTTP/2 as its protocol document says: headers, length-prefixed messages, trailers. No I/O.
 
-https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
+https://github.com/grpc/grpc (doc/PROTOCOL-HTTP2.md)
 """
 
 import base64
