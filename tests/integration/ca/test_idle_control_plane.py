@@ -44,20 +44,26 @@ def topics(monkeypatch: pytest.MonkeyPatch) -> list[Topics]:
 
 
 class Transactions:
-    """Counts those of all databases of this process."""
+    """Counts those of the databases that are opened from now on: other tests' control planes share this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reads = self.writes = 0
-        read_here, write_here = Database.read_here, Database.write_here
+        opened: set[int] = set()
+        read_here, write_here, make = Database.read_here, Database.write_here, Database.__init__
+
+        def count(database: Database, *given: Any, **how: Any) -> None:
+            opened.add(id(database))
+            make(database, *given, **how)
 
         def read(database: Database, work: Any, **how: Any) -> Any:
-            self.reads += 1
+            self.reads += id(database) in opened
             return read_here(database, work, **how)
 
         def write(database: Database, work: Any) -> Any:
-            self.writes += 1
+            self.writes += id(database) in opened
             return write_here(database, work)
 
+        monkeypatch.setattr(Database, "__init__", count)
         monkeypatch.setattr(Database, "read_here", read)
         monkeypatch.setattr(Database, "write_here", write)
 
@@ -81,10 +87,10 @@ def test_it_reads_a_few_times_a_second_and_writes_next_to_nothing(
         """A leader looks more often in tests than in earnest."""
 
     monkeypatch.setattr(Leader, "sign", nothing_to_sign)
+    transactions = Transactions(monkeypatch)
     with running(kind, request) as ca:
         wait_for("everybody to be told of changes", lambda: len(topics) == 3 and all(t.notified for t in topics))
         assert change_is_seen(ca)
-        transactions = Transactions(monkeypatch)
         reads, _ = transactions.watch()
         assert reads <= MOST_READS
         reads, writes = transactions.watch()
@@ -106,10 +112,10 @@ def test_where_nothing_tells_of_changes_every_process_polls(
     monkeypatch.setattr(
         coordinator, "PostgresqlChanges", lambda t, database, _: PostgresqlChanges(t, database, NOWHERE)
     )
+    transactions = Transactions(monkeypatch)
     with running(kind, request) as ca:
         polling = topics[1:] if kind == "sqlite" else topics
         for _ in range(3):
             assert change_is_seen(ca)
             assert [one.longest_wait for one in polling] == [POLL_SECONDS] * len(polling)
-        transactions = Transactions(monkeypatch)
         wait_for("many reads", lambda: transactions.reads > MOST_READS)
