@@ -21,7 +21,7 @@ from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.guard.router import Kind
 from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.connection import GrpcConnection
-from keyreeve_chassis.rpc.http2_ngh2 import http2_connection
+from keyreeve_chassis.rpc.http2.on_ngh2 import http2_connection
 from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
 from keyreeve_chassis.rpc.stream import Stream
 

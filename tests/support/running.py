@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -94,6 +95,7 @@ async def serving(
     *,
     telemetry: CallTelemetry | None = None,
     trail: Trail | None = None,
+    shared: Path | None = None,
     **settings: Any,
 ) -> AsyncIterator[Harness]:
     """Serve on loopback until the end of the test."""
@@ -115,6 +117,7 @@ async def serving(
         LiveServerCredentials(lambda: harness.identity),
         telemetry=telemetry,
         trail=trail,
+        shared=shared,
     )
     try:
         yield harness

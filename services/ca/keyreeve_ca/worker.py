@@ -145,6 +145,7 @@ async def run_worker(
             LiveServerCredentials(partial(_server_identity, own, base.live)),
             telemetry=telemetry,
             trail=trail,
+            shared=settings.coordinator_socket.parent,
         )
         stack.push_async_callback(running.stop, settings.drain_seconds)
         enroll_port = None

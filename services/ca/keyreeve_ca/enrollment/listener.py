@@ -102,6 +102,7 @@ class EnrollmentListener:
             most_connections=settings.connections,
             telemetry=telemetry,
             trail=trail,
+            shared=self.base.settings.coordinator_socket.parent,
         )
         try:
             yield running.port

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from keyreeve_chassis.rpc import wire
-from keyreeve_chassis.rpc.http2 import ConnectionBroken, ErrorCode, Http2Connection
+from keyreeve_chassis.rpc.http2.port import ConnectionBroken, ErrorCode, Http2Connection
 from keyreeve_chassis.rpc.limits import ByteBudget, Conduct, ConnectionLimits, Due, Lifetime
 from keyreeve_chassis.rpc.stream import Calls, Stream, Unsent
 from keyreeve_chassis.rpc.wire import Header, WireError

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from grpc_health.v1 import health_pb2
 
 from keyreeve.errors import HealthServiceUnknown
+from keyreeve.identity import Role
 from keyreeve_chassis.guard.access import AccessRule, Freshness
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.router import ServedService
@@ -88,12 +90,16 @@ class HealthServicer:
                 await self._health.changed()
 
 
-def health_service(health: Health) -> ServedService:
-    """Return the health service; anyone who can connect may ask, since probes have no identity."""
+def health_service(health: Health, *, roles: frozenset[Role] | None = None) -> ServedService:
+    """Return the health service for callers of these roles; None: for probes, which have no identity.
+
+    It answers a known caller however old the knowledge of revocations is, so that an outage can be told apart.
+    """
     prefix = f"/{_SERVICE.full_name}/"
+    rule = AccessRule(roles or frozenset(), anyone=roles is None, freshness=Freshness.EXEMPT, unrecorded=True)
     rows = {
-        f"{prefix}Check": AccessRule(anyone=True, freshness=Freshness.EXEMPT, unrecorded=True),
-        f"{prefix}List": AccessRule(anyone=True, freshness=Freshness.EXEMPT, unrecorded=True),
-        f"{prefix}Watch": AccessRule(anyone=True, long_stream=True, freshness=Freshness.EXEMPT, unrecorded=True),
+        f"{prefix}Check": rule,
+        f"{prefix}List": rule,
+        f"{prefix}Watch": replace(rule, long_stream=True),
     }
     return ServedService(_SERVICE, HealthServicer(health), rows, strict=False)

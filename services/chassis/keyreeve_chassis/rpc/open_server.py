@@ -1,6 +1,7 @@
 """A listener for those who have no certificate yet: TLS, no client certificates, and only what is open to anyone."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import structlog
 
@@ -9,7 +10,7 @@ from keyreeve_chassis.guard.guard import Guard
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.listener import Listener, raise_descriptor_limit
-from keyreeve_chassis.rpc.server import guard_limits, listener_limits
+from keyreeve_chassis.rpc.server import guard_limits, listener_limits, named
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials
@@ -39,9 +40,11 @@ async def start_open_server(
     most_connections: int,
     telemetry: CallTelemetry | None = None,
     trail: Trail | None = None,
+    shared: Path | None = None,
 ) -> OpenServer:
     """Listen and serve `router` and nothing else: no health, no reflection. Raises `RuntimeError` for a port in use.
 
+    `shared` is a directory in which processes that serve the same port find each other.
     Raises `ValueError` when a method of the router is not open to anyone: no caller could use it here.
     """
     closed = sorted(name for name, row in router.rows.items() if not row.anyone)
@@ -51,7 +54,8 @@ async def start_open_server(
     raise_descriptor_limit()
     limits = replace(listener_limits(settings), connections=most_connections)
     tls = credentials.build(ask_for_certificates=False)
-    listener = Listener(guard, limits, ByteBudget(settings.buffered_bytes), tls)
+    budget = ByteBudget(settings.buffered_bytes)
+    listener = Listener(guard, limits, budget, tls, shared=named(shared, "enroll"))
     port = listener.listen(settings.host, settings.port)
     _log.info("serving enrollees", host=settings.host, port=port)
     return OpenServer(port, guard, listener)

@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
 from keyreeve.errors import KeyreeveError
+from keyreeve.identity import ALL_ROLES
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.guard import Guard, GuardLimits
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.rpc.health import Health, health_service
 from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
-from keyreeve_chassis.rpc.listener import Listener, ListenerLimits, raise_descriptor_limit
+from keyreeve_chassis.rpc.listener import Listener, Shared, raise_descriptor_limit
 from keyreeve_chassis.rpc.reflection import reflection_services
+from keyreeve_chassis.rpc.sockets.transport import ListenerLimits
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials
@@ -74,6 +77,11 @@ class RunningServer:
     _trail: Trail | None = None
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def connections(self) -> int:
+        """Open connections of the mutual-TLS listener."""
+        return self._listener.connections
+
     async def stop(self, grace: float) -> None:
         """Stop in order, within `grace` seconds: say NOT_SERVING, take no new calls, end streams, finish calls.
 
@@ -104,22 +112,26 @@ async def start_server(
     telemetry: CallTelemetry | None = None,
     health: Health | None = None,
     trail: Trail | None = None,
+    shared: Path | None = None,
 ) -> RunningServer:
     """Listen and serve `router`, with health and reflection beside it; the health state is SERVING when this returns.
 
     A `Health` that is passed in is the caller's: its state is not changed until the server stops.
+    `shared` is a directory in which processes that serve the same port find each other, to spread connections evenly.
     Raises `RuntimeError` when a port cannot be bound.
     """
     names = tuple(service.descriptor.full_name for service in router.services)
     state = health if health is not None else Health(names)
-    extra = [health_service(state)]
+    extra = [health_service(state, roles=ALL_ROLES)]
     if settings.reflection:
         extra.extend(reflection_services([*names, extra[0].descriptor.full_name]))
     guard = Guard(router.plus(extra), verifier, guard_limits(settings), telemetry, trail)
     raise_descriptor_limit()
     budget = ByteBudget(settings.buffered_bytes)
     limits = listener_limits(settings)
-    listener = Listener(guard, limits, budget, credentials.build(), _identifier(verifier))
+    listener = Listener(
+        guard, limits, budget, credentials.build(), _identifier(verifier), shared=named(shared, "calls")
+    )
     port = listener.listen(settings.host, settings.port)
     health_listener: Listener | None = None
     health_port: int | None = None
@@ -135,6 +147,11 @@ async def start_server(
         state.set_serving(serving=True)
     _log.info("serving", host=settings.host, port=port, health_port=health_port, services=names)
     return RunningServer(port, health_port, state, guard, listener, health_listener, trail)
+
+
+def named(directory: Path | None, listener: str) -> Shared | None:
+    """Return where the processes of one listener find each other, if they are several."""
+    return None if directory is None else Shared(directory, listener)
 
 
 def _identifier(verifier: PeerVerifier) -> Callable[[bytes], str]:

@@ -7,7 +7,7 @@ from typing import Protocol
 from keyreeve.errors import KeyreeveError
 from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.guard.router import Kind
-from keyreeve_chassis.rpc.http2 import STREAM_WINDOW, Http2Connection
+from keyreeve_chassis.rpc.http2.port import STREAM_WINDOW, Http2Connection
 from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.wire import MessageReader, RequestHead
 

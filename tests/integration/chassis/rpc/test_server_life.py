@@ -53,6 +53,27 @@ async def test_health_is_served_on_both_listeners():
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize("rpc", ["Check", "List", "Watch"])
+async def test_health_on_the_mutual_tls_listener_is_told_to_known_callers_alone(rpc):
+    async with serving([echo_service()]) as server:
+        stranger = server.hierarchies.control.leaf(uris=["spiffe://elsewhere.test/operators/admin/ann"])
+        async with server.channel(stranger) as channel:
+            told = await refused(channel.unary_stream(f"/grpc.health.v1.Health/{rpc}")(b"", timeout=20))
+        assert told.reason == "PEER_TRUST_DOMAIN_WRONG"
+
+
+async def test_a_watch_of_health_ends_when_its_caller_is_revoked():
+    async with serving([echo_service()], verify_interval=0.02) as server:
+        leaf = server.hierarchies.control.person("operators/admin/ann")
+        async with server.channel(leaf) as channel:
+            watching = channel.unary_stream(
+                "/grpc.health.v1.Health/Watch", response_deserializer=health_pb2.HealthCheckResponse.FromString
+            )(b"")
+            assert (await watching.read()).status == SERVING
+            server.revocations.serials.add(leaf.certificate.serial_number)
+            assert (await refused(watching)).reason == "PEER_CERTIFICATE_REVOKED"
+
+
 async def test_the_plaintext_listener_serves_health_and_nothing_else():
     servicer = EchoServicer()
     async with serving([echo_service(servicer)]) as server, plaintext(server) as probe:

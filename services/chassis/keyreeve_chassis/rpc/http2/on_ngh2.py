@@ -18,7 +18,7 @@ from ngh2.events import (
 )
 from ngh2.exceptions import NGH2Error
 
-from keyreeve_chassis.rpc.http2 import ConnectionBroken, ErrorCode, Http2Events
+from keyreeve_chassis.rpc.http2.port import ConnectionBroken, ErrorCode, Http2Events
 from keyreeve_chassis.rpc.wire import Header
 
 CONNECTION_WINDOW = 2**31 - 1

@@ -1,0 +1,1 @@
+"""HTTP/2 engines without I/O behind one port."""

@@ -1,0 +1,1 @@
+"""Sockets: each connection's transport, and how connections are spread over processes."""

@@ -1,0 +1,266 @@
+"""The transport of one accepted connection: plain or TLS over memory buffers, and an orderly end."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from keyreeve_chassis.guard.call import AuthContext
+from keyreeve_chassis.rpc.calls import ConnectionCalls, Routes
+from keyreeve_chassis.rpc.connection import GrpcConnection
+from keyreeve_chassis.rpc.http2.on_ngh2 import http2_connection
+from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
+from keyreeve_chassis.tls import TlsAcceptor, TlsFailed, TlsSession
+
+_WRITE_BUFFER_BYTES = 256 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """How much one listener accepts. Durations in seconds."""
+
+    connection: ConnectionLimits
+    connections: int
+    connections_per_peer: int
+    """Of one identity, with calls or without."""
+    handshakes: int
+    """At once."""
+    handshake_timeout: float
+
+
+class Owner(Protocol):
+    """The listener of a connection."""
+
+    guard: Routes
+    limits: ListenerLimits
+    budget: ByteBudget
+    tls: TlsAcceptor | None
+    identify: Callable[[bytes], str] | None
+    of_peer: Counter[str]
+    handshaking: "dict[Transport, None]"
+    running: "set[asyncio.Task[None]]"
+
+    def turn(self, one: "Transport") -> None:
+        """Go on with a handshake, in turn with those of other connections."""
+        ...
+
+    def forget(self, one: "Transport") -> None:
+        """Count a connection that has ended."""
+        ...
+
+
+class Transport(asyncio.Protocol):
+    """One accepted connection."""
+
+    __slots__ = (
+        "_calls",
+        "_connection",
+        "_counted",
+        "_loop",
+        "_opened",
+        "_owner",
+        "_paused",
+        "_peer",
+        "_queued",
+        "_tls",
+        "_transport",
+    )
+
+    def __init__(self, owner: Owner, peer: str) -> None:
+        self._owner = owner
+        self._peer = peer
+        self._loop = asyncio.get_running_loop()
+        self._opened = self._loop.time()
+        self._transport: asyncio.Transport | None = None
+        self._tls: TlsSession | None = None
+        self._connection: GrpcConnection | None = None
+        self._calls: ConnectionCalls | None = None
+        self._counted: str | None = None
+        self._paused = False
+        self._queued = False
+
+    # --- asyncio ------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_WRITE_BUFFER_BYTES)
+        if self._owner.tls is None:
+            self._begin({})
+        else:
+            self._tls = self._owner.tls.accept()
+            self._owner.handshaking[self] = None
+
+    def data_received(self, data: bytes) -> None:
+        tls, connection = self._tls, self._connection
+        if tls is not None:
+            tls.take_in(data)
+            if connection is None:
+                if not self._queued:
+                    self._queued = True
+                    self._owner.turn(self)
+                return
+            self._read()
+        elif connection is not None:
+            connection.receive(data, self._loop.time())
+            self._schedule()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._transport is not None:
+            with suppress(RuntimeError):
+                self._transport.resume_reading()
+        self.flush()
+        if self._connection is not None:
+            self._connection.wake_senders()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._transport = None
+        if self._connection is not None:
+            self._connection.lose()
+        if self._counted is not None:
+            self._owner.of_peer[self._counted] -= 1
+            if not self._owner.of_peer[self._counted]:
+                del self._owner.of_peer[self._counted]
+        self._owner.forget(self)
+
+    # --- TLS ----------------------------------------------------------------------------------------------------------
+
+    def shake_hands(self) -> None:
+        """Go on with the handshake; called in turn with those of other connections."""
+        self._queued = False
+        if self._tls is None or self._transport is None or self._connection is not None:
+            return
+        try:
+            complete = self._tls.handshake()
+        except TlsFailed as failed:
+            _log.debug("handshake failed", peer=self._peer, error=str(failed))
+            self._transport.write(self._tls.output())
+            self._transport.close()
+            return
+        if output := self._tls.output():
+            self._transport.write(output)
+        if complete:
+            self._owner.handshaking.pop(self, None)
+            pem = self._tls.peer_pem()
+            if not self._count(pem):
+                self.end()
+                return
+            auth: AuthContext = {"ssl_tls_version": [self._tls.version.encode()]}
+            if pem is not None:
+                auth = {**auth, "x509_pem_cert": [pem]}
+            self._begin(auth)
+            self._read()
+
+    def _count(self, pem: bytes | None) -> bool:
+        """Count a connection with its identity; False when that has too many."""
+        owner = self._owner
+        if pem is None or owner.identify is None:
+            return True
+        name = owner.identify(pem)
+        if owner.of_peer[name] >= owner.limits.connections_per_peer:
+            _log.info("an identity has too many connections", peer=self._peer, identity=name)
+            return False
+        owner.of_peer[name] += 1
+        self._counted = name
+        return True
+
+    def _read(self) -> None:
+        if self._tls is None or self._connection is None:
+            return
+        try:
+            data = self._tls.read()
+        except TlsFailed:
+            self.end()
+            return
+        if data:
+            self._connection.receive(data, self._loop.time())
+            self._schedule()
+
+    # --- Sending ------------------------------------------------------------------------------------------------------
+
+    def _begin(self, auth: AuthContext) -> None:
+        limits = self._owner.limits.connection
+        engine = http2_connection(
+            streams=limits.streams,
+            header_bytes=limits.metadata_bytes,
+            resets=(limits.resets_burst, limits.resets_per_second),
+        )
+        self._calls = ConnectionCalls(
+            self._owner.guard, self._peer, auth, flush=self.flush, running=self._owner.running
+        )
+        self._connection = GrpcConnection(engine, limits, self._owner.budget, self._calls, self._loop.time())
+        self._calls.connection = self._connection
+        self.flush()
+
+    def _schedule(self) -> None:
+        if self._calls is not None:
+            self._calls.schedule()
+
+    def flush(self) -> None:
+        """Send what is ready, as far as the peer reads it."""
+        connection, transport = self._connection, self._transport
+        if connection is None or transport is None or transport.is_closing():
+            return
+        now = self._loop.time()
+        while not self._paused and (data := connection.output(now)):
+            if self._tls is None:
+                transport.write(data)
+                continue
+            try:
+                self._tls.write(data)
+            except TlsFailed:
+                self.abort()
+                return
+            transport.write(self._tls.output())
+        if connection.closed:
+            self.end()
+
+    def tick(self, now: float) -> None:
+        """Apply what depends on time alone."""
+        if self._connection is not None:
+            self._connection.tick(now)
+            self.flush()
+            if self._paused and self._connection.closed:
+                self.abort()
+        elif now - self._opened > self._owner.limits.handshake_timeout:
+            self.abort()
+
+    def drain(self, now: float, grace: float) -> None:
+        """Ask the peer to go elsewhere."""
+        if self._connection is None:
+            self.abort()
+        else:
+            self._connection.drain(now, grace)
+            self.flush()
+
+    def end(self) -> None:
+        """Close the connection once what was written is sent."""
+        if self._connection is not None:
+            self._connection.lose()
+        if self._transport is not None and not self._transport.is_closing():
+            if self._tls is not None:
+                self._tls.close()
+                self._transport.write(self._tls.output())
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._transport is None:
+            self._owner.forget(self)
+        else:
+            self._transport.abort()
