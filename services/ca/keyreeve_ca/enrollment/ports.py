@@ -1,6 +1,6 @@
 """Enrollment tokens as the use cases see them: stored tokens and the port to them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -69,11 +69,8 @@ class TokenRows(Protocol):
         """Revoke an open or bound token; False when it is neither."""
         ...
 
-    def revoke_made_by(self, creator: str, now: int) -> int:
-        """Revoke every open token that an identity created; return how many.
-
-        For an operator who loses a role.
-        """
+    def revoke_made_by(self, creators: Collection[str], now: int) -> int:
+        """Revoke every open or bound token that these identities created; return how many."""
         ...
 
     def close(self, serial: bytes, now: int) -> bool:

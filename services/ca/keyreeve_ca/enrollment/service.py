@@ -26,7 +26,7 @@ from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ledger.ports import AuditRecord, Rpc
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.csr import CertificateRequest, check_possession, read_csr
-from keyreeve_ca.store.ports import CertificateFilter, Store, Transaction
+from keyreeve_ca.store.ports import Store
 from keyreeve_chassis.keys.ports import KeyStore
 
 METHOD = "/keyreeve.ca.v1.EnrollmentService/Enroll"
@@ -131,10 +131,10 @@ class Enrollment:
         _check_clocks(transcript)
         request = read_csr(csr)
         check_possession(request)
+        token = await self._as_it_is_now(token)
         self._refuse_unless_usable(token, request.spki_sha256)
         item = SignItem(profile_of(_role_of(token)), csr, names_of(SpiffeId.parse(token.identity)))
         if token.state is TokenState.OPEN:
-            await self._refuse_when_maker_was_put_out(token)
             # Neither a refused request nor a halt uses the token up.
             self._prepare(item, self.issuance.snapshot(), self.now())
             if (since := self.issuance.snapshot().halted_since) is not None:
@@ -166,23 +166,16 @@ class Enrollment:
         if self.now() - token.bound_at >= RETRY_SECONDS:
             raise not_open(token)
 
-    async def _refuse_when_maker_was_put_out(self, token: StoredToken) -> None:
-        """Raise `TokenRevoked` when the creator's certificate was revoked after the token was made."""
-
-        def put_out(tx: Transaction) -> bool:
-            revoked = tx.certificates(CertificateFilter(identity=token.creator, revoked=True), after=b"", limit=1000)
-            found = tx.revocations.of([one.serial for one in revoked])
-            return any(one.revoked_at >= token.created_at for one in found.values())
-
-        if await self.store.read(put_out):
-            raise errors.TokenRevoked(
-                "a certificate of the enrollment token's creator has been revoked since",
-                metadata={"token": token.token_id.hex()},
-            )
+    async def _as_it_is_now(self, token: StoredToken) -> StoredToken:
+        """Read a token again: much can have happened since its challenge."""
+        found = await self.store.read(lambda tx: tx.tokens.get(token.token_id))
+        if found is None:
+            raise _token_refused()
+        return found
 
     async def _again(self, token: StoredToken) -> StoredToken:
-        found = await self.store.read(lambda tx: tx.tokens.get(token.token_id))
-        if found is None or (found.state is TokenState.OPEN and found.expires_at > self.now()):
+        found = await self._as_it_is_now(token)
+        if found.state is TokenState.OPEN and found.expires_at > self.now():
             raise errors.StoreUnavailable("the token changed while it was used; repeat the enrollment")
         return found
 
@@ -202,7 +195,7 @@ class Enrollment:
         [outcome] = await self.issuance.sign(
             SignRequest(
                 caller=Caller(maker, maker.role, serial=0),
-                origin=Rpc(METHOD),
+                origin=Rpc(METHOD, token.token_id),
                 request_id=token.token_id.hex(),
                 payload_sha256=request.spki_sha256,
                 items=(item,),

@@ -1,6 +1,6 @@
 """`enrollment.ports.TokenRows` on both databases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -96,11 +96,12 @@ class SqlTokens:
             .values(state=TokenState.REVOKED, ended_at=now)
         )
 
-    def revoke_made_by(self, creator: str, now: int) -> int:
-        """Revoke every open token that an identity created."""
-        open_ones = tokens.c.state == TokenState.OPEN
+    def revoke_made_by(self, creators: Collection[str], now: int) -> int:
+        """Revoke every open or bound token that these identities created."""
+        touch(self._connection, TOKENS)
+        live = tokens.c.state.in_((TokenState.OPEN, TokenState.BOUND))
         revoked: int = self._write(
-            update(tokens).where(open_ones, tokens.c.creator == creator).values(state=TokenState.REVOKED, ended_at=now)
+            update(tokens).where(live, tokens.c.creator.in_(creators)).values(state=TokenState.REVOKED, ended_at=now)
         ).rowcount
         return revoked
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from keyreeve.audit import record as records
 from keyreeve.errors import StoreUnavailable, from_reason
+from keyreeve_ca.enrollment.ports import TokenState
 from keyreeve_ca.ledger.ports import MAX_UNCOMMITTED
 from keyreeve_ca.ledger.wire import (
     ANSWERED,
@@ -153,6 +154,10 @@ Key = tuple[str, str, str]
 class Steps(Protocol):
     """The statements of one transaction."""
 
+    def token_states(self, token_ids: Collection[bytes]) -> dict[bytes, tuple[str, bytes | None]]:
+        """Return the state and key hash of enrollment tokens; they stay so until the transaction ends."""
+        ...
+
     def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
         """Insert (key, payload hash, items) where the key is new; return how many were new."""
         ...
@@ -197,6 +202,7 @@ class Settlement:
         self._repeats: dict[int, int] = {}
         self._live: dict[bytes, tuple[int, int, CertificateTuple]] = {}
         self._changed: set[int] = set()
+        self._refuse_ended_tokens()
         claimed = self._claim()
         self._renew()
         self._bind()
@@ -222,12 +228,24 @@ class Settlement:
             return (ANSWERED, self._requests[first].payload_sha256, tuple(self._results[first]))
         return (COMMITTED, tuple(self._results[n]))
 
+    def _refuse_ended_tokens(self) -> None:
+        """Refuse requests whose enrollment token is not bound to their key now, whatever it was when they began."""
+        enrolling = {n: r for n, r in enumerate(self._requests) if r.token_id}
+        if not enrolling:
+            return
+        states = self._steps.token_states({request.token_id for request in enrolling.values()})
+        for n, request in enrolling.items():
+            state, spki_sha256 = states.get(request.token_id, (TokenState.REVOKED, None))
+            for at, item in enumerate(request.items):
+                if is_certificate(item) and (state != TokenState.BOUND or spki_sha256 != item[SPKI]):
+                    self._results[n][at] = _token_ended(request.token_id, state)
+
     def _claim(self) -> dict[Key, int]:
         """Claim the requests that have a certificate, the first of each id; return those that won."""
         first: dict[Key, int] = {}
         rows: dict[Key, tuple[str, str, str, bytes, bytes]] = {}
         for n, request in enumerate(self._requests):
-            if not any(is_certificate(i) for i in request.items):
+            if not any(isinstance(result, bytes) for result in self._results[n]):
                 continue
             key = request.key
             if key in first:
@@ -245,7 +263,7 @@ class Settlement:
                     self._lost[first.pop(key)] = found[key]
         for n in first.values():
             for at, item in enumerate(self._requests[n].items):
-                if is_certificate(item):
+                if is_certificate(item) and isinstance(self._results[n][at], bytes):
                     self._live[item[SERIAL]] = (n, at, item)
         return first
 
@@ -312,6 +330,11 @@ class Settlement:
                 if n in self._changed
             ]
         )
+
+
+def _token_ended(token_id: bytes, state: str) -> FailureTuple:
+    reason = "TOKEN_REVOKED" if state == TokenState.REVOKED else "TOKEN_USED"
+    return (reason, "the enrollment token ended while its certificate was being issued", {"token": token_id.hex()})
 
 
 def _key_reused(certificate: CertificateTuple) -> FailureTuple:

@@ -31,6 +31,7 @@ class InProcess:
 
     method: ClassVar[str] = "in-process"
     """As the ledger and the audit log store it; no RPC has this name."""
+    token_id: ClassVar[bytes] = b""
 
     @property
     def exemption(self) -> "InProcess":
@@ -44,6 +45,8 @@ class Rpc:
 
     method: str
     """Full name, `/package.Service/Method`."""
+    token_id: bytes = b""
+    """Of the enrollment token that must be bound to the certificate's key when it is committed; empty: none."""
     exemption: ClassVar[None] = None
 
     def __post_init__(self) -> None:

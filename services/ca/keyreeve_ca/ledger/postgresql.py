@@ -265,6 +265,15 @@ class _Statements:
     def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
         self._cursor = cursor
 
+    def token_states(self, token_ids: Collection[bytes]) -> dict[bytes, tuple[str, bytes | None]]:
+        # The gate's lock, which revoking a token takes too, keeps them as they are.
+        found = self._cursor.execute(
+            "SELECT token_id, state, spki_sha256 FROM enrollment_tokens WHERE token_id = ANY(%b)",
+            (list(token_ids),),
+            binary=True,
+        )
+        return {token: (state, spki) for token, state, spki in found}
+
     def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
         return self._insert(_CLAIM, rows)
 

@@ -279,6 +279,10 @@ class _Statements:
         self._cursor = cursor
         self._now = now
 
+    def token_states(self, token_ids: Collection[bytes]) -> dict[bytes, tuple[str, bytes | None]]:
+        select = "SELECT state, spki_sha256 FROM enrollment_tokens WHERE token_id = ?"
+        return {token: row for token in token_ids for row in self._cursor.execute(select, (token,))}
+
     def claim(self, rows: Sequence[tuple[str, str, str, bytes, bytes]]) -> int:
         return self._cursor.executemany(
             "INSERT INTO requests (caller, method, request_id, payload_sha256, items, created_at)"

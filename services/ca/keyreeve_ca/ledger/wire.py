@@ -80,6 +80,8 @@ class RequestTuple(NamedTuple):
     batch: bool = False
     exempt: bool = False
     """From a halt of issuance."""
+    token_id: bytes = b""
+    """Of the enrollment token that has to be bound to the key."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -136,6 +138,7 @@ def _flat_request(claim: RequestClaim) -> RequestTuple:
         claim.audit,
         claim.batch,
         claim.origin.exemption is not None,
+        claim.origin.token_id,
     )
 
 

@@ -19,6 +19,8 @@ from keyreeve_ca.store.ports import CertificateFilter, Transaction
 
 _MANY = 100_000
 """Certificates of one person that are looked at: 12 hours each, so no person has as many."""
+_CLOCKS_DIFFER = 3600
+"""Seconds after its end for which a certificate is revoked all the same."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 
 
@@ -45,6 +47,9 @@ class Operators:
             )
         if known is None:
             person = self._new(name, role, by)
+            # One issued while its holder was being removed belongs to them, whatever the clocks say.
+            identity = str(person.identity(self.trust_domain))
+            self._revoke_certificates(tx, identity, by, CrlReason.CESSATION_OF_OPERATION)
             tx.operators.add(person)
         else:
             person = replace(known, invited_at=now, invited_by=by)
@@ -71,6 +76,9 @@ class Operators:
         self._refuse_last_admin(tx, known)
         self._put_out(tx, known, by, CrlReason.PRIVILEGE_WITHDRAWN)
         person = replace(known, role=role, since=self.now())
+        # Of an earlier time in this role: what that was revoked for is still so.
+        identity = str(person.identity(self.trust_domain))
+        self._revoke_certificates(tx, identity, by, CrlReason.PRIVILEGE_WITHDRAWN)
         tx.operators.update(person)
         tx.bump_config()
         return person
@@ -126,19 +134,22 @@ class Operators:
     def _put_out(self, tx: Transaction, person: Operator, by: str, reason: CrlReason) -> None:
         """Revoke the operator's certificates, and end the tokens that they created or could use."""
         identity, now = str(person.identity(self.trust_domain)), self.now()
-        valid = CertificateFilter(identity=identity, valid_at=now, revoked=False)
-        entries = tx.certificates(valid, after=b"", limit=_MANY)
-        known = tx.revocations.of([entry.serial for entry in entries])
+        self._revoke_certificates(tx, identity, by, reason)
+        tx.tokens.revoke_made_by([identity], now)
+        for token in _tokens_for(tx, identity):
+            tx.tokens.revoke(token.token_id, now)
+
+    def _revoke_certificates(self, tx: Transaction, identity: str, by: str, reason: CrlReason) -> None:
+        """Revoke every certificate of an identity that some clock may still take for a valid one."""
+        now = self.now()
+        entries = tx.certificates(CertificateFilter(identity=identity, revoked=False), after=b"", limit=_MANY)
         tx.revocations.add(
             [
                 NewRevocation(entry.serial, entry.authority_id, entry.not_after, reason, now, by)
                 for entry in entries
-                if entry.serial not in known
+                if entry.not_after >= now - _CLOCKS_DIFFER
             ]
         )
-        tx.tokens.revoke_made_by(identity, now)
-        for token in _tokens_for(tx, identity):
-            tx.tokens.revoke(token.token_id, now)
 
     def _refuse_last_admin(self, tx: Transaction, leaving: Operator) -> None:
         """Raise `LastAdmin`. An admin who never enrolled does not count."""

@@ -8,11 +8,12 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve_ca.certificates.serials import block_of
+from keyreeve_ca.enrollment.sql import SqlTokens
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.crls_sql import SqlLists
 from keyreeve_ca.revocation.ports import CrlReason, NewRevocation, Revocation
 from keyreeve_ca.revocation.tables import revocations
-from keyreeve_ca.store.tables import authorities, renewals, serial_blocks
+from keyreeve_ca.store.tables import authorities, certificates, renewals, serial_blocks
 
 _FIELDS = [f.name for f in fields(Revocation)]
 COLUMNS = [revocations.c[name] for name in _FIELDS]
@@ -64,7 +65,16 @@ class SqlRevocations(SqlLists):
         self._connection.execute(
             taken, [{"predecessor": one.serial, "successor": b"", "spki_sha256": b""} for one in made]
         )
+        self._end_tokens_made_with(made)
         return made
+
+    def _end_tokens_made_with(self, made: Sequence[Revocation]) -> None:
+        """Revoke the enrollment tokens of those whose certificates were revoked."""
+        tokens = SqlTokens(self._connection, self._connection.execute)
+        for at in range(0, len(made), _PER_QUERY):
+            serials = [one.serial for one in made[at : at + _PER_QUERY]]
+            holders = select(certificates.c.identity).where(certificates.c.serial.in_(serials)).distinct()
+            tokens.revoke_made_by(list(self._connection.scalars(holders)), made[0].revoked_at)
 
     def callers_after(self, seq: int, *, expiring_from: int, limit: int) -> list[Revocation]:
         """Revoked certificates of the control hierarchy above `seq`, in order of their numbers."""

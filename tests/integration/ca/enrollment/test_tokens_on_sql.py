@@ -89,14 +89,14 @@ async def test_a_token_is_closed_by_its_certificate_and_its_keys_are_erased(ca_b
     assert await write(lambda tx: tx.tokens.rekey(one.token_id, b"new", NOW)) is False
 
 
-async def test_the_open_tokens_of_a_maker_are_revoked_together(ca_bench: CaBench) -> None:
+async def test_the_open_and_bound_tokens_of_a_maker_are_revoked_together(ca_bench: CaBench) -> None:
     mine, used, anothers = token(1), token(2), token(3, creator="spiffe://example.test/operators/admin/bob")
     await add(ca_bench, mine, used, anothers)
     write = ca_bench.store.write
     await write(lambda tx: tx.tokens.bind(used.token_id, b"k" * 32, NOW))
-    assert await write(lambda tx: tx.tokens.revoke_made_by(mine.creator, NOW)) == 1
+    assert await write(lambda tx: tx.tokens.revoke_made_by([mine.creator], NOW)) == 2
     states = [one.state for one in await ca_bench.store.read(lambda tx: tx.tokens.page(after=b"", limit=10))]
-    assert states == [TokenState.REVOKED, TokenState.BOUND, TokenState.OPEN]
+    assert states == [TokenState.REVOKED, TokenState.REVOKED, TokenState.OPEN]
     assert await write(lambda tx: tx.tokens.bind(mine.token_id, b"k" * 32, NOW)) is False
 
 
