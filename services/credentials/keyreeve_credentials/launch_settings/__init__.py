@@ -1,0 +1,1 @@
+"""Launch settings of an array and of its servers."""

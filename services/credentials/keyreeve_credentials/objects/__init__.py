@@ -1,0 +1,1 @@
+"""Application servers, applications and user profiles, with the attributes that resolution reads."""

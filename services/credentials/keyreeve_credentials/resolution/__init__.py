@@ -1,0 +1,1 @@
+"""Which credential a launch uses, and why."""
