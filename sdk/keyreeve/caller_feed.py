@@ -19,12 +19,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from keyreeve.caller_values import CallersUpdate, IssuingAuthority, OperatorRecord
+from keyreeve.caller_values import CallersUpdate, IssuingAuthority, MemberRecord, OperatorRecord
 from keyreeve.errors import CallersRefused
 from keyreeve.files import PRIVATE, write_atomically
 from keyreeve.identity import Role, SpiffeId
 from keyreeve.length_prefix import length_prefixed
-from keyreeve.values import AuthorityState, OperatorRole
+from keyreeve.values import AuthorityState, MemberState, OperatorRole
 
 ACCEPTED = frozenset({AuthorityState.ACTIVE, AuthorityState.RETIRING})
 """States of an issuing CA in which its leaves are accepted."""
@@ -59,6 +59,19 @@ def update_message(trust_domain: str, update: CallersUpdate) -> bytes:
         trust_domain.encode(),
         *(_number(number) for number in numbers),
         *(_digest(entries) for entries in (authorities, operators, revoked)),
+        # Only where there are any: an update without members is signed as before there were any.
+        *([_digest(map(_member, update.members))] if update.members else []),
+    )
+
+
+def _member(record: MemberRecord) -> bytes:
+    return length_prefixed(
+        record.member_uid.encode(),
+        record.identity.encode(),
+        record.array.encode(),
+        record.state.value.encode(),
+        b"\x01" if record.primary else b"\x00",
+        b"\x01" if record.removed else b"\x00",
     )
 
 
@@ -79,6 +92,7 @@ class _State:
     authorities: dict[str, IssuingAuthority] = field(default_factory=dict)
     operators: dict[str, OperatorRecord] = field(default_factory=dict)
     expiry: dict[int, int] = field(default_factory=dict)
+    members: dict[str, MemberRecord] = field(default_factory=dict)
 
     def take(self, update: CallersUpdate) -> None:
         self.authorities.update((one.name, one) for one in update.authorities)
@@ -87,6 +101,11 @@ class _State:
                 self.operators.pop(record.person_uid, None)
             else:
                 self.operators[record.person_uid] = record
+        for member in update.members:
+            if member.removed:
+                self.members.pop(member.member_uid, None)
+            else:
+                self.members[member.member_uid] = member
         self.expiry.update((int.from_bytes(serial, "big"), not_after) for serial, not_after in update.revoked)
         self.restore_generation, self.seq = update.restore_generation, update.seq
 
@@ -118,6 +137,7 @@ class KnownCallers:
         self._signer: tuple[x509.Certificate, ...] = ()
         self._issuers: tuple[x509.Certificate, ...] = ()
         self._operators: Mapping[str, OperatorRecord] = {}
+        self._members: Mapping[str, MemberRecord] = {}
 
     @classmethod
     def load(
@@ -162,6 +182,10 @@ class KnownCallers:
         """The operators' records by SPIFFE ID. The same object until that changes."""
         return self._operators
 
+    def member(self, identity: str) -> MemberRecord | None:
+        """The record of the member with this SPIFFE ID; None: there is none."""
+        return self._members.get(identity)
+
     def is_revoked(self, serial: int) -> bool:
         """Whether the certificate with this serial number has been revoked."""
         return serial in self._known.expiry
@@ -192,7 +216,7 @@ class KnownCallers:
             self._known = state
         if whole:
             self._updated = self._clock()
-        if update.authorities or update.operators or update.after_seq != update.seq:
+        if update.authorities or update.operators or update.members or update.after_seq != update.seq:
             ended = self._now() - SKEW
             self._known.expiry = {serial: end for serial, end in self._known.expiry.items() if end >= ended}
             self._derive()
@@ -237,6 +261,7 @@ class KnownCallers:
             str(SpiffeId(self.trust_domain, ("operators", one.role.value, _last_part(one.name)))): one
             for one in self._known.operators.values()
         }
+        self._members = {one.identity: one for one in self._known.members.values()}
         if issuers != self._issuers:
             self._issuers = issuers
         if operators != self._operators:
@@ -320,6 +345,9 @@ def _to_json(trust_domain: str, held: _State, heard_at: float) -> dict[str, Any]
         ],
         "operators": [[one.name, one.person_uid, one.role.value, one.since] for one in held.operators.values()],
         "revoked": {f"{serial:032x}": expiry for serial, expiry in held.expiry.items()},
+        "members": [
+            [one.member_uid, one.identity, one.array, one.state.value, one.primary] for one in held.members.values()
+        ],
     }
 
 
@@ -333,10 +361,16 @@ def _from_json(kept: dict[str, Any]) -> _State:
         OperatorRecord(str(name), str(uid), OperatorRole(role), int(since))
         for name, uid, role, since in kept["operators"]
     ]
+    members = [
+        MemberRecord(str(uid), str(identity), str(array), MemberState(state), primary=bool(primary))
+        for uid, identity, array, state, primary in kept.get("members", ())
+    ]
     return _State(
-        int(kept["restore_generation"]),
-        int(kept["seq"]),
+        # A file of the release before holds no members: a snapshot brings them.
+        int(kept["restore_generation"]) if "members" in kept else 0,
+        int(kept["seq"]) if "members" in kept else 0,
         {one.name: one for one in authorities},
         {one.person_uid: one for one in operators},
         {int(serial, 16): int(expiry) for serial, expiry in kept["revoked"].items()},
+        {one.member_uid: one for one in members},
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from keyreeve.values import AuthorityState, OperatorRole
+from keyreeve.values import AuthorityState, MemberState, OperatorRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,22 @@ class OperatorRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """What the membership service says of a server that calls the control plane."""
+
+    member_uid: str
+    """Unique id of the member, which a reused name does not inherit."""
+    identity: str
+    """Its SPIFFE ID, `spiffe://{trust domain}/members/{peer DNS name}`."""
+    array: str
+    """`arrays/{array}`."""
+    state: MemberState
+    primary: bool = False
+    """Whether it is the primary of its array."""
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CallersUpdate:
     """All changes of callers between two sequence numbers."""
 
@@ -49,3 +65,4 @@ class CallersUpdate:
     signature: bytes = field(default=b"", repr=False)
     signer_der: tuple[bytes, ...] = field(default=(), repr=False)
     """Chain of the signer, leaf first, without the root; empty: the same as in the last update."""
+    members: tuple[MemberRecord, ...] = ()

@@ -574,7 +574,7 @@ class AuthorityStateWrong(FailedPrecondition):
     """The authority's state does not allow this step."""
 
     reason = "AUTHORITY_STATE_WRONG"
-    fix = "`keyreeve authority show` prints the state: pending -> active -> retiring -> retired, or revoked from the first three."
+    fix = "`keyreeve authority show` prints the state: pending (-> introduced) -> active -> retiring -> retired, or revoked."
     who = ADMIN
 
 
@@ -587,6 +587,16 @@ class AuthorityInUse(FailedPrecondition):
         "time."
     )
     who = ADMIN
+
+
+class OrderOutdated(FailedPrecondition):
+    """A later change of the array is known: the order comes from a leader that has been replaced, or is a repeat."""
+
+    reason = "ORDER_OUTDATED"
+    fix = (
+        "Nothing: the service that leads now repeats what is still to be done. Metadata `fence`, `rotation` and `step` are the "
+        "highest known."
+    )
 
 
 class AuthorityExpiring(FailedPrecondition):

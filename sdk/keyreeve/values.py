@@ -92,16 +92,40 @@ class AuthorityKind(StrEnum):
 
 
 class AuthorityState(StrEnum):
-    """The states of an authority: pending, active, retiring, retired.
+    """The states of an authority: pending, for arrays then introduced, active, retiring, retired.
 
-    Revoked from any of the first three.
+    Revoked from any but the last.
     """
 
     PENDING = "pending"
+    INTRODUCED = "introduced"
     ACTIVE = "active"
     RETIRING = "retiring"
     RETIRED = "retired"
     REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The place of a change among the changes that the membership service makes to one array."""
+
+    rotation: int
+    """Number of the rotation or other structural change; it grows for as long as the array exists."""
+    step: int
+    fence: int
+    """Fence of the leader's lease."""
+    owner_nonce: str
+
+
+class MemberState(StrEnum):
+    """The states of a member of an array."""
+
+    STANDALONE = "standalone"
+    JOINING = "joining"
+    MEMBER = "member"
+    DETACHING = "detaching"
+    QUARANTINED = "quarantined"
+    DETACHED = "detached"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,10 +38,19 @@ KINDS = {
 }
 AUTHORITY_STATES = {
     values.AuthorityState.PENDING: authority_pb.AUTHORITY_STATE_PENDING,
+    values.AuthorityState.INTRODUCED: authority_pb.AUTHORITY_STATE_INTRODUCED,
     values.AuthorityState.ACTIVE: authority_pb.AUTHORITY_STATE_ACTIVE,
     values.AuthorityState.RETIRING: authority_pb.AUTHORITY_STATE_RETIRING,
     values.AuthorityState.RETIRED: authority_pb.AUTHORITY_STATE_RETIRED,
     values.AuthorityState.REVOKED: authority_pb.AUTHORITY_STATE_REVOKED,
+}
+MEMBER_STATES = {
+    values.MemberState.STANDALONE: trust_pb.MEMBER_STATE_STANDALONE,
+    values.MemberState.JOINING: trust_pb.MEMBER_STATE_JOINING,
+    values.MemberState.MEMBER: trust_pb.MEMBER_STATE_MEMBER,
+    values.MemberState.DETACHING: trust_pb.MEMBER_STATE_DETACHING,
+    values.MemberState.QUARANTINED: trust_pb.MEMBER_STATE_QUARANTINED,
+    values.MemberState.DETACHED: trust_pb.MEMBER_STATE_DETACHED,
 }
 AUTHORITY_KEY_TYPES = {
     values.KeyType.P256: authority_pb.AUTHORITY_KEY_TYPE_P256,
@@ -269,6 +278,40 @@ def from_callers_update(message: trust_pb.CallersUpdate) -> caller_values.Caller
         revoked=tuple((one.serial, one.not_after_time.seconds) for one in message.revoked),
         signature=message.signature,
         signer_der=tuple(message.signer_der),
+        members=tuple(from_member_record(one) for one in message.members),
+    )
+
+
+def from_member_record(message: trust_pb.MemberRecord) -> caller_values.MemberRecord:
+    """Translate a member's record."""
+    return caller_values.MemberRecord(
+        message.member_uid,
+        message.identity,
+        message.array,
+        from_number(MEMBER_STATES, message.state),
+        primary=message.primary,
+        removed=message.removed,
+    )
+
+
+def to_member_record(record: caller_values.MemberRecord) -> trust_pb.MemberRecord:
+    """Translate a member's record into a message."""
+    return trust_pb.MemberRecord(
+        member_uid=record.member_uid,
+        identity=record.identity,
+        array=record.array,
+        state=to_number(MEMBER_STATES, record.state, "state"),
+        primary=record.primary,
+        removed=record.removed,
+    )
+
+
+def to_order(order: values.Order | None) -> authority_pb.Order | None:
+    """Translate the place of a change."""
+    if order is None:
+        return None
+    return authority_pb.Order(
+        rotation=order.rotation, step=order.step, fence=order.fence, owner_nonce=order.owner_nonce
     )
 
 

@@ -16,6 +16,7 @@ CONTRACT = "keyreeve.ca.v1"
 X509 = "cryptography.x509"
 COMPOSITION = {"app", "settings"}
 LEAVES = {
+    "arrays.ports": "what the membership service orders for arrays",
     "authorities.trust_metadata": "the first root of the metadata that tells members about CA keys",
     "certificates.serials": "the form of serial numbers (RFC 5280, 4.1.2.2)",
     "enrollment.ports": "what becomes of an enrollment token",

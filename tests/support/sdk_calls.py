@@ -19,6 +19,7 @@ from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.ca.v1 import trust_service_pb2 as trust_pb
+from keyreeve.caller_values import MemberRecord
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.values import (
     AuthorityKind,
@@ -26,7 +27,9 @@ from keyreeve.values import (
     Hierarchy,
     KeyType,
     Line,
+    MemberState,
     OperatorRole,
+    Order,
 )
 from support.fake_ca_server import Answer
 
@@ -150,6 +153,21 @@ EXAMPLES: dict[str, Example] = {
     "ListAuthorities": Example(
         lambda client: client.authorities.list(), authority_pb.ListAuthoritiesResponse(authorities=[AUTHORITY])
     ),
+    "IntroduceAuthority": Example(
+        lambda client: client.authorities.introduce("array-2", order=Order(7, 2, 3, "nonce")), AUTHORITY
+    ),
+    "DestroyAuthority": Example(
+        lambda client: client.authorities.destroy("array-1", order=Order(7, 3, 3, "nonce"), accept_unexpired=True),
+        AUTHORITY,
+    ),
+    "SetMembers": Example(
+        lambda client: client.trust.set_members(
+            "one",
+            [MemberRecord("uid-1", "spiffe://example.test/members/a", "arrays/one", MemberState.MEMBER, primary=True)],
+            order=Order(7, 1, 3, "nonce"),
+        ),
+        trust_pb.SetMembersResponse(),
+    ),
     "ActivateAuthority": Example(lambda client: client.authorities.activate("estate-2"), AUTHORITY),
     "RetireAuthority": Example(lambda client: client.authorities.retire("authorities/estate-2"), AUTHORITY),
     "RevokeAuthority": Example(lambda client: client.authorities.revoke("estate-2", CrlReason.SUPERSEDED), AUTHORITY),
@@ -229,6 +247,14 @@ EXAMPLES: dict[str, Example] = {
                     )
                 ],
                 revoked=[trust_pb.RevokedCertificate(serial=b"@" * 16, not_after_time=stamp(END))],
+                members=[
+                    trust_pb.MemberRecord(
+                        member_uid="uid-2",
+                        identity="spiffe://example.test/members/b",
+                        array="arrays/one",
+                        state=trust_pb.MEMBER_STATE_JOINING,
+                    )
+                ],
                 signature=b"signature",
                 signer_der=[b"leaf", b"issuer"],
             ),

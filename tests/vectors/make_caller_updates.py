@@ -10,7 +10,9 @@ from typing import Any
 TARGET = Path(__file__).with_name("caller_updates.json")
 DESCRIPTION = (
     "message = LP('keyreeve-callers-1', trust domain, restore_generation, after_seq, seq, head_seq, time, "
-    "SHA-256(LP(authorities)), SHA-256(LP(operators)), SHA-256(LP(revoked))); LP: each field after its length as 4 octets; "
+    "SHA-256(LP(authorities)), SHA-256(LP(operators)), SHA-256(LP(revoked)), and if there are any SHA-256(LP(members))); "
+    "a member is LP(member_uid, identity, array, state, 1 octet: 1 when primary, 1 octet: 1 when removed); "
+    "LP: each field after its length as 4 octets; "
     "an authority is LP(name, state, certificate), an operator LP(name, person_uid, role, since, 1 octet: 1 when removed), "
     "a revoked certificate LP(serial number of 16 octets, last instant); numbers as 8 octets; all big-endian; byte strings "
     "in hexadecimal"
@@ -47,6 +49,12 @@ def vector(
             [lp(bytes.fromhex(r["serial"]), number(r["not_after"])) for r in revoked],
         )
     ]
+    members = entries.get("members", [])
+    if members:
+        flags = [bytes([m["primary"]]) + bytes([m["removed"]]) for m in members]
+        texts = [[m[name].encode() for name in ("member_uid", "identity", "array", "state")] for m in members]
+        parts = [lp(*text, flag[:1], flag[1:]) for text, flag in zip(texts, flags, strict=True)]
+        digests.append(hashlib.sha256(lp(*parts)).digest())
     names = ("restore_generation", "after_seq", "seq", "head_seq", "time")
     return {
         "trust_domain": trust_domain,
@@ -54,6 +62,7 @@ def vector(
         "authorities": authorities,
         "operators": operators,
         "revoked": revoked,
+        **({"members": members} if members else {}),
         "digests": [one.hex() for one in digests],
         "message": lp(b"keyreeve-callers-1", trust_domain.encode(), *(number(one) for one in numbers), *digests).hex(),
     }
@@ -87,6 +96,28 @@ def vectors() -> str:
             (2**40, 7, 9, 9, 4_102_444_800),
             operators=[{**ann, "role": "auditor", "removed": True}],
             revoked=[two, one],
+        ),
+        vector(
+            "example.test",
+            (1, 9, 11, 11, 1_800_000_000),
+            members=[
+                {
+                    "member_uid": "0193",
+                    "identity": "spiffe://example.test/members/web.example.test",
+                    "array": "arrays/one",
+                    "state": "member",
+                    "primary": True,
+                    "removed": False,
+                },
+                {
+                    "member_uid": "0194",
+                    "identity": "spiffe://example.test/members/db.example.test",
+                    "array": "arrays/one",
+                    "state": "detached",
+                    "primary": False,
+                    "removed": True,
+                },
+            ],
         ),
     ]
     return json.dumps({"description": DESCRIPTION, "vectors": found}, indent=1) + "\n"

@@ -7,7 +7,7 @@ from keyreeve import wire
 from keyreeve._async.calls import Caller
 from keyreeve.ca.v1 import authority_service_pb2 as pb
 from keyreeve.request_ids import new_request_id
-from keyreeve.values import Authority, AuthorityKind, Bundle, CrlReason, Hierarchy, KeyType, Line
+from keyreeve.values import Authority, AuthorityKind, Bundle, CrlReason, Hierarchy, KeyType, Line, Order
 
 _SERVICE = "/keyreeve.ca.v1.AuthorityService"
 
@@ -35,6 +35,7 @@ class AuthorityClient:
         key_type: KeyType = KeyType.P256,
         lifetime: timedelta | None = None,
         permitted_dns_suffixes: Sequence[str] = (),
+        order: Order | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Authority:
@@ -44,7 +45,8 @@ class AuthorityClient:
 
         `issuer` is the root that signs an intermediate. `owner` is the resource that a standalone CA belongs to. `lifetime`
         is 10 years for a root and 2 for others unless given, never longer than the issuer's. `permitted_dns_suffixes` are
-        name constraints of the certificates below it (RFC 5280, 4.2.1.10).
+        name constraints of the certificates below it (RFC 5280, 4.2.1.10). `order` is the membership service's, for an
+        array's authority, here and in the other methods.
         """
         authority = pb.Authority(
             hierarchy=wire.to_number(wire.HIERARCHIES, hierarchy, "hierarchy"),
@@ -57,7 +59,10 @@ class AuthorityClient:
             permitted_dns_suffixes=permitted_dns_suffixes,
         )
         request = pb.CreateAuthorityRequest(
-            authority_id=authority_id, authority=authority, request_id=request_id or new_request_id()
+            authority_id=authority_id,
+            authority=authority,
+            request_id=request_id or new_request_id(),
+            order=wire.to_order(order),
         )
         return wire.from_authority(
             await self._caller.unary(f"{_SERVICE}/CreateAuthority", request, pb.Authority, timeout)
@@ -83,22 +88,41 @@ class AuthorityClient:
                 return
             request.page_token = page.next_page_token
 
-    async def activate(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Authority:
-        """Activate a pending authority.
+    async def introduce(
+        self, name: str, *, order: Order, request_id: str | None = None, timeout: float | None = None
+    ) -> Authority:
+        """Introduce a pending authority of an array: it signs certificates of the profile `peer-check` alone."""
+        request = pb.IntroduceAuthorityRequest(
+            name=_full(name), request_id=request_id or new_request_id(), order=wire.to_order(order)
+        )
+        return wire.from_authority(
+            await self._caller.unary(f"{_SERVICE}/IntroduceAuthority", request, pb.Authority, timeout)
+        )
+
+    async def activate(
+        self, name: str, *, order: Order | None = None, request_id: str | None = None, timeout: float | None = None
+    ) -> Authority:
+        """Activate a pending or introduced authority.
 
         It is refused when a certificate that the authority would issue has lint findings.
         """
-        request = pb.ActivateAuthorityRequest(name=_full(name), request_id=request_id or new_request_id())
+        request = pb.ActivateAuthorityRequest(
+            name=_full(name), request_id=request_id or new_request_id(), order=wire.to_order(order)
+        )
         return wire.from_authority(
             await self._caller.unary(f"{_SERVICE}/ActivateAuthority", request, pb.Authority, timeout)
         )
 
-    async def retire(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Authority:
+    async def retire(
+        self, name: str, *, order: Order | None = None, request_id: str | None = None, timeout: float | None = None
+    ) -> Authority:
         """Move an active authority to retiring, or a retiring one to retired.
 
         A retiring authority does not issue; the key of a retired one is destroyed.
         """
-        request = pb.RetireAuthorityRequest(name=_full(name), request_id=request_id or new_request_id())
+        request = pb.RetireAuthorityRequest(
+            name=_full(name), request_id=request_id or new_request_id(), order=wire.to_order(order)
+        )
         return wire.from_authority(
             await self._caller.unary(f"{_SERVICE}/RetireAuthority", request, pb.Authority, timeout)
         )
@@ -108,6 +132,7 @@ class AuthorityClient:
         name: str,
         reason: CrlReason,
         *,
+        order: Order | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Authority:
@@ -116,9 +141,30 @@ class AuthorityClient:
             name=_full(name),
             reason=wire.to_number(wire.CRL_REASONS, reason, "reason"),
             request_id=request_id or new_request_id(),
+            order=wire.to_order(order),
         )
         return wire.from_authority(
             await self._caller.unary(f"{_SERVICE}/RevokeAuthority", request, pb.Authority, timeout)
+        )
+
+    async def destroy(
+        self,
+        name: str,
+        *,
+        order: Order,
+        accept_unexpired: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Authority:
+        """Destroy the key of an array's authority that does not issue."""
+        request = pb.DestroyAuthorityRequest(
+            name=_full(name),
+            accept_unexpired=accept_unexpired,
+            request_id=request_id or new_request_id(),
+            order=wire.to_order(order),
+        )
+        return wire.from_authority(
+            await self._caller.unary(f"{_SERVICE}/DestroyAuthority", request, pb.Authority, timeout)
         )
 
     async def export(self, name: str, *, timeout: float | None = None) -> tuple[bytes, ...]:

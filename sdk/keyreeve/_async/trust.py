@@ -1,20 +1,40 @@
-"""The caller feed: what a service must know of callers beside certificates."""
+"""What services must know of callers beside certificates: the caller feed, and members' records in it."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from keyreeve import wire
 from keyreeve._async.calls import Caller
 from keyreeve.ca.v1 import trust_service_pb2 as pb
-from keyreeve.caller_values import CallersUpdate
+from keyreeve.caller_values import CallersUpdate, MemberRecord
+from keyreeve.request_ids import new_request_id
+from keyreeve.values import Order
 
 _SERVICE = "/keyreeve.ca.v1.TrustService"
 
 
 class TrustClient:
-    """The caller feed; reached as `Client.trust`."""
+    """The caller feed and members' records; reached as `Client.trust`."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+
+    async def set_members(
+        self,
+        array: str,
+        members: Sequence[MemberRecord],
+        *,
+        order: Order,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Record members of an array by an order of the membership service."""
+        request = pb.SetMembersRequest(
+            array=wire.resource_name("arrays", array),
+            order=wire.to_order(order),
+            members=[wire.to_member_record(one) for one in members],
+            request_id=request_id or new_request_id(),
+        )
+        await self._caller.unary(f"{_SERVICE}/SetMembers", request, pb.SetMembersResponse, timeout)
 
     async def watch_callers(
         self, restore_generation: int = 0, after_seq: int = 0

@@ -206,7 +206,7 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
         ),
         ServedService(
             trust_service_pb2.DESCRIPTOR.services_by_name["TrustService"],
-            trust_servicer.TrustServicer(feed),
+            trust_servicer.TrustServicer(feed, mutations, base.settings.trust_domain),
             trust_servicer.ACCESS,
         ),
     ]

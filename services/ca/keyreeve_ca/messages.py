@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable
+from typing import Literal, Protocol
 
 from cryptography import x509
 from google.protobuf.duration_pb2 import Duration
@@ -11,6 +12,7 @@ from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
+from keyreeve_ca.arrays.ports import Order
 from keyreeve_ca.authorities.ca_certificate_plan import constraints_of
 from keyreeve_ca.issuance.service import LedgerEntry, SignItem
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
@@ -22,6 +24,7 @@ from keyreeve_chassis.guard.call import chosen, duration_of, id_of, invalid, num
 from keyreeve_chassis.keys.key_types import KeyType
 
 _LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")
+_UID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _SERIAL = re.compile(r"[0-9a-f]{32}\Z")
 
 HIERARCHIES = {
@@ -35,6 +38,7 @@ KINDS = {
 }
 _STATES = {
     AuthorityState.PENDING: authority_pb.AUTHORITY_STATE_PENDING,
+    AuthorityState.INTRODUCED: authority_pb.AUTHORITY_STATE_INTRODUCED,
     AuthorityState.ACTIVE: authority_pb.AUTHORITY_STATE_ACTIVE,
     AuthorityState.RETIRING: authority_pb.AUTHORITY_STATE_RETIRING,
     AuthorityState.RETIRED: authority_pb.AUTHORITY_STATE_RETIRED,
@@ -79,6 +83,29 @@ def shard_of(name: str) -> Shard:
     if found is None:
         raise invalid("name", "a name of the form authorities/{authority}/revocationLists/{shard} is required")
     return found[1], int(found[2])
+
+
+class _Ordered(Protocol):
+    @property
+    def order(self) -> authority_pb.Order: ...
+    def HasField(self, field_name: Literal["order"]) -> bool: ...  # noqa: N802
+
+
+def order_of(request: _Ordered) -> Order | None:
+    """The place of a change; None: the request has none."""
+    if not request.HasField("order"):
+        return None
+    order = request.order
+    if min(order.rotation, order.step, order.fence) < 0:
+        raise invalid("order", "its numbers are not negative")
+    return Order(order.rotation, order.step, order.fence, uid_of(order.owner_nonce, "order.owner_nonce"))
+
+
+def uid_of(text: str, field: str) -> str:
+    """A unique id that another service made."""
+    if not _UID.match(text):
+        raise invalid(field, "1-64 letters, digits and hyphens are required")
+    return text
 
 
 def authority_message(authority: Authority) -> authority_pb.Authority:

@@ -9,7 +9,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from keyreeve import errors, values
-from keyreeve.caller_values import CallersUpdate, IssuingAuthority, OperatorRecord
+from keyreeve.caller_values import CallersUpdate, IssuingAuthority, MemberRecord, OperatorRecord
 from keyreeve.errors import KeyreeveError, Violation
 from keyreeve.retry import NO_RETRY
 from support.fake_ca_server import METHODS, FakeCa, Refusal
@@ -99,6 +99,7 @@ async def test_the_feed_of_callers_gives_values_and_goes_on_where_it_stopped(fak
         ((b"@" * 16, int(END.timestamp())),),
         b"signature",
         (b"leaf", b"issuer"),
+        (MemberRecord("uid-2", "spiffe://example.test/members/b", "arrays/one", values.MemberState.JOINING),),
     )
 
 

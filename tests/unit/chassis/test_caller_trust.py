@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from keyreeve.caller_feed import KnownCallers, update_message
-from keyreeve.caller_values import CallersUpdate, IssuingAuthority, OperatorRecord
+from keyreeve.caller_values import CallersUpdate, IssuingAuthority, MemberRecord, OperatorRecord
 from keyreeve.errors import CallersRefused, ServiceUnreachable
-from keyreeve.values import AuthorityState, OperatorRole
+from keyreeve.identity import SpiffeId
+from keyreeve.values import AuthorityState, MemberState, OperatorRole
 from keyreeve_chassis.guard import peers, trust
 from keyreeve_chassis.guard.trust import CallerTrust
 from support.peer_certificates import TRUST_DOMAIN, Hierarchies, TestCa
@@ -42,7 +43,12 @@ class World:
         return CallerTrust(self.callers, lambda: self.roots, silence=silence)
 
     def update(
-        self, after: int, seq: int, *authorities: TestCa, operators: tuple[OperatorRecord, ...] = ()
+        self,
+        after: int,
+        seq: int,
+        *authorities: TestCa,
+        operators: tuple[OperatorRecord, ...] = (),
+        members: tuple[MemberRecord, ...] = (),
     ) -> CallersUpdate:
         made = CallersUpdate(
             1,
@@ -57,6 +63,7 @@ class World:
                 for n, ca in enumerate(authorities)
             ),
             operators,
+            members=members,
         )
         key = load_pem_private_key(self.leaf.key_pem, None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
@@ -112,6 +119,21 @@ async def follow(trust: CallerTrust, *clients: Client) -> None:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust, "_PAUSE_SECONDS", (0.0, 0.01))
+
+
+async def test_who_asks_for_a_member_is_told_what_the_last_update_says() -> None:
+    world = World()
+    trust = world.trust()
+    identity = f"spiffe://{TRUST_DOMAIN}/members/web.{TRUST_DOMAIN}"
+    record = MemberRecord("uid-1", identity, "arrays/one", MemberState.MEMBER, primary=True)
+    assert trust.member(identity) is None
+    await trust.apply(world.update(0, 1, world.hierarchies.control, members=(record,)))
+    view = trust.view()
+    assert trust.member(SpiffeId.parse(identity)) == record
+    gone = replace(record, state=MemberState.DETACHED, primary=False)
+    await trust.apply(world.update(1, 2, members=(gone,)))
+    assert trust.member(identity) == gone
+    assert trust.view() is view, "callers that were verified need no second look"
 
 
 async def test_a_view_is_made_anew_when_something_in_it_has_changed_and_only_then() -> None:

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from keyreeve.caller_feed import KnownCallers, update_message
-from keyreeve.caller_values import CallersUpdate, IssuingAuthority, OperatorRecord
+from keyreeve.caller_values import CallersUpdate, IssuingAuthority, MemberRecord, OperatorRecord
 from keyreeve.errors import CallersRefused
 from keyreeve.identity import SpiffeId
-from keyreeve.values import AuthorityState, OperatorRole
+from keyreeve.values import AuthorityState, MemberState, OperatorRole
 from support.peer_certificates import TRUST_DOMAIN, Hierarchies, Leaf, TestCa
 
 VECTORS = Path(__file__).parents[2] / "vectors"
@@ -109,6 +109,17 @@ def test_what_is_signed_is_what_the_vectors_say() -> None:
                 for one in vector["operators"]
             ),
             tuple((bytes.fromhex(one["serial"]), one["not_after"]) for one in vector["revoked"]),
+            members=tuple(
+                MemberRecord(
+                    one["member_uid"],
+                    one["identity"],
+                    one["array"],
+                    MemberState(one["state"]),
+                    primary=one["primary"],
+                    removed=one["removed"],
+                )
+                for one in vector.get("members", ())
+            ),
         )
         assert update_message(vector["trust_domain"], update).hex() == vector["message"]
 
@@ -167,6 +178,7 @@ def test_issuing_cas_are_accepted_while_they_are_active_or_retiring() -> None:
             break
     assert accepted == {
         AuthorityState.PENDING: False,
+        AuthorityState.INTRODUCED: False,
         AuthorityState.ACTIVE: True,
         AuthorityState.RETIRING: True,
         AuthorityState.RETIRED: False,

@@ -27,47 +27,53 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from keyreeve.ca.v1 import crl_reason_pb2 as keyreeve_dot_ca_dot_v1_dot_crl__reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&keyreeve/ca/v1/authority_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyreeve/ca/v1/crl_reason.proto\"\xbc\x05\n\tAuthority\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\thierarchy\x18\x02 \x01(\x0e\x32\x19.keyreeve.ca.v1.Hierarchy\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.keyreeve.ca.v1.AuthorityKind\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x0e\n\x06issuer\x18\x05 \x01(\t\x12\x13\n\x0b\x63ommon_name\x18\x06 \x01(\t\x12\x32\n\x08key_type\x18\x07 \x01(\x0e\x32 .keyreeve.ca.v1.AuthorityKeyType\x12+\n\x08lifetime\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16permitted_dns_suffixes\x18\t \x03(\t\x12-\n\x05state\x18\n \x01(\x0e\x32\x1e.keyreeve.ca.v1.AuthorityState\x12\x17\n\x0f\x63\x65rtificate_der\x18\x0b \x01(\x0c\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x0c \x01(\x0c\x12\x33\n\x0fnot_before_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enot_after_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"p\n\x16\x43reateAuthorityRequest\x12\x14\n\x0c\x61uthority_id\x18\x01 \x01(\t\x12,\n\tauthority\x18\x02 \x01(\x0b\x32\x19.keyreeve.ca.v1.Authority\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"#\n\x13GetAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x16ListAuthoritiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x17ListAuthoritiesResponse\x12.\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x19.keyreeve.ca.v1.Authority\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x18\x41\x63tivateAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\":\n\x16RetireAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"e\n\x16RevokeAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.keyreeve.ca.v1.CrlReason\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"&\n\x16\x45xportAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\",\n\x17\x45xportAuthorityResponse\x12\x11\n\tchain_der\x18\x01 \x03(\x0c\" \n\x10GetBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\"\n\x12WatchBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"c\n\x06\x42undle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t\x12\x11\n\troots_der\x18\x03 \x03(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x12\n\ntrust_root\x18\x05 \x01(\x0c*m\n\tHierarchy\x12\x19\n\x15HIERARCHY_UNSPECIFIED\x10\x00\x12\x15\n\x11HIERARCHY_CONTROL\x10\x01\x12\x14\n\x10HIERARCHY_ESTATE\x10\x02\x12\x18\n\x14HIERARCHY_STANDALONE\x10\x03*i\n\rAuthorityKind\x12\x1e\n\x1a\x41UTHORITY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41UTHORITY_KIND_ROOT\x10\x01\x12\x1f\n\x1b\x41UTHORITY_KIND_INTERMEDIATE\x10\x02*\xc2\x01\n\x0e\x41uthorityState\x12\x1f\n\x1b\x41UTHORITY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UTHORITY_STATE_PENDING\x10\x01\x12\x1a\n\x16\x41UTHORITY_STATE_ACTIVE\x10\x02\x12\x1c\n\x18\x41UTHORITY_STATE_RETIRING\x10\x03\x12\x1b\n\x17\x41UTHORITY_STATE_RETIRED\x10\x04\x12\x1b\n\x17\x41UTHORITY_STATE_REVOKED\x10\x05*\xd0\x01\n\x10\x41uthorityKeyType\x12\"\n\x1e\x41UTHORITY_KEY_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UTHORITY_KEY_TYPE_P256\x10\x01\x12\x1b\n\x17\x41UTHORITY_KEY_TYPE_P384\x10\x02\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_RSA3072\x10\x03\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_RSA4096\x10\x04\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_ED25519\x10\x05\x32\x9a\x06\n\x10\x41uthorityService\x12T\n\x0f\x43reateAuthority\x12&.keyreeve.ca.v1.CreateAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12N\n\x0cGetAuthority\x12#.keyreeve.ca.v1.GetAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12\x62\n\x0fListAuthorities\x12&.keyreeve.ca.v1.ListAuthoritiesRequest\x1a\'.keyreeve.ca.v1.ListAuthoritiesResponse\x12X\n\x11\x41\x63tivateAuthority\x12(.keyreeve.ca.v1.ActivateAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12T\n\x0fRetireAuthority\x12&.keyreeve.ca.v1.RetireAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12T\n\x0fRevokeAuthority\x12&.keyreeve.ca.v1.RevokeAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12\x62\n\x0f\x45xportAuthority\x12&.keyreeve.ca.v1.ExportAuthorityRequest\x1a\'.keyreeve.ca.v1.ExportAuthorityResponse\x12\x45\n\tGetBundle\x12 .keyreeve.ca.v1.GetBundleRequest\x1a\x16.keyreeve.ca.v1.Bundle\x12K\n\x0bWatchBundle\x12\".keyreeve.ca.v1.WatchBundleRequest\x1a\x16.keyreeve.ca.v1.Bundle0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&keyreeve/ca/v1/authority_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyreeve/ca/v1/crl_reason.proto\"\xbc\x05\n\tAuthority\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\thierarchy\x18\x02 \x01(\x0e\x32\x19.keyreeve.ca.v1.Hierarchy\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.keyreeve.ca.v1.AuthorityKind\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x0e\n\x06issuer\x18\x05 \x01(\t\x12\x13\n\x0b\x63ommon_name\x18\x06 \x01(\t\x12\x32\n\x08key_type\x18\x07 \x01(\x0e\x32 .keyreeve.ca.v1.AuthorityKeyType\x12+\n\x08lifetime\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16permitted_dns_suffixes\x18\t \x03(\t\x12-\n\x05state\x18\n \x01(\x0e\x32\x1e.keyreeve.ca.v1.AuthorityState\x12\x17\n\x0f\x63\x65rtificate_der\x18\x0b \x01(\x0c\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x0c \x01(\x0c\x12\x33\n\x0fnot_before_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enot_after_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x05Order\x12\x10\n\x08rotation\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x03\x12\x13\n\x0bowner_nonce\x18\x04 \x01(\t\"\x96\x01\n\x16\x43reateAuthorityRequest\x12\x14\n\x0c\x61uthority_id\x18\x01 \x01(\t\x12,\n\tauthority\x18\x02 \x01(\x0b\x32\x19.keyreeve.ca.v1.Authority\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12$\n\x05order\x18\x04 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"#\n\x13GetAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x16ListAuthoritiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x17ListAuthoritiesResponse\x12.\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x19.keyreeve.ca.v1.Authority\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"c\n\x19IntroduceAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x05order\x18\x03 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"b\n\x18\x41\x63tivateAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x05order\x18\x03 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"`\n\x16RetireAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x05order\x18\x03 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"\x8b\x01\n\x16RevokeAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.keyreeve.ca.v1.CrlReason\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12$\n\x05order\x18\x04 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"{\n\x17\x44\x65stroyAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10\x61\x63\x63\x65pt_unexpired\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12$\n\x05order\x18\x04 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"&\n\x16\x45xportAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\",\n\x17\x45xportAuthorityResponse\x12\x11\n\tchain_der\x18\x01 \x03(\x0c\" \n\x10GetBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\"\n\x12WatchBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"c\n\x06\x42undle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t\x12\x11\n\troots_der\x18\x03 \x03(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x12\n\ntrust_root\x18\x05 \x01(\x0c*m\n\tHierarchy\x12\x19\n\x15HIERARCHY_UNSPECIFIED\x10\x00\x12\x15\n\x11HIERARCHY_CONTROL\x10\x01\x12\x14\n\x10HIERARCHY_ESTATE\x10\x02\x12\x18\n\x14HIERARCHY_STANDALONE\x10\x03*i\n\rAuthorityKind\x12\x1e\n\x1a\x41UTHORITY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41UTHORITY_KIND_ROOT\x10\x01\x12\x1f\n\x1b\x41UTHORITY_KIND_INTERMEDIATE\x10\x02*\xe2\x01\n\x0e\x41uthorityState\x12\x1f\n\x1b\x41UTHORITY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UTHORITY_STATE_PENDING\x10\x01\x12\x1a\n\x16\x41UTHORITY_STATE_ACTIVE\x10\x02\x12\x1c\n\x18\x41UTHORITY_STATE_RETIRING\x10\x03\x12\x1b\n\x17\x41UTHORITY_STATE_RETIRED\x10\x04\x12\x1b\n\x17\x41UTHORITY_STATE_REVOKED\x10\x05\x12\x1e\n\x1a\x41UTHORITY_STATE_INTRODUCED\x10\x06*\xd0\x01\n\x10\x41uthorityKeyType\x12\"\n\x1e\x41UTHORITY_KEY_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UTHORITY_KEY_TYPE_P256\x10\x01\x12\x1b\n\x17\x41UTHORITY_KEY_TYPE_P384\x10\x02\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_RSA3072\x10\x03\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_RSA4096\x10\x04\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_ED25519\x10\x05\x32\xce\x07\n\x10\x41uthorityService\x12T\n\x0f\x43reateAuthority\x12&.keyreeve.ca.v1.CreateAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12Z\n\x12IntroduceAuthority\x12).keyreeve.ca.v1.IntroduceAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12N\n\x0cGetAuthority\x12#.keyreeve.ca.v1.GetAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12\x62\n\x0fListAuthorities\x12&.keyreeve.ca.v1.ListAuthoritiesRequest\x1a\'.keyreeve.ca.v1.ListAuthoritiesResponse\x12X\n\x11\x41\x63tivateAuthority\x12(.keyreeve.ca.v1.ActivateAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12T\n\x0fRetireAuthority\x12&.keyreeve.ca.v1.RetireAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12T\n\x0fRevokeAuthority\x12&.keyreeve.ca.v1.RevokeAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12V\n\x10\x44\x65stroyAuthority\x12\'.keyreeve.ca.v1.DestroyAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12\x62\n\x0f\x45xportAuthority\x12&.keyreeve.ca.v1.ExportAuthorityRequest\x1a\'.keyreeve.ca.v1.ExportAuthorityResponse\x12\x45\n\tGetBundle\x12 .keyreeve.ca.v1.GetBundleRequest\x1a\x16.keyreeve.ca.v1.Bundle\x12K\n\x0bWatchBundle\x12\".keyreeve.ca.v1.WatchBundleRequest\x1a\x16.keyreeve.ca.v1.Bundle0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.ca.v1.authority_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HIERARCHY']._serialized_start=1657
-  _globals['_HIERARCHY']._serialized_end=1766
-  _globals['_AUTHORITYKIND']._serialized_start=1768
-  _globals['_AUTHORITYKIND']._serialized_end=1873
-  _globals['_AUTHORITYSTATE']._serialized_start=1876
-  _globals['_AUTHORITYSTATE']._serialized_end=2070
-  _globals['_AUTHORITYKEYTYPE']._serialized_start=2073
-  _globals['_AUTHORITYKEYTYPE']._serialized_end=2281
+  _globals['_HIERARCHY']._serialized_start=2114
+  _globals['_HIERARCHY']._serialized_end=2223
+  _globals['_AUTHORITYKIND']._serialized_start=2225
+  _globals['_AUTHORITYKIND']._serialized_end=2330
+  _globals['_AUTHORITYSTATE']._serialized_start=2333
+  _globals['_AUTHORITYSTATE']._serialized_end=2559
+  _globals['_AUTHORITYKEYTYPE']._serialized_start=2562
+  _globals['_AUTHORITYKEYTYPE']._serialized_end=2770
   _globals['_AUTHORITY']._serialized_start=157
   _globals['_AUTHORITY']._serialized_end=857
-  _globals['_CREATEAUTHORITYREQUEST']._serialized_start=859
-  _globals['_CREATEAUTHORITYREQUEST']._serialized_end=971
-  _globals['_GETAUTHORITYREQUEST']._serialized_start=973
-  _globals['_GETAUTHORITYREQUEST']._serialized_end=1008
-  _globals['_LISTAUTHORITIESREQUEST']._serialized_start=1010
-  _globals['_LISTAUTHORITIESREQUEST']._serialized_end=1073
-  _globals['_LISTAUTHORITIESRESPONSE']._serialized_start=1075
-  _globals['_LISTAUTHORITIESRESPONSE']._serialized_end=1173
-  _globals['_ACTIVATEAUTHORITYREQUEST']._serialized_start=1175
-  _globals['_ACTIVATEAUTHORITYREQUEST']._serialized_end=1235
-  _globals['_RETIREAUTHORITYREQUEST']._serialized_start=1237
-  _globals['_RETIREAUTHORITYREQUEST']._serialized_end=1295
-  _globals['_REVOKEAUTHORITYREQUEST']._serialized_start=1297
-  _globals['_REVOKEAUTHORITYREQUEST']._serialized_end=1398
-  _globals['_EXPORTAUTHORITYREQUEST']._serialized_start=1400
-  _globals['_EXPORTAUTHORITYREQUEST']._serialized_end=1438
-  _globals['_EXPORTAUTHORITYRESPONSE']._serialized_start=1440
-  _globals['_EXPORTAUTHORITYRESPONSE']._serialized_end=1484
-  _globals['_GETBUNDLEREQUEST']._serialized_start=1486
-  _globals['_GETBUNDLEREQUEST']._serialized_end=1518
-  _globals['_WATCHBUNDLEREQUEST']._serialized_start=1520
-  _globals['_WATCHBUNDLEREQUEST']._serialized_end=1554
-  _globals['_BUNDLE']._serialized_start=1556
-  _globals['_BUNDLE']._serialized_end=1655
-  _globals['_AUTHORITYSERVICE']._serialized_start=2284
-  _globals['_AUTHORITYSERVICE']._serialized_end=3078
+  _globals['_ORDER']._serialized_start=859
+  _globals['_ORDER']._serialized_end=934
+  _globals['_CREATEAUTHORITYREQUEST']._serialized_start=937
+  _globals['_CREATEAUTHORITYREQUEST']._serialized_end=1087
+  _globals['_GETAUTHORITYREQUEST']._serialized_start=1089
+  _globals['_GETAUTHORITYREQUEST']._serialized_end=1124
+  _globals['_LISTAUTHORITIESREQUEST']._serialized_start=1126
+  _globals['_LISTAUTHORITIESREQUEST']._serialized_end=1189
+  _globals['_LISTAUTHORITIESRESPONSE']._serialized_start=1191
+  _globals['_LISTAUTHORITIESRESPONSE']._serialized_end=1289
+  _globals['_INTRODUCEAUTHORITYREQUEST']._serialized_start=1291
+  _globals['_INTRODUCEAUTHORITYREQUEST']._serialized_end=1390
+  _globals['_ACTIVATEAUTHORITYREQUEST']._serialized_start=1392
+  _globals['_ACTIVATEAUTHORITYREQUEST']._serialized_end=1490
+  _globals['_RETIREAUTHORITYREQUEST']._serialized_start=1492
+  _globals['_RETIREAUTHORITYREQUEST']._serialized_end=1588
+  _globals['_REVOKEAUTHORITYREQUEST']._serialized_start=1591
+  _globals['_REVOKEAUTHORITYREQUEST']._serialized_end=1730
+  _globals['_DESTROYAUTHORITYREQUEST']._serialized_start=1732
+  _globals['_DESTROYAUTHORITYREQUEST']._serialized_end=1855
+  _globals['_EXPORTAUTHORITYREQUEST']._serialized_start=1857
+  _globals['_EXPORTAUTHORITYREQUEST']._serialized_end=1895
+  _globals['_EXPORTAUTHORITYRESPONSE']._serialized_start=1897
+  _globals['_EXPORTAUTHORITYRESPONSE']._serialized_end=1941
+  _globals['_GETBUNDLEREQUEST']._serialized_start=1943
+  _globals['_GETBUNDLEREQUEST']._serialized_end=1975
+  _globals['_WATCHBUNDLEREQUEST']._serialized_start=1977
+  _globals['_WATCHBUNDLEREQUEST']._serialized_end=2011
+  _globals['_BUNDLE']._serialized_start=2013
+  _globals['_BUNDLE']._serialized_end=2112
+  _globals['_AUTHORITYSERVICE']._serialized_start=2773
+  _globals['_AUTHORITYSERVICE']._serialized_end=3747
 # @@protoc_insertion_point(module_scope)

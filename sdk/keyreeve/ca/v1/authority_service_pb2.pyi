@@ -92,9 +92,11 @@ class _AuthorityStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Author
     """All its certificates have expired; its key is destroyed."""
     AUTHORITY_STATE_REVOKED: _AuthorityState.ValueType  # 5
     """Not trusted any more."""
+    AUTHORITY_STATE_INTRODUCED: _AuthorityState.ValueType  # 6
+    """In the bundles of its array; signs certificates of the profile `peer-check` and nothing else."""
 
 class AuthorityState(_AuthorityState, metaclass=_AuthorityStateEnumTypeWrapper):
-    """The state of an authority: PENDING, ACTIVE, RETIRING, RETIRED; REVOKED from the first three."""
+    """The state of an authority: PENDING, for arrays then INTRODUCED, ACTIVE, RETIRING, RETIRED; REVOKED from all but RETIRED."""
 
 AUTHORITY_STATE_UNSPECIFIED: AuthorityState.ValueType  # 0
 """Not a valid value; never returned."""
@@ -108,6 +110,8 @@ AUTHORITY_STATE_RETIRED: AuthorityState.ValueType  # 4
 """All its certificates have expired; its key is destroyed."""
 AUTHORITY_STATE_REVOKED: AuthorityState.ValueType  # 5
 """Not trusted any more."""
+AUTHORITY_STATE_INTRODUCED: AuthorityState.ValueType  # 6
+"""In the bundles of its array; signs certificates of the profile `peer-check` and nothing else."""
 Global___AuthorityState: _TypeAlias = AuthorityState  # noqa: Y015
 
 class _AuthorityKeyType:
@@ -253,6 +257,44 @@ class Authority(_message.Message):
 Global___Authority: _TypeAlias = Authority  # noqa: Y015
 
 @_typing.final
+class Order(_message.Message):
+    """The place of a change among the changes that the membership service makes to one array. The CA keeps the highest place
+    of each array and refuses what comes before it (ORDER_OUTDATED, with metadata `rotation`, `step` and `fence`), so that a
+    leader that wakes late changes nothing. An order counts when its fence is above the highest one, or equal with the same
+    `owner_nonce`, and when (rotation, step) is not below the highest.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROTATION_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    OWNER_NONCE_FIELD_NUMBER: _builtins.int
+    rotation: _builtins.int
+    """Required. Number of the rotation or other structural change; it grows for as long as the array exists."""
+    step: _builtins.int
+    """Required. Step within the rotation."""
+    fence: _builtins.int
+    """Required. Fence of the leader's lease."""
+    owner_nonce: _builtins.str
+    """Required. Owner nonce of the leader's lease: 1-64 letters, digits and hyphens."""
+    def __init__(
+        self,
+        *,
+        rotation: _builtins.int = ...,
+        step: _builtins.int = ...,
+        fence: _builtins.int = ...,
+        owner_nonce: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "owner_nonce", b"owner_nonce", "rotation", b"rotation", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Order: _TypeAlias = Order  # noqa: Y015
+
+@_typing.final
 class CreateAuthorityRequest(_message.Message):
     """Creates an authority."""
 
@@ -261,6 +303,7 @@ class CreateAuthorityRequest(_message.Message):
     AUTHORITY_ID_FIELD_NUMBER: _builtins.int
     AUTHORITY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     authority_id: _builtins.str
     """Required. Last segment of its name: 1-63 lower-case letters, digits and hyphens, starting with a letter."""
     request_id: _builtins.str
@@ -269,16 +312,21 @@ class CreateAuthorityRequest(_message.Message):
     def authority(self) -> Global___Authority:
         """Required. The authority."""
 
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """Required for the authority of an array, refused otherwise. The place of this change."""
+
     def __init__(
         self,
         *,
         authority_id: _builtins.str = ...,
         authority: Global___Authority | None = ...,
         request_id: _builtins.str = ...,
+        order: Global___Order | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "authority_id", b"authority_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "authority_id", b"authority_id", "order", b"order", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -361,6 +409,38 @@ class ListAuthoritiesResponse(_message.Message):
 Global___ListAuthoritiesResponse: _TypeAlias = ListAuthoritiesResponse  # noqa: Y015
 
 @_typing.final
+class IntroduceAuthorityRequest(_message.Message):
+    """Introduces an authority."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `authorities/{authority}`."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """Required. The place of this change."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        order: Global___Order | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "order", b"order", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntroduceAuthorityRequest: _TypeAlias = IntroduceAuthorityRequest  # noqa: Y015
+
+@_typing.final
 class ActivateAuthorityRequest(_message.Message):
     """Activates an authority."""
 
@@ -368,19 +448,25 @@ class ActivateAuthorityRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. `authorities/{authority}`."""
     request_id: _builtins.str
     """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """Required for the authority of an array, refused otherwise. The place of this change."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        order: Global___Order | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "order", b"order", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -394,19 +480,25 @@ class RetireAuthorityRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. `authorities/{authority}`."""
     request_id: _builtins.str
     """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """Required for the authority of an array, refused otherwise. The place of this change."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        order: Global___Order | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "order", b"order", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -421,26 +513,68 @@ class RevokeAuthorityRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. `authorities/{authority}`."""
     reason: _crl_reason_pb2.CrlReason.ValueType
     """Required: CA_COMPROMISE, SUPERSEDED or CESSATION_OF_OPERATION."""
     request_id: _builtins.str
     """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """Required for the authority of an array when the membership service calls, refused otherwise. The place of this change."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         reason: _crl_reason_pb2.CrlReason.ValueType = ...,
         request_id: _builtins.str = ...,
+        order: Global___Order | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "order", b"order", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeAuthorityRequest: _TypeAlias = RevokeAuthorityRequest  # noqa: Y015
+
+@_typing.final
+class DestroyAuthorityRequest(_message.Message):
+    """Destroys the key of an authority."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ACCEPT_UNEXPIRED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `authorities/{authority}`."""
+    accept_unexpired: _builtins.bool
+    """Optional. Destroy the key although the authority has unexpired certificates."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """Required. The place of this change."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        accept_unexpired: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        order: Global___Order | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_unexpired", b"accept_unexpired", "name", b"name", "order", b"order", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyAuthorityRequest: _TypeAlias = DestroyAuthorityRequest  # noqa: Y015
 
 @_typing.final
 class ExportAuthorityRequest(_message.Message):

@@ -47,6 +47,11 @@ class AuthorityServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.CreateAuthorityRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.FromString,
                 _registered_method=True)
+        self.IntroduceAuthority = channel.unary_unary(
+                '/keyreeve.ca.v1.AuthorityService/IntroduceAuthority',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.IntroduceAuthorityRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.FromString,
+                _registered_method=True)
         self.GetAuthority = channel.unary_unary(
                 '/keyreeve.ca.v1.AuthorityService/GetAuthority',
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.GetAuthorityRequest.SerializeToString,
@@ -70,6 +75,11 @@ class AuthorityServiceStub:
         self.RevokeAuthority = channel.unary_unary(
                 '/keyreeve.ca.v1.AuthorityService/RevokeAuthority',
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.RevokeAuthorityRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.FromString,
+                _registered_method=True)
+        self.DestroyAuthority = channel.unary_unary(
+                '/keyreeve.ca.v1.AuthorityService/DestroyAuthority',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.DestroyAuthorityRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.FromString,
                 _registered_method=True)
         self.ExportAuthority = channel.unary_unary(
@@ -104,8 +114,21 @@ class AuthorityServiceServicer:
         """Creates a CA with a new key, in state PENDING: its certificate is signed, and it does not issue yet.
 
         Reasons: AUTHORITY_EXISTS, AUTHORITY_REFUSED, AUTHORITY_NOT_FOUND (the issuer), AUTHORITY_STATE_WRONG (the issuer is
-        not active).
-        Callers: admins; the membership service, for CAs with an owner.
+        not active), ORDER_OUTDATED.
+        Callers: admins; the membership service, for CAs with an owner. The authority of an array (owner `arrays/{array}`) is
+        created and changed by the membership service alone, with an `order`; admins may revoke it.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IntroduceAuthority(self, request, context):
+        """Announces a pending authority of an array: its certificate is in the array's bundles from now on, and it signs
+        certificates of the profile `peer-check` and nothing else, so that its acceptance can be proved before it is used.
+
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS, ORDER_OUTDATED.
+        Callers: the membership service.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,11 +157,11 @@ class AuthorityServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActivateAuthority(self, request, context):
-        """Allows a pending authority to issue. Every profile it could issue under is linted first, on certificates signed by a
+        """Allows a pending or introduced authority to issue. Every profile it could issue under is linted first, on certificates signed by a
         throw-away key; a lint finding that is not on the allow-list refuses the activation. When a request names no authority,
         the newest active one of the profile's hierarchy signs.
 
-        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS, ORDER_OUTDATED.
         Callers: admins; the membership service, for CAs with an owner.
         Idempotent by request_id.
         """
@@ -152,7 +175,7 @@ class AuthorityServiceServicer:
         kind in the control or estate hierarchy (metadata `authority`, `hierarchy`, `kind`), and a retiring authority until all
         its certificates have expired (metadata `last_expiry`, in seconds since 1970).
 
-        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
         Callers: admins; the membership service, for CAs with an owner.
         Idempotent by request_id.
         """
@@ -166,8 +189,21 @@ class AuthorityServiceServicer:
         cannot be revoked (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), because no caller would be accepted
         any more: activate a successor first.
 
-        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
         Callers: admins; the membership service, for CAs with an owner.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DestroyAuthority(self, request, context):
+        """Destroys the private key of an array's authority that does not issue: it can never sign again. A pending, introduced or
+        retiring authority becomes RETIRED, a revoked one stays REVOKED. AUTHORITY_IN_USE (metadata `last_expiry`) protects one
+        with unexpired certificates unless `accept_unexpired` is set.
+
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
+        Callers: the membership service.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -216,6 +252,11 @@ def add_AuthorityServiceServicer_to_server(servicer, server):
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.CreateAuthorityRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.SerializeToString,
             ),
+            'IntroduceAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.IntroduceAuthority,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.IntroduceAuthorityRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.SerializeToString,
+            ),
             'GetAuthority': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAuthority,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.GetAuthorityRequest.FromString,
@@ -239,6 +280,11 @@ def add_AuthorityServiceServicer_to_server(servicer, server):
             'RevokeAuthority': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeAuthority,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.RevokeAuthorityRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.SerializeToString,
+            ),
+            'DestroyAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.DestroyAuthority,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.DestroyAuthorityRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.SerializeToString,
             ),
             'ExportAuthority': grpc.unary_unary_rpc_method_handler(
@@ -291,6 +337,33 @@ class AuthorityService:
             target,
             '/keyreeve.ca.v1.AuthorityService/CreateAuthority',
             keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.CreateAuthorityRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IntroduceAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.AuthorityService/IntroduceAuthority',
+            keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.IntroduceAuthorityRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.FromString,
             options,
             channel_credentials,
@@ -426,6 +499,33 @@ class AuthorityService:
             target,
             '/keyreeve.ca.v1.AuthorityService/RevokeAuthority',
             keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.RevokeAuthorityRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DestroyAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.AuthorityService/DestroyAuthority',
+            keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.DestroyAuthorityRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_authority__service__pb2.Authority.FromString,
             options,
             channel_credentials,

@@ -45,8 +45,17 @@ class AuthorityServiceStub:
     """Creates a CA with a new key, in state PENDING: its certificate is signed, and it does not issue yet.
 
     Reasons: AUTHORITY_EXISTS, AUTHORITY_REFUSED, AUTHORITY_NOT_FOUND (the issuer), AUTHORITY_STATE_WRONG (the issuer is
-    not active).
-    Callers: admins; the membership service, for CAs with an owner.
+    not active), ORDER_OUTDATED.
+    Callers: admins; the membership service, for CAs with an owner. The authority of an array (owner `arrays/{array}`) is
+    created and changed by the membership service alone, with an `order`; admins may revoke it.
+    Idempotent by request_id.
+    """
+    IntroduceAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.IntroduceAuthorityRequest, _authority_service_pb2.Authority]
+    """Announces a pending authority of an array: its certificate is in the array's bundles from now on, and it signs
+    certificates of the profile `peer-check` and nothing else, so that its acceptance can be proved before it is used.
+
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS, ORDER_OUTDATED.
+    Callers: the membership service.
     Idempotent by request_id.
     """
     GetAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.GetAuthorityRequest, _authority_service_pb2.Authority]
@@ -63,11 +72,11 @@ class AuthorityServiceStub:
     Idempotent: read-only.
     """
     ActivateAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.ActivateAuthorityRequest, _authority_service_pb2.Authority]
-    """Allows a pending authority to issue. Every profile it could issue under is linted first, on certificates signed by a
+    """Allows a pending or introduced authority to issue. Every profile it could issue under is linted first, on certificates signed by a
     throw-away key; a lint finding that is not on the allow-list refuses the activation. When a request names no authority,
     the newest active one of the profile's hierarchy signs.
 
-    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS, ORDER_OUTDATED.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
@@ -77,7 +86,7 @@ class AuthorityServiceStub:
     kind in the control or estate hierarchy (metadata `authority`, `hierarchy`, `kind`), and a retiring authority until all
     its certificates have expired (metadata `last_expiry`, in seconds since 1970).
 
-    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
@@ -87,8 +96,17 @@ class AuthorityServiceStub:
     cannot be revoked (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), because no caller would be accepted
     any more: activate a successor first.
 
-    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
     Callers: admins; the membership service, for CAs with an owner.
+    Idempotent by request_id.
+    """
+    DestroyAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.DestroyAuthorityRequest, _authority_service_pb2.Authority]
+    """Destroys the private key of an array's authority that does not issue: it can never sign again. A pending, introduced or
+    retiring authority becomes RETIRED, a revoked one stays REVOKED. AUTHORITY_IN_USE (metadata `last_expiry`) protects one
+    with unexpired certificates unless `accept_unexpired` is set.
+
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
+    Callers: the membership service.
     Idempotent by request_id.
     """
     ExportAuthority: _grpc.UnaryUnaryMultiCallable[_authority_service_pb2.ExportAuthorityRequest, _authority_service_pb2.ExportAuthorityResponse]
@@ -131,8 +149,17 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     """Creates a CA with a new key, in state PENDING: its certificate is signed, and it does not issue yet.
 
     Reasons: AUTHORITY_EXISTS, AUTHORITY_REFUSED, AUTHORITY_NOT_FOUND (the issuer), AUTHORITY_STATE_WRONG (the issuer is
-    not active).
-    Callers: admins; the membership service, for CAs with an owner.
+    not active), ORDER_OUTDATED.
+    Callers: admins; the membership service, for CAs with an owner. The authority of an array (owner `arrays/{array}`) is
+    created and changed by the membership service alone, with an `order`; admins may revoke it.
+    Idempotent by request_id.
+    """
+    IntroduceAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.IntroduceAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
+    """Announces a pending authority of an array: its certificate is in the array's bundles from now on, and it signs
+    certificates of the profile `peer-check` and nothing else, so that its acceptance can be proved before it is used.
+
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS, ORDER_OUTDATED.
+    Callers: the membership service.
     Idempotent by request_id.
     """
     GetAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.GetAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
@@ -149,11 +176,11 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     Idempotent: read-only.
     """
     ActivateAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.ActivateAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
-    """Allows a pending authority to issue. Every profile it could issue under is linted first, on certificates signed by a
+    """Allows a pending or introduced authority to issue. Every profile it could issue under is linted first, on certificates signed by a
     throw-away key; a lint finding that is not on the allow-list refuses the activation. When a request names no authority,
     the newest active one of the profile's hierarchy signs.
 
-    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS, ORDER_OUTDATED.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
@@ -163,7 +190,7 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     kind in the control or estate hierarchy (metadata `authority`, `hierarchy`, `kind`), and a retiring authority until all
     its certificates have expired (metadata `last_expiry`, in seconds since 1970).
 
-    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
     Callers: admins; the membership service, for CAs with an owner.
     Idempotent by request_id.
     """
@@ -173,8 +200,17 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     cannot be revoked (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), because no caller would be accepted
     any more: activate a successor first.
 
-    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
     Callers: admins; the membership service, for CAs with an owner.
+    Idempotent by request_id.
+    """
+    DestroyAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.DestroyAuthorityRequest, _authority_service_pb2.Authority]  # type: ignore[assignment]
+    """Destroys the private key of an array's authority that does not issue: it can never sign again. A pending, introduced or
+    retiring authority becomes RETIRED, a revoked one stays REVOKED. AUTHORITY_IN_USE (metadata `last_expiry`) protects one
+    with unexpired certificates unless `accept_unexpired` is set.
+
+    Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
+    Callers: the membership service.
     Idempotent by request_id.
     """
     ExportAuthority: _aio.UnaryUnaryMultiCallable[_authority_service_pb2.ExportAuthorityRequest, _authority_service_pb2.ExportAuthorityResponse]  # type: ignore[assignment]
@@ -220,8 +256,23 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a CA with a new key, in state PENDING: its certificate is signed, and it does not issue yet.
 
         Reasons: AUTHORITY_EXISTS, AUTHORITY_REFUSED, AUTHORITY_NOT_FOUND (the issuer), AUTHORITY_STATE_WRONG (the issuer is
-        not active).
-        Callers: admins; the membership service, for CAs with an owner.
+        not active), ORDER_OUTDATED.
+        Callers: admins; the membership service, for CAs with an owner. The authority of an array (owner `arrays/{array}`) is
+        created and changed by the membership service alone, with an `order`; admins may revoke it.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def IntroduceAuthority(
+        self,
+        request: _authority_service_pb2.IntroduceAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
+        """Announces a pending authority of an array: its certificate is in the array's bundles from now on, and it signs
+        certificates of the profile `peer-check` and nothing else, so that its acceptance can be proved before it is used.
+
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS, ORDER_OUTDATED.
+        Callers: the membership service.
         Idempotent by request_id.
         """
 
@@ -256,11 +307,11 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _authority_service_pb2.ActivateAuthorityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
-        """Allows a pending authority to issue. Every profile it could issue under is linted first, on certificates signed by a
+        """Allows a pending or introduced authority to issue. Every profile it could issue under is linted first, on certificates signed by a
         throw-away key; a lint finding that is not on the allow-list refuses the activation. When a request names no authority,
         the newest active one of the profile's hierarchy signs.
 
-        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS.
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, LINT_FINDINGS, ORDER_OUTDATED.
         Callers: admins; the membership service, for CAs with an owner.
         Idempotent by request_id.
         """
@@ -276,7 +327,7 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         kind in the control or estate hierarchy (metadata `authority`, `hierarchy`, `kind`), and a retiring authority until all
         its certificates have expired (metadata `last_expiry`, in seconds since 1970).
 
-        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
         Callers: admins; the membership service, for CAs with an owner.
         Idempotent by request_id.
         """
@@ -292,8 +343,23 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         cannot be revoked (AUTHORITY_IN_USE with metadata `authority`, `hierarchy`, `kind`), because no caller would be accepted
         any more: activate a successor first.
 
-        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE.
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
         Callers: admins; the membership service, for CAs with an owner.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def DestroyAuthority(
+        self,
+        request: _authority_service_pb2.DestroyAuthorityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_authority_service_pb2.Authority, _abc.Awaitable[_authority_service_pb2.Authority]]:
+        """Destroys the private key of an array's authority that does not issue: it can never sign again. A pending, introduced or
+        retiring authority becomes RETIRED, a revoked one stays REVOKED. AUTHORITY_IN_USE (metadata `last_expiry`) protects one
+        with unexpired certificates unless `accept_unexpired` is set.
+
+        Reasons: AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG, AUTHORITY_IN_USE, ORDER_OUTDATED.
+        Callers: the membership service.
         Idempotent by request_id.
         """
 

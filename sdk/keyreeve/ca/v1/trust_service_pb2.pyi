@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from keyreeve.ca.v1 import authority_service_pb2 as _authority_service_pb2
 from keyreeve.ca.v1 import operator_service_pb2 as _operator_service_pb2
 import builtins as _builtins
@@ -20,6 +21,46 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _MemberState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MemberStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMBER_STATE_UNSPECIFIED: _MemberState.ValueType  # 0
+    """Not a valid value; refused in requests."""
+    MEMBER_STATE_STANDALONE: _MemberState.ValueType  # 1
+    """The only member, and the primary, of an array of one."""
+    MEMBER_STATE_JOINING: _MemberState.ValueType  # 2
+    """Joining the array."""
+    MEMBER_STATE_MEMBER: _MemberState.ValueType  # 3
+    """A member of the array."""
+    MEMBER_STATE_DETACHING: _MemberState.ValueType  # 4
+    """Leaving the array."""
+    MEMBER_STATE_QUARANTINED: _MemberState.ValueType  # 5
+    """Excluded from rotations until it is readmitted."""
+    MEMBER_STATE_DETACHED: _MemberState.ValueType  # 6
+    """In no array."""
+
+class MemberState(_MemberState, metaclass=_MemberStateEnumTypeWrapper):
+    """The state of a member of an array."""
+
+MEMBER_STATE_UNSPECIFIED: MemberState.ValueType  # 0
+"""Not a valid value; refused in requests."""
+MEMBER_STATE_STANDALONE: MemberState.ValueType  # 1
+"""The only member, and the primary, of an array of one."""
+MEMBER_STATE_JOINING: MemberState.ValueType  # 2
+"""Joining the array."""
+MEMBER_STATE_MEMBER: MemberState.ValueType  # 3
+"""A member of the array."""
+MEMBER_STATE_DETACHING: MemberState.ValueType  # 4
+"""Leaving the array."""
+MEMBER_STATE_QUARANTINED: MemberState.ValueType  # 5
+"""Excluded from rotations until it is readmitted."""
+MEMBER_STATE_DETACHED: MemberState.ValueType  # 6
+"""In no array."""
+Global___MemberState: _TypeAlias = MemberState  # noqa: Y015
 
 @_typing.final
 class WatchCallersRequest(_message.Message):
@@ -63,6 +104,7 @@ class CallersUpdate(_message.Message):
     REVOKED_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     SIGNER_DER_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
     restore_generation: _builtins.int
     """Restore generation of the numbers; it increases when the CA's database is restored from a backup."""
     after_seq: _builtins.int
@@ -95,6 +137,10 @@ class CallersUpdate(_message.Message):
         stream, and when it changes.
         """
 
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberRecord]:
+        """Changed members' records in their current state, in order of their numbers."""
+
     def __init__(
         self,
         *,
@@ -108,14 +154,112 @@ class CallersUpdate(_message.Message):
         revoked: _abc.Iterable[Global___RevokedCertificate] | None = ...,
         signature: _builtins.bytes = ...,
         signer_der: _abc.Iterable[_builtins.bytes] | None = ...,
+        members: _abc.Iterable[Global___MemberRecord] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "authorities", b"authorities", "head_seq", b"head_seq", "operators", b"operators", "restore_generation", b"restore_generation", "revoked", b"revoked", "seq", b"seq", "signature", b"signature", "signer_der", b"signer_der", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "authorities", b"authorities", "head_seq", b"head_seq", "members", b"members", "operators", b"operators", "restore_generation", b"restore_generation", "revoked", b"revoked", "seq", b"seq", "signature", b"signature", "signer_der", b"signer_der", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CallersUpdate: _TypeAlias = CallersUpdate  # noqa: Y015
+
+@_typing.final
+class MemberRecord(_message.Message):
+    """What the membership service says of a server that calls the control plane."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_UID_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    ARRAY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PRIMARY_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    member_uid: _builtins.str
+    """Required. Unique id of the member, which a reused name does not inherit: 1-64 letters, digits and hyphens."""
+    identity: _builtins.str
+    """Required. Its SPIFFE ID, `spiffe://{trust domain}/members/{peer DNS name}`."""
+    array: _builtins.str
+    """Required. Its array, `arrays/{array}`."""
+    state: Global___MemberState.ValueType
+    """Required. Its state."""
+    primary: _builtins.bool
+    """Optional. Whether it is the primary of its array."""
+    removed: _builtins.bool
+    """Optional. Whether the server does not exist any more: its record is forgotten."""
+    def __init__(
+        self,
+        *,
+        member_uid: _builtins.str = ...,
+        identity: _builtins.str = ...,
+        array: _builtins.str = ...,
+        state: Global___MemberState.ValueType = ...,
+        primary: _builtins.bool = ...,
+        removed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "identity", b"identity", "member_uid", b"member_uid", "primary", b"primary", "removed", b"removed", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberRecord: _TypeAlias = MemberRecord  # noqa: Y015
+
+@_typing.final
+class SetMembersRequest(_message.Message):
+    """Records members of an array."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARRAY_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    array: _builtins.str
+    """Required. The array whose change this is, `arrays/{array}`."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    @_builtins.property
+    def order(self) -> _authority_service_pb2.Order:
+        """Required. The place of this change."""
+
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberRecord]:
+        """Required. 1-500 records; they may name other arrays."""
+
+    def __init__(
+        self,
+        *,
+        array: _builtins.str = ...,
+        order: _authority_service_pb2.Order | None = ...,
+        members: _abc.Iterable[Global___MemberRecord] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "members", b"members", "order", b"order", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMembersRequest: _TypeAlias = SetMembersRequest  # noqa: Y015
+
+@_typing.final
+class SetMembersResponse(_message.Message):
+    """The members are recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMembersResponse: _TypeAlias = SetMembersResponse  # noqa: Y015
 
 @_typing.final
 class IssuingAuthority(_message.Message):

@@ -41,6 +41,11 @@ class TrustServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.WatchCallersRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.CallersUpdate.FromString,
                 _registered_method=True)
+        self.SetMembers = channel.unary_unary(
+                '/keyreeve.ca.v1.TrustService/SetMembers',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.SetMembersRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.SetMembersResponse.FromString,
+                _registered_method=True)
 
 
 class TrustServiceServicer:
@@ -50,13 +55,25 @@ class TrustServiceServicer:
 
     def WatchCallers(self, request, context):
         """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
-        the operators' records, and the revoked certificates. The stream starts after the state of the follower, continues with
+        the operators' records, the members' records, and the revoked certificates. The stream starts after the state of the follower, continues with
         changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
         service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
         not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
         Callers: services.
         Idempotent: read-only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMembers(self, request, context):
+        """Records what the membership service says of members of an array: the records replace those of the same `member_uid`
+        and, when a name was reused, that of the earlier member of this identity. WatchCallers carries them to all services.
+
+        Reasons: ORDER_OUTDATED.
+        Callers: the membership service.
+        Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -69,6 +86,11 @@ def add_TrustServiceServicer_to_server(servicer, server):
                     servicer.WatchCallers,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.WatchCallersRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.CallersUpdate.SerializeToString,
+            ),
+            'SetMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetMembers,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.SetMembersRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.SetMembersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -100,6 +122,33 @@ class TrustService:
             '/keyreeve.ca.v1.TrustService/WatchCallers',
             keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.WatchCallersRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.CallersUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.TrustService/SetMembers',
+            keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.SetMembersRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_trust__service__pb2.SetMembersResponse.FromString,
             options,
             channel_credentials,
             insecure,

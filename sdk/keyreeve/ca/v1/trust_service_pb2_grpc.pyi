@@ -37,13 +37,21 @@ class TrustServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TrustServiceAsyncStub: ...
     WatchCallers: _grpc.UnaryStreamMultiCallable[_trust_service_pb2.WatchCallersRequest, _trust_service_pb2.CallersUpdate]
     """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
-    the operators' records, and the revoked certificates. The stream starts after the state of the follower, continues with
+    the operators' records, the members' records, and the revoked certificates. The stream starts after the state of the follower, continues with
     changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
     service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
     not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
     Callers: services.
     Idempotent: read-only.
+    """
+    SetMembers: _grpc.UnaryUnaryMultiCallable[_trust_service_pb2.SetMembersRequest, _trust_service_pb2.SetMembersResponse]
+    """Records what the membership service says of members of an array: the records replace those of the same `member_uid`
+    and, when a name was reused, that of the earlier member of this identity. WatchCallers carries them to all services.
+
+    Reasons: ORDER_OUTDATED.
+    Callers: the membership service.
+    Idempotent by request_id.
     """
 
 @_typing.type_check_only
@@ -55,13 +63,21 @@ class TrustServiceAsyncStub(TrustServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchCallers: _aio.UnaryStreamMultiCallable[_trust_service_pb2.WatchCallersRequest, _trust_service_pb2.CallersUpdate]  # type: ignore[assignment]
     """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
-    the operators' records, and the revoked certificates. The stream starts after the state of the follower, continues with
+    the operators' records, the members' records, and the revoked certificates. The stream starts after the state of the follower, continues with
     changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
     service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
     not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
     Callers: services.
     Idempotent: read-only.
+    """
+    SetMembers: _aio.UnaryUnaryMultiCallable[_trust_service_pb2.SetMembersRequest, _trust_service_pb2.SetMembersResponse]  # type: ignore[assignment]
+    """Records what the membership service says of members of an array: the records replace those of the same `member_uid`
+    and, when a name was reused, that of the earlier member of this identity. WatchCallers carries them to all services.
+
+    Reasons: ORDER_OUTDATED.
+    Callers: the membership service.
+    Idempotent by request_id.
     """
 
 class TrustServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -76,13 +92,27 @@ class TrustServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trust_service_pb2.CallersUpdate], _abc.AsyncIterator[_trust_service_pb2.CallersUpdate]]:
         """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
-        the operators' records, and the revoked certificates. The stream starts after the state of the follower, continues with
+        the operators' records, the members' records, and the revoked certificates. The stream starts after the state of the follower, continues with
         changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
         service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
         not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
         Callers: services.
         Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
+    def SetMembers(
+        self,
+        request: _trust_service_pb2.SetMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trust_service_pb2.SetMembersResponse, _abc.Awaitable[_trust_service_pb2.SetMembersResponse]]:
+        """Records what the membership service says of members of an array: the records replace those of the same `member_uid`
+        and, when a name was reused, that of the earlier member of this identity. WatchCallers carries them to all services.
+
+        Reasons: ORDER_OUTDATED.
+        Callers: the membership service.
+        Idempotent by request_id.
         """
 
 def add_TrustServiceServicer_to_server(servicer: TrustServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

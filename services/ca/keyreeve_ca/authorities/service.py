@@ -19,6 +19,8 @@ from cryptography import x509
 from keyreeve import errors
 from keyreeve.durations import in_words
 from keyreeve.identity import reserved_dns_suffixes
+from keyreeve_ca.arrays.orders import check_order, follow_order
+from keyreeve_ca.arrays.ports import Order
 from keyreeve_ca.authorities.ca_certificate import issue_authority
 from keyreeve_ca.authorities.ca_certificate_plan import (
     AUTHORITY_BACKDATE,
@@ -35,7 +37,7 @@ from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.halt.service import refuse_when_halted
 from keyreeve_ca.issuance.snapshot import issuer_of, may_sign_leaves
 from keyreeve_ca.ledger.ports import BlockRequest, InProcess
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
+from keyreeve_ca.profiles.profile import PEER_CHECK, Hierarchy, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
 from keyreeve_chassis.idempotency.ports import Commit
 from keyreeve_chassis.keys.key_types import KeyType
@@ -47,7 +49,8 @@ _AUTHORITY_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _LONGEST_LIFETIME = 100 * 366 * 86_400
 """Seconds; certificates can express no time after the year 9999."""
 _OWNER = re.compile(r"(?=.{3,300}\Z)[a-z][a-z-]*(/[A-Za-z0-9._-]+)+\Z")
-_REVOCABLE = (AuthorityState.PENDING, AuthorityState.ACTIVE, AuthorityState.RETIRING)
+_REVOCABLE = (AuthorityState.PENDING, AuthorityState.INTRODUCED, AuthorityState.ACTIVE, AuthorityState.RETIRING)
+_DESTRUCTIBLE = (AuthorityState.PENDING, AuthorityState.INTRODUCED, AuthorityState.RETIRING, AuthorityState.REVOKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class NewAuthority:
     key_type: KeyType = KeyType.P256
     lifetime: timedelta | None = None
     permitted_dns: tuple[str, ...] = ()
+    order: Order | None = None
+    """The place of its creation among the changes of the array that owns it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Authorities:
                 "the owner is not the name of a resource",
                 violations=[errors.Violation("authority.owner", "a name such as `arrays/{array}` is required")],
             )
-        issuer = await self.store.read(lambda tx: self._issuer(tx, new))
+        issuer = await self.store.read(lambda tx: self._checked(tx, new))
         plan = self._plan(new, issuer)
         key = await asyncio.to_thread(self.keystore.generate, new.key_type)
         refuse_unsound(plan, key.spki, None if issuer is None else issuer_of(issuer, self.url))
@@ -97,6 +102,7 @@ class Authorities:
 
         def act(tx: Transaction) -> Authority:
             refuse_when_halted(tx)
+            follow_order(tx.arrays, new.owner, new.order)
             self._issuer(tx, new)
             _refuse_known_name(tx, certificate_der)
             tx.add_key(key)
@@ -148,15 +154,33 @@ class Authorities:
             crl_shard=lease.crl_shard,
         )
 
-    async def activate(self, authority_id: str, commit: Commit[Transaction, Authority, R]) -> R:
-        """Allow a pending authority to issue, once every profile it could issue under lints clean."""
-        authority = await self.store.read(lambda tx: tx.authority(authority_id))
+    async def introduce(self, authority_id: str, order: Order | None, commit: Commit[Transaction, Authority, R]) -> R:
+        """Let a pending authority of an array sign peer checks and nothing else, once these lint clean."""
+        authority = await self.store.read(lambda tx: _ordered(tx, authority_id, order))
         _expect(authority, AuthorityState.PENDING)
+        introduced = replace(authority, state=AuthorityState.INTRODUCED)
+
+        def lint(_authorities: Sequence[Authority], profiles: Sequence[ProfileVersion]) -> list[str]:
+            issuer = issuer_of(introduced, self.url)
+            checks = [version for version in profiles if version.name == PEER_CHECK]
+            return [finding for version in checks for finding in self.linter.profile(version, issuer)]
+
+        def act(tx: Transaction) -> Authority:
+            current = _follow(tx, authority_id, order)
+            _expect(current, AuthorityState.PENDING)
+            return _change(tx, replace(current, state=AuthorityState.INTRODUCED))
+
+        return await when_lint_clean(self.store, lint, authority_id, commit, act)
+
+    async def activate(self, authority_id: str, order: Order | None, commit: Commit[Transaction, Authority, R]) -> R:
+        """Allow a pending or introduced authority to issue, once every profile it could issue under lints clean."""
+        authority = await self.store.read(lambda tx: _ordered(tx, authority_id, order))
+        _expect(authority, AuthorityState.PENDING, AuthorityState.INTRODUCED)
 
         def lint(_authorities: Sequence[Authority], profiles: Sequence[ProfileVersion]) -> list[str]:
             if not may_sign_leaves(authority):
                 return []
-            issuer = issuer_of(authority, self.url)
+            issuer = issuer_of(replace(authority, state=AuthorityState.ACTIVE), self.url)
             return [
                 f"{version.name}: {finding}"
                 for version in profiles
@@ -165,23 +189,38 @@ class Authorities:
             ]
 
         return await when_lint_clean(
-            self.store, lint, authority_id, commit, lambda tx: self._to_active(tx, authority_id)
+            self.store, lint, authority_id, commit, lambda tx: self._to_active(tx, authority_id, order)
         )
 
-    def _to_active(self, tx: Transaction, authority_id: str) -> Authority:
-        authority = tx.authority(authority_id)
-        _expect(authority, AuthorityState.PENDING)
+    def _to_active(self, tx: Transaction, authority_id: str, order: Order | None) -> Authority:
+        authority = _follow(tx, authority_id, order)
+        _expect(authority, AuthorityState.PENDING, AuthorityState.INTRODUCED)
         if authority.not_after <= self.now():
             raise errors.AuthorityExpiring(f"authority {authority_id!r} has expired")
         return _change(tx, replace(authority, state=AuthorityState.ACTIVE, activated_at=self.now()))
 
-    def retire(self, tx: Transaction, authority_id: str) -> Authority:
+    def retire(self, tx: Transaction, authority_id: str, order: Order | None = None) -> Authority:
         """Stop an active authority from issuing, or retire a retiring one that has no unexpired certificates."""
-        authority = tx.authority(authority_id)
+        authority = _follow(tx, authority_id, order)
         _expect(authority, AuthorityState.ACTIVE, AuthorityState.RETIRING)
         if authority.state is AuthorityState.ACTIVE:
             self._refuse_last(tx, authority)
             return _change(tx, replace(authority, state=AuthorityState.RETIRING, retired_at=self.now()))
+        self._refuse_unexpired(tx, authority_id)
+        tx.destroy_key(authority.key_id)
+        return _change(tx, replace(authority, state=AuthorityState.RETIRED))
+
+    def destroy(self, tx: Transaction, authority_id: str, order: Order | None, *, accept_unexpired: bool) -> Authority:
+        """Destroy the key of an array's authority that does not issue."""
+        authority = _follow(tx, authority_id, order)
+        _expect(authority, *_DESTRUCTIBLE)
+        if not accept_unexpired:
+            self._refuse_unexpired(tx, authority_id)
+        tx.destroy_key(authority.key_id)
+        revoked = authority.state is AuthorityState.REVOKED
+        return authority if revoked else _change(tx, replace(authority, state=AuthorityState.RETIRED))
+
+    def _refuse_unexpired(self, tx: Transaction, authority_id: str) -> None:
         last = tx.last_expiry(authority_id)
         if last is not None and last >= self.now():
             raise errors.AuthorityInUse(
@@ -189,12 +228,12 @@ class Authorities:
                 f"{datetime.fromtimestamp(last, UTC):%Y-%m-%dT%H:%M:%SZ}",
                 metadata={"authority": authority_id, "last_expiry": str(last)},
             )
-        tx.destroy_key(authority.key_id)
-        return _change(tx, replace(authority, state=AuthorityState.RETIRED))
 
-    def revoke(self, tx: Transaction, authority_id: str, reason: str) -> Authority:
-        """Revoke an authority and the CAs below it. They stop being trusted at once."""
-        authority = tx.authority(authority_id)
+    def revoke(
+        self, tx: Transaction, authority_id: str, reason: str, order: Order | None = None, *, by_admin: bool = False
+    ) -> Authority:
+        """Revoke an authority and the CAs below it. They stop being trusted at once; an admin needs no order."""
+        authority = tx.authority(authority_id) if by_admin else _follow(tx, authority_id, order)
         _expect(authority, *_REVOCABLE)
         if authority.state is AuthorityState.ACTIVE:
             self._refuse_last(tx, authority)
@@ -229,6 +268,10 @@ class Authorities:
             f"no active {kind} of the {hierarchy} hierarchy would be left without {names}: activate a successor first",
             metadata={"authority": names, "hierarchy": hierarchy.value, "kind": kind.value},
         )
+
+    def _checked(self, tx: Transaction, new: NewAuthority) -> Authority | None:
+        check_order(tx.arrays, new.owner, new.order)
+        return self._issuer(tx, new)
 
     def _issuer(self, tx: Transaction, new: NewAuthority) -> Authority | None:
         if new.hierarchy is Hierarchy.STANDALONE:
@@ -333,6 +376,20 @@ def _expect(authority: Authority, *states: AuthorityState) -> None:
             f"authority {authority.authority_id!r} is {authority.state}; this needs {' or '.join(states)}",
             metadata={"authority": authority.authority_id, "state": authority.state},
         )
+
+
+def _ordered(tx: Transaction, authority_id: str, order: Order | None) -> Authority:
+    """The authority, when a change in this place may be made."""
+    authority = tx.authority(authority_id)
+    check_order(tx.arrays, authority.owner, order)
+    return authority
+
+
+def _follow(tx: Transaction, authority_id: str, order: Order | None) -> Authority:
+    """The same in the transaction that makes the change."""
+    authority = tx.authority(authority_id)
+    follow_order(tx.arrays, authority.owner, order)
+    return authority
 
 
 def _change(tx: Transaction, authority: Authority) -> Authority:

@@ -7,9 +7,10 @@ from keyreeve import errors
 from keyreeve.ca.v1 import authority_service_pb2 as pb
 from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.identity import ALL_ROLES, Role
+from keyreeve_ca.arrays.orders import is_array
 from keyreeve_ca.authorities.service import Authorities, NewAuthority
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, bundle_digest
-from keyreeve_ca.messages import AUTHORITY_KEY_TYPES, HIERARCHIES, KINDS, authority_message
+from keyreeve_ca.messages import AUTHORITY_KEY_TYPES, HIERARCHIES, KINDS, authority_message, order_of
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import Authority, AuthorityKind, Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
@@ -20,6 +21,7 @@ from keyreeve_chassis.idempotency.mutation import Mutations
 _SERVICE = "/keyreeve.ca.v1.AuthorityService/"
 _READ = AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT)
 _CHANGE = AccessRule(frozenset({Role.ADMIN, Role.MEMBERSHIP}), forwarded=True)
+_ORDERED = AccessRule(frozenset({Role.MEMBERSHIP}), forwarded=True)
 
 ACCESS: AccessRules = {
     _SERVICE + "CreateAuthority": AccessRule(
@@ -27,9 +29,11 @@ ACCESS: AccessRules = {
     ),
     _SERVICE + "GetAuthority": _READ,
     _SERVICE + "ListAuthorities": _READ,
+    _SERVICE + "IntroduceAuthority": _ORDERED,
     _SERVICE + "ActivateAuthority": _CHANGE,
     _SERVICE + "RetireAuthority": _CHANGE,
     _SERVICE + "RevokeAuthority": AccessRule(_CHANGE.roles, forwarded=True, records=("name", "reason")),
+    _SERVICE + "DestroyAuthority": _ORDERED,
     _SERVICE + "ExportAuthority": _READ,
     _SERVICE + "GetBundle": AccessRule(ALL_ROLES, freshness=Freshness.EXEMPT),
     _SERVICE + "WatchBundle": AccessRule(ALL_ROLES, long_stream=True, freshness=Freshness.EXEMPT),
@@ -64,6 +68,8 @@ class AuthorityServicer:
             raise invalid("authority.issuer", "required for an intermediate, and for no other")
         if caller_of(call).role is Role.MEMBERSHIP and hierarchy is not Hierarchy.STANDALONE:
             raise _owned_only()
+        if caller_of(call).role is not Role.MEMBERSHIP and is_array(wanted.owner):
+            raise _membership_only()
         new = NewAuthority(
             authority_id=request.authority_id,
             hierarchy=hierarchy,
@@ -73,6 +79,7 @@ class AuthorityServicer:
             key_type=chosen(AUTHORITY_KEY_TYPES, wanted.key_type, "authority.key_type"),
             lifetime=duration_of(wanted.lifetime, "authority.lifetime") if wanted.HasField("lifetime") else None,
             permitted_dns=tuple(wanted.permitted_dns_suffixes),
+            order=order_of(request),
         )
         return await self.mutations.prepared(
             call,
@@ -92,28 +99,52 @@ class AuthorityServicer:
             next_page_token=page.next_token(rows[page.size - 1].authority_id if len(rows) > page.size else None),
         )
 
+    async def IntroduceAuthority(self, request: pb.IntroduceAuthorityRequest, call: Call) -> pb.Authority:
+        authority_id, order = await self._for_change(request.name, call), order_of(request)
+        return await self.mutations.prepared(
+            call,
+            request,
+            lambda commit: self.authorities.introduce(
+                authority_id, order, lambda act: commit(lambda tx: authority_message(act(tx)))
+            ),
+        )
+
     async def ActivateAuthority(self, request: pb.ActivateAuthorityRequest, call: Call) -> pb.Authority:
-        authority_id = await self._for_change(request.name, call)
+        authority_id, order = await self._for_change(request.name, call), order_of(request)
         return await self.mutations.prepared(
             call,
             request,
             lambda commit: self.authorities.activate(
-                authority_id, lambda act: commit(lambda tx: authority_message(act(tx)))
+                authority_id, order, lambda act: commit(lambda tx: authority_message(act(tx)))
             ),
         )
 
     async def RetireAuthority(self, request: pb.RetireAuthorityRequest, call: Call) -> pb.Authority:
-        authority_id = await self._for_change(request.name, call)
+        authority_id, order = await self._for_change(request.name, call), order_of(request)
         return await self.mutations(
-            call, request, lambda tx: authority_message(self.authorities.retire(tx, authority_id))
+            call, request, lambda tx: authority_message(self.authorities.retire(tx, authority_id, order))
         )
 
     async def RevokeAuthority(self, request: pb.RevokeAuthorityRequest, call: Call) -> pb.Authority:
         reason = chosen(_REVOCATION_REASONS, request.reason, "reason")
-        authority_id = await self._for_change(request.name, call)
+        by_admin, order = caller_of(call).role is Role.ADMIN, order_of(request)
+        authority_id = await self._for_change(request.name, call, revokes=True)
+        if by_admin and order is not None:
+            raise invalid("order", "it is for the membership service")
         return await self.mutations(
-            call, request, lambda tx: authority_message(self.authorities.revoke(tx, authority_id, reason))
+            call,
+            request,
+            lambda tx: authority_message(self.authorities.revoke(tx, authority_id, reason, order, by_admin=by_admin)),
         )
+
+    async def DestroyAuthority(self, request: pb.DestroyAuthorityRequest, call: Call) -> pb.Authority:
+        authority_id, order = await self._for_change(request.name, call), order_of(request)
+
+        def destroy(tx: Transaction) -> pb.Authority:
+            accepted = request.accept_unexpired
+            return authority_message(self.authorities.destroy(tx, authority_id, order, accept_unexpired=accepted))
+
+        return await self.mutations(call, request, destroy)
 
     async def ExportAuthority(self, request: pb.ExportAuthorityRequest, call: Call) -> pb.ExportAuthorityResponse:
         authority_id = id_of(request.name, "authorities")
@@ -134,13 +165,18 @@ class AuthorityServicer:
                 yield bundle
             await self.snapshot_changed(version)
 
-    async def _for_change(self, name: str, call: Call) -> str:
-        """The authority that is to change; the membership service changes only what has an owner."""
+    async def _for_change(self, name: str, call: Call, *, revokes: bool = False) -> str:
+        """The authority that is to change; the membership service changes only what has an owner.
+
+        What an array owns is changed by that service alone, except that others revoke it.
+        """
         authority_id = id_of(name, "authorities")
+        owner = (await self.store.read(lambda tx: tx.authority(authority_id))).owner
         if caller_of(call).role is Role.MEMBERSHIP:
-            authority = await self.store.read(lambda tx: tx.authority(authority_id))
-            if not authority.owner:
+            if not owner:
                 raise _owned_only()
+        elif is_array(owner) and not revokes:
+            raise _membership_only()
         return authority_id
 
     def _bundle(self, line: str) -> pb.Bundle:
@@ -167,6 +203,12 @@ def _chain(tx: Transaction, authority_id: str) -> list[Authority]:
     while chain[-1].issuer_id != chain[-1].authority_id:
         chain.append(tx.authority(chain[-1].issuer_id))
     return chain
+
+
+def _membership_only() -> errors.KeyreeveError:
+    return errors.AccessDenied(
+        "only the membership service changes the authorities of arrays", metadata={"allowed": Role.MEMBERSHIP.value}
+    )
 
 
 def _owned_only() -> errors.KeyreeveError:

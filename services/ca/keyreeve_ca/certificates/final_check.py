@@ -29,7 +29,7 @@ from keyreeve_ca.certificates.final_reading import (
 )
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.certificates.signers import CheckedTbs, mark_checked
-from keyreeve_ca.profiles.profile import KeyUsage, ProfileVersion
+from keyreeve_ca.profiles.profile import KeyUsage, Profile, ProfileVersion
 
 # Encoded by hand from the RFCs, not by our encoder. Signature algorithms: RFC 5758, 4055, 8410.
 _SIGNATURE_ALGORITHM = {
@@ -66,9 +66,24 @@ _KEY_CERT_SIGN = 0x04
 
 _VERSION_3 = bytes.fromhex("a003020102")
 _SHA256_BITS_USED = 20
+_LONGEST_CHECK = 900
+"""Seconds of a certificate that an introduced authority signs."""
 
 Expected = tuple[bytes, bool, object]
 """An extension: its OID, whether it is critical, what it means (None: differs from certificate to certificate)."""
+
+
+def _is_peer_check(profile: Profile) -> bool:
+    """Whether all that a profile grants is one client's name below `probe.{trust domain}`, for 15 minutes."""
+    return (
+        profile.hierarchy == "standalone"
+        and {str(purpose) for purpose in profile.extended_key_usage} == {"client_auth"}
+        and profile.maximum_lifetime.total_seconds() <= _LONGEST_CHECK
+        and profile.dns is not None
+        and profile.dns.maximum == 1
+        and list(profile.dns.patterns) == ["*.probe.{trust_domain}"]
+        and (profile.ip, profile.uri, profile.email) == (None, None, None)
+    )
 
 
 class FinalCheck:
@@ -90,6 +105,8 @@ class FinalCheck:
             raise FinalCheckFailed("the authority's key type is not that of its certificate")
         if profile.hierarchy != issuer.hierarchy:
             raise FinalCheckFailed(f"profile {profile_version.name} is for another hierarchy than {issuer.hierarchy}")
+        if issuer.introduced and not _is_peer_check(profile):
+            raise FinalCheckFailed(f"authority {issuer.authority_id} is introduced: it signs peer checks alone")
         self._profile_sha256 = profile_version.sha256
         self._issuer = facts
         self._algorithm_and_issuer = _SIGNATURE_ALGORITHM[issuer.key_type] + facts.subject

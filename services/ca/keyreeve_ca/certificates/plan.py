@@ -37,3 +37,5 @@ class Issuer:
     """Inclusive, as in `CertificatePlan`."""
     url: str
     """Base of the plain-HTTP addresses in its certificates, such as `http://ca.example.test:8080`, without a final slash."""
+    introduced: bool = False
+    """Signs nothing but checks of whether it is accepted: profile `peer-check`."""

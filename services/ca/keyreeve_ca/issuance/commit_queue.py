@@ -164,7 +164,7 @@ class CommitQueues:
         self, issuing: IssuingAuthority, hashes: frozenset[bytes], *, exemption: InProcess | None
     ) -> SerialBlock:
         seed, seed_id = self.random(32), self.random(16).hex()
-        pinned = self.snapshot().profile_hashes(issuing.issuer.hierarchy) | hashes
+        pinned = self.snapshot().profile_hashes(issuing) | hashes
         authority_id = issuing.issuer.authority_id
         lease = await self.ledger.lease_block(
             BlockRequest(

@@ -18,7 +18,7 @@ from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.operators.ports import Operator
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
+from keyreeve_ca.profiles.profile import PEER_CHECK, Hierarchy, ProfileVersion
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
@@ -31,6 +31,8 @@ SNAPSHOT = "snapshot"
 
 TRUSTED = frozenset({AuthorityState.ACTIVE, AuthorityState.RETIRING})
 """States in which what an authority has issued is accepted."""
+SIGNING = frozenset({AuthorityState.INTRODUCED, AuthorityState.ACTIVE})
+"""States in which an authority signs something."""
 
 
 def issuer_of(authority: Authority, url: str) -> Issuer:
@@ -43,6 +45,7 @@ def issuer_of(authority: Authority, url: str) -> Issuer:
         not_before=authority.not_before,
         not_after=authority.not_after,
         url=url,
+        introduced=authority.state is AuthorityState.INTRODUCED,
     )
 
 
@@ -53,7 +56,7 @@ def may_sign_leaves(authority: Authority) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class IssuingAuthority:
-    """An active authority that signs leaves."""
+    """An active or introduced authority that signs leaves."""
 
     authority: Authority
     issuer: Issuer
@@ -61,6 +64,10 @@ class IssuingAuthority:
     chain_der: tuple[bytes, ...]
     """What a leaf is sent with: the authority itself, unless it is a root."""
     constraints: NameConstraints
+
+    def may_sign(self, version: ProfileVersion) -> bool:
+        """Whether its state lets it sign under this profile of its hierarchy."""
+        return not self.issuer.introduced or version.name == PEER_CHECK
 
     def refuse_names_beyond(self, names: Sequence[Name]) -> None:
         """Raise `NameRefused` for DNS names outside the authority's name constraints (RFC 5280, 4.2.1.10)."""
@@ -135,7 +142,7 @@ class IssuanceSnapshot:
             if authority is None:
                 raise errors.AuthorityNotFound(f"there is no authority {wanted!r}", metadata={"authority": wanted})
             found = self.issuing.get(wanted)
-            if found is None or authority.hierarchy is not hierarchy:
+            if found is None or authority.hierarchy is not hierarchy or not found.may_sign(version):
                 raise errors.AuthorityStateWrong(
                     f"authority {wanted!r} ({authority.state}, {authority.hierarchy}) does not issue under profile "
                     f"{version.name!r}, which needs an active issuing authority of {hierarchy}",
@@ -164,12 +171,16 @@ class IssuanceSnapshot:
             )
         return issuance_template
 
-    def profile_hashes(self, hierarchy: Hierarchy) -> frozenset[bytes]:
-        """Hashes of the profile versions that a serial block of this hierarchy pins.
+    def profile_hashes(self, issuing: IssuingAuthority) -> frozenset[bytes]:
+        """Hashes of the profile versions that a serial block of this authority pins.
 
         Halted profiles are left out: a block with one of them could not be leased.
         """
-        return frozenset(v.sha256 for v in self.profiles.values() if v.profile.hierarchy is hierarchy and not v.halted)
+        return frozenset(
+            v.sha256
+            for v in self.profiles.values()
+            if v.profile.hierarchy is issuing.issuer.hierarchy and not v.halted and issuing.may_sign(v)
+        )
 
     def roots(self, hierarchy: Hierarchy) -> tuple[Authority, ...]:
         """The trusted roots of a hierarchy, sorted by their bytes."""
@@ -218,7 +229,7 @@ def load_snapshot(
     authorities = {a.authority_id: a for a in tx.authorities()}
     issuing = {}
     for authority in authorities.values():
-        if authority.state is not AuthorityState.ACTIVE or not may_sign_leaves(authority):
+        if authority.state not in SIGNING or not may_sign_leaves(authority):
             continue
         known = before.issuing.get(authority.authority_id) if before is not None else None
         if known is not None and known.authority == authority:

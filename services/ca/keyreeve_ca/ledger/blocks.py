@@ -13,6 +13,7 @@ from keyreeve_ca.certificates.serials import MAX_BLOCK_ID
 from keyreeve_ca.halt.tables import issuance_halt
 from keyreeve_ca.ledger.commit_rules import lock_exclusively, pack_hashes
 from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS, BLOCKS_PER_CRL_SHARD, BlockLease, BlockRequest, GateClosed
+from keyreeve_ca.profiles.profile import PEER_CHECK
 from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_ca.store.tables import authorities, control_plane, profile_versions, serial_blocks
 from keyreeve_chassis.database.transactions import touch
@@ -37,8 +38,11 @@ def lease(connection: Connection, request: BlockRequest, now: int) -> BlockLease
         .where(authorities.c.authority_id == request.authority_id)
         .with_for_update()
     ).one_or_none()
-    if authority is None or authority.state != AuthorityState.ACTIVE:
+    introduced = authority is not None and authority.state == AuthorityState.INTRODUCED
+    if authority is None or not (introduced or authority.state == AuthorityState.ACTIVE):
         raise GateClosed("authority")
+    if introduced and not _are_checks(connection, request.profile_hashes):
+        raise GateClosed("profile")
     halted = select(profile_versions.c.name).where(
         profile_versions.c.halted, profile_versions.c.sha256.in_(request.profile_hashes)
     )
@@ -50,6 +54,12 @@ def lease(connection: Connection, request: BlockRequest, now: int) -> BlockLease
         .values(block_count=authority.block_count + 1)
     )
     return _insert(connection, request, "open", authority.block_count // BLOCKS_PER_CRL_SHARD, now)
+
+
+def _are_checks(connection: Connection, hashes: frozenset[bytes]) -> bool:
+    """Whether all hashes are of versions of the only profile of an introduced authority."""
+    known = select(profile_versions.c.sha256).where(profile_versions.c.name == PEER_CHECK)
+    return hashes <= set(connection.scalars(known))
 
 
 def reserve(connection: Connection, request: BlockRequest, now: int) -> BlockLease:

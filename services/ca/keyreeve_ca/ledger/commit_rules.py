@@ -30,6 +30,7 @@ from keyreeve_ca.ledger.wire import (
     BINDS_KEY,
     COMMITTED,
     IDENTITY,
+    PROFILE,
     RENEWS,
     SERIAL,
     SPKI,
@@ -43,6 +44,7 @@ from keyreeve_ca.ledger.wire import (
     pack,
     unpack,
 )
+from keyreeve_ca.profiles.profile import PEER_CHECK
 from keyreeve_ca.store.ports import AuthorityState
 
 HASH_BYTES = 32
@@ -117,11 +119,20 @@ def refusal(group: GroupTuple, facts: GateFacts | None, halted: Collection[bytes
         return "restore_generation"
     if facts.halted and not all(request.exempt for request in group.requests):
         return "halted"
-    if facts.authority_state != AuthorityState.ACTIVE:
+    if facts.authority_state != AuthorityState.ACTIVE and not (
+        facts.authority_state == AuthorityState.INTRODUCED and _has_checks_alone(group)
+    ):
         return "authority"
     if any(h in halted for h in group.profile_hashes):
         return "profile"
     return None if _is_of_its_block(group, facts, committed) else "block"
+
+
+def _has_checks_alone(group: GroupTuple) -> bool:
+    """Whether an introduced authority may have signed this; its blocks pin the same profile (`blocks.lease`)."""
+    return all(
+        item[PROFILE] == PEER_CHECK for request in group.requests for item in request.items if is_certificate(item)
+    )
 
 
 def _is_of_its_block(group: GroupTuple, facts: GateFacts, committed: int | None) -> bool:

@@ -53,9 +53,18 @@ DERIVED = ("block_number", "identity_crc")
 """The last columns: `row` adds them when the certificate goes into the ledger."""
 FIELDS = (*COLUMNS[: -len(DERIVED)], "binds_key")
 """A certificate on its way there: attributes of `IssuedCertificate`, of which the last is not stored."""
-SERIAL, AUTHORITY, IDENTITY, SPKI, NOT_AFTER, RENEWS, BINDS_KEY = (
+SERIAL, AUTHORITY, PROFILE, IDENTITY, SPKI, NOT_AFTER, RENEWS, BINDS_KEY = (
     FIELDS.index(name)
-    for name in ("serial", "authority_id", "identity", "spki_sha256", "not_after", "renews", "binds_key")
+    for name in (
+        "serial",
+        "authority_id",
+        "profile_name",
+        "identity",
+        "spki_sha256",
+        "not_after",
+        "renews",
+        "binds_key",
+    )
 )
 
 _POSTGRESQL_TYPES = {LargeBinary: "bytea", Text: "text", Integer: "int4", BigInteger: "int8"}

@@ -5,7 +5,18 @@ from importlib.resources import files
 from keyreeve_ca.profiles.document import read_profile
 from keyreeve_ca.profiles.profile import Profile
 
-BUILTIN_NAMES = ("service", "enrollment", "operator", "member", "workload", "probe", "array-peer", "server", "client")
+BUILTIN_NAMES = (
+    "service",
+    "enrollment",
+    "operator",
+    "member",
+    "workload",
+    "probe",
+    "peer-check",
+    "array-peer",
+    "server",
+    "client",
+)
 
 
 def builtin_profiles(trust_domain: str) -> dict[str, tuple[str, bytes, Profile]]:

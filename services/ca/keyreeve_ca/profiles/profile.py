@@ -103,6 +103,10 @@ class Profile:
     `enrollment`, `probe`), identities of services (`service`, `enrollment`) and of people (`operator`)."""
 
 
+PEER_CHECK = "peer-check"
+"""The only profile of an introduced authority."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileVersion:
     """One immutable version of a profile; `sha256` is over the canonical document, and the ledger pins it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from keyreeve_ca.arrays.ports import ArrayRecords
 from keyreeve_ca.enrollment.ports import TokenRows
 from keyreeve_ca.halt.service import Halts
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, ItemFailure
@@ -37,9 +38,10 @@ class AuthorityKind(StrEnum):
 
 
 class AuthorityState(StrEnum):
-    """`pending -> active -> retiring -> retired`, and `revoked` from the first three (docs/authorities.md)."""
+    """`pending (-> introduced) -> active -> retiring -> retired`, and `revoked` before that (docs/authorities.md)."""
 
     PENDING = "pending"
+    INTRODUCED = "introduced"
     ACTIVE = "active"
     RETIRING = "retiring"
     RETIRED = "retired"
@@ -177,6 +179,11 @@ class Transaction(Protocol):
     @property
     def operators(self) -> OperatorRecords:
         """The operators."""
+        ...
+
+    @property
+    def arrays(self) -> ArrayRecords:
+        """The orders of the membership service, and members' records."""
         ...
 
     @property

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from keyreeve_ca.arrays import tables as array_tables
 from keyreeve_ca.enrollment import tables as enrollment_tables
 from keyreeve_ca.halt import tables as halt_tables
 from keyreeve_ca.operators import tables as operator_tables
@@ -15,11 +16,12 @@ from keyreeve_chassis.database.transactions import register_failpoints
 TABLE_MODULES = (
     tables,
     audit_tables,
+    array_tables,
     enrollment_tables,
     halt_tables,
     operator_tables,
     revocation_tables,
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=13, newest=13)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=14, newest=14)
 
 register_failpoints(SCHEMA.service)  # before a process arms them, which it does before it opens anything

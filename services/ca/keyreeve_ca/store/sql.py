@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from keyreeve import errors
+from keyreeve_ca.arrays.sql import SqlArrays
 from keyreeve_ca.authorities import sql as authorities_sql
 from keyreeve_ca.enrollment.sql import SqlTokens
 from keyreeve_ca.halt.service import refuse_when_halted
@@ -117,6 +118,11 @@ class CaTransaction(SqlTransaction):
     def operators(self) -> SqlOperators:
         """The operators."""
         return SqlOperators(self._connection, self._write, self._next_number)
+
+    @property
+    def arrays(self) -> SqlArrays:
+        """The orders of the membership service, and members' records."""
+        return SqlArrays(self._connection, self._write, self._next_number, writable=self._writable)
 
     @property
     def callers(self) -> SqlCallers:

@@ -1,13 +1,13 @@
 """What changed about callers, as the feed sees it, and the port to the records.
 
-Issuing CAs of the control hierarchy, operators' records and revocations share one sequence of numbers, assigned under one
-row's lock held to the commit: a reader that has everything up to a number has missed nothing before it.
+Issuing CAs of the control hierarchy, operators' and members' records and revocations share one sequence of numbers,
+assigned under one row's lock held to the commit: a reader that has everything up to a number has missed nothing before it.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from keyreeve.caller_values import IssuingAuthority, OperatorRecord
+from keyreeve.caller_values import IssuingAuthority, MemberRecord, OperatorRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class CallerChanges:
     operators: tuple[OperatorRecord, ...] = ()
     revoked: tuple[tuple[bytes, int], ...] = ()
     """Serial number and last instant of each certificate."""
+    members: tuple[MemberRecord, ...] = ()
 
 
 class CallerRecords(Protocol):

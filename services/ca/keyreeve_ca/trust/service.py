@@ -97,6 +97,7 @@ class CallerFeed:
             changes.authorities,
             changes.operators,
             changes.revoked,
+            members=changes.members,
         )
         signature, chain = self.sign(update_message(self.trust_domain, update))
         return replace(update, signature=signature, signer_der=chain)

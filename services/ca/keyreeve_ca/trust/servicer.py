@@ -1,15 +1,19 @@
-"""TrustService: who may call what, and the turning of messages into calls of the use case."""
+"""TrustService: access rules, and messages to values and back."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from keyreeve.ca.v1 import trust_service_pb2 as pb
-from keyreeve.caller_values import CallersUpdate
-from keyreeve.identity import SERVICE_ROLES
-from keyreeve.wire import AUTHORITY_STATES, OPERATOR_ROLES
+from keyreeve.caller_values import CallersUpdate, MemberRecord
+from keyreeve.identity import SERVICE_ROLES, Role
+from keyreeve.wire import AUTHORITY_STATES, MEMBER_STATES, OPERATOR_ROLES, to_member_record
+from keyreeve_ca.arrays.service import set_members
+from keyreeve_ca.messages import order_of, uid_of
+from keyreeve_ca.store.ports import Transaction
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call, timestamp
+from keyreeve_chassis.guard.call import Call, chosen, id_of, timestamp
+from keyreeve_chassis.idempotency.mutation import Mutations
 
 ACCESS: AccessRules = {
     "/keyreeve.ca.v1.TrustService/WatchCallers": AccessRule(
@@ -20,7 +24,13 @@ ACCESS: AccessRules = {
         freshness=Freshness.EXEMPT,
         records=(),
     ),
+    "/keyreeve.ca.v1.TrustService/SetMembers": AccessRule(
+        frozenset({Role.MEMBERSHIP}),
+        forwarded=True,
+        records=("array", "order.rotation", "order.step", "members.identity"),
+    ),
 }
+_STATES = {number: state for state, number in MEMBER_STATES.items()}
 
 
 @dataclass(frozen=True)
@@ -29,11 +39,34 @@ class TrustServicer:
 
     feed: CallerFeed | None
     """None in the coordinator, which serves no streams."""
+    mutations: Mutations[Transaction]
+    trust_domain: str
 
     async def WatchCallers(self, request: pb.WatchCallersRequest, call: Call) -> AsyncIterator[pb.CallersUpdate]:
         assert self.feed is not None, "streams are served by workers"
         async for update in self.feed.watch(request.restore_generation, request.after_seq):
             yield _message(update)
+
+    async def SetMembers(self, request: pb.SetMembersRequest, call: Call) -> pb.SetMembersResponse:
+        array, order = f"arrays/{id_of(request.array, 'arrays', 'array')}", order_of(request)
+        records = [_record(one, f"members[{at}]") for at, one in enumerate(request.members)]
+
+        def act(tx: Transaction) -> pb.SetMembersResponse:
+            set_members(tx, self.trust_domain, array, order, records)
+            return pb.SetMembersResponse()
+
+        return await self.mutations(call, request, act)
+
+
+def _record(message: pb.MemberRecord, field: str) -> MemberRecord:
+    return MemberRecord(
+        uid_of(message.member_uid, f"{field}.member_uid"),
+        message.identity,
+        f"arrays/{id_of(message.array, 'arrays', f'{field}.array')}",
+        chosen(_STATES, message.state, f"{field}.state"),
+        primary=message.primary,
+        removed=message.removed,
+    )
 
 
 def _message(update: CallersUpdate) -> pb.CallersUpdate:
@@ -61,6 +94,7 @@ def _message(update: CallersUpdate) -> pb.CallersUpdate:
             pb.RevokedCertificate(serial=serial, not_after_time=timestamp(not_after))
             for serial, not_after in update.revoked
         ],
+        members=[to_member_record(one) for one in update.members],
         signature=update.signature,
         signer_der=update.signer_der,
     )

@@ -4,6 +4,9 @@ from sqlalchemy import Connection, Row, Select, select
 
 from keyreeve.caller_values import IssuingAuthority, OperatorRecord
 from keyreeve.values import AuthorityState, OperatorRole
+from keyreeve_ca.arrays.sql import COLUMNS as MEMBER_COLUMNS
+from keyreeve_ca.arrays.sql import member_record
+from keyreeve_ca.arrays.tables import members
 from keyreeve_ca.operators.tables import operators
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.tables import revocation_head, revocations
@@ -23,6 +26,7 @@ _OPERATORS = select(
     operators.c.since,
     operators.c.removed_at,
 )
+_MEMBERS = select(members.c.seq, *MEMBER_COLUMNS)
 _REVOKED = (
     select(revocations.c.seq, revocations.c.serial, revocations.c.not_after)
     .join(authorities, authorities.c.authority_id == revocations.c.authority_id)
@@ -42,15 +46,15 @@ class SqlCallers:
         after = after_seq if after_seq <= head else 0
         if after == head:
             return CallerChanges(after, head, head)
-        columns = (authorities.c.seq, operators.c.seq, revocations.c.seq)
-        queries = (_AUTHORITIES, _OPERATORS, _REVOKED.where(revocations.c.not_after >= expiring_from))
+        columns = (authorities.c.seq, operators.c.seq, members.c.seq, revocations.c.seq)
+        queries = (_AUTHORITIES, _OPERATORS, _MEMBERS, _REVOKED.where(revocations.c.not_after >= expiring_from))
         found = [
             self._page(query.where(column > after, column <= head).order_by(column).limit(limit))
             for query, column in zip(queries, columns, strict=True)
         ]
         # A kind with a full page may go on after it; what the others have beyond that comes with the next page.
         seq = min((rows[-1].seq for rows in found if len(rows) == limit), default=head)
-        cas, people, revoked = ([row for row in rows if row.seq <= seq] for rows in found)
+        cas, people, servers, revoked = ([row for row in rows if row.seq <= seq] for rows in found)
         return CallerChanges(
             after,
             seq,
@@ -61,6 +65,7 @@ class SqlCallers:
             ),
             tuple(_record(person) for person in people),
             tuple((one.serial, one.not_after) for one in revoked),
+            tuple(member_record(server) for server in servers),
         )
 
     def _page(self, query: Select[tuple[object, ...]]) -> list[Row[tuple[object, ...]]]:

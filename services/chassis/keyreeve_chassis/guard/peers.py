@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from keyreeve.caller_values import MemberRecord
 from keyreeve.errors import (
     KeyreeveError,
     PeerCertificateExpired,
@@ -51,6 +52,14 @@ class Revocations(Protocol):
 
     def age(self) -> float:
         """Seconds since the data was known to be complete."""
+        ...
+
+
+class Members(Protocol):
+    """What this process knows of members of arrays; answers from memory."""
+
+    def member(self, identity: SpiffeId | str) -> MemberRecord | None:
+        """The record of the member with this SPIFFE ID; None: it is no member."""
         ...
 
 

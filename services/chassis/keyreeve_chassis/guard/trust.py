@@ -16,8 +16,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from keyreeve.caller_feed import KnownCallers
-from keyreeve.caller_values import CallersUpdate
+from keyreeve.caller_values import CallersUpdate, MemberRecord
 from keyreeve.errors import KeyreeveError
+from keyreeve.identity import SpiffeId
 from keyreeve_chassis.guard.peers import OperatorRecord, TrustView
 
 SILENCE_SECONDS = 3.0
@@ -64,6 +65,14 @@ class CallerTrust:
     def view(self) -> TrustView:
         """Whom to trust now."""
         return self._view
+
+    def member(self, identity: SpiffeId | str) -> MemberRecord | None:
+        """What the membership service says of the member with this SPIFFE ID: array, state, primary or not.
+
+        None: it is no member. The answer comes from memory and follows the roll within about a second (`age` says how
+        old it is), so ask for every call, and at every message of a stream: `trust.member(caller_of(call).id)`.
+        """
+        return self._callers.member(str(identity))
 
     def is_revoked(self, serial: int) -> bool:
         """Whether the certificate with this serial number has been revoked."""

@@ -19,7 +19,7 @@ from keyreeve.caller_feed import KnownCallers
 from keyreeve.context import Context
 from keyreeve.identity import SpiffeId
 from keyreeve.service_files import identity_directory, token_file
-from keyreeve_chassis.guard.peers import Revocations, TrustView
+from keyreeve_chassis.guard.peers import Members, Revocations, TrustView
 from keyreeve_chassis.guard.trust import CallerTrust
 from keyreeve_chassis.identity.evidence import Evidence, TokenFile
 from keyreeve_chassis.identity.files import LiveIdentity
@@ -51,6 +51,11 @@ class EnrolledIdentity:
     @property
     def revocations(self) -> Revocations:
         """Which certificates are revoked, and how old that knowledge is."""
+        return self._trust
+
+    @property
+    def members(self) -> Members:
+        """What is known of members of arrays: `members.member(caller.id)` on every call, at every message of a stream."""
         return self._trust
 
     def jobs(self) -> Sequence[Coroutine[Any, Any, None]]:

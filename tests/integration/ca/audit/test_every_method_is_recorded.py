@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 import keyreeve
 from keyreeve.enrollment import enroll
 from keyreeve.keys import make_csr, make_key
+from keyreeve.values import AuthorityKind, Hierarchy, Order
 from support.contract import ENROLL, METHODS, ROWS
 from support.enrolling import OPEN_TO_TESTS, address_of
 from support.running_ca import ADMIN, AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, RunningCa, document, running, server_csr
@@ -102,11 +103,39 @@ def named_by(method: str) -> Request:
     return lambda walk: {"name": walk.answers[method].name}
 
 
+def order(step: int) -> dict[str, object]:
+    return {"rotation": 1, "step": step, "fence": 1, "owner_nonce": "nonce"}
+
+
+def member(walk: Walk) -> dict[str, object]:
+    return {
+        "member_uid": "uid-1",
+        "identity": walk.ca.identity("members/recorded.example.test"),
+        "array": "arrays/recorded",
+        "state": "MEMBER_STATE_MEMBER",
+    }
+
+
+def of_array(walk: Walk, step: int) -> dict[str, object]:
+    """The authority of an array, which is pending."""
+    made = walk.ca.client(MEMBERSHIP).authorities.create(
+        f"array-{step}",
+        hierarchy=Hierarchy.STANDALONE,
+        kind=AuthorityKind.ROOT,
+        owner=f"arrays/recorded-{step}",
+        common_name=f"Array {step}",
+        order=Order(1, 1, 1, "nonce"),
+    )
+    return {"name": made.name, "order": order(step)}
+
+
 # How each method is called well, in an order in which each finds what it needs: by whom, and with what.
 GOOD: dict[str, tuple[str, Request]] = {
     "CreateAuthority": (ADMIN, lambda _: {"authority_id": "estate-issuing-9", "authority": AUTHORITY}),
     "GetAuthority": (ADMIN, named("authorities/estate-issuing-9")),
     "ListAuthorities": (OPERATOR, lambda _: {}),
+    "IntroduceAuthority": (MEMBERSHIP, lambda walk: of_array(walk, 2)),
+    "DestroyAuthority": (MEMBERSHIP, lambda walk: of_array(walk, 3)),
     "ActivateAuthority": (ADMIN, named("authorities/estate-issuing-9")),
     "RetireAuthority": (ADMIN, named("authorities/estate-issuing-9")),
     "RevokeAuthority": (
@@ -147,6 +176,10 @@ GOOD: dict[str, tuple[str, Request]] = {
     ),
     "GetRevocationList": (OPERATOR, named("authorities/estate-issuing-1/revocationLists/0")),
     "WatchCallers": (MEMBERSHIP, lambda _: {}),
+    "SetMembers": (
+        MEMBERSHIP,
+        lambda walk: {"array": "arrays/recorded", "order": order(1), "members": [member(walk)]},
+    ),
     "RevokeCertificates": (
         ADMIN,
         lambda _: {"profile": "profiles/recorded", "reason": "CRL_REASON_SUPERSEDED"},

@@ -53,7 +53,7 @@ def standalone(ca: RunningCa, path: str = MEMBERSHIP, **requested_extensions: ob
     values = {
         "hierarchy": Hierarchy.STANDALONE,
         "kind": AuthorityKind.ROOT,
-        "owner": "arrays/one",
+        "owner": "appliances/one",
         "common_name": (name := unique("array")),
     }
     return ca.client(path).authorities.create(name, **(values | requested_extensions))
@@ -164,8 +164,8 @@ def test_an_id_that_is_none_is_refused(ca: RunningCa, authority_id: str):
         ({"issuer": "control-root-1"}, "AUTHORITY_REFUSED"),
         ({"issuer": None}, "FIELD_INVALID"),
         ({"kind": AuthorityKind.ROOT}, "FIELD_INVALID"),
-        ({"owner": "arrays/x"}, "AUTHORITY_REFUSED"),
-        ({"hierarchy": Hierarchy.STANDALONE, "owner": "arrays/x"}, "AUTHORITY_REFUSED"),
+        ({"owner": "appliances/x"}, "AUTHORITY_REFUSED"),
+        ({"hierarchy": Hierarchy.STANDALONE, "owner": "appliances/x"}, "AUTHORITY_REFUSED"),
         ({"key_type": KeyType.RSA2048}, "FIELD_INVALID"),
         ({"common_name": ""}, "AUTHORITY_REFUSED"),
         ({"common_name": "x" * 65}, "AUTHORITY_REFUSED"),

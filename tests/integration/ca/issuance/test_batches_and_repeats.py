@@ -259,7 +259,7 @@ def test_a_mutation_that_is_repeated_happens_once(ca: RunningCa):
             authority_id,
             hierarchy=Hierarchy.STANDALONE,
             kind=AuthorityKind.ROOT,
-            owner="arrays/once",
+            owner="appliances/once",
             common_name=authority_id,
             request_id=request_id,
         )

@@ -33,6 +33,7 @@ REQUESTERS = {
     "member": {Role.ADMIN, Role.CA},
     "workload": {Role.ADMIN, Role.CA},
     "probe": {Role.MEMBERSHIP},
+    "peer-check": {Role.MEMBERSHIP},
     "array-peer": {Role.MEMBERSHIP},
     "server": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
     "client": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
@@ -68,7 +69,7 @@ def standalone(ca: RunningCa) -> str:
         hierarchy=Hierarchy.STANDALONE,
         kind=AuthorityKind.ROOT,
         common_name=authority_id,
-        owner=f"arrays/{authority_id}",
+        owner=f"appliances/{authority_id}",
     )
     membership.authorities.activate(authority_id)
     return authority_id
@@ -122,10 +123,10 @@ def test_a_control_certificate_verifies_and_identifies(
     assert signed.authority == "authorities/control-issuing-1"
 
 
-@pytest.mark.parametrize("profile", ["array-peer", "probe"])
+@pytest.mark.parametrize("profile", ["array-peer", "probe", "peer-check"])
 def test_a_stand_alone_authority_signs_for_the_membership_service(ca: RunningCa, tmp_path: Path, profile: str):
     authority_id = standalone(ca)
-    name = {"array-peer": "one.example.test", "probe": "a1.probe.example.test"}[profile]
+    name = "one.example.test" if profile == "array-peer" else "a1.probe.example.test"
     certificates = ca.client(MEMBERSHIP).certificates
     told = refused(lambda: certificates.sign(profile, server_csr(name)))
     assert (told.reason, told.violations[0].field) == ("FIELD_INVALID", "authority")
@@ -133,7 +134,7 @@ def test_a_stand_alone_authority_signs_for_the_membership_service(ca: RunningCa,
     assert signed.chain_der == ()
     bundle = tmp_path / "array.pem"
     bundle.write_text(to_pem(ca.client().authorities.export(authority_id)))
-    assert_openssl_accepts(signed, bundle, tmp_path, "sslserver")
+    assert_openssl_accepts(signed, bundle, tmp_path, "sslclient" if profile == "peer-check" else "sslserver")
     common_names = [a.value for a in parsed(signed).subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     assert common_names == ([name] if profile == "array-peer" else [])
 
@@ -273,7 +274,7 @@ def short_lived_authority(ca: RunningCa, life: timedelta) -> str:
         hierarchy=Hierarchy.STANDALONE,
         kind=AuthorityKind.ROOT,
         common_name=authority_id,
-        owner="arrays/short",
+        owner="appliances/short",
         lifetime=life,
     )
     ca.client(MEMBERSHIP).authorities.activate(authority_id)

@@ -84,7 +84,7 @@ def test_a_process_that_knows_too_little_gives_a_clear_reason_when_nothing_is_le
     array = unique("array")
     authorities = ca.client(MEMBERSHIP).authorities
     authorities.create(
-        array, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/x", common_name=array
+        array, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="appliances/x", common_name=array
     )
     authorities.activate(array)
     issuance = late(ca)

@@ -224,8 +224,8 @@ def test_a_member_sees_its_serving_certificate(ca: RunningCa):
 def test_every_caller_reads_authorities_and_bundles(ca: RunningCa):
     made = unique("array")
     ca.client(MEMBERSHIP).authorities.create(
-        made, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/seen", common_name=made
+        made, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="appliances/seen", common_name=made
     )
     for path in (MEMBER, WORKLOAD, AUDITOR):
         found = ca.client(path).authorities.get(made)
-        assert (found.owner, found.hierarchy) == ("arrays/seen", Hierarchy.STANDALONE)
+        assert (found.owner, found.hierarchy) == ("appliances/seen", Hierarchy.STANDALONE)

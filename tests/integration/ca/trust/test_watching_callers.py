@@ -1,42 +1,24 @@
 """WatchCallers as another service follows it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from cryptography import x509
 
-from keyreeve import Client
-from keyreeve.caller_feed import KnownCallers
 from keyreeve.keys import make_key
 from keyreeve.values import AuthorityKind, CrlReason, Hierarchy, OperatorRole
+from support.caller_follower import CallerFollower
 from support.running_ca import MEMBERSHIP, RunningCa, server_csr, unique
 
 
-class Follower:
-    """A service that follows the feed of one worker."""
-
-    def __init__(self, ca: RunningCa, client: Client) -> None:
-        self.roots = x509.load_pem_x509_certificates(client.context.bundle.read_bytes())
-        self.callers = KnownCallers(ca.settings.trust_domain)
-        self.updates = client.trust.watch_callers()
-        self.client = client
-
-    def until(self, seen: Callable[[], bool]) -> None:
-        for _ in range(20):
-            if seen():
-                return
-            self.callers.apply(next(self.updates), self.roots)
-        raise AssertionError("not within 20 updates")
-
-
 @pytest.fixture
-def follower(ca: RunningCa) -> Iterator[Follower]:
-    following = Follower(ca, ca.new_client(MEMBERSHIP, worker=1))
+def follower(ca: RunningCa) -> Iterator[CallerFollower]:
+    following = CallerFollower(ca, ca.new_client(MEMBERSHIP, worker=1))
     yield following
     following.updates.close()
 
 
-def test_a_service_learns_of_a_revoked_caller_and_of_nothing_else(ca: RunningCa, follower: Follower) -> None:
+def test_a_service_learns_of_a_revoked_caller_and_of_nothing_else(ca: RunningCa, follower: CallerFollower) -> None:
     member = ca.issue(f"members/{unique('web')}.example.test", make_key()).serial
     estate = ca.client().certificates.sign("server", server_csr(f"{unique('web')}.example.test")).serial
     follower.until(lambda: follower.callers.age() < 5)
@@ -55,7 +37,7 @@ def test_a_service_learns_of_a_revoked_caller_and_of_nothing_else(ca: RunningCa,
     again.close()
 
 
-def test_a_service_learns_of_operators_as_their_records_change(ca: RunningCa, follower: Follower) -> None:
+def test_a_service_learns_of_operators_as_their_records_change(ca: RunningCa, follower: CallerFollower) -> None:
     name = unique("olga")
     path = f"operators/operator/{name}"
     ca.know(path)
@@ -77,7 +59,7 @@ def test_a_service_learns_of_operators_as_their_records_change(ca: RunningCa, fo
 
 
 def test_a_service_learns_of_issuing_cas_as_their_states_change(own_ca: RunningCa) -> None:
-    follower = Follower(own_ca, own_ca.new_client(MEMBERSHIP, worker=1))
+    follower = CallerFollower(own_ca, own_ca.new_client(MEMBERSHIP, worker=1))
     authorities = own_ca.client().authorities
     follower.until(lambda: len(follower.callers.issuers) == 1)
     [first] = follower.callers.issuers

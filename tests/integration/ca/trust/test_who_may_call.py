@@ -38,9 +38,11 @@ EXPECTED = {
     "AuthorityService/CreateAuthority": "admin membership",
     "AuthorityService/GetAuthority": EVERYONE,
     "AuthorityService/ListAuthorities": EVERYONE,
+    "AuthorityService/IntroduceAuthority": "membership",
     "AuthorityService/ActivateAuthority": "admin membership",
     "AuthorityService/RetireAuthority": "admin membership",
     "AuthorityService/RevokeAuthority": "admin membership",
+    "AuthorityService/DestroyAuthority": "membership",
     "AuthorityService/ExportAuthority": EVERYONE,
     "AuthorityService/GetBundle": EVERYONE,
     "AuthorityService/WatchBundle": EVERYONE,
@@ -66,6 +68,7 @@ EXPECTED = {
     "OperatorService/UpdateOperator": "admin",
     "OperatorService/RemoveOperator": "admin",
     "TrustService/WatchCallers": SERVICES,
+    "TrustService/SetMembers": "membership",
 }
 ROLES = {role.name.lower(): role for role in Role}
 SERVICERS = {
@@ -130,7 +133,7 @@ def outsiders(ca: RunningCa) -> Iterator[tuple[str, grpc.ChannelCredentials]]:
     array = unique("array")
     authorities = ca.client(MEMBERSHIP).authorities
     authorities.create(
-        array, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="arrays/x", common_name=array
+        array, hierarchy=Hierarchy.STANDALONE, kind=AuthorityKind.ROOT, owner="appliances/x", common_name=array
     )
     authorities.activate(array)
     peer = ca.client(MEMBERSHIP).certificates.sign(

@@ -292,11 +292,12 @@ def test_the_built_in_profiles_live_as_long_as_their_use_needs():
     assert longest["server"] == longest["client"] == timedelta(days=90)
 
 
-def test_only_service_enrollment_operator_and_probe_may_use_reserved_names():
+def test_only_service_enrollment_operator_and_probes_may_use_reserved_names():
     profiles = builtin_profiles(TRUST_DOMAIN)
     assert {name for name, (_, _, profile) in profiles.items() if profile.may_use_reserved_names} == {
         "service",
         "enrollment",
         "operator",
         "probe",
+        "peer-check",
     }

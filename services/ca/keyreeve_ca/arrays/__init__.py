@@ -1,0 +1,1 @@
+"""What the membership service orders for arrays: the order of its changes, and its members' records."""
