@@ -10,6 +10,8 @@ from keyreeve_chassis.processes.ipc import Handler
 from keyreeve_chassis.settings.sections import ServerSettings
 
 if TYPE_CHECKING:  # what manages processes, or asks one, need not load what serves
+    from keyreeve.context import Context
+    from keyreeve_chassis.guard.peers import Members
     from keyreeve_chassis.guard.router import ServedService
 
 S = TypeVar("S", bound=ServerSettings)
@@ -20,6 +22,20 @@ Jobs = Sequence[Coroutine[Any, Any, None]]
 """Background work of a process; a job that ends with an error ends the process."""
 
 
+class OwnIdentity(Protocol):
+    """Who a process is, for its calls of other services, and what it knows of its callers beside their certificates."""
+
+    @property
+    def context(self) -> "Context":
+        """What to call other services with: `aio.Client(context)`."""
+        ...
+
+    @property
+    def members(self) -> "Members":
+        """What is known of members of arrays: `members.member(caller.id)`."""
+        ...
+
+
 @dataclass(frozen=True)
 class ServiceContext(Generic[S]):
     """What the handlers and jobs of one process use; with a database a `DatabaseContext`."""
@@ -27,6 +43,14 @@ class ServiceContext(Generic[S]):
     settings: S
     now: Callable[[], int]
     """The clock, in seconds since 1970."""
+    own: OwnIdentity | None = field(default=None, kw_only=True)
+    """The process's identity; None only for what comes with the storage, which is opened before."""
+
+    @property
+    def identity(self) -> OwnIdentity:
+        """The process's identity."""
+        assert self.own is not None, "what comes with the storage calls no other service"
+        return self.own
 
 
 @dataclass(frozen=True)
