@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from keyreeve import aio, credentials, errors, retry
+from keyreeve import aio, channel_credentials, errors, retry
 from keyreeve.context import Context
 from keyreeve.errors import KeyreeveError
 from keyreeve.status import error_from_rpc
@@ -61,8 +61,8 @@ class GrpcCalls:
         self._methods: list[Any] = []
 
     async def connect(self) -> None:
-        files = credentials.read(self._context)
-        options = credentials.channel_options(self._context, "ca")
+        files = channel_credentials.read(self._context)
+        options = channel_credentials.channel_options(self._context, "ca")
         address = self._context.endpoint("ca")
         for _ in range(self._connections):
             channel = grpc.aio.secure_channel(address, files.channel_credentials(), options)

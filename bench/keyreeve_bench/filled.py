@@ -23,7 +23,7 @@ from typing import Any
 
 import grpc
 
-from keyreeve import Client, Context, credentials
+from keyreeve import Client, Context, channel_credentials
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.ca.v1 import certificate_service_pb2_grpc as stubs
 from keyreeve.cli.exit_codes import error_text, exit_code, print_error
@@ -137,10 +137,10 @@ def _reads(state_directory: StateDirectory, filled: Filled) -> dict[str, dict[st
         "revoked": {"state": pb.CERTIFICATE_STATE_REVOKED},
         "identity": {"identity": identity},
     }
-    files = credentials.read(context)
+    files = channel_credentials.read(context)
     address = context.endpoint("ca")
     with grpc.secure_channel(
-        address, files.channel_credentials(), credentials.channel_options(context, "ca")
+        address, files.channel_credentials(), channel_credentials.channel_options(context, "ca")
     ) as channel:
         stub = stubs.CertificateServiceStub(channel)
         for name, wanted in filters.items():

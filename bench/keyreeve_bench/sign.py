@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from keyreeve import Client, credentials
+from keyreeve import Client, channel_credentials
 from keyreeve.cli.reference_commands import versions
 from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.context import Context
@@ -100,11 +100,11 @@ def machine_cores() -> int:
 
 def _one_call(context: Context, profile: str, csr: bytes) -> bytes:
     """Issue one certificate, so that a wrong configuration fails before the measurements."""
-    files = credentials.read(context)
+    files = channel_credentials.read(context)
     request = messages.with_request_id(messages.prepare(profile, [csr], 1)[0], new_request_id())
     address = context.endpoint("ca")
     with grpc.secure_channel(
-        address, files.channel_credentials(), credentials.channel_options(context, "ca")
+        address, files.channel_credentials(), channel_credentials.channel_options(context, "ca")
     ) as channel:
         try:
             answer: bytes = channel.unary_unary(messages.UNARY)(request, timeout=20.0)  # type: ignore[arg-type]  # no serializer: octets

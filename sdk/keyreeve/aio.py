@@ -9,7 +9,7 @@ from keyreeve._async.client import Client
 from keyreeve._async.enrollment import enroll
 from keyreeve._async.identity_renewal import IdentityRenewal
 from keyreeve._async.profiles import ProfileClient
-from keyreeve._async.services import CaClient, ServiceClient
+from keyreeve._async.services import CaClient, CredentialsClient, ServiceClient
 from keyreeve._async.tokens import TokenClient
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "CaClient",
     "CertificateClient",
     "Client",
+    "CredentialsClient",
     "IdentityRenewal",
     "ProfileClient",
     "ServiceClient",

@@ -854,6 +854,51 @@ class EnrollmentServerUnproven(FailedPrecondition):
     who = OPERATOR
 
 
+# --- The vault ------------------------------------------------------------------------------------------------------
+
+
+class EntryNotFound(NotFound):
+    """The vault has no such entry."""
+
+    reason = "ENTRY_NOT_FOUND"
+    fix = "Run `keyreeve vault list` for the entries of the array."
+
+
+class EntryExists(AlreadyExists):
+    """The array has an entry of this owner for this resource."""
+
+    reason = "ENTRY_EXISTS"
+    fix = "Change it with `keyreeve vault edit`, or delete it first."
+
+
+class EntryVersionStale(KeyreeveError):
+    """The entry has been changed meanwhile."""
+
+    reason = "ENTRY_VERSION_STALE"
+    code = "ABORTED"
+    fix = "Read the entry again and repeat the change."
+
+
+class EntryDamaged(KeyreeveError):
+    """A stored row is not as it was written: bytes were changed, or it was copied from another place."""
+
+    reason = "ENTRY_DAMAGED"
+    code = "DATA_LOSS"
+    fix = "Find out who wrote to the database; restore the row from a backup, or put the entry again."
+    who = ADMIN
+
+
+class VaultKeyUnavailable(FailedPrecondition):
+    """A key-encryption key of the vault cannot be used: it is missing, damaged, destroyed, or sealed under another root key."""
+
+    reason = "VAULT_KEY_UNAVAILABLE"
+    fix = (
+        "Restore the directory of the vault's keys (`vault.keys_directory`) from where it is kept; entries under a key that "
+        "has been destroyed cannot be read any more, and have to be put again."
+    )
+    who = ADMIN
+
+
 # --- Raised by the client -------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """The files of a renewal, which are written beside the old pair, then moved.
 
 The new key and its certificate are named `NAME.next`. The key is moved first; between the two moves the certificate in
-`NAME.next` belongs to the key that is in place, and a reader takes it from there (`keyreeve.credentials`). One process at
+`NAME.next` belongs to the key that is in place, and a reader takes it from there (`keyreeve.channel_credentials`). One process at
 a time replaces a pair.
 """
 

@@ -21,7 +21,7 @@ from keyreeve.audit.log import ChainState, Checkpoint
 from keyreeve.audit.verifying import Verifier
 from keyreeve.ca.v1 import authority_service_pb2 as pb
 from keyreeve.ca.v1.authority_service_pb2_grpc import AuthorityServiceStub
-from keyreeve.credentials import pinned_options
+from keyreeve.channel_credentials import pinned_options
 from keyreeve.enrollment import enroll
 from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.errors import IssuanceHalted, KeyreeveError

@@ -110,7 +110,9 @@ def caller_kinds(hierarchies: Hierarchies, trust_domain: str = TRUST_DOMAIN) -> 
     ]
 
 
-async def walk(address: str, router: Router, hierarchies: Hierarchies, verifier: PeerVerifier) -> int:
+async def walk(
+    address: str, router: Router, hierarchies: Hierarchies, verifier: PeerVerifier, *, service: str = "ca"
+) -> int:
     """Check the result of every method for every kind of caller; return the number of checked pairs.
 
     `router` holds the methods expected at `address`; the server's issuing CA and root must be those of `hierarchies`.
@@ -119,7 +121,9 @@ async def walk(address: str, router: Router, hierarchies: Hierarchies, verifier:
     assert not any(method.row.on_behalf for method in router.methods.values()), "no ticket is issued yet"
     for kind in caller_kinds(hierarchies):
         _assert_own_check(kind, verifier)
-        async with grpc.aio.secure_channel(address, _credentials(kind, hierarchies), options=pinned()) as channel:
+        async with grpc.aio.secure_channel(
+            address, _credentials(kind, hierarchies), options=pinned(service=service)
+        ) as channel:
             for method in router.methods.values():
                 told = await refused(_call(channel, method))
                 _assert_outcome(kind, method, told)

@@ -1,4 +1,4 @@
-"""All methods of the generated contract, and the access rules of the CA's servicers."""
+"""All methods that the CA service has, its own and those of every service, and the access rules of its servicers."""
 
 import importlib
 import pkgutil
@@ -14,11 +14,12 @@ from keyreeve_chassis.guard.access import AccessRules
 
 ENROLL = "/keyreeve.ca.v1.EnrollmentService/Enroll"
 """The only method of the enrollment listener."""
+_OF_THE_CA = ("keyreeve.audit.", "keyreeve.ca.", "keyreeve.operations.")
 
 
 def _methods() -> Iterator[tuple[str, MethodDescriptor]]:
     for module in pkgutil.walk_packages(keyreeve.__path__, "keyreeve."):
-        if module.name.endswith("_service_pb2"):
+        if module.name.endswith("_service_pb2") and module.name.startswith(_OF_THE_CA):
             for service in importlib.import_module(module.name).DESCRIPTOR.services_by_name.values():
                 yield from ((f"/{service.full_name}/{one.name}", one) for one in service.methods)
 
@@ -33,6 +34,6 @@ def _rows() -> AccessRules:
 
 
 METHODS = dict(_methods())
-"""Every method of every service, by its path."""
+"""Every method of the CA service, by its path."""
 ROWS = _rows()
 """Access rules of the CA by method."""

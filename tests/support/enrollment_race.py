@@ -10,7 +10,7 @@ import grpc
 
 from keyreeve.ca.v1 import enrollment_service_pb2 as pb
 from keyreeve.ca.v1.enrollment_service_pb2_grpc import EnrollmentServiceStub
-from keyreeve.credentials import pinned_options
+from keyreeve.channel_credentials import pinned_options
 from keyreeve.enrollee_files import fetch_root
 from keyreeve.enrollment_token import EnrollmentKeys, EnrollmentToken, Transcript
 from keyreeve.errors import KeyreeveError

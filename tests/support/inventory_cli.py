@@ -4,7 +4,7 @@ from keyreeve.cli.supervision import local_services
 from keyreeve.cli.supervision.local_services import Service
 
 INVENTORY = Service("membership", "support.inventory_service", 1)
-STATELESS = Service("gateway", "support.stateless_service", 2, has_database=False)
+STATELESS = Service("gateway", "support.stateless_service", 3, has_database=False)
 
 if __name__ == "__main__":
     local_services.SERVICES = (*local_services.SERVICES, INVENTORY, STATELESS)

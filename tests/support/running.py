@@ -81,9 +81,9 @@ class Harness:
         return grpc.ssl_channel_credentials(roots, leaf.key_pem, leaf.chain_pem)
 
 
-def pinned(options: Sequence[tuple[str, Any]] = ()) -> list[tuple[str, Any]]:
-    """Channel options of a client that expects the CA service's reserved name and shares no connection."""
-    name = service_dns_name("ca", TRUST_DOMAIN)
+def pinned(options: Sequence[tuple[str, Any]] = (), *, service: str = "ca") -> list[tuple[str, Any]]:
+    """Channel options of a client that expects a service's reserved name and shares no connection."""
+    name = service_dns_name(service, TRUST_DOMAIN)
     # Channels with equal arguments share connections, and a test must not meet another's.
     return [("grpc.ssl_target_name_override", name), ("grpc.use_local_subchannel_pool", 1), *options]
 

@@ -12,11 +12,14 @@ from keyreeve._async.operations import OperationClient
 from keyreeve._async.operators import OperatorClient
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
-from keyreeve._async.services import CaClient, ServiceClient
+from keyreeve._async.services import CaClient, CredentialsClient, ServiceClient
 from keyreeve._async.tokens import TokenClient
 from keyreeve._async.trust import TrustClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
+
+_CLIENTS: dict[str, type[ServiceClient]] = {"credentials": CredentialsClient}
+"""Clients of the services that have more than what every service has; the CA's is made at once."""
 
 
 class Client:
@@ -90,8 +93,16 @@ class Client:
         if name not in self._services:
             channel = RotatingChannel(self.context, name)
             # Another thread may have been faster; the channel that is dropped was never connected.
-            self._services.setdefault(name, ServiceClient(channel, self._caller(channel)))
+            kind = _CLIENTS.get(name, ServiceClient)
+            self._services.setdefault(name, kind(channel, self._caller(channel)))
         return self._services[name]
+
+    @property
+    def credentials(self) -> CredentialsClient:
+        """The credentials service. Raises `keyreeve.errors.ContextInvalid` when the context names no address of it."""
+        found = self.service("credentials")
+        assert isinstance(found, CredentialsClient)
+        return found
 
     def _caller(self, channel: RotatingChannel) -> Caller:
         return Caller(channel, timeout=self._timeout, policy=self._policy)

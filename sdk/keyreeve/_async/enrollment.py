@@ -15,8 +15,8 @@ import grpc
 from keyreeve._async import runtime
 from keyreeve._async.client import Client
 from keyreeve.ca.v1 import enrollment_service_pb2 as pb
+from keyreeve.channel_credentials import pinned_options
 from keyreeve.context import Context
-from keyreeve.credentials import pinned_options
 from keyreeve.enrollee_files import EnrolleeFiles, check_chain, fetch_root
 from keyreeve.enrollment_token import CLOCK_SKEW_SECONDS, NONCE_BYTES, EnrollmentKeys, EnrollmentToken, Transcript
 from keyreeve.errors import ClockSkewed, EnrollmentServerUnproven, FileUnusable, KeyreeveError

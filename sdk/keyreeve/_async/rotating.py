@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from keyreeve import credentials
+from keyreeve import channel_credentials
 from keyreeve._async import runtime
 from keyreeve.context import Context
 from keyreeve.errors import KeyreeveError, ServiceUnreachable
@@ -23,7 +23,7 @@ _serialize = methodcaller("SerializeToString")
 class Generation:
     """A channel, the target and files that it was opened with, and its call count."""
 
-    def __init__(self, channel: runtime.Channel, target: str, files: credentials.TlsFiles) -> None:
+    def __init__(self, channel: runtime.Channel, target: str, files: channel_credentials.TlsFiles) -> None:
         self.channel = channel
         self.target = target
         self.files = files
@@ -85,7 +85,7 @@ class RotatingChannel:
         self._next_check = 0.0
         self._resolved_at = 0.0
         self._task: runtime.Task | None = None
-        self._failed: tuple[credentials.Signature | None, float] | None = None
+        self._failed: tuple[channel_credentials.Signature | None, float] | None = None
 
     @property
     def description(self) -> str:
@@ -134,7 +134,7 @@ class RotatingChannel:
         the channel then stays as it was.
         """
         async with self._rotation:
-            files = credentials.read(self._context)
+            files = channel_credentials.read(self._context)
             target = await self._target()
             current = self._current
             if current is not None and (current.files.digest, current.target) == (files.digest, target):
@@ -172,7 +172,7 @@ class RotatingChannel:
     async def _open_first(self) -> None:
         async with self._rotation:
             if self._current is None and not self._closed:
-                generation = self._generation(await self._target(), credentials.read(self._context))
+                generation = self._generation(await self._target(), channel_credentials.read(self._context))
                 with self._state:
                     self._current = generation
                     self._open.add(generation)
@@ -185,8 +185,8 @@ class RotatingChannel:
         self._resolved_at = self._clock()
         return await runtime.run_blocking(lambda: target_of(addresses))
 
-    def _generation(self, target: str, files: credentials.TlsFiles) -> Generation:
-        options = credentials.channel_options(self._context, self._service)
+    def _generation(self, target: str, files: channel_credentials.TlsFiles) -> Generation:
+        options = channel_credentials.channel_options(self._context, self._service)
         return Generation(runtime.open_channel(target, files.channel_credentials(), options), target, files)
 
     def _check(self) -> None:
@@ -201,7 +201,7 @@ class RotatingChannel:
                 self._task = runtime.spawn(self._rotate_in_background, "keyreeve-rotation")
 
     def _has_changed(self, current: Generation) -> bool:
-        signature = credentials.signature_of(self._context)
+        signature = channel_credentials.signature_of(self._context)
         if signature is None or signature == current.files.signature:
             return False
         return self._failed is None or self._failed[0] != signature or self._clock() >= self._failed[1]
@@ -218,7 +218,7 @@ class RotatingChannel:
                 self._task = None
 
     async def _rotate_quietly(self) -> None:
-        signature = credentials.signature_of(self._context)
+        signature = channel_credentials.signature_of(self._context)
         try:
             await self.rotate()
             self._failed = None

@@ -1,4 +1,4 @@
-"""Clients of one service: those of every service, and those of the CA."""
+"""Clients of one service: those of every service, of the CA, and of the vault."""
 
 from keyreeve._async.audit import AuditClient
 from keyreeve._async.authorities import AuthorityClient
@@ -11,6 +11,7 @@ from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
 from keyreeve._async.tokens import TokenClient
 from keyreeve._async.trust import TrustClient
+from keyreeve._async.vault import EntryClient
 
 
 class ServiceClient:
@@ -70,3 +71,14 @@ class CaClient(ServiceClient):
         self.operators = OperatorClient(caller)
         self.issuance = IssuanceClient(caller)
         self.trust = TrustClient(caller)
+
+
+class CredentialsClient(ServiceClient):
+    """The credentials service; reached as `Client.credentials`."""
+
+    entries: EntryClient
+    """The entries of the vault."""
+
+    def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
+        super().__init__(channel, caller)
+        self.entries = EntryClient(caller)

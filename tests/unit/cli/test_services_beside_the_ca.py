@@ -257,8 +257,8 @@ def test_the_context_gets_the_addresses_of_services_that_are_added_and_keeps_tho
 
 def test_the_ca_alone_is_started_as_its_own_program(tmp_path: Path) -> None:
     state_directory = StateDirectory.at(tmp_path)
-    [ca] = SERVICES
-    assert start_command(state_directory, ca, SERVICES) == ca.arguments(state_directory)
+    ca = SERVICES[0]
+    assert start_command(state_directory, ca, (ca,)) == ca.arguments(state_directory)
     assert ca.marker(state_directory) in " ".join(ca.arguments(state_directory))
     launched = start_command(state_directory, INVENTORY, TABLE)
     assert launched[-len(INVENTORY.arguments(state_directory)) :] == INVENTORY.arguments(state_directory)

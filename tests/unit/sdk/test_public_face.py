@@ -15,11 +15,12 @@ MODULES = [
     "keyreeve",
     "keyreeve.aio",
     "keyreeve.context",
-    "keyreeve.credentials",
+    "keyreeve.channel_credentials",
     "keyreeve.errors",
     "keyreeve.files",
     "keyreeve.identity",
     "keyreeve.keys",
+    "keyreeve.plaintext",
     "keyreeve.request_ids",
     "keyreeve.retry",
     "keyreeve.status",
@@ -27,6 +28,8 @@ MODULES = [
     "keyreeve.testing",
     "keyreeve.testing.fixtures",
     "keyreeve.values",
+    "keyreeve.vault_values",
+    "keyreeve.vault_wire",
     "keyreeve.wire",
     *(
         f"keyreeve.{form}.{path.stem}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from keyreeve import Context, credentials
+from keyreeve import Context, channel_credentials
 from keyreeve.errors import ContextInvalid
 from support.peer_certificates import TRUST_DOMAIN, Leaf, TestCa
 
@@ -29,26 +29,26 @@ def context_in(directory: Path, leaf: Leaf = ANN, addresses: Sequence[str] = ("1
 
 
 def test_a_pair_and_its_bundle_are_read(tmp_path: Path) -> None:
-    files = credentials.read(context_in(tmp_path))
+    files = channel_credentials.read(context_in(tmp_path))
     assert (files.bundle, files.certificate, files.key) == (ROOT.pem, ANN.chain_pem, ANN.key_pem)
     assert "PRIVATE" not in repr(files)
 
 
 def test_the_signature_changes_when_a_file_is_replaced(tmp_path: Path) -> None:
     context = context_in(tmp_path)
-    before = credentials.signature_of(context)
+    before = channel_credentials.signature_of(context)
     (tmp_path / "new").write_bytes(ROOT.pem)
     (tmp_path / "new").replace(context.bundle)
-    assert credentials.signature_of(context) != before
+    assert channel_credentials.signature_of(context) != before
     context.key.unlink()
-    assert credentials.signature_of(context) is None
+    assert channel_credentials.signature_of(context) is None
 
 
 def test_a_certificate_for_another_key_is_refused(tmp_path: Path) -> None:
     context = context_in(tmp_path)
     context.key.write_bytes(ROOT.person("operators/admin/bob").key_pem)
     with pytest.raises(ContextInvalid, match="is not for the key"):
-        credentials.read(context)
+        channel_credentials.read(context)
 
 
 @pytest.mark.parametrize("name", ["control.pem", "me.pem", "me.key"])
@@ -57,7 +57,7 @@ def test_a_file_that_holds_something_else_is_named(tmp_path: Path, name: str, co
     context = context_in(tmp_path)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ContextInvalid, match=name.replace(".", r"\.")):
-        credentials.read(context)
+        channel_credentials.read(context)
 
 
 @pytest.mark.parametrize("name", ["control.pem", "me.pem", "me.key"])
@@ -65,14 +65,14 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, nam
     context = context_in(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(ContextInvalid, match=rf"{name}: No such file"):
-        credentials.read(context)
+        channel_credentials.read(context)
     (tmp_path / name).mkdir()
     with pytest.raises(ContextInvalid, match=rf"{name}: Is a directory"):
-        credentials.read(context)
+        channel_credentials.read(context)
 
 
 def test_the_channel_pins_the_services_role(tmp_path: Path) -> None:
-    options = dict(credentials.channel_options(context_in(tmp_path), "ca"))
+    options = dict(channel_credentials.channel_options(context_in(tmp_path), "ca"))
     assert options["grpc.ssl_target_name_override"] == "ca.svc.example.test"
     assert options["grpc.default_authority"] == "ca.svc.example.test"
 
@@ -91,5 +91,5 @@ def test_the_channel_pins_the_services_role(tmp_path: Path) -> None:
 def test_a_proxy_of_the_environment_is_used_for_one_remote_address_only(
     tmp_path: Path, addresses: list[str], proxied: bool
 ) -> None:
-    options = dict(credentials.channel_options(context_in(tmp_path, addresses=addresses), "ca"))
+    options = dict(channel_credentials.channel_options(context_in(tmp_path, addresses=addresses), "ca"))
     assert ("grpc.enable_http_proxy" not in options) is proxied

@@ -22,15 +22,16 @@ def replace_workers(
     services: Sequence[Service] = SERVICES,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[str]:
-    """Have every service replace its workers, and wait for it.
+    """Have every service with workers replace them, and wait for it.
 
-    Returns the names of the services.
+    Returns the names of these services.
 
     Raises `StartFailed` when one does not run, or did not replace all of its workers.
     """
-    for service in services:
+    managed = [service for service in services if not service.solo]
+    for service in managed:
         _replace(state_directory, service, clock)
-    return [service.name for service in services]
+    return [service.name for service in managed]
 
 
 def _replace(state_directory: StateDirectory, service: Service, clock: Callable[[], float]) -> None:

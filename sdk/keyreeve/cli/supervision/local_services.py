@@ -30,6 +30,8 @@ class Service:
     module: str
     offset: int
     has_database: bool = True
+    solo: bool = True
+    """It is one process, without workers."""
 
     @property
     def is_ca(self) -> bool:
@@ -50,7 +52,7 @@ class Service:
         return f"{self.module} run --config {state_directory.config(self.name)}"
 
 
-SERVICES = (Service("ca", "keyreeve_ca", 0),)
+SERVICES = (Service("ca", "keyreeve_ca", 0, solo=False), Service("credentials", "keyreeve_credentials", 2))
 """The services of a control plane on one machine."""
 
 

@@ -126,7 +126,7 @@ class Pages:
 
     tokens: PageTokens
 
-    def open(self, call: Call, request: Message) -> Page:
+    def open(self, call: Call, request: Message, sizes: PageSizes = _SIZES) -> Page:
         """Return the requested page. Raises `FieldInvalid`, `PageTokenInvalid`."""
         filters = type(request)()
         filters.CopyFrom(request)
@@ -135,4 +135,4 @@ class Pages:
         scope = PageScope(str(caller_of(call)), call.method, filters.SerializeToString(deterministic=True))
         size, token = getattr(request, "page_size"), getattr(request, "page_token")  # noqa: B009 - every list has both
         position = self.tokens.read(scope, token)
-        return Page(_SIZES.clamp(size), (position or b"").decode(), self.tokens, scope)
+        return Page(sizes.clamp(size), (position or b"").decode(), self.tokens, scope)

@@ -5,7 +5,7 @@ import threading
 import structlog
 from cryptography import x509
 
-from keyreeve import credentials
+from keyreeve import channel_credentials
 from keyreeve.context import Context
 from keyreeve.errors import ContextInvalid
 from keyreeve_chassis.tls import ServerIdentity
@@ -23,8 +23,8 @@ class LiveIdentity:
         """Read the files. Raises `ContextInvalid`."""
         self._context = context
         self._lock = threading.Lock()
-        self._seen = credentials.signature_of(context)
-        self._take(credentials.read(context))
+        self._seen = channel_credentials.signature_of(context)
+        self._take(channel_credentials.read(context))
 
     def server_identity(self) -> ServerIdentity:
         """The certificate chain, the key and the trusted roots: for `LiveServerCredentials`."""
@@ -39,15 +39,15 @@ class LiveIdentity:
             return self._roots
 
     def _refresh(self) -> None:
-        seen = credentials.signature_of(self._context)
+        seen = channel_credentials.signature_of(self._context)
         if seen is None or seen == self._seen:
             return
         self._seen = seen
         try:
-            self._take(credentials.read(self._context))
+            self._take(channel_credentials.read(self._context))
         except ContextInvalid as failure:
             _log.warning("the identity's files cannot be used; the former ones stay in use", error=failure.message)
 
-    def _take(self, files: credentials.TlsFiles) -> None:
+    def _take(self, files: channel_credentials.TlsFiles) -> None:
         self._identity = ServerIdentity(files.certificate, files.key, files.bundle)
         self._roots = tuple(x509.load_pem_x509_certificates(files.bundle))

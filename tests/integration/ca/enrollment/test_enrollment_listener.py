@@ -7,7 +7,7 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.ca.v1 import enrollment_service_pb2 as pb
-from keyreeve.credentials import pinned_options
+from keyreeve.channel_credentials import pinned_options
 from keyreeve.enrollee_files import fetch_root
 from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import Role

@@ -1,0 +1,1 @@
+"""`keyreeve vault`: the credentials service."""

@@ -1,0 +1,92 @@
+"""Composition root of the credentials service: the only file that names its concrete classes."""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields, replace
+
+from keyreeve.credentials.v1 import entry_service_pb2
+from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
+from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.local_admin.findings import Finding
+from keyreeve_chassis.processes.solo import solo_role
+from keyreeve_chassis.service import Jobs, OpenStorage, ServiceSpec
+from keyreeve_credentials import metrics
+from keyreeve_credentials.entries import servicer as entry_servicer
+from keyreeve_credentials.entries.service import Entries
+from keyreeve_credentials.keys.keyring import Keyring
+from keyreeve_credentials.keys.root_files import open_root_files
+from keyreeve_credentials.keys.vault import Vault
+from keyreeve_credentials.settings import CredentialsSettings
+from keyreeve_credentials.store.schema import SCHEMA
+from keyreeve_credentials.store.sql import Transaction
+
+log = logging.getLogger(__name__)
+
+DATABASE = DatabaseStorage[CredentialsSettings, Transaction](SCHEMA, Transaction)
+
+
+@dataclass(frozen=True)
+class CredentialsContext(DatabaseContext[CredentialsSettings, Transaction]):
+    """What handlers and jobs use: the database, and the vault beside it."""
+
+    vault: Vault
+    entries: Entries
+
+
+@dataclass(frozen=True)
+class CredentialsStorage:
+    """The database and the root provider, opened together."""
+
+    database: DatabaseStorage[CredentialsSettings, Transaction]
+
+    def migrate(self, settings: CredentialsSettings) -> None:
+        """Migrate the schema to this release's revision."""
+        self.database.migrate(settings)
+
+    def look(self, settings: CredentialsSettings) -> Sequence[Finding]:
+        """Check the installation without the running service; nothing is changed."""
+        return self.database.look(settings)
+
+    @asynccontextmanager
+    async def open(
+        self, settings: CredentialsSettings, *, now: Callable[[], int], process: str
+    ) -> AsyncIterator[OpenStorage[CredentialsSettings]]:
+        """Open both. Raises `StartRefused`: with keys in the database, a root key is never made anew."""
+        async with self.database.open(settings, now=now, process=process) as opened:
+            context = opened.context
+            assert isinstance(context, DatabaseContext)
+            known = await context.store.read(lambda tx: tx.keks.all())
+            root = open_root_files(settings.vault_keys_directory, first_start=not known)
+            vault = Vault(context.store, root, Keyring(root), settings.trust_domain, now)
+            given = {field.name: getattr(context, field.name) for field in fields(context)}
+            yield replace(opened, context=CredentialsContext(**given, vault=vault, entries=Entries(vault, now, _alarm)))
+
+
+def _alarm(row: str, why: str) -> None:
+    """Raise the integrity alarm for a row."""
+    metrics.INTEGRITY_ALARMS.inc()
+    log.error("INTEGRITY ALARM: %s: %s", row, why)
+
+
+def routers(context: CredentialsContext) -> Sequence[ServedService]:
+    """The RPC services."""
+    store, mutations, pages = context.store, context.mutations, context.pages
+    return [
+        ServedService(
+            entry_service_pb2.DESCRIPTOR.services_by_name["EntryService"],
+            entry_servicer.EntryServicer(context.entries, store, mutations, context.vault.prepare, pages),
+            entry_servicer.ACCESS,
+        ),
+    ]
+
+
+def jobs(_context: CredentialsContext) -> Jobs:
+    """Background work."""
+    return []
+
+
+STORAGE = CredentialsStorage(DATABASE)
+SPEC = ServiceSpec(
+    "credentials", CredentialsSettings, (solo_role(STORAGE),), jobs, routers, schema=STORAGE, look=STORAGE.look
+)

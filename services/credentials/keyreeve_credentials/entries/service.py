@@ -1,0 +1,170 @@
+"""Entries: create, change, delete and open them, each inside the caller's transaction."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from keyreeve import errors
+from keyreeve.plaintext import Plaintext
+from keyreeve_credentials.entries.names import LDAP, ObjectName
+from keyreeve_credentials.entries.ports import Entry, EntryKind, EntrySource, EntryTransaction
+from keyreeve_credentials.keys.envelope import DoesNotOpen, Place, Sealed
+from keyreeve_credentials.keys.ports import KeyTransaction
+
+MOST_DELETED = 1_000
+"""Entries that one call deletes."""
+MOST_USER_NAME = 1_024
+MOST_SECRET = 4_096
+USER_NAME = "user_name"
+
+
+class Sealing(Protocol):
+    """Encrypts values in a transaction and opens them (`keys.vault.Vault`)."""
+
+    def place(self, array_id: str, uid: str, owner: str, resource: str, version: int) -> Place: ...
+    def seal(self, tx: KeyTransaction, place: Place, fields: Mapping[str, Plaintext]) -> Sealed: ...
+    def open(self, place: Place, sealed: Sealed) -> dict[str, Plaintext]: ...
+
+
+Alarm = Callable[[str, str], None]
+"""Told of an integrity failure: the name of the row, and what is wrong; never of its contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryValue:
+    """What is put into an entry."""
+
+    user_name: str
+    kind: EntryKind
+    secret: Plaintext = field(repr=False)
+
+    def check(self) -> None:
+        """Raise `FieldInvalid` for a value that no entry holds."""
+        if not 0 < len(self.user_name) <= MOST_USER_NAME or not self.user_name.isprintable():
+            raise _invalid("entry.user_name", f"1 to {MOST_USER_NAME} printable characters are required")
+        if self.kind is EntryKind.PASSWORD and not 0 < len(self.secret) <= MOST_SECRET:
+            raise _invalid("secret", f"a password of 1 to {MOST_SECRET} bytes is required")
+        if self.kind is not EntryKind.PASSWORD and self.secret:
+            raise _invalid("secret", "an entry of this kind has no secret")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The use cases."""
+
+    vault: Sealing
+    now: Callable[[], int]
+    alarm: Alarm
+    new_uid: Callable[[], str] = lambda: secrets.token_hex(16)
+
+    def create(
+        self,
+        tx: EntryTransaction,
+        array_id: str,
+        owner: ObjectName,
+        resource: ObjectName,
+        value: EntryValue,
+        *,
+        source: EntrySource = EntrySource.CALL,
+    ) -> Entry:
+        """Create an entry. Raises `EntryExists`, `FieldInvalid`, `VaultKeyUnavailable`."""
+        value.check()
+        if owner.text == LDAP and resource.text:
+            raise _invalid("entry.resource", "the entry of `ldap` has no resource")
+        uid, now = self.new_uid(), self.now()
+        known = tx.entries.find(array_id, owner, resource)
+        if known is not None:
+            raise errors.EntryExists(
+                f"{array_id} has an entry of {owner} for {resource.text or 'the login'}", metadata={"entry": known.name}
+            )
+        place = self.vault.place(array_id, uid, owner.text, resource.text, 1)
+        sealed = self.vault.seal(tx, place, _fields(value))
+        made = Entry(array_id, uid, owner, resource, value.user_name, value.kind, source, 1, 1, now, now, sealed)
+        if not tx.entries.add(made):
+            raise errors.EntryExists(f"{array_id} has an entry of {owner} for {resource.text or 'the login'}")
+        return made
+
+    def get(self, tx: EntryTransaction, array_id: str, entry_uid: str) -> Entry:
+        """Return an entry. Raises `EntryNotFound`."""
+        found = tx.entries.get(array_id, entry_uid)
+        if found is None:
+            raise errors.EntryNotFound(f"there is no entry arrays/{array_id}/entries/{entry_uid}")
+        return found
+
+    def update(
+        self,
+        tx: EntryTransaction,
+        entry: Entry,
+        *,
+        user_name: str | None = None,
+        kind: EntryKind | None = None,
+        secret: Plaintext | None = None,
+        source: EntrySource = EntrySource.CALL,
+    ) -> Entry:
+        """Store another version; what is None stays. Raises `EntryDamaged`, `FieldInvalid`, `VaultKeyUnavailable`."""
+        now_kind = kind or entry.kind
+        if secret is None:
+            secret = self.open(entry) if now_kind is entry.kind else Plaintext(b"")
+        value = EntryValue(entry.user_name if user_name is None else user_name, now_kind, secret)
+        value.check()
+        encryption = entry.encryption + 1
+        place = self.vault.place(entry.array_id, entry.entry_uid, entry.owner.text, entry.resource.text, encryption)
+        changed = replace(
+            entry,
+            user_name=value.user_name,
+            kind=now_kind,
+            source=source,
+            version=entry.version + 1,
+            encryption=encryption,
+            updated_at=self.now(),
+            sealed=self.vault.seal(tx, place, _fields(value)),
+        )
+        if not tx.entries.replace(changed, encryption=entry.encryption):
+            raise errors.EntryVersionStale(f"{entry.name} has been changed meanwhile", metadata={"entry": entry.name})
+        return changed
+
+    def delete(self, tx: EntryTransaction, array_id: str, entry_uid: str) -> None:
+        """Delete an entry. Raises `EntryNotFound`."""
+        if not tx.entries.delete(array_id, entry_uid):
+            raise errors.EntryNotFound(f"there is no entry arrays/{array_id}/entries/{entry_uid}")
+
+    def delete_chosen(
+        self, tx: EntryTransaction, array_id: str, owner: ObjectName | None, resource: ObjectName | None
+    ) -> tuple[list[Entry], bool]:
+        """Delete the entries of an owner, a resource or both; also whether there are more. Raises `FieldInvalid`."""
+        if owner is None and resource is None:
+            raise _invalid("owner", "an owner, a resource or both are required; all entries are never deleted at once")
+        found = tx.entries.chosen(array_id, owner, resource, limit=MOST_DELETED + 1)
+        chosen = list(found[:MOST_DELETED])
+        for entry in chosen:
+            tx.entries.delete(array_id, entry.entry_uid)
+        return chosen, len(found) > MOST_DELETED
+
+    def open(self, entry: Entry) -> Plaintext:
+        """Decrypt the secret of an entry; empty for a smart card decision.
+
+        Raises `EntryDamaged`, with an alarm, when the row is not as it was written, and `VaultKeyUnavailable`.
+        """
+        place = self.vault.place(
+            entry.array_id, entry.entry_uid, entry.owner.text, entry.resource.text, entry.encryption
+        )
+        try:
+            opened = self.vault.open(place, entry.sealed)
+        except DoesNotOpen:
+            raise self._damaged(entry, "it does not open at its place") from None
+        if opened[USER_NAME] != Plaintext.of(entry.user_name):
+            raise self._damaged(entry, "its user name is not the one that was sealed")
+        return opened[entry.kind.value]
+
+    def _damaged(self, entry: Entry, why: str) -> errors.EntryDamaged:
+        self.alarm(entry.name, why)
+        return errors.EntryDamaged(f"{entry.name} is damaged or has been tampered with: {why}")
+
+
+def _fields(value: EntryValue) -> dict[str, Plaintext]:
+    return {USER_NAME: Plaintext.of(value.user_name), value.kind.value: value.secret}
+
+
+def _invalid(name: str, why: str) -> errors.FieldInvalid:
+    return errors.FieldInvalid(f"{name}: {why}", violations=[errors.Violation(name, why)])

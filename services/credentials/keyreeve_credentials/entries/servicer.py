@@ -1,0 +1,211 @@
+"""EntryService: access rules, and messages to values and back."""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from keyreeve import errors
+from keyreeve.credentials.v1 import entry_service_pb2 as pb
+from keyreeve.identity import OPERATOR_ROLES, Role
+from keyreeve.plaintext import Plaintext
+from keyreeve_chassis.database.ports import Store
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call, chosen, invalid, number_of, timestamp
+from keyreeve_chassis.guard.paging import Pages, PageSizes
+from keyreeve_chassis.idempotency.mutation import Mutations
+from keyreeve_credentials.entries.names import fold_pattern, parse_owner, parse_resource
+from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, EntrySource
+from keyreeve_credentials.entries.service import Entries, EntryValue
+
+_SERVICE = "/keyreeve.credentials.v1.EntryService/"
+_MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR})
+_PAGES = PageSizes(default=150, most=150)
+_ARRAY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+_PARENT = re.compile(rf"arrays/({_ARRAY})\Z")
+_NAME = re.compile(rf"arrays/({_ARRAY})/entries/([0-9a-f]{{32}})\Z")
+_PURPOSE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_SEPARATOR: Final = "\x00"
+
+ACCESS: AccessRules = {
+    _SERVICE + "CreateEntry": AccessRule(
+        _MANAGERS, forwarded=True, records=("parent", "entry.owner", "entry.resource", "entry.kind")
+    ),
+    _SERVICE + "GetEntry": AccessRule(OPERATOR_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "ListEntries": AccessRule(
+        OPERATOR_ROLES, freshness=Freshness.TOLERANT, records=("parent", "owner", "resource")
+    ),
+    _SERVICE + "UpdateEntry": AccessRule(_MANAGERS, forwarded=True, records=("entry.name", "update_mask.paths")),
+    _SERVICE + "DeleteEntry": AccessRule(_MANAGERS, forwarded=True),
+    _SERVICE + "DeleteEntries": AccessRule(_MANAGERS, forwarded=True, records=("parent", "owner", "resource")),
+    _SERVICE + "RevealEntry": AccessRule(frozenset({Role.ADMIN}), records=("name", "purpose")),
+}
+
+KINDS: Final = {pb.ENTRY_KIND_PASSWORD: EntryKind.PASSWORD, pb.ENTRY_KIND_SMART_CARD: EntryKind.SMART_CARD}
+_SOURCES: Final = {
+    pb.ENTRY_SOURCE_CALL: EntrySource.CALL,
+    pb.ENTRY_SOURCE_DIALOG: EntrySource.DIALOG,
+    pb.ENTRY_SOURCE_IMPORT: EntrySource.IMPORT,
+}
+
+
+def array_of(name: str, field: str = "parent") -> str:
+    """The array of `arrays/{array}`. Raises `FieldInvalid`."""
+    found = _PARENT.match(name)
+    if found is None:
+        raise invalid(field, "a name of the form arrays/... is required")
+    return found[1]
+
+
+def entry_of(name: str, field: str = "name") -> tuple[str, str]:
+    """Array and id of `arrays/{array}/entries/{entry}`. Raises `FieldInvalid`."""
+    found = _NAME.match(name)
+    if found is None:
+        raise invalid(field, "a name of the form arrays/.../entries/... is required")
+    return found[1], found[2]
+
+
+def entry_message(entry: Entry) -> pb.Entry:
+    """An entry as a message, without its secret."""
+    return pb.Entry(
+        name=entry.name,
+        owner=entry.owner.text,
+        resource=entry.resource.text,
+        user_name=entry.user_name,
+        kind=number_of(KINDS, entry.kind),
+        source=number_of(_SOURCES, entry.source),
+        version=entry.version,
+        encryption=entry.encryption,
+        row_sha256=entry.row_sha256(),
+        key=f"arrays/{entry.array_id}/keys/{entry.sealed.kek_id}",
+        create_time=timestamp(entry.created_at),
+        update_time=timestamp(entry.updated_at),
+    )
+
+
+def written(entry: pb.Entry) -> list[tuple[str, str]]:
+    """What the audit record of a write says of the row: the scrubber compares the table with it."""
+    return [("encryption", str(entry.encryption)), ("row_sha256", entry.row_sha256.hex())]
+
+
+@dataclass(frozen=True)
+class EntryServicer:
+    """Serves EntryService."""
+
+    entries: Entries
+    store: Store[Any]
+    mutations: Mutations[Any]
+    prepare: Callable[[str], Awaitable[None]]
+    """Makes the first key of an array (`keys.vault.Vault.prepare`)."""
+    pages: Pages
+
+    async def CreateEntry(self, request: pb.CreateEntryRequest, call: Call) -> pb.Entry:
+        array_id = array_of(request.parent)
+        owner, resource = parse_owner(request.entry.owner), parse_resource(request.entry.resource)
+        kind = chosen(KINDS, request.entry.kind or pb.ENTRY_KIND_PASSWORD, "entry.kind")
+        value = EntryValue(request.entry.user_name, kind, _secret(request))
+        value.check()
+        await self.prepare(array_id)
+        return await self.mutations(
+            call,
+            request,
+            lambda tx: entry_message(self.entries.create(tx, array_id, owner, resource, value)),
+            written,
+        )
+
+    async def GetEntry(self, request: pb.GetEntryRequest, call: Call) -> pb.Entry:
+        array_id, uid = entry_of(request.name)
+        return entry_message(await self._get(array_id, uid))
+
+    async def ListEntries(self, request: pb.ListEntriesRequest, call: Call) -> pb.ListEntriesResponse:
+        array_id = array_of(request.parent)
+        wanted = EntryFilter(
+            _name_pattern(request.owner, "owner"),
+            _name_pattern(request.resource, "resource"),
+            fold_pattern(request.user_name, "user_name"),
+            request.login_only,
+        )
+        page = self.pages.open(call, request, _PAGES)
+        after = None
+        if page.after:
+            owner, _, resource = page.after.partition(_SEPARATOR)
+            after = (owner, resource)
+        rows = await self.store.read(
+            lambda tx: tx.entries.page(array_id, wanted, after=after, limit=page.size + 1), one_statement=True
+        )
+        last = rows[page.size - 1] if len(rows) > page.size else None
+        return pb.ListEntriesResponse(
+            entries=[entry_message(entry) for entry in rows[: page.size]],
+            next_page_token=page.next_token(last and f"{last.owner.key}{_SEPARATOR}{last.resource.key}"),
+        )
+
+    async def UpdateEntry(self, request: pb.UpdateEntryRequest, call: Call) -> pb.Entry:
+        array_id, uid = entry_of(request.entry.name, "entry.name")
+        paths = _mask(request)
+        kind = chosen(KINDS, request.entry.kind, "entry.kind") if "kind" in paths else None
+        secret = _secret(request) if "secret" in paths else None
+        user_name = request.entry.user_name if "user_name" in paths else None
+        await self.prepare(array_id)
+
+        def act(tx: Any) -> pb.Entry:  # noqa: ANN401 - the service's transaction
+            found = self.entries.get(tx, array_id, uid)
+            if request.entry.version not in {0, found.version}:
+                raise errors.EntryVersionStale(
+                    f"{found.name} is at version {found.version}", metadata={"version": str(found.version)}
+                )
+            return entry_message(self.entries.update(tx, found, user_name=user_name, kind=kind, secret=secret))
+
+        return await self.mutations(call, request, act, written)
+
+    async def DeleteEntry(self, request: pb.DeleteEntryRequest, call: Call) -> pb.DeleteEntryResponse:
+        array_id, uid = entry_of(request.name)
+
+        def act(tx: Any) -> pb.DeleteEntryResponse:  # noqa: ANN401
+            self.entries.delete(tx, array_id, uid)
+            return pb.DeleteEntryResponse()
+
+        return await self.mutations(call, request, act, lambda _: [("deleted", request.name)])
+
+    async def DeleteEntries(self, request: pb.DeleteEntriesRequest, call: Call) -> pb.DeleteEntriesResponse:
+        array_id = array_of(request.parent)
+        owner = parse_owner(request.owner) if request.owner else None
+        resource = parse_resource(request.resource) if request.resource else None
+
+        def act(tx: Any) -> pb.DeleteEntriesResponse:  # noqa: ANN401
+            deleted, more = self.entries.delete_chosen(tx, array_id, owner, resource)
+            return pb.DeleteEntriesResponse(names=[entry.name for entry in deleted], more=more)
+
+        return await self.mutations(call, request, act, lambda r: [("deleted", name) for name in r.names])
+
+    async def RevealEntry(self, request: pb.RevealEntryRequest, call: Call) -> pb.RevealEntryResponse:
+        array_id, uid = entry_of(request.name)
+        if not _PURPOSE.match(request.purpose):
+            raise invalid("purpose", "1-63 lower-case letters, digits and hyphens are required")
+        entry = await self._get(array_id, uid)
+        if call.record is not None:
+            call.record.tell("owner", entry.owner.text)
+            call.record.tell("resource", entry.resource.text)
+        return pb.RevealEntryResponse(entry=entry_message(entry), secret=self.entries.open(entry).reveal())
+
+    async def _get(self, array_id: str, uid: str) -> Entry:
+        found: Entry = await self.store.read(lambda tx: self.entries.get(tx, array_id, uid), one_statement=True)
+        return found
+
+
+def _name_pattern(text: str, field: str) -> str:
+    """A folded pattern; the beginning `.../_ens/` may be left out, as in names without wildcards."""
+    if not text or "*" in text:
+        return fold_pattern(text, field)
+    return (parse_owner if field == "owner" else parse_resource)(text, field).key
+
+
+def _mask(request: pb.UpdateEntryRequest) -> set[str]:
+    paths = set(request.update_mask.paths)
+    if not paths or paths - {"user_name", "kind", "secret"}:
+        raise invalid("update_mask", "user_name, kind, secret or several of these are required")
+    return paths
+
+
+def _secret(request: pb.CreateEntryRequest | pb.UpdateEntryRequest) -> Plaintext:
+    """Take the secret out of the request, so that nothing that logs the request has it."""
+    return Plaintext(request.secret)

@@ -1,0 +1,1 @@
+"""Key-encryption keys, and what is encrypted under them (docs/vault.md)."""

@@ -1,0 +1,61 @@
+"""`Vault`: encrypts and opens the values of all features, under the key-encryption keys of their arrays."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keyreeve.errors import VaultKeyUnavailable
+from keyreeve.plaintext import Plaintext
+from keyreeve_chassis.database.ports import Store
+from keyreeve_credentials.keys.envelope import Place, Random, Sealed, open_fields, seal_fields
+from keyreeve_credentials.keys.keyring import Keyring
+from keyreeve_credentials.keys.ports import Kek, KekState, KeyTransaction, RootProvider
+
+MOST_WRAPS = 2**30
+"""Data keys that one key-encryption key wraps with random 96-bit nonces (docs/protocols.md)."""
+
+
+@dataclass(frozen=True)
+class Vault:
+    """Seals values in the caller's transaction; opens them anywhere."""
+
+    store: Store[Any]
+    root: RootProvider
+    keyring: Keyring
+    trust_domain: str
+    now: Callable[[], int]
+    random: Random = os.urandom
+
+    def place(self, array_id: str, uid: str, owner: str, resource: str, version: int) -> Place:
+        """The place of a value; `version` counts its encryptions, so that no two have the same place."""
+        return Place(self.trust_domain, array_id, uid, owner, resource, version)
+
+    async def prepare(self, array_id: str) -> None:
+        """Make the array's first key unless it has one; call it before a transaction that seals."""
+
+        def find(tx: KeyTransaction) -> tuple[Kek | None, int]:
+            return tx.keks.writer(array_id), len(tx.keks.of_array(array_id))
+
+        writer, known = await self.store.read(find)
+        if writer is not None:
+            return
+        kek_id, now = secrets.token_hex(16), self.now()
+        await asyncio.to_thread(self.root.create, array_id, kek_id)
+        made = Kek(kek_id, array_id, known + 1, KekState.WRITER, 0, now, now)
+        if not await self.store.write(lambda tx: tx.keks.add(made)):  # another call was faster
+            await asyncio.to_thread(self.root.destroy, kek_id)
+
+    def seal(self, tx: KeyTransaction, place: Place, fields: Mapping[str, Plaintext]) -> Sealed:
+        """Encrypt the fields of one write under the array's present key. Raises `VaultKeyUnavailable`."""
+        writer = tx.keks.use_writer(place.array_uid, 1)
+        if writer is None or writer.wraps > MOST_WRAPS:
+            why = "has no key that writes" if writer is None else "has a key that is used up"
+            raise VaultKeyUnavailable(f"the array {place.array_uid} {why}")
+        return seal_fields(self.keyring.get(place.array_uid, writer.kek_id), writer.kek_id, place, fields, self.random)
+
+    def open(self, place: Place, sealed: Sealed) -> dict[str, Plaintext]:
+        """Decrypt all fields. Raises `VaultKeyUnavailable`, and `DoesNotOpen` for bytes of another place."""
+        return open_fields(self.keyring.get(place.array_uid, sealed.kek_id), place, sealed)

@@ -1,0 +1,34 @@
+"""The credentials service's settings; docs/settings.md is generated from the descriptions."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from keyreeve_chassis.settings.sections import DatabaseServerSettings, DatabaseSettings, Section
+
+
+class VaultSettings(Section):
+    """The key-encryption keys of the vault (docs/vault.md)."""
+
+    keys_directory: Path | None = Field(
+        None,
+        description="Directory of the root key and the key-encryption keys, which replicas share; made in the state "
+        "directory at the first start unless given. It belongs in no backup of the database.",
+    )
+
+
+class CredentialsSettings(DatabaseServerSettings):
+    """All settings."""
+
+    state_directory: Path = Field(
+        Path("credentials"), description="Directory of mode 0700 for keys, sockets and the SQLite file."
+    )
+    database: DatabaseSettings = Field(
+        default_factory=lambda: DatabaseSettings(url=SecretStr("sqlite:///credentials.db")), description="The database."
+    )
+    vault: VaultSettings = Field(default_factory=VaultSettings, description="The vault.")
+
+    @property
+    def vault_keys_directory(self) -> Path:
+        """The directory of the root key and the key-encryption keys."""
+        return self.vault.keys_directory or self.state_directory / "vault-keys"

@@ -1,0 +1,1 @@
+"""The service's schema and its transaction, which holds the records of all features."""

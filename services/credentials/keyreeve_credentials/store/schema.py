@@ -1,0 +1,18 @@
+"""The schema of the credentials service: all its tables, its migrations, and the revisions that this release works with."""
+
+from pathlib import Path
+
+from keyreeve_chassis.database.migrating import Schema
+from keyreeve_credentials.entries import tables as entry_tables
+from keyreeve_credentials.keys import tables as key_tables
+from keyreeve_credentials.store.metadata import metadata
+
+# A table belongs to the metadata once its module has been imported.
+TABLE_MODULES = (entry_tables, key_tables)
+SCHEMA = Schema(
+    "keyreeve_credentials",
+    metadata,
+    Path(__file__).parent.parent / "migrations" / "versions",
+    oldest=1,
+    newest=1,
+)

@@ -1,0 +1,22 @@
+"""`Transaction`: one database transaction of the credentials service, with the records of each feature."""
+
+from keyreeve_chassis.database.service_transaction import ServiceTransaction
+from keyreeve_credentials.entries.sql import SqlEntries
+from keyreeve_credentials.keys.sql import SqlKeks
+from keyreeve_credentials.store.metadata import SERVICE_TABLES
+
+
+class Transaction(ServiceTransaction):
+    """Adds to the records of every service those of the features."""
+
+    tables = SERVICE_TABLES
+
+    @property
+    def entries(self) -> SqlEntries:
+        """The entries of the vault."""
+        return SqlEntries(self._connection, self._write)
+
+    @property
+    def keks(self) -> SqlKeks:
+        """The key-encryption keys' records; the keys themselves are outside SQL."""
+        return SqlKeks(self._connection, self._write)
