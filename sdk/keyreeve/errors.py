@@ -899,6 +899,67 @@ class VaultKeyUnavailable(FailedPrecondition):
     who = ADMIN
 
 
+# --- Membership -----------------------------------------------------------------------------------------------------
+
+
+class ArrayNotFound(NotFound):
+    """No array has this name."""
+
+    reason = "ARRAY_NOT_FOUND"
+    fix = "`keyreeve array list` shows the names."
+
+
+class ArrayExists(AlreadyExists):
+    """An array of this name exists or existed; names are never used twice."""
+
+    reason = "ARRAY_EXISTS"
+    fix = "Choose another `array_id`."
+
+
+class MemberNotFound(NotFound):
+    """No server of this name is in the roll."""
+
+    reason = "MEMBER_NOT_FOUND"
+    fix = "`keyreeve member list` shows the names; `keyreeve array create` registers a server."
+
+
+class MemberExists(AlreadyExists):
+    """A server of this name is in the roll."""
+
+    reason = "MEMBER_EXISTS"
+    fix = "Use the server's own array (`keyreeve member show`)."
+
+
+class MemberStateWrong(FailedPrecondition):
+    """The state of the server does not allow this."""
+
+    reason = "MEMBER_STATE_WRONG"
+    fix = "`keyreeve member show` prints the state; wait for the end of the change of its array, or readmit the server."
+    who = OPERATOR
+
+
+class ClonedMember(FailedPrecondition):
+    """Two starts of a server's agent report in turn: the server was copied, or put back to a snapshot."""
+
+    reason = "CLONED_MEMBER"
+    fix = "Stop the copy."
+    who = OPERATOR
+
+
+class EpochNotFound(NotFound):
+    """The array has no epoch of this number."""
+
+    reason = "EPOCH_NOT_FOUND"
+    fix = "`keyreeve bundle epochs` shows the numbers."
+
+
+class DigestMismatch(FailedPrecondition):
+    """The server has loaded other certificates than those of the epoch."""
+
+    reason = "DIGEST_MISMATCH"
+    fix = "Load the epoch again; if the digest still differs, suspect an attacker between the server and the control plane."
+
+
 # --- Raised by the client -------------------------------------------------------------------------------------------
 
 

@@ -12,13 +12,13 @@ from keyreeve._async.operations import OperationClient
 from keyreeve._async.operators import OperatorClient
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
-from keyreeve._async.services import CaClient, CredentialsClient, ServiceClient
+from keyreeve._async.services import CaClient, CredentialsClient, MembershipClient, ServiceClient
 from keyreeve._async.tokens import TokenClient
 from keyreeve._async.trust import TrustClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
 
-_CLIENTS: dict[str, type[ServiceClient]] = {"credentials": CredentialsClient}
+_CLIENTS: dict[str, type[ServiceClient]] = {"credentials": CredentialsClient, "membership": MembershipClient}
 """Clients of the services that have more than what every service has; the CA's is made at once."""
 
 
@@ -31,7 +31,7 @@ class Client:
     """
 
     ca: CaClient
-    """The CA service; the attributes below are short names for its parts."""
+    """The CA service; the attributes from `certificates` on are short names for its parts."""
     certificates: CertificateClient
     """Sign, renew, look up."""
     authorities: AuthorityClient
@@ -102,6 +102,13 @@ class Client:
         """The credentials service. Raises `keyreeve.errors.ContextInvalid` when the context names no address of it."""
         found = self.service("credentials")
         assert isinstance(found, CredentialsClient)
+        return found
+
+    @property
+    def membership(self) -> MembershipClient:
+        """The membership service. Raises `keyreeve.errors.ContextInvalid` when the context names no address of it."""
+        found = self.service("membership")
+        assert isinstance(found, MembershipClient)
         return found
 
     def _caller(self, channel: RotatingChannel) -> Caller:

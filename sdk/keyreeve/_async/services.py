@@ -1,14 +1,18 @@
-"""Clients of one service: those of every service, of the CA, and of the vault."""
+"""Clients of one service: those of every service, and of the CA, the vault and membership."""
 
+from keyreeve._async.arrays import ArrayClient
 from keyreeve._async.audit import AuditClient
 from keyreeve._async.authorities import AuthorityClient
+from keyreeve._async.bundles import BundleClient
 from keyreeve._async.calls import Caller
 from keyreeve._async.certificates import CertificateClient
 from keyreeve._async.issuance import IssuanceClient
+from keyreeve._async.members import MemberClient
 from keyreeve._async.operations import OperationClient
 from keyreeve._async.operators import OperatorClient
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
+from keyreeve._async.rotations import RotationClient
 from keyreeve._async.tokens import TokenClient
 from keyreeve._async.trust import TrustClient
 from keyreeve._async.vault import EntryClient
@@ -82,3 +86,23 @@ class CredentialsClient(ServiceClient):
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
         self.entries = EntryClient(caller)
+
+
+class MembershipClient(ServiceClient):
+    """The membership service; reached as `Client.membership`."""
+
+    arrays: ArrayClient
+    """Arrays of servers."""
+    members: MemberClient
+    """Their members."""
+    bundles: BundleClient
+    """The certificates that members trust, as epochs."""
+    rotations: RotationClient
+    """Changes of the CA of an array."""
+
+    def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
+        super().__init__(channel, caller)
+        self.arrays = ArrayClient(caller)
+        self.members = MemberClient(caller)
+        self.bundles = BundleClient(caller)
+        self.rotations = RotationClient(caller)

@@ -13,13 +13,13 @@ from keyreeve._blocking.operations import OperationClient
 from keyreeve._blocking.operators import OperatorClient
 from keyreeve._blocking.profiles import ProfileClient
 from keyreeve._blocking.rotating import RotatingChannel
-from keyreeve._blocking.services import CaClient, CredentialsClient, ServiceClient
+from keyreeve._blocking.services import CaClient, CredentialsClient, MembershipClient, ServiceClient
 from keyreeve._blocking.tokens import TokenClient
 from keyreeve._blocking.trust import TrustClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
 
-_CLIENTS: dict[str, type[ServiceClient]] = {"credentials": CredentialsClient}
+_CLIENTS: dict[str, type[ServiceClient]] = {"credentials": CredentialsClient, "membership": MembershipClient}
 """Clients of the services that have more than what every service has; the CA's is made at once."""
 
 
@@ -32,7 +32,7 @@ class Client:
     """
 
     ca: CaClient
-    """The CA service; the attributes below are short names for its parts."""
+    """The CA service; the attributes from `certificates` on are short names for its parts."""
     certificates: CertificateClient
     """Sign, renew, look up."""
     authorities: AuthorityClient
@@ -103,6 +103,13 @@ class Client:
         """The credentials service. Raises `keyreeve.errors.ContextInvalid` when the context names no address of it."""
         found = self.service("credentials")
         assert isinstance(found, CredentialsClient)
+        return found
+
+    @property
+    def membership(self) -> MembershipClient:
+        """The membership service. Raises `keyreeve.errors.ContextInvalid` when the context names no address of it."""
+        found = self.service("membership")
+        assert isinstance(found, MembershipClient)
         return found
 
     def _caller(self, channel: RotatingChannel) -> Caller:

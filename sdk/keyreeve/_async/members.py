@@ -1,0 +1,71 @@
+"""The members of arrays."""
+
+from collections.abc import AsyncGenerator
+
+from keyreeve import membership_wire as wire
+from keyreeve._async.calls import Caller
+from keyreeve.membership.v1 import member_service_pb2 as pb
+from keyreeve.membership_values import Instruction, Member, MembersUpdate, PeerCertificate, Status
+from keyreeve.request_ids import new_request_id
+
+_SERVICE = "/keyreeve.membership.v1.MemberService"
+
+
+class MemberClient:
+    """The members; reached as `Client.membership.members`.
+
+    Members and arrays may be named in full (`members/web-1.example.com`) or by their last part. `request_id` makes a
+    mutation idempotent: one is made for each call unless given, and kept over its retries. Every method raises
+    `keyreeve.errors` and takes a `timeout` in seconds over all its attempts.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def get(self, name: str, *, timeout: float | None = None) -> Member:
+        """Look up a member, with its last report."""
+        request = pb.GetMemberRequest(name=wire.member_name(name))
+        return wire.from_member(await self._caller.unary(f"{_SERVICE}/GetMember", request, pb.Member, timeout))
+
+    async def list(
+        self, *, array: str = "", detached: bool = False, page_size: int = 100, timeout: float | None = None
+    ) -> AsyncGenerator[Member, None]:
+        """Iterate over the members, of one array or all, by name; `timeout` is for each page."""
+        request = pb.ListMembersRequest(
+            page_size=page_size, array=wire.array_name(array) if array else "", show_detached=detached
+        )
+        while True:
+            method = f"{_SERVICE}/ListMembers"
+            page = await self._caller.unary(method, request, pb.ListMembersResponse, timeout)
+            for message in page.members:
+                yield wire.from_member(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def watch(self, *, array: str = "", after_revision: int = 0) -> AsyncGenerator[MembersUpdate, None]:
+        """Iterate over the roll, of one array or all: as it is now, and each change.
+
+        The stream is opened again whenever it ends, after the last revision that was received; outages are waited out. Only
+        a failure before the first update, or one that is not transient, is raised.
+        """
+        request = pb.WatchMembersRequest(array=wire.array_name(array) if array else "", after_revision=after_revision)
+        async for message in self._caller.follow(f"{_SERVICE}/WatchMembers", request, pb.MembersUpdate):
+            request.after_revision = message.revision
+            yield wire.from_members_update(message)
+
+    async def report(self, name: str, status: Status, *, timeout: float | None = None) -> Instruction:
+        """Report what a server says of itself; its agent does that."""
+        request = pb.ReportStatusRequest(name=wire.member_name(name), status=wire.to_status(status))
+        method = f"{_SERVICE}/ReportStatus"
+        return wire.from_instruction(await self._caller.unary(method, request, pb.ReportStatusResponse, timeout))
+
+    async def issue_peer_certificate(
+        self, name: str, csr: bytes, *, request_id: str | None = None, timeout: float | None = None
+    ) -> PeerCertificate:
+        """Have the CA of the server's array issue a peer certificate; the server's agent asks for it."""
+        request = pb.IssuePeerCertificateRequest(
+            name=wire.member_name(name), csr=csr, request_id=request_id or new_request_id()
+        )
+        method = f"{_SERVICE}/IssuePeerCertificate"
+        return wire.from_peer_certificate(await self._caller.unary(method, request, pb.PeerCertificate, timeout))

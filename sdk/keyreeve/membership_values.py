@@ -1,0 +1,221 @@
+"""Values of the calls about arrays and members."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class ArrayState(StrEnum):
+    """The states of an array."""
+
+    ACTIVE = "active"
+    DISSOLVED = "dissolved"
+
+
+class MemberState(StrEnum):
+    """The states of a member."""
+
+    STANDALONE = "standalone"
+    JOINING = "joining"
+    MEMBER = "member"
+    DETACHING = "detaching"
+    QUARANTINED = "quarantined"
+    DETACHED = "detached"
+
+
+class AuthorityUse(StrEnum):
+    """What an authority of a bundle was for when its epoch was made."""
+
+    ISSUE = "issue"
+    ACCEPT = "accept"
+    CHECK = "check"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server says of itself, beside its place in an array."""
+
+    name: str
+    """Its peer DNS name."""
+    address: str
+    """The host and port that other members dial."""
+    release: str
+    external_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """An array of servers."""
+
+    name: str
+    """`arrays/{array}`."""
+    state: ArrayState
+    primary: str
+    """`members/{member}`."""
+    member_count: int
+    authority: str
+    """The CA that issues its peer certificates, `authorities/{authority}`."""
+    authority_sha256: bytes
+    """The fingerprint of that CA."""
+    epoch: int
+    """Its newest epoch."""
+    peer_security: bool
+    change: str
+    """The structural change in progress, `operations/{operation}`; empty if there is none."""
+    backup_primaries: tuple[str, ...]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReach:
+    """What a server found when it dialed another one."""
+
+    member: str
+    """`members/{member}`."""
+    reachable: bool
+    problem: str = ""
+    clock_difference_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayView:
+    """An array as one of its members sees it."""
+
+    array: str
+    """`arrays/{array}`."""
+    primary: str
+    """`members/{member}`."""
+    members: tuple[str, ...]
+    """`members/{member}`."""
+    epoch: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a server says of itself."""
+
+    boot_id: str
+    """Random id of this start of its agent."""
+    time: datetime
+    """The server's clock."""
+    release: str
+    address: str
+    external_names: tuple[str, ...] = ()
+    view: ArrayView | None = None
+    peers: tuple[PeerReach, ...] = ()
+    certificate: str = ""
+    """The peer certificate that its TLS stacks have loaded, `certificates/{serial}`."""
+    authority: str = ""
+    """The issuer of that certificate, `authorities/{authority}`."""
+    certificate_not_after: datetime | None = None
+    running_sessions: int | None = None
+    """None: unknown."""
+    suspended_sessions: int | None = None
+    stopped: bool = False
+    """Whether the programs of the server are stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The last report of a server."""
+
+    received_at: datetime
+    clock_difference_ms: int
+    """The server's clock minus the control plane's."""
+    status: Status
+    disagreements: tuple[str, ...]
+    """How its view differs from the roll."""
+    acknowledged_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A server and its place in an array."""
+
+    name: str
+    """`members/{member}`."""
+    member_uid: str
+    """Unique id; a reused name has another."""
+    array: str
+    joining_array: str
+    state: MemberState
+    primary: bool
+    address: str
+    external_names: tuple[str, ...]
+    release: str
+    created_at: datetime
+    revision: int
+    """Number of its last change."""
+    report: Report | None
+    """None before its first report, and in watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class MembersUpdate:
+    """Changes of the roll."""
+
+    members: tuple[Member, ...]
+    revision: int
+    complete: bool
+    """Whether the present state has been sent with this update."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """What a server that has reported is to do."""
+
+    member: Member
+    array: str
+    """The array whose bundle it loads."""
+    epoch: int
+    """The newest epoch of that array."""
+    authority: str
+    """The CA that its peer certificate is to be from."""
+    renew_at: datetime | None
+    """When to renew; None: at two thirds of the certificate's lifetime."""
+    interval_seconds: int
+    """When to report again."""
+    time: datetime
+    """The control plane's clock."""
+    peer_security: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCertificate:
+    """A certificate for connections between members."""
+
+    name: str
+    """`certificates/{serial}`."""
+    certificate_der: bytes
+    authority: str
+    """Its issuer, `authorities/{authority}`."""
+    not_after: datetime
+    renew_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BundleAuthority:
+    """An authority of a bundle."""
+
+    name: str
+    """`authorities/{authority}`."""
+    certificate_der: bytes
+    use: AuthorityUse
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch of an array's bundle."""
+
+    array: str
+    """`arrays/{array}`."""
+    restore_generation: int
+    epoch: int
+    digest: bytes
+    """SHA-256 over the length-prefixed certificates, sorted by their bytes."""
+    previous_digest: bytes
+    authorities: tuple[BundleAuthority, ...]
+    rotation: str
+    """The rotation that made it, `rotations/{rotation}`; empty: none did."""
+    created_at: datetime

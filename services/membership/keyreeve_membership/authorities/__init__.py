@@ -1,0 +1,1 @@
+"""The CAs of arrays, which the CA service keeps."""

@@ -1,0 +1,1 @@
+"""The trust bundles of arrays, as epochs that only grow."""

@@ -1,0 +1,72 @@
+"""BundleService: access rules, and messages to values and back."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from keyreeve.membership.v1 import bundle_service_pb2 as pb
+from keyreeve_chassis.database.ports import Store, Wait
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call, id_of, invalid
+from keyreeve_chassis.guard.paging import Pages
+from keyreeve_membership.epochs.ports import Epoch
+from keyreeve_membership.messages import epoch_message
+from keyreeve_membership.roll.array_servicer import READERS
+from keyreeve_membership.roll.service import get_array
+from keyreeve_membership.store.ports import Transaction
+
+SERVICE = "/keyreeve.membership.v1.BundleService/"
+# Trust metadata: a member whose trust is stale has to be able to load what is current.
+_READ = AccessRule(READERS, freshness=Freshness.EXEMPT, records=("array",))
+
+ACCESS: AccessRules = {
+    SERVICE + "GetBundle": _READ,
+    SERVICE + "ListEpochs": _READ,
+    SERVICE + "WatchBundle": AccessRule(READERS, long_stream=True, freshness=Freshness.EXEMPT, records=("array",)),
+}
+_WATCH_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class BundleServicer:
+    """Serves BundleService."""
+
+    store: Store[Transaction]
+    pages: Pages
+    follow: Callable[[], Wait]
+    """Gives each stream what it waits for changes with."""
+
+    async def GetBundle(self, request: pb.GetBundleRequest, call: Call) -> pb.Epoch:
+        array_id = id_of(request.array, "arrays", "array")
+        return epoch_message(await self.store.read(lambda tx: _newest(tx, array_id)))
+
+    async def ListEpochs(self, request: pb.ListEpochsRequest, call: Call) -> pb.ListEpochsResponse:
+        page, array_id = self.pages.open(call, request), id_of(request.array, "arrays", "array")
+        if request.from_epoch < 0:
+            raise invalid("from_epoch", "must not be negative")
+        after = int(page.after) if page.after else request.from_epoch - 1
+
+        def read(tx: Transaction) -> list[Epoch]:
+            get_array(tx, array_id)
+            return list(tx.epochs.page(array_id, after=after, limit=page.size + 1))
+
+        rows = await self.store.read(read)
+        last = str(rows[page.size - 1].epoch) if len(rows) > page.size else None
+        return pb.ListEpochsResponse(
+            epochs=[epoch_message(row) for row in rows[: page.size]], next_page_token=page.next_token(last)
+        )
+
+    async def WatchBundle(self, request: pb.WatchBundleRequest, call: Call) -> AsyncIterator[pb.Epoch]:
+        array_id, sent, wait = id_of(request.array, "arrays", "array"), 0, self.follow()
+        while True:
+            newest = await self.store.read(lambda tx: _newest(tx, array_id))
+            if newest.epoch != sent:
+                sent = newest.epoch
+                yield epoch_message(newest)
+            await wait(_WATCH_SECONDS)
+
+
+def _newest(tx: Transaction, array_id: str) -> Epoch:
+    get_array(tx, array_id)
+    found = tx.epochs.newest(array_id)
+    assert found is not None, "an array is made with its first epoch"
+    return found

@@ -1,0 +1,1 @@
+"""Arrays and members: the roll."""

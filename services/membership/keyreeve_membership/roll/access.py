@@ -1,0 +1,23 @@
+"""Which agent may act for which server; roles are checked before (the ACCESS tables)."""
+
+from keyreeve.errors import AccessDenied
+from keyreeve.identity import Caller, Role
+from keyreeve_membership.roll.ports import RollTransaction
+
+
+def require_agent_of(caller: Caller, *members: str) -> None:
+    """Refuse agents of other servers than `members` (peer DNS names). Raises `AccessDenied`."""
+    if caller.role is Role.MEMBER and caller.id.path[-1] not in members:
+        raise AccessDenied(
+            f"{caller} may act for itself only, and this concerns {', '.join(members)}",
+            metadata={"members": ",".join(members)},
+        )
+
+
+def require_array_of(tx: RollTransaction, caller: Caller, array_id: str) -> None:
+    """Refuse agents of servers that are neither in an array nor joining it. Raises `AccessDenied`."""
+    if caller.role is not Role.MEMBER:
+        return
+    member = tx.roll.member(caller.id.path[-1])
+    if member is None or not array_id or array_id not in {member.array_id, member.joining_array_id}:
+        raise AccessDenied(f"{caller} may look at its own array only", metadata={"array": array_id})

@@ -1,0 +1,97 @@
+"""ArrayService: access rules, and messages to values and back."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from keyreeve.identity import OPERATOR_ROLES, Role
+from keyreeve.membership.v1 import array_service_pb2 as pb
+from keyreeve.membership.v1 import member_service_pb2 as member_pb
+from keyreeve_chassis.database.ports import Store
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call, caller_of, id_of
+from keyreeve_chassis.guard.paging import Pages
+from keyreeve_chassis.idempotency.mutation import Act, Mutations
+from keyreeve_membership.authorities.ports import ArrayAuthorities, KeyType, Order
+from keyreeve_membership.messages import array_message
+from keyreeve_membership.roll import names
+from keyreeve_membership.roll.access import require_agent_of
+from keyreeve_membership.roll.digests import sha256
+from keyreeve_membership.roll.ports import Array
+from keyreeve_membership.roll.service import Roll, Server, get_array
+from keyreeve_membership.store.ports import Transaction
+
+SERVICE = "/keyreeve.membership.v1.ArrayService/"
+READERS = OPERATOR_ROLES | {Role.MEMBER, Role.CREDENTIALS, Role.GATEWAY}
+CHANGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER})
+READ = AccessRule(READERS, freshness=Freshness.TOLERANT)
+
+ACCESS: AccessRules = {
+    SERVICE + "CreateArray": AccessRule(CHANGERS, forwarded=True, records=("array_id", "server.name")),
+    SERVICE + "GetArray": READ,
+    SERVICE + "ListArrays": READ,
+}
+_SECURITY = {member_pb.PEER_SECURITY_ON: True, member_pb.PEER_SECURITY_OFF: False}
+
+
+@dataclass(frozen=True)
+class ArrayServicer:
+    """Serves ArrayService."""
+
+    roll: Roll
+    authorities: ArrayAuthorities
+    store: Store[Transaction]
+    mutations: Mutations[Transaction]
+    pages: Pages
+
+    async def CreateArray(self, request: pb.CreateArrayRequest, call: Call) -> pb.Array:
+        caller = caller_of(call)
+        server = read_server(request.server)
+        require_agent_of(caller, server.name)
+        number = sha256(f"{caller.claimant} {request.request_id}".encode()).hex()[:8]
+        array_id = names.check_array_id(request.array_id or names.default_array_id(server.name, number))
+        secured = _SECURITY.get(request.peer_security, not request.legacy)
+
+        async def prepare(run: Callable[[Act[Transaction, pb.Array]], Awaitable[pb.Array]]) -> pb.Array:
+            await self.store.read(lambda tx: self.roll.refuse_known(tx, array_id, server.name))
+            # Nobody else changes an array that does not exist yet: no lease, and fences of leases are above 0.
+            order = Order(array_id, 1, 1, 0, "create")
+            authority_id = f"{array_id}-{number}"
+            await self.authorities.create(order, authority_id, f"Array {array_id} {number}", KeyType.P256)
+            authority = await self.authorities.activate(order, authority_id)
+
+            def act(tx: Transaction) -> pb.Array:
+                made = self.roll.create_array(tx, array_id, server, authority, peer_security=secured, actor=str(caller))
+                return _message(tx, made)
+
+            return await run(act)
+
+        return await self.mutations.prepared(call, request, prepare)
+
+    async def GetArray(self, request: pb.GetArrayRequest, call: Call) -> pb.Array:
+        array_id = id_of(request.name, "arrays")
+        return await self.store.read(lambda tx: _message(tx, get_array(tx, array_id)))
+
+    async def ListArrays(self, request: pb.ListArraysRequest, call: Call) -> pb.ListArraysResponse:
+        page = self.pages.open(call, request)
+
+        def read(tx: Transaction) -> tuple[list[pb.Array], str | None]:
+            rows = tx.roll.arrays(after=page.after, limit=page.size + 1, dissolved=request.show_dissolved)
+            last = rows[page.size - 1].array_id if len(rows) > page.size else None
+            return [_message(tx, row) for row in rows[: page.size]], last
+
+        arrays, last = await self.store.read(read)
+        return pb.ListArraysResponse(arrays=arrays, next_page_token=page.next_token(last))
+
+
+def read_server(message: member_pb.Server) -> Server:
+    """What a request says of a server. Raises `FieldInvalid`."""
+    return Server(
+        names.check_member_name(id_of(message.name, "members", "server.name"), "server.name"),
+        names.check_address(message.address, "server.address"),
+        names.check_external_names(tuple(message.external_names), "server.external_names"),
+        names.check_release(message.release, "server.release"),
+    )
+
+
+def _message(tx: Transaction, array: Array) -> pb.Array:
+    return array_message(array, tx.roll.members_of(array.array_id))

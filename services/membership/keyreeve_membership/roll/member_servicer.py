@@ -1,0 +1,227 @@
+"""MemberService: access rules, and messages to values and back."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyreeve import errors
+from keyreeve.identity import Role
+from keyreeve.membership.v1 import member_service_pb2 as pb
+from keyreeve_chassis.database.ports import Store, Wait
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.call import Call, caller_of, id_of, invalid, timestamp
+from keyreeve_chassis.guard.paging import Pages
+from keyreeve_chassis.idempotency.mutation import Act, Mutations
+from keyreeve_membership.authorities.ports import ArrayAuthorities
+from keyreeve_membership.messages import member_message
+from keyreeve_membership.roll import names
+from keyreeve_membership.roll.access import require_agent_of, require_array_of
+from keyreeve_membership.roll.array_servicer import READ, READERS
+from keyreeve_membership.roll.peer_requests import check_peer_request
+from keyreeve_membership.roll.ports import ArrayView, Member, PeerReach, Report
+from keyreeve_membership.roll.service import Roll, Server, get_array, get_member
+from keyreeve_membership.roll.views import disagreements
+from keyreeve_membership.store.ports import Transaction
+
+SERVICE = "/keyreeve.membership.v1.MemberService/"
+_AGENT = frozenset({Role.MEMBER})
+
+ACCESS: AccessRules = {
+    SERVICE + "GetMember": READ,
+    SERVICE + "ListMembers": READ,
+    SERVICE + "WatchMembers": AccessRule(READERS, long_stream=True, freshness=Freshness.TOLERANT, records=("array",)),
+    # Every agent reports twice a minute: the report is stored itself.
+    SERVICE + "ReportStatus": AccessRule(_AGENT, freshness=Freshness.TOLERANT, unrecorded=True),
+    SERVICE + "IssuePeerCertificate": AccessRule(_AGENT, forwarded=True),
+}
+_WATCH_SECONDS = 60.0
+_BATCH = 500
+_MOST_PEERS = 1_000
+
+
+@dataclass(frozen=True)
+class MemberServicer:
+    """Serves MemberService."""
+
+    roll: Roll
+    authorities: ArrayAuthorities
+    store: Store[Transaction]
+    mutations: Mutations[Transaction]
+    pages: Pages
+    follow: Callable[[], Wait]
+    """Gives each stream what it waits for changes with."""
+    report_seconds: int
+    now_ms: Callable[[], int]
+
+    async def GetMember(self, request: pb.GetMemberRequest, call: Call) -> pb.Member:
+        caller, name = caller_of(call), id_of(request.name, "members")
+
+        def read(tx: Transaction) -> pb.Member:
+            member = get_member(tx, name)
+            require_array_of(tx, caller, member.array_id)
+            return _messages(tx, [member])[0]
+
+        return await self.store.read(read)
+
+    async def ListMembers(self, request: pb.ListMembersRequest, call: Call) -> pb.ListMembersResponse:
+        page, caller = self.pages.open(call, request), caller_of(call)
+        array_id = id_of(request.array, "arrays", "array") if request.array else ""
+
+        def read(tx: Transaction) -> tuple[list[pb.Member], str | None]:
+            require_array_of(tx, caller, array_id)
+            rows = tx.roll.members(
+                after=page.after, limit=page.size + 1, array_id=array_id, detached=request.show_detached
+            )
+            last = f"{rows[page.size - 1].name} {rows[page.size - 1].member_uid}" if len(rows) > page.size else None
+            return _messages(tx, rows[: page.size]), last
+
+        members, last = await self.store.read(read)
+        return pb.ListMembersResponse(members=members, next_page_token=page.next_token(last))
+
+    async def WatchMembers(self, request: pb.WatchMembersRequest, call: Call) -> AsyncIterator[pb.MembersUpdate]:
+        array_id = id_of(request.array, "arrays", "array") if request.array else ""
+        if request.after_revision < 0:
+            raise invalid("after_revision", "must not be negative")
+        after, wait, told, caller = request.after_revision, self.follow(), False, caller_of(call)
+
+        def read(tx: Transaction, after: int) -> tuple[Sequence[Member], int]:
+            require_array_of(tx, caller, array_id)
+            return tx.roll.changed(after, _BATCH), tx.roll.revision()
+
+        while True:
+            members, revision = await self.store.read(partial(read, after=after))
+            complete = len(members) < _BATCH
+            after = revision if complete else members[-1].revision
+            sent = [one for one in members if _concerns(one, array_id)]
+            if sent or (complete and not told):
+                told = told or complete
+                yield pb.MembersUpdate(members=[member_message(one) for one in sent], revision=after, complete=complete)
+            if complete:
+                await wait(_WATCH_SECONDS)
+
+    async def ReportStatus(self, request: pb.ReportStatusRequest, call: Call) -> pb.ReportStatusResponse:
+        caller, name = caller_of(call), id_of(request.name, "members")
+        require_agent_of(caller, name)
+        server, received = _server(name, request.status), self.now_ms()
+
+        def act(tx: Transaction) -> tuple[pb.ReportStatusResponse, Report]:
+            member = get_member(tx, name)
+            report = self.roll.report(tx, member, _report(member, request.status, received))
+            member = self.roll.update_server(tx, member, server, str(caller))
+            array = get_array(tx, member.joining_array_id or member.array_id)
+            response = pb.ReportStatusResponse(
+                member=member_message(member),
+                array=array.resource,
+                epoch=array.epoch,
+                authority=f"authorities/{array.authority_id}",
+                interval_seconds=self.report_seconds,
+                time=Timestamp(seconds=received // 1000, nanos=received % 1000 * 1_000_000),
+                peer_security=array.peer_security,
+            )
+            return response, report
+
+        response, report = await self.store.write(act)
+        if report.cloned:  # only now: the report is stored, and names the server to its operators
+            raise errors.ClonedMember(
+                f"two boots of {name} report in turn: the server was copied or put back to a snapshot",
+                metadata={"member": name, "boots": f"{report.former_boot_id},{report.boot_id}"},
+            )
+        return response
+
+    async def IssuePeerCertificate(self, request: pb.IssuePeerCertificateRequest, call: Call) -> pb.PeerCertificate:
+        name = id_of(request.name, "members")
+        require_agent_of(caller_of(call), name)
+        check_peer_request(request.csr, name)
+
+        async def prepare(
+            run: Callable[[Act[Transaction, pb.PeerCertificate]], Awaitable[pb.PeerCertificate]],
+        ) -> pb.PeerCertificate:
+            member, authority_id = await self.store.read(lambda tx: self.roll.issuer_of(tx, name))
+            request_id = str(uuid.uuid5(uuid.UUID(request.request_id), member.member_uid))
+            issued = await self.authorities.issue_peer(authority_id, name, request.csr, request_id)
+
+            def act(tx: Transaction) -> pb.PeerCertificate:
+                if self.roll.issuer_of(tx, name) != (member, authority_id):
+                    raise errors.MemberStateWrong(f"{name} has changed its array meanwhile", metadata={"member": name})
+                return pb.PeerCertificate(
+                    name=f"certificates/{issued.serial}",
+                    certificate_der=issued.certificate_der,
+                    authority=f"authorities/{issued.authority_id}",
+                    not_after_time=timestamp(issued.not_after),
+                    renew_time=timestamp(issued.renew_at),
+                )
+
+            return await run(act)
+
+        return await self.mutations.prepared(call, request, prepare)
+
+
+def _concerns(member: Member, array_id: str) -> bool:
+    return not array_id or array_id in {member.array_id, member.joining_array_id, member.left_array_id}
+
+
+def _messages(tx: Transaction, members: Sequence[Member]) -> list[pb.Member]:
+    uids = [one.member_uid for one in members]
+    reports, acknowledged = tx.roll.reports(uids), tx.roll.acknowledgements(uids)
+    found = []
+    for one in members:
+        report, differences = reports.get(one.member_uid), []
+        array = tx.roll.array(one.array_id)
+        if report is not None and array is not None:
+            differences = disagreements(array, tx.roll.members_of(array.array_id), report)
+            differences += ["two boots report in turn: the server was cloned"] if report.cloned else []
+        found.append(member_message(one, report, acknowledged.get(one.member_uid), differences))
+    return found
+
+
+def _server(name: str, status: pb.Status) -> Server:
+    return Server(
+        name,
+        names.check_address(status.address, "status.address"),
+        names.check_external_names(tuple(status.external_names), "status.external_names"),
+        names.check_release(status.release, "status.release"),
+    )
+
+
+def _report(member: Member, status: pb.Status, received_at_ms: int) -> Report:
+    if not status.HasField("time"):
+        raise invalid("status.time", "the server's clock is required")
+    if len(status.peers) > _MOST_PEERS or len(status.view.members) > _MOST_PEERS:
+        raise invalid("status", f"at most {_MOST_PEERS} peers and members")
+    view = None
+    if status.HasField("view"):
+        view = ArrayView(
+            _optional(status.view.array, "arrays", "status.view.array"),
+            _optional(status.view.primary, "members", "status.view.primary"),
+            tuple(sorted(id_of(one, "members", "status.view.members") for one in status.view.members)),
+            status.view.epoch,
+            status.view.digest,
+        )
+    sessions = status.sessions if status.HasField("sessions") else None
+    return Report(
+        member.member_uid,
+        received_at_ms,
+        status.time.seconds * 1000 + status.time.nanos // 1_000_000,
+        names.check_boot_id(status.boot_id, "status.boot_id"),
+        view,
+        tuple(
+            PeerReach(
+                id_of(one.member, "members", "status.peers"), one.reachable, one.problem[:200], one.clock_difference_ms
+            )
+            for one in status.peers
+        ),
+        _optional(status.certificate, "certificates", "status.certificate"),
+        _optional(status.authority, "authorities", "status.authority"),
+        status.certificate_expire_time.seconds,
+        sessions.running if sessions is not None else None,
+        sessions.suspended if sessions is not None else None,
+        stopped=status.stopped,
+        booted_at_ms=received_at_ms,
+    )
+
+
+def _optional(name: str, collection: str, field: str) -> str:
+    return id_of(name, collection, field) if name else ""

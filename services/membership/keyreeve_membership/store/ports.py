@@ -1,0 +1,21 @@
+"""The transactions of the service, as its use cases see them."""
+
+from typing import Protocol
+
+from keyreeve_chassis.leases.ports import Leases
+from keyreeve_chassis.operations.ports import OperationTransaction
+from keyreeve_membership.epochs.ports import EpochRecords
+from keyreeve_membership.roll.ports import RollRecords
+
+
+class Transaction(OperationTransaction, Protocol):
+    """One database transaction."""
+
+    @property
+    def roll(self) -> RollRecords: ...
+
+    @property
+    def epochs(self) -> EpochRecords: ...
+
+    @property
+    def leases(self) -> Leases: ...

@@ -1,0 +1,22 @@
+"""`store.ports.Transaction` on both databases."""
+
+from keyreeve_chassis.database.service_transaction import ServiceTransaction
+from keyreeve_membership.epochs.sql import SqlEpochs
+from keyreeve_membership.roll.sql import SqlRoll
+from keyreeve_membership.store.tables import SERVICE_TABLES
+
+
+class MembershipTransaction(ServiceTransaction):
+    """Its records: the roll and the epochs."""
+
+    tables = SERVICE_TABLES
+
+    @property
+    def roll(self) -> SqlRoll:
+        """Arrays and members."""
+        return SqlRoll(self._connection, self._write, self._now)
+
+    @property
+    def epochs(self) -> SqlEpochs:
+        """Bundles of arrays."""
+        return SqlEpochs(self._connection, self._write)

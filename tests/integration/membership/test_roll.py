@@ -1,0 +1,208 @@
+"""The roll over real mutual TLS: servers alone, reports, epochs, certificates, and who may do what."""
+
+import hashlib
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from keyreeve import errors, keys
+from keyreeve.membership_values import ArrayState, ArrayView, AuthorityUse, MemberState, Server
+from keyreeve.request_ids import new_request_id
+from keyreeve.values import Name
+from keyreeve_chassis.database.migrating import drift
+from keyreeve_chassis.database.opening import writing_database
+from keyreeve_chassis.guard.peers import PeerVerifier
+from keyreeve_chassis.processes.lifecycle import system_clock
+from keyreeve_chassis.rpc.health import Health, health_service
+from keyreeve_chassis.rpc.reflection import reflection_services
+from keyreeve_membership.app import STORAGE
+from keyreeve_membership.store.schema import SCHEMA
+from support.access_matrix import caller_kinds, walk
+from support.membership import RELEASE, RunningMembership, membership_settings
+
+ONE = Server("one.example.test", "127.0.0.1:5427", RELEASE, ("www.example.test",))
+
+
+async def test_every_method_keeps_to_its_access_rule(membership: RunningMembership) -> None:
+    identity = membership.identity
+    router = membership.running.router.plus([health_service(Health()), *reflection_services([])])
+    verifier = PeerVerifier(identity.trust_view, system_clock, identity.revocations)
+    tried = await walk(membership.address, router, identity.hierarchies, verifier)
+    assert tried == len(caller_kinds(identity.hierarchies)) * len(router.methods)
+
+
+def test_the_migrations_create_the_tables_exactly(membership_url: str, tmp_path: Path) -> None:
+    settings = membership_settings(tmp_path, membership_url)
+    settings.state_directory.mkdir(mode=0o700)
+    STORAGE.migrate(settings)
+    with writing_database(settings, SCHEMA) as database:
+        assert drift(database.engine, SCHEMA) == []
+
+
+async def test_a_registered_server_is_the_primary_of_an_array_of_one_with_its_own_ca(
+    membership: RunningMembership,
+) -> None:
+    client = (await membership.client()).membership
+    request_id = new_request_id()
+    made = await client.arrays.create(ONE, array_id="web", request_id=request_id)
+    assert (made.name, made.state, made.primary, made.member_count) == (
+        "arrays/web",
+        ArrayState.ACTIVE,
+        "members/one.example.test",
+        1,
+    )
+    assert made.peer_security
+    assert await client.arrays.create(ONE, array_id="web", request_id=request_id) == made
+    assert [one async for one in client.arrays.list()] == [made]
+    member = await client.members.get("one.example.test")
+    assert (member.state, member.primary, member.array) == (MemberState.STANDALONE, True, "arrays/web")
+
+    epoch = await client.bundles.get("web")
+    [authority] = epoch.authorities
+    assert authority.name == made.authority
+    assert authority.use is AuthorityUse.ISSUE
+    assert hashlib.sha256(authority.certificate_der).digest() == made.authority_sha256
+    prefixed = len(authority.certificate_der).to_bytes(4) + authority.certificate_der
+    assert epoch.digest == hashlib.sha256(prefixed).digest()
+    assert (epoch.epoch, epoch.previous_digest) == (1, b"")
+    assert [one async for one in client.bundles.epochs("web")] == [epoch]
+
+    with pytest.raises(errors.ArrayExists):
+        await client.arrays.create(Server("two.example.test", ONE.address, RELEASE), array_id="web")
+    with pytest.raises(errors.MemberExists):
+        await client.arrays.create(ONE)
+    assert len([one async for one in client.members.list()]) == 1
+
+
+async def test_a_legacy_array_has_no_peer_security_unless_it_is_asked_for(membership: RunningMembership) -> None:
+    client = (await membership.client()).membership
+    assert not (await client.arrays.create(ONE, legacy=True)).peer_security
+    other = Server("two.example.test", "[::1]:5427", RELEASE)
+    assert (await client.arrays.create(other, legacy=True, peer_security=True)).peer_security
+
+
+@pytest.mark.parametrize(
+    ("server", "field"),
+    [
+        (Server("One.example.test", "127.0.0.1:1", RELEASE), "server.name"),
+        (Server("10.0.0.1", "127.0.0.1:1", RELEASE), "server.name"),
+        (Server("one.example.test", "127.0.0.1", RELEASE), "server.address"),
+        (Server("one.example.test", "127.0.0.1:70000", RELEASE), "server.address"),
+        (Server("one.example.test", "127.0.0.1:1", "new"), "server.release"),
+        (Server("one.example.test", "127.0.0.1:1", RELEASE, ("a.test", "a.test")), "server.external_names"),
+    ],
+)
+async def test_a_server_that_is_described_wrongly_is_refused(
+    membership: RunningMembership, server: Server, field: str
+) -> None:
+    client = (await membership.client()).membership
+    with pytest.raises(errors.FieldInvalid) as refused:
+        await client.arrays.create(server)
+    assert refused.value.violations[0].field == field
+    assert membership.authorities.orders == []
+
+
+async def test_an_agent_reports_loads_acknowledges_and_has_a_certificate(membership: RunningMembership) -> None:
+    agent = await membership.agent("one.example.test")
+    told = await agent.report()
+    assert (told.array, told.epoch, told.interval_seconds) == (agent.array, 1, 30)
+    await agent.turn()
+    admin = (await membership.client()).membership
+    member = await admin.members.get("one.example.test")
+    assert member.report is not None
+    assert member.report.acknowledged_epoch == 1
+    assert member.report.disagreements == ()
+    assert member.report.status.certificate == agent.certificate
+    assert member.report.status.authority == (await admin.arrays.get(agent.array)).authority
+    assert abs(member.report.clock_difference_ms) < 5_000
+    [(authority, name, _)] = membership.authorities.issued
+    assert (f"authorities/{authority}", name) == (agent.authority, "one.example.test")
+
+
+async def test_a_report_that_disagrees_with_the_roll_says_how(membership: RunningMembership) -> None:
+    agent = await membership.agent("one.example.test")
+    await agent.turn()
+    told = await agent.report()
+    assert agent.epoch is not None
+    agent.says["view"] = ArrayView(told.array, "members/two.example.test", ("members/two.example.test",), 7, b"")
+    await agent.report()
+    member = await (await membership.client()).membership.members.get("one.example.test")
+    assert member.report is not None
+    assert member.report.disagreements == (
+        "primary: two.example.test there, one.example.test here",
+        "not there: one.example.test",
+        "only there: two.example.test",
+        "epoch: 7 there, 1 here",
+    )
+
+
+async def test_an_epoch_with_another_digest_is_not_acknowledged(membership: RunningMembership) -> None:
+    agent = await membership.agent("one.example.test")
+    rotations = agent.client.membership.rotations
+    with pytest.raises(errors.DigestMismatch):
+        await rotations.acknowledge(agent.name, agent.array, boot_id=agent.boot_id, epoch=1, digest=b"x" * 32)
+    with pytest.raises(errors.EpochNotFound):
+        await rotations.acknowledge(agent.name, agent.array, boot_id=agent.boot_id, epoch=2, digest=b"x" * 32)
+
+
+async def test_two_boots_that_report_in_turn_are_a_clone(membership: RunningMembership) -> None:
+    agent = await membership.agent("one.example.test")
+    first = agent.boot_id
+    await agent.report()
+    agent.boot_id = "b" * 32
+    await agent.report()
+    agent.boot_id = first
+    with pytest.raises(errors.ClonedMember) as refused:
+        await agent.report()
+    assert first in refused.value.metadata["boots"]
+    member = await (await membership.client()).membership.members.get(agent.name)
+    assert member.report is not None
+    assert "cloned" in member.report.disagreements[-1]
+
+
+async def test_an_agent_acts_for_its_own_server_only(membership: RunningMembership) -> None:
+    one, two = await membership.agent("one.example.test"), await membership.agent("two.example.test")
+    stranger = two.client.membership
+    csr = keys.make_csr(keys.make_key(), [Name.dns(one.name)], common_name=one.name)
+    await one.report()
+    assert one.told is not None
+    with pytest.raises(errors.AccessDenied):
+        await stranger.arrays.create(Server("three.example.test", "127.0.0.1:1", RELEASE))
+    with pytest.raises(errors.AccessDenied):
+        await stranger.members.issue_peer_certificate(one.name, csr)
+    with pytest.raises(errors.AccessDenied):
+        await stranger.rotations.acknowledge(one.name, one.array, boot_id=one.boot_id, epoch=1, digest=b"")
+    with pytest.raises(errors.AccessDenied):
+        await stranger.members.get(one.name)
+    with pytest.raises(errors.AccessDenied):
+        assert [member async for member in stranger.members.list()]
+    with pytest.raises(errors.AccessDenied):
+        await anext(stranger.members.watch(array=one.array))
+
+
+async def test_a_request_for_another_name_gets_no_certificate(membership: RunningMembership) -> None:
+    agent = await membership.agent("one.example.test")
+    for names, common_name in ((["two.example.test"], agent.name), ([agent.name], "two.example.test")):
+        csr = keys.make_csr(keys.make_key(), [Name.dns(name) for name in names], common_name=common_name)
+        with pytest.raises(errors.NameRefused):
+            await agent.client.membership.members.issue_peer_certificate(agent.name, csr)
+    with pytest.raises(errors.CsrMalformed):
+        await agent.client.membership.members.issue_peer_certificate(agent.name, b"no request")
+    assert membership.authorities.issued == []
+
+
+async def test_a_watch_sends_the_roll_and_then_each_change(membership: RunningMembership) -> None:
+    await membership.agent("one.example.test")
+    client = (await membership.client()).membership
+    async with aclosing(client.members.watch()) as watch:
+        first = await anext(watch)
+        assert [one.name for one in first.members] == ["members/one.example.test"]
+        assert first.complete
+        two = await membership.agent("two.example.test")
+        second = await anext(watch)
+        assert [one.name for one in second.members] == ["members/two.example.test"]
+        assert second.revision > first.revision
+        two.release = "5.40.909"
+        await two.report()
+        assert (await anext(watch)).members[0].release == "5.40.909"
