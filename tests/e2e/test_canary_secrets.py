@@ -217,7 +217,7 @@ def live_through(search: Search, tmp_path: Path) -> None:
     search.run("enroll", wrong, "--dir", tmp_path / "no-1", "--timeout", "5", code=None)
     search.run("enroll", another, "--dir", tmp_path / "no-2", "--timeout", "5", code=None)
     search.run("enroll", "--dir", enrollee, given=secret.encode())
-    search.run("enroll", file, "--dir", tmp_path / "no-3", "--timeout", "5", code=1)
+    search.run("enroll", file, "--dir", tmp_path / "no-3", "--timeout", "5", code=4)
     context = enrollee / "context.json"
     search.run("cert", "issue", "web.example.test", "--context", context, "--out", tmp_path / "tls")
     search.run("cert", "renew", "--context", context)

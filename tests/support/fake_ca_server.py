@@ -54,6 +54,9 @@ SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
 
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A status without ErrorInfo, as gRPC itself or a proxy sends it."""
@@ -238,7 +241,7 @@ class FakeCa:
     async def _give(self, answer: Any, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         if isinstance(answer, KeyreeveError):
             code, text, metadata = trailers(answer, Call("/fake", request_id="the-fakes-request-id"))
-            await context.abort(code, text, metadata)
+            await context.abort(_CODES[code], text, metadata)
         if isinstance(answer, Refusal):
             await context.abort(answer.code, answer.text, answer.trailers)
         return answer if isinstance(answer, Message) else await answer(request, context)

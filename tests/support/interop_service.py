@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 
 from keyreeve.errors import MethodUnknown
 from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.guard.router import Kind
+from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.listener import Listener
 from keyreeve_chassis.rpc.server import listener_limits
@@ -67,12 +67,11 @@ _pool.Add(_file())
 (Empty, Payload, _, SimpleRequest, SimpleResponse, InputRequest, InputResponse, _, OutputRequest, OutputResponse) = (
     GetMessageClass(_pool.FindMessageTypeByName(f"grpc.testing.{name}")) for name in _MESSAGES
 )
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
-_UNKNOWN = (grpc.StatusCode.UNIMPLEMENTED, "there is no such method", ())
+_UNKNOWN = (wire.UNIMPLEMENTED, "there is no such method", ())
 
 
 def _refusal(status: Any) -> Any:
-    return (_CODES[status.code], status.message, ()) if status.code else None
+    return (status.code, status.message, ()) if status.code else None
 
 
 async def empty_call(request: bytes, context: Any) -> Any:

@@ -57,7 +57,7 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_ipc import CHANGES, ChangesHandler
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import POLL_SECONDS, Topics
-from keyreeve_chassis.database import migrating
+from keyreeve_chassis.database import revisions
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import direct_engine, first_start_lock, reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database, store_errors
@@ -197,16 +197,18 @@ async def _own_database(
         binding.check(None)
     database = stack.enter_context(writing_database(settings, SCHEMA, fresh_plans=True, announce=topics.announce))
     with store_errors():
-        revision = migrating.current_revision(database.engine, SCHEMA)
+        revision = revisions.current_revision(database.engine, SCHEMA)
     if revision is None:
         binding.check(None)
-    if settings.database.migrate == "auto":
+    if settings.database.migrate == "auto" and (revision is None or revision < SCHEMA.newest):
         await asyncio.to_thread(_upgrade, settings, database)
-    migrating.check_version(database.engine, SCHEMA)
+    revisions.check_version(database.engine, SCHEMA)
     return database
 
 
 def _upgrade(settings: CaSettings, database: Database) -> None:
+    from keyreeve_chassis.database import migrating  # Alembic takes 11 MiB, and is rarely needed
+
     with direct_engine(settings, SCHEMA, database) as direct:
         migrating.upgrade(direct, SCHEMA)
 

@@ -40,7 +40,7 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_ipc import CoordinatorChanges
 from keyreeve_chassis.changes.topics import Topics
-from keyreeve_chassis.database import migrating
+from keyreeve_chassis.database import revisions
 from keyreeve_chassis.database.opening import reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.call import Call
@@ -163,7 +163,7 @@ def _durable(
     """Open the databases and the ledger of a worker, with the coordinator where that writes."""
     if settings.sqlite_file is None:
         database = stack.enter_context(writing_database(settings, SCHEMA, announce=topics.announce))
-        migrating.check_version(database.engine, SCHEMA)
+        revisions.check_version(database.engine, SCHEMA)
         return database, database, PostgresqlLedger(database, worker_id), None
     client = ipc.Client(settings.coordinator_socket)
     database = stack.enter_context(reading_database(settings, SCHEMA))

@@ -11,7 +11,7 @@ from sqlalchemy import Column, Table, Text, insert, select
 
 from keyreeve.errors import FieldInvalid
 from keyreeve.identity import ALL_ROLES, Role
-from keyreeve_chassis.database.migrating import Schema
+from keyreeve_chassis.database.revisions import Schema
 from keyreeve_chassis.database.service_tables import service_metadata, service_tables
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage

@@ -9,7 +9,7 @@ from keyreeve_ca.operators import tables as operator_tables
 from keyreeve_ca.revocation import tables as revocation_tables
 from keyreeve_ca.store import audit_tables, tables
 from keyreeve_ca.store.metadata import metadata
-from keyreeve_chassis.database.migrating import Schema
+from keyreeve_chassis.database.revisions import Schema
 from keyreeve_chassis.database.transactions import register_failpoints
 
 # A table belongs to the metadata once its module has been imported.

@@ -1,13 +1,13 @@
-"""Migrations of one service's schema with Alembic: upgrade under a lock, refuse an unknown version, show drift.
+"""Migrations of one service's schema with Alembic: upgrade under a lock, show drift.
 
 A migration is expand-then-contract: the release before it is still running. Each runs in one transaction with a lock
-timeout, so that it gives up rather than make everybody wait behind it.
+timeout, so that it gives up rather than make everybody wait behind it. Only the process that
+migrates imports this module, since Alembic takes 11 MiB.
 """
 
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +18,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, MetaData, text
 from sqlalchemy.schema import CreateSchema
 
-from keyreeve_chassis.database.locking import DatabaseRefused
+from keyreeve_chassis.database.revisions import Schema, name_default_schema
 
 _LOCK_TIMEOUT_MS = 4_000
 _STATEMENT_TIMEOUT_MS = 600_000
 _QUEUE_TIMEOUT_MS = 120_000
 """How long a replica waits while another one migrates."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schema:
-    """A service's schema: tables, migrations, and the revisions that this release works with."""
-
-    name: str
-    """PostgreSQL schema; SQLite has a file of its own instead."""
-    metadata: MetaData
-    migrations: Path
-    """The directory of the migrations; revisions are numbered 0001, 0002, ..."""
-    oldest: int
-    newest: int
-
-    @property
-    def service(self) -> str:
-        """The service's name: in metrics, failpoints, threads, and as the application's name in PostgreSQL."""
-        return self.name.removeprefix("keyreeve_")
 
 
 def upgrade(engine: Engine, schema: Schema, *, to: str = "head") -> None:
@@ -65,31 +47,6 @@ def upgrade(engine: Engine, schema: Schema, *, to: str = "head") -> None:
         _run(connection, schema, to)
         # The next user of this pool would inherit the settings.
         connection.invalidate()
-
-
-def current_revision(engine: Engine, schema: Schema) -> int | None:
-    """The number of the database's revision; None when it has none."""
-    with engine.connect() as connection:
-        revision = _context(connection, schema).get_current_revision()
-    return None if revision is None else int(revision)
-
-
-def check_version(engine: Engine, schema: Schema) -> int:
-    """Return the database's revision. Raises `DatabaseRefused` when this release does not work with it."""
-    revision = current_revision(engine, schema)
-    known = f"revisions {schema.oldest:04d} to {schema.newest:04d}"
-    if revision is None:
-        raise DatabaseRefused(f"the database has no schema {schema.name}: run the migrations ({known}) first")
-    if revision < schema.oldest:
-        raise DatabaseRefused(
-            f"the database is at revision {revision:04d} and this release works with {known}: run its migrations"
-        )
-    if revision > schema.newest:
-        raise DatabaseRefused(
-            f"the database is at revision {revision:04d} and this release works with {known}: a newer release has "
-            "migrated it; run that one"
-        )
-    return revision
 
 
 def drift(engine: Engine, schema: Schema) -> list[Any]:
@@ -132,7 +89,7 @@ def _run(connection: Connection, schema: Schema, to: str) -> None:
 
 
 def _context(connection: Connection, schema: Schema) -> MigrationContext:
-    _name_default_schema(connection, schema.name)
+    name_default_schema(connection, schema.name)
     partitions = _partitions(connection)
 
     def include_name(name: str | None, kind: str, _parents: object) -> bool:
@@ -150,12 +107,6 @@ def _partitions(connection: Connection) -> frozenset[str]:
     return frozenset(connection.scalars(text(query), {"schema": connection.dialect.default_schema_name}))
 
 
-def _name_default_schema(connection: Connection, name: str) -> None:
-    # SQLAlchemy asks for it at the first connection, when the schema may not have existed.
-    if connection.dialect.name == "postgresql":
-        connection.dialect.default_schema_name = name
-
-
 @contextmanager
 def _migration_lock(connection: Connection, schema: str) -> Iterator[None]:
     """PostgreSQL's advisory lock, for the session, since each migration commits."""
@@ -164,7 +115,7 @@ def _migration_lock(connection: Connection, schema: str) -> Iterator[None]:
     connection.execute(text(f"SET statement_timeout = {_QUEUE_TIMEOUT_MS}"))
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
     connection.commit()
-    _name_default_schema(connection, schema)
+    name_default_schema(connection, schema)
     try:
         yield
     finally:

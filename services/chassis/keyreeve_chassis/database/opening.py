@@ -8,9 +8,9 @@ from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from keyreeve.errors import WrongDatabase
-from keyreeve_chassis.database import engine, locking, migrating
+from keyreeve_chassis.database import engine, locking, revisions
 from keyreeve_chassis.database.binding import DatabaseBinding
-from keyreeve_chassis.database.migrating import Schema
+from keyreeve_chassis.database.revisions import Schema
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.processes.refusals import StartRefused
@@ -145,9 +145,9 @@ def look_at_database(
             )
             return
         with opened(settings, schema) as database:
-            if migrating.current_revision(database.engine, schema) is None:
+            if revisions.current_revision(database.engine, schema) is None:
                 binding.check(None)
-            version = migrating.check_version(database.engine, schema)
+            version = revisions.check_version(database.engine, schema)
             yield Finding("database", ok=True, message=f"schema version {version} in {binding.place}")
             yield from look_inside(database)
     except WrongDatabase as wrong:

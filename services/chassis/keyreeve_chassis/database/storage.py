@@ -20,10 +20,9 @@ from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import Topics
-from keyreeve_chassis.database import migrating
+from keyreeve_chassis.database import revisions
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.engine import sqlite_release
-from keyreeve_chassis.database.migrating import Schema
 from keyreeve_chassis.database.opening import (
     direct_engine,
     first_start_lock,
@@ -33,6 +32,7 @@ from keyreeve_chassis.database.opening import (
     reading_database,
     writing_database,
 )
+from keyreeve_chassis.database.revisions import Schema
 from keyreeve_chassis.database.service_transaction import ServiceState, ServiceTransaction, lock_service
 from keyreeve_chassis.database.store import SqlStore
 from keyreeve_chassis.database.transactions import Database, register_failpoints, store_errors
@@ -177,15 +177,17 @@ class DatabaseStorage(Generic[S, TxT]):
             binding.check(None)
         database = stack.enter_context(writing_database(settings, self.schema, announce=topics.announce))
         with store_errors():
-            revision = migrating.current_revision(database.engine, self.schema)
+            revision = revisions.current_revision(database.engine, self.schema)
         if revision is None:
             binding.check(None)
-        if settings.database.migrate == "auto":
+        if settings.database.migrate == "auto" and (revision is None or revision < self.schema.newest):
             await asyncio.to_thread(self._upgrade, settings, database)
-        migrating.check_version(database.engine, self.schema)
+        revisions.check_version(database.engine, self.schema)
         return database
 
     def _upgrade(self, settings: S, database: Database) -> None:
+        from keyreeve_chassis.database import migrating  # Alembic takes 11 MiB, and is rarely needed
+
         with direct_engine(settings, self.schema, database) as direct:
             migrating.upgrade(direct, self.schema)
 

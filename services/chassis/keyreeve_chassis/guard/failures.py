@@ -9,11 +9,10 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from keyreeve.errors import DOMAIN, DeadlinePassed, InternalError, InvalidArgument, KeyreeveError, Violation
 from keyreeve_chassis.guard.call import Call
@@ -23,15 +22,15 @@ MAX_STATUS_BYTES = 4096
 MAX_MESSAGE_CHARACTERS = 800
 MAX_VALUE_CHARACTERS = 300
 
-_CODES = {code.name: code for code in grpc.StatusCode}
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _log = structlog.get_logger(__name__)
 
 
-def code_of(error: KeyreeveError) -> grpc.StatusCode:
-    """The gRPC status code of an error's class."""
-    return _CODES[error.code]
+def code_of(error: KeyreeveError) -> int:
+    """The number of the gRPC status code of an error's class (google.rpc.Code)."""
+    number: int = code_pb2.Code.Value(error.code)
+    return number
 
 
 def translate(failure: BaseException, call: Call) -> KeyreeveError:
@@ -74,7 +73,7 @@ def to_status(error: KeyreeveError, call: Call) -> status_pb2.Status:
         violations = violations[: len(violations) // 2]
 
 
-Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]
+Refusal = tuple[int, str, tuple[tuple[str, bytes], ...]]
 """How gRPC is told to end a call: code, message, trailing metadata."""
 
 
@@ -96,7 +95,7 @@ def _build(error: KeyreeveError, call: Call, violations: Sequence[Violation]) ->
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromTimedelta(error.retry_after)
         details.append(retry)
-    status = status_pb2.Status(code=code_of(error).value[0], message=_printable(error.message, MAX_MESSAGE_CHARACTERS))
+    status = status_pb2.Status(code=code_of(error), message=_printable(error.message, MAX_MESSAGE_CHARACTERS))
     for detail in details:
         packed = AnyMessage()
         packed.Pack(detail)

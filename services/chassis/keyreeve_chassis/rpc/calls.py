@@ -218,8 +218,7 @@ class ConnectionCalls:
         self.schedule()
 
     def _finish(self, stream: Stream, refusal: Refusal) -> None:
-        code, message, metadata = refusal
-        self.connection.finish(stream, code.value[0], message, metadata)
+        self.connection.finish(stream, *refusal)
 
     def _over(self, stream: Stream, task: "asyncio.Task[None]") -> None:
         self._running.discard(task)

@@ -1,7 +1,9 @@
-"""gRPC server reflection (v1alpha, which is what grpcio-reflection speaks): the contract, told by the server itself."""
+"""gRPC server reflection, v1 and v1alpha: the contract, told by the server itself.
 
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+Only the messages are grpcio-reflection's: its servicer imports grpc, which takes 10 MiB in each process.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
@@ -9,34 +11,46 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection_pb2
-from grpc_reflection.v1alpha.reflection import aio
 
 from keyreeve.identity import ALL_ROLES
 from keyreeve_chassis.guard.access import AccessRule, Freshness
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.rpc import wire
 
 _V1ALPHA = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 _V1 = "grpc.reflection.v1.ServerReflection"
 _METHOD = "ServerReflectionInfo"
 
 
-class _Symbols:
-    """The descriptors of the generated code, also by the full name of a method: tools ask for a file by that."""
+def _file_of(symbol: str) -> FileDescriptor:
+    """The file of a symbol: a service, message, enum or extension, or a method, which the pool does not know by name.
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever else the pool can be asked
-        return getattr(descriptor_pool.Default(), name)
+    Raises `KeyError`.
+    """
+    pool = descriptor_pool.Default()
+    try:
+        return pool.FindFileContainingSymbol(symbol)
+    except KeyError:
+        service, _, method = symbol.rpartition(".")
+        found = pool.FindServiceByName(service)
+        if method not in found.methods_by_name:
+            raise
+        return found.file
 
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  # the pool's own name for it
-        """Find the file that holds a symbol. Raises `KeyError`."""
-        try:
-            return descriptor_pool.Default().FindFileContainingSymbol(symbol)
-        except KeyError:  # the pool knows services, but not their methods
-            service, _, method = symbol.rpartition(".")
-            found = descriptor_pool.Default().FindServiceByName(service)
-            if method not in found.methods_by_name:
-                raise
-            return found.file
+
+def _with_dependencies(file: FileDescriptor) -> Iterator[bytes]:
+    """A file and all that it imports, each once, serialized."""
+    waiting, seen = [file], {file.name}
+    while waiting:
+        one = waiting.pop(0)
+        proto = FileDescriptorProto()
+        one.CopyToProto(proto)
+        yield proto.SerializeToString()
+        for dependency in one.dependencies:
+            if dependency.name not in seen:
+                seen.add(dependency.name)
+                waiting.append(dependency)
 
 
 def _version_one() -> ServiceDescriptor:
@@ -64,7 +78,7 @@ class ReflectionServicer:
 
     def __init__(self, services: Iterable[str], version: ServiceDescriptor = _V1ALPHA) -> None:
         """Take the full names to list."""
-        self._servicer = aio.ReflectionServicer(services, pool=_Symbols())
+        self._services = sorted(services)
         self._answer: type[Message] = GetMessageClass(version.methods_by_name[_METHOD].output_type)
 
     async def ServerReflectionInfo(  # noqa: N802
@@ -73,13 +87,45 @@ class ReflectionServicer:
         call: Call,  # noqa: ARG002
     ) -> AsyncIterator[Message]:
         """Answer each request in turn."""
-        async for answer in self._servicer.ServerReflectionInfo(_as_alpha(requests), None):
+        async for received in requests:
+            request = reflection_pb2.ServerReflectionRequest.FromString(received.SerializeToString())
+            try:
+                answer = self._found(request)
+            except KeyError:
+                refused = reflection_pb2.ErrorResponse(error_code=wire.NOT_FOUND, error_message="not found")
+                answer = reflection_pb2.ServerReflectionResponse(error_response=refused)
+            answer.original_request.CopyFrom(request)
             yield self._answer.FromString(answer.SerializeToString())
 
-
-async def _as_alpha(requests: AsyncIterator[Message]) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
-    async for request in requests:
-        yield reflection_pb2.ServerReflectionRequest.FromString(request.SerializeToString())
+    def _found(self, request: reflection_pb2.ServerReflectionRequest) -> reflection_pb2.ServerReflectionResponse:
+        """Look up what a request asks for. Raises `KeyError` when there is no such thing."""
+        pool = descriptor_pool.Default()
+        match request.WhichOneof("message_request"):
+            case "list_services":
+                services = [reflection_pb2.ServiceResponse(name=name) for name in self._services]
+                return reflection_pb2.ServerReflectionResponse(
+                    list_services_response=reflection_pb2.ListServiceResponse(service=services)
+                )
+            case "all_extension_numbers_of_type":
+                of_type = pool.FindMessageTypeByName(request.all_extension_numbers_of_type)
+                numbers = sorted(one.number for one in pool.FindAllExtensions(of_type))
+                return reflection_pb2.ServerReflectionResponse(
+                    all_extension_numbers_response=reflection_pb2.ExtensionNumberResponse(
+                        base_type_name=of_type.full_name, extension_number=numbers
+                    )
+                )
+            case "file_by_filename":
+                file = pool.FindFileByName(request.file_by_filename)
+            case "file_containing_symbol":
+                file = _file_of(request.file_containing_symbol)
+            case "file_containing_extension":
+                asked = request.file_containing_extension
+                extended = pool.FindMessageTypeByName(asked.containing_type)
+                file = _file_of(pool.FindExtensionByNumber(extended, asked.extension_number).full_name)
+            case _:
+                raise KeyError(request)
+        files = reflection_pb2.FileDescriptorResponse(file_descriptor_proto=_with_dependencies(file))
+        return reflection_pb2.ServerReflectionResponse(file_descriptor_response=files)
 
 
 def reflection_services(services: Iterable[str]) -> list[ServedService]:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-import grpc
 import structlog
 
 from keyreeve.errors import InternalError, KeyreeveError
@@ -74,7 +73,7 @@ class MethodTelemetry:
         self._labels = labels
         if metrics is not None:
             self._started = metrics.started.labels(*labels)
-            self._ok = metrics.handled.labels(*labels, grpc.StatusCode.OK.name, NO_REASON)
+            self._ok = metrics.handled.labels(*labels, "OK", NO_REASON)
             self._seconds = metrics.seconds.labels(*labels)
         self._log_success = log_success
         self._clock = clock

@@ -58,7 +58,7 @@ async def act(requests: AsyncIterator[bytes], metadata: Any) -> AsyncIterator[by
     if told["hang"]:
         await asyncio.Event().wait()
     if told["code"]:
-        raise Outcome(CODES[told["code"]], told["message"], ((DETAILS, bytes.fromhex(told["details"])),))
+        raise Outcome(told["code"], told["message"], ((DETAILS, bytes.fromhex(told["details"])),))
 
 
 async def one(request: bytes) -> AsyncIterator[bytes]:
@@ -105,7 +105,8 @@ class Theirs(grpc.GenericRpcHandler):
             try:
                 return b"".join([answer async for answer in act(incoming, context.invocation_metadata() or ())])
             except Outcome as told:
-                await context.abort(*told.args)
+                code, *others = told.args
+                await context.abort(CODES[code], *others)
 
         async def several(requests: Any, context: Any) -> Any:
             incoming = one(requests) if isinstance(requests, bytes) else requests
@@ -113,7 +114,8 @@ class Theirs(grpc.GenericRpcHandler):
                 async for answer in act(incoming, context.invocation_metadata() or ()):
                     await context.write(answer)
             except Outcome as told:
-                await context.abort(*told.args)
+                code, *others = told.args
+                await context.abort(CODES[code], *others)
 
         return getattr(grpc, f"{kind}_rpc_method_handler")(single if kind.endswith("unary") else several)
 

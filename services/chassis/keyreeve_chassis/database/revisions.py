@@ -1,0 +1,63 @@
+"""The revision of a service's schema that a database has, and which ones this release works with. Without Alembic."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, MetaData, inspect, text
+
+from keyreeve_chassis.database.locking import DatabaseRefused
+
+VERSION_TABLE = "alembic_version"
+"""Where Alembic keeps the revision, in its one column `version_num`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A service's schema: tables, migrations, and the revisions that this release works with."""
+
+    name: str
+    """PostgreSQL schema; SQLite has a file of its own instead."""
+    metadata: MetaData
+    migrations: Path
+    """The directory of the migrations; revisions are numbered 0001, 0002, ..."""
+    oldest: int
+    newest: int
+
+    @property
+    def service(self) -> str:
+        """The service's name: in metrics, failpoints, threads, and as the application's name in PostgreSQL."""
+        return self.name.removeprefix("keyreeve_")
+
+
+def current_revision(engine: Engine, schema: Schema) -> int | None:
+    """The number of the database's revision; None when it has none."""
+    with engine.connect() as connection:
+        name_default_schema(connection, schema.name)
+        if not inspect(connection).has_table(VERSION_TABLE):
+            return None
+        revision: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608
+    return None if revision is None else int(revision)
+
+
+def check_version(engine: Engine, schema: Schema) -> int:
+    """Return the database's revision. Raises `DatabaseRefused` when this release does not work with it."""
+    revision = current_revision(engine, schema)
+    known = f"revisions {schema.oldest:04d} to {schema.newest:04d}"
+    if revision is None:
+        raise DatabaseRefused(f"the database has no schema {schema.name}: run the migrations ({known}) first")
+    if revision < schema.oldest:
+        raise DatabaseRefused(
+            f"the database is at revision {revision:04d} and this release works with {known}: run its migrations"
+        )
+    if revision > schema.newest:
+        raise DatabaseRefused(
+            f"the database is at revision {revision:04d} and this release works with {known}: a newer release has "
+            "migrated it; run that one"
+        )
+    return revision
+
+
+def name_default_schema(connection: Connection, name: str) -> None:
+    """Tell SQLAlchemy the service's schema, which may not have existed when it asked at its first connection."""
+    if connection.dialect.name == "postgresql":
+        connection.dialect.default_schema_name = name
