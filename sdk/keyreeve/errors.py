@@ -538,6 +538,17 @@ class IssuanceNotHalted(FailedPrecondition):
     fix = "Nothing to do: issuance goes on."
 
 
+class TrustTableAltered(FailedPrecondition):
+    """Rows that decide about rights were changed by something other than the service, so it issues nothing."""
+
+    reason = "TRUST_TABLE_ALTERED"
+    fix = (
+        "On the service's machine, `keyreeve recover trust-tables` shows what was changed. Restore the database, or accept "
+        "the tables as they are with `--seal`."
+    )
+    who = ADMIN
+
+
 class SecondPersonRequired(PermissionDenied):
     """This requires two different operators, and the same one has asked twice."""
 

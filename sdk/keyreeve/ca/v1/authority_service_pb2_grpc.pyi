@@ -33,8 +33,9 @@ class AuthorityServiceStub:
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
-    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and
-    REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
+    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every RPC that signs or changes what decides about
+    rights TRUST_TABLE_ALTERED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any
+    RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
     """
 
     @_typing.overload
@@ -140,8 +141,9 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
-    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and
-    REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
+    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every RPC that signs or changes what decides about
+    rights TRUST_TABLE_ALTERED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any
+    RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -243,8 +245,9 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
     PEER_CERTIFICATE_NOT_YET_VALID, PEER_CERTIFICATE_REVOKED, PEER_IDENTITY_INVALID, PEER_TRUST_DOMAIN_WRONG,
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
-    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every mutation REQUEST_ID_INVALID and
-    REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
+    check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every RPC that signs or changes what decides about
+    rights TRUST_TABLE_ALTERED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any
+    RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
     """
 
     @_abc_1.abstractmethod

@@ -16,6 +16,8 @@ from keyreeve.errors import WrongDatabase
 from keyreeve.files import write_atomically
 from keyreeve_chassis.processes.refusals import StartRefused
 
+_TRUST_TABLES, _SEALED = "trust_tables", "sealed"
+
 
 @dataclass(frozen=True, slots=True)
 class BoundState:
@@ -50,16 +52,23 @@ class DatabaseBinding:
             f"the database of the settings, {self.place}, {holds}"
         )
 
-    def remember(self, found: BoundState) -> None:
-        """Store what the directory belongs to, and where its database is now."""
+    def remember(self, found: BoundState, *, sealed: bool = False) -> None:
+        """Store what the directory belongs to, where its database is now, and that its trust tables have been sealed."""
         document = {"id": found.identity, "trust_domain": found.trust_domain, "database": self.place}
+        if sealed or self.ever_sealed():
+            document[_TRUST_TABLES] = _SEALED
         if self._remembered() != document:
             write_atomically(self.file, (json.dumps(document, indent=1) + "\n").encode(), 0o600)
+
+    def ever_sealed(self) -> bool:
+        """Whether the directory has seen sealed trust tables in its database."""
+        return (self._remembered() or {}).get(_TRUST_TABLES) == _SEALED
 
     def _remembered(self) -> dict[str, str] | None:
         try:
             document = json.loads(self.file.read_bytes())
-            return {name: str(document[name]) for name in ("id", "trust_domain", "database")}
+            needed = {name: str(document[name]) for name in ("id", "trust_domain", "database")}
+            return {**needed, **{name: str(document[name]) for name in (_TRUST_TABLES,) if name in document}}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as problem:

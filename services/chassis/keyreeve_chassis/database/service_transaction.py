@@ -10,6 +10,9 @@ from keyreeve_chassis.database.store import SqlTransaction
 from keyreeve_chassis.idempotency.sql import SqlRequests
 from keyreeve_chassis.leases.sql import SqlLeases
 from keyreeve_chassis.operations.sql import SqlOperations
+from keyreeve_chassis.trust_tables.seals import Seals
+from keyreeve_chassis.trust_tables.sql import SqlTrust
+from keyreeve_chassis.trust_tables.tables import TrustTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,27 @@ class ServiceTransaction(SqlTransaction):
 
     tables: ServiceTables
     """Set by the service's class."""
+    trust_tables: TrustTables | None = None
+    """Set by the class of a service with trust tables."""
+
+    def __init__(self, connection: Connection, *, now: int, writable: bool, seals: Seals | None = None) -> None:
+        super().__init__(connection, now=now, writable=writable)
+        self._trust = (
+            None
+            if seals is None or self.trust_tables is None
+            else SqlTrust(connection, self.trust_tables, seals, self._must_be_writable)
+        )
+
+    @property
+    def trust(self) -> SqlTrust:
+        """The trust tables of a service that has some."""
+        assert self._trust is not None, "the service's class declares trust tables, and the key store is open"
+        return self._trust
+
+    def complete(self) -> None:
+        """Write the heads of changed trust tables."""
+        if self._trust is not None:
+            self._trust.complete()
 
     @property
     def requests(self) -> SqlRequests:

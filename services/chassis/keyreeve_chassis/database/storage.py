@@ -13,11 +13,14 @@ from sqlalchemy import Connection
 
 from keyreeve.audit.v1 import audit_service_pb2
 from keyreeve.errors import StoreUnavailable
+from keyreeve.identity import Caller, SpiffeId
 from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.audit.feeding import SinkFeeding
 from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.log import SqlAuditLog
+from keyreeve_chassis.audit.recording import Recorder
+from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database import revisions
@@ -34,7 +37,7 @@ from keyreeve_chassis.database.opening import (
 )
 from keyreeve_chassis.database.revisions import Schema
 from keyreeve_chassis.database.service_transaction import ServiceState, ServiceTransaction, lock_service
-from keyreeve_chassis.database.store import SqlStore
+from keyreeve_chassis.database.store import MakeTransaction, SqlStore
 from keyreeve_chassis.database.transactions import Database, register_failpoints, store_errors
 from keyreeve_chassis.database.writers import (
     LEASE_SECONDS,
@@ -47,18 +50,23 @@ from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.keys.opening import open_key_store
-from keyreeve_chassis.keys.ports import KeyStore, make_check_value, verify_check_value
+from keyreeve_chassis.keys.ports import KeyStore, make_check_value, sealed_from_start, verify_check_value
 from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
+from keyreeve_chassis.local_admin.socket import RecordedHandlers
 from keyreeve_chassis.local_admin.transport import look_at_transport
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.operations.ports import OPERATIONS
 from keyreeve_chassis.operations.runner import OperationRunner
 from keyreeve_chassis.operations.steps import Step
+from keyreeve_chassis.processes.ipc import Handler
 from keyreeve_chassis.processes.lifecycle import every
 from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.service import OpenStorage, ServiceContext
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
+from keyreeve_chassis.trust_tables.recovery import RECOVER_TRUST_TABLES, recover_trust_tables, seal_at_start
+from keyreeve_chassis.trust_tables.seals import Seals
+from keyreeve_chassis.trust_tables.watching import TrustWatch
 
 S = TypeVar("S", bound=DatabaseServerSettings)
 TxT = TypeVar("TxT", bound=ServiceTransaction)
@@ -78,6 +86,8 @@ class DatabaseContext(ServiceContext[S], Generic[S, TxT]):
     """Names this process; used once."""
     topics: Topics
     """Tells followers of the database when to read."""
+    trust: TrustWatch | None
+    """What is known of altered trust tables; None when the service has no such tables."""
 
     def leadership(self, name: str) -> Leadership[TxT]:
         """For work that one process of the service does at a time."""
@@ -126,8 +136,12 @@ class DatabaseStorage(Generic[S, TxT]):
                 reader = stack.enter_context(reading_database(settings, self.schema))
             audit = SqlAuditLog(self.transaction.tables.audit, reader, database)
             key = zlib.crc32(f"keyreeve {self.schema.service} writes".encode())
-            store: SqlStore[TxT] = SqlStore(
-                audit, self._begin, lock=lambda connection: lock_service(connection, key), process=process, now=now
+            make_store = partial(
+                SqlStore[TxT],
+                audit,
+                lock=lambda connection: lock_service(connection, key),
+                process=process,
+                now=now,
             )
             jobs = []
             if not database.is_sqlite:
@@ -137,13 +151,16 @@ class DatabaseStorage(Generic[S, TxT]):
                     PostgresqlChanges(topics, database, settings.direct_url).follow(),
                 ]
             await audit.abandon_orphans()
-            keystore = await self._first_start(settings, database, store, binding, now)
+            keystore = await self._first_start(settings, database, make_store, binding, now)
+            store = make_store(partial(self._begin, seals=Seals.of(keystore)))
+            watch = await self._watch(store)
             leader = Leader.of(audit, await audit.signer(keystore), now, settings)
             feeding = SinkFeeding.of(audit, settings, topics)
             stack.push_async_callback(_end_chains, leader, store)
             mutations, pages = Mutations(store), Pages(PageTokens(keystore.derive("page tokens")))
+            jobs += [] if watch is None else [watch.run(store)]
             yield OpenStorage(
-                DatabaseContext(settings, now, store, mutations, pages, keystore, process, topics),
+                DatabaseContext(settings, now, store, mutations, pages, keystore, process, topics, watch),
                 store.append_audit,
                 [
                     ServedService(
@@ -161,10 +178,27 @@ class DatabaseStorage(Generic[S, TxT]):
                 ],
                 [*jobs, *leader.jobs(), feeding.follow()],
                 feeding.check,
+                {} if watch is None else self._local_handlers(settings, store, watch),
             )
 
-    def _begin(self, connection: Connection, *, now: int, writable: bool) -> TxT:
-        return self.transaction(connection, now=now, writable=writable)
+    def _begin(self, connection: Connection, *, now: int, writable: bool, seals: Seals | None = None) -> TxT:
+        return self.transaction(connection, now=now, writable=writable, seals=seals)
+
+    async def _watch(self, store: SqlStore[TxT]) -> TrustWatch | None:
+        """Read the trust tables for the first time; None when the service has none."""
+        if self.transaction.trust_tables is None:
+            return None
+        watch = TrustWatch(self.transaction.trust_tables.listed)
+        await store.read(watch.look_at_all)
+        return watch
+
+    def _local_handlers(self, settings: S, store: SqlStore[TxT], watch: TrustWatch) -> dict[str, Handler]:
+        identity = SpiffeId(settings.trust_domain, ("services", self.schema.service, settings.instance))
+        assert identity.role is not None, "it is a service's"
+        recorded = RecordedHandlers(Trail(Recorder(store.append_audit)), Caller(identity, identity.role, serial=0))
+        return {
+            RECOVER_TRUST_TABLES: recorded.handler(RECOVER_TRUST_TABLES, partial(recover_trust_tables, store, watch))
+        }
 
     async def _own_database(
         self, settings: S, binding: DatabaseBinding, topics: Topics, stack: AsyncExitStack
@@ -192,27 +226,43 @@ class DatabaseStorage(Generic[S, TxT]):
             migrating.upgrade(direct, self.schema)
 
     async def _first_start(
-        self, settings: S, database: Database, store: SqlStore[TxT], binding: DatabaseBinding, now: Callable[[], int]
+        self,
+        settings: S,
+        database: Database,
+        make_store: Callable[[MakeTransaction[TxT]], SqlStore[TxT]],
+        binding: DatabaseBinding,
+        now: Callable[[], int],
     ) -> KeyStore:
         """Initialize the database, or check that it is the same one; return the service's key store."""
         label = f"keyreeve-{self.schema.service}"
         with direct_engine(settings, self.schema, database) as direct, first_start_lock(direct, self.schema):
-            state = await store.read(lambda tx: tx.service_state())
+            has_trust_tables = self.transaction.trust_tables is not None
+            state = await make_store(self._begin).read(lambda tx: tx.service_state())
             binding.check(None if state is None else state.bound)
             keystore = open_key_store(
                 settings.kek_file, label, mounted=settings.keys.mounted, first_start=state is None
             )
+            store = make_store(partial(self._begin, seals=Seals.of(keystore)))
             if state is None:
-                state = ServiceState(settings.trust_domain, 1, make_check_value(keystore), now())
-                created = state
-                await store.write(lambda tx: tx.create_service_state(created))
-        verify_check_value(keystore, state.key_check)
+                check = make_check_value(keystore, sealed_tables=has_trust_tables)
+                state = created = ServiceState(settings.trust_domain, 1, check, now())
+
+                def create(tx: TxT) -> None:
+                    tx.create_service_state(created)
+                    if has_trust_tables:
+                        tx.trust.seal()
+
+                await store.write(create)
+            verify_check_value(keystore, state.key_check)
+            if has_trust_tables:
+                ever = binding.ever_sealed() or sealed_from_start(keystore, state.key_check)
+                await store.write(lambda tx: seal_at_start(tx.trust, ever_sealed=ever))
         if state.trust_domain != settings.trust_domain:
             raise StartRefused(
                 f"this database belongs to the trust domain {state.trust_domain}, and the settings say "
                 f"{settings.trust_domain}; set trust_domain back, or use another database"
             )
-        binding.remember(state.bound)
+        binding.remember(state.bound, sealed=has_trust_tables)
         return keystore
 
     async def _stay_alive(self, database: Database, process: str, stack: AsyncExitStack) -> Coroutine[Any, Any, None]:

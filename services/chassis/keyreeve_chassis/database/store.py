@@ -32,6 +32,9 @@ class SqlTransaction:
         self._must_be_writable()
         return self.records
 
+    def complete(self) -> None:
+        """Write what belongs at the end of a transaction, before its audit records."""
+
     def _must_be_writable(self) -> None:
         if not self._writable:
             raise ReadOnly("a read may not write: use Store.write")
@@ -124,6 +127,7 @@ class SqlStore(Generic[TxT]):
     def _do(self, connection: Connection, work: Callable[[TxT], T]) -> T:
         tx = self._transaction(connection, writable=True)
         result = work(tx)
+        tx.complete()
         self._acts.append(cursor_of(connection), tx.records)
         return result
 

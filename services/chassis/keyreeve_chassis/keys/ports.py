@@ -4,7 +4,6 @@ A key store makes keys, signs with them and seals small secrets. It returns no p
 itself: callers store `SealedKey` values, so a key is destroyed by deleting its sealed form and every copy of it.
 """
 
-import hmac
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from keyreeve_chassis.processes.refusals import StartRefused
 _CHECK_KIND = "check"
 _CHECK_ID = "key-encryption-key"
 _CHECK_TEXT = b"keyreeve"
+_TEXT_OF_SEALED_TABLES = b"keyreeve 2"
 
 
 class KeyStoreError(StartRefused):
@@ -81,9 +81,12 @@ class KeyStore(Protocol):
         ...
 
 
-def make_check_value(store: KeyStore) -> bytes:
-    """Seal a known text. It tells at every start whether the key store is still the same."""
-    return store.seal(_CHECK_KIND, _CHECK_ID, _CHECK_TEXT)
+def make_check_value(store: KeyStore, *, sealed_tables: bool = False) -> bytes:
+    """Seal a known text. It tells at every start whether the key store is still the same.
+
+    It also tells whether the database has sealed trust tables from its first start on.
+    """
+    return store.seal(_CHECK_KIND, _CHECK_ID, _TEXT_OF_SEALED_TABLES if sealed_tables else _CHECK_TEXT)
 
 
 def verify_check_value(store: KeyStore, value: bytes) -> None:
@@ -95,5 +98,10 @@ def verify_check_value(store: KeyStore, value: bytes) -> None:
             "the key store is not the one that sealed this ledger's keys",
             "Give the service the key-encryption key that belongs to this database, or the database that belongs to it",
         ) from error
-    if not hmac.compare_digest(text, _CHECK_TEXT):
+    if text not in (_CHECK_TEXT, _TEXT_OF_SEALED_TABLES):
         raise KeyStoreError("the key store's check value holds something else", "Restore the ledger from a backup")
+
+
+def sealed_from_start(store: KeyStore, value: bytes) -> bool:
+    """Whether a database with this check value has had sealed trust tables since its first start."""
+    return store.unseal(_CHECK_KIND, _CHECK_ID, value) == _TEXT_OF_SEALED_TABLES

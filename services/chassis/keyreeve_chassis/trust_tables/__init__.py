@@ -1,0 +1,1 @@
+"""Trust tables: rows that decide about rights, protected against whoever can only write the database."""

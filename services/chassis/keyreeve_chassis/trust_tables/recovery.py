@@ -1,0 +1,61 @@
+"""Sealing trust tables: at a start, and by `recover trust-tables` on the local admin socket."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from keyreeve_chassis.database.ports import Store
+from keyreeve_chassis.trust_tables.ports import Alteration, TrustRecords
+from keyreeve_chassis.trust_tables.watching import HasTrust, TrustWatch
+
+RECOVER_TRUST_TABLES = "trust_tables"
+"""Name of the command on the socket."""
+_RECORDED = 50
+"""Differences in one audit record; it says how many there were."""
+
+
+def seal_at_start(trust: TrustRecords, *, ever_sealed: bool) -> bool:
+    """Seal tables that were never sealed; return whether there were any.
+
+    `ever_sealed` says that this database has had seals: then missing ones were removed, which is left to be found.
+    """
+    new = trust.unsealed()
+    if new is None and not ever_sealed:
+        trust.seal()
+        return True
+    if new:
+        trust.seal(new)
+        return True
+    return False
+
+
+class Record(Protocol):
+    """The audit record of the call."""
+
+    def tell(self, field: str, value: str) -> None: ...
+
+
+async def recover_trust_tables(
+    store: Store[HasTrust],
+    watch: TrustWatch,
+    payload: Any,  # noqa: ANN401 - plain values
+    record: Record,
+) -> object:
+    """Return the differences; with `seal` in the payload, accept the tables as they are, in one transaction."""
+    seal = bool(payload["seal"])
+
+    def work(tx: HasTrust) -> Sequence[Alteration]:
+        found = tx.trust.verify()
+        if seal:
+            tx.trust.seal()
+        return found
+
+    found = await (store.write(work) if seal else store.read(work))
+    record.tell("sealed", "yes" if seal else "no")
+    record.tell("alterations", str(len(found)))
+    for one in found[:_RECORDED]:
+        record.tell("altered", str(one))
+    await store.read(watch.look_at_all)
+    return {
+        "sealed": seal,
+        "alterations": [{"table": one.table, "key": one.key, "problem": str(one.problem)} for one in found],
+    }

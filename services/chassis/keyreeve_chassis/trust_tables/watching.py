@@ -1,0 +1,95 @@
+"""What this process knows of altered trust tables: looked for at the start, at each reload, and every minute.
+
+A difference stays until the tables are sealed anew. It is logged once, counted in a metric, and refused with by the use
+cases that must not go on (`TrustWatch.refuse`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, TypeVar
+
+from prometheus_client import Gauge
+
+from keyreeve.errors import StoreUnavailable
+from keyreeve_chassis.database.ports import Store
+from keyreeve_chassis.trust_tables.ports import Alteration, TrustRecords, table_altered
+
+PASS_SECONDS = 60.0
+"""Between two readings of all tables."""
+_SHARE = 100
+"""A reading that takes long is repeated after so many times its duration."""
+_NAMED = 10
+
+ALTERED = Gauge(
+    "keyreeve_trust_table_alterations",
+    "Rows and tables that something other than the service has changed.",
+    multiprocess_mode="livemax",
+)
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class HasTrust(Protocol):
+    """A transaction with trust tables."""
+
+    @property
+    def trust(self) -> TrustRecords: ...
+
+
+class TrustWatch:
+    """What is altered, as far as this process knows. Not frozen: it is what the process has seen last."""
+
+    def __init__(self, listed: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
+        """`listed` names the tables that `look` reads: those whose heads list their rows."""
+        self._listed = frozenset(listed)
+        self._clock = clock
+        self._found: tuple[Alteration, ...] = ()
+
+    @property
+    def alterations(self) -> tuple[Alteration, ...]:
+        """What is altered."""
+        return self._found
+
+    def refuse(self) -> None:
+        """Raise `TrustTableAltered` while something is."""
+        if self._found:
+            raise table_altered(self._found)
+
+    def look(self, tx: HasTrust) -> frozenset[tuple[str, str]]:
+        """Read the listed tables; return (table, key) of each row that must not be believed."""
+        found = tx.trust.verify(self._listed)
+        self._know([*found, *(one for one in self._found if not self._is_listed(one))])
+        return frozenset((one.table, one.key) for one in found)
+
+    def look_at_all(self, tx: HasTrust) -> None:
+        """Read every table."""
+        self._know(tx.trust.verify())
+
+    async def run(self, store: Store[HasTrust]) -> None:
+        """Read every table now and then, forever."""
+        pause = PASS_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            began = self._clock()
+            try:
+                await store.read(self.look_at_all)
+            except StoreUnavailable as unavailable:
+                log.warning("the trust tables could not be read: %s", unavailable)
+            pause = max(PASS_SECONDS, _SHARE * (self._clock() - began))
+
+    def _is_listed(self, one: Alteration) -> bool:
+        return one.table in self._listed or one.table == "*"
+
+    def _know(self, found: Sequence[Alteration]) -> None:
+        new = [one for one in found if one not in self._found]
+        for one in new[:_NAMED]:
+            log.error("a trust table was altered by something other than the service: %s", one)
+        if len(new) > _NAMED:
+            log.error("%d more rows of trust tables were altered", len(new) - _NAMED)
+        if self._found and not found:
+            log.warning("the trust tables are whole again")
+        self._found = tuple(found)
+        ALTERED.set(len(found))
