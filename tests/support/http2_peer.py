@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from ngh2 import Configuration, Connection, Role
 from ngh2.events import (
@@ -21,7 +21,7 @@ from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.guard.router import Kind
 from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.connection import GrpcConnection
-from keyreeve_chassis.rpc.http2.on_ngh2 import http2_connection
+from keyreeve_chassis.rpc.http2.engines import Engine, h2_engine, usable_engine
 from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
 from keyreeve_chassis.rpc.stream import Stream
 
@@ -41,6 +41,7 @@ LIMITS = ConnectionLimits(
     keepalive_timeout=20,
     ping_interval=10,
 )
+ENGINES = (usable_engine(), h2_engine())
 UNARY, BIDI, CLOSED = "/t.S/Unary", "/t.S/Bidi", "/t.S/Closed"
 
 
@@ -84,6 +85,9 @@ class ScriptedCalls:
 class Http2Peer:
     """Both ends: the connection under test as `connection`, and a client."""
 
+    engine: ClassVar[Engine] = usable_engine()
+    """Of the connection under test."""
+
     def __init__(
         self,
         *,
@@ -95,12 +99,12 @@ class Http2Peer:
         self.now = 1000.0
         self.calls: Any = calls or ScriptedCalls()
         self.budget = budget or ByteBudget(1 << 30)
-        engine = http2_connection(
+        made = self.engine.connection(
             streams=limits.streams,
             header_bytes=limits.metadata_bytes,
             resets=(limits.resets_burst * 10, limits.resets_per_second * 10),
         )
-        self.connection = GrpcConnection(engine, limits, self.budget, self.calls, self.now)
+        self.connection = GrpcConnection(made, limits, self.budget, self.calls, self.now)
         self.client = Connection(Role.CLIENT, Configuration(auto_window_update=False))
         self.client.initiate_connection({4: window})
         self.events: list[Any] = []

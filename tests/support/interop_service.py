@@ -67,6 +67,7 @@ _pool.Add(_file())
 (Empty, Payload, _, SimpleRequest, SimpleResponse, InputRequest, InputResponse, _, OutputRequest, OutputResponse) = (
     GetMessageClass(_pool.FindMessageTypeByName(f"grpc.testing.{name}")) for name in _MESSAGES
 )
+ECHO_INITIAL, ECHO_TRAILING = "x-grpc-test-echo-initial", "x-grpc-test-echo-trailing-bin"
 _UNKNOWN = (wire.UNIMPLEMENTED, "there is no such method", ())
 
 
@@ -74,11 +75,22 @@ def _refusal(status: Any) -> Any:
     return (status.code, status.message, ()) if status.code else None
 
 
+def echo_metadata(context: Any) -> None:
+    """Send the metadata back that the cases ask for."""
+    sent = dict(context.metadata)
+    found = [(key, sent[key]) for key in (ECHO_INITIAL, ECHO_TRAILING) if key in sent]
+    context.set_metadata(
+        initial=[pair for pair in found if pair[0] == ECHO_INITIAL],
+        trailing=[pair for pair in found if pair[0] == ECHO_TRAILING],
+    )
+
+
 async def empty_call(request: bytes, context: Any) -> Any:
     return b""
 
 
 async def unary_call(request: bytes, context: Any) -> Any:
+    echo_metadata(context)
     asked = SimpleRequest.FromString(request)
     if refusal := _refusal(asked.response_status):
         return refusal
@@ -97,6 +109,7 @@ async def streaming_input_call(requests: AsyncIterator[bytes], context: Any) -> 
 
 
 async def full_duplex_call(requests: AsyncIterator[bytes], context: Any) -> Any:
+    echo_metadata(context)
     async for one in requests:
         if refusal := await _answer(OutputRequest.FromString(one), context):
             return refusal

@@ -66,6 +66,15 @@ class Context(Protocol):
         """Send one message of a stream; waits while the peer does not read."""
         ...
 
+    def set_metadata(
+        self,
+        *,
+        initial: Iterable[tuple[str, str | bytes]] | None = None,
+        trailing: Iterable[tuple[str, str | bytes]] | None = None,
+    ) -> None:
+        """Set metadata of the answer, before its first message and with its status. Raises `ValueError`."""
+        ...
+
 
 class AuditRecord(Protocol):
     """The audit record of a call in progress, as its handler sees it."""

@@ -1,7 +1,7 @@
 """The calls of one connection as asyncio tasks, under the guard."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
@@ -69,6 +69,24 @@ class RunningCall:
             await self._wait()
         else:
             self._calls.schedule()
+
+    def set_metadata(
+        self,
+        *,
+        initial: Iterable[tuple[str, str | bytes]] | None = None,
+        trailing: Iterable[tuple[str, str | bytes]] | None = None,
+    ) -> None:
+        """Set metadata of the answer: what goes before the first message, and what goes with the status.
+
+        Raises `ValueError` for keys and values that gRPC does not allow, and when the first message has been sent.
+        """
+        stream = self._stream
+        if initial is not None:
+            if stream.headers_sent:
+                raise ValueError("the initial metadata has been sent")
+            stream.initial = wire.encode_metadata(initial)
+        if trailing is not None:
+            stream.trailing = wire.encode_metadata(trailing)
 
     async def requests(self) -> AsyncIterator[bytes]:
         """Yield the requests of a stream of them."""

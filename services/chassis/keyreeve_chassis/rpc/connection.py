@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from keyreeve_chassis.rpc import wire
+from keyreeve_chassis.rpc.draining import Draining
 from keyreeve_chassis.rpc.http2.port import ConnectionBroken, ErrorCode, Http2Connection
 from keyreeve_chassis.rpc.limits import ByteBudget, Conduct, ConnectionLimits, Due, Lifetime
 from keyreeve_chassis.rpc.stream import Calls, Stream, Unsent
@@ -16,8 +17,6 @@ from keyreeve_chassis.rpc.wire import Header, WireError
 MOST_UNSENT: Final = 64 * 1024
 """Bytes of one stream that wait for the peer before its handler waits too."""
 _OUTPUT_BYTES = 256 * 1024
-_GOAWAY_SECONDS = 1.0
-"""How long streams that cross the announcement of GOAWAY may take to arrive, when the peer does not answer a ping."""
 _LEAST_WINDOW = 64 * 1024 * 1024
 """Bytes sent to streams that were reset are lost from the connection's window: when it is nearly used up, it is ended."""
 
@@ -36,9 +35,7 @@ class GrpcConnection:
         self._now = now
         self._lifetime = Lifetime(limits, now)
         self._conduct = Conduct(limits, now)
-        self._draining: float | None = None
-        self._went_away = False
-        self._close_at = float("inf")
+        self._draining = Draining(http2)
         self._streams: dict[int, Stream] = {}
         self._touched: dict[int, Stream] = {}
         self._waiting: dict[int, Stream] = {}
@@ -86,7 +83,7 @@ class GrpcConnection:
                         self._acknowledge(stream)
         if self._sending and not data:
             self._sending.count(now)
-        if self._draining is not None and not data:
+        if not data:
             self._go_on_draining(now)
         if self._http2.finished and not data:
             self.closed = True
@@ -104,7 +101,7 @@ class GrpcConnection:
                 self.fail(stream, wire.DEADLINE_EXCEEDED, why)
         for stream in self._sending.stalled(now, limits.stall_timeout):
             self._give_up_sending(stream)
-        if self._draining is not None:
+        if self._draining.begun:
             self._go_on_draining(now)
             return
         due = self._lifetime.due(now, busy=bool(self._streams or self._sending))
@@ -117,25 +114,11 @@ class GrpcConnection:
 
     def drain(self, now: float, grace: float) -> None:
         """Ask the peer to go elsewhere, and end when its calls have ended, `grace` seconds from now at the latest."""
-        if self._draining is None:
-            self._draining = now
-            # In two steps, so that a call which crosses the first is still answered (RFC 9113 6.8).
-            self._http2.announce_goaway()
-            self._http2.ping()
-        self._close_at = min(self._close_at, now + grace)
+        self._draining.begin(now, grace)
 
     def _go_on_draining(self, now: float) -> None:
-        if self._draining is None:
-            return
-        if not self._went_away and now - self._draining > _GOAWAY_SECONDS:
-            self._go_away()
-        over = self._went_away and not self._streams and not self._sending and not self._closing
-        if over or now >= self._close_at:
+        if self._draining.over(now, busy=bool(self._streams or self._sending or self._closing)):
             self.lose()
-
-    def _go_away(self) -> None:
-        self._went_away = True
-        self._http2.go_away(ErrorCode.NO_ERROR)
 
     def lose(self) -> None:
         """Read nothing more, and stop all calls: nobody waits for anything."""
@@ -240,8 +223,7 @@ class GrpcConnection:
 
     def on_pong(self) -> None:
         """What crossed the announcement of GOAWAY has arrived."""
-        if self._draining is not None and not self._went_away:
-            self._go_away()
+        self._draining.pong()
 
     def on_settings(self) -> None:
         """The peer has said what it accepts."""
@@ -356,10 +338,13 @@ class GrpcConnection:
         if stream.finished or stream.gone:
             return
         if not stream.headers_sent:
-            stream.headers_sent = True
-            self._http2.send_headers(stream.id, wire.RESPONSE)
+            self._begin_answer(stream)
         self._http2.send_data(stream.id, wire.frame(message))
         self._sending.add(stream, self._now)
+
+    def _begin_answer(self, stream: Stream) -> None:
+        stream.headers_sent = True
+        self._http2.send_headers(stream.id, (*wire.RESPONSE, *stream.initial))
 
     def finish(self, stream: Stream, code: int, message: str, metadata: Sequence[tuple[str, bytes]]) -> None:
         """Send the end of a call."""
@@ -371,6 +356,10 @@ class GrpcConnection:
             found: Sequence[Header] = wire.SUCCESS
         else:
             found = wire.trailers(code, message, metadata, self._http2.header_list_limit)
+        if stream.trailing:
+            found = (*found, *stream.trailing)
+        if stream.initial and not stream.headers_sent:
+            self._begin_answer(stream)
         if stream.headers_sent:
             self._http2.send_trailers(stream.id, found)
         else:
@@ -404,11 +393,13 @@ class GrpcConnection:
         return not stream.gone and self._http2.unsent(stream.id) > MOST_UNSENT
 
     def _answer_no_call(self, stream: int, refused: WireError, *, ended: bool) -> None:
-        found = wire.trailers(refused.code, refused.message, (), self._http2.header_list_limit)
-        head: Sequence[Header] = wire.RESPONSE
-        if refused.http_status is not None:
-            head = ((b":status", refused.http_status), *wire.RESPONSE[1:])
-        self._http2.send_headers(stream, (*head, *found), end=True)
+        if refused.http_status is None:
+            found = wire.trailers(refused.code, refused.message, (), self._http2.header_list_limit)
+            self._http2.send_headers(stream, (*wire.RESPONSE, *found), end=True)
+        else:
+            # No client of gRPC: the text is for people.
+            self._http2.send_headers(stream, ((b":status", refused.http_status), *wire.PLAIN_TEXT))
+            self._http2.send_data(stream, refused.message.encode() + b"\n", end=True)
         if not ended:
             self._closing[stream] = None  # libnghttp2 drops an answer that waits when its stream is reset
 

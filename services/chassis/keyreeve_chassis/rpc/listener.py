@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from keyreeve_chassis.rpc.calls import Routes
+from keyreeve_chassis.rpc.http2.engines import Engine, usable_engine
 from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.sockets.spreading import Spreading
 from keyreeve_chassis.rpc.sockets.transport import ListenerLimits, Transport
@@ -62,12 +63,14 @@ class Listener:
         identify: Callable[[bytes], str] | None = None,
         *,
         shared: Shared | None = None,
+        engine: Engine | None = None,
     ) -> None:
         """Take what to serve; without `tls` in plain text. `identify` names the owner of a certificate, for counting.
 
         `shared`: other processes listen on the same port, and connections are spread evenly over them.
         """
         self.guard = guard
+        self.engine = engine or usable_engine()
         self.limits = limits
         self.budget = budget
         self.tls = tls

@@ -1,7 +1,7 @@
 """One call on the wire, and the port to who runs it."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from keyreeve.errors import KeyreeveError
@@ -9,7 +9,7 @@ from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.guard.router import Kind
 from keyreeve_chassis.rpc.http2.port import STREAM_WINDOW, Http2Connection
 from keyreeve_chassis.rpc.limits import ByteBudget
-from keyreeve_chassis.rpc.wire import MessageReader, RequestHead
+from keyreeve_chassis.rpc.wire import Header, MessageReader, RequestHead
 
 _SINGLE = frozenset({Kind.UNARY, Kind.SERVER_STREAM})
 
@@ -35,6 +35,7 @@ class Stream:
         "head",
         "headers_sent",
         "id",
+        "initial",
         "messages",
         "reader",
         "reserved",
@@ -42,6 +43,7 @@ class Stream:
         "running",
         "since",
         "single",
+        "trailing",
         "unacknowledged",
         "unsent",
         "unsent_since",
@@ -69,6 +71,9 @@ class Stream:
         """Its trailers have been handed over."""
         self.gone = False
         """The peer takes no answer any more."""
+        self.initial: Sequence[Header] = ()
+        self.trailing: Sequence[Header] = ()
+        """The handler's own metadata, before and after its answers."""
         self.window = STREAM_WINDOW
         self.unacknowledged = 0
         self.reserved = 0

@@ -33,6 +33,7 @@ RESPONSE: Final[tuple[Header, ...]] = (
     (b"content-type", b"application/grpc"),
     (b"grpc-accept-encoding", b"identity"),
 )
+PLAIN_TEXT: Final[tuple[Header, ...]] = ((b"content-type", b"text/plain; charset=utf-8"),)
 SUCCESS: Final[tuple[Header, ...]] = ((b"grpc-status", b"0"),)
 
 _KNOWN = (b":method", b":path", b"content-type", b"grpc-encoding", b"grpc-timeout")
@@ -119,6 +120,20 @@ def decode_binary(value: bytes) -> bytes:
         return base64.b64decode(bare + b"=" * (-len(bare) % 4), validate=True)
     except binascii.Error:
         raise WireError(INTERNAL, "a binary metadata value is not base64") from None
+
+
+def encode_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> list[Header]:
+    """Return a handler's metadata as headers. Raises `ValueError` for keys and values that gRPC does not allow."""
+    found = []
+    for key, value in metadata:
+        name = key.encode("ascii")
+        if not _KEY.match(name) or name.startswith(b"grpc-") or name.endswith(b"-bin") != isinstance(value, bytes):
+            raise ValueError(f"{key!r} cannot be the key of such a value")
+        field = base64.b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode("ascii")
+        if not _VALUE.match(field):
+            raise ValueError(f"the value of {key} has a character that gRPC does not allow")
+        found.append((name, field))
+    return found
 
 
 def frame(message: bytes) -> bytes:

@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.calls import ConnectionCalls
 from keyreeve_chassis.rpc.limits import ByteBudget
-from support.http2_peer import BIDI, CLOSED, LIMITS, UNARY, Http2Peer, ScriptedCalls
+from support.http2_peer import BIDI, CLOSED, ENGINES, LIMITS, UNARY, Http2Peer, ScriptedCalls
 
 RESET, PING, SETTINGS = 3, 6, 4
+
+
+@pytest.fixture(autouse=True, scope="module", params=ENGINES, ids=lambda engine: engine.library)
+def engine(request):
+    """Every test runs on both HTTP/2 engines."""
+    before, Http2Peer.engine = Http2Peer.engine, request.param
+    yield request.param
+    Http2Peer.engine = before
 
 
 def frame(kind: int, stream: int, payload: bytes, flags: int = 0) -> bytes:
@@ -275,6 +283,7 @@ def test_a_silent_connection_is_asked_for_a_sign_of_life_and_closed():
 def test_a_connection_without_calls_is_asked_to_end_and_one_that_says_nothing_is_closed():
     peer = Http2Peer()
     peer.later(LIMITS.idle + 1)
+    peer.later(2)
     assert peer.connection.closed
     assert peer.goodbye() == b""
 

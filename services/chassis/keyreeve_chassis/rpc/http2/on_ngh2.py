@@ -18,15 +18,17 @@ from ngh2.events import (
 )
 from ngh2.exceptions import NGH2Error
 
-from keyreeve_chassis.rpc.http2.port import ConnectionBroken, ErrorCode, Http2Events
+from keyreeve_chassis.rpc.http2.port import (
+    CONNECTION_WINDOW,
+    HEADER_SLACK,
+    MOST_FIELDS,
+    ConnectionBroken,
+    ErrorCode,
+    Http2Events,
+)
 from keyreeve_chassis.rpc.wire import Header
 
-CONNECTION_WINDOW = 2**31 - 1
-"""So that no half-sent message can stop the other calls of its connection; streams and the budget bound the bytes."""
 _MOST_CONTINUATIONS = 8
-_MOST_FIELDS = 256
-_HEADER_SLACK = 64 * 1024
-"""Header lists beyond the limit by this much still get an answer; larger ones end the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,9 @@ class _Adapter:
         except NGH2Error:
             """The stream is gone."""
 
-    def send_data(self, stream: int, data: bytes) -> None:
+    def send_data(self, stream: int, data: bytes, *, end: bool = False) -> None:
         try:
-            self._engine.send_data(stream, data)
+            self._engine.send_data(stream, data, end_stream=end)
         except NGH2Error:
             """The stream is gone."""
 
@@ -153,8 +155,8 @@ def http2_connection(*, streams: int, header_bytes: int, resets: tuple[int, int]
         Configuration(
             auto_window_update=False,
             max_continuations=_MOST_CONTINUATIONS,
-            max_inbound_header_count=_MOST_FIELDS,
-            max_inbound_header_list_size=header_bytes + _HEADER_SLACK,
+            max_inbound_header_count=MOST_FIELDS,
+            max_inbound_header_list_size=header_bytes + HEADER_SLACK,
             stream_reset_rate_limit=resets,
         ),
     )

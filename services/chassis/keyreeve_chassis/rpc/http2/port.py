@@ -9,6 +9,12 @@ from keyreeve_chassis.rpc.wire import Header
 STREAM_WINDOW = 65535
 """Bytes that a peer may send on a stream before its caller is admitted (RFC 9113 6.9.2, the initial value)."""
 
+CONNECTION_WINDOW = 2**31 - 1
+"""So that no half-sent message can stop the other calls of its connection; streams and the budget bound the bytes."""
+MOST_FIELDS = 256
+HEADER_SLACK = 64 * 1024
+"""Header lists beyond the limit by this much still get an answer; larger ones end the connection."""
+
 
 class ErrorCode(IntEnum):
     """The codes of RST_STREAM and GOAWAY that this server sends (RFC 9113 7)."""
@@ -70,7 +76,7 @@ class Http2Connection(Protocol):
 
     def send_headers(self, stream: int, headers: Sequence[Header], *, end: bool = False) -> None: ...
 
-    def send_data(self, stream: int, data: bytes) -> None: ...
+    def send_data(self, stream: int, data: bytes, *, end: bool = False) -> None: ...
 
     def send_trailers(self, stream: int, headers: Sequence[Header]) -> None: ...
 

@@ -12,11 +12,16 @@ import structlog
 from keyreeve_chassis.guard.call import AuthContext
 from keyreeve_chassis.rpc.calls import ConnectionCalls, Routes
 from keyreeve_chassis.rpc.connection import GrpcConnection
-from keyreeve_chassis.rpc.http2.on_ngh2 import http2_connection
+from keyreeve_chassis.rpc.http2.engines import Engine
 from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
 from keyreeve_chassis.tls import TlsAcceptor, TlsFailed, TlsSession
 
 _WRITE_BUFFER_BYTES = 256 * 1024
+_LINGER_SECONDS = 1.0
+_LAST_WORD_SECONDS = 10.0
+_LINGER_BYTES = 1024 * 1024
+"""After the last word of this server, what the peer still sends is read and dropped: else TCP resets the connection, and
+the peer may lose that word, such as ENHANCE_YOUR_CALM."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +43,7 @@ class Owner(Protocol):
     """The listener of a connection."""
 
     guard: Routes
+    engine: Engine
     limits: ListenerLimits
     budget: ByteBudget
     tls: TlsAcceptor | None
@@ -62,6 +68,8 @@ class Transport(asyncio.Protocol):
         "_calls",
         "_connection",
         "_counted",
+        "_dropped",
+        "_ended",
         "_loop",
         "_opened",
         "_owner",
@@ -84,6 +92,8 @@ class Transport(asyncio.Protocol):
         self._counted: str | None = None
         self._paused = False
         self._queued = False
+        self._ended: float | None = None
+        self._dropped = 0
 
     # --- asyncio ------------------------------------------------------------------------------------------------------
 
@@ -99,6 +109,11 @@ class Transport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         tls, connection = self._tls, self._connection
+        if self._ended is not None:
+            self._dropped += len(data)
+            if self._dropped > _LINGER_BYTES:
+                self.abort()
+            return
         if tls is not None:
             tls.take_in(data)
             if connection is None:
@@ -121,12 +136,15 @@ class Transport(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        if self._transport is not None:
-            with suppress(RuntimeError):
-                self._transport.resume_reading()
+        self._resume_reading()
         self.flush()
         if self._connection is not None:
             self._connection.wake_senders()
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None:
+            with suppress(RuntimeError):
+                self._transport.resume_reading()
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
@@ -149,8 +167,7 @@ class Transport(asyncio.Protocol):
             complete = self._tls.handshake()
         except TlsFailed as failed:
             _log.debug("handshake failed", peer=self._peer, error=str(failed))
-            self._transport.write(self._tls.output())
-            self._transport.close()
+            self._say_last(self._transport, self._tls.output())
             return
         if output := self._tls.output():
             self._transport.write(output)
@@ -195,7 +212,7 @@ class Transport(asyncio.Protocol):
 
     def _begin(self, auth: AuthContext) -> None:
         limits = self._owner.limits.connection
-        engine = http2_connection(
+        engine = self._owner.engine.connection(
             streams=limits.streams,
             header_bytes=limits.metadata_bytes,
             resets=(limits.resets_burst, limits.resets_per_second),
@@ -214,7 +231,7 @@ class Transport(asyncio.Protocol):
     def flush(self) -> None:
         """Send what is ready, as far as the peer reads it."""
         connection, transport = self._connection, self._transport
-        if connection is None or transport is None or transport.is_closing():
+        if connection is None or transport is None or transport.is_closing() or self._ended is not None:
             return
         now = self._loop.time()
         while not self._paused and (data := connection.output(now)):
@@ -232,7 +249,11 @@ class Transport(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Apply what depends on time alone."""
-        if self._connection is not None:
+        if self._ended is not None:
+            unsent = self._transport is not None and self._transport.get_write_buffer_size()
+            if now - self._ended > (_LAST_WORD_SECONDS if unsent else _LINGER_SECONDS):
+                self.abort()
+        elif self._connection is not None:
             self._connection.tick(now)
             self.flush()
             if self._paused and self._connection.closed:
@@ -252,11 +273,21 @@ class Transport(asyncio.Protocol):
         """Close the connection once what was written is sent."""
         if self._connection is not None:
             self._connection.lose()
-        if self._transport is not None and not self._transport.is_closing():
-            if self._tls is not None:
-                self._tls.close()
-                self._transport.write(self._tls.output())
-            self._transport.close()
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._ended is not None:
+            return
+        if self._tls is None:
+            self._say_last(transport, b"")
+        else:
+            self._tls.close()
+            self._say_last(transport, self._tls.output())
+
+    def _say_last(self, transport: asyncio.Transport, data: bytes) -> None:
+        self._ended = self._loop.time()
+        transport.write(data)
+        with suppress(OSError):
+            transport.write_eof()
+        self._resume_reading()
 
     def abort(self) -> None:
         """Close the connection at once."""
