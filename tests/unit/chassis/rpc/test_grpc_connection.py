@@ -77,6 +77,20 @@ def test_requests_of_a_stream_of_any_size_arrive_as_they_are_taken():
     assert stream.ended
 
 
+def test_credit_is_kept_when_a_window_is_raised_after_a_part_of_it_was_used():
+    peer = Http2Peer()
+    sizes = [120, 65_536, 82, 65_536, 11, 65_536, 65_531, 3, 200_000, 65_536]
+    number = peer.call(BIDI, end=False)
+    ((stream, _),) = peer.calls.started
+    for size in sizes:
+        peer.client.send_data(number, wire.frame(b"x" * size))
+        peer.exchange()
+        message = peer.connection.take_request(stream)
+        assert message is not None
+        assert len(message) == size
+        peer.exchange()
+
+
 def test_a_stream_that_nobody_reads_is_not_taken_beyond_its_window():
     peer = Http2Peer()
     peer.call(BIDI, *[b"x" * 1000] * 1000)

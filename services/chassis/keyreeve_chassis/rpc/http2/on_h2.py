@@ -49,6 +49,14 @@ class _Outgoing:
     end: bool = False
 
 
+@dataclass(slots=True)
+class _Window:
+    """What the peer may send on one stream, and what it may send again once that is half of it."""
+
+    size: int = STREAM_WINDOW
+    credit: int = 0
+
+
 class _Adapter:
     """An `Http2Connection`. `h2` sends at once what the windows allow and refuses the rest, so what waits is kept here."""
 
@@ -57,7 +65,8 @@ class _Adapter:
         self._header_bytes = header_bytes
         self._outgoing: dict[int, _Outgoing] = {}
         self._unsent = 0
-        self._windows: dict[int, int] = {}
+        self._windows: dict[int, _Window] = {}
+        self._credit = 0
         self._open: dict[int, bool] = {}
         """Streams, and whether the peer has ended its half."""
         self._over: list[int] = []
@@ -113,6 +122,7 @@ class _Adapter:
             raise ConnectionBroken("too many header fields")
         end = event.stream_ended is not None
         self._open[stream] = end
+        self._windows[stream] = _Window()
         events.on_request(stream, [(name, value) for name, value in event.headers], end=end)
 
     def _data(self, event: DataReceived, events: Http2Events) -> None:
@@ -234,15 +244,26 @@ class _Adapter:
             self._over.append(stream)
 
     def acknowledge(self, stream: int, count: int) -> None:
-        with suppress(H2Error):  # the connection is ending
-            self._engine.acknowledge_received_data(count, stream)
+        self._credit += count
+        if 2 * self._credit >= CONNECTION_WINDOW:
+            self._credit = self._grant(self._credit, None)
+        window = self._windows.get(stream)
+        if window is not None:
+            window.credit += count
+            if 2 * window.credit >= window.size:
+                window.credit = self._grant(window.credit, stream)
 
     def widen(self, stream: int, window: int) -> None:
-        before = self._windows.get(stream, STREAM_WINDOW)
-        if window > before:
-            self._windows[stream] = window
-            with suppress(H2Error):  # the stream is gone
-                self._engine.increment_flow_control_window(window - before, stream)
+        found = self._windows.get(stream)
+        if found is not None and window > found.size:
+            more, found.size = window - found.size, window
+            self._grant(more, stream)
+
+    def _grant(self, count: int, stream: int | None) -> int:
+        # Not `acknowledge_received_data`: that loses credit after a window was raised (h2 4.4, `WindowManager`).
+        with suppress(H2Error):  # the stream is gone, or the connection is ending
+            self._engine.increment_flow_control_window(count, stream)
+        return 0
 
     def ping(self) -> None:
         self._unless_ending(lambda: self._engine.ping(_PING))
