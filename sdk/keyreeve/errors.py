@@ -899,6 +899,38 @@ class EntryDamaged(KeyreeveError):
     who = ADMIN
 
 
+class PolicyDenied(PermissionDenied):
+    """No policy of the vault allows this caller, in its present membership, this purpose at this entry."""
+
+    reason = "POLICY_DENIED"
+    fix = "Ask an admin; `keyreeve vault policy list` shows the rules, and the message the caller's membership."
+    who = ADMIN
+
+
+class PolicyVersionStale(KeyreeveError):
+    """A newer version of the policy has been applied meanwhile."""
+
+    reason = "POLICY_VERSION_STALE"
+    code = "ABORTED"
+    fix = "Read the newest version (`keyreeve vault policy list`), apply the change to it, and repeat."
+
+
+class PolicyDamaged(KeyreeveError):
+    """A stored policy is not as it was written. While that is so, every access to the vault is denied."""
+
+    reason = "POLICY_DAMAGED"
+    code = "DATA_LOSS"
+    fix = "Find out who wrote to the database; restore the table `policies` from a backup."
+    who = ADMIN
+
+
+class ReadRateExceeded(ResourceExhausted):
+    """The caller reads secrets faster than one reader may."""
+
+    reason = "READ_RATE_EXCEEDED"
+    fix = "Wait as long as the error says; raise `vault.reads_per_second` if so many reads are normal."
+
+
 class VaultKeyUnavailable(FailedPrecondition):
     """A key-encryption key of the vault cannot be used: it is missing, damaged, destroyed, or sealed under another root key."""
 

@@ -62,3 +62,65 @@ class DeletedEntries:
     """The outcome of deleting the entries of an owner or a resource."""
 
     names: tuple[str, ...]
+
+
+class Membership(StrEnum):
+    """The condition of a policy rule on the caller's membership."""
+
+    ANY = "any"
+    MEMBER_OF_ARRAY = "member"
+    """A current member of the entry's array."""
+    PRIMARY_OF_ARRAY = "primary"
+    """Its current primary."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """Allows something. In patterns `*` stands for any characters; an empty tuple stands for everything."""
+
+    callers: tuple[str, ...]
+    """SPIFFE IDs without the trust domain, such as `operators/admin/*`."""
+    purposes: tuple[str, ...]
+    """`manage`, `list`, `launch`, and those that `reveal` is given."""
+    membership: Membership = Membership.ANY
+    arrays: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One version of a policy; 0 is the built-in one."""
+
+    name: str
+    """`policies/{policy}`."""
+    version: int
+    rules: tuple[PolicyRule, ...]
+    creator: str
+    created_at: datetime | None
+    """None for the built-in one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedRead:
+    """A past read that would end in another way."""
+
+    caller: str
+    array: str
+    owner: str
+    resource: str
+    purpose: str
+    read_at: datetime
+    allowed: bool
+    """Whether it would be allowed; it was the other way round."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySimulation:
+    """Past reads under another policy."""
+
+    examined: int
+    newly_denied: int
+    newly_allowed: int
+    reads: tuple[SimulatedRead, ...]
+    """At most 100, the newest first."""

@@ -1,9 +1,11 @@
 """Translation between the messages of the credentials service and the values of the SDK."""
 
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Final
 
 from keyreeve import vault_values, wire
+from keyreeve.credentials.v1 import access_policy_service_pb2 as policy_pb
 from keyreeve.credentials.v1 import entry_service_pb2 as entry_pb
 
 KINDS: Final = {
@@ -32,4 +34,66 @@ def from_entry(message: entry_pb.Entry) -> vault_values.Entry:
         key=message.key,
         created_at=message.create_time.ToDatetime(UTC),
         updated_at=message.update_time.ToDatetime(UTC),
+    )
+
+
+MEMBERSHIPS: Final = {
+    vault_values.Membership.ANY: policy_pb.MEMBERSHIP_UNSPECIFIED,
+    vault_values.Membership.MEMBER_OF_ARRAY: policy_pb.MEMBERSHIP_MEMBER_OF_ARRAY,
+    vault_values.Membership.PRIMARY_OF_ARRAY: policy_pb.MEMBERSHIP_PRIMARY_OF_ARRAY,
+}
+
+
+def to_policy(name: str, rules: Sequence[vault_values.PolicyRule], version: int) -> policy_pb.Policy:
+    """Make the message of a policy."""
+    return policy_pb.Policy(
+        name=wire.resource_name("policies", name),
+        version=version,
+        rules=[
+            policy_pb.PolicyRule(
+                callers=rule.callers,
+                membership=wire.to_number(MEMBERSHIPS, rule.membership, "membership"),
+                arrays=rule.arrays,
+                owners=rule.owners,
+                resources=rule.resources,
+                purposes=rule.purposes,
+            )
+            for rule in rules
+        ],
+    )
+
+
+def from_policy(message: policy_pb.Policy) -> vault_values.Policy:
+    """Translate a policy."""
+    return vault_values.Policy(
+        name=message.name,
+        version=message.version,
+        rules=tuple(
+            vault_values.PolicyRule(
+                callers=tuple(rule.callers),
+                purposes=tuple(rule.purposes),
+                membership=wire.from_number(MEMBERSHIPS, rule.membership),
+                arrays=tuple(rule.arrays),
+                owners=tuple(rule.owners),
+                resources=tuple(rule.resources),
+            )
+            for rule in message.rules
+        ),
+        creator=message.creator,
+        created_at=message.create_time.ToDatetime(UTC) if message.HasField("create_time") else None,
+    )
+
+
+def from_simulation(message: policy_pb.SimulatePolicyResponse) -> vault_values.PolicySimulation:
+    """Translate the result of a simulation."""
+    return vault_values.PolicySimulation(
+        message.examined,
+        message.newly_denied,
+        message.newly_allowed,
+        tuple(
+            vault_values.SimulatedRead(
+                one.caller, one.array, one.owner, one.resource, one.purpose, one.read_time.ToDatetime(UTC), one.allowed
+            )
+            for one in message.reads
+        ),
     )

@@ -77,7 +77,7 @@ def _commands_to_try(out: str) -> list[list[str]]:
 
 def test_status_doctor_and_settings_report_a_healthy_control_plane(control_plane: ControlPlane) -> None:
     status = control_plane.run("status", "--output", "json").document
-    assert [service["state"] for service in status["services"]] == ["serving"]
+    assert {service["state"] for service in status["services"]} == {"serving"}
     assert status["supervisor"]["running"] is True
     assert status["you"]["identity"].startswith("spiffe://dev.localhost/operators/admin/")
     findings = control_plane.run("doctor", "--output", "json")

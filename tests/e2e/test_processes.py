@@ -90,7 +90,7 @@ def test_the_page_of_metrics_has_what_workers_count_and_nothing_of_those_that_do
     control_plane: ControlPlane,
 ) -> None:
     assert control_plane.run("cert", "list", "--limit", "1").code == 0
-    [service] = control_plane.run("status", "--output", "json").document["services"]
+    service = control_plane.run("status", "--output", "json").document["services"][0]
     with urllib.request.urlopen(f"http://{service['metrics']}/metrics", timeout=20) as page:
         lines = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines() if not line.startswith("#"))
     assert float(lines["keyreeve_ca_serving_certificate_not_after_timestamp_seconds"]) > time.time()

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from keyreeve import Context, aio
-from keyreeve.identity import Role
+from keyreeve.caller_values import MemberRecord
+from keyreeve.identity import Role, SpiffeId
+from keyreeve.values import MemberState
 from keyreeve_chassis.guard.peers import PeerVerifier, TrustView
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.solo import RunningService, run_solo
@@ -27,6 +29,25 @@ class IssuedIdentity:
     service: str
     hierarchies: Hierarchies = field(default_factory=Hierarchies.make)
     revocations: KnownRevocations = field(default_factory=KnownRevocations)
+    roll: dict[str, MemberRecord] = field(default_factory=dict)
+    """What the membership service says of members, by peer DNS name."""
+
+    @property
+    def context(self) -> Context:
+        raise AssertionError("this service calls no other one")
+
+    @property
+    def members(self) -> "IssuedIdentity":
+        return self
+
+    def member(self, identity: SpiffeId | str) -> MemberRecord | None:
+        return self.roll.get(str(identity).rpartition("/")[2])
+
+    def enroll(self, name: str, array: str, state: MemberState = MemberState.MEMBER, *, primary: bool = False) -> str:
+        """Put a member into an array; its path."""
+        path = f"members/{name}"
+        self.roll[name] = MemberRecord(name, f"spiffe://{TRUST_DOMAIN}/{path}", f"arrays/{array}", state, primary)
+        return path
 
     def server_identity(self) -> ServerIdentity:
         leaf = self.hierarchies.control.service(self.service)

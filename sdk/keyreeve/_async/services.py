@@ -16,6 +16,7 @@ from keyreeve._async.rotations import RotationClient
 from keyreeve._async.tokens import TokenClient
 from keyreeve._async.trust import TrustClient
 from keyreeve._async.vault import EntryClient
+from keyreeve._async.vault_policies import PolicyClient
 
 
 class ServiceClient:
@@ -82,10 +83,13 @@ class CredentialsClient(ServiceClient):
 
     entries: EntryClient
     """The entries of the vault."""
+    policies: PolicyClient
+    """Who may read and manage them."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
         self.entries = EntryClient(caller)
+        self.policies = PolicyClient(caller)
 
 
 class MembershipClient(ServiceClient):

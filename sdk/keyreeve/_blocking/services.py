@@ -17,6 +17,7 @@ from keyreeve._blocking.rotations import RotationClient
 from keyreeve._blocking.tokens import TokenClient
 from keyreeve._blocking.trust import TrustClient
 from keyreeve._blocking.vault import EntryClient
+from keyreeve._blocking.vault_policies import PolicyClient
 
 
 class ServiceClient:
@@ -83,10 +84,13 @@ class CredentialsClient(ServiceClient):
 
     entries: EntryClient
     """The entries of the vault."""
+    policies: PolicyClient
+    """Who may read and manage them."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
         self.entries = EntryClient(caller)
+        self.policies = PolicyClient(caller)
 
 
 class MembershipClient(ServiceClient):

@@ -22,7 +22,7 @@ from keyreeve.cli.certificates import certificate_commands, revocation_commands
 from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, print_error
 from keyreeve.cli.local import control_plane_commands, recovery_commands
 from keyreeve.cli.printing import Format, Palette, dump
-from keyreeve.cli.vault import entry_commands
+from keyreeve.cli.vault import entry_commands, policy_commands
 from keyreeve.errors import KeyreeveError
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ operator_commands.add_to(app)
 app.add_typer(operator_commands.app, name="operator")
 app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")
+entry_commands.app.add_typer(policy_commands.app, name="policy")
 app.add_typer(entry_commands.app, name="vault")
 
 

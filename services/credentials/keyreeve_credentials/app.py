@@ -1,11 +1,13 @@
 """Composition root of the credentials service: the only file that names its concrete classes."""
 
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 
-from keyreeve.credentials.v1 import entry_service_pb2
+from keyreeve.credentials.v1 import access_policy_service_pb2, entry_service_pb2
+from keyreeve.errors import Unavailable
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.local_admin.findings import Finding
@@ -17,11 +19,19 @@ from keyreeve_credentials.entries.service import Entries
 from keyreeve_credentials.keys.keyring import Keyring
 from keyreeve_credentials.keys.root_files import open_root_files
 from keyreeve_credentials.keys.vault import Vault
+from keyreeve_credentials.policies import servicer as policy_servicer
+from keyreeve_credentials.policies.checking import AccessCheck
+from keyreeve_credentials.policies.limits import ReadLimits
+from keyreeve_credentials.policies.past_reads import AuditedReads
+from keyreeve_credentials.policies.ports import POLICIES
+from keyreeve_credentials.policies.service import Policies, PolicyBook
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
 from keyreeve_credentials.store.sql import Transaction
 
 log = logging.getLogger(__name__)
+
+_SHOWN_SECONDS = 10.0
 
 DATABASE = DatabaseStorage[CredentialsSettings, Transaction](SCHEMA, Transaction)
 
@@ -32,6 +42,14 @@ class CredentialsContext(DatabaseContext[CredentialsSettings, Transaction]):
 
     vault: Vault
     entries: Entries
+    policies: Policies
+    policy_book: PolicyBook
+    limits: ReadLimits
+
+    @property
+    def access(self) -> AccessCheck:
+        """What each call is checked with before it reads or changes anything."""
+        return AccessCheck(self.identity.members, self.policy_book, self.limits)
 
 
 @dataclass(frozen=True)
@@ -59,8 +77,35 @@ class CredentialsStorage:
             known = await context.store.read(lambda tx: tx.keks.all())
             root = open_root_files(settings.vault_keys_directory, first_start=not known)
             vault = Vault(context.store, root, Keyring(root), settings.trust_domain, now)
+            policies = Policies(context.keystore.derive("policies"), now, _alarm)
+            book = PolicyBook(context.store, policies)
+            await book.refresh()
             given = {field.name: getattr(context, field.name) for field in fields(context)}
-            yield replace(opened, context=CredentialsContext(**given, vault=vault, entries=Entries(vault, now, _alarm)))
+            credentials = CredentialsContext(
+                **given,
+                vault=vault,
+                entries=Entries(vault, now, _alarm),
+                policies=policies,
+                policy_book=book,
+                limits=_limits(settings),
+            )
+            yield replace(opened, context=credentials)
+
+
+def _limits(settings: CredentialsSettings) -> ReadLimits:
+    return ReadLimits(
+        per_second=settings.vault.reads_per_second,
+        burst=settings.vault.reads_at_once,
+        unusual_owners=settings.vault.unusual_owners,
+        clock=time.monotonic,
+        unusual=_unusual,
+    )
+
+
+def _unusual(reader: str, owners: int) -> None:
+    """Raise the alarm about a reader of many owners' secrets."""
+    metrics.UNUSUAL_READS.inc()
+    log.warning("UNUSUAL READS: %s has read the secrets of more than %s owners in a minute", reader, owners)
 
 
 def _alarm(row: str, why: str) -> None:
@@ -75,15 +120,34 @@ def routers(context: CredentialsContext) -> Sequence[ServedService]:
     return [
         ServedService(
             entry_service_pb2.DESCRIPTOR.services_by_name["EntryService"],
-            entry_servicer.EntryServicer(context.entries, store, mutations, context.vault.prepare, pages),
+            entry_servicer.EntryServicer(
+                context.entries, context.access, store, mutations, context.vault.prepare, pages
+            ),
             entry_servicer.ACCESS,
+        ),
+        ServedService(
+            access_policy_service_pb2.DESCRIPTOR.services_by_name["AccessPolicyService"],
+            policy_servicer.PolicyServicer(context.policies, AuditedReads(store.audit_log()), store, mutations, pages),
+            policy_servicer.ACCESS,
         ),
     ]
 
 
-def jobs(_context: CredentialsContext) -> Jobs:
+def jobs(context: CredentialsContext) -> Jobs:
     """Background work."""
-    return []
+    return [_follow_policies(context)]
+
+
+async def _follow_policies(context: CredentialsContext) -> None:
+    """Keep the policies in memory current, and show how many owners are read."""
+    wait = context.topics.follower(POLICIES)
+    while True:
+        if await wait(_SHOWN_SECONDS):
+            try:
+                await context.policy_book.refresh()
+            except Unavailable as unavailable:
+                log.warning("the policies could not be read: %s", unavailable)
+        metrics.MOST_OWNERS_READ.set(context.limits.most_owners())
 
 
 STORAGE = CredentialsStorage(DATABASE)

@@ -1,7 +1,13 @@
 """Metrics of the credentials service beside `grpc_server_*`. Names: docs/metrics.md."""
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 INTEGRITY_ALARMS = Counter(
     "keyreeve_credentials_integrity_alarms_total", "Rows that are not as they were written: the log names them."
+)
+UNUSUAL_READS = Counter(
+    "keyreeve_credentials_unusual_reads_total", "Minutes in which one reader read the secrets of unusually many owners."
+)
+MOST_OWNERS_READ = Gauge(
+    "keyreeve_credentials_most_owners_read", "The most owners whose secrets one reader has read in the present minute."
 )

@@ -15,6 +15,13 @@ class VaultSettings(Section):
         description="Directory of the root key and the key-encryption keys, which replicas share; made in the state "
         "directory at the first start unless given. It belongs in no backup of the database.",
     )
+    reads_per_second: float = Field(200, gt=0, description="Secrets that one caller may read in a second, for long.")
+    reads_at_once: int = Field(2_000, ge=1, description="And after a pause.")
+    unusual_owners: int = Field(
+        200,
+        ge=1,
+        description="Different owners whose secrets one caller reads in a minute, above which an alarm is raised.",
+    )
 
 
 class CredentialsSettings(DatabaseServerSettings):

@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class EntryServiceStub:
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
-    that of RevealEntry contains a secret. The reasons that every RPC can return are listed at AuthorityService.
+    that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
+    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel):
@@ -75,14 +76,15 @@ class EntryServiceStub:
 
 class EntryServiceServicer:
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
-    that of RevealEntry contains a secret. The reasons that every RPC can return are listed at AuthorityService.
+    that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
+    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def CreateEntry(self, request, context):
         """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
         Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -93,7 +95,7 @@ class EntryServiceServicer:
         """Gets an entry, without its secret.
 
         Reasons: ENTRY_NOT_FOUND.
-        Callers: admins, operators, auditors.
+        Callers: admins, operators, auditors, members, workloads; purpose `list`.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -101,9 +103,10 @@ class EntryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """Lists the entries of an array in order of owner and resource, without their secrets.
+        """Lists the entries of an array in order of owner and resource, without their secrets. Entries that the caller may not list
+        are left out.
 
-        Callers: admins, operators, auditors.
+        Callers: admins, operators, auditors, members, workloads; purpose `list`.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -114,7 +117,7 @@ class EntryServiceServicer:
         """Replaces the fields of an entry that the mask names. A new version is encrypted with a new data key.
 
         Reasons: ENTRY_NOT_FOUND, ENTRY_VERSION_STALE, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -125,7 +128,7 @@ class EntryServiceServicer:
         """Deletes an entry.
 
         Reasons: ENTRY_NOT_FOUND.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -135,7 +138,7 @@ class EntryServiceServicer:
     def DeleteEntries(self, request, context):
         """Deletes the entries of one owner, of one resource, or of both: at most 1,000 in one call.
 
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -145,8 +148,8 @@ class EntryServiceServicer:
     def RevealEntry(self, request, context):
         """Returns the secret of an entry. The audit record of the call is on disk before the answer: without one there is none.
 
-        Reasons: ENTRY_NOT_FOUND, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins.
+        Reasons: ENTRY_NOT_FOUND, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE, READ_RATE_EXCEEDED.
+        Callers: admins, operators, members, workloads; the purpose of the request.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -201,7 +204,8 @@ def add_EntryServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class EntryService:
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
-    that of RevealEntry contains a secret. The reasons that every RPC can return are listed at AuthorityService.
+    that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
+    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @staticmethod

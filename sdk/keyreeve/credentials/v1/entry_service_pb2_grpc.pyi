@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class EntryServiceStub:
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
-    that of RevealEntry contains a secret. The reasons that every RPC can return are listed at AuthorityService.
+    that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
+    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_typing.overload
@@ -39,54 +40,56 @@ class EntryServiceStub:
     """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
     Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
     """
     GetEntry: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.GetEntryRequest, _entry_service_pb2.Entry]
     """Gets an entry, without its secret.
 
     Reasons: ENTRY_NOT_FOUND.
-    Callers: admins, operators, auditors.
+    Callers: admins, operators, auditors, members, workloads; purpose `list`.
     Idempotent: read-only.
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.ListEntriesRequest, _entry_service_pb2.ListEntriesResponse]
-    """Lists the entries of an array in order of owner and resource, without their secrets.
+    """Lists the entries of an array in order of owner and resource, without their secrets. Entries that the caller may not list
+    are left out.
 
-    Callers: admins, operators, auditors.
+    Callers: admins, operators, auditors, members, workloads; purpose `list`.
     Idempotent: read-only.
     """
     UpdateEntry: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.UpdateEntryRequest, _entry_service_pb2.Entry]
     """Replaces the fields of an entry that the mask names. A new version is encrypted with a new data key.
 
     Reasons: ENTRY_NOT_FOUND, ENTRY_VERSION_STALE, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteEntry: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.DeleteEntryRequest, _entry_service_pb2.DeleteEntryResponse]
     """Deletes an entry.
 
     Reasons: ENTRY_NOT_FOUND.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteEntries: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.DeleteEntriesRequest, _entry_service_pb2.DeleteEntriesResponse]
     """Deletes the entries of one owner, of one resource, or of both: at most 1,000 in one call.
 
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
     """
     RevealEntry: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.RevealEntryRequest, _entry_service_pb2.RevealEntryResponse]
     """Returns the secret of an entry. The audit record of the call is on disk before the answer: without one there is none.
 
-    Reasons: ENTRY_NOT_FOUND, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins.
+    Reasons: ENTRY_NOT_FOUND, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE, READ_RATE_EXCEEDED.
+    Callers: admins, operators, members, workloads; the purpose of the request.
     Idempotent: read-only.
     """
 
 @_typing.type_check_only
 class EntryServiceAsyncStub(EntryServiceStub):
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
-    that of RevealEntry contains a secret. The reasons that every RPC can return are listed at AuthorityService.
+    that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
+    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -94,53 +97,55 @@ class EntryServiceAsyncStub(EntryServiceStub):
     """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
     Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
     """
     GetEntry: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.GetEntryRequest, _entry_service_pb2.Entry]  # type: ignore[assignment]
     """Gets an entry, without its secret.
 
     Reasons: ENTRY_NOT_FOUND.
-    Callers: admins, operators, auditors.
+    Callers: admins, operators, auditors, members, workloads; purpose `list`.
     Idempotent: read-only.
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.ListEntriesRequest, _entry_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """Lists the entries of an array in order of owner and resource, without their secrets.
+    """Lists the entries of an array in order of owner and resource, without their secrets. Entries that the caller may not list
+    are left out.
 
-    Callers: admins, operators, auditors.
+    Callers: admins, operators, auditors, members, workloads; purpose `list`.
     Idempotent: read-only.
     """
     UpdateEntry: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.UpdateEntryRequest, _entry_service_pb2.Entry]  # type: ignore[assignment]
     """Replaces the fields of an entry that the mask names. A new version is encrypted with a new data key.
 
     Reasons: ENTRY_NOT_FOUND, ENTRY_VERSION_STALE, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteEntry: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.DeleteEntryRequest, _entry_service_pb2.DeleteEntryResponse]  # type: ignore[assignment]
     """Deletes an entry.
 
     Reasons: ENTRY_NOT_FOUND.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteEntries: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.DeleteEntriesRequest, _entry_service_pb2.DeleteEntriesResponse]  # type: ignore[assignment]
     """Deletes the entries of one owner, of one resource, or of both: at most 1,000 in one call.
 
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
     """
     RevealEntry: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.RevealEntryRequest, _entry_service_pb2.RevealEntryResponse]  # type: ignore[assignment]
     """Returns the secret of an entry. The audit record of the call is on disk before the answer: without one there is none.
 
-    Reasons: ENTRY_NOT_FOUND, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins.
+    Reasons: ENTRY_NOT_FOUND, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE, READ_RATE_EXCEEDED.
+    Callers: admins, operators, members, workloads; the purpose of the request.
     Idempotent: read-only.
     """
 
 class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
-    that of RevealEntry contains a secret. The reasons that every RPC can return are listed at AuthorityService.
+    that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
+    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_abc_1.abstractmethod
@@ -152,7 +157,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
         Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -165,7 +170,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets an entry, without its secret.
 
         Reasons: ENTRY_NOT_FOUND.
-        Callers: admins, operators, auditors.
+        Callers: admins, operators, auditors, members, workloads; purpose `list`.
         Idempotent: read-only.
         """
 
@@ -175,9 +180,10 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _entry_service_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_entry_service_pb2.ListEntriesResponse, _abc.Awaitable[_entry_service_pb2.ListEntriesResponse]]:
-        """Lists the entries of an array in order of owner and resource, without their secrets.
+        """Lists the entries of an array in order of owner and resource, without their secrets. Entries that the caller may not list
+        are left out.
 
-        Callers: admins, operators, auditors.
+        Callers: admins, operators, auditors, members, workloads; purpose `list`.
         Idempotent: read-only.
         """
 
@@ -190,7 +196,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Replaces the fields of an entry that the mask names. A new version is encrypted with a new data key.
 
         Reasons: ENTRY_NOT_FOUND, ENTRY_VERSION_STALE, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -203,7 +209,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes an entry.
 
         Reasons: ENTRY_NOT_FOUND.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -215,7 +221,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_entry_service_pb2.DeleteEntriesResponse, _abc.Awaitable[_entry_service_pb2.DeleteEntriesResponse]]:
         """Deletes the entries of one owner, of one resource, or of both: at most 1,000 in one call.
 
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -227,8 +233,8 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_entry_service_pb2.RevealEntryResponse, _abc.Awaitable[_entry_service_pb2.RevealEntryResponse]]:
         """Returns the secret of an entry. The audit record of the call is on disk before the answer: without one there is none.
 
-        Reasons: ENTRY_NOT_FOUND, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins.
+        Reasons: ENTRY_NOT_FOUND, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE, READ_RATE_EXCEEDED.
+        Callers: admins, operators, members, workloads; the purpose of the request.
         Idempotent: read-only.
         """
 

@@ -11,15 +11,18 @@ from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call, chosen, invalid, number_of, timestamp
+from keyreeve_chassis.guard.call import Call, caller_of, chosen, invalid, number_of, timestamp
 from keyreeve_chassis.guard.paging import Pages, PageSizes
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_credentials.entries.names import fold_pattern, parse_owner, parse_resource
 from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, EntrySource
 from keyreeve_credentials.entries.service import Entries, EntryValue
+from keyreeve_credentials.policies.checking import AccessCheck, Tell
+from keyreeve_credentials.policies.rules import LIST, MANAGE
 
 _SERVICE = "/keyreeve.credentials.v1.EntryService/"
-_MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR})
+_MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD})
+_READERS = _MANAGERS | OPERATOR_ROLES
 _PAGES = PageSizes(default=150, most=150)
 _ARRAY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _PARENT = re.compile(rf"arrays/({_ARRAY})\Z")
@@ -31,14 +34,14 @@ ACCESS: AccessRules = {
     _SERVICE + "CreateEntry": AccessRule(
         _MANAGERS, forwarded=True, records=("parent", "entry.owner", "entry.resource", "entry.kind")
     ),
-    _SERVICE + "GetEntry": AccessRule(OPERATOR_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "GetEntry": AccessRule(_READERS, freshness=Freshness.TOLERANT),
     _SERVICE + "ListEntries": AccessRule(
-        OPERATOR_ROLES, freshness=Freshness.TOLERANT, records=("parent", "owner", "resource")
+        _READERS, freshness=Freshness.TOLERANT, records=("parent", "owner", "resource")
     ),
     _SERVICE + "UpdateEntry": AccessRule(_MANAGERS, forwarded=True, records=("entry.name", "update_mask.paths")),
     _SERVICE + "DeleteEntry": AccessRule(_MANAGERS, forwarded=True),
     _SERVICE + "DeleteEntries": AccessRule(_MANAGERS, forwarded=True, records=("parent", "owner", "resource")),
-    _SERVICE + "RevealEntry": AccessRule(frozenset({Role.ADMIN}), records=("name", "purpose")),
+    _SERVICE + "RevealEntry": AccessRule(_MANAGERS, records=("name",)),
 }
 
 KINDS: Final = {pb.ENTRY_KIND_PASSWORD: EntryKind.PASSWORD, pb.ENTRY_KIND_SMART_CARD: EntryKind.SMART_CARD}
@@ -47,6 +50,11 @@ _SOURCES: Final = {
     pb.ENTRY_SOURCE_DIALOG: EntrySource.DIALOG,
     pb.ENTRY_SOURCE_IMPORT: EntrySource.IMPORT,
 }
+
+
+def tell_of(call: Call) -> Tell:
+    """What adds to a call's audit record."""
+    return (lambda _field, _value: None) if call.record is None else call.record.tell
 
 
 def array_of(name: str, field: str = "parent") -> str:
@@ -93,6 +101,7 @@ class EntryServicer:
     """Serves EntryService."""
 
     entries: Entries
+    access: AccessCheck
     store: Store[Any]
     mutations: Mutations[Any]
     prepare: Callable[[str], Awaitable[None]]
@@ -105,6 +114,7 @@ class EntryServicer:
         kind = chosen(KINDS, request.entry.kind or pb.ENTRY_KIND_PASSWORD, "entry.kind")
         value = EntryValue(request.entry.user_name, kind, _secret(request))
         value.check()
+        self.access.check(caller_of(call), array_id, owner.text, resource.text, MANAGE)
         await self.prepare(array_id)
         return await self.mutations(
             call,
@@ -115,10 +125,13 @@ class EntryServicer:
 
     async def GetEntry(self, request: pb.GetEntryRequest, call: Call) -> pb.Entry:
         array_id, uid = entry_of(request.name)
-        return entry_message(await self._get(array_id, uid))
+        entry = await self._get(array_id, uid)
+        self.access.check(caller_of(call), array_id, entry.owner.text, entry.resource.text, LIST)
+        return entry_message(entry)
 
     async def ListEntries(self, request: pb.ListEntriesRequest, call: Call) -> pb.ListEntriesResponse:
-        array_id = array_of(request.parent)
+        array_id, caller = array_of(request.parent), caller_of(call)
+        self.access.check(caller, array_id, None, None, LIST)
         wanted = EntryFilter(
             _name_pattern(request.owner, "owner"),
             _name_pattern(request.resource, "resource"),
@@ -135,7 +148,11 @@ class EntryServicer:
         )
         last = rows[page.size - 1] if len(rows) > page.size else None
         return pb.ListEntriesResponse(
-            entries=[entry_message(entry) for entry in rows[: page.size]],
+            entries=[
+                entry_message(entry)
+                for entry in rows[: page.size]
+                if self.access.allows(caller, array_id, entry.owner.text, entry.resource.text, LIST)
+            ],
             next_page_token=page.next_token(last and f"{last.owner.key}{_SEPARATOR}{last.resource.key}"),
         )
 
@@ -145,10 +162,11 @@ class EntryServicer:
         kind = chosen(KINDS, request.entry.kind, "entry.kind") if "kind" in paths else None
         secret = _secret(request) if "secret" in paths else None
         user_name = request.entry.user_name if "user_name" in paths else None
+        self.access.check(caller_of(call), array_id, None, None, MANAGE)
         await self.prepare(array_id)
 
         def act(tx: Any) -> pb.Entry:  # noqa: ANN401 - the service's transaction
-            found = self.entries.get(tx, array_id, uid)
+            found = self._managed(tx, call, array_id, uid)
             if request.entry.version not in {0, found.version}:
                 raise errors.EntryVersionStale(
                     f"{found.name} is at version {found.version}", metadata={"version": str(found.version)}
@@ -161,6 +179,7 @@ class EntryServicer:
         array_id, uid = entry_of(request.name)
 
         def act(tx: Any) -> pb.DeleteEntryResponse:  # noqa: ANN401
+            self._managed(tx, call, array_id, uid)
             self.entries.delete(tx, array_id, uid)
             return pb.DeleteEntryResponse()
 
@@ -170,9 +189,12 @@ class EntryServicer:
         array_id = array_of(request.parent)
         owner = parse_owner(request.owner) if request.owner else None
         resource = parse_resource(request.resource) if request.resource else None
+        self.access.check(caller_of(call), array_id, None, None, MANAGE)
 
         def act(tx: Any) -> pb.DeleteEntriesResponse:  # noqa: ANN401
             deleted, more = self.entries.delete_chosen(tx, array_id, owner, resource)
+            for entry in deleted:
+                self.access.check(caller_of(call), array_id, entry.owner.text, entry.resource.text, MANAGE)
             return pb.DeleteEntriesResponse(names=[entry.name for entry in deleted], more=more)
 
         return await self.mutations(call, request, act, lambda r: [("deleted", name) for name in r.names])
@@ -182,10 +204,16 @@ class EntryServicer:
         if not _PURPOSE.match(request.purpose):
             raise invalid("purpose", "1-63 lower-case letters, digits and hyphens are required")
         entry = await self._get(array_id, uid)
-        if call.record is not None:
-            call.record.tell("owner", entry.owner.text)
-            call.record.tell("resource", entry.resource.text)
+        self.access.check_read(
+            caller_of(call), array_id, entry.owner.text, entry.resource.text, request.purpose, tell=tell_of(call)
+        )
         return pb.RevealEntryResponse(entry=entry_message(entry), secret=self.entries.open(entry).reveal())
+
+    def _managed(self, tx: Any, call: Call, array_id: str, uid: str) -> Entry:  # noqa: ANN401
+        """An entry that the caller may manage. Raises `EntryNotFound`, `PolicyDenied`."""
+        found = self.entries.get(tx, array_id, uid)
+        self.access.check(caller_of(call), array_id, found.owner.text, found.resource.text, MANAGE)
+        return found
 
     async def _get(self, array_id: str, uid: str) -> Entry:
         found: Entry = await self.store.read(lambda tx: self.entries.get(tx, array_id, uid), one_statement=True)

@@ -3,6 +3,7 @@
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
 from keyreeve_credentials.entries.sql import SqlEntries
 from keyreeve_credentials.keys.sql import SqlKeks
+from keyreeve_credentials.policies.sql import SqlPolicies
 from keyreeve_credentials.store.metadata import SERVICE_TABLES
 
 
@@ -20,3 +21,8 @@ class Transaction(ServiceTransaction):
     def keks(self) -> SqlKeks:
         """The key-encryption keys' records; the keys themselves are outside SQL."""
         return SqlKeks(self._connection, self._write)
+
+    @property
+    def policies(self) -> SqlPolicies:
+        """Who may read and manage entries."""
+        return SqlPolicies(self._connection, self._write)
