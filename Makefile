@@ -20,14 +20,14 @@ status: $(VENV)/.run ## show what runs, where, and your identity
 reset: ## stop the control plane and delete it with all its keys (asks, unless FORCE=1)
 	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve reset
 
-# The fault tests wait half of their time for disks and process starts.
-FAULTS_AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))
+# Tests wait half of their time for disks and process starts.
+AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))
 
 test: $(VENV)/.dev ## run all tests except the faults, on SQLite and PostgreSQL (ARGS="-k name")
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n $(AT_ONCE) $(ARGS)
 
 faults: $(VENV)/.dev ## run the fault tests, 20 kills on each database (KILLS=1: the short form that CI runs)
-	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n $(FAULTS_AT_ONCE) \
+	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n $(AT_ONCE) \
 		-m "faults$(if $(filter 1,$(KILLS)), and not thorough)" $(ARGS)
 
 bench: $(VENV)/.dev ## measure the signing path (ARGS="--duration 10 --runs 5 --compare cfssl")
