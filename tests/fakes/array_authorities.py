@@ -1,5 +1,6 @@
 """The CAs of arrays as the CA service keeps them: states, refused old orders, certificates; in memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,8 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from keyreeve.errors import AuthorityNotFound, AuthorityStateWrong, StoreUnavailable
-from keyreeve_membership.authorities.ports import ArrayAuthority, CaState, KeyType, Order, PeerCertificate
+from keyreeve.errors import AuthorityNotFound, AuthorityStateWrong, OrderOutdated, StoreUnavailable
+from keyreeve_membership.authorities.ports import ArrayAuthority, CaState, KeyType, MemberFact, Order, PeerCertificate
 from support.peer_certificates import TestCa
 
 
@@ -23,6 +24,11 @@ class FakeArrayAuthorities:
     """What was ordered, of which authority."""
     issued: list[tuple[str, str, str]] = field(default_factory=list)
     """Authority, name and serial of each certificate."""
+    revoked: set[str] = field(default_factory=set)
+    facts: dict[str, MemberFact] = field(default_factory=dict)
+    """What every service knows of members, by uid."""
+    highest: dict[str, tuple[tuple[int, str], tuple[int, int]]] = field(default_factory=dict)
+    """By array: fence and owner, number and step of the newest order."""
     away: bool = False
     """Every call fails, as when the CA service is stopped."""
 
@@ -42,13 +48,51 @@ class FakeArrayAuthorities:
             raise AuthorityNotFound(authority_id)
         return self.known[authority_id]
 
+    async def introduce(self, order: Order, authority_id: str) -> ArrayAuthority:
+        self._take("introduce", authority_id, order)
+        if self.known[authority_id].state is not CaState.PENDING:
+            return self.known[authority_id]
+        return self._move(authority_id, CaState.INTRODUCED, {CaState.PENDING})
+
+    async def retire(self, order: Order, authority_id: str) -> ArrayAuthority:
+        self._take("retire", authority_id, order)
+        if self.known[authority_id].state is not CaState.ACTIVE:
+            return self.known[authority_id]
+        return self._move(authority_id, CaState.RETIRING, {CaState.ACTIVE})
+
+    async def destroy(self, order: Order, authority_id: str) -> ArrayAuthority:
+        self._take("destroy", authority_id, order)
+        return self._move(authority_id, CaState.RETIRED, set(CaState))
+
     async def activate(self, order: Order, authority_id: str) -> ArrayAuthority:
         self._take("activate", authority_id, order)
         return self._move(authority_id, CaState.ACTIVE, {CaState.PENDING, CaState.INTRODUCED, CaState.ACTIVE})
 
     async def issue_peer(self, authority_id: str, member: str, csr: bytes, request_id: str) -> PeerCertificate:
+        return self._issue(authority_id, member, csr, {CaState.ACTIVE})
+
+    async def issue_check(self, authority_id: str, name: str, csr: bytes) -> PeerCertificate:
+        return self._issue(authority_id, name, csr, {CaState.INTRODUCED, CaState.ACTIVE})
+
+    async def revoke_peer(self, authority_id: str, member: str, *, superseded: bool) -> int:
         self._reach()
-        if self.known[authority_id].state is not CaState.ACTIVE:
+        found = {serial for issuer, name, serial in self.issued if (issuer, name) == (authority_id, member)}
+        found -= self.revoked
+        self.revoked |= found
+        return len(found)
+
+    async def count_valid(self, authority_id: str) -> int:
+        self._reach()
+        return sum(issuer == authority_id and serial not in self.revoked for issuer, _, serial in self.issued)
+
+    async def set_members(self, order: Order, facts: Sequence[MemberFact]) -> None:
+        self._take("set_members", "", order)
+        for one in facts:
+            self.facts[one.member_uid] = one
+
+    def _issue(self, authority_id: str, member: str, csr: bytes, states: set[CaState]) -> PeerCertificate:
+        self._reach()
+        if self.known[authority_id].state not in states:
             raise AuthorityStateWrong(f"{authority_id} is {self.known[authority_id].state}")
         request = x509.load_der_x509_csr(csr)
         key = request.public_key()
@@ -74,6 +118,11 @@ class FakeArrayAuthorities:
 
     def _take(self, what: str, authority_id: str, order: Order) -> None:
         self._reach()
+        owner, place = (order.fence, order.owner_nonce), (order.number, order.step)
+        known_owner, known_place = self.highest.get(order.array_id, (owner, place))
+        if owner[0] < known_owner[0] or (owner[0] == known_owner[0] and owner != known_owner) or place < known_place:
+            raise OrderOutdated(f"{order} is older than {known_owner} {known_place}")
+        self.highest[order.array_id] = (owner, place)
         self.orders.append((what, authority_id, order))
 
     def _reach(self) -> None:

@@ -4,14 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from keyreeve import aio
-from keyreeve.context import Context
-from keyreeve.enrollee_files import EnrolleeFiles
 from keyreeve.membership.v1 import array_service_pb2, bundle_service_pb2, member_service_pb2, rotation_service_pb2
-from keyreeve.service_files import identity_directory
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.processes.solo import solo_role
@@ -89,8 +85,7 @@ class Membership:
 
 def ca_authorities(context: MembershipContext) -> CaServiceAuthorities:
     """The CAs of arrays, with the service's own certificate as the caller."""
-    files = EnrolleeFiles(identity_directory(Path(context.settings.state_directory)))
-    return CaServiceAuthorities(aio.Client(Context.load(files.context)))
+    return CaServiceAuthorities(aio.Client(context.identity.context))
 
 
 SPEC = Membership(ca_authorities).spec()

@@ -1,5 +1,6 @@
 """The port to the CAs of arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -62,6 +63,18 @@ class PeerCertificate:
     renew_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class MemberFact:
+    """What the CA tells every service of a server, so that its calls are judged by its place in its array."""
+
+    member_uid: str
+    name: str
+    array_id: str
+    state: str
+    primary: bool
+    removed: bool
+
+
 class ArrayAuthorities(Protocol):
     """The CAs of arrays. Every method may be repeated; all raise `keyreeve.errors`."""
 
@@ -73,10 +86,38 @@ class ArrayAuthorities(Protocol):
         """Return the authority. Raises `AuthorityNotFound`."""
         ...
 
+    async def introduce(self, order: Order, authority_id: str) -> ArrayAuthority:
+        """Let it sign certificates for checks, and nothing else."""
+        ...
+
     async def activate(self, order: Order, authority_id: str) -> ArrayAuthority:
         """Let it issue."""
         ...
 
+    async def retire(self, order: Order, authority_id: str) -> ArrayAuthority:
+        """Stop it from issuing."""
+        ...
+
+    async def destroy(self, order: Order, authority_id: str) -> ArrayAuthority:
+        """Destroy its key, whatever it has issued."""
+        ...
+
     async def issue_peer(self, authority_id: str, member: str, csr: bytes, request_id: str) -> PeerCertificate:
         """Issue a peer certificate for a server."""
+        ...
+
+    async def issue_check(self, authority_id: str, name: str, csr: bytes) -> PeerCertificate:
+        """Issue a certificate that is good for a ping of a peer port alone."""
+        ...
+
+    async def revoke_peer(self, authority_id: str, member: str, *, superseded: bool) -> int:
+        """Revoke the valid certificates of a server from this authority; return their number."""
+        ...
+
+    async def count_valid(self, authority_id: str) -> int:
+        """How many certificates of the authority are neither expired nor revoked."""
+        ...
+
+    async def set_members(self, order: Order, facts: Sequence[MemberFact]) -> None:
+        """Have every service know these facts about members of the order's array."""
         ...
