@@ -18,6 +18,7 @@ from keyreeve.cli.administration import (
     profile_commands,
     token_commands,
 )
+from keyreeve.cli.arrays import array_commands, bundle_commands, member_commands
 from keyreeve.cli.certificates import certificate_commands, revocation_commands
 from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, print_error
 from keyreeve.cli.local import control_plane_commands, recovery_commands
@@ -49,6 +50,9 @@ app.add_typer(operator_commands.app, name="operator")
 app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")
 entry_commands.app.add_typer(policy_commands.app, name="policy")
+app.add_typer(array_commands.app, name="array")
+app.add_typer(member_commands.app, name="member")
+app.add_typer(bundle_commands.app, name="bundle")
 app.add_typer(entry_commands.app, name="vault")
 
 

@@ -14,8 +14,6 @@ from keyreeve_chassis.database.migrating import drift
 from keyreeve_chassis.database.opening import writing_database
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.processes.lifecycle import system_clock
-from keyreeve_chassis.rpc.health import Health, health_service
-from keyreeve_chassis.rpc.reflection import reflection_services
 from keyreeve_membership.app import STORAGE
 from keyreeve_membership.store.schema import SCHEMA
 from support.access_matrix import caller_kinds, walk
@@ -26,7 +24,7 @@ ONE = Server("one.example.test", "127.0.0.1:5427", RELEASE, ("www.example.test",
 
 async def test_every_method_keeps_to_its_access_rule(membership: RunningMembership) -> None:
     identity = membership.identity
-    router = membership.running.router.plus([health_service(Health()), *reflection_services([])])
+    router = membership.running.router
     verifier = PeerVerifier(identity.trust_view, system_clock, identity.revocations)
     tried = await walk(membership.address, router, identity.hierarchies, verifier)
     assert tried == len(caller_kinds(identity.hierarchies)) * len(router.methods)

@@ -52,7 +52,11 @@ class Service:
         return f"{self.module} run --config {state_directory.config(self.name)}"
 
 
-SERVICES = (Service("ca", "keyreeve_ca", 0, solo=False), Service("credentials", "keyreeve_credentials", 2))
+SERVICES = (
+    Service("ca", "keyreeve_ca", 0, solo=False),
+    Service("membership", "keyreeve_membership", 1),
+    Service("credentials", "keyreeve_credentials", 2),
+)
 """The services of a control plane on one machine."""
 
 
