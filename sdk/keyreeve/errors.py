@@ -1003,6 +1003,33 @@ class DigestMismatch(FailedPrecondition):
     fix = "Load the epoch again; if the digest still differs, suspect an attacker between the server and the control plane."
 
 
+# --- Objects and launches -------------------------------------------------------------------------------------------
+
+
+class ObjectNotFound(NotFound):
+    """The array has no such application server, application or user profile."""
+
+    reason = "OBJECT_NOT_FOUND"
+    fix = (
+        "Run `keyreeve vault object list` for the objects of the array, or create it with `keyreeve vault object put`."
+    )
+
+
+class ObjectExists(AlreadyExists):
+    """The array has an object of this name."""
+
+    reason = "OBJECT_EXISTS"
+    fix = "Change it with `keyreeve vault object edit`, or delete it first."
+
+
+class ObjectVersionStale(KeyreeveError):
+    """The object has been changed meanwhile."""
+
+    reason = "OBJECT_VERSION_STALE"
+    code = "ABORTED"
+    fix = "Read the object again and repeat the change."
+
+
 # --- Raised by the client -------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from keyreeve._async.bundles import BundleClient
 from keyreeve._async.calls import Caller
 from keyreeve._async.certificates import CertificateClient
 from keyreeve._async.issuance import IssuanceClient
+from keyreeve._async.launches import LaunchSettingClient, ObjectClient
 from keyreeve._async.members import MemberClient
 from keyreeve._async.operations import OperationClient
 from keyreeve._async.operators import OperatorClient
@@ -85,11 +86,17 @@ class CredentialsClient(ServiceClient):
     """The entries of the vault."""
     policies: PolicyClient
     """Who may read and manage them."""
+    objects: ObjectClient
+    """Application servers, applications and user profiles."""
+    launch_settings: LaunchSettingClient
+    """Launch settings of arrays and servers."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
         self.entries = EntryClient(caller)
         self.policies = PolicyClient(caller)
+        self.objects = ObjectClient(caller)
+        self.launch_settings = LaunchSettingClient(caller)
 
 
 class MembershipClient(ServiceClient):

@@ -8,6 +8,7 @@ from keyreeve._blocking.bundles import BundleClient
 from keyreeve._blocking.calls import Caller
 from keyreeve._blocking.certificates import CertificateClient
 from keyreeve._blocking.issuance import IssuanceClient
+from keyreeve._blocking.launches import LaunchSettingClient, ObjectClient
 from keyreeve._blocking.members import MemberClient
 from keyreeve._blocking.operations import OperationClient
 from keyreeve._blocking.operators import OperatorClient
@@ -86,11 +87,17 @@ class CredentialsClient(ServiceClient):
     """The entries of the vault."""
     policies: PolicyClient
     """Who may read and manage them."""
+    objects: ObjectClient
+    """Application servers, applications and user profiles."""
+    launch_settings: LaunchSettingClient
+    """Launch settings of arrays and servers."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
         self.entries = EntryClient(caller)
         self.policies = PolicyClient(caller)
+        self.objects = ObjectClient(caller)
+        self.launch_settings = LaunchSettingClient(caller)
 
 
 class MembershipClient(ServiceClient):

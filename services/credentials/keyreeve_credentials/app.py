@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 
-from keyreeve.credentials.v1 import access_policy_service_pb2, entry_service_pb2
+from keyreeve.credentials.v1 import (
+    access_policy_service_pb2,
+    entry_service_pb2,
+    launch_setting_service_pb2,
+    object_service_pb2,
+)
 from keyreeve.errors import Unavailable
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
@@ -19,6 +24,9 @@ from keyreeve_credentials.entries.service import Entries
 from keyreeve_credentials.keys.keyring import Keyring
 from keyreeve_credentials.keys.root_files import open_root_files
 from keyreeve_credentials.keys.vault import Vault
+from keyreeve_credentials.launch_settings import servicer as launch_setting_servicer
+from keyreeve_credentials.objects import servicer as object_servicer
+from keyreeve_credentials.objects.service import Objects
 from keyreeve_credentials.policies import servicer as policy_servicer
 from keyreeve_credentials.policies.checking import AccessCheck
 from keyreeve_credentials.policies.limits import ReadLimits
@@ -129,6 +137,16 @@ def routers(context: CredentialsContext) -> Sequence[ServedService]:
             access_policy_service_pb2.DESCRIPTOR.services_by_name["AccessPolicyService"],
             policy_servicer.PolicyServicer(context.policies, AuditedReads(store.audit_log()), store, mutations, pages),
             policy_servicer.ACCESS,
+        ),
+        ServedService(
+            object_service_pb2.DESCRIPTOR.services_by_name["ObjectService"],
+            object_servicer.ObjectServicer(Objects(context.now), store, mutations, pages),
+            object_servicer.ACCESS,
+        ),
+        ServedService(
+            launch_setting_service_pb2.DESCRIPTOR.services_by_name["LaunchSettingService"],
+            launch_setting_servicer.LaunchSettingServicer(store, mutations),
+            launch_setting_servicer.ACCESS,
         ),
     ]
 

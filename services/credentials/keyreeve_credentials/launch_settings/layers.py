@@ -1,5 +1,6 @@
 """Launch settings: those of the array, and those of one server over them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -53,6 +54,22 @@ class LaunchSettings:
 
 
 SETTING_NAMES = tuple(field.name for field in fields(LaunchSettings))
+MOST_DELAY_SECONDS = 3600
+Value = bool | int | DialogDisplay | ExpiredPasswordAction
+
+
+def setting_text(value: Value) -> str:
+    """Return a setting's value as text, as it is stored."""
+    return str(int(value)) if isinstance(value, int) else value.value
+
+
+def setting_value(name: str, text: str) -> Value:
+    """Return a setting's value from its text."""
+    if name == "show_dialog":
+        return DialogDisplay(text)
+    if name == "expired_password":
+        return ExpiredPasswordAction(text)
+    return int(text) if name == "dialog_delay_seconds" else text == "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +95,11 @@ class SettingLayer:
         """The settings of this layer by name."""
         values = {name: getattr(self, name) for name in SETTING_NAMES}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def layer_of(stored: Mapping[str, str]) -> SettingLayer:
+    """Make a layer of stored texts by the settings' names."""
+    return SettingLayer(**{name: setting_value(name, text) for name, text in stored.items()})  # type: ignore[arg-type]
 
 
 def settings_in_force(array: SettingLayer, server: SettingLayer) -> LaunchSettings:

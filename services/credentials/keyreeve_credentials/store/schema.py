@@ -5,15 +5,25 @@ from pathlib import Path
 from keyreeve_chassis.database.revisions import Schema
 from keyreeve_credentials.entries import tables as entry_tables
 from keyreeve_credentials.keys import tables as key_tables
+from keyreeve_credentials.launch_settings import tables as launch_setting_tables
+from keyreeve_credentials.objects import tables as object_tables
 from keyreeve_credentials.policies import tables as policy_tables
+from keyreeve_credentials.resolution import tables as resolution_tables
 from keyreeve_credentials.store.metadata import metadata
 
 # A table belongs to the metadata once its module has been imported.
-TABLE_MODULES = (entry_tables, key_tables, policy_tables)
+TABLE_MODULES = (
+    entry_tables,
+    key_tables,
+    launch_setting_tables,
+    object_tables,
+    policy_tables,
+    resolution_tables,
+)
 SCHEMA = Schema(
     "keyreeve_credentials",
     metadata,
     Path(__file__).parent.parent / "migrations" / "versions",
-    oldest=2,
-    newest=2,
+    oldest=3,
+    newest=3,
 )

@@ -3,6 +3,8 @@
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
 from keyreeve_credentials.entries.sql import SqlEntries
 from keyreeve_credentials.keys.sql import SqlKeks
+from keyreeve_credentials.launch_settings.sql import SqlLaunchSettings
+from keyreeve_credentials.objects.sql import SqlObjects
 from keyreeve_credentials.policies.sql import SqlPolicies
 from keyreeve_credentials.store.metadata import SERVICE_TABLES
 
@@ -26,3 +28,13 @@ class Transaction(ServiceTransaction):
     def policies(self) -> SqlPolicies:
         """Who may read and manage entries."""
         return SqlPolicies(self._connection, self._write)
+
+    @property
+    def objects(self) -> SqlObjects:
+        """Application servers, applications and user profiles."""
+        return SqlObjects(self._connection, self._write)
+
+    @property
+    def launch_settings(self) -> SqlLaunchSettings:
+        """Launch settings of arrays and servers."""
+        return SqlLaunchSettings(self._connection, self._write)

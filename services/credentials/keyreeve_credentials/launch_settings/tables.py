@@ -1,0 +1,15 @@
+"""The table of launch settings: one row for each setting that was set."""
+
+from sqlalchemy import Column, PrimaryKeyConstraint, Table, Text
+
+from keyreeve_credentials.store.metadata import metadata
+
+launch_settings = Table(
+    "launch_settings",
+    metadata,
+    Column("array_id", Text, nullable=False),
+    Column("server", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    PrimaryKeyConstraint("array_id", "server", "name"),
+)

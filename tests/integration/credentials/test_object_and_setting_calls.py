@@ -1,0 +1,145 @@
+"""Objects and launch settings over real mutual TLS, on both databases."""
+
+from pathlib import Path
+
+import pytest
+
+from keyreeve import errors
+from keyreeve.identity import Role
+from keyreeve.launch_values import (
+    ApplicationKind,
+    DialogDisplay,
+    ExpiredPasswordAction,
+    LaunchSettings,
+    ObjectKind,
+    PasswordCacheUsage,
+)
+from keyreeve_credentials.settings import CredentialsSettings
+from support.service_in_process import InProcess
+from support.vault import running_vault
+
+PRAGUE, WORD, ADA = "o=Indigo/cn=prague", "o=Indigo/cn=Word", "o=Indigo/cn=Ada"
+
+
+async def test_an_object_is_created_read_changed_and_deleted(settings: CredentialsSettings, tmp_path: Path) -> None:
+    async with running_vault(settings, tmp_path) as vault:
+        objects = (await vault.client(Role.OPERATOR)).credentials.objects
+        usage = PasswordCacheUsage.NEVER
+        made = await objects.create(
+            "sales", PRAGUE, ObjectKind.APPLICATION_SERVER, domain="INDIGO", password_cache_usage=usage
+        )
+        assert (made.array, made.name, made.domain, made.version) == ("arrays/sales", f".../_ens/{PRAGUE}", "INDIGO", 1)
+        assert await objects.get("sales", PRAGUE.upper().replace("O=", "o=")) == made
+        with pytest.raises(errors.ObjectExists):
+            await objects.create("sales", "o=INDIGO/cn=Prague", ObjectKind.USER_PROFILE)
+
+        changed = await objects.update("sales", PRAGUE, domain="", version=1)
+        assert (changed.domain, changed.password_cache_usage, changed.version) == ("", usage, 2)
+        with pytest.raises(errors.ObjectVersionStale):
+            await objects.update("sales", PRAGUE, domain="X", version=1)
+
+        await objects.delete("sales", PRAGUE)
+        with pytest.raises(errors.ObjectNotFound):
+            await objects.get("sales", PRAGUE)
+        with pytest.raises(errors.ObjectNotFound):
+            await objects.delete("sales", PRAGUE)
+
+
+async def test_objects_are_listed_by_kind_in_pages(settings: CredentialsSettings, tmp_path: Path) -> None:
+    async with running_vault(settings, tmp_path) as vault:
+        objects = (await vault.client()).credentials.objects
+        await objects.create("sales", WORD, ObjectKind.APPLICATION, application_kind=ApplicationKind.WINDOWS)
+        for name in ("c", "a", "b"):
+            await objects.create("sales", f".../_dns/{name}.test", ObjectKind.DYNAMIC_APPLICATION_SERVER)
+        await objects.create("finance", ADA, ObjectKind.USER_PROFILE)
+        found = [one.name async for one in objects.list("sales", page_size=2)]
+        assert found == [".../_dns/a.test", ".../_dns/b.test", ".../_dns/c.test", f".../_ens/{WORD}"]
+        applications = [one async for one in objects.list("sales", kind=ObjectKind.APPLICATION)]
+        assert [one.enhanced_network_security for one in applications] == [True]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "attributes", "field"),
+    [
+        (ADA, ObjectKind.APPLICATION, {}, "object.application_kind"),
+        (ADA, ObjectKind.USER_PROFILE, {"application_kind": ApplicationKind.X}, "object.application_kind"),
+        (ADA, ObjectKind.APPLICATION, {"application_kind": ApplicationKind.X, "domain": "A"}, "object.domain"),
+        (ADA, ObjectKind.USER_PROFILE, {"domain": "A*"}, "object.domain"),
+        (
+            ADA,
+            ObjectKind.USER_PROFILE,
+            {"password_cache_usage": PasswordCacheUsage.TRY},
+            "object.password_cache_usage",
+        ),
+        (ADA, ObjectKind.USER_PROFILE, {"enhanced_network_security": False}, "object.enhanced_network_security"),
+        (".../_dns/a.test", ObjectKind.USER_PROFILE, {}, "object.object_name"),
+        ("cn=Ada", ObjectKind.USER_PROFILE, {}, "object.object_name"),
+    ],
+)
+async def test_an_object_has_only_the_attributes_of_its_kind(
+    name: str, kind: ObjectKind, attributes: dict[str, object], field: str, vault_on_sqlite: InProcess
+) -> None:
+    client = await vault_on_sqlite.client()
+    with pytest.raises(errors.FieldInvalid) as refused:
+        await client.credentials.objects.create("sales", name, kind, **attributes)
+    assert refused.value.violations[0].field == field
+
+
+async def test_a_servers_settings_lie_over_those_of_the_array_and_take_effect_at_once(
+    settings: CredentialsSettings, tmp_path: Path
+) -> None:
+    async with running_vault(settings, tmp_path) as vault:
+        launch_settings = (await vault.client(Role.OPERATOR)).credentials.launch_settings
+        before = await launch_settings.get("sales")
+        assert before.own == LaunchSettings()
+        assert before.effective.show_dialog is DialogDisplay.USER
+
+        changed = LaunchSettings(
+            show_dialog=DialogDisplay.NONE,
+            expired_password=ExpiredPasswordAction.MANUAL,
+            save_password_checked=False,
+            dialog_delay_seconds=0,
+        )
+        array = await launch_settings.update("sales", changed)
+        assert array.own == changed
+        assert array.from_array == {
+            "show_dialog",
+            "expired_password",
+            "save_password_checked",
+            "dialog_delay_seconds",
+        }
+
+        await launch_settings.update("sales", LaunchSettings(show_dialog=DialogDisplay.SYSTEM), "a.example.test")
+        server = await launch_settings.get("sales", "a.example.test")
+        assert server.effective.show_dialog is DialogDisplay.SYSTEM
+        assert server.effective.save_password_checked is False
+        assert server.effective.dialog_delay_seconds == 0
+        assert server.from_server == {"show_dialog"}
+        other = await launch_settings.get("sales", "b.example.test")
+        assert other.effective.show_dialog is DialogDisplay.NONE
+        assert (await launch_settings.get("finance")).own == LaunchSettings()
+
+        removed = await launch_settings.update("sales", LaunchSettings(), "a.example.test", remove=["show_dialog"])
+        assert removed.effective.show_dialog is DialogDisplay.NONE
+        assert removed.from_server == frozenset()
+
+
+async def test_a_setting_outside_its_values_is_refused(vault_on_sqlite: InProcess) -> None:
+    launch_settings = (await vault_on_sqlite.client()).credentials.launch_settings
+    with pytest.raises(errors.FieldInvalid):
+        await launch_settings.update("sales", LaunchSettings(dialog_delay_seconds=3601))
+    with pytest.raises(errors.FieldInvalid):
+        await launch_settings.update("sales", LaunchSettings(), remove=["no_such_setting"])
+    with pytest.raises(errors.FieldInvalid):
+        await launch_settings.update("sales", LaunchSettings())
+    with pytest.raises(errors.FieldInvalid):
+        await launch_settings.get("sales", "Not A Host")
+
+
+async def test_a_member_reads_launch_settings_and_changes_none(vault_on_sqlite: InProcess) -> None:
+    client = await vault_on_sqlite.client(path="members/web.example.test")
+    assert (await client.credentials.launch_settings.get("sales")).effective.show_dialog is DialogDisplay.USER
+    with pytest.raises(errors.AccessDenied):
+        await client.credentials.launch_settings.update("sales", LaunchSettings(allow_smart_card=False))
+    with pytest.raises(errors.AccessDenied):
+        await client.credentials.objects.get("sales", PRAGUE)
