@@ -37,10 +37,8 @@ bench-baselines: ## build cfssl and step-ca into .bench/bin for --compare (needs
 	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install github.com/cloudflare/cfssl/cmd/cfssl@v1.6.5
 	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local CGO_ENABLED=0 go install github.com/smallstep/certificates/cmd/step-ca@v0.30.2
 
-interop: $(VENV)/.dev ## run grpc-go's interoperability client and h2spec against this server (needs Go)
-	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install google.golang.org/grpc/interop/client@v1.67.1
-	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
-	@tools/interop
+interop: $(VENV)/.dev ## run clients of other implementations against this server, and write docs/interoperability.md (needs npm and Maven)
+	@tools/interop all
 
 lint: $(VENV)/.dev ## check style and import rules
 	@$(BIN)/ruff check .

@@ -6,6 +6,7 @@ Its cases: https://github.com/grpc/grpc (doc/interop-test-descriptions.md)
 import argparse
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -15,6 +16,7 @@ from keyreeve.errors import MethodUnknown
 from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.guard.router import Kind
 from keyreeve_chassis.rpc import wire
+from keyreeve_chassis.rpc.http2.engines import Engine, h2_engine, usable_engine
 from keyreeve_chassis.rpc.limits import ByteBudget
 from keyreeve_chassis.rpc.listener import Listener
 from keyreeve_chassis.rpc.server import listener_limits
@@ -47,6 +49,16 @@ _MESSAGES: dict[str, list[tuple[str, int, Any]]] = {
     "StreamingOutputCallResponse": [("payload", 1, "Payload")],
 }
 
+_RPCS = {
+    "EmptyCall": ("Empty", "Empty", False, False),
+    "UnaryCall": ("SimpleRequest", "SimpleResponse", False, False),
+    "StreamingOutputCall": ("StreamingOutputCallRequest", "StreamingOutputCallResponse", False, True),
+    "StreamingInputCall": ("StreamingInputCallRequest", "StreamingInputCallResponse", True, False),
+    "FullDuplexCall": ("StreamingOutputCallRequest", "StreamingOutputCallResponse", True, True),
+    "UnimplementedCall": ("Empty", "Empty", False, False),
+}
+"""As the contract says; the last is not served."""
+
 
 def _file() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name="interop.proto", package="grpc.testing", syntax="proto3")
@@ -59,14 +71,27 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
                 message.field.add(name=field, number=number, type=_MESSAGE, type_name=of, label=label)
             else:
                 message.field.add(name=field, number=number, type=kind, label=_Field.LABEL_OPTIONAL)
+    service = file.service.add(name="TestService")
+    for name, (request, answer, from_client, from_server) in _RPCS.items():
+        types = {"input_type": f".grpc.testing.{request}", "output_type": f".grpc.testing.{answer}"}
+        service.method.add(name=name, client_streaming=from_client, server_streaming=from_server, **types)
     return file
 
 
 _pool = descriptor_pool.DescriptorPool()
 _pool.Add(_file())
-(Empty, Payload, _, SimpleRequest, SimpleResponse, InputRequest, InputResponse, _, OutputRequest, OutputResponse) = (
-    GetMessageClass(_pool.FindMessageTypeByName(f"grpc.testing.{name}")) for name in _MESSAGES
-)
+(
+    Empty,
+    Payload,
+    EchoStatus,
+    SimpleRequest,
+    SimpleResponse,
+    InputRequest,
+    InputResponse,
+    ResponseParameters,
+    OutputRequest,
+    OutputResponse,
+) = (GetMessageClass(_pool.FindMessageTypeByName(f"grpc.testing.{name}")) for name in _MESSAGES)
 ECHO_INITIAL, ECHO_TRAILING = "x-grpc-test-echo-initial", "x-grpc-test-echo-trailing-bin"
 _UNKNOWN = (wire.UNIMPLEMENTED, "there is no such method", ())
 
@@ -147,15 +172,22 @@ class Interop:
         return Route(kind, serve if kind is Kind.UNARY else None, serve, lambda _: None, serve)
 
 
-async def serve(port: int, tls_port: int) -> None:
-    """Serve in plain text and over TLS without client certificates, until told to stop."""
+async def serve(port: int, tls_port: int, *, engine: Engine, directory: Path) -> None:
+    """Serve in plain text and over TLS without client certificates, until told to stop.
+
+    `directory` gets the root certificate and the descriptors of the service, for clients.
+    """
     settings = ServingSettings()
-    leaf = Hierarchies.make().control.service()
+    hierarchies = Hierarchies.make()
+    leaf = hierarchies.control.service()
+    (directory / "root.pem").write_bytes(hierarchies.control_root.pem)
+    descriptors = descriptor_pb2.FileDescriptorSet(file=[_file()])
+    (directory / "descriptors.pb").write_bytes(descriptors.SerializeToString())
     identity = ServerIdentity(leaf.chain_pem, leaf.key_pem, leaf.chain_pem)
     tls = LiveServerCredentials(lambda: identity).build(ask_for_certificates=False)
     budget = ByteBudget(settings.buffered_bytes)
-    plain = Listener(Interop(), listener_limits(settings), budget, None)
-    secure = Listener(Interop(), listener_limits(settings), budget, tls)
+    plain = Listener(Interop(), listener_limits(settings), budget, None, engine=engine)
+    secure = Listener(Interop(), listener_limits(settings), budget, tls, engine=engine)
     plain.listen("127.0.0.1", port)
     secure.listen("127.0.0.1", tls_port)
     try:
@@ -169,5 +201,8 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--port", type=int, required=True)
     arguments.add_argument("--tls-port", type=int, required=True)
+    arguments.add_argument("--engine", choices=["ngh2", "h2"], default="ngh2")
+    arguments.add_argument("--directory", type=Path, required=True)
     told = arguments.parse_args()
-    asyncio.run(serve(told.port, told.tls_port))
+    chosen = h2_engine() if told.engine == "h2" else usable_engine()
+    asyncio.run(serve(told.port, told.tls_port, engine=chosen, directory=told.directory))

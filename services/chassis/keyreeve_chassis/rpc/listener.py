@@ -229,7 +229,11 @@ class Listener:
     def _tick(self) -> None:
         now = self._loop.time()
         for one in list(self._connections):
-            one.tick(now)
+            try:
+                one.tick(now)
+            except Exception:  # noqa: BLE001  # the others' time goes on
+                _log.exception("a connection is given up")
+                one.abort()
         self._tell()
         self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
 

@@ -341,3 +341,13 @@ def test_frames_of_any_kind_neither_break_it_nor_make_it_hold_much(frames):
     for stream in {one.id: one for one, _ in peer.calls.started}.values():
         peer.connection.done(stream)
     assert (peer.budget.total, peer.open_calls) == (0, 0)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_time_goes_on_for_a_connection_whose_peer_has_said_goodbye_and_reads_nothing(code):
+    peer = Http2Peer()
+    peer.call(UNARY, end=False)
+    peer.connection.receive(frame(7, 0, bytes(4) + code.to_bytes(4, "big")), peer.now)
+    peer.connection.tick(peer.now + 1)
+    peer.later(LIMITS.message_timeout + 1)
+    assert peer.open_calls == 0

@@ -141,7 +141,10 @@ class _Adapter:
 
     @property
     def window(self) -> int:
-        return self._engine.local_window_size
+        try:
+            return self._engine.local_window_size
+        except NGH2Error:
+            return CONNECTION_WINDOW  # the connection is ending: nothing more is sent on it
 
     @property
     def header_list_limit(self) -> int:
