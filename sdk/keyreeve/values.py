@@ -211,6 +211,8 @@ class Certificate:
     revocation_reason: CrlReason | None
     revoker: str
     """SPIFFE ID of the caller who revoked it; empty when it is not revoked."""
+    ignored: tuple[str, ...] = ()
+    """Parts of the request that the certificate does not have."""
 
     @property
     def serial(self) -> str:
@@ -238,6 +240,8 @@ class SignedCertificate:
     """Last instant of its validity (inclusive)."""
     renew_at: datetime
     """When to renew it: after about two thirds of its life, spread over the certificates of the same time."""
+    ignored: tuple[str, ...] = ()
+    """Parts of the request that the certificate does not have, each as `field: description`."""
 
     @property
     def serial(self) -> str:
@@ -264,6 +268,7 @@ class SignItem:
     names: tuple[Name, ...] = ()
     lifetime: timedelta | None = None
     authority: str | None = None
+    common_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,7 @@ def to_item(item: values.SignItem) -> certificate_pb.SignCertificateItem:
         csr=item.csr,
         names=[to_name(name) for name in item.names],
         lifetime=to_duration(item.lifetime),
+        common_name=item.common_name or "",
         authority="" if item.authority is None else resource_name("authorities", item.authority),
     )
 
@@ -191,6 +192,7 @@ def from_signed(response: certificate_pb.SignCertificateResponse) -> values.Sign
         not_before=_time(certificate.not_before_time),
         not_after=_time(certificate.not_after_time),
         renew_at=_time(response.renew_time),
+        ignored=tuple(certificate.ignored),
     )
 
 
@@ -217,6 +219,7 @@ def _outcome(
         not_before=parsed.not_valid_before_utc,
         not_after=parsed.not_valid_after_utc,
         renew_at=_time(signed.renew_time),
+        ignored=tuple(signed.ignored),
     )
 
 
@@ -242,6 +245,7 @@ def from_certificate(message: certificate_pb.Certificate) -> values.Certificate:
             from_number(CRL_REASONS, message.revocation_reason) if message.HasField("revoke_time") else None
         ),
         revoker=message.revoker,
+        ignored=tuple(message.ignored),
     )
 
 

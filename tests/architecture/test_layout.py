@@ -27,6 +27,7 @@ LEAVES = {
     "local_admin": "what the CA is asked over its local admin socket",
     "profiles.profile": "what a certificate profile says",
     "requests.der_reader": "reads the DER of certificate requests, and refuses it as one",
+    "requests.oid_names": "names of the attributes of certificate requests",
     "requests.name": "a name in a certificate",
     "revocation.ports": "what is known of revoked certificates",
     "store.metadata": "what the CA's tables are registered with",

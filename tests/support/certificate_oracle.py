@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
-from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyUsage
+from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyUsage, SubjectAttribute
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import PrivateKey, private_key
@@ -18,6 +18,15 @@ _PURPOSES = (
     (ExtendedKeyUsage.SERVER_AUTH, ExtendedKeyUsageOID.SERVER_AUTH),
     (ExtendedKeyUsage.CLIENT_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
 )
+_ATTRIBUTES = {
+    SubjectAttribute.C: NameOID.COUNTRY_NAME,
+    SubjectAttribute.ST: NameOID.STATE_OR_PROVINCE_NAME,
+    SubjectAttribute.L: NameOID.LOCALITY_NAME,
+    SubjectAttribute.O: NameOID.ORGANIZATION_NAME,
+    SubjectAttribute.OU: NameOID.ORGANIZATIONAL_UNIT_NAME,
+    SubjectAttribute.SERIAL_NUMBER: NameOID.SERIAL_NUMBER,
+    SubjectAttribute.EMAIL_ADDRESS: NameOID.EMAIL_ADDRESS,
+}
 
 
 def build_tbs(plan: CertificatePlan, serial: bytes, crl_shard: int, issuer: Issuer) -> bytes:
@@ -25,7 +34,8 @@ def build_tbs(plan: CertificatePlan, serial: bytes, crl_shard: int, issuer: Issu
     parent = x509.load_der_x509_certificate(issuer.certificate_der)
     key = load_der_public_key(plan.spki)
     profile = plan.profile.profile
-    subject = [] if plan.common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, plan.common_name)]
+    subject = [x509.NameAttribute(_ATTRIBUTES[attribute], text) for attribute, text in plan.attributes]
+    subject += [] if plan.common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, plan.common_name)]
     usages = set(profile.key_usage) - (set() if plan.key_type.is_rsa else {KeyUsage.KEY_ENCIPHERMENT})
     builder = (
         x509.CertificateBuilder()

@@ -1,6 +1,7 @@
 """Plans of certificates of the built-in profiles, from an issuer that outlives them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 
@@ -8,7 +9,7 @@ from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.issuance.policy import plan_certificate
 from keyreeve_ca.profiles.builtin import builtin_profiles
 from keyreeve_ca.profiles.document import read_profile
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion, Requests
 from keyreeve_ca.requests.csr import CertificateRequest
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.name import Name
@@ -23,6 +24,12 @@ DAY = 86_400
 def builtin(name: str) -> ProfileVersion:
     document, sha256, profile = builtin_profiles(TRUST_DOMAIN)[name]
     return ProfileVersion(name, 1, sha256, document, profile)
+
+
+def strict(name: str) -> ProfileVersion:
+    """A built-in profile with `requests: strict`."""
+    version = builtin(name)
+    return replace(version, profile=replace(version.profile, requests=Requests.STRICT))
 
 
 def version_of(document: str, name: str = "custom") -> ProfileVersion:
@@ -41,6 +48,8 @@ def plan(
     extra_names: Sequence[Name] = (),
     lifetime: timedelta | None = None,
     known: KnownKeys = KnownKeys(),  # noqa: B008  a value that cannot change
+    *,
+    common_name: str | None = None,
 ) -> CertificatePlan:
     """Plan a certificate of a built-in profile or of a version."""
     version = builtin(profile) if isinstance(profile, str) else profile
@@ -48,6 +57,7 @@ def plan(
         version,
         request,
         extra_names=extra_names,
+        common_name=common_name,
         lifetime=lifetime,
         now=NOW,
         issuer=issuer(version.profile.hierarchy),

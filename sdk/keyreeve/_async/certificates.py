@@ -1,6 +1,7 @@
 """Certificates: sign, renew, look up."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from keyreeve import wire
@@ -12,6 +13,7 @@ from keyreeve.errors import FieldInvalid, InvitationExpired, KeyreeveError, Rene
 from keyreeve.keys import PrivateKey, csr_spki, renewal_message, sign_renewal
 from keyreeve.operation_values import Operation
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
+from keyreeve.request_container import is_private_key, request_der
 from keyreeve.request_ids import new_request_id
 from keyreeve.values import (
     Certificate,
@@ -53,18 +55,21 @@ class CertificateClient:
         names: Sequence[Name] = (),
         lifetime: timedelta | None = None,
         authority: str | None = None,
+        common_name: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> SignedCertificate:
-        """Have a certificate signed for a CSR (PKCS #10, DER or one PEM block).
+        """Have a certificate signed for a CSR (PKCS #10, DER or PEM).
 
         `names` are requested beside those in the CSR; `lifetime` is the profile's default and `authority` the newest active
-        one of its hierarchy unless given. A request that the profile does not allow is refused; nothing is dropped from it.
+        one of its hierarchy unless given; `common_name` replaces the CSR's CN. What the profile does not grant of the CSR
+        is left out and listed in `SignedCertificate.ignored`; a name that it does not allow refuses the request. A private
+        key in `csr` raises `keyreeve.errors.CsrMalformed`, and nothing is sent.
 
         Concurrent calls, of tasks or threads that share the client, are sent together unless the client was made with
         `coalesce=False` (docs/sdk.md). A call with a `request_id` of its own is always sent by itself.
         """
-        item = wire.to_item(SignItem(profile, csr, tuple(names), lifetime, authority))
+        item = wire.to_item(SignItem(profile, _sendable(csr), tuple(names), lifetime, authority, common_name))
         if self._coalesce and not request_id:
             return await self._coalescer.sign(item, timeout)
         return await self._coalescer.sign_alone(item, request_id or new_request_id(), timeout)
@@ -78,7 +83,8 @@ class CertificateClient:
         the whole call are raised.
         """
         request = pb.SignCertificatesRequest(
-            items=[wire.to_item(item) for item in items], request_id=request_id or new_request_id()
+            items=[wire.to_item(replace(item, csr=_sendable(item.csr))) for item in items],
+            request_id=request_id or new_request_id(),
         )
         response = await self._caller.unary(SIGN_MANY, request, pb.SignCertificatesResponse, timeout)
         return wire.from_outcomes(response)
@@ -102,6 +108,7 @@ class CertificateClient:
         returns the SSHSIG without its armor. `timeout` is for each of the two calls that this may take.
         """
         name = wire.resource_name("certificates", serial)
+        csr = _sendable(csr)
         request = pb.RenewCertificateRequest(name=name, csr=csr, request_id=request_id or new_request_id())
         method = f"{_SERVICE}/RenewCertificate"
         try:
@@ -236,6 +243,11 @@ class CertificateClient:
             old_key, trust_domain=self._trust_domain, serial=_serial_in(name), new_spki=csr_spki(csr), nonce=nonce
         )
         return pb.RenewalProof(nonce=nonce, signature=signature)
+
+
+def _sendable(csr: bytes) -> bytes:
+    """Return an item's request as it is, unless it holds a private key."""
+    return request_der(csr) if is_private_key(csr) else csr
 
 
 def _serial_in(name: str) -> bytes:

@@ -13,6 +13,7 @@ from keyreeve._blocking import runtime
 from keyreeve._blocking.rotating import Generation, RotatingChannel
 from keyreeve.errors import (
     DeadlinePassed,
+    FieldInvalid,
     KeyreeveError,
     ServiceStopping,
     ServiceUnreachable,
@@ -28,6 +29,9 @@ STREAM_SECONDS = 900.0
 """Deadline of a stream; `follow` opens the next one."""
 MAX_CHANNEL_CHANGES = 3
 """How often a call is repeated at once, without a pause, since its channel got newer credentials."""
+_CA = "/keyreeve.ca."
+_PRIVATE_KEY = b"PRIVATE KEY-----"
+"""Of a PEM header. No message to the CA contains a private key."""
 
 
 class Caller:
@@ -61,6 +65,8 @@ class Caller:
 
         Raises one of `keyreeve.errors`.
         """
+        if method.startswith(_CA) and _PRIVATE_KEY in request.SerializeToString():
+            raise FieldInvalid("the request contains a private key; nothing has been sent")
         deadline = self._clock() + (self.timeout if timeout is None else timeout)
         backoff = Backoff(self._policy, self._jitter)
         channel_changes = 0

@@ -1,6 +1,7 @@
 """The CA's protobuf messages to values and back; no other module of the CA's core sees messages."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from typing import Literal, Protocol
@@ -20,7 +21,7 @@ from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.revocation.ports import CrlReason, Revocation, Shard
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
-from keyreeve_chassis.guard.call import chosen, duration_of, id_of, invalid, number_of, timestamp
+from keyreeve_chassis.guard.call import chosen, duration_of, id_of, invalid, number_of, printable, timestamp
 from keyreeve_chassis.keys.key_types import KeyType
 
 _LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")
@@ -144,6 +145,7 @@ def sign_item(item: certificate_pb.SignCertificateItem, field: str) -> SignItem:
         ),
         lifetime=duration_of(item.lifetime, f"{field}.lifetime") if item.HasField("lifetime") else None,
         authority=id_of(item.authority, "authorities", f"{field}.authority") if item.authority else None,
+        common_name=printable(item.common_name, f"{field}.common_name") or None,
     )
 
 
@@ -166,6 +168,7 @@ def certificate_message(
         spki_sha256=entry.spki_sha256,
         certificate_der=entry.der,
         renews=f"certificates/{entry.renews.hex()}" if entry.renews else "",
+        ignored=ignored_of(entry),
     )
     if revocation is not None:
         message.state = certificate_pb.CERTIFICATE_STATE_REVOKED
@@ -175,6 +178,11 @@ def certificate_message(
     elif now > entry.not_after:
         message.state = certificate_pb.CERTIFICATE_STATE_EXPIRED
     return message
+
+
+def ignored_of(entry: LedgerEntry) -> list[str]:
+    """The parts of the request that the certificate does not have."""
+    return [] if entry.ignored == "[]" else json.loads(entry.ignored)
 
 
 def renew_at(entry: LedgerEntry) -> int:

@@ -105,6 +105,7 @@ class Certificate(_message.Message):
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     REVOCATION_REASON_FIELD_NUMBER: _builtins.int
     REVOKER_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`certificates/{serial}`, the serial number as 32 lower-case hexadecimal digits."""
     authority: _builtins.str
@@ -147,6 +148,10 @@ class Certificate(_message.Message):
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
         """Time of revocation; unset if not revoked."""
 
+    @_builtins.property
+    def ignored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parts of the request that the certificate does not have, each as `field: description`."""
+
     def __init__(
         self,
         *,
@@ -167,10 +172,11 @@ class Certificate(_message.Message):
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
         revocation_reason: _crl_reason_pb2.CrlReason.ValueType = ...,
         revoker: _builtins.str = ...,
+        ignored: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["issue_time", b"issue_time", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "certificate_der", b"certificate_der", "identity", b"identity", "issue_time", b"issue_time", "name", b"name", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "profile", b"profile", "profile_version", b"profile_version", "renews", b"renews", "request_id", b"request_id", "requester", b"requester", "revocation_reason", b"revocation_reason", "revoke_time", b"revoke_time", "revoker", b"revoker", "spki_sha256", b"spki_sha256", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "certificate_der", b"certificate_der", "identity", b"identity", "ignored", b"ignored", "issue_time", b"issue_time", "name", b"name", "not_after_time", b"not_after_time", "not_before_time", b"not_before_time", "profile", b"profile", "profile_version", b"profile_version", "renews", b"renews", "request_id", b"request_id", "requester", b"requester", "revocation_reason", b"revocation_reason", "revoke_time", b"revoke_time", "revoker", b"revoker", "spki_sha256", b"spki_sha256", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,14 +219,17 @@ class SignCertificateItem(_message.Message):
     NAMES_FIELD_NUMBER: _builtins.int
     LIFETIME_FIELD_NUMBER: _builtins.int
     AUTHORITY_FIELD_NUMBER: _builtins.int
+    COMMON_NAME_FIELD_NUMBER: _builtins.int
     profile: _builtins.str
     """Required. `profiles/{profile}`."""
     csr: _builtins.bytes
-    """Required. A PKCS #10 request (RFC 2986), DER or one PEM block."""
+    """Required. A PKCS #10 request (RFC 2986), DER or PEM (RFC 7468)."""
     authority: _builtins.str
     """Optional. `authorities/{authority}`; default: the newest active one of the profile's hierarchy. Required for stand-alone
     CAs.
     """
+    common_name: _builtins.str
+    """Optional. Requested CN in place of the one in the CSR; granted or refused."""
     @_builtins.property
     def names(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubjectAlternativeName]:
         """Optional. Requested names in addition to those in the CSR."""
@@ -237,10 +246,11 @@ class SignCertificateItem(_message.Message):
         names: _abc.Iterable[Global___SubjectAlternativeName] | None = ...,
         lifetime: _duration_pb2.Duration | None = ...,
         authority: _builtins.str = ...,
+        common_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lifetime", b"lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "csr", b"csr", "lifetime", b"lifetime", "names", b"names", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "common_name", b"common_name", "csr", b"csr", "lifetime", b"lifetime", "names", b"names", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -410,6 +420,7 @@ class SignedCertificate(_message.Message):
     CERTIFICATE_DER_FIELD_NUMBER: _builtins.int
     AUTHORITY_FIELD_NUMBER: _builtins.int
     RENEW_TIME_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`certificates/{serial}`."""
     certificate_der: _builtins.bytes
@@ -420,6 +431,10 @@ class SignedCertificate(_message.Message):
     def renew_time(self) -> _timestamp_pb2.Timestamp:
         """Recommended time of renewal."""
 
+    @_builtins.property
+    def ignored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parts of the request that the certificate does not have, each as `field: description`."""
+
     def __init__(
         self,
         *,
@@ -427,10 +442,11 @@ class SignedCertificate(_message.Message):
         certificate_der: _builtins.bytes = ...,
         authority: _builtins.str = ...,
         renew_time: _timestamp_pb2.Timestamp | None = ...,
+        ignored: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["renew_time", b"renew_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "certificate_der", b"certificate_der", "name", b"name", "renew_time", b"renew_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "certificate_der", b"certificate_der", "ignored", b"ignored", "name", b"name", "renew_time", b"renew_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

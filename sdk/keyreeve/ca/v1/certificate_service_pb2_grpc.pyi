@@ -35,9 +35,11 @@ class CertificateServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CertificateServiceAsyncStub: ...
     SignCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificateRequest, _certificate_service_pb2.SignCertificateResponse]
-    """Signs one certificate. The CSR proves possession of the key. Its names and extensions are requests: the profile decides
-    what the certificate contains, and a name or extension that the profile does not allow refuses the whole request. The
-    response is sent after the certificate has been committed to the ledger.
+    """Signs one certificate. The CSR proves possession of the key. Its names, subject and extensions are requests: the profile
+    decides what the certificate contains. What a CSR asks beyond that is left out and listed in `ignored`; refused is what
+    would change whom or what is certified: a name that the profile does not allow, a request for a CA certificate, the key,
+    the signature. A profile with `requests: strict` refuses everything that it does not grant. The response is sent after
+    the certificate has been committed to the ledger.
 
     Reasons: CSR_MALFORMED, CSR_TOO_LARGE, CSR_SIGNATURE_INVALID, KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED,
     NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
@@ -121,9 +123,11 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SignCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificateRequest, _certificate_service_pb2.SignCertificateResponse]  # type: ignore[assignment]
-    """Signs one certificate. The CSR proves possession of the key. Its names and extensions are requests: the profile decides
-    what the certificate contains, and a name or extension that the profile does not allow refuses the whole request. The
-    response is sent after the certificate has been committed to the ledger.
+    """Signs one certificate. The CSR proves possession of the key. Its names, subject and extensions are requests: the profile
+    decides what the certificate contains. What a CSR asks beyond that is left out and listed in `ignored`; refused is what
+    would change whom or what is certified: a name that the profile does not allow, a request for a CA certificate, the key,
+    the signature. A profile with `requests: strict` refuses everything that it does not grant. The response is sent after
+    the certificate has been committed to the ledger.
 
     Reasons: CSR_MALFORMED, CSR_TOO_LARGE, CSR_SIGNATURE_INVALID, KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED,
     NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
@@ -210,9 +214,11 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_service_pb2.SignCertificateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_service_pb2.SignCertificateResponse, _abc.Awaitable[_certificate_service_pb2.SignCertificateResponse]]:
-        """Signs one certificate. The CSR proves possession of the key. Its names and extensions are requests: the profile decides
-        what the certificate contains, and a name or extension that the profile does not allow refuses the whole request. The
-        response is sent after the certificate has been committed to the ledger.
+        """Signs one certificate. The CSR proves possession of the key. Its names, subject and extensions are requests: the profile
+        decides what the certificate contains. What a CSR asks beyond that is left out and listed in `ignored`; refused is what
+        would change whom or what is certified: a name that the profile does not allow, a request for a CA certificate, the key,
+        the signature. A profile with `requests: strict` refuses everything that it does not grant. The response is sent after
+        the certificate has been committed to the ledger.
 
         Reasons: CSR_MALFORMED, CSR_TOO_LARGE, CSR_SIGNATURE_INVALID, KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED,
         NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,

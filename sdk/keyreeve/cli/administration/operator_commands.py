@@ -187,6 +187,7 @@ def read_public_keys(files: list[Path]) -> list[str]:
     Raises `FileUnusable`; `BadParameter` for a private key.
     """
     from keyreeve.errors import FileUnusable
+    from keyreeve.request_container import is_private_key
 
     lines: list[str] = []
     for file in files:
@@ -196,7 +197,7 @@ def read_public_keys(files: list[Path]) -> list[str]:
             raise FileUnusable(
                 f"cannot read {file}: {getattr(failure, 'strerror', None) or 'it is not text'}"
             ) from None
-        if "PRIVATE KEY" in text:
+        if "PRIVATE KEY" in text or is_private_key(text.encode()):
             raise typer.BadParameter(
                 f"{file} contains a private key: name the public one ({file}.pub)", param_hint="--keys"
             )

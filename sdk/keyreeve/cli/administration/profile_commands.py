@@ -124,10 +124,10 @@ def simulate_profile(
 
 
 def _read_document(file: Path) -> str:
-    from keyreeve.cli.certificates.certificate_files import read_input
+    from keyreeve.cli.certificates.certificate_files import read_sendable
 
     try:
-        return read_input(file).decode()
+        return read_sendable(file).decode()
     except UnicodeDecodeError:
         raise FileUnusable(f"{file} is not text in UTF-8") from None
 

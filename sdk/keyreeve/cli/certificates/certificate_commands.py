@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane, load_context, read_instant, read_lifetime, read_name
+from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.options import ContextFile, Output, Quiet, command_name, shown
 from keyreeve.cli.printing import Format, Printer, fields, moment, until
 
@@ -26,6 +27,11 @@ Names = Annotated[
 ]
 Authority = Annotated[
     str | None, typer.Option("--authority", help="CA that signs. Default: the newest active one of the hierarchy.")
+]
+
+CommonNameOption = Annotated[
+    str | None,
+    typer.Option("--common-name", help="CN of the subject; for clients also no DNS name, such as a database user."),
 ]
 
 
@@ -65,6 +71,7 @@ def issue_certificate(
     lifetime: Lifetime = None,
     san: Names = None,
     authority: Authority = None,
+    common_name: CommonNameOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing key.")] = False,
     context: ContextFile = None,
     output: Output = Format.TABLE,
@@ -89,7 +96,9 @@ def issue_certificate(
     span = read_lifetime(lifetime)
     key = make_key(KeyType(key_type))
     with control_plane(context) as client:
-        signed = client.certificates.sign(profile, make_csr(key, names), lifetime=span, authority=authority)
+        signed = client.certificates.sign(
+            profile, make_csr(key, names), lifetime=span, authority=authority, common_name=common_name
+        )
         bundle = client.context.estate_bundle
     folder.make()
     save_private_key(folder.key, key)
@@ -138,22 +147,28 @@ def sign_csr(
     lifetime: Lifetime = None,
     san: Names = None,
     authority: Authority = None,
+    common_name: CommonNameOption = None,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
     """Have a certificate signed for a CSR of any program, such as `openssl req -new`.
 
-    The file contains the certificate, then its chain without the root.
+    The file contains the certificate, then its chain without the root. What the profile leaves out of the CSR is printed to
+    standard error.
     """
-    from keyreeve.cli.certificates.certificate_files import STANDARD_STREAM, read_input, write_output
+    from keyreeve.cli.certificates.certificate_files import STANDARD_STREAM, read_request, write_output
 
-    request = read_input(csr)
+    request = read_request(csr)
     names = tuple(read_name(each) for each in san or ())
     span = read_lifetime(lifetime)
     with control_plane(context) as client:
-        signed = client.certificates.sign(profile, request, names=names, lifetime=span, authority=authority)
+        signed = client.certificates.sign(
+            profile, request, names=names, lifetime=span, authority=authority, common_name=common_name
+        )
     printer = Printer(output, quiet=quiet)
+    if printer.is_text and signed.ignored:
+        print_error("\n".join(f"left out: {what}" for what in signed.ignored))
     if out != STANDARD_STREAM:
         write_output(out, signed.pem())
         printer.answer(
@@ -174,6 +189,7 @@ def _signed(signed: "SignedCertificate") -> dict[str, Any]:
         "not_before": signed.not_before.isoformat(),
         "not_after": signed.not_after.isoformat(),
         "renew_at": signed.renew_at.isoformat(),
+        "ignored": list(signed.ignored),
     }
 
 
@@ -289,6 +305,7 @@ def _row(certificate: "Certificate") -> dict[str, Any]:
         "revoked_at": certificate.revoked_at and moment(certificate.revoked_at),
         "revocation_reason": certificate.revocation_reason and certificate.revocation_reason.value,
         "revoker": certificate.revoker,
+        "ignored": list(certificate.ignored),
     }
 
 

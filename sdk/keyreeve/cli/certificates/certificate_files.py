@@ -67,6 +67,28 @@ def read_input(path: Path) -> bytes:
     return data
 
 
+def read_sendable(path: Path) -> bytes:
+    """Read a file that a command sends. Raises `FileUnusable`, also when it is a private key."""
+    from keyreeve.request_container import is_private_key
+
+    data = read_input(path)
+    if is_private_key(data):
+        raise FileUnusable(f"{path} contains a private key, which must not be sent; nothing has been sent")
+    return data
+
+
+def read_request(path: Path) -> bytes:
+    """Read a certificate request as DER. Raises `FileUnusable`, `CsrMalformed` (it names what the file is)."""
+    from keyreeve.errors import CsrMalformed
+    from keyreeve.request_container import request_der
+
+    data = read_input(path)
+    try:
+        return request_der(data)
+    except CsrMalformed as problem:
+        raise CsrMalformed(f"{path}: {problem.message}; nothing has been sent") from None
+
+
 def write_output(path: Path, text: str) -> None:
     """Write a file, or standard output for `-`. Raises `FileUnusable`."""
     if path == STANDARD_STREAM:

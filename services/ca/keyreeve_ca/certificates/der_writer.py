@@ -15,6 +15,8 @@ BIT_STRING = 0x03
 OCTET_STRING = 0x04
 OBJECT_IDENTIFIER = 0x06
 UTF8_STRING = 0x0C
+PRINTABLE_STRING = 0x13
+IA5_STRING = 0x16
 UTC_TIME = 0x17
 GENERALIZED_TIME = 0x18
 SEQUENCE = 0x30
@@ -68,9 +70,14 @@ def named_bits(positions: set[int]) -> bytes:
     return tlv(BIT_STRING, bytes((7 - highest % 8,)) + bytes(value))
 
 
-def utf8_attribute(attribute: bytes, text: str) -> bytes:
+def utf8_attribute(oid: bytes, text: str) -> bytes:
     """Encode one RelativeDistinguishedName with one attribute (an encoded OID) as UTF8String."""
-    return tlv(SET, sequence(attribute, tlv(UTF8_STRING, text.encode())))
+    return attribute(oid, UTF8_STRING, text)
+
+
+def attribute(oid: bytes, tag: int, text: str) -> bytes:
+    """Encode one RelativeDistinguishedName with one attribute as a string of the type `tag`."""
+    return tlv(SET, sequence(oid, tlv(tag, text.encode())))
 
 
 def point_in_time(seconds: int) -> bytes:

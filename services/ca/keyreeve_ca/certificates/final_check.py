@@ -20,13 +20,13 @@ from keyreeve_ca.certificates.final_reading import (
     OCTET_STRING,
     OID,
     SEQUENCE,
-    SET,
     Malformed,
     NamesCheck,
     enter,
     enter_whole,
     read_time,
 )
+from keyreeve_ca.certificates.final_subject import SubjectCheck
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.certificates.signers import CheckedTbs, mark_checked
 from keyreeve_ca.profiles.profile import KeyUsage, Profile, ProfileVersion
@@ -59,7 +59,6 @@ _CRL_ADDRESS = bytes.fromhex("551d1f")
 _ACCESS = bytes.fromhex("2b06010505070101")
 _OCSP = bytes.fromhex("2b06010505073001")
 _CA_ISSUERS = bytes.fromhex("2b06010505073002")
-_COMMON_NAME = bytes.fromhex("550403")
 _PURPOSES = {"server_auth": bytes.fromhex("2b06010505070301"), "client_auth": bytes.fromhex("2b06010505070302")}
 _BIT_OF_USAGE = {"digital_signature": 0x80, "key_encipherment": 0x20}
 _KEY_CERT_SIGN = 0x04
@@ -113,6 +112,7 @@ class FinalCheck:
         self._keys = frozenset(str(key) for key in profile.keys)
         self._longest = int(profile.maximum_lifetime.total_seconds())  # the backdating is part of it
         self._common_name = str(profile.common_name)
+        self._subject = SubjectCheck(profile)
         self._addresses = f"{issuer.url}/crl/{issuer.authority_id}/"
         access = (f"{issuer.url}/ocsp", f"{issuer.url}/ca/{issuer.authority_id}.crt")
         purposes = frozenset(_PURPOSES[purpose] for purpose in profile.extended_key_usage)
@@ -162,8 +162,9 @@ class FinalCheck:
         start, position = enter(tbs, position, end, SEQUENCE)
         self._check_validity(_validity(tbs[start:position]), plan)
         start, position = enter(tbs, position, end, SEQUENCE)
-        common_name = _read_subject(tbs[start:position])
-        if common_name != plan.common_name:
+        has_subject = start != position
+        common_name = self._subject.check(tbs[start:position], plan) if has_subject else None
+        if common_name != plan.common_name or (plan.attributes and not has_subject):
             raise Malformed("subject")
         if not tbs.startswith(plan.spki, position):
             raise Malformed("the key is not the CSR's")
@@ -175,7 +176,8 @@ class FinalCheck:
         start, last = enter(tbs, start, stop, SEQUENCE)
         if not last == stop == end:
             raise Malformed("something follows the extensions")
-        self._check_extensions(tbs[start:last], plan, common_name, key_type, key_id, crl_shard)
+        self._check_extensions(tbs[start:last], plan, has_subject, key_type, key_id, crl_shard)
+        self._check_common_name(common_name, plan, has_subject=has_subject)
 
     def _check_validity(self, found: tuple[int, int], plan: CertificatePlan) -> None:
         not_before, not_after = found
@@ -187,7 +189,7 @@ class FinalCheck:
             raise Malformed("validity is longer than the profile's maximum")
 
     def _check_extensions(  # noqa: PLR0917
-        self, data: bytes, plan: CertificatePlan, common_name: str | None, key_type: str, key_id: bytes, crl_shard: int
+        self, data: bytes, plan: CertificatePlan, has_subject: bool, key_type: str, key_id: bytes, crl_shard: int
     ) -> None:
         position = 0
         end = len(data)
@@ -199,20 +201,26 @@ class FinalCheck:
                     raise Malformed("subject key identifier")
             elif oid is _ALTERNATIVE_NAMES:
                 found_oid, found_critical, value = _read_extension(body)
-                if found_oid != oid or found_critical is not (common_name is None):
+                if found_oid != oid or found_critical is has_subject:
                     raise Malformed("subject alternative name, or its criticality")
-                self._names.check(value, plan.names, common_name)
+                self._names.check(value, plan.names)
             else:
                 wanted = meaning if oid is not _CRL_ADDRESS else f"{self._addresses}{crl_shard}.crl"
                 if _decode_extension(body) != (oid, critical, wanted):
                     raise Malformed(f"extension {oid.hex()}")
         if position != end:
             raise Malformed("an extension too many")
+
+    def _check_common_name(self, common_name: str | None, plan: CertificatePlan, *, has_subject: bool) -> None:
         if common_name is None:
             if self._common_name == "required":
                 raise Malformed("the common name is missing")
         elif self._common_name == "forbidden":
             raise Malformed("a common name")
+        elif not any(name.type == "dns" and name.value == common_name for name in plan.names):
+            self._subject.check_text(common_name)
+        if not has_subject and self._subject.fixed:
+            raise Malformed("the fixed attributes of the subject are missing")
 
 
 def check_signed(certificate_der: bytes, tbs: bytes) -> None:
@@ -286,19 +294,6 @@ def _validity(content: bytes) -> tuple[int, int]:
     if position != len(content):
         raise Malformed("validity")
     return not_before, not_after
-
-
-def _read_subject(content: bytes) -> str | None:
-    """Return the CN. Raises for a subject with any other attribute."""
-    if not content:
-        return None
-    start, stop = enter_whole(content, SET)
-    start, end = enter(content, start, stop, SEQUENCE)
-    oid, value = enter(content, start, end, OID)
-    text, last = enter(content, value, end, 0x0C)
-    if not last == end == stop or content[oid:value] != _COMMON_NAME or not 1 <= last - text <= 64:
-        raise Malformed("subject holds more than one common name")
-    return content[text:last].decode("ascii", "replace")  # a name that is not ASCII cannot equal a planned one
 
 
 def _read_key(content: bytes) -> tuple[str, bytes]:

@@ -124,7 +124,7 @@ class NamesCheck:
         }
         self._permitted, self._excluded = _read_constraints(name_constraints)
 
-    def check(self, value: bytes, planned: tuple[Name, ...], common_name: str | None) -> None:
+    def check(self, value: bytes, planned: tuple[Name, ...]) -> None:
         """Raise `Malformed` unless an encoded GeneralNames holds exactly the planned names, and all are permitted."""
         found = _read_names(value)
         if found != [(name.type, name.value) for name in planned]:
@@ -144,8 +144,6 @@ class NamesCheck:
                 self._check_email(text)
             else:
                 self._check_ip(text)
-        if common_name is not None and ("dns", common_name) not in found:
-            raise Malformed("the common name is not one of the DNS names")
 
     def _check_dns(self, text: str) -> None:
         if not _DNS.match(text) or not self._patterns["dns"].match(text):

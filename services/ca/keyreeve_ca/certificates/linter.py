@@ -20,7 +20,7 @@ from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.certificates.sample_names import sample_names
 from keyreeve_ca.certificates.serials import MAX_BLOCK_ID, SEED_BYTES, serial
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import CommonName, ProfileVersion
+from keyreeve_ca.profiles.profile import CommonName, Profile, ProfileVersion, SubjectAttribute
 from keyreeve_ca.requests.name import Name
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import Signer
@@ -28,6 +28,7 @@ from keyreeve_chassis.keys.sealed import KEK_BYTES, SealedKeyStore
 
 _SERIOUS = frozenset({"FATAL", "ERROR", "WARNING", "NOTICE"})
 _MAX_COMMON_NAME = 64
+_SAMPLE_ATTRIBUTES = {SubjectAttribute.C: "NO", SubjectAttribute.EMAIL_ADDRESS: "sample@example.com"}
 _RSA_BITS = {KeyType.RSA2048: 2048, KeyType.RSA3072: 3072, KeyType.RSA4096: 4096}
 
 
@@ -119,12 +120,23 @@ def sample_certificates(version: ProfileVersion, issuer: Issuer, trust_domain: s
                 key_type=key_type,
                 common_name=common_name,
                 names=several,
+                attributes=_attributes(profile),
                 not_before=not_before,
                 not_after=min(not_before + seconds - 1, issuer.not_after),
             )
             tbs = template.tbs(plan, serial(MAX_BLOCK_ID, bytes(SEED_BYTES), number), number)
             certificates.append(template.certificate(tbs, signer.sign(tbs)))
     return certificates
+
+
+def _attributes(profile: Profile) -> tuple[tuple[SubjectAttribute, str], ...]:
+    """Return the fixed attributes of a subject, and a value for each that is kept."""
+    fixed = dict(profile.fixed_attributes)
+    return tuple(
+        (attribute, fixed.get(attribute, _SAMPLE_ATTRIBUTES.get(attribute, "Sample")))
+        for attribute in SubjectAttribute
+        if attribute in fixed or attribute in profile.kept_attributes
+    )
 
 
 def _common_names(rule: CommonName, names: tuple[Name, ...]) -> list[str | None]:

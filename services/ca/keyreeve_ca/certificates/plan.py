@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
+from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion, SubjectAttribute
 from keyreeve_ca.requests.name import Name
 from keyreeve_chassis.keys.key_types import KeyType
 
@@ -22,6 +22,10 @@ class CertificatePlan:
     """Seconds since 1970, UTC."""
     not_after: int
     """Seconds since 1970, UTC; the last second in which the certificate is valid (RFC 5280, 4.1.2.5: inclusive)."""
+    attributes: tuple[tuple[SubjectAttribute, str], ...] = ()
+    """Of the subject, before the CN, in their order."""
+    ignored: tuple[str, ...] = ()
+    """Parts of the request that the certificate does not have."""
 
 
 @dataclass(frozen=True, slots=True)

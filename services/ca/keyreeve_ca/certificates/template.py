@@ -13,7 +13,7 @@ from cryptography import x509
 from keyreeve_ca.certificates import der_writer as der
 from keyreeve_ca.certificates.algorithms import SIGNATURE_ALGORITHM
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
-from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyUsage, ProfileVersion
+from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyUsage, ProfileVersion, SubjectAttribute
 
 OID_COMMON_NAME = der.oid("2.5.4.3")
 OID_SUBJECT_KEY_IDENTIFIER = der.oid("2.5.29.14")
@@ -26,6 +26,17 @@ OID_EXTENDED_KEY_USAGE = der.oid("2.5.29.37")
 OID_AUTHORITY_INFORMATION_ACCESS = der.oid("1.3.6.1.5.5.7.1.1")
 _OID_OCSP = der.oid("1.3.6.1.5.5.7.48.1")
 _OID_CA_ISSUERS = der.oid("1.3.6.1.5.5.7.48.2")
+
+_ATTRIBUTES = {
+    SubjectAttribute.C: (der.oid("2.5.4.6"), der.PRINTABLE_STRING),
+    SubjectAttribute.ST: (der.oid("2.5.4.8"), der.UTF8_STRING),
+    SubjectAttribute.L: (der.oid("2.5.4.7"), der.UTF8_STRING),
+    SubjectAttribute.O: (der.oid("2.5.4.10"), der.UTF8_STRING),
+    SubjectAttribute.OU: (der.oid("2.5.4.11"), der.UTF8_STRING),
+    SubjectAttribute.SERIAL_NUMBER: (der.oid("2.5.4.5"), der.PRINTABLE_STRING),
+    SubjectAttribute.EMAIL_ADDRESS: (der.oid("1.2.840.113549.1.9.1"), der.IA5_STRING),
+}
+"""String types of RFC 5280, appendix A.1."""
 
 VERSION_3 = b"\xa0\x03\x02\x01\x02"
 EMPTY_SEQUENCE = b"\x30\x00"
@@ -91,12 +102,14 @@ class Template:
         """Encode the TBSCertificate (RFC 5280, 4.1.2) of a plan under a reserved serial number of 16 octets."""
         common_name = plan.common_name
         subject = b"" if common_name is None else der.utf8_attribute(OID_COMMON_NAME, common_name)
+        if plan.attributes:
+            subject = b"".join(_attribute(attribute, text) for attribute, text in plan.attributes) + subject
         extensions = (
             self._authority_key_identifier
             + subject_key_identifier(key_identifier(plan.spki))
             + (self._usages_rsa if plan.key_type.is_rsa else self._usages_other)
             # RFC 5280, 4.2.1.6: names are critical when they are all there is to name the subject.
-            + der.extension(OID_SUBJECT_ALTERNATIVE_NAME, der.general_names(plan.names), critical=common_name is None)
+            + der.extension(OID_SUBJECT_ALTERNATIVE_NAME, der.general_names(plan.names), critical=not subject)
             + self._revocation_and_issuer(crl_shard)
         )
         return der.tlv(
@@ -118,6 +131,11 @@ class Template:
 def certificate(tbs: bytes, algorithm: bytes, signature: bytes) -> bytes:
     """Certificate (RFC 5280, 4.1): what is signed, how, and the signature as a BIT STRING."""
     return der.tlv(der.SEQUENCE, tbs + algorithm + der.tlv(der.BIT_STRING, b"\x00" + signature))
+
+
+def _attribute(attribute: SubjectAttribute, text: str) -> bytes:
+    oid, tag = _ATTRIBUTES[attribute]
+    return der.attribute(oid, tag, text)
 
 
 def _usages(bits: set[int], purposes: frozenset[ExtendedKeyUsage]) -> bytes:

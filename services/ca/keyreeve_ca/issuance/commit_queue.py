@@ -290,5 +290,5 @@ def _weight(claim: RequestClaim) -> int:
         if isinstance(item, ItemFailure):
             weight += MAX_FAILURE_CHARACTERS
         else:
-            weight += len(item.der) + len(item.csr) + len(item.requested_sans) + 512
+            weight += len(item.der) + len(item.csr) + len(item.requested_sans) + len(item.ignored) + 512
     return weight

@@ -6,8 +6,8 @@ from ipaddress import ip_address
 from keyreeve.errors import NameMissing, NameRefused, TooManyNames, Violation
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role, SpiffeId, reserved_dns_suffixes
 from keyreeve_ca.profiles.patterns import Pattern, dns_pattern, uri_template
-from keyreeve_ca.profiles.profile import CommonName, Hierarchy, ProfileVersion
-from keyreeve_ca.requests.csr import MAX_NAMES, CertificateRequest
+from keyreeve_ca.profiles.profile import CommonName, Hierarchy, ProfileVersion, Requests
+from keyreeve_ca.requests.csr import COMMON_NAME, MAX_NAMES, CertificateRequest
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.requests.name_grammar import dns_problem, problem_with
 
@@ -21,15 +21,17 @@ _SHOWN_CHARACTERS = 100
 
 def decide_names(
     version: ProfileVersion, request: CertificateRequest, extra_names: Sequence[Name], trust_domain: str
-) -> tuple[Name, ...]:
-    """Return the names of the CSR, then the extra ones, in order and without duplicates.
+) -> tuple[tuple[Name, ...], tuple[str, ...]]:
+    """Return the names of the CSR, then the extra ones, in order and without duplicates; and what is left out.
 
-    Raises `TooManyNames` before anything is matched, `NameRefused` with a violation for every bad name, `NameMissing`.
+    Under a lenient profile, names of the CSR whose type the profile does not have are left out if another name remains,
+    and a CSR without names asks for its CN. Raises `TooManyNames` before anything is matched, `NameRefused` with a
+    violation for every bad name, `NameMissing`.
     """
     profile = version.profile
     if len(request.names) + len(request.unusable_names) + len(extra_names) > MAX_NAMES:
         raise _too_many("names", MAX_NAMES)
-    places = _places(request, extra_names)
+    places = _places(request, extra_names) or _name_in_subject(version, request)
     rules = {
         NameType.DNS: profile.dns,
         NameType.IP: profile.ip,
@@ -43,7 +45,22 @@ def decide_names(
         if rule is not None and counts[name_type] > rule.maximum:
             raise _too_many(f"{name_type} names", rule.maximum)
 
-    refused = [Violation(_field(at), problem) for at, problem in request.unusable_names]
+    left_out = [Violation(_field(at), problem) for at, problem in request.unusable_names]
+    left_out += [
+        Violation(_field(place), f"{name.type} name {_shown(name.value)}: the profile has no names of this type")
+        for name, place in places.items()
+        if rules[name.type] is None and place >= 0
+    ]
+    remaining = {name: place for name, place in places.items() if rules[name.type] is not None or place < 0}
+    refused: list[Violation] = []
+    if version.profile.requests is Requests.LENIENT and remaining and left_out:
+        places = remaining
+        for name_type, rule in rules.items():
+            if rule is None:
+                counts[name_type] = sum(name.type is name_type for name in places)
+    else:
+        refused += [Violation(_field(at), problem) for at, problem in request.unusable_names]
+        left_out = []
     readings = _Readings()
     for name, place in places.items():
         problem = (
@@ -59,7 +76,29 @@ def decide_names(
         raise NameRefused(f"{first.field}: {first.description}{others}", violations=refused)
 
     _check_present(version, counts, len(places))
-    return tuple(places)
+    return tuple(places), tuple(f"{v.field}: {v.description}" for v in left_out)
+
+
+def _name_in_subject(version: ProfileVersion, request: CertificateRequest) -> dict[Name, int]:
+    """Return the CN of a CSR without any name as a DNS name or IP address, if it is one.
+
+    Most programs ask so when they are given a host name alone.
+    """
+    profile = version.profile
+    if (
+        profile.requests is Requests.STRICT
+        or profile.hierarchy is Hierarchy.CONTROL
+        or profile.common_name is CommonName.FORBIDDEN
+        or request.unusable_names
+    ):
+        return {}
+    found: dict[Name, int] = {}
+    for oid, text in request.subject:
+        for name_type, rule in ((NameType.DNS, profile.dns), (NameType.IP, profile.ip)):
+            name = Name(name_type, text)
+            if oid == COMMON_NAME and rule is not None and text and not found and problem_with(name) is None:
+                found[name] = 0
+    return found
 
 
 def _places(request: CertificateRequest, extra_names: Sequence[Name]) -> dict[Name, int]:

@@ -17,19 +17,20 @@ from keyreeve.errors import (
     LifetimeRefused,
     ProfileHalted,
     ProfileNotAllowed,
-    SubjectRefused,
     Violation,
 )
 from keyreeve.identity import Role
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.issuance.name_policy import decide_names
-from keyreeve_ca.profiles.profile import CommonName, KeyUsage, Profile, ProfileVersion
-from keyreeve_ca.requests.csr import COMMON_NAME, CertificateRequest
+from keyreeve_ca.issuance.subject_policy import decide_subject
+from keyreeve_ca.profiles.profile import KeyUsage, Profile, ProfileVersion, Requests
+from keyreeve_ca.requests.csr import CertificateRequest
 from keyreeve_ca.requests.key_rules import KnownKeys, check_key
-from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.requests.name import Name
 
-MAX_COMMON_NAME = 64
-"""Characters (RFC 5280, appendix A.1, ub-common-name)."""
+MAX_IGNORED = 32
+"""Ignored parts of one request that are told by themselves."""
+_CA_USAGES = frozenset({"key_cert_sign", "crl_sign"})
 SHORTEST_PART_OF_DEFAULT = 10
 """A default lifetime is cut at its issuer's end down to this part (a tenth) of itself, and no further."""
 
@@ -49,6 +50,7 @@ def plan_certificate(
     request: CertificateRequest,
     *,
     extra_names: Sequence[Name],
+    common_name: str | None = None,
     lifetime: timedelta | None,
     now: int,
     issuer: Issuer,
@@ -57,9 +59,11 @@ def plan_certificate(
 ) -> CertificatePlan:
     """Decide what the certificate for a request holds: everything but its serial number and its issuer's part.
 
-    The names are those of the CSR, then `extra_names`; `lifetime` is the requested one, `now` in seconds since 1970. Does
-    not check the CSR's signature, which costs more than all of this. Raises, in this order: `ProfileHalted`,
-    `FieldInvalid` (an authority of another hierarchy), `KeyTypeRefused`, `TooManyNames`, `NameRefused` (with every bad name),
+    The names are those of the CSR, then `extra_names`; `common_name` replaces the CSR's; `lifetime` is the requested one,
+    `now` in seconds since 1970. What the profile does not grant is left out of a lenient profile's certificates, and told
+    in `CertificatePlan.ignored`, unless it changes whom or what is certified; a strict profile refuses it. Does not check
+    the CSR's signature, which costs more than all of this. Raises, in this order: `ProfileHalted`, `FieldInvalid` (an
+    authority of another hierarchy), `KeyTypeRefused`, `TooManyNames`, `NameRefused` (with every bad name),
     `NameMissing`, `SubjectRefused`, `ExtensionRefused`, `LifetimeRefused`, `AuthorityExpiring`, `KeyBlocked`, `KeyWeak`.
     """
     profile = version.profile
@@ -74,71 +78,31 @@ def plan_certificate(
             f"the key is {request.key_type}; profile {version.name} allows {allowed}",
             metadata={"key_type": request.key_type, "allowed": allowed},
         )
-    names = decide_names(version, request, extra_names, trust_domain)
-    common_name = _common_name(version, request, names)
-    _check_requested_extensions(version, request)
+    if profile.requests is Requests.STRICT and request.strict_refusal is not None:
+        raise request.strict_refusal
+    names, names_left_out = decide_names(version, request, extra_names, trust_domain)
+    subject = decide_subject(version, request, names, common_name)
+    extensions_left_out = _check_requested_extensions(version, request)
     not_before, not_after = plan_validity(profile, lifetime, now, issuer)
     check_key(request.spki, request.spki_sha256, request.key_type, known)
     return CertificatePlan(
         profile=version,
         spki=request.spki,
         key_type=request.key_type,
-        common_name=common_name,
+        common_name=subject.common_name,
         names=names,
         not_before=not_before,
         not_after=not_after,
+        attributes=subject.attributes,
+        ignored=_shortened((*request.left_out, *subject.left_out, *names_left_out, *extensions_left_out)),
     )
 
 
-def _common_name(version: ProfileVersion, request: CertificateRequest, names: tuple[Name, ...]) -> str | None:
-    profile = version.profile
-    requested: str | None = None
-    problems = []
-    for index, (oid, text) in enumerate(request.subject):
-        field = f"csr.subject[{index}]"
-        if oid != COMMON_NAME:
-            problems.append(Violation(field, f"the attribute {_attribute(oid)} is in no certificate of this CA"))
-        elif profile.common_name is CommonName.FORBIDDEN:
-            problems.append(Violation(field, f"profile {version.name} has certificates without a CN"))
-        elif requested is not None:
-            problems.append(Violation(field, "it is a second CN"))
-        elif len(text) > MAX_COMMON_NAME:
-            problems.append(Violation(field, f"the CN has {len(text)} characters; it may have {MAX_COMMON_NAME}"))
-        elif Name(NameType.DNS, text) not in names:
-            problems.append(Violation(field, "the CN is not one of the DNS names asked for"))
-        else:
-            requested = text
-    if problems:
-        raise SubjectRefused(f"the subject is refused: {problems[0].description}", violations=problems)
-    if requested is None and profile.common_name is CommonName.REQUIRED:
-        requested = next(name.value for name in names if name.type is NameType.DNS)
-        if len(requested) > MAX_COMMON_NAME:
-            raise SubjectRefused(
-                f"profile {version.name} puts the first DNS name into the CN, which holds {MAX_COMMON_NAME} characters; "
-                f"the name has {len(requested)}"
-            )
-    return requested
-
-
-_ATTRIBUTES = {
-    "2.5.4.4": "SN",
-    "2.5.4.5": "serialNumber",
-    "2.5.4.6": "C",
-    "2.5.4.7": "L",
-    "2.5.4.8": "ST",
-    "2.5.4.9": "street",
-    "2.5.4.10": "O",
-    "2.5.4.11": "OU",
-    "2.5.4.12": "title",
-    "2.5.4.42": "GN",
-    "0.9.2342.19200300.100.1.1": "UID",
-    "0.9.2342.19200300.100.1.25": "DC",
-    "1.2.840.113549.1.9.1": "emailAddress",
-}
-
-
-def _attribute(oid: str) -> str:
-    return f"{_ATTRIBUTES[oid]} ({oid})" if oid in _ATTRIBUTES else oid
+def _shortened(ignored: tuple[str, ...]) -> tuple[str, ...]:
+    """Limit what the ledger keeps of a request's ignored parts."""
+    if len(ignored) <= MAX_IGNORED:
+        return ignored
+    return (*ignored[: MAX_IGNORED - 1], f"{len(ignored) - MAX_IGNORED + 1} others")
 
 
 def granted_key_usage(profile: Profile, request: CertificateRequest) -> frozenset[KeyUsage]:
@@ -148,7 +112,8 @@ def granted_key_usage(profile: Profile, request: CertificateRequest) -> frozense
     return profile.key_usage - {KeyUsage.KEY_ENCIPHERMENT}
 
 
-def _check_requested_extensions(version: ProfileVersion, request: CertificateRequest) -> None:
+def _check_requested_extensions(version: ProfileVersion, request: CertificateRequest) -> tuple[str, ...]:
+    """Return the extensions that are left out. Raises `ExtensionRefused`."""
     requested_extensions = request.requested_extensions
     refused = [f"the extension {other}" for other in requested_extensions.others]
     if requested_extensions.authority:
@@ -159,11 +124,13 @@ def _check_requested_extensions(version: ProfileVersion, request: CertificateReq
     if requested_extensions.extended_key_usage is not None:
         beyond = requested_extensions.extended_key_usage - version.profile.extended_key_usage
         refused += [f"the extended key usage {usage}" for usage in sorted(beyond)]
-    if refused:
+    asks_for_ca = requested_extensions.authority or not _CA_USAGES.isdisjoint(requested_extensions.key_usage or ())
+    if refused and (asks_for_ca or version.profile.requests is Requests.STRICT):
         raise ExtensionRefused(
             f"profile {version.name} does not grant {', '.join(refused)} to {request.key_type} keys",
             violations=[Violation("csr.extensions", f"{what} is not granted") for what in refused],
         )
+    return tuple(f"csr.extensions: {what.removeprefix('the ')}" for what in refused)
 
 
 def plan_validity(profile: Profile, lifetime: timedelta | None, now: int, issuer: Issuer) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.csr import COMMON_NAME, CertificateRequest, check_possession, read_csr
 from keyreeve_ca.requests.device_signature import verify_touch
 from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.requests.oid_names import attribute_name
 from keyreeve_ca.store.ports import Store, StoredCertificate
 
 TOUCH_NAMESPACE = "keyreeve-renew-1"
@@ -222,12 +223,18 @@ def _check_holder(caller: Caller, old: StoredCertificate, hierarchy: Hierarchy, 
 
 
 def as_renewal(csr: CertificateRequest, old_der: bytes) -> CertificateRequest:
-    """Return the request with the old certificate's names and CN.
+    """Return the request with the old certificate's names and subject.
 
-    Raises `NameRefused` when it asks for another name. A CN of its own is left to policy.
+    Raises `NameRefused` when it asks for another name, `SubjectRefused` for another CN than the old one or one of the DNS
+    names.
     """
     if csr.unusable_names:
-        return csr  # policy refuses each of them by name
+        raise errors.NameRefused(
+            "a renewal has the old certificate's names and no others",
+            violations=[
+                errors.Violation(f"csr.subject_alternative_name[{at}]", problem) for at, problem in csr.unusable_names
+            ],
+        )
     old = x509.load_der_x509_certificate(old_der)
     names = names_of_certificate(old)
     foreign = [n for n in csr.names if n not in names]
@@ -236,9 +243,15 @@ def as_renewal(csr: CertificateRequest, old_der: bytes) -> CertificateRequest:
             "a renewal has the old certificate's names and no others",
             violations=[errors.Violation("csr.subject_alternative_name", f"{n} is not among them") for n in foreign],
         )
-    common_names = old.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    subject = csr.subject or tuple((COMMON_NAME, str(attribute.value)) for attribute in common_names)
-    return replace(csr, names=names, subject=subject)
+    subject = tuple((attribute.oid.dotted_string, str(attribute.value)) for attribute in old.subject)
+    own = [text for oid, text in csr.subject if oid == COMMON_NAME]
+    for text in own:
+        if (COMMON_NAME, text) not in subject and Name(NameType.DNS, text) not in names:
+            raise errors.SubjectRefused("a renewal has the old certificate's CN or one of its DNS names as CN")
+    if own:
+        subject = (*(each for each in subject if each[0] != COMMON_NAME), (COMMON_NAME, own[0]))
+    beyond = tuple(f"csr.subject: {attribute_name(oid)}" for oid, text in csr.subject if (oid, text) not in subject)
+    return replace(csr, names=names, subject=subject, left_out=csr.left_out + beyond)
 
 
 def _successor_of(old: StoredCertificate, role: Role | None) -> Callable[[SignItem, IssuanceSnapshot, int], Prepared]:

@@ -74,6 +74,7 @@ class SignItem:
     names: tuple[Name, ...] = ()
     lifetime: timedelta | None = None
     authority: str | None = None
+    common_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,7 @@ class Issuance:
                 version,
                 csr,
                 extra_names=item.names,
+                common_name=item.common_name,
                 lifetime=item.lifetime,
                 now=now,
                 issuer=issuing.issuer,
@@ -336,6 +338,8 @@ class Issuance:
             csr=p.csr.der,
             requested_sans=json.dumps([[n.type, n.value] for n in p.item.names]) if p.item.names else "[]",
             requested_lifetime_seconds=None if p.item.lifetime is None else int(p.item.lifetime.total_seconds()),
+            requested_common_name=p.item.common_name,
+            ignored=json.dumps(plan.ignored) if plan.ignored else "[]",
             renews=p.renews,
             binds_key=plan.profile.profile.one_identity_per_key,
         )

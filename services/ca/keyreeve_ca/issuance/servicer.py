@@ -13,7 +13,16 @@ from keyreeve_ca.issuance.renewal import Proof, Renewal, certificate_not_found
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ledger.ports import Rpc
-from keyreeve_ca.messages import CRL_REASONS, certificate_message, chain_of, renew_at, serial_of, shard_of, sign_item
+from keyreeve_ca.messages import (
+    CRL_REASONS,
+    certificate_message,
+    chain_of,
+    ignored_of,
+    renew_at,
+    serial_of,
+    shard_of,
+    sign_item,
+)
 from keyreeve_ca.revocation.bulk import BulkRevocation, Predicate
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.service import Revoking
@@ -236,6 +245,7 @@ def _outcome(outcome: Outcome) -> pb.SignCertificateOutcome:
             name=f"certificates/{outcome.serial.hex()}",
             certificate_der=outcome.der,
             authority=f"authorities/{outcome.authority_id}",
+            ignored=ignored_of(outcome),
             renew_time=timestamp(renew_at(outcome)),
         )
     )

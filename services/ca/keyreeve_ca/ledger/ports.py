@@ -116,6 +116,9 @@ class IssuedCertificate:
     requested_lifetime_seconds: int | None
     renews: bytes | None = None
     """Serial of the certificate that this one renews: at most one certificate renews another."""
+    requested_common_name: str | None = None
+    ignored: str = "[]"
+    """JSON list of the parts of the request that the certificate does not have."""
     binds_key: bool = False
     """Refuse when the key belongs to another identity (`Profile.one_identity_per_key`)."""
 

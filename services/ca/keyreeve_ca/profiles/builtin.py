@@ -16,6 +16,7 @@ BUILTIN_NAMES = (
     "array-peer",
     "server",
     "client",
+    "mtls",
 )
 
 

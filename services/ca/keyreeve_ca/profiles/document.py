@@ -36,6 +36,8 @@ from keyreeve_ca.profiles.profile import (
     IpRule,
     KeyUsage,
     Profile,
+    Requests,
+    SubjectAttribute,
     UriRule,
 )
 from keyreeve_ca.profiles.soundness import problems_with_profile
@@ -108,6 +110,9 @@ class SubjectSection(_Section):
     """`subject`."""
 
     common_name: CommonName = CommonName.FORBIDDEN
+    common_names: Annotated[list[_Pattern], Field(max_length=64), _Once] = []
+    keep: Annotated[list[SubjectAttribute], Field(max_length=7), _Once] = []
+    fixed: dict[SubjectAttribute, Annotated[StrictStr, Field(min_length=1, max_length=255)]] = {}
 
 
 class DnsSection(_Section):
@@ -162,6 +167,7 @@ class ProfileDocument(_Section):
     description: Annotated[StrictStr, Field(min_length=1, max_length=500), AfterValidator(_printable)]
     hierarchy: Hierarchy
     requesters: Annotated[list[Role], _Some, _Once]
+    requests: Requests = Requests.LENIENT
     keys: Annotated[list[KeyType], _Some, _Once]
     lifetime: LifetimeSection
     subject: SubjectSection = SubjectSection()
@@ -206,8 +212,14 @@ def profile_from_canonical(canonical: str) -> Profile:
 
 
 def _canonical(document: ProfileDocument) -> str:
-    values = _sorted_lists(document.model_dump(mode="json", exclude_none=True))
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    values = document.model_dump(mode="json", exclude_none=True)
+    # Keys that are younger than stored documents are left out at their default: equal meaning keeps its hash.
+    if document.requests is Requests.LENIENT:
+        del values["requests"]
+    for key in ("common_names", "keep", "fixed"):
+        if not values["subject"][key]:
+            del values["subject"][key]
+    return json.dumps(_sorted_lists(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _sorted_lists(value: object) -> object:
@@ -228,6 +240,10 @@ def _profile(document: ProfileDocument) -> Profile:
         maximum_lifetime=document.lifetime.maximum,
         backdate=document.lifetime.backdate,
         common_name=document.subject.common_name,
+        requests=document.requests,
+        common_names=tuple(sorted(document.subject.common_names)),
+        kept_attributes=frozenset(document.subject.keep),
+        fixed_attributes=tuple((a, document.subject.fixed[a]) for a in SubjectAttribute if a in document.subject.fixed),
         dns=DnsRule(names.dns.maximum, tuple(sorted(names.dns.patterns)), names.dns.wildcards) if names.dns else None,
         uri=UriRule(names.uri.maximum, tuple(sorted(names.uri.templates))) if names.uri else None,
         ip=IpRule(names.ip.maximum, tuple(sorted(names.ip.networks, key=str))) if names.ip else None,

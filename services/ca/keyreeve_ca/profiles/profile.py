@@ -1,6 +1,6 @@
 """Profiles as values, after their document was read and checked. No I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -17,8 +17,29 @@ class Hierarchy(StrEnum):
     STANDALONE = "standalone"
 
 
+class Requests(StrEnum):
+    """What becomes of parts of a request that the profile does not grant."""
+
+    LENIENT = "lenient"
+    """They are left out and told, unless they change whom or what is certified."""
+    STRICT = "strict"
+    """They refuse the request."""
+
+
+class SubjectAttribute(StrEnum):
+    """Attributes that a subject can hold beside the CN, in the order of a subject."""
+
+    C = "C"
+    ST = "ST"
+    L = "L"
+    O = "O"  # noqa: E741 (its name in every other program)
+    OU = "OU"
+    SERIAL_NUMBER = "serialNumber"
+    EMAIL_ADDRESS = "emailAddress"
+
+
 class CommonName(StrEnum):
-    """Whether the subject holds a CN. It always repeats one of the DNS names."""
+    """Whether the subject holds a CN: one of the DNS names, or text that `Profile.common_names` matches."""
 
     FORBIDDEN = "forbidden"
     OPTIONAL = "optional"
@@ -98,6 +119,13 @@ class Profile:
     extended_key_usage: frozenset[ExtendedKeyUsage]
     one_identity_per_key: bool
     """Refuse a key that another identity's certificate holds: on where the certificate is an identity of ours."""
+    requests: Requests = field(default=Requests.LENIENT, kw_only=True)
+    common_names: tuple[str, ...] = field(default=(), kw_only=True)
+    """Patterns of a CN that is no DNS name of the certificate (`*` one or more characters); only for clients."""
+    kept_attributes: frozenset[SubjectAttribute] = field(default=frozenset(), kw_only=True)
+    """Attributes of the request's subject that the certificate repeats."""
+    fixed_attributes: tuple[tuple[SubjectAttribute, str], ...] = field(default=(), kw_only=True)
+    """Attributes that every certificate has, whatever the request says."""
     may_use_reserved_names: bool
     """Only some of the built-in profiles, and no document of anybody else can say it: reserved DNS names (`service`,
     `enrollment`, `probe`), identities of services (`service`, `enrollment`) and of people (`operator`)."""

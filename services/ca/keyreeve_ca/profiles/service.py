@@ -185,6 +185,7 @@ def _differs(issued: StoredCertificate, version: ProfileVersion, issuer: Issuer,
         version,
         csr,
         extra_names=asked,
+        common_name=issued.requested_common_name,
         lifetime=None
         if issued.requested_lifetime_seconds is None
         else timedelta(seconds=issued.requested_lifetime_seconds),
@@ -206,6 +207,10 @@ def _differences(issued: x509.Certificate, plan: CertificatePlan) -> list[str]:
     new_usages = {u for u in new.key_usage if u is not KeyUsage.KEY_ENCIPHERMENT or plan.key_type.is_rsa}
     pairs = {
         "names": (names_of_certificate(issued), plan.names),
+        "subject": (
+            [str(a.value) for a in issued.subject if a.oid != NameOID.COMMON_NAME],
+            [text for _, text in plan.attributes],
+        ),
         "common name": (common_names, [plan.common_name] if plan.common_name else []),
         "lifetime in seconds": ([before], [plan.not_after - plan.not_before + 1]),
         "key usage": (sorted(old_usages), sorted(new_usages)),

@@ -6,7 +6,8 @@ from datetime import timedelta
 from keyreeve.errors import Violation
 from keyreeve.identity import reserved_dns_suffixes
 from keyreeve_ca.profiles.patterns import TRUST_DOMAIN, dns_pattern, problem_with_dns_pattern, problem_with_uri_template
-from keyreeve_ca.profiles.profile import CommonName, Hierarchy, KeyUsage, Profile
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyUsage, Profile
+from keyreeve_ca.profiles.subject_attributes import problem_with_attribute
 from keyreeve_chassis.keys.key_types import KeyType
 
 LONGEST_LIFETIME = timedelta(days=825)
@@ -20,6 +21,7 @@ def problems_with_profile(profile: Profile, trust_domain: str, *, builtin: bool)
     yield from _lifetime_problems(profile)
     yield from _pattern_problems(profile)
     yield from _count_problems(profile)
+    yield from _subject_problems(profile)
     if KeyUsage.DIGITAL_SIGNATURE not in profile.key_usage:
         yield Violation("usage.key", "digital_signature is needed: every key here signs in a TLS handshake")
     if KeyUsage.KEY_ENCIPHERMENT in profile.key_usage and not any(key.is_rsa for key in profile.keys):
@@ -72,8 +74,33 @@ def _count_problems(profile: Profile) -> Iterator[Violation]:
         yield Violation("names", "no type of name is allowed, so no certificate could be issued")
     elif profile.minimum_names > most:
         yield Violation("names.minimum", f"the types of names allow {most} together, fewer than the minimum")
-    if profile.common_name is not CommonName.FORBIDDEN and profile.dns is None:
+    if profile.common_name is not CommonName.FORBIDDEN and profile.dns is None and not profile.common_names:
         yield Violation("subject.common_name", "a CN repeats a DNS name, and the profile allows none")
+
+
+def _subject_problems(profile: Profile) -> Iterator[Violation]:
+    if profile.common_names:
+        if profile.common_name is CommonName.FORBIDDEN:
+            yield Violation("subject.common_names", "the profile has certificates without a CN")
+        # Some clients look for a server's name in the CN when there is no DNS name.
+        if ExtendedKeyUsage.SERVER_AUTH in profile.extended_key_usage:
+            yield Violation("subject.common_names", "a server's CN is one of its DNS names")
+        if profile.common_name is CommonName.REQUIRED and profile.dns is None:
+            yield Violation(
+                "subject.common_name", "a required CN is by default a DNS name, and the profile allows none"
+            )
+    for index, pattern in enumerate(profile.common_names):
+        if not pattern.isprintable() or "**" in pattern or pattern != pattern.strip():
+            yield Violation(
+                f"subject.common_names[{index}]", "a pattern is printable text in which * matches characters"
+            )
+    for attribute, text in profile.fixed_attributes:
+        if attribute in profile.kept_attributes:
+            yield Violation(f"subject.fixed.{attribute}", "it is also among those that are kept")
+        if problem := problem_with_attribute(attribute, text):
+            yield Violation(f"subject.fixed.{attribute}", problem)
+    if profile.hierarchy is Hierarchy.CONTROL and (profile.kept_attributes or profile.fixed_attributes):
+        yield Violation("subject", "certificates of the control hierarchy have no subject attributes")
 
 
 def _control_problems(profile: Profile, *, builtin: bool) -> Iterator[Violation]:

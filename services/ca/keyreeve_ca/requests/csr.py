@@ -2,18 +2,20 @@
 
 Every octet of the request is read here, as strict DER, before any other parser or any arithmetic sees one: the names
 that policy checks are exactly those in the signed bytes. One rule of DER is not enforced: the order of a SET's members,
-which common programs get wrong.
+which common programs get wrong. Parts that decide nothing, such as the text of a subject attribute, may be unreadable:
+`left_out` tells them, and `strict_refusal` is the refusal of profiles with `requests: strict`.
 """
 
-import binascii
 from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import ip_address
 
-from keyreeve.errors import CsrMalformed, CsrTooLarge, ExtensionRefused, SubjectRefused, TooManyNames
+from keyreeve.errors import CsrMalformed, CsrTooLarge, ExtensionRefused, KeyreeveError, SubjectRefused, TooManyNames
+from keyreeve.request_container import request_der
 from keyreeve_ca.requests import der_reader as der
 from keyreeve_ca.requests.key_rules import ACCEPTED_ALGORITHMS, PublicKey, check_signature, classify_key, load_key
 from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.requests.oid_names import attribute_name
 from keyreeve_ca.requests.requested_extensions import (
     NO_REQUESTED_EXTENSIONS,
     RequestedExtensions,
@@ -38,6 +40,8 @@ _EXTENSION_REQUEST_MICROSOFT = bytes.fromhex("2b06010401823702010e")
 _SUBJECT_ALTERNATIVE_NAME = bytes.fromhex("551d11")
 _TEXT_TAGS = {0x0C: "utf-8", 0x13: "ascii", 0x16: "ascii"}
 """UTF8String, PrintableString, IA5String."""
+_OLD_TEXT_TAGS = {0x12: "ascii", 0x14: "latin-1", 0x1C: "utf-32-be", 0x1E: "utf-16-be"}
+"""NumericString, TeletexString (Latin-1 in practice), UniversalString, BMPString."""
 _NAME_TAGS = {0x81: NameType.EMAIL, 0x82: NameType.DNS, 0x86: NameType.URI}
 _IP_TAG = 0x87
 _OTHER_NAMES = {
@@ -47,7 +51,6 @@ _OTHER_NAMES = {
     0xA5: "an EDI party name",
     0x88: "a registered ID",
 }
-_LABELS = ("-----BEGIN CERTIFICATE REQUEST-----", "-----BEGIN NEW CERTIFICATE REQUEST-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class CertificateRequest:
     key_type: KeyType
     public_key: PublicKey = field(repr=False, compare=False)
     subject: tuple[tuple[str, str], ...]
-    """(OID in dotted form, text) of each attribute, in order."""
+    """(OID in dotted form, text) of each attribute that can be read, in order."""
     names: tuple[Name, ...]
     """Requested subject alternative names, in order, not yet checked against any grammar."""
     unusable_names: tuple[tuple[int, str], ...]
@@ -73,18 +76,36 @@ class CertificateRequest:
     signature_algorithm: bytes = field(repr=False)
     """DER AlgorithmIdentifier."""
     signature: bytes = field(repr=False)
+    left_out: tuple[str, ...] = ()
+    """Parts that have no effect whatever the profile is, each as `field: description`."""
+    strict_refusal: KeyreeveError | None = field(default=None, compare=False)
+    """Why a profile with `requests: strict` refuses the request; None: its encoding is strict."""
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What the reader leaves out, and the first reason of strict profiles to refuse it."""
+
+    left_out: list[str] = field(default_factory=list)
+    refusal: KeyreeveError | None = None
+
+    def leave_out(self, what: str, refusal: KeyreeveError | None = None) -> None:
+        self.left_out.append(what)
+        self.tolerate(refusal)
+
+    def tolerate(self, refusal: KeyreeveError | None) -> None:
+        self.refusal = self.refusal or refusal
 
 
 def read_csr(data: bytes) -> CertificateRequest:
-    """Read a request in DER, or as the only object of a PEM file.
+    """Read a request in DER, or the only one of a PEM file (`keyreeve.request_container`).
 
-    Raises `CsrTooLarge`, `CsrMalformed`, `KeyTypeRefused`, `KeyWeak`, `TooManyNames` or `SubjectRefused` (subject text
-    of another string type or with control characters), `ExtensionRefused` (extensions asked for in an attribute of
-    Microsoft's). The signature has not been checked: see `keyreeve_ca.rules.possession`.
+    Raises `CsrTooLarge`, `CsrMalformed`, `KeyTypeRefused`, `KeyWeak` or `TooManyNames`. The signature has not been
+    checked: see `check_possession`.
     """
-    if len(data) > MAX_DER_BYTES or not data.startswith(b"\x30"):
-        data = _der_of(data)
+    data = _der_of(data)
     end = len(data)
+    notes = _Notes()
     start, stop = der.expect(data, 0, end, der.SEQUENCE, "the request")
     if stop != end:
         raise CsrMalformed(f"the request is followed by {end - stop} other bytes")
@@ -100,27 +121,38 @@ def read_csr(data: bytes) -> CertificateRequest:
         raise CsrMalformed("the request's version is not 0, the only one there is (RFC 2986)")
     subject, subject_end = der.expect(data, info + 3, info_end, der.SEQUENCE, "the subject")
     _, key_end = der.expect(data, subject_end, info_end, der.SEQUENCE, "the public key")
-    attributes, attributes_end = der.expect(data, key_end, info_end, 0xA0, "the attributes")
+    if key_end == info_end:
+        attributes = attributes_end = info_end
+        notes.tolerate(CsrMalformed("the attributes are missing (RFC 2986)"))
+    else:
+        attributes, attributes_end = der.expect(data, key_end, info_end, 0xA0, "the attributes")
     if attributes_end != info_end:
         raise CsrMalformed("the attributes are followed by other bytes")
     spki = data[subject_end:key_end]
     key_type = classify_key(spki)
-    extensions = _read_attributes(data, attributes, attributes_end)
+    extensions = _read_attributes(data, attributes, attributes_end, notes)
     alternative_name = extensions.pop(_SUBJECT_ALTERNATIVE_NAME, None) if extensions else None
     names, unusable = _read_names(data, *alternative_name) if alternative_name else ((), ())
+    attribute_texts = _read_subject(data, subject, subject_end, notes) if subject != subject_end else ()
+    requested = read_requested_extensions(data, extensions) if extensions else NO_REQUESTED_EXTENSIONS
+    for what in requested.unreadable:
+        notes.leave_out(f"csr.extensions: {what}", CsrMalformed(what))
+    notes.tolerate(requested.strict_refusal)
     return CertificateRequest(
         der=data,
         spki=spki,
         spki_sha256=sha256(spki).digest(),
         key_type=key_type,
         public_key=load_key(spki),
-        subject=_read_subject(data, subject, subject_end) if subject != subject_end else (),
+        subject=attribute_texts,
         names=names,
         unusable_names=unusable,
-        requested_extensions=read_requested_extensions(data, extensions) if extensions else NO_REQUESTED_EXTENSIONS,
+        requested_extensions=requested,
         signed=data[start:info_end],
         signature_algorithm=data[info_end:algorithm_end],
         signature=data[signature + 1 : signature_end],
+        left_out=tuple(notes.left_out),
+        strict_refusal=notes.refusal,
     )
 
 
@@ -133,32 +165,14 @@ def check_possession(request: CertificateRequest) -> None:
 
 
 def _der_of(data: bytes) -> bytes:
-    """Return the DER of input that does not look like DER: a PEM file, or a refusal."""
-    if not data:
-        raise CsrMalformed("the request is empty")
-    if len(data) > MAX_PEM_BYTES or (data[0] == der.SEQUENCE and len(data) > MAX_DER_BYTES):
+    """Return the DER of a request whose size is within the limits."""
+    looks_like_der = data.startswith(b"\x30")
+    if len(data) > (MAX_DER_BYTES if looks_like_der else MAX_PEM_BYTES):
         raise CsrTooLarge(
             f"the request has {len(data)} bytes; at most {MAX_DER_BYTES} in DER or {MAX_PEM_BYTES} in PEM are read",
             metadata={"max_bytes": str(MAX_DER_BYTES)},
         )
-    text = data.strip(b" \t\r\n")
-    if not text.startswith(b"-----BEGIN "):
-        raise CsrMalformed(
-            "the bytes begin neither like DER (a SEQUENCE) nor like PEM ('-----BEGIN CERTIFICATE REQUEST-----')"
-        )
-    if text.count(b"-----BEGIN ") != 1:
-        raise CsrMalformed("the PEM file holds more than one object; send the request alone")
-    first, _, rest = text.partition(b"\n")
-    begin = first.rstrip(b"\r").decode("ascii", "replace")
-    if begin not in _LABELS:
-        raise CsrMalformed("the PEM object is not a CERTIFICATE REQUEST")
-    body, separator, after = rest.partition(begin.replace("BEGIN", "END").encode())
-    if not separator or after:
-        raise CsrMalformed("the PEM object has no matching END line, or something follows it")
-    try:
-        decoded = binascii.a2b_base64(b"".join(body.split()), strict_mode=True)
-    except binascii.Error:
-        raise CsrMalformed("the PEM object is not base64 between its BEGIN and END lines (RFC 7468)") from None
+    decoded = request_der(data)
     if len(decoded) > MAX_DER_BYTES:
         raise CsrTooLarge(
             f"the request has {len(decoded)} bytes; at most {MAX_DER_BYTES} are read",
@@ -167,8 +181,9 @@ def _der_of(data: bytes) -> bytes:
     return decoded
 
 
-def _read_subject(data: bytes, at: int, end: int) -> tuple[tuple[str, str], ...]:
+def _read_subject(data: bytes, at: int, end: int, notes: _Notes) -> tuple[tuple[str, str], ...]:
     attributes: list[tuple[str, str]] = []
+    count = 0
     while at < end:
         member, at = der.expect(data, at, end, der.SET, "a part of the subject")
         if member == at:
@@ -183,69 +198,108 @@ def _read_subject(data: bytes, at: int, end: int) -> tuple[tuple[str, str], ...]
                 raise CsrMalformed("an attribute of the subject holds more than a type and a value")
             oid_octets = data[oid_start:oid_end]
             oid = COMMON_NAME if oid_octets == _CN else der.oid_text(oid_octets, "the type of a subject attribute")
-            if len(attributes) == MAX_SUBJECT_ATTRIBUTES:
+            if count == MAX_SUBJECT_ATTRIBUTES:
                 raise CsrMalformed(f"the subject has more than {MAX_SUBJECT_ATTRIBUTES} attributes")
-            attributes.append((oid, _text(tag, data[text_start:text_end], oid)))
+            text = _text(tag, data[text_start:text_end], oid, count, notes)
+            if text is not None:
+                attributes.append((oid, text))
+            count += 1
     return tuple(attributes)
 
 
-def _text(tag: int, content: bytes, oid: str) -> str:
+def _text(tag: int, content: bytes, oid: str, position: int, notes: _Notes) -> str | None:
+    """Decode an attribute of the subject; None when it cannot be shown, and then it is left out."""
+    field_name = f"csr.subject[{position}]: {attribute_name(oid)}"
     encoding = _TEXT_TAGS.get(tag)
     if encoding is None:
-        raise SubjectRefused(
+        refusal: KeyreeveError = SubjectRefused(
             f"the subject's attribute {oid} is a string of type 0x{tag:02x}; UTF8String, PrintableString and IA5String are read"
         )
+        notes.tolerate(refusal)
+        encoding = _OLD_TEXT_TAGS.get(tag)
+        if encoding is None:
+            notes.leave_out(f"{field_name} is no string", refusal)
+            return None
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
-        raise CsrMalformed(f"the subject's attribute {oid} is not valid {encoding}") from None
+        refusal = CsrMalformed(f"the subject's attribute {oid} is not valid {encoding}")
+        notes.leave_out(f"{field_name} cannot be read", refusal)
+        return None
     if not text.isprintable():
-        raise SubjectRefused(f"the subject's attribute {oid} holds a control character")
+        refusal = SubjectRefused(f"the subject's attribute {oid} holds a control character")
+        notes.leave_out(f"{field_name} holds a control character", refusal)
+        return None
     return text
 
 
-def _read_attributes(data: bytes, at: int, end: int) -> dict[bytes, tuple[int, int]]:
+def _read_attributes(data: bytes, at: int, end: int, notes: _Notes) -> dict[bytes, tuple[int, int]]:
     """Read the attributes; return OID -> location of the value, of each requested extension.
 
     Other attributes (a challenge password, what Windows adds) have no effect; they are only checked to be DER.
     """
     extensions: dict[bytes, tuple[int, int]] = {}
+    of_microsoft: tuple[int, int] | None = None
     seen: set[bytes] = set()
     while at < end:
         start, at = der.expect(data, at, end, der.SEQUENCE, "an attribute")
         oid_start, oid_end = der.expect(data, start, at, der.OBJECT_IDENTIFIER, "an attribute's type")
         oid = data[oid_start:oid_end]
         values, values_end = der.expect(data, oid_end, at, der.SET, "an attribute's values")
-        _, value, value_end = der.element(data, values, values_end, "an attribute's value")
-        if values_end != at or value_end != values_end:
-            raise CsrMalformed("an attribute has more than one value")
         if oid in seen or len(seen) == MAX_ATTRIBUTES:
             raise CsrMalformed(f"an attribute stands twice, or there are more than {MAX_ATTRIBUTES}")
         seen.add(oid)
-        if oid == _EXTENSION_REQUEST:
+        if oid in {_EXTENSION_REQUEST, _EXTENSION_REQUEST_MICROSOFT}:
             der.expect(data, values, values_end, der.SEQUENCE, "the list of extensions")
-            extensions = _read_extensions(data, value, value_end)
-        elif oid == _EXTENSION_REQUEST_MICROSOFT:
-            raise ExtensionRefused(
+            _, value, value_end = der.element(data, values, values_end, "an attribute's value")
+            if values_end != at or value_end != values_end:
+                raise CsrMalformed("the list of extensions has more than one value")
+            if oid == _EXTENSION_REQUEST:
+                extensions = _read_extensions(data, value, value_end, notes)
+            else:
+                of_microsoft = (value, value_end)
+        else:
+            _leave_out_attribute(data, der.oid_text(oid, "an attribute's type"), (values, values_end, at), notes)
+    if of_microsoft is not None:
+        notes.tolerate(
+            ExtensionRefused(
                 "extensions are asked for in Microsoft's attribute in place of extensionRequest (RFC 2985)"
             )
+        )
+        if _EXTENSION_REQUEST in seen:
+            notes.leave_out("csr.attributes: extensions in Microsoft's attribute beside extensionRequest")
         else:
-            der.oid_text(oid, "an attribute's type")
-            der.check_whole(data, values, values_end, "an attribute's value")
+            extensions = _read_extensions(data, *of_microsoft, notes)
     return extensions
 
 
-def _read_extensions(data: bytes, at: int, end: int) -> dict[bytes, tuple[int, int]]:
+def _leave_out_attribute(data: bytes, oid: str, span: tuple[int, int, int], notes: _Notes) -> None:
+    values, values_end, end = span
+    der.check_whole(data, values, values_end, "an attribute's value")
+    # The value is not told: a challenge password is a secret.
+    notes.leave_out(f"csr.attributes: {attribute_name(oid)}")
+    one = 0
+    if values != values_end:
+        _, _, one = der.element(data, values, values_end, "an attribute's value")
+    if values_end != end or one != values_end:
+        notes.tolerate(CsrMalformed("an attribute has more than one value"))
+
+
+def _read_extensions(data: bytes, at: int, end: int, notes: _Notes) -> dict[bytes, tuple[int, int]]:
     extensions: dict[bytes, tuple[int, int]] = {}
     if at == end:
-        raise CsrMalformed("the list of extensions is empty")
+        notes.tolerate(CsrMalformed("the list of extensions is empty"))
     while at < end:
         start, at = der.expect(data, at, end, der.SEQUENCE, "an extension")
         oid_start, value_at = der.expect(data, start, at, der.OBJECT_IDENTIFIER, "an extension's type")
         oid = data[oid_start:value_at]
         if data[value_at : value_at + 1] == b"\x01":
-            if data[value_at : value_at + 3] != b"\x01\x01\xff":
-                raise CsrMalformed("an extension's critical flag is not in DER: TRUE is 0xff, FALSE is left out")
+            if data[value_at : value_at + 2] != b"\x01\x01":
+                raise CsrMalformed("an extension's critical flag is not one octet")
+            if data[value_at + 2 : value_at + 3] != b"\xff":
+                notes.tolerate(
+                    CsrMalformed("an extension's critical flag is not in DER: TRUE is 0xff, FALSE is left out")
+                )
             value_at += 3
         value, value_end = der.expect(data, value_at, at, der.OCTET_STRING, "an extension's value")
         if value_end != at:

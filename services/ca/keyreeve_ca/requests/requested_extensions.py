@@ -1,9 +1,9 @@
 """Extensions requested in a CSR, beside names. The profile decides what the certificate holds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from keyreeve.errors import CsrMalformed
+from keyreeve.errors import CsrMalformed, KeyreeveError
 from keyreeve_ca.requests import der_reader as der
 
 _BASIC_CONSTRAINTS = bytes.fromhex("551d13")
@@ -41,6 +41,12 @@ _EXTENSIONS = {
     "2.5.29.35": "authority key identifier",
     "2.5.29.36": "policy constraints",
     "2.5.29.54": "inhibit anyPolicy",
+    "1.2.840.113549.1.9.15": "S/MIME capabilities",
+    "1.3.6.1.4.1.311.20.2": "Microsoft certificate template name",
+    "1.3.6.1.4.1.311.21.7": "Microsoft certificate template",
+    "1.3.6.1.4.1.311.21.10": "Microsoft application policies",
+    "2.16.840.1.113730.1.1": "Netscape certificate type",
+    "2.16.840.1.113730.1.13": "Netscape comment",
 }
 MAX_PURPOSES = 32
 
@@ -57,6 +63,10 @@ class RequestedExtensions:
     """Basic constraints that ask for a CA certificate."""
     others: tuple[str, ...] = ()
     """Extensions that no request is granted, by name and OID."""
+    unreadable: tuple[str, ...] = ()
+    """What is wrong with each usage that cannot be read."""
+    strict_refusal: KeyreeveError | None = field(default=None, compare=False)
+    """Why a profile with `requests: strict` refuses their encoding."""
 
 
 NO_REQUESTED_EXTENSIONS = RequestedExtensions()
@@ -67,18 +77,26 @@ def read_requested_extensions(data: bytes, extensions: Mapping[bytes, tuple[int,
     key_usage: frozenset[str] | None = None
     purposes: frozenset[str] | None = None
     authority = False
-    others = []
+    others: list[str] = []
+    unreadable: list[str] = []
+    refusal: KeyreeveError | None = None
     for oid, (start, end) in extensions.items():
-        if oid == _KEY_USAGE:
-            key_usage = _read_key_usage(data, start, end)
-        elif oid == _EXTENDED_KEY_USAGE:
-            purposes = _read_purposes(data, start, end)
-        elif oid == _BASIC_CONSTRAINTS:
-            authority = _read_basic_constraints(data, start, end)
+        try:
+            if oid == _KEY_USAGE:
+                key_usage = _read_key_usage(data, start, end)
+                continue
+            if oid == _EXTENDED_KEY_USAGE:
+                purposes = _read_purposes(data, start, end)
+                continue
+        except CsrMalformed as problem:
+            unreadable.append(problem.message)
+            continue
+        if oid == _BASIC_CONSTRAINTS:
+            authority, refusal = _read_basic_constraints(data, start, end)
         else:
             text = der.oid_text(oid, "an extension's type")
             others.append(f"{_EXTENSIONS[text]} ({text})" if text in _EXTENSIONS else text)
-    return RequestedExtensions(key_usage, purposes, authority, tuple(others))
+    return RequestedExtensions(key_usage, purposes, authority, tuple(others), tuple(unreadable), refusal)
 
 
 def _read_key_usage(data: bytes, at: int, end: int) -> frozenset[str]:
@@ -111,13 +129,18 @@ def _read_purposes(data: bytes, at: int, end: int) -> frozenset[str]:
     return frozenset(purposes)
 
 
-def _read_basic_constraints(data: bytes, at: int, end: int) -> bool:
+def _read_basic_constraints(data: bytes, at: int, end: int) -> tuple[bool, KeyreeveError | None]:
+    """Return whether a CA certificate is asked for, and why strict profiles refuse the encoding."""
     start, stop = der.expect(data, at, end, der.SEQUENCE, "the basic constraints")
     if stop != end:
         raise CsrMalformed("the basic constraints are followed by other bytes")
     if start == stop:
-        return False
-    if data[start : start + 3] != b"\x01\x01\xff":
-        raise CsrMalformed("the basic constraints are not in DER: an end-entity's are an empty SEQUENCE")
+        return False, None
     der.check_whole(data, start, stop, "the basic constraints")
-    return True
+    tag, value, value_end = der.element(data, start, stop, "the basic constraints")
+    refusal = CsrMalformed("the basic constraints are not in DER: an end-entity's are an empty SEQUENCE")
+    if tag == der.BOOLEAN and value_end - value == 1:
+        return data[value] != 0, None if data[value] == 0xFF else refusal
+    if tag == der.INTEGER:
+        return False, refusal  # a path length without the CA flag
+    raise CsrMalformed("the basic constraints are neither empty nor a flag and a path length")

@@ -93,6 +93,9 @@ class StoredCertificate:
     requested_sans: str
     requested_lifetime_seconds: int | None
     renews: bytes | None
+    requested_common_name: str | None = None
+    ignored: str = "[]"
+    """JSON list of the parts of the request that the certificate does not have."""
 
 
 @dataclass(frozen=True, slots=True)

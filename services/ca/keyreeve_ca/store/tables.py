@@ -148,6 +148,8 @@ certificates = Table(
     Column("requested_sans", Text, nullable=False),
     Column("requested_lifetime_seconds", BigInteger, nullable=True),
     Column("renews", LargeBinary, nullable=True),
+    Column("requested_common_name", Text, nullable=True),
+    Column("ignored", Text, nullable=False, server_default="[]"),
     Column("block_number", Integer, nullable=False),
     Column("identity_crc", BigInteger, nullable=False),
     Index(None, "block_number", "identity_crc"),

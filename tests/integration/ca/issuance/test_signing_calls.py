@@ -37,6 +37,7 @@ REQUESTERS = {
     "array-peer": {Role.MEMBERSHIP},
     "server": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
     "client": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
+    "mtls": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
 }
 
 

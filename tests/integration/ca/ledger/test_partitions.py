@@ -71,6 +71,12 @@ def old_database(postgresql_server: Server, tmp_path) -> Iterator[OldDatabase]:
     postgresql_server.execute(f'CREATE DATABASE "{name}"')
     database = OldDatabase("postgresql", postgresql_server.url(name))
     database.migrate("0008")
+    # The ledger of today writes two columns of revision 0015, which adds them only where they are missing.
+    engine = CaDatabase.engine(database, connections=2)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE certificates ADD requested_common_name text"))
+        connection.execute(text("ALTER TABLE certificates ADD ignored text NOT NULL DEFAULT '[]'"))
+    engine.dispose()
     yield database
     database.close()
     postgresql_server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

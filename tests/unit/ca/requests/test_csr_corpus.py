@@ -6,18 +6,21 @@ import pytest
 
 from keyreeve.errors import FailedPrecondition, InvalidArgument, KeyreeveError
 from keyreeve_ca.certificates.plan import CertificatePlan
+from keyreeve_ca.profiles.profile import ProfileVersion
 from keyreeve_ca.requests.csr import check_possession, read_csr
+from keyreeve_ca.requests.name import Name, NameType
 from support.csr_corpus import bad_csrs
 from support.csr_writer import good_csr, info, pem, rsa_key, signed, spki_of
-from support.plans import TRUST_DOMAIN, plan
+from support.plans import TRUST_DOMAIN, plan, strict
 
 CORPUS = bad_csrs(TRUST_DOMAIN)
 
 
-def sign(data: bytes) -> CertificatePlan:
+def sign(data: bytes, profile: str | ProfileVersion = "server", *, named: bool = False) -> CertificatePlan:
     """What the service does with a request before it signs."""
     request = read_csr(data)
-    decided = plan("server", request)
+    without_names = not request.names and not request.unusable_names and not request.subject
+    decided = plan(profile, request, [Name(NameType.DNS, "web.example.test")] if without_names and named else [])
     check_possession(request)
     return decided
 
@@ -41,6 +44,18 @@ def test_a_bad_request_is_refused_with_a_right_reason_in_time(case):
     assert refusal.value.message.isprintable()
     assert all(violation.description.isprintable() for violation in refusal.value.violations)
     assert min(spent) < 0.05
+
+
+@pytest.mark.parametrize("case", bad_csrs(TRUST_DOMAIN, unneeded=True), ids=lambda case: case.label)
+def test_what_a_lenient_profile_leaves_out_refuses_a_strict_one(case):
+    decided = sign(case.data, named=True)
+    assert [name.value for name in decided.names] == ["web.example.test"]
+    assert decided.common_name in {None, "web.example.test"}
+    assert all(what.isprintable() and len(what) < 300 for what in decided.ignored)
+    with pytest.raises(KeyreeveError) as refusal:
+        sign(case.data, strict("server"), named=True)
+    assert refusal.value.reason in case.reasons, refusal.value.message
+    assert refusal.value.message.isprintable()
 
 
 @pytest.mark.parametrize("label", ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"])
