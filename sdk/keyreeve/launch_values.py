@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from keyreeve.plaintext import Plaintext
+
 
 class ObjectKind(StrEnum):
     """Kind of an object."""
@@ -98,3 +100,151 @@ class LaunchSettingsView:
     """Names of the settings in force that come from the array."""
     from_server: frozenset[str]
     """Names of the settings in force that come from the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A user launches an application on an application server; names are TFN names."""
+
+    array: str
+    owner: str
+    """The user, or `anonymous`."""
+    application: str
+    application_server: str
+    user_profile: str = ""
+    """Empty: the owner's, if there is one of that name."""
+    server: str = ""
+    """Whose launch settings apply; empty: the caller's if it is a member, else the array's."""
+    shift_click: bool = False
+    third_party_authenticated: bool = False
+
+
+class CredentialKind(StrEnum):
+    """What a credential is."""
+
+    PASSWORD = "password"  # noqa: S105 - a kind, not a password
+    LOGIN_PASSWORD = "login-password"  # noqa: S105 - a kind, not a password
+    SMART_CARD = "smart-card"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a launch logs in with; the secret shows as `***` and is read with `secret.reveal()`."""
+
+    entry: str
+    """`arrays/{array}/entries/{entry}`."""
+    entry_version: int
+    kind: CredentialKind
+    user_name: str
+    """Exactly as it was typed."""
+    domain: str
+    """The Windows domain to log in to, for Windows applications."""
+    resource: str
+    """The resource of the entry; empty: a login password."""
+    secret: Plaintext
+    """Empty for a smart card, and in explanations."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckBox:
+    """A check box of a dialog."""
+
+    checked: bool
+    """Its state at first."""
+    locked: bool
+    """Users cannot change it: the first state decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationDialog:
+    """A dialog to show, with fields for a user name and a password."""
+
+    problem: str
+    has_domain: bool
+    """There is a field NT Domain."""
+    domain: str
+    """What NT Domain contains at first."""
+    save_password: CheckBox
+    always_smart_card: CheckBox | None
+    """None where smart cards cannot be used."""
+
+
+class LaunchFailure(StrEnum):
+    """Why a launch fails."""
+
+    NO_CREDENTIAL = "no-credential"
+    CREDENTIAL_REFUSED = "credential-refused"
+    PASSWORD_EXPIRED = "password-expired"  # noqa: S105 - a reason, not a password
+
+
+Resolved = Credential | AuthenticationDialog | LaunchFailure
+"""What a launch logs in with, a dialog to show, or why the launch fails."""
+
+
+class RuleFinding(StrEnum):
+    """What a rule of resolution found."""
+
+    UNSET = "unset"
+    NO_ENTRY = "no-entry"
+    OFF = "off"
+    DECIDED = "decided"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolutionStep:
+    """What one rule saw."""
+
+    rule: str
+    object_name: str
+    """Whose attribute was read, or `launch settings`."""
+    attribute: str
+    value: str
+    finding: RuleFinding
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision, the rules that were tried, and single changes that lead to another decision."""
+
+    result: Resolved
+    steps: tuple[ResolutionStep, ...]
+    changes: tuple[tuple[str, str], ...]
+    """Each change, and the decision that it leads to."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAnswer:
+    """What a user's answer changed."""
+
+    entry: str
+    """Empty: nothing was saved."""
+    entry_version: int
+    reason: str
+    deleted_entry: str
+
+
+class LaunchOutcome(StrEnum):
+    """What an application server answered."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    EXPIRED = "expired"
+    NETWORK_LEVEL_AUTHENTICATION_FAILED = "network-level-authentication-failed"
+
+
+class LaunchStep(StrEnum):
+    """What the launcher does next, beside showing a dialog or failing."""
+
+    CONTINUE = "continue"
+    TERMINAL = "terminal"
+    RETRY_WITH_SHIFT = "retry-with-shift"
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What follows from an outcome."""
+
+    next: LaunchStep | AuthenticationDialog | LaunchFailure
+    discarded: bool
+    """The entry has been deleted."""
+    reason: str

@@ -12,6 +12,7 @@ from keyreeve._async.members import MemberClient
 from keyreeve._async.operations import OperationClient
 from keyreeve._async.operators import OperatorClient
 from keyreeve._async.profiles import ProfileClient
+from keyreeve._async.resolution import ResolutionClient
 from keyreeve._async.rotating import RotatingChannel
 from keyreeve._async.rotations import RotationClient
 from keyreeve._async.tokens import TokenClient
@@ -90,6 +91,8 @@ class CredentialsClient(ServiceClient):
     """Application servers, applications and user profiles."""
     launch_settings: LaunchSettingClient
     """Launch settings of arrays and servers."""
+    resolution: ResolutionClient
+    """Which credential a launch uses, and why."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
@@ -97,6 +100,7 @@ class CredentialsClient(ServiceClient):
         self.policies = PolicyClient(caller)
         self.objects = ObjectClient(caller)
         self.launch_settings = LaunchSettingClient(caller)
+        self.resolution = ResolutionClient(caller)
 
 
 class MembershipClient(ServiceClient):

@@ -13,6 +13,7 @@ from keyreeve._blocking.members import MemberClient
 from keyreeve._blocking.operations import OperationClient
 from keyreeve._blocking.operators import OperatorClient
 from keyreeve._blocking.profiles import ProfileClient
+from keyreeve._blocking.resolution import ResolutionClient
 from keyreeve._blocking.rotating import RotatingChannel
 from keyreeve._blocking.rotations import RotationClient
 from keyreeve._blocking.tokens import TokenClient
@@ -91,6 +92,8 @@ class CredentialsClient(ServiceClient):
     """Application servers, applications and user profiles."""
     launch_settings: LaunchSettingClient
     """Launch settings of arrays and servers."""
+    resolution: ResolutionClient
+    """Which credential a launch uses, and why."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
@@ -98,6 +101,7 @@ class CredentialsClient(ServiceClient):
         self.policies = PolicyClient(caller)
         self.objects = ObjectClient(caller)
         self.launch_settings = LaunchSettingClient(caller)
+        self.resolution = ResolutionClient(caller)
 
 
 class MembershipClient(ServiceClient):

@@ -11,6 +11,7 @@ from keyreeve.credentials.v1 import (
     entry_service_pb2,
     launch_setting_service_pb2,
     object_service_pb2,
+    resolution_service_pb2,
 )
 from keyreeve.errors import Unavailable
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
@@ -33,6 +34,9 @@ from keyreeve_credentials.policies.limits import ReadLimits
 from keyreeve_credentials.policies.past_reads import AuditedReads
 from keyreeve_credentials.policies.ports import POLICIES
 from keyreeve_credentials.policies.service import Policies, PolicyBook
+from keyreeve_credentials.resolution import servicer as resolution_servicer
+from keyreeve_credentials.resolution.request_secrets import SecretMasking
+from keyreeve_credentials.resolution.service import Resolution
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
 from keyreeve_credentials.store.sql import Transaction
@@ -147,6 +151,17 @@ def routers(context: CredentialsContext) -> Sequence[ServedService]:
             launch_setting_service_pb2.DESCRIPTOR.services_by_name["LaunchSettingService"],
             launch_setting_servicer.LaunchSettingServicer(store, mutations),
             launch_setting_servicer.ACCESS,
+        ),
+        ServedService(
+            resolution_service_pb2.DESCRIPTOR.services_by_name["ResolutionService"],
+            resolution_servicer.ResolutionServicer(
+                Resolution(context.entries, store, context.now),
+                context.access,
+                mutations,
+                context.vault.prepare,
+                SecretMasking(context.keystore.derive("request secrets")),
+            ),
+            resolution_servicer.ACCESS,
         ),
     ]
 

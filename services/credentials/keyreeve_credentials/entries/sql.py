@@ -65,7 +65,7 @@ class SqlEntries:
             conditions.append(or_(c.owner_key > owner, and_(c.owner_key == owner, c.resource_key > resource)))
             conditions.append(c.owner_key >= owner)  # the planner walks the index from here
         query = select(entries).where(*conditions).order_by(c.owner_key, c.resource_key).limit(limit)
-        return [_entry(row) for row in self._connection.execute(query)]
+        return [read_entry(row) for row in self._connection.execute(query)]
 
     def chosen(
         self, array_id: str, owner: ObjectName | None, resource: ObjectName | None, *, limit: int
@@ -76,11 +76,11 @@ class SqlEntries:
             conditions.append(entries.c.owner_key == owner.key)
         if resource is not None:
             conditions.append(entries.c.resource_key == resource.key)
-        return [_entry(row) for row in self._connection.execute(select(entries).where(*conditions).limit(limit))]
+        return [read_entry(row) for row in self._connection.execute(select(entries).where(*conditions).limit(limit))]
 
     def _one(self, condition: ColumnElement[bool]) -> Entry | None:
         row = self._connection.execute(select(entries).where(condition)).one_or_none()
-        return None if row is None else _entry(row)
+        return None if row is None else read_entry(row)
 
 
 def _matches(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
@@ -114,7 +114,8 @@ def _values(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _entry(row: Row[Any]) -> Entry:
+def read_entry(row: Row[Any]) -> Entry:
+    """Make an entry of its row."""
     kind = EntryKind(row.kind)
     return Entry(
         array_id=row.array_id,

@@ -6,6 +6,7 @@ from keyreeve_credentials.keys.sql import SqlKeks
 from keyreeve_credentials.launch_settings.sql import SqlLaunchSettings
 from keyreeve_credentials.objects.sql import SqlObjects
 from keyreeve_credentials.policies.sql import SqlPolicies
+from keyreeve_credentials.resolution.sql import SqlLaunches
 from keyreeve_credentials.store.metadata import SERVICE_TABLES
 
 
@@ -38,3 +39,8 @@ class Transaction(ServiceTransaction):
     def launch_settings(self) -> SqlLaunchSettings:
         """Launch settings of arrays and servers."""
         return SqlLaunchSettings(self._connection, self._write)
+
+    @property
+    def launches(self) -> SqlLaunches:
+        """What a launch reads of entries, and what is kept about their use."""
+        return SqlLaunches(self._connection, self._write)
