@@ -1,7 +1,7 @@
 """TLS for servers over memory buffers, with live certificates and roots.
 
-TLS 1.3 only, without tickets or cached sessions: no session resumes, so TLS checks the certificate of every connection.
-asyncio's own TLS keeps 256 KiB of buffer for each connection.
+TLS 1.3 only unless told otherwise, without tickets or cached sessions: no session resumes, so TLS checks the certificate
+of every connection. asyncio's own TLS keeps 256 KiB of buffer for each connection.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from OpenSSL import SSL, crypto
 
 _ALPN = b"h2"
+_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 _READ_BYTES = 64 * 1024
 
 _log = structlog.get_logger(__name__)
@@ -45,12 +46,12 @@ class LiveServerCredentials:
         self._fetch = fetch
         self._current = fetch()
 
-    def build(self, *, ask_for_certificates: bool = True) -> "TlsAcceptor":
-        """Return what accepts connections for one listener.
+    def build(self, *, ask_for_certificates: bool = True, minimum: str = "1.3") -> "TlsAcceptor":
+        """Return what accepts connections for one listener, of TLS `minimum` ("1.2" or "1.3") and later.
 
         A listener that requests no client certificate has no callers with an identity.
         """
-        return TlsAcceptor(self._latest, ask_for_certificates=ask_for_certificates)
+        return TlsAcceptor(self._latest, _Terms(_VERSIONS[minimum], ask_for_certificates=ask_for_certificates))
 
     def _latest(self) -> ServerIdentity:
         try:
@@ -62,22 +63,30 @@ class LiveServerCredentials:
         return identity
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a listener requires of its peers."""
+
+    minimum: int
+    ask_for_certificates: bool
+
+
 class TlsAcceptor:
     """Begins TLS on new connections, always with the latest identity."""
 
-    def __init__(self, identity: Callable[[], ServerIdentity], *, ask_for_certificates: bool) -> None:
+    def __init__(self, identity: Callable[[], ServerIdentity], terms: _Terms) -> None:
         """Take where to read the identity."""
         self._identity = identity
-        self._ask = ask_for_certificates
+        self._terms = terms
         self._used = identity()
-        self._context = _context(self._used, ask_for_certificates=ask_for_certificates)
+        self._context = _context(self._used, terms)
 
     def accept(self) -> "TlsSession":
         """Begin a handshake."""
         identity = self._identity()
         if identity != self._used:
             try:
-                self._context = _context(identity, ask_for_certificates=self._ask)
+                self._context = _context(identity, self._terms)
             except (ValueError, SSL.Error, crypto.Error):
                 _log.exception("the server's certificate cannot be used; the former one stays in use")
             self._used = identity
@@ -104,7 +113,14 @@ class TlsSession:
             raise TlsFailed(_reason(failed)) from None
         if self._connection.get_alpn_proto_negotiated() != _ALPN:
             raise TlsFailed("the peer does not speak HTTP/2")
+        if self._resumed():
+            # TLS has not looked at the certificate again. Nothing is kept that could be resumed: this must not happen.
+            raise TlsFailed("a session was resumed")
         return True
+
+    def _resumed(self) -> bool:
+        # pyOpenSSL has no function for it.
+        return bool(SSL._lib.SSL_session_reused(self._connection._ssl))  # type: ignore[attr-defined]  # noqa: SLF001
 
     def take_in(self, ciphertext: bytes) -> None:
         """Take in bytes from the network."""
@@ -165,9 +181,9 @@ class TlsSession:
         return None if found is None else found.public_bytes(Encoding.PEM)
 
 
-def _context(identity: ServerIdentity, *, ask_for_certificates: bool) -> SSL.Context:
+def _context(identity: ServerIdentity, terms: _Terms) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_min_proto_version(terms.minimum)
     # Without both, OpenSSL sends tickets that it would have to keep, and keeps them.
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
@@ -178,7 +194,7 @@ def _context(identity: ServerIdentity, *, ask_for_certificates: bool) -> SSL.Con
         context.add_extra_chain_cert(issuer)
     context.use_privatekey(load_pem_private_key(identity.key_pem, None))  # type: ignore[arg-type]  # none of ours is a DH key
     context.check_privatekey()
-    if ask_for_certificates:
+    if terms.ask_for_certificates:
         store = context.get_cert_store()
         assert store is not None, "a context has a store"
         for root in x509.load_pem_x509_certificates(identity.roots_pem):

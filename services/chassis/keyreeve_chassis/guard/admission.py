@@ -168,7 +168,9 @@ class PerAddress:
 
 
 def _address(peer: str) -> str:
-    """The address of `ipv4:192.0.2.1:4711`; an IPv6 address as its /64."""
+    """The address of `ipv4:192.0.2.1:4711`; an IPv6 address as its /64, all of Unix sockets as one."""
+    if peer.startswith("unix:"):
+        return "unix"
     host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]").partition("%")[0]
     try:
         found = ip_address(host)

@@ -16,6 +16,7 @@ import structlog
 from keyreeve_chassis.rpc.calls import Routes
 from keyreeve_chassis.rpc.http2.engines import Engine, usable_engine
 from keyreeve_chassis.rpc.limits import ByteBudget
+from keyreeve_chassis.rpc.sockets.binding import bind_sockets, close_sockets, peer_of
 from keyreeve_chassis.rpc.sockets.spreading import Spreading
 from keyreeve_chassis.rpc.sockets.transport import ListenerLimits, Transport
 from keyreeve_chassis.tls import TlsAcceptor
@@ -86,6 +87,7 @@ class Listener:
         self._opening: set[asyncio.Task[object]] = set()
         self._ticking: asyncio.TimerHandle | None = None
         self._turning = False
+        self._accepted = 0
         self._stopping = False
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -98,20 +100,12 @@ class Listener:
         return len(self._connections)
 
     def listen(self, host: str, port: int) -> int:
-        """Bind every address of `host` and accept; returns the port. Raises `RuntimeError` when it cannot be bound."""
+        """Bind every address of `host`, or `unix:PATH`, and accept; returns the port.
+
+        Raises `RuntimeError` when it cannot be bound.
+        """
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            for family, kind, protocol, _, address in dict.fromkeys(found):
-                bound = socket.socket(family, kind, protocol)
-                self._sockets.append(bound)
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                # Worker processes share one port; the kernel chooses one by a hash, and `Spreading` corrects it.
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                if family == socket.AF_INET6:
-                    bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                bound.setblocking(False)
-                bound.bind((address[0], port, *address[2:]))
-                port = bound.getsockname()[1]
+            self._sockets, port = bind_sockets(host, port)
             if self._shared is not None:
                 self._spreading = Spreading(self._shared.directory, self._shared.listener, self._adopt)
         except OSError as failed:
@@ -158,8 +152,7 @@ class Listener:
     def _close_sockets(self) -> None:
         for bound in self._sockets:
             self._loop.remove_reader(bound)
-            bound.close()
-        self._sockets.clear()
+        close_sockets(self._sockets)
 
     def _accept(self, bound: socket.socket, most: int = _ACCEPTS_PER_TURN) -> None:
         for _ in range(most):
@@ -192,7 +185,7 @@ class Listener:
         if not self._stopping or self._spreading is None or not self._spreading.place(accepted, self._load):
             self._serve(accepted, address)
 
-    def _serve(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+    def _serve(self, accepted: socket.socket, address: tuple[str, int] | str) -> None:
         if self._stopping or len(self._connections) >= self.limits.connections:
             accepted.close()
             return
@@ -203,7 +196,8 @@ class Listener:
         accepted.setblocking(False)
         with suppress(OSError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made = Transport(self, _peer(accepted.family, address))
+        self._accepted += 1
+        made = Transport(self, peer_of(accepted.family, address, self._accepted))
         self._connections.add(made)
         self._emptied.clear()
         self._tell()
@@ -258,9 +252,3 @@ class Listener:
         self._tell()
         if not self._connections:
             self._emptied.set()
-
-
-def _peer(family: int, address: tuple[str, int]) -> str:
-    if family == socket.AF_INET6:
-        return f"ipv6:[{address[0]}]:{address[1]}"
-    return f"ipv4:{address[0]}:{address[1]}"

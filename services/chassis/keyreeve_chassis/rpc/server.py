@@ -129,9 +129,8 @@ async def start_server(
     raise_descriptor_limit()
     budget = ByteBudget(settings.buffered_bytes)
     limits = listener_limits(settings)
-    listener = Listener(
-        guard, limits, budget, credentials.build(), _identifier(verifier), shared=named(shared, "calls")
-    )
+    tls = credentials.build(minimum=settings.tls_minimum)
+    listener = Listener(guard, limits, budget, tls, _identifier(verifier), shared=named(shared, "calls"))
     port = listener.listen(settings.host, settings.port)
     health_listener: Listener | None = None
     health_port: int | None = None

@@ -1,5 +1,7 @@
 """The settings of a gRPC server. Apart from the server: what reads settings need not load that."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -8,9 +10,16 @@ class ServingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", description="Address of the mutual-TLS listener.")
+    host: str = Field(
+        "127.0.0.1", description="Address of the mutual-TLS listener; `unix:` and a path: a Unix socket, for this user."
+    )
     port: int = Field(0, ge=0, le=65535, description="Its port; 0 lets the system choose.")
-    health_host: str = Field("127.0.0.1", description="Address of the plaintext listener, which serves health alone.")
+    tls_minimum: Literal["1.2", "1.3"] = Field(
+        "1.3", description="The earliest version of TLS that is accepted; sessions do not resume in either."
+    )
+    health_host: str = Field(
+        "127.0.0.1", description="Address of the plaintext listener, which serves health alone; `unix:` and a path too."
+    )
     health_port: int | None = Field(0, ge=0, le=65535, description="Its port; 0 lets the system choose, null: none.")
     reflection: bool = Field(default=True, description="Serve the contract's descriptors to every verified caller.")
     request_bytes: int = Field(2 * 1024 * 1024, ge=1024, description="Largest request that is read.")

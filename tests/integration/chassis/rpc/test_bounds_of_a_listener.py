@@ -5,16 +5,18 @@ import socket
 import ssl
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from OpenSSL import SSL
 
 from keyreeve.errors import PeerIdentityInvalid
+from keyreeve_chassis.tls import TlsFailed, TlsSession
 from support.echo_service import ECHO, EchoRequest, EchoResponse, echo_service
-from support.peer_certificates import Leaf
+from support.peer_certificates import Hierarchies, Leaf
 from support.running import Harness, refused, serving
 
 
@@ -75,6 +77,64 @@ async def test_earlier_versions_of_tls_are_refused():
         with pytest.raises((ssl.SSLError, ConnectionError)):
             async with connected(server, tls(server, person(server), most=ssl.TLSVersion.TLSv1_2)):
                 raise AssertionError("the handshake was completed")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_tls_1_2_is_accepted_where_it_is_allowed_and_no_session_resumes(version):
+    async with serving([echo_service()], tls_minimum="1.2") as server:
+        context = tls(server, person(server), most=version)
+        host, port = server.address.split(":")
+
+        def connect(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, str | None, bool | None]:
+            with (
+                socket.create_connection((host, int(port)), timeout=20) as plain,
+                context.wrap_socket(plain, session=session) as secured,
+            ):
+                secured.recv(1)
+                return secured.session, secured.version(), secured.session_reused
+
+        first, spoken, _ = await asyncio.to_thread(connect, None)
+        assert spoken == version.name.replace("_", ".")
+        assert (await asyncio.to_thread(connect, first))[2] is False
+        assert await answered(server)
+
+
+def test_a_resumed_session_ends_after_its_handshake():
+    hierarchies = Hierarchies.make()
+    leaf = hierarchies.control.service()
+    terms = SSL.Context(SSL.TLS_SERVER_METHOD)
+    terms.set_session_id(b"test")
+    terms.set_max_proto_version(SSL.TLS1_2_VERSION)
+    terms.set_alpn_select_callback(lambda _connection, _offered: b"h2")
+    terms.use_certificate(leaf.certificate)
+    terms.use_privatekey(leaf.key)
+    there = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    there.set_alpn_protos([b"h2"])
+
+    def shake_hands(session: SSL.Session | None) -> SSL.Session | None:
+        client, server = SSL.Connection(there, None), SSL.Connection(terms, None)
+        client.set_connect_state()
+        server.set_accept_state()
+        if session is not None:
+            client.set_session(session)
+        ours, complete = TlsSession(server), False
+        for _ in range(8):
+            with suppress(SSL.WantReadError):
+                client.do_handshake()
+            with suppress(SSL.WantReadError):
+                ours.take_in(client.bio_read(65536))
+            complete = complete or ours.handshake()
+            if output := ours.output():
+                client.bio_write(output)
+        assert complete
+        session = client.get_session()
+        for one in (client, server):
+            one.shutdown()  # else OpenSSL does not resume its session
+        return session
+
+    session = shake_hands(None)
+    with pytest.raises(TlsFailed, match="resumed"):
+        shake_hands(session)
 
 
 @pytest.mark.parametrize("alpn", [None, "http/1.1"])

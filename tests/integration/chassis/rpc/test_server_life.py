@@ -4,6 +4,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import grpc
@@ -13,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from keyreeve_chassis.processes.drain import stop_signals
 from support.echo_service import ECHO, WATCH, EchoRequest, EchoResponse, EchoServicer, echo_service
-from support.running import Harness, refused, serving
+from support.running import Harness, pinned, refused, serving
 
 CHECK = "/grpc.health.v1.Health/Check"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -216,3 +217,31 @@ async def test_a_signal_that_did_not_come_asks_nothing():
     stop = stop_signals([signal.SIGUSR1])
     assert not stop.is_set()
     asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+
+
+async def test_a_service_listens_on_unix_sockets(tmp_path):
+    calls, probes = tmp_path / "calls.sock", tmp_path / "health.sock"
+    async with serving([echo_service()], host=f"unix:{calls}", health_host=f"unix:{probes}") as server:
+        leaf = server.hierarchies.control.person("operators/admin/ann")
+        secured = grpc.aio.secure_channel(f"unix://{calls}", server.credentials(leaf), options=pinned())
+        async with secured as channel, grpc.aio.insecure_channel(f"unix://{probes}") as probe:
+            assert (await echo(channel)(EchoRequest(text="here"), timeout=20)).text == "here"
+            assert await health(probe) == SERVING
+        assert (calls.stat().st_mode & 0o777, probes.stat().st_mode & 0o777) == (0o600, 0o600)
+
+
+async def test_the_next_process_takes_a_unix_socket_over_and_hands_connections_to_the_others(tmp_path):
+    place = {"host": f"unix:{tmp_path / 'calls.sock'}", "health_port": None, "shared": tmp_path}
+    async with (
+        serving([echo_service()], **place) as first,
+        serving([echo_service()], first.hierarchies, **place) as second,
+    ):
+        leaf = first.hierarchies.control.person("operators/admin/ann")
+        async with AsyncExitStack() as stack:
+            for number in range(1, 5):
+                channel = grpc.aio.secure_channel(
+                    f"unix://{tmp_path / 'calls.sock'}", first.credentials(leaf), options=pinned()
+                )
+                await echo(await stack.enter_async_context(channel))(EchoRequest(), timeout=20)
+                assert first.running.connections + second.running.connections == number
+            assert first.running.connections == second.running.connections == 2
