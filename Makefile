@@ -49,7 +49,7 @@ format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 types: $(VENV)/.dev ## check types
-	@$(BIN)/mypy sdk services bench
+	@$(BIN)/mypy sdk services agent bench
 
 proto: $(VENV)/.dev ## regenerate the stubs and the blocking client
 	@tools/generate-stubs

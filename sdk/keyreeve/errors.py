@@ -234,6 +234,13 @@ class PeerOperatorUnknown(Unauthenticated):
     who = ADMIN
 
 
+class PeerNotMember(Unauthenticated):
+    """The certificate's name is not that of a member of this server's array."""
+
+    reason = "PEER_NOT_MEMBER"
+    fix = "`keyreeve-agent status` on both servers prints the members that each of them knows."
+
+
 class PeerIssuerUnknown(Unauthenticated):
     """The client certificate was not issued by an authority of the control hierarchy."""
 
@@ -608,6 +615,45 @@ class OrderOutdated(FailedPrecondition):
         "Nothing: the service that leads now repeats what is still to be done. Metadata `fence`, `rotation` and `step` are the "
         "highest known."
     )
+
+
+class NotEnrolled(FailedPrecondition):
+    """The agent's state directory has no control certificate or no status of an agent."""
+
+    reason = "NOT_ENROLLED"
+    fix = "`keyreeve-agent enroll --token FILE` with a token that `keyreeve token create members/NAME` made, then start the agent."
+
+
+class EpochDowngrade(FailedPrecondition):
+    """An epoch of an array's bundle is below one that this server has seen."""
+
+    reason = "DOWNGRADE"
+    fix = "The membership service was restored without raising its restore generation, or it is an impostor: ask an admin."
+    who = ADMIN
+
+
+class EpochEquivocation(FailedPrecondition):
+    """Two bundles claim to be the same epoch of an array, or an epoch does not follow the one before."""
+
+    reason = "EQUIVOCATION"
+    fix = (
+        "Compare `keyreeve-agent status` of all members: someone is sent another bundle than the others. Ask an admin."
+    )
+    who = ADMIN
+
+
+class PeerMaterialWrong(FailedPrecondition):
+    """Peer certificate, key, bundle and CRLs on disk do not match or cannot be read."""
+
+    reason = "PEER_MATERIAL_WRONG"
+    fix = "Remove the agent's directory `peer`: it asks for a new certificate."
+
+
+class ProgramNotReloaded(FailedPrecondition):
+    """A local program did not take the new certificate."""
+
+    reason = "PROGRAM_NOT_RELOADED"
+    fix = "Run the reload command of the agent's settings by hand, and look into the program's log."
 
 
 class AuthorityExpiring(FailedPrecondition):

@@ -4,23 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from keyreeve.values import MemberState as MemberState  # noqa: PLC0414 - it is one of these values
+
 
 class ArrayState(StrEnum):
     """The states of an array."""
 
     ACTIVE = "active"
     DISSOLVED = "dissolved"
-
-
-class MemberState(StrEnum):
-    """The states of a member."""
-
-    STANDALONE = "standalone"
-    JOINING = "joining"
-    MEMBER = "member"
-    DETACHING = "detaching"
-    QUARANTINED = "quarantined"
-    DETACHED = "detached"
 
 
 class AuthorityUse(StrEnum):

@@ -22,7 +22,7 @@ Jobs = Sequence[Coroutine[Any, Any, None]]
 """Background work of a process; a job that ends with an error ends the process."""
 
 
-class OwnIdentity(Protocol):
+class ProcessIdentity(Protocol):
     """Who a process is, for its calls of other services, and what it knows of its callers beside their certificates."""
 
     @property
@@ -43,14 +43,14 @@ class ServiceContext(Generic[S]):
     settings: S
     now: Callable[[], int]
     """The clock, in seconds since 1970."""
-    own: OwnIdentity | None = field(default=None, kw_only=True)
+    process_identity: ProcessIdentity | None = field(default=None, kw_only=True)
     """The process's identity; None only for what comes with the storage, which is opened before."""
 
     @property
-    def identity(self) -> OwnIdentity:
+    def identity(self) -> ProcessIdentity:
         """The process's identity."""
-        assert self.own is not None, "what comes with the storage calls no other service"
-        return self.own
+        assert self.process_identity is not None, "what comes with the storage calls no other service"
+        return self.process_identity
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from keyreeve_chassis.local_admin.socket import serve_local_admin
 from keyreeve_chassis.processes.ipc import Connection, Handler
 from keyreeve_chassis.processes.lifecycle import private_directory, run_tasks, say_ready, system_clock, until_told
 from keyreeve_chassis.rpc.server import start_server
-from keyreeve_chassis.service import Jobs, OpenStorage, OwnIdentity, Role, ServiceContext, ServiceSpec, Storage
+from keyreeve_chassis.service import Jobs, OpenStorage, ProcessIdentity, Role, ServiceContext, ServiceSpec, Storage
 from keyreeve_chassis.settings.sections import ServerSettings
 from keyreeve_chassis.telemetry import metrics
 from keyreeve_chassis.telemetry.process import call_telemetry
@@ -27,7 +27,7 @@ from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 S = TypeVar("S", bound=ServerSettings)
 
 
-class Identity(OwnIdentity, Protocol):
+class Identity(ProcessIdentity, Protocol):
     """This process's identity and trust, kept current by `jobs`."""
 
     def server_identity(self) -> ServerIdentity:
@@ -106,7 +106,7 @@ async def run_solo(
         opened = await stack.enter_async_context(storage.open(settings, now=now, process=process))
         identity = await stack.enter_async_context(open_identity(spec.name, settings, now))
         trail = None if opened.record is None else Trail(Recorder(opened.record), gate=opened.gate)
-        context = replace(opened.context, own=identity)
+        context = replace(opened.context, process_identity=identity)
         services = [*spec.routers(context), *opened.services]
         background = run_tasks(stack, [*opened.jobs, *identity.jobs(), *spec.jobs(context)])
         router = Router(services, Router(services).invoke)

@@ -1,0 +1,1 @@
+"""The agent and the control plane: reports, bundles, certificates, acknowledgements."""

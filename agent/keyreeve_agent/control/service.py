@@ -1,0 +1,371 @@
+"""The agent's loop: report, load what the control plane says, acknowledge once it is loaded.
+
+An epoch is acknowledged after the peer port has answered a ping of this member itself with it, and every local program
+presents the certificate of the same set. Without the control plane everything goes on with what is loaded.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from keyreeve.errors import (
+    FailedPrecondition,
+    KeyreeveError,
+    MemberExists,
+    MemberNotFound,
+    PeerMaterialWrong,
+    ServiceUnreachable,
+)
+from keyreeve.keys import make_csr, make_key
+from keyreeve.membership_values import ArrayView as ReportedView
+from keyreeve.membership_values import Epoch, Instruction, PeerReach, Server, Status
+from keyreeve.values import KeyType, Name
+from keyreeve_agent.control.ports import ControlPlane
+from keyreeve_agent.material.directory import MaterialDirectory
+from keyreeve_agent.material.epochs import SeenEpoch, walk_forward
+from keyreeve_agent.material.fitting import check_material
+from keyreeve_agent.material.roll_file import RollFile
+from keyreeve_agent.material.seen_epochs import SeenEpochs
+from keyreeve_agent.material.values import Material
+from keyreeve_agent.peers.view import ArrayView
+from keyreeve_agent.peers.view import PeerReach as Reach
+
+DIAL_SECONDS = 10.0
+"""Interval of dialing all peers."""
+CRL_SECONDS = 30.0
+"""Interval of fetching the CRLs."""
+_RETRY_SECONDS = 2.0
+_SELF_SECONDS = 5.0
+"""How long the peer port may take to present what has been loaded."""
+_PAUSE = 0.5
+"""After a stream of the control plane has failed."""
+
+_log = structlog.get_logger(__name__)
+
+
+class PeerPort(Protocol):
+    """The peer port of this member."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class Peers(Protocol):
+    """Dials peers, this member among them."""
+
+    async def dial_all(self) -> dict[str, Reach]: ...
+    async def reach_self(self) -> None:
+        """Raise `keyreeve.errors` unless this member's own port presents and accepts what is loaded."""
+        ...
+
+
+class Programs(Protocol):
+    """The local programs."""
+
+    async def load(self, material: Material) -> dict[str, str]:
+        """Tell them of material; return why not, by program."""
+        ...
+
+
+@dataclass
+class MemberLoop:
+    """The loop of one member. Belongs to one event loop."""
+
+    control: ControlPlane
+    view: ArrayView
+    server: Server
+    directory: MaterialDirectory
+    seen: SeenEpochs
+    roll_file: RollFile
+    port: PeerPort
+    peers: Peers
+    programs: Programs
+    sessions: Callable[[], Awaitable[tuple[int, int] | None]]
+    publish: Callable[[], None] = lambda: None
+    """Called when the view has changed, for `keyreeve-agent status`."""
+    key_type: KeyType = KeyType.P256
+    now: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _renew: bool = False
+    _acknowledged: tuple[str, int, int] | None = None
+    _crls_at: float = float("-inf")
+    _followed: str = ""
+    _following: list["asyncio.Task[None]"] = field(default_factory=list)
+
+    def renew_now(self) -> None:
+        """Get a new peer certificate for a new key soon, whatever its age."""
+        self._renew = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Go on forever."""
+        await self._resume()
+        dialing = asyncio.create_task(self._dial())
+        try:
+            while True:
+                pause = await self._step()
+                self.publish()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), pause)
+                self._wake.clear()
+        finally:
+            for task in (dialing, *self._following):
+                task.cancel()
+            await self.port.stop()
+
+    async def _resume(self) -> None:
+        """Serve with what is on disk before the control plane has said anything."""
+        self.view.follow_roll(self.roll_file.read())
+        try:
+            material = await asyncio.to_thread(self.directory.read)
+            if material is None:
+                return
+            check_material(material, self.view.name)
+        except PeerMaterialWrong as failure:
+            _log.warning("the peer material on disk is not used", error=failure.message)
+            return
+        self.view.load(material)
+        await self.port.start()
+        self._follow(material.epoch.array)
+        _log.info("serving with the peer material on disk", array=material.epoch.array, epoch=material.epoch.epoch)
+
+    async def _step(self) -> float:
+        """One report and what it brings about; the seconds until the next."""
+        try:
+            instruction = await self._report()
+        except KeyreeveError as failure:
+            self._say_unreachable(failure)
+            return _RETRY_SECONDS if failure.retry_after is None else failure.retry_after.total_seconds()
+        try:
+            if not instruction.peer_security:
+                await self.port.stop()
+                return float(instruction.interval_seconds)
+            if await self._update(instruction):
+                await self._report()
+            self.view.note("material", None)
+        except KeyreeveError as failure:
+            if self.view.problems.get("material") != _said(failure):
+                _log.warning("the peer material could not be brought up to date", error=_said(failure))
+            self.view.note("material", _said(failure))
+            return _RETRY_SECONDS
+        return float(max(1, instruction.interval_seconds))
+
+    async def _report(self) -> Instruction:
+        status = await self._status()
+        try:
+            instruction = await self.control.report(status)
+        except MemberNotFound:
+            with contextlib.suppress(MemberExists):
+                await self.control.create_array()
+            instruction = await self.control.report(status)
+        if "control_plane" in self.view.problems:
+            _log.info("the control plane answers again")
+        self.view.note("control_plane", None)
+        self.view.heard_at = self.now()
+        return instruction
+
+    def _say_unreachable(self, failure: KeyreeveError) -> None:
+        if "control_plane" not in self.view.problems:
+            _log.warning("the control plane does not answer: what is loaded stays in use", error=_said(failure))
+        loaded = self.view.loaded
+        ends = "" if loaded is None else f"; the peer certificate ends {loaded.certificate.not_valid_after_utc:%FT%TZ}"
+        self.view.note("control_plane", f"{_said(failure)}{ends}")
+
+    async def _status(self) -> Status:
+        loaded, view, running = self.view.loaded, None, None
+        with contextlib.suppress(KeyreeveError):
+            running = await self.sessions()
+        if loaded is not None and self.view.primary:
+            epoch = loaded.material.epoch
+            members = tuple(f"members/{one.name}" for one in self.view.members if one.array == epoch.array)
+            view = ReportedView(epoch.array, f"members/{self.view.primary}", members, epoch.epoch, epoch.digest)
+        return Status(
+            boot_id=self.view.boot_id,
+            time=datetime.fromtimestamp(self.now(), UTC),
+            release=self.server.release,
+            address=self.server.address,
+            external_names=self.server.external_names,
+            view=view,
+            peers=tuple(
+                PeerReach(f"members/{name}", one.reachable, one.problem, one.clock_difference_ms)
+                for name, one in sorted(self.view.reached.items())
+            ),
+            certificate="" if loaded is None else f"certificates/{loaded.certificate.serial_number:032x}",
+            authority="" if loaded is None else loaded.material.authority,
+            certificate_not_after=None if loaded is None else loaded.certificate.not_valid_after_utc,
+            running_sessions=None if running is None else running[0],
+            suspended_sessions=None if running is None else running[1],
+        )
+
+    # --- Loading ------------------------------------------------------------------------------------------------------
+
+    async def _update(self, instruction: Instruction) -> bool:
+        """Load what is new and acknowledge it; whether anything was loaded."""
+        self._follow(instruction.array)
+        material = await self._wanted(instruction)
+        loaded = None if self.view.loaded is None else self.view.loaded.material
+        changed = material != loaded
+        if changed:
+            check_material(material, self.view.name)
+            await asyncio.to_thread(self.directory.write, material)
+            self.view.load(material)
+            await self.port.start()
+            _log.info("loaded peer material", array=material.epoch.array, epoch=material.epoch.epoch)
+        place = (material.epoch.array, material.epoch.restore_generation, material.epoch.epoch)
+        if changed or self._acknowledged != place:
+            await self._prove_loaded(material)
+            epoch = material.epoch
+            await self.control.acknowledge(epoch.array, self.view.boot_id, epoch.epoch, epoch.digest)
+            self._acknowledged = place
+        return changed
+
+    async def _prove_loaded(self, material: Material) -> None:
+        """Raise unless every TLS stack of this member has loaded the material."""
+        await self._wait_for_own_port()
+        failed = await self.programs.load(material)
+        for name in {*failed, *self._failed_programs()}:
+            self.view.note(f"program {name}", failed.get(name))
+        if failed:
+            raise FailedPrecondition("; ".join(failed.values()))
+
+    def _failed_programs(self) -> list[str]:
+        return [one.partition(" ")[2] for one in self.view.problems if one.startswith("program ")]
+
+    async def _wait_for_own_port(self) -> None:
+        """The port fetches the certificate at its next handshake, and the roll may still be on its way."""
+        ends = self.clock() + _SELF_SECONDS
+        while True:
+            try:
+                await self.peers.reach_self()
+            except KeyreeveError:
+                if self.clock() > ends:
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+    async def _wanted(self, instruction: Instruction) -> Material:
+        loaded = None if self.view.loaded is None else self.view.loaded.material
+        epoch = await self._epoch(instruction, None if loaded is None else loaded.epoch)
+        names = {one.name for one in epoch.authorities}
+        if loaded is not None and loaded.authority in names and not self._needs_certificate(loaded, instruction):
+            base = loaded
+        else:
+            base = await self._certified(instruction, epoch, loaded)
+        crls = await self._crls(epoch, loaded)
+        return Material(base.certificate_der, base.key_pem, base.authority, epoch, crls, base.renew_at)
+
+    def _needs_certificate(self, loaded: Material, instruction: Instruction) -> bool:
+        due = loaded.renew_at if instruction.renew_at is None else instruction.renew_at.timestamp()
+        return self._renew or loaded.authority != instruction.authority or self.now() >= due
+
+    async def _epoch(self, instruction: Instruction, loaded: Epoch | None) -> Epoch:
+        """The newest epoch, once every one up to it has been checked and the highest is on disk."""
+        if loaded is not None and (loaded.array, loaded.epoch) == (instruction.array, instruction.epoch):
+            return loaded
+        seen = await asyncio.to_thread(self.seen.of, instruction.array)
+        newest = await self.control.newest_epoch(instruction.array)
+        offered = [newest]
+        if seen is not None and newest.epoch > seen.epoch + 1 and newest.restore_generation == seen.restore_generation:
+            offered = await self.control.epochs(instruction.array, seen.epoch + 1)
+        walk_forward(seen, offered)
+        await asyncio.to_thread(self.seen.keep, instruction.array, SeenEpoch.of(offered[-1]))
+        return offered[-1]
+
+    async def _certified(self, instruction: Instruction, epoch: Epoch, loaded: Material | None) -> Material:
+        """A certificate for a new key; the loaded one if there is none yet and it fits the epoch."""
+        key = make_key(self.key_type)
+        csr = make_csr(key, [Name.dns(self.view.name)], common_name=self.view.name)
+        try:
+            issued = await self.control.issue(csr)
+        except KeyreeveError:
+            if loaded is None or loaded.authority not in {one.name for one in epoch.authorities}:
+                raise
+            _log.warning("there is no new peer certificate yet; the present one stays in use")
+            return loaded
+        self._renew = False
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        due = issued.renew_at if instruction.renew_at is None else max(issued.renew_at, instruction.renew_at)
+        return Material(issued.certificate_der, pem, issued.authority, epoch, (), int(due.timestamp()))
+
+    async def _crls(self, epoch: Epoch, loaded: Material | None) -> tuple[bytes, ...]:
+        same = loaded is not None and loaded.epoch == epoch
+        if same and loaded is not None and self.clock() - self._crls_at < CRL_SECONDS:
+            return loaded.crls_der
+        found: list[bytes] = []
+        try:
+            for authority in epoch.authorities:
+                found += await self.control.crls(authority.name)
+        except KeyreeveError as failure:
+            _log.debug("the CRLs could not be fetched", error=_said(failure))
+            return loaded.crls_der if same and loaded is not None else ()
+        self._crls_at = self.clock()
+        return tuple(found)
+
+    # --- Following ----------------------------------------------------------------------------------------------------
+
+    def _follow(self, array: str) -> None:
+        """Follow the roll and the epochs of this array, and of no other."""
+        if array == self._followed:
+            return
+        for task in self._following:
+            task.cancel()
+        self._followed = array
+        self._following = [asyncio.create_task(self._again(one, array)) for one in (self._roll, self._epochs)]
+
+    async def _again(self, follow: Callable[[str], Coroutine[Any, Any, None]], array: str) -> None:
+        while True:
+            try:
+                await follow(array)
+            except KeyreeveError as failure:
+                _log.debug("a stream of the control plane failed", error=_said(failure))
+            await asyncio.sleep(_PAUSE)
+
+    async def _roll(self, array: str) -> None:
+        async for roll in self.control.follow_roll(array):
+            if roll != self.view.roll:
+                self.view.follow_roll(roll)
+                self.publish()
+                try:
+                    await asyncio.to_thread(self.roll_file.write, roll)
+                except OSError as failure:
+                    _log.warning("the roll could not be written", error=str(failure))
+                self._wake.set()
+
+    async def _epochs(self, array: str) -> None:
+        async for epoch in self.control.follow_epochs(array):
+            loaded = None if self.view.loaded is None else self.view.loaded.material.epoch
+            if loaded is None or loaded.array != array:
+                self._wake.set()
+                continue
+            try:
+                walk_forward(SeenEpoch.of(loaded), [epoch] if epoch.epoch <= loaded.epoch + 1 else [])
+                self.view.note("bundle", None)
+            except KeyreeveError as failure:
+                _log.error("the control plane offers a bundle that is refused", error=_said(failure))
+                self.view.note("bundle", _said(failure))
+            if epoch.epoch != loaded.epoch:
+                self._wake.set()
+
+    async def _dial(self) -> None:
+        roll: Sequence[str] = ()
+        while True:
+            try:
+                self.view.reached = await self.peers.dial_all()
+                self.publish()
+            except ServiceUnreachable:
+                """There is no certificate yet."""
+            roll, before = [one.name for one in self.view.members], roll
+            await asyncio.sleep(DIAL_SECONDS if roll == before else 1.0)
+
+
+def _said(failure: KeyreeveError) -> str:
+    return f"{failure.reason}: {failure.message}"

@@ -1,0 +1,1 @@
+"""What a member's TLS stacks load: certificate, key, bundle and CRLs that always match."""
