@@ -879,6 +879,14 @@ class TokenMalformed(InvalidArgument):
     fix = "Copy the whole token, from `krt1_` to its end; a token of a later version needs a later release."
 
 
+class ServiceAccountRefused(Unauthenticated):
+    """The Kubernetes ServiceAccount token is not valid here, or its account may become no service."""
+
+    reason = "SERVICE_ACCOUNT_REFUSED"
+    fix = "Compare the pod's account, and the audience of its token, with `enroll.kubernetes` of the CA."
+    who = ADMIN
+
+
 class EnrollmentOff(FailedPrecondition):
     """This control plane has no enrollment listener."""
 

@@ -1,5 +1,6 @@
 """The CA service's settings; docs/settings.md is generated from the descriptions."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -16,6 +17,9 @@ from keyreeve_chassis.settings.sections import (
     host_port,
 )
 from keyreeve_chassis.settings.serving import ServingSettings
+
+ENROLLED_SERVICES = ("membership", "credentials", "gateway")
+"""Services that enroll; the CA's processes certify themselves."""
 
 
 class CaKeySettings(KeySettings):
@@ -73,6 +77,35 @@ class RetentionSettings(Section):
     )
 
 
+class KubernetesSettings(Section):
+    """Enrollment of services by the ServiceAccounts of their pods (docs/kubernetes.md)."""
+
+    accounts: dict[str, str] = Field(
+        description="Which account may become which service: `namespace/account: membership`, `credentials` or `gateway`."
+    )
+    audience: str | None = Field(
+        None, description="Audience that their tokens must have; `keyreeve:` and the trust domain unless given."
+    )
+    api_url: str = Field("https://kubernetes.default.svc", description="The API server, which reviews the tokens.")
+    api_ca_file: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"), description="PEM of the CA of the API server."
+    )
+    api_token_file: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+        description="Token with which the CA calls the API server; read again for each review.",
+    )
+
+    @field_validator("accounts")
+    @classmethod
+    def _check_accounts(cls, value: dict[str, str]) -> dict[str, str]:
+        for account, service in value.items():
+            if not re.fullmatch(r"[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}", account):
+                raise ValueError(f"{account}: `namespace/account` is required")
+            if service not in ENROLLED_SERVICES:
+                raise ValueError(f"{service}: one of {', '.join(ENROLLED_SERVICES)} is required")
+        return value
+
+
 class EnrollSettings(Section):
     """The enrollment listener, for callers without a certificate."""
 
@@ -83,6 +116,9 @@ class EnrollSettings(Section):
     )
     ca_address: str | None = Field(
         None, description="`host:port` of the gRPC listener that enrollees are told; its own address unless given."
+    )
+    kubernetes: KubernetesSettings | None = Field(
+        None, description="Enrollment by Kubernetes ServiceAccounts; null: off."
     )
     calls_in_flight: int = Field(128, ge=1, description="Enrollments in progress at once in one process.")
     calls_per_address: int = Field(16, ge=1, description="Of these from one address (for IPv6: one /64).")

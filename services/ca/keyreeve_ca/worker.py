@@ -122,16 +122,16 @@ async def run_worker(
         trust_root = await trust_root_of(store)
         steps = DirectTokenSteps(store, now) if client is None else CoordinatorTokenSteps(client)
         pending = PendingTokens(store, steps)
-        enrollees = None
-        if settings.enroll.port is not None:
-            enrollees = EnrollmentListener.of(base, steps, trust_root, instance, revocations.is_revoked)
-            await enrollees.certificate.obtain()
-            run_tasks(stack, [enrollees.keep_fresh(), pending.follow(topics.follower(TOKENS))], background)
         run_tasks(stack, [own.keep_fresh()], background)
         feed = CallerFeed(store, revocations, settings.trust_domain, now, own.sign)
         services = services_of(base, trust_root, feed)
         forwarder = None if client is None else CallForwarder(client)
         change: Forward = forwarder or Router(services).invoke
+        enrollees = None
+        if settings.enroll.port is not None:
+            enrollees = EnrollmentListener.of(base, steps, trust_root, instance, revocations.is_revoked, change=change)
+            await enrollees.certificate.obtain()
+            run_tasks(stack, [enrollees.keep_fresh(), pending.follow(topics.follower(TOKENS))], background)
         verifier = PeerVerifier(trust.current, now, revocations, first_seen=pending.first_seen)
         telemetry = call_telemetry("ca", settings, stack)
         running = await start_server(

@@ -270,6 +270,56 @@ class ListEnrollmentTokensResponse(_message.Message):
 Global___ListEnrollmentTokensResponse: _TypeAlias = ListEnrollmentTokensResponse  # noqa: Y015
 
 @_typing.final
+class ExchangeServiceAccountTokenRequest(_message.Message):
+    """Exchanges a ServiceAccount token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Required. The projected token of the pod (a JWT), of the audience `keyreeve:{trust domain}` unless the settings name
+    another one.
+    """
+    address: _builtins.str
+    """Optional. `host:port` at which the caller reaches the listener; default: the setting `enroll.address`."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeServiceAccountTokenRequest: _TypeAlias = ExchangeServiceAccountTokenRequest  # noqa: Y015
+
+@_typing.final
+class ExchangeServiceAccountTokenResponse(_message.Message):
+    """The enrollment token of a pod."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The token as text, with its secret."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeServiceAccountTokenResponse: _TypeAlias = ExchangeServiceAccountTokenResponse  # noqa: Y015
+
+@_typing.final
 class EnrollRequest(_message.Message):
     """Messages of the enrollee: `hello`, then `proof`."""
 

@@ -56,6 +56,11 @@ class EnrollmentServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.EnrollRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.EnrollResponse.FromString,
                 _registered_method=True)
+        self.ExchangeServiceAccountToken = channel.unary_unary(
+                '/keyreeve.ca.v1.EnrollmentService/ExchangeServiceAccountToken',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenResponse.FromString,
+                _registered_method=True)
 
 
 class EnrollmentServiceServicer:
@@ -114,6 +119,22 @@ class EnrollmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExchangeServiceAccountToken(self, request, context):
+        """Exchanges a Kubernetes ServiceAccount token for an enrollment token. The API server checks the token (TokenReview); the
+        setting `enroll.kubernetes` says which account may become which service, and the instance is the pod's UID. Each
+        ServiceAccount token (`authentication.kubernetes.io/credential-id`) is worth one enrollment token: a repeat returns the
+        same one with a new secret until it is used. Only the enrollment listener serves this RPC. The caller has to trust its
+        certificate, since the ServiceAccount token is sent to it.
+
+        Reasons: ENROLLMENT_OFF (no such setting), SERVICE_ACCOUNT_REFUSED, STORE_UNAVAILABLE (the API server does not answer),
+        TOKEN_USED.
+        Callers: any pod whose ServiceAccount token the API server accepts.
+        Idempotent by ServiceAccount token, except for the secret.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrollmentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -136,6 +157,11 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
                     servicer.Enroll,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.EnrollRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.EnrollResponse.SerializeToString,
+            ),
+            'ExchangeServiceAccountToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeServiceAccountToken,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -248,6 +274,33 @@ class EnrollmentService:
             '/keyreeve.ca.v1.EnrollmentService/Enroll',
             keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.EnrollRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.EnrollResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeServiceAccountToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.EnrollmentService/ExchangeServiceAccountToken',
+            keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

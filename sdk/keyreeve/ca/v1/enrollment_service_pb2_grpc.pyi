@@ -70,6 +70,18 @@ class EnrollmentServiceStub:
     Callers: any peer that knows the secret of a token.
     Idempotent by token and key.
     """
+    ExchangeServiceAccountToken: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.ExchangeServiceAccountTokenRequest, _enrollment_service_pb2.ExchangeServiceAccountTokenResponse]
+    """Exchanges a Kubernetes ServiceAccount token for an enrollment token. The API server checks the token (TokenReview); the
+    setting `enroll.kubernetes` says which account may become which service, and the instance is the pod's UID. Each
+    ServiceAccount token (`authentication.kubernetes.io/credential-id`) is worth one enrollment token: a repeat returns the
+    same one with a new secret until it is used. Only the enrollment listener serves this RPC. The caller has to trust its
+    certificate, since the ServiceAccount token is sent to it.
+
+    Reasons: ENROLLMENT_OFF (no such setting), SERVICE_ACCOUNT_REFUSED, STORE_UNAVAILABLE (the API server does not answer),
+    TOKEN_USED.
+    Callers: any pod whose ServiceAccount token the API server accepts.
+    Idempotent by ServiceAccount token, except for the secret.
+    """
 
 @_typing.type_check_only
 class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
@@ -112,6 +124,18 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     TOKEN_EXPIRED, TOKEN_REVOKED, CLOCK_SKEWED, and those of CertificateService.SignCertificate.
     Callers: any peer that knows the secret of a token.
     Idempotent by token and key.
+    """
+    ExchangeServiceAccountToken: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.ExchangeServiceAccountTokenRequest, _enrollment_service_pb2.ExchangeServiceAccountTokenResponse]  # type: ignore[assignment]
+    """Exchanges a Kubernetes ServiceAccount token for an enrollment token. The API server checks the token (TokenReview); the
+    setting `enroll.kubernetes` says which account may become which service, and the instance is the pod's UID. Each
+    ServiceAccount token (`authentication.kubernetes.io/credential-id`) is worth one enrollment token: a repeat returns the
+    same one with a new secret until it is used. Only the enrollment listener serves this RPC. The caller has to trust its
+    certificate, since the ServiceAccount token is sent to it.
+
+    Reasons: ENROLLMENT_OFF (no such setting), SERVICE_ACCOUNT_REFUSED, STORE_UNAVAILABLE (the API server does not answer),
+    TOKEN_USED.
+    Callers: any pod whose ServiceAccount token the API server accepts.
+    Idempotent by ServiceAccount token, except for the secret.
     """
 
 class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -176,6 +200,24 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         TOKEN_EXPIRED, TOKEN_REVOKED, CLOCK_SKEWED, and those of CertificateService.SignCertificate.
         Callers: any peer that knows the secret of a token.
         Idempotent by token and key.
+        """
+
+    @_abc_1.abstractmethod
+    def ExchangeServiceAccountToken(
+        self,
+        request: _enrollment_service_pb2.ExchangeServiceAccountTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_service_pb2.ExchangeServiceAccountTokenResponse, _abc.Awaitable[_enrollment_service_pb2.ExchangeServiceAccountTokenResponse]]:
+        """Exchanges a Kubernetes ServiceAccount token for an enrollment token. The API server checks the token (TokenReview); the
+        setting `enroll.kubernetes` says which account may become which service, and the instance is the pod's UID. Each
+        ServiceAccount token (`authentication.kubernetes.io/credential-id`) is worth one enrollment token: a repeat returns the
+        same one with a new secret until it is used. Only the enrollment listener serves this RPC. The caller has to trust its
+        certificate, since the ServiceAccount token is sent to it.
+
+        Reasons: ENROLLMENT_OFF (no such setting), SERVICE_ACCOUNT_REFUSED, STORE_UNAVAILABLE (the API server does not answer),
+        TOKEN_USED.
+        Callers: any pod whose ServiceAccount token the API server accepts.
+        Idempotent by ServiceAccount token, except for the secret.
         """
 
 def add_EnrollmentServiceServicer_to_server(servicer: EnrollmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,6 +1,7 @@
-"""The enrollment listener of a worker: a port and a certificate of its own, with `Enroll` only."""
+"""The enrollment listener of a worker: a port and a certificate of its own."""
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,18 +16,25 @@ from keyreeve.enrollment_token import SERVER
 from keyreeve_ca.enrollment import servicer as enrollee_servicer
 from keyreeve_ca.enrollment.ports import StoredToken
 from keyreeve_ca.enrollment.service import Enrollment, TokenSteps
+from keyreeve_ca.enrollment.service_accounts import LIFETIME_SECONDS, ServiceAccountExchange
+from keyreeve_ca.enrollment.token_review import KubernetesTokenReviewer
 from keyreeve_ca.issuance.context import CaContext
-from keyreeve_ca.issuance.serving_certificate import ServingCertificate, pem
+from keyreeve_ca.issuance.serving_certificate import ServingCertificate, pem, service_caller
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.admission import PerAddress
-from keyreeve_chassis.guard.router import Router, ServedService
+from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.guard.router import Forward, Router, ServedService
 from keyreeve_chassis.rpc.open_server import start_open_server
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 
 PROFILE = "enrollment"
 _MOST_REPORTED = 1024
+_CREATE = "/keyreeve.ca.v1.EnrollmentService/CreateEnrollmentToken"
+_CREATE_SECONDS = 5.0
+_ACCOUNTS = "service-accounts"
+"""The instance in whose name tokens are made for pods."""
 _SECOND_KEYS = Counter(
     "keyreeve_ca_enrollment_second_keys_total", "Second keys that came with a used token's secret: each is an alarm."
 )
@@ -42,6 +50,8 @@ class EnrollmentListener:
     steps: TokenSteps
     trust_root: bytes
     certificate: ServingCertificate
+    change: Forward
+    """Runs a mutation of the CA's other listener, in this process or in the coordinator."""
 
     @classmethod
     def of(
@@ -51,6 +61,8 @@ class EnrollmentListener:
         trust_root: bytes,
         instance: str,
         is_revoked: Callable[[int], bool],
+        *,
+        change: Forward,
     ) -> "EnrollmentListener":
         """Build the listener; its certificate is issued later."""
         certificate = ServingCertificate(
@@ -64,11 +76,37 @@ class EnrollmentListener:
             is_revoked=is_revoked,
             of_newest=True,  # tokens name the root of the newest authority, so the listener has to lead to that
         )
-        return cls(base, steps, trust_root, certificate)
+        return cls(base, steps, trust_root, certificate, change)
 
     def keep_fresh(self) -> Coroutine[Any, Any, None]:
         """Background job: renew the listener's certificate."""
         return self.certificate.keep_fresh()
+
+    def _accounts(self) -> ServiceAccountExchange:
+        settings = self.base.settings
+        kubernetes = settings.enroll.kubernetes
+        reviewer = None
+        if kubernetes is not None:
+            reviewer = KubernetesTokenReviewer(kubernetes.api_url, kubernetes.api_ca_file, kubernetes.api_token_file)
+        return ServiceAccountExchange(
+            reviewer=reviewer,
+            services={} if kubernetes is None else kubernetes.accounts,
+            audience=(kubernetes and kubernetes.audience) or f"keyreeve:{settings.trust_domain}",
+            trust_domain=settings.trust_domain,
+            make_token=self._make_token,
+        )
+
+    async def _make_token(self, identity: str, address: str, request_id: str) -> str:
+        """Make an enrollment token as the CA: idempotent and audited like everybody's."""
+        request = enrollment_service_pb2.CreateEnrollmentTokenRequest(
+            identity=identity, address=address, request_id=request_id
+        )
+        request.lifetime.FromSeconds(LIFETIME_SECONDS)
+        # The same identity on every replica of the CA, since a request id belongs to its caller.
+        caller = service_caller(self.base.settings.trust_domain, _ACCOUNTS)
+        call = Call(_CREATE, caller, deadline=time.monotonic() + _CREATE_SECONDS)
+        response = await self.change(_CREATE, request.SerializeToString(), call)
+        return enrollment_service_pb2.CreateEnrollmentTokenResponse.FromString(response).text
 
     @asynccontextmanager
     async def serving(
@@ -86,6 +124,7 @@ class EnrollmentListener:
                 alert=Alarm(),
                 now=base.now,
             ),
+            self._accounts(),
             PerAddress(settings.calls_per_address, settings.calls_per_second, settings.calls_at_once),
             endpoints,
         )

@@ -1,4 +1,4 @@
-"""`Enroll`, on the enrollment listener: the only RPC for callers without a certificate."""
+"""The RPCs of the enrollment listener, the only ones for callers without a certificate."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,19 @@ from prometheus_client import Counter
 from keyreeve import errors
 from keyreeve.ca.v1 import enrollment_service_pb2 as pb
 from keyreeve_ca.enrollment.service import Enrollment, Hello
+from keyreeve_ca.enrollment.service_accounts import ServiceAccountExchange
 from keyreeve_ca.enrollment.token_servicer import SERVICE
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.admission import PerAddress
 from keyreeve_chassis.guard.call import Call, invalid
 
-ACCESS: AccessRules = {SERVICE + "Enroll": AccessRule(anyone=True, freshness=Freshness.EXEMPT)}
+ACCESS: AccessRules = {
+    SERVICE + "Enroll": AccessRule(anyone=True, freshness=Freshness.EXEMPT),
+    SERVICE + "ExchangeServiceAccountToken": AccessRule(anyone=True, freshness=Freshness.EXEMPT),
+}
 EXCLUDED_METHODS = frozenset({"CreateEnrollmentToken", "RevokeEnrollmentToken", "ListEnrollmentTokens"})
 
+_LONGEST_TOKEN = 16_384
 _ENROLLMENTS = Counter(
     "keyreeve_ca_enrollments_total", "Ends of enrollments, by reason; OK for a certificate.", ["reason"]
 )
@@ -23,9 +28,10 @@ _ENROLLMENTS = Counter(
 
 @dataclass(frozen=True)
 class EnrollServicer:
-    """Serves `Enroll`."""
+    """Serves `Enroll` and `ExchangeServiceAccountToken`."""
 
     enrollment: Enrollment
+    accounts: ServiceAccountExchange
     limits: PerAddress
     endpoints: Callable[[], Mapping[str, Sequence[str]]]
 
@@ -37,6 +43,17 @@ class EnrollServicer:
             except errors.KeyreeveError as refused:
                 _ENROLLMENTS.labels(refused.reason).inc()
                 raise
+
+    async def ExchangeServiceAccountToken(
+        self, request: pb.ExchangeServiceAccountTokenRequest, call: Call
+    ) -> pb.ExchangeServiceAccountTokenResponse:
+        with self.limits.admit(call.peer):
+            if not 1 <= len(request.token) <= _LONGEST_TOKEN or not request.token.isascii():
+                raise invalid("token", f"1 to {_LONGEST_TOKEN} ASCII characters are required")
+            record = call.record
+            tell = (lambda *_: None) if record is None else record.tell
+            text = await self.accounts.exchange(request.token, request.address, tell)
+            return pb.ExchangeServiceAccountTokenResponse(text=text)
 
     async def _enroll(self, requests: AsyncIterator[pb.EnrollRequest], call: Call) -> AsyncIterator[pb.EnrollResponse]:
         hello = _hello((await _next(requests, "hello")).hello)

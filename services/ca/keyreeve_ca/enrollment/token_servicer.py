@@ -16,7 +16,7 @@ from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 
 SERVICE = "/keyreeve.ca.v1.EnrollmentService/"
-EXCLUDED_METHODS = frozenset({"Enroll"})
+EXCLUDED_METHODS = frozenset({"Enroll", "ExchangeServiceAccountToken"})
 """What only the enrollment listener serves."""
 _MAKERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.CA, Role.MEMBERSHIP})
 
@@ -37,7 +37,7 @@ _STATES: Mapping[TokenState, pb.EnrollmentTokenState.ValueType] = {
 
 @dataclass(frozen=True)
 class TokenServicer:
-    """Serves EnrollmentService, except `Enroll`."""
+    """Serves EnrollmentService, except what the enrollment listener serves."""
 
     tokens: EnrollmentTokens
     store: Store

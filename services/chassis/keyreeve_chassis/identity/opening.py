@@ -24,6 +24,7 @@ from keyreeve_chassis.guard.trust import CallerTrust
 from keyreeve_chassis.identity.evidence import Evidence, TokenFile
 from keyreeve_chassis.identity.files import LiveIdentity
 from keyreeve_chassis.identity.keeping import ServiceIdentity
+from keyreeve_chassis.identity.service_account import ServiceAccountToken
 from keyreeve_chassis.settings.sections import ServerSettings
 from keyreeve_chassis.tls import ServerIdentity
 
@@ -96,9 +97,11 @@ async def open_identity(
 def open_service_identity(
     name: str, settings: ServerSettings, now: Callable[[], float]
 ) -> AbstractAsyncContextManager[EnrolledIdentity]:
-    """The identity of the instance that the settings name, enrolled with the token in its state directory."""
+    """The identity of the instance that the settings name, enrolled with what they say or the token in its directory."""
     identity = SpiffeId(settings.trust_domain, ("services", name, settings.instance))
-    evidence = TokenFile(token_file(settings.state_directory))
+    evidence: Evidence = (token := TokenFile(token_file(settings.state_directory)))
+    if (account := settings.service_account) is not None:
+        evidence = ServiceAccountToken(account.token_file, account.bundle_file, account.address, token)
     return open_identity(identity, identity_directory(settings.state_directory), evidence, now=now)
 
 

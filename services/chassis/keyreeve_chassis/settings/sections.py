@@ -51,6 +51,16 @@ class KeySettings(Section):
     )
 
 
+class ServiceAccountSettings(Section):
+    """Enrollment of a service by the ServiceAccount of its Kubernetes pod (docs/kubernetes.md)."""
+
+    address: str = Field(description="`host:port` of the CA's enrollment listener.")
+    bundle_file: Path = Field(description="PEM of the roots of the control hierarchy.")
+    token_file: Path = Field(
+        Path("/var/run/secrets/keyreeve/token"), description="Projected token whose audience is the CA's."
+    )
+
+
 class HttpSettings(Section):
     """A plain-HTTP listener."""
 
@@ -113,6 +123,9 @@ class ServerSettings(ServiceSettings):
         description="Name of this instance in its own identity.",
     )
     state_directory: Path = Field(description="Directory of mode 0700 for keys, sockets and the SQLite file.")
+    service_account: ServiceAccountSettings | None = Field(
+        None, description="How a service other than the CA enrolls in Kubernetes; null: with an enrollment token."
+    )
     drain_seconds: float = Field(20, gt=0, description="How long calls in progress may take when the service stops.")
     listen: ServingSettings = Field(default_factory=ServingSettings, description="The gRPC listeners.")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="Metrics.")

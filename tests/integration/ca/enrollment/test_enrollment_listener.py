@@ -1,4 +1,4 @@
-"""Methods by listener: only `Enroll` for enrollees, everything else for holders of certificates."""
+"""Methods by listener: only enrollment for enrollees, everything else for holders of certificates."""
 
 import uuid
 
@@ -25,8 +25,9 @@ __all__ = ["enrolling_ca"]
 CALLERS = [role for role in PATHS if role is not Role.CA]
 """The CA calls itself in process."""
 ENROLL = "/keyreeve.ca.v1.EnrollmentService/Enroll"
+EXCHANGE = "/keyreeve.ca.v1.EnrollmentService/ExchangeServiceAccountToken"
 OTHERS = [
-    *(name for name in METHODS if name != ENROLL),
+    *(name for name in METHODS if name not in {ENROLL, EXCHANGE}),
     "/grpc.health.v1.Health/Check",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/keyreeve.ca.v1.EnrollmentService/enroll",
