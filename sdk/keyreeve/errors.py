@@ -953,6 +953,29 @@ class EntryDamaged(KeyreeveError):
     who = ADMIN
 
 
+class VaultSealed(FailedPrecondition):
+    """The vault is sealed: nothing opens and nothing is written."""
+
+    reason = "VAULT_SEALED"
+    fix = "Find out why (`keyreeve vault status`); `keyreeve vault unseal` opens it."
+    who = ADMIN
+
+
+class KeyNotFound(NotFound):
+    """The array has no such key-encryption key."""
+
+    reason = "KEY_NOT_FOUND"
+    fix = "Run `keyreeve vault status --array NAME` for the keys of the array."
+
+
+class KeyInUse(FailedPrecondition):
+    """A key-encryption key is needed: it writes, values are encrypted under it, or backups that need it have not expired."""
+
+    reason = "KEY_IN_USE"
+    fix = "Rotate the key and wait for the re-encryption; wait until the time that the error names."
+    who = ADMIN
+
+
 class PolicyDenied(PermissionDenied):
     """No policy of the vault allows this caller, in its present membership, this purpose at this entry."""
 

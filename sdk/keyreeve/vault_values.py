@@ -46,6 +46,10 @@ class Entry:
     """The key-encryption key it is encrypted under."""
     created_at: datetime
     updated_at: datetime
+    domain: str = ""
+    """The Windows domain that a login password was cached with."""
+    used_at: datetime | None = None
+    """When it was last used, to the minute; None: never, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +128,51 @@ class PolicySimulation:
     newly_allowed: int
     reads: tuple[SimulatedRead, ...]
     """At most 100, the newest first."""
+
+
+class KeyStage(StrEnum):
+    """The life of a key-encryption key."""
+
+    WRITER = "writer"
+    DRAINING = "draining"
+    DESTROYING = "destroying"
+    DESTROYED = "destroyed"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key-encryption key of an array."""
+
+    name: str
+    """`arrays/{array}/keys/{key}`."""
+    number: int
+    stage: KeyStage
+    wraps: int
+    values: int
+    """Values that are encrypted under it."""
+    created_at: datetime
+    drained_at: datetime | None
+    destroy_at: datetime | None
+    """When it is destroyed by itself."""
+    destruction_requester: str
+    """The first person who asked for its destruction at once within the last hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealState:
+    """Whether the vault is sealed."""
+
+    sealed: bool
+    changed_at: datetime | None
+    changer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """The keys of an array, the newest first, and the seal of the vault."""
+
+    keys: tuple[Key, ...]
+    seal: SealState
+    rotation: str
+    """`operations/{operation}` that re-encrypts; empty if there is none."""

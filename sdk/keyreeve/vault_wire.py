@@ -7,6 +7,7 @@ from typing import Final
 from keyreeve import vault_values, wire
 from keyreeve.credentials.v1 import access_policy_service_pb2 as policy_pb
 from keyreeve.credentials.v1 import entry_service_pb2 as entry_pb
+from keyreeve.credentials.v1 import key_service_pb2 as key_pb
 
 KINDS: Final = {
     vault_values.EntryKind.PASSWORD: entry_pb.ENTRY_KIND_PASSWORD,
@@ -34,6 +35,8 @@ def from_entry(message: entry_pb.Entry) -> vault_values.Entry:
         key=message.key,
         created_at=message.create_time.ToDatetime(UTC),
         updated_at=message.update_time.ToDatetime(UTC),
+        domain=message.domain,
+        used_at=message.use_time.ToDatetime(UTC) if message.HasField("use_time") else None,
     )
 
 
@@ -96,4 +99,40 @@ def from_simulation(message: policy_pb.SimulatePolicyResponse) -> vault_values.P
             )
             for one in message.reads
         ),
+    )
+
+
+STAGES: Final = {
+    vault_values.KeyStage.WRITER: key_pb.KEY_STAGE_WRITER,
+    vault_values.KeyStage.DRAINING: key_pb.KEY_STAGE_DRAINING,
+    vault_values.KeyStage.DESTROYING: key_pb.KEY_STAGE_DESTROYING,
+    vault_values.KeyStage.DESTROYED: key_pb.KEY_STAGE_DESTROYED,
+}
+
+
+def from_key(message: key_pb.Key) -> vault_values.Key:
+    """Translate a key."""
+    return vault_values.Key(
+        name=message.name,
+        number=message.number,
+        stage=wire.from_number(STAGES, message.stage),
+        wraps=message.wraps,
+        values=message.values,
+        created_at=message.create_time.ToDatetime(UTC),
+        drained_at=message.drain_time.ToDatetime(UTC) if message.HasField("drain_time") else None,
+        destroy_at=message.destroy_time.ToDatetime(UTC) if message.HasField("destroy_time") else None,
+        destruction_requester=message.destruction_requester,
+    )
+
+
+def from_seal(message: key_pb.SealState) -> vault_values.SealState:
+    """Translate the state of the seal."""
+    changed_at = message.change_time.ToDatetime(UTC) if message.HasField("change_time") else None
+    return vault_values.SealState(message.sealed, changed_at, message.changer, message.reason)
+
+
+def from_key_state(message: key_pb.KeyState) -> vault_values.KeyState:
+    """Translate the state of an array's keys."""
+    return vault_values.KeyState(
+        tuple(from_key(key) for key in message.keys), from_seal(message.seal), message.rotation
     )

@@ -31,7 +31,9 @@ from support.waiting import wait_for
 __all__ = ["forking_program", "new_forked_ca"]
 
 assert all((coordinator, worker)), "imported for the failpoints that they register"
-FAILPOINTS = sorted(name for name in failpoints.registered() if not name.startswith("test."))
+FAILPOINTS = sorted(
+    name for name in failpoints.registered() if not name.startswith(("test.", "credentials.", "membership."))
+)
 EVERY = "KEYREEVE_KILLS" in os.environ
 PASSAGES = range(1, 100) if EVERY else (12, 1)
 SINK = {"AUDIT__FILE": "{directory}/audit.jsonl", "AUDIT__SINK_REQUIRED": "true"}

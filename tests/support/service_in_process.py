@@ -11,7 +11,7 @@ from keyreeve import Context, aio
 from keyreeve.caller_values import MemberRecord
 from keyreeve.identity import Role, SpiffeId
 from keyreeve.values import MemberState
-from keyreeve_chassis.guard.peers import PeerVerifier, TrustView
+from keyreeve_chassis.guard.peers import OperatorRecord, PeerVerifier, TrustView
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.solo import RunningService, run_solo
 from keyreeve_chassis.service import ServiceSpec
@@ -31,6 +31,8 @@ class IssuedIdentity:
     revocations: KnownRevocations = field(default_factory=KnownRevocations)
     roll: dict[str, MemberRecord] = field(default_factory=dict)
     """What the membership service says of members, by peer DNS name."""
+    people: dict[str, str] = field(default_factory=dict)
+    """Unique ids of further operators, by their paths."""
 
     @property
     def context(self) -> Context:
@@ -55,7 +57,8 @@ class IssuedIdentity:
 
     def trust_view(self) -> TrustView:
         view = TrustView(TRUST_DOMAIN, (self.hierarchies.control.certificate,), 1)
-        return replace(view, operators=operators())
+        more = {f"spiffe://{TRUST_DOMAIN}/{path}": OperatorRecord(uid, 0) for path, uid in self.people.items()}
+        return replace(view, generation=1 + len(more), operators=operators() | more)
 
     def jobs(self) -> tuple[()]:
         return ()

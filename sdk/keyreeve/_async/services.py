@@ -18,6 +18,7 @@ from keyreeve._async.rotations import RotationClient
 from keyreeve._async.tokens import TokenClient
 from keyreeve._async.trust import TrustClient
 from keyreeve._async.vault import EntryClient
+from keyreeve._async.vault_keys import KeyClient
 from keyreeve._async.vault_policies import PolicyClient
 
 
@@ -85,6 +86,8 @@ class CredentialsClient(ServiceClient):
 
     entries: EntryClient
     """The entries of the vault."""
+    keys: KeyClient
+    """The keys that they are encrypted under, and the seal."""
     policies: PolicyClient
     """Who may read and manage them."""
     objects: ObjectClient
@@ -97,6 +100,7 @@ class CredentialsClient(ServiceClient):
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
         self.entries = EntryClient(caller)
+        self.keys = KeyClient(caller)
         self.policies = PolicyClient(caller)
         self.objects = ObjectClient(caller)
         self.launch_settings = LaunchSettingClient(caller)

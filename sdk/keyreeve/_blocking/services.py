@@ -19,6 +19,7 @@ from keyreeve._blocking.rotations import RotationClient
 from keyreeve._blocking.tokens import TokenClient
 from keyreeve._blocking.trust import TrustClient
 from keyreeve._blocking.vault import EntryClient
+from keyreeve._blocking.vault_keys import KeyClient
 from keyreeve._blocking.vault_policies import PolicyClient
 
 
@@ -86,6 +87,8 @@ class CredentialsClient(ServiceClient):
 
     entries: EntryClient
     """The entries of the vault."""
+    keys: KeyClient
+    """The keys that they are encrypted under, and the seal."""
     policies: PolicyClient
     """Who may read and manage them."""
     objects: ObjectClient
@@ -98,6 +101,7 @@ class CredentialsClient(ServiceClient):
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
         self.entries = EntryClient(caller)
+        self.keys = KeyClient(caller)
         self.policies = PolicyClient(caller)
         self.objects = ObjectClient(caller)
         self.launch_settings = LaunchSettingClient(caller)

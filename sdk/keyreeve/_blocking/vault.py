@@ -34,17 +34,22 @@ class EntryClient:
         secret: Plaintext | None = None,
         *,
         kind: EntryKind = EntryKind.PASSWORD,
+        domain: str = "",
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Entry:
         """Create an entry of an owner for a resource (empty: the login password).
 
-        The secret is left out for `EntryKind.SMART_CARD`.
+        The secret is left out for `EntryKind.SMART_CARD`; only a login password has a `domain`.
         """
         request = pb.CreateEntryRequest(
             parent=wire.resource_name("arrays", array),
             entry=pb.Entry(
-                owner=owner, resource=resource, user_name=user_name, kind=wire.to_number(vault_wire.KINDS, kind, "kind")
+                owner=owner,
+                resource=resource,
+                user_name=user_name,
+                domain=domain,
+                kind=wire.to_number(vault_wire.KINDS, kind, "kind"),
             ),
             secret=b"" if secret is None else secret.reveal(),
             request_id=request_id or new_request_id(),
@@ -94,17 +99,19 @@ class EntryClient:
         user_name: str | None = None,
         kind: EntryKind | None = None,
         secret: Plaintext | None = None,
+        domain: str | None = None,
         version: int = 0,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Entry:
         """Change what is given, and keep the rest; with a `version`, only if it is the present one."""
-        given = {"user_name": user_name, "kind": kind, "secret": secret}
+        given = {"user_name": user_name, "kind": kind, "secret": secret, "domain": domain}
         request = pb.UpdateEntryRequest(
             entry=pb.Entry(
                 name=name,
                 version=version,
                 user_name=user_name or "",
+                domain=domain or "",
                 kind=pb.ENTRY_KIND_UNSPECIFIED if kind is None else wire.to_number(vault_wire.KINDS, kind, "kind"),
             ),
             update_mask=FieldMask(paths=[path for path, value in given.items() if value is not None]),

@@ -9,21 +9,28 @@ from dataclasses import dataclass, fields, replace
 from keyreeve.credentials.v1 import (
     access_policy_service_pb2,
     entry_service_pb2,
+    key_service_pb2,
     launch_setting_service_pb2,
     object_service_pb2,
     resolution_service_pb2,
 )
-from keyreeve.errors import Unavailable
+from keyreeve.errors import TrustTableAltered, Unavailable, VaultKeyUnavailable
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.processes.solo import solo_role
-from keyreeve_chassis.service import Jobs, OpenStorage, ServiceSpec
+from keyreeve_chassis.service import Jobs, OpenStorage, ServiceContext, ServiceSpec
 from keyreeve_credentials import metrics
 from keyreeve_credentials.entries import servicer as entry_servicer
+from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.service import Entries
+from keyreeve_credentials.keys import servicer as key_servicer
 from keyreeve_credentials.keys.keyring import Keyring
+from keyreeve_credentials.keys.ports import KEYS, SealState
 from keyreeve_credentials.keys.root_files import open_root_files
+from keyreeve_credentials.keys.seal_switch import SealSwitch
+from keyreeve_credentials.keys.service import ROTATE, Keys
+from keyreeve_credentials.keys.sweep import Sweep
 from keyreeve_credentials.keys.vault import Vault
 from keyreeve_credentials.launch_settings import servicer as launch_setting_servicer
 from keyreeve_credentials.objects import servicer as object_servicer
@@ -35,7 +42,6 @@ from keyreeve_credentials.policies.past_reads import AuditedReads
 from keyreeve_credentials.policies.ports import POLICIES
 from keyreeve_credentials.policies.service import Policies, PolicyBook
 from keyreeve_credentials.resolution import servicer as resolution_servicer
-from keyreeve_credentials.resolution.request_secrets import SecretMasking
 from keyreeve_credentials.resolution.service import Resolution
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
@@ -44,6 +50,7 @@ from keyreeve_credentials.store.sql import Transaction
 log = logging.getLogger(__name__)
 
 _SHOWN_SECONDS = 10.0
+_DUE_SECONDS = 30.0
 
 DATABASE = DatabaseStorage[CredentialsSettings, Transaction](SCHEMA, Transaction)
 
@@ -54,6 +61,7 @@ class CredentialsContext(DatabaseContext[CredentialsSettings, Transaction]):
 
     vault: Vault
     entries: Entries
+    keys: Keys
     policies: Policies
     policy_book: PolicyBook
     limits: ReadLimits
@@ -84,24 +92,47 @@ class CredentialsStorage:
     ) -> AsyncIterator[OpenStorage[CredentialsSettings]]:
         """Open both. Raises `StartRefused`: with keys in the database, a root key is never made anew."""
         async with self.database.open(settings, now=now, process=process) as opened:
-            context = opened.context
-            assert isinstance(context, DatabaseContext)
-            known = await context.store.read(lambda tx: tx.keks.all())
-            root = open_root_files(settings.vault_keys_directory, first_start=not known)
-            vault = Vault(context.store, root, Keyring(root), settings.trust_domain, now)
-            policies = Policies(context.keystore.derive("policies"), now, _alarm)
-            book = PolicyBook(context.store, policies)
-            await book.refresh()
-            given = {field.name: getattr(context, field.name) for field in fields(context)}
-            credentials = CredentialsContext(
-                **given,
-                vault=vault,
-                entries=Entries(vault, now, _alarm),
-                policies=policies,
-                policy_book=book,
-                limits=_limits(settings),
-            )
-            yield replace(opened, context=credentials)
+            try:
+                context = await _open_vault(opened.context, settings, now)
+            except BaseException:
+                for job in opened.jobs:
+                    job.close()
+                raise
+            yield replace(opened, context=context)
+
+
+async def _open_vault(
+    context: ServiceContext[CredentialsSettings], settings: CredentialsSettings, now: Callable[[], int]
+) -> CredentialsContext:
+    """Open the root provider beside the database."""
+    assert isinstance(context, DatabaseContext)
+    assert context.trust is not None, "the service has trust tables"
+    known = await context.store.read(lambda tx: tx.keks.exist())
+    root = open_root_files(settings.vault_keys_directory, first_start=not known)
+    keyring = Keyring(root)
+    switch = SealSwitch(context.store, keyring, context.trust.refuse)
+    await _make_seal(context)
+    await switch.refresh()
+    vault = Vault(context.store, root, keyring, settings.trust_domain, now, switch)
+    policies = Policies(now, _alarm)
+    book = PolicyBook(context.store, policies)
+    await book.refresh()
+    return CredentialsContext(
+        **{field.name: getattr(context, field.name) for field in fields(context)},
+        vault=vault,
+        entries=Entries(vault, now, _alarm),
+        keys=Keys(root, context.store, now),
+        policies=policies,
+        policy_book=book,
+        limits=_limits(settings),
+    )
+
+
+async def _make_seal(context: DatabaseContext[CredentialsSettings, Transaction]) -> None:
+    """Make the row of the seal switch at the first start; where it was deleted, the trust tables say so."""
+    assert context.trust is not None
+    if not context.trust.alterations and await context.store.read(lambda tx: tx.keks.seal_state()) is None:
+        await context.store.write(lambda tx: tx.keks.put_seal_state(SealState(sealed=False)))
 
 
 def _limits(settings: CredentialsSettings) -> ReadLimits:
@@ -129,11 +160,12 @@ def _alarm(row: str, why: str) -> None:
 def routers(context: CredentialsContext) -> Sequence[ServedService]:
     """The RPC services."""
     store, mutations, pages = context.store, context.mutations, context.pages
+    masking = SecretMasking(context.keystore.derive("request secrets"))
     return [
         ServedService(
             entry_service_pb2.DESCRIPTOR.services_by_name["EntryService"],
             entry_servicer.EntryServicer(
-                context.entries, context.access, store, mutations, context.vault.prepare, pages
+                context.entries, context.access, store, mutations, context.vault.prepare, masking, pages
             ),
             entry_servicer.ACCESS,
         ),
@@ -159,16 +191,40 @@ def routers(context: CredentialsContext) -> Sequence[ServedService]:
                 context.access,
                 mutations,
                 context.vault.prepare,
-                SecretMasking(context.keystore.derive("request secrets")),
+                masking,
             ),
             resolution_servicer.ACCESS,
+        ),
+        ServedService(
+            key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
+            key_servicer.KeyServicer(context.keys, context.vault.switch, mutations),
+            key_servicer.ACCESS,
         ),
     ]
 
 
 def jobs(context: CredentialsContext) -> Jobs:
     """Background work."""
-    return [_follow_policies(context)]
+    vault = context.settings.vault
+    sweep = Sweep(context.vault, context.now, _alarm, vault.rekey_rows_per_second, vault.backup_days * 86_400)
+    return [
+        _follow_policies(context),
+        _follow_keys(context),
+        context.operation_runner({ROTATE: sweep.step}).run(),
+    ]
+
+
+async def _follow_keys(context: CredentialsContext) -> None:
+    """Keep the seal switch current, and destroy the keys whose time has come."""
+    wait = context.topics.follower(KEYS)
+    while True:
+        await wait(_DUE_SECONDS)
+        try:
+            await context.vault.switch.refresh()
+            for kek in await context.keys.destroy_due():
+                log.warning("the key %s has been destroyed", kek.name)
+        except (Unavailable, VaultKeyUnavailable, TrustTableAltered) as failure:
+            log.warning("the keys of the vault could not be looked after: %s", failure)
 
 
 async def _follow_policies(context: CredentialsContext) -> None:

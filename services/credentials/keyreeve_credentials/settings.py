@@ -15,6 +15,15 @@ class VaultSettings(Section):
         description="Directory of the root key and the key-encryption keys, which replicas share; made in the state "
         "directory at the first start unless given. It belongs in no backup of the database.",
     )
+    backup_days: int = Field(
+        30,
+        ge=0,
+        le=3_650,
+        description="Days for which backups of the database are kept: so long after a rotation its old key is kept, too.",
+    )
+    rekey_rows_per_second: float = Field(
+        1_000, gt=0, description="Values that a rotation re-encrypts in a second, at most."
+    )
     reads_per_second: float = Field(200, gt=0, description="Secrets that one caller may read in a second, for long.")
     reads_at_once: int = Field(2_000, ge=1, description="And after a pause.")
     unusual_owners: int = Field(

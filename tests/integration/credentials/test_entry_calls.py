@@ -130,7 +130,7 @@ async def test_a_write_and_a_read_of_a_secret_leave_records_that_name_the_row(
                 by_method = {record.method.rpartition("/")[2]: record for record in records}
         written = dict(by_method["CreateEntry"].results)
         assert written["name"] == made.name
-        assert (written["encryption"], written["row_sha256"]) == ("1", made.row_sha256.hex())
+        assert written["row"] == f"{made.name} 1 {made.row_sha256.hex()}"
         read = by_method["RevealEntry"].targets
         assert ("purpose", "support") in read
         assert ("owner", made.owner) in read

@@ -26,41 +26,41 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+keyreeve/credentials/v1/entry_service.proto\x12\x17keyreeve.credentials.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x02\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\x30\n\x04kind\x18\x05 \x01(\x0e\x32\".keyreeve.credentials.v1.EntryKind\x12\x34\n\x06source\x18\x06 \x01(\x0e\x32$.keyreeve.credentials.v1.EntrySource\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x12\n\nencryption\x18\x08 \x01(\x03\x12\x12\n\nrow_sha256\x18\t \x01(\x0c\x12\x0b\n\x03key\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"w\n\x12\x43reateEntryRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12-\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x1e.keyreeve.credentials.v1.Entry\x12\x0e\n\x06secret\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x1f\n\x0fGetEntryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x93\x01\n\x12ListEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\x12\n\nlogin_only\x18\x05 \x01(\x08\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"_\n\x13ListEntriesResponse\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1e.keyreeve.credentials.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x98\x01\n\x12UpdateEntryRequest\x12-\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1e.keyreeve.credentials.v1.Entry\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0e\n\x06secret\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"6\n\x12\x44\x65leteEntryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteEntryResponse\"[\n\x14\x44\x65leteEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"4\n\x15\x44\x65leteEntriesResponse\x12\r\n\x05names\x18\x01 \x03(\t\x12\x0c\n\x04more\x18\x02 \x01(\x08\"3\n\x12RevealEntryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"T\n\x13RevealEntryResponse\x12-\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1e.keyreeve.credentials.v1.Entry\x12\x0e\n\x06secret\x18\x02 \x01(\x0c*[\n\tEntryKind\x12\x1a\n\x16\x45NTRY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45NTRY_KIND_PASSWORD\x10\x01\x12\x19\n\x15\x45NTRY_KIND_SMART_CARD\x10\x02*t\n\x0b\x45ntrySource\x12\x1c\n\x18\x45NTRY_SOURCE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45NTRY_SOURCE_CALL\x10\x01\x12\x17\n\x13\x45NTRY_SOURCE_DIALOG\x10\x02\x12\x17\n\x13\x45NTRY_SOURCE_IMPORT\x10\x03\x32\xca\x05\n\x0c\x45ntryService\x12Z\n\x0b\x43reateEntry\x12+.keyreeve.credentials.v1.CreateEntryRequest\x1a\x1e.keyreeve.credentials.v1.Entry\x12T\n\x08GetEntry\x12(.keyreeve.credentials.v1.GetEntryRequest\x1a\x1e.keyreeve.credentials.v1.Entry\x12h\n\x0bListEntries\x12+.keyreeve.credentials.v1.ListEntriesRequest\x1a,.keyreeve.credentials.v1.ListEntriesResponse\x12Z\n\x0bUpdateEntry\x12+.keyreeve.credentials.v1.UpdateEntryRequest\x1a\x1e.keyreeve.credentials.v1.Entry\x12h\n\x0b\x44\x65leteEntry\x12+.keyreeve.credentials.v1.DeleteEntryRequest\x1a,.keyreeve.credentials.v1.DeleteEntryResponse\x12n\n\rDeleteEntries\x12-.keyreeve.credentials.v1.DeleteEntriesRequest\x1a..keyreeve.credentials.v1.DeleteEntriesResponse\x12h\n\x0bRevealEntry\x12+.keyreeve.credentials.v1.RevealEntryRequest\x1a,.keyreeve.credentials.v1.RevealEntryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+keyreeve/credentials/v1/entry_service.proto\x12\x17keyreeve.credentials.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x97\x03\n\x05\x45ntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\x30\n\x04kind\x18\x05 \x01(\x0e\x32\".keyreeve.credentials.v1.EntryKind\x12\x34\n\x06source\x18\x06 \x01(\x0e\x32$.keyreeve.credentials.v1.EntrySource\x12\x0f\n\x07version\x18\x07 \x01(\x03\x12\x12\n\nencryption\x18\x08 \x01(\x03\x12\x12\n\nrow_sha256\x18\t \x01(\x0c\x12\x0b\n\x03key\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64omain\x18\r \x01(\t\x12,\n\x08use_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"w\n\x12\x43reateEntryRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12-\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x1e.keyreeve.credentials.v1.Entry\x12\x0e\n\x06secret\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x1f\n\x0fGetEntryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x93\x01\n\x12ListEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x11\n\tuser_name\x18\x04 \x01(\t\x12\x12\n\nlogin_only\x18\x05 \x01(\x08\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"_\n\x13ListEntriesResponse\x12/\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1e.keyreeve.credentials.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x98\x01\n\x12UpdateEntryRequest\x12-\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1e.keyreeve.credentials.v1.Entry\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x0e\n\x06secret\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"6\n\x12\x44\x65leteEntryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteEntryResponse\"[\n\x14\x44\x65leteEntriesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x10\n\x08resource\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"4\n\x15\x44\x65leteEntriesResponse\x12\r\n\x05names\x18\x01 \x03(\t\x12\x0c\n\x04more\x18\x02 \x01(\x08\"3\n\x12RevealEntryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\"T\n\x13RevealEntryResponse\x12-\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x1e.keyreeve.credentials.v1.Entry\x12\x0e\n\x06secret\x18\x02 \x01(\x0c*[\n\tEntryKind\x12\x1a\n\x16\x45NTRY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45NTRY_KIND_PASSWORD\x10\x01\x12\x19\n\x15\x45NTRY_KIND_SMART_CARD\x10\x02*t\n\x0b\x45ntrySource\x12\x1c\n\x18\x45NTRY_SOURCE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45NTRY_SOURCE_CALL\x10\x01\x12\x17\n\x13\x45NTRY_SOURCE_DIALOG\x10\x02\x12\x17\n\x13\x45NTRY_SOURCE_IMPORT\x10\x03\x32\xca\x05\n\x0c\x45ntryService\x12Z\n\x0b\x43reateEntry\x12+.keyreeve.credentials.v1.CreateEntryRequest\x1a\x1e.keyreeve.credentials.v1.Entry\x12T\n\x08GetEntry\x12(.keyreeve.credentials.v1.GetEntryRequest\x1a\x1e.keyreeve.credentials.v1.Entry\x12h\n\x0bListEntries\x12+.keyreeve.credentials.v1.ListEntriesRequest\x1a,.keyreeve.credentials.v1.ListEntriesResponse\x12Z\n\x0bUpdateEntry\x12+.keyreeve.credentials.v1.UpdateEntryRequest\x1a\x1e.keyreeve.credentials.v1.Entry\x12h\n\x0b\x44\x65leteEntry\x12+.keyreeve.credentials.v1.DeleteEntryRequest\x1a,.keyreeve.credentials.v1.DeleteEntryResponse\x12n\n\rDeleteEntries\x12-.keyreeve.credentials.v1.DeleteEntriesRequest\x1a..keyreeve.credentials.v1.DeleteEntriesResponse\x12h\n\x0bRevealEntry\x12+.keyreeve.credentials.v1.RevealEntryRequest\x1a,.keyreeve.credentials.v1.RevealEntryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.credentials.v1.entry_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTRYKIND']._serialized_start=1408
-  _globals['_ENTRYKIND']._serialized_end=1499
-  _globals['_ENTRYSOURCE']._serialized_start=1501
-  _globals['_ENTRYSOURCE']._serialized_end=1617
+  _globals['_ENTRYKIND']._serialized_start=1470
+  _globals['_ENTRYKIND']._serialized_end=1561
+  _globals['_ENTRYSOURCE']._serialized_start=1563
+  _globals['_ENTRYSOURCE']._serialized_end=1679
   _globals['_ENTRY']._serialized_start=140
-  _globals['_ENTRY']._serialized_end=485
-  _globals['_CREATEENTRYREQUEST']._serialized_start=487
-  _globals['_CREATEENTRYREQUEST']._serialized_end=606
-  _globals['_GETENTRYREQUEST']._serialized_start=608
-  _globals['_GETENTRYREQUEST']._serialized_end=639
-  _globals['_LISTENTRIESREQUEST']._serialized_start=642
-  _globals['_LISTENTRIESREQUEST']._serialized_end=789
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=791
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=886
-  _globals['_UPDATEENTRYREQUEST']._serialized_start=889
-  _globals['_UPDATEENTRYREQUEST']._serialized_end=1041
-  _globals['_DELETEENTRYREQUEST']._serialized_start=1043
-  _globals['_DELETEENTRYREQUEST']._serialized_end=1097
-  _globals['_DELETEENTRYRESPONSE']._serialized_start=1099
-  _globals['_DELETEENTRYRESPONSE']._serialized_end=1120
-  _globals['_DELETEENTRIESREQUEST']._serialized_start=1122
-  _globals['_DELETEENTRIESREQUEST']._serialized_end=1213
-  _globals['_DELETEENTRIESRESPONSE']._serialized_start=1215
-  _globals['_DELETEENTRIESRESPONSE']._serialized_end=1267
-  _globals['_REVEALENTRYREQUEST']._serialized_start=1269
-  _globals['_REVEALENTRYREQUEST']._serialized_end=1320
-  _globals['_REVEALENTRYRESPONSE']._serialized_start=1322
-  _globals['_REVEALENTRYRESPONSE']._serialized_end=1406
-  _globals['_ENTRYSERVICE']._serialized_start=1620
-  _globals['_ENTRYSERVICE']._serialized_end=2334
+  _globals['_ENTRY']._serialized_end=547
+  _globals['_CREATEENTRYREQUEST']._serialized_start=549
+  _globals['_CREATEENTRYREQUEST']._serialized_end=668
+  _globals['_GETENTRYREQUEST']._serialized_start=670
+  _globals['_GETENTRYREQUEST']._serialized_end=701
+  _globals['_LISTENTRIESREQUEST']._serialized_start=704
+  _globals['_LISTENTRIESREQUEST']._serialized_end=851
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=853
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=948
+  _globals['_UPDATEENTRYREQUEST']._serialized_start=951
+  _globals['_UPDATEENTRYREQUEST']._serialized_end=1103
+  _globals['_DELETEENTRYREQUEST']._serialized_start=1105
+  _globals['_DELETEENTRYREQUEST']._serialized_end=1159
+  _globals['_DELETEENTRYRESPONSE']._serialized_start=1161
+  _globals['_DELETEENTRYRESPONSE']._serialized_end=1182
+  _globals['_DELETEENTRIESREQUEST']._serialized_start=1184
+  _globals['_DELETEENTRIESREQUEST']._serialized_end=1275
+  _globals['_DELETEENTRIESRESPONSE']._serialized_start=1277
+  _globals['_DELETEENTRIESRESPONSE']._serialized_end=1329
+  _globals['_REVEALENTRYREQUEST']._serialized_start=1331
+  _globals['_REVEALENTRYREQUEST']._serialized_end=1382
+  _globals['_REVEALENTRYRESPONSE']._serialized_start=1384
+  _globals['_REVEALENTRYRESPONSE']._serialized_end=1468
+  _globals['_ENTRYSERVICE']._serialized_start=1682
+  _globals['_ENTRYSERVICE']._serialized_end=2396
 # @@protoc_insertion_point(module_scope)

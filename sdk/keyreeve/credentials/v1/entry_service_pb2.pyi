@@ -91,6 +91,8 @@ class Entry(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    USE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Output. `arrays/{array}/entries/{entry}`."""
     owner: _builtins.str
@@ -113,6 +115,8 @@ class Entry(_message.Message):
     """Output. SHA-256 over the stored row, as the audit record of its last encryption has it."""
     key: _builtins.str
     """Output. The key-encryption key it is encrypted under."""
+    domain: _builtins.str
+    """Optional, only of a login password. The Windows domain that it was cached with."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Output. When it was created."""
@@ -120,6 +124,10 @@ class Entry(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Output. When its version was made."""
+
+    @_builtins.property
+    def use_time(self) -> _timestamp_pb2.Timestamp:
+        """Output. When it was last used, to the minute."""
 
     def __init__(
         self,
@@ -136,10 +144,12 @@ class Entry(_message.Message):
         key: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        domain: _builtins.str = ...,
+        use_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time", "use_time", b"use_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "encryption", b"encryption", "key", b"key", "kind", b"kind", "name", b"name", "owner", b"owner", "resource", b"resource", "row_sha256", b"row_sha256", "source", b"source", "update_time", b"update_time", "user_name", b"user_name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "domain", b"domain", "encryption", b"encryption", "key", b"key", "kind", b"kind", "name", b"name", "owner", b"owner", "resource", b"resource", "row_sha256", b"row_sha256", "source", b"source", "update_time", b"update_time", "use_time", b"use_time", "user_name", b"user_name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,7 +309,7 @@ class UpdateEntryRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Required. Of `user_name`, `kind` and `secret`."""
+        """Required. Of `user_name`, `domain`, `kind` and `secret`."""
 
     def __init__(
         self,

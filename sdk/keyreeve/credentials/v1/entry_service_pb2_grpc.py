@@ -28,7 +28,7 @@ if _version_not_supported:
 class EntryServiceStub:
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
     that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
-    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
+    return POLICY_DENIED, POLICY_DAMAGED, VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel):
@@ -77,7 +77,7 @@ class EntryServiceStub:
 class EntryServiceServicer:
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
     that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
-    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
+    return POLICY_DENIED, POLICY_DAMAGED, VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def CreateEntry(self, request, context):
@@ -205,7 +205,7 @@ def add_EntryServiceServicer_to_server(servicer, server):
 class EntryService:
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
     that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
-    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
+    return POLICY_DENIED, POLICY_DAMAGED, VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @staticmethod

@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class EntryServiceStub:
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
     that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
-    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
+    return POLICY_DENIED, POLICY_DAMAGED, VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_typing.overload
@@ -89,7 +89,7 @@ class EntryServiceStub:
 class EntryServiceAsyncStub(EntryServiceStub):
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
     that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
-    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
+    return POLICY_DENIED, POLICY_DAMAGED, VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -145,7 +145,7 @@ class EntryServiceAsyncStub(EntryServiceStub):
 class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Entries of the vault: the passwords that the servers of an array log in with, for a person, at a resource. No response but
     that of RevealEntry contains a secret. Beside the roles named here, policies decide (AccessPolicyService): every RPC can
-    return POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
+    return POLICY_DENIED, POLICY_DAMAGED, VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_abc_1.abstractmethod

@@ -1,15 +1,14 @@
 """Entries as the use cases see them, and the port to their records."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from keyreeve.length_prefix import length_prefixed
 from keyreeve_credentials.entries.names import ObjectName
-from keyreeve_credentials.keys.envelope import Sealed
-from keyreeve_credentials.keys.ports import KekRecords
+from keyreeve_credentials.keys.ports import KekRecords, Sealed, StoredValues
 
 
 class EntryKind(StrEnum):
@@ -45,6 +44,10 @@ class Entry:
     updated_at: int
     sealed: Sealed = field(repr=False)
     """Of the fields `user_name` and the one that is named after the kind."""
+    domain: str = ""
+    """The Windows domain that a login password was cached with."""
+    used_at: int = 0
+    """When it was last used, to the minute; 0: never, as far as is known. No part of `row_sha256`."""
 
     @property
     def name(self) -> str:
@@ -63,6 +66,7 @@ class Entry:
             self.kind.value,
             self.source.value,
             self.sealed.kek_id,
+            self.domain,
         )
         return hashlib.sha256(
             length_prefixed(
@@ -97,7 +101,14 @@ class EntryRecords(Protocol):
         """Store another state of an entry; False when its encryption is not the one given."""
         ...
 
-    def delete(self, array_id: str, entry_uid: str) -> bool: ...
+    def delete(self, array_id: str, entry_uid: str, *, version: int | None = None) -> bool:
+        """Delete an entry, or only a version of it; False when there is none."""
+        ...
+
+    def touch(self, entry_uid: str, used_at: int) -> None:
+        """Note that an entry has been used."""
+        ...
+
     def page(self, array_id: str, wanted: EntryFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[Entry]:
         """Entries in order of (owner, resource), folded, after a position."""
         ...
@@ -117,3 +128,6 @@ class EntryTransaction(Protocol):
 
     @property
     def keks(self) -> KekRecords: ...
+
+    @property
+    def sealed_values(self) -> Mapping[str, StoredValues]: ...

@@ -9,12 +9,13 @@ from keyreeve import errors
 from keyreeve.plaintext import Plaintext
 from keyreeve_credentials.entries.names import LDAP, ObjectName
 from keyreeve_credentials.entries.ports import Entry, EntryKind, EntrySource, EntryTransaction
-from keyreeve_credentials.keys.envelope import DoesNotOpen, Place, Sealed
-from keyreeve_credentials.keys.ports import KeyTransaction
+from keyreeve_credentials.keys.envelope import DoesNotOpen, Place
+from keyreeve_credentials.keys.ports import KeyTransaction, Sealed
 
 MOST_DELETED = 1_000
 """Entries that one call deletes."""
 MOST_USER_NAME = 1_024
+MOST_DOMAIN = 255
 MOST_SECRET = 4_096
 USER_NAME = "user_name"
 
@@ -38,6 +39,8 @@ class EntryValue:
     user_name: str
     kind: EntryKind
     secret: Plaintext = field(repr=False)
+    domain: str = ""
+    """The Windows domain that a login password is cached with."""
 
     def check(self) -> None:
         """Raise `FieldInvalid` for a value that no entry holds."""
@@ -47,6 +50,8 @@ class EntryValue:
             raise _invalid("secret", f"a password of 1 to {MOST_SECRET} bytes is required")
         if self.kind is not EntryKind.PASSWORD and self.secret:
             raise _invalid("secret", "an entry of this kind has no secret")
+        if len(self.domain) > MOST_DOMAIN or not self.domain.isprintable():
+            raise _invalid("entry.domain", f"at most {MOST_DOMAIN} printable characters")
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class Entries:
         value.check()
         if owner.text == LDAP and resource.text:
             raise _invalid("entry.resource", "the entry of `ldap` has no resource")
+        if value.domain and resource.text:
+            raise _invalid("entry.domain", "a domain belongs to a login password, which has no resource")
         uid, now = self.new_uid(), self.now()
         known = tx.entries.find(array_id, owner, resource)
         if known is not None:
@@ -80,7 +87,9 @@ class Entries:
             )
         place = self.vault.place(array_id, uid, owner.text, resource.text, 1)
         sealed = self.vault.seal(tx, place, _fields(value))
-        made = Entry(array_id, uid, owner, resource, value.user_name, value.kind, source, 1, 1, now, now, sealed)
+        made = Entry(
+            array_id, uid, owner, resource, value.user_name, value.kind, source, 1, 1, now, now, sealed, value.domain
+        )
         if not tx.entries.add(made):
             raise errors.EntryExists(f"{array_id} has an entry of {owner} for {resource.text or 'the login'}")
         return made
@@ -100,20 +109,29 @@ class Entries:
         user_name: str | None = None,
         kind: EntryKind | None = None,
         secret: Plaintext | None = None,
+        domain: str | None = None,
         source: EntrySource = EntrySource.CALL,
     ) -> Entry:
         """Store another version; what is None stays. Raises `EntryDamaged`, `FieldInvalid`, `VaultKeyUnavailable`."""
         now_kind = kind or entry.kind
         if secret is None:
             secret = self.open(entry) if now_kind is entry.kind else Plaintext(b"")
-        value = EntryValue(entry.user_name if user_name is None else user_name, now_kind, secret)
+        value = EntryValue(
+            entry.user_name if user_name is None else user_name,
+            now_kind,
+            secret,
+            entry.domain if domain is None else domain,
+        )
         value.check()
+        if value.domain and entry.resource.text:
+            raise _invalid("entry.domain", "a domain belongs to a login password, which has no resource")
         encryption = entry.encryption + 1
         place = self.vault.place(entry.array_id, entry.entry_uid, entry.owner.text, entry.resource.text, encryption)
         changed = replace(
             entry,
             user_name=value.user_name,
             kind=now_kind,
+            domain=value.domain,
             source=source,
             version=entry.version + 1,
             encryption=encryption,
@@ -123,6 +141,34 @@ class Entries:
         if not tx.entries.replace(changed, encryption=entry.encryption):
             raise errors.EntryVersionStale(f"{entry.name} has been changed meanwhile", metadata={"entry": entry.name})
         return changed
+
+    def upsert(
+        self,
+        tx: EntryTransaction,
+        array_id: str,
+        owner: ObjectName,
+        resource: ObjectName,
+        value: EntryValue,
+        *,
+        source: EntrySource = EntrySource.DIALOG,
+    ) -> Entry:
+        """Create an entry, or make the next version of it. Raises `FieldInvalid`, `VaultKeyUnavailable`."""
+        known = tx.entries.find(array_id, owner, resource)
+        if known is None:
+            return self.create(tx, array_id, owner, resource, value, source=source)
+        return self.update(
+            tx,
+            known,
+            user_name=value.user_name,
+            kind=value.kind,
+            secret=value.secret,
+            domain=value.domain,
+            source=source,
+        )
+
+    def discard(self, tx: EntryTransaction, entry: Entry) -> bool:
+        """Delete this version of an entry; False when there is another one."""
+        return tx.entries.delete(entry.array_id, entry.entry_uid, version=entry.version)
 
     def delete(self, tx: EntryTransaction, array_id: str, entry_uid: str) -> None:
         """Delete an entry. Raises `EntryNotFound`."""
@@ -153,8 +199,8 @@ class Entries:
             opened = self.vault.open(place, entry.sealed)
         except DoesNotOpen:
             raise self._damaged(entry, "it does not open at its place") from None
-        if opened[USER_NAME] != Plaintext.of(entry.user_name):
-            raise self._damaged(entry, "its user name is not the one that was sealed")
+        if opened[USER_NAME] != _user(entry.user_name, entry.domain):
+            raise self._damaged(entry, "its user name or domain is not the one that was sealed")
         return opened[entry.kind.value]
 
     def _damaged(self, entry: Entry, why: str) -> errors.EntryDamaged:
@@ -163,7 +209,12 @@ class Entries:
 
 
 def _fields(value: EntryValue) -> dict[str, Plaintext]:
-    return {USER_NAME: Plaintext.of(value.user_name), value.kind.value: value.secret}
+    return {USER_NAME: _user(value.user_name, value.domain), value.kind.value: value.secret}
+
+
+def _user(user_name: str, domain: str) -> Plaintext:
+    """What is sealed as the user name. Neither part has control characters, so the two cannot be confused."""
+    return Plaintext.of(f"{user_name}\x00{domain}" if domain else user_name)
 
 
 def _invalid(name: str, why: str) -> errors.FieldInvalid:

@@ -16,6 +16,7 @@ from keyreeve_chassis.guard.paging import Pages, PageSizes
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_credentials.entries.names import fold_pattern, parse_owner, parse_resource
 from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, EntrySource
+from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.service import Entries, EntryValue
 from keyreeve_credentials.policies.checking import AccessCheck, Tell
 from keyreeve_credentials.policies.rules import LIST, MANAGE
@@ -80,6 +81,8 @@ def entry_message(entry: Entry) -> pb.Entry:
         owner=entry.owner.text,
         resource=entry.resource.text,
         user_name=entry.user_name,
+        domain=entry.domain,
+        use_time=timestamp(entry.used_at) if entry.used_at else None,
         kind=number_of(KINDS, entry.kind),
         source=number_of(_SOURCES, entry.source),
         version=entry.version,
@@ -91,9 +94,19 @@ def entry_message(entry: Entry) -> pb.Entry:
     )
 
 
+def row_text(name: str, encryption: int, row_sha256: bytes) -> str:
+    """One row in an audit record."""
+    return f"{name} {encryption} {row_sha256.hex()}"
+
+
+def deleted_text(name: str) -> str:
+    """A deleted row in an audit record."""
+    return f"{name} deleted"
+
+
 def written(entry: pb.Entry) -> list[tuple[str, str]]:
     """What the audit record of a write says of the row: the scrubber compares the table with it."""
-    return [("encryption", str(entry.encryption)), ("row_sha256", entry.row_sha256.hex())]
+    return [("row", row_text(entry.name, entry.encryption, entry.row_sha256))]
 
 
 @dataclass(frozen=True)
@@ -106,19 +119,20 @@ class EntryServicer:
     mutations: Mutations[Any]
     prepare: Callable[[str], Awaitable[None]]
     """Makes the first key of an array (`keys.vault.Vault.prepare`)."""
+    masking: SecretMasking
     pages: Pages
 
     async def CreateEntry(self, request: pb.CreateEntryRequest, call: Call) -> pb.Entry:
         array_id = array_of(request.parent)
         owner, resource = parse_owner(request.entry.owner), parse_resource(request.entry.resource)
         kind = chosen(KINDS, request.entry.kind or pb.ENTRY_KIND_PASSWORD, "entry.kind")
-        value = EntryValue(request.entry.user_name, kind, _secret(request))
+        value = EntryValue(request.entry.user_name, kind, _secret(request), request.entry.domain)
         value.check()
         self.access.check(caller_of(call), array_id, owner.text, resource.text, MANAGE)
         await self.prepare(array_id)
         return await self.mutations(
             call,
-            request,
+            self.masking.masked(request),
             lambda tx: entry_message(self.entries.create(tx, array_id, owner, resource, value)),
             written,
         )
@@ -162,6 +176,7 @@ class EntryServicer:
         kind = chosen(KINDS, request.entry.kind, "entry.kind") if "kind" in paths else None
         secret = _secret(request) if "secret" in paths else None
         user_name = request.entry.user_name if "user_name" in paths else None
+        domain = request.entry.domain if "domain" in paths else None
         self.access.check(caller_of(call), array_id, None, None, MANAGE)
         await self.prepare(array_id)
 
@@ -171,9 +186,11 @@ class EntryServicer:
                 raise errors.EntryVersionStale(
                     f"{found.name} is at version {found.version}", metadata={"version": str(found.version)}
                 )
-            return entry_message(self.entries.update(tx, found, user_name=user_name, kind=kind, secret=secret))
+            return entry_message(
+                self.entries.update(tx, found, user_name=user_name, kind=kind, secret=secret, domain=domain)
+            )
 
-        return await self.mutations(call, request, act, written)
+        return await self.mutations(call, self.masking.masked(request), act, written)
 
     async def DeleteEntry(self, request: pb.DeleteEntryRequest, call: Call) -> pb.DeleteEntryResponse:
         array_id, uid = entry_of(request.name)
@@ -183,7 +200,7 @@ class EntryServicer:
             self.entries.delete(tx, array_id, uid)
             return pb.DeleteEntryResponse()
 
-        return await self.mutations(call, request, act, lambda _: [("deleted", request.name)])
+        return await self.mutations(call, request, act, lambda _: [("row", deleted_text(request.name))])
 
     async def DeleteEntries(self, request: pb.DeleteEntriesRequest, call: Call) -> pb.DeleteEntriesResponse:
         array_id = array_of(request.parent)
@@ -197,7 +214,7 @@ class EntryServicer:
                 self.access.check(caller_of(call), array_id, entry.owner.text, entry.resource.text, MANAGE)
             return pb.DeleteEntriesResponse(names=[entry.name for entry in deleted], more=more)
 
-        return await self.mutations(call, request, act, lambda r: [("deleted", name) for name in r.names])
+        return await self.mutations(call, request, act, lambda r: [("row", deleted_text(name)) for name in r.names])
 
     async def RevealEntry(self, request: pb.RevealEntryRequest, call: Call) -> pb.RevealEntryResponse:
         array_id, uid = entry_of(request.name)
@@ -207,7 +224,15 @@ class EntryServicer:
         self.access.check_read(
             caller_of(call), array_id, entry.owner.text, entry.resource.text, request.purpose, tell=tell_of(call)
         )
-        return pb.RevealEntryResponse(entry=entry_message(entry), secret=self.entries.open(entry).reveal())
+        try:
+            secret = self.entries.open(entry)
+        except errors.VaultKeyUnavailable:
+            # It may have been re-encrypted since it was read, and its key destroyed.
+            before, entry = entry, await self._get(array_id, uid)
+            if entry.encryption == before.encryption:
+                raise
+            secret = self.entries.open(entry)
+        return pb.RevealEntryResponse(entry=entry_message(entry), secret=secret.reveal())
 
     def _managed(self, tx: Any, call: Call, array_id: str, uid: str) -> Entry:  # noqa: ANN401
         """An entry that the caller may manage. Raises `EntryNotFound`, `PolicyDenied`."""
@@ -229,8 +254,8 @@ def _name_pattern(text: str, field: str) -> str:
 
 def _mask(request: pb.UpdateEntryRequest) -> set[str]:
     paths = set(request.update_mask.paths)
-    if not paths or paths - {"user_name", "kind", "secret"}:
-        raise invalid("update_mask", "user_name, kind, secret or several of these are required")
+    if not paths or paths - {"user_name", "domain", "kind", "secret"}:
+        raise invalid("update_mask", "user_name, domain, kind, secret or several of these are required")
     return paths
 
 

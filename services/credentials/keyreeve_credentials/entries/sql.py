@@ -1,15 +1,17 @@
 """`entries.ports.EntryRecords` on both databases."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from keyreeve.errors import EntryDamaged
 from keyreeve_credentials.entries.names import ObjectName
 from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, EntrySource
 from keyreeve_credentials.entries.tables import entries
-from keyreeve_credentials.keys.envelope import Sealed
+from keyreeve_credentials.keys.ports import Sealed, StoredValue
 
 
 class SqlEntries:
@@ -22,8 +24,9 @@ class SqlEntries:
     def add(self, entry: Entry) -> bool:
         """See `EntryRecords.add`."""
         dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
-        done = self._write(dialect.insert(entries).values(**_values(entry)).on_conflict_do_nothing())
-        return bool(done.rowcount)
+        values = _values(entry) | {"used_at": entry.used_at}
+        done = dialect.insert(entries).values(**values).on_conflict_do_nothing().returning(entries.c.entry_uid)
+        return self._write(done).first() is not None
 
     def get(self, array_id: str, entry_uid: str) -> Entry | None:
         """See `EntryRecords.get`."""
@@ -44,10 +47,39 @@ class SqlEntries:
         )
         return bool(done.rowcount)
 
-    def delete(self, array_id: str, entry_uid: str) -> bool:
+    def delete(self, array_id: str, entry_uid: str, *, version: int | None = None) -> bool:
         """See `EntryRecords.delete`."""
-        done = self._write(delete(entries).where(entries.c.entry_uid == entry_uid, entries.c.array_id == array_id))
-        return bool(done.rowcount)
+        gone = delete(entries).where(entries.c.entry_uid == entry_uid, entries.c.array_id == array_id)
+        if version is not None:
+            gone = gone.where(entries.c.version == version)
+        return bool(self._write(gone).rowcount)
+
+    def touch(self, entry_uid: str, used_at: int) -> None:
+        """See `EntryRecords.touch`."""
+        self._write(update(entries).where(entries.c.entry_uid == entry_uid).values(used_at=used_at))
+
+    def count_under(self, kek_id: str) -> int:
+        """See `StoredValues.count_under`."""
+        query = select(func.count()).select_from(entries).where(entries.c.kek_id == kek_id)
+        return self._connection.execute(query).scalar_one()
+
+    def page_under(self, kek_id: str, after: str, limit: int) -> Sequence[StoredValue]:
+        """See `StoredValues.page_under`."""
+        c = entries.c
+        query = select(entries).where(c.kek_id == kek_id, c.entry_uid > after).order_by(c.entry_uid).limit(limit)
+        found = [read_entry(row) for row in self._connection.execute(query)]
+        return [
+            StoredValue(e.name, e.array_id, e.entry_uid, e.owner.text, e.resource.text, e.encryption, e.sealed)
+            for e in found
+        ]
+
+    def store_again(self, value: StoredValue, *, encryption: int) -> bytes | None:
+        """See `StoredValues.store_again`."""
+        found = self.get(value.array_id, value.uid)
+        if found is None or found.encryption != encryption:
+            return None
+        again = replace(found, encryption=value.encryption, sealed=value.sealed)
+        return again.row_sha256() if self.replace(again, encryption=encryption) else None
 
     def page(self, array_id: str, wanted: EntryFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[Entry]:
         """See `EntryRecords.page`."""
@@ -111,12 +143,16 @@ def _values(entry: Entry) -> dict[str, Any]:
         "sealed_secret": entry.sealed.fields[entry.kind.value],
         "created_at": entry.created_at,
         "updated_at": entry.updated_at,
+        "domain": entry.domain,
     }
 
 
 def read_entry(row: Row[Any]) -> Entry:
-    """Make an entry of its row."""
-    kind = EntryKind(row.kind)
+    """Make an entry of its row. Raises `EntryDamaged`."""
+    try:
+        kind, source = EntryKind(row.kind), EntrySource(row.source)
+    except ValueError:
+        raise EntryDamaged(f"arrays/{row.array_id}/entries/{row.entry_uid} is damaged: its kind is unknown") from None
     return Entry(
         array_id=row.array_id,
         entry_uid=row.entry_uid,
@@ -124,10 +160,12 @@ def read_entry(row: Row[Any]) -> Entry:
         resource=ObjectName(row.resource),
         user_name=row.user_name,
         kind=kind,
-        source=EntrySource(row.source),
+        source=source,
         version=row.version,
         encryption=row.encryption,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        domain=row.domain,
+        used_at=row.used_at,
         sealed=Sealed(row.kek_id, row.wrapped_key, {"user_name": row.sealed_user_name, kind.value: row.sealed_secret}),
     )

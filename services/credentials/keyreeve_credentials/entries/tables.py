@@ -25,6 +25,9 @@ entries = Table(
     Column("sealed_secret", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    # The Windows domain that a login password was cached with.
+    Column("domain", Text, nullable=False, server_default=""),
+    Column("used_at", BigInteger, nullable=False, server_default="0"),
     Index("uq_entries_place", "array_id", "owner_key", "resource_key", unique=True),
     Index(None, "array_id", "resource_key"),
     # For re-keying: the rows of one key, in order.

@@ -9,7 +9,7 @@ a value opens at its own place only: of its array, entry, owner, resource, field
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keyreeve.length_prefix import length_prefixed
 from keyreeve.plaintext import Plaintext
-from keyreeve_credentials.keys.ports import OpenKek
+from keyreeve_credentials.keys.ports import OpenKek, Sealed
 
 LABEL: Final = b"keyreeve-vault-1"
 DATA_KEY_BYTES: Final = 32
@@ -60,15 +60,6 @@ class Place:
     def wrap_data(self, kek_id: str) -> bytes:
         """The associated data of the wrapped data key."""
         return length_prefixed(self.entry_uid.encode(), self.version.to_bytes(_VERSION_BYTES, "big"), kek_id.encode())
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """The fields of one write, encrypted under one data key."""
-
-    kek_id: str
-    wrapped_key: bytes = field(repr=False)
-    fields: Mapping[str, bytes] = field(repr=False)
 
 
 def seal_fields(kek: OpenKek, kek_id: str, place: Place, fields: Mapping[str, Plaintext], random: Random) -> Sealed:

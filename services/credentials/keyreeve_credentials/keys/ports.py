@@ -1,9 +1,12 @@
 """Key-encryption keys (KEKs) as the use cases see them: the root provider, which holds them, and their records in SQL."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+KEYS = "keys"
+"""Topic that a transaction touches when it changes a key or the seal switch (`keyreeve_chassis.changes`)."""
 
 
 class KekState(StrEnum):
@@ -31,6 +34,53 @@ class Kek:
     """Data keys that it has wrapped."""
     created_at: int
     changed_at: int
+    drained_at: int | None = None
+    """When the last value under it was re-encrypted."""
+    destroy_at: int | None = None
+    """When it is destroyed by itself."""
+    asked_at: int | None = None
+    """When the first of two people asked for its destruction at once."""
+    asked_by: str = ""
+    """Their SPIFFE ID."""
+    asked_person: str = ""
+
+    @property
+    def name(self) -> str:
+        """`arrays/{array}/keys/{key}`."""
+        return f"arrays/{self.array_id}/keys/{self.kek_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class SealState:
+    """Whether the vault is sealed. Times are seconds since 1970."""
+
+    sealed: bool
+    changed_at: int = 0
+    changed_by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The fields of one write, encrypted under one data key (keys/envelope.py)."""
+
+    kek_id: str
+    wrapped_key: bytes = field(repr=False)
+    fields: Mapping[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """A value of any feature as the sweep sees it: its place and its sealed bytes."""
+
+    name: str
+    """Resource name, for alarms and audit records."""
+    array_id: str
+    uid: str
+    owner: str
+    resource: str
+    encryption: int
+    sealed: Sealed
 
 
 class OpenKek(Protocol):
@@ -73,6 +123,22 @@ class RootProvider(Protocol):
         ...
 
 
+class StoredValues(Protocol):
+    """The values of one feature that are encrypted under keys of the vault, in one transaction."""
+
+    def count_under(self, kek_id: str) -> int:
+        """How many are under a key."""
+        ...
+
+    def page_under(self, kek_id: str, after: str, limit: int) -> Sequence[StoredValue]:
+        """Values under a key in order of their uids, after a uid."""
+        ...
+
+    def store_again(self, value: StoredValue, *, encryption: int) -> bytes | None:
+        """Store another encryption of a value; H(row) of it, or None when `encryption` is no longer the present one."""
+        ...
+
+
 class KekRecords(Protocol):
     """The records of one transaction."""
 
@@ -87,6 +153,19 @@ class KekRecords(Protocol):
         ...
 
     def all(self) -> Sequence[Kek]: ...
+    def exist(self) -> bool:
+        """Whether there is any record, whatever its state."""
+        ...
+
+    def update(self, kek: Kek) -> None:
+        """Store everything about a key but its wraps."""
+        ...
+
+    def seal_state(self) -> SealState | None:
+        """Whether the vault is sealed; None before the first start."""
+        ...
+
+    def put_seal_state(self, state: SealState) -> None: ...
     def use_writer(self, array_id: str, wraps: int) -> Kek | None:
         """Lock the array's writer until the transaction ends, and count `wraps` more data keys; None: there is none."""
         ...
@@ -97,3 +176,8 @@ class KeyTransaction(Protocol):
 
     @property
     def keks(self) -> KekRecords: ...
+
+    @property
+    def sealed_values(self) -> Mapping[str, StoredValues]:
+        """The values of each feature."""
+        ...

@@ -31,9 +31,11 @@ _MOST_BYTES: Final = 4_096
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 
 CREATED = failpoints.register(
-    "vault.kek.created", "A key-encryption key is in the root provider and has no record yet."
+    "credentials.kek.created", "A key-encryption key is in the root provider and has no record yet."
 )
-UNLINKED = failpoints.register("vault.kek.unlinked", "A key-encryption key's file is gone and nothing says so yet.")
+UNLINKED = failpoints.register(
+    "credentials.kek.unlinked", "A key-encryption key's file is gone and nothing says so yet."
+)
 
 
 @dataclass(frozen=True)

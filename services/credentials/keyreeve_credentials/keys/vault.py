@@ -10,9 +10,10 @@ from typing import Any
 from keyreeve.errors import VaultKeyUnavailable
 from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.ports import Store
-from keyreeve_credentials.keys.envelope import Place, Random, Sealed, open_fields, seal_fields
+from keyreeve_credentials.keys.envelope import Place, Random, open_fields, seal_fields
 from keyreeve_credentials.keys.keyring import Keyring
-from keyreeve_credentials.keys.ports import Kek, KekState, KeyTransaction, RootProvider
+from keyreeve_credentials.keys.ports import Kek, KekState, KeyTransaction, RootProvider, Sealed
+from keyreeve_credentials.keys.seal_switch import SealSwitch
 
 MOST_WRAPS = 2**30
 """Data keys that one key-encryption key wraps with random 96-bit nonces (docs/protocols.md)."""
@@ -27,6 +28,7 @@ class Vault:
     keyring: Keyring
     trust_domain: str
     now: Callable[[], int]
+    switch: SealSwitch
     random: Random = os.urandom
 
     def place(self, array_id: str, uid: str, owner: str, resource: str, version: int) -> Place:
@@ -34,7 +36,8 @@ class Vault:
         return Place(self.trust_domain, array_id, uid, owner, resource, version)
 
     async def prepare(self, array_id: str) -> None:
-        """Make the array's first key unless it has one; call it before a transaction that seals."""
+        """Make the array's first key unless it has one; call it before a transaction that seals. Raises `VaultSealed`."""
+        self.switch.check()
 
         def find(tx: KeyTransaction) -> tuple[Kek | None, int]:
             return tx.keks.writer(array_id), len(tx.keks.of_array(array_id))
@@ -49,7 +52,8 @@ class Vault:
             await asyncio.to_thread(self.root.destroy, kek_id)
 
     def seal(self, tx: KeyTransaction, place: Place, fields: Mapping[str, Plaintext]) -> Sealed:
-        """Encrypt the fields of one write under the array's present key. Raises `VaultKeyUnavailable`."""
+        """Encrypt the fields of one write under the array's present key. Raises `VaultSealed`, `VaultKeyUnavailable`."""
+        self.switch.check()
         writer = tx.keks.use_writer(place.array_uid, 1)
         if writer is None or writer.wraps > MOST_WRAPS:
             why = "has no key that writes" if writer is None else "has a key that is used up"
@@ -57,5 +61,6 @@ class Vault:
         return seal_fields(self.keyring.get(place.array_uid, writer.kek_id), writer.kek_id, place, fields, self.random)
 
     def open(self, place: Place, sealed: Sealed) -> dict[str, Plaintext]:
-        """Decrypt all fields. Raises `VaultKeyUnavailable`, and `DoesNotOpen` for bytes of another place."""
+        """Decrypt all fields. Raises `VaultSealed`, `VaultKeyUnavailable`, and `DoesNotOpen` for bytes of another place."""
+        self.switch.check()
         return open_fields(self.keyring.get(place.array_uid, sealed.kek_id), place, sealed)

@@ -1,13 +1,9 @@
-"""Rules as canonical JSON, and the MAC of a stored policy."""
+"""Rules as canonical JSON."""
 
-import hmac
 import json
 from dataclasses import fields
 
-from keyreeve.length_prefix import length_prefixed
-from keyreeve_credentials.policies.rules import Membership, Policy, Rule
-
-_LABEL = b"keyreeve-vault-policy-1"
+from keyreeve_credentials.policies.rules import Membership, Rule
 
 
 def rules_text(rules: tuple[Rule, ...]) -> str:
@@ -23,16 +19,3 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
         patterns = {name: tuple(values) for name, values in row.items() if name != "membership"}
         found.append(Rule(**patterns, membership=Membership(row["membership"])))
     return tuple(found)
-
-
-def policy_mac(key: bytes, policy: Policy) -> bytes:
-    """HMAC-SHA-256 over everything that a policy says."""
-    numbers = (policy.version, policy.created_at)
-    message = length_prefixed(
-        _LABEL,
-        policy.name.encode(),
-        rules_text(policy.rules).encode(),
-        policy.creator.encode(),
-        *(number.to_bytes(8, "big") for number in numbers),
-    )
-    return hmac.digest(key, message, "sha256")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from keyreeve.errors import FieldInvalid, Violation
@@ -88,7 +88,6 @@ class Policy:
     rules: tuple[Rule, ...]
     created_at: int = 0
     creator: str = ""
-    mac: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

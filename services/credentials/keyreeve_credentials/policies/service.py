@@ -1,13 +1,11 @@
 """Policies: apply, list, simulate; and the copy that decides, in memory."""
 
-import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from keyreeve import errors
 from keyreeve_chassis.database.ports import Store
-from keyreeve_credentials.policies.documents import policy_mac
 from keyreeve_credentials.policies.ports import PastRead, PastReads, PolicyTransaction
 from keyreeve_credentials.policies.rules import (
     Access,
@@ -34,7 +32,6 @@ class Simulation:
 class Policies:
     """The use cases."""
 
-    mac_key: bytes
     now: Callable[[], int]
     alarm: Alarm
 
@@ -45,10 +42,6 @@ class Policies:
         except errors.PolicyDamaged as damaged:
             self.alarm("policies", damaged.message)
             raise
-        for policy in applied:
-            if not hmac.compare_digest(policy.mac, policy_mac(self.mac_key, policy)):
-                self.alarm(f"policies/{policy.name}", "its MAC does not fit")
-                raise errors.PolicyDamaged(f"the stored policy {policy.name} is not as it was written")
         return in_force(applied)
 
     def apply(self, tx: PolicyTransaction, wanted: Policy, by: str) -> Policy:
@@ -63,7 +56,6 @@ class Policies:
         if known is not None and known.rules == wanted.rules:
             return known
         made = Policy(wanted.name, version + 1, wanted.rules, self.now(), by)
-        made = replace(made, mac=policy_mac(self.mac_key, made))
         tx.policies.add(made)
         return made
 
@@ -95,6 +87,6 @@ class PolicyBook:
     async def refresh(self) -> None:
         """Read the policies."""
         try:
-            self._present = await self._store.read(self._policies.present, one_statement=True)
+            self._present = await self._store.read(self._policies.present)
         except errors.PolicyDamaged as damaged:
             self._present, self._why = None, damaged.message

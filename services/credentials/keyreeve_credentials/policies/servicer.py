@@ -49,7 +49,7 @@ class PolicyServicer:
 
     async def ListPolicies(self, request: pb.ListPoliciesRequest, call: Call) -> pb.ListPoliciesResponse:
         page = self.pages.open(call, request)
-        present = await self.store.read(self.policies.present, one_statement=True)
+        present = await self.store.read(self.policies.present)
         rows = [one for one in sorted(present, key=lambda policy: policy.name) if one.name > page.after]
         return pb.ListPoliciesResponse(
             policies=[_message(policy) for policy in rows[: page.size]],

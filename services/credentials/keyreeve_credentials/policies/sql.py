@@ -1,12 +1,12 @@
 """`policies.ports.PolicyRecords` on both databases."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, select
 
 from keyreeve.errors import PolicyDamaged
 from keyreeve_chassis.database.transactions import touch
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_credentials.policies.documents import parse_rules, rules_text
 from keyreeve_credentials.policies.ports import POLICIES
 from keyreeve_credentials.policies.rules import Policy
@@ -14,14 +14,16 @@ from keyreeve_credentials.policies.tables import policies
 
 
 class SqlPolicies:
-    """The records in one transaction; `write` executes a statement, or raises in a read transaction."""
+    """The records in one transaction."""
 
-    def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
+    def __init__(self, connection: Connection, trust: SqlTrust) -> None:
         self._connection = connection
-        self._write = write
+        self._trust = trust
 
     def present(self) -> Sequence[Policy]:
         """See `PolicyRecords.present`. Raises `PolicyDamaged`."""
+        for alteration in self._trust.verify({policies.name}):
+            raise PolicyDamaged(f"the stored policies are not as they were written: {alteration}")
         newest = select(policies.c.name, func.max(policies.c.version).label("version")).group_by(policies.c.name)
         last = newest.subquery()
         query = (
@@ -35,19 +37,18 @@ class SqlPolicies:
                 rules = parse_rules(row.rules)
             except (ValueError, TypeError, KeyError, AttributeError):
                 raise PolicyDamaged(f"the stored policy {row.name} cannot be read") from None
-            found.append(Policy(row.name, row.version, rules, row.created_at, row.creator, row.mac))
+            found.append(Policy(row.name, row.version, rules, row.created_at, row.creator))
         return found
 
     def add(self, policy: Policy) -> None:
         """See `PolicyRecords.add`."""
-        self._write(
-            insert(policies).values(
-                name=policy.name,
-                version=policy.version,
-                rules=rules_text(policy.rules),
-                created_at=policy.created_at,
-                creator=policy.creator,
-                mac=policy.mac,
-            )
+        self._trust.rows(policies).insert(
+            {
+                "name": policy.name,
+                "version": policy.version,
+                "rules": rules_text(policy.rules),
+                "created_at": policy.created_at,
+                "creator": policy.creator,
+            }
         )
         touch(self._connection, POLICIES)

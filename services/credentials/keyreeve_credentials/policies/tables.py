@@ -1,7 +1,8 @@
 """The table of policies: one row for each version, never changed."""
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, Table, Text
 
+from keyreeve_chassis.trust_tables.tables import TrustTable, mac_column
 from keyreeve_credentials.store.metadata import metadata
 
 policies = Table(
@@ -12,6 +13,8 @@ policies = Table(
     Column("rules", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("creator", Text, nullable=False),
-    # Over the row, under a key that is not in the database: a database administrator cannot grant themselves access.
-    Column("mac", LargeBinary, nullable=False),
+    mac_column(),
 )
+
+TRUST = (TrustTable(policies, (("rules", "created_at", "creator"),)),)
+"""A database administrator cannot grant themselves access."""

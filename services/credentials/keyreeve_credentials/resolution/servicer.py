@@ -12,6 +12,7 @@ from keyreeve_chassis.guard.call import Call, caller_of, chosen, invalid, number
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_credentials.entries.names import parse_owner
 from keyreeve_credentials.entries.ports import Entry
+from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.servicer import array_of, entry_of, tell_of
 from keyreeve_credentials.launch_settings.service import parse_server
 from keyreeve_credentials.objects.service import parse_object_name
@@ -21,7 +22,6 @@ from keyreeve_credentials.resolution.dialog import Answer, Box, Dialog
 from keyreeve_credentials.resolution.launch import EntryKind
 from keyreeve_credentials.resolution.outcomes import Outcome, Simple
 from keyreeve_credentials.resolution.ports import LaunchRequest
-from keyreeve_credentials.resolution.request_secrets import SecretMasking
 from keyreeve_credentials.resolution.rules import Credential, FailureReason, Finding, LaunchFailure, Result, Step
 from keyreeve_credentials.resolution.service import Resolution, Saved
 

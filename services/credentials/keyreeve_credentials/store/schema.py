@@ -24,6 +24,6 @@ SCHEMA = Schema(
     "keyreeve_credentials",
     metadata,
     Path(__file__).parent.parent / "migrations" / "versions",
-    oldest=3,
-    newest=3,
+    oldest=4,
+    newest=4,
 )

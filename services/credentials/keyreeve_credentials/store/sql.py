@@ -1,19 +1,26 @@
 """`Transaction`: one database transaction of the credentials service, with the records of each feature."""
 
+from collections.abc import Mapping
+
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
+from keyreeve_chassis.trust_tables.tables import TrustTables
 from keyreeve_credentials.entries.sql import SqlEntries
+from keyreeve_credentials.keys import tables as key_tables
+from keyreeve_credentials.keys.ports import StoredValues
 from keyreeve_credentials.keys.sql import SqlKeks
 from keyreeve_credentials.launch_settings.sql import SqlLaunchSettings
 from keyreeve_credentials.objects.sql import SqlObjects
+from keyreeve_credentials.policies import tables as policy_tables
 from keyreeve_credentials.policies.sql import SqlPolicies
 from keyreeve_credentials.resolution.sql import SqlLaunches
-from keyreeve_credentials.store.metadata import SERVICE_TABLES
+from keyreeve_credentials.store.metadata import SERVICE_TABLES, TRUST_HEADS
 
 
 class Transaction(ServiceTransaction):
     """Adds to the records of every service those of the features."""
 
     tables = SERVICE_TABLES
+    trust_tables = TrustTables(TRUST_HEADS, (*key_tables.TRUST, *policy_tables.TRUST))
 
     @property
     def entries(self) -> SqlEntries:
@@ -23,12 +30,17 @@ class Transaction(ServiceTransaction):
     @property
     def keks(self) -> SqlKeks:
         """The key-encryption keys' records; the keys themselves are outside SQL."""
-        return SqlKeks(self._connection, self._write)
+        return SqlKeks(self._connection, self._write, self.trust)
+
+    @property
+    def sealed_values(self) -> Mapping[str, StoredValues]:
+        """The values that are encrypted under these keys, by feature; re-keying has to know all of them."""
+        return {"entries": self.entries}
 
     @property
     def policies(self) -> SqlPolicies:
         """Who may read and manage entries."""
-        return SqlPolicies(self._connection, self._write)
+        return SqlPolicies(self._connection, self.trust)
 
     @property
     def objects(self) -> SqlObjects:
