@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from keyreeve.identity import Caller, Role, SpiffeId
@@ -137,6 +138,7 @@ class Path:
         self.issuance = Issuance(
             lambda: self.known,
             self._reload,
+            SimpleNamespace(found=()),
             FakeStore(),
             self.ledger,
             STORE,

@@ -25,11 +25,15 @@ from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader, sqlite_writer
 from keyreeve_chassis.database.migrating import upgrade
 from keyreeve_chassis.database.transactions import Database
+from keyreeve_chassis.keys.sealed import SealedKeyStore
+from keyreeve_chassis.trust_tables.seals import Seals
 from support.ledger_entries import NOW, STATED_PROFILE, WORKER, bootstrap
 from support.postgres import Server, shared_server
 
 SHARED_DIRECTORY = "KEYREEVE_TEST_RUN"
 """Environment variable that names the directory which all processes of a test run share."""
+TEST_SEALS = Seals.of(SealedKeyStore(b"k" * 32, "test"))
+"""Of databases that no service has started on."""
 _TEMPLATE = "keyreeve_template"
 _numbers = itertools.count(1)
 
@@ -63,10 +67,19 @@ class CaDatabase:
     def store(self, writer: Database) -> CaStore:
         """A store that reads with its own connections."""
         reader = self.database(threads=2, readonly=True)
-        return store_on(reader, writer, read_profile=lambda _document: STATED_PROFILE, now=self.now, process="test")
+        return store_on(
+            reader,
+            writer,
+            read_profile=lambda _document: STATED_PROFILE,
+            now=self.now,
+            process="test",
+            seals=TEST_SEALS,
+        )
 
     def ledger(self, writer: Database) -> SqliteLedger | PostgresqlLedger:
-        return SqliteLedger(writer, now=self.now) if self.is_sqlite else PostgresqlLedger(writer)
+        if self.is_sqlite:
+            return SqliteLedger(writer, seals=TEST_SEALS, now=self.now)
+        return PostgresqlLedger(writer, seals=TEST_SEALS)
 
     def close(self) -> None:
         # Readers first: the writer's last act is to fold its log into the file.

@@ -82,6 +82,7 @@ def bootstrap(tx: Transaction, *authorities: Authority) -> None:
         tx.add_key(SealedKey(one.key_id, KeyType.P256, b"spki", b"sealed"))
         tx.add_authority(one)
     tx.add_profile_version(profile_version(), NOW, CALLER)
+    tx.trust.seal()
 
 
 def block_request(authority_id: str = "estate-1", worker_id: str = WORKER, **changes: object) -> BlockRequest:

@@ -19,6 +19,7 @@ from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import FileLock
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.processes import failpoints
+from support.databases import TEST_SEALS
 from support.ledger_entries import Block, block_request, request_id, serials
 
 
@@ -27,11 +28,13 @@ async def commit_until_killed(kind: str, location: str, log_path: str, worker_id
     ledger: SqliteLedger | PostgresqlLedger
     if kind == "sqlite":
         FileLock(Path(location)).acquire()
-        ledger = SqliteLedger(Database(sqlite_writer(Path(location)), service=SCHEMA.service, threads=1), now=_now)
+        ledger = SqliteLedger(
+            Database(sqlite_writer(Path(location)), service=SCHEMA.service, threads=1), seals=TEST_SEALS, now=_now
+        )
         await ledger.void_orphans()
     else:
         engine = postgresql(location, schema=SCHEMA.name, application_name=worker_id, connections=1)
-        ledger = PostgresqlLedger(Database(engine, service=SCHEMA.service, threads=1))
+        ledger = PostgresqlLedger(Database(engine, service=SCHEMA.service, threads=1), seals=TEST_SEALS)
         await ledger.register_worker(worker_id, 60)
     block = await Block.leased(ledger, block_request(worker_id=worker_id))
     if arm:

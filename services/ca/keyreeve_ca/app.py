@@ -50,6 +50,7 @@ from keyreeve_ca.store.findings import control_plane_findings
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import CaStore, store_on
+from keyreeve_ca.store.trust_tables import TRUST_TABLES
 from keyreeve_ca.trust import servicer as trust_servicer
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit import servicer as audit_servicer
@@ -72,6 +73,8 @@ from keyreeve_chassis.operations.runner import OperationRunner
 from keyreeve_chassis.processes import failpoints
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.refusals import StartRefused
+from keyreeve_chassis.trust_tables.seals import Seals
+from keyreeve_chassis.trust_tables.watching import TrustWatch
 
 KEY_LABEL = "keyreeve-ca"
 """Separates what this service seals and derives from what others do; stored bytes depend on it."""
@@ -94,12 +97,17 @@ def service_context(
     now: Callable[[], int] = system_clock,
 ) -> CaContext:
     blocked = _blocked_keys(settings.keys.blocked_file)
+    watch = TrustWatch(TRUST_TABLES.listed)
     live = LiveSnapshot(
-        store, lambda tx, before: load_snapshot(tx, keystore, url=settings.http_url, blocked=blocked, before=before)
+        store,
+        lambda tx, before: load_snapshot(
+            tx, keystore, url=settings.http_url, blocked=blocked, watch=watch, before=before
+        ),
     )
     issuance = Issuance(
         live.current,
         live.reload,
+        watch,
         store,
         ledger,
         keystore,
@@ -107,7 +115,7 @@ def service_context(
         now,
         batching=Batching(time.monotonic, settings.signing.max_batch_delay_ms / 1000),
     )
-    return CaContext(settings, store, keystore, live, issuance, now, store.audit_log(), topics)
+    return CaContext(settings, store, keystore, live, issuance, now, store.audit_log(), watch, topics)
 
 
 def _blocked_keys(file: Path | None) -> frozenset[bytes]:
@@ -239,10 +247,15 @@ async def trust_root_of(store: Store) -> bytes:
 
 
 def store_of(
-    reader: Database, writer: Database | None, now: Callable[[], int] = system_clock, process: str = "tool"
+    reader: Database,
+    writer: Database | None,
+    now: Callable[[], int] = system_clock,
+    process: str = "tool",
+    *,
+    seals: Seals | None = None,
 ) -> CaStore:
-    """The store; without a writer it only reads. `process` names its audit chains."""
-    return store_on(reader, writer, read_profile=profile_from_canonical, now=now, process=process)
+    """The store; without a writer it only reads. `process` names its audit chains; `seals` come with the key store."""
+    return store_on(reader, writer, read_profile=profile_from_canonical, now=now, process=process, seals=seals)
 
 
 def look(settings: CaSettings) -> list[Finding]:
@@ -251,8 +264,11 @@ def look(settings: CaSettings) -> list[Finding]:
     private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600), (settings.recovery_key_file, 0o600))
 
     def in_database(database: Database) -> Iterator[Finding]:
+        def store(seals: Seals | None) -> CaStore:
+            return store_of(database, None, seals=seals)
+
         keystore = partial(open_keystore, settings)
-        return control_plane_findings(store_of(database, None), binding, keystore, settings.trust_domain, system_clock)
+        return control_plane_findings(store, binding, keystore, settings.trust_domain, system_clock)
 
     return [
         *look_at_files(private, mounted=settings.keys.mounted),

@@ -77,6 +77,7 @@ from keyreeve_chassis.processes.lifecycle import (
     until_told,
 )
 from keyreeve_chassis.telemetry import metrics
+from keyreeve_chassis.trust_tables.seals import Seals
 
 log = logging.getLogger(__name__)
 
@@ -119,17 +120,17 @@ async def run_coordinator(
         database = await _own_database(settings, binding, stack, topics)
         reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings, SCHEMA))
         worker_id = new_worker_id(settings, "coordinator")
-        store = store_of(reader, database, now, worker_id)
+        control_plane = await store_of(reader, None, now).read(lambda tx: tx.control_plane())
+        binding.check(None if control_plane is None else control_plane.bound)
+        keystore = _first_keystore(settings, control_plane)
+        store = store_of(reader, database, now, worker_id, seals=Seals.of(keystore))
         audit_log = store.audit_log()
         if settings.sqlite_file is not None:
             await audit_log.abandon_orphans()
-        control_plane = await store.read(lambda tx: tx.control_plane())
-        binding.check(None if control_plane is None else control_plane.bound)
-        keystore = _first_keystore(settings, control_plane)
         ledger: CoordinatorLedger = (
-            PostgresqlLedger(database, worker_id)
+            PostgresqlLedger(database, worker_id, seals=Seals.of(keystore))
             if settings.sqlite_file is None
-            else SqliteLedger(database, now=now, writer=worker_id)
+            else SqliteLedger(database, seals=Seals.of(keystore), now=now, writer=worker_id)
         )
         base = service_context(settings, store, keystore, ledger, worker_id, topics=topics, now=now)
         linter = PkilintLinter(settings.trust_domain)
@@ -141,7 +142,7 @@ async def run_coordinator(
                 partial(_first_trust_metadata, settings, keystore, now),
                 now,
                 settings.trust_domain,
-                binding.remember,
+                binding,
             ).run()
         await base.live.reload()
         leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings)
@@ -291,6 +292,7 @@ async def _background(
     retention = Retention(ledger, base.store, base.settings.retention.expired_days, base.now, CERTIFICATES_PURGED.inc)
     jobs = [
         base.live.follow(topics.follower(CONFIG)),
+        base.trust.run(base.store),
         CrlPublisher(base.store, base.keystore, base.live.current, base.url, base.now).run(
             topics.follower(REVOCATIONS, BLOCKS, SNAPSHOT)
         ),

@@ -11,8 +11,10 @@ from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.serving_certificate import service_caller
 from keyreeve_ca.operators.first_operator import FirstOperator
 from keyreeve_chassis.audit.trail import CallRecord, Trail
+from keyreeve_chassis.local_admin.client import RECOVER_TRUST_TABLES
 from keyreeve_chassis.local_admin.socket import RecordedHandlers
 from keyreeve_chassis.processes import ipc
+from keyreeve_chassis.trust_tables.recovery import recover_trust_tables
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class LocalSocket:
             "first_operator": recorded.handler("first_operator", self._admit),
             "recover": recorded.handler("recover", self._recover),
             "service_token": recorded.handler("service_token", self._service_token),
+            RECOVER_TRUST_TABLES: recorded.handler(RECOVER_TRUST_TABLES, self._recover_trust_tables),
         }
 
     async def _admit(self, payload: Any, record: CallRecord) -> object:  # noqa: ANN401  # plain values
@@ -64,6 +67,13 @@ class LocalSocket:
             log.warning("made a token for the admin %r, as the local socket was asked", name)
             document["invitation"] = {"name": name, "token": token.text(), "expires_at": token.expires_at}
         return document
+
+    async def _recover_trust_tables(self, payload: Any, record: CallRecord) -> object:  # noqa: ANN401  # plain values
+        """Show what is altered, or seal the tables anew and have every process read them."""
+        base = self.base
+        report = await recover_trust_tables(base.store, base.trust, payload, record, sealed=lambda tx: tx.bump_config())
+        await base.live.refresh()
+        return report
 
     async def _service_token(self, payload: Any, record: CallRecord) -> object:  # noqa: ANN401  # plain values
         settings = self.base.settings

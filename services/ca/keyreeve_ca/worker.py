@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from keyreeve.errors import StoreUnavailable
+from keyreeve.errors import KeyreeveError, StoreUnavailable
 from keyreeve_ca.app import (
     new_worker_id,
     open_keystore,
@@ -19,6 +19,7 @@ from keyreeve_ca.enrollment.listener import EnrollmentListener
 from keyreeve_ca.enrollment.pending_tokens import PendingTokens
 from keyreeve_ca.enrollment.ports import TOKENS
 from keyreeve_ca.enrollment.steps import CoordinatorTokenSteps, DirectTokenSteps
+from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate
 from keyreeve_ca.issuance.snapshot import LiveSnapshot
 from keyreeve_ca.ledger.ports import ProcessLedger
@@ -53,6 +54,7 @@ from keyreeve_chassis.rpc.server import start_server
 from keyreeve_chassis.settings.sections import host_port
 from keyreeve_chassis.telemetry.process import call_telemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
+from keyreeve_chassis.trust_tables.seals import Seals
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +87,8 @@ async def run_worker(
         worker_id = new_worker_id(settings, f"worker-{index}")
         keystore = open_keystore(settings)
         topics = Topics(notified=False)
-        database, writer, ledger, client = _durable(settings, worker_id, topics, stack)
-        store = store_of(database, writer, now, worker_id)
+        database, writer, ledger, client = _durable(settings, worker_id, topics, Seals.of(keystore), stack)
+        store = store_of(database, writer, now, worker_id, seals=Seals.of(keystore))
         if writer is not None:
             stack.push_async_callback(_end_chains, store, ledger)
         recorder = Recorder(store.append_audit if client is None else partial(send_records, client))
@@ -94,7 +96,7 @@ async def run_worker(
         gate = SinkGate(coordinator) if settings.audit.sink_required else None
         trail = Trail(recorder, gate=None if gate is None else gate.check)
         base = service_context(settings, store, keystore, ledger, worker_id, topics=topics, now=now)
-        await base.live.reload()
+        await _read_what_is_believed(base)
         revocations = LiveRevocations(store, now)
         await revocations.refresh()
         trust = TrustViews(base.live.current())
@@ -102,6 +104,7 @@ async def run_worker(
         stack.push_async_callback(ledger.end)
         jobs = [*ledger.jobs(), base.live.follow(topics.follower(CONFIG)), trust.follow(base.live)]
         jobs += [
+            base.trust.run(store),
             CoordinatorChanges(coordinator, topics).follow(),
             revocations.follow(topics.follower(REVOCATIONS)),
         ]
@@ -123,7 +126,7 @@ async def run_worker(
         steps = DirectTokenSteps(store, now) if client is None else CoordinatorTokenSteps(client)
         pending = PendingTokens(store, steps)
         run_tasks(stack, [own.keep_fresh()], background)
-        feed = CallerFeed(store, revocations, settings.trust_domain, now, own.sign)
+        feed = CallerFeed(store, revocations, settings.trust_domain, now, own.sign, whole=lambda: not base.trust.found)
         services = services_of(base, trust_root, feed)
         forwarder = None if client is None else CallForwarder(client)
         change: Forward = forwarder or Router(services).invoke
@@ -157,14 +160,28 @@ async def run_worker(
         yield RunningWorker(running.port, running.health_port, enroll_port, background, base.live)
 
 
+async def _read_what_is_believed(base: CaContext) -> None:
+    """Read the first snapshot. Raises `StoreUnavailable` when too little of it can be believed to serve with.
+
+    The process manager tries again until root has sealed them anew; the coordinator runs meanwhile.
+    """
+    await base.live.reload()
+    try:
+        snapshot = base.live.current()
+        snapshot.issuing_authority(snapshot.profile("service"), None)
+    except KeyreeveError as missing:
+        altered = ", ".join(str(one) for one in base.trust.found[:3])
+        raise StoreUnavailable(f"the trust tables were altered ({altered}): {missing.message}") from missing
+
+
 def _durable(
-    settings: CaSettings, worker_id: str, topics: Topics, stack: AsyncExitStack
+    settings: CaSettings, worker_id: str, topics: Topics, seals: Seals, stack: AsyncExitStack
 ) -> tuple[Database, Database | None, ProcessLedger, ipc.Client | None]:
     """Open the databases and the ledger of a worker, with the coordinator where that writes."""
     if settings.sqlite_file is None:
         database = stack.enter_context(writing_database(settings, SCHEMA, announce=topics.announce))
         revisions.check_version(database.engine, SCHEMA)
-        return database, database, PostgresqlLedger(database, worker_id), None
+        return database, database, PostgresqlLedger(database, worker_id, seals=seals), None
     client = ipc.Client(settings.coordinator_socket)
     database = stack.enter_context(reading_database(settings, SCHEMA))
     stack.push_async_callback(client.close)

@@ -56,6 +56,32 @@ def recover_operator(
     Printer(output, quiet=quiet).answer(report, text, brief=invitation["token"])
 
 
+@app.command("trust-tables")
+def recover_trust_tables(
+    *,
+    service: Annotated[str, typer.Option("--service", help="The service whose tables they are.")] = "ca",
+    seal: Annotated[bool, typer.Option("--seal", help="Accept the tables as they are.")] = False,
+    directory: Directory = _HERE,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Show what something other than the service has changed in its trust tables, or accept them as they are.
+
+    Nothing is issued while there is a difference. Restoring the database is the other way out.
+    """
+    report = _ask("trust-tables", directory, *(("--seal",) if seal else ()), service=service)
+    lines = [
+        f"{one['table']}{'/' if one['key'] else ''}{one['key']}: {one['problem']}" for one in report["alterations"]
+    ]
+    if not lines:
+        lines = ["the trust tables are as the service left them"]
+    elif seal:
+        lines.append("accepted: the tables are sealed as they are, and the audit log names the difference")
+    Printer(output, quiet=quiet).answer(report, "".join(f"{line}\n" for line in lines))
+    if report["alterations"] and not seal:
+        raise typer.Exit(Exit.REFUSED)
+
+
 def recovered(report: dict[str, Any]) -> list[str]:
     """Describe what a recovery did, one line each."""
     lines = [
@@ -70,8 +96,12 @@ def recovered(report: dict[str, Any]) -> list[str]:
 
 
 def _recover(directory: Path, *arguments: str) -> dict[str, Any]:
-    from keyreeve.cli.local.local_operator import recover as recover_at
-    from keyreeve.cli.supervision.service_program import NotThereYet
+    return _ask("recover", directory, *arguments)
+
+
+def _ask(subcommand: str, directory: Path, *arguments: str, service: str = "ca") -> dict[str, Any]:
+    """Run a subcommand of a service's program on this machine."""
+    from keyreeve.cli.supervision.service_program import NotThereYet, ask
 
     state_directory = StateDirectory.at(directory)
     if not state_directory.exists():
@@ -79,6 +109,10 @@ def _recover(directory: Path, *arguments: str) -> dict[str, Any]:
             f"there is no control plane in {shown(state_directory.root)}; `{command_name()} up` creates one"
         )
     try:
-        return recover_at(state_directory, *arguments)
+        config = state_directory.config(service)
+        report: dict[str, Any] = ask(subcommand, config, *arguments, module=f"keyreeve_{service}")
     except NotThereYet:
-        raise ServiceUnreachable(f"the CA does not run here: `{command_name()} up` starts it and recovers") from None
+        raise ServiceUnreachable(
+            f"the service {service} does not run here: `{command_name()} up` starts it and recovers"
+        ) from None
+    return report

@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, Text
 
 from keyreeve_ca.store.metadata import metadata
+from keyreeve_chassis.trust_tables.tables import mac_column
 
 array_orders = Table(
     "array_orders",
@@ -12,6 +13,7 @@ array_orders = Table(
     Column("step", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("owner_nonce", Text, nullable=False),
+    mac_column(),
 )
 
 members = Table(
@@ -25,6 +27,7 @@ members = Table(
     Column("removed", Boolean(create_constraint=False), nullable=False),
     # Of the last change, among the numbers of `revocation_head`.
     Column("seq", BigInteger, nullable=False),
+    mac_column(),
     Index(None, "identity"),
     Index(None, "seq"),
 )

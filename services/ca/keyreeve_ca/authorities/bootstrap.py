@@ -21,10 +21,11 @@ from keyreeve_ca.issuance.snapshot import issuer_of
 from keyreeve_ca.profiles.builtin import builtin_profiles
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.store.ports import Authority, AuthorityState, ControlPlaneState, Store, Transaction
-from keyreeve_chassis.database.binding import BoundState
+from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.keys.key_types import KeyType
-from keyreeve_chassis.keys.ports import KeyStore, SealedKey, make_check_value, verify_check_value
+from keyreeve_chassis.keys.ports import KeyStore, SealedKey, make_check_value, sealed_from_start, verify_check_value
 from keyreeve_chassis.processes.refusals import StartRefused
+from keyreeve_chassis.trust_tables.recovery import seal_at_start
 
 BUILT_IN = "built-in"
 """Creator of the profiles that come with the program."""
@@ -50,8 +51,8 @@ class Bootstrap:
     trust_metadata: Callable[[], FirstTrustMetadata]
     now: Callable[[], int]
     trust_domain: str
-    remember: Callable[[BoundState], None]
-    """Called once the intention is in the database, and again on every later start."""
+    binding: DatabaseBinding
+    """Told what was made once the intention is in the database, and again on every later start."""
 
     async def run(self) -> bool:
         """Make or check the control plane; True when it was made. The caller holds the lease that makes it the only one.
@@ -61,22 +62,38 @@ class Bootstrap:
         control_plane = await self.store.read(lambda tx: tx.control_plane())
         if control_plane is not None:
             self._check(control_plane)
-            self.remember(control_plane.bound)
+            self.binding.remember(control_plane.bound)
+            await self._seal(control_plane)
         if control_plane is not None and control_plane.bootstrapped_at:
-            await self.store.write(self._renew_built_in_profiles)
+            try:
+                await self.store.write(self._renew_built_in_profiles)
+            except errors.TrustTableAltered as altered:
+                log.error("the built-in profiles stay as they are: %s", altered.message)  # noqa: TRY400
             return False
         if control_plane is None:
             intended = ControlPlaneState(
                 trust_domain=self.trust_domain,
                 restore_generation=1,
                 config_version=1,
-                key_check=make_check_value(self.keystore),
+                key_check=make_check_value(self.keystore, sealed_tables=True),
                 bootstrapped_at=0,
             )
-            await self.store.write(lambda tx: tx.bootstrap_control_plane(intended))
-            self.remember(intended.bound)
+
+            def intend(tx: Transaction) -> None:
+                tx.bootstrap_control_plane(intended)
+                tx.trust.seal()
+
+            await self.store.write(intend)
+            self.binding.remember(intended.bound, sealed=True)
         await self._make()
         return True
+
+    async def _seal(self, control_plane: ControlPlaneState) -> None:
+        """Seal trust tables that were never sealed: those of an earlier release, or new ones of this one."""
+        ever = self.binding.ever_sealed() or sealed_from_start(self.keystore, control_plane.key_check)
+        if await self.store.write(lambda tx: seal_at_start(tx.trust, ever_sealed=ever)):
+            log.warning("sealed the trust tables as they are, for the first time")
+        self.binding.remember(control_plane.bound, sealed=True)
 
     def _check(self, control_plane: ControlPlaneState) -> None:
         verify_check_value(self.keystore, control_plane.key_check)

@@ -4,25 +4,26 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, select
 
 from keyreeve import errors
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
 from keyreeve_ca.store.tables import authorities, serial_blocks
 from keyreeve_chassis.keys.key_types import KeyType
+from keyreeve_chassis.trust_tables.sql import SqlTrustRows
 
 _COLUMNS = [authorities.c[f.name] for f in fields(Authority)]
 
 
-def add(connection: Connection, authority: Authority, seq: int | None) -> None:
+def add(connection: Connection, rows: SqlTrustRows, authority: Authority, seq: int | None) -> None:
     """Insert an authority. Raises `AuthorityExists`."""
     known = select(authorities.c.authority_id).where(authorities.c.authority_id == authority.authority_id)
     if connection.execute(known).first() is not None:
         raise errors.AuthorityExists(
             f"there is an authority {authority.authority_id!r}", metadata={"authority": authority.authority_id}
         )
-    connection.execute(insert(authorities).values(block_count=0, **_values(authority, seq)))
+    rows.insert({"block_count": 0, "seq": 0, **_values(authority, seq)})
 
 
 def find(connection: Connection, authority_id: str) -> Authority:
@@ -41,16 +42,13 @@ def page(connection: Connection, *, after: str, limit: int | None) -> Sequence[A
     return [_authority(row) for row in connection.execute(query)]
 
 
-def replace(connection: Connection, authority: Authority, seq: int | None) -> None:
-    """Store the new state and times of an authority; `seq` as in `add`. Raises `AuthorityNotFound`."""
-    connection.execute(
-        select(authorities.c.state).where(authorities.c.authority_id == authority.authority_id).with_for_update()
-    )
+def replace(rows: SqlTrustRows, authority: Authority, seq: int | None) -> None:
+    """Store the new state and times of an authority; `seq` as in `add`.
+
+    Raises `AuthorityNotFound`, `TrustTableAltered`.
+    """
     values = _values(authority, seq)
-    changed = connection.execute(
-        update(authorities).where(authorities.c.authority_id == values.pop("authority_id")).values(**values)
-    )
-    if changed.rowcount != 1:
+    if rows.update(authorities.c.authority_id == values.pop("authority_id"), values) != 1:
         raise _no_authority(authority.authority_id)
 
 

@@ -1,10 +1,10 @@
 """`enrollment.ports.TokenRows` on both databases."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from keyreeve.enrollment_token import RETRY_SECONDS
 from keyreeve.errors import KeyReused
@@ -13,13 +13,15 @@ from keyreeve_ca.enrollment.tables import enrollment_tokens as tokens
 from keyreeve_ca.store.tables import key_bindings
 from keyreeve_chassis.database.transactions import touch
 from keyreeve_chassis.processes import failpoints
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 
 KEYS_KEPT = 24 * 3600
 """Seconds after its end for which a token's keys stay, so that its holder can be told why it is worth nothing."""
 ROWS_KEPT = 30 * 24 * 3600
 """Seconds after its end for which a token is listed."""
 
-_COLUMNS = [tokens.c[f.name] for f in fields(StoredToken)]
+_NAMES = [f.name for f in fields(StoredToken)]
+_LIVE = tokens.c.state.in_((TokenState.OPEN, TokenState.BOUND))
 # Made once: to build a statement takes longer than to execute it.
 _PENDING = select(tokens.c.serial).where(tokens.c.state == TokenState.BOUND, tokens.c.serial.is_not(None))
 BEFORE_BIND = failpoints.register("ca.enroll.before_bind", "A key is about to be bound to an enrollment token.")
@@ -32,37 +34,36 @@ BEFORE_ISSUED = failpoints.register(
 
 
 class SqlTokens:
-    """The tokens in one transaction; `write` executes a statement, or raises in a read transaction."""
+    """The tokens in one transaction."""
 
-    def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
+    def __init__(self, connection: Connection, trust: SqlTrust) -> None:
         self._connection = connection
-        self._write = write
+        self._rows = trust.rows(tokens)
 
     def add(self, token: StoredToken) -> None:
         """Insert a token."""
-        self._write(insert(tokens).values(**asdict(token)))
+        self._rows.insert(asdict(token))
 
     def get(self, token_id: bytes) -> StoredToken | None:
-        """Read one token, or None."""
-        row = self._connection.execute(select(*_COLUMNS).where(tokens.c.token_id == token_id)).one_or_none()
+        """Read one token, or None. Raises `TrustTableAltered`."""
+        row = self._rows.one(tokens.c.token_id == token_id)
         return None if row is None else _token(row)
 
     def page(self, *, after: bytes, limit: int) -> Sequence[StoredToken]:
         """Tokens in order of id, from the one after `after`."""
-        query = select(*_COLUMNS).where(tokens.c.token_id > after).order_by(tokens.c.token_id).limit(limit)
-        return [_token(row) for row in self._connection.execute(query)]
+        query = select(tokens).where(tokens.c.token_id > after).order_by(tokens.c.token_id).limit(limit)
+        return [_token(row) for row in self._connection.execute(query).mappings()]
 
     def rekey(self, token_id: bytes, sealed_keys: bytes, now: int) -> bool:
         """Replace the keys of an unused token."""
-        return self._changed(self._usable(token_id, now).values(sealed_keys=sealed_keys))
+        return bool(self._rows.update(self._usable(token_id, now), {"sealed_keys": sealed_keys}))
 
     def bind(self, token_id: bytes, spki_sha256: bytes, now: int) -> bool:
         """Bind an unused token to a key. Raises `KeyReused`."""
         failpoints.hit(BEFORE_BIND)
         self._refuse_key_of_another(token_id, spki_sha256)
-        bound = self._changed(
-            self._usable(token_id, now).values(state=TokenState.BOUND, spki_sha256=spki_sha256, bound_at=now)
-        )
+        values = {"state": TokenState.BOUND, "spki_sha256": spki_sha256, "bound_at": now}
+        bound = bool(self._rows.update(self._usable(token_id, now), values))
         failpoints.hit(AFTER_BIND)
         return bound
 
@@ -81,38 +82,26 @@ class SqlTokens:
         """Record which certificate a bound token led to."""
         failpoints.hit(BEFORE_ISSUED)
         touch(self._connection, TOKENS)
-        self._write(
-            update(tokens)
-            .where(tokens.c.token_id == token_id, tokens.c.state == TokenState.BOUND, tokens.c.serial.is_(None))
-            .values(serial=serial)
-        )
+        bound = and_(tokens.c.token_id == token_id, tokens.c.state == TokenState.BOUND, tokens.c.serial.is_(None))
+        self._rows.update(bound, {"serial": serial})
 
     def revoke(self, token_id: bytes, now: int) -> bool:
         """Revoke a token that is open or bound."""
         touch(self._connection, TOKENS)
-        return self._changed(
-            update(tokens)
-            .where(tokens.c.token_id == token_id, tokens.c.state.in_((TokenState.OPEN, TokenState.BOUND)))
-            .values(state=TokenState.REVOKED, ended_at=now)
-        )
+        return bool(self._rows.update(and_(tokens.c.token_id == token_id, _LIVE), _revoked(now)))
 
     def revoke_made_by(self, creators: Collection[str], now: int) -> int:
         """Revoke every open or bound token that these identities created."""
-        touch(self._connection, TOKENS)
-        live = tokens.c.state.in_((TokenState.OPEN, TokenState.BOUND))
-        revoked: int = self._write(
-            update(tokens).where(live, tokens.c.creator.in_(creators)).values(state=TokenState.REVOKED, ended_at=now)
-        ).rowcount
+        made = and_(_LIVE, tokens.c.creator.in_(creators))
+        if revoked := self._rows.update(made, _revoked(now), leave_altered=True):
+            touch(self._connection, TOKENS)
         return revoked
 
     def close(self, serial: bytes, now: int) -> bool:
         """Close the bound token of this certificate, and erase its keys."""
         touch(self._connection, TOKENS)
-        return self._changed(
-            update(tokens)
-            .where(tokens.c.state == TokenState.BOUND, tokens.c.serial == serial)
-            .values(state=TokenState.CLOSED, ended_at=now, sealed_keys=None)
-        )
+        bound = and_(tokens.c.state == TokenState.BOUND, tokens.c.serial == serial)
+        return bool(self._rows.update(bound, _closed(now)))
 
     def pending(self) -> Sequence[bytes]:
         """Serial numbers of the certificates whose tokens are bound."""
@@ -120,32 +109,29 @@ class SqlTokens:
 
     def tidy(self, now: int) -> int:
         """Close tokens bound long ago, erase keys of expired tokens, delete tokens that ended long ago."""
-        closed = self._write(
-            update(tokens)
-            .where(tokens.c.state == TokenState.BOUND, tokens.c.bound_at <= now - RETRY_SECONDS)
-            .values(state=TokenState.CLOSED, ended_at=now, sealed_keys=None)
-        ).rowcount
+        bound_long_ago = and_(tokens.c.state == TokenState.BOUND, tokens.c.bound_at <= now - RETRY_SECONDS)
+        closed = self._rows.update(bound_long_ago, _closed(now), leave_altered=True)
         if closed:
             touch(self._connection, TOKENS)
-        over = tokens.c.state.in_((TokenState.OPEN, TokenState.REVOKED))
-        erased = self._write(
-            update(tokens)
-            .where(over, tokens.c.expires_at < now - KEYS_KEPT, tokens.c.sealed_keys.is_not(None))
-            .values(sealed_keys=None)
-        ).rowcount
+        over = and_(tokens.c.state.in_((TokenState.OPEN, TokenState.REVOKED)), tokens.c.expires_at < now - KEYS_KEPT)
+        over = and_(over, tokens.c.sealed_keys.is_not(None))
+        erased = self._rows.update(over, {"sealed_keys": None}, leave_altered=True)
         ended = or_(tokens.c.state != TokenState.BOUND, tokens.c.bound_at <= now - RETRY_SECONDS)
-        gone = self._write(delete(tokens).where(ended, tokens.c.expires_at < now - ROWS_KEPT)).rowcount
-        return int(closed + erased + gone)
+        gone = self._rows.delete(and_(ended, tokens.c.expires_at < now - ROWS_KEPT))
+        return closed + erased + gone
 
     @staticmethod
-    def _usable(token_id: bytes, now: int) -> Any:  # noqa: ANN401  # SQLAlchemy's Update
-        return update(tokens).where(
-            tokens.c.token_id == token_id, tokens.c.state == TokenState.OPEN, tokens.c.expires_at > now
-        )
-
-    def _changed(self, statement: Any) -> bool:  # noqa: ANN401
-        return bool(self._write(statement).rowcount)
+    def _usable(token_id: bytes, now: int) -> ColumnElement[bool]:
+        return and_(tokens.c.token_id == token_id, tokens.c.state == TokenState.OPEN, tokens.c.expires_at > now)
 
 
-def _token(row: Row[Any]) -> StoredToken:
-    return StoredToken(**{**row._asdict(), "state": TokenState(row.state)})
+def _revoked(now: int) -> dict[str, Any]:
+    return {"state": TokenState.REVOKED, "ended_at": now}
+
+
+def _closed(now: int) -> dict[str, Any]:
+    return {"state": TokenState.CLOSED, "ended_at": now, "sealed_keys": None}
+
+
+def _token(row: Mapping[Any, Any]) -> StoredToken:
+    return StoredToken(**{**{name: row[name] for name in _NAMES}, "state": TokenState(row["state"])})

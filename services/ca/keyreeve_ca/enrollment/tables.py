@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, LargeBinary, Table, Text
 
 from keyreeve_ca.store.metadata import metadata
+from keyreeve_chassis.trust_tables.tables import mac_column
 
 enrollment_tokens = Table(
     "enrollment_tokens",
@@ -24,5 +25,6 @@ enrollment_tokens = Table(
     Column("bound_at", BigInteger, nullable=True),
     Column("ended_at", BigInteger, nullable=True),
     Column("serial", LargeBinary, nullable=True),
+    mac_column(),
     Index(None, "state", "expires_at"),
 )

@@ -2,10 +2,11 @@
 
 from dataclasses import asdict, fields
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, true
 
 from keyreeve_ca.halt.service import HaltState
 from keyreeve_ca.halt.tables import issuance_halt
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 
 _COLUMNS = [issuance_halt.c[f.name] for f in fields(HaltState)]
 
@@ -13,8 +14,9 @@ _COLUMNS = [issuance_halt.c[f.name] for f in fields(HaltState)]
 class SqlHalts:
     """The switch in one transaction."""
 
-    def __init__(self, connection: Connection, *, writable: bool) -> None:
+    def __init__(self, connection: Connection, trust: SqlTrust, *, writable: bool) -> None:
         self._connection = connection
+        self._rows = trust.rows(issuance_halt)
         self._writable = writable
 
     def state(self) -> HaltState:
@@ -24,4 +26,4 @@ class SqlHalts:
 
     def put(self, state: HaltState) -> None:
         """Replace the row."""
-        self._connection.execute(update(issuance_halt).values(**asdict(state)))
+        self._rows.update(true(), asdict(state))

@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Integer, Table, Text
 
 from keyreeve_ca.store.metadata import metadata
+from keyreeve_chassis.trust_tables.tables import mac_column
 
 issuance_halt = Table(
     "issuance_halt",
@@ -18,4 +19,5 @@ issuance_halt = Table(
     Column("resumed_at", BigInteger, nullable=True),
     Column("resumed_by", Text, nullable=False),
     Column("resume_reason", Text, nullable=False),
+    mac_column(),
 )

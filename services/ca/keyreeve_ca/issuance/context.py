@@ -10,6 +10,7 @@ from keyreeve_ca.store.ports import Store
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.keys.ports import KeyStore
+from keyreeve_chassis.trust_tables.watching import TrustWatch
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class CaContext:
     issuance: Issuance
     now: Callable[[], int]
     audit: SqlAuditLog
+    trust: TrustWatch
+    """What this process knows of altered trust tables."""
     topics: Topics
     """Tells followers of the database when to read."""
 

@@ -43,6 +43,7 @@ from keyreeve_ca.store.ports import Answered, Store, StoredCertificate
 from keyreeve_chassis.guard.admission import FairShare
 from keyreeve_chassis.idempotency.ports import request_id_reused
 from keyreeve_chassis.keys.ports import KeyStore
+from keyreeve_chassis.trust_tables.ports import AlteredTables, table_altered
 
 MAX_MESSAGE_CHARACTERS = 400
 """Of one text in what is kept of a refused item."""
@@ -112,6 +113,8 @@ class Issuance:
     snapshot: Callable[[], IssuanceSnapshot]
     reload: Callable[[], Awaitable[None]]
     """Reloads the snapshot; called when the gate reports that it is out of date."""
+    trust: AlteredTables
+    """What this process knows of altered trust tables; nothing is issued meanwhile."""
     store: Store
     ledger: Ledger
     keystore: KeyStore
@@ -150,12 +153,12 @@ class Issuance:
 
     async def _sign_once(self, request: SignRequest, caller: str) -> list[Outcome]:
         """One attempt. Raises `GateClosed` when what was signed may not enter the ledger."""
-        if self._halted_for(request) is not None:
+        if self._stop_for(request) is not None:
             answered = await self._answered(request)
             if answered is not None:
                 return await self.recall(answered, request.payload_sha256, request.request_id)
-            if (since := self._halted_for(request)) is not None:
-                raise issuance_halted(since)
+            if (stopped := self._stop_for(request)) is not None:
+                raise stopped
         async with self.batching.join(caller, len(request.items)):
             prepared = await self._prepare_all(request)
             committed = await self._sign_accepted(request, prepared) if _all_accepted(prepared) else None
@@ -187,9 +190,13 @@ class Issuance:
             return [p for p in prepared if isinstance(p, errors.KeyreeveError)]
         return await self._outcomes(request, *await committed)
 
-    def _halted_for(self, request: SignRequest) -> int | None:
-        """Since when the halt of issuance has stopped this request; None: it does not."""
-        return self.snapshot().halted_since if request.origin.exemption is None else None
+    def _stop_for(self, request: SignRequest) -> errors.KeyreeveError | None:
+        """Why nothing is issued for this request now, because of a halt or altered tables; None: it is."""
+        if request.origin.exemption is not None:
+            return None
+        if (since := self.snapshot().halted_since) is not None:
+            return issuance_halted(since)
+        return table_altered(self.trust.found) if self.trust.found else None
 
     async def _answered(self, request: SignRequest) -> Answered | None:
         """The stored answer of the request; reloads the snapshot when it lags behind that."""

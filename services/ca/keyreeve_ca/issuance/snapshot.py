@@ -17,6 +17,7 @@ from keyreeve_ca.certificates.final_check import FinalCheck
 from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import Template
+from keyreeve_ca.issuance.believed import Believed, vouches
 from keyreeve_ca.operators.ports import Operator
 from keyreeve_ca.profiles.profile import PEER_CHECK, Hierarchy, ProfileVersion
 from keyreeve_ca.requests.key_rules import KnownKeys
@@ -25,6 +26,7 @@ from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, St
 from keyreeve_chassis.changes.following import follow_changes
 from keyreeve_chassis.database.ports import Wait
 from keyreeve_chassis.keys.ports import KeyStore
+from keyreeve_chassis.trust_tables.watching import TrustWatch
 
 SNAPSHOT = "snapshot"
 """Topic of this process's own snapshot: it is announced when the new one has been read."""
@@ -118,6 +120,8 @@ class IssuanceSnapshot:
     """When issuance was halted, in seconds since 1970; None while certificates are issued."""
     operators: Mapping[str, Operator] = field(default_factory=dict)
     """Those who may operate the control plane, by identity."""
+    vouches: bool = True
+    """Whether it says who may call; False when the process has never seen the trust tables whole."""
     _forms: dict[tuple[bytes, str], IssuanceTemplate] = field(default_factory=dict)
 
     def authority(self, authority_id: str) -> Authority:
@@ -198,6 +202,8 @@ class IssuanceSnapshot:
 
     def control_issuers(self) -> tuple[x509.Certificate, ...]:
         """The issuing CAs whose leaves our listeners accept: trusted, under a trusted root."""
+        if not self.vouches:
+            return ()
         roots = {a.authority_id for a in self.roots(Hierarchy.CONTROL)}
         return tuple(
             x509.load_der_x509_certificate(a.certificate_der)
@@ -215,9 +221,17 @@ def bundle_digest(roots: Sequence[Authority]) -> bytes:
 
 
 def load_snapshot(
-    tx: Transaction, keystore: KeyStore, *, url: str, blocked: frozenset[bytes], before: IssuanceSnapshot | None = None
+    tx: Transaction,
+    keystore: KeyStore,
+    *,
+    url: str,
+    blocked: frozenset[bytes],
+    watch: TrustWatch,
+    before: IssuanceSnapshot | None = None,
 ) -> IssuanceSnapshot:
     """Read a snapshot and open the keys of the authorities that sign leaves.
+
+    Rows of trust tables that something else has changed stay as they were in the snapshot `before`, or are left out.
 
     Keys that the snapshot `before` has open are reused, because checking a large RSA key takes up to 0.25 s. Raises
     `keyreeve_chassis.keys.ports.KeyStoreError` when a key does not open; the process must then stop.
@@ -225,8 +239,11 @@ def load_snapshot(
     control_plane = tx.control_plane()
     if control_plane is None or not control_plane.bootstrapped_at:
         raise errors.StoreUnavailable("the control plane has not been bootstrapped yet")
+    believed = Believed(watch.look(tx))
     halt = tx.halt.state()
-    authorities = {a.authority_id: a for a in tx.authorities()}
+    authorities = believed.rows(
+        "authorities", {a.authority_id: a for a in tx.authorities()}, {} if before is None else before.authorities
+    )
     issuing = {}
     for authority in authorities.values():
         if authority.state not in SIGNING or not may_sign_leaves(authority):
@@ -247,9 +264,13 @@ def load_snapshot(
         config_version=control_plane.config_version,
         authorities=authorities,
         issuing=issuing,
-        profiles={v.name: v for v in tx.profiles()},
+        profiles=believed.profiles(tx.profiles(), {} if before is None else before.profiles),
         halted_since=halt.halted_at if halt.halted else None,
-        operators={str(person.identity(control_plane.trust_domain)): person for person in tx.operators.active()},
+        operators={
+            str(person.identity(control_plane.trust_domain)): person
+            for person in believed.operators(tx.operators.active(), () if before is None else before.operators.values())
+        },
+        vouches=vouches(watch.found, before=before is not None and before.vouches),
         known_keys=KnownKeys(blocked=blocked, own=frozenset(a.spki_sha256 for a in authorities.values())),
     )
 

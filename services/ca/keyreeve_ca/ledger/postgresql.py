@@ -31,6 +31,7 @@ from keyreeve_ca.store import retention_sql
 from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_ca.store.retention import PASS_SECONDS
 from keyreeve_ca.store.tables import workers
+from keyreeve_ca.store.trust_tables import trust_tables_on
 from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database
@@ -44,6 +45,7 @@ from keyreeve_chassis.database.writers import (
 )
 from keyreeve_chassis.processes.ipc import Connection, Handler
 from keyreeve_chassis.processes.lifecycle import every
+from keyreeve_chassis.trust_tables.seals import Seals
 
 _LOCK = "SELECT pg_advisory_xact_lock_shared(%s)"
 _CONTROL_PLANE = "SELECT p.restore_generation, h.halted FROM control_plane p, issuance_halt h FOR SHARE"
@@ -75,8 +77,9 @@ class PostgresqlLedger:
     Groups are committed one at a time, in the order they are handed in.
     """
 
-    def __init__(self, database: Database, worker_id: str = "worker") -> None:
+    def __init__(self, database: Database, worker_id: str = "worker", *, seals: Seals) -> None:
         self._database = database
+        self._seals = seals
         self._worker_id = worker_id
         self._chain = AUDIT.chain(worker_id, lambda: 0, postgresql=True)
         self._turn = asyncio.Lock()
@@ -194,7 +197,9 @@ class PostgresqlLedger:
 
     async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
         """See `retention.Purging`."""
-        return await self._database.write(lambda c: retention_sql.purge_certificates(c, block_id, before, limit))
+        return await self._database.write(
+            lambda c: retention_sql.purge_certificates(c, trust_tables_on(c, self._seals), block_id, before, limit)
+        )
 
 
 def _commit(connection: SqlConnection, group: GroupTuple, chain: ChainWriter) -> list[Outcome]:

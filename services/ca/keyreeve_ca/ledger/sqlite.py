@@ -34,10 +34,12 @@ from keyreeve_ca.ledger.wire import (
 )
 from keyreeve_ca.store import retention_sql
 from keyreeve_ca.store.audit_tables import AUDIT
+from keyreeve_ca.store.trust_tables import trust_tables_on
 from keyreeve_chassis.audit.chains import ChainWriter
 from keyreeve_chassis.audit.sql import cursor_of
 from keyreeve_chassis.database.transactions import Database, store_errors, transaction
 from keyreeve_chassis.processes.ipc import Connection, Handler
+from keyreeve_chassis.trust_tables.seals import Seals
 
 MAX_UNION = 32
 """Groups in one commit."""
@@ -60,8 +62,11 @@ _Answer = list[Outcome] | GateClosed
 class SqliteLedger:
     """`CoordinatorLedger`; `database` is the writer's, with its one thread."""
 
-    def __init__(self, database: Database, *, now: Callable[[], int], writer: str = "coordinator") -> None:
+    def __init__(
+        self, database: Database, *, seals: Seals, now: Callable[[], int], writer: str = "coordinator"
+    ) -> None:
         self._database = database
+        self._seals = seals
         self._now = now
         self._chain = AUDIT.chain(writer, now, postgresql=False)
         self._waiting: deque[tuple[GroupTuple, Future[list[Outcome]]]] = deque()
@@ -157,7 +162,9 @@ class SqliteLedger:
 
     async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
         """See `retention.Purging`."""
-        return await self._database.write(lambda c: retention_sql.purge_certificates(c, block_id, before, limit))
+        return await self._database.write(
+            lambda c: retention_sql.purge_certificates(c, trust_tables_on(c, self._seals), block_id, before, limit)
+        )
 
     def _commit_waiting(self) -> None:
         """Commit what waits, in the writer's thread. Finds nothing when an earlier run took it along."""

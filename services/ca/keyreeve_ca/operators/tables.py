@@ -6,6 +6,7 @@ One row per operator ever invited (a name belongs to the one who is not removed)
 from sqlalchemy import BigInteger, Column, Index, Table, Text
 
 from keyreeve_ca.store.metadata import metadata
+from keyreeve_chassis.trust_tables.tables import mac_column
 
 operators = Table(
     "operators",
@@ -21,6 +22,7 @@ operators = Table(
     Column("removed_by", Text, nullable=False),
     # Of the last change, among the numbers of `revocation_head`.
     Column("seq", BigInteger, nullable=False, server_default="0"),
+    mac_column(),
     Index(None, "name"),
     Index(None, "seq"),
 )
@@ -33,5 +35,6 @@ operator_keys = Table(
     Column("line", Text, nullable=False),
     Column("added_at", BigInteger, nullable=False),
     Column("added_by", Text, nullable=False),
+    mac_column(),
     Index(None, "person_uid"),
 )

@@ -6,16 +6,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, select
 
 from keyreeve import errors
 from keyreeve_ca.profiles.profile import Profile, ProfileVersion
 from keyreeve_ca.store.tables import profile_versions, profiles
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 
 _COLUMNS = [profile_versions.c[name] for name in ("name", "version", "sha256", "document", "halted")]
 
 
-def add(connection: Connection, version: ProfileVersion, created_at: int, created_by: str) -> None:
+def add(connection: Connection, trust: SqlTrust, version: ProfileVersion, created_at: int, created_by: str) -> None:
     """Insert a version and make it the current one.
 
     Raises `ProfileExists` or `ProfileVersionStale` on a race. The commit gate knows documents by their hashes: one that
@@ -33,21 +34,19 @@ def add(connection: Connection, version: ProfileVersion, created_at: int, create
             metadata=facts,
         )
     if current is None:
-        connection.execute(insert(profiles).values(name=version.name, current_version=1))
+        trust.rows(profiles).insert({"name": version.name, "current_version": 1})
     else:
-        connection.execute(
-            update(profiles).where(profiles.c.name == version.name).values(current_version=version.version)
-        )
-    connection.execute(
-        insert(profile_versions).values(
-            name=version.name,
-            version=version.version,
-            sha256=version.sha256,
-            document=version.document,
-            halted=version.halted or _is_halted(connection, version.sha256),
-            created_at=created_at,
-            created_by=created_by,
-        )
+        trust.rows(profiles).update(profiles.c.name == version.name, {"current_version": version.version})
+    trust.rows(profile_versions).insert(
+        {
+            "name": version.name,
+            "version": version.version,
+            "sha256": version.sha256,
+            "document": version.document,
+            "halted": version.halted or _is_halted(connection, version.sha256),
+            "created_at": created_at,
+            "created_by": created_by,
+        }
     )
 
 
@@ -83,14 +82,14 @@ def page(
     return [_version(row, read) for row in connection.execute(query)]
 
 
-def halt(connection: Connection, name: str, version: int) -> None:
+def halt(trust: SqlTrust, name: str, version: int) -> None:
     """Halt a version, and every other version with the same document."""
     document = (
         select(profile_versions.c.sha256)
         .where(profile_versions.c.name == name, profile_versions.c.version == version)
         .scalar_subquery()
     )
-    connection.execute(update(profile_versions).where(profile_versions.c.sha256 == document).values(halted=True))
+    trust.rows(profile_versions).update(profile_versions.c.sha256 == document, {"halted": True})
 
 
 def _is_halted(connection: Connection, sha256: bytes) -> bool:

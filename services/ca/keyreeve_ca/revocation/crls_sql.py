@@ -23,6 +23,7 @@ from keyreeve_ca.revocation.tables import phantom_blocks, revocation_head, revoc
 from keyreeve_ca.store.tables import authorities, control_plane, profile_versions, serial_blocks
 from keyreeve_chassis.database.transactions import touch
 from keyreeve_chassis.processes import failpoints
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 
 _STATE = [revocation_lists.c[f.name] for f in fields(ListState) if f.name != "number"]
 _PHANTOMS = [phantom_blocks.c[f.name] for f in fields(Phantoms)]
@@ -47,9 +48,14 @@ class SqlLists:
     """CRLs and phantoms in one transaction; `must_be_writable` raises in a read transaction."""
 
     def __init__(
-        self, connection: Connection, must_be_writable: Callable[[], None], read_profile: Callable[[str], Profile]
+        self,
+        connection: Connection,
+        trust: SqlTrust,
+        must_be_writable: Callable[[], None],
+        read_profile: Callable[[str], Profile],
     ) -> None:
         self._connection = connection
+        self._trust = trust
         self._must_be_writable = must_be_writable
         self._read_profile = read_profile
 

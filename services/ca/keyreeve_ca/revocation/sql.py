@@ -58,7 +58,7 @@ class SqlRevocations(SqlLists):
             for n, one in enumerate(new, 1)
         ]
         # Not `asdict`, which copies every value: the signing path waits meanwhile.
-        self._connection.execute(revocations.insert(), [{name: getattr(one, name) for name in _FIELDS} for one in made])
+        self._trust.rows(revocations).insert(*({name: getattr(one, name) for name in _FIELDS} for one in made))
         # A renewal that is being signed meanwhile finds its predecessor's place taken, by no key's successor.
         dialect = postgresql if self._connection.dialect.name == "postgresql" else sqlite
         taken = dialect.insert(renewals).on_conflict_do_nothing()
@@ -70,7 +70,7 @@ class SqlRevocations(SqlLists):
 
     def _end_tokens_made_with(self, made: Sequence[Revocation]) -> None:
         """Revoke the enrollment tokens of those whose certificates were revoked."""
-        tokens = SqlTokens(self._connection, self._connection.execute)
+        tokens = SqlTokens(self._connection, self._trust)
         for at in range(0, len(made), _PER_QUERY):
             serials = [one.serial for one in made[at : at + _PER_QUERY]]
             holders = select(certificates.c.identity).where(certificates.c.serial.in_(serials)).distinct()

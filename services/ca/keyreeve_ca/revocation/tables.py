@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text
 
 from keyreeve_ca.store.metadata import metadata
+from keyreeve_chassis.trust_tables.tables import mac_column
 
 # The number of the last change that followers of callers or lists hear of: a revocation, a block's phantoms, a change of
 # an operator's record or of an issuing CA of the control hierarchy. Its row is locked from the assignment to the commit.
@@ -24,6 +25,7 @@ revocations = Table(
     Column("revoked_at", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("not_after", BigInteger, nullable=False),
+    mac_column(),
     Index(None, "seq", unique=True),
     Index(None, "authority_id", "crl_shard", "seq"),
 )

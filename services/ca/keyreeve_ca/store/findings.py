@@ -7,19 +7,21 @@ from keyreeve_ca.store.sql import CaStore
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, verify_check_value
 from keyreeve_chassis.local_admin.findings import Finding
+from keyreeve_chassis.trust_tables.seals import Seals
 
 _DAY = 86_400
+_NAMED = 5
 
 
 def control_plane_findings(
-    store: CaStore,
+    open_store: Callable[[Seals | None], CaStore],
     binding: DatabaseBinding,
     open_keystore: Callable[[], KeyStore],
     trust_domain: str,
     now: Callable[[], int],
 ) -> Iterator[Finding]:
-    """Examine the control plane's row, its key-encryption key, and the expiry of its authorities."""
-    control_plane, authorities = store.read_here(lambda tx: (tx.control_plane(), tx.authorities()))
+    """Examine the control plane's row, its key-encryption key, the trust tables, and the expiry of its authorities."""
+    control_plane, authorities = open_store(None).read_here(lambda tx: (tx.control_plane(), tx.authorities()))
     binding.check(None if control_plane is None else control_plane.bound)
     if control_plane is None or not control_plane.bootstrapped_at:
         yield Finding("control plane", ok=False, message="it has not been made yet", fix="Start the service once")
@@ -28,7 +30,10 @@ def control_plane_findings(
     yield Finding(
         "control plane", ok, f"trust domain {control_plane.trust_domain}", "" if ok else "Set trust_domain back to it"
     )
-    yield _kek(open_keystore, control_plane)
+    kek = _kek(open_keystore, control_plane)
+    yield kek
+    if kek.ok:
+        yield _trust_tables(open_store(Seals.of(open_keystore())))
     for authority in authorities:
         if authority.state is not AuthorityState.ACTIVE:
             continue
@@ -40,6 +45,16 @@ def control_plane_findings(
             message=f"authority {authority.authority_id} expires in {days} days",
             fix="" if days > total / 10 else "Create and activate its successor: keyreeve authority create",
         )
+
+
+def _trust_tables(store: CaStore) -> Finding:
+    found = store.read_here(lambda tx: tx.trust.verify())
+    if not found:
+        return Finding("trust tables", ok=True, message="nothing but the service has changed them")
+    named = ", ".join(str(one) for one in found[:_NAMED])
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    fix = "Restore the database, or see and accept the difference: keyreeve recover trust-tables"
+    return Finding("trust tables", ok=False, message=f"altered: {named}{more}", fix=fix)
 
 
 def _kek(open_keystore: Callable[[], KeyStore], control_plane: ControlPlaneState) -> Finding:

@@ -23,6 +23,7 @@ from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.leases.ports import Leases
 from keyreeve_chassis.operations.ports import OperationRecords
+from keyreeve_chassis.trust_tables.ports import TrustRecords
 
 T = TypeVar("T")
 
@@ -187,6 +188,11 @@ class Transaction(Protocol):
     @property
     def arrays(self) -> ArrayRecords:
         """The orders of the membership service, and members' records."""
+        ...
+
+    @property
+    def trust(self) -> TrustRecords:
+        """The trust tables: authorities, operators, revocations, profiles, tokens, the halt switch, members."""
         ...
 
     @property

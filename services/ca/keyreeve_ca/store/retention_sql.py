@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, func, select, text, update
 from keyreeve_ca.ledger.commit_rules import serial_prefix
 from keyreeve_ca.revocation.tables import revocations
 from keyreeve_ca.store.tables import certificates, renewals, requests, serial_blocks
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 
 LOCK = zlib.crc32(b"keyreeve ca retention")
 
@@ -22,7 +23,7 @@ def expired_block(connection: Connection, before: int, first: int) -> int | None
     return found
 
 
-def purge_certificates(connection: Connection, block_id: int, before: int, limit: int) -> int | None:
+def purge_certificates(connection: Connection, trust: SqlTrust, block_id: int, before: int, limit: int) -> int | None:
     """Delete up to `limit` of a block's expired certificates; None when another process is working on it."""
     if not _leads(connection):
         return None
@@ -38,13 +39,15 @@ def purge_certificates(connection: Connection, block_id: int, before: int, limit
     query = select(c.serial).where(*in_block, c.not_after < before).order_by(c.serial).limit(limit)
     serials = connection.scalars(query).all()
     if serials:
-        for column in (revocations.c.serial, renewals.c.predecessor, c.serial):
+        trust.rows(revocations).delete(revocations.c.serial.in_(serials))
+        for column in (renewals.c.predecessor, c.serial):
             connection.execute(delete(column.table).where(column.in_(serials)))
     if len(serials) < limit:
         left = select(func.min(c.not_after)).where(*in_block).scalar_subquery()
         connection.execute(
             update(serial_blocks).where(serial_blocks.c.block_id == block_id).values(first_not_after=left)
         )
+    trust.complete()
     return len(serials)
 
 

@@ -22,6 +22,6 @@ TABLE_MODULES = (
     operator_tables,
     revocation_tables,
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=15, newest=15)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=16, newest=16)
 
 register_failpoints(SCHEMA.service)  # before a process arms them, which it does before it opens anything

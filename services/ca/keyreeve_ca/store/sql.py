@@ -41,6 +41,7 @@ from keyreeve_ca.store.ports import (
     StoredCertificate,
 )
 from keyreeve_ca.store.tables import (
+    authorities,
     certificates,
     control_plane,
     keys,
@@ -50,6 +51,7 @@ from keyreeve_ca.store.tables import (
     requests,
     trust_metadata,
 )
+from keyreeve_ca.store.trust_tables import TRUST_TABLES
 from keyreeve_ca.trust.sql import SqlCallers
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.database.store import SqlStore, SqlTransaction
@@ -59,6 +61,9 @@ from keyreeve_chassis.keys.ports import SealedKey
 from keyreeve_chassis.keys.sql import add_key, destroy_key, find_key
 from keyreeve_chassis.leases.sql import SqlLeases
 from keyreeve_chassis.operations.sql import SqlOperations
+from keyreeve_chassis.trust_tables.ports import table_altered
+from keyreeve_chassis.trust_tables.seals import Seals
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 
 T = TypeVar("T")
 
@@ -89,20 +94,38 @@ class CaTransaction(SqlTransaction):
     """Reads and writes of one database transaction."""
 
     def __init__(
-        self, connection: Connection, *, now: int, writable: bool, read_profile: Callable[[str], Profile]
+        self,
+        connection: Connection,
+        *,
+        now: int,
+        writable: bool,
+        read_profile: Callable[[str], Profile],
+        seals: Seals | None,
     ) -> None:
         super().__init__(connection, now=now, writable=writable)
         self._read_profile = read_profile
+        self._trust = None if seals is None else SqlTrust(connection, TRUST_TABLES, seals, self._must_be_writable)
+
+    @property
+    def trust(self) -> SqlTrust:
+        """The trust tables; the key store must be open."""
+        assert self._trust is not None, "nothing that decides about rights is read before the key store is open"
+        return self._trust
+
+    def complete(self) -> None:
+        """Write the heads of changed trust tables."""
+        if self._trust is not None:
+            self._trust.complete()
 
     @property
     def revocations(self) -> SqlRevocations:
         """The revocations."""
-        return SqlRevocations(self._connection, self._must_be_writable, self._read_profile)
+        return SqlRevocations(self._connection, self.trust, self._must_be_writable, self._read_profile)
 
     @property
     def halt(self) -> SqlHalts:
         """The halt switch."""
-        return SqlHalts(self._connection, writable=self._writable)
+        return SqlHalts(self._connection, self.trust, writable=self._writable)
 
     @property
     def operations(self) -> SqlOperations:
@@ -117,17 +140,17 @@ class CaTransaction(SqlTransaction):
     @property
     def operators(self) -> SqlOperators:
         """The operators."""
-        return SqlOperators(self._connection, self._write, self._next_number)
+        return SqlOperators(self.trust, self._next_number)
 
     @property
     def arrays(self) -> SqlArrays:
         """The orders of the membership service, and members' records."""
-        return SqlArrays(self._connection, self._write, self._next_number, writable=self._writable)
+        return SqlArrays(self._connection, self.trust, self._next_number, writable=self._writable)
 
     @property
     def callers(self) -> SqlCallers:
         """What decides about callers, in the order of its changes."""
-        return SqlCallers(self._connection)
+        return SqlCallers(self._connection, self.trust)
 
     # --- The control plane ---
 
@@ -177,12 +200,14 @@ class CaTransaction(SqlTransaction):
         self._must_be_writable()
         if request.exemption is None:
             refuse_when_halted(self)
+            if altered := self.trust.verify(TRUST_TABLES.listed):
+                raise table_altered(altered)
         return blocks.reserve(self._connection, request, self._now)
 
     def add_authority(self, authority: Authority) -> None:
         """Insert an authority. Raises `AuthorityExists`."""
         self._must_be_writable()
-        authorities_sql.add(self._connection, authority, self._number_of(authority))
+        authorities_sql.add(self._connection, self.trust.rows(authorities), authority, self._number_of(authority))
 
     def authority(self, authority_id: str) -> Authority:
         """Read an authority. Raises `AuthorityNotFound`."""
@@ -195,7 +220,7 @@ class CaTransaction(SqlTransaction):
     def update_authority(self, authority: Authority) -> None:
         """Store the new state and times of an authority."""
         self._must_be_writable()
-        authorities_sql.replace(self._connection, authority, self._number_of(authority))
+        authorities_sql.replace(self.trust.rows(authorities), authority, self._number_of(authority))
 
     def last_expiry(self, authority_id: str) -> int | None:
         """Latest notAfter among the certificates and subordinate CAs that this authority issued."""
@@ -206,7 +231,7 @@ class CaTransaction(SqlTransaction):
     def add_profile_version(self, version: ProfileVersion, created_at: int, created_by: str) -> None:
         """Store a version and make it the current one; raises `ProfileExists` / `ProfileVersionStale` on a race."""
         self._must_be_writable()
-        profiles_sql.add(self._connection, version, created_at, created_by)
+        profiles_sql.add(self._connection, self.trust, version, created_at, created_by)
 
     def profile(self, name: str, version: int | None = None) -> ProfileVersion:
         """Read the current or the given version. Raises `ProfileNotFound`."""
@@ -223,7 +248,7 @@ class CaTransaction(SqlTransaction):
     def halt_profile(self, name: str, version: int) -> None:
         """Halt a version, and every other version with the same document."""
         self._must_be_writable()
-        profiles_sql.halt(self._connection, name, version)
+        profiles_sql.halt(self.trust, name, version)
 
     # --- Certificates ---
 
@@ -304,7 +329,7 @@ class CaTransaction(SqlTransaction):
     @property
     def tokens(self) -> SqlTokens:
         """The enrollment tokens."""
-        return SqlTokens(self._connection, self._write)
+        return SqlTokens(self._connection, self.trust)
 
     # --- Trust metadata ---
 
@@ -344,11 +369,15 @@ def store_on(
     read_profile: Callable[[str], Profile],
     now: Callable[[], int],
     process: str,
+    seals: Seals | None,
 ) -> CaStore:
-    """The CA's store; without a writer it only reads. `process` names its audit chains."""
+    """The CA's store; without a writer it only reads. `process` names its audit chains.
+
+    Without `seals` it reads what says nothing about rights.
+    """
     return SqlStore(
         SqlAuditLog(AUDIT, reader, writer),
-        partial(CaTransaction, read_profile=read_profile),
+        partial(CaTransaction, read_profile=read_profile, seals=seals),
         lock=lock_exclusively,
         process=process,
         now=now,

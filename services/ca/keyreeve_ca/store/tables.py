@@ -23,6 +23,7 @@ from keyreeve_chassis.idempotency.sql import request_table
 from keyreeve_chassis.keys.tables import key_table
 from keyreeve_chassis.leases.sql import lease_table
 from keyreeve_chassis.operations.tables import operation_table
+from keyreeve_chassis.trust_tables.tables import heads_table, mac_column
 
 
 def _reference(target: str) -> ForeignKey:
@@ -43,6 +44,8 @@ control_plane = Table(
 )
 
 keys = key_table(metadata)
+
+trust_table_heads = heads_table(metadata)
 
 authorities = Table(
     "authorities",
@@ -67,6 +70,7 @@ authorities = Table(
     Column("block_count", BigInteger, nullable=False),
     # Of the last change of an issuing CA of the control hierarchy, among the numbers of `revocation_head`; else 0.
     Column("seq", BigInteger, nullable=False, server_default="0"),
+    mac_column(),
     Index(None, "issuer_id"),
 )
 
@@ -75,6 +79,7 @@ profiles = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("current_version", Integer, nullable=False),
+    mac_column(),
 )
 
 profile_versions = Table(
@@ -87,6 +92,7 @@ profile_versions = Table(
     Column("halted", Boolean(create_constraint=False), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", Text, nullable=False),
+    mac_column(),
     Index(None, "sha256"),
 )
 

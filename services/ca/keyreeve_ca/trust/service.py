@@ -55,6 +55,8 @@ class CallerFeed:
     sign: Callable[[bytes], tuple[bytes, tuple[bytes, ...]]]
     """Signs a message with the process's own key; the signature and the chain of that key's certificate."""
     clock: Callable[[], float] = time.monotonic
+    whole: Callable[[], bool] = lambda: True
+    """Whether the tables behind the feed are: when they were altered, nobody gets them from the beginning."""
 
     async def watch(self, restore_generation: int, after_seq: int) -> AsyncIterator[CallersUpdate]:
         """Updates for a follower who holds everything up to `after_seq` of a restore generation; 0 for nothing."""
@@ -64,6 +66,8 @@ class CallerFeed:
         while True:
             began = self.clock()
             fresh = began - self.live.complete_at < SILENT_AFTER
+            if not self.whole() and (held[1] == 0 or held[0] != self.live.position[0]):
+                fresh = False  # what is missing from an altered table cannot be told
             # What was known here before the last reading of the database says nothing new.
             news = not whole or (held != self.live.position and self.live.complete_at >= read_at)
             if not fresh or not (news or began >= next_beat):

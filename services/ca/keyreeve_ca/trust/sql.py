@@ -1,10 +1,12 @@
 """`trust.ports.CallerRecords` on both databases."""
 
-from sqlalchemy import Connection, Row, Select, select
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, Table, select
 
 from keyreeve.caller_values import IssuingAuthority, OperatorRecord
 from keyreeve.values import AuthorityState, OperatorRole
-from keyreeve_ca.arrays.sql import COLUMNS as MEMBER_COLUMNS
 from keyreeve_ca.arrays.sql import member_record
 from keyreeve_ca.arrays.tables import members
 from keyreeve_ca.operators.tables import operators
@@ -13,20 +15,14 @@ from keyreeve_ca.revocation.tables import revocation_head, revocations
 from keyreeve_ca.store.ports import AuthorityKind
 from keyreeve_ca.store.tables import authorities
 from keyreeve_ca.trust.ports import CallerChanges
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 
 _HEAD = select(revocation_head.c.last_seq)
-_AUTHORITIES = select(
-    authorities.c.seq, authorities.c.authority_id, authorities.c.state, authorities.c.certificate_der
-).where(authorities.c.hierarchy == Hierarchy.CONTROL, authorities.c.kind == AuthorityKind.INTERMEDIATE)
-_OPERATORS = select(
-    operators.c.seq,
-    operators.c.name,
-    operators.c.person_uid,
-    operators.c.role,
-    operators.c.since,
-    operators.c.removed_at,
+_AUTHORITIES = select(authorities).where(
+    authorities.c.hierarchy == Hierarchy.CONTROL, authorities.c.kind == AuthorityKind.INTERMEDIATE
 )
-_MEMBERS = select(members.c.seq, *MEMBER_COLUMNS)
+_OPERATORS = select(operators)
+_MEMBERS = select(members)
 _REVOKED = (
     select(revocations.c.seq, revocations.c.serial, revocations.c.not_after)
     .join(authorities, authorities.c.authority_id == revocations.c.authority_id)
@@ -35,10 +31,11 @@ _REVOKED = (
 
 
 class SqlCallers:
-    """The records in one transaction."""
+    """The records in one transaction. A record that something else has changed is not told of."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, trust: SqlTrust) -> None:
         self._connection = connection
+        self._trust = trust
 
     def changes(self, after_seq: int, *, expiring_from: int, limit: int) -> CallerChanges:
         """What changed after a number, in order, about `limit` entries of each kind."""
@@ -53,26 +50,32 @@ class SqlCallers:
             for query, column in zip(queries, columns, strict=True)
         ]
         # A kind with a full page may go on after it; what the others have beyond that comes with the next page.
-        seq = min((rows[-1].seq for rows in found if len(rows) == limit), default=head)
-        cas, people, servers, revoked = ([row for row in rows if row.seq <= seq] for rows in found)
+        seq = min((rows[-1]["seq"] for rows in found if len(rows) == limit), default=head)
+        cas, people, servers, revoked = ([row for row in rows if row["seq"] <= seq] for rows in found)
         return CallerChanges(
             after,
             seq,
             head,
             tuple(
-                IssuingAuthority(f"authorities/{ca.authority_id}", AuthorityState(ca.state), ca.certificate_der)
-                for ca in cas
+                IssuingAuthority(
+                    f"authorities/{ca['authority_id']}", AuthorityState(ca["state"]), ca["certificate_der"]
+                )
+                for ca in self._believed(authorities, cas)
             ),
-            tuple(_record(person) for person in people),
-            tuple((one.serial, one.not_after) for one in revoked),
-            tuple(member_record(server) for server in servers),
+            tuple(_record(person) for person in self._believed(operators, people)),
+            tuple((one["serial"], one["not_after"]) for one in revoked),
+            tuple(member_record(server) for server in self._believed(members, servers)),
         )
 
-    def _page(self, query: Select[tuple[object, ...]]) -> list[Row[tuple[object, ...]]]:
-        return list(self._connection.execute(query))
+    def _believed(self, table: Table, rows: Sequence[RowMapping]) -> list[RowMapping]:
+        trusted = self._trust.rows(table)
+        return [row for row in rows if trusted.is_true(row)]
+
+    def _page(self, query: Select[Any]) -> Sequence[RowMapping]:
+        return self._connection.execute(query).mappings().all()
 
 
-def _record(person: Row[tuple[object, ...]]) -> OperatorRecord:
-    role = OperatorRole(person.role.partition("/")[2])
-    removed = person.removed_at is not None
-    return OperatorRecord(f"operators/{person.name}", person.person_uid, role, person.since, removed=removed)
+def _record(person: RowMapping) -> OperatorRecord:
+    role = OperatorRole(person["role"].partition("/")[2])
+    removed = person["removed_at"] is not None
+    return OperatorRecord(f"operators/{person['name']}", person["person_uid"], role, person["since"], removed=removed)

@@ -52,6 +52,7 @@ from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.keys.opening import open_key_store
 from keyreeve_chassis.keys.ports import KeyStore, make_check_value, sealed_from_start, verify_check_value
 from keyreeve_chassis.leases.leadership import Leadership
+from keyreeve_chassis.local_admin.client import RECOVER_TRUST_TABLES
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
 from keyreeve_chassis.local_admin.socket import RecordedHandlers
 from keyreeve_chassis.local_admin.transport import look_at_transport
@@ -64,7 +65,7 @@ from keyreeve_chassis.processes.lifecycle import every
 from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.service import OpenStorage, ServiceContext
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
-from keyreeve_chassis.trust_tables.recovery import RECOVER_TRUST_TABLES, recover_trust_tables, seal_at_start
+from keyreeve_chassis.trust_tables.recovery import recover_trust_tables, seal_at_start
 from keyreeve_chassis.trust_tables.seals import Seals
 from keyreeve_chassis.trust_tables.watching import TrustWatch
 

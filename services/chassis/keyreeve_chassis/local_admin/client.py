@@ -10,6 +10,8 @@ from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.processes.ipc import Client
 
 LOCAL_SECONDS = 20.0
+RECOVER_TRUST_TABLES = "trust_tables"
+"""Name of the command on the socket."""
 
 
 async def ask(socket: Path, name: str, payload: object) -> Any:  # noqa: ANN401 - plain values
@@ -31,3 +33,11 @@ async def check(socket: Path, look: Callable[[], Sequence[Finding]]) -> list[dic
     except StoreUnavailable:
         return [finding.as_dict() for finding in await asyncio.to_thread(look)]
     return answer
+
+
+async def recover_trust_tables(socket: Path, *, seal: bool) -> Any:  # noqa: ANN401 - plain values
+    """Have the running service show what is altered in its trust tables, or seal them as they are.
+
+    Raises `StoreUnavailable` when it does not answer.
+    """
+    return await ask(socket, RECOVER_TRUST_TABLES, {"seal": seal})

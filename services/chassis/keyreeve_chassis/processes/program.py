@@ -95,7 +95,12 @@ class Program:
     @property
     def _local_commands(self) -> Sequence[LocalCommand]:
         what = "print what is wrong with this installation, each finding with its fix"
-        return (LocalCommand("check", what, self._check), *self.commands)
+        altered = "show what was altered in the trust tables, or accept them as they are, over the local socket"
+        return (
+            LocalCommand("check", what, self._check),
+            LocalCommand("trust-tables", altered, _recover_trust_tables, _trust_table_arguments),
+            *self.commands,
+        )
 
     async def _check(self, settings: Any, _arguments: argparse.Namespace) -> object:  # noqa: ANN401  # the service's own
         from keyreeve_chassis.local_admin.client import check
@@ -131,6 +136,16 @@ class Program:
                 return _local(local.run(settings, arguments))
         [role] = [role for role in spec.roles if command in (role.name, "run")]
         return lifecycle.main(lambda: role.run(spec, settings, getattr(arguments, "index", 0)), settings)
+
+
+def _trust_table_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seal", action="store_true", help="accept the tables as they are")
+
+
+async def _recover_trust_tables(settings: Any, arguments: argparse.Namespace) -> object:  # noqa: ANN401  # as above
+    from keyreeve_chassis.local_admin.client import recover_trust_tables
+
+    return await recover_trust_tables(settings.coordinator_socket, seal=arguments.seal)
 
 
 def _passed_on(arguments: argparse.Namespace) -> list[str]:

@@ -1,1 +1,1 @@
-"""Trust tables: rows that decide about rights, protected against whoever can only write the database."""
+"""Trust tables: rows that decide about rights, protected against a party that can only write the database."""

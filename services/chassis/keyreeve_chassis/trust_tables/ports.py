@@ -41,6 +41,15 @@ class Alteration:
         return f"{self.table}/{self.key}: {self.problem}" if self.key else f"{self.table}: {self.problem}"
 
 
+class AlteredTables(Protocol):
+    """What a process knows of altered trust tables."""
+
+    @property
+    def found(self) -> Sequence[Alteration]:
+        """What is altered."""
+        ...
+
+
 class TrustRecords(Protocol):
     """The trust tables in one transaction."""
 

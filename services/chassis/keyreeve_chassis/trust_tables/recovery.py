@@ -1,14 +1,12 @@
 """Sealing trust tables: at a start, and by `recover trust-tables` on the local admin socket."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.trust_tables.ports import Alteration, TrustRecords
 from keyreeve_chassis.trust_tables.watching import HasTrust, TrustWatch
 
-RECOVER_TRUST_TABLES = "trust_tables"
-"""Name of the command on the socket."""
 _RECORDED = 50
 """Differences in one audit record; it says how many there were."""
 
@@ -28,6 +26,9 @@ def seal_at_start(trust: TrustRecords, *, ever_sealed: bool) -> bool:
     return False
 
 
+T = TypeVar("T", bound=HasTrust)
+
+
 class Record(Protocol):
     """The audit record of the call."""
 
@@ -35,18 +36,24 @@ class Record(Protocol):
 
 
 async def recover_trust_tables(
-    store: Store[HasTrust],
+    store: Store[T],
     watch: TrustWatch,
     payload: Any,  # noqa: ANN401 - plain values
     record: Record,
+    *,
+    sealed: Callable[[T], object] = lambda _: None,
 ) -> object:
-    """Return the differences; with `seal` in the payload, accept the tables as they are, in one transaction."""
+    """Return the differences; with `seal` in the payload, accept the tables as they are, in one transaction.
+
+    `sealed` does in it what makes other processes read anew.
+    """
     seal = bool(payload["seal"])
 
-    def work(tx: HasTrust) -> Sequence[Alteration]:
+    def work(tx: T) -> Sequence[Alteration]:
         found = tx.trust.verify()
         if seal:
             tx.trust.seal()
+            sealed(tx)
         return found
 
     found = await (store.write(work) if seal else store.read(work))

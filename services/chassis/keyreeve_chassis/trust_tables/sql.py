@@ -200,12 +200,17 @@ class SqlTrustRows:
             _count(self._delta(), self._seals, key_text(self.key_of(values)), (), entries)
         self._connection.execute(insert(self._declared.table), made)
 
-    def update(self, where: ColumnElement[bool], values: Mapping[Any, Any]) -> int:
-        """Change rows, and return how many. Raises `TrustTableAltered` for one that another has changed."""
+    def update(self, where: ColumnElement[bool], values: Mapping[Any, Any], *, leave_altered: bool = False) -> int:
+        """Change rows, and return how many.
+
+        Raises `TrustTableAltered` for one that another has changed, or leaves it as it is.
+        """
         self._must_be_writable()
         table = self._declared.table
         changed = 0
         for row in self._connection.execute(select(table).where(where).with_for_update()).mappings().all():
+            if leave_altered and not self.is_true(row):
+                continue
             self._refuse_unless_true(row)
             known = mac_entries(row[MAC])
             entries = self.entries({**row, **values}, known=known)

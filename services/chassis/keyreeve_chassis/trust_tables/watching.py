@@ -46,22 +46,26 @@ class TrustWatch:
         """`listed` names the tables that `look` reads: those whose heads list their rows."""
         self._listed = frozenset(listed)
         self._clock = clock
-        self._found: tuple[Alteration, ...] = ()
+        self.found: tuple[Alteration, ...] = ()
+        """What is altered; asked for every certificate."""
+        self._began = False
 
     @property
     def alterations(self) -> tuple[Alteration, ...]:
-        """What is altered."""
-        return self._found
+        """What is altered, as `found`, which the signing path reads without a call."""
+        return self.found
 
     def refuse(self) -> None:
         """Raise `TrustTableAltered` while something is."""
-        if self._found:
-            raise table_altered(self._found)
+        if self.found:
+            raise table_altered(self.found)
 
     def look(self, tx: HasTrust) -> frozenset[tuple[str, str]]:
-        """Read the listed tables; return (table, key) of each row that must not be believed."""
-        found = tx.trust.verify(self._listed)
-        self._know([*found, *(one for one in self._found if not self._is_listed(one))])
+        """Read the listed tables, at first all; return (table, key) of each row that must not be believed."""
+        others = [one for one in self.found if not self._is_listed(one)]
+        # What was found in the other tables may have been accepted meanwhile.
+        found = tx.trust.verify(None if others or not self._began else self._listed)
+        self._know(found)
         return frozenset((one.table, one.key) for one in found)
 
     def look_at_all(self, tx: HasTrust) -> None:
@@ -84,12 +88,12 @@ class TrustWatch:
         return one.table in self._listed or one.table == "*"
 
     def _know(self, found: Sequence[Alteration]) -> None:
-        new = [one for one in found if one not in self._found]
+        new = [one for one in found if one not in self.found]
         for one in new[:_NAMED]:
             log.error("a trust table was altered by something other than the service: %s", one)
         if len(new) > _NAMED:
             log.error("%d more rows of trust tables were altered", len(new) - _NAMED)
-        if self._found and not found:
+        if self.found and not found:
             log.warning("the trust tables are whole again")
-        self._found = tuple(found)
+        self.found, self._began = tuple(found), True
         ALTERED.set(len(found))

@@ -213,7 +213,7 @@ async def test_a_read_of_one_statement_may_not_write_either(ca_bench: CaBench, n
 
 async def test_a_process_without_a_writer_does_not_write(ca_bench: CaBench) -> None:
     reader = ca_bench.store.audit_log().reader
-    store = store_on(reader, None, read_profile=lambda _: STATED_PROFILE, now=lambda: 0, process="reader")
+    store = store_on(reader, None, read_profile=lambda _: STATED_PROFILE, now=lambda: 0, process="reader", seals=None)
     with pytest.raises(ReadOnly, match="forward"):
         await store.write(lambda tx: tx.bump_config())
 

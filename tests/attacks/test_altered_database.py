@@ -1,0 +1,327 @@
+"""Another party writes the database without the key-encryption key: nobody gains a right, and it is found and named."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, Table, and_, create_engine, delete, insert, select, update
+
+from keyreeve import Client, Context, errors
+from keyreeve.enrollment import enroll
+from keyreeve.values import CrlReason, OperatorRole
+from keyreeve_ca.app import open_keystore
+from keyreeve_ca.enrollment.tables import enrollment_tokens
+from keyreeve_ca.operators.tables import operators
+from keyreeve_ca.revocation.tables import revocations
+from keyreeve_ca.settings import CaSettings
+from keyreeve_ca.store.tables import authorities, profiles
+from keyreeve_ca.store.trust_tables import TRUST_TABLES
+from keyreeve_chassis.database.engine import postgresql
+from keyreeve_chassis.local_admin.client import recover_trust_tables
+from keyreeve_chassis.trust_tables.seals import Seals
+from keyreeve_chassis.trust_tables.sql import SqlTrust
+from support.enrolling import OPEN_TO_TESTS, address_of, new_token
+from support.running_ca import OPERATOR, RunningCa, place_for_ca, refused, server_csr, unique
+from support.waiting import wait_for
+
+HEADS = TRUST_TABLES.heads
+ALTERATIONS = 500
+"""On each database."""
+
+
+class StartedAgain(RunningCa):
+    """A CA whose start adds nobody to its records."""
+
+    def _know_usual_people(self, tx: Any) -> None:
+        """Leave them."""
+
+
+@dataclass
+class Attacked:
+    """A CA that can be stopped and started, and its database, which another party writes."""
+
+    ca: RunningCa
+    engine: Engine
+
+    def write(self, *statements: Any) -> None:
+        """Write as someone with the database's password and no key."""
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def rows(self, table: Table) -> list[dict[str, Any]]:
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(select(table)).mappings()]
+
+    def restart(self, *, workers: int = 1) -> RunningCa:
+        self.ca.stop()
+        self.ca = StartedAgain(self.ca.settings, self.ca.directory, workers=workers)
+        self.ca.start()
+        return self.ca
+
+    def problems(self) -> set[str]:
+        """What the CA says is altered."""
+        report = self.ca.run(recover_trust_tables(self.ca.settings.coordinator_socket, seal=False))
+        return {f"{one['table']}: {one['problem']}" for one in report["alterations"]}
+
+    def look_again(self) -> None:
+        """Have every process read the tables, as each does every minute."""
+        store = self.ca.coordinator.issuance.store
+        self.ca.run(store.write(lambda tx: tx.bump_config()))
+        version = self.ca.read(lambda tx: tx.control_plane().config_version)
+        wait_for(
+            "the worker has read them",
+            lambda: all(one.live.current().config_version >= version for one in self.ca.servings),
+        )
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def attacked(request: pytest.FixtureRequest) -> Iterator[Attacked]:
+    with place_for_ca(request.param, request, enroll=OPEN_TO_TESTS) as (directory, settings):
+        ca = RunningCa(settings, directory, workers=1)
+        ca.start()
+        made = Attacked(ca, engine_of(settings))
+        try:
+            yield made
+        finally:
+            made.ca.stop()
+            made.engine.dispose()
+
+
+def engine_of(settings: CaSettings) -> Engine:
+    """Open the database beside the CA."""
+    if settings.sqlite_file is None:
+        url = settings.database.url.get_secret_value()
+        return postgresql(url, schema="keyreeve_ca", application_name="attacker", connections=1)
+    return create_engine(f"sqlite:///{settings.sqlite_file}")
+
+
+def issues(ca: RunningCa) -> bool:
+    """Whether an operator gets a certificate."""
+    try:
+        ca.client(OPERATOR).certificates.sign("server", server_csr(f"{unique('web')}.example.test"))
+    except errors.TrustTableAltered:
+        return False
+    return True
+
+
+def removed_admin(ca: RunningCa) -> str:
+    """An admin with a certificate who has been removed."""
+    path = f"operators/admin/{unique('mallory')}"
+    assert ca.client(path).operators.get("ann")
+    ca.client().operators.remove(path.rpartition("/")[2])
+    return path
+
+
+def ca_client(ca: RunningCa, context: Context) -> Client:
+    """A client with a certificate from before a restart."""
+    return Client(replace(context, endpoints={"ca": f"127.0.0.1:{ca.servings[0].port}"}))
+
+
+def revive(attacked: Attacked, path: str) -> None:
+    """Undo the removal of an admin: their record, and the revocation of their certificates."""
+    name = path.rpartition("/")[2]
+    attacked.write(
+        update(operators).where(operators.c.name == name).values(removed_at=None, removed_by=""),
+        delete(revocations),
+    )
+
+
+def test_a_removed_admin_is_not_revived_by_clearing_the_removal(attacked: Attacked) -> None:
+    mallory = removed_admin(attacked.ca)
+    context = attacked.ca.context(mallory)
+    revive(attacked, mallory)
+    attacked.look_again()
+    with ca_client(attacked.ca, context) as client:
+        assert isinstance(refused(lambda: client.operators.get("ann")), errors.KeyreeveError)
+    assert not issues(attacked.ca)
+    assert "revocations: rows" in attacked.problems()
+    ca = attacked.restart()
+    with ca_client(ca, context) as client:
+        assert isinstance(refused(lambda: client.operators.get("ann")), errors.KeyreeveError)
+
+
+def test_an_old_row_of_a_removed_admin_that_is_put_back_is_not_believed(attacked: Attacked) -> None:
+    path = f"operators/admin/{unique('mallory')}"
+    name = path.rpartition("/")[2]
+    context = attacked.ca.context(path)
+    with ca_client(attacked.ca, context) as client:
+        assert client.operators.get("ann")
+    old = next(row for row in attacked.rows(operators) if row["name"] == name)
+    attacked.ca.client().operators.remove(name)
+    attacked.write(update(operators).where(operators.c.person_uid == old["person_uid"]).values(**old))
+    attacked.look_again()
+    assert "operators: put back" in attacked.problems()
+    assert not issues(attacked.ca)
+    ca = attacked.restart()
+    with ca_client(ca, context) as client:
+        assert isinstance(refused(lambda: client.operators.get("ann")), errors.KeyreeveError)
+
+
+def test_a_made_up_retiring_authority_vouches_for_nobody(attacked: Attacked) -> None:
+    real = next(row for row in attacked.rows(authorities) if row["authority_id"] == "control-issuing-1")
+    attacked.write(
+        insert(authorities).values(**{**real, "authority_id": "made-up", "state": "retiring", "certificate_der": b"x"})
+    )
+    attacked.look_again()
+    assert "authorities: added" in attacked.problems()
+    for serving in attacked.ca.servings:
+        assert "made-up" not in serving.live.current().authorities
+    assert "made-up" not in attacked.restart().servings[0].live.current().authorities
+
+
+def test_a_changed_row_stops_issuance_while_the_rest_goes_on(attacked: Attacked) -> None:
+    ca = attacked.ca
+    signed = ca.client(OPERATOR).certificates.sign("server", server_csr("web.example.test"))
+    token = new_token(ca)
+    attacked.write(update(profiles).where(profiles.c.name == "server").values(current_version=7))
+    attacked.look_again()
+    error = refused(lambda: ca.client(OPERATOR).certificates.sign("server", server_csr("w2.example.test")))
+    assert isinstance(error, errors.TrustTableAltered)
+    assert "profiles/server" in error.message
+    assert error.metadata["tables"] == "profiles"
+    with pytest.raises(errors.TrustTableAltered):
+        enroll(token, ca.directory / "enrolled", timeout=5)
+    revoked = ca.client().certificates.revoke(signed.serial, CrlReason.SUPERSEDED)
+    assert revoked.revocation_reason is CrlReason.SUPERSEDED
+    assert ca.client().authorities.list()
+    assert ca.client().certificates.get(signed.serial).serial == signed.serial
+
+
+def test_root_sees_the_difference_and_seals_the_tables_anew(attacked: Attacked) -> None:
+    socket = attacked.ca.settings.coordinator_socket
+    attacked.write(update(profiles).where(profiles.c.name == "server").values(mac=b"\x01" + bytes(16)))
+    attacked.look_again()
+    assert not issues(attacked.ca)
+    shown = attacked.ca.run(recover_trust_tables(socket, seal=False))
+    assert shown["sealed"] is False
+    assert list(shown["alterations"]) == [{"table": "profiles", "key": "server", "problem": "changed"}]
+    assert not issues(attacked.ca)
+    assert attacked.ca.run(recover_trust_tables(socket, seal=True))["sealed"] is True
+    wait_for("issuance goes on", lambda: issues(attacked.ca))
+    assert attacked.problems() == set()
+
+    def recorded() -> bool:
+        acts = attacked.ca.client().ca.audit.list(method="keyreeve/local-socket/trust_tables")
+        return any(
+            ("altered", "profiles/server: changed") in (*act.record.targets, *act.record.results) for act in acts
+        )
+
+    wait_for("the audit log tells", recorded)
+
+
+def test_removing_every_seal_is_not_a_first_start(attacked: Attacked) -> None:
+    tables = [declared.table for declared in TRUST_TABLES.tables]
+    attacked.write(*(update(table).values(mac=None) for table in tables), delete(HEADS))
+    ca = attacked.restart(workers=0)
+    assert "*: head" in attacked.problems()
+    snapshot = ca.coordinator.issuance.snapshot()
+    assert snapshot.control_issuers() == ()
+    assert snapshot.operators == {}
+    with pytest.raises(errors.StoreUnavailable, match="altered"):
+        attacked.restart()
+    attacked.restart(workers=0)
+
+
+def test_a_closed_token_that_is_opened_again_enrolls_nobody(attacked: Attacked) -> None:
+    ca = attacked.ca
+    token = new_token(ca)
+    ca.client().tokens.revoke(token.token_id.hex())
+    row = enrollment_tokens.c.token_id == token.token_id
+    attacked.write(update(enrollment_tokens).where(row).values(state="open", ended_at=None))
+    with pytest.raises(errors.TrustTableAltered):
+        enroll(token, ca.directory / "enrolled", timeout=5)
+
+
+def random_alteration(
+    chance: random.Random, table: Table, rows: Sequence[Mapping[str, Any]], old: Sequence[Mapping[str, Any]]
+) -> tuple[str, Any] | None:
+    """A change, a deletion, or an old state of one row; None where there is nothing of the kind."""
+    kind = chance.choice(["change", "delete", "put back"])
+    if not rows:
+        return None
+    row = chance.choice(rows)
+    keys = [column.name for column in table.primary_key]
+    this_row = and_(*(table.c[name] == row[name] for name in keys))
+    if kind == "delete":
+        return kind, delete(table).where(this_row)
+    if kind == "put back":
+        states = [one for one in old if all(one[name] == row[name] for name in keys) and one["mac"] != row["mac"]]
+        if not states:
+            return None
+        return kind, update(table).where(this_row).values(**chance.choice(states))
+    covered = [name for columns in TRUST_TABLES.of(table).column_sets for name in columns]
+    name = chance.choice(covered)
+    return kind, update(table).where(this_row).values({name: other_value(row[name], table.c[name], chance)})
+
+
+def other_value(value: Any, column: Any, chance: random.Random) -> Any:
+    if isinstance(value, bool):
+        return not value
+    kind = column.type.python_type
+    if kind is int:
+        return (value or 0) + chance.randint(1, 1000)
+    if kind is bytes:
+        return (value or b"") + chance.randbytes(1)
+    return (value or "") + "x"
+
+
+def test_random_alterations_of_single_rows_are_each_found(attacked: Attacked) -> None:
+    ca, chance = attacked.ca, random.Random(16)
+    tables = [declared.table for declared in TRUST_TABLES.tables]
+    before = {table: attacked.rows(table) for table in tables}
+    live_through_changes(ca)
+    states = {table: [*before[table], *attacked.rows(table)] for table in tables}
+    store = ca.coordinator.issuance.store
+    now = {table: attacked.rows(table) for table in tables}
+    assert ca.run(store.read(lambda tx: tx.trust.verify())) == []
+    tried: dict[str, int] = {}
+    while sum(tried.values()) < ALTERATIONS:
+        table = chance.choice(tables)
+        made = random_alteration(chance, table, now[table], states[table])
+        if made is None:
+            continue
+        kind, statement = made
+        with attacked.engine.connect() as connection:
+            attempt = connection.begin()
+            try:
+                try:
+                    connection.execute(statement)
+                except Exception:  # noqa: BLE001  # the database itself refuses it
+                    continue
+                found = verify_here(ca, connection)
+                assert found, (table.name, kind, str(statement))
+                assert all(one.table == table.name for one in found)
+            finally:
+                attempt.rollback()
+        tried[kind] = tried.get(kind, 0) + 1
+    assert min(tried.get(kind, 0) for kind in ("change", "delete", "put back")) > 25
+    assert ca.run(store.read(lambda tx: tx.trust.verify())) == []
+
+
+def verify_here(ca: RunningCa, connection: Any) -> Sequence[Any]:
+    """Verify what a transaction sees that nobody else does."""
+    return SqlTrust(connection, TRUST_TABLES, Seals.of(open_keystore(ca.settings)), lambda: None).verify()
+
+
+def live_through_changes(ca: RunningCa) -> None:
+    """Make rows in every table, and change them."""
+    admin = ca.client()
+    for n in range(3):
+        path = f"operators/auditor/{unique('aud')}"
+        client = ca.client(path)
+        assert client.operators.get("ann")
+        if n:
+            admin.operators.remove(path.rpartition("/")[2])
+        token = new_token(ca)
+        if n:
+            admin.tokens.revoke(token.token_id.hex())
+        signed = ca.client(OPERATOR).certificates.sign("server", server_csr(f"{unique('w')}.example.test"))
+        admin.certificates.revoke(signed.serial, CrlReason.SUPERSEDED)
+    admin.profiles.create(unique("mine"), admin.profiles.get("server").document)
+    admin.operators.update("olaf", OperatorRole.AUDITOR, address=address_of(ca))
+    admin.operators.update("olaf", OperatorRole.OPERATOR, address=address_of(ca))
+    admin.issuance.halt("for a test")
+    admin.issuance.resume("over")
