@@ -1107,6 +1107,75 @@ class ObjectVersionStale(KeyreeveError):
     fix = "Read the object again and repeat the change."
 
 
+# --- Key files ------------------------------------------------------------------------------------------------------
+
+
+class KeyFileNotFound(NotFound):
+    """The server has no file of this name."""
+
+    reason = "KEY_FILE_NOT_FOUND"
+    fix = "Run `keyreeve vault file list` for the files of the server."
+
+
+class KeyFileExists(AlreadyExists):
+    """The server has a file of this name."""
+
+    reason = "KEY_FILE_EXISTS"
+    fix = "Choose another name, or pass --replace; the replaced file is kept under another name."
+
+
+class KeyFileInUse(FailedPrecondition):
+    """The key's certificate is in use: another key would break the service that uses it at once."""
+
+    reason = "KEY_FILE_IN_USE"
+    fix = "Use a new basename for a renewal. With --force the key is replaced; the old pair is kept under another name."
+    who = OPERATOR
+
+
+class KeyFileUnreadable(InvalidArgument):
+    """The file does not contain what is asked for, or in a form that is not known."""
+
+    reason = "KEY_FILE_UNREADABLE"
+    fix = "Run `keyreeve vault file inspect` to see what it contains; unlock a key that is locked with a passphrase."
+
+
+class KeyFileUnsuitable(FailedPrecondition):
+    """The contents of the file cannot be used for this."""
+
+    reason = "KEY_FILE_UNSUITABLE"
+    fix = "Read the message; `keyreeve vault file inspect` shows what the files contain."
+
+
+class KeyFilesTooMany(FailedPrecondition):
+    """The server has 1,000 files."""
+
+    reason = "KEY_FILES_TOO_MANY"
+    fix = "Delete files that are not needed any more, such as replaced ones."
+
+
+class KeyFileDamaged(KeyreeveError):
+    """A stored file is not as it was written: bytes were changed, or it was copied from another place."""
+
+    reason = "KEY_FILE_DAMAGED"
+    code = "DATA_LOSS"
+    fix = "Find out who wrote to the database; put the file again."
+    who = ADMIN
+
+
+class KeyFileTooLarge(InvalidArgument):
+    """The file is larger than 1 MiB."""
+
+    reason = "KEY_FILE_TOO_LARGE"
+    fix = "Keys, certificates and bundles are small: check that this is the right file."
+
+
+class PassphraseWrong(FailedPrecondition):
+    """The passphrase does not open the file, or the file is damaged."""
+
+    reason = "PASSPHRASE_WRONG"
+    fix = "Try the passphrase with `openssl pkey -in FILE` or `openssl pkcs12 -info -in FILE`."
+
+
 # --- Raised by the client -------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from keyreeve._async.bundles import BundleClient
 from keyreeve._async.calls import Caller
 from keyreeve._async.certificates import CertificateClient
 from keyreeve._async.issuance import IssuanceClient
+from keyreeve._async.key_files import KeyFileClient
 from keyreeve._async.launches import LaunchSettingClient, ObjectClient
 from keyreeve._async.members import MemberClient
 from keyreeve._async.operations import OperationClient
@@ -96,6 +97,8 @@ class CredentialsClient(ServiceClient):
     """Launch settings of arrays and servers."""
     resolution: ResolutionClient
     """Which credential a launch uses, and why."""
+    files: KeyFileClient
+    """Keys, requests, certificates and bundles of servers."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
@@ -105,6 +108,7 @@ class CredentialsClient(ServiceClient):
         self.objects = ObjectClient(caller)
         self.launch_settings = LaunchSettingClient(caller)
         self.resolution = ResolutionClient(caller)
+        self.files = KeyFileClient(caller)
 
 
 class MembershipClient(ServiceClient):

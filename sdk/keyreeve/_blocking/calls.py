@@ -3,8 +3,8 @@
 
 import random
 import time
-from collections.abc import Callable, Generator
-from typing import TypeVar, cast
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -67,6 +67,34 @@ class Caller:
         """
         if method.startswith(_CA) and _PRIVATE_KEY in request.SerializeToString():
             raise FieldInvalid("the request contains a private key; nothing has been sent")
+
+        def run(generation: Generation, remaining: float) -> Response:
+            return cast("Response", generation.unary(method, response)(request, timeout=remaining))
+
+        return cast("Response", self._repeat(run, timeout))
+
+    def upload(
+        self, method: str, requests: Sequence[Message], response: type[Response], timeout: float | None = None
+    ) -> Response:
+        """Call a method with a stream of requests, otherwise as `unary`; they are sent again with each attempt."""
+
+        def run(generation: Generation, remaining: float) -> Response:
+            return cast("Response", generation.upload(method, response)(iter(requests), timeout=remaining))
+
+        return cast("Response", self._repeat(run, timeout))
+
+    def download(
+        self, method: str, request: Message, response: type[Response], timeout: float | None = None
+    ) -> list[Response]:
+        """Call a method with a stream of responses that ends, otherwise as `unary`, and return all of them."""
+
+        def run(generation: Generation, remaining: float) -> list[Response]:
+            return [message for message in generation.stream(method, response)(request, timeout=remaining)]
+
+        return cast("list[Response]", self._repeat(run, timeout))
+
+    def _repeat(self, run: Callable[[Generation, float], Any], timeout: float | None) -> Any:  # noqa: ANN401
+        """Run the attempts of one call. Raises one of `keyreeve.errors`."""
         deadline = self._clock() + (self.timeout if timeout is None else timeout)
         backoff = Backoff(self._policy, self._jitter)
         channel_changes = 0
@@ -76,8 +104,7 @@ class Caller:
                 raise DeadlinePassed(f"the deadline for calling {self._channel.description} has passed")
             generation = self._channel.take()
             try:
-                call = generation.unary(method, response)
-                return cast("Response", call(request, timeout=remaining))
+                return run(generation, remaining)
             except grpc.RpcError as failure:
                 error = self._error_of(failure)
             except runtime.ABORTED:

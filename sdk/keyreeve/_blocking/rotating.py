@@ -38,6 +38,12 @@ class Generation:
             self._methods[method] = self.channel.unary_unary(method, _serialize, response.FromString)
         return self._methods[method]
 
+    def upload(self, method: str, response: type[Message]) -> Any:  # noqa: ANN401
+        """Return the callable of a client-streaming method."""
+        if method not in self._methods:
+            self._methods[method] = self.channel.stream_unary(method, _serialize, response.FromString)
+        return self._methods[method]
+
     def stream(self, method: str, response: type[Message]) -> Any:  # noqa: ANN401
         """Return the callable of a server-streaming method."""
         if method not in self._methods:

@@ -8,6 +8,7 @@ from keyreeve._blocking.bundles import BundleClient
 from keyreeve._blocking.calls import Caller
 from keyreeve._blocking.certificates import CertificateClient
 from keyreeve._blocking.issuance import IssuanceClient
+from keyreeve._blocking.key_files import KeyFileClient
 from keyreeve._blocking.launches import LaunchSettingClient, ObjectClient
 from keyreeve._blocking.members import MemberClient
 from keyreeve._blocking.operations import OperationClient
@@ -97,6 +98,8 @@ class CredentialsClient(ServiceClient):
     """Launch settings of arrays and servers."""
     resolution: ResolutionClient
     """Which credential a launch uses, and why."""
+    files: KeyFileClient
+    """Keys, requests, certificates and bundles of servers."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
@@ -106,6 +109,7 @@ class CredentialsClient(ServiceClient):
         self.objects = ObjectClient(caller)
         self.launch_settings = LaunchSettingClient(caller)
         self.resolution = ResolutionClient(caller)
+        self.files = KeyFileClient(caller)
 
 
 class MembershipClient(ServiceClient):

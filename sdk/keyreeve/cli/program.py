@@ -23,7 +23,15 @@ from keyreeve.cli.certificates import certificate_commands, revocation_commands
 from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, print_error
 from keyreeve.cli.local import control_plane_commands, recovery_commands
 from keyreeve.cli.printing import Format, Palette, dump
-from keyreeve.cli.vault import entry_commands, key_commands, object_commands, policy_commands, resolution_commands
+from keyreeve.cli.vault import (
+    entry_commands,
+    file_checks,
+    file_commands,
+    key_commands,
+    object_commands,
+    policy_commands,
+    resolution_commands,
+)
 from keyreeve.errors import KeyreeveError
 
 app = typer.Typer(
@@ -56,6 +64,8 @@ app.add_typer(bundle_commands.app, name="bundle")
 object_commands.add_to(entry_commands.app)
 resolution_commands.add_to(entry_commands.app)
 key_commands.add_to(entry_commands.app)
+file_checks.add_to(file_commands.app)
+entry_commands.app.add_typer(file_commands.app, name="file")
 app.add_typer(entry_commands.app, name="vault")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from keyreeve.credentials.v1 import (
     access_policy_service_pb2,
     entry_service_pb2,
+    key_file_service_pb2,
     key_service_pb2,
     launch_setting_service_pb2,
     object_service_pb2,
@@ -24,6 +25,9 @@ from keyreeve_credentials import metrics
 from keyreeve_credentials.entries import servicer as entry_servicer
 from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.service import Entries
+from keyreeve_credentials.key_files import servicer as key_file_servicer
+from keyreeve_credentials.key_files.service import KeyFiles
+from keyreeve_credentials.key_files.workshop import Workshop
 from keyreeve_credentials.keys import servicer as key_servicer
 from keyreeve_credentials.keys.keyring import Keyring
 from keyreeve_credentials.keys.ports import KEYS, SealState
@@ -199,6 +203,19 @@ def routers(context: CredentialsContext) -> Sequence[ServedService]:
             key_service_pb2.DESCRIPTOR.services_by_name["KeyService"],
             key_servicer.KeyServicer(context.keys, context.vault.switch, mutations),
             key_servicer.ACCESS,
+        ),
+        ServedService(
+            key_file_service_pb2.DESCRIPTOR.services_by_name["KeyFileService"],
+            key_file_servicer.KeyFileServicer(
+                Workshop(KeyFiles(context.vault, context.now, _alarm), store, context.now),
+                context.access,
+                store,
+                mutations,
+                context.vault.prepare,
+                pages,
+                SecretMasking(context.keystore.derive("request secrets")),
+            ),
+            key_file_servicer.ACCESS,
         ),
     ]
 

@@ -19,5 +19,9 @@ class SecretMasking:
         """Return a copy of a request that differs where the secret differs."""
         copy = type(request)()
         copy.CopyFrom(request)
-        setattr(copy, field, hmac.digest(self.key, getattr(request, field), "sha256"))
+        setattr(copy, field, self.digest(getattr(request, field)))
         return copy
+
+    def digest(self, secret: bytes) -> bytes:
+        """Return the keyed hash of a secret."""
+        return hmac.digest(self.key, secret, "sha256")

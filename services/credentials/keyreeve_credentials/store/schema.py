@@ -4,6 +4,7 @@ from pathlib import Path
 
 from keyreeve_chassis.database.revisions import Schema
 from keyreeve_credentials.entries import tables as entry_tables
+from keyreeve_credentials.key_files import tables as key_file_tables
 from keyreeve_credentials.keys import tables as key_tables
 from keyreeve_credentials.launch_settings import tables as launch_setting_tables
 from keyreeve_credentials.objects import tables as object_tables
@@ -14,6 +15,7 @@ from keyreeve_credentials.store.metadata import metadata
 # A table belongs to the metadata once its module has been imported.
 TABLE_MODULES = (
     entry_tables,
+    key_file_tables,
     key_tables,
     launch_setting_tables,
     object_tables,
@@ -24,6 +26,6 @@ SCHEMA = Schema(
     "keyreeve_credentials",
     metadata,
     Path(__file__).parent.parent / "migrations" / "versions",
-    oldest=4,
-    newest=4,
+    oldest=5,
+    newest=5,
 )

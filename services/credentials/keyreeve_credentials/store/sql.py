@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
 from keyreeve_chassis.trust_tables.tables import TrustTables
 from keyreeve_credentials.entries.sql import SqlEntries
+from keyreeve_credentials.key_files.sql import SqlKeyFiles
 from keyreeve_credentials.keys import tables as key_tables
 from keyreeve_credentials.keys.ports import StoredValues
 from keyreeve_credentials.keys.sql import SqlKeks
@@ -35,7 +36,7 @@ class Transaction(ServiceTransaction):
     @property
     def sealed_values(self) -> Mapping[str, StoredValues]:
         """The values that are encrypted under these keys, by feature; re-keying has to know all of them."""
-        return {"entries": self.entries}
+        return {"entries": self.entries, "key files": self.key_files}
 
     @property
     def policies(self) -> SqlPolicies:
@@ -56,3 +57,8 @@ class Transaction(ServiceTransaction):
     def launches(self) -> SqlLaunches:
         """What a launch reads of entries, and what is kept about their use."""
         return SqlLaunches(self._connection, self._write)
+
+    @property
+    def key_files(self) -> SqlKeyFiles:
+        """Files of servers, and what they are assigned to."""
+        return SqlKeyFiles(self._connection, self._write)

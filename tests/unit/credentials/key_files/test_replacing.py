@@ -1,0 +1,44 @@
+"""The overwrite hazard: a key that is in use is not replaced by accident, and nothing is lost."""
+
+import pytest
+
+from keyreeve.errors import KeyFileExists, KeyFileInUse
+from keyreeve_credentials.key_files.replacing import replace_files
+
+PAIR = {"web.key", "web.crt", "web.csr"}
+
+
+def test_new_files_replace_nothing() -> None:
+    assert replace_files({"new.key", "new.csr"}, PAIR, {"web.crt"}, replace=False, force=False).kept == {}
+
+
+def test_an_existing_file_is_not_replaced_unless_asked() -> None:
+    with pytest.raises(KeyFileExists):
+        replace_files({"web.key", "web.csr"}, PAIR, set(), replace=False, force=False)
+
+
+@pytest.mark.parametrize("in_use", ["web.key", "web.crt"])
+def test_a_key_whose_pair_is_in_use_is_not_replaced_unless_forced(in_use: str) -> None:
+    with pytest.raises(KeyFileInUse, match="would not match"):
+        replace_files({"web.key", "web.csr"}, PAIR, {in_use}, replace=True, force=False)
+    assert replace_files({"web.key", "web.csr"}, PAIR, {in_use}, replace=True, force=True).kept
+
+
+def test_the_old_pair_is_kept_together_under_a_restorable_name() -> None:
+    kept = replace_files({"web.key", "web.csr"}, PAIR, set(), replace=True, force=False).kept
+    assert kept == {
+        "web.key": "web-replaced-1.key",
+        "web.crt": "web-replaced-1.crt",
+        "web.csr": "web-replaced-1.csr",
+    }
+
+
+def test_earlier_kept_pairs_are_not_overwritten() -> None:
+    existing = PAIR | {"web-replaced-1.crt", "web-replaced-2.key"}
+    kept = replace_files({"web.key"}, existing, set(), replace=True, force=False).kept
+    assert kept == {"web.key": "web-replaced-3.key", "web.crt": "web-replaced-3.crt"}
+
+
+def test_a_certificate_is_renewed_under_its_name_while_it_is_in_use() -> None:
+    kept = replace_files({"web.crt"}, PAIR, {"web.crt", "web.key"}, replace=True, force=False).kept
+    assert kept == {"web.crt": "web-replaced-1.crt"}
