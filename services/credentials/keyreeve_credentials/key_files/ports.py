@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from keyreeve.length_prefix import length_prefixed
-from keyreeve_credentials.keys.envelope import Sealed
-from keyreeve_credentials.keys.ports import KekRecords
+from keyreeve_credentials.keys.ports import KeyTransaction, Sealed
 
 MOST_FILES = 1000
 """Of one server."""
@@ -94,11 +93,8 @@ class KeyFileRecords(Protocol):
         ...
 
 
-class KeyFileTransaction(Protocol):
+class KeyFileTransaction(KeyTransaction, Protocol):
     """A transaction that holds files and keys."""
 
     @property
     def key_files(self) -> KeyFileRecords: ...
-
-    @property
-    def keks(self) -> KekRecords: ...

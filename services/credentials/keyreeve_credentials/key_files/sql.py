@@ -8,8 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, inser
 
 from keyreeve_credentials.key_files.ports import CONTENTS, Space, StoredFile
 from keyreeve_credentials.key_files.tables import key_file_uses, key_files
-from keyreeve_credentials.keys.envelope import Sealed
-from keyreeve_credentials.keys.ports import StoredValue
+from keyreeve_credentials.keys.ports import Sealed, StoredValue
 
 
 class SqlKeyFiles:
