@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test bench bench-baselines faults interop lint format types proto check lock clean
+.PHONY: help up down reset status test bench bench-baselines faults interop golden-update lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench-baselines: ## build cfssl and step-ca into .bench/bin for --compare (needs
 interop: $(VENV)/.dev ## run clients of other implementations against this server, and write docs/interoperability.md (needs npm and Maven)
 	@tools/interop all
 
+golden-update: $(VENV)/.dev ## play the transcripts of the legacy commands, store what happens, and show the difference
+	@KEYREEVE_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/gateway/test_golden_transcripts.py; git diff --stat -p tests/golden
+
 lint: $(VENV)/.dev ## check style and import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -49,7 +52,7 @@ format: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 types: $(VENV)/.dev ## check types
-	@$(BIN)/mypy sdk services agent bench
+	@$(BIN)/mypy sdk services agent gateway bench
 
 proto: $(VENV)/.dev ## regenerate the stubs and the blocking client
 	@tools/generate-stubs

@@ -1,0 +1,1 @@
+"""The legacy commands: they parse a legacy verb, call RPCs, and render the legacy output."""

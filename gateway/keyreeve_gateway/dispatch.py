@@ -1,0 +1,129 @@
+"""Carrying out a command line: parse it, open the services, run the verb, turn failures into lines and exit codes."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from keyreeve.errors import KeyreeveError
+from keyreeve_gateway.grammar.model import Program, Verb
+from keyreeve_gateway.grammar.parsing import Command, HelpRequested, UsageProblem, parse_command
+from keyreeve_gateway.grammar.usage import usage_lines
+from keyreeve_gateway.invocation import CommandFailed, Invocation
+from keyreeve_gateway.ports import Console, Services
+from keyreeve_gateway.settings import LegacySettings
+
+if TYPE_CHECKING:
+    from keyreeve_gateway.grammar.parsing import Parsed
+
+DONE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a command line is carried out in: a way in makes one for each caller."""
+
+    open_services: Callable[[], AbstractAsyncContextManager[Services]]
+    """Called once the command line has been parsed."""
+    settings: LegacySettings
+    local_server: Callable[[], str]
+    """Finds the peer DNS name of "this server"; called once the services are open."""
+    now: Callable[[], datetime]
+
+
+async def run_command(program: Program, argv: Sequence[str], console: Console, surroundings: Surroundings) -> int:
+    """Carry out a command line and return its exit code; output and errors have been written."""
+    try:
+        command = parse_command(program, argv)
+        calls = await _calls(command, console)
+    except HelpRequested as request:
+        for line in usage_lines(program, request.words):
+            console.say(line)
+        return DONE
+    except UsageProblem as problem:
+        return _refuse_usage(program, argv, str(problem), console, surroundings.settings.usage_code)
+    except KeyreeveError as error:
+        console.warn(_prefix(program, argv) + error.message)
+        return surroundings.settings.failed_code
+    prefix = program.failure_prefix or f"{program.name} {' '.join(command.words)}: "
+    try:
+        async with surroundings.open_services() as services:
+            return await _run_all(_Named(command.verb, prefix), calls, services, console, surroundings)
+    except KeyreeveError as error:  # the context cannot be used
+        console.warn(prefix + describe(error))
+        return surroundings.settings.failed_code
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A verb, and what a line about its failure begins with."""
+
+    verb: Verb
+    prefix: str
+
+
+async def _run_all(
+    named: _Named,
+    calls: "Sequence[tuple[int, Parsed]]",
+    services: Services,
+    console: Console,
+    surroundings: Surroundings,
+) -> int:
+    code, server, settings = DONE, surroundings.local_server(), surroundings.settings
+    found: dict[str, str] = {}
+    for number, parsed in calls:
+        call = Invocation(parsed, console, services, settings, server, surroundings.now, found)
+        try:
+            await named.verb.run(call)
+        except (UsageProblem, CommandFailed, KeyreeveError) as problem:
+            text = describe(problem) if isinstance(problem, KeyreeveError) else str(problem)
+            console.warn(named.prefix + (f"line {number}: " if number else "") + text)
+            code = settings.usage_code if isinstance(problem, UsageProblem) else settings.failed_code
+    return code
+
+
+def describe(error: KeyreeveError) -> str:
+    """An error of a service as one line, with its reason."""
+    reason = error.metadata.get("reason", error.reason)
+    details = "; ".join(
+        f"{one.field}: {one.description}" for one in error.violations if one.description not in error.message
+    )
+    return f"{error.message}{f' ({details})' if details else ''} [{reason}]"
+
+
+async def _calls(command: Command, console: Console) -> "list[tuple[int, Parsed]]":
+    """The calls of a command line: one, or one for each line of its batch file."""
+    if not command.file:
+        return [(0, command.parsed)]
+    from keyreeve_gateway.grammar.batches import MOST_BYTES, parse_batch
+
+    data = await console.read_file(command.file, MOST_BYTES)
+    if len(data) > MOST_BYTES:
+        raise UsageProblem(f"the file has more than {MOST_BYTES} bytes")
+    return parse_batch(command.verb, data)
+
+
+def _refuse_usage(program: Program, argv: Sequence[str], problem: str, console: Console, code: int) -> int:
+    console.warn(_prefix(program, argv) + problem)
+    for line in usage_lines(program, _nearest(program, argv)):
+        console.warn(line)
+    return code
+
+
+def _prefix(program: Program, argv: Sequence[str]) -> str:
+    return program.failure_prefix or " ".join((program.name, *_nearest(program, argv))) + ": "
+
+
+def _nearest(program: Program, argv: Sequence[str]) -> tuple[str, ...]:
+    """The words at the beginning of a command line that name something."""
+    words = argv[1:] if argv[:1] == ["help"] else argv
+    if not words:
+        return ()
+    if program.verb(words[0]) is not None:
+        return (words[0],)
+    family = program.family(words[0])
+    if family is None:
+        return ()
+    known = len(words) > 1 and family.verb(words[1]) is not None
+    return tuple(words[: 2 if known else 1])

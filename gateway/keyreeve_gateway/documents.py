@@ -1,0 +1,65 @@
+"""The page of the legacy verbs, made from their grammar."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from keyreeve_gateway.grammar.model import Program, Source, Verb
+from keyreeve_gateway.grammar.usage import syntax
+from keyreeve_gateway.programs import PROGRAMS
+from keyreeve_gateway.settings import LegacySettings
+
+_HEAD = """\
+# Legacy commands
+
+`tarantella` answers the command lines of the remote-desktop product. It is installed with the package and runs in
+process, with the certificate of the caller's context (`KEYREEVE_CONTEXT`, or the nearest `.keyreeve/context.json`): a
+command may do what the caller may do. "This server" is the member whose certificate is used, else `KEYREEVE_SERVER`, else
+this host's name.
+
+A command line that is not of the grammar prints the usage text on standard error, ends with the code of wrong usage, and
+calls nothing. Text that is not printable is shown as `\\x1b` or `\\u202e`. Passwords are never printed. A password on the
+command line can be read by other users of the host while the command runs: leave `--respass` out, and the command asks
+for it or takes a line of standard input.
+
+A line of a batch file holds the options of one command. Inside double quotes, `\\"` stands for a quote and `\\\\` for a
+backslash; a backslash at a line's end continues it, `#` begins a comment, `-` names standard input. Every line is checked
+before the first is carried out; a line that fails does not stop the others, and the exit code says that one has.
+
+What no manual of the legacy products says is marked *chosen here*; *added* is what they do not have.
+
+## Settings
+
+`legacy.toml` beside the context file, or the file that `KEYREEVE_LEGACY_SETTINGS` names. All are optional.
+
+| setting | default |
+|---|---|
+"""
+
+
+def verbs_page() -> str:
+    """The whole page."""
+    return _HEAD + "".join(f"{line}\n" for line in _lines())
+
+
+def _lines() -> Iterator[str]:
+    for one in fields(LegacySettings):
+        default = f'"{one.default}"' if isinstance(one.default, str) else one.default
+        yield f"| `{one.name}` | `{default}` |"
+    for program in PROGRAMS:
+        yield from ("", f"## `{program.name}`", "", program.summary)
+        for words, verb in program.commands():
+            yield from _verb(program, words, verb)
+
+
+def _verb(program: Program, words: tuple[str, ...], verb: Verb) -> Iterator[str]:
+    command = " ".join((program.name, *words))
+    yield from ("", f"### `{command}`", "", verb.summary, "")
+    yield from ("```", f"{command} {syntax(verb)}".rstrip(), "```", "")
+    yield f"Calls: {', '.join(f'`{one}`' for one in verb.rpcs) or 'nothing'}."
+    marks = {Source.UNDOCUMENTED: "chosen here", Source.ADDED: "added"}
+    marked = [f"`{one.name}` is {marks[one.source]}." for one in verb.options.values() if one.source in marks]
+    marked += [f"`{one.name}` is {marks[one.source]}." for one in verb.arguments if one.source in marks]
+    notes = [*marked, *(f"{one.what} {one.why}" for one in verb.differences)]
+    if notes:
+        yield ""
+        yield from (f"- {note}" for note in notes)

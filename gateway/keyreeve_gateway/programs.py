@@ -1,0 +1,5 @@
+"""The legacy programs."""
+
+from keyreeve_gateway.tarantella.program import TARANTELLA
+
+PROGRAMS = (TARANTELLA,)

@@ -1,0 +1,1 @@
+"""`tarantella`: the command of the remote-desktop product."""

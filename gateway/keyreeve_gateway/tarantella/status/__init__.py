@@ -1,0 +1,1 @@
+"""`tarantella status`: the state of the array."""

@@ -1,0 +1,190 @@
+"""The services behind the legacy commands, in memory, one handler for each RPC; the SDK's clients call it."""
+
+import fnmatch
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+from google.protobuf.message import Message
+
+from keyreeve._async.services import CredentialsClient, MembershipClient
+from keyreeve.credentials.v1 import entry_service_pb2 as entry_pb
+from keyreeve.errors import ArrayNotFound, EntryExists, MemberNotFound
+from keyreeve.membership.v1 import array_service_pb2 as array_pb
+from keyreeve.membership.v1 import member_service_pb2 as member_pb
+from support.transcripts import Recorder
+
+NOW = datetime(2031, 5, 4, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class FakeCaller:
+    """Calls handlers in place of a service."""
+
+    services: "LegacyServices"
+
+    async def unary(self, method: str, request: Message, response: Any, _timeout: float | None = None) -> Any:
+        self.services.recorder.rpc(method, request)
+        return getattr(self.services, method.rpartition("/")[2])(request)
+
+    async def follow(self, method: str, request: Message, response: Any) -> AsyncIterator[Any]:
+        self.services.recorder.rpc(method, request)
+        for message in getattr(self.services, method.rpartition("/")[2])(request):
+            yield message
+
+
+@dataclass
+class LegacyServices:
+    """Membership and the vault."""
+
+    recorder: Recorder
+    arrays: dict[str, array_pb.Array] = field(default_factory=dict)
+    members: dict[str, member_pb.Member] = field(default_factory=dict)
+    entries: dict[tuple[str, str, str], entry_pb.Entry] = field(default_factory=dict)
+    secrets: dict[str, bytes] = field(default_factory=dict)
+
+    def clients(self) -> Any:
+        """What a verb calls."""
+        caller: Any = FakeCaller(self)
+        channel: Any = None
+        return SimpleNamespace(
+            membership=MembershipClient(channel, caller), credentials=CredentialsClient(channel, caller)
+        )
+
+    def state(self) -> tuple[Any, ...]:
+        """All that RPCs can change."""
+        return (self.arrays, self.members, self.entries, self.secrets)
+
+    async def give(self, text: str) -> None:
+        """Make true what a line of a transcript says."""
+        match text.split():
+            case ["array", name, *servers]:
+                self._make_array(name.removesuffix(":"), servers)
+            case ["report", server, *facts]:
+                self._report(server, facts)
+            case _:
+                raise ValueError(text)
+
+    def _make_array(self, name: str, servers: list[str]) -> None:
+        array = array_pb.Array(
+            name=f"arrays/{name}",
+            state=array_pb.ARRAY_STATE_ACTIVE,
+            primary=f"members/{servers[0]}",
+            member_count=len(servers),
+            authority=f"authorities/{name}",
+            authority_sha256=hashlib.sha256(name.encode()).digest(),
+            epoch=1,
+            peer_security=True,
+            backup_primaries=[f"members/{one}" for one in servers[1:]],
+        )
+        self.arrays[array.name] = array
+        for server in servers:
+            alone = len(servers) == 1
+            member = member_pb.Member(
+                name=f"members/{server}",
+                array=array.name,
+                state=member_pb.MEMBER_STATE_STANDALONE if alone else member_pb.MEMBER_STATE_MEMBER,
+                primary=server == servers[0],
+                address="127.0.0.1:5427",
+                external_names=[f"www.{server}"],
+                release="5.40.908",
+            )
+            self.members[member.name] = member
+            self._report(server, [])
+
+    def _report(self, server: str, facts: list[str]) -> None:
+        """`stopped`, `running=N`, `suspended=N`, `clock=MS`, `silent=SECONDS`, `sees=PRIMARY,SERVER...`, `cannot-reach=SERVER`."""
+        member = self.members[f"members/{server}"]
+        said = dict(fact.partition("=")[::2] for fact in facts)
+        status = member_pb.Status(boot_id="boot", release="5.40.908", stopped="stopped" in said)
+        if "running" in said:
+            status.sessions.running, status.sessions.suspended = int(said["running"]), int(said["suspended"])
+        report = member_pb.Report(status=status, clock_difference_ms=int(said.get("clock", "0")))
+        report.receive_time.FromDatetime(NOW - timedelta(seconds=int(said.get("silent", "5"))))
+        report.status.time.FromDatetime(NOW)
+        report.status.certificate_expire_time.FromDatetime(NOW + timedelta(days=30))
+        if "sees" in said:
+            names = [f"members/{one}" for one in said["sees"].split(",")]
+            report.status.view.array, report.status.view.primary = member.array, names[0]
+            report.status.view.members.extend(names)
+            report.disagreements.append("members")
+        if "cannot-reach" in said:
+            report.status.peers.add(member=f"members/{said['cannot-reach']}", problem="connection refused")
+        member.report.CopyFrom(report)
+
+    # --- Membership -------------------------------------------------------------------------------------------------
+
+    def GetArray(self, request: array_pb.GetArrayRequest) -> array_pb.Array:  # noqa: N802
+        return self._array(request.name)
+
+    def GetMember(self, request: member_pb.GetMemberRequest) -> member_pb.Member:  # noqa: N802
+        return self._member(request.name)
+
+    def ListMembers(self, request: member_pb.ListMembersRequest) -> member_pb.ListMembersResponse:  # noqa: N802
+        found = [one for _, one in sorted(self.members.items()) if request.array in {"", one.array}]
+        return member_pb.ListMembersResponse(members=found)
+
+    def _array(self, name: str) -> array_pb.Array:
+        if name not in self.arrays:
+            raise ArrayNotFound(f"there is no array {name.rpartition('/')[2]!a}")
+        return self.arrays[name]
+
+    def _member(self, name: str) -> member_pb.Member:
+        if name not in self.members:
+            raise MemberNotFound(f"{name.removeprefix('members/')!a} is not in the roll")
+        return self.members[name]
+
+    # --- The vault --------------------------------------------------------------------------------------------------
+
+    def CreateEntry(self, request: entry_pb.CreateEntryRequest) -> entry_pb.Entry:  # noqa: N802
+        owner, resource = _full(request.entry.owner), _full(request.entry.resource)
+        key = (request.parent, owner.casefold(), resource.casefold())
+        if key in self.entries:
+            array = request.parent.removeprefix("arrays/")
+            raise EntryExists(f"{array} has an entry of {owner} for {resource or 'the login'}")
+        entry = entry_pb.Entry()
+        entry.CopyFrom(request.entry)
+        number = hashlib.sha256("\0".join(key).encode()).hexdigest()[:32]
+        entry.name, entry.owner, entry.resource = f"{request.parent}/entries/{number}", owner, resource
+        entry.kind, entry.source, entry.version = entry_pb.ENTRY_KIND_PASSWORD, entry_pb.ENTRY_SOURCE_CALL, 1
+        self.entries[key] = entry
+        self.secrets[entry.name] = request.secret
+        return entry
+
+    def ListEntries(self, request: entry_pb.ListEntriesRequest) -> entry_pb.ListEntriesResponse:  # noqa: N802
+        wanted = (_full(request.owner), _full(request.resource), request.user_name)
+        found = [
+            entry
+            for (parent, owner, resource), entry in sorted(self.entries.items())
+            if parent == request.parent
+            and (not request.login_only or not resource)
+            and all(
+                not pattern or fnmatch.fnmatchcase(value.casefold(), pattern.casefold())
+                for value, pattern in zip((owner, resource, entry.user_name), wanted, strict=True)
+            )
+        ]
+        return entry_pb.ListEntriesResponse(entries=found)
+
+    def UpdateEntry(self, request: entry_pb.UpdateEntryRequest) -> entry_pb.Entry:  # noqa: N802
+        [entry] = [one for one in self.entries.values() if one.name == request.entry.name]
+        entry.user_name = request.entry.user_name
+        entry.version += 1
+        self.secrets[entry.name] = request.secret
+        return entry
+
+    def DeleteEntries(self, request: entry_pb.DeleteEntriesRequest) -> entry_pb.DeleteEntriesResponse:  # noqa: N802
+        owner, resource = _full(request.owner).casefold(), _full(request.resource).casefold()
+        keys = [
+            key
+            for key in self.entries
+            if key[0] == request.parent and owner in {"", key[1]} and resource in {"", key[2]}
+        ]
+        return entry_pb.DeleteEntriesResponse(names=[self.entries.pop(key).name for key in keys])
+
+
+def _full(name: str) -> str:
+    """A name with its beginning."""
+    return name if not name or name in {"anonymous", "ldap"} or name.startswith(("...", "*")) else f".../_ens/{name}"

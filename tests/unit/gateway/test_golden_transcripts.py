@@ -1,0 +1,51 @@
+"""The legacy commands do what their transcripts say, on services in memory."""
+
+from pathlib import Path
+
+import pytest
+
+from fakes.legacy_services import NOW, LegacyServices
+from support.transcripts import GOLDEN, PROGRAMS, Recorder, Stage, compare, play, read, rpcs_of, transcripts
+
+ALL_VERBS = {
+    " ".join((program.name, *words)): verb for program in PROGRAMS.values() for words, verb in program.commands()
+}
+
+
+@pytest.mark.parametrize("path", transcripts(), ids=lambda path: str(path.relative_to(GOLDEN).with_suffix("")))
+async def test_a_command_does_what_its_transcript_says(path: Path) -> None:
+    recorder = Recorder()
+    services = LegacyServices(recorder)
+    compare(path, await play(path, Stage(services.clients(), services.give, recorder, lambda: NOW)), update=True)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every command of the transcripts with the lines that follow it."""
+    found: list[tuple[str, list[str]]] = []
+    for path in transcripts():
+        for line in path.read_text().splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            elif found:
+                found[-1][1].append(line)
+    return found
+
+
+@pytest.mark.parametrize("words", ALL_VERBS)
+def test_every_verb_has_a_transcript_and_calls_what_the_documents_say(words: str) -> None:
+    played = [lines for command, lines in commands() if f"{command} ".startswith(f"{words} ")]
+    called = {rpc for lines in played for rpc in rpcs_of(lines)}
+    assert called == set(ALL_VERBS[words].rpcs)
+
+
+def test_a_refused_command_line_calls_nothing() -> None:
+    refused = [lines for _, lines in commands() if "= 2" in lines]
+    assert len(refused) > 10
+    assert [lines for lines in refused if rpcs_of(lines)] == []
+
+
+def test_no_transcript_shows_a_password() -> None:
+    for path in transcripts():
+        answers = {answer for step in read(path) for answer in step.answers if answer}
+        shown = [line for line in path.read_text().splitlines() if line[:2] in {"| ", "! ", "> "}]
+        assert [line for line in shown for answer in answers if len(answer) > 3 and answer in line] == []
