@@ -1,5 +1,6 @@
 """Composition root of the credentials service: the only file that names its concrete classes."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,7 +16,7 @@ from keyreeve.credentials.v1 import (
     object_service_pb2,
     resolution_service_pb2,
 )
-from keyreeve.errors import TrustTableAltered, Unavailable, VaultKeyUnavailable
+from keyreeve.errors import EntryDamaged, TrustTableAltered, Unavailable, VaultKeyUnavailable
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.local_admin.findings import Finding
@@ -24,6 +25,7 @@ from keyreeve_chassis.service import Jobs, OpenStorage, ServiceContext, ServiceS
 from keyreeve_credentials import metrics
 from keyreeve_credentials.entries import servicer as entry_servicer
 from keyreeve_credentials.entries.request_secrets import SecretMasking
+from keyreeve_credentials.entries.scrubber import Scrubber
 from keyreeve_credentials.entries.service import Entries
 from keyreeve_credentials.key_files import servicer as key_file_servicer
 from keyreeve_credentials.key_files.service import KeyFiles
@@ -227,8 +229,31 @@ def jobs(context: CredentialsContext) -> Jobs:
     return [
         _follow_policies(context),
         _follow_keys(context),
+        _scrub(context),
         context.operation_runner({ROTATE: sweep.step}).run(),
     ]
+
+
+def scrubber(context: CredentialsContext) -> Scrubber:
+    """Compares the entries with the audit log."""
+    kept = context.settings.audit.kept_days * 86_400
+    return Scrubber(context.store, context.store.audit_log(), context.now, kept, _alarm)
+
+
+async def _scrub(context: CredentialsContext) -> None:
+    """Scrub now and then, in one process of the service."""
+    leadership = context.leadership("scrubber")
+    while True:
+        await asyncio.sleep(context.settings.vault.scrub_hours * 3_600)
+
+        async def scrub(_store: object) -> None:
+            found = await scrubber(context).run()
+            log.info("scrubbed %d entries: %d alarms", found.rows, len(found.alarms))
+
+        try:
+            await leadership.lead(scrub)
+        except (Unavailable, EntryDamaged) as failure:
+            log.warning("the entries could not be scrubbed: %s", failure)
 
 
 async def _follow_keys(context: CredentialsContext) -> None:

@@ -24,6 +24,7 @@ class VaultSettings(Section):
     rekey_rows_per_second: float = Field(
         1_000, gt=0, description="Values that a rotation re-encrypts in a second, at most."
     )
+    scrub_hours: float = Field(24, gt=0, description="Hours between two comparisons of all entries with the audit log.")
     reads_per_second: float = Field(200, gt=0, description="Secrets that one caller may read in a second, for long.")
     reads_at_once: int = Field(2_000, ge=1, description="And after a pause.")
     unusual_owners: int = Field(

@@ -113,6 +113,14 @@ class EntryRecords(Protocol):
         """Entries in order of (owner, resource), folded, after a position."""
         ...
 
+    def count(self) -> int:
+        """The number of all entries."""
+        ...
+
+    def scan(self, after: str, limit: int) -> Sequence[Entry]:
+        """Entries of all arrays in order of their uids, after a text that begins like one."""
+        ...
+
     def chosen(
         self, array_id: str, owner: ObjectName | None, resource: ObjectName | None, *, limit: int
     ) -> Sequence[Entry]:

@@ -58,6 +58,15 @@ class SqlEntries:
         """See `EntryRecords.touch`."""
         self._write(update(entries).where(entries.c.entry_uid == entry_uid).values(used_at=used_at))
 
+    def count(self) -> int:
+        """See `EntryRecords.count`."""
+        return self._connection.execute(select(func.count()).select_from(entries)).scalar_one()
+
+    def scan(self, after: str, limit: int) -> Sequence[Entry]:
+        """See `EntryRecords.scan`."""
+        query = select(entries).where(entries.c.entry_uid > after).order_by(entries.c.entry_uid).limit(limit)
+        return [read_entry(row) for row in self._connection.execute(query)]
+
     def count_under(self, kek_id: str) -> int:
         """See `StoredValues.count_under`."""
         query = select(func.count()).select_from(entries).where(entries.c.kek_id == kek_id)

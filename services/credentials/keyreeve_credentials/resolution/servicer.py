@@ -13,7 +13,7 @@ from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_credentials.entries.names import parse_owner
 from keyreeve_credentials.entries.ports import Entry
 from keyreeve_credentials.entries.request_secrets import SecretMasking
-from keyreeve_credentials.entries.servicer import array_of, entry_of, tell_of
+from keyreeve_credentials.entries.servicer import array_of, deleted_text, entry_of, row_text, tell_of
 from keyreeve_credentials.launch_settings.service import parse_server
 from keyreeve_credentials.objects.service import parse_object_name
 from keyreeve_credentials.policies.checking import AccessCheck
@@ -139,13 +139,9 @@ def _saved(saved: Saved) -> pb.SaveDialogAnswerResponse:
 
 def _written(response: pb.SaveDialogAnswerResponse) -> list[tuple[str, str]]:
     """What the audit record says of the row: the scrubber compares the table with it."""
-    told = [("deleted", response.deleted_entry)] if response.deleted_entry else []
+    told = [("row", deleted_text(response.deleted_entry))] if response.deleted_entry else []
     if response.entry:
-        told += [
-            ("name", response.entry),
-            ("encryption", str(response.encryption)),
-            ("row_sha256", response.row_sha256.hex()),
-        ]
+        told.append(("row", row_text(response.entry, response.encryption, response.row_sha256)))
     return told
 
 
@@ -221,7 +217,7 @@ class ResolutionServicer:
             return response
 
         return await self.mutations(
-            call, request, act, lambda response: [("deleted", request.entry)] if response.discarded else []
+            call, request, act, lambda response: [("row", deleted_text(request.entry))] if response.discarded else []
         )
 
     def _allowed(self, message: pb.Launch, call: Call, purpose: str, *, login: bool = False) -> LaunchRequest:
