@@ -1,6 +1,6 @@
-"""What resolution reads and keeps: the port to its records, and a launch as it is asked for."""
+"""What resolution reads: the port to its records, and a launch as it is asked for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,28 +29,12 @@ class LaunchRequest:
     third_party: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EntryUse:
-    """What resolution keeps about an entry, beside it."""
-
-    login_domain: str = ""
-    used_at: int = 0
-    """Seconds since 1970; 0: never."""
-
-
 class LaunchRecords(Protocol):
     """The records of one transaction."""
 
     def entries_of(self, array_id: str, owner: ObjectName, server: ObjectName, limit: int) -> Sequence[Entry]:
         """The owner's entries for a server and for Windows domains, and the login password."""
         ...
-
-    def uses_of(self, entry_uids: Sequence[str]) -> Mapping[str, EntryUse]:
-        """What is kept about entries; nothing for those never used."""
-        ...
-
-    def put_use(self, array_id: str, entry_uid: str, use: EntryUse) -> None: ...
-    def remove_use(self, entry_uid: str) -> None: ...
 
 
 class LaunchTransaction(EntryTransaction, ObjectTransaction, LaunchSettingTransaction, Protocol):

@@ -7,8 +7,8 @@ from typing import Any
 from keyreeve import errors
 from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.ports import Store
-from keyreeve_credentials.entries.names import LDAP, LOGIN, ObjectName, Space, parse_resource
-from keyreeve_credentials.entries.ports import Entry, EntryKind, EntrySource
+from keyreeve_credentials.entries.names import LDAP, LOGIN, Space, parse_resource
+from keyreeve_credentials.entries.ports import Entry, EntryKind
 from keyreeve_credentials.entries.service import Entries, EntryValue
 from keyreeve_credentials.launch_settings.service import read_settings
 from keyreeve_credentials.objects.ports import Application, ApplicationServer, StoredObject, UserProfile
@@ -17,7 +17,7 @@ from keyreeve_credentials.resolution.explaining import Change, what_would_change
 from keyreeve_credentials.resolution.launch import CachedEntry, Launch, by_resource, resource_key
 from keyreeve_credentials.resolution.launch import EntryKind as Cached
 from keyreeve_credentials.resolution.outcomes import Outcome, Reaction, reaction_to
-from keyreeve_credentials.resolution.ports import MOST_ENTRIES, EntryUse, LaunchRequest, LaunchTransaction
+from keyreeve_credentials.resolution.ports import MOST_ENTRIES, LaunchRequest, LaunchTransaction
 from keyreeve_credentials.resolution.rules import Credential, Decision, decide
 
 USE_SECONDS = 3600
@@ -67,12 +67,21 @@ class Resolution:
         decision = decide(facts.launch)
         if not isinstance(decision.result, Credential):
             return Resolved(decision, None)
-        cached = decision.result.entry
-        entry = facts.stored[resource_key(cached.resource)]
-        if self.now() - cached.used_at > USE_SECONDS:
-            use = EntryUse(cached.domain, self.now())
-            await self.store.write(lambda tx: tx.launches.put_use(request.array_id, entry.entry_uid, use))
-        return Resolved(decision, entry)
+        return Resolved(decision, facts.stored[resource_key(decision.result.entry.resource)])
+
+    async def secret_of(self, entry: Entry) -> Plaintext:
+        """Open an entry that a launch uses, and note the use. Raises `EntryDamaged`, `VaultKeyUnavailable`."""
+        now = self.now()
+        if now - max(entry.used_at, entry.updated_at) > USE_SECONDS:
+            await self.store.write(lambda tx: tx.entries.touch(entry.entry_uid, now))
+        try:
+            return self.entries.open(entry)
+        except errors.VaultKeyUnavailable:
+            # It may have been re-encrypted since it was read, and its key destroyed.
+            again: Entry = await self.store.read(lambda tx: self.entries.get(tx, entry.array_id, entry.entry_uid))
+            if again.encryption == entry.encryption or again.version != entry.version:
+                raise
+            return self.entries.open(again)
 
     async def explain(self, request: LaunchRequest) -> tuple[Resolved, tuple[Change, ...]]:
         """Decide, and list what would change the decision. Raises `ObjectNotFound`."""
@@ -88,12 +97,13 @@ class Resolution:
         saving = what_to_save(facts.launch, answer)
         deleted = None if saving.forgotten is None else facts.stored.get(resource_key(saving.forgotten))
         if deleted is not None:
-            self._delete(tx, deleted)
+            self.entries.delete(tx, deleted.array_id, deleted.entry_uid)
         if saving.resource is None:
             return Saved(None, deleted, saving.reason)
         resource = parse_resource(saving.resource, "dialog.domain")
-        known = facts.stored.get(resource.key)
-        return Saved(self._put(tx, request, resource, _value(saving, answer, secret), known), deleted, saving.reason)
+        value = _value(saving, answer, secret)
+        entry = self.entries.upsert(tx, request.array_id, request.owner, resource, value)
+        return Saved(entry, deleted, saving.reason)
 
     def save_login(self, tx: LaunchTransaction, request: LaunchRequest, user_name: str, secret: Plaintext) -> Saved:
         """Save what a user gave when logging in to the array. Raises `ObjectNotFound`, `FieldInvalid`."""
@@ -102,10 +112,8 @@ class Resolution:
         saving = what_to_save_of_login(settings.save_login_password, request.third_party, profile.domain)
         if not saving.saved:
             return Saved(None, None, saving.reason)
-        known = tx.entries.find(request.array_id, request.owner, LOGIN)
-        value = EntryValue(user_name, EntryKind.PASSWORD, secret)
-        entry = self._put(tx, request, LOGIN, value, known)
-        tx.launches.put_use(request.array_id, entry.entry_uid, EntryUse(saving.domain, self.now()))
+        value = EntryValue(user_name, EntryKind.PASSWORD, secret, saving.domain)
+        entry = self.entries.upsert(tx, request.array_id, request.owner, LOGIN, value)
         return Saved(entry, None, saving.reason)
 
     def report(
@@ -126,27 +134,8 @@ class Resolution:
             raise _invalid("outcome", str(impossible)) from None
         if used is None or entry is None or entry.version != used[1] or not reaction.discards:
             return replace(reaction, discards=False), None
-        self._delete(tx, entry)
-        return reaction, entry
-
-    def _put(
-        self,
-        tx: LaunchTransaction,
-        request: LaunchRequest,
-        resource: ObjectName,
-        value: EntryValue,
-        known: Entry | None,
-    ) -> Entry:
-        source = EntrySource.DIALOG
-        if known is None:
-            return self.entries.create(tx, request.array_id, request.owner, resource, value, source=source)
-        return self.entries.update(
-            tx, known, user_name=value.user_name, kind=value.kind, secret=value.secret, source=source
-        )
-
-    def _delete(self, tx: LaunchTransaction, entry: Entry) -> None:
-        self.entries.delete(tx, entry.array_id, entry.entry_uid)
-        tx.launches.remove_use(entry.entry_uid)
+        deleted = self.entries.discard(tx, entry)
+        return replace(reaction, discards=deleted), entry if deleted else None
 
 
 def read_facts(tx: LaunchTransaction, request: LaunchRequest) -> Facts:
@@ -155,8 +144,7 @@ def read_facts(tx: LaunchTransaction, request: LaunchRequest) -> Facts:
         raise _invalid("launch.owner", "a person or `anonymous` is required: `ldap` launches nothing")
     objects = _objects(tx, request)
     stored = tx.launches.entries_of(request.array_id, request.owner, request.application_server, MOST_ENTRIES)
-    uses = tx.launches.uses_of([entry.entry_uid for entry in stored])
-    cached = [_cached(entry, uses.get(entry.entry_uid, EntryUse())) for entry in stored]
+    cached = [_cached(entry) for entry in stored]
     launch = Launch(
         request.owner.text,
         _server(request, objects),
@@ -202,12 +190,12 @@ def _profile(request: LaunchRequest, objects: Mapping[str, StoredObject]) -> Use
     return profile
 
 
-def _cached(entry: Entry, use: EntryUse) -> CachedEntry | None:
-    used_at = max(use.used_at, entry.updated_at)
+def _cached(entry: Entry) -> CachedEntry | None:
+    used_at = max(entry.used_at, entry.updated_at)
     if entry.resource == LOGIN:
         if entry.kind is not EntryKind.PASSWORD:
             return None
-        return CachedEntry("", Cached.LOGIN_PASSWORD, entry.user_name, use.login_domain, used_at)
+        return CachedEntry("", Cached.LOGIN_PASSWORD, entry.user_name, entry.domain, used_at)
     kind = Cached.SMART_CARD if entry.kind is EntryKind.SMART_CARD else Cached.PASSWORD
     return CachedEntry(entry.resource.text, kind, entry.user_name, "", used_at)
 

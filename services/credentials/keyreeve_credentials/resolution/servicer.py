@@ -165,7 +165,7 @@ class ResolutionServicer:
             self.access.check_read(
                 caller_of(call), entry.array_id, entry.owner.text, entry.resource.text, LAUNCH, tell=tell_of(call)
             )
-            response.secret = self.resolution.entries.open(entry).reveal()
+            response.secret = (await self.resolution.secret_of(entry)).reveal()
         return response
 
     async def ExplainResolution(self, request: pb.ExplainResolutionRequest, call: Call) -> pb.ExplainResolutionResponse:

@@ -9,7 +9,6 @@ from keyreeve_credentials.keys import tables as key_tables
 from keyreeve_credentials.launch_settings import tables as launch_setting_tables
 from keyreeve_credentials.objects import tables as object_tables
 from keyreeve_credentials.policies import tables as policy_tables
-from keyreeve_credentials.resolution import tables as resolution_tables
 from keyreeve_credentials.store.metadata import metadata
 
 # A table belongs to the metadata once its module has been imported.
@@ -20,7 +19,6 @@ TABLE_MODULES = (
     launch_setting_tables,
     object_tables,
     policy_tables,
-    resolution_tables,
 )
 SCHEMA = Schema(
     "keyreeve_credentials",

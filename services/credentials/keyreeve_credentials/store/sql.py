@@ -55,8 +55,8 @@ class Transaction(ServiceTransaction):
 
     @property
     def launches(self) -> SqlLaunches:
-        """What a launch reads of entries, and what is kept about their use."""
-        return SqlLaunches(self._connection, self._write)
+        """What a launch reads of entries."""
+        return SqlLaunches(self._connection)
 
     @property
     def key_files(self) -> SqlKeyFiles:

@@ -1,4 +1,4 @@
-"""Objects, launch settings, and what resolution keeps about entries."""
+"""Objects and launch settings."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -24,10 +24,4 @@ def upgrade() -> None:
         "launch_settings",
         *_texts("array_id", "server", "name", "value"),
         sa.PrimaryKeyConstraint("array_id", "server", "name", name=op.f("pk_launch_settings")),
-    )
-    op.create_table(
-        "entry_uses",
-        *_texts("entry_uid", "array_id", "login_domain"),
-        sa.Column("used_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("entry_uid", name=op.f("pk_entry_uses")),
     )
