@@ -25,6 +25,7 @@ from keyreeve.identity import Role, SpiffeId
 from keyreeve.keys import load_certificates
 from keyreeve.membership_values import Server
 from keyreeve_agent.control.client import SdkControlPlane
+from keyreeve_agent.control.expired import ExpiredCertificate
 from keyreeve_agent.control.service import MemberLoop
 from keyreeve_agent.material.directory import MaterialDirectory
 from keyreeve_agent.material.roll_file import RollFile
@@ -129,12 +130,26 @@ async def opened_client(settings: AgentSettings, view: ArrayView) -> AsyncIterat
     keeping = asyncio.create_task(ServiceIdentity(identity, settings.control, evidence).keep())
     context = Context.load(EnrolleeFiles(settings.control).context)
     context = replace(context, endpoints={**context.endpoints, **settings.endpoints})
+    tasks = {keeping}
+    if (address := _enrollment_address(settings)) is not None:
+        tasks.add(asyncio.create_task(ExpiredCertificate(context, address).watch()))
     try:
         async with aio.Client(context) as client:
             yield client
     finally:
-        keeping.cancel()
-        await asyncio.wait({keeping})
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def _enrollment_address(settings: AgentSettings) -> str | None:
+    """The enrollment listener: of the settings, or of the token; None: unknown."""
+    if found := settings.endpoints.get("enroll"):
+        return found[0]
+    try:
+        return settings.enrollment_file.read_text("ascii").strip() or None
+    except (OSError, ValueError):
+        return None
 
 
 @contextmanager

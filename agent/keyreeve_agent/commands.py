@@ -57,6 +57,7 @@ def _enroll(settings: AgentSettings, parsed: argparse.Namespace) -> int:
     from keyreeve import aio
     from keyreeve.enrollment_token import EnrollmentToken
     from keyreeve.errors import FileUnusable, TokenMalformed
+    from keyreeve.files import write_atomically
     from keyreeve.identity import Role
 
     try:
@@ -68,6 +69,7 @@ def _enroll(settings: AgentSettings, parsed: argparse.Namespace) -> int:
         raise TokenMalformed(f"the token is for {token.identity}, which is no member of an array")
     settings.state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     asyncio.run(aio.enroll(token, settings.control))
+    write_atomically(settings.enrollment_file, f"{token.address}\n".encode())
     print(f"enrolled as {token.identity}")  # noqa: T201
     return 0
 

@@ -61,6 +61,11 @@ class AgentSettings:
         return self.state_directory / "status.json"
 
     @property
+    def enrollment_file(self) -> Path:
+        """The address of the enrollment listener that the token named."""
+        return self.state_directory / "enrollment-address"
+
+    @property
     def lock_file(self) -> Path:
         """Held by the running agent."""
         return self.state_directory / "agent.lock"

@@ -120,6 +120,9 @@ class EnrollSettings(Section):
     kubernetes: KubernetesSettings | None = Field(
         None, description="Enrollment by Kubernetes ServiceAccounts; null: off."
     )
+    renew_expired_days: int = Field(
+        7, ge=0, le=90, description="Days for which a known member may renew its expired certificate; 0: off."
+    )
     calls_in_flight: int = Field(128, ge=1, description="Enrollments in progress at once in one process.")
     calls_per_address: int = Field(16, ge=1, description="Of these from one address (for IPv6: one /64).")
     calls_per_second: float = Field(20, gt=0, description="How often one address may begin one, for long.")

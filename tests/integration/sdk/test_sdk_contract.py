@@ -29,8 +29,9 @@ VALUES = {
 
 
 def test_every_rpc_of_the_contract_has_an_example() -> None:
-    # `Enroll` is on another listener, and called before there is anything to make a client of.
-    assert {method.name for method in METHODS.values()} == {"Enroll", *EXAMPLES}
+    # These are on another listener, and called while there is nothing to make a client of.
+    without = {"Enroll", "ExchangeServiceAccountToken", "RenewExpired"}
+    assert {method.name for method in METHODS.values()} == {*without, *EXAMPLES}
 
 
 @pytest.mark.parametrize("name", UNARY)

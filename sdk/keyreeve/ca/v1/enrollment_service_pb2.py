@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from keyreeve.ca.v1 import certificate_service_pb2 as keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'keyreeve/ca/v1/enrollment_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x02\n\x0f\x45nrollmentToken\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12\x33\n\x05state\x18\x04 \x01(\x0e\x32$.keyreeve.ca.v1.EnrollmentTokenState\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tbind_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63\x65rtificate\x18\t \x01(\t\x12\x13\n\x0bspki_sha256\x18\n \x01(\x0c\"\x82\x01\n\x1c\x43reateEnrollmentTokenRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"h\n\x1d\x43reateEnrollmentTokenResponse\x12\x39\n\x10\x65nrollment_token\x18\x01 \x01(\x0b\x32\x1f.keyreeve.ca.v1.EnrollmentToken\x12\x0c\n\x04text\x18\x02 \x01(\t\"@\n\x1cRevokeEnrollmentTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"D\n\x1bListEnrollmentTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"s\n\x1cListEnrollmentTokensResponse\x12:\n\x11\x65nrollment_tokens\x18\x01 \x03(\x0b\x32\x1f.keyreeve.ca.v1.EnrollmentToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\"ExchangeServiceAccountTokenRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"3\n#ExchangeServiceAccountTokenResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"s\n\rEnrollRequest\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.keyreeve.ca.v1.EnrollHelloH\x00\x12,\n\x05proof\x18\x02 \x01(\x0b\x32\x1b.keyreeve.ca.v1.EnrollProofH\x00\x42\x06\n\x04step\"~\n\x0e\x45nrollResponse\x12\x34\n\tchallenge\x18\x01 \x01(\x0b\x32\x1f.keyreeve.ca.v1.EnrollChallengeH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.keyreeve.ca.v1.EnrollResultH\x00\x42\x06\n\x04step\"[\n\x0b\x45nrollHello\x12\x10\n\x08token_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x63lient_nonce\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63lient_time\x18\x03 \x01(\x03\x12\x0f\n\x07release\x18\x04 \x01(\t\"v\n\x0f\x45nrollChallenge\x12\x14\n\x0cserver_nonce\x18\x01 \x01(\x0c\x12\x13\n\x0bserver_time\x18\x02 \x01(\x03\x12\x10\n\x08identity\x18\x03 \x01(\t\x12\x12\n\ntrust_root\x18\x04 \x01(\x0c\x12\x12\n\nserver_mac\x18\x05 \x01(\x0c\".\n\x0b\x45nrollProof\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x12\n\nclient_mac\x18\x02 \x01(\x0c\"\x83\x02\n\x0c\x45nrollResult\x12\x11\n\tchain_der\x18\x01 \x03(\x0c\x12\x12\n\ntrust_root\x18\x02 \x01(\x0c\x12\x12\n\nresult_mac\x18\x03 \x01(\x0c\x12>\n\tendpoints\x18\x04 \x03(\x0b\x32+.keyreeve.ca.v1.EnrollResult.EndpointsEntry\x12\x11\n\troots_der\x18\x05 \x03(\x0c\x12\x11\n\troots_mac\x18\x06 \x01(\x0c\x1aR\n\x0e\x45ndpointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .keyreeve.ca.v1.ServiceAddresses:\x02\x38\x01\"%\n\x10ServiceAddresses\x12\x11\n\taddresses\x18\x01 \x03(\t*\xec\x01\n\x14\x45nrollmentTokenState\x12&\n\"ENROLLMENT_TOKEN_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45NROLLMENT_TOKEN_STATE_OPEN\x10\x01\x12 \n\x1c\x45NROLLMENT_TOKEN_STATE_BOUND\x10\x02\x12!\n\x1d\x45NROLLMENT_TOKEN_STATE_CLOSED\x10\x03\x12\"\n\x1e\x45NROLLMENT_TOKEN_STATE_REVOKED\x10\x04\x12\"\n\x1e\x45NROLLMENT_TOKEN_STATE_EXPIRED\x10\x05\x32\xba\x04\n\x11\x45nrollmentService\x12t\n\x15\x43reateEnrollmentToken\x12,.keyreeve.ca.v1.CreateEnrollmentTokenRequest\x1a-.keyreeve.ca.v1.CreateEnrollmentTokenResponse\x12\x66\n\x15RevokeEnrollmentToken\x12,.keyreeve.ca.v1.RevokeEnrollmentTokenRequest\x1a\x1f.keyreeve.ca.v1.EnrollmentToken\x12q\n\x14ListEnrollmentTokens\x12+.keyreeve.ca.v1.ListEnrollmentTokensRequest\x1a,.keyreeve.ca.v1.ListEnrollmentTokensResponse\x12K\n\x06\x45nroll\x12\x1d.keyreeve.ca.v1.EnrollRequest\x1a\x1e.keyreeve.ca.v1.EnrollResponse(\x01\x30\x01\x12\x86\x01\n\x1b\x45xchangeServiceAccountToken\x12\x32.keyreeve.ca.v1.ExchangeServiceAccountTokenRequest\x1a\x33.keyreeve.ca.v1.ExchangeServiceAccountTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'keyreeve/ca/v1/enrollment_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(keyreeve/ca/v1/certificate_service.proto\"]\n\x13RenewExpiredRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12+\n\x05proof\x18\x03 \x01(\x0b\x32\x1c.keyreeve.ca.v1.RenewalProof\")\n\x14RenewExpiredResponse\x12\x11\n\tchain_der\x18\x01 \x03(\x0c\"\xe0\x02\n\x0f\x45nrollmentToken\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12\x33\n\x05state\x18\x04 \x01(\x0e\x32$.keyreeve.ca.v1.EnrollmentTokenState\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tbind_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63\x65rtificate\x18\t \x01(\t\x12\x13\n\x0bspki_sha256\x18\n \x01(\x0c\"\x82\x01\n\x1c\x43reateEnrollmentTokenRequest\x12\x10\n\x08identity\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"h\n\x1d\x43reateEnrollmentTokenResponse\x12\x39\n\x10\x65nrollment_token\x18\x01 \x01(\x0b\x32\x1f.keyreeve.ca.v1.EnrollmentToken\x12\x0c\n\x04text\x18\x02 \x01(\t\"@\n\x1cRevokeEnrollmentTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"D\n\x1bListEnrollmentTokensRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"s\n\x1cListEnrollmentTokensResponse\x12:\n\x11\x65nrollment_tokens\x18\x01 \x03(\x0b\x32\x1f.keyreeve.ca.v1.EnrollmentToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\"ExchangeServiceAccountTokenRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\"3\n#ExchangeServiceAccountTokenResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\"s\n\rEnrollRequest\x12,\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.keyreeve.ca.v1.EnrollHelloH\x00\x12,\n\x05proof\x18\x02 \x01(\x0b\x32\x1b.keyreeve.ca.v1.EnrollProofH\x00\x42\x06\n\x04step\"~\n\x0e\x45nrollResponse\x12\x34\n\tchallenge\x18\x01 \x01(\x0b\x32\x1f.keyreeve.ca.v1.EnrollChallengeH\x00\x12.\n\x06result\x18\x02 \x01(\x0b\x32\x1c.keyreeve.ca.v1.EnrollResultH\x00\x42\x06\n\x04step\"[\n\x0b\x45nrollHello\x12\x10\n\x08token_id\x18\x01 \x01(\x0c\x12\x14\n\x0c\x63lient_nonce\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63lient_time\x18\x03 \x01(\x03\x12\x0f\n\x07release\x18\x04 \x01(\t\"v\n\x0f\x45nrollChallenge\x12\x14\n\x0cserver_nonce\x18\x01 \x01(\x0c\x12\x13\n\x0bserver_time\x18\x02 \x01(\x03\x12\x10\n\x08identity\x18\x03 \x01(\t\x12\x12\n\ntrust_root\x18\x04 \x01(\x0c\x12\x12\n\nserver_mac\x18\x05 \x01(\x0c\".\n\x0b\x45nrollProof\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\x12\x12\n\nclient_mac\x18\x02 \x01(\x0c\"\x83\x02\n\x0c\x45nrollResult\x12\x11\n\tchain_der\x18\x01 \x03(\x0c\x12\x12\n\ntrust_root\x18\x02 \x01(\x0c\x12\x12\n\nresult_mac\x18\x03 \x01(\x0c\x12>\n\tendpoints\x18\x04 \x03(\x0b\x32+.keyreeve.ca.v1.EnrollResult.EndpointsEntry\x12\x11\n\troots_der\x18\x05 \x03(\x0c\x12\x11\n\troots_mac\x18\x06 \x01(\x0c\x1aR\n\x0e\x45ndpointsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .keyreeve.ca.v1.ServiceAddresses:\x02\x38\x01\"%\n\x10ServiceAddresses\x12\x11\n\taddresses\x18\x01 \x03(\t*\xec\x01\n\x14\x45nrollmentTokenState\x12&\n\"ENROLLMENT_TOKEN_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45NROLLMENT_TOKEN_STATE_OPEN\x10\x01\x12 \n\x1c\x45NROLLMENT_TOKEN_STATE_BOUND\x10\x02\x12!\n\x1d\x45NROLLMENT_TOKEN_STATE_CLOSED\x10\x03\x12\"\n\x1e\x45NROLLMENT_TOKEN_STATE_REVOKED\x10\x04\x12\"\n\x1e\x45NROLLMENT_TOKEN_STATE_EXPIRED\x10\x05\x32\x95\x05\n\x11\x45nrollmentService\x12t\n\x15\x43reateEnrollmentToken\x12,.keyreeve.ca.v1.CreateEnrollmentTokenRequest\x1a-.keyreeve.ca.v1.CreateEnrollmentTokenResponse\x12\x66\n\x15RevokeEnrollmentToken\x12,.keyreeve.ca.v1.RevokeEnrollmentTokenRequest\x1a\x1f.keyreeve.ca.v1.EnrollmentToken\x12q\n\x14ListEnrollmentTokens\x12+.keyreeve.ca.v1.ListEnrollmentTokensRequest\x1a,.keyreeve.ca.v1.ListEnrollmentTokensResponse\x12K\n\x06\x45nroll\x12\x1d.keyreeve.ca.v1.EnrollRequest\x1a\x1e.keyreeve.ca.v1.EnrollResponse(\x01\x30\x01\x12\x86\x01\n\x1b\x45xchangeServiceAccountToken\x12\x32.keyreeve.ca.v1.ExchangeServiceAccountTokenRequest\x1a\x33.keyreeve.ca.v1.ExchangeServiceAccountTokenResponse\x12Y\n\x0cRenewExpired\x12#.keyreeve.ca.v1.RenewExpiredRequest\x1a$.keyreeve.ca.v1.RenewExpiredResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,40 +36,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLLRESULT_ENDPOINTSENTRY']._loaded_options = None
   _globals['_ENROLLRESULT_ENDPOINTSENTRY']._serialized_options = b'8\001'
-  _globals['_ENROLLMENTTOKENSTATE']._serialized_start=1902
-  _globals['_ENROLLMENTTOKENSTATE']._serialized_end=2138
-  _globals['_ENROLLMENTTOKEN']._serialized_start=125
-  _globals['_ENROLLMENTTOKEN']._serialized_end=477
-  _globals['_CREATEENROLLMENTTOKENREQUEST']._serialized_start=480
-  _globals['_CREATEENROLLMENTTOKENREQUEST']._serialized_end=610
-  _globals['_CREATEENROLLMENTTOKENRESPONSE']._serialized_start=612
-  _globals['_CREATEENROLLMENTTOKENRESPONSE']._serialized_end=716
-  _globals['_REVOKEENROLLMENTTOKENREQUEST']._serialized_start=718
-  _globals['_REVOKEENROLLMENTTOKENREQUEST']._serialized_end=782
-  _globals['_LISTENROLLMENTTOKENSREQUEST']._serialized_start=784
-  _globals['_LISTENROLLMENTTOKENSREQUEST']._serialized_end=852
-  _globals['_LISTENROLLMENTTOKENSRESPONSE']._serialized_start=854
-  _globals['_LISTENROLLMENTTOKENSRESPONSE']._serialized_end=969
-  _globals['_EXCHANGESERVICEACCOUNTTOKENREQUEST']._serialized_start=971
-  _globals['_EXCHANGESERVICEACCOUNTTOKENREQUEST']._serialized_end=1039
-  _globals['_EXCHANGESERVICEACCOUNTTOKENRESPONSE']._serialized_start=1041
-  _globals['_EXCHANGESERVICEACCOUNTTOKENRESPONSE']._serialized_end=1092
-  _globals['_ENROLLREQUEST']._serialized_start=1094
-  _globals['_ENROLLREQUEST']._serialized_end=1209
-  _globals['_ENROLLRESPONSE']._serialized_start=1211
-  _globals['_ENROLLRESPONSE']._serialized_end=1337
-  _globals['_ENROLLHELLO']._serialized_start=1339
-  _globals['_ENROLLHELLO']._serialized_end=1430
-  _globals['_ENROLLCHALLENGE']._serialized_start=1432
-  _globals['_ENROLLCHALLENGE']._serialized_end=1550
-  _globals['_ENROLLPROOF']._serialized_start=1552
-  _globals['_ENROLLPROOF']._serialized_end=1598
-  _globals['_ENROLLRESULT']._serialized_start=1601
-  _globals['_ENROLLRESULT']._serialized_end=1860
-  _globals['_ENROLLRESULT_ENDPOINTSENTRY']._serialized_start=1778
-  _globals['_ENROLLRESULT_ENDPOINTSENTRY']._serialized_end=1860
-  _globals['_SERVICEADDRESSES']._serialized_start=1862
-  _globals['_SERVICEADDRESSES']._serialized_end=1899
-  _globals['_ENROLLMENTSERVICE']._serialized_start=2141
-  _globals['_ENROLLMENTSERVICE']._serialized_end=2711
+  _globals['_ENROLLMENTTOKENSTATE']._serialized_start=2082
+  _globals['_ENROLLMENTTOKENSTATE']._serialized_end=2318
+  _globals['_RENEWEXPIREDREQUEST']._serialized_start=166
+  _globals['_RENEWEXPIREDREQUEST']._serialized_end=259
+  _globals['_RENEWEXPIREDRESPONSE']._serialized_start=261
+  _globals['_RENEWEXPIREDRESPONSE']._serialized_end=302
+  _globals['_ENROLLMENTTOKEN']._serialized_start=305
+  _globals['_ENROLLMENTTOKEN']._serialized_end=657
+  _globals['_CREATEENROLLMENTTOKENREQUEST']._serialized_start=660
+  _globals['_CREATEENROLLMENTTOKENREQUEST']._serialized_end=790
+  _globals['_CREATEENROLLMENTTOKENRESPONSE']._serialized_start=792
+  _globals['_CREATEENROLLMENTTOKENRESPONSE']._serialized_end=896
+  _globals['_REVOKEENROLLMENTTOKENREQUEST']._serialized_start=898
+  _globals['_REVOKEENROLLMENTTOKENREQUEST']._serialized_end=962
+  _globals['_LISTENROLLMENTTOKENSREQUEST']._serialized_start=964
+  _globals['_LISTENROLLMENTTOKENSREQUEST']._serialized_end=1032
+  _globals['_LISTENROLLMENTTOKENSRESPONSE']._serialized_start=1034
+  _globals['_LISTENROLLMENTTOKENSRESPONSE']._serialized_end=1149
+  _globals['_EXCHANGESERVICEACCOUNTTOKENREQUEST']._serialized_start=1151
+  _globals['_EXCHANGESERVICEACCOUNTTOKENREQUEST']._serialized_end=1219
+  _globals['_EXCHANGESERVICEACCOUNTTOKENRESPONSE']._serialized_start=1221
+  _globals['_EXCHANGESERVICEACCOUNTTOKENRESPONSE']._serialized_end=1272
+  _globals['_ENROLLREQUEST']._serialized_start=1274
+  _globals['_ENROLLREQUEST']._serialized_end=1389
+  _globals['_ENROLLRESPONSE']._serialized_start=1391
+  _globals['_ENROLLRESPONSE']._serialized_end=1517
+  _globals['_ENROLLHELLO']._serialized_start=1519
+  _globals['_ENROLLHELLO']._serialized_end=1610
+  _globals['_ENROLLCHALLENGE']._serialized_start=1612
+  _globals['_ENROLLCHALLENGE']._serialized_end=1730
+  _globals['_ENROLLPROOF']._serialized_start=1732
+  _globals['_ENROLLPROOF']._serialized_end=1778
+  _globals['_ENROLLRESULT']._serialized_start=1781
+  _globals['_ENROLLRESULT']._serialized_end=2040
+  _globals['_ENROLLRESULT_ENDPOINTSENTRY']._serialized_start=1958
+  _globals['_ENROLLRESULT_ENDPOINTSENTRY']._serialized_end=2040
+  _globals['_SERVICEADDRESSES']._serialized_start=2042
+  _globals['_SERVICEADDRESSES']._serialized_end=2079
+  _globals['_ENROLLMENTSERVICE']._serialized_start=2321
+  _globals['_ENROLLMENTSERVICE']._serialized_end=2982
 # @@protoc_insertion_point(module_scope)

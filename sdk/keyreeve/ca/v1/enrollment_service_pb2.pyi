@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from keyreeve.ca.v1 import certificate_service_pb2 as _certificate_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -56,6 +57,62 @@ ENROLLMENT_TOKEN_STATE_REVOKED: EnrollmentTokenState.ValueType  # 4
 ENROLLMENT_TOKEN_STATE_EXPIRED: EnrollmentTokenState.ValueType  # 5
 """Expired unused."""
 Global___EnrollmentTokenState: _TypeAlias = EnrollmentTokenState  # noqa: Y015
+
+@_typing.final
+class RenewExpiredRequest(_message.Message):
+    """Renews an expired certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CSR_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `certificates/{serial}`."""
+    csr: _builtins.bytes
+    """Required. A CSR for the new key, in DER or PEM; names in it must be those of the certificate."""
+    @_builtins.property
+    def proof(self) -> _certificate_service_pb2.RenewalProof:
+        """Required in the second call. The signature of the old key."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        csr: _builtins.bytes = ...,
+        proof: _certificate_service_pb2.RenewalProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "name", b"name", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewExpiredRequest: _TypeAlias = RenewExpiredRequest  # noqa: Y015
+
+@_typing.final
+class RenewExpiredResponse(_message.Message):
+    """The new certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAIN_DER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chain_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """DER: the certificate first, then its chain without the root."""
+
+    def __init__(
+        self,
+        *,
+        chain_der: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_der", b"chain_der"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewExpiredResponse: _TypeAlias = RenewExpiredResponse  # noqa: Y015
 
 @_typing.final
 class EnrollmentToken(_message.Message):

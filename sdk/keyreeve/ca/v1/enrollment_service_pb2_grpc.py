@@ -61,6 +61,11 @@ class EnrollmentServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenResponse.FromString,
                 _registered_method=True)
+        self.RenewExpired = channel.unary_unary(
+                '/keyreeve.ca.v1.EnrollmentService/RenewExpired',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.RenewExpiredRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.RenewExpiredResponse.FromString,
+                _registered_method=True)
 
 
 class EnrollmentServiceServicer:
@@ -135,6 +140,22 @@ class EnrollmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewExpired(self, request, context):
+        """Renews the expired control certificate of a member that the membership service still knows, for a server that was off:
+        within `enroll.renew_expired_days` of its end, for the same identity, and only the newest certificate of this identity. A
+        call without `proof` is answered with RENEWAL_PROOF_REQUIRED and a nonce (metadata `nonce`); the old key signs that nonce
+        and the new key as in CertificateService.RenewCertificate. Only the enrollment listener serves this RPC.
+
+        Reasons: RENEWAL_PROOF_REQUIRED, RENEWAL_PROOF_INVALID (also when there is no such certificate), RENEWAL_NOT_ALLOWED
+        (not expired, expired for too long, not the newest, or of no known member), RENEWAL_SUPERSEDED, CERTIFICATE_REVOKED, and
+        those of CertificateService.SignCertificate.
+        Callers: any peer that has the certificate's private key.
+        Idempotent by certificate and key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrollmentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +183,11 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
                     servicer.ExchangeServiceAccountToken,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenResponse.SerializeToString,
+            ),
+            'RenewExpired': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewExpired,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.RenewExpiredRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.RenewExpiredResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -301,6 +327,33 @@ class EnrollmentService:
             '/keyreeve.ca.v1.EnrollmentService/ExchangeServiceAccountToken',
             keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.ExchangeServiceAccountTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewExpired(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.EnrollmentService/RenewExpired',
+            keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.RenewExpiredRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_enrollment__service__pb2.RenewExpiredResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -82,6 +82,18 @@ class EnrollmentServiceStub:
     Callers: any pod whose ServiceAccount token the API server accepts.
     Idempotent by ServiceAccount token, except for the secret.
     """
+    RenewExpired: _grpc.UnaryUnaryMultiCallable[_enrollment_service_pb2.RenewExpiredRequest, _enrollment_service_pb2.RenewExpiredResponse]
+    """Renews the expired control certificate of a member that the membership service still knows, for a server that was off:
+    within `enroll.renew_expired_days` of its end, for the same identity, and only the newest certificate of this identity. A
+    call without `proof` is answered with RENEWAL_PROOF_REQUIRED and a nonce (metadata `nonce`); the old key signs that nonce
+    and the new key as in CertificateService.RenewCertificate. Only the enrollment listener serves this RPC.
+
+    Reasons: RENEWAL_PROOF_REQUIRED, RENEWAL_PROOF_INVALID (also when there is no such certificate), RENEWAL_NOT_ALLOWED
+    (not expired, expired for too long, not the newest, or of no known member), RENEWAL_SUPERSEDED, CERTIFICATE_REVOKED, and
+    those of CertificateService.SignCertificate.
+    Callers: any peer that has the certificate's private key.
+    Idempotent by certificate and key.
+    """
 
 @_typing.type_check_only
 class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
@@ -136,6 +148,18 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     TOKEN_USED.
     Callers: any pod whose ServiceAccount token the API server accepts.
     Idempotent by ServiceAccount token, except for the secret.
+    """
+    RenewExpired: _aio.UnaryUnaryMultiCallable[_enrollment_service_pb2.RenewExpiredRequest, _enrollment_service_pb2.RenewExpiredResponse]  # type: ignore[assignment]
+    """Renews the expired control certificate of a member that the membership service still knows, for a server that was off:
+    within `enroll.renew_expired_days` of its end, for the same identity, and only the newest certificate of this identity. A
+    call without `proof` is answered with RENEWAL_PROOF_REQUIRED and a nonce (metadata `nonce`); the old key signs that nonce
+    and the new key as in CertificateService.RenewCertificate. Only the enrollment listener serves this RPC.
+
+    Reasons: RENEWAL_PROOF_REQUIRED, RENEWAL_PROOF_INVALID (also when there is no such certificate), RENEWAL_NOT_ALLOWED
+    (not expired, expired for too long, not the newest, or of no known member), RENEWAL_SUPERSEDED, CERTIFICATE_REVOKED, and
+    those of CertificateService.SignCertificate.
+    Callers: any peer that has the certificate's private key.
+    Idempotent by certificate and key.
     """
 
 class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -218,6 +242,24 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         TOKEN_USED.
         Callers: any pod whose ServiceAccount token the API server accepts.
         Idempotent by ServiceAccount token, except for the secret.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewExpired(
+        self,
+        request: _enrollment_service_pb2.RenewExpiredRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_service_pb2.RenewExpiredResponse, _abc.Awaitable[_enrollment_service_pb2.RenewExpiredResponse]]:
+        """Renews the expired control certificate of a member that the membership service still knows, for a server that was off:
+        within `enroll.renew_expired_days` of its end, for the same identity, and only the newest certificate of this identity. A
+        call without `proof` is answered with RENEWAL_PROOF_REQUIRED and a nonce (metadata `nonce`); the old key signs that nonce
+        and the new key as in CertificateService.RenewCertificate. Only the enrollment listener serves this RPC.
+
+        Reasons: RENEWAL_PROOF_REQUIRED, RENEWAL_PROOF_INVALID (also when there is no such certificate), RENEWAL_NOT_ALLOWED
+        (not expired, expired for too long, not the newest, or of no known member), RENEWAL_SUPERSEDED, CERTIFICATE_REVOKED, and
+        those of CertificateService.SignCertificate.
+        Callers: any peer that has the certificate's private key.
+        Idempotent by certificate and key.
         """
 
 def add_EnrollmentServiceServicer_to_server(servicer: EnrollmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -13,12 +13,14 @@ from prometheus_client import Counter
 
 from keyreeve.ca.v1 import enrollment_service_pb2
 from keyreeve.enrollment_token import SERVER
+from keyreeve_ca.arrays.expired_renewal import ExpiredRenewal
 from keyreeve_ca.enrollment import servicer as enrollee_servicer
 from keyreeve_ca.enrollment.ports import StoredToken
 from keyreeve_ca.enrollment.service import Enrollment, TokenSteps
 from keyreeve_ca.enrollment.service_accounts import LIFETIME_SECONDS, ServiceAccountExchange
 from keyreeve_ca.enrollment.token_review import KubernetesTokenReviewer
 from keyreeve_ca.issuance.context import CaContext
+from keyreeve_ca.issuance.renewal import Nonces
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate, pem, service_caller
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_chassis.audit.trail import Trail
@@ -125,6 +127,13 @@ class EnrollmentListener:
                 now=base.now,
             ),
             self._accounts(),
+            ExpiredRenewal(
+                base.store,
+                base.issuance,
+                Nonces(base.keystore.derive("renewal nonces"), base.now),
+                settings.renew_expired_days * 86_400,
+                base.now,
+            ),
             PerAddress(settings.calls_per_address, settings.calls_per_second, settings.calls_at_once),
             endpoints,
         )

@@ -7,9 +7,12 @@ from prometheus_client import Counter
 
 from keyreeve import errors
 from keyreeve.ca.v1 import enrollment_service_pb2 as pb
+from keyreeve_ca.arrays.expired_renewal import ExpiredRenewal
 from keyreeve_ca.enrollment.service import Enrollment, Hello
 from keyreeve_ca.enrollment.service_accounts import ServiceAccountExchange
 from keyreeve_ca.enrollment.token_servicer import SERVICE
+from keyreeve_ca.issuance.renewal import Proof
+from keyreeve_ca.messages import serial_of
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.admission import PerAddress
 from keyreeve_chassis.guard.call import Call, invalid
@@ -17,6 +20,7 @@ from keyreeve_chassis.guard.call import Call, invalid
 ACCESS: AccessRules = {
     SERVICE + "Enroll": AccessRule(anyone=True, freshness=Freshness.EXEMPT),
     SERVICE + "ExchangeServiceAccountToken": AccessRule(anyone=True, freshness=Freshness.EXEMPT),
+    SERVICE + "RenewExpired": AccessRule(anyone=True, freshness=Freshness.EXEMPT),
 }
 EXCLUDED_METHODS = frozenset({"CreateEnrollmentToken", "RevokeEnrollmentToken", "ListEnrollmentTokens"})
 
@@ -28,10 +32,11 @@ _ENROLLMENTS = Counter(
 
 @dataclass(frozen=True)
 class EnrollServicer:
-    """Serves `Enroll` and `ExchangeServiceAccountToken`."""
+    """Serves the RPCs for callers without a certificate that is valid."""
 
     enrollment: Enrollment
     accounts: ServiceAccountExchange
+    expired: ExpiredRenewal
     limits: PerAddress
     endpoints: Callable[[], Mapping[str, Sequence[str]]]
 
@@ -54,6 +59,12 @@ class EnrollServicer:
             tell = (lambda *_: None) if record is None else record.tell
             text = await self.accounts.exchange(request.token, request.address, tell)
             return pb.ExchangeServiceAccountTokenResponse(text=text)
+
+    async def RenewExpired(self, request: pb.RenewExpiredRequest, call: Call) -> pb.RenewExpiredResponse:
+        with self.limits.admit(call.peer):
+            proof = Proof(request.proof.nonce, request.proof.signature) if request.HasField("proof") else None
+            chain = await self.expired.renew(serial_of(request.name), request.csr, proof, call.record)
+            return pb.RenewExpiredResponse(chain_der=chain)
 
     async def _enroll(self, requests: AsyncIterator[pb.EnrollRequest], call: Call) -> AsyncIterator[pb.EnrollResponse]:
         hello = _hello((await _next(requests, "hello")).hello)

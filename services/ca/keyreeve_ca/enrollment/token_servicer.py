@@ -16,7 +16,7 @@ from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 
 SERVICE = "/keyreeve.ca.v1.EnrollmentService/"
-EXCLUDED_METHODS = frozenset({"Enroll", "ExchangeServiceAccountToken"})
+EXCLUDED_METHODS = frozenset({"Enroll", "ExchangeServiceAccountToken", "RenewExpired"})
 """What only the enrollment listener serves."""
 _MAKERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.CA, Role.MEMBERSHIP})
 

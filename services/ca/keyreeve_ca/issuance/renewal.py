@@ -108,7 +108,7 @@ class Renewal:
         """Renew the certificate `serial` for the key in `csr`. Raises the reasons in the RPC's comment."""
         answered = await self.store.read(lambda tx: tx.answered(caller.claimant, method, request_id))
         if answered is not None:
-            return _signed(await self.issuance.recall(answered, payload_sha256, request_id))
+            return signed_certificate(await self.issuance.recall(answered, payload_sha256, request_id))
         old, successor, revoked = await self.store.read(
             lambda tx: (tx.certificate(serial), tx.successor(serial), tx.revocations.of([serial]))
         )
@@ -126,7 +126,7 @@ class Renewal:
         if successor is not None:
             if successor.spki_sha256 == request.spki_sha256:
                 return successor  # the reply was lost, perhaps with the caller's memory of its request_id
-            raise _superseded(old)
+            raise renewal_superseded(old)
         if self.now() > old.not_after:
             raise errors.CertificateExpired("the certificate has expired; ask for a new one")
         if caller.role in OPERATOR_ROLES and hierarchy is Hierarchy.CONTROL:
@@ -148,10 +148,10 @@ class Renewal:
                 payload_sha256=payload_sha256,
                 items=(item,),
                 record=record,
-                prepare=_successor_of(old, None if hierarchy is Hierarchy.CONTROL else caller.role),
+                prepare=successor_of(old, None if hierarchy is Hierarchy.CONTROL else caller.role),
             )
         )
-        return _signed(outcomes)
+        return signed_certificate(outcomes)
 
     def _check_invited(
         self, caller: Caller, old: StoredCertificate, spki: bytes, proof: Proof | None, snapshot: IssuanceSnapshot
@@ -181,7 +181,7 @@ class Renewal:
         self.nonces.check(proof.nonce, str(caller), old.serial)
         message = proof_message(trust_domain, old.serial, spki, proof.nonce)
         try:
-            _verify(old.der, proof.signature, message)
+            verify_proof(old.der, proof.signature, message)
         except InvalidSignature:
             raise errors.RenewalProofInvalid("the signature was not made by the old key over this renewal") from None
 
@@ -193,13 +193,14 @@ def certificate_not_found(serial: bytes) -> errors.KeyreeveError:
     )
 
 
-def _superseded(old: StoredCertificate) -> errors.KeyreeveError:
+def renewal_superseded(old: StoredCertificate) -> errors.KeyreeveError:
+    """The refusal of another key for a certificate that has been renewed."""
     return errors.RenewalSuperseded(
         "the certificate has been renewed for another key", metadata={"serial": old.serial.hex()}
     )
 
 
-def _signed(outcomes: Sequence[Outcome]) -> LedgerEntry:
+def signed_certificate(outcomes: Sequence[Outcome]) -> LedgerEntry:
     """Return the certificate of a request with one item."""
     [outcome] = outcomes
     if isinstance(outcome, errors.KeyreeveError):
@@ -254,7 +255,7 @@ def as_renewal(csr: CertificateRequest, old_der: bytes) -> CertificateRequest:
     return replace(csr, names=names, subject=subject, left_out=csr.left_out + beyond)
 
 
-def _successor_of(old: StoredCertificate, role: Role | None) -> Callable[[SignItem, IssuanceSnapshot, int], Prepared]:
+def successor_of(old: StoredCertificate, role: Role | None) -> Callable[[SignItem, IssuanceSnapshot, int], Prepared]:
     """Plan the renewal of `old`.
 
     `role` must still be allowed by the profile; None where the holder renews.
@@ -294,7 +295,8 @@ def names_of_certificate(certificate: x509.Certificate) -> tuple[Name, ...]:
     return tuple(Name(types[type(n)], str(n.value)) for n in names)
 
 
-def _verify(certificate_der: bytes, signature: bytes, message: bytes) -> None:
+def verify_proof(certificate_der: bytes, signature: bytes, message: bytes) -> None:
+    """Raise `InvalidSignature` unless the key of a certificate made the signature."""
     key = x509.load_der_x509_certificate(certificate_der).public_key()
     match key:
         case ec.EllipticCurvePublicKey():

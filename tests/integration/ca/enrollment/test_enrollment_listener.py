@@ -26,8 +26,9 @@ CALLERS = [role for role in PATHS if role is not Role.CA]
 """The CA calls itself in process."""
 ENROLL = "/keyreeve.ca.v1.EnrollmentService/Enroll"
 EXCHANGE = "/keyreeve.ca.v1.EnrollmentService/ExchangeServiceAccountToken"
+RENEW = "/keyreeve.ca.v1.EnrollmentService/RenewExpired"
 OTHERS = [
-    *(name for name in METHODS if name not in {ENROLL, EXCHANGE}),
+    *(name for name in METHODS if name not in {ENROLL, EXCHANGE, RENEW}),
     "/grpc.health.v1.Health/Check",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/keyreeve.ca.v1.EnrollmentService/enroll",
