@@ -1066,6 +1066,134 @@ class ClonedMember(FailedPrecondition):
     who = OPERATOR
 
 
+class SameServer(InvalidArgument):
+    """A server was to join itself."""
+
+    reason = "SAME_SERVER"
+    fix = "Name two different servers."
+
+
+class NotPrimary(FailedPrecondition):
+    """The server that was named as the primary is not the primary of its array."""
+
+    reason = "NOT_PRIMARY"
+    fix = "`keyreeve array show` names the primary."
+
+
+class NotSecondary(FailedPrecondition):
+    """The server is no secondary of an array."""
+
+    reason = "NOT_SECONDARY"
+    fix = "`keyreeve member list` shows which servers are."
+
+
+class NotStandalone(FailedPrecondition):
+    """The server is in an array with others, or is joining one."""
+
+    reason = "NOT_STANDALONE"
+    fix = "Detach it from its array first (`keyreeve array detach`)."
+    who = OPERATOR
+
+
+class ReleaseMismatch(FailedPrecondition):
+    """The two servers run releases of different families."""
+
+    reason = "RELEASE_MISMATCH"
+    fix = "Install the release of the primary on the joining server."
+    who = OPERATOR
+
+
+class FingerprintMismatch(FailedPrecondition):
+    """The accepted fingerprint is not that of the CA that would be trusted."""
+
+    reason = "FINGERPRINT_MISMATCH"
+    fix = "Compare with `keyreeve array show` at the other side; if it differs there, suspect an attacker."
+
+
+class PeerSecurityMismatch(FailedPrecondition):
+    """Peer security is on at one of the two servers and off at the other."""
+
+    reason = "PEER_SECURITY_MISMATCH"
+    fix = "Set it alike on both, while the server that changes stands alone and is stopped."
+    who = OPERATOR
+
+
+class ChangeInProgress(FailedPrecondition):
+    """The array is being changed already; there is one structural change at a time."""
+
+    reason = "CHANGE_IN_PROGRESS"
+    fix = "Wait for the operation in metadata `operation`, or cancel it."
+    who = OPERATOR
+
+
+class ViewsDisagree(FailedPrecondition):
+    """Members see the array otherwise than the roll: an earlier change has not reached them."""
+
+    reason = "VIEWS_DISAGREE"
+    fix = "Wait until `keyreeve member list` shows no differences; quarantine a member that is gone for good."
+    who = OPERATOR
+
+
+class ViewsAgree(FailedPrecondition):
+    """All members see the array as the roll does, so that there is nothing to clean."""
+
+    reason = "VIEWS_AGREE"
+    fix = "Detach the server, or clean it whatever the members say."
+
+
+class PrimaryCannotDetach(FailedPrecondition):
+    """The primary cannot leave its array."""
+
+    reason = "PRIMARY_CANNOT_DETACH"
+    fix = "Promote another member first (`keyreeve array promote`)."
+    who = OPERATOR
+
+
+class MemberUnreachable(FailedPrecondition):
+    """The server has not reported lately, or did not do its part in time."""
+
+    reason = "UNREACHABLE"
+    fix = "Start its agent, and see `keyreeve member show`."
+    who = OPERATOR
+
+
+class SessionsRunning(FailedPrecondition):
+    """The server has running or suspended sessions."""
+
+    reason = "SESSIONS_RUNNING"
+    fix = "End the sessions first."
+    who = OPERATOR
+
+
+class BackupPrimaryExists(AlreadyExists):
+    """The server is a backup primary of its array."""
+
+    reason = "BACKUP_PRIMARY_EXISTS"
+    fix = "Move it with `keyreeve array backup-move`."
+
+
+class BackupPrimaryNotFound(NotFound):
+    """The server is no backup primary of its array."""
+
+    reason = "BACKUP_PRIMARY_NOT_FOUND"
+    fix = "`keyreeve array show` lists the backup primaries."
+
+
+class RotationNotFound(NotFound):
+    """No rotation has this name."""
+
+    reason = "ROTATION_NOT_FOUND"
+    fix = "`keyreeve rotation list` shows the names."
+
+
+class RotationStateWrong(FailedPrecondition):
+    """The rotation has come too far, or has ended."""
+
+    reason = "ROTATION_STATE_WRONG"
+    fix = "`keyreeve rotation list` shows the phases; start another rotation."
+    who = OPERATOR
+
+
 class EpochNotFound(NotFound):
     """The array has no epoch of this number."""
 

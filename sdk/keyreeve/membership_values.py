@@ -210,3 +210,77 @@ class Epoch:
     rotation: str
     """The rotation that made it, `rotations/{rotation}`; empty: none did."""
     created_at: datetime
+
+
+class RotationKind(StrEnum):
+    """Why a rotation was started."""
+
+    PROMOTE = "promote"
+    SCHEDULED = "scheduled"
+    ALGORITHM_CHANGE = "algorithm_change"
+    EMERGENCY = "emergency"
+
+
+class RotationPhase(StrEnum):
+    """How far a rotation has come."""
+
+    PREPARED = "prepared"
+    DISTRIBUTED = "distributed"
+    ACTIVATED = "activated"
+    REISSUED = "reissued"
+    DISTRUSTED = "distrusted"
+    ROLLED_BACK = "rolled_back"
+
+
+class Evidence(StrEnum):
+    """What proves that a member trusts the new CA."""
+
+    NONE = "none"
+    STATEMENT = "statement"
+    PEER_CHECK = "peer_check"
+
+
+@dataclass(frozen=True, slots=True)
+class RotationMember:
+    """One member in a rotation."""
+
+    member: str
+    """`members/{member}`."""
+    evidence: Evidence
+    waived: bool
+    reissued: bool
+    """Whether it presents a certificate of the new CA."""
+    quarantined: bool
+    """Whether the rotation has quarantined it."""
+    waiting: str
+    """What the rotation waits for from it; empty: nothing."""
+    waiting_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A change of the CA of an array."""
+
+    name: str
+    """`rotations/{rotation}`."""
+    array: str
+    kind: RotationKind
+    phase: RotationPhase
+    step: int
+    old_authority: str
+    new_authority: str
+    new_primary: str
+    """For a promotion: the member that becomes the primary."""
+    epoch: int
+    """The epoch with both CAs; 0 before it is distributed."""
+    final_epoch: int
+    deadline: datetime | None
+    operation: str
+    """Its operation, `operations/{operation}`."""
+    old_certificates_waived: bool
+    old_certificates: int
+    members: tuple[RotationMember, ...]
+    """Empty in lists and after the end."""
+    created_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None

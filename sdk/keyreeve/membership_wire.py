@@ -8,6 +8,8 @@ from keyreeve import membership_values as values
 from keyreeve.membership.v1 import array_service_pb2 as array_pb
 from keyreeve.membership.v1 import bundle_service_pb2 as bundle_pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
+from keyreeve.membership.v1 import rotation_service_pb2 as rotation_pb
+from keyreeve.values import KeyType
 from keyreeve.wire import from_number, resource_name, to_timestamp
 
 ARRAY_STATES = {
@@ -26,6 +28,31 @@ AUTHORITY_USES = {
     values.AuthorityUse.ISSUE: bundle_pb.AUTHORITY_USE_ISSUE,
     values.AuthorityUse.ACCEPT: bundle_pb.AUTHORITY_USE_ACCEPT,
     values.AuthorityUse.CHECK: bundle_pb.AUTHORITY_USE_CHECK,
+}
+
+ROTATION_KINDS = {
+    values.RotationKind.PROMOTE: rotation_pb.ROTATION_KIND_PROMOTE,
+    values.RotationKind.SCHEDULED: rotation_pb.ROTATION_KIND_SCHEDULED,
+    values.RotationKind.ALGORITHM_CHANGE: rotation_pb.ROTATION_KIND_ALGORITHM_CHANGE,
+    values.RotationKind.EMERGENCY: rotation_pb.ROTATION_KIND_EMERGENCY,
+}
+ROTATION_PHASES = {
+    values.RotationPhase.PREPARED: rotation_pb.ROTATION_PHASE_PREPARED,
+    values.RotationPhase.DISTRIBUTED: rotation_pb.ROTATION_PHASE_DISTRIBUTED,
+    values.RotationPhase.ACTIVATED: rotation_pb.ROTATION_PHASE_ACTIVATED,
+    values.RotationPhase.REISSUED: rotation_pb.ROTATION_PHASE_REISSUED,
+    values.RotationPhase.DISTRUSTED: rotation_pb.ROTATION_PHASE_DISTRUSTED,
+    values.RotationPhase.ROLLED_BACK: rotation_pb.ROTATION_PHASE_ROLLED_BACK,
+}
+ROTATION_KEY_TYPES = {
+    KeyType.P256: rotation_pb.ROTATION_KEY_TYPE_P256,
+    KeyType.P384: rotation_pb.ROTATION_KEY_TYPE_P384,
+    KeyType.RSA3072: rotation_pb.ROTATION_KEY_TYPE_RSA3072,
+}
+_EVIDENCE = {
+    values.Evidence.NONE: rotation_pb.EVIDENCE_UNSPECIFIED,
+    values.Evidence.STATEMENT: rotation_pb.EVIDENCE_STATEMENT,
+    values.Evidence.PEER_CHECK: rotation_pb.EVIDENCE_PEER_CHECK,
 }
 
 
@@ -201,6 +228,46 @@ def from_epoch(message: bundle_pb.Epoch) -> values.Epoch:
         ),
         rotation=message.rotation,
         created_at=_time(message.create_time),
+    )
+
+
+def rotation_name(text: str) -> str:
+    """Return the full name of a rotation that may be given by its last part."""
+    return resource_name("rotations", text)
+
+
+def from_rotation(message: rotation_pb.Rotation) -> values.Rotation:
+    """Translate a rotation."""
+    return values.Rotation(
+        name=message.name,
+        array=message.array,
+        kind=from_number(ROTATION_KINDS, message.kind),
+        phase=from_number(ROTATION_PHASES, message.phase),
+        step=message.step,
+        old_authority=message.old_authority,
+        new_authority=message.new_authority,
+        new_primary=message.new_primary,
+        epoch=message.epoch,
+        final_epoch=message.final_epoch,
+        deadline=_time(message.deadline_time) if message.HasField("deadline_time") else None,
+        operation=message.operation,
+        old_certificates_waived=message.old_certificates_waived,
+        old_certificates=message.old_certificates,
+        members=tuple(
+            values.RotationMember(
+                member=one.member,
+                evidence=from_number(_EVIDENCE, one.evidence),
+                waived=one.waived,
+                reissued=one.reissued,
+                quarantined=one.quarantined,
+                waiting=one.waiting,
+                waiting_since=_time(one.wait_start_time) if one.HasField("wait_start_time") else None,
+            )
+            for one in message.members
+        ),
+        created_at=_time(message.create_time),
+        updated_at=_time(message.update_time),
+        ended_at=_time(message.end_time) if message.HasField("end_time") else None,
     )
 
 

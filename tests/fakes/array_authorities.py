@@ -29,6 +29,8 @@ class FakeArrayAuthorities:
     """What every service knows of members, by uid."""
     highest: dict[str, tuple[tuple[int, str], tuple[int, int]]] = field(default_factory=dict)
     """By array: fence and owner, number and step of the newest order."""
+    hold_reissue: bool = False
+    """Revoking what is superseded fails."""
     away: bool = False
     """Every call fails, as when the CA service is stopped."""
 
@@ -76,6 +78,8 @@ class FakeArrayAuthorities:
 
     async def revoke_peer(self, authority_id: str, member: str, *, superseded: bool) -> int:
         self._reach()
+        if self.hold_reissue and superseded:
+            raise StoreUnavailable("revocation is stopped")
         found = {serial for issuer, name, serial in self.issued if (issuer, name) == (authority_id, member)}
         found -= self.revoked
         self.revoked |= found

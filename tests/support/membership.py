@@ -1,8 +1,9 @@
 """The membership service in this process over real mutual TLS, with the CAs of arrays in memory."""
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,10 @@ from pydantic import SecretStr
 from fakes.array_authorities import FakeArrayAuthorities
 from keyreeve import aio, keys
 from keyreeve.context import Context
+from keyreeve.errors import AccessDenied
 from keyreeve.identity import service_dns_name
 from keyreeve.membership_values import ArrayView, Epoch, Instruction, Server, Status
+from keyreeve.operation_values import Operation, OperationState
 from keyreeve.retry import RetryPolicy
 from keyreeve.values import Name
 from keyreeve_chassis.guard.peers import TrustView
@@ -24,6 +27,7 @@ from keyreeve_chassis.settings.sections import DatabaseSettings
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.tls import ServerIdentity
 from keyreeve_membership.app import STORAGE, Membership, MembershipContext
+from keyreeve_membership.peers.ports import PeerAnswer
 from keyreeve_membership.settings import MembershipSettings, RollSettings
 from support.access_matrix import operators
 from support.peer_certificates import TRUST_DOMAIN, Hierarchies
@@ -56,6 +60,19 @@ class MembershipIdentity:
 
 
 @dataclass
+class FakePeers:
+    """Peer ports that answer, but for the named ones."""
+
+    problems: dict[str, str] = field(default_factory=dict)
+    checked: list[tuple[str, str]] = field(default_factory=list)
+    """Member and authority of each check."""
+
+    async def check(self, member: str, address: str, *, authority_id: str, trusted_der: Sequence[bytes]) -> PeerAnswer:
+        self.checked.append((member, authority_id))
+        return PeerAnswer(self.problems.get(member, ""))
+
+
+@dataclass
 class RunningMembership:
     """The service, and clients of it."""
 
@@ -64,6 +81,7 @@ class RunningMembership:
     identity: MembershipIdentity
     authorities: FakeArrayAuthorities
     _stack: AsyncExitStack
+    peers: FakePeers = field(default_factory=FakePeers)
     running: RunningService = field(init=False)
     context: MembershipContext = field(init=False)
     _clients: dict[str, aio.Client] = field(default_factory=dict)
@@ -100,6 +118,42 @@ class RunningMembership:
         array = await agent.client.membership.arrays.create(agent.server, **changed)
         agent.array = array.name
         return agent
+
+    async def until(self, name: str, agents: "Sequence[Agent]", seconds: float = 20.0) -> Operation:
+        """Let agents do their part until an operation has ended."""
+        operations = (await self.client()).membership.operations
+        async with asyncio.timeout(seconds):
+            while (found := await operations.get(name)).state is OperationState.RUNNING:
+                for agent in agents:
+                    await agent.turn()
+        for agent in agents:
+            await agent.turn()
+        return found
+
+    async def quiet(self) -> None:
+        """Wait until no operation runs."""
+        operations = (await self.client()).membership.operations
+        async with asyncio.timeout(20):
+            async for one in operations.list():
+                async for _ in operations.watch(one.name):  # ends with the operation
+                    pass
+
+    async def array_of(self, *names: str) -> "list[Agent]":
+        """Servers in one array, the first of them its primary, whose agents see that."""
+        first, *others = [await self.agent(name) for name in names]
+        agents = [first]
+        await first.turn()
+        for other in others:
+            await other.turn()
+            primary = await first.client.membership.arrays.get(first.array)
+            admin = (await self.client()).membership
+            begun = await admin.arrays.join(first.name, other.name, accepted_sha256=primary.authority_sha256)
+            agents.append(other)
+            assert (await self.until(begun.name, agents)).state is OperationState.SUCCEEDED
+            other.array = first.array
+            for agent in agents:
+                await agent.turn()
+        return agents
 
     async def write(self, work: Any) -> Any:
         return await self.context.store.write(work)
@@ -138,16 +192,8 @@ class Agent:
         """Report what is so."""
         view = None
         if self.epoch is not None:
-            update = await anext(self.client.membership.members.watch(array=self.epoch.array))
-            here = [one for one in update.members if self.epoch.array in (one.array, one.joining_array)]
-            present = [one for one in here if one.state not in ("quarantined", "detached")]
-            view = ArrayView(
-                self.epoch.array,
-                next((one.name for one in present if one.primary and one.array == self.epoch.array), ""),
-                tuple(one.name for one in present if one.array == self.epoch.array),
-                self.epoch.epoch,
-                self.epoch.digest,
-            )
+            with suppress(AccessDenied):  # it has left the array, and does not know yet
+                view = await self._view(self.epoch)
         status = Status(
             boot_id=self.boot_id,
             time=datetime.now(UTC) + self.skew,
@@ -160,6 +206,14 @@ class Agent:
         )
         self.told = await self.client.membership.members.report(self.name, replace(status, **self.says))
         return self.told
+
+    async def _view(self, epoch: Epoch) -> ArrayView:
+        async with aclosing(self.client.membership.members.watch(array=epoch.array)) as watch:
+            update = await anext(watch)
+        present = [one for one in update.members if one.state not in ("quarantined", "detached")]
+        members = [one for one in present if one.array == epoch.array]
+        primary = next((one.name for one in members if one.primary), "")
+        return ArrayView(epoch.array, primary, tuple(one.name for one in members), epoch.epoch, epoch.digest)
 
     async def load(self) -> Epoch:
         """Load the newest epoch and acknowledge it."""
@@ -225,7 +279,7 @@ async def running_membership(
             service.context = context
             return service.authorities
 
-        spec = Membership(keep).spec()
+        spec = Membership(keep, lambda _context, _authorities: service.peers).spec()
         service.running = await stack.enter_async_context(run_solo(spec, settings, STORAGE, open_identity))
         yield service
 

@@ -1,6 +1,8 @@
 """The members of arrays."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+
+from google.protobuf.message import Message
 
 from keyreeve import membership_wire as wire
 from keyreeve._async.calls import Caller
@@ -69,3 +71,55 @@ class MemberClient:
         )
         method = f"{_SERVICE}/IssuePeerCertificate"
         return wire.from_peer_certificate(await self._caller.unary(method, request, pb.PeerCertificate, timeout))
+
+    async def quarantine(
+        self, name: str, comment: str, *, request_id: str | None = None, timeout: float | None = None
+    ) -> Member:
+        """Take a dead secondary out of the count; `comment` is kept in its history."""
+        request = pb.QuarantineMemberRequest(
+            name=wire.member_name(name), comment=comment, request_id=request_id or new_request_id()
+        )
+        method = f"{_SERVICE}/QuarantineMember"
+        return wire.from_member(await self._caller.unary(method, request, pb.Member, timeout))
+
+    async def readmit(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Member:
+        """Take a quarantined member back."""
+        request = pb.ReadmitMemberRequest(name=wire.member_name(name), request_id=request_id or new_request_id())
+        return wire.from_member(await self._caller.unary(f"{_SERVICE}/ReadmitMember", request, pb.Member, timeout))
+
+    async def backup_primaries(self, array: str, *, timeout: float | None = None) -> Sequence[str]:
+        """Return the backup primaries of an array, the first to be promoted first."""
+        request = pb.ListBackupPrimariesRequest(array=wire.array_name(array))
+        return await self._backups("ListBackupPrimaries", request, timeout)
+
+    async def add_backup_primary(
+        self, member: str, *, position: int = 0, request_id: str | None = None, timeout: float | None = None
+    ) -> Sequence[str]:
+        """Add a secondary to the backup primaries, at a position from 1 or (0) as the last."""
+        request = pb.AddBackupPrimaryRequest(
+            member=wire.member_name(member), position=position, request_id=request_id or new_request_id()
+        )
+        return await self._backups("AddBackupPrimary", request, timeout)
+
+    async def move_backup_primary(
+        self, member: str, position: int, *, request_id: str | None = None, timeout: float | None = None
+    ) -> Sequence[str]:
+        """Move a backup primary to a position from 1."""
+        request = pb.MoveBackupPrimaryRequest(
+            member=wire.member_name(member), position=position, request_id=request_id or new_request_id()
+        )
+        return await self._backups("MoveBackupPrimary", request, timeout)
+
+    async def remove_backup_primary(
+        self, array: str, member: str = "", *, request_id: str | None = None, timeout: float | None = None
+    ) -> Sequence[str]:
+        """Remove a backup primary of an array, or all without `member`."""
+        request = pb.RemoveBackupPrimaryRequest(
+            array=wire.array_name(array),
+            member=wire.member_name(member) if member else "",
+            request_id=request_id or new_request_id(),
+        )
+        return await self._backups("RemoveBackupPrimary", request, timeout)
+
+    async def _backups(self, method: str, request: Message, timeout: float | None) -> Sequence[str]:
+        return tuple((await self._caller.unary(f"{_SERVICE}/{method}", request, pb.BackupPrimaries, timeout)).members)

@@ -3,12 +3,17 @@
 
 from collections.abc import Generator
 
+from google.protobuf.message import Message
+
 from keyreeve import membership_wire as wire
 from keyreeve._blocking.calls import Caller
 from keyreeve.membership.v1 import array_service_pb2 as pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
 from keyreeve.membership_values import Array, Server
+from keyreeve.operation_values import Operation
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.request_ids import new_request_id
+from keyreeve.wire import from_operation
 
 _SERVICE = "/keyreeve.membership.v1.ArrayService"
 
@@ -70,3 +75,58 @@ class ArrayClient:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    def join(
+        self,
+        primary: str,
+        secondary: str,
+        *,
+        accepted_sha256: bytes = b"",
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Operation:
+        """Start adding a server that stands alone to the array of a primary.
+
+        `accepted_sha256` is the fingerprint of the array's CA that a person has accepted (`Array.authority_sha256`).
+        """
+        request = pb.JoinArrayRequest(
+            primary=wire.member_name(primary),
+            secondary=wire.member_name(secondary),
+            accepted_sha256=accepted_sha256,
+            request_id=request_id or new_request_id(),
+        )
+        return self._begin("JoinArray", request, timeout)
+
+    def detach(self, member: str, *, request_id: str | None = None, timeout: float | None = None) -> Operation:
+        """Start removing a secondary from its array."""
+        request = pb.DetachMemberRequest(member=wire.member_name(member), request_id=request_id or new_request_id())
+        return self._begin("DetachMember", request, timeout)
+
+    def promote(self, member: str, *, request_id: str | None = None, timeout: float | None = None) -> Operation:
+        """Start making a secondary the primary of its array, with a new CA."""
+        request = pb.PromotePrimaryRequest(member=wire.member_name(member), request_id=request_id or new_request_id())
+        return self._begin("PromotePrimary", request, timeout)
+
+    def dissolve(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Operation:
+        """Start detaching all secondaries of an array."""
+        request = pb.DissolveArrayRequest(name=wire.array_name(name), request_id=request_id or new_request_id())
+        return self._begin("DissolveArray", request, timeout)
+
+    def clean(
+        self,
+        member: str,
+        *,
+        only_if_disagreeing: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> Operation:
+        """Start returning a server to an array of one without its help."""
+        mode = pb.CLEAN_MODE_ONLY_IF_DISAGREEING if only_if_disagreeing else pb.CLEAN_MODE_ALWAYS
+        request = pb.CleanMemberRequest(
+            member=wire.member_name(member), mode=mode, request_id=request_id or new_request_id()
+        )
+        return self._begin("CleanMember", request, timeout)
+
+    def _begin(self, method: str, request: Message, timeout: float | None) -> Operation:
+        response = self._caller.unary(f"{_SERVICE}/{method}", request, operation_pb.Operation, timeout)
+        return from_operation(response)

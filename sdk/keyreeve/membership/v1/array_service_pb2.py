@@ -24,27 +24,40 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from keyreeve.membership.v1 import member_service_pb2 as keyreeve_dot_membership_dot_v1_dot_member__service__pb2
+from keyreeve.operations.v1 import operation_service_pb2 as keyreeve_dot_operations_dot_v1_dot_operation__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*keyreeve/membership/v1/array_service.proto\x12\x16keyreeve.membership.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a+keyreeve/membership/v1/member_service.proto\"\x9d\x02\n\x05\x41rray\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x05state\x18\x02 \x01(\x0e\x32\".keyreeve.membership.v1.ArrayState\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12\x14\n\x0cmember_count\x18\x04 \x01(\x05\x12\x11\n\tauthority\x18\x05 \x01(\t\x12\x18\n\x10\x61uthority_sha256\x18\x06 \x01(\x0c\x12\r\n\x05\x65poch\x18\x07 \x01(\x03\x12\x15\n\rpeer_security\x18\x08 \x01(\x08\x12\x0e\n\x06\x63hange\x18\t \x01(\t\x12\x18\n\x10\x62\x61\x63kup_primaries\x18\n \x03(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb7\x01\n\x12\x43reateArrayRequest\x12\x10\n\x08\x61rray_id\x18\x01 \x01(\t\x12.\n\x06server\x18\x02 \x01(\x0b\x32\x1e.keyreeve.membership.v1.Server\x12\x0e\n\x06legacy\x18\x03 \x01(\x08\x12;\n\rpeer_security\x18\x04 \x01(\x0e\x32$.keyreeve.membership.v1.PeerSecurity\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x1f\n\x0fGetArrayRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"R\n\x11ListArraysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x16\n\x0eshow_dissolved\x18\x03 \x01(\x08\"\\\n\x12ListArraysResponse\x12-\n\x06\x61rrays\x18\x01 \x03(\x0b\x32\x1d.keyreeve.membership.v1.Array\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\\\n\nArrayState\x12\x1b\n\x17\x41RRAY_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41RRAY_STATE_ACTIVE\x10\x01\x12\x19\n\x15\x41RRAY_STATE_DISSOLVED\x10\x02\x32\xa1\x02\n\x0c\x41rrayService\x12X\n\x0b\x43reateArray\x12*.keyreeve.membership.v1.CreateArrayRequest\x1a\x1d.keyreeve.membership.v1.Array\x12R\n\x08GetArray\x12\'.keyreeve.membership.v1.GetArrayRequest\x1a\x1d.keyreeve.membership.v1.Array\x12\x63\n\nListArrays\x12).keyreeve.membership.v1.ListArraysRequest\x1a*.keyreeve.membership.v1.ListArraysResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*keyreeve/membership/v1/array_service.proto\x12\x16keyreeve.membership.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a+keyreeve/membership/v1/member_service.proto\x1a.keyreeve/operations/v1/operation_service.proto\"\x9d\x02\n\x05\x41rray\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x05state\x18\x02 \x01(\x0e\x32\".keyreeve.membership.v1.ArrayState\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12\x14\n\x0cmember_count\x18\x04 \x01(\x05\x12\x11\n\tauthority\x18\x05 \x01(\t\x12\x18\n\x10\x61uthority_sha256\x18\x06 \x01(\x0c\x12\r\n\x05\x65poch\x18\x07 \x01(\x03\x12\x15\n\rpeer_security\x18\x08 \x01(\x08\x12\x0e\n\x06\x63hange\x18\t \x01(\t\x12\x18\n\x10\x62\x61\x63kup_primaries\x18\n \x03(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb7\x01\n\x12\x43reateArrayRequest\x12\x10\n\x08\x61rray_id\x18\x01 \x01(\t\x12.\n\x06server\x18\x02 \x01(\x0b\x32\x1e.keyreeve.membership.v1.Server\x12\x0e\n\x06legacy\x18\x03 \x01(\x08\x12;\n\rpeer_security\x18\x04 \x01(\x0e\x32$.keyreeve.membership.v1.PeerSecurity\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x1f\n\x0fGetArrayRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"R\n\x11ListArraysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x16\n\x0eshow_dissolved\x18\x03 \x01(\x08\"\\\n\x12ListArraysResponse\x12-\n\x06\x61rrays\x18\x01 \x03(\x0b\x32\x1d.keyreeve.membership.v1.Array\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"c\n\x10JoinArrayRequest\x12\x0f\n\x07primary\x18\x01 \x01(\t\x12\x11\n\tsecondary\x18\x02 \x01(\t\x12\x17\n\x0f\x61\x63\x63\x65pted_sha256\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"9\n\x13\x44\x65tachMemberRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\";\n\x15PromotePrimaryRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"8\n\x14\x44issolveArrayRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"i\n\x12\x43leanMemberRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12/\n\x04mode\x18\x02 \x01(\x0e\x32!.keyreeve.membership.v1.CleanMode\x12\x12\n\nrequest_id\x18\x03 \x01(\t*\\\n\nArrayState\x12\x1b\n\x17\x41RRAY_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41RRAY_STATE_ACTIVE\x10\x01\x12\x19\n\x15\x41RRAY_STATE_DISSOLVED\x10\x02*b\n\tCleanMode\x12\x1a\n\x16\x43LEAN_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43LEAN_MODE_ALWAYS\x10\x01\x12\"\n\x1e\x43LEAN_MODE_ONLY_IF_DISAGREEING\x10\x02\x32\xff\x05\n\x0c\x41rrayService\x12X\n\x0b\x43reateArray\x12*.keyreeve.membership.v1.CreateArrayRequest\x1a\x1d.keyreeve.membership.v1.Array\x12R\n\x08GetArray\x12\'.keyreeve.membership.v1.GetArrayRequest\x1a\x1d.keyreeve.membership.v1.Array\x12\x63\n\nListArrays\x12).keyreeve.membership.v1.ListArraysRequest\x1a*.keyreeve.membership.v1.ListArraysResponse\x12X\n\tJoinArray\x12(.keyreeve.membership.v1.JoinArrayRequest\x1a!.keyreeve.operations.v1.Operation\x12^\n\x0c\x44\x65tachMember\x12+.keyreeve.membership.v1.DetachMemberRequest\x1a!.keyreeve.operations.v1.Operation\x12\x62\n\x0ePromotePrimary\x12-.keyreeve.membership.v1.PromotePrimaryRequest\x1a!.keyreeve.operations.v1.Operation\x12`\n\rDissolveArray\x12,.keyreeve.membership.v1.DissolveArrayRequest\x1a!.keyreeve.operations.v1.Operation\x12\\\n\x0b\x43leanMember\x12*.keyreeve.membership.v1.CleanMemberRequest\x1a!.keyreeve.operations.v1.Operationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.membership.v1.array_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ARRAYSTATE']._serialized_start=833
-  _globals['_ARRAYSTATE']._serialized_end=925
-  _globals['_ARRAY']._serialized_start=149
-  _globals['_ARRAY']._serialized_end=434
-  _globals['_CREATEARRAYREQUEST']._serialized_start=437
-  _globals['_CREATEARRAYREQUEST']._serialized_end=620
-  _globals['_GETARRAYREQUEST']._serialized_start=622
-  _globals['_GETARRAYREQUEST']._serialized_end=653
-  _globals['_LISTARRAYSREQUEST']._serialized_start=655
-  _globals['_LISTARRAYSREQUEST']._serialized_end=737
-  _globals['_LISTARRAYSRESPONSE']._serialized_start=739
-  _globals['_LISTARRAYSRESPONSE']._serialized_end=831
-  _globals['_ARRAYSERVICE']._serialized_start=928
-  _globals['_ARRAYSERVICE']._serialized_end=1217
+  _globals['_ARRAYSTATE']._serialized_start=1267
+  _globals['_ARRAYSTATE']._serialized_end=1359
+  _globals['_CLEANMODE']._serialized_start=1361
+  _globals['_CLEANMODE']._serialized_end=1459
+  _globals['_ARRAY']._serialized_start=197
+  _globals['_ARRAY']._serialized_end=482
+  _globals['_CREATEARRAYREQUEST']._serialized_start=485
+  _globals['_CREATEARRAYREQUEST']._serialized_end=668
+  _globals['_GETARRAYREQUEST']._serialized_start=670
+  _globals['_GETARRAYREQUEST']._serialized_end=701
+  _globals['_LISTARRAYSREQUEST']._serialized_start=703
+  _globals['_LISTARRAYSREQUEST']._serialized_end=785
+  _globals['_LISTARRAYSRESPONSE']._serialized_start=787
+  _globals['_LISTARRAYSRESPONSE']._serialized_end=879
+  _globals['_JOINARRAYREQUEST']._serialized_start=881
+  _globals['_JOINARRAYREQUEST']._serialized_end=980
+  _globals['_DETACHMEMBERREQUEST']._serialized_start=982
+  _globals['_DETACHMEMBERREQUEST']._serialized_end=1039
+  _globals['_PROMOTEPRIMARYREQUEST']._serialized_start=1041
+  _globals['_PROMOTEPRIMARYREQUEST']._serialized_end=1100
+  _globals['_DISSOLVEARRAYREQUEST']._serialized_start=1102
+  _globals['_DISSOLVEARRAYREQUEST']._serialized_end=1158
+  _globals['_CLEANMEMBERREQUEST']._serialized_start=1160
+  _globals['_CLEANMEMBERREQUEST']._serialized_end=1265
+  _globals['_ARRAYSERVICE']._serialized_start=1462
+  _globals['_ARRAYSERVICE']._serialized_end=2229
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,30 @@ ARRAY_STATE_DISSOLVED: ArrayState.ValueType  # 2
 """Its last server has joined another array, or was removed."""
 Global___ArrayState: _TypeAlias = ArrayState  # noqa: Y015
 
+class _CleanMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CleanModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CleanMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLEAN_MODE_UNSPECIFIED: _CleanMode.ValueType  # 0
+    """As ALWAYS."""
+    CLEAN_MODE_ALWAYS: _CleanMode.ValueType  # 1
+    """Whatever the reports say."""
+    CLEAN_MODE_ONLY_IF_DISAGREEING: _CleanMode.ValueType  # 2
+    """Only if a report disagrees with the roll."""
+
+class CleanMode(_CleanMode, metaclass=_CleanModeEnumTypeWrapper):
+    """When CleanMember acts."""
+
+CLEAN_MODE_UNSPECIFIED: CleanMode.ValueType  # 0
+"""As ALWAYS."""
+CLEAN_MODE_ALWAYS: CleanMode.ValueType  # 1
+"""Whatever the reports say."""
+CLEAN_MODE_ONLY_IF_DISAGREEING: CleanMode.ValueType  # 2
+"""Only if a report disagrees with the roll."""
+Global___CleanMode: _TypeAlias = CleanMode  # noqa: Y015
+
 @_typing.final
 class Array(_message.Message):
     """An array of servers."""
@@ -232,3 +256,147 @@ class ListArraysResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListArraysResponse: _TypeAlias = ListArraysResponse  # noqa: Y015
+
+@_typing.final
+class JoinArrayRequest(_message.Message):
+    """Adds a server to an array."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRIMARY_FIELD_NUMBER: _builtins.int
+    SECONDARY_FIELD_NUMBER: _builtins.int
+    ACCEPTED_SHA256_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    primary: _builtins.str
+    """Required. The primary of the array, `members/{member}`."""
+    secondary: _builtins.str
+    """Required. The server that joins, `members/{member}`."""
+    accepted_sha256: _builtins.bytes
+    """Required with peer security. SHA-256 of the DER certificate of the array's CA (or of the joining server's CA, which
+    the caller at the primary is shown) that a person has accepted.
+    """
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        primary: _builtins.str = ...,
+        secondary: _builtins.str = ...,
+        accepted_sha256: _builtins.bytes = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_sha256", b"accepted_sha256", "primary", b"primary", "request_id", b"request_id", "secondary", b"secondary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinArrayRequest: _TypeAlias = JoinArrayRequest  # noqa: Y015
+
+@_typing.final
+class DetachMemberRequest(_message.Message):
+    """Removes a secondary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Required. `members/{member}`."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetachMemberRequest: _TypeAlias = DetachMemberRequest  # noqa: Y015
+
+@_typing.final
+class PromotePrimaryRequest(_message.Message):
+    """Promotes a secondary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Required. `members/{member}`."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromotePrimaryRequest: _TypeAlias = PromotePrimaryRequest  # noqa: Y015
+
+@_typing.final
+class DissolveArrayRequest(_message.Message):
+    """Detaches all secondaries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `arrays/{array}`."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DissolveArrayRequest: _TypeAlias = DissolveArrayRequest  # noqa: Y015
+
+@_typing.final
+class CleanMemberRequest(_message.Message):
+    """Returns a server to an array of one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Required. `members/{member}`."""
+    mode: Global___CleanMode.ValueType
+    """Optional. When to act."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        mode: Global___CleanMode.ValueType = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "mode", b"mode", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CleanMemberRequest: _TypeAlias = CleanMemberRequest  # noqa: Y015

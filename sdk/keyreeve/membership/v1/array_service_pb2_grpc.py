@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from keyreeve.membership.v1 import array_service_pb2 as keyreeve_dot_membership_dot_v1_dot_array__service__pb2
+from keyreeve.operations.v1 import operation_service_pb2 as keyreeve_dot_operations_dot_v1_dot_operation__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -52,6 +53,31 @@ class ArrayServiceStub:
                 request_serializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.ListArraysRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.ListArraysResponse.FromString,
                 _registered_method=True)
+        self.JoinArray = channel.unary_unary(
+                '/keyreeve.membership.v1.ArrayService/JoinArray',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.JoinArrayRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.DetachMember = channel.unary_unary(
+                '/keyreeve.membership.v1.ArrayService/DetachMember',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.DetachMemberRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.PromotePrimary = channel.unary_unary(
+                '/keyreeve.membership.v1.ArrayService/PromotePrimary',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.PromotePrimaryRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.DissolveArray = channel.unary_unary(
+                '/keyreeve.membership.v1.ArrayService/DissolveArray',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.DissolveArrayRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.CleanMember = channel.unary_unary(
+                '/keyreeve.membership.v1.ArrayService/CleanMember',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.CleanMemberRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class ArrayServiceServicer:
@@ -93,6 +119,68 @@ class ArrayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def JoinArray(self, request, context):
+        """Adds a server that stands alone to an array. The operation ends when the server uses a certificate of the array's CA
+        and its peer port has answered a check; its own array of one is then dissolved. The server becomes the last backup
+        primary.
+
+        Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, NOT_STANDALONE (it has members beside it), NOT_PRIMARY (`primary` is not
+        the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
+        RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
+        PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
+        Callers: admins, operators; the agent of the joining server.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DetachMember(self, request, context):
+        """Removes a secondary from its array. Its peer certificates are revoked, the other members refuse it, and it becomes the
+        primary of a new array of one with a new CA.
+
+        Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromotePrimary(self, request, context):
+        """Makes a secondary the primary of its array: a rotation of kind PROMOTE (RotationService), whose operation this is.
+
+        Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, CHANGE_IN_PROGRESS, VIEWS_DISAGREE, UNREACHABLE.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DissolveArray(self, request, context):
+        """Detaches all secondaries of an array, each as DetachMember does; the primary stays as an array of one.
+
+        Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CleanMember(self, request, context):
+        """Returns a server to an array of one without its help: for a server that has been repaired or restored. With
+        ONLY_IF_DISAGREEING, it is done only if the last report of the server or of another member disagrees with the roll.
+
+        Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_AGREE.
+        Callers: admins, operators.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ArrayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +198,31 @@ def add_ArrayServiceServicer_to_server(servicer, server):
                     servicer.ListArrays,
                     request_deserializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.ListArraysRequest.FromString,
                     response_serializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.ListArraysResponse.SerializeToString,
+            ),
+            'JoinArray': grpc.unary_unary_rpc_method_handler(
+                    servicer.JoinArray,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.JoinArrayRequest.FromString,
+                    response_serializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.SerializeToString,
+            ),
+            'DetachMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.DetachMember,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.DetachMemberRequest.FromString,
+                    response_serializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.SerializeToString,
+            ),
+            'PromotePrimary': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromotePrimary,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.PromotePrimaryRequest.FromString,
+                    response_serializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.SerializeToString,
+            ),
+            'DissolveArray': grpc.unary_unary_rpc_method_handler(
+                    servicer.DissolveArray,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.DissolveArrayRequest.FromString,
+                    response_serializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.SerializeToString,
+            ),
+            'CleanMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.CleanMember,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_array__service__pb2.CleanMemberRequest.FromString,
+                    response_serializer=keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -196,6 +309,141 @@ class ArrayService:
             '/keyreeve.membership.v1.ArrayService/ListArrays',
             keyreeve_dot_membership_dot_v1_dot_array__service__pb2.ListArraysRequest.SerializeToString,
             keyreeve_dot_membership_dot_v1_dot_array__service__pb2.ListArraysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JoinArray(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.ArrayService/JoinArray',
+            keyreeve_dot_membership_dot_v1_dot_array__service__pb2.JoinArrayRequest.SerializeToString,
+            keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DetachMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.ArrayService/DetachMember',
+            keyreeve_dot_membership_dot_v1_dot_array__service__pb2.DetachMemberRequest.SerializeToString,
+            keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromotePrimary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.ArrayService/PromotePrimary',
+            keyreeve_dot_membership_dot_v1_dot_array__service__pb2.PromotePrimaryRequest.SerializeToString,
+            keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DissolveArray(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.ArrayService/DissolveArray',
+            keyreeve_dot_membership_dot_v1_dot_array__service__pb2.DissolveArrayRequest.SerializeToString,
+            keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CleanMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.ArrayService/CleanMember',
+            keyreeve_dot_membership_dot_v1_dot_array__service__pb2.CleanMemberRequest.SerializeToString,
+            keyreeve_dot_operations_dot_v1_dot_operation__service__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from keyreeve.membership.v1 import array_service_pb2 as _array_service_pb2
+from keyreeve.operations.v1 import operation_service_pb2 as _operation_service_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -57,6 +58,48 @@ class ArrayServiceStub:
     Callers: operators of every role, agents, credentials, gateway.
     Idempotent: read-only.
     """
+    JoinArray: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.JoinArrayRequest, _operation_service_pb2.Operation]
+    """Adds a server that stands alone to an array. The operation ends when the server uses a certificate of the array's CA
+    and its peer port has answered a check; its own array of one is then dissolved. The server becomes the last backup
+    primary.
+
+    Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, NOT_STANDALONE (it has members beside it), NOT_PRIMARY (`primary` is not
+    the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
+    RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
+    PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
+    Callers: admins, operators; the agent of the joining server.
+    Idempotent by request_id.
+    """
+    DetachMember: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.DetachMemberRequest, _operation_service_pb2.Operation]
+    """Removes a secondary from its array. Its peer certificates are revoked, the other members refuse it, and it becomes the
+    primary of a new array of one with a new CA.
+
+    Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    PromotePrimary: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.PromotePrimaryRequest, _operation_service_pb2.Operation]
+    """Makes a secondary the primary of its array: a rotation of kind PROMOTE (RotationService), whose operation this is.
+
+    Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, CHANGE_IN_PROGRESS, VIEWS_DISAGREE, UNREACHABLE.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    DissolveArray: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.DissolveArrayRequest, _operation_service_pb2.Operation]
+    """Detaches all secondaries of an array, each as DetachMember does; the primary stays as an array of one.
+
+    Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    CleanMember: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.CleanMemberRequest, _operation_service_pb2.Operation]
+    """Returns a server to an array of one without its help: for a server that has been repaired or restored. With
+    ONLY_IF_DISAGREEING, it is done only if the last report of the server or of another member disagrees with the roll.
+
+    Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_AGREE.
+    Callers: admins, operators.
+    Idempotent by request_id.
+    """
 
 @_typing.type_check_only
 class ArrayServiceAsyncStub(ArrayServiceStub):
@@ -86,6 +129,48 @@ class ArrayServiceAsyncStub(ArrayServiceStub):
 
     Callers: operators of every role, agents, credentials, gateway.
     Idempotent: read-only.
+    """
+    JoinArray: _aio.UnaryUnaryMultiCallable[_array_service_pb2.JoinArrayRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
+    """Adds a server that stands alone to an array. The operation ends when the server uses a certificate of the array's CA
+    and its peer port has answered a check; its own array of one is then dissolved. The server becomes the last backup
+    primary.
+
+    Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, NOT_STANDALONE (it has members beside it), NOT_PRIMARY (`primary` is not
+    the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
+    RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
+    PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
+    Callers: admins, operators; the agent of the joining server.
+    Idempotent by request_id.
+    """
+    DetachMember: _aio.UnaryUnaryMultiCallable[_array_service_pb2.DetachMemberRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
+    """Removes a secondary from its array. Its peer certificates are revoked, the other members refuse it, and it becomes the
+    primary of a new array of one with a new CA.
+
+    Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    PromotePrimary: _aio.UnaryUnaryMultiCallable[_array_service_pb2.PromotePrimaryRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
+    """Makes a secondary the primary of its array: a rotation of kind PROMOTE (RotationService), whose operation this is.
+
+    Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, CHANGE_IN_PROGRESS, VIEWS_DISAGREE, UNREACHABLE.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    DissolveArray: _aio.UnaryUnaryMultiCallable[_array_service_pb2.DissolveArrayRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
+    """Detaches all secondaries of an array, each as DetachMember does; the primary stays as an array of one.
+
+    Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    CleanMember: _aio.UnaryUnaryMultiCallable[_array_service_pb2.CleanMemberRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
+    """Returns a server to an array of one without its help: for a server that has been repaired or restored. With
+    ONLY_IF_DISAGREEING, it is done only if the last report of the server or of another member disagrees with the roll.
+
+    Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_AGREE.
+    Callers: admins, operators.
+    Idempotent by request_id.
     """
 
 class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -131,6 +216,78 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Callers: operators of every role, agents, credentials, gateway.
         Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
+    def JoinArray(
+        self,
+        request: _array_service_pb2.JoinArrayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_service_pb2.Operation, _abc.Awaitable[_operation_service_pb2.Operation]]:
+        """Adds a server that stands alone to an array. The operation ends when the server uses a certificate of the array's CA
+        and its peer port has answered a check; its own array of one is then dissolved. The server becomes the last backup
+        primary.
+
+        Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, NOT_STANDALONE (it has members beside it), NOT_PRIMARY (`primary` is not
+        the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
+        RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
+        PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
+        Callers: admins, operators; the agent of the joining server.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def DetachMember(
+        self,
+        request: _array_service_pb2.DetachMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_service_pb2.Operation, _abc.Awaitable[_operation_service_pb2.Operation]]:
+        """Removes a secondary from its array. Its peer certificates are revoked, the other members refuse it, and it becomes the
+        primary of a new array of one with a new CA.
+
+        Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def PromotePrimary(
+        self,
+        request: _array_service_pb2.PromotePrimaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_service_pb2.Operation, _abc.Awaitable[_operation_service_pb2.Operation]]:
+        """Makes a secondary the primary of its array: a rotation of kind PROMOTE (RotationService), whose operation this is.
+
+        Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, CHANGE_IN_PROGRESS, VIEWS_DISAGREE, UNREACHABLE.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def DissolveArray(
+        self,
+        request: _array_service_pb2.DissolveArrayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_service_pb2.Operation, _abc.Awaitable[_operation_service_pb2.Operation]]:
+        """Detaches all secondaries of an array, each as DetachMember does; the primary stays as an array of one.
+
+        Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def CleanMember(
+        self,
+        request: _array_service_pb2.CleanMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_service_pb2.Operation, _abc.Awaitable[_operation_service_pb2.Operation]]:
+        """Returns a server to an array of one without its help: for a server that has been repaired or restored. With
+        ONLY_IF_DISAGREEING, it is done only if the last report of the server or of another member disagrees with the roll.
+
+        Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_AGREE.
+        Callers: admins, operators.
+        Idempotent by request_id.
         """
 
 def add_ArrayServiceServicer_to_server(servicer: ArrayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -717,3 +717,195 @@ class PeerCertificate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PeerCertificate: _TypeAlias = PeerCertificate  # noqa: Y015
+
+@_typing.final
+class QuarantineMemberRequest(_message.Message):
+    """Quarantines a member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `members/{member}`."""
+    comment: _builtins.str
+    """Required. Why, for the history: 1 to 200 printable characters."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantineMemberRequest: _TypeAlias = QuarantineMemberRequest  # noqa: Y015
+
+@_typing.final
+class ReadmitMemberRequest(_message.Message):
+    """Readmits a member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `members/{member}`."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadmitMemberRequest: _TypeAlias = ReadmitMemberRequest  # noqa: Y015
+
+@_typing.final
+class ListBackupPrimariesRequest(_message.Message):
+    """Lists backup primaries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARRAY_FIELD_NUMBER: _builtins.int
+    array: _builtins.str
+    """Required. `arrays/{array}`."""
+    def __init__(
+        self,
+        *,
+        array: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBackupPrimariesRequest: _TypeAlias = ListBackupPrimariesRequest  # noqa: Y015
+
+@_typing.final
+class BackupPrimaries(_message.Message):
+    """The backup primaries of an array."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`members/{member}`, the first to be promoted first."""
+
+    def __init__(
+        self,
+        *,
+        members: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupPrimaries: _TypeAlias = BackupPrimaries  # noqa: Y015
+
+@_typing.final
+class AddBackupPrimaryRequest(_message.Message):
+    """Adds a backup primary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Required. `members/{member}`, a secondary."""
+    position: _builtins.int
+    """Optional. Its position from 1; default: the last."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        position: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "position", b"position", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddBackupPrimaryRequest: _TypeAlias = AddBackupPrimaryRequest  # noqa: Y015
+
+@_typing.final
+class MoveBackupPrimaryRequest(_message.Message):
+    """Moves a backup primary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Required. `members/{member}`."""
+    position: _builtins.int
+    """Required. Its position from 1; a larger one than there are is the last."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        position: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "position", b"position", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveBackupPrimaryRequest: _TypeAlias = MoveBackupPrimaryRequest  # noqa: Y015
+
+@_typing.final
+class RemoveBackupPrimaryRequest(_message.Message):
+    """Removes backup primaries."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARRAY_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    array: _builtins.str
+    """Required. `arrays/{array}`."""
+    member: _builtins.str
+    """Optional. `members/{member}`; default: all."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        array: _builtins.str = ...,
+        member: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "member", b"member", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveBackupPrimaryRequest: _TypeAlias = RemoveBackupPrimaryRequest  # noqa: Y015

@@ -61,6 +61,36 @@ class MemberServiceStub:
                 request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.IssuePeerCertificateRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.PeerCertificate.FromString,
                 _registered_method=True)
+        self.QuarantineMember = channel.unary_unary(
+                '/keyreeve.membership.v1.MemberService/QuarantineMember',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.QuarantineMemberRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.FromString,
+                _registered_method=True)
+        self.ReadmitMember = channel.unary_unary(
+                '/keyreeve.membership.v1.MemberService/ReadmitMember',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ReadmitMemberRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.FromString,
+                _registered_method=True)
+        self.ListBackupPrimaries = channel.unary_unary(
+                '/keyreeve.membership.v1.MemberService/ListBackupPrimaries',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListBackupPrimariesRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.FromString,
+                _registered_method=True)
+        self.AddBackupPrimary = channel.unary_unary(
+                '/keyreeve.membership.v1.MemberService/AddBackupPrimary',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.AddBackupPrimaryRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.FromString,
+                _registered_method=True)
+        self.MoveBackupPrimary = channel.unary_unary(
+                '/keyreeve.membership.v1.MemberService/MoveBackupPrimary',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.MoveBackupPrimaryRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.FromString,
+                _registered_method=True)
+        self.RemoveBackupPrimary = channel.unary_unary(
+                '/keyreeve.membership.v1.MemberService/RemoveBackupPrimary',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.RemoveBackupPrimaryRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.FromString,
+                _registered_method=True)
 
 
 class MemberServiceServicer:
@@ -126,6 +156,73 @@ class MemberServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def QuarantineMember(self, request, context):
+        """Takes a dead member out of the count: a rotation no longer waits for it, its peer certificates are revoked, and the
+        other members refuse it. It may be readmitted.
+
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary: promote another member first).
+        Callers: admins, operators.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadmitMember(self, request, context):
+        """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate.
+
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG.
+        Callers: admins, operators.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBackupPrimaries(self, request, context):
+        """Lists the backup primaries of an array, the first to be promoted first.
+
+        Reasons: ARRAY_NOT_FOUND.
+        Callers: operators of every role, agents, credentials, gateway.
+        Idempotent: read-only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddBackupPrimary(self, request, context):
+        """Adds a secondary to the backup primaries of its array.
+
+        Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, BACKUP_PRIMARY_EXISTS.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveBackupPrimary(self, request, context):
+        """Moves a backup primary to another position.
+
+        Reasons: MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveBackupPrimary(self, request, context):
+        """Removes one backup primary, or all of an array.
+
+        Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MemberServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -153,6 +250,36 @@ def add_MemberServiceServicer_to_server(servicer, server):
                     servicer.IssuePeerCertificate,
                     request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.IssuePeerCertificateRequest.FromString,
                     response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.PeerCertificate.SerializeToString,
+            ),
+            'QuarantineMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.QuarantineMember,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.QuarantineMemberRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.SerializeToString,
+            ),
+            'ReadmitMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadmitMember,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ReadmitMemberRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.SerializeToString,
+            ),
+            'ListBackupPrimaries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBackupPrimaries,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListBackupPrimariesRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.SerializeToString,
+            ),
+            'AddBackupPrimary': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddBackupPrimary,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.AddBackupPrimaryRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.SerializeToString,
+            ),
+            'MoveBackupPrimary': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveBackupPrimary,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.MoveBackupPrimaryRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.SerializeToString,
+            ),
+            'RemoveBackupPrimary': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveBackupPrimary,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.RemoveBackupPrimaryRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -292,6 +419,168 @@ class MemberService:
             '/keyreeve.membership.v1.MemberService/IssuePeerCertificate',
             keyreeve_dot_membership_dot_v1_dot_member__service__pb2.IssuePeerCertificateRequest.SerializeToString,
             keyreeve_dot_membership_dot_v1_dot_member__service__pb2.PeerCertificate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QuarantineMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.MemberService/QuarantineMember',
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.QuarantineMemberRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadmitMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.MemberService/ReadmitMember',
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ReadmitMemberRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.Member.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBackupPrimaries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.MemberService/ListBackupPrimaries',
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListBackupPrimariesRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddBackupPrimary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.MemberService/AddBackupPrimary',
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.AddBackupPrimaryRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveBackupPrimary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.MemberService/MoveBackupPrimary',
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.MoveBackupPrimaryRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveBackupPrimary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.MemberService/RemoveBackupPrimary',
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.RemoveBackupPrimaryRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.BackupPrimaries.FromString,
             options,
             channel_credentials,
             insecure,

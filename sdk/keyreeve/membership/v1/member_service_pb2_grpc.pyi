@@ -73,6 +73,49 @@ class MemberServiceStub:
     Callers: the agent of the server.
     Idempotent by request_id.
     """
+    QuarantineMember: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.QuarantineMemberRequest, _member_service_pb2.Member]
+    """Takes a dead member out of the count: a rotation no longer waits for it, its peer certificates are revoked, and the
+    other members refuse it. It may be readmitted.
+
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary: promote another member first).
+    Callers: admins, operators.
+    Idempotent by request_id.
+    """
+    ReadmitMember: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.ReadmitMemberRequest, _member_service_pb2.Member]
+    """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate.
+
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG.
+    Callers: admins, operators.
+    Idempotent by request_id.
+    """
+    ListBackupPrimaries: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.ListBackupPrimariesRequest, _member_service_pb2.BackupPrimaries]
+    """Lists the backup primaries of an array, the first to be promoted first.
+
+    Reasons: ARRAY_NOT_FOUND.
+    Callers: operators of every role, agents, credentials, gateway.
+    Idempotent: read-only.
+    """
+    AddBackupPrimary: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.AddBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]
+    """Adds a secondary to the backup primaries of its array.
+
+    Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, BACKUP_PRIMARY_EXISTS.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    MoveBackupPrimary: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.MoveBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]
+    """Moves a backup primary to another position.
+
+    Reasons: MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    RemoveBackupPrimary: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.RemoveBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]
+    """Removes one backup primary, or all of an array.
+
+    Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
 
 @_typing.type_check_only
 class MemberServiceAsyncStub(MemberServiceStub):
@@ -117,6 +160,49 @@ class MemberServiceAsyncStub(MemberServiceStub):
     Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off); those of
     SignCertificate of the CA.
     Callers: the agent of the server.
+    Idempotent by request_id.
+    """
+    QuarantineMember: _aio.UnaryUnaryMultiCallable[_member_service_pb2.QuarantineMemberRequest, _member_service_pb2.Member]  # type: ignore[assignment]
+    """Takes a dead member out of the count: a rotation no longer waits for it, its peer certificates are revoked, and the
+    other members refuse it. It may be readmitted.
+
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary: promote another member first).
+    Callers: admins, operators.
+    Idempotent by request_id.
+    """
+    ReadmitMember: _aio.UnaryUnaryMultiCallable[_member_service_pb2.ReadmitMemberRequest, _member_service_pb2.Member]  # type: ignore[assignment]
+    """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate.
+
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG.
+    Callers: admins, operators.
+    Idempotent by request_id.
+    """
+    ListBackupPrimaries: _aio.UnaryUnaryMultiCallable[_member_service_pb2.ListBackupPrimariesRequest, _member_service_pb2.BackupPrimaries]  # type: ignore[assignment]
+    """Lists the backup primaries of an array, the first to be promoted first.
+
+    Reasons: ARRAY_NOT_FOUND.
+    Callers: operators of every role, agents, credentials, gateway.
+    Idempotent: read-only.
+    """
+    AddBackupPrimary: _aio.UnaryUnaryMultiCallable[_member_service_pb2.AddBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]  # type: ignore[assignment]
+    """Adds a secondary to the backup primaries of its array.
+
+    Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, BACKUP_PRIMARY_EXISTS.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    MoveBackupPrimary: _aio.UnaryUnaryMultiCallable[_member_service_pb2.MoveBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]  # type: ignore[assignment]
+    """Moves a backup primary to another position.
+
+    Reasons: MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
+    Callers: admins, operators; the agent of the array's primary.
+    Idempotent by request_id.
+    """
+    RemoveBackupPrimary: _aio.UnaryUnaryMultiCallable[_member_service_pb2.RemoveBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]  # type: ignore[assignment]
+    """Removes one backup primary, or all of an array.
+
+    Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
+    Callers: admins, operators; the agent of the array's primary.
     Idempotent by request_id.
     """
 
@@ -190,6 +276,85 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off); those of
         SignCertificate of the CA.
         Callers: the agent of the server.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def QuarantineMember(
+        self,
+        request: _member_service_pb2.QuarantineMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_member_service_pb2.Member, _abc.Awaitable[_member_service_pb2.Member]]:
+        """Takes a dead member out of the count: a rotation no longer waits for it, its peer certificates are revoked, and the
+        other members refuse it. It may be readmitted.
+
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary: promote another member first).
+        Callers: admins, operators.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def ReadmitMember(
+        self,
+        request: _member_service_pb2.ReadmitMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_member_service_pb2.Member, _abc.Awaitable[_member_service_pb2.Member]]:
+        """Takes a quarantined member back; its agent then loads the current epoch and asks for a new peer certificate.
+
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG.
+        Callers: admins, operators.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBackupPrimaries(
+        self,
+        request: _member_service_pb2.ListBackupPrimariesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_member_service_pb2.BackupPrimaries, _abc.Awaitable[_member_service_pb2.BackupPrimaries]]:
+        """Lists the backup primaries of an array, the first to be promoted first.
+
+        Reasons: ARRAY_NOT_FOUND.
+        Callers: operators of every role, agents, credentials, gateway.
+        Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
+    def AddBackupPrimary(
+        self,
+        request: _member_service_pb2.AddBackupPrimaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_member_service_pb2.BackupPrimaries, _abc.Awaitable[_member_service_pb2.BackupPrimaries]]:
+        """Adds a secondary to the backup primaries of its array.
+
+        Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, BACKUP_PRIMARY_EXISTS.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def MoveBackupPrimary(
+        self,
+        request: _member_service_pb2.MoveBackupPrimaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_member_service_pb2.BackupPrimaries, _abc.Awaitable[_member_service_pb2.BackupPrimaries]]:
+        """Moves a backup primary to another position.
+
+        Reasons: MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
+        Callers: admins, operators; the agent of the array's primary.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveBackupPrimary(
+        self,
+        request: _member_service_pb2.RemoveBackupPrimaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_member_service_pb2.BackupPrimaries, _abc.Awaitable[_member_service_pb2.BackupPrimaries]]:
+        """Removes one backup primary, or all of an array.
+
+        Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
+        Callers: admins, operators; the agent of the array's primary.
         Idempotent by request_id.
         """
 

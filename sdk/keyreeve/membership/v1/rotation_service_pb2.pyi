@@ -3,8 +3,13 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -15,6 +20,504 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RotationKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RotationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RotationKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROTATION_KIND_UNSPECIFIED: _RotationKind.ValueType  # 0
+    """Not a valid value; refused in requests."""
+    ROTATION_KIND_PROMOTE: _RotationKind.ValueType  # 1
+    """Another member becomes the primary, with a CA of its own. Refused in StartRotation: use PromotePrimary."""
+    ROTATION_KIND_SCHEDULED: _RotationKind.ValueType  # 2
+    """A new CA of the same kind."""
+    ROTATION_KIND_ALGORITHM_CHANGE: _RotationKind.ValueType  # 3
+    """A new CA with another key type."""
+    ROTATION_KIND_EMERGENCY: _RotationKind.ValueType  # 4
+    """The CA is compromised: members that are not ready by the deadlines are quarantined within the limit."""
+
+class RotationKind(_RotationKind, metaclass=_RotationKindEnumTypeWrapper):
+    """Why a rotation was started."""
+
+ROTATION_KIND_UNSPECIFIED: RotationKind.ValueType  # 0
+"""Not a valid value; refused in requests."""
+ROTATION_KIND_PROMOTE: RotationKind.ValueType  # 1
+"""Another member becomes the primary, with a CA of its own. Refused in StartRotation: use PromotePrimary."""
+ROTATION_KIND_SCHEDULED: RotationKind.ValueType  # 2
+"""A new CA of the same kind."""
+ROTATION_KIND_ALGORITHM_CHANGE: RotationKind.ValueType  # 3
+"""A new CA with another key type."""
+ROTATION_KIND_EMERGENCY: RotationKind.ValueType  # 4
+"""The CA is compromised: members that are not ready by the deadlines are quarantined within the limit."""
+Global___RotationKind: _TypeAlias = RotationKind  # noqa: Y015
+
+class _RotationPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RotationPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RotationPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROTATION_PHASE_UNSPECIFIED: _RotationPhase.ValueType  # 0
+    """Not a valid value; never returned."""
+    ROTATION_PHASE_PREPARED: _RotationPhase.ValueType  # 1
+    """The new CA is decided on; it is not in any bundle."""
+    ROTATION_PHASE_DISTRIBUTED: _RotationPhase.ValueType  # 2
+    """The bundle with both CAs is out: members acknowledge it, and their peer ports are checked."""
+    ROTATION_PHASE_ACTIVATED: _RotationPhase.ValueType  # 3
+    """The new CA issues: members ask for new certificates."""
+    ROTATION_PHASE_REISSUED: _RotationPhase.ValueType  # 4
+    """Every member presents a certificate of the new CA."""
+    ROTATION_PHASE_DISTRUSTED: _RotationPhase.ValueType  # 5
+    """The bundle without the old CA is out; the rotation ends when it is acknowledged and the old key is destroyed."""
+    ROTATION_PHASE_ROLLED_BACK: _RotationPhase.ValueType  # 6
+    """It was rolled back: the CA before it issues."""
+
+class RotationPhase(_RotationPhase, metaclass=_RotationPhaseEnumTypeWrapper):
+    """How far a rotation has come."""
+
+ROTATION_PHASE_UNSPECIFIED: RotationPhase.ValueType  # 0
+"""Not a valid value; never returned."""
+ROTATION_PHASE_PREPARED: RotationPhase.ValueType  # 1
+"""The new CA is decided on; it is not in any bundle."""
+ROTATION_PHASE_DISTRIBUTED: RotationPhase.ValueType  # 2
+"""The bundle with both CAs is out: members acknowledge it, and their peer ports are checked."""
+ROTATION_PHASE_ACTIVATED: RotationPhase.ValueType  # 3
+"""The new CA issues: members ask for new certificates."""
+ROTATION_PHASE_REISSUED: RotationPhase.ValueType  # 4
+"""Every member presents a certificate of the new CA."""
+ROTATION_PHASE_DISTRUSTED: RotationPhase.ValueType  # 5
+"""The bundle without the old CA is out; the rotation ends when it is acknowledged and the old key is destroyed."""
+ROTATION_PHASE_ROLLED_BACK: RotationPhase.ValueType  # 6
+"""It was rolled back: the CA before it issues."""
+Global___RotationPhase: _TypeAlias = RotationPhase  # noqa: Y015
+
+class _Evidence:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EvidenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Evidence.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVIDENCE_UNSPECIFIED: _Evidence.ValueType  # 0
+    """Nothing yet."""
+    EVIDENCE_STATEMENT: _Evidence.ValueType  # 1
+    """Its acknowledgement."""
+    EVIDENCE_PEER_CHECK: _Evidence.ValueType  # 2
+    """Its peer port has answered a check with a certificate of the new CA."""
+
+class Evidence(_Evidence, metaclass=_EvidenceEnumTypeWrapper):
+    """What proves that a member trusts the new CA."""
+
+EVIDENCE_UNSPECIFIED: Evidence.ValueType  # 0
+"""Nothing yet."""
+EVIDENCE_STATEMENT: Evidence.ValueType  # 1
+"""Its acknowledgement."""
+EVIDENCE_PEER_CHECK: Evidence.ValueType  # 2
+"""Its peer port has answered a check with a certificate of the new CA."""
+Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+class _RotationKeyType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RotationKeyTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RotationKeyType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROTATION_KEY_TYPE_UNSPECIFIED: _RotationKeyType.ValueType  # 0
+    """That of the CA before it."""
+    ROTATION_KEY_TYPE_P256: _RotationKeyType.ValueType  # 1
+    """ECDSA on P-256."""
+    ROTATION_KEY_TYPE_P384: _RotationKeyType.ValueType  # 2
+    """ECDSA on P-384."""
+    ROTATION_KEY_TYPE_RSA3072: _RotationKeyType.ValueType  # 3
+    """RSA, 3,072 bits."""
+
+class RotationKeyType(_RotationKeyType, metaclass=_RotationKeyTypeEnumTypeWrapper):
+    """The key type of the new CA."""
+
+ROTATION_KEY_TYPE_UNSPECIFIED: RotationKeyType.ValueType  # 0
+"""That of the CA before it."""
+ROTATION_KEY_TYPE_P256: RotationKeyType.ValueType  # 1
+"""ECDSA on P-256."""
+ROTATION_KEY_TYPE_P384: RotationKeyType.ValueType  # 2
+"""ECDSA on P-384."""
+ROTATION_KEY_TYPE_RSA3072: RotationKeyType.ValueType  # 3
+"""RSA, 3,072 bits."""
+Global___RotationKeyType: _TypeAlias = RotationKeyType  # noqa: Y015
+
+class _WaivedCheck:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaivedCheckEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaivedCheck.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIVED_CHECK_UNSPECIFIED: _WaivedCheck.ValueType  # 0
+    """Not a valid value; refused in requests."""
+    WAIVED_CHECK_STATEMENT: _WaivedCheck.ValueType  # 1
+    """The check of a member's peer port."""
+    WAIVED_CHECK_OLD_CERTIFICATES: _WaivedCheck.ValueType  # 2
+    """Unexpired certificates of the old CA."""
+
+class WaivedCheck(_WaivedCheck, metaclass=_WaivedCheckEnumTypeWrapper):
+    """What WaiveRotationCheck waives."""
+
+WAIVED_CHECK_UNSPECIFIED: WaivedCheck.ValueType  # 0
+"""Not a valid value; refused in requests."""
+WAIVED_CHECK_STATEMENT: WaivedCheck.ValueType  # 1
+"""The check of a member's peer port."""
+WAIVED_CHECK_OLD_CERTIFICATES: WaivedCheck.ValueType  # 2
+"""Unexpired certificates of the old CA."""
+Global___WaivedCheck: _TypeAlias = WaivedCheck  # noqa: Y015
+
+@_typing.final
+class RotationMember(_message.Message):
+    """One member in a rotation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    WAIVED_FIELD_NUMBER: _builtins.int
+    REISSUED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    WAIT_START_TIME_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """`members/{member}`."""
+    evidence: Global___Evidence.ValueType
+    """What proves that it trusts the new CA."""
+    waived: _builtins.bool
+    """Whether an admin has waived the check of its peer port."""
+    reissued: _builtins.bool
+    """Whether it presents a certificate of the new CA."""
+    quarantined: _builtins.bool
+    """Whether it was quarantined during the rotation."""
+    waiting: _builtins.str
+    """What the rotation waits for from it; empty: nothing."""
+    @_builtins.property
+    def wait_start_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it waits."""
+
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        evidence: Global___Evidence.ValueType = ...,
+        waived: _builtins.bool = ...,
+        reissued: _builtins.bool = ...,
+        quarantined: _builtins.bool = ...,
+        waiting: _builtins.str = ...,
+        wait_start_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait_start_time", b"wait_start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "member", b"member", "quarantined", b"quarantined", "reissued", b"reissued", "wait_start_time", b"wait_start_time", "waiting", b"waiting", "waived", b"waived"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotationMember: _TypeAlias = RotationMember  # noqa: Y015
+
+@_typing.final
+class Rotation(_message.Message):
+    """A change of the CA of an array."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ARRAY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    OLD_AUTHORITY_FIELD_NUMBER: _builtins.int
+    NEW_AUTHORITY_FIELD_NUMBER: _builtins.int
+    NEW_PRIMARY_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    FINAL_EPOCH_FIELD_NUMBER: _builtins.int
+    DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    OLD_CERTIFICATES_WAIVED_FIELD_NUMBER: _builtins.int
+    OLD_CERTIFICATES_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`rotations/{rotation}`."""
+    array: _builtins.str
+    """`arrays/{array}`."""
+    kind: Global___RotationKind.ValueType
+    """Why it was started."""
+    phase: Global___RotationPhase.ValueType
+    """How far it has come."""
+    step: _builtins.int
+    """Number of its steps so far; every order to the CA carries it."""
+    old_authority: _builtins.str
+    """`authorities/{authority}` before it."""
+    new_authority: _builtins.str
+    """`authorities/{authority}` after it."""
+    new_primary: _builtins.str
+    """For PROMOTE: the member that becomes the primary."""
+    epoch: _builtins.int
+    """The epoch with both CAs; 0 before DISTRIBUTED."""
+    final_epoch: _builtins.int
+    """The epoch without the old one; 0 before DISTRUSTED."""
+    operation: _builtins.str
+    """Its operation, `operations/{operation}`."""
+    old_certificates_waived: _builtins.bool
+    """Whether unexpired certificates of the old CA were waived."""
+    old_certificates: _builtins.int
+    """Unexpired certificates of the old CA at the last count, from REISSUED on."""
+    @_builtins.property
+    def deadline_time(self) -> _timestamp_pb2.Timestamp:
+        """For EMERGENCY: the end of the present phase's time."""
+
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___RotationMember]:
+        """The array's members in it."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Time of its start."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """Time of its last change."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Time of its end; unset while it goes on."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        array: _builtins.str = ...,
+        kind: Global___RotationKind.ValueType = ...,
+        phase: Global___RotationPhase.ValueType = ...,
+        step: _builtins.int = ...,
+        old_authority: _builtins.str = ...,
+        new_authority: _builtins.str = ...,
+        new_primary: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        final_epoch: _builtins.int = ...,
+        deadline_time: _timestamp_pb2.Timestamp | None = ...,
+        operation: _builtins.str = ...,
+        old_certificates_waived: _builtins.bool = ...,
+        old_certificates: _builtins.int = ...,
+        members: _abc.Iterable[Global___RotationMember] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "end_time", b"end_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "create_time", b"create_time", "deadline_time", b"deadline_time", "end_time", b"end_time", "epoch", b"epoch", "final_epoch", b"final_epoch", "kind", b"kind", "members", b"members", "name", b"name", "new_authority", b"new_authority", "new_primary", b"new_primary", "old_authority", b"old_authority", "old_certificates", b"old_certificates", "old_certificates_waived", b"old_certificates_waived", "operation", b"operation", "phase", b"phase", "step", b"step", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rotation: _TypeAlias = Rotation  # noqa: Y015
+
+@_typing.final
+class StartRotationRequest(_message.Message):
+    """Starts a rotation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARRAY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    KEY_TYPE_FIELD_NUMBER: _builtins.int
+    PHASE_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    array: _builtins.str
+    """Required. `arrays/{array}`."""
+    kind: Global___RotationKind.ValueType
+    """Required. SCHEDULED, ALGORITHM_CHANGE or EMERGENCY."""
+    key_type: Global___RotationKeyType.ValueType
+    """Optional. The key type of the new CA; required for ALGORITHM_CHANGE."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    @_builtins.property
+    def phase_time(self) -> _duration_pb2.Duration:
+        """Optional. For EMERGENCY: the time of each phase, default one hour."""
+
+    def __init__(
+        self,
+        *,
+        array: _builtins.str = ...,
+        kind: Global___RotationKind.ValueType = ...,
+        key_type: Global___RotationKeyType.ValueType = ...,
+        phase_time: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["phase_time", b"phase_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "key_type", b"key_type", "kind", b"kind", "phase_time", b"phase_time", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartRotationRequest: _TypeAlias = StartRotationRequest  # noqa: Y015
+
+@_typing.final
+class GetRotationRequest(_message.Message):
+    """Gets a rotation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `rotations/{rotation}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRotationRequest: _TypeAlias = GetRotationRequest  # noqa: Y015
+
+@_typing.final
+class ListRotationsRequest(_message.Message):
+    """Lists rotations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ARRAY_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Optional. Maximum number of results: default 50, at most 500."""
+    page_token: _builtins.str
+    """Optional. `next_page_token` of the previous page."""
+    array: _builtins.str
+    """Optional. Only those of `arrays/{array}`."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        array: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRotationsRequest: _TypeAlias = ListRotationsRequest  # noqa: Y015
+
+@_typing.final
+class ListRotationsResponse(_message.Message):
+    """A page of rotations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROTATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def rotations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rotation]:
+        """The newest first, without their members."""
+
+    def __init__(
+        self,
+        *,
+        rotations: _abc.Iterable[Global___Rotation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rotations", b"rotations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRotationsResponse: _TypeAlias = ListRotationsResponse  # noqa: Y015
+
+@_typing.final
+class WatchRotationRequest(_message.Message):
+    """Watches a rotation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `rotations/{rotation}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRotationRequest: _TypeAlias = WatchRotationRequest  # noqa: Y015
+
+@_typing.final
+class RollBackRotationRequest(_message.Message):
+    """Rolls a rotation back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `rotations/{rotation}`."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollBackRotationRequest: _TypeAlias = RollBackRotationRequest  # noqa: Y015
+
+@_typing.final
+class WaiveRotationCheckRequest(_message.Message):
+    """Waives a check."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `rotations/{rotation}`."""
+    check: Global___WaivedCheck.ValueType
+    """Required. What is waived."""
+    member: _builtins.str
+    """Required for STATEMENT. `members/{member}`."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        check: Global___WaivedCheck.ValueType = ...,
+        member: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "member", b"member", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaiveRotationCheckRequest: _TypeAlias = WaiveRotationCheckRequest  # noqa: Y015
 
 @_typing.final
 class AcknowledgeEpochRequest(_message.Message):

@@ -36,6 +36,36 @@ class RotationServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.StartRotation = channel.unary_unary(
+                '/keyreeve.membership.v1.RotationService/StartRotation',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.StartRotationRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+                _registered_method=True)
+        self.GetRotation = channel.unary_unary(
+                '/keyreeve.membership.v1.RotationService/GetRotation',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.GetRotationRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+                _registered_method=True)
+        self.ListRotations = channel.unary_unary(
+                '/keyreeve.membership.v1.RotationService/ListRotations',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.ListRotationsRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.ListRotationsResponse.FromString,
+                _registered_method=True)
+        self.WatchRotation = channel.unary_stream(
+                '/keyreeve.membership.v1.RotationService/WatchRotation',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.WatchRotationRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+                _registered_method=True)
+        self.RollBackRotation = channel.unary_unary(
+                '/keyreeve.membership.v1.RotationService/RollBackRotation',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.RollBackRotationRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+                _registered_method=True)
+        self.WaiveRotationCheck = channel.unary_unary(
+                '/keyreeve.membership.v1.RotationService/WaiveRotationCheck',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.WaiveRotationCheckRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+                _registered_method=True)
         self.AcknowledgeEpoch = channel.unary_unary(
                 '/keyreeve.membership.v1.RotationService/AcknowledgeEpoch',
                 request_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.AcknowledgeEpochRequest.SerializeToString,
@@ -47,6 +77,73 @@ class RotationServiceServicer:
     """Rotations: changes of the CA of an array, which count who is ready. The reasons that every RPC can return are listed at
     keyreeve.ca.v1.AuthorityService.
     """
+
+    def StartRotation(self, request, context):
+        """Starts a rotation of an array's CA. Promotions are started with ArrayService.PromotePrimary.
+
+        Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (not for EMERGENCY).
+        Callers: admins, operators; EMERGENCY: admins.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRotation(self, request, context):
+        """Gets a rotation.
+
+        Reasons: ROTATION_NOT_FOUND.
+        Callers: operators of every role, agents, credentials, gateway.
+        Idempotent: read-only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRotations(self, request, context):
+        """Lists rotations, the newest first.
+
+        Callers: operators of every role, agents, credentials, gateway.
+        Idempotent: read-only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRotation(self, request, context):
+        """Sends a rotation at once and after each change, until it has ended or the deadline of the stream has passed.
+
+        Reasons: ROTATION_NOT_FOUND.
+        Callers: operators of every role, agents, credentials, gateway.
+        Idempotent: read-only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBackRotation(self, request, context):
+        """Rolls a rotation back to the CA before it: possible until DISTRUSTED.
+
+        Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG.
+        Callers: admins, operators.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaiveRotationCheck(self, request, context):
+        """Lets a rotation go on without what it waits for: STATEMENT takes a member's acknowledgement as evidence although its
+        peer port did not answer a check; OLD_CERTIFICATES lets the old CA be distrusted although unexpired certificates of it
+        are left.
+
+        Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG, MEMBER_NOT_FOUND.
+        Callers: admins.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def AcknowledgeEpoch(self, request, context):
         """Acknowledges an epoch after the TLS stacks of the server have loaded it, not on receipt. A later acknowledgement of a
@@ -64,6 +161,36 @@ class RotationServiceServicer:
 
 def add_RotationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'StartRotation': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRotation,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.StartRotationRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.SerializeToString,
+            ),
+            'GetRotation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRotation,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.GetRotationRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.SerializeToString,
+            ),
+            'ListRotations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRotations,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.ListRotationsRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.ListRotationsResponse.SerializeToString,
+            ),
+            'WatchRotation': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRotation,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.WatchRotationRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.SerializeToString,
+            ),
+            'RollBackRotation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackRotation,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.RollBackRotationRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.SerializeToString,
+            ),
+            'WaiveRotationCheck': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaiveRotationCheck,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.WaiveRotationCheckRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.SerializeToString,
+            ),
             'AcknowledgeEpoch': grpc.unary_unary_rpc_method_handler(
                     servicer.AcknowledgeEpoch,
                     request_deserializer=keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.AcknowledgeEpochRequest.FromString,
@@ -81,6 +208,168 @@ class RotationService:
     """Rotations: changes of the CA of an array, which count who is ready. The reasons that every RPC can return are listed at
     keyreeve.ca.v1.AuthorityService.
     """
+
+    @staticmethod
+    def StartRotation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.RotationService/StartRotation',
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.StartRotationRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRotation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.RotationService/GetRotation',
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.GetRotationRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRotations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.RotationService/ListRotations',
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.ListRotationsRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.ListRotationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRotation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/keyreeve.membership.v1.RotationService/WatchRotation',
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.WatchRotationRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackRotation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.RotationService/RollBackRotation',
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.RollBackRotationRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaiveRotationCheck(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.RotationService/WaiveRotationCheck',
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.WaiveRotationCheckRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_rotation__service__pb2.Rotation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def AcknowledgeEpoch(request,

@@ -35,6 +35,49 @@ class RotationServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RotationServiceAsyncStub: ...
+    StartRotation: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.StartRotationRequest, _rotation_service_pb2.Rotation]
+    """Starts a rotation of an array's CA. Promotions are started with ArrayService.PromotePrimary.
+
+    Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (not for EMERGENCY).
+    Callers: admins, operators; EMERGENCY: admins.
+    Idempotent by request_id.
+    """
+    GetRotation: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.GetRotationRequest, _rotation_service_pb2.Rotation]
+    """Gets a rotation.
+
+    Reasons: ROTATION_NOT_FOUND.
+    Callers: operators of every role, agents, credentials, gateway.
+    Idempotent: read-only.
+    """
+    ListRotations: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.ListRotationsRequest, _rotation_service_pb2.ListRotationsResponse]
+    """Lists rotations, the newest first.
+
+    Callers: operators of every role, agents, credentials, gateway.
+    Idempotent: read-only.
+    """
+    WatchRotation: _grpc.UnaryStreamMultiCallable[_rotation_service_pb2.WatchRotationRequest, _rotation_service_pb2.Rotation]
+    """Sends a rotation at once and after each change, until it has ended or the deadline of the stream has passed.
+
+    Reasons: ROTATION_NOT_FOUND.
+    Callers: operators of every role, agents, credentials, gateway.
+    Idempotent: read-only.
+    """
+    RollBackRotation: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.RollBackRotationRequest, _rotation_service_pb2.Rotation]
+    """Rolls a rotation back to the CA before it: possible until DISTRUSTED.
+
+    Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG.
+    Callers: admins, operators.
+    Idempotent by request_id.
+    """
+    WaiveRotationCheck: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.WaiveRotationCheckRequest, _rotation_service_pb2.Rotation]
+    """Lets a rotation go on without what it waits for: STATEMENT takes a member's acknowledgement as evidence although its
+    peer port did not answer a check; OLD_CERTIFICATES lets the old CA be distrusted although unexpired certificates of it
+    are left.
+
+    Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG, MEMBER_NOT_FOUND.
+    Callers: admins.
+    Idempotent by request_id.
+    """
     AcknowledgeEpoch: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.AcknowledgeEpochRequest, _rotation_service_pb2.AcknowledgeEpochResponse]
     """Acknowledges an epoch after the TLS stacks of the server have loaded it, not on receipt. A later acknowledgement of a
     lower epoch withdraws it.
@@ -52,6 +95,49 @@ class RotationServiceAsyncStub(RotationServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    StartRotation: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.StartRotationRequest, _rotation_service_pb2.Rotation]  # type: ignore[assignment]
+    """Starts a rotation of an array's CA. Promotions are started with ArrayService.PromotePrimary.
+
+    Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (not for EMERGENCY).
+    Callers: admins, operators; EMERGENCY: admins.
+    Idempotent by request_id.
+    """
+    GetRotation: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.GetRotationRequest, _rotation_service_pb2.Rotation]  # type: ignore[assignment]
+    """Gets a rotation.
+
+    Reasons: ROTATION_NOT_FOUND.
+    Callers: operators of every role, agents, credentials, gateway.
+    Idempotent: read-only.
+    """
+    ListRotations: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.ListRotationsRequest, _rotation_service_pb2.ListRotationsResponse]  # type: ignore[assignment]
+    """Lists rotations, the newest first.
+
+    Callers: operators of every role, agents, credentials, gateway.
+    Idempotent: read-only.
+    """
+    WatchRotation: _aio.UnaryStreamMultiCallable[_rotation_service_pb2.WatchRotationRequest, _rotation_service_pb2.Rotation]  # type: ignore[assignment]
+    """Sends a rotation at once and after each change, until it has ended or the deadline of the stream has passed.
+
+    Reasons: ROTATION_NOT_FOUND.
+    Callers: operators of every role, agents, credentials, gateway.
+    Idempotent: read-only.
+    """
+    RollBackRotation: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.RollBackRotationRequest, _rotation_service_pb2.Rotation]  # type: ignore[assignment]
+    """Rolls a rotation back to the CA before it: possible until DISTRUSTED.
+
+    Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG.
+    Callers: admins, operators.
+    Idempotent by request_id.
+    """
+    WaiveRotationCheck: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.WaiveRotationCheckRequest, _rotation_service_pb2.Rotation]  # type: ignore[assignment]
+    """Lets a rotation go on without what it waits for: STATEMENT takes a member's acknowledgement as evidence although its
+    peer port did not answer a check; OLD_CERTIFICATES lets the old CA be distrusted although unexpired certificates of it
+    are left.
+
+    Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG, MEMBER_NOT_FOUND.
+    Callers: admins.
+    Idempotent by request_id.
+    """
     AcknowledgeEpoch: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.AcknowledgeEpochRequest, _rotation_service_pb2.AcknowledgeEpochResponse]  # type: ignore[assignment]
     """Acknowledges an epoch after the TLS stacks of the server have loaded it, not on receipt. A later acknowledgement of a
     lower epoch withdraws it.
@@ -66,6 +152,85 @@ class RotationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Rotations: changes of the CA of an array, which count who is ready. The reasons that every RPC can return are listed at
     keyreeve.ca.v1.AuthorityService.
     """
+
+    @_abc_1.abstractmethod
+    def StartRotation(
+        self,
+        request: _rotation_service_pb2.StartRotationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_service_pb2.Rotation, _abc.Awaitable[_rotation_service_pb2.Rotation]]:
+        """Starts a rotation of an array's CA. Promotions are started with ArrayService.PromotePrimary.
+
+        Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (not for EMERGENCY).
+        Callers: admins, operators; EMERGENCY: admins.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def GetRotation(
+        self,
+        request: _rotation_service_pb2.GetRotationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_service_pb2.Rotation, _abc.Awaitable[_rotation_service_pb2.Rotation]]:
+        """Gets a rotation.
+
+        Reasons: ROTATION_NOT_FOUND.
+        Callers: operators of every role, agents, credentials, gateway.
+        Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRotations(
+        self,
+        request: _rotation_service_pb2.ListRotationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_service_pb2.ListRotationsResponse, _abc.Awaitable[_rotation_service_pb2.ListRotationsResponse]]:
+        """Lists rotations, the newest first.
+
+        Callers: operators of every role, agents, credentials, gateway.
+        Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchRotation(
+        self,
+        request: _rotation_service_pb2.WatchRotationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_rotation_service_pb2.Rotation], _abc.AsyncIterator[_rotation_service_pb2.Rotation]]:
+        """Sends a rotation at once and after each change, until it has ended or the deadline of the stream has passed.
+
+        Reasons: ROTATION_NOT_FOUND.
+        Callers: operators of every role, agents, credentials, gateway.
+        Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
+    def RollBackRotation(
+        self,
+        request: _rotation_service_pb2.RollBackRotationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_service_pb2.Rotation, _abc.Awaitable[_rotation_service_pb2.Rotation]]:
+        """Rolls a rotation back to the CA before it: possible until DISTRUSTED.
+
+        Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG.
+        Callers: admins, operators.
+        Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def WaiveRotationCheck(
+        self,
+        request: _rotation_service_pb2.WaiveRotationCheckRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_service_pb2.Rotation, _abc.Awaitable[_rotation_service_pb2.Rotation]]:
+        """Lets a rotation go on without what it waits for: STATEMENT takes a member's acknowledgement as evidence although its
+        peer port did not answer a check; OLD_CERTIFICATES lets the old CA be distrusted although unexpired certificates of it
+        are left.
+
+        Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG, MEMBER_NOT_FOUND.
+        Callers: admins.
+        Idempotent by request_id.
+        """
 
     @_abc_1.abstractmethod
     def AcknowledgeEpoch(

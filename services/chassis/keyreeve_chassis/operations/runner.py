@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 from keyreeve.errors import InternalError, KeyreeveError, Unavailable
@@ -40,6 +40,9 @@ class OperationRunner(Generic[TxT]):
     """By method, such as `/keyreeve.ca.v1.CertificateService/RevokeCertificates`."""
     now: Callable[[], int]
     wait: Wait = _POLLING
+    undoing: frozenset[str] = frozenset()
+    """Methods whose steps end a cancelled operation themselves, because they have something to undo: they read
+    `cancel_requested` in their own transactions."""
     clock: Callable[[], float] = time.monotonic
 
     async def run(self) -> None:
@@ -119,4 +122,8 @@ class OperationRunner(Generic[TxT]):
     async def _running(self, store: Store[TxT]) -> list[Operation]:
         """Operations that have steps here, the oldest first."""
         found = await store.read(lambda tx: tx.operations.running(), one_statement=True)
-        return [one for one in found if one.method in self.steps]
+        return [
+            replace(one, cancel_requested=one.cancel_requested and one.method not in self.undoing)
+            for one in found
+            if one.method in self.steps
+        ]

@@ -9,7 +9,7 @@ def require_agent_of(caller: Caller, *members: str) -> None:
     """Refuse agents of other servers than `members` (peer DNS names). Raises `AccessDenied`."""
     if caller.role is Role.MEMBER and caller.id.path[-1] not in members:
         raise AccessDenied(
-            f"{caller} may act for itself only, and this concerns {', '.join(members)}",
+            f"{caller} may act for its own server only, and this concerns {', '.join(members) or 'others'}",
             metadata={"members": ",".join(members)},
         )
 
@@ -21,3 +21,9 @@ def require_array_of(tx: RollTransaction, caller: Caller, array_id: str) -> None
     member = tx.roll.member(caller.id.path[-1])
     if member is None or not array_id or array_id not in {member.array_id, member.joining_array_id}:
         raise AccessDenied(f"{caller} may look at its own array only", metadata={"array": array_id})
+
+
+def require_agent_of_primary(tx: RollTransaction, caller: Caller, array_id: str) -> None:
+    """Refuse agents of other servers than the primary of an array. Raises `AccessDenied`."""
+    if caller.role is Role.MEMBER:
+        require_agent_of(caller, *(one.name for one in tx.roll.members_of(array_id) if one.primary))

@@ -6,18 +6,24 @@ from dataclasses import dataclass
 from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve.membership.v1 import array_service_pb2 as pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
+from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call, caller_of, id_of
 from keyreeve_chassis.guard.paging import Pages
-from keyreeve_chassis.idempotency.mutation import Act, Mutations
+from keyreeve_chassis.idempotency.mutation import Act, MutationRequest, Mutations
+from keyreeve_chassis.operations.ports import Operation
+from keyreeve_chassis.operations.servicer import operation_message
 from keyreeve_membership.authorities.ports import ArrayAuthorities, KeyType, Order
+from keyreeve_membership.changes.progress import publish_members
+from keyreeve_membership.changes.service import Changes
 from keyreeve_membership.messages import array_message
 from keyreeve_membership.roll import names
-from keyreeve_membership.roll.access import require_agent_of
+from keyreeve_membership.roll.access import require_agent_of, require_agent_of_primary
 from keyreeve_membership.roll.digests import sha256
 from keyreeve_membership.roll.ports import Array
-from keyreeve_membership.roll.service import Roll, Server, get_array
+from keyreeve_membership.roll.service import Roll, Server, get_array, get_member
+from keyreeve_membership.rotations.service import Rotations
 from keyreeve_membership.store.ports import Transaction
 
 SERVICE = "/keyreeve.membership.v1.ArrayService/"
@@ -29,6 +35,11 @@ ACCESS: AccessRules = {
     SERVICE + "CreateArray": AccessRule(CHANGERS, forwarded=True, records=("array_id", "server.name")),
     SERVICE + "GetArray": READ,
     SERVICE + "ListArrays": READ,
+    SERVICE + "JoinArray": AccessRule(CHANGERS, forwarded=True, records=("primary", "secondary")),
+    SERVICE + "DetachMember": AccessRule(CHANGERS, forwarded=True, records=("member",)),
+    SERVICE + "PromotePrimary": AccessRule(CHANGERS, forwarded=True, records=("member",)),
+    SERVICE + "DissolveArray": AccessRule(CHANGERS, forwarded=True),
+    SERVICE + "CleanMember": AccessRule(CHANGERS - {Role.MEMBER}, forwarded=True, records=("member", "mode")),
 }
 _SECURITY = {member_pb.PEER_SECURITY_ON: True, member_pb.PEER_SECURITY_OFF: False}
 
@@ -38,6 +49,8 @@ class ArrayServicer:
     """Serves ArrayService."""
 
     roll: Roll
+    changes: Changes
+    rotations: Rotations
     authorities: ArrayAuthorities
     store: Store[Transaction]
     mutations: Mutations[Transaction]
@@ -61,6 +74,7 @@ class ArrayServicer:
 
             def act(tx: Transaction) -> pb.Array:
                 made = self.roll.create_array(tx, array_id, server, authority, peer_security=secured, actor=str(caller))
+                publish_members(tx, self.roll.now())
                 return _message(tx, made)
 
             return await run(act)
@@ -81,6 +95,57 @@ class ArrayServicer:
 
         arrays, last = await self.store.read(read)
         return pb.ListArraysResponse(arrays=arrays, next_page_token=page.next_token(last))
+
+    async def JoinArray(self, request: pb.JoinArrayRequest, call: Call) -> operation_pb.Operation:
+        caller, primary = caller_of(call), id_of(request.primary, "members", "primary")
+        secondary = id_of(request.secondary, "members", "secondary")
+        require_agent_of(caller, secondary)
+        return await self._begin(
+            request,
+            call,
+            lambda tx: self.changes.join(tx, primary, secondary, request.accepted_sha256, str(caller)),
+        )
+
+    async def DetachMember(self, request: pb.DetachMemberRequest, call: Call) -> operation_pb.Operation:
+        caller, member = caller_of(call), id_of(request.member, "members", "member")
+
+        def begin(tx: Transaction) -> Operation:
+            require_agent_of_primary(tx, caller, get_member(tx, member).array_id)
+            return self.changes.detach(tx, member, str(caller))
+
+        return await self._begin(request, call, begin)
+
+    async def PromotePrimary(self, request: pb.PromotePrimaryRequest, call: Call) -> operation_pb.Operation:
+        caller, member = caller_of(call), id_of(request.member, "members", "member")
+
+        def begin(tx: Transaction) -> Operation:
+            require_agent_of_primary(tx, caller, get_member(tx, member).array_id)
+            found = tx.operations.get(self.rotations.promote(tx, member, str(caller)).operation_id)
+            assert found is not None, "it has just been stored"
+            return found
+
+        return await self._begin(request, call, begin)
+
+    async def DissolveArray(self, request: pb.DissolveArrayRequest, call: Call) -> operation_pb.Operation:
+        caller, array_id = caller_of(call), id_of(request.name, "arrays")
+
+        def begin(tx: Transaction) -> Operation:
+            require_agent_of_primary(tx, caller, array_id)
+            return self.changes.dissolve(tx, array_id, str(caller))
+
+        return await self._begin(request, call, begin)
+
+    async def CleanMember(self, request: pb.CleanMemberRequest, call: Call) -> operation_pb.Operation:
+        member, actor = id_of(request.member, "members", "member"), str(caller_of(call))
+        only = request.mode == pb.CLEAN_MODE_ONLY_IF_DISAGREEING
+        return await self._begin(
+            request, call, lambda tx: self.changes.clean(tx, member, actor, only_if_disagreeing=only)
+        )
+
+    async def _begin(
+        self, request: MutationRequest, call: Call, begin: Callable[[Transaction], Operation]
+    ) -> operation_pb.Operation:
+        return await self.mutations(call, request, lambda tx: operation_message(begin(tx)))
 
 
 def read_server(message: member_pb.Server) -> Server:

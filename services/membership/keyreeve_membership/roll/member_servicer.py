@@ -12,14 +12,15 @@ from keyreeve.identity import Role
 from keyreeve.membership.v1 import member_service_pb2 as pb
 from keyreeve_chassis.database.ports import Store, Wait
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call, caller_of, id_of, invalid, timestamp
+from keyreeve_chassis.guard.call import Call, caller_of, id_of, invalid, printable, timestamp
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Act, Mutations
 from keyreeve_membership.authorities.ports import ArrayAuthorities
+from keyreeve_membership.changes.quarantine import Quarantine
 from keyreeve_membership.messages import member_message
-from keyreeve_membership.roll import names
-from keyreeve_membership.roll.access import require_agent_of, require_array_of
-from keyreeve_membership.roll.array_servicer import READ, READERS
+from keyreeve_membership.roll import backups, names
+from keyreeve_membership.roll.access import require_agent_of, require_agent_of_primary, require_array_of
+from keyreeve_membership.roll.array_servicer import CHANGERS, READ, READERS
 from keyreeve_membership.roll.peer_requests import check_peer_request
 from keyreeve_membership.roll.ports import ArrayView, Member, PeerReach, Report
 from keyreeve_membership.roll.service import Roll, Server, get_array, get_member
@@ -36,10 +37,17 @@ ACCESS: AccessRules = {
     # Every agent reports twice a minute: the report is stored itself.
     SERVICE + "ReportStatus": AccessRule(_AGENT, freshness=Freshness.TOLERANT, unrecorded=True),
     SERVICE + "IssuePeerCertificate": AccessRule(_AGENT, forwarded=True),
+    SERVICE + "QuarantineMember": AccessRule(CHANGERS - _AGENT, forwarded=True, records=("name", "comment")),
+    SERVICE + "ReadmitMember": AccessRule(CHANGERS - _AGENT, forwarded=True),
+    SERVICE + "ListBackupPrimaries": AccessRule(READERS, freshness=Freshness.TOLERANT, records=("array",)),
+    SERVICE + "AddBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("member", "position")),
+    SERVICE + "MoveBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("member", "position")),
+    SERVICE + "RemoveBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("array", "member")),
 }
 _WATCH_SECONDS = 60.0
 _BATCH = 500
 _MOST_PEERS = 1_000
+_LONGEST_COMMENT = 200
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class MemberServicer:
     """Serves MemberService."""
 
     roll: Roll
+    quarantine: Quarantine
     authorities: ArrayAuthorities
     store: Store[Transaction]
     mutations: Mutations[Transaction]
@@ -157,6 +166,59 @@ class MemberServicer:
             return await run(act)
 
         return await self.mutations.prepared(call, request, prepare)
+
+    async def QuarantineMember(self, request: pb.QuarantineMemberRequest, call: Call) -> pb.Member:
+        name, actor = id_of(request.name, "members"), str(caller_of(call))
+        comment = printable(request.comment, "comment")
+        if not 1 <= len(comment) <= _LONGEST_COMMENT:
+            raise invalid("comment", f"1 to {_LONGEST_COMMENT} characters are required")
+        return await self.mutations(
+            call, request, lambda tx: member_message(self.quarantine.quarantine(tx, name, actor, comment))
+        )
+
+    async def ReadmitMember(self, request: pb.ReadmitMemberRequest, call: Call) -> pb.Member:
+        name, actor = id_of(request.name, "members"), str(caller_of(call))
+        return await self.mutations(call, request, lambda tx: member_message(self.quarantine.readmit(tx, name, actor)))
+
+    async def ListBackupPrimaries(self, request: pb.ListBackupPrimariesRequest, call: Call) -> pb.BackupPrimaries:
+        array_id = id_of(request.array, "arrays", "array")
+        return await self.store.read(lambda tx: _backups(backups.list_backups(tx, array_id)))
+
+    async def AddBackupPrimary(self, request: pb.AddBackupPrimaryRequest, call: Call) -> pb.BackupPrimaries:
+        name, caller = id_of(request.member, "members", "member"), caller_of(call)
+        if request.position < 0:
+            raise invalid("position", "must not be negative")
+
+        def add(tx: Transaction) -> pb.BackupPrimaries:
+            require_agent_of_primary(tx, caller, get_member(tx, name).array_id)
+            return _backups(backups.add_backup(tx, name, request.position))
+
+        return await self.mutations(call, request, add)
+
+    async def MoveBackupPrimary(self, request: pb.MoveBackupPrimaryRequest, call: Call) -> pb.BackupPrimaries:
+        name, caller = id_of(request.member, "members", "member"), caller_of(call)
+        if request.position < 1:
+            raise invalid("position", "a position from 1 is required")
+
+        def move(tx: Transaction) -> pb.BackupPrimaries:
+            require_agent_of_primary(tx, caller, get_member(tx, name).array_id)
+            return _backups(backups.move_backup(tx, name, request.position))
+
+        return await self.mutations(call, request, move)
+
+    async def RemoveBackupPrimary(self, request: pb.RemoveBackupPrimaryRequest, call: Call) -> pb.BackupPrimaries:
+        array_id, caller = id_of(request.array, "arrays", "array"), caller_of(call)
+        name = id_of(request.member, "members", "member") if request.member else None
+
+        def remove(tx: Transaction) -> pb.BackupPrimaries:
+            require_agent_of_primary(tx, caller, array_id)
+            return _backups(backups.remove_backups(tx, array_id, name))
+
+        return await self.mutations(call, request, remove)
+
+
+def _backups(members: Sequence[Member]) -> pb.BackupPrimaries:
+    return pb.BackupPrimaries(members=[one.resource for one in members])
 
 
 def _concerns(member: Member, array_id: str) -> bool:

@@ -104,6 +104,14 @@ class SqlRoll:
         """The revision of the roll."""
         return int(self._connection.execute(select(roll_state.c.revision)).scalar_one())
 
+    def published(self) -> int:
+        """The revision up to which the CA has been told of members."""
+        return int(self._connection.execute(select(roll_state.c.published)).scalar_one())
+
+    def set_published(self, revision: int) -> None:
+        """Store up to which revision the CA has been told."""
+        self._write(update(roll_state).values(published=revision))
+
     def put_member(self, member: Member, event: str, actor: str, comment: str = "") -> Member:
         """Store a member as a new revision, with its event in the history."""
         self._write(update(roll_state).values(revision=roll_state.c.revision + 1))

@@ -6,6 +6,7 @@ from keyreeve_chassis.leases.ports import Leases
 from keyreeve_chassis.operations.ports import OperationTransaction
 from keyreeve_membership.epochs.ports import EpochRecords
 from keyreeve_membership.roll.ports import RollRecords
+from keyreeve_membership.rotations.ports import RotationRecords
 
 
 class Transaction(OperationTransaction, Protocol):
@@ -16,6 +17,9 @@ class Transaction(OperationTransaction, Protocol):
 
     @property
     def epochs(self) -> EpochRecords: ...
+
+    @property
+    def rotations(self) -> RotationRecords: ...
 
     @property
     def leases(self) -> Leases: ...

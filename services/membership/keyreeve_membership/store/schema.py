@@ -6,5 +6,5 @@ from keyreeve_chassis.database.revisions import Schema
 from keyreeve_membership.store.tables import metadata
 
 SCHEMA = Schema(
-    "keyreeve_membership", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=1, newest=1
+    "keyreeve_membership", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=2, newest=2
 )

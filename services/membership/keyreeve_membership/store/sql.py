@@ -3,11 +3,12 @@
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
 from keyreeve_membership.epochs.sql import SqlEpochs
 from keyreeve_membership.roll.sql import SqlRoll
+from keyreeve_membership.rotations.sql import SqlRotations
 from keyreeve_membership.store.tables import SERVICE_TABLES
 
 
 class MembershipTransaction(ServiceTransaction):
-    """Its records: the roll and the epochs."""
+    """Its records: the roll, the epochs, the rotations."""
 
     tables = SERVICE_TABLES
 
@@ -20,3 +21,8 @@ class MembershipTransaction(ServiceTransaction):
     def epochs(self) -> SqlEpochs:
         """Bundles of arrays."""
         return SqlEpochs(self._connection, self._write)
+
+    @property
+    def rotations(self) -> SqlRotations:
+        """Changes of arrays' CAs."""
+        return SqlRotations(self._connection, self._write)

@@ -1,0 +1,1 @@
+"""Structural changes of arrays: join, detach, dissolve, clean; durable and all-or-nothing."""

@@ -1,0 +1,63 @@
+"""Take a dead member out of the count, and back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from keyreeve import errors
+from keyreeve_chassis.database.ports import Store
+from keyreeve_chassis.operations.ports import Operation, OperationState
+from keyreeve_membership.authorities.ports import ArrayAuthorities
+from keyreeve_membership.changes.progress import end, publish_members
+from keyreeve_membership.roll.ports import Member, MemberState
+from keyreeve_membership.roll.service import get_member
+from keyreeve_membership.store.ports import Transaction
+
+QUARANTINE = "/keyreeve.membership.v1.MemberService/QuarantineMember"
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The use cases, each inside the caller's transaction, and the step that revokes certificates."""
+
+    authorities: ArrayAuthorities
+    now: Callable[[], int]
+
+    def quarantine(self, tx: Transaction, name: str, actor: str, comment: str) -> Member:
+        """Quarantine a secondary."""
+        member = get_member(tx, name)
+        if member.primary:
+            raise errors.PrimaryCannotDetach(f"{name} is the primary of its array", metadata={"member": name})
+        if member.state is not MemberState.MEMBER:
+            raise errors.MemberStateWrong(f"{name} is {member.state}", metadata={"member": name, "state": member.state})
+        return put_in_quarantine(tx, member, actor, comment, self.now())
+
+    def readmit(self, tx: Transaction, name: str, actor: str) -> Member:
+        """Take a quarantined member back; what its clones did is forgotten."""
+        member = get_member(tx, name)
+        if member.state is not MemberState.QUARANTINED:
+            raise errors.MemberStateWrong(f"{name} is {member.state}", metadata={"member": name, "state": member.state})
+        report = tx.roll.report(member.member_uid)
+        if report is not None:
+            tx.roll.put_report(replace(report, cloned=False, former_boot_id=""))
+        back = tx.roll.put_member(replace(member, state=MemberState.MEMBER), "readmitted", actor)
+        publish_members(tx, self.now())
+        return back
+
+    async def step(self, store: Store[Transaction], operation: Operation) -> float:
+        """Revoke what a quarantined member has."""
+        arguments = operation.arguments
+        for authority_id in arguments["authorities"]:
+            await self.authorities.revoke_peer(authority_id, arguments["member"], superseded=False)
+        await store.write(lambda tx: end(tx, operation, OperationState.SUCCEEDED, self.now()))
+        return 0.0
+
+
+def put_in_quarantine(tx: Transaction, member: Member, actor: str, comment: str, now: int) -> Member:
+    """Quarantine a member, and have its certificates revoked."""
+    gone = tx.roll.put_member(replace(member, state=MemberState.QUARANTINED), "quarantined", actor, comment)
+    epoch = tx.epochs.newest(member.array_id)
+    authorities = [] if epoch is None else [one.authority_id for one in epoch.authorities]
+    arguments = {"member": member.name, "authorities": authorities}
+    tx.operations.add(Operation.begin(QUARANTINE, actor, "revoking", arguments, now))
+    publish_members(tx, now)
+    return gone

@@ -1,0 +1,192 @@
+"""Rotations over real mutual TLS on both databases: what each phase waits for, evidence, waivers, roll-back, quarantine."""
+
+import asyncio
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from keyreeve import errors
+from keyreeve.membership_values import Evidence, MemberState, Rotation, RotationKind, RotationPhase
+from keyreeve.operation_values import OperationState
+from keyreeve_membership.authorities.ports import CaState
+from support.membership import Agent, RunningMembership
+
+
+async def in_phase(
+    membership: RunningMembership, name: str, phase: RotationPhase, agents: list[Agent], seconds: float = 20
+) -> Rotation:
+    """Let agents do their part until a rotation is in a phase."""
+    rotations = (await membership.client()).membership.rotations
+    async with asyncio.timeout(seconds):
+        while (found := await rotations.get(name)).phase is not phase:
+            for agent in agents:
+                await agent.turn()
+    return found
+
+
+async def test_a_promotion_changes_primary_and_ca_and_every_certificate(membership: RunningMembership) -> None:
+    one, two, three = agents = await membership.array_of("one.example.test", "two.example.test", "three.example.test")
+    admin = (await membership.client()).membership
+    before = await admin.arrays.get(one.array)
+    begun = await one.client.membership.arrays.promote(two.name)
+    assert (await membership.until(begun.name, agents)).state is OperationState.SUCCEEDED
+    after = await admin.arrays.get(one.array)
+    assert (after.primary, after.change) == (two.resource, "")
+    assert after.authority != before.authority
+    assert {agent.authority for agent in agents} == {after.authority}
+    assert set(after.backup_primaries) == {one.resource, three.resource}
+    old = before.authority.removeprefix("authorities/")
+    assert membership.authorities.known[old].state is CaState.RETIRED
+    epochs = [epoch async for epoch in admin.bundles.epochs(one.array)]
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
+    assert [len(epoch.authorities) for epoch in epochs] == [1, 2, 1]
+    assert all(later.previous_digest == earlier.digest for earlier, later in pairwise(epochs))
+    [rotation] = [found async for found in admin.rotations.list(array=one.array)]
+    assert (rotation.kind, rotation.phase) == (RotationKind.PROMOTE, RotationPhase.DISTRUSTED)
+    assert rotation.ended_at is not None
+    new = after.authority.removeprefix("authorities/")
+    assert {name for name, authority in membership.peers.checked if authority == new} == {a.name for a in agents}
+    ordered = [what for what, authority, _ in membership.authorities.orders if authority == new]
+    assert ordered == ["create", "introduce", "activate"]
+    members = [member async for member in admin.members.list(array=one.array)]
+    assert [member.name for member in members if member.primary] == [two.resource]
+
+
+async def test_no_ca_issues_before_every_member_has_shown_that_it_trusts_it(membership: RunningMembership) -> None:
+    one, two = agents = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    membership.peers.problems[two.name] = "UNAVAILABLE: certificate unknown"
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    rotation = await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, agents)
+    async with asyncio.timeout(20):
+        while not any("peer port" in member.waiting for member in rotation.members):
+            await two.turn()
+            await one.turn()
+            rotation = await admin.rotations.get(started.name)
+    evidence = {member.member: member.evidence for member in rotation.members}
+    assert evidence[two.resource] is Evidence.STATEMENT
+    new = rotation.new_authority.removeprefix("authorities/")
+    assert membership.authorities.known[new].state is CaState.INTRODUCED
+    async with asyncio.timeout(20):
+        while [w.resource for w in (await admin.operations.get(rotation.operation)).waiting] != [two.resource]:
+            await one.turn()
+
+    waived = await admin.rotations.waive(started.name, member=two.name)
+    assert any(member.waived for member in waived.members)
+    await membership.until(rotation.operation, agents)
+    assert (await admin.rotations.get(started.name)).phase is RotationPhase.DISTRUSTED
+
+
+async def test_an_acknowledgement_of_another_boot_does_not_count(membership: RunningMembership) -> None:
+    one, two = agents = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, [one])
+    await two.report()
+    await two.load()
+    two.boot_id = "f" * 32  # it restarts, and has not loaded the epoch again
+    await two.report()
+    rotation = await admin.rotations.get(started.name)
+    assert {member.member: member.waiting for member in rotation.members}[two.resource].startswith("load epoch")
+    await two.load()
+    await membership.until(rotation.operation, agents)
+
+
+async def test_a_cloned_member_holds_a_rotation_until_it_is_quarantined(membership: RunningMembership) -> None:
+    one, two = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    first = two.boot_id
+    two.boot_id = "c" * 32
+    await two.report()
+    two.boot_id = first
+    with pytest.raises(errors.ClonedMember):
+        await two.report()
+    started = await admin.rotations.start(one.array, RotationKind.EMERGENCY)
+    rotation = await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, [one])
+    await one.turn()
+    rotation = await admin.rotations.get(started.name)
+    assert {member.member: "two boots" in member.waiting for member in rotation.members}[two.resource]
+    await admin.members.quarantine(two.name, "the disk was copied")
+    ended = await membership.until(rotation.operation, [one])
+    assert ended.state is OperationState.SUCCEEDED
+    member = await admin.members.get(two.name)
+    assert member.state is MemberState.QUARANTINED
+    with pytest.raises(errors.ClonedMember):
+        await two.report()
+    await admin.members.readmit(two.name)
+    await two.turn()
+    assert (await admin.members.get(two.name)).state is MemberState.MEMBER
+    assert two.authority == (await admin.arrays.get(one.array)).authority
+
+
+async def test_a_rotation_is_rolled_back_after_activation(membership: RunningMembership) -> None:
+    one, two = agents = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    before = await admin.arrays.get(one.array)
+    begun = await admin.arrays.promote(two.name)
+    name = begun.name.replace("operations/", "rotations/")
+    membership.authorities.hold_reissue = True  # nothing superseded is revoked, so that it stays in this phase
+    rotation = await in_phase(membership, name, RotationPhase.ACTIVATED, agents)
+    assert (await admin.arrays.get(one.array)).primary == two.resource
+    rolled = await admin.rotations.roll_back(name)
+    assert rolled.phase is RotationPhase.ROLLED_BACK
+    membership.authorities.hold_reissue = False
+    ended = await membership.until(rotation.operation, agents)
+    assert ended.state is OperationState.CANCELLED
+    after = await admin.arrays.get(one.array)
+    assert (after.primary, after.authority, after.change) == (one.resource, before.authority, "")
+    assert {agent.authority for agent in agents} == {before.authority}
+    new = rotation.new_authority.removeprefix("authorities/")
+    assert membership.authorities.known[new].state is CaState.RETIRED
+    assert [len(epoch.authorities) async for epoch in admin.bundles.epochs(one.array)] == [1, 2, 1]
+    with pytest.raises(errors.RotationStateWrong):
+        await admin.rotations.roll_back(name)
+
+
+async def test_an_old_ca_is_kept_while_certificates_of_it_are_left_unless_an_admin_waives_them(
+    membership: RunningMembership,
+) -> None:
+    one, two = agents = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    old = (await admin.arrays.get(one.array)).authority.removeprefix("authorities/")
+    membership.authorities.issued.append((old, "gone.example.test", "0" * 32))
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    rotation = await in_phase(membership, started.name, RotationPhase.REISSUED, agents)
+    async with asyncio.timeout(20):
+        while (rotation := await admin.rotations.get(started.name)).old_certificates != 1:
+            await two.turn()
+    assert membership.authorities.known[old].state is CaState.ACTIVE
+    await admin.rotations.waive(started.name)
+    await membership.until(rotation.operation, agents)
+    assert membership.authorities.known[old].state is CaState.RETIRED
+
+
+async def test_an_emergency_goes_on_without_one_late_member_and_not_without_two(
+    membership: RunningMembership,
+) -> None:
+    one, two, three = await membership.array_of("one.example.test", "two.example.test", "three.example.test")
+    admin = (await membership.client()).membership
+    started = await admin.rotations.start(one.array, RotationKind.EMERGENCY, phase_time=timedelta(seconds=1))
+    rotation = await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, [one])
+    async with asyncio.timeout(20):
+        while len((await admin.operations.get(rotation.operation)).waiting) != 2:
+            await one.turn()
+    states = {(await admin.members.get(agent.name)).state for agent in (two, three)}
+    assert states == {MemberState.MEMBER}, "two of three are beyond the limit"
+    ended = await membership.until(rotation.operation, [one, two])
+    assert ended.state is OperationState.SUCCEEDED
+    assert (await admin.members.get(three.name)).state is MemberState.QUARANTINED
+
+
+async def test_operators_start_no_emergencies_and_kinds_are_checked(membership: RunningMembership) -> None:
+    agent = await membership.agent("one.example.test")
+    await agent.turn()
+    operator = (await membership.client("operators/operator/olaf")).membership.rotations
+    with pytest.raises(errors.AccessDenied):
+        await operator.start(agent.array, RotationKind.EMERGENCY)
+    for wrong in ({"kind": RotationKind.PROMOTE}, {"kind": RotationKind.ALGORITHM_CHANGE}):
+        with pytest.raises(errors.FieldInvalid):
+            await operator.start(agent.array, **wrong)
+    with pytest.raises(errors.RotationNotFound):
+        await operator.get("nothing")
