@@ -936,6 +936,13 @@ class EntryExists(AlreadyExists):
     fix = "Change it with `keyreeve vault edit`, or delete it first."
 
 
+class ImportRefused(InvalidArgument):
+    """Lines of an import are wrong; the violations name them. Nothing has been imported."""
+
+    reason = "IMPORT_REFUSED"
+    fix = "Correct the lines that the violations name, and import again; --dry-run checks without changing anything."
+
+
 class EntryVersionStale(KeyreeveError):
     """The entry has been changed meanwhile."""
 

@@ -176,3 +176,26 @@ class KeyState:
     seal: SealState
     rotation: str
     """`operations/{operation}` that re-encrypts; empty if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """An entry to import, and its line in the source."""
+
+    line: int
+    owner: str
+    resource: str
+    user_name: str
+    secret: Plaintext | None = None
+    kind: EntryKind = EntryKind.PASSWORD
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """The outcome of an import."""
+
+    created: int
+    replaced: int
+    dry_run: bool
+    """Nothing was changed."""

@@ -1,6 +1,6 @@
 """Entries of the vault."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -9,7 +9,7 @@ from keyreeve._async.calls import Caller
 from keyreeve.credentials.v1 import entry_service_pb2 as pb
 from keyreeve.plaintext import Plaintext
 from keyreeve.request_ids import new_request_id
-from keyreeve.vault_values import DeletedEntries, Entry, EntryKind, RevealedEntry
+from keyreeve.vault_values import DeletedEntries, Entry, EntryKind, ImportReport, ImportRow, RevealedEntry
 
 _SERVICE = "/keyreeve.credentials.v1.EntryService"
 
@@ -141,6 +141,47 @@ class EntryClient:
             names += done.names
             if not done.more:
                 return DeletedEntries(tuple(names))
+
+    async def import_rows(
+        self,
+        array: str,
+        rows: Sequence[ImportRow],
+        *,
+        replace: bool = False,
+        dry_run: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> ImportReport:
+        """Create all entries or none, at most 5,000; `replace` makes the next version of those that exist.
+
+        Raises `keyreeve.errors.ImportRefused`, whose violations name the lines.
+        """
+        header = pb.ImportHeader(
+            parent=wire.resource_name("arrays", array),
+            replace=replace,
+            dry_run=dry_run,
+            request_id=request_id or new_request_id(),
+        )
+        messages = [pb.ImportEntriesRequest(header=header)]
+        messages += [
+            pb.ImportEntriesRequest(
+                entry=pb.ImportedEntry(
+                    line=row.line,
+                    entry=pb.Entry(
+                        owner=row.owner,
+                        resource=row.resource,
+                        user_name=row.user_name,
+                        domain=row.domain,
+                        kind=wire.to_number(vault_wire.KINDS, row.kind, "kind"),
+                    ),
+                    secret=b"" if row.secret is None else row.secret.reveal(),
+                )
+            )
+            for row in rows
+        ]
+        method = f"{_SERVICE}/ImportEntries"
+        done = await self._caller.upload(method, messages, pb.ImportEntriesResponse, timeout)
+        return ImportReport(done.created, done.replaced, done.dry_run)
 
     async def reveal(self, name: str, *, purpose: str, timeout: float | None = None) -> RevealedEntry:
         """Read the secret of an entry; the call and its purpose are audited."""

@@ -1,6 +1,7 @@
 """`keyreeve vault put|get|list|edit|delete`: entries of the vault."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ from keyreeve.cli.calling import control_plane
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, fields, moment
 from keyreeve.cli.vault.secrets import SecretFile, read_secret, write_secret
-from keyreeve.errors import EntryNotFound
+from keyreeve.errors import EntryNotFound, FileUnusable
 
 if TYPE_CHECKING:
     from keyreeve import Client
@@ -136,6 +137,44 @@ def delete_entries(
         names = client.credentials.entries.delete_all(array, owner=owner, resource=resource).names
     Printer(output, quiet=quiet).answer(
         {"deleted": list(names)}, f"{len(names)} deleted", brief="".join(f"{name}\n" for name in names)
+    )
+
+
+@app.command("import")
+def import_entries(
+    array: ArrayName,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File with one entry in each line; - is standard input.")
+    ],
+    *,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Lines are options of the legacy `passcache new`, not JSON objects.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Make the next version of entries that exist.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and change nothing.")] = False,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Create all entries of a file, at most 5,000, or none of them.
+
+    A JSON line has `owner`, `resource`, `user_name`, `secret`, and optionally `kind` and `domain`.
+    """
+    from keyreeve.vault_batches import parse_batch, parse_json_lines
+
+    try:
+        text = (sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()).decode()
+    except OSError as problem:
+        raise FileUnusable(f"cannot read {file}: {problem.strerror}") from problem
+    except UnicodeDecodeError:
+        raise FileUnusable(f"{file} is not UTF-8") from None
+    rows = parse_batch(text) if batch else parse_json_lines(text)
+    with control_plane(context) as client:
+        done = client.credentials.entries.import_rows(array, rows, replace=replace, dry_run=dry_run)
+    document = {"created": done.created, "replaced": done.replaced, "dry_run": done.dry_run}
+    verb = "would be " if done.dry_run else ""
+    Printer(output, quiet=quiet).answer(
+        document, f"{done.created} {verb}created, {done.replaced} {verb}replaced", brief=str(done.created)
     )
 
 

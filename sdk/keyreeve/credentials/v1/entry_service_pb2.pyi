@@ -485,3 +485,131 @@ class RevealEntryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevealEntryResponse: _TypeAlias = RevealEntryResponse  # noqa: Y015
+
+@_typing.final
+class ImportEntriesRequest(_message.Message):
+    """A message of an import."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___ImportHeader:
+        """The first message."""
+
+    @_builtins.property
+    def entry(self) -> Global___ImportedEntry:
+        """Each further message, at most 5,000."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___ImportHeader | None = ...,
+        entry: Global___ImportedEntry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "header", b"header", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "entry"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___ImportEntriesRequest: _TypeAlias = ImportEntriesRequest  # noqa: Y015
+
+@_typing.final
+class ImportHeader(_message.Message):
+    """What an import is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Required. `arrays/{array}`."""
+    replace: _builtins.bool
+    """Optional. Make the next version of an entry that exists; otherwise its line is refused."""
+    dry_run: _builtins.bool
+    """Optional. Check everything and change nothing."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        replace: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "parent", b"parent", "replace", b"replace", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportHeader: _TypeAlias = ImportHeader  # noqa: Y015
+
+@_typing.final
+class ImportedEntry(_message.Message):
+    """One entry of an import."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    line: _builtins.int
+    """Required. Number of its line, from 1."""
+    secret: _builtins.bytes
+    """Its password, as in CreateEntryRequest."""
+    @_builtins.property
+    def entry(self) -> Global___Entry:
+        """Required. The entry."""
+
+    def __init__(
+        self,
+        *,
+        line: _builtins.int = ...,
+        entry: Global___Entry | None = ...,
+        secret: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "line", b"line", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportedEntry: _TypeAlias = ImportedEntry  # noqa: Y015
+
+@_typing.final
+class ImportEntriesResponse(_message.Message):
+    """The result of an import."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREATED_FIELD_NUMBER: _builtins.int
+    REPLACED_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    created: _builtins.int
+    """Number of entries that were created, or would be."""
+    replaced: _builtins.int
+    """Number of entries of which there is a new version, or would be."""
+    dry_run: _builtins.bool
+    """Nothing was changed."""
+    def __init__(
+        self,
+        *,
+        created: _builtins.int = ...,
+        replaced: _builtins.int = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dry_run", b"dry_run", "replaced", b"replaced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportEntriesResponse: _TypeAlias = ImportEntriesResponse  # noqa: Y015

@@ -67,6 +67,11 @@ class EntryServiceStub:
                 request_serializer=keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.DeleteEntriesRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.DeleteEntriesResponse.FromString,
                 _registered_method=True)
+        self.ImportEntries = channel.stream_unary(
+                '/keyreeve.credentials.v1.EntryService/ImportEntries',
+                request_serializer=keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.ImportEntriesRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.ImportEntriesResponse.FromString,
+                _registered_method=True)
         self.RevealEntry = channel.unary_unary(
                 '/keyreeve.credentials.v1.EntryService/RevealEntry',
                 request_serializer=keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.RevealEntryRequest.SerializeToString,
@@ -145,6 +150,18 @@ class EntryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportEntries(self, request_iterator, context):
+        """Creates many entries, or none: all in one transaction. The first message is the header, each further one an entry with the
+        number of its line in the source. IMPORT_REFUSED has a violation for each line that is wrong, at most 100.
+
+        Reasons: IMPORT_REFUSED, VAULT_KEY_UNAVAILABLE.
+        Callers: admins, operators, members, workloads; purpose `manage`.
+        Idempotent by the header's request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevealEntry(self, request, context):
         """Returns the secret of an entry. The audit record of the call is on disk before the answer: without one there is none.
 
@@ -188,6 +205,11 @@ def add_EntryServiceServicer_to_server(servicer, server):
                     servicer.DeleteEntries,
                     request_deserializer=keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.DeleteEntriesRequest.FromString,
                     response_serializer=keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.DeleteEntriesResponse.SerializeToString,
+            ),
+            'ImportEntries': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportEntries,
+                    request_deserializer=keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.ImportEntriesRequest.FromString,
+                    response_serializer=keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.ImportEntriesResponse.SerializeToString,
             ),
             'RevealEntry': grpc.unary_unary_rpc_method_handler(
                     servicer.RevealEntry,
@@ -360,6 +382,33 @@ class EntryService:
             '/keyreeve.credentials.v1.EntryService/DeleteEntries',
             keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.DeleteEntriesRequest.SerializeToString,
             keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.DeleteEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportEntries(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/keyreeve.credentials.v1.EntryService/ImportEntries',
+            keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.ImportEntriesRequest.SerializeToString,
+            keyreeve_dot_credentials_dot_v1_dot_entry__service__pb2.ImportEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

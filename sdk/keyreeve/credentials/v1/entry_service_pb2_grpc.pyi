@@ -77,6 +77,14 @@ class EntryServiceStub:
     Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
     """
+    ImportEntries: _grpc.StreamUnaryMultiCallable[_entry_service_pb2.ImportEntriesRequest, _entry_service_pb2.ImportEntriesResponse]
+    """Creates many entries, or none: all in one transaction. The first message is the header, each further one an entry with the
+    number of its line in the source. IMPORT_REFUSED has a violation for each line that is wrong, at most 100.
+
+    Reasons: IMPORT_REFUSED, VAULT_KEY_UNAVAILABLE.
+    Callers: admins, operators, members, workloads; purpose `manage`.
+    Idempotent by the header's request_id.
+    """
     RevealEntry: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.RevealEntryRequest, _entry_service_pb2.RevealEntryResponse]
     """Returns the secret of an entry. The audit record of the call is on disk before the answer: without one there is none.
 
@@ -133,6 +141,14 @@ class EntryServiceAsyncStub(EntryServiceStub):
 
     Callers: admins, operators, members, workloads; purpose `manage`.
     Idempotent by request_id.
+    """
+    ImportEntries: _aio.StreamUnaryMultiCallable[_entry_service_pb2.ImportEntriesRequest, _entry_service_pb2.ImportEntriesResponse]  # type: ignore[assignment]
+    """Creates many entries, or none: all in one transaction. The first message is the header, each further one an entry with the
+    number of its line in the source. IMPORT_REFUSED has a violation for each line that is wrong, at most 100.
+
+    Reasons: IMPORT_REFUSED, VAULT_KEY_UNAVAILABLE.
+    Callers: admins, operators, members, workloads; purpose `manage`.
+    Idempotent by the header's request_id.
     """
     RevealEntry: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.RevealEntryRequest, _entry_service_pb2.RevealEntryResponse]  # type: ignore[assignment]
     """Returns the secret of an entry. The audit record of the call is on disk before the answer: without one there is none.
@@ -223,6 +239,20 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Callers: admins, operators, members, workloads; purpose `manage`.
         Idempotent by request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportEntries(
+        self,
+        request_iterator: _MaybeAsyncIterator[_entry_service_pb2.ImportEntriesRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_entry_service_pb2.ImportEntriesResponse, _abc.Awaitable[_entry_service_pb2.ImportEntriesResponse]]:
+        """Creates many entries, or none: all in one transaction. The first message is the header, each further one an entry with the
+        number of its line in the source. IMPORT_REFUSED has a violation for each line that is wrong, at most 100.
+
+        Reasons: IMPORT_REFUSED, VAULT_KEY_UNAVAILABLE.
+        Callers: admins, operators, members, workloads; purpose `manage`.
+        Idempotent by the header's request_id.
         """
 
     @_abc_1.abstractmethod

@@ -1,7 +1,8 @@
 """EntryService: access rules, and messages to values and back."""
 
+import hmac
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,14 @@ from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call, caller_of, chosen, invalid, number_of, timestamp
 from keyreeve_chassis.guard.paging import Pages, PageSizes
 from keyreeve_chassis.idempotency.mutation import Mutations
+from keyreeve_credentials.entries.importing import (
+    MOST_IMPORTED,
+    ImportIdentity,
+    ImportRow,
+    check_rows,
+    existing,
+    import_rows,
+)
 from keyreeve_credentials.entries.names import fold_pattern, parse_owner, parse_resource
 from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, EntrySource
 from keyreeve_credentials.entries.request_secrets import SecretMasking
@@ -29,6 +38,7 @@ _ARRAY = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _PARENT = re.compile(rf"arrays/({_ARRAY})\Z")
 _NAME = re.compile(rf"arrays/({_ARRAY})/entries/([0-9a-f]{{32}})\Z")
 _PURPOSE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_MOST_IMPORT_BYTES = 16 * 1024 * 1024
 _SEPARATOR: Final = "\x00"
 
 ACCESS: AccessRules = {
@@ -42,6 +52,7 @@ ACCESS: AccessRules = {
     _SERVICE + "UpdateEntry": AccessRule(_MANAGERS, forwarded=True, records=("entry.name", "update_mask.paths")),
     _SERVICE + "DeleteEntry": AccessRule(_MANAGERS, forwarded=True),
     _SERVICE + "DeleteEntries": AccessRule(_MANAGERS, forwarded=True, records=("parent", "owner", "resource")),
+    _SERVICE + "ImportEntries": AccessRule(_MANAGERS, forwarded=True, records=()),
     _SERVICE + "RevealEntry": AccessRule(_MANAGERS, records=("name",)),
 }
 
@@ -215,6 +226,63 @@ class EntryServicer:
             return pb.DeleteEntriesResponse(names=[entry.name for entry in deleted], more=more)
 
         return await self.mutations(call, request, act, lambda r: [("row", deleted_text(name)) for name in r.names])
+
+    async def ImportEntries(
+        self, requests: AsyncIterator[pb.ImportEntriesRequest], call: Call
+    ) -> pb.ImportEntriesResponse:
+        header, rows, digest = await self._read_import(requests)
+        array_id = array_of(header.parent, "header.parent")
+        if call.record is not None:
+            call.record.tell("parent", header.parent)
+            call.record.tell("rows", str(len(rows)))
+        caller = caller_of(call)
+        self.access.check(caller, array_id, None, None, MANAGE)
+        checked = check_rows(
+            rows,
+            lambda owner, resource: self.access.check(caller, array_id, owner.text, resource.text, MANAGE),
+        )
+        await self.prepare(array_id)
+        if header.dry_run:
+            known = await self.store.read(lambda tx: existing(tx, array_id, checked, replace=header.replace))
+            return pb.ImportEntriesResponse(created=len(checked) - known, replaced=known, dry_run=True)
+        written_rows: list[tuple[str, str]] = []
+
+        def act(tx: Any) -> pb.ImportEntriesResponse:  # noqa: ANN401
+            known = existing(tx, array_id, checked, replace=header.replace)
+            made = import_rows(self.entries, tx, array_id, checked)
+            written_rows[:] = [("row", row_text(e.name, e.encryption, e.row_sha256())) for e in made]
+            return pb.ImportEntriesResponse(created=len(made) - known, replaced=known)
+
+        return await self.mutations(call, ImportIdentity(header.request_id, digest), act, lambda _: written_rows)
+
+    async def _read_import(
+        self, requests: AsyncIterator[pb.ImportEntriesRequest]
+    ) -> tuple[pb.ImportHeader, list[ImportRow], bytes]:
+        """The header, the rows, and a keyed hash of all of it, which makes the import idempotent."""
+        header: pb.ImportHeader | None = None
+        rows: list[ImportRow] = []
+        digest = hmac.new(self.masking.key, digestmod="sha256")
+        size = 0
+        async for request in requests:
+            digest.update(request.SerializeToString(deterministic=True))
+            size += request.ByteSize()
+            part = request.WhichOneof("part")
+            if (part == "header") is (header is not None) or part is None:
+                raise invalid("part", "one header is required, and it comes first")
+            if part == "header":
+                header = request.header
+                continue
+            if len(rows) >= MOST_IMPORTED or size > _MOST_IMPORT_BYTES:
+                raise invalid("part", f"at most {MOST_IMPORTED} entries and {_MOST_IMPORT_BYTES} bytes in one import")
+            one = request.entry
+            kind = KINDS.get(one.entry.kind or pb.ENTRY_KIND_PASSWORD)
+            value = None
+            if kind is not None:
+                value = EntryValue(one.entry.user_name, kind, Plaintext(one.secret), one.entry.domain)
+            rows.append(ImportRow(one.line, one.entry.owner, one.entry.resource, value))
+        if header is None:
+            raise invalid("part", "a header is required")
+        return header, rows, digest.digest()
 
     async def RevealEntry(self, request: pb.RevealEntryRequest, call: Call) -> pb.RevealEntryResponse:
         array_id, uid = entry_of(request.name)
