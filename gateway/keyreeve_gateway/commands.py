@@ -1,4 +1,4 @@
-"""`tarantella` as an installed command, in process, with the certificate of the caller's context."""
+"""`tarantella` and `mmp` as installed commands, in process, with the certificate of the caller's context."""
 
 import os
 import sys
@@ -22,6 +22,13 @@ def tarantella() -> NoReturn:
     from keyreeve_gateway.tarantella.program import TARANTELLA
 
     sys.exit(run_here(TARANTELLA, sys.argv[1:]))
+
+
+def mmp() -> NoReturn:
+    """Run `mmp` with the arguments of this process."""
+    from keyreeve_gateway.mmp.program import MMP
+
+    sys.exit(run_here(MMP, sys.argv[1:]))
 
 
 def run_here(program: Program, argv: Sequence[str]) -> int:

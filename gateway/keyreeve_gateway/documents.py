@@ -11,10 +11,11 @@ from keyreeve_gateway.settings import LegacySettings
 _HEAD = """\
 # Legacy commands
 
-`tarantella` answers the command lines of the remote-desktop product. It is installed with the package and runs in
-process, with the certificate of the caller's context (`KEYREEVE_CONTEXT`, or the nearest `.keyreeve/context.json`): a
-command may do what the caller may do. "This server" is the member whose certificate is used, else `KEYREEVE_SERVER`, else
-this host's name.
+`tarantella` answers the command lines of the remote-desktop product, `mmp` those of the meeting server
+(`mmp pki csr web CN:web.example.com`). They are installed with the package and run in process, with the certificate of
+the caller's context (`KEYREEVE_CONTEXT`, or the nearest `.keyreeve/context.json`): a command may do what the caller may
+do. "This server" is the member whose certificate is used, else `KEYREEVE_SERVER`, else this host's name. Its array is
+that of the roll, or the one that `KEYREEVE_ARRAY` names.
 
 A command line that is not of the grammar prints the usage text on standard error, ends with the code of wrong usage, and
 calls nothing. Text that is not printable is shown as `\\x1b` or `\\u202e`. Passwords are never printed. A password on the

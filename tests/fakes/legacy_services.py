@@ -10,12 +10,14 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from fakes.legacy_files import LegacyFiles
 from keyreeve._async.services import CredentialsClient, MembershipClient
 from keyreeve.credentials.v1 import entry_service_pb2 as entry_pb
 from keyreeve.errors import ArrayNotFound, EntryExists, MemberNotFound
 from keyreeve.membership.v1 import array_service_pb2 as array_pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
 from support.transcripts import Recorder
+from support.uploaded_files import uploaded
 
 NOW = datetime(2031, 5, 4, 12, 0, tzinfo=UTC)
 
@@ -28,11 +30,19 @@ class FakeCaller:
 
     async def unary(self, method: str, request: Message, response: Any, _timeout: float | None = None) -> Any:
         self.services.recorder.rpc(method, request)
-        return getattr(self.services, method.rpartition("/")[2])(request)
+        return self.services.handler(method)(request)
+
+    async def upload(self, method: str, requests: Any, response: Any, _timeout: float | None = None) -> Any:
+        self.services.recorder.rpc(method, requests[0])
+        return self.services.handler(method)(requests)
+
+    async def download(self, method: str, request: Message, response: Any, _timeout: float | None = None) -> Any:
+        self.services.recorder.rpc(method, request)
+        return self.services.handler(method)(request)
 
     async def follow(self, method: str, request: Message, response: Any) -> AsyncIterator[Any]:
         self.services.recorder.rpc(method, request)
-        for message in getattr(self.services, method.rpartition("/")[2])(request):
+        for message in self.services.handler(method)(request):
             yield message
 
 
@@ -46,6 +56,13 @@ class LegacyServices:
     entries: dict[tuple[str, str, str], entry_pb.Entry] = field(default_factory=dict)
     secrets: dict[str, bytes] = field(default_factory=dict)
 
+    files: LegacyFiles = field(default_factory=LegacyFiles)
+
+    def handler(self, method: str) -> Any:
+        """What answers an RPC."""
+        name = method.rpartition("/")[2]
+        return getattr(self.files if "KeyFileService" in method else self, name)
+
     def clients(self) -> Any:
         """What a verb calls."""
         caller: Any = FakeCaller(self)
@@ -56,13 +73,19 @@ class LegacyServices:
 
     def state(self) -> tuple[Any, ...]:
         """All that RPCs can change."""
-        return (self.arrays, self.members, self.entries, self.secrets)
+        return (self.arrays, self.members, self.entries, self.secrets, self.files)
 
     async def give(self, text: str) -> None:
         """Make true what a line of a transcript says."""
         match text.split():
             case ["array", name, *servers]:
                 self._make_array(name.removesuffix(":"), servers)
+            case ["used", server, service, *names]:
+                parent = f"{self.members[f'members/{server}'].array}/servers/{server}"
+                self.files.used.setdefault(parent, {}).update(dict.fromkeys(names, service))
+            case ["upload", server, name, kind]:
+                parent = f"{self.members[f'members/{server}'].array}/servers/{server}"
+                self.files.spaces.setdefault(parent, {})[name] = uploaded(kind)
             case ["report", server, *facts]:
                 self._report(server, facts)
             case _:

@@ -12,10 +12,13 @@ from keyreeve import aio
 from keyreeve._async.calls import Caller
 from keyreeve._async.rotating import RotatingChannel
 from keyreeve.context import Context
+from keyreeve.file_values import FileSpace
+from keyreeve.plaintext import Plaintext
 from support.membership import Agent, RunningMembership, membership_settings, running_membership
 from support.peer_certificates import TRUST_DOMAIN
 from support.service_in_process import IssuedIdentity
 from support.transcripts import Recorder, Stage
+from support.uploaded_files import uploaded
 from support.vault import running_vault, vault_settings
 
 
@@ -27,6 +30,14 @@ class RecordingCaller(Caller):
     async def unary(self, method: str, request: Message, response: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109
         self.recorder.rpc(method, request)
         return await super().unary(method, request, response, timeout)
+
+    async def upload(self, method: str, requests: Any, response: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109
+        self.recorder.rpc(method, requests[0])
+        return await super().upload(method, requests, response, timeout)
+
+    async def download(self, method: str, request: Message, response: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109
+        self.recorder.rpc(method, request)
+        return await super().download(method, request, response, timeout)
 
 
 class RecordingClient(aio.Client):
@@ -62,6 +73,12 @@ class LegacyStage:
                 agent = await self.membership.agent(server, array_id=name.removesuffix(":"))
                 await agent.report()
                 self.agents[server] = agent
+            case ["used", server, service, *names]:
+                space = FileSpace(self.agents[server].array, server)
+                await self.client.credentials.files.assign(space, service, names)
+            case ["upload", server, name, kind]:
+                space = FileSpace(self.agents[server].array, server)
+                await self.client.credentials.files.put(space, name, Plaintext(uploaded(kind)))
             case _:
                 raise NotImplementedError(text)
 

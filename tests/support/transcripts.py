@@ -97,6 +97,8 @@ class Recorder:
     def masked(self, line: str) -> str:
         line = re.sub(r"(?<=entries/)[0-9a-f]{32}", lambda found: self._number("entry", found[0]), line)
         line = re.sub(r"(?<=operations/)[0-9a-f-]{16,}", lambda found: self._number("operation", found[0]), line)
+        line = re.sub(r"(?<=Serial Number: )[0-9A-Fa-f:]+", lambda found: self._number("serial", found[0]), line)
+        line = re.sub(r"(?<=(?:Not Before|Not After ): ).*GMT", "<time>", line)
         return re.sub(r"\b([0-9A-F]{2}:){19,31}[0-9A-F]{2}\b", lambda f: self._number("fingerprint", f[0]), line)
 
     def _number(self, kind: str, text: str) -> str:
@@ -110,6 +112,8 @@ class Recorder:
         for name in (one.name for one in shown.DESCRIPTOR.fields):
             if name in {"request_id", "page_size"}:
                 shown.ClearField(name)
+            elif name == "header":
+                getattr(shown, name).ClearField("request_id")
             elif name in _HIDDEN and getattr(shown, name):
                 setattr(shown, name, b"***")
             elif name.endswith("sha256") and getattr(shown, name):

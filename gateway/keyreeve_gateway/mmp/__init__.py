@@ -1,0 +1,1 @@
+"""`mmp`: the command line of the meeting server."""
