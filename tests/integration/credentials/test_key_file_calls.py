@@ -9,6 +9,7 @@ from sqlalchemy import text
 from keyreeve import errors
 from keyreeve.file_values import FileKeyType, FileSpace, RequestAttributes
 from keyreeve.identity import Role
+from keyreeve.operation_values import OperationState
 from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.opening import writing_database
 from keyreeve_credentials.key_documents.contents import load_private_key
@@ -204,3 +205,22 @@ async def test_a_file_copied_over_another_does_not_open(tmp_path: Path) -> None:
         assert (await files.get(SPACE, "a.key")).contents.text() == "a.key"
         with pytest.raises(errors.KeyFileDamaged):
             await files.get(SPACE, "b.key")
+
+
+async def test_key_files_are_re_encrypted_by_a_rotation_and_stay_readable(tmp_path: Path) -> None:
+    settings = vault_settings(tmp_path, vault={"backup_days": 0})
+    async with running_vault(settings, tmp_path) as vault:
+        client = await vault.client()
+        files = client.credentials.files
+        for number in range(5):
+            await files.put(SPACE, f"{number}.bin", Plaintext(bytes([number])))
+        begun = await client.credentials.keys.rotate("sales")
+        seen = [operation async for operation in client.credentials.operations.watch(begun.name)]
+        assert (seen[-1].state, seen[-1].done) == (OperationState.SUCCEEDED, 5)
+        for number in range(5):
+            found = await files.get(SPACE, f"{number}.bin")
+            assert (found.contents, found.file.version) == (Plaintext(bytes([number])), 1)
+        await files.rename(SPACE, "0.bin", "renamed.bin")
+        assert (await files.get(SPACE, "renamed.bin")).contents == Plaintext(b"\0")
+    with writing_database(settings, SCHEMA) as database, database.engine.connect() as connection:
+        assert len(set(connection.scalars(text("SELECT kek_id FROM key_files")))) == 1
