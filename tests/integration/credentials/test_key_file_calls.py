@@ -60,19 +60,19 @@ async def test_a_file_is_put_read_renamed_and_deleted(settings: CredentialsSetti
         contents = Plaintext(bytes(range(256)) * 1024)
         stored = await files.put(SPACE, "big.bin", contents)
         assert (stored.size, stored.version) == (262_144, 1)
-        found = await files.get(SPACE, "big.bin")
+        found = await files.get(SPACE, "big.bin", purpose="test")
         assert found.contents == contents
         assert found.file == stored
         renamed = await files.rename(SPACE, "big.bin", "other.bin")
         assert (renamed.file, renamed.version) == ("other.bin", 2)
-        assert (await files.get(SPACE, "other.bin")).contents == contents
+        assert (await files.get(SPACE, "other.bin", purpose="test")).contents == contents
         with pytest.raises(errors.KeyFileNotFound):
-            await files.get(SPACE, "big.bin")
+            await files.get(SPACE, "big.bin", purpose="test")
         with pytest.raises(errors.KeyFileExists):
             await files.put(SPACE, "other.bin", contents)
         replaced = await files.put(SPACE, "other.bin", Plaintext(b"new"), replace=True)
         assert replaced.version == 1
-        assert (await files.get(SPACE, "other-replaced-1.bin")).contents == contents
+        assert (await files.get(SPACE, "other-replaced-1.bin", purpose="test")).contents == contents
         await files.delete(SPACE, "other.bin")
         with pytest.raises(errors.KeyFileNotFound):
             await files.delete(SPACE, "other.bin")
@@ -202,9 +202,9 @@ async def test_a_file_copied_over_another_does_not_open(tmp_path: Path) -> None:
         )
     async with running_vault(settings, tmp_path) as vault:
         files = (await vault.client()).credentials.files
-        assert (await files.get(SPACE, "a.key")).contents.text() == "a.key"
+        assert (await files.get(SPACE, "a.key", purpose="test")).contents.text() == "a.key"
         with pytest.raises(errors.KeyFileDamaged):
-            await files.get(SPACE, "b.key")
+            await files.get(SPACE, "b.key", purpose="test")
 
 
 async def test_key_files_are_re_encrypted_by_a_rotation_and_stay_readable(tmp_path: Path) -> None:
@@ -218,9 +218,48 @@ async def test_key_files_are_re_encrypted_by_a_rotation_and_stay_readable(tmp_pa
         seen = [operation async for operation in client.credentials.operations.watch(begun.name)]
         assert (seen[-1].state, seen[-1].done) == (OperationState.SUCCEEDED, 5)
         for number in range(5):
-            found = await files.get(SPACE, f"{number}.bin")
+            found = await files.get(SPACE, f"{number}.bin", purpose="test")
             assert (found.contents, found.file.version) == (Plaintext(bytes([number])), 1)
         await files.rename(SPACE, "0.bin", "renamed.bin")
-        assert (await files.get(SPACE, "renamed.bin")).contents == Plaintext(b"\0")
+        assert (await files.get(SPACE, "renamed.bin", purpose="test")).contents == Plaintext(b"\0")
     with writing_database(settings, SCHEMA) as database, database.engine.connect() as connection:
         assert len(set(connection.scalars(text("SELECT kek_id FROM key_files")))) == 1
+
+
+async def test_what_a_row_says_of_its_contents_gives_no_rights(tmp_path: Path) -> None:
+    settings = vault_settings(tmp_path)
+    async with running_vault(settings, tmp_path) as vault:
+        files = (await vault.client()).credentials.files
+        await files.create_self_signed(SPACE, "web", SERVER, key_type=P256)
+        await files.put(SPACE, "unknown.bin", Plaintext(b"-----BEGIN OPENSSH PRIVATE KEY-----"))
+    with writing_database(settings, SCHEMA) as database, database.engine.begin() as connection:
+        connection.execute(text("UPDATE key_files SET holds_private_key = 0"))
+    async with running_vault(settings, tmp_path) as vault:
+        operator = (await vault.client(Role.OPERATOR)).credentials.files
+        for name in ("web.key", "unknown.bin"):
+            with pytest.raises(errors.FieldInvalid):
+                await operator.get(SPACE, name)
+            with pytest.raises(errors.PolicyDenied):
+                await operator.get(SPACE, name, purpose="backup")
+        assert (await operator.get(SPACE, "web.crt")).file.file == "web.crt"
+
+
+@pytest.mark.parametrize("column", ["file_uid", "array_id", "server", "name", "encryption", "kek_id", "wrapped_key"])
+async def test_a_row_that_was_changed_does_not_open(column: str, tmp_path: Path) -> None:
+    settings = vault_settings(tmp_path)
+    async with running_vault(settings, tmp_path) as vault:
+        client = (await vault.client()).credentials
+        await client.files.put(SPACE, "a.key", Plaintext(b"secret"))
+        await client.files.put(FileSpace("finance", SPACE.server), "b.key", Plaintext(b"other"))
+    other = {"encryption": "2", "array_id": "'finance'", "server": "'core9.example.test'", "name": "'c.key'"}
+    changed = other.get(column, f"(SELECT {column} FROM key_files WHERE name = 'b.key')")
+    if column == "file_uid":
+        changed = "'00000000000000000000000000000000'"
+    with writing_database(settings, SCHEMA) as database, database.engine.begin() as connection:
+        connection.execute(text(f"UPDATE key_files SET {column} = {changed} WHERE name = 'a.key'"))
+    array = "finance" if column == "array_id" else "sales"
+    server = "core9.example.test" if column == "server" else SPACE.server
+    async with running_vault(settings, tmp_path) as vault:
+        files = (await vault.client()).credentials.files
+        with pytest.raises((errors.KeyFileDamaged, errors.VaultKeyUnavailable)):
+            await files.get(FileSpace(array, server), "c.key" if column == "name" else "a.key", purpose="test")

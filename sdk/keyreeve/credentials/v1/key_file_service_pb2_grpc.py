@@ -28,8 +28,9 @@ if _version_not_supported:
 class KeyFileServiceStub:
     """Private keys, certificate signing requests, certificates and bundles of a server, in one flat file space per server
     (docs/key-files.md). Contents are encrypted like entries. Policies decide who may call (AccessPolicyService): the purpose is
-    `manage`, `list` for what reads no private key, and the one that the request names for GetFile. The reasons that every RPC
-    can return are listed at AuthorityService.
+    `manage` for changes and `list` for the others; GetFile needs the one that its request names too, unless the file is public.
+    Every RPC of this service can return VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at
+    AuthorityService.
 
     A new key breaks the service that uses the certificate of the old one at once. So a key is not replaced while it or its
     certificate is assigned to a service (AssignFiles), unless the request forces it. Whatever is replaced is kept under a
@@ -123,8 +124,9 @@ class KeyFileServiceStub:
 class KeyFileServiceServicer:
     """Private keys, certificate signing requests, certificates and bundles of a server, in one flat file space per server
     (docs/key-files.md). Contents are encrypted like entries. Policies decide who may call (AccessPolicyService): the purpose is
-    `manage`, `list` for what reads no private key, and the one that the request names for GetFile. The reasons that every RPC
-    can return are listed at AuthorityService.
+    `manage` for changes and `list` for the others; GetFile needs the one that its request names too, unless the file is public.
+    Every RPC of this service can return VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at
+    AuthorityService.
 
     A new key breaks the service that uses the certificate of the old one at once. So a key is not replaced while it or its
     certificate is assigned to a service (AssignFiles), unless the request forces it. Whatever is replaced is kept under a
@@ -145,7 +147,8 @@ class KeyFileServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetFile(self, request, context):
-        """Returns a file: its description first, then its contents. The audit record is on disk before a private key is returned.
+        """Returns a file: its description first, then its contents. What contains anything but certificates, requests, revocation lists
+        and public keys is read for a purpose, as an entry's secret: its audit record is on disk before the answer.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, VAULT_KEY_UNAVAILABLE.
         Callers: admins, operators, members, the gateway.
@@ -398,8 +401,9 @@ def add_KeyFileServiceServicer_to_server(servicer, server):
 class KeyFileService:
     """Private keys, certificate signing requests, certificates and bundles of a server, in one flat file space per server
     (docs/key-files.md). Contents are encrypted like entries. Policies decide who may call (AccessPolicyService): the purpose is
-    `manage`, `list` for what reads no private key, and the one that the request names for GetFile. The reasons that every RPC
-    can return are listed at AuthorityService.
+    `manage` for changes and `list` for the others; GetFile needs the one that its request names too, unless the file is public.
+    Every RPC of this service can return VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at
+    AuthorityService.
 
     A new key breaks the service that uses the certificate of the old one at once. So a key is not replaced while it or its
     certificate is assigned to a service (AssignFiles), unless the request forces it. Whatever is replaced is kept under a

@@ -29,8 +29,9 @@ GRPC_VERSION: str
 class KeyFileServiceStub:
     """Private keys, certificate signing requests, certificates and bundles of a server, in one flat file space per server
     (docs/key-files.md). Contents are encrypted like entries. Policies decide who may call (AccessPolicyService): the purpose is
-    `manage`, `list` for what reads no private key, and the one that the request names for GetFile. The reasons that every RPC
-    can return are listed at AuthorityService.
+    `manage` for changes and `list` for the others; GetFile needs the one that its request names too, unless the file is public.
+    Every RPC of this service can return VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at
+    AuthorityService.
 
     A new key breaks the service that uses the certificate of the old one at once. So a key is not replaced while it or its
     certificate is assigned to a service (AssignFiles), unless the request forces it. Whatever is replaced is kept under a
@@ -51,7 +52,8 @@ class KeyFileServiceStub:
     Idempotent by request_id.
     """
     GetFile: _grpc.UnaryStreamMultiCallable[_key_file_service_pb2.GetFileRequest, _key_file_service_pb2.GetFileResponse]
-    """Returns a file: its description first, then its contents. The audit record is on disk before a private key is returned.
+    """Returns a file: its description first, then its contents. What contains anything but certificates, requests, revocation lists
+    and public keys is read for a purpose, as an entry's secret: its audit record is on disk before the answer.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, VAULT_KEY_UNAVAILABLE.
     Callers: admins, operators, members, the gateway.
@@ -164,8 +166,9 @@ class KeyFileServiceStub:
 class KeyFileServiceAsyncStub(KeyFileServiceStub):
     """Private keys, certificate signing requests, certificates and bundles of a server, in one flat file space per server
     (docs/key-files.md). Contents are encrypted like entries. Policies decide who may call (AccessPolicyService): the purpose is
-    `manage`, `list` for what reads no private key, and the one that the request names for GetFile. The reasons that every RPC
-    can return are listed at AuthorityService.
+    `manage` for changes and `list` for the others; GetFile needs the one that its request names too, unless the file is public.
+    Every RPC of this service can return VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at
+    AuthorityService.
 
     A new key breaks the service that uses the certificate of the old one at once. So a key is not replaced while it or its
     certificate is assigned to a service (AssignFiles), unless the request forces it. Whatever is replaced is kept under a
@@ -183,7 +186,8 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
     Idempotent by request_id.
     """
     GetFile: _aio.UnaryStreamMultiCallable[_key_file_service_pb2.GetFileRequest, _key_file_service_pb2.GetFileResponse]  # type: ignore[assignment]
-    """Returns a file: its description first, then its contents. The audit record is on disk before a private key is returned.
+    """Returns a file: its description first, then its contents. What contains anything but certificates, requests, revocation lists
+    and public keys is read for a purpose, as an entry's secret: its audit record is on disk before the answer.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, VAULT_KEY_UNAVAILABLE.
     Callers: admins, operators, members, the gateway.
@@ -295,8 +299,9 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
 class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
     """Private keys, certificate signing requests, certificates and bundles of a server, in one flat file space per server
     (docs/key-files.md). Contents are encrypted like entries. Policies decide who may call (AccessPolicyService): the purpose is
-    `manage`, `list` for what reads no private key, and the one that the request names for GetFile. The reasons that every RPC
-    can return are listed at AuthorityService.
+    `manage` for changes and `list` for the others; GetFile needs the one that its request names too, unless the file is public.
+    Every RPC of this service can return VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at
+    AuthorityService.
 
     A new key breaks the service that uses the certificate of the old one at once. So a key is not replaced while it or its
     certificate is assigned to a service (AssignFiles), unless the request forces it. Whatever is replaced is kept under a
@@ -324,7 +329,8 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _key_file_service_pb2.GetFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_key_file_service_pb2.GetFileResponse], _abc.AsyncIterator[_key_file_service_pb2.GetFileResponse]]:
-        """Returns a file: its description first, then its contents. The audit record is on disk before a private key is returned.
+        """Returns a file: its description first, then its contents. What contains anything but certificates, requests, revocation lists
+        and public keys is read for a purpose, as an entry's secret: its audit record is on disk before the answer.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, VAULT_KEY_UNAVAILABLE.
         Callers: admins, operators, members, the gateway.

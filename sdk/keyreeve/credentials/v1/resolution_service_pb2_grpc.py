@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class ResolutionServiceStub:
     """Decides which credential a launch uses, by the rules of docs/resolution.md. Policies decide who may ask
-    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. The reasons that every RPC can return are
-    listed at AuthorityService.
+    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. Every RPC of this service can return
+    VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel):
@@ -61,8 +61,8 @@ class ResolutionServiceStub:
 
 class ResolutionServiceServicer:
     """Decides which credential a launch uses, by the rules of docs/resolution.md. Policies decide who may ask
-    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. The reasons that every RPC can return are
-    listed at AuthorityService.
+    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. Every RPC of this service can return
+    VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def ResolveCredential(self, request, context):
@@ -146,8 +146,8 @@ def add_ResolutionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ResolutionService:
     """Decides which credential a launch uses, by the rules of docs/resolution.md. Policies decide who may ask
-    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. The reasons that every RPC can return are
-    listed at AuthorityService.
+    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. Every RPC of this service can return
+    VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @staticmethod

@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class ResolutionServiceStub:
     """Decides which credential a launch uses, by the rules of docs/resolution.md. Policies decide who may ask
-    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. The reasons that every RPC can return are
-    listed at AuthorityService.
+    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. Every RPC of this service can return
+    VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_typing.overload
@@ -72,8 +72,8 @@ class ResolutionServiceStub:
 @_typing.type_check_only
 class ResolutionServiceAsyncStub(ResolutionServiceStub):
     """Decides which credential a launch uses, by the rules of docs/resolution.md. Policies decide who may ask
-    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. The reasons that every RPC can return are
-    listed at AuthorityService.
+    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. Every RPC of this service can return
+    VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -112,8 +112,8 @@ class ResolutionServiceAsyncStub(ResolutionServiceStub):
 
 class ResolutionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decides which credential a launch uses, by the rules of docs/resolution.md. Policies decide who may ask
-    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. The reasons that every RPC can return are
-    listed at AuthorityService.
+    (AccessPolicyService): the purpose is `launch`, and `list` for ExplainResolution. Every RPC of this service can return
+    VAULT_SEALED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_abc_1.abstractmethod

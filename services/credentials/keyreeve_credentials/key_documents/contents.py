@@ -37,6 +37,9 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
+_PUBLIC_KINDS = {Kind.PUBLIC_KEY, Kind.CERTIFICATE, Kind.REQUEST, Kind.CRL}
+
+
 class Encoding(StrEnum):
     """Encoding of an element."""
 
@@ -83,6 +86,11 @@ def inspect_file(data: bytes) -> list[Element]:
 def holds_private_key(data: bytes) -> bool:
     """Whether reading a file reveals a private key, locked or not."""
     return any(e.kind in {Kind.PRIVATE_KEY, Kind.LOCKED_KEY, Kind.PKCS12} for e in inspect_file(data))
+
+
+def is_public(data: bytes) -> bool:
+    """Whether a file contains nothing but what may be published; what cannot be read is not public."""
+    return all(e.kind in _PUBLIC_KINDS for e in inspect_file(data))
 
 
 def load_private_key(data: bytes, passphrase: Plaintext | None = None) -> PrivateKeyTypes:

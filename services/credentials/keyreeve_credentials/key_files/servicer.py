@@ -15,7 +15,7 @@ from keyreeve_chassis.guard.paging import Pages, PageSizes
 from keyreeve_chassis.idempotency.mutation import MutationRequest, Mutations
 from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.servicer import tell_of
-from keyreeve_credentials.key_documents.contents import MOST_BYTES, inspect_file
+from keyreeve_credentials.key_documents.contents import MOST_BYTES, inspect_file, is_public
 from keyreeve_credentials.key_documents.matching import bundle_warnings, key_matches, verify_file
 from keyreeve_credentials.key_files.file_names import parse_basename, parse_file_name
 from keyreeve_credentials.key_files.messages import (
@@ -104,14 +104,14 @@ class KeyFileServicer:
         stored, uses = await self.store.read(
             lambda tx: (self.workshop.files.get(tx, space, name), tx.key_files.uses(space))
         )
-        if stored.holds_private_key:
+        self._allow(call, space, LIST, {name})
+        contents = self.workshop.files.open(stored).reveal()
+        # The contents decide, not what the row says of them: who can write the database must not gain rights.
+        if not is_public(contents):
             purpose = token_of(request.purpose, "purpose")
             self.access.check_read(
                 caller_of(call), space.array_id, space.server, _resource(name), purpose, tell=tell_of(call)
             )
-        else:
-            self._allow(call, space, LIST, {name})
-        contents = self.workshop.files.open(stored).reveal()
         yield pb.GetFileResponse(file=file_message(stored, uses))
         for start in range(0, len(contents), _CHUNK):
             yield pb.GetFileResponse(data=contents[start : start + _CHUNK])
