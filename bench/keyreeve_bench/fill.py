@@ -47,7 +47,7 @@ from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.tables import authorities, control_plane, serial_blocks
 from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import DatabaseRefused, FileLock
-from keyreeve_chassis.database.revisions import check_version
+from keyreeve_chassis.schema.revisions import check_version
 
 SEED = b"f" * 32
 CALLERS = 16

@@ -23,9 +23,9 @@ from keyreeve_ca.store.ports import CertificateFilter
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader, sqlite_writer
-from keyreeve_chassis.database.migrating import upgrade
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.keys.sealed import SealedKeyStore
+from keyreeve_chassis.schema.migrating import upgrade
 from keyreeve_chassis.trust_tables.seals import Seals
 from support.ledger_entries import NOW, STATED_PROFILE, WORKER, bootstrap
 from support.postgres import Server, shared_server

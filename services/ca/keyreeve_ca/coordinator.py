@@ -57,7 +57,6 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_ipc import CHANGES, ChangesHandler
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import POLL_SECONDS, Topics
-from keyreeve_chassis.database import revisions
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import direct_engine, first_start_lock, reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database, store_errors
@@ -76,6 +75,7 @@ from keyreeve_chassis.processes.lifecycle import (
     system_clock,
     until_told,
 )
+from keyreeve_chassis.schema import revisions
 from keyreeve_chassis.telemetry import metrics
 from keyreeve_chassis.trust_tables.seals import Seals
 
@@ -208,7 +208,7 @@ async def _own_database(
 
 
 def _upgrade(settings: CaSettings, database: Database) -> None:
-    from keyreeve_chassis.database import migrating  # Alembic takes 11 MiB, and is rarely needed
+    from keyreeve_chassis.schema import migrating  # Alembic takes 11 MiB, and is rarely needed
 
     with direct_engine(settings, SCHEMA, database) as direct:
         migrating.upgrade(direct, SCHEMA)

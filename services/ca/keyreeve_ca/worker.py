@@ -41,7 +41,6 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_ipc import CoordinatorChanges
 from keyreeve_chassis.changes.topics import Topics
-from keyreeve_chassis.database import revisions
 from keyreeve_chassis.database.opening import reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.call import Call
@@ -51,6 +50,7 @@ from keyreeve_chassis.guard.router import Forward, Router
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, system_clock, until_told
 from keyreeve_chassis.rpc.server import start_server
+from keyreeve_chassis.schema import revisions
 from keyreeve_chassis.settings.sections import host_port
 from keyreeve_chassis.telemetry.process import call_telemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity

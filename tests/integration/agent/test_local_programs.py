@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from keyreeve_agent.programs.probing import presented_certificate
 from keyreeve_agent.programs.reloading import ProgramReloader, run_bounded
 from support.agent_world import TestArrayCa, epoch_of, material_of
 from support.peer_certificates import TRUST_DOMAIN
+from support.ports import free_port
 from support.waiting import wait_for
 
 NAME = f"one.{TRUST_DOMAIN}"
@@ -33,12 +33,6 @@ OLD, NEW = TestArrayCa.make(), TestArrayCa.make()
 
 def material(*cas: TestArrayCa) -> Material:
     return material_of(cas[0].peer(NAME), cas[0], epoch_of(1, *cas), tuple(one.crl() for one in cas))
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture

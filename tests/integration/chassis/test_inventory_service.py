@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from keyreeve_chassis.database.migrating import drift
+from keyreeve.identity import ALL_ROLES
 from keyreeve_chassis.database.opening import writing_database
 from keyreeve_chassis.guard.peers import PeerVerifier, TrustView
 from keyreeve_chassis.local_admin.client import ask
@@ -19,6 +19,7 @@ from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.solo import run_solo
 from keyreeve_chassis.rpc.health import Health, health_service
 from keyreeve_chassis.rpc.reflection import reflection_services
+from keyreeve_chassis.schema.migrating import drift
 from keyreeve_chassis.settings.sections import DatabaseServerSettings, DatabaseSettings
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.tls import ServerIdentity
@@ -73,7 +74,7 @@ async def test_every_method_of_a_second_service_keeps_to_its_access_rule(setting
         yield identity
 
     async with run_solo(SPEC, settings, STORAGE, open_identity) as running:
-        router = running.router.plus([health_service(Health()), *reflection_services([])])
+        router = running.router.plus([health_service(Health(), roles=ALL_ROLES), *reflection_services([])])
         verifier = PeerVerifier(identity.trust_view, system_clock, identity.revocations)
         tried = await walk(f"127.0.0.1:{running.port}", router, identity.hierarchies, verifier)
         found = await ask(settings.coordinator_socket, "check", None)

@@ -10,8 +10,8 @@ from keyreeve import errors
 from keyreeve.identity import Role
 from keyreeve.plaintext import Plaintext
 from keyreeve.vault_values import EntryKind
-from keyreeve_chassis.database.migrating import drift
 from keyreeve_chassis.database.opening import writing_database
+from keyreeve_chassis.schema.migrating import drift
 from keyreeve_credentials.app import STORAGE
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA

@@ -10,10 +10,10 @@ from keyreeve import errors, keys
 from keyreeve.membership_values import ArrayState, ArrayView, AuthorityUse, MemberState, Server
 from keyreeve.request_ids import new_request_id
 from keyreeve.values import Name
-from keyreeve_chassis.database.migrating import drift
 from keyreeve_chassis.database.opening import writing_database
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.processes.lifecycle import system_clock
+from keyreeve_chassis.schema.migrating import drift
 from keyreeve_membership.app import STORAGE
 from keyreeve_membership.store.schema import SCHEMA
 from support.access_matrix import caller_kinds, walk

@@ -11,7 +11,6 @@ from sqlalchemy import Column, Table, Text, insert, select
 
 from keyreeve.errors import FieldInvalid
 from keyreeve.identity import ALL_ROLES, Role
-from keyreeve_chassis.database.revisions import Schema
 from keyreeve_chassis.database.service_tables import service_metadata, service_tables
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
@@ -23,6 +22,7 @@ from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_chassis.operations.servicer import operation_message
 from keyreeve_chassis.operations.steps import advance_operation, ended_operation
 from keyreeve_chassis.processes.solo import solo_role
+from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_chassis.service import ServiceSpec
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
 from support.inventory_contract import DESCRIPTOR, SERVICE, Item, ListItemsResponse

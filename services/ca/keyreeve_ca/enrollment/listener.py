@@ -17,12 +17,12 @@ from keyreeve_ca.arrays.expired_renewal import ExpiredRenewal
 from keyreeve_ca.enrollment import servicer as enrollee_servicer
 from keyreeve_ca.enrollment.ports import StoredToken
 from keyreeve_ca.enrollment.service import Enrollment, TokenSteps
-from keyreeve_ca.enrollment.service_accounts import LIFETIME_SECONDS, ServiceAccountExchange
-from keyreeve_ca.enrollment.token_review import KubernetesTokenReviewer
 from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.renewal import Nonces
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate, pem, service_caller
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
+from keyreeve_ca.service_accounts.service import LIFETIME_SECONDS, ServiceAccountExchange
+from keyreeve_ca.service_accounts.token_review import KubernetesTokenReviewer
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.admission import PerAddress
 from keyreeve_chassis.guard.call import Call

@@ -9,10 +9,10 @@ from keyreeve import errors
 from keyreeve.ca.v1 import enrollment_service_pb2 as pb
 from keyreeve_ca.arrays.expired_renewal import ExpiredRenewal
 from keyreeve_ca.enrollment.service import Enrollment, Hello
-from keyreeve_ca.enrollment.service_accounts import ServiceAccountExchange
 from keyreeve_ca.enrollment.token_servicer import SERVICE
 from keyreeve_ca.issuance.renewal import Proof
 from keyreeve_ca.messages import serial_of
+from keyreeve_ca.service_accounts.service import ServiceAccountExchange
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.admission import PerAddress
 from keyreeve_chassis.guard.call import Call, invalid

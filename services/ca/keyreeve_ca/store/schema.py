@@ -9,8 +9,8 @@ from keyreeve_ca.operators import tables as operator_tables
 from keyreeve_ca.revocation import tables as revocation_tables
 from keyreeve_ca.store import audit_tables, tables
 from keyreeve_ca.store.metadata import metadata
-from keyreeve_chassis.database.revisions import Schema
 from keyreeve_chassis.database.transactions import register_failpoints
+from keyreeve_chassis.schema.revisions import Schema
 
 # A table belongs to the metadata once its module has been imported.
 TABLE_MODULES = (

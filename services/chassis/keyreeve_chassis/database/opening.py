@@ -8,12 +8,13 @@ from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from keyreeve.errors import WrongDatabase
-from keyreeve_chassis.database import engine, locking, revisions
+from keyreeve_chassis.database import engine, locking
 from keyreeve_chassis.database.binding import DatabaseBinding
-from keyreeve_chassis.database.revisions import Schema
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.processes.refusals import StartRefused
+from keyreeve_chassis.schema import revisions
+from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
 
 

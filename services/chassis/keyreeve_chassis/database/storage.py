@@ -23,7 +23,6 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import Topics
-from keyreeve_chassis.database import revisions
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.engine import sqlite_release
 from keyreeve_chassis.database.opening import (
@@ -35,7 +34,6 @@ from keyreeve_chassis.database.opening import (
     reading_database,
     writing_database,
 )
-from keyreeve_chassis.database.revisions import Schema
 from keyreeve_chassis.database.service_transaction import ServiceState, ServiceTransaction, lock_service
 from keyreeve_chassis.database.store import MakeTransaction, SqlStore
 from keyreeve_chassis.database.transactions import Database, register_failpoints, store_errors
@@ -63,6 +61,8 @@ from keyreeve_chassis.operations.steps import Step
 from keyreeve_chassis.processes.ipc import Handler
 from keyreeve_chassis.processes.lifecycle import every
 from keyreeve_chassis.processes.refusals import StartRefused
+from keyreeve_chassis.schema import revisions
+from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_chassis.service import OpenStorage, ServiceContext
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
 from keyreeve_chassis.trust_tables.recovery import recover_trust_tables, seal_at_start
@@ -221,7 +221,7 @@ class DatabaseStorage(Generic[S, TxT]):
         return database
 
     def _upgrade(self, settings: S, database: Database) -> None:
-        from keyreeve_chassis.database import migrating  # Alembic takes 11 MiB, and is rarely needed
+        from keyreeve_chassis.schema import migrating  # Alembic takes 11 MiB, and is rarely needed
 
         with direct_engine(settings, self.schema, database) as direct:
             migrating.upgrade(direct, self.schema)

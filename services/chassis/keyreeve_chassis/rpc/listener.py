@@ -107,7 +107,7 @@ class Listener:
         try:
             self._sockets, port = bind_sockets(host, port)
             if self._shared is not None:
-                self._spreading = Spreading(self._shared.directory, self._shared.listener, self._adopt)
+                self._spreading = Spreading(self._shared.directory, f"{self._shared.listener}-{port}", self._adopt)
         except OSError as failed:
             self._close_sockets()
             raise RuntimeError(f"cannot listen on {host}:{port}: {failed}") from failed

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keyreeve_chassis.database.revisions import Schema
+from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_credentials.entries import tables as entry_tables
 from keyreeve_credentials.key_files import tables as key_file_tables
 from keyreeve_credentials.keys import tables as key_tables

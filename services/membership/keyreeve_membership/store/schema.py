@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keyreeve_chassis.database.revisions import Schema
+from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_membership.store.tables import metadata
 
 SCHEMA = Schema(

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event, text
 from keyreeve_ca.ledger import partitions
 from keyreeve_ca.store.ports import CertificateFilter
 from keyreeve_ca.store.schema import SCHEMA
-from keyreeve_chassis.database.migrating import drift, upgrade
+from keyreeve_chassis.schema.migrating import drift, upgrade
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block
 from support.postgres import Server

@@ -11,8 +11,8 @@ from sqlalchemy import Engine, inspect, text
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.database.locking import DatabaseRefused
-from keyreeve_chassis.database.migrating import configuration, drift, upgrade
-from keyreeve_chassis.database.revisions import check_version, current_revision
+from keyreeve_chassis.schema.migrating import configuration, drift, upgrade
+from keyreeve_chassis.schema.revisions import check_version, current_revision
 from support.databases import CaDatabase
 from support.postgres import Server
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 
 from support.echo_service import ECHO, EchoRequest, EchoResponse, echo_service
+from support.ports import free_port
 from support.running import Harness, serving
 from support.waiting import wait_until
 
@@ -89,19 +90,22 @@ async def test_a_worker_that_stops_hands_over_what_it_has_accepted_and_gets_noth
 
 
 async def test_what_a_killed_worker_left_is_passed_over_and_removed(tmp_path):
-    left = tmp_path / "calls-00000000"
+    port = free_port()
+    left = tmp_path / f"calls-{port}-00000000"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as killed:
         killed.bind(str(left))
-    async with workers(tmp_path, 2) as servers, channels(servers[0], 4):
+    async with workers(tmp_path, 2, port=port) as servers, channels(servers[0], 4):
         assert largest_share(servers) == 1
         assert not left.exists()
 
 
 async def test_a_worker_that_does_not_read_its_queue_is_passed_over_once_that_is_full(tmp_path):
+    port = free_port()
+    queue = tmp_path / f"calls-{port}-00000000"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hung:
-        hung.bind(str(tmp_path / "calls-00000000"))
-        async with workers(tmp_path, 1) as (server,):
-            fill(tmp_path / "calls-00000000")
+        hung.bind(str(queue))
+        async with workers(tmp_path, 1, port=port) as (server,):
+            fill(queue)
             async with channels(server, 2):
                 assert server.running.connections >= 2
 

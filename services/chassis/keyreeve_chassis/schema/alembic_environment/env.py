@@ -2,6 +2,6 @@
 
 from alembic import context
 
-from keyreeve_chassis.database.migrating import run_environment
+from keyreeve_chassis.schema.migrating import run_environment
 
 run_environment(context.config.attributes["metadata"])

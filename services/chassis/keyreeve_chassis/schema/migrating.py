@@ -18,7 +18,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, MetaData, text
 from sqlalchemy.schema import CreateSchema
 
-from keyreeve_chassis.database.revisions import Schema, name_default_schema
+from keyreeve_chassis.schema.revisions import Schema, name_default_schema
 
 _LOCK_TIMEOUT_MS = 4_000
 _STATEMENT_TIMEOUT_MS = 600_000

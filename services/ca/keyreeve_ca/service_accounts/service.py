@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from keyreeve.errors import EnrollmentOff, ServiceAccountRefused
+from keyreeve_ca.enrollment.rules import read_identity
 
 POD_UID = "authentication.kubernetes.io/pod-uid"
 POD_NAME = "authentication.kubernetes.io/pod-name"
@@ -96,6 +97,6 @@ class ServiceAccountExchange:
         service = self.services.get(pod.account)
         if service is None:
             raise ServiceAccountRefused(f"the account {pod.account} may become no service")
-        identity = f"spiffe://{self.trust_domain}/services/{service}/{pod.uid}"
-        tell("identity", identity)
-        return await self.make_token(identity, address, pod.request_id)
+        identity, _ = read_identity(f"spiffe://{self.trust_domain}/services/{service}/{pod.uid}", self.trust_domain)
+        tell("identity", str(identity))
+        return await self.make_token(str(identity), address, pod.request_id)

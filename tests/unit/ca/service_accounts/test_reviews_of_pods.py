@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from keyreeve.errors import EnrollmentOff, ServiceAccountRefused
-from keyreeve_ca.enrollment.service_accounts import ServiceAccountExchange, pod_of
+from keyreeve_ca.service_accounts.service import ServiceAccountExchange, pod_of
 from support.token_reviews import status_of
 
 AUDIENCE = "keyreeve:example.test"

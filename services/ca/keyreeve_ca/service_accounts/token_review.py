@@ -10,13 +10,14 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from keyreeve.errors import StoreUnavailable
+from keyreeve_ca.service_accounts.service import TokenReviewer
 
 PATH = "/apis/authentication.k8s.io/v1/tokenreviews"
 SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class KubernetesTokenReviewer:
+class KubernetesTokenReviewer(TokenReviewer):
     """Asks the API server with the CA's own ServiceAccount."""
 
     url: str
