@@ -25,6 +25,7 @@ from keyreeve_chassis.guard.call import chosen, duration_of, id_of, invalid, num
 from keyreeve_chassis.keys.key_types import KeyType
 
 _LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")
+_NONCE = re.compile(r"[!-~]{1,128}\Z")
 _UID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _SERIAL = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -99,7 +100,9 @@ def order_of(request: _Ordered) -> Order | None:
     order = request.order
     if min(order.rotation, order.step, order.fence) < 0:
         raise invalid("order", "its numbers are not negative")
-    return Order(order.rotation, order.step, order.fence, uid_of(order.owner_nonce, "order.owner_nonce"))
+    if not _NONCE.match(order.owner_nonce):
+        raise invalid("order.owner_nonce", "1-128 printable ASCII characters without spaces are required")
+    return Order(order.rotation, order.step, order.fence, order.owner_nonce)
 
 
 def uid_of(text: str, field: str) -> str:

@@ -277,7 +277,7 @@ class Order(_message.Message):
     fence: _builtins.int
     """Required. Fence of the leader's lease."""
     owner_nonce: _builtins.str
-    """Required. Owner nonce of the leader's lease: 1-64 letters, digits and hyphens."""
+    """Required. Owner nonce of the leader's lease: 1-128 printable ASCII characters without spaces."""
     def __init__(
         self,
         *,

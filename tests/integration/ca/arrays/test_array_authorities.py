@@ -26,7 +26,7 @@ class Array:
         self.name = f"arrays/{unique('array')}"
         self.client: Client = ca.client(MEMBERSHIP)
         self._steps = count(1)
-        self.last = Order(1, 0, 5, "leader-one")
+        self.last = Order(1, 0, 5, "leader/one")
 
     def order(self) -> Order:
         self.last = replace(self.last, step=next(self._steps))
