@@ -556,6 +556,13 @@ class TrustTableAltered(FailedPrecondition):
     who = ADMIN
 
 
+class KeyNotBlocked(NotFound):
+    """The key is not on the list of blocked keys."""
+
+    reason = "KEY_NOT_BLOCKED"
+    fix = "`keyreeve blocked-key list` shows the keys that are; those of the settings' file are changed there."
+
+
 class SecondPersonRequired(PermissionDenied):
     """This requires two different operators, and the same one has asked twice."""
 

@@ -182,6 +182,20 @@ class CrlReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedKey:
+    """A key that no certificate is issued for."""
+
+    name: str
+    """`blockedKeys/{sha256}`: the hash of its DER SubjectPublicKeyInfo in hexadecimal."""
+    reason: str
+    created_at: datetime
+    creator: str
+    approved_at: datetime | None
+    """When the first of two persons approved unblocking it."""
+    approver: str
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """A certificate in the ledger."""
 

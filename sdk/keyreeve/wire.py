@@ -223,6 +223,18 @@ def _outcome(
     )
 
 
+def from_blocked_key(message: certificate_pb.BlockedKey) -> values.BlockedKey:
+    """Translate a blocked key."""
+    return values.BlockedKey(
+        name=message.name,
+        reason=message.reason,
+        created_at=_time(message.create_time),
+        creator=message.creator,
+        approved_at=_time(message.approve_time) if message.HasField("approve_time") else None,
+        approver=message.approver,
+    )
+
+
 def from_certificate(message: certificate_pb.Certificate) -> values.Certificate:
     """Translate a certificate of the ledger."""
     return values.Certificate(

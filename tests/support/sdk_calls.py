@@ -96,6 +96,9 @@ OPERATOR = operator_pb.Operator(
 HALTED = issuance_pb.IssuanceState(
     status=issuance_pb.ISSUANCE_STATUS_HALTED, halt_time=stamp(BEGIN), halter="me", halt_reason="a key may be out"
 )
+BLOCKED_KEY = certificate_pb.BlockedKey(
+    name=f"blockedKeys/{bytes(32).hex()}", reason="found in a repository", create_time=stamp(BEGIN), creator="me"
+)
 OPERATION = operation_pb.Operation(
     name="operations/1",
     method="/keyreeve.ca.v1.CertificateService/RevokeCertificates",
@@ -199,6 +202,12 @@ EXAMPLES: dict[str, Example] = {
     ),
     "GetCertificate": Example(lambda client: client.certificates.get(SERIAL), CERTIFICATE),
     "RevokeCertificate": Example(lambda client: client.certificates.revoke(SERIAL, CrlReason.SUPERSEDED), CERTIFICATE),
+    "BlockKey": Example(lambda client: client.certificates.block_key(bytes(32), "found in a repository"), BLOCKED_KEY),
+    "ListBlockedKeys": Example(
+        lambda client: client.certificates.blocked_keys(),
+        certificate_pb.ListBlockedKeysResponse(blocked_keys=[BLOCKED_KEY]),
+    ),
+    "UnblockKey": Example(lambda client: client.certificates.unblock_key(bytes(32)), BLOCKED_KEY),
     "RevokeCertificates": Example(
         lambda client: client.certificates.revoke_many(CrlReason.SUPERSEDED, profile="server"), OPERATION
     ),

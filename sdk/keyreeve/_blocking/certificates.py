@@ -17,6 +17,7 @@ from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.request_container import is_private_key, request_der
 from keyreeve.request_ids import new_request_id
 from keyreeve.values import (
+    BlockedKey,
     Certificate,
     CertificateState,
     CrlReason,
@@ -143,18 +144,52 @@ class CertificateClient:
         serial: str,
         reason: CrlReason,
         *,
+        lineage: bool | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Certificate:
-        """Revoke a certificate permanently; a second revocation changes nothing."""
+        """Revoke a certificate permanently; a second revocation changes nothing.
+
+        `lineage` also revokes what it renewed and what renewed it; None: only for `CrlReason.KEY_COMPROMISE`, which blocks
+        the key as well.
+        """
         request = pb.RevokeCertificateRequest(
             name=wire.resource_name("certificates", serial),
             reason=wire.to_number(wire.CRL_REASONS, reason, "reason"),
             request_id=request_id or new_request_id(),
+            lineage=lineage,
         )
         return wire.from_certificate(
             self._caller.unary(f"{_SERVICE}/RevokeCertificate", request, pb.Certificate, timeout)
         )
+
+    def block_key(
+        self, spki_sha256: bytes, reason: str, *, request_id: str | None = None, timeout: float | None = None
+    ) -> BlockedKey:
+        """Block a key for good: no certificate is issued for it. `spki_sha256` is of its DER SubjectPublicKeyInfo."""
+        request = pb.BlockKeyRequest(spki_sha256=spki_sha256, reason=reason, request_id=request_id or new_request_id())
+        return wire.from_blocked_key(self._caller.unary(f"{_SERVICE}/BlockKey", request, pb.BlockedKey, timeout))
+
+    def blocked_keys(self, *, page_size: int = 100, timeout: float | None = None) -> Generator[BlockedKey, None, None]:
+        """Iterate over the blocked keys, in order of their hashes."""
+        request = pb.ListBlockedKeysRequest(page_size=page_size)
+        while True:
+            method = f"{_SERVICE}/ListBlockedKeys"
+            page = self._caller.unary(method, request, pb.ListBlockedKeysResponse, timeout)
+            for message in page.blocked_keys:
+                yield wire.from_blocked_key(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def unblock_key(
+        self, spki_sha256: bytes, *, request_id: str | None = None, timeout: float | None = None
+    ) -> BlockedKey:
+        """Unblock a key as the second person, or approve that as the first: then it has an `approver`."""
+        request = pb.UnblockKeyRequest(
+            name=f"blockedKeys/{spki_sha256.hex()}", request_id=request_id or new_request_id()
+        )
+        return wire.from_blocked_key(self._caller.unary(f"{_SERVICE}/UnblockKey", request, pb.BlockedKey, timeout))
 
     def revoke_many(
         self,

@@ -19,7 +19,7 @@ from keyreeve.cli.administration import (
     token_commands,
 )
 from keyreeve.cli.arrays import array_commands, bundle_commands, member_commands
-from keyreeve.cli.certificates import certificate_commands, revocation_commands
+from keyreeve.cli.certificates import blocked_key_commands, certificate_commands, revocation_commands
 from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, print_error
 from keyreeve.cli.local import control_plane_commands, recovery_commands
 from keyreeve.cli.printing import Format, Palette, dump
@@ -48,6 +48,7 @@ revocation_commands.add_to(certificate_commands.app)
 app.add_typer(certificate_commands.app, name="cert")
 app.add_typer(authority_commands.app, name="authority")
 app.add_typer(revocation_commands.crl, name="crl")
+app.add_typer(blocked_key_commands.app, name="blocked-key")
 app.add_typer(operation_commands.app, name="operation")
 app.add_typer(profile_commands.app, name="profile")
 token_commands.add_to(app)

@@ -25,6 +25,7 @@ from keyreeve.ca.v1 import (
 from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_ca.authorities import servicer as authority_servicer
 from keyreeve_ca.authorities.service import Authorities
+from keyreeve_ca.blocked_keys.service import KeyBlocking
 from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import token_servicer
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
@@ -172,6 +173,7 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
                 renewal,
                 Revoking(now),
                 BulkRevocation(now),
+                KeyBlocking(now),
                 base.store,
                 mutations,
                 current,

@@ -15,6 +15,7 @@ from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve_ca.arrays.ports import Order
 from keyreeve_ca.authorities.ca_certificate_plan import constraints_of
+from keyreeve_ca.blocked_keys.ports import BlockedKey
 from keyreeve_ca.issuance.service import LedgerEntry, SignItem
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
@@ -27,6 +28,7 @@ from keyreeve_chassis.keys.key_types import KeyType
 _LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")
 _NONCE = re.compile(r"[!-~]{1,128}\Z")
 _UID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
+_KEY_HASH = re.compile(r"[0-9a-f]{64}\Z")
 _SERIAL = re.compile(r"[0-9a-f]{32}\Z")
 
 HIERARCHIES = {
@@ -215,3 +217,23 @@ def profile_message(
         halted=version.halted,
         built_in=version.name in built_in,
     )
+
+
+def blocked_key_message(key: BlockedKey) -> certificate_pb.BlockedKey:
+    """A blocked key."""
+    return certificate_pb.BlockedKey(
+        name=f"blockedKeys/{key.spki_sha256.hex()}",
+        reason=key.reason,
+        create_time=timestamp(key.created_at),
+        creator=key.created_by,
+        approve_time=timestamp(key.approved_at),
+        approver=key.approved_by,
+    )
+
+
+def key_hash_of(name: str) -> bytes:
+    """The hash in `blockedKeys/{sha256}`. Raises `FieldInvalid`."""
+    text = id_of(name, "blockedKeys")
+    if not _KEY_HASH.match(text):
+        raise invalid("name", "a blocked key is named by 64 lower-case hexadecimal digits")
+    return bytes.fromhex(text)

@@ -705,26 +705,190 @@ class RevokeCertificateRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LINEAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. `certificates/{serial}`."""
     reason: _crl_reason_pb2.CrlReason.ValueType
     """Optional. Any reason except CA_COMPROMISE."""
     request_id: _builtins.str
     """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
+    lineage: _builtins.bool
+    """Optional. Whether the valid certificates that it renewed, and those that renewed it, are revoked as well. Default: only
+    for KEY_COMPROMISE.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         reason: _crl_reason_pb2.CrlReason.ValueType = ...,
         request_id: _builtins.str = ...,
+        lineage: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lineage", b"_lineage", "lineage", b"lineage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lineage", b"_lineage", "lineage", b"lineage", "name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lineage: _TypeAlias = _typing.Literal["lineage"]  # noqa: Y015
+    _WhichOneofArgType__lineage: _TypeAlias = _typing.Literal["_lineage", b"_lineage"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lineage) -> _WhichOneofReturnType__lineage | None: ...
+
+Global___RevokeCertificateRequest: _TypeAlias = RevokeCertificateRequest  # noqa: Y015
+
+@_typing.final
+class BlockedKey(_message.Message):
+    """A key that no certificate is issued for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CREATOR_FIELD_NUMBER: _builtins.int
+    APPROVE_TIME_FIELD_NUMBER: _builtins.int
+    APPROVER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`blockedKeys/{sha256}`: the SHA-256 of its DER SubjectPublicKeyInfo as 64 lower-case hexadecimal digits."""
+    reason: _builtins.str
+    """Why it is blocked; `key_compromise` where a revocation blocked it."""
+    creator: _builtins.str
+    """SPIFFE ID of who blocked it."""
+    approver: _builtins.str
+    """SPIFFE ID of that person."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was blocked."""
+
+    @_builtins.property
+    def approve_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of two persons approved unblocking it; absent: nobody has."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        creator: _builtins.str = ...,
+        approve_time: _timestamp_pb2.Timestamp | None = ...,
+        approver: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approve_time", b"approve_time", "create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_time", b"approve_time", "approver", b"approver", "create_time", b"create_time", "creator", b"creator", "name", b"name", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RevokeCertificateRequest: _TypeAlias = RevokeCertificateRequest  # noqa: Y015
+Global___BlockedKey: _TypeAlias = BlockedKey  # noqa: Y015
+
+@_typing.final
+class BlockKeyRequest(_message.Message):
+    """Blocks a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPKI_SHA256_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    spki_sha256: _builtins.bytes
+    """Required. SHA-256 of the key's DER SubjectPublicKeyInfo."""
+    reason: _builtins.str
+    """Required. Why, in printable characters."""
+    request_id: _builtins.str
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        spki_sha256: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "spki_sha256", b"spki_sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockKeyRequest: _TypeAlias = BlockKeyRequest  # noqa: Y015
+
+@_typing.final
+class ListBlockedKeysRequest(_message.Message):
+    """Lists blocked keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Optional. At most this many; the default is 100, the maximum 1,000."""
+    page_token: _builtins.str
+    """Optional. `next_page_token` of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBlockedKeysRequest: _TypeAlias = ListBlockedKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListBlockedKeysResponse(_message.Message):
+    """A page of blocked keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKED_KEYS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end."""
+    @_builtins.property
+    def blocked_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___BlockedKey]:
+        """The keys."""
+
+    def __init__(
+        self,
+        *,
+        blocked_keys: _abc.Iterable[Global___BlockedKey] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_keys", b"blocked_keys", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBlockedKeysResponse: _TypeAlias = ListBlockedKeysResponse  # noqa: Y015
+
+@_typing.final
+class UnblockKeyRequest(_message.Message):
+    """Unblocks a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. `blockedKeys/{sha256}`."""
+    request_id: _builtins.str
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockKeyRequest: _TypeAlias = UnblockKeyRequest  # noqa: Y015
 
 @_typing.final
 class GetRevocationListRequest(_message.Message):

@@ -66,6 +66,21 @@ class CertificateServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.Certificate.FromString,
                 _registered_method=True)
+        self.BlockKey = channel.unary_unary(
+                '/keyreeve.ca.v1.CertificateService/BlockKey',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.BlockKeyRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.BlockedKey.FromString,
+                _registered_method=True)
+        self.ListBlockedKeys = channel.unary_unary(
+                '/keyreeve.ca.v1.CertificateService/ListBlockedKeys',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListBlockedKeysRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListBlockedKeysResponse.FromString,
+                _registered_method=True)
+        self.UnblockKey = channel.unary_unary(
+                '/keyreeve.ca.v1.CertificateService/UnblockKey',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.UnblockKeyRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.BlockedKey.FromString,
+                _registered_method=True)
         self.GetRevocationList = channel.unary_unary(
                 '/keyreeve.ca.v1.CertificateService/GetRevocationList',
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.GetRevocationListRequest.SerializeToString,
@@ -160,12 +175,46 @@ class CertificateServiceServicer:
     def RevokeCertificate(self, request, context):
         """Revokes a certificate permanently. Its holder is refused, also on open channels and in running streams, within 1 s by the
         replica that answers and within 5 s by the others; it cannot be renewed; its CRL shard contains it within 1 s.
-        Revoking it again changes nothing: reason, time and actor remain those of the first revocation.
+        Revoking it again changes nothing: reason, time and actor remain those of the first revocation. No certificate of its
+        line (what it renewed, and what renewed it) can be renewed afterwards; with `lineage`, those that are valid are revoked
+        too. With the reason KEY_COMPROMISE its key is blocked for good: BlockKey.
 
         Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
         Callers: admins, for every certificate; operators, except for those of admins, auditors, other operators and services;
         membership, for those of authorities with an owner; all callers, for their own and those they requested.
         Idempotent by request_id, and by certificate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BlockKey(self, request, context):
+        """Blocks a key for good: no certificate is issued for it in any hierarchy, to anyone, whether or not the key was seen here
+        before. Certificates with the key stay as they are: revoke them. Blocking it again withdraws an approval to unblock it.
+
+        Callers: admins and operators.
+        Idempotent by request_id, and by key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBlockedKeys(self, request, context):
+        """Lists the blocked keys in order of their hashes, except those of the service's settings.
+
+        Callers: admins, operators, auditors and services.
+        Idempotent: read-only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnblockKey(self, request, context):
+        """Unblocks a key. It takes two persons: the first call approves for an hour, a call of another admin unblocks.
+
+        Reasons: KEY_NOT_BLOCKED, SECOND_PERSON_REQUIRED.
+        Callers: admins.
+        Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,6 +277,21 @@ def add_CertificateServiceServicer_to_server(servicer, server):
                     servicer.RevokeCertificate,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.Certificate.SerializeToString,
+            ),
+            'BlockKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.BlockKey,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.BlockKeyRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.BlockedKey.SerializeToString,
+            ),
+            'ListBlockedKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBlockedKeys,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListBlockedKeysRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListBlockedKeysResponse.SerializeToString,
+            ),
+            'UnblockKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnblockKey,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.UnblockKeyRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.BlockedKey.SerializeToString,
             ),
             'GetRevocationList': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRevocationList,
@@ -403,6 +467,87 @@ class CertificateService:
             '/keyreeve.ca.v1.CertificateService/RevokeCertificate',
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.Certificate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BlockKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.CertificateService/BlockKey',
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.BlockKeyRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.BlockedKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBlockedKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.CertificateService/ListBlockedKeys',
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListBlockedKeysRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListBlockedKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnblockKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.CertificateService/UnblockKey',
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.UnblockKeyRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.BlockedKey.FromString,
             options,
             channel_credentials,
             insecure,

@@ -92,12 +92,34 @@ class CertificateServiceStub:
     RevokeCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificateRequest, _certificate_service_pb2.Certificate]
     """Revokes a certificate permanently. Its holder is refused, also on open channels and in running streams, within 1 s by the
     replica that answers and within 5 s by the others; it cannot be renewed; its CRL shard contains it within 1 s.
-    Revoking it again changes nothing: reason, time and actor remain those of the first revocation.
+    Revoking it again changes nothing: reason, time and actor remain those of the first revocation. No certificate of its
+    line (what it renewed, and what renewed it) can be renewed afterwards; with `lineage`, those that are valid are revoked
+    too. With the reason KEY_COMPROMISE its key is blocked for good: BlockKey.
 
     Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
     Callers: admins, for every certificate; operators, except for those of admins, auditors, other operators and services;
     membership, for those of authorities with an owner; all callers, for their own and those they requested.
     Idempotent by request_id, and by certificate.
+    """
+    BlockKey: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.BlockKeyRequest, _certificate_service_pb2.BlockedKey]
+    """Blocks a key for good: no certificate is issued for it in any hierarchy, to anyone, whether or not the key was seen here
+    before. Certificates with the key stay as they are: revoke them. Blocking it again withdraws an approval to unblock it.
+
+    Callers: admins and operators.
+    Idempotent by request_id, and by key.
+    """
+    ListBlockedKeys: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.ListBlockedKeysRequest, _certificate_service_pb2.ListBlockedKeysResponse]
+    """Lists the blocked keys in order of their hashes, except those of the service's settings.
+
+    Callers: admins, operators, auditors and services.
+    Idempotent: read-only.
+    """
+    UnblockKey: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.UnblockKeyRequest, _certificate_service_pb2.BlockedKey]
+    """Unblocks a key. It takes two persons: the first call approves for an hour, a call of another admin unblocks.
+
+    Reasons: KEY_NOT_BLOCKED, SECOND_PERSON_REQUIRED.
+    Callers: admins.
+    Idempotent by request_id.
     """
     GetRevocationList: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.GetRevocationListRequest, _certificate_service_pb2.RevocationList]
     """Gets the newest CRL of a shard (RFC 5280, section 5): the bytes that the CRL distribution point in the shard's
@@ -180,12 +202,34 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     RevokeCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificateRequest, _certificate_service_pb2.Certificate]  # type: ignore[assignment]
     """Revokes a certificate permanently. Its holder is refused, also on open channels and in running streams, within 1 s by the
     replica that answers and within 5 s by the others; it cannot be renewed; its CRL shard contains it within 1 s.
-    Revoking it again changes nothing: reason, time and actor remain those of the first revocation.
+    Revoking it again changes nothing: reason, time and actor remain those of the first revocation. No certificate of its
+    line (what it renewed, and what renewed it) can be renewed afterwards; with `lineage`, those that are valid are revoked
+    too. With the reason KEY_COMPROMISE its key is blocked for good: BlockKey.
 
     Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
     Callers: admins, for every certificate; operators, except for those of admins, auditors, other operators and services;
     membership, for those of authorities with an owner; all callers, for their own and those they requested.
     Idempotent by request_id, and by certificate.
+    """
+    BlockKey: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.BlockKeyRequest, _certificate_service_pb2.BlockedKey]  # type: ignore[assignment]
+    """Blocks a key for good: no certificate is issued for it in any hierarchy, to anyone, whether or not the key was seen here
+    before. Certificates with the key stay as they are: revoke them. Blocking it again withdraws an approval to unblock it.
+
+    Callers: admins and operators.
+    Idempotent by request_id, and by key.
+    """
+    ListBlockedKeys: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.ListBlockedKeysRequest, _certificate_service_pb2.ListBlockedKeysResponse]  # type: ignore[assignment]
+    """Lists the blocked keys in order of their hashes, except those of the service's settings.
+
+    Callers: admins, operators, auditors and services.
+    Idempotent: read-only.
+    """
+    UnblockKey: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.UnblockKeyRequest, _certificate_service_pb2.BlockedKey]  # type: ignore[assignment]
+    """Unblocks a key. It takes two persons: the first call approves for an hour, a call of another admin unblocks.
+
+    Reasons: KEY_NOT_BLOCKED, SECOND_PERSON_REQUIRED.
+    Callers: admins.
+    Idempotent by request_id.
     """
     GetRevocationList: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.GetRevocationListRequest, _certificate_service_pb2.RevocationList]  # type: ignore[assignment]
     """Gets the newest CRL of a shard (RFC 5280, section 5): the bytes that the CRL distribution point in the shard's
@@ -301,12 +345,52 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_certificate_service_pb2.Certificate, _abc.Awaitable[_certificate_service_pb2.Certificate]]:
         """Revokes a certificate permanently. Its holder is refused, also on open channels and in running streams, within 1 s by the
         replica that answers and within 5 s by the others; it cannot be renewed; its CRL shard contains it within 1 s.
-        Revoking it again changes nothing: reason, time and actor remain those of the first revocation.
+        Revoking it again changes nothing: reason, time and actor remain those of the first revocation. No certificate of its
+        line (what it renewed, and what renewed it) can be renewed afterwards; with `lineage`, those that are valid are revoked
+        too. With the reason KEY_COMPROMISE its key is blocked for good: BlockKey.
 
         Reasons: CERTIFICATE_NOT_FOUND (also when the caller may not see it), CERTIFICATE_EXPIRED, REVOCATION_NOT_ALLOWED.
         Callers: admins, for every certificate; operators, except for those of admins, auditors, other operators and services;
         membership, for those of authorities with an owner; all callers, for their own and those they requested.
         Idempotent by request_id, and by certificate.
+        """
+
+    @_abc_1.abstractmethod
+    def BlockKey(
+        self,
+        request: _certificate_service_pb2.BlockKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_service_pb2.BlockedKey, _abc.Awaitable[_certificate_service_pb2.BlockedKey]]:
+        """Blocks a key for good: no certificate is issued for it in any hierarchy, to anyone, whether or not the key was seen here
+        before. Certificates with the key stay as they are: revoke them. Blocking it again withdraws an approval to unblock it.
+
+        Callers: admins and operators.
+        Idempotent by request_id, and by key.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBlockedKeys(
+        self,
+        request: _certificate_service_pb2.ListBlockedKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_service_pb2.ListBlockedKeysResponse, _abc.Awaitable[_certificate_service_pb2.ListBlockedKeysResponse]]:
+        """Lists the blocked keys in order of their hashes, except those of the service's settings.
+
+        Callers: admins, operators, auditors and services.
+        Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
+    def UnblockKey(
+        self,
+        request: _certificate_service_pb2.UnblockKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificate_service_pb2.BlockedKey, _abc.Awaitable[_certificate_service_pb2.BlockedKey]]:
+        """Unblocks a key. It takes two persons: the first call approves for an hour, a call of another admin unblocks.
+
+        Reasons: KEY_NOT_BLOCKED, SECOND_PERSON_REQUIRED.
+        Callers: admins.
+        Idempotent by request_id.
         """
 
     @_abc_1.abstractmethod

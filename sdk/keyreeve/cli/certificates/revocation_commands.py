@@ -32,6 +32,13 @@ def revoke_certificate(
     serial: Annotated[str, typer.Argument(help="Serial number (`keyreeve cert list` or `cert inspect`).")],
     *,
     reason: LeafReason,
+    lineage: Annotated[
+        bool | None,
+        typer.Option(
+            "--lineage/--no-lineage",
+            help="Also revoke what it renewed and what renewed it. Default: only for keyCompromise.",
+        ),
+    ] = None,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
@@ -40,12 +47,12 @@ def revoke_certificate(
 
     Its holder is refused within seconds, and it is listed in the CRL.
 
-    It cannot be undone. When others may know the key, the reason is `keyCompromise`.
+    It cannot be undone. When others may know the key, the reason is `keyCompromise`: the key is blocked, too.
     """
     from keyreeve.values import CrlReason
 
     with control_plane(context) as client:
-        revoked = client.certificates.revoke(serial.lower().replace(":", ""), CrlReason(reason))
+        revoked = client.certificates.revoke(serial.lower().replace(":", ""), CrlReason(reason), lineage=lineage)
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
     assert revoked.revoked_at is not None

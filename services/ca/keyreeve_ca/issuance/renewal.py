@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from keyreeve import errors
-from keyreeve.identity import OPERATOR_ROLES, Caller, Role
+from keyreeve.identity import OPERATOR_ROLES, Caller, Role, SpiffeId
 from keyreeve.length_prefix import length_prefixed
+from keyreeve_ca.enrollment.rules import profile_of
 from keyreeve_ca.issuance.policy import check_requester, plan_certificate
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, Prepared, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
@@ -32,6 +33,7 @@ from keyreeve_ca.requests.device_signature import verify_touch
 from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.requests.oid_names import attribute_name
 from keyreeve_ca.store.ports import Store, StoredCertificate
+from keyreeve_chassis.trust_tables.ports import Alteration, Problem, table_altered
 
 TOUCH_NAMESPACE = "keyreeve-renew-1"
 """For which a device signs a renewal: `ssh-keygen -Y sign -n`."""
@@ -109,8 +111,13 @@ class Renewal:
         answered = await self.store.read(lambda tx: tx.answered(caller.claimant, method, request_id))
         if answered is not None:
             return signed_certificate(await self.issuance.recall(answered, payload_sha256, request_id))
-        old, successor, revoked = await self.store.read(
-            lambda tx: (tx.certificate(serial), tx.successor(serial), tx.revocations.of([serial]))
+        old, successor, revoked, ended = await self.store.read(
+            lambda tx: (
+                tx.certificate(serial),
+                tx.successor(serial),
+                tx.revocations.of([serial]),
+                tx.revocations.ended_line(serial),
+            )
         )
         snapshot = self.issuance.snapshot()
         hierarchy = snapshot.authority(old.authority_id).hierarchy
@@ -118,6 +125,11 @@ class Renewal:
         if serial in revoked:
             raise errors.CertificateRevoked(
                 f"the certificate has been revoked ({revoked[serial].reason})", metadata={"serial": serial.hex()}
+            )
+        if ended:
+            raise errors.CertificateRevoked(
+                "a certificate that this one renewed, directly or not, has been revoked",
+                metadata={"serial": serial.hex()},
             )
         request = read_csr(csr)
         check_possession(request)
@@ -184,6 +196,24 @@ class Renewal:
             verify_proof(old.der, proof.signature, message)
         except InvalidSignature:
             raise errors.RenewalProofInvalid("the signature was not made by the old key over this renewal") from None
+
+
+def _refuse_unless_ours(old: StoredCertificate, snapshot: IssuanceSnapshot) -> None:
+    """Raise unless the row of the ledger holds what its authority signed: another party may have written it."""
+    authority = snapshot.authority(old.authority_id)
+    issuer = x509.load_der_x509_certificate(authority.certificate_der)
+    try:
+        certificate = x509.load_der_x509_certificate(old.der)
+        certificate.verify_directly_issued_by(issuer)
+        whole = certificate.serial_number == int.from_bytes(old.serial, "big")
+        names = [str(name.value) for name in names_of_certificate(certificate)]
+        if authority.hierarchy is Hierarchy.CONTROL:
+            role = SpiffeId.parse(old.identity).role
+            whole = whole and old.identity in names and role is not None and old.profile_name == profile_of(role)
+    except (ValueError, TypeError, InvalidSignature):
+        whole = False
+    if not whole:
+        raise table_altered([Alteration("certificates", old.serial.hex(), Problem.CHANGED)])
 
 
 def certificate_not_found(serial: bytes) -> errors.KeyreeveError:
@@ -262,6 +292,7 @@ def successor_of(old: StoredCertificate, role: Role | None) -> Callable[[SignIte
     """
 
     def prepare(item: SignItem, snapshot: IssuanceSnapshot, now: int) -> Prepared:
+        _refuse_unless_ours(old, snapshot)
         csr = as_renewal(read_csr(item.csr), old.der)
         version = snapshot.profile(item.profile)
         if role is not None:

@@ -1,5 +1,6 @@
 """CertificateService: access rules, and messages to values and back."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,20 +10,25 @@ from keyreeve import errors
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
+from keyreeve_ca.blocked_keys.service import KeyBlocking
+from keyreeve_ca.halt.service import Actor
 from keyreeve_ca.issuance.renewal import Proof, Renewal, certificate_not_found
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ledger.ports import Rpc
 from keyreeve_ca.messages import (
     CRL_REASONS,
+    blocked_key_message,
     certificate_message,
     chain_of,
     ignored_of,
+    key_hash_of,
     renew_at,
     serial_of,
     shard_of,
     sign_item,
 )
+from keyreeve_ca.operators.service import operator_of
 from keyreeve_ca.revocation.bulk import BulkRevocation, Predicate
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.service import Revoking
@@ -60,7 +66,12 @@ ACCESS: AccessRules = {
         freshness=Freshness.TOLERANT,
         records=("authority", "profile", "identity", "state"),
     ),
-    _SERVICE + "RevokeCertificate": AccessRule(ALL_ROLES, forwarded=True, records=("name", "reason")),
+    _SERVICE + "RevokeCertificate": AccessRule(ALL_ROLES, forwarded=True, records=("name", "reason", "lineage")),
+    _SERVICE + "BlockKey": AccessRule(
+        frozenset({Role.ADMIN, Role.OPERATOR}), forwarded=True, records=("spki_sha256", "reason")
+    ),
+    _SERVICE + "ListBlockedKeys": AccessRule(_SEE_ALL, freshness=Freshness.TOLERANT),
+    _SERVICE + "UnblockKey": AccessRule(frozenset({Role.ADMIN}), forwarded=True),
     _SERVICE + "RevokeCertificates": AccessRule(
         frozenset({Role.ADMIN, Role.MEMBERSHIP}),
         forwarded=True,
@@ -79,6 +90,7 @@ class CertificateServicer:
     renewal: Renewal
     revoking: Revoking
     bulk: BulkRevocation
+    blocking: KeyBlocking
     store: Store
     mutations: Mutations[Transaction]
     snapshot: Callable[[], IssuanceSnapshot]
@@ -136,12 +148,41 @@ class CertificateServicer:
     async def RevokeCertificate(self, request: pb.RevokeCertificateRequest, call: Call) -> pb.Certificate:
         serial, reason = serial_of(request.name), chosen(CRL_REASONS, request.reason, "reason")
         caller = caller_of(call)
+        lineage = request.lineage if request.HasField("lineage") else None
 
         def revoke(tx: Transaction) -> pb.Certificate:
-            entry, revocation = self.revoking.revoke(tx, caller, serial, reason)
+            entry, revocation = self.revoking.revoke(tx, caller, serial, reason, lineage=lineage)
             return certificate_message(entry, self.now(), revocation)
 
         return await self.mutations(call, request, revoke)
+
+    async def BlockKey(self, request: pb.BlockKeyRequest, call: Call) -> pb.BlockedKey:
+        if len(request.spki_sha256) != hashlib.sha256().digest_size:
+            raise invalid("spki_sha256", "32 bytes: the SHA-256 of a DER SubjectPublicKeyInfo")
+        reason = printable(request.reason, "reason")
+        return await self.mutations(
+            call,
+            request,
+            lambda tx: blocked_key_message(self.blocking.block(tx, actor_of(tx, call), request.spki_sha256, reason)),
+        )
+
+    async def ListBlockedKeys(self, request: pb.ListBlockedKeysRequest, call: Call) -> pb.ListBlockedKeysResponse:
+        page = self.pages.open(call, request)
+        after = bytes.fromhex(page.after)
+        rows = await self.store.read(lambda tx: tx.blocked_keys.page(after=after, limit=page.size + 1))
+        last = rows[page.size - 1].spki_sha256.hex() if len(rows) > page.size else None
+        return pb.ListBlockedKeysResponse(
+            blocked_keys=[blocked_key_message(row) for row in rows[: page.size]],
+            next_page_token=page.next_token(last),
+        )
+
+    async def UnblockKey(self, request: pb.UnblockKeyRequest, call: Call) -> pb.BlockedKey:
+        spki_sha256 = key_hash_of(request.name)
+        return await self.mutations(
+            call,
+            request,
+            lambda tx: blocked_key_message(self.blocking.unblock(tx, actor_of(tx, call), spki_sha256)),
+        )
 
     async def RevokeCertificates(self, request: pb.RevokeCertificatesRequest, call: Call) -> operation_pb.Operation:
         reason, caller = chosen(CRL_REASONS, request.reason, "reason"), caller_of(call)
@@ -249,3 +290,9 @@ def _outcome(outcome: Outcome) -> pb.SignCertificateOutcome:
             renew_time=timestamp(renew_at(outcome)),
         )
     )
+
+
+def actor_of(tx: Transaction, call: Call) -> Actor:
+    """The caller, and the person whom dual control compares."""
+    caller = str(caller_of(call))
+    return Actor(caller, operator_of(tx, caller))

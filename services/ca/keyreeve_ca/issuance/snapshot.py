@@ -271,7 +271,9 @@ def load_snapshot(
             for person in believed.operators(tx.operators.active(), () if before is None else before.operators.values())
         },
         vouches=vouches(watch.found, before=before is not None and before.vouches),
-        known_keys=KnownKeys(blocked=blocked, own=frozenset(a.spki_sha256 for a in authorities.values())),
+        known_keys=KnownKeys(
+            blocked=blocked | tx.blocked_keys.all(), own=frozenset(a.spki_sha256 for a in authorities.values())
+        ),
     )
 
 

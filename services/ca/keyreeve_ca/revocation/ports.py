@@ -136,6 +136,10 @@ class RevocationRecords(Protocol):
         """Record revocations; no renewal of these certificates enters the ledger from then on."""
         ...
 
+    def ended_line(self, serial: bytes) -> bool:
+        """Whether a certificate may not be renewed because it, or another of its line, has been revoked."""
+        ...
+
     def last_seq(self) -> int:
         """The highest number assigned so far; 0 when there is none."""
         ...

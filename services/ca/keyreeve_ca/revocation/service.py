@@ -1,6 +1,6 @@
 """Revoke one certificate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from keyreeve import errors
@@ -23,9 +23,11 @@ class Revoking:
     now: Callable[[], int]
 
     def revoke(
-        self, tx: Transaction, caller: Caller, serial: bytes, reason: CrlReason
+        self, tx: Transaction, caller: Caller, serial: bytes, reason: CrlReason, *, lineage: bool | None = None
     ) -> tuple[StoredCertificate, Revocation]:
         """Revoke a certificate, or return how it was revoked before.
+
+        With its `lineage`, all valid certificates go that it renewed or that renewed it; None: when its key is compromised.
 
         Raises `CertificateNotFound`, `CertificateExpired`, `RevocationNotAllowed`, `PeerOperatorUnknown`.
         """
@@ -41,15 +43,35 @@ class Revoking:
                     f"{caller} may not revoke a certificate of {entry.identity}", metadata={"serial": serial.hex()}
                 )
             raise certificate_not_found(serial)
-        before = tx.revocations.of([serial])
-        if serial in before:
-            return entry, before[serial]
-        if self.now() > entry.not_after:
+        with_line = reason is CrlReason.KEY_COMPROMISE if lineage is None else lineage
+        every = [entry, *(_line_of(tx, entry) if with_line else ())]
+        valid = [one for one in every if one.not_after >= self.now()]
+        before = tx.revocations.of([one.serial for one in every])
+        if serial not in before and not valid:
             raise errors.CertificateExpired("the certificate has expired, so there is nothing to revoke")
-        [made] = tx.revocations.add(
-            [NewRevocation(serial, entry.authority_id, entry.not_after, reason, self.now(), str(caller))]
+        made = tx.revocations.add(
+            [
+                NewRevocation(one.serial, one.authority_id, one.not_after, reason, self.now(), str(caller))
+                for one in valid
+                if one.serial not in before
+            ]
         )
-        return entry, made
+        known = before | {one.serial: one for one in made}
+        # An expired certificate is not revoked itself, only what renewed it.
+        return entry, known.get(serial, next(iter(known.values())))
+
+
+def _line_of(tx: Transaction, entry: StoredCertificate) -> Iterator[StoredCertificate]:
+    """The certificates that this one renewed, and those that renewed it."""
+    after = entry
+    while (successor := tx.successor(after.serial)) is not None:
+        yield (after := successor)
+    before = entry
+    while before.renews is not None:
+        found = tx.certificates_by_serial([before.renews])
+        if before.renews not in found:
+            return
+        yield (before := found[before.renews])
 
 
 def may_revoke(caller: Caller, entry: StoredCertificate, hierarchy: Hierarchy, since: int = 0) -> bool:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from keyreeve_ca.arrays.ports import ArrayRecords
+from keyreeve_ca.blocked_keys.ports import BlockedKeys
 from keyreeve_ca.enrollment.ports import TokenRows
 from keyreeve_ca.halt.service import Halts
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, ItemFailure
@@ -188,6 +189,11 @@ class Transaction(Protocol):
     @property
     def arrays(self) -> ArrayRecords:
         """The orders of the membership service, and members' records."""
+        ...
+
+    @property
+    def blocked_keys(self) -> BlockedKeys:
+        """The blocked keys."""
         ...
 
     @property

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from keyreeve_ca.arrays import tables as array_tables
+from keyreeve_ca.blocked_keys import tables as blocked_key_tables
 from keyreeve_ca.enrollment import tables as enrollment_tables
 from keyreeve_ca.halt import tables as halt_tables
 from keyreeve_ca.operators import tables as operator_tables
@@ -17,11 +18,12 @@ TABLE_MODULES = (
     tables,
     audit_tables,
     array_tables,
+    blocked_key_tables,
     enrollment_tables,
     halt_tables,
     operator_tables,
     revocation_tables,
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=16, newest=16)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=17, newest=17)
 
 register_failpoints(SCHEMA.service)  # before a process arms them, which it does before it opens anything

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, and_, bindparam, insert, select, update
 from keyreeve import errors
 from keyreeve_ca.arrays.sql import SqlArrays
 from keyreeve_ca.authorities import sql as authorities_sql
+from keyreeve_ca.blocked_keys.sql import SqlBlockedKeys
 from keyreeve_ca.enrollment.sql import SqlTokens
 from keyreeve_ca.halt.service import refuse_when_halted
 from keyreeve_ca.halt.sql import SqlHalts
@@ -141,6 +142,11 @@ class CaTransaction(SqlTransaction):
     def operators(self) -> SqlOperators:
         """The operators."""
         return SqlOperators(self.trust, self._next_number)
+
+    @property
+    def blocked_keys(self) -> SqlBlockedKeys:
+        """The blocked keys."""
+        return SqlBlockedKeys(self._connection, self.trust)
 
     @property
     def arrays(self) -> SqlArrays:

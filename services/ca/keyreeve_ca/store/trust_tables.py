@@ -3,6 +3,7 @@
 from sqlalchemy import Connection, Table
 
 from keyreeve_ca.arrays.tables import array_orders, members
+from keyreeve_ca.blocked_keys.tables import blocked_keys
 from keyreeve_ca.enrollment.tables import enrollment_tokens
 from keyreeve_ca.halt.tables import issuance_halt
 from keyreeve_ca.operators.tables import operator_keys, operators
@@ -30,7 +31,7 @@ TRUST_TABLES = TrustTables(
         ),
         *(
             TrustTable(table, (_first_set(table),), listed=False)
-            for table in (revocations, enrollment_tokens, members, array_orders)
+            for table in (revocations, enrollment_tokens, members, array_orders, blocked_keys)
         ),
     ),
 )

@@ -167,6 +167,9 @@ GOOD: dict[str, tuple[str, Request]] = {
     ),
     "GetCertificate": (OPERATOR, lambda walk: {"name": walk.answers["SignCertificate"].certificate.name}),
     "ListCertificates": (OPERATOR, lambda _: {}),
+    "BlockKey": (OPERATOR, lambda _: {"spki_sha256": bytes(32), "reason": "a test"}),
+    "ListBlockedKeys": (AUDITOR, lambda _: {}),
+    "UnblockKey": (ADMIN, named_by("BlockKey")),
     "RevokeCertificate": (
         OPERATOR,
         lambda walk: {

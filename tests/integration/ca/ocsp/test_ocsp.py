@@ -42,7 +42,7 @@ def ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
 
 
 def sign(ca: RunningCa) -> SignedCertificate:
-    return ca.client().certificates.sign("server", server_csr(f"{unique('web')}.example.test"))
+    return ca.client().certificates.sign("server", server_csr(f"{unique('web')}.example.test", key=make_key()))
 
 
 def pair(signed: SignedCertificate) -> tuple[x509.Certificate, x509.Certificate]:

@@ -38,7 +38,7 @@ def test_everything_that_fits_is_revoked_and_nothing_else(ca: RunningCa, monkeyp
     monkeypatch.setattr(bulk_revocation, "STEP", 20)
     path, other = workload(), workload()
     serials, kept = sign_many(ca, path, 50), sign_many(ca, other, 2)
-    before = ca.client().certificates.revoke(serials[0], CrlReason.KEY_COMPROMISE)
+    before = ca.client().certificates.revoke(serials[0], CrlReason.AFFILIATION_CHANGED)
     operation = ca.client().certificates.revoke_many(SUPERSEDED, requester=ca.identity(path))
     assert (operation.state, operation.creator) == (OperationState.RUNNING, ca.identity("operators/admin/ann"))
     *_, last = ca.client().operations.watch(operation.name)

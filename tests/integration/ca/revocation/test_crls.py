@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyreeve import errors
-from keyreeve.keys import make_key
+from keyreeve.keys import PrivateKey, make_key
 from keyreeve.values import (
     AuthorityKind,
     CrlReason,
@@ -59,12 +59,12 @@ def listed(ca: RunningCa, authority: str, shard: int = 0) -> tuple[RevocationLis
     return found, entries
 
 
-def sign(ca: RunningCa) -> SignedCertificate:
-    return ca.client().certificates.sign("server", server_csr(f"{unique('web')}.example.test"))
+def sign(ca: RunningCa, key: PrivateKey | None = None) -> SignedCertificate:
+    return ca.client().certificates.sign("server", server_csr(f"{unique('web')}.example.test", key=key))
 
 
 def test_a_revoked_certificate_is_on_its_list_within_a_second_under_a_higher_number(ca: RunningCa) -> None:
-    signed = sign(ca)
+    signed = sign(ca, make_key())  # the revocation blocks it
     authority, shard = distribution_point(signed)
     before = wait_for("a first list", lambda: _list_or_none(ca, authority, shard))
     ca.client().certificates.revoke(signed.serial, CrlReason.KEY_COMPROMISE)

@@ -39,7 +39,7 @@ def serial_of_new(ca: RunningCa, path: str) -> str:
 
 def test_a_revoked_certificate_says_when_why_and_by_whom_and_stays_so(ca: RunningCa) -> None:
     client = ca.client()
-    serial = client.certificates.sign("server", server_csr(f"{unique('web')}.example.test")).serial
+    serial = client.certificates.sign("server", server_csr(f"{unique('web')}.example.test", key=make_key())).serial
     revoked = client.certificates.revoke(serial, CrlReason.KEY_COMPROMISE)
     assert (revoked.state, revoked.revocation_reason) == (CertificateState.REVOKED, CrlReason.KEY_COMPROMISE)
     assert revoked.revoker == ca.identity(ADMIN)

@@ -1,0 +1,1 @@
+"""Blocked keys: keys that no certificate is issued for."""

@@ -1,0 +1,56 @@
+"""Block keys for good, and unblock them when two persons agree."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from keyreeve import errors
+from keyreeve_ca.blocked_keys.ports import BlockedKey, BlockedKeys
+from keyreeve_ca.halt.service import APPROVAL_SECONDS, Actor
+
+
+class Blocking(Protocol):
+    """The part of a transaction that the use cases need."""
+
+    @property
+    def blocked_keys(self) -> BlockedKeys: ...
+    def bump_config(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class KeyBlocking:
+    """The use cases. Every method runs in the caller's transaction."""
+
+    now: Callable[[], int]
+
+    def block(self, tx: Blocking, actor: Actor, spki_sha256: bytes, reason: str) -> BlockedKey:
+        """Block a key, or return how it was blocked before. It withdraws an approval to unblock it."""
+        known = tx.blocked_keys.find(spki_sha256)
+        if known is not None:
+            kept = replace(known, approved_at=None, approved_by="", approver="")
+            tx.blocked_keys.put(kept)
+            return kept
+        made = BlockedKey(spki_sha256, reason, self.now(), actor.identity)
+        tx.blocked_keys.add({spki_sha256: made})
+        tx.bump_config()
+        return made
+
+    def unblock(self, tx: Blocking, actor: Actor, spki_sha256: bytes) -> BlockedKey:
+        """Approve unblocking a key, or unblock it as the second person. Raises `KeyNotBlocked`, `SecondPersonRequired`."""
+        known, now = tx.blocked_keys.find(spki_sha256), self.now()
+        if known is None:
+            raise errors.KeyNotBlocked(
+                f"the key {spki_sha256.hex()} is not blocked", metadata={"spki_sha256": spki_sha256.hex()}
+            )
+        if known.approved_at is None or not known.approved_at <= now <= known.approved_at + APPROVAL_SECONDS:
+            approved = replace(known, approved_at=now, approved_by=actor.identity, approver=actor.person)
+            tx.blocked_keys.put(approved)
+            return approved
+        if known.approver == actor.person:
+            raise errors.SecondPersonRequired(
+                f"{known.approved_by} has approved already; another person has to agree",
+                metadata={"approver": known.approved_by},
+            )
+        tx.blocked_keys.remove(spki_sha256)
+        tx.bump_config()
+        return known
