@@ -113,8 +113,13 @@ class CaServiceAuthorities:
         return len(serials)
 
     async def count_valid(self, authority_id: str) -> int:
-        """How many certificates of the authority are neither expired nor revoked."""
-        valid = self.client.certificates.list(authority=authority_id, state=values.CertificateState.VALID)
+        """How many certificates of members from the authority are neither expired nor revoked.
+
+        Those for checks of peer ports do not count: nothing but a ping is refused to them.
+        """
+        valid = self.client.certificates.list(
+            authority=authority_id, profile="array-peer", state=values.CertificateState.VALID
+        )
         return len([one.name async for one in valid])
 
     async def set_members(self, order: Order, facts: Sequence[MemberFact]) -> None:
