@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test bench bench-baselines faults interop golden-update lint format types proto check lock clean
+.PHONY: help up down reset status test bench bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ interop: $(VENV)/.dev ## run clients of other implementations against this serve
 
 golden-update: $(VENV)/.dev ## play the transcripts of the legacy commands, store what happens, and show the difference
 	@KEYREEVE_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/gateway/test_golden_transcripts.py; git diff --stat -p tests/golden
+
+fuzz: $(VENV)/.dev ## send random frames to this server's HTTP/2, a million connections (INPUTS=1000000 SEED=1)
+	@PYTHONPATH=tests $(BIN)/python -m support.http2_fuzzer --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
 
 lint: $(VENV)/.dev ## check style and import rules
 	@$(BIN)/ruff check .

@@ -128,3 +128,14 @@ def test_tests_wait_for_what_they_need_and_do_not_sleep() -> None:
                 if argument != "0":  # asyncio.sleep(0) gives way and waits for nothing
                     sleeping.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert sleeping == []
+
+
+def test_grpcio_serves_nothing_but_the_differential_test() -> None:
+    files = [path for room in (*PACKAGES, "bench") for path in (ROOT / room).rglob("*.py")]
+    serving = [
+        str(path.relative_to(ROOT))
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "grpc.aio.server"
+    ]
+    assert serving == ["tests/integration/chassis/rpc/test_against_grpc_aio.py"]

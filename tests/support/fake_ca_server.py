@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import grpc.aio
 from cryptography import x509
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -33,10 +32,18 @@ from keyreeve.ca.v1 import (
     profile_service_pb2,
     trust_service_pb2,
 )
-from keyreeve.errors import KeyreeveError
+from keyreeve.errors import KeyreeveError, MethodUnknown
 from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.failures import trailers
+from keyreeve_chassis.guard.route import Route
+from keyreeve_chassis.guard.router import Kind
+from keyreeve_chassis.rpc import wire
+from keyreeve_chassis.rpc.limits import ByteBudget
+from keyreeve_chassis.rpc.listener import Listener
+from keyreeve_chassis.rpc.server import listener_limits
+from keyreeve_chassis.settings.serving import ServingSettings
+from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 from support.peer_certificates import TRUST_DOMAIN, Leaf, TestCa
 
 FILES = (
@@ -52,9 +59,6 @@ FILES = (
 )
 SERVICES = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
-
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
@@ -176,12 +180,12 @@ class FakeCa:
     def running(self) -> Iterator[FakeCa]:
         thread = threading.Thread(target=self._loop.run_forever, name="fake-ca")
         thread.start()
-        server = self._run(self._start())
+        listener = self._run(self._start())
         try:
             yield self
         finally:
             self.release()
-            self._run(self._stop(server))
+            self._run(listener.stop(0))
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
             self._loop.close()
@@ -189,65 +193,72 @@ class FakeCa:
     def _run(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
 
-    async def _start(self) -> grpc.aio.Server:
-        server = grpc.aio.server()
-        for service in SERVICES:
-            handlers = {method.name: self._handler(f"/{service.full_name}/{method.name}") for method in service.methods}
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
-        credentials = grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._configuration, require_client_authentication=True
-        )
-        port = server.add_secure_port("127.0.0.1:0", credentials)
-        await server.start()
+    async def _start(self) -> Listener:
+        settings = ServingSettings()
+        tls = LiveServerCredentials(self._identity).build()
+        listener = Listener(self, listener_limits(settings), ByteBudget(settings.buffered_bytes), tls)
+        port = listener.listen("127.0.0.1", 0)
         self.context = replace(self.context, endpoints={self.service: f"127.0.0.1:{port}"})
-        return server
+        return listener
 
-    async def _stop(self, server: grpc.aio.Server) -> None:
-        await server.stop(grace=0)
+    def _identity(self) -> ServerIdentity:
+        roots = b"".join(root.pem for root in self.roots)
+        return ServerIdentity(self.identity.chain_pem, self.identity.key_pem, roots)
 
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration(
-            [(self.identity.key_pem, self.identity.chain_pem)], b"".join(root.pem for root in self.roots)
-        )
+    # --- What the listener asks for ---------------------------------------------------------------------------------
 
-    def _handler(self, path: str) -> grpc.RpcMethodHandler[Any, Any]:
-        method = METHODS[path]
-        request_class = GetMessageClass(method.input_type)
+    def route(self, name: str) -> Route:
+        """Return how to answer the calls of a method."""
+        if name not in METHODS:
+            return Route(Kind.BIDI_STREAM, None, _unknown, lambda _: MethodUnknown(name), _unknown)
+        method = METHODS[name]
+        read = GetMessageClass(method.input_type).FromString
 
-        async def unary(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            return await self._give(self._next(path), request, context)
+        async def unary(request: bytes, context: Any) -> Any:
+            try:
+                return (await self._answer(name, read(request), context)).SerializeToString()
+            except _Refused as refused:
+                return refused.args
 
-        async def stream(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            answers = self._next(path)
-            for answer in answers if isinstance(answers, Sequence) else [answers]:
-                await context.write(await self._give(answer, request, context))
+        async def stream(request: bytes, context: Any) -> Any:
+            try:
+                await self._arrived(name, read(request), context)
+                answers = self._next(name)
+                for answer in answers if isinstance(answers, Sequence) else [answers]:
+                    await context.write((await self._give(answer, read(request), context)).SerializeToString())
+            except _Refused as refused:
+                return refused.args
+            return None
 
-        async def handle(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            self._note(path, request, context)
-            if path in self._holding:
-                self._count(1)
-                await self._released.wait()
-                self._count(-1)
-            return await (stream if method.server_streaming else unary)(request, context)
+        if method.server_streaming:
+            return Route(Kind.SERVER_STREAM, None, stream, lambda _: None, stream)
+        return Route(Kind.UNARY, unary, None, lambda _: None, unary)
 
-        make = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
-        return make(handle, request_class.FromString, lambda message: message.SerializeToString())
+    async def _answer(self, path: str, request: Message, context: Any) -> Message:
+        await self._arrived(path, request, context)
+        return await self._give(self._next(path), request, context)
+
+    async def _arrived(self, path: str, request: Message, context: Any) -> None:
+        self._note(path, request, context)
+        if path in self._holding:
+            self._count(1)
+            await self._released.wait()
+            self._count(-1)
 
     def _next(self, path: str) -> Any:
         if self.scripts[path]:
             return self.scripts[path].pop(0)
         return self.defaults.get(path, Refusal(grpc.StatusCode.UNIMPLEMENTED, "the fake has no answer"))
 
-    async def _give(self, answer: Any, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def _give(self, answer: Any, request: Message, context: Any) -> Message:
         if isinstance(answer, KeyreeveError):
-            code, text, metadata = trailers(answer, Call("/fake", request_id="the-fakes-request-id"))
-            await context.abort(_CODES[code], text, metadata)
+            raise _Refused(*trailers(answer, Call("/fake", request_id="the-fakes-request-id")))
         if isinstance(answer, Refusal):
-            await context.abort(answer.code, answer.text, answer.trailers)
+            raise _Refused(answer.code.value[0], answer.text, answer.trailers)
         return answer if isinstance(answer, Message) else await answer(request, context)
 
-    def _note(self, path: str, request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        (pem,) = context.auth_context()["x509_pem_cert"]
+    def _note(self, path: str, request: Message, context: Any) -> None:
+        (pem,) = context.auth["x509_pem_cert"]
         serial = x509.load_pem_x509_certificate(pem).serial_number
         with self._changed:
             self.received.append(Received(path, request, serial, context.time_remaining()))
@@ -257,6 +268,14 @@ class FakeCa:
         with self._changed:
             self._held += step
             self._changed.notify_all()
+
+
+class _Refused(Exception):
+    """A status: code, message, metadata."""
+
+
+async def _unknown(_request: Any, _context: Any) -> Any:
+    return wire.UNIMPLEMENTED, "there is no such method", ()
 
 
 def full_name(name: str) -> str:

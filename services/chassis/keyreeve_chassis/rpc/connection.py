@@ -16,6 +16,7 @@ from keyreeve_chassis.rpc.wire import Header, WireError
 
 MOST_UNSENT: Final = 64 * 1024
 """Bytes of one stream that wait for the peer before its handler waits too."""
+_INPUT_BYTES = 16 * 1024
 _OUTPUT_BYTES = 256 * 1024
 _LEAST_WINDOW = 64 * 1024 * 1024
 """Bytes sent to streams that were reset are lost from the connection's window: when it is nearly used up, it is ended."""
@@ -53,7 +54,10 @@ class GrpcConnection:
         self._now = now
         self._lifetime.heard(now)
         try:
-            self._http2.receive(data, self)
+            for at in range(0, len(data), _INPUT_BYTES):
+                if self.closed:  # too much of something: the rest of the flood is not looked at
+                    return
+                self._http2.receive(data[at : at + _INPUT_BYTES], self)
         except ConnectionBroken:
             self.lose()
             return
@@ -252,8 +256,11 @@ class GrpcConnection:
                 self._admit(stream)
             self._calls.wake(stream)
         over = self._streams.get(stream.id) is not stream
-        if over or stream.ended:
+        if over:
             self._stop_waiting(stream)
+        elif stream.ended:
+            self._waiting.pop(stream.id, None)
+            self._hold(stream)
         elif stream.reader.held or (stream.single and not stream.running):
             if stream.id not in self._waiting:
                 self._waiting[stream.id] = stream
@@ -301,12 +308,13 @@ class GrpcConnection:
         self._calls.start(stream, request)
 
     def _hold(self, stream: Stream) -> None:
-        self._budget.hold(stream, stream.reader.held + sum(len(one) for one in stream.messages))
+        stream.held = stream.reader.held + sum(len(one) for one in stream.messages)
+        self._budget.hold(stream, stream.held + stream.unsent)
 
     def _stop_waiting(self, stream: Stream) -> None:
         self._waiting.pop(stream.id, None)
-        if stream.id not in self._sending:
-            self._budget.release(stream)
+        stream.held = 0
+        self._budget.hold(stream, stream.unsent)
 
     def take_request(self, stream: Stream) -> bytes | None:
         """Return the next request of a stream of them, and let the peer send as much again; None: none has arrived."""
@@ -318,7 +326,7 @@ class GrpcConnection:
         self._http2.acknowledge(stream.id, count)
         if not stream.ended:
             self._admit(stream)
-            self._hold(stream)
+        self._hold(stream)
         return message
 
     def _acknowledge(self, stream: Stream) -> None:

@@ -34,6 +34,7 @@ class Stream:
         "gone",
         "head",
         "headers_sent",
+        "held",
         "id",
         "initial",
         "messages",
@@ -77,6 +78,8 @@ class Stream:
         self.window = STREAM_WINDOW
         self.unacknowledged = 0
         self.reserved = 0
+        self.held = 0
+        """Bytes of its unfinished and waiting requests."""
         self.unsent = 0
         self.unsent_since = now
         self.call: object | None = None
@@ -153,7 +156,7 @@ class Unsent:
                 stream.unsent_since = now
                 stream.unsent = unsent
             if unsent:
-                self._budget.hold(stream, unsent)
+                self._budget.hold(stream, stream.held + unsent)
             else:
                 self.drop(stream.id)
 
@@ -164,8 +167,9 @@ class Unsent:
     def drop(self, number: int) -> None:
         """Forget a stream."""
         stream = self._streams.pop(number, None)
-        if stream is not None and stream.unsent:
-            self._budget.release(stream)
+        if stream is not None:
+            stream.unsent = 0
+            self._budget.hold(stream, stream.held)
 
     def clear(self) -> None:
         """Forget all streams."""

@@ -19,7 +19,7 @@ from keyreeve_chassis.tls import TlsAcceptor, TlsFailed, TlsSession
 _WRITE_BUFFER_BYTES = 256 * 1024
 _LINGER_SECONDS = 1.0
 _LAST_WORD_SECONDS = 10.0
-_LINGER_BYTES = 1024 * 1024
+_LINGER_BYTES = 256 * 1024
 """After the last word of this server, what the peer still sends is read and dropped: else TCP resets the connection, and
 the peer may lose that word, such as ENHANCE_YOUR_CALM."""
 

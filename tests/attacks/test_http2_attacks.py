@@ -1,0 +1,130 @@
+"""Abuse of HTTP/2 by somebody with a certificate: memory stays bounded, and no other caller is refused.
+
+The modes and figures are those of docs/hardening.md; KEYREEVE_ATTACK_SECONDS makes each attack longer.
+"""
+
+import asyncio
+import os
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+
+from keyreeve import Context
+from support import http2_attacker
+from support.control_plane import CA, ControlPlane
+from support.http2_attacker import Attacker
+
+MOST_BYTES = 400 * 1024 * 1024
+SECONDS = float(os.environ.get("KEYREEVE_ATTACK_SECONDS", "2"))
+LIST, WATCH = "/keyreeve.ca.v1.ProfileService/ListProfiles", "/grpc.health.v1.Health/Watch"
+SIGN = "/keyreeve.ca.v1.CertificateService/SignCertificates"
+DEADLINE = ("grpc-timeout", "30S")
+ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
+    "halfmsg": lambda a: a.hold(20, http2_attacker.half_sent(SIGN, 50, 2 * 1024 * 1024, DEADLINE)),
+    "streams": lambda a: a.hold(10, http2_attacker.open_streams(WATCH, 500, b"")),
+    "rapid": lambda a: a.flood(4, http2_attacker.reset_at_once(LIST)),
+    "rapiddata": lambda a: a.flood(4, http2_attacker.complete_and_reset(LIST)),
+    "ping": lambda a: a.flood(4, http2_attacker.ping),
+    "idle": lambda a: a.hold(400, http2_attacker.nothing),
+    "bigmeta": lambda a: a.hold(20, http2_attacker.large_metadata(LIST, 1_000, 17_000, 60_000, 200_000)),
+}
+
+
+@dataclass
+class GoodClient:
+    """Another caller: one call after the other, without retries."""
+
+    channel: grpc.Channel
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def calling(self) -> Iterator["GoodClient"]:
+        """Call while the context lasts."""
+        stop = threading.Event()
+        call = self.channel.unary_unary(LIST)
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    call(b"", timeout=10)
+                    self.outcomes["answered"] += 1
+                except grpc.RpcError as failed:
+                    self.outcomes[f"{failed.code().name}: {failed.details()}"] += 1
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield self
+        finally:
+            stop.set()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ControlPlane, Context]]:
+    """A control plane of its own, and a second person's context."""
+    control_plane = ControlPlane(tmp_path_factory.mktemp("attacked"))
+    control_plane.up()
+    try:
+        token = control_plane.run("operator", "invite", "bob", "--role", "operator", "-q")
+        assert token.code == 0, token.err
+        accepted = control_plane.run("operator", "accept", "--dir", "bob", given=token.out.encode())
+        assert accepted.code == 0, accepted.err
+        yield control_plane, Context.load(control_plane.directory / "bob/context.json")
+    finally:
+        control_plane.down()
+
+
+def tls(context: Context) -> ssl.SSLContext:
+    made = ssl.create_default_context()
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE  # the attacker does not care whom it talks to
+    made.set_alpn_protocols(["h2"])
+    made.load_cert_chain(context.certificate, context.key)
+    return made
+
+
+def worst(control_plane: ControlPlane) -> int:
+    return max(size for name, size in control_plane.memory().items() if name.startswith("worker"))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
+    attacked: tuple[ControlPlane, Context], name: str
+) -> None:
+    control_plane, bob = attacked
+    attacker = Attacker(control_plane.context.endpoint(CA.name), tls(control_plane.context), SECONDS)
+    largest = [worst(control_plane)]
+
+    async def attack() -> None:
+        running = asyncio.ensure_future(ATTACKS[name](attacker))
+        while not running.done():
+            await asyncio.wait([running], timeout=0.2)
+            largest.append(await asyncio.to_thread(worst, control_plane))
+        await running
+
+    with channel_of(bob) as channel, GoodClient(channel).calling() as good:
+        asyncio.run(attack())
+    print(
+        f"{name}: largest worker {max(largest) >> 20} MiB; good client {dict(good.outcomes)}; attacker {attacker.seen}"
+    )
+    assert max(largest) < MOST_BYTES
+    assert good.outcomes.keys() == {"answered"}
+    assert attacker.seen.connections > 0
+    assert control_plane.run("status").code == 0
+
+
+def channel_of(context: Context) -> grpc.Channel:
+    """A channel without retries."""
+    credentials = grpc.ssl_channel_credentials(
+        context.bundle.read_bytes(), context.key.read_bytes(), context.certificate.read_bytes()
+    )
+    options = [("grpc.ssl_target_name_override", "ca.svc.dev.localhost"), ("grpc.enable_retries", 0)]
+    return grpc.secure_channel(context.endpoint(CA.name), credentials, options)
