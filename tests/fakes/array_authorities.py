@@ -1,5 +1,6 @@
 """The CAs of arrays as the CA service keeps them: states, refused old orders, certificates; in memory."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -85,6 +86,10 @@ class FakeArrayAuthorities:
         self.revoked |= found
         return len(found)
 
+    async def revoke_checks(self, authority_id: str) -> int:
+        self._reach()
+        return 0
+
     async def count_valid(self, authority_id: str) -> int:
         self._reach()
         return sum(issuer == authority_id and serial not in self.revoked for issuer, _, serial in self.issued)
@@ -122,6 +127,7 @@ class FakeArrayAuthorities:
 
     def _take(self, what: str, authority_id: str, order: Order) -> None:
         self._reach()
+        assert re.fullmatch(r"[A-Za-z0-9-]{1,64}", order.owner_nonce), "as the CA demands"
         owner, place = (order.fence, order.owner_nonce), (order.number, order.step)
         known_owner, known_place = self.highest.get(order.array_id, (owner, place))
         if owner[0] < known_owner[0] or (owner[0] == known_owner[0] and owner != known_owner) or place < known_place:

@@ -18,7 +18,7 @@ from keyreeve.cli.administration import (
     profile_commands,
     token_commands,
 )
-from keyreeve.cli.arrays import array_commands, bundle_commands, member_commands
+from keyreeve.cli.arrays import array_commands, bundle_commands, change_commands, member_commands, rotation_commands
 from keyreeve.cli.certificates import blocked_key_commands, certificate_commands, revocation_commands
 from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, print_error
 from keyreeve.cli.local import control_plane_commands, recovery_commands
@@ -59,8 +59,10 @@ app.add_typer(operator_commands.app, name="operator")
 app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")
 entry_commands.app.add_typer(policy_commands.app, name="policy")
+change_commands.add_to(array_commands.app)
 app.add_typer(array_commands.app, name="array")
 app.add_typer(member_commands.app, name="member")
+app.add_typer(rotation_commands.app, name="rotation")
 app.add_typer(bundle_commands.app, name="bundle")
 object_commands.add_to(entry_commands.app)
 resolution_commands.add_to(entry_commands.app)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keyreeve.cli.arrays.showing import fingerprint
 from keyreeve.cli.calling import control_plane
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, moment
@@ -93,11 +94,6 @@ def array_fields(array: "Array") -> dict[str, Any]:
         "backup_primaries": [one.removeprefix("members/") for one in array.backup_primaries],
         "created_at": moment(array.created_at),
     }
-
-
-def fingerprint(digest: bytes) -> str:
-    """Return a SHA-256 fingerprint as people compare it, such as `AB:01:...`."""
-    return digest.hex(":").upper()
 
 
 def _show(array: "Array", printer: Printer) -> None:

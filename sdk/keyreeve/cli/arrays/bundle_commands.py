@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keyreeve.cli.arrays.array_commands import ArrayName, fingerprint
+from keyreeve.cli.arrays.array_commands import ArrayName
+from keyreeve.cli.arrays.showing import fingerprint
 from keyreeve.cli.calling import control_plane
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, moment

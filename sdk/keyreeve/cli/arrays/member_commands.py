@@ -11,7 +11,7 @@ from keyreeve.cli.printing import Format, Printer, moment
 if TYPE_CHECKING:
     from keyreeve.membership_values import Member
 
-app = typer.Typer(help="List and show the members of arrays.", no_args_is_help=True)
+app = typer.Typer(help="List, show, quarantine and readmit the members of arrays.", no_args_is_help=True)
 
 _COLUMNS = ("name", "array", "state", "primary", "release", "reported_at", "epoch", "disagreements")
 
@@ -45,6 +45,35 @@ def show_member(
     with control_plane(context) as client:
         found = client.membership.members.get(name)
     Printer(output, quiet=quiet).item(member_fields(found), brief="name")
+
+
+@app.command("quarantine")
+def quarantine_member(
+    name: MemberName,
+    comment: Annotated[str, typer.Option("--comment", help="Why; kept in the member's history.")],
+    *,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Take a dead secondary out of the count: nothing waits for it, and the others refuse it."""
+    with control_plane(context) as client:
+        found = client.membership.members.quarantine(name, comment)
+    Printer(output, quiet=quiet).item(member_fields(found), brief="state")
+
+
+@app.command("readmit")
+def readmit_member(
+    name: MemberName,
+    *,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Take a quarantined member back."""
+    with control_plane(context) as client:
+        found = client.membership.members.readmit(name)
+    Printer(output, quiet=quiet).item(member_fields(found), brief="state")
 
 
 def member_fields(member: "Member") -> dict[str, Any]:

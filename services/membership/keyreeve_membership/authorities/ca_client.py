@@ -1,7 +1,7 @@
 """`authorities.ports.ArrayAuthorities` over the SDK: the CA service keeps the CAs of arrays."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from keyreeve import aio, values
@@ -105,11 +105,21 @@ class CaServiceAuthorities:
     async def revoke_peer(self, authority_id: str, member: str, *, superseded: bool) -> int:
         """Revoke the valid certificates of a server from this authority; return their number."""
         reason = values.CrlReason.SUPERSEDED if superseded else values.CrlReason.CESSATION_OF_OPERATION
-        certificates = self.client.certificates
-        valid = certificates.list(authority=authority_id, identity=member, state=values.CertificateState.VALID)
-        serials = [one.name async for one in valid]
+        valid = values.CertificateState.VALID
+        return await self._revoke(
+            self.client.certificates.list(authority=authority_id, identity=member, state=valid), reason
+        )
+
+    async def revoke_checks(self, authority_id: str) -> int:
+        """Revoke the valid certificates for checks from this authority; return their number."""
+        valid = values.CertificateState.VALID
+        found = self.client.certificates.list(authority=authority_id, profile="peer-check", state=valid)
+        return await self._revoke(found, values.CrlReason.SUPERSEDED)
+
+    async def _revoke(self, found: AsyncIterator[values.Certificate], reason: values.CrlReason) -> int:
+        serials = [one.name async for one in found]
         for serial in serials:
-            await certificates.revoke(serial, reason)
+            await self.client.certificates.revoke(serial, reason)
         return len(serials)
 
     async def count_valid(self, authority_id: str) -> int:

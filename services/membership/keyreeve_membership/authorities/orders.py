@@ -4,6 +4,7 @@ from typing import Protocol
 
 from keyreeve_chassis.leases.ports import LeaseLost, Leases
 from keyreeve_membership.authorities.ports import Order
+from keyreeve_membership.roll.digests import sha256
 from keyreeve_membership.roll.ports import Array
 
 LEASE = "operations"
@@ -27,4 +28,5 @@ def order_at(tx: LeaderTransaction, array_id: str, number: int, step: int) -> Or
     lease = tx.leases.current(LEASE)
     if lease is None:
         raise LeaseLost(LEASE)
-    return Order(array_id, number, step, lease.fence, lease.owner_nonce)
+    # The lease names its owner's process, too; the CA needs no more than that no other owner has the same.
+    return Order(array_id, number, step, lease.fence, sha256(lease.owner_nonce.encode()).hex()[:32])

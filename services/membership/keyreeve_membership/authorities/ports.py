@@ -114,6 +114,10 @@ class ArrayAuthorities(Protocol):
         """Revoke the valid certificates of a server from this authority; return their number."""
         ...
 
+    async def revoke_checks(self, authority_id: str) -> int:
+        """Revoke the valid certificates for checks from this authority; return their number."""
+        ...
+
     async def count_valid(self, authority_id: str) -> int:
         """How many certificates of the authority are neither expired nor revoked."""
         ...

@@ -10,7 +10,7 @@ from keyreeve_chassis.operations.ports import Operation, OperationState, Waiting
 from keyreeve_chassis.processes import failpoints
 from keyreeve_membership.authorities.orders import order_of
 from keyreeve_membership.authorities.ports import ArrayAuthorities
-from keyreeve_membership.changes.progress import WAIT_SECONDS, end, move, publish_members, release
+from keyreeve_membership.changes.progress import WAIT_SECONDS, end, move, must_succeed, publish_members, release
 from keyreeve_membership.peers.ports import PeerChecks
 from keyreeve_membership.roll.ports import Array, ArrayState, Member, MemberState
 from keyreeve_membership.roll.service import get_array
@@ -46,7 +46,8 @@ class Joining:
         """Do what is next; return the seconds to rest."""
         state = await store.read(lambda tx: self._look(tx, operation))
         if operation.phase == "retiring":
-            await self._retire(store, state)
+            with must_succeed():
+                await self._retire(store, state)
             return 0.0
         try:
             return await self._join(store, state)
@@ -152,7 +153,8 @@ class Joining:
         failure: errors.KeyreeveError | None = None,
     ) -> None:
         """Put everything back; the certificates that the server may have got meanwhile are revoked first."""
-        await self.authorities.revoke_peer(state.target.authority_id, state.member.name, superseded=True)
+        with must_succeed():
+            await self.authorities.revoke_peer(state.target.authority_id, state.member.name, superseded=True)
 
         def back(tx: Transaction) -> None:
             reason, message = ("", "") if failure is None else (failure.reason, failure.message)

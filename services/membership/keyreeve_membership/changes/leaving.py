@@ -10,7 +10,7 @@ from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_chassis.processes import failpoints
 from keyreeve_membership.authorities.orders import order_at
 from keyreeve_membership.authorities.ports import ArrayAuthorities, ArrayAuthority, KeyType
-from keyreeve_membership.changes.progress import end, move, publish_members, release
+from keyreeve_membership.changes.progress import end, move, must_succeed, publish_members, release
 from keyreeve_membership.roll.digests import sha256
 from keyreeve_membership.roll.names import default_array_id
 from keyreeve_membership.roll.ports import Member, MemberState
@@ -34,7 +34,8 @@ class Leaving:
     async def step(self, store: Store[Transaction], operation: Operation) -> float:
         """Do what is next; return the seconds to rest."""
         if operation.phase == "revoking":
-            await self._revoke(store, operation)
+            with must_succeed():
+                await self._revoke(store, operation)
             return 0.0
         try:
             await self._leave(store, operation)

@@ -1,9 +1,11 @@
 """How steps of structural changes store how far they have come."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
-from keyreeve.errors import Unavailable
+from keyreeve.errors import KeyreeveError, Unavailable
+from keyreeve_chassis.leases.ports import LeaseLost
 from keyreeve_chassis.operations.ports import Operation, OperationState, Waiting
 from keyreeve_chassis.operations.steps import ended_operation
 from keyreeve_membership.roll.ports import Array
@@ -63,3 +65,14 @@ def release(tx: Transaction, array_id: str, operation: Operation) -> Array | Non
         array = replace(array, change="")
         tx.roll.update_array(array)
     return array
+
+
+@contextmanager
+def must_succeed() -> Iterator[None]:
+    """Have what cannot be undone any more repeated until it succeeds: a refusal becomes `Unavailable`."""
+    try:
+        yield
+    except (Unavailable, LeaseLost):
+        raise
+    except KeyreeveError as refusal:
+        raise Unavailable(f"{refusal.reason}: {refusal.message}") from refusal

@@ -9,7 +9,7 @@ from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_chassis.processes import failpoints
 from keyreeve_membership.authorities.orders import order_of
 from keyreeve_membership.authorities.ports import ArrayAuthorities, MemberFact, Order
-from keyreeve_membership.changes.progress import end
+from keyreeve_membership.changes.progress import end, must_succeed
 from keyreeve_membership.roll.ports import Member, MemberState
 from keyreeve_membership.roll.service import get_array
 from keyreeve_membership.store.ports import Transaction
@@ -29,7 +29,8 @@ class Publishing:
         """Tell what has changed since the last time, or end."""
         batch, revision = await store.write(lambda tx: self._unpublished(tx, operation))
         for order, facts in batch.values():
-            await self.authorities.set_members(order, facts)
+            with must_succeed():
+                await self.authorities.set_members(order, facts)
         if batch:
             failpoints.hit(_TOLD)
             # A member that has changed meanwhile has a higher revision, and is told again.

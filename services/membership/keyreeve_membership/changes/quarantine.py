@@ -7,7 +7,7 @@ from keyreeve import errors
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_membership.authorities.ports import ArrayAuthorities
-from keyreeve_membership.changes.progress import end, publish_members
+from keyreeve_membership.changes.progress import end, must_succeed, publish_members
 from keyreeve_membership.roll.ports import Member, MemberState
 from keyreeve_membership.roll.service import get_member
 from keyreeve_membership.store.ports import Transaction
@@ -47,7 +47,8 @@ class Quarantine:
         """Revoke what a quarantined member has."""
         arguments = operation.arguments
         for authority_id in arguments["authorities"]:
-            await self.authorities.revoke_peer(authority_id, arguments["member"], superseded=False)
+            with must_succeed():
+                await self.authorities.revoke_peer(authority_id, arguments["member"], superseded=False)
         await store.write(lambda tx: end(tx, operation, OperationState.SUCCEEDED, self.now()))
         return 0.0
 

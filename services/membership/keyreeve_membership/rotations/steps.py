@@ -110,6 +110,7 @@ class RotationSteps:
             case Phase.ACTIVATED:
                 for member in state.members:
                     await self.authorities.revoke_peer(rotation.old_authority_id, member.name, superseded=True)
+                await self.authorities.revoke_checks(rotation.old_authority_id)
                 failpoints.hit(_POINTS[rotation.phase])
                 await store.write(lambda tx: self._follow(tx, operation, rotation, Phase.REISSUED))
             case Phase.REISSUED:
