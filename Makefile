@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test bench bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
+.PHONY: help up down reset status test bench bench-vault bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ faults: $(VENV)/.dev ## run the fault tests, 20 kills on each database (KILLS=1:
 
 bench: $(VENV)/.dev ## measure the signing path (ARGS="--duration 10 --runs 5 --compare cfssl")
 	@PATH="$(CURDIR)/.bench/bin:$$PATH" $(BIN)/python -m keyreeve_bench.standard $(ARGS)
+
+bench-vault: $(VENV)/.dev ## measure a filled vault (ARGS="--entries 1000000 --database postgresql --duration 10")
+	@$(BIN)/python -m keyreeve_bench.vault $(ARGS)
 
 bench-baselines: ## build cfssl and step-ca into .bench/bin for --compare (needs Go)
 	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install github.com/cloudflare/cfssl/cmd/cfssl@v1.6.5

@@ -1,4 +1,4 @@
-"""What somebody with the database, but without the keys, can do to entries: nothing that goes unnoticed."""
+"""What an attacker with the database, but without the keys, can do to entries: nothing that goes unnoticed."""
 
 import random
 from pathlib import Path
@@ -79,7 +79,7 @@ async def test_the_scrubber_finds_what_encryption_cannot(settings: CredentialsSe
         await vault.execute(insert(table).values(**old_eve))
         await vault.execute(table.delete().where(table.c.entry_uid == ann.entry_uid))
         await vault.overwrite(joe, {"updated_at": 1})
-        added = (await vault.row(kim)) | {"entry_uid": "a" * 32, "owner_key": "somebody else"}
+        added = (await vault.row(kim)) | {"entry_uid": "a" * 32, "owner_key": "another owner"}
         await vault.execute(insert(table).values(**added))
         found = await vault.scrub()
     assert found == {

@@ -78,17 +78,26 @@ class SqlEntries:
         query = select(entries).where(c.kek_id == kek_id, c.entry_uid > after).order_by(c.entry_uid).limit(limit)
         found = [read_entry(row) for row in self._connection.execute(query)]
         return [
-            StoredValue(e.name, e.array_id, e.entry_uid, e.owner.text, e.resource.text, e.encryption, e.sealed)
+            StoredValue(e.name, e.array_id, e.entry_uid, e.owner.text, e.resource.text, e.encryption, e.sealed, e)
             for e in found
         ]
 
     def store_again(self, value: StoredValue, *, encryption: int) -> bytes | None:
         """See `StoredValues.store_again`."""
-        found = self.get(value.array_id, value.uid)
-        if found is None or found.encryption != encryption:
-            return None
-        again = replace(found, encryption=value.encryption, sealed=value.sealed)
-        return again.row_sha256() if self.replace(again, encryption=encryption) else None
+        again: Entry = replace(value.original, encryption=value.encryption, sealed=value.sealed)
+        c = entries.c
+        changed = self._write(
+            update(entries)
+            .where(c.entry_uid == value.uid, c.encryption == encryption, c.version == again.version)
+            .values(
+                encryption=again.encryption,
+                kek_id=again.sealed.kek_id,
+                wrapped_key=again.sealed.wrapped_key,
+                sealed_user_name=again.sealed.fields["user_name"],
+                sealed_secret=again.sealed.fields[again.kind.value],
+            )
+        )
+        return again.row_sha256() if changed.rowcount else None
 
     def page(self, array_id: str, wanted: EntryFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[Entry]:
         """See `EntryRecords.page`."""

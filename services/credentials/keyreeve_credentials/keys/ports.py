@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 KEYS = "keys"
 """Topic that a transaction touches when it changes a key or the seal switch (`keyreeve_chassis.changes`)."""
@@ -81,6 +81,8 @@ class StoredValue:
     resource: str
     encryption: int
     sealed: Sealed
+    original: Any = field(default=None, repr=False)
+    """The row as its feature read it."""
 
 
 class OpenKek(Protocol):

@@ -53,11 +53,19 @@ class Vault:
 
     def seal(self, tx: KeyTransaction, place: Place, fields: Mapping[str, Plaintext]) -> Sealed:
         """Encrypt the fields of one write under the array's present key. Raises `VaultSealed`, `VaultKeyUnavailable`."""
+        return self.seal_under(self.use_writer(tx, place.array_uid, 1), place, fields)
+
+    def use_writer(self, tx: KeyTransaction, array_id: str, wraps: int) -> Kek:
+        """Lock the array's present key for so many values. Raises `VaultSealed`, `VaultKeyUnavailable`."""
         self.switch.check()
-        writer = tx.keks.use_writer(place.array_uid, 1)
+        writer = tx.keks.use_writer(array_id, wraps)
         if writer is None or writer.wraps > MOST_WRAPS:
             why = "has no key that writes" if writer is None else "has a key that is used up"
-            raise VaultKeyUnavailable(f"the array {place.array_uid} {why}")
+            raise VaultKeyUnavailable(f"the array {array_id} {why}")
+        return writer
+
+    def seal_under(self, writer: Kek, place: Place, fields: Mapping[str, Plaintext]) -> Sealed:
+        """Encrypt the fields of one write under a key that `use_writer` has returned in this transaction."""
         return seal_fields(self.keyring.get(place.array_uid, writer.kek_id), writer.kek_id, place, fields, self.random)
 
     def open(self, place: Place, sealed: Sealed) -> dict[str, Plaintext]:

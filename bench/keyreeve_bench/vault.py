@@ -1,0 +1,268 @@
+"""`python -m keyreeve_bench.vault`: measure a filled vault: put, resolve and list, and re-keying under load.
+
+    python -m keyreeve_bench.vault --entries 20000 [--database postgresql] [--duration 10]
+
+Starts a control plane in a temporary directory and fills its vault (`keyreeve_bench.vault_fill`). Calls are sent 100 in a
+second, whether or not earlier ones have been answered, and their times count from the moment they were due.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from keyreeve import Context, aio
+from keyreeve.cli.exit_codes import error_text, exit_code, print_error
+from keyreeve.cli.local.starting import bring_up
+from keyreeve.cli.local.stopping import take_down
+from keyreeve.cli.supervision.local_services import SERVICES, write_config
+from keyreeve.cli.supervision.processes import read_pid
+from keyreeve.cli.supervision.state_directory import StateDirectory
+from keyreeve.cli.supervision.supervisor import pid_file
+from keyreeve.errors import KeyreeveError, StartFailed
+from keyreeve.launch_values import ApplicationKind, Credential, Launch, ObjectKind
+from keyreeve.operation_values import OperationState
+from keyreeve.plaintext import Plaintext
+from keyreeve_bench import postgresql
+from keyreeve_bench.control_planes import DATABASES
+from keyreeve_bench.scenarios.scenario import Figure, Place, scenario_report
+from keyreeve_bench.settings import BenchSettings
+from keyreeve_bench.sign import bench_sign
+
+RATE = 100.0
+"""Calls in a second."""
+IN_FLIGHT = 64
+P99_MS = 10.0
+ARRAY, SERVER, APPLICATION = "bench", "o=Bench/cn=server", "o=Bench/cn=application"
+_SETTINGS = """
+vault:
+  reads_per_second: 1000000
+  reads_at_once: 1000000
+  unusual_owners: 1000000
+  rekey_rows_per_second: 1000000
+"""
+
+Call = Callable[[], Awaitable[object]]
+
+
+def owner_of(number: int) -> str:
+    """The owner of an entry (`keyreeve_bench.vault_fill`)."""
+    return f"o=Bench/ou=Unit {number % 97}/cn=Person {number}"
+
+
+@contextmanager
+def filled(directory: Path, database: str, entries: int) -> Iterator[StateDirectory]:
+    """Run a control plane with a filled vault. Raises `keyreeve.errors`."""
+    state_directory = StateDirectory.at(directory / ".keyreeve")
+    [service] = [one for one in SERVICES if one.name == "credentials"]
+    with ExitStack() as stack:
+        url = ""
+        if database == "postgresql":
+            place = directory / "postgresql"
+            place.mkdir()
+            url = stack.enter_context(postgresql.server(place))
+        state_directory.make()
+        taken: set[int] = set()
+        for one in SERVICES:
+            write_config(
+                state_directory,
+                one,
+                trust_domain="bench.localhost",
+                first_port=0,
+                rng=random.SystemRandom(),
+                database=url if one is service else "",
+                taken=taken,
+            )
+        config = state_directory.config(service.name)
+        config.write_text(config.read_text() + _SETTINGS)
+        program = [
+            sys.executable,
+            "-m",
+            "keyreeve_bench.vault_fill",
+            "--entries",
+            str(entries),
+            "--config",
+            str(config),
+        ]
+        print_error(f"    {entries:,} synthetic entries are put")
+        subprocess.run(program, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        stack.callback(take_down, state_directory)
+        bring_up(state_directory, trust_domain="bench.localhost", first_port=0, report=lambda _: None)
+        yield state_directory
+
+
+def run(place: Place) -> tuple[list[Figure], dict[str, Any]]:
+    """Measure. Raises `keyreeve.errors`."""
+    entries = place.certificates
+    with filled(place.directory, place.database, entries) as state_directory:
+        [service] = [one for one in SERVICES if one.name == "credentials"]
+        pid = read_pid(pid_file(state_directory, service))
+        assert pid is not None
+        found = asyncio.run(_measure(Context.load(state_directory.context), entries, place.duration, pid))
+        signing = asyncio.run(
+            bench_sign(
+                replace(
+                    BenchSettings(context=str(state_directory.context), duration=place.duration, runs=1),
+                    in_flight=IN_FLIGHT,
+                    limit_seconds=0.5,
+                )
+            )
+        )
+    found["signings_per_second"] = signing["certificates_per_second"]["median"]
+    quiet, busy = found["resolve"]["p99"], found["rekeying"]["p99"]
+    figures = [
+        *(
+            Figure(f"{kind}: p99 at 100/s", found[kind]["p99"], "ms", at_most=P99_MS)
+            for kind in ("put", "resolve", "list")
+        ),
+        Figure("resolves, 64 in flight", found["resolves_per_second"], "/s"),
+        Figure("signings of one certificate, 64 in flight", found["signings_per_second"], "/s"),
+        Figure("resolve while re-keying: p99", busy, "ms", at_most=max(2 * quiet, 20.0)),
+        Figure("resolve while re-keying: failed", found["rekeying"]["failed"], at_most=0),
+        Figure("re-keyed", found["rekeying"]["rows_per_second"], "values/s"),
+        Figure("growth of memory while re-keying", found["rekeying"]["grown_mib"], "MiB", at_most=20),
+    ]
+    return figures, {"entries": entries, "details": found}
+
+
+async def _measure(context: Context, entries: int, duration: float, pid: int) -> dict[str, Any]:
+    async with aio.Client(context) as client:
+        vault = client.credentials
+        await vault.objects.create(ARRAY, SERVER, ObjectKind.APPLICATION_SERVER)
+        await vault.objects.create(ARRAY, APPLICATION, ObjectKind.APPLICATION, application_kind=ApplicationKind.X)
+        some, numbers = random.Random(7), itertools.count(entries)  # noqa: S311 - a sample
+
+        async def resolve() -> None:
+            launch = Launch(ARRAY, owner_of(some.randrange(entries)), APPLICATION, SERVER)
+            answer = await vault.resolution.resolve(launch)
+            if not isinstance(answer, Credential):
+                raise StartFailed(f"a launch was answered with {answer}")
+
+        async def put() -> None:
+            await vault.entries.create(ARRAY, owner_of(next(numbers)), SERVER, "user", Plaintext.of("password"))
+
+        async def a_page() -> None:
+            owner = f"o=Bench/ou=Unit 7/cn=Person {some.randrange(entries)}*"
+            async for _ in vault.entries.list(ARRAY, owner=".../_ens/" + owner):
+                break
+
+        await resolve()
+        found: dict[str, Any] = {}
+        for kind, call in (("put", put), ("resolve", resolve), ("list", a_page)):
+            found[kind] = await _at_rate(call, duration)
+        found["resolves_per_second"] = await _in_flight(resolve, duration)
+        before, began = _pss_mib(pid), time.perf_counter()
+        operation = await vault.keys.rotate(ARRAY)
+        rekeyed = asyncio.create_task(_ended(vault, operation.name))
+        under_load: list[float] = []
+        failed = 0
+        while not rekeyed.done():
+            part = await _at_rate(resolve, 1.0)
+            under_load += part["all"]
+            failed += part["failed"]
+        seconds = time.perf_counter() - began
+        done = rekeyed.result()
+        if done.state is not OperationState.SUCCEEDED:
+            raise StartFailed(f"re-keying ended as {done.state}: {done.error_message}")
+        found["rekeying"] = {
+            **_quantiles(under_load),
+            "failed": failed,
+            "seconds": round(seconds, 1),
+            "rows_per_second": round(done.done / seconds, 1),
+            "grown_mib": round(_pss_mib(pid) - before, 1),
+        }
+        for kind in ("put", "resolve", "list", "rekeying"):
+            found[kind].pop("all", None)
+        return found
+
+
+async def _ended(vault: Any, name: str) -> Any:  # noqa: ANN401 - the client, and an operation
+    async for operation in vault.operations.watch(name):
+        last = operation
+    return last
+
+
+async def _at_rate(call: Call, duration: float) -> dict[str, Any]:
+    """Send calls at the rate; times in milliseconds from the moment that each was due."""
+    taken: list[float] = []
+    failed = 0
+    began = time.perf_counter()
+
+    async def one(due: float) -> None:
+        nonlocal failed
+        try:
+            await call()
+            taken.append((time.perf_counter() - due) * 1e3)
+        except KeyreeveError:
+            failed += 1
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(duration * RATE)):
+            due = began + number / RATE
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            group.create_task(one(due))
+    return {**_quantiles(taken), "failed": failed, "all": taken}
+
+
+async def _in_flight(call: Call, duration: float) -> float:
+    """Calls in a second with so many in flight."""
+    done, until = 0, time.perf_counter() + duration
+
+    async def worker() -> None:
+        nonlocal done
+        while time.perf_counter() < until:
+            await call()
+            done += 1
+
+    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    return round(done / duration, 1)
+
+
+def _quantiles(taken: Sequence[float]) -> dict[str, Any]:
+    if not taken:
+        return {"p50": 0.0, "p99": 0.0, "calls": 0}
+    ordered = sorted(taken)
+    return {
+        "p50": round(ordered[len(ordered) // 2], 2),
+        "p99": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 2),
+        "calls": len(ordered),
+    }
+
+
+def _pss_mib(pid: int) -> float:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+    return sum(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) / 1024
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print one JSON object and return the exit code: 1 when a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m keyreeve_bench.vault", description="Measure a filled vault.")
+    parser.add_argument("--entries", type=int, default=20_000)
+    parser.add_argument("--database", choices=DATABASES, default="sqlite")
+    parser.add_argument("--duration", type=float, default=10.0, help="seconds of each run")
+    given = parser.parse_args(arguments)
+    try:
+        # Not below the working directory: PostgreSQL's own user has to reach it, and socket names are short.
+        with tempfile.TemporaryDirectory(prefix="keyreeve-bench-", ignore_cleanup_errors=True) as name:
+            Path(name).chmod(0o711)
+            place = Place(given.database, Path(name), Path(), given.duration, 1, given.entries)
+            found = scenario_report("vault", place, run)
+    except KeyreeveError as error:
+        print_error(error_text(error))
+        return exit_code(error)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    return int(any(one["met"] is False for one in found["figures"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
