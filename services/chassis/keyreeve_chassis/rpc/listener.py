@@ -107,7 +107,9 @@ class Listener:
         try:
             self._sockets, port = bind_sockets(host, port)
             if self._shared is not None:
-                self._spreading = Spreading(self._shared.directory, f"{self._shared.listener}-{port}", self._adopt)
+                # A name no longer than the local admin socket's, whose path fits (107 bytes, unix(7)).
+                name = f"{self._shared.listener[0]}{port}"
+                self._spreading = Spreading(self._shared.directory, name, self._adopt)
         except OSError as failed:
             self._close_sockets()
             raise RuntimeError(f"cannot listen on {host}:{port}: {failed}") from failed

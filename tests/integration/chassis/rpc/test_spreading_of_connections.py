@@ -76,7 +76,7 @@ async def test_new_connections_fill_what_ended_ones_have_left(tmp_path):
             for _ in range(before[0]):
                 channel = await stack.enter_async_context(servers[0].channel(leaf))
                 await answered(channel)
-            assert servers[0].running.connections >= before[0]
+            assert largest_share(servers) <= 1.25
 
 
 async def test_a_worker_that_stops_hands_over_what_it_has_accepted_and_gets_nothing_more(tmp_path):
@@ -91,7 +91,7 @@ async def test_a_worker_that_stops_hands_over_what_it_has_accepted_and_gets_noth
 
 async def test_what_a_killed_worker_left_is_passed_over_and_removed(tmp_path):
     port = free_port()
-    left = tmp_path / f"calls-{port}-00000000"
+    left = tmp_path / f"c{port}-00000000"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as killed:
         killed.bind(str(left))
     async with workers(tmp_path, 2, port=port) as servers, channels(servers[0], 4):
@@ -101,7 +101,7 @@ async def test_what_a_killed_worker_left_is_passed_over_and_removed(tmp_path):
 
 async def test_a_worker_that_does_not_read_its_queue_is_passed_over_once_that_is_full(tmp_path):
     port = free_port()
-    queue = tmp_path / f"calls-{port}-00000000"
+    queue = tmp_path / f"c{port}-00000000"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hung:
         hung.bind(str(queue))
         async with workers(tmp_path, 1, port=port) as (server,):
