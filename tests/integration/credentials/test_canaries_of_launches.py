@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import generate_latest
 from sqlalchemy import inspect, text
 
 from keyreeve import errors
@@ -88,7 +88,7 @@ async def test_no_secret_is_in_the_database_the_log_errors_or_metrics(
             with pytest.raises(errors.KeyreeveError) as refused:
                 await attempt
             said.append(f"{refused.value!r} {refused.value.metadata} {refused.value.violations}")
-        said.append(generate_latest(REGISTRY).decode())
+        said.append(generate_latest().decode())
         places = {f"{file}, while it runs": data for file, data in files_of(settings)}
     output = capfd.readouterr()
     places["what was said"] = "\n".join([*said, caplog.text, output.out, output.err]).encode()

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from keyreeve.errors import KeyFileUnreadable, KeyFileUnsuitable, PassphraseWrong
 from keyreeve.plaintext import Plaintext
 from keyreeve_credentials.key_documents.contents import load_certificates, load_private_key, spki
+from keyreeve_credentials.key_documents.costs import check_costs
 from keyreeve_credentials.key_documents.making import key_pem
 from keyreeve_credentials.key_documents.matching import ordered
 
@@ -33,6 +34,7 @@ class Contents:
 
 def unlock_key(data: bytes, passphrase: Plaintext) -> bytes:
     """Return a locked key as PKCS#8 without a passphrase. Raises `PassphraseWrong`, `KeyFileUnreadable`."""
+    check_costs(data)
     try:
         return key_pem(load_private_key(data, passphrase))
     except ValueError:
@@ -41,6 +43,7 @@ def unlock_key(data: bytes, passphrase: Plaintext) -> bytes:
 
 def convert_pkcs12(data: bytes, passphrase: Plaintext) -> Contents:
     """Take a PKCS#12 apart. Raises `PassphraseWrong`, `KeyFileUnreadable`, `KeyFileUnsuitable`."""
+    check_costs(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # NSS writes BER: it is read, with a warning

@@ -1,20 +1,26 @@
 """Locked keys and PKCS#12, with openssl, Java's keytool and NSS's pk12util on the other side."""
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keyreeve.errors import KeyFileUnreadable, KeyFileUnsuitable, PassphraseWrong
 from keyreeve.plaintext import Plaintext
+from keyreeve_credentials.key_documents import costs
 from keyreeve_credentials.key_documents.containers import convert_pkcs12, export_pkcs12, unlock_key
+from keyreeve_credentials.key_documents.costs import check_costs
 from keyreeve_credentials.key_documents.matching import key_matches, verify_file
 
 from .conftest import NOW, Files
 
 Chain = tuple[bytes, bytes, bytes, bytes]
 PASSPHRASE = Plaintext.of("correct horse")
+PBKDF2, SCRYPT = bytes.fromhex("06092a864886f70d01050c30"), bytes.fromhex("06092b06010401da47040b30")
 keytool = pytest.mark.skipif(shutil.which("keytool") is None, reason="Java's keytool is not installed")
 nss = pytest.mark.skipif(shutil.which("pk12util") is None, reason="NSS's pk12util is not installed")
 
@@ -158,3 +164,53 @@ def test_a_pkcs12_without_a_passphrase_is_not_made(files: Files) -> None:
 def test_bytes_that_are_no_pkcs12_are_refused() -> None:
     with pytest.raises((PassphraseWrong, KeyFileUnreadable)):
         convert_pkcs12(b"hello", PASSPHRASE)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-iter", "4097"],
+        ["pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES", "-iter", "4097"],
+        ["pkcs8", "-topk8", "-v1", "PBE-MD5-DES", "-iter", "4097", "-provider", "legacy", "-provider", "default"],
+        ["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-iter", "4097", "-outform", "DER"],
+    ],
+)
+def test_a_key_whose_passphrase_takes_too_much_work_is_refused_before_any_is_done(
+    options: list[str], files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = run("openssl", *options, "-passout", "pass:correct horse", data=files.key)
+    check_costs(locked)
+    monkeypatch.setattr(costs, "MOST_ITERATIONS", 4096)
+    with pytest.raises(KeyFileUnreadable, match="4097 iterations"):
+        unlock_key(locked, PASSPHRASE)
+
+
+def test_a_key_whose_passphrase_takes_too_much_memory_is_refused(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["-scrypt", "-scrypt_N", "1024", "-scrypt_r", "8", "-scrypt_p", "1"]
+    locked = run("openssl", "pkcs8", "-topk8", *options, "-passout", "pass:correct horse", data=files.key)
+    check_costs(locked)
+    monkeypatch.setattr(costs, "MOST_SCRYPT_BYTES", 1 << 19)
+    with pytest.raises(KeyFileUnreadable, match="memory"):
+        unlock_key(locked, PASSPHRASE)
+
+
+@pytest.mark.parametrize("of_mac_alone", [False, True])
+def test_a_pkcs12_whose_passphrase_takes_too_much_work_is_refused(
+    of_mac_alone: bool, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = files.key + files.certificate
+    p12 = run("openssl", "pkcs12", "-export", "-iter", "4097", "-passout", "pass:correct horse", data=contents)
+    check_costs(p12)
+    iterations = b"\x02\x02\x10\x01"
+    assert p12.endswith(iterations)
+    if of_mac_alone:
+        p12 = p12[:-4].replace(iterations, b"\x02\x02\x00\x01") + iterations
+    monkeypatch.setattr(costs, "MOST_ITERATIONS", 4096)
+    with pytest.raises(KeyFileUnreadable, match="MAC takes" if of_mac_alone else "4097 iterations"):
+        convert_pkcs12(p12, PASSPHRASE)
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", PBKDF2, SCRYPT]))
+def test_the_costs_of_any_bytes_can_be_checked(data: bytes, beginning: bytes) -> None:
+    with contextlib.suppress(KeyFileUnreadable):
+        check_costs(beginning + data)
