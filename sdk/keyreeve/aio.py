@@ -6,7 +6,7 @@
 from keyreeve._async.authorities import AuthorityClient
 from keyreeve._async.certificates import CertificateClient
 from keyreeve._async.client import Client
-from keyreeve._async.enrollment import enroll
+from keyreeve._async.enrollment import enroll, exchange_service_account_token
 from keyreeve._async.identity_renewal import IdentityRenewal
 from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.services import CaClient, CredentialsClient, ServiceClient
@@ -23,4 +23,5 @@ __all__ = [
     "ServiceClient",
     "TokenClient",
     "enroll",
+    "exchange_service_account_token",
 ]

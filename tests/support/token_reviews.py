@@ -1,4 +1,4 @@
-"""A stand-in for the TokenReview API of a Kubernetes API server: HTTPS, with the shapes of version 1.37."""
+"""A stand-in for a Kubernetes API server: TokenReview and ConfigMaps over HTTPS, with the shapes of version 1.37."""
 
 import json
 import ssl
@@ -49,6 +49,8 @@ class ApiServer:
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     answers: int = 201
     """HTTP status of its answers."""
+    config_maps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By path."""
     url: str = ""
 
     @property
@@ -94,10 +96,29 @@ def api_server(directory: Path) -> Iterator[ApiServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            assert self.path == "/apis/authentication.k8s.io/v1/tokenreviews"
-            document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            code, answer = server.answer(document, self.headers["Authorization"])
-            body = json.dumps(answer).encode()
+            document = self.document()
+            if self.path == "/apis/authentication.k8s.io/v1/tokenreviews":
+                self.answer(*server.answer(document, self.headers["Authorization"]))
+            else:
+                path = f"{self.path}/{document['metadata']['name']}"
+                created = server.config_maps.setdefault(path, document) is document
+                self.answer(201 if created else 409, document)
+
+        def do_GET(self) -> None:
+            found = server.config_maps.get(self.path)
+            self.answer(200 if found else 404, found or {"kind": "Status", "code": 404})
+
+        def do_PATCH(self) -> None:
+            assert self.headers["Content-Type"] == "application/merge-patch+json"
+            found = server.config_maps[self.path]
+            found["data"] = {**found.get("data", {}), **self.document()["data"]}
+            self.answer(200, found)
+
+        def document(self) -> Any:
+            return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def answer(self, code: int, document: Any) -> None:
+            body = json.dumps(document).encode()
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -18,14 +18,23 @@ from keyreeve.ca.v1 import enrollment_service_pb2 as pb
 from keyreeve.channel_credentials import pinned_options
 from keyreeve.context import Context
 from keyreeve.enrollee_files import EnrolleeFiles, check_chain, fetch_root
-from keyreeve.enrollment_token import CLOCK_SKEW_SECONDS, NONCE_BYTES, EnrollmentKeys, EnrollmentToken, Transcript
+from keyreeve.enrollment_token import (
+    CLOCK_SKEW_SECONDS,
+    NONCE_BYTES,
+    SERVER,
+    EnrollmentKeys,
+    EnrollmentToken,
+    Transcript,
+)
 from keyreeve.errors import ClockSkewed, EnrollmentServerUnproven, FileUnusable, KeyreeveError
+from keyreeve.identity import service_dns_name
 from keyreeve.keys import PrivateKey, make_csr
 from keyreeve.retry import Backoff, RetryPolicy
 from keyreeve.status import error_from_rpc
 from keyreeve.values import KeyType, Line, to_pem
 
 METHOD = "/keyreeve.ca.v1.EnrollmentService/Enroll"
+EXCHANGE_METHOD = "/keyreeve.ca.v1.EnrollmentService/ExchangeServiceAccountToken"
 ATTEMPT_SECONDS = 10.0
 """The service's time limit for one enrollment."""
 
@@ -56,6 +65,34 @@ async def enroll(
         # The first call with the certificate, upon which the service closes the token.
         files.save_bundles(await client.authorities.bundle(Line.CONTROL), await client.authorities.bundle(Line.ESTATE))
     return context
+
+
+async def exchange_service_account_token(
+    account_token: str, *, address: str, roots: bytes, trust_domain: str, timeout: float = ATTEMPT_SECONDS
+) -> EnrollmentToken:
+    """Exchange the ServiceAccount token of a Kubernetes pod for an enrollment token.
+
+    `address` is that of the enrollment listener; `roots` are the PEM roots of the control hierarchy, and nobody else gets the
+    ServiceAccount token. Each one is worth one enrollment token. Raises `keyreeve.errors`.
+    """
+    channel = runtime.open_channel(
+        address,
+        grpc.ssl_channel_credentials(roots),
+        pinned_options(address, service_dns_name(SERVER, trust_domain)),
+    )
+    exchange = channel.unary_unary(
+        EXCHANGE_METHOD,
+        request_serializer=pb.ExchangeServiceAccountTokenRequest.SerializeToString,
+        response_deserializer=pb.ExchangeServiceAccountTokenResponse.FromString,
+    )
+    try:
+        request = pb.ExchangeServiceAccountTokenRequest(token=account_token, address=address)
+        response: pb.ExchangeServiceAccountTokenResponse = await exchange(request, timeout=timeout)
+    except grpc.RpcError as failure:
+        raise error_from_rpc(failure, f"the enrollment listener at {address}") from None
+    finally:
+        await channel.close()
+    return EnrollmentToken.parse(response.text)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ and the background work.
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from keyreeve.audit.v1 import audit_service_pb2
 from keyreeve.ca.v1 import (
@@ -46,6 +47,8 @@ from keyreeve_ca.profiles.service import Profiles
 from keyreeve_ca.revocation import bulk
 from keyreeve_ca.revocation.bulk import BulkRevocation
 from keyreeve_ca.revocation.service import Revoking
+from keyreeve_ca.service_accounts.api_server import ApiServer
+from keyreeve_ca.service_accounts.bundle_publisher import BundlePublisher
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.findings import control_plane_findings
 from keyreeve_ca.store.ports import Store, Transaction
@@ -229,6 +232,23 @@ def operation_runner_of(base: CaContext) -> OperationRunner[Transaction]:
     return OperationRunner(
         leadership, {bulk.METHOD: BulkRevocation(base.now).step()}, base.now, base.topics.follower(OPERATIONS)
     )
+
+
+def api_server_of(settings: CaSettings) -> ApiServer | None:
+    """The Kubernetes API server, where the settings name one."""
+    kubernetes = settings.enroll.kubernetes
+    if kubernetes is None:
+        return None
+    return ApiServer(kubernetes.api_url, kubernetes.api_ca_file, kubernetes.api_token_file)
+
+
+def bundle_jobs(base: CaContext) -> list[Coroutine[Any, Any, None]]:
+    """The job that publishes the bundle in a ConfigMap, where the settings name one."""
+    kubernetes, api_server = base.settings.enroll.kubernetes, api_server_of(base.settings)
+    if kubernetes is None or kubernetes.bundle is None or api_server is None:
+        return []
+    namespace, _, name = kubernetes.bundle.partition("/")
+    return [BundlePublisher(api_server, namespace, name, base.live.current).run()]
 
 
 def tokens_of(base: CaContext) -> EnrollmentTokens:

@@ -15,6 +15,7 @@ from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.app import (
     authorities_of,
     binding_of,
+    bundle_jobs,
     look,
     new_worker_id,
     open_keystore,
@@ -307,6 +308,7 @@ async def _background(
         every(PASS_SECONDS, retention.run),
         every(60, lambda: base.store.write(lambda tx: tx.tokens.tidy(base.now()))),
         _follow_snapshots(base),
+        *bundle_jobs(base),
         *leader.jobs(),
         feeding.follow(),
         *ledger.jobs(),

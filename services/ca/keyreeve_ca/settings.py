@@ -18,8 +18,8 @@ from keyreeve_chassis.settings.sections import (
 )
 from keyreeve_chassis.settings.serving import ServingSettings
 
-ENROLLED_SERVICES = ("membership", "credentials", "gateway")
-"""Services that enroll; the CA's processes certify themselves."""
+ENROLLED = ("membership", "credentials", "gateway", "workload")
+"""What a pod may become; the CA's processes certify themselves."""
 
 
 class CaKeySettings(KeySettings):
@@ -81,7 +81,13 @@ class KubernetesSettings(Section):
     """Enrollment of services by the ServiceAccounts of their pods (docs/kubernetes.md)."""
 
     accounts: dict[str, str] = Field(
-        description="Which account may become which service: `namespace/account: membership`, `credentials` or `gateway`."
+        description="Which account may become what: `namespace/account: membership`, `credentials`, `gateway` or "
+        "`workload`."
+    )
+    bundle: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$",
+        description="`namespace/name` of the ConfigMap in which the CA publishes its roots; null: none.",
     )
     audience: str | None = Field(
         None, description="Audience that their tokens must have; `keyreeve:` and the trust domain unless given."
@@ -101,8 +107,8 @@ class KubernetesSettings(Section):
         for account, service in value.items():
             if not re.fullmatch(r"[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}", account):
                 raise ValueError(f"{account}: `namespace/account` is required")
-            if service not in ENROLLED_SERVICES:
-                raise ValueError(f"{service}: one of {', '.join(ENROLLED_SERVICES)} is required")
+            if service not in ENROLLED:
+                raise ValueError(f"{service}: one of {', '.join(ENROLLED)} is required")
         return value
 
 

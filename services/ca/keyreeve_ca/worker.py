@@ -8,6 +8,7 @@ from functools import partial
 
 from keyreeve.errors import KeyreeveError, StoreUnavailable
 from keyreeve_ca.app import (
+    api_server_of,
     new_worker_id,
     open_keystore,
     service_context,
@@ -132,7 +133,15 @@ async def run_worker(
         change: Forward = forwarder or Router(services).invoke
         enrollees = None
         if settings.enroll.port is not None:
-            enrollees = EnrollmentListener.of(base, steps, trust_root, instance, revocations.is_revoked, change=change)
+            enrollees = EnrollmentListener.of(
+                base,
+                steps,
+                trust_root,
+                instance,
+                revocations.is_revoked,
+                change=change,
+                reviewer=api_server_of(settings),
+            )
             await enrollees.certificate.obtain()
             run_tasks(stack, [enrollees.keep_fresh(), pending.follow(topics.follower(TOKENS))], background)
         verifier = PeerVerifier(trust.current, now, revocations, first_seen=pending.first_seen)

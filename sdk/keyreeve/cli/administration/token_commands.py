@@ -16,6 +16,7 @@ from keyreeve.cli.printing import Format, Printer, fields, moment
 from keyreeve.errors import FileUnusable, TokenMalformed
 
 if TYPE_CHECKING:
+    from keyreeve.enrollment_token import EnrollmentToken
     from keyreeve.token_values import Token
 
 app = typer.Typer(help="Create, list and revoke one-time enrollment tokens.", no_args_is_help=True)
@@ -112,17 +113,30 @@ def enroll(
     *,
     directory: Annotated[Path, typer.Option("--dir", help="Directory for the identity; it must contain nothing else.")],
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Time limit in seconds.")] = 60,
+    account: Annotated[
+        str,
+        typer.Option("--kubernetes", metavar="HOST:PORT", help="Enrollment listener that lets in this pod's account."),
+    ] = "",
+    account_token: Annotated[
+        Path, typer.Option("--account-token", help="With --kubernetes: file of the projected ServiceAccount token.")
+    ] = Path("/var/run/secrets/keyreeve/token"),
+    bundle: Annotated[
+        Path,
+        typer.Option("--bundle", help="With --kubernetes: roots of the control hierarchy, as the CA publishes them."),
+    ] = Path("/etc/keyreeve/bundle/control.pem"),
+    trust_domain: Annotated[str, typer.Option("--trust-domain", help="With --kubernetes: the trust domain.")] = "",
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Enroll with a token.
+    """Enroll with a token, or by the account of this Kubernetes pod.
 
     It generates a key, gets a certificate and writes a context file for all commands.
     """
     from keyreeve.enrollment import EnrollmentToken
     from keyreeve.enrollment import enroll as enroll_with
 
-    read = EnrollmentToken.parse(_token_text(token))
+    given = _exchanged(account, account_token, bundle, trust_domain) if account else None
+    read = given or EnrollmentToken.parse(_token_text(token))
     enroll_with(read, directory, timeout=timeout)
     from keyreeve.enrollee_files import EnrolleeFiles
 
@@ -132,6 +146,16 @@ def enroll(
         f"enrolled as {read.identity}\nuse it with: --context {files.context} (or KEYREEVE_CONTEXT={files.context})",
         brief=str(files.context),
     )
+
+
+def _exchanged(address: str, account_token: Path, bundle: Path, trust_domain: str) -> "EnrollmentToken":
+    from keyreeve.enrollment import exchange_service_account_token
+
+    try:
+        text, roots = account_token.read_text("ascii").strip(), bundle.read_bytes()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise FileUnusable(f"cannot read {account_token} or {bundle}: {problem}") from problem
+    return exchange_service_account_token(text, address=address, roots=roots, trust_domain=trust_domain)
 
 
 def _token_text(place: Path) -> str:

@@ -21,8 +21,7 @@ from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.renewal import Nonces
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate, pem, service_caller
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
-from keyreeve_ca.service_accounts.service import LIFETIME_SECONDS, ServiceAccountExchange
-from keyreeve_ca.service_accounts.token_review import KubernetesTokenReviewer
+from keyreeve_ca.service_accounts.service import LIFETIME_SECONDS, ServiceAccountExchange, TokenReviewer
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.admission import PerAddress
 from keyreeve_chassis.guard.call import Call
@@ -54,6 +53,8 @@ class EnrollmentListener:
     certificate: ServingCertificate
     change: Forward
     """Runs a mutation of the CA's other listener, in this process or in the coordinator."""
+    reviewer: TokenReviewer | None
+    """Reviews the ServiceAccount tokens of pods, if any are let in."""
 
     @classmethod
     def of(
@@ -65,6 +66,7 @@ class EnrollmentListener:
         is_revoked: Callable[[int], bool],
         *,
         change: Forward,
+        reviewer: TokenReviewer | None,
     ) -> "EnrollmentListener":
         """Build the listener; its certificate is issued later."""
         certificate = ServingCertificate(
@@ -78,7 +80,7 @@ class EnrollmentListener:
             is_revoked=is_revoked,
             of_newest=True,  # tokens name the root of the newest authority, so the listener has to lead to that
         )
-        return cls(base, steps, trust_root, certificate, change)
+        return cls(base, steps, trust_root, certificate, change, reviewer)
 
     def keep_fresh(self) -> Coroutine[Any, Any, None]:
         """Background job: renew the listener's certificate."""
@@ -87,11 +89,8 @@ class EnrollmentListener:
     def _accounts(self) -> ServiceAccountExchange:
         settings = self.base.settings
         kubernetes = settings.enroll.kubernetes
-        reviewer = None
-        if kubernetes is not None:
-            reviewer = KubernetesTokenReviewer(kubernetes.api_url, kubernetes.api_ca_file, kubernetes.api_token_file)
         return ServiceAccountExchange(
-            reviewer=reviewer,
+            reviewer=self.reviewer,
             services={} if kubernetes is None else kubernetes.accounts,
             audience=(kubernetes and kubernetes.audience) or f"keyreeve:{settings.trust_domain}",
             trust_domain=settings.trust_domain,

@@ -16,6 +16,7 @@ from keyreeve_ca.enrollment.rules import read_identity
 POD_UID = "authentication.kubernetes.io/pod-uid"
 POD_NAME = "authentication.kubernetes.io/pod-name"
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
+WORKLOAD = "workload"
 LIFETIME_SECONDS = 600
 """Of the enrollment token: that of the ServiceAccount token for which it is exchanged."""
 
@@ -78,7 +79,7 @@ class ServiceAccountExchange:
     reviewer: TokenReviewer | None
     """None: the settings say nothing of Kubernetes."""
     services: Mapping[str, str]
-    """Which account may become which service."""
+    """Which account may become which service, or a workload."""
     audience: str
     trust_domain: str
     make_token: Callable[[str, str, str], Awaitable[str]]
@@ -94,9 +95,10 @@ class ServiceAccountExchange:
         pod = pod_of(await self.reviewer.review(token, self.audience), self.audience)
         tell("account", pod.account)
         tell("pod", pod.name)
-        service = self.services.get(pod.account)
-        if service is None:
-            raise ServiceAccountRefused(f"the account {pod.account} may become no service")
-        identity, _ = read_identity(f"spiffe://{self.trust_domain}/services/{service}/{pod.uid}", self.trust_domain)
+        what = self.services.get(pod.account)
+        if what is None:
+            raise ServiceAccountRefused(f"the account {pod.account} may become nothing")
+        path = f"workloads/{pod.account}/{pod.uid}" if what == WORKLOAD else f"services/{what}/{pod.uid}"
+        identity, _ = read_identity(f"spiffe://{self.trust_domain}/{path}", self.trust_domain)
         tell("identity", str(identity))
         return await self.make_token(str(identity), address, pod.request_id)

@@ -3,19 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
-from keyreeve.ca.v1 import enrollment_service_pb2 as pb
-from keyreeve.channel_credentials import pinned_options
-from keyreeve.enrollment_token import SERVER
+from keyreeve import aio
 from keyreeve.errors import FileUnusable
 from keyreeve.files import PRIVATE, write_atomically
-from keyreeve.identity import SpiffeId, service_dns_name
-from keyreeve.status import error_from_rpc
+from keyreeve.identity import SpiffeId
 from keyreeve_chassis.identity.evidence import TokenFile
-
-METHOD = "/keyreeve.ca.v1.EnrollmentService/ExchangeServiceAccountToken"
-EXCHANGE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -24,7 +16,7 @@ class ServiceAccountToken:
 
     path: Path
     bundle: Path
-    """PEM of the control hierarchy's roots: a ServiceAccount token is sent to nobody else."""
+    """PEM of the control hierarchy's roots."""
     address: str
     """`host:port` of the enrollment listener."""
     token: TokenFile
@@ -38,26 +30,9 @@ class ServiceAccountToken:
             roots = self.bundle.read_bytes()
         except (OSError, ValueError) as failure:
             raise FileUnusable(f"cannot read {self.path} or {self.bundle}: {failure}") from None
-        text = await self._exchange(account_token, roots, service_dns_name(SERVER, identity.trust_domain))
+        token = await aio.exchange_service_account_token(
+            account_token, address=self.address, roots=roots, trust_domain=identity.trust_domain
+        )
         # On disk before it is used: after a crash the same token and the key beside it get the same certificate.
-        write_atomically(self.token.path, f"{text}\n".encode(), PRIVATE)
+        write_atomically(self.token.path, f"{token.text()}\n".encode(), PRIVATE)
         return await self.token.enroll(identity, directory)
-
-    async def _exchange(self, account_token: str, roots: bytes, server: str) -> str:
-        credentials = grpc.ssl_channel_credentials(roots)
-        try:
-            async with grpc.aio.secure_channel(
-                self.address, credentials, pinned_options(self.address, server)
-            ) as channel:
-                exchange = channel.unary_unary(
-                    METHOD,
-                    request_serializer=pb.ExchangeServiceAccountTokenRequest.SerializeToString,
-                    response_deserializer=pb.ExchangeServiceAccountTokenResponse.FromString,
-                )
-                response = await exchange(
-                    pb.ExchangeServiceAccountTokenRequest(token=account_token, address=self.address),
-                    timeout=EXCHANGE_SECONDS,
-                )
-        except grpc.RpcError as failure:
-            raise error_from_rpc(failure, f"the enrollment listener at {self.address}") from None
-        return str(response.text)

@@ -9,18 +9,23 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from keyreeve import Context, errors
+from keyreeve import Context, aio, errors
 from keyreeve.identity import SpiffeId
 from keyreeve_ca.settings import KubernetesSettings
 from keyreeve_chassis.identity.evidence import TokenFile
 from keyreeve_chassis.identity.keeping import ServiceIdentity
 from keyreeve_chassis.identity.service_account import ServiceAccountToken
+from support.command_line import runner
 from support.enrolling import OPEN_TO_TESTS, address_of
 from support.running_ca import ADMIN, AUDITOR, RunningCa, running
 from support.token_reviews import ApiServer, api_server, status_of
 from support.waiting import wait_for
 
-ACCOUNTS = {"control/keyreeve-membership": "membership", "control/keyreeve-credentials": "credentials"}
+ACCOUNTS = {
+    "control/keyreeve-membership": "membership",
+    "control/keyreeve-credentials": "credentials",
+    "shop/web": "workload",
+}
 
 
 @dataclass
@@ -113,11 +118,34 @@ async def test_a_token_is_worth_one_certificate(pod: Pod) -> None:
 
 
 async def test_an_exchange_may_be_repeated_until_its_token_is_used(pod: Pod) -> None:
-    evidence = pod.evidence("lost")
-    roots, server = pod.bundle.read_bytes(), f"enroll.svc.{pod.cluster.ca.settings.trust_domain}"
-    lost = await evidence._exchange((pod.directory / "token").read_text(), roots, server)
-    assert lost
+    for _ in range(2):
+        lost = await aio.exchange_service_account_token(
+            (pod.directory / "token").read_text(),
+            address=address_of(pod.cluster.ca),
+            roots=pod.bundle.read_bytes(),
+            trust_domain=pod.cluster.ca.settings.trust_domain,
+        )
+        assert lost.identity == pod.identity()
     await pod.enroll()
+
+
+async def test_a_workload_is_named_after_its_account_and_pod(cluster: Cluster, tmp_path: Path) -> None:
+    pod = Pod(cluster, tmp_path, account="shop/web")
+    token = await aio.exchange_service_account_token(
+        (pod.directory / "token").read_text(),
+        address=address_of(cluster.ca),
+        roots=pod.bundle.read_bytes(),
+        trust_domain=cluster.ca.settings.trust_domain,
+    )
+    assert token.identity == cluster.ca.spiffe_id(f"workloads/shop/web/{pod.uid}")
+
+
+def test_the_command_enrolls_a_pod(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    listener, trust_domain = address_of(pod.cluster.ca), pod.cluster.ca.settings.trust_domain
+    files = ("--account-token", pod.directory / "token", "--bundle", pod.bundle, "--dir", pod.directory / "by-command")
+    done = runner(capsys)("enroll", "--kubernetes", listener, "--trust-domain", trust_domain, *files)
+    assert done.code == 0, done.err
+    assert str(pod.identity()) in done.out
 
 
 async def test_a_token_of_another_account_becomes_no_service(cluster: Cluster, tmp_path: Path) -> None:
