@@ -10,6 +10,7 @@ SOURCES = {
     "keyreeve": ROOT / "sdk",
     "keyreeve_chassis": ROOT / "services/chassis",
     "keyreeve_ca": ROOT / "services/ca",
+    "keyreeve_credentials": ROOT / "services/credentials",
 }
 
 Graph = Mapping[str, frozenset[str]]
