@@ -172,7 +172,6 @@ class Listener:
             if self._spreading is None or not self._spreading.place(accepted, self._load):
                 self._serve(accepted, address)
 
-    @property
     def _load(self) -> int:
         """What other workers compare with their connections."""
         return _MOST_CONNECTIONS if self._stopping else len(self._connections)

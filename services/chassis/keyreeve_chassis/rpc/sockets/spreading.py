@@ -61,15 +61,15 @@ class Spreading:
         for other in others:
             if not self._send(other, _Kind.JOINED):
                 Path(other).unlink(missing_ok=True)  # of a process that was killed
-        self._telling = False
         self._closed = False
         self._loop.add_reader(self._socket, self._receive)
 
-    def place(self, accepted: socket.socket, here: int) -> bool:
-        """Hand a connection to the worker that has the fewest, when that is below `here`; False: serve it here."""
+    def place(self, accepted: socket.socket, here: Callable[[], int]) -> bool:
+        """Hand a connection to the worker that has the fewest, when that is below `here()`; False: serve it here."""
+        self._receive()  # what has happened since the last turn of the loop
         while self._others:
             other = min(self._others, key=self._others.__getitem__)
-            if self._others[other] >= here:
+            if self._others[other] >= here():
                 return False
             try:
                 sent = self._send(other, _Kind.CONNECTION, accepted.fileno())
@@ -82,16 +82,11 @@ class Spreading:
         return False
 
     def tell(self, count: int) -> None:
-        """Tell the others, at the end of this turn of the loop, how many connections there are here."""
+        """Tell the others how many connections there are here."""
         self._count = count
-        if not self._telling:
-            self._telling = True
-            self._loop.call_soon(self._tell)
+        self._tell(_Kind.COUNT)
 
-    def _tell(self, kind: _Kind = _Kind.COUNT) -> None:
-        self._telling = False
-        if self._closed:
-            return
+    def _tell(self, kind: _Kind) -> None:
         for other in list(self._others):
             with suppress(BlockingIOError):  # it is told again soon
                 self._send(other, kind)
@@ -107,6 +102,7 @@ class Spreading:
             self._path.unlink(missing_ok=True)
             self._loop.remove_reader(self._socket)
             self._receive()
+            self._others.clear()
             self._socket.close()
 
     def _send(self, other: str, kind: _Kind, descriptor: int | None = None) -> bool:
