@@ -16,7 +16,8 @@ from keyreeve.credentials.v1 import (
     object_service_pb2,
     resolution_service_pb2,
 )
-from keyreeve.errors import EntryDamaged, TrustTableAltered, Unavailable, VaultKeyUnavailable
+from keyreeve.errors import EntryDamaged, KeyreeveError, TrustTableAltered, Unavailable, VaultKeyUnavailable
+from keyreeve.identity import SpiffeId
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.local_admin.findings import Finding
@@ -49,6 +50,8 @@ from keyreeve_credentials.policies.ports import POLICIES
 from keyreeve_credentials.policies.service import Policies, PolicyBook
 from keyreeve_credentials.resolution import servicer as resolution_servicer
 from keyreeve_credentials.resolution.service import Resolution
+from keyreeve_credentials.restarts.members import ReportedBoots
+from keyreeve_credentials.restarts.service import NewKeyOnRestart
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
 from keyreeve_credentials.store.sql import Transaction
@@ -57,6 +60,7 @@ log = logging.getLogger(__name__)
 
 _SHOWN_SECONDS = 10.0
 _DUE_SECONDS = 30.0
+_RESTART_SECONDS = 30.0
 
 DATABASE = DatabaseStorage[CredentialsSettings, Transaction](SCHEMA, Transaction)
 
@@ -230,6 +234,7 @@ def jobs(context: CredentialsContext) -> Jobs:
         _follow_policies(context),
         _follow_keys(context),
         _scrub(context),
+        *([_rekey_on_restart(context)] if vault.new_key_on_restart else []),
         context.operation_runner({ROTATE: sweep.step}).run(),
     ]
 
@@ -265,8 +270,36 @@ async def _follow_keys(context: CredentialsContext) -> None:
             await context.vault.switch.refresh()
             for kek in await context.keys.destroy_due():
                 log.warning("the key %s has been destroyed", kek.name)
+            for array_id in await context.keys.replace_worn(_own_name(context)):
+                log.warning("arrays/%s gets a new key: the present one has wrapped many data keys", array_id)
         except (Unavailable, VaultKeyUnavailable, TrustTableAltered) as failure:
             log.warning("the keys of the vault could not be looked after: %s", failure)
+
+
+def _own_name(context: CredentialsContext) -> str:
+    """The service's SPIFFE ID: it begins operations by itself."""
+    settings = context.settings
+    return str(SpiffeId(settings.trust_domain, ("services", "credentials", settings.instance)))
+
+
+async def _rekey_on_restart(context: CredentialsContext) -> None:
+    """Look for restarts of members, in one process of the service."""
+    address = context.settings.vault.membership_address
+    assert address is not None, "the settings require it"
+    boots = ReportedBoots(context.identity.context, address)
+    restarts = NewKeyOnRestart(context.keys, context.store, boots, context.now, _own_name(context))
+    leadership = context.leadership("restarts")
+
+    async def look(_store: object) -> None:
+        for array_id in await restarts.look():
+            log.warning("arrays/%s gets a new key: a member has restarted", array_id)
+
+    while True:
+        await asyncio.sleep(_RESTART_SECONDS)
+        try:
+            await leadership.lead(look)
+        except KeyreeveError as failure:
+            log.warning("restarts of members could not be looked for: %s", failure)
 
 
 async def _follow_policies(context: CredentialsContext) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from keyreeve_chassis.settings.sections import DatabaseServerSettings, DatabaseSettings, Section
 
@@ -24,6 +24,14 @@ class VaultSettings(Section):
     rekey_rows_per_second: float = Field(
         1_000, gt=0, description="Values that a rotation re-encrypts in a second, at most."
     )
+    new_key_on_restart: bool = Field(
+        default=False,
+        description="Give an array a new key when one of its members has restarted, at most once an hour; needs "
+        "`membership_address`.",
+    )
+    membership_address: str | None = Field(
+        None, description="`host:port` of the membership service, whose reports tell of restarts."
+    )
     scrub_hours: float = Field(24, gt=0, description="Hours between two comparisons of all entries with the audit log.")
     reads_per_second: float = Field(200, gt=0, description="Secrets that one caller may read in a second, for long.")
     reads_at_once: int = Field(2_000, ge=1, description="And after a pause.")
@@ -32,6 +40,12 @@ class VaultSettings(Section):
         ge=1,
         description="Different owners whose secrets one caller reads in a minute, above which an alarm is raised.",
     )
+
+    @model_validator(mode="after")
+    def _check_restarts(self) -> "VaultSettings":
+        if self.new_key_on_restart and self.membership_address is None:
+            raise ValueError("new_key_on_restart needs membership_address")
+        return self
 
 
 class CredentialsSettings(DatabaseServerSettings):

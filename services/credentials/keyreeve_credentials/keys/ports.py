@@ -9,6 +9,10 @@ KEYS = "keys"
 """Topic that a transaction touches when it changes a key or the seal switch (`keyreeve_chassis.changes`)."""
 
 
+MOST_WRAPS = 2**30
+"""Data keys that one key-encryption key wraps with random 96-bit nonces (docs/vault.md)."""
+
+
 class KekState(StrEnum):
     """The state of a key-encryption key."""
 

@@ -10,7 +10,7 @@ from keyreeve import errors
 from keyreeve_chassis.audit.recording import system_event
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation, OperationState
-from keyreeve_credentials.keys.ports import Kek, KekState, KeyTransaction, RootProvider, SealState
+from keyreeve_credentials.keys.ports import MOST_WRAPS, Kek, KekState, KeyTransaction, RootProvider, SealState
 
 ROTATE = "/keyreeve.credentials.v1.KeyService/RotateKey"
 APPROVAL_SECONDS = 3_600
@@ -66,6 +66,29 @@ class Keys:
         )
         tx.operations.add(operation)
         return operation
+
+    async def rotate(self, array_id: str, by: str) -> Operation:
+        """Create a key and begin the sweep; a sweep of this array that runs is returned instead."""
+        kek_id = self.new_id()
+        await asyncio.to_thread(self.root.create, array_id, kek_id)
+        return await self.store.write(lambda tx: self.begin_rotation(tx, array_id, kek_id, by))
+
+    async def replace_worn(self, by: str) -> list[str]:
+        """Rotate the keys that have wrapped half as many data keys as a key may; the arrays."""
+
+        def worn(tx: Any) -> list[str]:  # noqa: ANN401
+            return [
+                kek.array_id
+                for kek in tx.keks.all()
+                if kek.state is KekState.WRITER
+                and kek.wraps >= MOST_WRAPS // 2
+                and running_rotation(tx, kek.array_id) is None
+            ]
+
+        arrays = await self.store.read(worn)
+        for array_id in arrays:
+            await self.rotate(array_id, by)
+        return arrays
 
     def ask_destruction(self, tx: KeyTransaction, array_id: str, kek_id: str, actor: Actor, *, at_once: bool) -> Kek:
         """Begin the destruction of a key that nothing needs; at once only when two people ask for it.

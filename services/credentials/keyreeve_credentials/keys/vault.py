@@ -12,11 +12,8 @@ from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.ports import Store
 from keyreeve_credentials.keys.envelope import Place, Random, open_fields, seal_fields
 from keyreeve_credentials.keys.keyring import Keyring
-from keyreeve_credentials.keys.ports import Kek, KekState, KeyTransaction, RootProvider, Sealed
+from keyreeve_credentials.keys.ports import MOST_WRAPS, Kek, KekState, KeyTransaction, RootProvider, Sealed
 from keyreeve_credentials.keys.seal_switch import SealSwitch
-
-MOST_WRAPS = 2**30
-"""Data keys that one key-encryption key wraps with random 96-bit nonces (docs/protocols.md)."""
 
 
 @dataclass(frozen=True)

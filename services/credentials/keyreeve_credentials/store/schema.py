@@ -9,6 +9,7 @@ from keyreeve_credentials.keys import tables as key_tables
 from keyreeve_credentials.launch_settings import tables as launch_setting_tables
 from keyreeve_credentials.objects import tables as object_tables
 from keyreeve_credentials.policies import tables as policy_tables
+from keyreeve_credentials.restarts import tables as restart_tables
 from keyreeve_credentials.store.metadata import metadata
 
 # A table belongs to the metadata once its module has been imported.
@@ -19,11 +20,12 @@ TABLE_MODULES = (
     launch_setting_tables,
     object_tables,
     policy_tables,
+    restart_tables,
 )
 SCHEMA = Schema(
     "keyreeve_credentials",
     metadata,
     Path(__file__).parent.parent / "migrations" / "versions",
-    oldest=5,
-    newest=5,
+    oldest=6,
+    newest=6,
 )

@@ -14,6 +14,7 @@ from keyreeve_credentials.objects.sql import SqlObjects
 from keyreeve_credentials.policies import tables as policy_tables
 from keyreeve_credentials.policies.sql import SqlPolicies
 from keyreeve_credentials.resolution.sql import SqlLaunches
+from keyreeve_credentials.restarts.sql import SqlBoots
 from keyreeve_credentials.store.metadata import SERVICE_TABLES, TRUST_HEADS
 
 
@@ -62,3 +63,8 @@ class Transaction(ServiceTransaction):
     def key_files(self) -> SqlKeyFiles:
         """Files of servers, and what they are assigned to."""
         return SqlKeyFiles(self._connection, self._write)
+
+    @property
+    def boots(self) -> SqlBoots:
+        """Starts of members, and requests for new keys."""
+        return SqlBoots(self._connection, self._write)
