@@ -53,7 +53,7 @@ def request_der(data: bytes) -> bytes:
         raise CsrMalformed("the request is empty")
     if data[0] == 0x30:
         return _refuse_others(_without_trailing_space(data))
-    text = _as_ascii(data)
+    text = as_ascii(data)
     if _PRIVATE.search(text):
         beside = " beside the request" if any(label in _REQUESTS for label in _BEGIN.findall(text)) else ""
         raise CsrMalformed(f"the file holds {_PRIVATE_KEY}{beside}")
@@ -74,21 +74,21 @@ def request_der(data: bytes) -> bytes:
 def is_private_key(data: bytes) -> bool:
     """Whether a file is, or contains, a private key in PEM, in DER, or in a store with a password."""
     if data[:1] == b"\x30":
-        return _kind_of_der(data).startswith(("a private key", "a PKCS #12 file"))
-    text = _as_ascii(data)
+        return kind_of_der(data).startswith(("a private key", "a PKCS #12 file"))
+    text = as_ascii(data)
     if _PRIVATE.search(text) or _PRIVATE.search(text[::2]):
         return True
     compact = b"".join(text.split())
     if compact[:1] == b"M" and _BASE64.match(compact):
         with_padding = compact + b"=" * (-len(compact) % 4)
         try:
-            return _kind_of_der(base64.b64decode(with_padding)).startswith(("a private key", "a PKCS #12 file"))
+            return kind_of_der(base64.b64decode(with_padding)).startswith(("a private key", "a PKCS #12 file"))
         except binascii.Error:
             return False
     return False
 
 
-def _as_ascii(data: bytes) -> bytes:
+def as_ascii(data: bytes) -> bytes:
     """Return text in ASCII or a superset of it, without a byte order mark and with one kind of line end."""
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         if data.startswith(mark):
@@ -150,7 +150,7 @@ def _without_trailing_space(data: bytes) -> bytes:
 
 
 def _refuse_others(der: bytes) -> bytes:
-    kind = _kind_of_der(der)
+    kind = kind_of_der(der)
     if kind:
         raise CsrMalformed(f"the file is {kind}, not a certificate request")
     return der
@@ -177,7 +177,7 @@ def _members(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]
         yield tag, content, start
 
 
-def _kind_of_der(data: bytes) -> str:
+def kind_of_der(data: bytes) -> str:
     """Name DER that is certainly no request; empty when it may be one."""
     try:
         _, start, end = _element(data, 0, len(data))

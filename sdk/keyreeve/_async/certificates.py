@@ -231,12 +231,15 @@ class CertificateClient:
         method = f"{_SERVICE}/RevokeCertificates"
         return wire.from_operation(await self._caller.unary(method, request, operation_pb.Operation, timeout))
 
-    async def revocation_list(self, authority: str, shard: int = 0, *, timeout: float | None = None) -> RevocationList:
-        """Return the newest CRL of one shard of an authority.
+    async def revocation_list(
+        self, authority: str, shard: int | None = 0, *, timeout: float | None = None
+    ) -> RevocationList:
+        """Return the newest CRL of one shard of an authority, or with None its full list.
 
         The shard is part of a certificate's CRL distribution point, `.../crl/{authority}/{shard}.crl`.
         """
-        name = f"{wire.resource_name('authorities', authority)}/revocationLists/{shard}"
+        which = "all" if shard is None else shard
+        name = f"{wire.resource_name('authorities', authority)}/revocationLists/{which}"
         request = pb.GetRevocationListRequest(name=name)
         return wire.from_revocation_list(
             await self._caller.unary(f"{_SERVICE}/GetRevocationList", request, pb.RevocationList, timeout)

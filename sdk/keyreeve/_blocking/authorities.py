@@ -36,6 +36,7 @@ class AuthorityClient:
         key_type: KeyType = KeyType.P256,
         lifetime: timedelta | None = None,
         permitted_dns_suffixes: Sequence[str] = (),
+        unconstrained: bool = False,
         order: Order | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -46,7 +47,8 @@ class AuthorityClient:
 
         `issuer` is the root that signs an intermediate. `owner` is the resource that a standalone CA belongs to. `lifetime`
         is 10 years for a root and 2 for others unless given, never longer than the issuer's. `permitted_dns_suffixes` are
-        name constraints of the certificates below it (RFC 5280, 4.2.1.10). `order` is the membership service's, for an
+        name constraints of the certificates below it (RFC 5280, 4.2.1.10); an `unconstrained` intermediate of the estate has
+        none, for relying parties that cannot read critical ones (mbedTLS). `order` is the membership service's, for an
         array's authority, here and in the other methods.
         """
         authority = pb.Authority(
@@ -64,6 +66,7 @@ class AuthorityClient:
             authority=authority,
             request_id=request_id or new_request_id(),
             order=wire.to_order(order),
+            unconstrained=unconstrained,
         )
         return wire.from_authority(self._caller.unary(f"{_SERVICE}/CreateAuthority", request, pb.Authority, timeout))
 

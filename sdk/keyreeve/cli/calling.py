@@ -61,6 +61,12 @@ def read_lifetime(text: str | None) -> timedelta | None:
     return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
+def read_past(text: str | None) -> datetime | None:
+    """Parse an RFC 3339 time, or a duration before now such as `30d`."""
+    span = read_lifetime(text) if text is not None and _LIFETIME.fullmatch(text) else None
+    return read_instant(text) if span is None else datetime.now(UTC) - span
+
+
 def read_instant(text: str | None) -> datetime | None:
     """Parse an RFC 3339 time, or a duration from now such as `30d`.
 

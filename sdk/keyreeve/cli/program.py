@@ -1,6 +1,7 @@
 """The command tree, and the one place that turns errors into text and exit codes."""
 
 import contextlib
+import io
 import os
 import sys
 from typing import NoReturn
@@ -19,7 +20,14 @@ from keyreeve.cli.administration import (
     token_commands,
 )
 from keyreeve.cli.arrays import array_commands, bundle_commands, change_commands, member_commands, rotation_commands
-from keyreeve.cli.certificates import blocked_key_commands, certificate_commands, revocation_commands
+from keyreeve.cli.certificates import (
+    blocked_key_commands,
+    certificate_commands,
+    crl_commands,
+    reading_commands,
+    renewal_commands,
+    revocation_commands,
+)
 from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, print_error
 from keyreeve.cli.local import control_plane_commands, recovery_commands
 from keyreeve.cli.printing import Format, Palette, dump
@@ -44,14 +52,17 @@ app = typer.Typer(
 )
 control_plane_commands.add_to(app)
 reference_commands.add_to(app)
+reading_commands.add_to(certificate_commands.app)
+renewal_commands.add_to(certificate_commands.app)
 revocation_commands.add_to(certificate_commands.app)
 app.add_typer(certificate_commands.app, name="cert")
 app.add_typer(authority_commands.app, name="authority")
-app.add_typer(revocation_commands.crl, name="crl")
+app.add_typer(crl_commands.app, name="crl")
 app.add_typer(blocked_key_commands.app, name="blocked-key")
 app.add_typer(operation_commands.app, name="operation")
 app.add_typer(profile_commands.app, name="profile")
 token_commands.add_to(app)
+app.command("renew-daemon")(renewal_commands.renew_daemon)
 app.add_typer(bench_commands.app, name="bench")
 app.add_typer(recovery_commands.app, name="recover")
 operator_commands.add_to(app)
@@ -79,6 +90,9 @@ _PYDANTIC_PREFIX = "Value error, "
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run a command line, by default that of this process, and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a locale cannot show must not end a command
     sys.exit(run_command(arguments))
 
 

@@ -1,6 +1,7 @@
 """The plain-HTTP listener for relying parties. Everything it serves is signed.
 
-`/crl/{authority}/{shard}.crl`, `/ca/{authority}.crt` (both DER), `/bundle.pem` and `/estate-bundle.pem` (roots), and
+`/crl/{authority}/{shard}.crl`, `/crl/{authority}.crl` (all shards in one), `/ca/{authority}.crt` (all DER),
+`/bundle.pem` and `/estate-bundle.pem` (roots), and
 `/ocsp` (RFC 6960, A.1). It has no TLS, because checking a TLS server's certificate must not need one (RFC 5280, section
 8).
 """
@@ -21,6 +22,8 @@ from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ocsp.responder import OcspResponder
 from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve_ca.revocation.ports import FULL_LIST
+from keyreeve_ca.revocation.scopes import list_to_publish
 from keyreeve_ca.store.ports import AuthorityState, Store
 
 IN_FLIGHT = 128
@@ -48,6 +51,7 @@ class PlainHttp:
         """Build the routes, behind the limits."""
         app = web.Application(client_max_size=_REQUEST_BYTES, middlewares=[self._limits()])
         app.router.add_get(r"/crl/{authority:[a-z0-9-]{1,63}}/{shard:\d{1,9}}.crl", self._list)
+        app.router.add_get(r"/crl/{authority:[a-z0-9-]{1,63}}.crl", self._list)
         app.router.add_get(r"/ca/{authority:[a-z0-9-]{1,63}}.crt", self._certificate)
         app.router.add_get("/ocsp/{request:.+}", self._asked_by_get)
         app.router.add_post("/ocsp", self._asked_by_post)
@@ -72,7 +76,8 @@ class PlainHttp:
         return limit
 
     async def _list(self, request: web.Request) -> web.Response:
-        shard = request.match_info["authority"], int(request.match_info["shard"])
+        authority, number = request.match_info["authority"], int(request.match_info.get("shard", FULL_LIST))
+        shard = list_to_publish(self.snapshot().authorities.get(authority), (authority, number))
         found = await self.store.read(lambda tx: tx.revocations.published_list(shard))
         if found is None:
             raise web.HTTPNotFound

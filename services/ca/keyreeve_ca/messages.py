@@ -20,12 +20,12 @@ from keyreeve_ca.issuance.service import LedgerEntry, SignItem
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.requests.name import Name, NameType
-from keyreeve_ca.revocation.ports import CrlReason, Revocation, Shard
+from keyreeve_ca.revocation.ports import FULL_LIST, CrlReason, Revocation, Shard
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
 from keyreeve_chassis.guard.call import chosen, duration_of, id_of, invalid, number_of, printable, timestamp
 from keyreeve_chassis.keys.key_types import KeyType
 
-_LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8})\Z")
+_LIST_NAME = re.compile(r"authorities/([^/]+)/revocationLists/(0|[1-9][0-9]{0,8}|all)\Z")
 _NONCE = re.compile(r"[!-~]{1,128}\Z")
 _UID = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _KEY_HASH = re.compile(r"[0-9a-f]{64}\Z")
@@ -82,11 +82,11 @@ def serial_of(name: str, field: str = "name") -> bytes:
 
 
 def shard_of(name: str) -> Shard:
-    """The authority and the shard in `authorities/{authority}/revocationLists/{shard}`."""
+    """The authority and the shard in `authorities/{authority}/revocationLists/{shard}`; `all` is the full list."""
     found = _LIST_NAME.match(name)
     if found is None:
         raise invalid("name", "a name of the form authorities/{authority}/revocationLists/{shard} is required")
-    return found[1], int(found[2])
+    return found[1], FULL_LIST if found[2] == "all" else int(found[2])
 
 
 class _Ordered(Protocol):

@@ -27,53 +27,53 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from keyreeve.ca.v1 import crl_reason_pb2 as keyreeve_dot_ca_dot_v1_dot_crl__reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&keyreeve/ca/v1/authority_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyreeve/ca/v1/crl_reason.proto\"\xbc\x05\n\tAuthority\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\thierarchy\x18\x02 \x01(\x0e\x32\x19.keyreeve.ca.v1.Hierarchy\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.keyreeve.ca.v1.AuthorityKind\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x0e\n\x06issuer\x18\x05 \x01(\t\x12\x13\n\x0b\x63ommon_name\x18\x06 \x01(\t\x12\x32\n\x08key_type\x18\x07 \x01(\x0e\x32 .keyreeve.ca.v1.AuthorityKeyType\x12+\n\x08lifetime\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16permitted_dns_suffixes\x18\t \x03(\t\x12-\n\x05state\x18\n \x01(\x0e\x32\x1e.keyreeve.ca.v1.AuthorityState\x12\x17\n\x0f\x63\x65rtificate_der\x18\x0b \x01(\x0c\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x0c \x01(\x0c\x12\x33\n\x0fnot_before_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enot_after_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x05Order\x12\x10\n\x08rotation\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x03\x12\x13\n\x0bowner_nonce\x18\x04 \x01(\t\"\x96\x01\n\x16\x43reateAuthorityRequest\x12\x14\n\x0c\x61uthority_id\x18\x01 \x01(\t\x12,\n\tauthority\x18\x02 \x01(\x0b\x32\x19.keyreeve.ca.v1.Authority\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12$\n\x05order\x18\x04 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"#\n\x13GetAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x16ListAuthoritiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x17ListAuthoritiesResponse\x12.\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x19.keyreeve.ca.v1.Authority\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"c\n\x19IntroduceAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x05order\x18\x03 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"b\n\x18\x41\x63tivateAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x05order\x18\x03 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"`\n\x16RetireAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x05order\x18\x03 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"\x8b\x01\n\x16RevokeAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.keyreeve.ca.v1.CrlReason\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12$\n\x05order\x18\x04 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"{\n\x17\x44\x65stroyAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10\x61\x63\x63\x65pt_unexpired\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12$\n\x05order\x18\x04 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"&\n\x16\x45xportAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\",\n\x17\x45xportAuthorityResponse\x12\x11\n\tchain_der\x18\x01 \x03(\x0c\" \n\x10GetBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\"\n\x12WatchBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"c\n\x06\x42undle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t\x12\x11\n\troots_der\x18\x03 \x03(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x12\n\ntrust_root\x18\x05 \x01(\x0c*m\n\tHierarchy\x12\x19\n\x15HIERARCHY_UNSPECIFIED\x10\x00\x12\x15\n\x11HIERARCHY_CONTROL\x10\x01\x12\x14\n\x10HIERARCHY_ESTATE\x10\x02\x12\x18\n\x14HIERARCHY_STANDALONE\x10\x03*i\n\rAuthorityKind\x12\x1e\n\x1a\x41UTHORITY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41UTHORITY_KIND_ROOT\x10\x01\x12\x1f\n\x1b\x41UTHORITY_KIND_INTERMEDIATE\x10\x02*\xe2\x01\n\x0e\x41uthorityState\x12\x1f\n\x1b\x41UTHORITY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UTHORITY_STATE_PENDING\x10\x01\x12\x1a\n\x16\x41UTHORITY_STATE_ACTIVE\x10\x02\x12\x1c\n\x18\x41UTHORITY_STATE_RETIRING\x10\x03\x12\x1b\n\x17\x41UTHORITY_STATE_RETIRED\x10\x04\x12\x1b\n\x17\x41UTHORITY_STATE_REVOKED\x10\x05\x12\x1e\n\x1a\x41UTHORITY_STATE_INTRODUCED\x10\x06*\xd0\x01\n\x10\x41uthorityKeyType\x12\"\n\x1e\x41UTHORITY_KEY_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UTHORITY_KEY_TYPE_P256\x10\x01\x12\x1b\n\x17\x41UTHORITY_KEY_TYPE_P384\x10\x02\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_RSA3072\x10\x03\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_RSA4096\x10\x04\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_ED25519\x10\x05\x32\xce\x07\n\x10\x41uthorityService\x12T\n\x0f\x43reateAuthority\x12&.keyreeve.ca.v1.CreateAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12Z\n\x12IntroduceAuthority\x12).keyreeve.ca.v1.IntroduceAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12N\n\x0cGetAuthority\x12#.keyreeve.ca.v1.GetAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12\x62\n\x0fListAuthorities\x12&.keyreeve.ca.v1.ListAuthoritiesRequest\x1a\'.keyreeve.ca.v1.ListAuthoritiesResponse\x12X\n\x11\x41\x63tivateAuthority\x12(.keyreeve.ca.v1.ActivateAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12T\n\x0fRetireAuthority\x12&.keyreeve.ca.v1.RetireAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12T\n\x0fRevokeAuthority\x12&.keyreeve.ca.v1.RevokeAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12V\n\x10\x44\x65stroyAuthority\x12\'.keyreeve.ca.v1.DestroyAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12\x62\n\x0f\x45xportAuthority\x12&.keyreeve.ca.v1.ExportAuthorityRequest\x1a\'.keyreeve.ca.v1.ExportAuthorityResponse\x12\x45\n\tGetBundle\x12 .keyreeve.ca.v1.GetBundleRequest\x1a\x16.keyreeve.ca.v1.Bundle\x12K\n\x0bWatchBundle\x12\".keyreeve.ca.v1.WatchBundleRequest\x1a\x16.keyreeve.ca.v1.Bundle0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&keyreeve/ca/v1/authority_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyreeve/ca/v1/crl_reason.proto\"\xbc\x05\n\tAuthority\x12\x0c\n\x04name\x18\x01 \x01(\t\x12,\n\thierarchy\x18\x02 \x01(\x0e\x32\x19.keyreeve.ca.v1.Hierarchy\x12+\n\x04kind\x18\x03 \x01(\x0e\x32\x1d.keyreeve.ca.v1.AuthorityKind\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x0e\n\x06issuer\x18\x05 \x01(\t\x12\x13\n\x0b\x63ommon_name\x18\x06 \x01(\t\x12\x32\n\x08key_type\x18\x07 \x01(\x0e\x32 .keyreeve.ca.v1.AuthorityKeyType\x12+\n\x08lifetime\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16permitted_dns_suffixes\x18\t \x03(\t\x12-\n\x05state\x18\n \x01(\x0e\x32\x1e.keyreeve.ca.v1.AuthorityState\x12\x17\n\x0f\x63\x65rtificate_der\x18\x0b \x01(\x0c\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x0c \x01(\x0c\x12\x33\n\x0fnot_before_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enot_after_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bretire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x05Order\x12\x10\n\x08rotation\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05\x66\x65nce\x18\x03 \x01(\x03\x12\x13\n\x0bowner_nonce\x18\x04 \x01(\t\"\xad\x01\n\x16\x43reateAuthorityRequest\x12\x14\n\x0c\x61uthority_id\x18\x01 \x01(\t\x12,\n\tauthority\x18\x02 \x01(\x0b\x32\x19.keyreeve.ca.v1.Authority\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12$\n\x05order\x18\x04 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\x12\x15\n\runconstrained\x18\x05 \x01(\x08\"#\n\x13GetAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x16ListAuthoritiesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x17ListAuthoritiesResponse\x12.\n\x0b\x61uthorities\x18\x01 \x03(\x0b\x32\x19.keyreeve.ca.v1.Authority\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"c\n\x19IntroduceAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x05order\x18\x03 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"b\n\x18\x41\x63tivateAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x05order\x18\x03 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"`\n\x16RetireAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12$\n\x05order\x18\x03 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"\x8b\x01\n\x16RevokeAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.keyreeve.ca.v1.CrlReason\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12$\n\x05order\x18\x04 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"{\n\x17\x44\x65stroyAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10\x61\x63\x63\x65pt_unexpired\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12$\n\x05order\x18\x04 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\"&\n\x16\x45xportAuthorityRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\",\n\x17\x45xportAuthorityResponse\x12\x11\n\tchain_der\x18\x01 \x03(\x0c\" \n\x10GetBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\"\n\x12WatchBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"c\n\x06\x42undle\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t\x12\x11\n\troots_der\x18\x03 \x03(\x0c\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x12\x12\n\ntrust_root\x18\x05 \x01(\x0c*m\n\tHierarchy\x12\x19\n\x15HIERARCHY_UNSPECIFIED\x10\x00\x12\x15\n\x11HIERARCHY_CONTROL\x10\x01\x12\x14\n\x10HIERARCHY_ESTATE\x10\x02\x12\x18\n\x14HIERARCHY_STANDALONE\x10\x03*i\n\rAuthorityKind\x12\x1e\n\x1a\x41UTHORITY_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41UTHORITY_KIND_ROOT\x10\x01\x12\x1f\n\x1b\x41UTHORITY_KIND_INTERMEDIATE\x10\x02*\xe2\x01\n\x0e\x41uthorityState\x12\x1f\n\x1b\x41UTHORITY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UTHORITY_STATE_PENDING\x10\x01\x12\x1a\n\x16\x41UTHORITY_STATE_ACTIVE\x10\x02\x12\x1c\n\x18\x41UTHORITY_STATE_RETIRING\x10\x03\x12\x1b\n\x17\x41UTHORITY_STATE_RETIRED\x10\x04\x12\x1b\n\x17\x41UTHORITY_STATE_REVOKED\x10\x05\x12\x1e\n\x1a\x41UTHORITY_STATE_INTRODUCED\x10\x06*\xd0\x01\n\x10\x41uthorityKeyType\x12\"\n\x1e\x41UTHORITY_KEY_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UTHORITY_KEY_TYPE_P256\x10\x01\x12\x1b\n\x17\x41UTHORITY_KEY_TYPE_P384\x10\x02\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_RSA3072\x10\x03\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_RSA4096\x10\x04\x12\x1e\n\x1a\x41UTHORITY_KEY_TYPE_ED25519\x10\x05\x32\xce\x07\n\x10\x41uthorityService\x12T\n\x0f\x43reateAuthority\x12&.keyreeve.ca.v1.CreateAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12Z\n\x12IntroduceAuthority\x12).keyreeve.ca.v1.IntroduceAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12N\n\x0cGetAuthority\x12#.keyreeve.ca.v1.GetAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12\x62\n\x0fListAuthorities\x12&.keyreeve.ca.v1.ListAuthoritiesRequest\x1a\'.keyreeve.ca.v1.ListAuthoritiesResponse\x12X\n\x11\x41\x63tivateAuthority\x12(.keyreeve.ca.v1.ActivateAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12T\n\x0fRetireAuthority\x12&.keyreeve.ca.v1.RetireAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12T\n\x0fRevokeAuthority\x12&.keyreeve.ca.v1.RevokeAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12V\n\x10\x44\x65stroyAuthority\x12\'.keyreeve.ca.v1.DestroyAuthorityRequest\x1a\x19.keyreeve.ca.v1.Authority\x12\x62\n\x0f\x45xportAuthority\x12&.keyreeve.ca.v1.ExportAuthorityRequest\x1a\'.keyreeve.ca.v1.ExportAuthorityResponse\x12\x45\n\tGetBundle\x12 .keyreeve.ca.v1.GetBundleRequest\x1a\x16.keyreeve.ca.v1.Bundle\x12K\n\x0bWatchBundle\x12\".keyreeve.ca.v1.WatchBundleRequest\x1a\x16.keyreeve.ca.v1.Bundle0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.ca.v1.authority_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HIERARCHY']._serialized_start=2114
-  _globals['_HIERARCHY']._serialized_end=2223
-  _globals['_AUTHORITYKIND']._serialized_start=2225
-  _globals['_AUTHORITYKIND']._serialized_end=2330
-  _globals['_AUTHORITYSTATE']._serialized_start=2333
-  _globals['_AUTHORITYSTATE']._serialized_end=2559
-  _globals['_AUTHORITYKEYTYPE']._serialized_start=2562
-  _globals['_AUTHORITYKEYTYPE']._serialized_end=2770
+  _globals['_HIERARCHY']._serialized_start=2137
+  _globals['_HIERARCHY']._serialized_end=2246
+  _globals['_AUTHORITYKIND']._serialized_start=2248
+  _globals['_AUTHORITYKIND']._serialized_end=2353
+  _globals['_AUTHORITYSTATE']._serialized_start=2356
+  _globals['_AUTHORITYSTATE']._serialized_end=2582
+  _globals['_AUTHORITYKEYTYPE']._serialized_start=2585
+  _globals['_AUTHORITYKEYTYPE']._serialized_end=2793
   _globals['_AUTHORITY']._serialized_start=157
   _globals['_AUTHORITY']._serialized_end=857
   _globals['_ORDER']._serialized_start=859
   _globals['_ORDER']._serialized_end=934
   _globals['_CREATEAUTHORITYREQUEST']._serialized_start=937
-  _globals['_CREATEAUTHORITYREQUEST']._serialized_end=1087
-  _globals['_GETAUTHORITYREQUEST']._serialized_start=1089
-  _globals['_GETAUTHORITYREQUEST']._serialized_end=1124
-  _globals['_LISTAUTHORITIESREQUEST']._serialized_start=1126
-  _globals['_LISTAUTHORITIESREQUEST']._serialized_end=1189
-  _globals['_LISTAUTHORITIESRESPONSE']._serialized_start=1191
-  _globals['_LISTAUTHORITIESRESPONSE']._serialized_end=1289
-  _globals['_INTRODUCEAUTHORITYREQUEST']._serialized_start=1291
-  _globals['_INTRODUCEAUTHORITYREQUEST']._serialized_end=1390
-  _globals['_ACTIVATEAUTHORITYREQUEST']._serialized_start=1392
-  _globals['_ACTIVATEAUTHORITYREQUEST']._serialized_end=1490
-  _globals['_RETIREAUTHORITYREQUEST']._serialized_start=1492
-  _globals['_RETIREAUTHORITYREQUEST']._serialized_end=1588
-  _globals['_REVOKEAUTHORITYREQUEST']._serialized_start=1591
-  _globals['_REVOKEAUTHORITYREQUEST']._serialized_end=1730
-  _globals['_DESTROYAUTHORITYREQUEST']._serialized_start=1732
-  _globals['_DESTROYAUTHORITYREQUEST']._serialized_end=1855
-  _globals['_EXPORTAUTHORITYREQUEST']._serialized_start=1857
-  _globals['_EXPORTAUTHORITYREQUEST']._serialized_end=1895
-  _globals['_EXPORTAUTHORITYRESPONSE']._serialized_start=1897
-  _globals['_EXPORTAUTHORITYRESPONSE']._serialized_end=1941
-  _globals['_GETBUNDLEREQUEST']._serialized_start=1943
-  _globals['_GETBUNDLEREQUEST']._serialized_end=1975
-  _globals['_WATCHBUNDLEREQUEST']._serialized_start=1977
-  _globals['_WATCHBUNDLEREQUEST']._serialized_end=2011
-  _globals['_BUNDLE']._serialized_start=2013
-  _globals['_BUNDLE']._serialized_end=2112
-  _globals['_AUTHORITYSERVICE']._serialized_start=2773
-  _globals['_AUTHORITYSERVICE']._serialized_end=3747
+  _globals['_CREATEAUTHORITYREQUEST']._serialized_end=1110
+  _globals['_GETAUTHORITYREQUEST']._serialized_start=1112
+  _globals['_GETAUTHORITYREQUEST']._serialized_end=1147
+  _globals['_LISTAUTHORITIESREQUEST']._serialized_start=1149
+  _globals['_LISTAUTHORITIESREQUEST']._serialized_end=1212
+  _globals['_LISTAUTHORITIESRESPONSE']._serialized_start=1214
+  _globals['_LISTAUTHORITIESRESPONSE']._serialized_end=1312
+  _globals['_INTRODUCEAUTHORITYREQUEST']._serialized_start=1314
+  _globals['_INTRODUCEAUTHORITYREQUEST']._serialized_end=1413
+  _globals['_ACTIVATEAUTHORITYREQUEST']._serialized_start=1415
+  _globals['_ACTIVATEAUTHORITYREQUEST']._serialized_end=1513
+  _globals['_RETIREAUTHORITYREQUEST']._serialized_start=1515
+  _globals['_RETIREAUTHORITYREQUEST']._serialized_end=1611
+  _globals['_REVOKEAUTHORITYREQUEST']._serialized_start=1614
+  _globals['_REVOKEAUTHORITYREQUEST']._serialized_end=1753
+  _globals['_DESTROYAUTHORITYREQUEST']._serialized_start=1755
+  _globals['_DESTROYAUTHORITYREQUEST']._serialized_end=1878
+  _globals['_EXPORTAUTHORITYREQUEST']._serialized_start=1880
+  _globals['_EXPORTAUTHORITYREQUEST']._serialized_end=1918
+  _globals['_EXPORTAUTHORITYRESPONSE']._serialized_start=1920
+  _globals['_EXPORTAUTHORITYRESPONSE']._serialized_end=1964
+  _globals['_GETBUNDLEREQUEST']._serialized_start=1966
+  _globals['_GETBUNDLEREQUEST']._serialized_end=1998
+  _globals['_WATCHBUNDLEREQUEST']._serialized_start=2000
+  _globals['_WATCHBUNDLEREQUEST']._serialized_end=2034
+  _globals['_BUNDLE']._serialized_start=2036
+  _globals['_BUNDLE']._serialized_end=2135
+  _globals['_AUTHORITYSERVICE']._serialized_start=2796
+  _globals['_AUTHORITYSERVICE']._serialized_end=3770
 # @@protoc_insertion_point(module_scope)

@@ -304,10 +304,15 @@ class CreateAuthorityRequest(_message.Message):
     AUTHORITY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    UNCONSTRAINED_FIELD_NUMBER: _builtins.int
     authority_id: _builtins.str
     """Required. Last segment of its name: 1-63 lower-case letters, digits and hyphens, starting with a letter."""
     request_id: _builtins.str
     """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    unconstrained: _builtins.bool
+    """Optional. Without name constraints, for relying parties that cannot read critical ones; only for an intermediate of the
+    estate hierarchy without permitted suffixes. The reserved names are refused to it all the same, in its policy.
+    """
     @_builtins.property
     def authority(self) -> Global___Authority:
         """Required. The authority."""
@@ -323,10 +328,11 @@ class CreateAuthorityRequest(_message.Message):
         authority: Global___Authority | None = ...,
         request_id: _builtins.str = ...,
         order: Global___Order | None = ...,
+        unconstrained: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "authority_id", b"authority_id", "order", b"order", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "authority_id", b"authority_id", "order", b"order", "request_id", b"request_id", "unconstrained", b"unconstrained"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

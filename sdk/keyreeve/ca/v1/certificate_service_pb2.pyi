@@ -899,7 +899,8 @@ class GetRevocationListRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. `authorities/{authority}/revocationLists/{shard}`; the CRL distribution point of a certificate ends in
-    `/crl/{authority}/{shard}.crl`.
+    `/crl/{authority}/{shard}.crl`. The shard `all` is the full list of the authority, without an issuing distribution
+    point, which follows a change within 5 s.
     """
     def __init__(
         self,

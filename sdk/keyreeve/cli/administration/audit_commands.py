@@ -54,7 +54,7 @@ def list_records(
     """
     from itertools import islice
 
-    from keyreeve.cli.calling import read_instant
+    from keyreeve.cli.calling import read_past
 
     with control_plane(context) as client:
         found = client.service(service).audit.list(
@@ -65,8 +65,8 @@ def list_records(
             reason=reason,
             resource=resource,
             id=id,
-            since=read_instant(since),
-            until=read_instant(until),
+            since=read_past(since),
+            until=read_past(until),
         )
         rows = [_row(one) for one in islice(found, limit)][::-1]
     Printer(output, quiet=quiet).rows(_COLUMNS, rows, brief="call_id")

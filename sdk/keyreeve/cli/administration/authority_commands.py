@@ -79,13 +79,24 @@ def create_authority(
     key_type: Annotated[AuthorityKey, typer.Option("--key-type", help="Key type.")] = AuthorityKey.P256,
     lifetime: Annotated[str | None, typer.Option("--lifetime", help="Lifetime, such as 730d.")] = None,
     permit: Annotated[
-        list[str] | None, typer.Option("--permit-dns", help="Permitted DNS suffix (name constraint); repeatable.")
+        list[str] | None,
+        typer.Option("--permit-dns", help="Only names below this DNS suffix, and no IP addresses; repeatable."),
     ] = None,
+    unconstrained: Annotated[
+        bool,
+        typer.Option(
+            "--unconstrained", help="Without name constraints, for mbedTLS (docs/authorities.md); estate only."
+        ),
+    ] = False,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Create an authority with a new key. It issues nothing until it is activated."""
+    """Create an authority with a new key. It issues nothing until it is activated.
+
+    Once active, an intermediate of a hierarchy is the default for all names that it may sign: of the active ones, the newest
+    that may sign the names of a request is taken.
+    """
     from keyreeve.values import AuthorityKind, Hierarchy, KeyType
 
     with control_plane(context) as client:
@@ -99,6 +110,7 @@ def create_authority(
             key_type=KeyType(key_type),
             lifetime=read_lifetime(lifetime),
             permitted_dns_suffixes=tuple(permit or ()),
+            unconstrained=unconstrained,
         )
     Printer(output, quiet=quiet).item(_row(made), brief="name")
 

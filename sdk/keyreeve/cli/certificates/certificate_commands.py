@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keyreeve.cli.calling import control_plane, load_context, read_instant, read_lifetime, read_name
+from keyreeve.cli.calling import control_plane, read_lifetime, read_name
+from keyreeve.cli.certificates.forms import FILE_NAMES, FORM_HELP, Form, Material, check_form, mode_of, render
 from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.options import ContextFile, Output, Quiet, command_name, shown
-from keyreeve.cli.printing import Format, Printer, fields, moment, until
+from keyreeve.cli.printing import Format, Printer, moment, until
+from keyreeve.errors import FileUnusable
 
 if TYPE_CHECKING:
-    from keyreeve.values import Certificate, SignedCertificate
+    from keyreeve.values import SignedCertificate
 
 app = typer.Typer(help="Request, inspect, verify, renew and revoke certificates.", no_args_is_help=True)
 
@@ -33,6 +35,9 @@ CommonNameOption = Annotated[
     str | None,
     typer.Option("--common-name", help="CN of the subject; for clients also no DNS name, such as a database user."),
 ]
+PasswordFile = Annotated[
+    Path | None, typer.Option("--password-file", help="File whose first line is the password of pkcs12 and pkcs8.")
+]
 
 
 class KeyChoice(StrEnum):
@@ -46,21 +51,6 @@ class KeyChoice(StrEnum):
     ED25519 = "ed25519"
 
 
-class State(StrEnum):
-    """Values of `cert list --state`."""
-
-    VALID = "valid"
-    EXPIRED = "expired"
-    REVOKED = "revoked"
-
-
-class Trusted(StrEnum):
-    """Bundles of the context."""
-
-    CONTROL = "control"
-    ESTATE = "estate"
-
-
 @app.command("issue")
 def issue_certificate(
     name: Annotated[str, typer.Argument(help="Name to certify, such as web.example.test or spiffe://...")],
@@ -72,6 +62,10 @@ def issue_certificate(
     san: Names = None,
     authority: Authority = None,
     common_name: CommonNameOption = None,
+    form: Annotated[
+        list[Form] | None, typer.Option("--form", help=f"Also write a file of this form; repeatable: {FORM_HELP}.")
+    ] = None,
+    password_file: PasswordFile = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing key.")] = False,
     context: ContextFile = None,
     output: Output = Format.TABLE,
@@ -82,7 +76,7 @@ def issue_certificate(
     The private key never leaves this machine. certificate.pem contains the certificate, then its chain without the root,
     as nginx and most servers expect.
     """
-    from keyreeve.cli.certificates.certificate_files import Folder, save_private_key
+    from keyreeve.cli.certificates.certificate_files import Folder, read_password, save_private_key, write_bytes
     from keyreeve.keys import make_csr, make_key
     from keyreeve.values import KeyType
 
@@ -94,19 +88,32 @@ def issue_certificate(
         )
     names = tuple(read_name(each) for each in (name, *(san or ())))
     span = read_lifetime(lifetime)
+    password = None if password_file is None else read_password(password_file)
+    for each in form or ():
+        check_form(each, has_key=True, has_password=password is not None)
     key = make_key(KeyType(key_type))
-    with control_plane(context) as client:
+    with folder.tried(), control_plane(context) as client:
         signed = client.certificates.sign(
             profile, make_csr(key, names), lifetime=span, authority=authority, common_name=common_name
         )
         bundle = client.context.estate_bundle
-    folder.make()
     save_private_key(folder.key, key)
     folder.save(signed)
+    material = Material(signed.certificate_der, signed.chain_der, _roots(bundle), key, password, name)
+    also = {each: folder.path / FILE_NAMES[each] for each in form or ()}
+    for each, path in also.items():
+        write_bytes(path, render(each, material), mode=mode_of(each))
     printer = Printer(output, quiet=quiet)
     files = {"key": str(folder.key), "file": str(folder.certificate), "chain": str(folder.chain)}
+    files |= {each.value: str(path) for each, path in also.items()}
     text = _issued_text(printer, signed, folder=folder.path, name=name, profile=profile, bundle=bundle)
-    printer.answer(_signed(signed) | files, text, brief=str(folder.certificate))
+    printer.answer(signed_fields(signed) | files, text, brief=str(folder.certificate))
+
+
+def _roots(bundle: Path) -> list[bytes]:
+    from keyreeve.keys import load_certificates
+
+    return load_certificates(bundle) if bundle.exists() else []
 
 
 def _issued_text(
@@ -148,6 +155,7 @@ def sign_csr(
     san: Names = None,
     authority: Authority = None,
     common_name: CommonNameOption = None,
+    form: Annotated[Form, typer.Option("--form", help=f"Form of the file: {FORM_HELP}.")] = Form.FULLCHAIN,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
@@ -157,32 +165,39 @@ def sign_csr(
     The file contains the certificate, then its chain without the root. What the profile leaves out of the CSR is printed to
     standard error.
     """
-    from keyreeve.cli.certificates.certificate_files import STANDARD_STREAM, read_request, write_output
+    from keyreeve.cli.certificates.certificate_files import STANDARD_STREAM, check_writable, read_request, write_bytes
 
+    check_form(form, has_key=False, has_password=False)
     request = read_request(csr)
     names = tuple(read_name(each) for each in san or ())
     span = read_lifetime(lifetime)
+    check_writable(out)
     with control_plane(context) as client:
         signed = client.certificates.sign(
             profile, request, names=names, lifetime=span, authority=authority, common_name=common_name
         )
+        bundle = client.context.estate_bundle
     printer = Printer(output, quiet=quiet)
     if printer.is_text and signed.ignored:
         print_error("\n".join(f"left out: {what}" for what in signed.ignored))
+    data = render(form, Material(signed.certificate_der, signed.chain_der, _roots(bundle)))
+    try:
+        if out != STANDARD_STREAM or output is Format.TABLE:
+            write_bytes(out, data)
+    except (FileUnusable, BrokenPipeError):
+        print_error(f"the certificate has been issued: `{command_name()} cert get {signed.serial}` writes it again")
+        raise
     if out != STANDARD_STREAM:
-        write_output(out, signed.pem())
         printer.answer(
-            _signed(signed) | {"file": str(out)},
+            signed_fields(signed) | {"file": str(out)},
             f"{printer.palette.green}✔{printer.palette.plain} {shown(out)}: serial {signed.serial}, "
             f"until {until(signed.not_after, datetime.now(UTC))}",
         )
-    elif output is Format.TABLE:
-        write_output(out, signed.pem())
-    else:
-        printer.answer(_signed(signed) | {"pem": signed.pem()}, "")
+    elif output is not Format.TABLE:
+        printer.answer(signed_fields(signed) | {"pem": signed.pem()}, "")
 
 
-def _signed(signed: "SignedCertificate") -> dict[str, Any]:
+def signed_fields(signed: "SignedCertificate") -> dict[str, Any]:
     return {
         "serial": signed.serial,
         "authority": signed.authority,
@@ -191,165 +206,3 @@ def _signed(signed: "SignedCertificate") -> dict[str, Any]:
         "renew_at": signed.renew_at.isoformat(),
         "ignored": list(signed.ignored),
     }
-
-
-@app.command("inspect")
-def inspect_certificates(
-    file: Annotated[Path, typer.Argument(help="Certificates in PEM, or one in DER; - is standard input.")],
-    output: Output = Format.TABLE,
-    quiet: Quiet = False,
-) -> None:
-    """Print the contents of the certificates in a file. Makes no call."""
-    from keyreeve.cli.certificates.certificate_files import describe, read_certificates
-
-    documents = [describe(certificate) for certificate in read_certificates(file)]
-    text = "\n".join(fields({key: value for key, value in document.items() if value != []}) for document in documents)
-    brief = "\n".join(document["serial"] for document in documents)
-    Printer(output, quiet=quiet).answer(documents, text, brief=brief)
-
-
-@app.command("verify")
-def verify_certificate(
-    file: Annotated[Path, typer.Argument(help="Certificate and chain, leaf first.")],
-    *,
-    name: Annotated[
-        str | None, typer.Option("--for", help="DNS name, IP address or SPIFFE ID that the certificate must have.")
-    ] = None,
-    trusted: Annotated[Trusted | None, typer.Option("--trust", help="Bundle of the context to trust.")] = None,
-    bundle: Annotated[Path | None, typer.Option("--bundle", help="PEM file of roots to trust instead.")] = None,
-    context: ContextFile = None,
-    output: Output = Format.TABLE,
-    quiet: Quiet = False,
-) -> None:
-    """Verify a certificate as a relying party does: path, validity, usage and name.
-
-    Makes no call.
-
-    Exit code 1 when it is not valid.
-    """
-    from keyreeve.cli.certificates.certificate_files import first_name, read_certificates
-    from keyreeve.cli.certificates.trust_checks import verify_for
-
-    presented = read_certificates(file)
-    if bundle is None:
-        is_identity = name is not None and name.startswith("spiffe://")
-        line = trusted or (Trusted.CONTROL if is_identity else Trusted.ESTATE)
-        found = load_context(context)
-        bundle = found.bundle if line is Trusted.CONTROL else found.estate_bundle
-    chain = verify_for(read_certificates(bundle), presented, name, datetime.now(UTC))
-    printer = Printer(output, quiet=quiet)
-    path = [first_name(certificate) for certificate in chain]
-    result = {
-        "good": True,
-        "for": name,
-        "not_after": presented[0].not_valid_after_utc.isoformat(),
-        "path": path,
-        "bundle": str(bundle),
-    }
-    text = f"{printer.palette.green}✔{printer.palette.plain} good" + (f" for {name}" if name else " as a client")
-    text += f" until {until(presented[0].not_valid_after_utc, datetime.now(UTC))}\n"
-    text += "  path: " + " <- ".join(path)
-    printer.answer(result, text)
-
-
-@app.command("list")
-def list_certificates(
-    *,
-    authority: Annotated[str | None, typer.Option("--authority", help="Only those signed by this CA.")] = None,
-    profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="Only those issued under this profile.")
-    ] = None,
-    identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
-    state: Annotated[State | None, typer.Option("--state", help="Only those in this state.")] = None,
-    expires_before: Annotated[
-        str | None,
-        typer.Option("--expires-before", help="Only those that expire before a time, or within a duration such as 7d."),
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 100,
-    context: ContextFile = None,
-    output: Output = Format.TABLE,
-    quiet: Quiet = False,
-) -> None:
-    """List certificates of the ledger by serial number."""
-    from itertools import islice
-
-    from keyreeve.values import CertificateState
-
-    before = read_instant(expires_before)
-    with control_plane(context) as client:
-        found = client.certificates.list(
-            authority=authority,
-            profile=profile,
-            identity=identity,
-            state=None if state is None else CertificateState(state),
-            expires_before=before,
-        )
-        rows = [_row(certificate) for certificate in islice(found, limit)]
-    columns = ("serial", "identity", "profile", "state", "not_after")
-    Printer(output, quiet=quiet).rows(columns, rows, brief="serial")
-
-
-def _row(certificate: "Certificate") -> dict[str, Any]:
-    return {
-        "serial": certificate.serial,
-        "identity": certificate.identity,
-        "profile": certificate.profile.removeprefix("profiles/"),
-        "profile_version": certificate.profile_version,
-        "state": certificate.state.value,
-        "not_before": moment(certificate.not_before),
-        "not_after": moment(certificate.not_after),
-        "issued_at": moment(certificate.issued_at),
-        "authority": certificate.authority.removeprefix("authorities/"),
-        "requester": certificate.requester,
-        "renews": certificate.renews.removeprefix("certificates/"),
-        "revoked_at": certificate.revoked_at and moment(certificate.revoked_at),
-        "revocation_reason": certificate.revocation_reason and certificate.revocation_reason.value,
-        "revoker": certificate.revoker,
-        "ignored": list(certificate.ignored),
-    }
-
-
-@app.command("renew")
-def renew_certificate(
-    place: Annotated[
-        Path | None,
-        typer.Argument(help="Directory of `cert issue`, or a certificate file. Default: your own certificate."),
-    ] = None,
-    *,
-    key: Annotated[Path | None, typer.Option("--key", help="Private key of a certificate FILE.")] = None,
-    device_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--device-key",
-            metavar="FILE",
-            help="Key file of a security key (ssh-keygen -t ed25519-sk) in your record; it replaces an invitation.",
-        ),
-    ] = None,
-    context: ContextFile = None,
-    output: Output = Format.TABLE,
-    quiet: Quiet = False,
-) -> None:
-    """Renew a certificate with a new key, in the same files.
-
-    Names and profile stay the same.
-
-    After an interruption it can be repeated: the new key is stored before the call.
-    """
-    from keyreeve.cli.certificates.device_touch import touch_of
-    from keyreeve.cli.certificates.renewing import Pair, complete_renewal, locked, renew_pair
-
-    pair = Pair.find(place, key, load_context(context))
-    printer = Printer(output, quiet=quiet)
-    good = f"{printer.palette.green}✔{printer.palette.plain}"
-    files = {"key": str(pair.key), "file": str(pair.certificate)}
-    with locked(pair):
-        if complete_renewal(pair):
-            printer.answer(files, f"{good} {shown(pair.certificate)}: an interrupted renewal has been completed")
-            return
-        with control_plane(context, renew=not pair.is_own) as client:
-            signed = renew_pair(client, pair, None if device_key is None else touch_of(device_key))
-    printer.answer(
-        _signed(signed) | files,
-        f"{good} {shown(pair.certificate)}: serial {signed.serial}, until {until(signed.not_after, datetime.now(UTC))}",
-        brief=str(pair.certificate),
-    )

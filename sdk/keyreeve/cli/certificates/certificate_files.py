@@ -1,13 +1,21 @@
 """Files of certificates, keys and CSRs, and the directory of `cert issue`."""
 
+import errno
+import os
 import re
+import secrets
+import select
+import stat
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyreeve.cli.supervision.state_directory import read_file, write_file
 from keyreeve.errors import FileUnusable, KeyreeveError
+from keyreeve.files import PUBLIC, write_atomically
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -18,6 +26,11 @@ if TYPE_CHECKING:
 STANDARD_STREAM = Path("-")
 LARGEST_INPUT = 1_000_000
 """Bytes; far more than any CSR or certificate file."""
+
+_PROBE_BYTES = 64 * 1024
+"""More than a key, a certificate and its chain take."""
+_FULL_DEVICE = os.makedev(1, 7)
+"""`/dev/full`."""
 
 _PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9][A-Z0-9 ]{0,60})-----")
 
@@ -43,12 +56,25 @@ class Folder:
     def chain(self) -> Path:
         return self.path / "chain.pem"
 
-    def make(self) -> None:
-        """Create the directory. Raises `FileUnusable`."""
+    @contextmanager
+    def tried(self) -> Iterator[None]:
+        """Create the directory and try to write in it; what was created is removed when the body fails.
+
+        Raises `FileUnusable`.
+        """
+        missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise FileUnusable(f"cannot create {self.path}: {problem.strerror}") from problem
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as problem:
+                raise FileUnusable(f"cannot create {self.path}: {problem.strerror}") from problem
+            check_writable(self.key)
+            yield
+        except BaseException:
+            for each in missing:
+                with suppress(OSError):
+                    each.rmdir()
+            raise
 
     def save(self, signed: "SignedCertificate") -> None:
         """Write the certificate and its chain. Raises `FileUnusable`."""
@@ -91,11 +117,75 @@ def read_request(path: Path) -> bytes:
 
 def write_output(path: Path, text: str) -> None:
     """Write a file, or standard output for `-`. Raises `FileUnusable`."""
-    if path == STANDARD_STREAM:
-        sys.stdout.write(text)
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = PUBLIC) -> None:
+    """Write a file, or standard output for `-`. Raises `FileUnusable`."""
+    if path != STANDARD_STREAM:
+        write_file(path, data, mode=mode)
+        return
+    try:
+        buffer = getattr(sys.stdout, "buffer", None)
+        if buffer is None:
+            sys.stdout.write(data.decode())
+        else:
+            sys.stdout.flush()
+            buffer.write(data)
         sys.stdout.flush()
-    else:
-        write_file(path, text.encode())
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise FileUnusable(f"cannot write standard output: {problem.strerror}") from problem
+
+
+def check_writable(path: Path) -> None:
+    """Try the place of an output before there is one, with a file of its size.
+
+    Nothing is issued for an output that cannot be written. Raises `FileUnusable`.
+    """
+    if path == STANDARD_STREAM:
+        _check_standard_output()
+        return
+    if path.is_dir():
+        raise FileUnusable(f"cannot write {path}: it is a directory")
+    target = path.resolve()
+    probe = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        write_atomically(probe, bytes(_PROBE_BYTES))
+        probe.unlink()
+    except OSError as problem:
+        raise FileUnusable(f"cannot write {path}: {problem.strerror}") from problem
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def _check_standard_output() -> None:
+    """Refuse a standard output that is closed, or a device or file on a full disk."""
+    try:
+        descriptor = sys.stdout.fileno()
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            at = os.lseek(descriptor, 0, os.SEEK_CUR)
+            os.posix_fallocate(descriptor, at, _PROBE_BYTES)
+            os.ftruncate(descriptor, at)
+        elif stat.S_ISFIFO(mode):
+            watched = select.poll()
+            watched.register(descriptor, 0)  # POLLERR, which is always told: the reader has ended
+            if watched.poll(0):
+                raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))  # noqa: TRY301  # as writing to it says
+        elif stat.S_ISCHR(mode) and os.fstat(descriptor).st_rdev == _FULL_DEVICE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301  # as writing to it says
+    except (OSError, ValueError, AttributeError) as problem:
+        if isinstance(problem, OSError) and problem.errno in {
+            errno.ENOSPC,
+            errno.EBADF,
+            errno.EDQUOT,
+            errno.EROFS,
+            errno.EPIPE,
+        }:
+            raise FileUnusable(f"cannot write standard output: {problem.strerror}") from None
 
 
 def read_certificates(path: Path) -> "list[x509.Certificate]":
@@ -115,6 +205,14 @@ def read_certificates(path: Path) -> "list[x509.Certificate]":
         if labels and "CERTIFICATE" not in labels:
             raise FileUnusable(f"{path} contains no certificate, but {', '.join(labels)}") from None
         raise FileUnusable(f"{path} contains no certificate: {problem}") from None
+
+
+def read_password(path: Path) -> bytes:
+    """Read a password from the first line of a file. Raises `FileUnusable`."""
+    lines = read_input(path).splitlines()
+    if not lines or not lines[0]:
+        raise FileUnusable(f"{path} contains no password in its first line")
+    return lines[0]
 
 
 def save_private_key(path: Path, key: "PrivateKey") -> None:
@@ -142,26 +240,56 @@ def serial_text(certificate: "x509.Certificate") -> str:
     return f"{certificate.serial_number:032x}"
 
 
+def text_of(text: str) -> str:
+    """Escape what a terminal would interpret."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def readable(read: Callable[[], Any]) -> Any:  # noqa: ANN401  # what it reads, or why it cannot
+    """Read a part of a certificate, or tell in one line why it cannot be read."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return read()
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.ExtensionNotFound,
+        x509.UnsupportedGeneralNameType,
+    ) as problem:
+        return f"cannot be read: {text_of(str(problem).splitlines()[0][:200])}"
+
+
 def first_name(certificate: "x509.Certificate") -> str:
     """Return the subject of a certificate, or its first name if that is empty."""
-    if subject := certificate.subject.rfc4514_string():
-        return subject
-    return next(iter(names_of(certificate)), "(no name)")
+    subject = readable(certificate.subject.rfc4514_string)
+    return text_of(subject) or next(iter(names_of(certificate)), "(no name)")
 
 
 def names_of(certificate: "x509.Certificate") -> list[str]:
-    """Return the subject alternative names, each as `type:value`."""
+    """Return the subject alternative names, each as `type:value`, or why they cannot be read."""
+    found = readable(lambda: names_in(certificate.extensions))
+    return found if isinstance(found, list) else [found]
+
+
+def names_in(extensions: "x509.Extensions") -> list[str]:
+    """Return the names in the extensions of a certificate or request, each as `type:value`."""
     from cryptography import x509
 
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
     return [_name_text(name) for name in names]
 
 
 def describe(certificate: "x509.Certificate") -> dict[str, Any]:
-    """Return the contents of a certificate as plain values."""
+    """Return the contents of a certificate as plain values.
+
+    A part that cannot be read says why.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -172,23 +300,27 @@ def describe(certificate: "x509.Certificate") -> dict[str, Any]:
         except x509.ExtensionNotFound:
             return None
 
-    usages = extension(x509.ExtendedKeyUsage)
-    basic = extension(x509.BasicConstraints)
-    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(spki)
+    def spki_sha256() -> str:
+        digest = hashes.Hash(hashes.SHA256())
+        digest.update(certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+        return digest.finalize().hex()
+
+    def is_ca() -> bool:
+        basic = extension(x509.BasicConstraints)
+        return bool(basic and basic.ca)
+
     return {
-        "subject": certificate.subject.rfc4514_string() or "(empty)",
-        "names": names_of(certificate),
+        "subject": readable(lambda: text_of(certificate.subject.rfc4514_string()) or "(empty)"),
+        "names": readable(lambda: names_in(certificate.extensions)),
         "serial": serial_text(certificate),
-        "issuer": certificate.issuer.rfc4514_string(),
-        "not_before": certificate.not_valid_before_utc.isoformat(),
-        "not_after": certificate.not_valid_after_utc.isoformat(),
-        "ca": bool(basic and basic.ca),
-        "key": _key_text(certificate.public_key()),
-        "usages": [usage._name for usage in usages or ()],  # noqa: SLF001 (the only readable name that it has)
+        "issuer": readable(lambda: text_of(certificate.issuer.rfc4514_string())),
+        "not_before": readable(certificate.not_valid_before_utc.isoformat),
+        "not_after": readable(certificate.not_valid_after_utc.isoformat),
+        "ca": readable(is_ca),
+        "key": readable(lambda: key_text(certificate.public_key())),
+        "usages": readable(lambda: [usage._name for usage in extension(x509.ExtendedKeyUsage) or ()]),  # noqa: SLF001
         "sha256": certificate.fingerprint(hashes.SHA256()).hex(),
-        "spki_sha256": digest.finalize().hex(),
+        "spki_sha256": readable(spki_sha256),
     }
 
 
@@ -196,10 +328,11 @@ def _name_text(name: "x509.GeneralName") -> str:
     from cryptography import x509
 
     kinds = {x509.DNSName: "dns", x509.IPAddress: "ip", x509.UniformResourceIdentifier: "uri", x509.RFC822Name: "email"}
-    return f"{kinds.get(type(name), type(name).__name__)}:{name.value}"
+    return text_of(f"{kinds.get(type(name), type(name).__name__)}:{name.value}")
 
 
-def _key_text(key: object) -> str:
+def key_text(key: object) -> str:
+    """Return the type and size of a public key."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
     match key:

@@ -6,6 +6,7 @@ A crash at any point leaves a pair that works or can be completed.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -13,12 +14,20 @@ import typer
 
 from keyreeve.cli.certificates.certificate_files import (
     Folder,
+    check_writable,
     read_certificates,
-    read_private_key,
     save_private_key,
     serial_text,
 )
-from keyreeve.cli.supervision.state_directory import write_file
+from keyreeve.cli.certificates.forms import FILE_NAMES, WITH_PASSWORD, Form, Material, check_form, render
+from keyreeve.cli.certificates.kept_files import (
+    certificate_in_form,
+    contains_key,
+    key_in_form,
+    load_private_key,
+    replace_keeping,
+)
+from keyreeve.cli.supervision.state_directory import read_file, write_file
 from keyreeve.errors import FileUnusable
 from keyreeve.renewal_files import lock_pair, next_path
 
@@ -30,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The files of a certificate and its key, and of its chain if there is one."""
+    """The files of a certificate and its key, which may be one file, and of its chain if there is one."""
 
     certificate: Path
     key: Path
@@ -42,7 +51,7 @@ class Pair:
     def find(cls, place: Path | None, key: Path | None, context: "Context") -> Self:
         """Find the files of the command's arguments.
 
-        They are the context's certificate, a directory of `cert issue`, or a file with `--key`.
+        They are the context's certificate, a directory of `cert issue`, a file with `--key`, or a file with both.
         """
         if place is None:
             return cls(context.certificate, context.key, None, is_own=True)
@@ -51,10 +60,19 @@ class Pair:
             return cls(folder.certificate, key or folder.key, folder.chain, is_own=False)
         if not place.exists():
             raise FileUnusable(f"{place} does not exist")
+        if key is None and contains_key(read_file(place)):
+            key = place
         if key is None:
             raise typer.BadParameter("the private key of a certificate file must be named", param_hint="--key")
+        if not key.exists():
+            raise FileUnusable(f"{key} does not exist")
         is_own = context.certificate.exists() and place.samefile(context.certificate)
         return cls(place, key, None, is_own)
+
+    @property
+    def is_combined(self) -> bool:
+        """Whether certificate and key are in one file."""
+        return self.key.exists() and self.certificate.exists() and self.key.samefile(self.certificate)
 
     @property
     def next_key(self) -> Path:
@@ -63,8 +81,15 @@ class Pair:
 
     @property
     def next_certificate(self) -> Path:
-        """The new certificate and its chain, until the key is in place."""
+        """The new certificate and its chain, until the key is in place; not used for a combined file."""
         return next_path(self.certificate)
+
+    def other_forms(self) -> dict[Form, Path]:
+        """Return the other forms of `cert issue` in the directory."""
+        if self.chain is None:
+            return {}
+        found = {form: self.chain.parent / name for form, name in FILE_NAMES.items() if form is not Form.CHAIN}
+        return {form: path for form, path in found.items() if path.exists()}
 
 
 @contextmanager
@@ -81,48 +106,98 @@ def locked(pair: Pair) -> Iterator[None]:
         yield
 
 
-def complete_renewal(pair: Pair) -> bool:
+def due_at(pair: Pair) -> datetime:
+    """Return when the certificate should be renewed: as the CA spreads it, after two thirds of its lifetime."""
+    certificate = read_certificates(pair.certificate)[0]
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return start + (end - start) * (2 / 3 + (certificate.serial_number & 0xFF) / 2560)
+
+
+def complete_renewal(pair: Pair, password: bytes | None = None) -> bool:
     """Move a new certificate and its key into place, the key first.
 
     Returns whether there was one.
 
     Every step can be repeated after a crash, and none requires the control plane.
     """
+    if pair.is_combined:
+        if not pair.next_key.exists():
+            return False
+        new = load_private_key(pair.next_key, None).public_key()
+        if load_private_key(pair.key, password).public_key() != new:
+            return False
+        pair.next_key.unlink()
+        return True
     if not pair.next_certificate.exists():
         return False
     if pair.next_key.exists():
-        _move(pair.next_key, pair.key)
+        new_key = load_private_key(pair.next_key, None)
+        replace_keeping(pair.key, key_in_form(read_file(pair.key), new_key, password), private=pair.is_own)
+        pair.next_key.unlink(missing_ok=True)
     if pair.chain is not None:
         from cryptography.hazmat.primitives.serialization import Encoding
 
         above = read_certificates(pair.next_certificate)[1:]
         write_file(pair.chain, b"".join(certificate.public_bytes(Encoding.PEM) for certificate in above))
-    _move(pair.next_certificate, pair.certificate)
+    replace_keeping(pair.certificate, read_file(pair.next_certificate))
+    pair.next_certificate.unlink(missing_ok=True)
     return True
 
 
-def renew_pair(client: "Client", pair: Pair, touch: Callable[[bytes], bytes] | None = None) -> "SignedCertificate":
+def renew_pair(
+    client: "Client",
+    pair: Pair,
+    touch: Callable[[bytes], bytes] | None = None,
+    password: bytes | None = None,
+) -> "SignedCertificate":
     """Renew the certificate and replace the files.
 
     The new key is stored before the call: after a lost response the same key asks again and gets the same certificate. The
     old key stays in place until the new certificate is stored too. `touch` signs with a security key, in case the
-    operator's invitation has expired.
+    operator's invitation has expired. The places of all files are tried before the call.
     """
     from keyreeve.keys import make_csr, make_key
 
     old = read_certificates(pair.certificate)[0]
-    old_key = read_private_key(pair.key)
+    old_key = load_private_key(pair.key, password)
+    if old.public_key() != old_key.public_key():
+        raise FileUnusable(f"the key in {pair.key} is not that of the certificate in {pair.certificate}")
+    others = pair.other_forms()
+    for form in others:
+        check_form(form, has_key=True, has_password=password is not None or form not in WITH_PASSWORD)
+    for path in (pair.certificate, pair.key, *others.values()):
+        check_writable(path)
     if pair.next_key.exists():
-        new_key = read_private_key(pair.next_key)
+        new_key = load_private_key(pair.next_key, None)
     else:
         new_key = make_key(same_type(old_key))
         save_private_key(pair.next_key, new_key)
     signed = client.certificates.renew(
         serial_text(old), make_csr(new_key), old_key=None if pair.is_own else old_key, touch=touch
     )
-    write_file(pair.next_certificate, signed.pem().encode())
-    complete_renewal(pair)
+    before = read_file(pair.certificate)
+    if pair.is_combined:
+        key = key_in_form(before, new_key, password)
+        replace_keeping(pair.certificate, certificate_in_form(before, signed.certificate_der, signed.chain_der, key))
+    else:
+        write_file(pair.next_certificate, certificate_in_form(before, signed.certificate_der, signed.chain_der))
+    complete_renewal(pair, password)
+    material = Material(
+        signed.certificate_der,
+        signed.chain_der,
+        _roots(client) if Form.ROOT in others else (),
+        new_key,
+        password,
+    )
+    for form, path in others.items():
+        replace_keeping(path, render(form, material))
     return signed
+
+
+def _roots(client: "Client") -> list[bytes]:
+    from keyreeve.keys import load_certificates
+
+    return load_certificates(client.context.estate_bundle)
 
 
 def same_type(key: "PrivateKey") -> "KeyType":
@@ -147,10 +222,3 @@ def same_type(key: "PrivateKey") -> "KeyType":
         raise FileUnusable(
             f"keys of type {key_type} cannot be generated here: create one and a CSR for it, and use `cert sign`"
         ) from None
-
-
-def _move(source: Path, target: Path) -> None:
-    try:
-        source.replace(target)
-    except OSError as problem:
-        raise FileUnusable(f"cannot replace {target}: {problem.strerror}") from problem

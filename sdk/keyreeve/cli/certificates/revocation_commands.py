@@ -1,25 +1,15 @@
-"""`keyreeve cert revoke` and `revoke-many`, and `keyreeve crl`."""
+"""`keyreeve cert revoke` and `revoke-many`."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from keyreeve.cli.calling import control_plane, read_instant
+from keyreeve.cli.calling import control_plane, read_past
 from keyreeve.cli.certificates.crl_reasons import LeafReason
-from keyreeve.cli.options import ContextFile, Output, Quiet, shown
+from keyreeve.cli.certificates.serial_numbers import one_serial
+from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, moment
-
-if TYPE_CHECKING:
-    from keyreeve.values import RevocationList
-
-crl = typer.Typer(help="Show and download CRLs.", no_args_is_help=True)
-
-Authority = Annotated[str, typer.Argument(help="Name of the CA (`keyreeve authority list`).")]
-Shard = Annotated[
-    int,
-    typer.Option("--shard", min=0, help="Shard: the number in a certificate's CRL distribution point, .../SHARD.crl"),
-]
+from keyreeve.errors import CertificateNotFound, KeyreeveError
 
 
 def add_to(certificates: typer.Typer) -> None:
@@ -29,7 +19,9 @@ def add_to(certificates: typer.Typer) -> None:
 
 
 def revoke_certificate(
-    serial: Annotated[str, typer.Argument(help="Serial number (`keyreeve cert list` or `cert inspect`).")],
+    serial: Annotated[
+        str, typer.Argument(metavar="SERIAL|FILE", help="Serial number in any spelling, or the certificate's file.")
+    ],
     *,
     reason: LeafReason,
     lineage: Annotated[
@@ -51,8 +43,9 @@ def revoke_certificate(
     """
     from keyreeve.values import CrlReason
 
+    number = one_serial(serial)
     with control_plane(context) as client:
-        revoked = client.certificates.revoke(serial.lower().replace(":", ""), CrlReason(reason), lineage=lineage)
+        revoked = client.certificates.revoke(number, CrlReason(reason), lineage=lineage)
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
     assert revoked.revoked_at is not None
@@ -84,10 +77,12 @@ def revoke_certificates(
         str | None, typer.Option("--requester", help="Only those requested by this SPIFFE ID.")
     ] = None,
     issued_from: Annotated[
-        str | None, typer.Option("--issued-from", help="Only those issued at or after a time.")
+        str | None,
+        typer.Option("--issued-from", help="Only those issued at or after a time, or within the last 30d, 12h, ..."),
     ] = None,
     issued_before: Annotated[
-        str | None, typer.Option("--issued-before", help="Only those issued before a time.")
+        str | None,
+        typer.Option("--issued-before", help="Only those issued before a time, or more than 30d, 12h, ... ago."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is revoked.")] = True,
@@ -100,98 +95,43 @@ def revoke_certificates(
     It continues in the service when this command is interrupted: `keyreeve operation list` shows its progress.
     """
     from keyreeve.cli.administration.operation_commands import operation_fields, progress
-    from keyreeve.values import CrlReason
+    from keyreeve.values import CertificateState, CrlReason
 
-    if not yes:
-        typer.confirm("Revoke all matching certificates? It cannot be undone.", abort=True)
+    conditions = (authority, profile, identity, requester, issued_from, issued_before)
+    if not any(conditions):
+        raise typer.BadParameter("at least one condition is required, such as --profile or --issued-before")
+    first, last = read_past(issued_from), read_past(issued_before)
+    if first is not None and last is not None and first >= last:
+        raise typer.BadParameter(f"nothing can be issued from {moment(first)} on and before {moment(last)}")
     with control_plane(context) as client:
+        if not yes:
+            matching = sum(
+                (requester is None or each.requester == requester)
+                and (first is None or each.issued_at >= first)
+                and (last is None or each.issued_at < last)
+                for each in client.certificates.list(
+                    authority=authority, profile=profile, identity=identity, state=CertificateState.VALID, page_size=500
+                )
+            )
+            if not matching:
+                raise _nothing_matches()
+            typer.confirm(f"Revoke {matching} certificates? It cannot be undone.", abort=True)
         operation = client.certificates.revoke_many(
             CrlReason(reason),
             authority=authority,
             profile=profile,
             identity=identity,
             requester=requester,
-            issued_from=read_instant(issued_from),
-            issued_before=read_instant(issued_before),
+            issued_from=first,
+            issued_before=last,
         )
         if wait:
             operation = list(client.operations.watch(operation.name))[-1]
     printer = Printer(output, quiet=quiet)
     printer.answer(operation_fields(operation), progress(operation), brief=operation.name)
+    if wait and operation.done == 0 and operation.total == 0:
+        raise _nothing_matches()
 
 
-@crl.command("show")
-def show_crl(
-    authority: Authority,
-    *,
-    shard: Shard = 0,
-    context: ContextFile = None,
-    output: Output = Format.TABLE,
-    quiet: Quiet = False,
-) -> None:
-    """Print a CRL: its number, its validity, and the revoked certificates."""
-    from cryptography import x509
-
-    with control_plane(context) as client:
-        found = client.certificates.revocation_list(authority, shard)
-    entries = [_entry(one) for one in x509.load_der_x509_crl(found.crl_der)]
-    printer = Printer(output, quiet=quiet)
-    lines = [
-        f"{found.name}, number {found.number}: {found.entries} revoked",
-        f"  from {moment(found.this_update)} until {moment(found.next_update)}",
-        *(f"  {one['serial']}  {one['revoked_at']}  {one['reason']}" for one in entries),
-    ]
-    printer.answer(_crl_fields(found) | {"revoked": entries}, "\n".join(lines), brief=str(found.number))
-
-
-@crl.command("fetch")
-def fetch_crl(
-    authority: Authority,
-    *,
-    shard: Shard = 0,
-    out: Annotated[Path, typer.Option("--out", help="File for the CRL in DER.")],
-    context: ContextFile = None,
-    output: Output = Format.TABLE,
-    quiet: Quiet = False,
-) -> None:
-    """Write a CRL to a file in DER, which `openssl crl -inform DER` reads."""
-    from keyreeve.errors import FileUnusable
-    from keyreeve.files import write_atomically
-
-    with control_plane(context) as client:
-        found = client.certificates.revocation_list(authority, shard)
-    try:
-        write_atomically(out, found.crl_der)
-    except OSError as problem:
-        raise FileUnusable(f"cannot write {out}: {problem.strerror}") from problem
-    printer = Printer(output, quiet=quiet)
-    printer.answer(
-        _crl_fields(found) | {"file": str(out)},
-        f"{printer.palette.green}✔{printer.palette.plain} {shown(out)}: number {found.number}, {found.entries} revoked, "
-        f"until {moment(found.next_update)}",
-        brief=str(out),
-    )
-
-
-def _crl_fields(found: "RevocationList") -> dict[str, Any]:
-    return {
-        "name": found.name,
-        "number": found.number,
-        "this_update": found.this_update.isoformat(),
-        "next_update": found.next_update.isoformat(),
-        "entries": found.entries,
-    }
-
-
-def _entry(revoked: Any) -> dict[str, str]:  # noqa: ANN401  # x509.RevokedCertificate, imported at its use
-    from cryptography import x509
-
-    try:
-        reason = revoked.extensions.get_extension_for_class(x509.CRLReason).value.reason.name
-    except x509.ExtensionNotFound:
-        reason = "unspecified"
-    return {
-        "serial": f"{revoked.serial_number:032x}",
-        "revoked_at": moment(revoked.revocation_date_utc),
-        "reason": reason,
-    }
+def _nothing_matches() -> KeyreeveError:
+    return CertificateNotFound("no valid certificate matches the conditions; nothing has been revoked")

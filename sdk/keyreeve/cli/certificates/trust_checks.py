@@ -119,6 +119,12 @@ def verify_for(
 
     builder = verification.PolicyBuilder().store(verification.Store(list(roots))).time(now)
     leaf, others = presented[0], list(presented[1:])
+    if (missing := _missing_issuer(leaf, [*others, *roots])) is not None:
+        raise CertificateUntrusted(
+            f"{_failure(name)}: the CA {missing!r}, which has signed it or its chain, is neither in the file nor among the roots"
+        )
+    if name is None:
+        name = _name_for_server(leaf)
     try:
         if name is not None and not name.startswith("spiffe://"):
             return builder.build_server_verifier(_subject(name)).verify(leaf, others)
@@ -129,6 +135,35 @@ def verify_for(
     if name is not None and name not in uris_of(leaf):
         raise CertificateUntrusted(f"{_failure(name)}: it names {', '.join(uris_of(leaf)) or 'no URI'}")
     return chain
+
+
+def _missing_issuer(leaf: "x509.Certificate", known: "Sequence[x509.Certificate]") -> str | None:
+    """Return the name of the issuer where the path from a certificate ends before a root; None where it does not."""
+    by_name = {each.subject: each for each in known}
+    current, seen = leaf, set[object]()
+    while current.issuer != current.subject and current.issuer not in seen:
+        seen.add(current.issuer)
+        issuer = by_name.get(current.issuer)
+        if issuer is None:
+            return current.issuer.rfc4514_string() or "(empty)"
+        current = issuer
+    return None
+
+
+def _name_for_server(leaf: "x509.Certificate") -> str | None:
+    """Return a name of a certificate that is for servers alone, which no client verification accepts."""
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    try:
+        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    if ExtendedKeyUsageOID.SERVER_AUTH not in usages or ExtendedKeyUsageOID.CLIENT_AUTH in usages:
+        return None
+    dns = [name.replace("*", "any", 1) for name in names.get_values_for_type(x509.DNSName)]
+    return next(iter([*dns, *map(str, names.get_values_for_type(x509.IPAddress))]), None)
 
 
 def uris_of(certificate: "x509.Certificate") -> list[str]:

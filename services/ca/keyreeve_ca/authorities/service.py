@@ -66,6 +66,8 @@ class NewAuthority:
     key_type: KeyType = KeyType.P256
     lifetime: timedelta | None = None
     permitted_dns: tuple[str, ...] = ()
+    unconstrained: bool = False
+    """Without name constraints, for programs that cannot read critical ones; the final check refuses reserved names anyway."""
     order: Order | None = None
     """The place of its creation among the changes of the array that owns it."""
 
@@ -320,6 +322,12 @@ class Authorities:
         excluded = {Hierarchy.CONTROL: (), Hierarchy.ESTATE: (services, probes), Hierarchy.STANDALONE: (services,)}[
             new.hierarchy
         ]
+        if new.unconstrained and (issuer is None or new.hierarchy is not Hierarchy.ESTATE or new.permitted_dns):
+            raise errors.AuthorityRefused(
+                "only an intermediate of the estate hierarchy without permitted suffixes can be without name constraints"
+            )
+        if new.unconstrained:
+            excluded = ()
         return AuthorityPlan(
             hierarchy=new.hierarchy,
             common_name=new.common_name,

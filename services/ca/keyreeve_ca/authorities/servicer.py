@@ -79,6 +79,7 @@ class AuthorityServicer:
             key_type=chosen(AUTHORITY_KEY_TYPES, wanted.key_type, "authority.key_type"),
             lifetime=duration_of(wanted.lifetime, "authority.lifetime") if wanted.HasField("lifetime") else None,
             permitted_dns=tuple(wanted.permitted_dns_suffixes),
+            unconstrained=request.unconstrained,
             order=order_of(request),
         )
         return await self.mutations.prepared(

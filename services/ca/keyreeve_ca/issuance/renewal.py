@@ -297,18 +297,20 @@ def successor_of(old: StoredCertificate, role: Role | None) -> Callable[[SignIte
         version = snapshot.profile(item.profile)
         if role is not None:
             check_requester(version, role)
-        issuing = snapshot.issuing_authority(version, item.authority)
-        plan = plan_certificate(
+        issuing, plan = snapshot.plan_with_issuer(
             version,
-            csr,
-            extra_names=(),
-            lifetime=item.lifetime,
-            now=now,
-            issuer=issuing.issuer,
-            trust_domain=snapshot.trust_domain,
-            known=snapshot.known_keys,
+            item.authority,
+            lambda issuer: plan_certificate(
+                version,
+                csr,
+                extra_names=(),
+                lifetime=item.lifetime,
+                now=now,
+                issuer=issuer,
+                trust_domain=snapshot.trust_domain,
+                known=snapshot.known_keys,
+            ),
         )
-        issuing.refuse_names_beyond(plan.names)
         return Prepared(plan, csr, issuing, item, renews=old.serial)
 
     return prepare

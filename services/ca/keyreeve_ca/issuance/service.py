@@ -232,20 +232,23 @@ class Issuance:
         def prepare(item: SignItem, snapshot: IssuanceSnapshot, now: int) -> Prepared:
             version = snapshot.profile(item.profile)
             check_requester(version, caller.role)
-            issuing = snapshot.issuing_authority(version, item.authority)
+            snapshot.issuing_authorities(version, item.authority)  # a wrong authority is told before the CSR is read
             csr = read_csr(item.csr)
-            plan = plan_certificate(
+            issuing, plan = snapshot.plan_with_issuer(
                 version,
-                csr,
-                extra_names=item.names,
-                common_name=item.common_name,
-                lifetime=item.lifetime,
-                now=now,
-                issuer=issuing.issuer,
-                trust_domain=snapshot.trust_domain,
-                known=snapshot.known_keys,
+                item.authority,
+                lambda issuer: plan_certificate(
+                    version,
+                    csr,
+                    extra_names=item.names,
+                    common_name=item.common_name,
+                    lifetime=item.lifetime,
+                    now=now,
+                    issuer=issuer,
+                    trust_domain=snapshot.trust_domain,
+                    known=snapshot.known_keys,
+                ),
             )
-            issuing.refuse_names_beyond(plan.names)
             check_possession(csr)
             return Prepared(plan, csr, issuing, item)
 

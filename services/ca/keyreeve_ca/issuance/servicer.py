@@ -31,6 +31,7 @@ from keyreeve_ca.messages import (
 from keyreeve_ca.operators.service import operator_of
 from keyreeve_ca.revocation.bulk import BulkRevocation, Predicate
 from keyreeve_ca.revocation.ports import Revocation
+from keyreeve_ca.revocation.scopes import list_to_publish
 from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Store, StoredCertificate, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
@@ -200,6 +201,7 @@ class CertificateServicer:
 
     async def GetRevocationList(self, request: pb.GetRevocationListRequest, call: Call) -> pb.RevocationList:
         shard = shard_of(request.name)
+        shard = list_to_publish(self.snapshot().authorities.get(shard[0]), shard)
         found = await self.store.read(lambda tx: tx.revocations.published_list(shard))
         if found is None:
             raise errors.RevocationListNotFound(f"there is no list {request.name!r}", metadata={"name": request.name})

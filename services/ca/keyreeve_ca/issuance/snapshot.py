@@ -14,7 +14,7 @@ from cryptography import x509
 from keyreeve import errors
 from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints, constraints_of
 from keyreeve_ca.certificates.final_check import FinalCheck
-from keyreeve_ca.certificates.plan import Issuer
+from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.issuance.believed import Believed, vouches
@@ -72,13 +72,17 @@ class IssuingAuthority:
         return not self.issuer.introduced or version.name == PEER_CHECK
 
     def refuse_names_beyond(self, names: Sequence[Name]) -> None:
-        """Raise `NameRefused` for DNS names outside the authority's name constraints (RFC 5280, 4.2.1.10)."""
+        """Raise `NameRefused` for names outside the authority's name constraints (RFC 5280, 4.2.1.10).
+
+        A permitted DNS suffix confines the hosts of URIs and e-mail addresses too, and no IP address is below it,
+        although the constraint in the certificate is of DNS names alone.
+        """
         permitted, excluded = self.constraints.permitted_dns, self.constraints.excluded_dns
         beyond = [
-            n.value
+            str(n)
             for n in names
-            if n.type is NameType.DNS
-            and ((permitted and not _below_any(n.value, permitted)) or _below_any(n.value, excluded))
+            if (permitted and not _below_any(_host_of(n), permitted))
+            or (n.type is NameType.DNS and _below_any(n.value, excluded))
         ]
         if beyond:
             allowed = (
@@ -87,10 +91,18 @@ class IssuingAuthority:
             raise errors.NameRefused(
                 f"authority {self.issuer.authority_id!r} may issue {allowed}",
                 violations=[
-                    errors.Violation("names", f"dns:{name} is outside the authority's name constraints")
-                    for name in beyond
+                    errors.Violation("names", f"{name} is outside the authority's name constraints") for name in beyond
                 ],
             )
+
+
+def _host_of(name: Name) -> str:
+    """Return the DNS name in a name; empty for an IP address, which is below no suffix."""
+    if name.type is NameType.EMAIL:
+        return name.value.rpartition("@")[2]
+    if name.type is NameType.URI:
+        return name.value.partition("://")[2].partition("/")[0]
+    return name.value if name.type is NameType.DNS else ""
 
 
 def _below_any(name: str, suffixes: Sequence[str]) -> bool:
@@ -140,6 +152,26 @@ class IssuanceSnapshot:
 
     def issuing_authority(self, version: ProfileVersion, wanted: str | None) -> IssuingAuthority:
         """The authority that signs: the requested one if it fits the hierarchy, else the newest active one."""
+        return self.issuing_authorities(version, wanted)[0]
+
+    def plan_with_issuer(
+        self, version: ProfileVersion, wanted: str | None, plan: Callable[[Issuer], CertificatePlan]
+    ) -> tuple[IssuingAuthority, CertificatePlan]:
+        """Plan with the authority that signs: of several, the newest that may sign the planned names."""
+        refusal: errors.KeyreeveError | None = None
+        for issuing in self.issuing_authorities(version, wanted):
+            planned = plan(issuing.issuer)
+            try:
+                issuing.refuse_names_beyond(planned.names)
+            except errors.NameRefused as refused:
+                refusal = refusal or refused
+            else:
+                return issuing, planned
+        assert refusal is not None
+        raise refusal
+
+    def issuing_authorities(self, version: ProfileVersion, wanted: str | None) -> list[IssuingAuthority]:
+        """The authorities that could sign: the requested one, or the active ones of the hierarchy, newest first."""
         hierarchy = version.profile.hierarchy
         if wanted is not None:
             authority = self.authorities.get(wanted)
@@ -152,7 +184,7 @@ class IssuanceSnapshot:
                     f"{version.name!r}, which needs an active issuing authority of {hierarchy}",
                     metadata={"authority": wanted, "state": authority.state, "hierarchy": authority.hierarchy},
                 )
-            return found
+            return [found]
         if hierarchy is Hierarchy.STANDALONE:
             raise errors.FieldInvalid(
                 f"profile {version.name!r} is for stand-alone authorities, so the request must name one",
@@ -163,7 +195,7 @@ class IssuanceSnapshot:
             raise errors.NoActiveAuthority(
                 f"no authority of the {hierarchy} hierarchy is active", metadata={"hierarchy": hierarchy}
             )
-        return max(candidates, key=lambda a: (a.authority.activated_at or 0, a.authority.authority_id))
+        return sorted(candidates, key=lambda a: (a.authority.activated_at or 0, a.authority.authority_id), reverse=True)
 
     def issuance_template(self, version: ProfileVersion, issuing: IssuingAuthority) -> IssuanceTemplate:
         """The encoder and final check of a profile and authority; created once."""

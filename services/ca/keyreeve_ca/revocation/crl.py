@@ -42,7 +42,7 @@ def list_url(url: str, authority_id: str, shard: int) -> str:
 def build_revocation_list(
     issuer: Issuer,
     signer: CrlSigner,
-    shard: int,
+    shard: int | None,
     *,
     number: int,
     this_update: int,
@@ -54,19 +54,17 @@ def build_revocation_list(
 
     `pause` is called after each piece of work, so that a long CRL does not hold up other tasks.
 
-    The issuing distribution point is critical (5.2.5): a relying party that does not understand it must not take a
-    shard for the complete CRL.
+    The issuing distribution point of a shard is critical (5.2.5): a relying party that does not understand it must not
+    take a shard for the complete CRL, which has none (`shard` is None).
     """
     parent = x509.load_der_x509_certificate(issuer.certificate_der)
     key_id = parent.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     rows = sorted(entries, key=attrgetter("serial"))
-    address = der.tlv(0x86, list_url(issuer.url, issuer.authority_id, shard).encode("ascii"))
-    point = der.sequence(der.tlv(0xA0, der.tlv(0xA0, address)))
-    extensions = (
-        authority_key_identifier(key_id)
-        + der.extension(_OID_CRL_NUMBER, der.integer(number))
-        + der.extension(_OID_ISSUING_DISTRIBUTION_POINT, point, critical=True)
-    )
+    extensions = authority_key_identifier(key_id) + der.extension(_OID_CRL_NUMBER, der.integer(number))
+    if shard is not None:
+        address = der.tlv(0x86, list_url(issuer.url, issuer.authority_id, shard).encode("ascii"))
+        point = der.sequence(der.tlv(0xA0, der.tlv(0xA0, address)))
+        extensions += der.extension(_OID_ISSUING_DISTRIBUTION_POINT, point, critical=True)
     algorithm = SIGNATURE_ALGORITHM[signer.key_type]
     pieces = []
     for at in range(0, len(rows), _PIECE):

@@ -13,7 +13,7 @@ after each the same time passes without work.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,6 +26,7 @@ from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, issuer_of
 from keyreeve_ca.ledger.ports import MAX_UNCOMMITTED
 from keyreeve_ca.revocation.crl import ListEntry, build_revocation_list
 from keyreeve_ca.revocation.ports import (
+    FULL_LIST,
     REASON_CODES,
     ListState,
     Phantoms,
@@ -34,6 +35,7 @@ from keyreeve_ca.revocation.ports import (
     Shard,
     VoidBlock,
 )
+from keyreeve_ca.revocation.scopes import covers_all, has_one_list
 from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
 from keyreeve_chassis.database.ports import Wait
 from keyreeve_chassis.keys.ports import KeyStore
@@ -47,6 +49,8 @@ _KEEP = LIFETIME
 _PHANTOMS_AT_ONCE = 100
 _GAP = 0.5
 """Seconds between two lists of a shard that goes on changing; half of those within which a list has to follow a change."""
+_FULL_GAP = 5.0
+"""The same for full lists, which can be as large as all shards together."""
 _SOON = 0.25
 """Seconds to the next attempt, and to a look whether a shard's gap is over."""
 _LOOK_SECONDS = 1.0
@@ -105,7 +109,8 @@ class CrlPublisher:
     async def publish_due(self) -> int:
         """Publish every due CRL of what has been read once; return how many. Raises `StoreUnavailable`."""
         snapshot, made = self.snapshot(), 0
-        for shard in self._due(snapshot):
+        # Full lists come last: a list that certificates name must not wait for them.
+        for shard in sorted(self._due(snapshot), key=lambda shard: shard[1] == FULL_LIST):
             began = self._began[shard] = self.clock()
             try:
                 made += await self._publish(snapshot.authorities[shard[0]], shard)
@@ -121,7 +126,7 @@ class CrlPublisher:
         self._seen, changed, self._shards = await self.store.read(self._look)
         self._changed = {
             shard: seq
-            for shard, seq in (self._changed | changed).items()
+            for shard, seq in (self._changed | changed | _full_lists(changed)).items()
             if shard not in self._states or seq > self._states[shard].seq
         }
 
@@ -149,7 +154,8 @@ class CrlPublisher:
             if authority.state in (AuthorityState.PENDING, AuthorityState.RETIRED) or authority.not_after <= now:
                 continue
             revoked = _revoked_below(snapshot, authority)
-            for number in range(self._shards.get(authority.authority_id, 1)):
+            full = () if has_one_list(authority) else (FULL_LIST,)
+            for number in (*range(self._shards.get(authority.authority_id, 1)), *full):
                 shard = (authority.authority_id, number)
                 state = self._states.get(shard)
                 if (
@@ -165,7 +171,8 @@ class CrlPublisher:
         await asyncio.sleep(min((self.clock() - began) * _REST, _LONGEST_REST))
 
     def _has_rested(self, shard: Shard) -> bool:
-        return self.clock() - self._began.get(shard, float("-inf")) >= _GAP
+        gap = _FULL_GAP if shard[1] == FULL_LIST else _GAP
+        return self.clock() - self._began.get(shard, float("-inf")) >= gap
 
     async def _publish(self, authority: Authority, shard: Shard) -> bool:
         number = await self.store.write_beside(lambda tx: tx.revocations.reserve_list_number(shard))
@@ -192,7 +199,7 @@ class CrlPublisher:
             signed = build_revocation_list(
                 issuer_of(authority, self.url),
                 CrlSigner(self.keystore.open(key)),
-                shard[1],
+                None if covers_all(authority, shard) else shard[1],
                 number=number,
                 this_update=state.this_update,
                 next_update=state.next_update,
@@ -228,6 +235,15 @@ class CrlPublisher:
         found = some.phantoms
         for counter in range(found.first_counter, found.last_counter + 1):
             yield serials.serial(found.block_id, seed, counter)
+
+
+def _full_lists(changed: Mapping[Shard, int]) -> dict[Shard, int]:
+    """Return the last change of the full list of each authority with a changed shard."""
+    found: dict[Shard, int] = {}
+    for (authority_id, _), seq in changed.items():
+        shard = (authority_id, FULL_LIST)
+        found[shard] = max(seq, found.get(shard, 0))
+    return found
 
 
 def _page(shard: Shard, expiring_from: int, after: int, tx: Transaction) -> list[tuple[bytes, int, str, int]]:

@@ -11,6 +11,7 @@ from keyreeve_ca.ledger.commit_rules import unpack_hashes
 from keyreeve_ca.ledger.ports import BLOCKS_PER_CRL_SHARD
 from keyreeve_ca.profiles.profile import Profile
 from keyreeve_ca.revocation.ports import (
+    FULL_LIST,
     REVOCATIONS,
     ListState,
     Phantoms,
@@ -127,7 +128,7 @@ class SqlLists:
         c = revocations.c
         query = (
             select(c.serial, c.revoked_at, c.reason, c.seq)
-            .where(c.authority_id == shard[0], c.crl_shard == shard[1], c.seq > after, c.not_after >= expiring_from)
+            .where(*_within(c, shard), c.seq > after, c.not_after >= expiring_from)
             .order_by(c.seq)
             .limit(limit)
         )
@@ -136,7 +137,7 @@ class SqlLists:
     def phantoms(self, shard: Shard, *, expiring_from: int) -> list[SeededPhantoms]:
         """A shard's phantoms that could still be valid at a time."""
         c = phantom_blocks.c
-        return self._seeded(c.authority_id == shard[0], c.crl_shard == shard[1], c.expires_at >= expiring_from)
+        return self._seeded(*_within(c, shard), c.expires_at >= expiring_from)
 
     def phantoms_of_block(self, block_id: int) -> SeededPhantoms | None:
         """The phantoms of one block, if it has any."""
@@ -231,3 +232,10 @@ class SqlLists:
         if not known or hashes - set(known):
             return None
         return max(int(self._read_profile(document).maximum_lifetime.total_seconds()) for document in known.values())
+
+
+def _within(columns: Any, shard: Shard) -> tuple[ColumnElement[bool], ...]:  # noqa: ANN401  # a table's columns
+    """Return the conditions for what a list covers."""
+    authority_id, number = shard
+    every = (columns.authority_id == authority_id,)
+    return every if number == FULL_LIST else (*every, columns.crl_shard == number)

@@ -11,6 +11,8 @@ from typing import Protocol
 
 REVOCATIONS = "revocations"
 """Topic of what takes a revocation number: revocations, phantoms, changes of callers."""
+FULL_LIST = -1
+"""Shard number of an authority's full list: all its shards in one CRL, for programs that know no distribution points."""
 
 
 class CrlReason(StrEnum):

@@ -80,11 +80,36 @@ def test_a_revoked_certificate_is_on_its_list_within_a_second_under_a_higher_num
     assert x509.load_der_x509_crl(after.crl_der).is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
 
 
-def _list_or_none(ca: RunningCa, authority: str, shard: int = 0) -> RevocationList | None:
+def _list_or_none(ca: RunningCa, authority: str, shard: int | None = 0) -> RevocationList | None:
     try:
         return ca.client().certificates.revocation_list(authority, shard)
     except errors.RevocationListNotFound:
         return None
+
+
+def _has_distribution_point(found: RevocationList) -> bool:
+    extensions = x509.load_der_x509_crl(found.crl_der).extensions
+    return any(isinstance(each.value, x509.IssuingDistributionPoint) for each in extensions)
+
+
+def test_the_full_list_of_an_authority_and_the_list_of_a_root_have_no_distribution_point(http_ca: RunningCa) -> None:
+    signed = sign(http_ca)
+    authority, shard = distribution_point(signed)
+    certificates = http_ca.client().certificates
+    certificates.revoke(signed.serial, CrlReason.SUPERSEDED)
+
+    def full() -> RevocationList | None:
+        found = wait_for("a full list", lambda: _list_or_none(http_ca, authority, None))
+        listed_now = x509.load_der_x509_crl(found.crl_der)
+        return found if listed_now.get_revoked_certificate_by_serial_number(int(signed.serial, 16)) else None
+
+    found = wait_for("a full list with it", full, 20)
+    assert not _has_distribution_point(found)
+    assert _has_distribution_point(certificates.revocation_list(authority, shard))
+    root = wait_for("the root's list", lambda: _list_or_none(http_ca, "estate-root-1", None))
+    assert not _has_distribution_point(root)
+    assert root.crl_der == certificates.revocation_list("estate-root-1", 0).crl_der
+    assert get(http_ca, f"/crl/{authority}.crl")[1] == found.crl_der
 
 
 @pytest.mark.skipif(OPENSSL is None, reason="needs openssl")

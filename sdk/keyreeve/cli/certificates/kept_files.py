@@ -1,0 +1,120 @@
+"""Replacing the files of a certificate and its key in the form that they have.
+
+A file keeps its owner, group and mode, and a symbolic link to it stays one. PEM stays PEM and DER stays DER; a key stays in
+its encoding, encrypted if it was; a file of several objects keeps them: certificate, chain, key, root, parameters.
+"""
+
+import base64
+import os
+import re
+import secrets
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyreeve.cli.supervision.state_directory import read_file
+from keyreeve.errors import FileUnusable
+from keyreeve.files import PRIVATE
+
+if TYPE_CHECKING:
+    from keyreeve.keys import PrivateKey
+
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----.*?-----END \1-----\n?", re.DOTALL)
+_KEY = b"PRIVATE KEY"
+
+
+def replace_keeping(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Replace the file that a path leads to, keeping its owner, group and mode; a `private` one is for its owner alone.
+
+    Raises `FileUnusable`.
+    """
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    try:
+        before = target.stat()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            made = os.fstat(descriptor)
+            if (made.st_uid, made.st_gid) != (before.st_uid, before.st_gid):
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+            os.fchmod(descriptor, PRIVATE if private else stat.S_IMODE(before.st_mode))
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(target)
+    except OSError as problem:
+        temporary.unlink(missing_ok=True)
+        raise FileUnusable(f"cannot replace {path}: {problem.strerror}") from problem
+
+
+def contains_key(data: bytes) -> bool:
+    """Whether a PEM file contains a private key."""
+    return any(_KEY in label for label in (match[1] for match in _PEM.finditer(data)))
+
+
+def load_private_key(path: Path, password: bytes | None) -> "PrivateKey":
+    """Read the private key in a file, in PEM (perhaps beside certificates) or DER. Raises `FileUnusable`."""
+    from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
+
+    from keyreeve.keys import PrivateKey
+
+    data = read_file(path)
+    try:
+        if data[:1] == b"\x30":
+            key = load_der_private_key(data, password)
+        else:
+            block = next((match[0] for match in _PEM.finditer(data) if _KEY in match[1]), data)
+            key = load_pem_private_key(block, password if b"ENCRYPTED" in block else None)
+    except TypeError:
+        raise FileUnusable(f"{path} is encrypted: give its password in a file, --password-file FILE") from None
+    except ValueError as problem:
+        raise FileUnusable(f"{path} contains no usable private key: {problem}") from None
+    if not isinstance(key, PrivateKey):
+        raise FileUnusable(f"{path} contains a key of type {type(key).__name__}, which is not certified here")
+    return key
+
+
+def key_in_form(old: bytes, key: "PrivateKey", password: bytes | None) -> bytes:
+    """Encode a key as the one in `old` is encoded."""
+    from cryptography.hazmat.primitives import serialization as s
+
+    block = next((match for match in _PEM.finditer(old) if _KEY in match[1]), None)
+    label = b"PRIVATE KEY" if block is None else block[1]
+    form = s.PrivateFormat.PKCS8 if label in {_KEY, b"ENCRYPTED PRIVATE KEY"} else s.PrivateFormat.TraditionalOpenSSL
+    encryption: s.KeySerializationEncryption = s.NoEncryption()
+    if block is not None and b"ENCRYPTED" in block[0]:
+        if password is None:
+            raise FileUnusable("the key is encrypted: give its password in a file, --password-file FILE")
+        encryption = s.BestAvailableEncryption(password)
+    return key.private_bytes(s.Encoding.DER if block is None else s.Encoding.PEM, form, encryption)
+
+
+def certificate_in_form(old: bytes, leaf: bytes, chain: Sequence[bytes], key: bytes | None = None) -> bytes:
+    """Encode a new certificate as the file `old` has the one before; `key` replaces a key in the same file."""
+    from keyreeve.values import to_pem
+
+    if old[:1] == b"\x30":
+        return leaf
+    blocks = [(match[1], match[0]) for match in _PEM.finditer(old)]
+    certificates = [block for label, block in blocks if label == b"CERTIFICATE"]
+    with_chain = len([block for block in certificates[1:] if not _is_root(block)]) > 0
+    parts: list[bytes] = []
+    for label, block in blocks:
+        if label == b"CERTIFICATE" and block is certificates[0]:
+            parts.append(to_pem([leaf, *(chain if with_chain else ())]).encode())
+        elif label == b"CERTIFICATE":
+            parts += [block] if _is_root(block) else []
+        elif _KEY in label and key is not None:
+            parts.append(key)
+            key = b""  # a second spelling of the old key goes
+        elif _KEY not in label:
+            parts.append(block)
+    return b"".join(part if not part or part.endswith(b"\n") else part + b"\n" for part in parts)
+
+
+def _is_root(block: bytes) -> bool:
+    from cryptography import x509
+
+    certificate = x509.load_der_x509_certificate(base64.b64decode(b"".join(block.splitlines()[1:-1])))
+    return certificate.issuer == certificate.subject

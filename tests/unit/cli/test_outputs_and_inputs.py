@@ -1,0 +1,255 @@
+"""Places of output are tried first; files that are no certificates or are odd ones; spellings of serial numbers and times."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7, pkcs12
+from cryptography.x509.oid import NameOID
+
+from keyreeve.ca.v1 import certificate_service_pb2 as pb
+from keyreeve.cli.calling import read_past
+from keyreeve.cli.certificates.serial_numbers import read_serials
+from keyreeve.keys import make_csr
+from keyreeve.values import Name
+from support.command_line import Run
+from support.fake_ca_server import FakeCa
+
+SERIAL = "406ddc42c000068ab06689dd4ad10bba"
+KEY = ec.derive_private_key(5, ec.SECP256R1())
+START, END = datetime(2031, 1, 1, tzinfo=UTC), datetime(2031, 2, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def csr(tmp_path: Path) -> Path:
+    file = tmp_path / "r.csr"
+    file.write_bytes(make_csr(KEY, [Name.dns("web.example.test")]))
+    return file
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_asked(
+    fake: FakeCa, run: Run, csr: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", "/proc/web", tmp_path / "file" / "web"):
+        done = run("cert", "issue", "a.test", "--out", out)
+        assert done.code == 2, out
+        assert "FILE_UNUSABLE" in done.err
+    for out in (tmp_path, "/proc/c.pem", tmp_path / "none" / "c.pem", tmp_path / "file" / "c.pem"):
+        assert run("cert", "sign", "--csr", csr, "--out", out).code == 2, out
+        assert run("crl", "fetch", "estate-issuing-1", "--out", out).code == 2, out
+    assert fake.received == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"file", "r.csr"} | _of_context(tmp_path))
+
+
+def _of_context(tmp_path: Path) -> set[str]:
+    return {path.name for path in tmp_path.iterdir() if path.name not in {"file", "r.csr"}}
+
+
+@pytest.mark.parametrize("output", ["full", "closed"])
+def test_a_standard_output_that_takes_nothing_is_refused_before_anything_is_asked(
+    fake: FakeCa, csr: Path, output: str
+) -> None:
+    command = [sys.executable, "-m", "keyreeve.cli", "cert", "sign", "--csr", str(csr)]
+    if output == "full":
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+        os.close(writer)
+    assert done.returncode != 0
+    assert b"Traceback" not in done.stderr
+    assert b"cannot write standard output" in done.stderr
+    assert fake.received == []
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_output_that_a_locale_cannot_show_is_replaced(fake: FakeCa, tmp_path: Path, encoding: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "keyreeve.cli", "cert", "issue", "b.test", "--out", str(tmp_path / "b")],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\u2714" in done.stdout
+    assert (tmp_path / "b/certificate.pem").exists()
+
+
+def test_a_certificate_of_the_ledger_is_shown_and_written_again(
+    fake: FakeCa, run: Run, csr: Path, tmp_path: Path
+) -> None:
+    assert run("cert", "sign", "--csr", csr, "--out", tmp_path / "c.pem").code == 0
+    leaf, issuer = x509.load_pem_x509_certificates((tmp_path / "c.pem").read_bytes())
+    found = pb.Certificate(
+        name=f"certificates/{SERIAL}", authority="authorities/estate-issuing-1", identity="web.example.test"
+    )
+    found.state = pb.CERTIFICATE_STATE_VALID
+    found.certificate_der = leaf.public_bytes(Encoding.DER)
+    fake.answer("GetCertificate", found)
+    from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
+
+    authority = authority_pb.Authority(
+        name="authorities/estate-issuing-1", certificate_der=issuer.public_bytes(Encoding.DER)
+    )
+    authority.kind = authority_pb.AUTHORITY_KIND_INTERMEDIATE
+    authority.hierarchy = authority_pb.HIERARCHY_ESTATE
+    authority.state = authority_pb.AUTHORITY_STATE_ACTIVE
+    authority.key_type = authority_pb.AUTHORITY_KEY_TYPE_P256
+    fake.answer("GetAuthority", authority)
+    shown = run("cert", "show", SERIAL.upper(), "-o", "json")
+    assert shown.code == 0, shown.err
+    assert shown.document["identity"] == "web.example.test"
+    assert run("cert", "get", SERIAL, "--out", tmp_path / "again.pem").code == 0
+    assert (tmp_path / "again.pem").read_bytes() == (tmp_path / "c.pem").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        SERIAL,
+        SERIAL.upper(),
+        ":".join(SERIAL[at : at + 2] for at in range(0, 32, 2)),
+        f"serial={SERIAL.upper()}",
+        f"0x{SERIAL}",
+        str(int(SERIAL, 16)),
+        f"certificates/{SERIAL}",
+    ],
+)
+def test_a_serial_number_is_read_in_each_spelling(spelling: str) -> None:
+    assert read_serials(spelling) == [SERIAL]
+
+
+def test_what_is_no_serial_number_is_refused_and_a_file_is_read(
+    fake: FakeCa, run: Run, csr: Path, tmp_path: Path
+) -> None:
+    done = run("cert", "revoke", "foobar", "--reason", "superseded")
+    assert done.code == 2
+    assert "foobar" in done.err
+    assert fake.received == []
+    assert run("cert", "sign", "--csr", csr, "--out", tmp_path / "c.pem").code == 0
+    leaf = x509.load_pem_x509_certificates((tmp_path / "c.pem").read_bytes())[0]
+    assert read_serials(str(tmp_path / "c.pem"))[0] == f"{leaf.serial_number:032x}"
+
+
+def test_a_span_is_in_the_past_where_a_past_is_meant() -> None:
+    read = read_past("30d")
+    assert read is not None
+    assert abs(datetime.now(UTC) - timedelta(days=30) - read) < timedelta(minutes=1)
+    assert read_past("2031-01-01T00:00:00Z") == START
+
+
+def test_revoking_many_wants_a_condition_and_a_span_that_can_match(fake: FakeCa, run: Run) -> None:
+    fake.answer("ListCertificates", pb.ListCertificatesResponse())
+    assert run("cert", "revoke-many", "--reason", "superseded", "--yes").code == 2
+    impossible = ("--issued-from", "1h", "--issued-before", "30d")
+    assert run("cert", "revoke-many", "--reason", "superseded", "--yes", *impossible).code == 2
+    assert fake.received == []
+    none = run("cert", "revoke-many", "--reason", "superseded", "--issued-before", "30d")
+    assert none.code == 1
+    assert "no valid certificate matches" in none.err
+    assert [each.method.rpartition("/")[2] for each in fake.received] == ["ListCertificates"]
+
+
+def test_list_shows_all_pages_without_the_cas_own(fake: FakeCa, run: Run) -> None:
+    def row(number: int, profile: str) -> pb.Certificate:
+        made = pb.Certificate(name=f"certificates/{number:032x}", profile=f"profiles/{profile}")
+        made.state = pb.CERTIFICATE_STATE_VALID
+        made.issue_time.seconds = number
+        return made
+
+    rows = [row(n, "service" if n % 2 else "server") for n in range(200)]
+    pages = {"": (rows[:100], "next"), "next": (rows[100:], "")}
+
+    def page(request: pb.ListCertificatesRequest, _context: object) -> pb.ListCertificatesResponse:
+        certificates, token = pages[request.page_token]
+        return pb.ListCertificatesResponse(certificates=certificates, next_page_token=token)
+
+    async def answer(request: pb.ListCertificatesRequest, context: object) -> pb.ListCertificatesResponse:
+        return page(request, context)
+
+    fake.answer("ListCertificates", answer)
+    listed = run("cert", "list", "--quiet").out.split()
+    assert listed == [f"{n:032x}" for n in range(198, -1, -2)]
+    assert len(run("cert", "list", "--own", "--quiet").out.split()) == 200
+    assert "ISSUED AT" in run("cert", "list", "--limit", "1").out
+
+
+# --- Odd files ------------------------------------------------------------------------------------------------------------
+
+
+def odd(*extensions: tuple[str, bytes], name: str = "web") -> bytes:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(KEY.public_key())
+    builder = builder.not_valid_before(START).not_valid_after(END).serial_number(7)
+    for dotted, value in extensions:
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(x509.ObjectIdentifier(dotted), value), critical=False
+        )
+    return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        odd(("2.5.29.17", bytes.fromhex("3004820280ff"))),
+        odd(("2.5.29.17", bytes.fromhex("300787050a00000105"))),
+        odd(("2.5.29.17", bytes.fromhex("300a87080a000009ffffff00"))),
+        odd(("2.5.29.15", bytes.fromhex("040200ff"))),
+        odd(("2.5.29.37", b"\x05\x00")),
+        odd(("2.5.29.31", b"\x04\x00")),
+    ],
+)
+def test_a_certificate_that_cannot_be_read_whole_says_what_can(run: Run, tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "odd.pem").write_bytes(data)
+    done = run("cert", "inspect", tmp_path / "odd.pem")
+    assert done.code == 0
+    assert f"{7:032x}" in done.out
+    assert "cannot be read" in done.out or "ip:" in done.out
+    assert "Traceback" not in done.err
+
+
+def test_text_for_terminals_is_escaped(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "odd.pem").write_bytes(odd(name="web\x1b[2J\u202e"))
+    done = run("cert", "inspect", tmp_path / "odd.pem")
+    assert done.code == 0
+    assert "\x1b[2J" not in done.out
+    assert "\u202e" not in done.out
+
+
+def test_requests_crls_pkcs7_and_pkcs12_are_named_and_read(run: Run, csr: Path, tmp_path: Path) -> None:
+    certificate = x509.load_pem_x509_certificate(odd())
+    crl = x509.CertificateRevocationListBuilder().issuer_name(certificate.subject).last_update(START).next_update(END)
+    store = pkcs12.serialize_key_and_certificates(b"web", KEY, certificate, None, NoEncryption())
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
+
+    sealed = pkcs12.serialize_key_and_certificates(b"web", KEY, certificate, None, BestAvailableEncryption(b"sesame"))
+    (tmp_path / "password").write_text("sesame\n")
+    files = {
+        "certificate request": csr.read_bytes(),
+        "CRL": crl.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM),
+        "PKCS #7": pkcs7.serialize_certificates([certificate], Encoding.DER),
+        "PKCS #12": store,
+        "certificate": odd().decode().encode("utf-16"),
+        "private key": KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
+    }
+    for kind, data in files.items():
+        (tmp_path / "file").write_bytes(data)
+        done = run("cert", "inspect", tmp_path / "file")
+        assert done.code == 0, (kind, done.err)
+        assert kind in done.out
+    (tmp_path / "file").write_bytes(sealed)
+    assert "--password-file" in run("cert", "inspect", tmp_path / "file").out
+    opened = run("cert", "inspect", tmp_path / "file", "--password-file", tmp_path / "password")
+    assert "CN=web" in opened.out
+    (tmp_path / "file").write_bytes(b"hello")
+    assert run("cert", "inspect", tmp_path / "file").code == 2
