@@ -1193,6 +1193,35 @@ class BackupPrimaryNotFound(NotFound):
     fix = "`keyreeve array show` lists the backup primaries."
 
 
+class SettingUnknown(NotFound):
+    """No setting has this name."""
+
+    reason = "SETTING_UNKNOWN"
+    fix = "`keyreeve array settings` lists the settings."
+
+
+class SettingInvalid(InvalidArgument):
+    """The setting does not take this value."""
+
+    reason = "SETTING_INVALID"
+    fix = "Metadata `values` says what it takes."
+
+
+class ServerRunning(FailedPrecondition):
+    """The setting changes only while the programs of the server are stopped."""
+
+    reason = "SERVER_RUNNING"
+    fix = "Stop the programs of the server; its agent reports that."
+    who = OPERATOR
+
+
+class RenewalPaced(ResourceExhausted):
+    """Certificates of other servers end first, and the budget for renewals is used up."""
+
+    reason = "RENEWAL_PACED"
+    fix = "Repeat after the time in RetryInfo; the agent does that."
+
+
 class RotationNotFound(NotFound):
     """No rotation has this name."""
 

@@ -284,3 +284,19 @@ class Rotation:
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None
+
+
+class SettingScope(StrEnum):
+    """Whom a setting is for."""
+
+    ARRAY = "array"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of a server or of its array."""
+
+    name: str
+    value: str
+    scope: SettingScope

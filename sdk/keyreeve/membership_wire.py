@@ -9,6 +9,7 @@ from keyreeve.membership.v1 import array_service_pb2 as array_pb
 from keyreeve.membership.v1 import bundle_service_pb2 as bundle_pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
 from keyreeve.membership.v1 import rotation_service_pb2 as rotation_pb
+from keyreeve.membership.v1 import setting_service_pb2 as setting_pb
 from keyreeve.values import KeyType
 from keyreeve.wire import from_number, resource_name, to_timestamp
 
@@ -53,6 +54,11 @@ _EVIDENCE = {
     values.Evidence.NONE: rotation_pb.EVIDENCE_UNSPECIFIED,
     values.Evidence.STATEMENT: rotation_pb.EVIDENCE_STATEMENT,
     values.Evidence.PEER_CHECK: rotation_pb.EVIDENCE_PEER_CHECK,
+}
+
+_SETTING_SCOPES = {
+    values.SettingScope.ARRAY: setting_pb.SETTING_SCOPE_ARRAY,
+    values.SettingScope.SERVER: setting_pb.SETTING_SCOPE_SERVER,
 }
 
 
@@ -268,6 +274,13 @@ def from_rotation(message: rotation_pb.Rotation) -> values.Rotation:
         created_at=_time(message.create_time),
         updated_at=_time(message.update_time),
         ended_at=_time(message.end_time) if message.HasField("end_time") else None,
+    )
+
+
+def from_settings(message: setting_pb.Settings) -> tuple[values.Setting, ...]:
+    """Translate settings."""
+    return tuple(
+        values.Setting(one.name, one.value, from_number(_SETTING_SCOPES, one.scope)) for one in message.settings
     )
 
 

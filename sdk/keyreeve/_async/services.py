@@ -1,5 +1,6 @@
 """Clients of one service: those of every service, and of the CA, the vault and membership."""
 
+from keyreeve._async.array_settings import SettingClient
 from keyreeve._async.arrays import ArrayClient
 from keyreeve._async.audit import AuditClient
 from keyreeve._async.authorities import AuthorityClient
@@ -122,6 +123,8 @@ class MembershipClient(ServiceClient):
     """The certificates that members trust, as epochs."""
     rotations: RotationClient
     """Changes of the CA of an array."""
+    settings: SettingClient
+    """Settings of arrays and servers."""
 
     def __init__(self, channel: RotatingChannel, caller: Caller) -> None:
         super().__init__(channel, caller)
@@ -129,3 +132,4 @@ class MembershipClient(ServiceClient):
         self.members = MemberClient(caller)
         self.bundles = BundleClient(caller)
         self.rotations = RotationClient(caller)
+        self.settings = SettingClient(caller)

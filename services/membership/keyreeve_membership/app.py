@@ -7,7 +7,13 @@ from functools import partial
 from typing import Any
 
 from keyreeve import aio
-from keyreeve.membership.v1 import array_service_pb2, bundle_service_pb2, member_service_pb2, rotation_service_pb2
+from keyreeve.membership.v1 import (
+    array_service_pb2,
+    bundle_service_pb2,
+    member_service_pb2,
+    rotation_service_pb2,
+    setting_service_pb2,
+)
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.operations.steps import Step
@@ -21,11 +27,14 @@ from keyreeve_membership.changes.progress import PUBLISH
 from keyreeve_membership.changes.publishing import Publishing
 from keyreeve_membership.changes.quarantine import QUARANTINE, Quarantine
 from keyreeve_membership.changes.service import CLEAN, DETACH, DISSOLVE, JOIN, Changes
+from keyreeve_membership.configuration import servicer as setting_servicer
+from keyreeve_membership.configuration.service import Configuration
 from keyreeve_membership.epochs import servicer as bundle_servicer
 from keyreeve_membership.epochs.ports import EPOCHS
 from keyreeve_membership.peers.dialing import PeerDialer
 from keyreeve_membership.peers.ports import PeerChecks
 from keyreeve_membership.roll import array_servicer, member_servicer
+from keyreeve_membership.roll.pacing import Pace
 from keyreeve_membership.roll.ports import MEMBERS
 from keyreeve_membership.roll.service import Roll
 from keyreeve_membership.rotations import servicer as rotation_servicer
@@ -54,6 +63,7 @@ class Membership:
         roll, authorities = Roll(context.now), self.authorities(context)
         store, mutations, pages = context.store, context.mutations, context.pages
         rotations = self._rotations(context)
+        configuration = Configuration(context.settings.roll.report_seconds)
         changes = Changes(context.now, self.now_ms, context.settings.roll.lost_seconds)
         return [
             ServedService(
@@ -71,7 +81,8 @@ class Membership:
                     mutations,
                     pages,
                     partial(context.topics.follower, MEMBERS),
-                    context.settings.roll.report_seconds,
+                    configuration,
+                    Pace(context.settings.roll.certificates_per_second, time.monotonic),
                     self.now_ms,
                 ),
                 member_servicer.ACCESS,
@@ -87,6 +98,11 @@ class Membership:
                     roll, rotations, store, mutations, pages, partial(context.topics.follower, ROTATIONS)
                 ),
                 rotation_servicer.ACCESS,
+            ),
+            ServedService(
+                setting_service_pb2.DESCRIPTOR.services_by_name["SettingService"],
+                setting_servicer.SettingServicer(configuration, store, mutations),
+                setting_servicer.ACCESS,
             ),
         ]
 

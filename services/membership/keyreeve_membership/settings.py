@@ -12,6 +12,12 @@ class RollSettings(Section):
     lost_seconds: int = Field(
         120, ge=1, le=86_400, description="Age of a member's last report from which the member counts as unreachable."
     )
+    certificates_per_second: float = Field(
+        50.0,
+        gt=0,
+        le=10_000,
+        description="Budget for renewed peer certificates; beyond it, those with little time first.",
+    )
     join_seconds: int = Field(
         600, ge=1, le=86_400, description="Time in which a joining server has to be ready; then the join is undone."
     )

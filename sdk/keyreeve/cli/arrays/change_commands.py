@@ -24,6 +24,7 @@ def add_to(app: typer.Typer) -> None:
         ("clean", clean_member),
         ("dissolve", dissolve_array),
         ("backups", backup_primaries),
+        ("settings", array_settings),
     ):
         app.command(name)(command)
 
@@ -151,3 +152,27 @@ def backup_primaries(
             found = members.backup_primaries(name)
     rows = [{"position": i, "name": one.removeprefix("members/")} for i, one in enumerate(found, 1)]
     Printer(output, quiet=quiet).rows(("position", "name"), rows, brief="name")
+
+
+def array_settings(
+    member: MemberName,
+    *,
+    changed: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE to change; repeatable.", metavar="NAME=VALUE")
+    ] = None,
+    whole_array: Annotated[
+        bool, typer.Option("--array", help="Server-specific settings change for all servers of the array.")
+    ] = False,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """List the settings of a server and of its array, after changes if any are given."""
+    pairs = dict(one.partition("=")[::2] for one in changed or ())
+    with control_plane(context) as client:
+        settings = client.membership.settings
+        if pairs:
+            settings.update([member], pairs, whole_array=whole_array)
+        found = settings.get(member)
+    rows = [{"name": one.name, "value": one.value, "scope": one.scope.value} for one in found]
+    Printer(output, quiet=quiet).rows(("name", "value", "scope"), rows, brief="value")

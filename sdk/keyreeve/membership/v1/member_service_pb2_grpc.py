@@ -147,8 +147,8 @@ class MemberServiceServicer:
         """Issues a peer certificate from the CA of the server's array, or of the array that it is joining. Its common name and
         only DNS name are the peer DNS name. The request is signed with a new key.
 
-        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off); those of
-        SignCertificate of the CA.
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off), RENEWAL_PACED
+        (with RetryInfo); those of SignCertificate of the CA.
         Callers: the agent of the server.
         Idempotent by request_id.
         """

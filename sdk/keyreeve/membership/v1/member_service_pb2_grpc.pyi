@@ -68,8 +68,8 @@ class MemberServiceStub:
     """Issues a peer certificate from the CA of the server's array, or of the array that it is joining. Its common name and
     only DNS name are the peer DNS name. The request is signed with a new key.
 
-    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off); those of
-    SignCertificate of the CA.
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off), RENEWAL_PACED
+    (with RetryInfo); those of SignCertificate of the CA.
     Callers: the agent of the server.
     Idempotent by request_id.
     """
@@ -157,8 +157,8 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """Issues a peer certificate from the CA of the server's array, or of the array that it is joining. Its common name and
     only DNS name are the peer DNS name. The request is signed with a new key.
 
-    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off); those of
-    SignCertificate of the CA.
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off), RENEWAL_PACED
+    (with RetryInfo); those of SignCertificate of the CA.
     Callers: the agent of the server.
     Idempotent by request_id.
     """
@@ -273,8 +273,8 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         """Issues a peer certificate from the CA of the server's array, or of the array that it is joining. Its common name and
         only DNS name are the peer DNS name. The request is signed with a new key.
 
-        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off); those of
-        SignCertificate of the CA.
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG (quarantined or detaching, or peer security is off), RENEWAL_PACED
+        (with RetryInfo); those of SignCertificate of the CA.
         Callers: the agent of the server.
         Idempotent by request_id.
         """

@@ -17,12 +17,15 @@ from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Act, Mutations
 from keyreeve_membership.authorities.ports import ArrayAuthorities
 from keyreeve_membership.changes.quarantine import Quarantine
+from keyreeve_membership.configuration.service import Configuration
 from keyreeve_membership.messages import member_message
 from keyreeve_membership.roll import backups, names
 from keyreeve_membership.roll.access import require_agent_of, require_agent_of_primary, require_array_of
 from keyreeve_membership.roll.array_servicer import CHANGERS, READ, READERS
+from keyreeve_membership.roll.pacing import Pace
 from keyreeve_membership.roll.peer_requests import check_peer_request
 from keyreeve_membership.roll.ports import ArrayView, Member, PeerReach, Report
+from keyreeve_membership.roll.renewal import renewal_time
 from keyreeve_membership.roll.service import Roll, Server, get_array, get_member
 from keyreeve_membership.roll.views import disagreements
 from keyreeve_membership.store.ports import Transaction
@@ -62,7 +65,8 @@ class MemberServicer:
     pages: Pages
     follow: Callable[[], Wait]
     """Gives each stream what it waits for changes with."""
-    report_seconds: int
+    configuration: Configuration
+    pace: Pace
     now_ms: Callable[[], int]
 
     async def GetMember(self, request: pb.GetMemberRequest, call: Call) -> pb.Member:
@@ -126,7 +130,8 @@ class MemberServicer:
                 array=array.resource,
                 epoch=array.epoch,
                 authority=f"authorities/{array.authority_id}",
-                interval_seconds=self.report_seconds,
+                interval_seconds=self.configuration.interval(tx, array.array_id),
+                renew_time=timestamp(renewal_time(name, report)),
                 time=Timestamp(seconds=received // 1000, nanos=received % 1000 * 1_000_000),
                 peer_security=array.peer_security,
             )
@@ -149,6 +154,9 @@ class MemberServicer:
             run: Callable[[Act[Transaction, pb.PeerCertificate]], Awaitable[pb.PeerCertificate]],
         ) -> pb.PeerCertificate:
             member, authority_id = await self.store.read(lambda tx: self.roll.issuer_of(tx, name))
+            report = await self.store.read(lambda tx: tx.roll.report(member.member_uid))
+            if report is not None and report.authority_id == authority_id:  # a renewal, which can wait
+                self.pace.admit(name, report.certificate_not_after - self.now_ms() / 1000)
             request_id = str(uuid.uuid5(uuid.UUID(request.request_id), member.member_uid))
             issued = await self.authorities.issue_peer(authority_id, name, request.csr, request_id)
 

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from keyreeve_chassis.leases.ports import Leases
 from keyreeve_chassis.operations.ports import OperationTransaction
+from keyreeve_membership.configuration.ports import SettingRecords
 from keyreeve_membership.epochs.ports import EpochRecords
 from keyreeve_membership.roll.ports import RollRecords
 from keyreeve_membership.rotations.ports import RotationRecords
@@ -20,6 +21,9 @@ class Transaction(OperationTransaction, Protocol):
 
     @property
     def rotations(self) -> RotationRecords: ...
+
+    @property
+    def settings(self) -> SettingRecords: ...
 
     @property
     def leases(self) -> Leases: ...

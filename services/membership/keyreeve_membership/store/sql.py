@@ -1,6 +1,7 @@
 """`store.ports.Transaction` on both databases."""
 
 from keyreeve_chassis.database.service_transaction import ServiceTransaction
+from keyreeve_membership.configuration.sql import SqlSettings
 from keyreeve_membership.epochs.sql import SqlEpochs
 from keyreeve_membership.roll.sql import SqlRoll
 from keyreeve_membership.rotations.sql import SqlRotations
@@ -26,3 +27,8 @@ class MembershipTransaction(ServiceTransaction):
     def rotations(self) -> SqlRotations:
         """Changes of arrays' CAs."""
         return SqlRotations(self._connection, self._write)
+
+    @property
+    def settings(self) -> SqlSettings:
+        """Settings of arrays."""
+        return SqlSettings(self._connection, self._write)

@@ -159,3 +159,10 @@ rotation_members = Table(
     Column("waiting", Text, nullable=False),
     Column("waiting_since", BigInteger, nullable=False),
 )
+settings = Table(
+    "settings",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

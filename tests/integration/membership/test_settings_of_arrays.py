@@ -1,0 +1,77 @@
+"""Settings of arrays and servers, and the pacing of renewals, over real mutual TLS on both databases."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from keyreeve import errors
+from keyreeve_membership.configuration.catalogue import PEER_SECURITY, REPORT_INTERVAL
+from support.membership import RunningMembership
+
+
+async def test_an_array_wide_setting_reaches_every_agent(membership: RunningMembership) -> None:
+    one, two = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership.settings
+    await admin.update([one.name], {REPORT_INTERVAL: "7"})
+    assert {setting.name: setting.value for setting in await admin.get(two.name)} == {
+        PEER_SECURITY: "1",
+        REPORT_INTERVAL: "7",
+    }
+    assert (await two.report()).interval_seconds == 7
+    [only] = await two.client.membership.settings.get(two.name, names=[REPORT_INTERVAL])
+    assert only.value == "7"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"colour": "red"}, errors.SettingUnknown),
+        ({REPORT_INTERVAL: "0"}, errors.SettingInvalid),
+        ({REPORT_INTERVAL: "1e3"}, errors.SettingInvalid),
+        ({PEER_SECURITY: "yes"}, errors.SettingInvalid),
+        ({}, errors.FieldInvalid),
+    ],
+)
+async def test_a_wrong_setting_is_refused(
+    membership: RunningMembership, changed: dict[str, str], reason: type[errors.KeyreeveError]
+) -> None:
+    agent = await membership.agent("one.example.test")
+    with pytest.raises(reason):
+        await (await membership.client()).membership.settings.update([agent.name], changed)
+
+
+async def test_peer_security_changes_only_on_a_stopped_server_that_stands_alone(membership: RunningMembership) -> None:
+    one, two = await membership.array_of("one.example.test", "two.example.test")
+    alone = await membership.agent("alone.example.test")
+    await alone.turn()
+    admin = (await membership.client()).membership
+    with pytest.raises(errors.NotStandalone):
+        await admin.settings.update([two.name], {PEER_SECURITY: "0"})
+    with pytest.raises(errors.ServerRunning):
+        await admin.settings.update([alone.name], {PEER_SECURITY: "0"})
+    alone.says["stopped"] = True
+    await alone.report()
+    await admin.settings.update([alone.name], {PEER_SECURITY: "0"})
+    assert not (await alone.report()).peer_security
+    with pytest.raises(errors.MemberStateWrong):
+        await alone.renew()
+    with pytest.raises(errors.PeerSecurityMismatch):
+        await admin.arrays.join(one.name, alone.name)
+
+
+async def test_the_primarys_agent_sets_and_a_secondarys_does_not(membership: RunningMembership) -> None:
+    one, two = await membership.array_of("one.example.test", "two.example.test")
+    with pytest.raises(errors.AccessDenied):
+        await two.client.membership.settings.update([two.name], {REPORT_INTERVAL: "7"})
+    await one.client.membership.settings.update([one.name], {REPORT_INTERVAL: "7"})
+
+
+async def test_the_service_says_when_to_renew(membership: RunningMembership) -> None:
+    agent = await membership.agent("one.example.test")
+    assert (await agent.report()).renew_at is None
+    end = datetime.now(UTC) + timedelta(days=7)
+    agent.says["certificate_not_after"] = end
+    told = await agent.report()
+    assert told.renew_at is not None
+    assert timedelta(days=3) < told.renew_at - datetime.now(UTC) < timedelta(days=5)
+    assert (await agent.report()).renew_at == told.renew_at
