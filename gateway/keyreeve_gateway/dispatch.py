@@ -49,7 +49,13 @@ async def run_command(program: Program, argv: Sequence[str], console: Console, s
     prefix = program.failure_prefix or f"{program.name} {' '.join(command.words)}: "
     try:
         async with surroundings.open_services() as services:
-            return await _run_all(_Named(command.verb, prefix), calls, services, console, surroundings)
+            return await _run_all(
+                _Named(command.verb, prefix, usage_lines(program, command.words)),
+                calls,
+                services,
+                console,
+                surroundings,
+            )
     except KeyreeveError as error:  # the context cannot be used
         console.warn(prefix + describe(error))
         return surroundings.settings.failed_code
@@ -61,6 +67,8 @@ class _Named:
 
     verb: Verb
     prefix: str
+    usage: Sequence[str]
+    """Its usage text."""
 
 
 async def _run_all(
@@ -80,6 +88,8 @@ async def _run_all(
             text = describe(problem) if isinstance(problem, KeyreeveError) else str(problem)
             console.warn(named.prefix + (f"line {number}: " if number else "") + text)
             code = settings.usage_code if isinstance(problem, UsageProblem) else settings.failed_code
+            for line in named.usage if isinstance(problem, UsageProblem) else ():
+                console.warn(line)
     return code
 
 

@@ -26,6 +26,9 @@ class LegacySettings:
     usage_code: int = 2
     """Exit code of a command that is not of the grammar. The manuals of `tarantella` name none."""
     password_prompt: str = "Password: "  # noqa: S105 - a prompt
+    accept_prompt: str = "Do you want to accept this certificate? (yes/no) "
+    accept_answer: str = "yes"
+    """In any case of letters."""
     silent_seconds: int = 120
     """After how long without a report `status` says that a server does not respond."""
     skew_seconds: int = 60

@@ -10,11 +10,11 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from fakes.legacy_arrays import LegacyArrays
 from fakes.legacy_files import LegacyFiles
 from keyreeve._async.services import CredentialsClient, MembershipClient
 from keyreeve.credentials.v1 import entry_service_pb2 as entry_pb
-from keyreeve.errors import ArrayNotFound, EntryExists, MemberNotFound
-from keyreeve.membership.v1 import array_service_pb2 as array_pb
+from keyreeve.errors import EntryExists
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
 from support.transcripts import Recorder
 from support.uploaded_files import uploaded
@@ -51,8 +51,7 @@ class LegacyServices:
     """Membership and the vault."""
 
     recorder: Recorder
-    arrays: dict[str, array_pb.Array] = field(default_factory=dict)
-    members: dict[str, member_pb.Member] = field(default_factory=dict)
+    arrays: LegacyArrays = field(default_factory=LegacyArrays)
     entries: dict[tuple[str, str, str], entry_pb.Entry] = field(default_factory=dict)
     secrets: dict[str, bytes] = field(default_factory=dict)
 
@@ -61,7 +60,8 @@ class LegacyServices:
     def handler(self, method: str) -> Any:
         """What answers an RPC."""
         name = method.rpartition("/")[2]
-        return getattr(self.files if "KeyFileService" in method else self, name)
+        part: object = self.files if "KeyFileService" in method else self
+        return getattr(self if hasattr(self, name) else part if hasattr(part, name) else self.arrays, name)
 
     def clients(self) -> Any:
         """What a verb calls."""
@@ -73,54 +73,29 @@ class LegacyServices:
 
     def state(self) -> tuple[Any, ...]:
         """All that RPCs can change."""
-        return (self.arrays, self.members, self.entries, self.secrets, self.files)
+        return (self.arrays, self.entries, self.secrets, self.files)
 
     async def give(self, text: str) -> None:
         """Make true what a line of a transcript says."""
         match text.split():
             case ["array", name, *servers]:
-                self._make_array(name.removesuffix(":"), servers)
+                self.arrays.make(name.removesuffix(":"), servers)
+                for server in servers:
+                    self._report(server, [])
             case ["used", server, service, *names]:
-                parent = f"{self.members[f'members/{server}'].array}/servers/{server}"
+                parent = f"{self.arrays.members[f'members/{server}'].array}/servers/{server}"
                 self.files.used.setdefault(parent, {}).update(dict.fromkeys(names, service))
             case ["upload", server, name, kind]:
-                parent = f"{self.members[f'members/{server}'].array}/servers/{server}"
+                parent = f"{self.arrays.members[f'members/{server}'].array}/servers/{server}"
                 self.files.spaces.setdefault(parent, {})[name] = uploaded(kind)
             case ["report", server, *facts]:
                 self._report(server, facts)
             case _:
                 raise ValueError(text)
 
-    def _make_array(self, name: str, servers: list[str]) -> None:
-        array = array_pb.Array(
-            name=f"arrays/{name}",
-            state=array_pb.ARRAY_STATE_ACTIVE,
-            primary=f"members/{servers[0]}",
-            member_count=len(servers),
-            authority=f"authorities/{name}",
-            authority_sha256=hashlib.sha256(name.encode()).digest(),
-            epoch=1,
-            peer_security=True,
-            backup_primaries=[f"members/{one}" for one in servers[1:]],
-        )
-        self.arrays[array.name] = array
-        for server in servers:
-            alone = len(servers) == 1
-            member = member_pb.Member(
-                name=f"members/{server}",
-                array=array.name,
-                state=member_pb.MEMBER_STATE_STANDALONE if alone else member_pb.MEMBER_STATE_MEMBER,
-                primary=server == servers[0],
-                address="127.0.0.1:5427",
-                external_names=[f"www.{server}"],
-                release="5.40.908",
-            )
-            self.members[member.name] = member
-            self._report(server, [])
-
     def _report(self, server: str, facts: list[str]) -> None:
         """`stopped`, `running=N`, `suspended=N`, `clock=MS`, `silent=SECONDS`, `sees=PRIMARY,SERVER...`, `cannot-reach=SERVER`."""
-        member = self.members[f"members/{server}"]
+        member = self.arrays.members[f"members/{server}"]
         said = dict(fact.partition("=")[::2] for fact in facts)
         status = member_pb.Status(boot_id="boot", release="5.40.908", stopped="stopped" in said)
         if "running" in said:
@@ -137,28 +112,6 @@ class LegacyServices:
         if "cannot-reach" in said:
             report.status.peers.add(member=f"members/{said['cannot-reach']}", problem="connection refused")
         member.report.CopyFrom(report)
-
-    # --- Membership -------------------------------------------------------------------------------------------------
-
-    def GetArray(self, request: array_pb.GetArrayRequest) -> array_pb.Array:  # noqa: N802
-        return self._array(request.name)
-
-    def GetMember(self, request: member_pb.GetMemberRequest) -> member_pb.Member:  # noqa: N802
-        return self._member(request.name)
-
-    def ListMembers(self, request: member_pb.ListMembersRequest) -> member_pb.ListMembersResponse:  # noqa: N802
-        found = [one for _, one in sorted(self.members.items()) if request.array in {"", one.array}]
-        return member_pb.ListMembersResponse(members=found)
-
-    def _array(self, name: str) -> array_pb.Array:
-        if name not in self.arrays:
-            raise ArrayNotFound(f"there is no array {name.rpartition('/')[2]!a}")
-        return self.arrays[name]
-
-    def _member(self, name: str) -> member_pb.Member:
-        if name not in self.members:
-            raise MemberNotFound(f"{name.removeprefix('members/')!a} is not in the roll")
-        return self.members[name]
 
     # --- The vault --------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """The membership service and the vault in this process, for the legacy commands, with every RPC recorded."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +25,48 @@ from support.vault import running_vault, vault_settings
 class RecordingCaller(Caller):
     """Records calls before they are made."""
 
-    recorder: Recorder
+    owner: "RecordingClient"
 
     async def unary(self, method: str, request: Message, response: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109
-        self.recorder.rpc(method, request)
+        self.owner.recorder.rpc(method, request)
         return await super().unary(method, request, response, timeout)
 
     async def upload(self, method: str, requests: Any, response: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109
-        self.recorder.rpc(method, requests[0])
+        self.owner.recorder.rpc(method, requests[0])
         return await super().upload(method, requests, response, timeout)
 
     async def download(self, method: str, request: Message, response: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109
-        self.recorder.rpc(method, request)
+        self.owner.recorder.rpc(method, request)
         return await super().download(method, request, response, timeout)
+
+    async def follow(self, method: str, request: Any, response: Any) -> AsyncGenerator[Any, None]:
+        self.owner.recorder.rpc(method, request)
+        if method.endswith("/WatchOperation"):
+            await self.owner.let_agents_act(request.name)
+        async for message in super().follow(method, request, response):
+            yield message
 
 
 class RecordingClient(aio.Client):
-    """A client that records its calls."""
+    """A client that records its calls, and lets agents do their part in the operations that it watches."""
 
-    def __init__(self, context: Context, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self, context: Context, membership: RunningMembership) -> None:
+        self.recorder = Recorder()
+        self.agents: dict[str, Agent] = {}
+        self.changed = True
+        """Whether arrays have changed since every agent has reported."""
+        self._membership = membership
         super().__init__(context)
 
     def _caller(self, channel: RotatingChannel) -> Caller:
         caller = RecordingCaller(channel, timeout=self._timeout, policy=self._policy)
-        caller.recorder = self._recorder
+        caller.owner = self
         return caller
+
+    async def let_agents_act(self, operation: str) -> None:
+        """Let agents do their part until an operation has ended."""
+        await self._membership.until(operation, list(self.agents.values()))
+        self.changed = True
 
 
 @dataclass
@@ -59,20 +75,27 @@ class LegacyStage:
 
     membership: RunningMembership
     client: RecordingClient
-    recorder: Recorder
-    agents: dict[str, Agent] = field(default_factory=dict)
+
+    @property
+    def agents(self) -> dict[str, Agent]:
+        """The agents by the names of their servers."""
+        return self.client.agents
 
     def stage(self) -> Stage:
         """What transcripts are played on."""
-        return Stage(self.client, self.give, self.recorder)
+        return Stage(self.client, self.give, self.client.recorder, before=self.everyone_reports)
 
     async def give(self, text: str) -> None:
         """Make true what a line of a transcript says."""
+        admin = await self.membership.client()
         match text.split():
-            case ["array", name, server]:
-                agent = await self.membership.agent(server, array_id=name.removesuffix(":"))
-                await agent.report()
-                self.agents[server] = agent
+            case ["array", name, primary, *others]:
+                first = await self._agent(primary, array_id=name.removesuffix(":"))
+                for other in others:
+                    await self._agent(other)
+                    accepted = (await admin.membership.arrays.get(first.array)).authority_sha256
+                    begun = await admin.membership.arrays.join(primary, other, accepted_sha256=accepted)
+                    await self.membership.until(begun.name, list(self.agents.values()))
             case ["used", server, service, *names]:
                 space = FileSpace(self.agents[server].array, server)
                 await self.client.credentials.files.assign(space, service, names)
@@ -82,18 +105,31 @@ class LegacyStage:
             case _:
                 raise NotImplementedError(text)
 
+    async def _agent(self, server: str, **changed: Any) -> Agent:
+        agent = await self.membership.agent(server, **changed)
+        await agent.turn()
+        self.agents[server] = agent
+        return agent
+
+    async def everyone_reports(self) -> None:
+        """Wait until every agent has reported what is so."""
+        if not self.client.changed:
+            return
+        self.client.changed = False
+        await self.membership.quiet()
+        for _ in range(2):
+            for agent in self.agents.values():
+                await agent.turn()
+
 
 def can_be_given(lines: list[str]) -> bool:
-    """Whether this stage can make true what a transcript says."""
-    return all(not line.startswith(("array", "report")) or len(line.split()) == 3 for line in lines) and not any(
-        line.startswith("report") for line in lines
-    )
+    """Whether this stage can make true what a transcript says: reports are the agents' own."""
+    return not any(line.startswith("report") for line in lines)
 
 
 @asynccontextmanager
 async def running_stage(directory: Path) -> AsyncIterator[LegacyStage]:
     """The services until the block ends."""
-    recorder = Recorder()
     async with running_membership(directory, membership_settings(directory)) as membership:
         identity = IssuedIdentity("credentials", membership.identity.hierarchies)
         place = directory / "vault"
@@ -108,5 +144,5 @@ async def running_stage(directory: Path) -> AsyncIterator[LegacyStage]:
                 ann.certificate,
                 ann.key,
             )
-            async with RecordingClient(context, recorder) as client:
-                yield LegacyStage(membership, client, recorder)
+            async with RecordingClient(context, membership) as client:
+                yield LegacyStage(membership, client)

@@ -39,6 +39,7 @@ from keyreeve_gateway.text import one_line
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROGRAMS: dict[str, Program] = {program.name: program for program in programs.PROGRAMS}
 UPDATE = "KEYREEVE_UPDATE_GOLDEN"
+_BASE64 = "| <base64>"
 _HIDDEN = ("secret", "passphrase", "contents")
 
 
@@ -90,15 +91,28 @@ class Recorder:
 
     lines: list[str] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)
+    arrays: set[str] = field(default_factory=set)
+    """Arrays whose names the transcript gives; those that are made on the way are numbered."""
+    hides_subjects: bool = False
+
+    def _array(self, found: re.Match[str]) -> str:
+        return found[0] if found[0] in self.arrays else self._number("array", found[0])
 
     def write(self, line: str) -> None:
-        self.lines.append(self.masked(line).rstrip())
+        masked = self.masked(line).rstrip()
+        if masked != _BASE64 or masked not in self.lines[-1:]:
+            self.lines.append(masked)
 
     def masked(self, line: str) -> str:
+        if re.fullmatch(r"\| [A-Za-z0-9+/=]{40,64}|\| [A-Za-z0-9+/]*={1,2}", line):
+            return _BASE64
+        line = re.sub(r"(?<=arrays/)[a-z0-9-]+", self._array, line)
         line = re.sub(r"(?<=entries/)[0-9a-f]{32}", lambda found: self._number("entry", found[0]), line)
         line = re.sub(r"(?<=operations/)[0-9a-f-]{16,}", lambda found: self._number("operation", found[0]), line)
         line = re.sub(r"(?<=Serial Number: )[0-9A-Fa-f:]+", lambda found: self._number("serial", found[0]), line)
         line = re.sub(r"(?<=(?:Not Before|Not After ): ).*GMT", "<time>", line)
+        if self.hides_subjects:
+            line = re.sub(r"(Subject|Issuer): .*", r"\1: <name>", line)
         return re.sub(r"\b([0-9A-F]{2}:){19,31}[0-9A-F]{2}\b", lambda f: self._number("fingerprint", f[0]), line)
 
     def _number(self, kind: str, text: str) -> str:
@@ -155,6 +169,10 @@ class ScriptedConsole:
         return answer
 
 
+async def nothing() -> None:
+    """Do nothing before a command."""
+
+
 @dataclass
 class Stage:
     """What transcripts are played on: services, and how their state is made."""
@@ -164,6 +182,8 @@ class Stage:
     """Make true what a line `given ...` says."""
     recorder: Recorder
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    before: Callable[[], Awaitable[None]] = nothing
+    """Called before each command."""
 
 
 async def play(path: Path, stage: Stage) -> str:
@@ -182,6 +202,8 @@ async def play(path: Path, stage: Stage) -> str:
                 case ["nobody", _]:
                     present = False
                 case _:
+                    if text.startswith("array "):
+                        stage.recorder.arrays.add(text.split()[1].removesuffix(":"))
                     await stage.give(text)
         for name, content in step.files.items():
             files[name] = content
@@ -195,6 +217,9 @@ async def play(path: Path, stage: Stage) -> str:
         surroundings = Surroundings(
             partial(nullcontext, stage.services), LegacySettings(array=array), partial(str, server), stage.now
         )
+        await stage.before()
+        stage.recorder.hides_subjects = program == "tarantella"
+        stage.recorder.lines.clear()
         code = await run_command(PROGRAMS[program], argv, console, surroundings)
         lines += [f"$ {step.command}", *stage.recorder.lines, f"= {code}", ""]
     return "\n".join(lines).rstrip("\n") + "\n"

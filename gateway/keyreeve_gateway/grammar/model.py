@@ -90,6 +90,8 @@ class Verb:
     elements: tuple[Element, ...] = ()
     batch: bool = False
     """Whether `--file` gives one set of options per line in place of the options."""
+    aliases: tuple[str, ...] = ()
+    """Other spellings of its name."""
     any_of: tuple[str, ...] = ()
     """Options of which at least one is required."""
     rpcs: tuple[str, ...] = ()
@@ -126,7 +128,7 @@ class Family:
 
     def verb(self, name: str) -> Verb | None:
         """The verb of this name."""
-        return next((one for one in self.verbs if one.name == name), None)
+        return next((one for one in self.verbs if name == one.name or name in one.aliases), None)
 
 
 @dataclass(frozen=True, slots=True)

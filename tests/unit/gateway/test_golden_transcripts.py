@@ -34,6 +34,7 @@ def commands() -> list[tuple[str, list[str]]]:
 @pytest.mark.parametrize("words", ALL_VERBS)
 def test_every_verb_has_a_transcript_and_calls_what_the_documents_say(words: str) -> None:
     played = [lines for command, lines in commands() if f"{command} ".startswith(f"{words} ")]
+    assert played
     called = {rpc for lines in played for rpc in rpcs_of(lines)}
     assert called == set(ALL_VERBS[words].rpcs)
 
