@@ -208,6 +208,10 @@ EXAMPLES: dict[str, Example] = {
         certificate_pb.ListBlockedKeysResponse(blocked_keys=[BLOCKED_KEY]),
     ),
     "UnblockKey": Example(lambda client: client.certificates.unblock_key(bytes(32)), BLOCKED_KEY),
+    "ApproveOperatorChange": Example(
+        lambda client: client.operators.approve("bea", OperatorRole.ADMIN),
+        operator_pb.OperatorApproval(operator_id="bea", approver="me", expire_time=stamp(END)),
+    ),
     "RevokeCertificates": Example(
         lambda client: client.certificates.revoke_many(CrlReason.SUPERSEDED, profile="server"), OPERATION
     ),

@@ -1,6 +1,7 @@
 """The people who operate the control plane."""
 
 from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -48,6 +49,24 @@ class OperatorClient:
         return wire.from_invitation(
             await self._caller.unary(f"{_SERVICE}/InviteOperator", request, pb.InviteOperatorResponse, timeout)
         )
+
+    async def approve(
+        self,
+        name: str,
+        role: OperatorRole | None,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> datetime:
+        """Approve that another admin gives an operator this role, or removes them (None); return until when."""
+        number = pb.OPERATOR_ROLE_UNSPECIFIED
+        if role is not None:
+            number = wire.to_number(wire.OPERATOR_ROLES, role, "role")
+        request = pb.ApproveOperatorChangeRequest(
+            operator_id=name.removeprefix("operators/"), role=number, request_id=request_id or new_request_id()
+        )
+        approval = await self._caller.unary(f"{_SERVICE}/ApproveOperatorChange", request, pb.OperatorApproval, timeout)
+        return approval.expire_time.ToDatetime(UTC)
 
     async def get(self, name: str, *, timeout: float | None = None) -> Operator:
         """Look up an operator."""

@@ -242,6 +242,7 @@ class CertificateClient:
         authority: str | None = None,
         profile: str | None = None,
         identity: str | None = None,
+        requester: str | None = None,
         state: CertificateState | None = None,
         expires_before: datetime | None = None,
         page_size: int = 100,
@@ -258,6 +259,7 @@ class CertificateClient:
             authority="" if authority is None else wire.resource_name("authorities", authority),
             profile="" if profile is None else wire.resource_name("profiles", profile),
             identity=identity or "",
+            requester=requester or "",
             expire_before_time=wire.to_timestamp(expires_before, "expires_before"),
         )
         if state is not None:

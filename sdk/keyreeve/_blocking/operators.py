@@ -2,6 +2,7 @@
 """The people who operate the control plane."""
 
 from collections.abc import Generator, Sequence
+from datetime import UTC, datetime
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -49,6 +50,24 @@ class OperatorClient:
         return wire.from_invitation(
             self._caller.unary(f"{_SERVICE}/InviteOperator", request, pb.InviteOperatorResponse, timeout)
         )
+
+    def approve(
+        self,
+        name: str,
+        role: OperatorRole | None,
+        *,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> datetime:
+        """Approve that another admin gives an operator this role, or removes them (None); return until when."""
+        number = pb.OPERATOR_ROLE_UNSPECIFIED
+        if role is not None:
+            number = wire.to_number(wire.OPERATOR_ROLES, role, "role")
+        request = pb.ApproveOperatorChangeRequest(
+            operator_id=name.removeprefix("operators/"), role=number, request_id=request_id or new_request_id()
+        )
+        approval = self._caller.unary(f"{_SERVICE}/ApproveOperatorChange", request, pb.OperatorApproval, timeout)
+        return approval.expire_time.ToDatetime(UTC)
 
     def get(self, name: str, *, timeout: float | None = None) -> Operator:
         """Look up an operator."""

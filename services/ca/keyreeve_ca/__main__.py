@@ -37,6 +37,16 @@ async def _service_token(settings: "CaSettings", arguments: argparse.Namespace) 
     return await local_admin.service_token(socket, arguments.service, arguments.instance, arguments.address)
 
 
+async def _resume_issuance(settings: "CaSettings", arguments: argparse.Namespace) -> object:
+    from keyreeve_ca import local_admin
+
+    return await local_admin.resume_issuance(settings.coordinator_socket, arguments.reason)
+
+
+def _resume_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--reason", required=True, help="why, for the audit log")
+
+
 def _recover_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--operator", help="make a one-time token for an admin of this name, too")
     command.add_argument("--address", default="", help="host:port of the enrollment listener as they reach it")
@@ -68,6 +78,12 @@ PROGRAM = Program(
             "certify the key in the CSR on standard input as an admin, over the local socket",
             _first_operator,
             _first_operator_arguments,
+        ),
+        LocalCommand(
+            "resume-issuance",
+            "resume halted issuance without a second person, over the local socket",
+            _resume_issuance,
+            _resume_arguments,
         ),
         LocalCommand(
             "service-token",

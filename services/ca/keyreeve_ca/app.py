@@ -31,7 +31,7 @@ from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import token_servicer
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.halt import servicer as issuance_servicer
-from keyreeve_ca.halt.service import HaltSwitch
+from keyreeve_ca.halt.service import Actor, HaltSwitch
 from keyreeve_ca.issuance import servicer as certificate_servicer
 from keyreeve_ca.issuance.batching import Batching
 from keyreeve_ca.issuance.context import CaContext
@@ -40,6 +40,7 @@ from keyreeve_ca.issuance.service import Issuance
 from keyreeve_ca.issuance.snapshot import LiveSnapshot, load_snapshot
 from keyreeve_ca.ledger.ports import Ledger
 from keyreeve_ca.operators import servicer as operator_servicer
+from keyreeve_ca.operators.dual_control import refuse_unknown_person
 from keyreeve_ca.profiles import servicer as profile_servicer
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES
 from keyreeve_ca.profiles.document import profile_from_canonical
@@ -176,7 +177,7 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
                 renewal,
                 Revoking(now),
                 BulkRevocation(now),
-                KeyBlocking(now),
+                KeyBlocking(now, known_persons_of(base)),
                 base.store,
                 mutations,
                 current,
@@ -205,9 +206,7 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
         ),
         ServedService(
             issuance_service_pb2.DESCRIPTOR.services_by_name["IssuanceService"],
-            issuance_servicer.IssuanceServicer(
-                HaltSwitch(now, base.settings.issuance.resume_needs_two), base.store, mutations
-            ),
+            issuance_servicer.IssuanceServicer(halt_switch_of(base), base.store, mutations),
             issuance_servicer.ACCESS,
         ),
         ServedService(
@@ -223,6 +222,15 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
             trust_servicer.ACCESS,
         ),
     ]
+
+
+def known_persons_of(base: CaContext) -> Callable[[Actor, int], None]:
+    """Who counts for dual control: in production, those who have been known for seven days."""
+    return refuse_unknown_person if base.settings.operators.two_persons else lambda _actor, _now: None
+
+
+def halt_switch_of(base: CaContext) -> HaltSwitch:
+    return HaltSwitch(base.now, base.settings.issuance.resume_needs_two, known_persons_of(base))
 
 
 def operation_runner_of(base: CaContext) -> OperationRunner[Transaction]:
@@ -258,6 +266,7 @@ def tokens_of(base: CaContext) -> EnrollmentTokens:
         base.live.current,
         base.settings.enroll.named_address,
         base.now,
+        two_persons=base.settings.operators.two_persons,
     )
 
 

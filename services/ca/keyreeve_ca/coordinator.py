@@ -16,6 +16,7 @@ from keyreeve_ca.app import (
     authorities_of,
     binding_of,
     bundle_jobs,
+    halt_switch_of,
     look,
     new_worker_id,
     open_keystore,
@@ -162,7 +163,12 @@ async def run_coordinator(
         trail = Trail(Recorder(store.append_audit))
         stack.push_async_callback(trail.close)
         handlers = LocalSocket(
-            base, trail, first_operator, Recovery(authorities_of(base, linter), now), tokens_of(base)
+            base,
+            trail,
+            first_operator,
+            Recovery(authorities_of(base, linter), now),
+            tokens_of(base),
+            halt_switch_of(base),
         ).table()
         changes = ChangesHandler(topics)
         handlers |= {

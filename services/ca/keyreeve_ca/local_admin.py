@@ -29,3 +29,11 @@ async def service_token(socket: Path, service: str, instance: str, address: str 
     `StoreUnavailable` when the service does not answer, `NameRefused`, `TokenNotAllowed` for the CA itself.
     """
     return await ask(socket, "service_token", {"service": service, "instance": instance, "address": address})
+
+
+async def resume_issuance(socket: Path, reason: str) -> Any:  # noqa: ANN401 - plain values
+    """Have the running service resume halted issuance without a second person.
+
+    Raises `StoreUnavailable` when it does not answer, `IssuanceNotHalted`.
+    """
+    return await ask(socket, "resume_issuance", {"reason": reason})

@@ -7,6 +7,7 @@ from typing import Any
 from keyreeve.identity import Role
 from keyreeve_ca.authorities.recovery import Recovery
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
+from keyreeve_ca.halt.service import Actor, HaltSwitch
 from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.serving_certificate import service_caller
 from keyreeve_ca.operators.first_operator import FirstOperator
@@ -28,6 +29,7 @@ class LocalSocket:
     first_operator: FirstOperator
     recovery: Recovery
     tokens: EnrollmentTokens
+    halt_switch: HaltSwitch
 
     def table(self) -> dict[str, ipc.Handler]:
         """Handlers by name."""
@@ -37,6 +39,7 @@ class LocalSocket:
             "first_operator": recorded.handler("first_operator", self._admit),
             "recover": recorded.handler("recover", self._recover),
             "service_token": recorded.handler("service_token", self._service_token),
+            "resume_issuance": recorded.handler("resume_issuance", self._resume_issuance),
             RECOVER_TRUST_TABLES: recorded.handler(RECOVER_TRUST_TABLES, self._recover_trust_tables),
         }
 
@@ -74,6 +77,17 @@ class LocalSocket:
         report = await recover_trust_tables(base.store, base.trust, payload, record, sealed=lambda tx: tx.bump_config())
         await base.live.refresh()
         return report
+
+    async def _resume_issuance(self, payload: Any, record: CallRecord) -> object:  # noqa: ANN401  # plain values
+        """Resume halted issuance without a second person: a new control plane has none who has been known for long."""
+        settings, reason = self.base.settings, str(payload["reason"])
+        record.tell("reason", reason)
+        caller = str(service_caller(settings.trust_domain, settings.instance))
+        state = await self.base.store.write(
+            lambda tx: self.halt_switch.resume(tx, Actor(caller, caller), reason, alone=True)
+        )
+        log.warning("resumed issuance, as the local socket was asked: %s", reason)
+        return {"resumed_at": state.resumed_at, "reason": reason}
 
     async def _service_token(self, payload: Any, record: CallRecord) -> object:  # noqa: ANN401  # plain values
         settings = self.base.settings

@@ -66,6 +66,16 @@ class IssuanceSettings(Section):
     )
 
 
+class OperatorSettings(Section):
+    """The persons who operate the control plane."""
+
+    two_persons: bool = Field(
+        default=False,
+        description="Inviting an admin, raising a role and removing an admin take two admins, who have been known for 7 days; "
+        "use it in production.",
+    )
+
+
 class RetentionSettings(Section):
     """How long data is kept (docs/retention.md)."""
 
@@ -195,6 +205,7 @@ class CaSettings(DatabaseServerSettings):
     enroll: EnrollSettings = Field(default_factory=EnrollSettings, description="The enrollment listener.")
     signing: SigningSettings = Field(default_factory=SigningSettings, description="The signing path.")
     issuance: IssuanceSettings = Field(default_factory=IssuanceSettings, description="Issuance as a whole.")
+    operators: OperatorSettings = Field(default_factory=OperatorSettings, description="Operators.")
     lint: LintSettings = Field(default_factory=LintSettings, description="Linting.")
     http: HttpSettings = Field(
         default_factory=HttpSettings,

@@ -633,6 +633,7 @@ class ListCertificatesRequest(_message.Message):
     IDENTITY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     EXPIRE_BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    REQUESTER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Optional. Maximum number of results: default 50, at most 500."""
     page_token: _builtins.str
@@ -645,6 +646,10 @@ class ListCertificatesRequest(_message.Message):
     """Optional. With this identity."""
     state: Global___CertificateState.ValueType
     """Optional. In this state."""
+    requester: _builtins.str
+    """Optional. Requested by this SPIFFE ID; a certificate that was enrolled with a token counts as requested by its creator.
+    Workloads see only those that they requested themselves.
+    """
     @_builtins.property
     def expire_before_time(self) -> _timestamp_pb2.Timestamp:
         """Optional. Expiring before this time."""
@@ -659,10 +664,11 @@ class ListCertificatesRequest(_message.Message):
         identity: _builtins.str = ...,
         state: Global___CertificateState.ValueType = ...,
         expire_before_time: _timestamp_pb2.Timestamp | None = ...,
+        requester: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_before_time", b"expire_before_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "expire_before_time", b"expire_before_time", "identity", b"identity", "page_size", b"page_size", "page_token", b"page_token", "profile", b"profile", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "expire_before_time", b"expire_before_time", "identity", b"identity", "page_size", b"page_size", "page_token", b"page_token", "profile", b"profile", "requester", b"requester", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,15 +26,15 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%keyreeve/ca/v1/operator_service.proto\x12\x0ekeyreeve.ca.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x02\n\x08Operator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nperson_uid\x18\x02 \x01(\t\x12*\n\x04role\x18\x03 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12\x10\n\x08identity\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0binvite_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07inviter\x18\x07 \x01(\t\x12\x34\n\x10renew_until_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bremove_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04keys\x18\n \x03(\x0b\x32\x1b.keyreeve.ca.v1.OperatorKey\"\x8a\x01\n\x0bOperatorKey\x12\x12\n\npublic_key\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x10\n\x08hardware\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x05 \x01(\t\"}\n\x15InviteOperatorRequest\x12\x13\n\x0boperator_id\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x8a\x01\n\x16InviteOperatorResponse\x12*\n\x08operator\x18\x01 \x01(\x0b\x32\x18.keyreeve.ca.v1.Operator\x12\r\n\x05token\x18\x02 \x01(\t\x12\x35\n\x11token_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\"\n\x12GetOperatorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x14ListOperatorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x15ListOperatorsResponse\x12+\n\toperators\x18\x01 \x03(\x0b\x32\x18.keyreeve.ca.v1.Operator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb5\x01\n\x15UpdateOperatorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04keys\x18\x05 \x03(\t\x12/\n\x0bupdate_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x8a\x01\n\x16UpdateOperatorResponse\x12*\n\x08operator\x18\x01 \x01(\x0b\x32\x18.keyreeve.ca.v1.Operator\x12\r\n\x05token\x18\x02 \x01(\t\x12\x35\n\x11token_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"9\n\x15RemoveOperatorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t*}\n\x0cOperatorRole\x12\x1d\n\x19OPERATOR_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13OPERATOR_ROLE_ADMIN\x10\x01\x12\x1a\n\x16OPERATOR_ROLE_OPERATOR\x10\x02\x12\x19\n\x15OPERATOR_ROLE_AUDITOR\x10\x03\x32\xd1\x03\n\x0fOperatorService\x12_\n\x0eInviteOperator\x12%.keyreeve.ca.v1.InviteOperatorRequest\x1a&.keyreeve.ca.v1.InviteOperatorResponse\x12K\n\x0bGetOperator\x12\".keyreeve.ca.v1.GetOperatorRequest\x1a\x18.keyreeve.ca.v1.Operator\x12\\\n\rListOperators\x12$.keyreeve.ca.v1.ListOperatorsRequest\x1a%.keyreeve.ca.v1.ListOperatorsResponse\x12_\n\x0eUpdateOperator\x12%.keyreeve.ca.v1.UpdateOperatorRequest\x1a&.keyreeve.ca.v1.UpdateOperatorResponse\x12Q\n\x0eRemoveOperator\x12%.keyreeve.ca.v1.RemoveOperatorRequest\x1a\x18.keyreeve.ca.v1.Operatorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%keyreeve/ca/v1/operator_service.proto\x12\x0ekeyreeve.ca.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x02\n\x08Operator\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nperson_uid\x18\x02 \x01(\t\x12*\n\x04role\x18\x03 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12\x10\n\x08identity\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0binvite_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07inviter\x18\x07 \x01(\t\x12\x34\n\x10renew_until_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bremove_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04keys\x18\n \x03(\x0b\x32\x1b.keyreeve.ca.v1.OperatorKey\"\x8a\x01\n\x0bOperatorKey\x12\x12\n\npublic_key\x18\x01 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x10\n\x08hardware\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\x05 \x01(\t\"}\n\x15InviteOperatorRequest\x12\x13\n\x0boperator_id\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x8a\x01\n\x16InviteOperatorResponse\x12*\n\x08operator\x18\x01 \x01(\x0b\x32\x18.keyreeve.ca.v1.Operator\x12\r\n\x05token\x18\x02 \x01(\t\x12\x35\n\x11token_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"s\n\x1c\x41pproveOperatorChangeRequest\x12\x13\n\x0boperator_id\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x96\x01\n\x10OperatorApproval\x12\x13\n\x0boperator_id\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12\x10\n\x08\x61pprover\x18\x03 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\"\n\x12GetOperatorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x14ListOperatorsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x15ListOperatorsResponse\x12+\n\toperators\x18\x01 \x03(\x0b\x32\x18.keyreeve.ca.v1.Operator\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb5\x01\n\x15UpdateOperatorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04role\x18\x02 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04keys\x18\x05 \x03(\t\x12/\n\x0bupdate_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x8a\x01\n\x16UpdateOperatorResponse\x12*\n\x08operator\x18\x01 \x01(\x0b\x32\x18.keyreeve.ca.v1.Operator\x12\r\n\x05token\x18\x02 \x01(\t\x12\x35\n\x11token_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"9\n\x15RemoveOperatorRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t*}\n\x0cOperatorRole\x12\x1d\n\x19OPERATOR_ROLE_UNSPECIFIED\x10\x00\x12\x17\n\x13OPERATOR_ROLE_ADMIN\x10\x01\x12\x1a\n\x16OPERATOR_ROLE_OPERATOR\x10\x02\x12\x19\n\x15OPERATOR_ROLE_AUDITOR\x10\x03\x32\xba\x04\n\x0fOperatorService\x12_\n\x0eInviteOperator\x12%.keyreeve.ca.v1.InviteOperatorRequest\x1a&.keyreeve.ca.v1.InviteOperatorResponse\x12g\n\x15\x41pproveOperatorChange\x12,.keyreeve.ca.v1.ApproveOperatorChangeRequest\x1a .keyreeve.ca.v1.OperatorApproval\x12K\n\x0bGetOperator\x12\".keyreeve.ca.v1.GetOperatorRequest\x1a\x18.keyreeve.ca.v1.Operator\x12\\\n\rListOperators\x12$.keyreeve.ca.v1.ListOperatorsRequest\x1a%.keyreeve.ca.v1.ListOperatorsResponse\x12_\n\x0eUpdateOperator\x12%.keyreeve.ca.v1.UpdateOperatorRequest\x1a&.keyreeve.ca.v1.UpdateOperatorResponse\x12Q\n\x0eRemoveOperator\x12%.keyreeve.ca.v1.RemoveOperatorRequest\x1a\x18.keyreeve.ca.v1.Operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.ca.v1.operator_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATORROLE']._serialized_start=1481
-  _globals['_OPERATORROLE']._serialized_end=1606
+  _globals['_OPERATORROLE']._serialized_start=1751
+  _globals['_OPERATORROLE']._serialized_end=1876
   _globals['_OPERATOR']._serialized_start=125
   _globals['_OPERATOR']._serialized_end=492
   _globals['_OPERATORKEY']._serialized_start=495
@@ -43,18 +43,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INVITEOPERATORREQUEST']._serialized_end=760
   _globals['_INVITEOPERATORRESPONSE']._serialized_start=763
   _globals['_INVITEOPERATORRESPONSE']._serialized_end=901
-  _globals['_GETOPERATORREQUEST']._serialized_start=903
-  _globals['_GETOPERATORREQUEST']._serialized_end=937
-  _globals['_LISTOPERATORSREQUEST']._serialized_start=939
-  _globals['_LISTOPERATORSREQUEST']._serialized_end=1000
-  _globals['_LISTOPERATORSRESPONSE']._serialized_start=1002
-  _globals['_LISTOPERATORSRESPONSE']._serialized_end=1095
-  _globals['_UPDATEOPERATORREQUEST']._serialized_start=1098
-  _globals['_UPDATEOPERATORREQUEST']._serialized_end=1279
-  _globals['_UPDATEOPERATORRESPONSE']._serialized_start=1282
-  _globals['_UPDATEOPERATORRESPONSE']._serialized_end=1420
-  _globals['_REMOVEOPERATORREQUEST']._serialized_start=1422
-  _globals['_REMOVEOPERATORREQUEST']._serialized_end=1479
-  _globals['_OPERATORSERVICE']._serialized_start=1609
-  _globals['_OPERATORSERVICE']._serialized_end=2074
+  _globals['_APPROVEOPERATORCHANGEREQUEST']._serialized_start=903
+  _globals['_APPROVEOPERATORCHANGEREQUEST']._serialized_end=1018
+  _globals['_OPERATORAPPROVAL']._serialized_start=1021
+  _globals['_OPERATORAPPROVAL']._serialized_end=1171
+  _globals['_GETOPERATORREQUEST']._serialized_start=1173
+  _globals['_GETOPERATORREQUEST']._serialized_end=1207
+  _globals['_LISTOPERATORSREQUEST']._serialized_start=1209
+  _globals['_LISTOPERATORSREQUEST']._serialized_end=1270
+  _globals['_LISTOPERATORSRESPONSE']._serialized_start=1272
+  _globals['_LISTOPERATORSRESPONSE']._serialized_end=1365
+  _globals['_UPDATEOPERATORREQUEST']._serialized_start=1368
+  _globals['_UPDATEOPERATORREQUEST']._serialized_end=1549
+  _globals['_UPDATEOPERATORRESPONSE']._serialized_start=1552
+  _globals['_UPDATEOPERATORRESPONSE']._serialized_end=1690
+  _globals['_REMOVEOPERATORREQUEST']._serialized_start=1692
+  _globals['_REMOVEOPERATORREQUEST']._serialized_end=1749
+  _globals['_OPERATORSERVICE']._serialized_start=1879
+  _globals['_OPERATORSERVICE']._serialized_end=2449
 # @@protoc_insertion_point(module_scope)

@@ -228,6 +228,72 @@ class InviteOperatorResponse(_message.Message):
 Global___InviteOperatorResponse: _TypeAlias = InviteOperatorResponse  # noqa: Y015
 
 @_typing.final
+class ApproveOperatorChangeRequest(_message.Message):
+    """Approves a change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    operator_id: _builtins.str
+    """Required. Name of the operator, as in InviteOperatorRequest."""
+    role: Global___OperatorRole.ValueType
+    """The role that the operator is to get or keep; unspecified: the removal of the operator."""
+    request_id: _builtins.str
+    """Required. A UUID, preferably version 7; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        operator_id: _builtins.str = ...,
+        role: Global___OperatorRole.ValueType = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator_id", b"operator_id", "request_id", b"request_id", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveOperatorChangeRequest: _TypeAlias = ApproveOperatorChangeRequest  # noqa: Y015
+
+@_typing.final
+class OperatorApproval(_message.Message):
+    """An approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    APPROVER_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    operator_id: _builtins.str
+    """Name of the operator."""
+    role: Global___OperatorRole.ValueType
+    """The approved role; unspecified: removal."""
+    approver: _builtins.str
+    """SPIFFE ID of the admin who approved."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when another admin can make the change."""
+
+    def __init__(
+        self,
+        *,
+        operator_id: _builtins.str = ...,
+        role: Global___OperatorRole.ValueType = ...,
+        approver: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approver", b"approver", "expire_time", b"expire_time", "operator_id", b"operator_id", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperatorApproval: _TypeAlias = OperatorApproval  # noqa: Y015
+
+@_typing.final
 class GetOperatorRequest(_message.Message):
     """Gets an operator."""
 

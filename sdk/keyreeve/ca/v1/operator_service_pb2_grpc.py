@@ -42,6 +42,11 @@ class OperatorServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.InviteOperatorRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.InviteOperatorResponse.FromString,
                 _registered_method=True)
+        self.ApproveOperatorChange = channel.unary_unary(
+                '/keyreeve.ca.v1.OperatorService/ApproveOperatorChange',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.ApproveOperatorChangeRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.OperatorApproval.FromString,
+                _registered_method=True)
         self.GetOperator = channel.unary_unary(
                 '/keyreeve.ca.v1.OperatorService/GetOperator',
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.GetOperatorRequest.SerializeToString,
@@ -75,10 +80,23 @@ class OperatorServiceServicer:
         hours and can be renewed until 7 days after the last invitation; after that, another admin must invite again with the
         same name and role. The name of a removed operator can be reused for another person, who inherits nothing.
 
-        Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (inviting oneself),
-        ENROLLMENT_OFF.
+        Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (inviting oneself, or an admin without an
+        approval), ENROLLMENT_OFF.
         Callers: admins.
         Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveOperatorChange(self, request, context):
+        """Approves a change of an operator for an hour: another admin makes it then. With `operators.two_persons`, inviting an admin
+        (also again), raising a role, and removing or lowering an admin take two admins who have been known for 7 days; the first
+        admins come from the service's local socket.
+
+        Reasons: SECOND_PERSON_REQUIRED (known for less than 7 days).
+        Callers: admins.
+        Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,7 +133,7 @@ class OperatorServiceServicer:
         a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. Keys
         remain when the role changes and are deleted when the operator is removed.
 
-        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys), KEY_TYPE_REFUSED,
+        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys, or no approval), KEY_TYPE_REFUSED,
         KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
         Callers: admins.
         Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
@@ -128,7 +146,7 @@ class OperatorServiceServicer:
         """Removes an operator: calls are refused within 1 s on every replica, certificates are revoked, and tokens that the operator
         created or could use become invalid.
 
-        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN.
+        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, SECOND_PERSON_REQUIRED.
         Callers: admins.
         Idempotent by request_id.
         """
@@ -143,6 +161,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.InviteOperator,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.InviteOperatorRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.InviteOperatorResponse.SerializeToString,
+            ),
+            'ApproveOperatorChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveOperatorChange,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.ApproveOperatorChangeRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.OperatorApproval.SerializeToString,
             ),
             'GetOperator': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOperator,
@@ -195,6 +218,33 @@ class OperatorService:
             '/keyreeve.ca.v1.OperatorService/InviteOperator',
             keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.InviteOperatorRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.InviteOperatorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveOperatorChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.OperatorService/ApproveOperatorChange',
+            keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.ApproveOperatorChangeRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.OperatorApproval.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,10 +41,19 @@ class OperatorServiceStub:
     hours and can be renewed until 7 days after the last invitation; after that, another admin must invite again with the
     same name and role. The name of a removed operator can be reused for another person, who inherits nothing.
 
-    Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (inviting oneself),
-    ENROLLMENT_OFF.
+    Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (inviting oneself, or an admin without an
+    approval), ENROLLMENT_OFF.
     Callers: admins.
     Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
+    """
+    ApproveOperatorChange: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ApproveOperatorChangeRequest, _operator_service_pb2.OperatorApproval]
+    """Approves a change of an operator for an hour: another admin makes it then. With `operators.two_persons`, inviting an admin
+    (also again), raising a role, and removing or lowering an admin take two admins who have been known for 7 days; the first
+    admins come from the service's local socket.
+
+    Reasons: SECOND_PERSON_REQUIRED (known for less than 7 days).
+    Callers: admins.
+    Idempotent by request_id.
     """
     GetOperator: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.GetOperatorRequest, _operator_service_pb2.Operator]
     """Gets the record of an operator who has not been removed.
@@ -69,7 +78,7 @@ class OperatorServiceStub:
     a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. Keys
     remain when the role changes and are deleted when the operator is removed.
 
-    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys), KEY_TYPE_REFUSED,
+    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys, or no approval), KEY_TYPE_REFUSED,
     KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
     Callers: admins.
     Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
@@ -78,7 +87,7 @@ class OperatorServiceStub:
     """Removes an operator: calls are refused within 1 s on every replica, certificates are revoked, and tokens that the operator
     created or could use become invalid.
 
-    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN.
+    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, SECOND_PERSON_REQUIRED.
     Callers: admins.
     Idempotent by request_id.
     """
@@ -96,10 +105,19 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     hours and can be renewed until 7 days after the last invitation; after that, another admin must invite again with the
     same name and role. The name of a removed operator can be reused for another person, who inherits nothing.
 
-    Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (inviting oneself),
-    ENROLLMENT_OFF.
+    Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (inviting oneself, or an admin without an
+    approval), ENROLLMENT_OFF.
     Callers: admins.
     Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
+    """
+    ApproveOperatorChange: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ApproveOperatorChangeRequest, _operator_service_pb2.OperatorApproval]  # type: ignore[assignment]
+    """Approves a change of an operator for an hour: another admin makes it then. With `operators.two_persons`, inviting an admin
+    (also again), raising a role, and removing or lowering an admin take two admins who have been known for 7 days; the first
+    admins come from the service's local socket.
+
+    Reasons: SECOND_PERSON_REQUIRED (known for less than 7 days).
+    Callers: admins.
+    Idempotent by request_id.
     """
     GetOperator: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.GetOperatorRequest, _operator_service_pb2.Operator]  # type: ignore[assignment]
     """Gets the record of an operator who has not been removed.
@@ -124,7 +142,7 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. Keys
     remain when the role changes and are deleted when the operator is removed.
 
-    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys), KEY_TYPE_REFUSED,
+    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys, or no approval), KEY_TYPE_REFUSED,
     KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
     Callers: admins.
     Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
@@ -133,7 +151,7 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Removes an operator: calls are refused within 1 s on every replica, certificates are revoked, and tokens that the operator
     created or could use become invalid.
 
-    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN.
+    Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, SECOND_PERSON_REQUIRED.
     Callers: admins.
     Idempotent by request_id.
     """
@@ -154,10 +172,25 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         hours and can be renewed until 7 days after the last invitation; after that, another admin must invite again with the
         same name and role. The name of a removed operator can be reused for another person, who inherits nothing.
 
-        Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (inviting oneself),
-        ENROLLMENT_OFF.
+        Reasons: NAME_REFUSED, OPERATOR_EXISTS (in another role), SECOND_PERSON_REQUIRED (inviting oneself, or an admin without an
+        approval), ENROLLMENT_OFF.
         Callers: admins.
         Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
+        """
+
+    @_abc_1.abstractmethod
+    def ApproveOperatorChange(
+        self,
+        request: _operator_service_pb2.ApproveOperatorChangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.OperatorApproval, _abc.Awaitable[_operator_service_pb2.OperatorApproval]]:
+        """Approves a change of an operator for an hour: another admin makes it then. With `operators.two_persons`, inviting an admin
+        (also again), raising a role, and removing or lowering an admin take two admins who have been known for 7 days; the first
+        admins come from the service's local socket.
+
+        Reasons: SECOND_PERSON_REQUIRED (known for less than 7 days).
+        Callers: admins.
+        Idempotent by request_id.
         """
 
     @_abc_1.abstractmethod
@@ -200,7 +233,7 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         a person in addition to a certificate, so operators cannot change their own keys, and a key belongs to one person. Keys
         remain when the role changes and are deleted when the operator is removed.
 
-        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys), KEY_TYPE_REFUSED,
+        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, ENROLLMENT_OFF, SECOND_PERSON_REQUIRED (own keys, or no approval), KEY_TYPE_REFUSED,
         KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
         Callers: admins.
         Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
@@ -215,7 +248,7 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes an operator: calls are refused within 1 s on every replica, certificates are revoked, and tokens that the operator
         created or could use become invalid.
 
-        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN.
+        Reasons: OPERATOR_NOT_FOUND, LAST_ADMIN, SECOND_PERSON_REQUIRED.
         Callers: admins.
         Idempotent by request_id.
         """

@@ -16,6 +16,7 @@ from keyreeve.cli.options import ContextFile, Output, Quiet, command_name, shown
 from keyreeve.cli.printing import Format, Printer, fields, moment, until
 
 if TYPE_CHECKING:
+    from keyreeve import Client
     from keyreeve.values import Invitation, Operator
 
 app = typer.Typer(help="Invite operators, change their roles and keys, and remove them.", no_args_is_help=True)
@@ -53,6 +54,30 @@ def invite_operator(
         _print_invitation(
             Printer(output, quiet=quiet), client.operators.invite(name, OperatorRole(wanted), address=address)
         )
+
+
+@app.command("approve")
+def approve_change(
+    name: Name,
+    *,
+    role: Annotated[str | None, typer.Option("--role", help="The role that they are to have.")] = None,
+    removal: Annotated[bool, typer.Option("--remove", help="Approve that they are removed.")] = False,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Approve a change that another admin makes within an hour.
+
+    In production, inviting an admin, raising a role and removing an admin take two admins, known for 7 days.
+    """
+    from keyreeve.values import OperatorRole
+
+    if (role is None) is not removal:
+        raise typer.BadParameter("give --role or --remove", param_hint="--role")
+    with control_plane(context) as client:
+        until_time = client.operators.approve(name, None if role is None else OperatorRole(_choice(role)))
+    document = {"name": name, "change": role or "removed", "approved_until": moment(until_time)}
+    Printer(output, quiet=quiet).answer(document, fields(document), brief=document["approved_until"])
 
 
 @app.command("accept")
@@ -138,15 +163,62 @@ def update_operator(
 
 @app.command("remove")
 def remove_operator(
-    name: Name, context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False
+    name: Name,
+    *,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only list the valid certificates that they requested or enrolled.")
+    ] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Also revoke what they requested or enrolled.")] = False,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
 ) -> None:
     """Remove an operator permanently.
 
-    Every service refuses them within seconds, and their certificates are revoked.
+    Every service refuses them within seconds, and their certificates are revoked. What they requested, or enrolled with a
+    token, stays, unless --revoke is given or confirmed.
     """
+    from keyreeve.values import CrlReason
+
+    printer = Printer(output, quiet=quiet)
     with control_plane(context) as client:
+        left = _enrolled_by(client, name)
+        if show:
+            printer.rows(("serial", "identity", "profile", "issued_at", "not_after"), left, brief="serial")
+            return
         row = _row(client.operators.remove(name))
-    Printer(output, quiet=quiet).answer(row, f"{row['name']} has been removed", brief=row["name"])
+        if left and not revoke and output is Format.TABLE and not quiet and sys.stdin.isatty():
+            for one in left:
+                typer.echo(f"{one['serial']}  {one['identity']}", err=True)
+            revoke = typer.confirm(f"Revoke the {len(left)} certificates that they enrolled, too?", err=True)
+        for one in left if revoke else ():
+            client.certificates.revoke(one["serial"], CrlReason.PRIVILEGE_WITHDRAWN)
+    kept = [] if revoke else [one["serial"] for one in left]
+    text = f"{row['name']} has been removed"
+    text += f"; {len(left)} certificates that they enrolled were revoked" if revoke and left else ""
+    text += f"; {len(kept)} certificates that they enrolled stay: see --show before, or revoke them" if kept else ""
+    printer.answer(row | {"left": kept}, text, brief=row["name"])
+
+
+def _enrolled_by(client: "Client", name: str) -> list[dict[str, Any]]:
+    """The valid certificates of others that an operator requested or enrolled, in any role."""
+    from keyreeve.values import CertificateState
+
+    found: list[dict[str, Any]] = []
+    for role in ("admin", "operator", "auditor"):
+        identity = f"spiffe://{client.context.trust_domain}/operators/{role}/{name.removeprefix('operators/')}"
+        found += [
+            {
+                "serial": one.serial,
+                "identity": one.identity,
+                "profile": one.profile.removeprefix("profiles/"),
+                "issued_at": moment(one.issued_at),
+                "not_after": moment(one.not_after),
+            }
+            for one in client.certificates.list(requester=identity, state=CertificateState.VALID)
+            if one.identity != identity
+        ]
+    return found
 
 
 def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:

@@ -56,6 +56,22 @@ def recover_operator(
     Printer(output, quiet=quiet).answer(report, text, brief=invitation["token"])
 
 
+@app.command("issuance")
+def recover_issuance(
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit log.")],
+    directory: Directory = _HERE,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Resume halted issuance over the CA's local socket, without a second person.
+
+    It is for a new control plane, in which nobody has been known for 7 days.
+    """
+    report = _ask("resume-issuance", directory, "--reason", reason)
+    Printer(output, quiet=quiet).answer(report, "issuance goes on; the audit log has the reason\n")
+
+
 @app.command("trust-tables")
 def recover_trust_tables(
     *,

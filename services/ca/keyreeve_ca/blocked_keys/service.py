@@ -22,6 +22,8 @@ class KeyBlocking:
     """The use cases. Every method runs in the caller's transaction."""
 
     now: Callable[[], int]
+    refuse_unknown_person: Callable[[Actor, int], None] = lambda _actor, _now: None
+    """Raises `SecondPersonRequired` for one who does not count for dual control yet."""
 
     def block(self, tx: Blocking, actor: Actor, spki_sha256: bytes, reason: str) -> BlockedKey:
         """Block a key, or return how it was blocked before. It withdraws an approval to unblock it."""
@@ -38,6 +40,7 @@ class KeyBlocking:
     def unblock(self, tx: Blocking, actor: Actor, spki_sha256: bytes) -> BlockedKey:
         """Approve unblocking a key, or unblock it as the second person. Raises `KeyNotBlocked`, `SecondPersonRequired`."""
         known, now = tx.blocked_keys.find(spki_sha256), self.now()
+        self.refuse_unknown_person(actor, now)
         if known is None:
             raise errors.KeyNotBlocked(
                 f"the key {spki_sha256.hex()} is not blocked", metadata={"spki_sha256": spki_sha256.hex()}

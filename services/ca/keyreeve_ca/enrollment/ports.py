@@ -50,6 +50,10 @@ class TokenRows(Protocol):
         """Tokens in order of id, from the one after `after`."""
         ...
 
+    def any_for(self, identity: str, now: int) -> bool:
+        """Whether a token for this identity is open and unexpired, or bound."""
+        ...
+
     def rekey(self, token_id: bytes, sealed_keys: bytes, now: int) -> bool:
         """Replace the keys of an open, unexpired token; False when it is neither."""
         ...

@@ -54,6 +54,12 @@ class SqlTokens:
         query = select(tokens).where(tokens.c.token_id > after).order_by(tokens.c.token_id).limit(limit)
         return [_token(row) for row in self._connection.execute(query).mappings()]
 
+    def any_for(self, identity: str, now: int) -> bool:
+        """Whether a token for this identity is open and unexpired, or bound."""
+        usable = or_(tokens.c.state == TokenState.BOUND, tokens.c.expires_at > now)
+        query = select(tokens.c.token_id).where(tokens.c.identity == identity, _LIVE, usable).limit(1)
+        return self._connection.execute(query).first() is not None
+
     def rekey(self, token_id: bytes, sealed_keys: bytes, now: int) -> bool:
         """Replace the keys of an unused token."""
         return bool(self._rows.update(self._usable(token_id, now), {"sealed_keys": sealed_keys}))

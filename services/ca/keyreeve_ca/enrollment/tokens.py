@@ -18,7 +18,7 @@ from keyreeve_ca.enrollment.rules import check_lifetime, check_may_let_in, read_
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.operators.ports import Operator
 from keyreeve_ca.operators.service import Operators
-from keyreeve_ca.store.ports import Transaction
+from keyreeve_ca.store.ports import CertificateFilter, Transaction
 from keyreeve_chassis.keys.ports import KeyStore
 
 KIND = "enrolment token"
@@ -37,11 +37,13 @@ class EnrollmentTokens:
     """`host:port` of that listener as enrollees know it; None when there is none."""
     now: Callable[[], int]
     random: Callable[[int], bytes] = os.urandom
+    two_persons: bool = False
+    """Whether inviting an admin takes two persons."""
 
     @property
     def operators(self) -> Operators:
         """The people, of whose records tokens may speak."""
-        return Operators(self.trust_domain, self.now, self.random)
+        return Operators(self.trust_domain, self.now, self.random, self.two_persons)
 
     def create(
         self,
@@ -59,11 +61,23 @@ class EnrollmentTokens:
         """
         wanted, role = read_identity(identity, self.trust_domain)
         check_may_let_in(creator_role, role)
+        if creator_role is Role.OPERATOR and role is Role.WORKLOAD:
+            self._refuse_second_holder(tx, str(wanted))
         seconds = check_lifetime(lifetime)
         reached = self._reached(address)
         if role in OPERATOR_ROLES:  # every token for a person is an invitation
             self.operators.invite(tx, wanted.path[-1], role, creator)
         return self._make(tx, wanted, creator, seconds, reached)
+
+    def _refuse_second_holder(self, tx: Transaction, identity: str) -> None:
+        """Raise `TokenNotAllowed` when a workload has a certificate or a token: its holder renews, or an admin decides."""
+        now = self.now()
+        held = CertificateFilter(identity=identity, valid_at=now, revoked=False)
+        if tx.certificates(held, after=b"", limit=1) or tx.tokens.any_for(identity, now):
+            raise errors.TokenNotAllowed(
+                f"{identity} has a certificate or a token already; only an admin may enroll another holder",
+                metadata={"wanted": Role.WORKLOAD.value, "allowed": Role.ADMIN.value},
+            )
 
     def for_person(
         self, tx: Transaction, person: Operator, creator: str, address: str = ""

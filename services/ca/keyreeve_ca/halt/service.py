@@ -24,6 +24,8 @@ class Actor:
     identity: str
     person: str
     """Stays the same whatever certificate or role the person comes with."""
+    known_since: int = 0
+    """When an operator was first invited; 0 for a program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class HaltSwitch:
 
     now: Callable[[], int]
     resume_needs_two: bool
+    refuse_unknown_person: Callable[[Actor, int], None] = lambda _actor, _now: None
+    """Raises `SecondPersonRequired` for one who does not count for dual control yet."""
 
     def halt(self, tx: Halting, actor: Actor, reason: str) -> HaltState:
         """Stop issuance. A repeated halt withdraws an approval to resume. Raises `FieldInvalid`."""
@@ -91,6 +95,7 @@ class HaltSwitch:
         if not state.halted:
             raise errors.IssuanceNotHalted("issuance is not halted")
         if self.resume_needs_two and not alone:
+            self.refuse_unknown_person(actor, now)
             if state.approved_at is None or not state.approved_at <= now <= state.approved_at + APPROVAL_SECONDS:
                 return _put(tx, replace(state, approved_at=now, approved_by=actor.identity, approver=actor.person))
             if state.approver == actor.person:

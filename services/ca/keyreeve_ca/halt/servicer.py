@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from keyreeve.ca.v1 import issuance_service_pb2 as pb
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
-from keyreeve_ca.halt.service import Actor, HaltState, HaltSwitch
-from keyreeve_ca.operators.service import operator_of
+from keyreeve_ca.halt.service import HaltState, HaltSwitch
+from keyreeve_ca.operators.dual_control import actor_of
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call, caller_of, timestamp
@@ -35,12 +35,16 @@ class IssuanceServicer:
 
     async def HaltIssuance(self, request: pb.HaltIssuanceRequest, call: Call) -> pb.IssuanceState:
         return await self.mutations(
-            call, request, lambda tx: self._message(self.switch.halt(tx, _actor(tx, call), request.reason))
+            call,
+            request,
+            lambda tx: self._message(self.switch.halt(tx, actor_of(tx, str(caller_of(call))), request.reason)),
         )
 
     async def ResumeIssuance(self, request: pb.ResumeIssuanceRequest, call: Call) -> pb.IssuanceState:
         return await self.mutations(
-            call, request, lambda tx: self._message(self.switch.resume(tx, _actor(tx, call), request.reason))
+            call,
+            request,
+            lambda tx: self._message(self.switch.resume(tx, actor_of(tx, str(caller_of(call))), request.reason)),
         )
 
     async def GetIssuanceState(self, request: pb.GetIssuanceStateRequest, call: Call) -> pb.IssuanceState:
@@ -59,8 +63,3 @@ class IssuanceServicer:
             resume_reason=state.resume_reason,
             resume_needs_two=self.switch.resume_needs_two,
         )
-
-
-def _actor(tx: Transaction, call: Call) -> Actor:
-    caller = str(caller_of(call))
-    return Actor(caller, operator_of(tx, caller))

@@ -11,7 +11,6 @@ from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve_ca.blocked_keys.service import KeyBlocking
-from keyreeve_ca.halt.service import Actor
 from keyreeve_ca.issuance.renewal import Proof, Renewal, certificate_not_found
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
@@ -28,7 +27,7 @@ from keyreeve_ca.messages import (
     shard_of,
     sign_item,
 )
-from keyreeve_ca.operators.service import operator_of
+from keyreeve_ca.operators.dual_control import actor_of
 from keyreeve_ca.revocation.bulk import BulkRevocation, Predicate
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.scopes import list_to_publish
@@ -65,7 +64,7 @@ ACCESS: AccessRules = {
     _SERVICE + "ListCertificates": AccessRule(
         _SEE_ALL | {Role.WORKLOAD},
         freshness=Freshness.TOLERANT,
-        records=("authority", "profile", "identity", "state"),
+        records=("authority", "profile", "identity", "requester", "state"),
     ),
     _SERVICE + "RevokeCertificate": AccessRule(ALL_ROLES, forwarded=True, records=("name", "reason", "lineage")),
     _SERVICE + "BlockKey": AccessRule(
@@ -164,7 +163,9 @@ class CertificateServicer:
         return await self.mutations(
             call,
             request,
-            lambda tx: blocked_key_message(self.blocking.block(tx, actor_of(tx, call), request.spki_sha256, reason)),
+            lambda tx: blocked_key_message(
+                self.blocking.block(tx, actor_of(tx, str(caller_of(call))), request.spki_sha256, reason)
+            ),
         )
 
     async def ListBlockedKeys(self, request: pb.ListBlockedKeysRequest, call: Call) -> pb.ListBlockedKeysResponse:
@@ -182,7 +183,7 @@ class CertificateServicer:
         return await self.mutations(
             call,
             request,
-            lambda tx: blocked_key_message(self.blocking.unblock(tx, actor_of(tx, call), spki_sha256)),
+            lambda tx: blocked_key_message(self.blocking.unblock(tx, actor_of(tx, str(caller_of(call))), spki_sha256)),
         )
 
     async def RevokeCertificates(self, request: pb.RevokeCertificatesRequest, call: Call) -> operation_pb.Operation:
@@ -220,7 +221,7 @@ class CertificateServicer:
             authority_id=id_of(request.authority, "authorities", "authority") if request.authority else None,
             profile_name=id_of(request.profile, "profiles", "profile") if request.profile else None,
             identity=printable(request.identity, "identity") or None,
-            caller=None if caller.role in _SEE_ALL else str(caller),
+            caller=(printable(request.requester, "requester") or None) if caller.role in _SEE_ALL else str(caller),
             valid_at=now if request.state == pb.CERTIFICATE_STATE_VALID else None,
             expired_at=now if request.state == pb.CERTIFICATE_STATE_EXPIRED else None,
             expires_before=_end(request.expire_before_time) if request.HasField("expire_before_time") else None,
@@ -292,9 +293,3 @@ def _outcome(outcome: Outcome) -> pb.SignCertificateOutcome:
             renew_time=timestamp(renew_at(outcome)),
         )
     )
-
-
-def actor_of(tx: Transaction, call: Call) -> Actor:
-    """The caller, and the person whom dual control compares."""
-    caller = str(caller_of(call))
-    return Actor(caller, operator_of(tx, caller))

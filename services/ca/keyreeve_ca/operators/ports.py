@@ -48,6 +48,17 @@ class Operator:
         return self.invited_at + INVITATION_SECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """The approval of a change that takes two persons."""
+
+    change: str
+    approved_at: int
+    approved_by: str
+    approver: str
+    """The person behind `approved_by`."""
+
+
 class OperatorRecords(Protocol):
     """The records in one transaction. Writing methods raise in a read transaction."""
 
@@ -60,6 +71,14 @@ class OperatorRecords(Protocol):
         ...
 
     def add(self, person: Operator) -> None: ...
+    def put_approval(self, approval: Approval) -> None:
+        """Store an approval, in the place of an earlier one of the same change."""
+        ...
+
+    def take_approval(self, change: str) -> Approval | None:
+        """Remove and return the approval of a change, or None."""
+        ...
+
     def update(self, person: Operator) -> None: ...
     def set_keys(self, person_uid: str, keys: Sequence[RegisteredKey]) -> None:
         """Replace an operator's keys. The caller has checked that no other operator has one of them."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, Caller, Role, SpiffeId
 from keyreeve_ca.enrollment.ports import StoredToken, TokenState
+from keyreeve_ca.operators.dual_control import DualControl
 from keyreeve_ca.operators.ports import Operator, RegisteredKey
 from keyreeve_ca.requests.openssh_keys import OperatorKey
 from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
@@ -31,20 +32,31 @@ class Operators:
     trust_domain: str
     now: Callable[[], int]
     random: Callable[[int], bytes] = os.urandom
+    two_persons: bool = False
+
+    @property
+    def dual_control(self) -> DualControl:
+        """Which changes take two persons."""
+        return DualControl(self.now, self.two_persons)
 
     def invite(self, tx: Transaction, name: str, role: Role, by: str) -> Operator:
-        """Create an operator record, or renew the invitation.
+        """Create an operator record, or renew the invitation, which may take two persons.
 
         Raises `NameRefused`, `OperatorExists`, `SecondPersonRequired`.
         """
         _check_name(name)
-        known, now = tx.operators.find(name), self.now()
+        known = tx.operators.find(name)
         if known is not None and str(known.identity(self.trust_domain)) == by:
             raise errors.SecondPersonRequired("operators cannot invite themselves", metadata={"approver": by})
         if known is not None and known.role is not role:
             raise errors.OperatorExists(
                 f"{name!r} is in the role {known.role.value}; change that instead", metadata={"role": known.role.value}
             )
+        self.dual_control.check(tx, by, name, role)
+        return self._invite(tx, known, name, role, by)
+
+    def _invite(self, tx: Transaction, known: Operator | None, name: str, role: Role, by: str) -> Operator:
+        now = self.now()
         if known is None:
             person = self._new(name, role, by)
             # One issued while its holder was being removed belongs to them, whatever the clocks say.
@@ -62,17 +74,21 @@ class Operators:
         _check_name(name)
         known = tx.operators.find(name)
         if known is not None and known.role is not Role.ADMIN:
-            self.change_role(tx, name, Role.ADMIN, by)
-        return self.invite(tx, name, Role.ADMIN, by)
+            known = self._change_role(tx, known, Role.ADMIN, by)
+        return self._invite(tx, known, name, Role.ADMIN, by)
 
     def change_role(self, tx: Transaction, name: str, role: Role, by: str) -> Operator:
         """Change an operator's role; older certificates and tokens stop working.
 
-        Raises `OperatorNotFound`, `LastAdmin`.
+        Raises `OperatorNotFound`, `LastAdmin`, `SecondPersonRequired`.
         """
         known = self.get(tx, name)
         if known.role is role:
             return known
+        self.dual_control.check(tx, by, name, role)
+        return self._change_role(tx, known, role, by)
+
+    def _change_role(self, tx: Transaction, known: Operator, role: Role, by: str) -> Operator:
         self._refuse_last_admin(tx, known)
         self._put_out(tx, known, by, CrlReason.PRIVILEGE_WITHDRAWN)
         person = replace(known, role=role, since=self.now())
@@ -109,8 +125,9 @@ class Operators:
         return person
 
     def remove(self, tx: Transaction, name: str, by: str) -> Operator:
-        """Remove an operator for good. Raises `OperatorNotFound`, `LastAdmin`."""
+        """Remove an operator for good. Raises `OperatorNotFound`, `LastAdmin`, `SecondPersonRequired`."""
         known = self.get(tx, name)
+        self.dual_control.check(tx, by, name, None)
         self._refuse_last_admin(tx, known)
         self._put_out(tx, known, by, CrlReason.CESSATION_OF_OPERATION)
         person = replace(known, removed_at=self.now(), removed_by=by, keys=())

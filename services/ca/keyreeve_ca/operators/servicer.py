@@ -8,6 +8,8 @@ from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
+from keyreeve_ca.halt.service import APPROVAL_SECONDS
+from keyreeve_ca.operators.dual_control import actor_of
 from keyreeve_ca.operators.ports import Operator
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.openssh_keys import MOST_KEYS, OperatorKey, read_operator_key
@@ -23,6 +25,7 @@ _READ = AccessRule(OPERATOR_ROLES | SERVICE_ROLES, freshness=Freshness.TOLERANT)
 
 ACCESS: AccessRules = {
     _SERVICE + "InviteOperator": AccessRule(_ADMINS, forwarded=True, records=("operator_id", "role")),
+    _SERVICE + "ApproveOperatorChange": AccessRule(_ADMINS, forwarded=True, records=("operator_id", "role")),
     _SERVICE + "GetOperator": _READ,
     _SERVICE + "ListOperators": _READ,
     # Keys are recorded as fingerprints of what was accepted: a request may contain a private key by mistake.
@@ -58,6 +61,22 @@ class OperatorServicer:
             lambda tx: self.tokens.operators.invite(tx, request.operator_id, role, by),
             pb.InviteOperatorResponse,
         )
+
+    async def ApproveOperatorChange(self, request: pb.ApproveOperatorChangeRequest, call: Call) -> pb.OperatorApproval:
+        removal = request.role == pb.OPERATOR_ROLE_UNSPECIFIED
+        role = None if removal else chosen(_ROLES, request.role, "role")
+        control, by, name = self.tokens.operators.dual_control, str(caller_of(call)), request.operator_id
+
+        def approve(tx: Transaction) -> pb.OperatorApproval:
+            made = control.approve(tx, actor_of(tx, by), name, role)
+            return pb.OperatorApproval(
+                operator_id=name,
+                role=request.role,
+                approver=made.approved_by,
+                expire_time=timestamp(made.approved_at + APPROVAL_SECONDS),
+            )
+
+        return await self.mutations(call, request, approve)
 
     async def GetOperator(self, request: pb.GetOperatorRequest, call: Call) -> pb.Operator:
         name = id_of(request.name, "operators")
@@ -165,4 +184,6 @@ def _mask(request: pb.UpdateOperatorRequest) -> frozenset[str]:
 
 
 def _fingerprints(response: pb.InviteOperatorResponse | pb.UpdateOperatorResponse) -> list[tuple[str, str]]:
-    return [("key", key.fingerprint) for key in response.operator.keys]
+    operator = response.operator
+    keys = [("key", key.fingerprint) for key in operator.keys]
+    return [("invited", operator.identity), ("inviter", operator.inviter), *keys]

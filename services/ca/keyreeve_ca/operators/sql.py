@@ -1,14 +1,14 @@
 """`operators.ports.OperatorRecords` on both databases."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import and_, select
 
 from keyreeve.identity import Role
-from keyreeve_ca.operators.ports import Operator, RegisteredKey
-from keyreeve_ca.operators.tables import operator_keys, operators
+from keyreeve_ca.operators.ports import Approval, Operator, RegisteredKey
+from keyreeve_ca.operators.tables import operator_approvals, operator_keys, operators
 from keyreeve_ca.requests.openssh_keys import stored_key
 from keyreeve_chassis.trust_tables.sql import SqlTrust
 
@@ -23,6 +23,7 @@ class SqlOperators:
     def __init__(self, trust: SqlTrust, number: Callable[[], int]) -> None:
         self._people = trust.rows(operators)
         self._held = trust.rows(operator_keys)
+        self._approvals = trust.rows(operator_approvals)
         self._number = number
 
     def active(self, *, after: str = "", limit: int | None = None) -> Sequence[Operator]:
@@ -45,6 +46,19 @@ class SqlOperators:
         """Replace an operator's record."""
         values = _values(person) | {"seq": self._number()}
         self._people.update(operators.c.person_uid == values.pop("person_uid"), values)
+
+    def put_approval(self, approval: Approval) -> None:
+        """Store an approval, in the place of an earlier one of the same change."""
+        self._approvals.delete(operator_approvals.c.change == approval.change)
+        self._approvals.insert(asdict(approval))
+
+    def take_approval(self, change: str) -> Approval | None:
+        """Remove and return the approval of a change, or None. Raises `TrustTableAltered`."""
+        row = self._approvals.one(operator_approvals.c.change == change)
+        if row is None:
+            return None
+        self._approvals.delete(operator_approvals.c.change == change)
+        return Approval(row["change"], row["approved_at"], row["approved_by"], row["approver"])
 
     def set_keys(self, person_uid: str, keys: Sequence[RegisteredKey]) -> None:
         """Replace an operator's keys."""

@@ -27,6 +27,16 @@ operators = Table(
     Index(None, "seq"),
 )
 
+operator_approvals = Table(
+    "operator_approvals",
+    metadata,
+    Column("change", Text, primary_key=True),
+    Column("approved_at", BigInteger, nullable=False),
+    Column("approved_by", Text, nullable=False),
+    Column("approver", Text, nullable=False),
+    mac_column(),
+)
+
 operator_keys = Table(
     "operator_keys",
     metadata,

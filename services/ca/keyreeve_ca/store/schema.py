@@ -24,6 +24,6 @@ TABLE_MODULES = (
     operator_tables,
     revocation_tables,
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=17, newest=17)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=18, newest=18)
 
 register_failpoints(SCHEMA.service)  # before a process arms them, which it does before it opens anything

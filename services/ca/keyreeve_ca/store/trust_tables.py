@@ -6,7 +6,7 @@ from keyreeve_ca.arrays.tables import array_orders, members
 from keyreeve_ca.blocked_keys.tables import blocked_keys
 from keyreeve_ca.enrollment.tables import enrollment_tokens
 from keyreeve_ca.halt.tables import issuance_halt
-from keyreeve_ca.operators.tables import operator_keys, operators
+from keyreeve_ca.operators.tables import operator_approvals, operator_keys, operators
 from keyreeve_ca.revocation.tables import revocations
 from keyreeve_ca.store.tables import authorities, profile_versions, profiles, trust_table_heads
 from keyreeve_chassis.trust_tables.seals import Seals
@@ -31,7 +31,7 @@ TRUST_TABLES = TrustTables(
         ),
         *(
             TrustTable(table, (_first_set(table),), listed=False)
-            for table in (revocations, enrollment_tokens, members, array_orders, blocked_keys)
+            for table in (revocations, enrollment_tokens, members, array_orders, blocked_keys, operator_approvals)
         ),
     ),
 )
