@@ -26,7 +26,7 @@ from keyreeve.errors import (
 from keyreeve.keys import make_csr, make_key
 from keyreeve.membership_values import ArrayView as ReportedView
 from keyreeve.membership_values import Epoch, Instruction, PeerReach, Server, Status
-from keyreeve.values import KeyType, Name
+from keyreeve.values import KeyType, MemberState, Name
 from keyreeve_agent.control.ports import ControlPlane
 from keyreeve_agent.material.directory import MaterialDirectory
 from keyreeve_agent.material.epochs import SeenEpoch, walk_forward
@@ -42,9 +42,12 @@ DIAL_SECONDS = 10.0
 CRL_SECONDS = 30.0
 """Interval of fetching the CRLs."""
 _RETRY_SECONDS = 2.0
+_UNSETTLED_SECONDS = 1.0
+"""Between reports while this server is on its way into an array or out of it."""
+_SETTLED = frozenset({MemberState.STANDALONE, MemberState.MEMBER, MemberState.QUARANTINED, MemberState.DETACHED})
 _SELF_SECONDS = 5.0
 """How long the peer port may take to present what has been loaded."""
-_PAUSE = 0.5
+_PAUSE = 1.0
 """After a stream of the control plane has failed."""
 
 _log = structlog.get_logger(__name__)
@@ -156,7 +159,8 @@ class MemberLoop:
                 _log.warning("the peer material could not be brought up to date", error=_said(failure))
             self.view.note("material", _said(failure))
             return _RETRY_SECONDS
-        return float(max(1, instruction.interval_seconds))
+        settled = instruction.member.state in _SETTLED
+        return float(max(1, instruction.interval_seconds)) if settled else _UNSETTLED_SECONDS
 
     async def _report(self) -> Instruction:
         status = await self._status()
@@ -327,6 +331,8 @@ class MemberLoop:
                 await follow(array)
             except KeyreeveError as failure:
                 _log.debug("a stream of the control plane failed", error=_said(failure))
+            # A server that has been detached may not follow the array any more: the next report says where it belongs.
+            self._wake.set()
             await asyncio.sleep(_PAUSE)
 
     async def _roll(self, array: str) -> None:
