@@ -128,8 +128,7 @@ async def opened_client(settings: AgentSettings, view: ArrayView) -> AsyncIterat
     identity = SpiffeId(view.trust_domain, ("members", view.name))
     evidence = TokenFile(settings.state_directory / "enrollment-token")
     keeping = asyncio.create_task(ServiceIdentity(identity, settings.control, evidence).keep())
-    context = Context.load(EnrolleeFiles(settings.control).context)
-    context = replace(context, endpoints={**context.endpoints, **settings.endpoints})
+    context = context_of(settings)
     tasks = {keeping}
     if (address := _enrollment_address(settings)) is not None:
         tasks.add(asyncio.create_task(ExpiredCertificate(context, address).watch()))
@@ -150,6 +149,12 @@ def _enrollment_address(settings: AgentSettings) -> str | None:
         return settings.enrollment_file.read_text("ascii").strip() or None
     except (OSError, ValueError):
         return None
+
+
+def context_of(settings: AgentSettings) -> Context:
+    """What to call the control plane with. Raises `ContextInvalid`."""
+    context = Context.load(EnrolleeFiles(settings.control).context)
+    return replace(context, endpoints={**context.endpoints, **settings.endpoints})
 
 
 @contextmanager

@@ -3,12 +3,11 @@
 from contextlib import suppress
 
 from keyreeve import aio
-from keyreeve.context import Context
 from keyreeve.enrollee_files import EnrolleeFiles
 from keyreeve.errors import FailedPrecondition, MemberNotFound
 from keyreeve.keys import load_certificates
 from keyreeve.values import CrlReason, MemberState
-from keyreeve_agent.app import identity_of
+from keyreeve_agent.app import context_of, identity_of
 from keyreeve_agent.settings import AgentSettings
 
 
@@ -21,7 +20,7 @@ async def leave_array(settings: AgentSettings) -> None:
 
     identity = identity_of(settings)
     files = EnrolleeFiles(settings.control)
-    context = Context.load(files.context)
+    context = context_of(settings)
     leaf = x509.load_der_x509_certificate(load_certificates(files.certificate)[0])
     async with aio.Client(context) as client:
         with suppress(MemberNotFound):

@@ -7,7 +7,7 @@ presents the certificate of the same set. Without the control plane everything g
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -39,6 +39,7 @@ from keyreeve_agent.peers.view import PeerReach as Reach
 
 DIAL_SECONDS = 10.0
 """Interval of dialing all peers."""
+_DIAL_LOOK_SECONDS = 0.25
 CRL_SECONDS = 30.0
 """Interval of fetching the CRLs."""
 _RETRY_SECONDS = 2.0
@@ -362,15 +363,21 @@ class MemberLoop:
                 self._wake.set()
 
     async def _dial(self) -> None:
-        roll: Sequence[str] = ()
+        """Dial all peers now and then, and soon after the array has changed."""
         while True:
+            dialed = self._peers_of()
             try:
                 self.view.reached = await self.peers.dial_all()
                 self.publish()
             except ServiceUnreachable:
                 """There is no certificate yet."""
-            roll, before = [one.name for one in self.view.members], roll
-            await asyncio.sleep(DIAL_SECONDS if roll == before else 1.0)
+            ends = self.clock() + DIAL_SECONDS
+            while self.clock() < ends and self._peers_of() == dialed:  # noqa: ASYNC110 - several events change it
+                await asyncio.sleep(_DIAL_LOOK_SECONDS)
+
+    def _peers_of(self) -> tuple[object, ...]:
+        loaded = self.view.loaded
+        return (None if loaded is None else loaded.material.epoch, [one.address for one in self.view.members])
 
 
 def _said(failure: KeyreeveError) -> str:

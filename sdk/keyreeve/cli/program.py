@@ -31,6 +31,7 @@ from keyreeve.cli.certificates import (
 from keyreeve.cli.exit_codes import Exit, error_document, error_text, exit_code, print_error
 from keyreeve.cli.local import control_plane_commands, recovery_commands
 from keyreeve.cli.printing import Format, Palette, dump
+from keyreeve.cli.tour import tour_command
 from keyreeve.cli.vault import (
     entry_commands,
     file_checks,
@@ -54,6 +55,7 @@ control_plane_commands.add_to(app)
 reference_commands.add_to(app)
 reading_commands.add_to(certificate_commands.app)
 renewal_commands.add_to(certificate_commands.app)
+tour_command.add_to(app)
 revocation_commands.add_to(certificate_commands.app)
 app.add_typer(certificate_commands.app, name="cert")
 app.add_typer(authority_commands.app, name="authority")

@@ -1,0 +1,1 @@
+"""`keyreeve tour`: an array at work on this machine, with real agents."""
