@@ -237,6 +237,7 @@ def live_through(search: Search, tmp_path: Path) -> None:
     assert search.control_plane.run("cert", "show", secret).code != 0
     assert search.control_plane.run("token", "revoke", secret).code != 0
     assert search.control_plane.run("cert", "issue", secret, "--out", tmp_path / "no-4").code != 0
+    live_through_the_vault(search)
     search.run("settings", code=None)
     search.run("doctor", code=None)
     search.run("status")
@@ -251,3 +252,31 @@ def live_through(search: Search, tmp_path: Path) -> None:
     for key in [*(tmp_path / "tls").glob("*key*"), *enrollee.glob("**/*key*"), tmp_path / "dora" / "key.pem"]:
         search.add_key_file(key)
     search.add_key_file(search.control_plane.state_directory.key)
+
+
+def live_through_the_vault(search: Search) -> None:
+    """Passwords, keys and passphrases of the credentials service, well and badly."""
+    password, passphrase = (f"canary-{what}-{uuid.uuid4().hex}".encode() for what in ("password", "passphrase"))
+    search.add("a password of the vault", password)
+    search.add("a passphrase", passphrase)
+    entry = ("--array", "sales", "--owner", "o=Indigo/cn=Ada")
+    prague = ".../_dns/prague.test"
+    search.run("vault", "put", *entry, "--resource", prague, "--user", "ada", given=password)
+    search.run("vault", "put", *entry, "--resource", prague, "--user", "ada", given=password, code=1)
+    xterm = ("--kind", "application", "--runs-on", "x")
+    search.run("vault", "object", "put", "o=Indigo/cn=Xterm", "--array", "sales", *xterm)
+    launch = (*entry, "--application", "o=Indigo/cn=Xterm", "--application-server", prague)
+    search.run("vault", "resolve", *launch)
+    search.run("vault", "explain", *launch)
+    space = ("--array", "sales", "--server", "core1.test")
+    search.run("vault", "file", "selfsigned", "web", "CN:web.test", *space, "--key-type", "p256")
+    written = search.control_plane.run("vault", "file", "get", "web.key", *space)
+    key = load_pem_private_key(written.out.encode(), None)
+    search.add_key("a key file", key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    search.canaries["a key file"].add(written.out.encode().split(b"\n")[1])
+    export = ("vault", "file", "pkcs12", "export", "web.key", "web.crt", "web.p12")
+    search.run(*export, *space, given=passphrase)
+    convert = ("vault", "file", "pkcs12", "convert", "web.p12")
+    search.run(*convert, "copy", *space, given=passphrase)
+    search.run(*convert, "copy", *space, given=passphrase, code=1)
+    search.run("vault", "file", "unlock", "web.p12", *space, given=passphrase, code=None)
