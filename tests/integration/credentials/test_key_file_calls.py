@@ -102,6 +102,10 @@ async def test_a_key_in_use_is_replaced_only_if_forced_and_the_old_pair_is_kept(
         assert (await files.get(SPACE, "web-replaced-1.key", purpose="test")).contents == old
         assert await files.match(SPACE, "web-replaced-1.key", "web-replaced-1.crt")
 
+        renamed = await files.rename(SPACE, "web.key", "old.key", force=True)
+        assert renamed.used_by == ()
+        new = await files.rename(SPACE, "old.key", "web.key")
+        assert new.used_by == ("webadmin",)
         await files.assign(SPACE, "webadmin", [])
         await files.create_request(SPACE, "web", SERVER, key_type=P256, replace=True)
         await files.rename(SPACE, "web-replaced-1.key", "web.key", replace=True)

@@ -88,10 +88,6 @@ class KeyFileRecords(Protocol):
         """Assign files to a service instead of those so far."""
         ...
 
-    def rename_uses(self, space: Space, name: str, new_name: str) -> None:
-        """Let assignments follow a file to its new name."""
-        ...
-
 
 class KeyFileTransaction(KeyTransaction, Protocol):
     """A transaction that holds files and keys."""

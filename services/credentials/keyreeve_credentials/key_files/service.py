@@ -84,7 +84,7 @@ class KeyFiles:
     def rename(
         self, tx: KeyFileTransaction, space: Space, name: str, new_name: str, overwriting: Overwriting
     ) -> StoredFile:
-        """Rename a file. Raises `KeyFileNotFound`, `KeyFileExists`, `KeyFileInUse`."""
+        """Rename a file; assignments stay with the name. Raises `KeyFileNotFound`, `KeyFileExists`, `KeyFileInUse`."""
         found, uses = self.get(tx, space, name), tx.key_files.uses(space)
         if name == new_name:
             return found
@@ -94,7 +94,6 @@ class KeyFiles:
         moved = replace_files({new_name}, existing, uses, replace=overwriting.replace, force=overwriting.force).kept
         for old, new in moved.items():
             self._move(tx, self.get(tx, space, old), new)
-        tx.key_files.rename_uses(space, name, new_name)
         return self._move(tx, self.get(tx, space, name), new_name)
 
     def delete(self, tx: KeyFileTransaction, space: Space, name: str, *, force: bool) -> None:

@@ -84,10 +84,6 @@ class SqlKeyFiles:
             values = {"array_id": space.array_id, "server": space.server, "service": service, "name": name}
             self._write(insert(key_file_uses).values(**values))
 
-    def rename_uses(self, space: Space, name: str, new_name: str) -> None:
-        """See `KeyFileRecords.rename_uses`."""
-        self._write(update(key_file_uses).where(_of(space), key_file_uses.c.name == name).values(name=new_name))
-
 
 def _in(space: Space) -> ColumnElement[bool]:
     return and_(key_files.c.array_id == space.array_id, key_files.c.server == space.server)
