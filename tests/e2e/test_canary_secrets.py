@@ -191,6 +191,30 @@ def processes(control_plane: ControlPlane) -> Iterator[tuple[int, str]]:
             yield pid, name
 
 
+def put_into_vault(search: Search) -> None:
+    """Passwords on every way into the vault, well and badly, and through a re-keying."""
+    array, owner = ("--array", "sales"), ("--owner", "o=Indigo/cn=Bill")
+    passwords = [f"canary-vault-{number}-{uuid.uuid4().hex}".encode() for number in range(5)]
+    search.add("a password of the vault", *passwords)
+    first, second, third, refused, imported = passwords
+    search.run("vault", "put", *array, *owner, "--user", "bill", given=first)
+    search.run("vault", "edit", *array, *owner, "--new-secret", given=second)
+    search.run("vault", "put", *array, *owner, "--resource", ".../_wns/INDIGO", "--user", "bill", given=third)
+    search.run("vault", "put", *array, *owner, "--user", "bill", given=refused, code=None)
+    search.run("vault", "put", *array, "--owner", "nobody", "--user", "bill", given=refused, code=None)
+    line = b'--anon --resource .../_wns/INDIGO --resuser guest --respass "' + imported
+    search.run("vault", "import", "-", *array, "--batch", given=line, code=None)
+    search.run("vault", "import", "-", *array, "--batch", given=line + b'"')
+    search.run("vault", "import", "-", *array, "--batch", given=line + b'"', code=None)
+    search.run("vault", "list", *array, "-o", "json")
+    search.run("vault", "rotate", *array, "--watch")
+    shown = search.control_plane.run("vault", "get", *array, *owner)
+    assert shown.out.encode() == second, shown.err
+    search.run("vault", "seal", "drill")
+    search.run("vault", "get", *array, *owner, code=None)
+    search.run("vault", "unseal", "drill")
+
+
 def live_through(search: Search, tmp_path: Path) -> None:
     """Everything that has to do with a secret, well and badly."""
     file = tmp_path / "token"
@@ -233,6 +257,7 @@ def live_through(search: Search, tmp_path: Path) -> None:
     assert recovered.code == 0, recovered.err
     (tmp_path / "recovered").write_text(recovered.out)
     search.add_token(tmp_path / "recovered")
+    put_into_vault(search)
     # A secret where a name should be is refused before it goes anywhere; what the command itself repeats is the caller's.
     assert search.control_plane.run("cert", "show", secret).code != 0
     assert search.control_plane.run("token", "revoke", secret).code != 0
