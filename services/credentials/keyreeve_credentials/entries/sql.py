@@ -13,6 +13,9 @@ from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, En
 from keyreeve_credentials.entries.tables import entries
 from keyreeve_credentials.keys.ports import Sealed, StoredValue
 
+_LAST = chr(0x10FFFF)
+"""After every character of a name."""
+
 
 class SqlEntries:
     """The records in one transaction; `write` executes a statement, or raises in a read transaction."""
@@ -137,6 +140,14 @@ def _matches(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
     """Compare with a pattern in which `*` stands for any characters."""
     if "*" not in pattern:
         return column == pattern
+    beginning = pattern.partition("*")[0]
+    if beginning and column is not entries.c.user_name_key:
+        # A range of the index, which LIKE is not.
+        return and_(column >= beginning, column < beginning + _LAST, _like(column, pattern))
+    return _like(column, pattern)
+
+
+def _like(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
     escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
     return column.like(escaped, escape="\\")
 

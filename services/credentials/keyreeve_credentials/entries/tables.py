@@ -4,15 +4,18 @@ from sqlalchemy import BigInteger, Column, Index, LargeBinary, Table, Text
 
 from keyreeve_credentials.store.metadata import metadata
 
+FOLDED = Text().with_variant(Text(collation="C"), "postgresql")
+"""Ordered by code points on both databases, so that a beginning of a name is a range of the index."""
+
 entries = Table(
     "entries",
     metadata,
     Column("entry_uid", Text, primary_key=True),
     Column("array_id", Text, nullable=False),
     Column("owner", Text, nullable=False),
-    Column("owner_key", Text, nullable=False),
+    Column("owner_key", FOLDED, nullable=False),
     Column("resource", Text, nullable=False),
-    Column("resource_key", Text, nullable=False),
+    Column("resource_key", FOLDED, nullable=False),
     Column("user_name", Text, nullable=False),
     Column("user_name_key", Text, nullable=False),
     Column("kind", Text, nullable=False),

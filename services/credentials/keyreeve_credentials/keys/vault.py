@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keyreeve.errors import VaultKeyUnavailable
@@ -27,6 +27,8 @@ class Vault:
     now: Callable[[], int]
     switch: SealSwitch
     random: Random = os.urandom
+    _prepared: set[str] = field(default_factory=set)
+    """Arrays that have a key that writes: a rotation replaces it in one transaction."""
 
     def place(self, array_id: str, uid: str, owner: str, resource: str, version: int) -> Place:
         """The place of a value; `version` counts its encryptions, so that no two have the same place."""
@@ -35,12 +37,15 @@ class Vault:
     async def prepare(self, array_id: str) -> None:
         """Make the array's first key unless it has one; call it before a transaction that seals. Raises `VaultSealed`."""
         self.switch.check()
+        if array_id in self._prepared:
+            return
 
         def find(tx: KeyTransaction) -> tuple[Kek | None, int]:
             return tx.keks.writer(array_id), len(tx.keks.of_array(array_id))
 
         writer, known = await self.store.read(find)
         if writer is not None:
+            self._prepared.add(array_id)
             return
         kek_id, now = secrets.token_hex(16), self.now()
         await asyncio.to_thread(self.root.create, array_id, kek_id)
