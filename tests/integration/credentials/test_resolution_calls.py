@@ -244,3 +244,29 @@ async def test_no_hash_of_a_password_is_stored_with_the_request(tmp_path: Path) 
     )
     assert stored
     assert sha256(guess.SerializeToString(deterministic=True)).digest() not in stored
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE objects SET domain = 'LONDON' WHERE kind = 'application server'",
+        "UPDATE launch_settings SET value = 'user'",
+    ],
+)
+async def test_an_object_or_a_setting_that_was_changed_in_the_database_decides_nothing(
+    change: str, tmp_path: Path
+) -> None:
+    settings = vault_settings(tmp_path)
+    async with running_vault(settings, tmp_path) as vault:
+        client = await vault.client()
+        await make_objects(client, server_domain="INDIGO")
+        never = LaunchSettings(show_dialog=DialogDisplay.NONE)
+        await client.credentials.launch_settings.update("sales", never)
+        await client.credentials.launch_settings.update("sales", never)
+        member = await launcher(vault)
+        assert await member.resolve(WINDOWS) is LaunchFailure.NO_CREDENTIAL
+    with writing_database(settings, SCHEMA) as database, database.engine.begin() as connection:
+        assert connection.execute(text(change)).rowcount == 1
+    async with running_vault(settings, tmp_path) as vault:
+        with pytest.raises(errors.TrustTableAltered):
+            await (await launcher(vault)).resolve(WINDOWS)

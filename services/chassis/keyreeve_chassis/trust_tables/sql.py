@@ -211,7 +211,7 @@ class SqlTrustRows:
         for row in self._connection.execute(select(table).where(where).with_for_update()).mappings().all():
             if leave_altered and not self.is_true(row):
                 continue
-            self._refuse_unless_true(row)
+            self.refuse_unless_true(row)
             known = mac_entries(row[MAC])
             entries = self.entries({**row, **values}, known=known)
             this_row = and_(*(table.c[name] == row[name] for name in self._declared.key_names))
@@ -237,12 +237,18 @@ class SqlTrustRows:
         """The one row that fits, or None. Raises `TrustTableAltered` when another has changed it."""
         row = self._connection.execute(select(self._declared.table).where(where)).mappings().one_or_none()
         if row is not None:
-            self._refuse_unless_true(row)
+            self.refuse_unless_true(row)
         return row
 
     def true_ones(self, query: Select[Any]) -> list[RowMapping]:
         """The rows of a query for whole rows of the table, without those that another has changed."""
         return [row for row in self._connection.execute(query).mappings() if self.is_true(row)]
+
+    def refuse_unless_true(self, row: Mapping[Any, Any]) -> None:
+        """Raise `TrustTableAltered` for a row that another has changed."""
+        if not self.is_true(row):
+            key = key_text(self.key_of(row))
+            raise table_altered([Alteration(self._declared.name, key, Problem.CHANGED)])
 
     def is_true(self, row: Mapping[Any, Any]) -> bool:
         """Whether the row's MACs are those of its values."""
@@ -278,11 +284,6 @@ class SqlTrustRows:
             update(table).where(this_row).values(mac=bindparam("made")),
             [{**dict(zip(names, key, strict=True)), "made": mac} for key, mac in macs],
         )
-
-    def _refuse_unless_true(self, row: RowMapping) -> None:
-        if not self.is_true(row):
-            key = key_text(self.key_of(row))
-            raise table_altered([Alteration(self._declared.name, key, Problem.CHANGED)])
 
 
 def _count(delta: Delta, seals: Seals, key: str, before: Iterable[bytes], after: Sequence[bytes]) -> None:

@@ -1,38 +1,41 @@
 """`launch_settings.ports.LaunchSettingRecords` on both databases."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, and_, select
 
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_credentials.launch_settings.ports import ARRAY
 from keyreeve_credentials.launch_settings.tables import launch_settings
 
 
 class SqlLaunchSettings:
-    """The records in one transaction; `write` executes a statement, or raises in a read transaction."""
+    """The records in one transaction. What another has changed raises `TrustTableAltered`."""
 
-    def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
+    def __init__(self, connection: Connection, trust: SqlTrust) -> None:
         self._connection = connection
-        self._write = write
+        self._rows = trust.rows(launch_settings)
 
     def read(self, array_id: str, server: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """See `LaunchSettingRecords.read`."""
         c = launch_settings.c
-        query = select(c.server, c.name, c.value).where(c.array_id == array_id, c.server.in_({ARRAY, server}))
+        query = select(launch_settings).where(c.array_id == array_id, c.server.in_({ARRAY, server}))
         found: dict[str, dict[str, str]] = {ARRAY: {}, server: {}}
-        for where, name, value in self._connection.execute(query):
-            found[where][name] = value
+        for row in self._connection.execute(query).mappings().all():
+            self._rows.refuse_unless_true(row)
+            found[row["server"]][row["name"]] = row["value"]
         return found[ARRAY], found[server] if server != ARRAY else {}
 
     def put(self, array_id: str, server: str, name: str, text: str) -> None:
         """See `LaunchSettingRecords.put`."""
-        dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
-        made = dialect.insert(launch_settings).values(array_id=array_id, server=server, name=name, value=text)
-        self._write(made.on_conflict_do_update(index_elements=["array_id", "server", "name"], set_={"value": text}))
+        if not self._rows.update(_at(array_id, server, name), {"value": text}):
+            self._rows.insert({"array_id": array_id, "server": server, "name": name, "value": text})
 
     def remove(self, array_id: str, server: str, name: str) -> None:
         """See `LaunchSettingRecords.remove`."""
-        c = launch_settings.c
-        self._write(delete(launch_settings).where(c.array_id == array_id, c.server == server, c.name == name))
+        self._rows.delete(_at(array_id, server, name))
+
+
+def _at(array_id: str, server: str, name: str) -> ColumnElement[bool]:
+    c = launch_settings.c
+    return and_(c.array_id == array_id, c.server == server, c.name == name)

@@ -1,53 +1,60 @@
 """`objects.ports.ObjectRecords` on both databases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, select
 
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_credentials.entries.names import ObjectName
 from keyreeve_credentials.objects.ports import ApplicationKind, ObjectKind, PasswordCacheUsage, StoredObject
 from keyreeve_credentials.objects.tables import objects
 
 
 class SqlObjects:
-    """The records in one transaction; `write` executes a statement, or raises in a read transaction."""
+    """The records in one transaction. What another has changed raises `TrustTableAltered`."""
 
-    def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
+    def __init__(self, connection: Connection, trust: SqlTrust) -> None:
         self._connection = connection
-        self._write = write
+        self._rows = trust.rows(objects)
 
     def add(self, made: StoredObject) -> bool:
         """See `ObjectRecords.add`."""
-        dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
-        added = dialect.insert(objects).values(**_values(made)).on_conflict_do_nothing()
-        return self._write(added.returning(objects.c.name_key)).first() is not None
+        if self._rows.one(_at(made.array_id, made.name)) is not None:
+            return False
+        self._rows.insert(_values(made))  # a write transaction is alone: none was faster
+        return True
 
     def find(self, array_id: str, names: Sequence[ObjectName]) -> Sequence[StoredObject]:
         """See `ObjectRecords.find`."""
         keys = {name.key for name in names}
-        query = select(objects).where(objects.c.array_id == array_id, objects.c.name_key.in_(keys))
-        return [_object(row) for row in self._connection.execute(query)]
+        return self._read(select(objects).where(objects.c.array_id == array_id, objects.c.name_key.in_(keys)))
 
     def replace(self, changed: StoredObject, *, version: int) -> bool:
         """See `ObjectRecords.replace`."""
-        c = objects.c
-        here = (c.array_id == changed.array_id, c.name_key == changed.name.key, c.version == version)
-        return bool(self._write(update(objects).where(*here).values(**_values(changed))).rowcount)
+        here = and_(_at(changed.array_id, changed.name), objects.c.version == version)
+        return bool(self._rows.update(here, _values(changed)))
 
     def delete(self, array_id: str, name: ObjectName) -> bool:
         """See `ObjectRecords.delete`."""
-        here = (objects.c.array_id == array_id, objects.c.name_key == name.key)
-        return bool(self._write(delete(objects).where(*here)).rowcount)
+        return bool(self._rows.delete(_at(array_id, name)))
 
     def page(self, array_id: str, kind: ObjectKind | None, *, after: str, limit: int) -> Sequence[StoredObject]:
         """See `ObjectRecords.page`."""
         query = select(objects).where(objects.c.array_id == array_id, objects.c.name_key > after)
         if kind is not None:
             query = query.where(objects.c.kind == kind.value)
-        rows = self._connection.execute(query.order_by(objects.c.name_key).limit(limit))
+        return self._read(query.order_by(objects.c.name_key).limit(limit))
+
+    def _read(self, query: Select[Any]) -> list[StoredObject]:
+        rows = self._connection.execute(query).mappings().all()
+        for row in rows:
+            self._rows.refuse_unless_true(row)
         return [_object(row) for row in rows]
+
+
+def _at(array_id: str, name: ObjectName) -> ColumnElement[bool]:
+    return and_(objects.c.array_id == array_id, objects.c.name_key == name.key)
 
 
 def _values(stored: StoredObject) -> dict[str, Any]:
@@ -66,16 +73,16 @@ def _values(stored: StoredObject) -> dict[str, Any]:
     }
 
 
-def _object(row: Row[Any]) -> StoredObject:
+def _object(row: RowMapping) -> StoredObject:
     return StoredObject(
-        array_id=row.array_id,
-        name=ObjectName(row.name),
-        kind=ObjectKind(row.kind),
-        domain=row.domain,
-        password_cache_usage=PasswordCacheUsage(row.password_cache_usage),
-        application_kind=ApplicationKind(row.application_kind) if row.application_kind else None,
-        enhanced_network_security=row.enhanced_network_security,
-        version=row.version,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
+        array_id=row["array_id"],
+        name=ObjectName(row["name"]),
+        kind=ObjectKind(row["kind"]),
+        domain=row["domain"],
+        password_cache_usage=PasswordCacheUsage(row["password_cache_usage"]),
+        application_kind=ApplicationKind(row["application_kind"]) if row["application_kind"] else None,
+        enhanced_network_security=row["enhanced_network_security"],
+        version=row["version"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
     )

@@ -9,7 +9,9 @@ from keyreeve_credentials.key_files.sql import SqlKeyFiles
 from keyreeve_credentials.keys import tables as key_tables
 from keyreeve_credentials.keys.ports import StoredValues
 from keyreeve_credentials.keys.sql import SqlKeks
+from keyreeve_credentials.launch_settings import tables as launch_setting_tables
 from keyreeve_credentials.launch_settings.sql import SqlLaunchSettings
+from keyreeve_credentials.objects import tables as object_tables
 from keyreeve_credentials.objects.sql import SqlObjects
 from keyreeve_credentials.policies import tables as policy_tables
 from keyreeve_credentials.policies.sql import SqlPolicies
@@ -22,7 +24,15 @@ class Transaction(ServiceTransaction):
     """Adds to the records of every service those of the features."""
 
     tables = SERVICE_TABLES
-    trust_tables = TrustTables(TRUST_HEADS, (*key_tables.TRUST, *policy_tables.TRUST))
+    trust_tables = TrustTables(
+        TRUST_HEADS,
+        (
+            *key_tables.TRUST,
+            *launch_setting_tables.TRUST,
+            *object_tables.TRUST,
+            *policy_tables.TRUST,
+        ),
+    )
 
     @property
     def entries(self) -> SqlEntries:
@@ -47,12 +57,12 @@ class Transaction(ServiceTransaction):
     @property
     def objects(self) -> SqlObjects:
         """Application servers, applications and user profiles."""
-        return SqlObjects(self._connection, self._write)
+        return SqlObjects(self._connection, self.trust)
 
     @property
     def launch_settings(self) -> SqlLaunchSettings:
         """Launch settings of arrays and servers."""
-        return SqlLaunchSettings(self._connection, self._write)
+        return SqlLaunchSettings(self._connection, self.trust)
 
     @property
     def launches(self) -> SqlLaunches:
