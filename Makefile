@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help up down reset status test bench bench-vault bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
+.PHONY: image chart-e2e help up down reset status test bench bench-vault bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ golden-update: $(VENV)/.dev ## play the transcripts of the legacy commands, stor
 
 fuzz: $(VENV)/.dev ## send random frames to this server's HTTP/2, a million connections (INPUTS=1000000 SEED=1)
 	@PYTHONPATH=tests $(BIN)/python -m support.http2_fuzzer --inputs $(or $(INPUTS),1000000) --seed $(or $(SEED),1)
+
+image: ## build the container image with buildah, podman or docker (IMAGE=name:tag)
+	@tools/image build $(IMAGE)
+
+chart-e2e: $(VENV)/.dev ## install the chart on the cluster of KUBECONFIG, test it, and remove it (ARGS="--set image.tag=1")
+	@$(BIN)/python tools/chart-e2e $(ARGS)
 
 lint: $(VENV)/.dev ## check style and import rules
 	@$(BIN)/ruff check .

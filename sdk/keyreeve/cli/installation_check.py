@@ -35,7 +35,7 @@ def check_installation(listener: str, trust_domain: str, account_token: Path, bu
     with Client(context) as client:
         issued = client.certificates.sign("server", make_csr(make_key(), [Name.dns(NAME)]))
         _say(f"issued {issued.serial} for {NAME}")
-        leaf, *chain = (x509.load_der_x509_certificate(der) for der in issued.chain_der)
+        leaf, *chain = (x509.load_der_x509_certificate(der) for der in (issued.certificate_der, *issued.chain_der))
         roots = x509.load_pem_x509_certificates(context.estate_bundle.read_bytes())
         verifier = PolicyBuilder().store(Store(roots)).time(datetime.now(UTC)).build_server_verifier(x509.DNSName(NAME))
         verifier.verify(leaf, chain)
