@@ -1,0 +1,506 @@
+"""A state machine of arrays, members, agents and leaders with crashes, repeated messages and leaders that wake late.
+
+Invariants: I1 no CA issues before every counted member has acknowledged it; I2 none is dropped while a counted member needs
+it; I3 an array has one primary; I4 epochs only grow, each naming the one before; I5 what an old leader writes or orders is
+refused, and changes nothing.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import Connection, create_engine, insert
+from sqlalchemy.pool import StaticPool
+
+from fakes.array_authorities import FakeArrayAuthorities
+from keyreeve import errors, keys
+from keyreeve.values import Name
+from keyreeve_chassis.leases.leadership import FencedStore
+from keyreeve_chassis.leases.ports import LeaseLost
+from keyreeve_chassis.operations.ports import Operation, OperationState
+from keyreeve_membership.authorities.orders import LEASE
+from keyreeve_membership.authorities.ports import ArrayAuthority, CaState, KeyType, Order
+from keyreeve_membership.changes.joining import Joining
+from keyreeve_membership.changes.leaving import Leaving
+from keyreeve_membership.changes.progress import PUBLISH
+from keyreeve_membership.changes.publishing import Publishing
+from keyreeve_membership.changes.quarantine import QUARANTINE, Quarantine
+from keyreeve_membership.changes.service import CLEAN, DETACH, DISSOLVE, JOIN, Changes
+from keyreeve_membership.peers.ports import PeerAnswer
+from keyreeve_membership.roll.ports import ArrayState, ArrayView, MemberState, Report
+from keyreeve_membership.roll.service import Roll, Server
+from keyreeve_membership.rotations.ports import RotationKind
+from keyreeve_membership.rotations.service import START, NewRotation, Rotations
+from keyreeve_membership.rotations.steps import RotationSteps
+from keyreeve_membership.store.sql import MembershipTransaction
+from keyreeve_membership.store.tables import SERVICE_TABLES, metadata, roll_state
+
+NAMES = tuple(f"m{i}.example.test" for i in range(4))
+EXAMPLES = int(os.environ.get("KEYREEVE_ROTATION_EXAMPLES", "8"))
+"""More are worth a night."""
+ADMIN = "spiffe://example.test/operators/admin/ann"
+REFUSALS = (errors.FailedPrecondition, errors.InvalidArgument, errors.NotFound, errors.AlreadyExists)
+
+
+class Crashed(Exception):
+    """The leader's process has died."""
+
+
+class Store:
+    """The service's transactions on an SQLite database in memory."""
+
+    def __init__(self) -> None:
+        self.now = 1_000
+        self.engine = create_engine("sqlite://", poolclass=StaticPool)
+        metadata.create_all(self.engine)
+        state = {"id": 1, "trust_domain": "example.test", "restore_generation": 1, "key_check": b"", "created_at": 0}
+        with self.engine.begin() as connection:
+            connection.execute(insert(SERVICE_TABLES.state).values(**state))
+            connection.execute(insert(roll_state).values(id=1, revision=0))
+
+    def here(self, work: Callable[[MembershipTransaction], Any]) -> Any:
+        with self.engine.begin() as connection:
+            return work(self._transaction(connection))
+
+    async def write(self, work: Callable[[Any], Any]) -> Any:
+        return self.here(work)
+
+    async def read(self, work: Callable[[Any], Any], *, one_statement: bool = False) -> Any:
+        return self.here(work)
+
+    async def write_beside(self, work: Callable[[Any], Any]) -> Any:
+        return self.here(work)
+
+    def _transaction(self, connection: Connection) -> MembershipTransaction:
+        return MembershipTransaction(connection, now=self.now, writable=True)
+
+
+class Authorities(FakeArrayAuthorities):
+    """The CAs, at whose orders a leader may die or sleep, and which check I1 and I2 at each."""
+
+    crash_in: int = -1
+    after: bool = False
+    asleep: asyncio.Event | None = None
+    check: Callable[[str, str], None] = lambda _what, _authority: None
+    """Told of each order that changes something, before it does."""
+
+    async def create(self, order: Order, authority_id: str, common_name: str, key_type: KeyType) -> ArrayAuthority:
+        return await self._ordered(
+            lambda: FakeArrayAuthorities.create(self, order, authority_id, common_name, key_type)
+        )
+
+    async def introduce(self, order: Order, authority_id: str) -> ArrayAuthority:
+        return await self._ordered(lambda: FakeArrayAuthorities.introduce(self, order, authority_id))
+
+    async def activate(self, order: Order, authority_id: str) -> ArrayAuthority:
+        async def checked() -> ArrayAuthority:
+            found = await FakeArrayAuthorities.activate(self, order, authority_id)
+            self.check("activate", authority_id)
+            return found
+
+        return await self._ordered(checked)
+
+    async def retire(self, order: Order, authority_id: str) -> ArrayAuthority:
+        return await self._ordered(lambda: FakeArrayAuthorities.retire(self, order, authority_id))
+
+    async def destroy(self, order: Order, authority_id: str) -> ArrayAuthority:
+        async def checked() -> ArrayAuthority:
+            found = await FakeArrayAuthorities.destroy(self, order, authority_id)
+            self.check("destroy", authority_id)
+            return found
+
+        return await self._ordered(checked)
+
+    async def _ordered(self, act: Any) -> Any:
+        if self.asleep is not None:
+            await self.asleep.wait()
+        self.crash_in -= 1
+        if self.crash_in == 0 and not self.after:
+            raise Crashed
+        found = await act()
+        if self.crash_in == 0:
+            raise Crashed
+        return found
+
+
+@dataclass
+class SimulatedServer:
+    """A server with its agent."""
+
+    name: str
+    boot_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    array: str = ""
+    epoch: int = 0
+    digest: bytes = b""
+    trusted: frozenset[str] = frozenset()
+    certificate: str = ""
+    authority: str = ""
+
+
+class Machine(RuleBasedStateMachine):
+    """The control plane and its servers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = Store()
+        self.authorities = Authorities()
+        self.authorities.check = self.check_order
+        self.loop = asyncio.new_event_loop()
+        self.servers: dict[str, SimulatedServer] = {}
+        self.lease: Any = None
+        now, now_ms = self.seconds, lambda: self.store.now * 1000
+        self.roll = Roll(now)
+        self.changes = Changes(now, now_ms, 1_000_000)
+        self.rotations = Rotations(now, now_ms, 1_000_000)
+        joining = Joining(self.authorities, self, now, 1_000_000)
+        leaving = Leaving(self.authorities, self.roll, now)
+        rotating = RotationSteps(self.rotations, self.authorities, self, now)
+        self.steps = {
+            JOIN: joining.step,
+            **dict.fromkeys((DETACH, DISSOLVE, CLEAN), leaving.step),
+            START: rotating.step,
+            PUBLISH: Publishing(self.authorities, now).step,
+            QUARANTINE: Quarantine(self.authorities, now).step,
+        }
+
+    def teardown(self) -> None:
+        """In the end, with servers that do their part and a leader that lives, everything ends."""
+        if self.servers:
+            for _ in range(12):
+                self.everything_works()
+            assert [one.method for one in self._running()] == []
+        self.loop.close()
+        self.store.engine.dispose()
+
+    def seconds(self) -> int:
+        return self.store.now
+
+    def run(self, work: Any) -> Any:
+        return self.loop.run_until_complete(work)
+
+    async def check(self, member: str, address: str, *, authority_id: str, trusted_der: Any) -> PeerAnswer:
+        """A peer port accepts what its agent has loaded."""
+        return PeerAnswer("" if authority_id in self.servers[member].trusted else "UNAVAILABLE: certificate unknown")
+
+    @initialize()
+    def begin(self) -> None:
+        for name in NAMES:
+            self.register(name)
+        self.lead()
+        for name in NAMES:
+            self.turn(name)
+
+    def register(self, name: str) -> None:
+        array_id = name.partition(".")[0]
+        order = Order(array_id, 1, 1, 0, "create")
+        self.run(self.authorities.create(order, f"{array_id}-0", name, KeyType.P256))
+        made = self.run(self.authorities.activate(order, f"{array_id}-0"))
+        server = Server(name, "127.0.0.1:1", (), "5.40.1")
+        self.store.here(lambda tx: self.roll.create_array(tx, array_id, server, made, peer_security=True, actor=ADMIN))
+        self.servers[name] = SimulatedServer(name)
+
+    # --- Agents
+
+    def _report(self, server: SimulatedServer) -> None:
+        def report(tx: MembershipTransaction) -> None:
+            member = tx.roll.member(server.name)
+            assert member is not None
+            present = [one for one in tx.roll.members_of(server.array) if one.state is not MemberState.QUARANTINED]
+            primary = next((one.name for one in present if one.primary), "")
+            view = ArrayView(server.array, primary, tuple(one.name for one in present), server.epoch, server.digest)
+            now_ms = self.store.now * 1000
+            made = Report(
+                member.member_uid,
+                now_ms,
+                now_ms,
+                server.boot_id,
+                view if server.array else None,
+                (),
+                server.certificate,
+                server.authority,
+                0,
+                None,
+                None,
+                stopped=False,
+                booted_at_ms=now_ms,
+            )
+            self.roll.report(tx, member, made)
+
+        self.store.here(report)
+
+    def _load(self, server: SimulatedServer) -> None:
+        def load(tx: MembershipTransaction) -> Any:
+            member = tx.roll.member(server.name)
+            assert member is not None
+            epoch = tx.epochs.newest(member.joining_array_id or member.array_id)
+            assert epoch is not None
+            return epoch
+
+        epoch = self.store.here(load)
+        server.array, server.epoch, server.digest = epoch.array_id, epoch.epoch, epoch.digest
+        server.trusted = frozenset(one.authority_id for one in epoch.authorities)
+        self._acknowledge(server)
+
+    def _acknowledge(self, server: SimulatedServer) -> None:
+        self.store.here(
+            lambda tx: self.roll.acknowledge(
+                tx,
+                server.name,
+                server.array,
+                boot_id=server.boot_id,
+                epoch=server.epoch,
+                digest=server.digest,
+            )
+        )
+
+    def _renew(self, server: SimulatedServer) -> None:
+        csr = keys.make_csr(_KEY, [Name.dns(server.name)], common_name=server.name)
+        try:
+            _, authority_id = self.store.here(lambda tx: self.roll.issuer_of(tx, server.name))
+            if authority_id == server.authority:
+                return
+            issued = self.run(self.authorities.issue_peer(authority_id, server.name, csr, "r"))
+        except errors.MemberStateWrong:
+            return
+        server.certificate, server.authority = issued.serial, issued.authority_id
+
+    @rule(name=st.sampled_from(NAMES))
+    def turn(self, name: str) -> None:
+        """An agent does all that it can."""
+        server = self.servers[name]
+        self._report(server)
+        self._load(server)
+        self._renew(server)
+        self._report(server)
+
+    @rule()
+    def all_turn(self) -> None:
+        for name in NAMES:
+            self.turn(name)
+
+    @rule(name=st.sampled_from(NAMES))
+    def load_only(self, name: str) -> None:
+        """An agent loads and acknowledges, and its certificate comes later."""
+        self._load(self.servers[name])
+
+    @rule(name=st.sampled_from(NAMES))
+    def repeat_acknowledgement(self, name: str) -> None:
+        """A message is sent again."""
+        server = self.servers[name]
+        with suppress(errors.ArrayNotFound):  # it has left that array meanwhile
+            self._acknowledge(server)
+
+    @rule(name=st.sampled_from(NAMES))
+    def restart(self, name: str) -> None:
+        """An agent starts again: what its former start acknowledged does not count."""
+        server = self.servers[name]
+        server.boot_id = uuid.uuid4().hex
+        self._report(server)
+
+    # --- People
+
+    def _try(self, work: Callable[[MembershipTransaction], Any]) -> None:
+        with suppress(*REFUSALS):  # refused: nothing has changed
+            self.store.here(work)
+
+    @rule(primary=st.sampled_from(NAMES), secondary=st.sampled_from(NAMES))
+    def join(self, primary: str, secondary: str) -> None:
+        def work(tx: MembershipTransaction) -> None:
+            member = tx.roll.member(primary)
+            assert member is not None
+            array = tx.roll.array(member.array_id)
+            assert array is not None
+            self.changes.join(tx, primary, secondary, array.authority_sha256, ADMIN)
+
+        self._try(work)
+
+    @rule(name=st.sampled_from(NAMES))
+    def promote(self, name: str) -> None:
+        self._try(lambda tx: self.rotations.promote(tx, name, ADMIN))
+
+    @rule(name=st.sampled_from(NAMES))
+    def detach(self, name: str) -> None:
+        self._try(lambda tx: self.changes.detach(tx, name, ADMIN))
+
+    @rule(name=st.sampled_from(NAMES), kind=st.sampled_from([RotationKind.SCHEDULED, RotationKind.EMERGENCY]))
+    def rotate(self, name: str, kind: RotationKind) -> None:
+        asked = NewRotation(kind, phase_seconds=50 if kind is RotationKind.EMERGENCY else 0)
+
+        def work(tx: MembershipTransaction) -> None:
+            member = tx.roll.member(name)
+            assert member is not None
+            self.rotations.start(tx, member.array_id, asked, ADMIN)
+
+        self._try(work)
+
+    @rule()
+    def roll_back(self) -> None:
+        def work(tx: MembershipTransaction) -> None:
+            for rotation in tx.rotations.page(before="", limit=1, array_id=""):
+                self.rotations.roll_back(tx, rotation.rotation_id, ADMIN)
+
+        self._try(work)
+
+    @rule()
+    def cancel(self) -> None:
+        for operation in self._running():
+            if operation.method in {JOIN, DETACH}:
+                self.store.here(lambda tx, one=operation: tx.operations.request_cancel(one.operation_id))
+
+    @rule(name=st.sampled_from(NAMES))
+    def quarantine_or_readmit(self, name: str) -> None:
+        quarantine = Quarantine(self.authorities, self.seconds)
+        member = self.store.here(lambda tx: tx.roll.member(name))
+        if member.state is MemberState.QUARANTINED:
+            self._try(lambda tx: quarantine.readmit(tx, name, ADMIN))
+        else:
+            self._try(lambda tx: quarantine.quarantine(tx, name, ADMIN, "dead"))
+
+    @rule()
+    def time_passes(self) -> None:
+        self.store.now += 60
+
+    # --- Leaders
+
+    def _running(self) -> list[Operation]:
+        return [
+            replace(one, cancel_requested=False) for one in self.store.here(lambda tx: list(tx.operations.running()))
+        ]
+
+    @rule()
+    def lead(self) -> None:
+        """Another process becomes the leader."""
+        nonce = uuid.uuid4().hex
+        self.lease = self.store.here(lambda tx: tx.leases.acquire(LEASE, nonce, 10**6, take_over=True))
+
+    def _step(self, operation: Operation, lease: Any) -> Any:
+        return self.steps[operation.method](FencedStore(self.store, lease), operation)
+
+    @rule(steps=st.integers(1, 4))
+    def work(self, steps: int) -> None:
+        for _ in range(steps):
+            for operation in self._running():
+                self._do(self._step(operation, self.lease))
+
+    def _do(self, step: Any) -> None:
+        with suppress(errors.Unavailable, LeaseLost, Crashed):
+            self.run(step)
+
+    @rule()
+    def everything_works(self) -> None:
+        self.all_turn()
+        self.work(2)
+
+    @rule(at=st.integers(1, 3), after=st.booleans())
+    def die(self, at: int, after: bool) -> None:
+        """The leader dies at an order, before or after the CA has carried it out; another one goes on."""
+        self.authorities.crash_in, self.authorities.after = at, after
+        for operation in self._running():
+            self._do(self._step(operation, self.lease))
+        self.authorities.crash_in = -1
+        self.lead()
+
+    @precondition(lambda self: bool(self._running()))
+    @rule()
+    def wake_late(self) -> None:
+        """A leader sleeps before an order while another one works; then it wakes, and changes nothing (I5)."""
+
+        async def race() -> None:
+            self.authorities.asleep = asyncio.Event()
+            late = asyncio.ensure_future(self._step(self._running()[0], self.lease))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            gate, self.authorities.asleep = self.authorities.asleep, None
+            ended_early = late.done()
+            self.lead()
+            for operation in self._running():
+                with suppress(errors.Unavailable, LeaseLost):
+                    await self._step(operation, self.lease)
+            before = (self._everything(), dict(self.authorities.known), len(self.authorities.issued))
+            gate.set()
+            results = await asyncio.gather(late, return_exceptions=True)
+            if not ended_early:
+                assert isinstance(results[0], (LeaseLost, errors.KeyreeveError)), results
+                assert (self._everything(), dict(self.authorities.known), len(self.authorities.issued)) == before
+
+        self.run(race())
+
+    def _everything(self) -> list[Any]:
+        names = ("arrays", "members", "epochs", "rotations", "operations")
+        return self.store.here(lambda tx: [tx._connection.execute(metadata.tables[n].select()).all() for n in names])
+
+    # --- What has to be true
+
+    def check_order(self, what: str, authority_id: str) -> None:
+        """I1 and I2, at the moment at which the CA carries out an order."""
+
+        def look(tx: MembershipTransaction) -> None:
+            for rotation in tx.rotations.page(before="", limit=100, array_id=""):
+                if rotation.ended_at is not None:
+                    continue
+                counted = [one for one in tx.roll.members_of(rotation.array_id) if one.counted]
+                acknowledged = tx.roll.acknowledgements([one.member_uid for one in counted])
+                if what == "activate" and authority_id == rotation.new_authority_id:
+                    for one in counted:
+                        assert acknowledged[one.member_uid].epoch >= rotation.epoch, "I1"
+                        assert authority_id in self.servers[one.name].trusted, "I1"
+                if what == "destroy" and authority_id in {rotation.old_authority_id, rotation.new_authority_id}:
+                    for one in counted:
+                        assert self.servers[one.name].authority != authority_id, "I2"
+
+        self.store.here(look)
+
+    @invariant()
+    def every_array_has_one_primary(self) -> None:
+        def look(tx: MembershipTransaction) -> None:
+            for array in tx.roll.arrays(after="", limit=1000, dissolved=False):
+                members = tx.roll.members_of(array.array_id)
+                assert sum(one.primary for one in members) == 1, "I3"
+                assert self.authorities.known[array.authority_id].state is CaState.ACTIVE, "its CA issues"
+                if len(members) == 1:
+                    assert members[0].state in {MemberState.STANDALONE, MemberState.JOINING}
+
+        self.store.here(look)
+
+    @invariant()
+    def epochs_only_grow(self) -> None:
+        def look(tx: MembershipTransaction) -> None:
+            for array in tx.roll.arrays(after="", limit=1000, dissolved=True):
+                epochs = tx.epochs.page(array.array_id, after=0, limit=1000)
+                assert [one.epoch for one in epochs] == list(range(1, len(epochs) + 1)), "I4"
+                digests = [b"", *(one.digest for one in epochs)]
+                assert [one.previous_digest for one in epochs] == digests[:-1], "I4"
+                assert array.epoch == len(epochs)
+                if array.state is ArrayState.ACTIVE:
+                    assert array.authority_id in {one.authority_id for one in epochs[-1].authorities}
+
+        self.store.here(look)
+
+    @invariant()
+    def nothing_has_failed(self) -> None:
+        ended = self.store.here(lambda tx: list(tx.operations.page(None, before="", limit=1000)))
+        assert {one.error_reason for one in ended if one.state is OperationState.FAILED} <= {"UNREACHABLE"}
+
+
+_KEY = keys.make_key()
+
+
+@pytest.mark.slow
+def test_rotations_keep_their_invariants() -> None:
+    from hypothesis.stateful import run_state_machine_as_test
+
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=EXAMPLES, stateful_step_count=30, phases=[Phase.generate], suppress_health_check=checks
+        ),
+    )
