@@ -92,7 +92,7 @@ class Context:
         Raises `keyreeve.errors.ContextInvalid` when there is none, it is malformed, or it was found in a default location
         and belongs to another user.
         """
-        file = _locate(path)
+        file, found = _locate(path)
         try:
             content: object = json.loads(file.read_bytes())
         except FileNotFoundError:
@@ -101,7 +101,10 @@ class Context:
             raise ContextInvalid(f"cannot read {file}: {failure.strerror}", metadata=_at(file)) from None
         except ValueError as failure:  # UnicodeDecodeError is one too
             raise ContextInvalid(f"{file} is not JSON: {failure}", metadata=_at(file)) from None
-        return cls._from_json(content, file)
+        context = cls._from_json(content, file)
+        if found:
+            _refuse_foreign_files(context)
+        return context
 
     @classmethod
     def _from_json(cls, content: object, file: Path) -> Self:
@@ -160,17 +163,34 @@ class Context:
         return self.addresses(service)[0]
 
 
-def _locate(path: str | os.PathLike[str] | None) -> Path:
+def _locate(path: str | os.PathLike[str] | None) -> tuple[Path, bool]:
+    """The context file, and whether it was found rather than named."""
     if path is not None:
-        return Path(path)
+        return Path(path), False
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
-        return Path(named)
+        return Path(named), False
     here = Path.cwd()
     for directory in (here, *here.parents):
         if os.path.lexists(candidate := directory / DEFAULT_LOCATION) or _is_closed(candidate.parent):
             _require_own(candidate)
-            return candidate
+            return candidate, True
     raise ContextInvalid(f"there is no {DEFAULT_LOCATION} in {here} or above it, and {ENVIRONMENT_VARIABLE} is not set")
+
+
+def _refuse_foreign_files(context: Context) -> None:
+    """Raise `ContextInvalid` when others could have chosen what a context that was found trusts, or read its key."""
+    for file in (context.bundle, context.estate_bundle, context.certificate, context.key):
+        if why := why_not_own(file):
+            raise ContextInvalid(f"{why}, who can change whom you trust or call as", metadata=_at(context.path))
+    try:
+        mode = stat.S_IMODE(context.key.stat().st_mode)
+    except OSError:
+        return  # it is reported when it is used
+    if mode & 0o077:
+        raise ContextInvalid(
+            f"the key {context.key} can be read or written by other users (mode {mode:04o}): chmod 600 {context.key}",
+            metadata=_at(context.path),
+        )
 
 
 def _is_closed(directory: Path) -> bool:

@@ -75,7 +75,12 @@ def _segments(lines: Iterator[str]) -> Iterator[Segment]:
                 case {"link": k}:
                     bodies = None if k["bodies"] is None else _bytes(k["bodies"], number)
                     leaves, link = _bytes(k["leaves"], number), bytes.fromhex(k["link"])
-                    links.append(Link(bytes.fromhex(k["chain"]), k["n"], k["db_time"], leaves, bodies, link))
+                    read = Link(bytes.fromhex(k["chain"]), k["n"], k["db_time"], leaves, bodies, link)
+                    if not _agree(k.get("records"), _link(read).get("records")):
+                        raise FileUnusable(
+                            f"the readable records of line {number} are not those that were signed: they were changed"
+                        )
+                    links.append(read)
                 case {"checkpoint": c}:
                     body, signature = _bytes(c["body"], number), _bytes(c["signature"], number)
                     yield Segment(body, signature, tuple(registrations), tuple(links))
@@ -103,6 +108,16 @@ def _link(link: Link) -> dict[str, Any]:
         except RecordInvalid:
             document["records"] = None  # verification reports what is wrong with it
     return document
+
+
+def _agree(readable: Any, signed: Any) -> bool:  # noqa: ANN401  # what JSON holds
+    """Whether readable records say what the signed bytes say; an earlier release may have written fewer fields."""
+    if not isinstance(readable, list) or not isinstance(signed, list):
+        return readable is None or readable == signed
+    return len(readable) == len(signed) and all(
+        isinstance(shown, dict) and all(name in true and true[name] == value for name, value in shown.items())
+        for shown, true in zip(readable, signed, strict=True)
+    )
 
 
 def _line(document: object) -> str:

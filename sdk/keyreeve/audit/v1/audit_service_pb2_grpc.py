@@ -87,7 +87,7 @@ class AuditServiceServicer:
         """Lists the entries of the log, for verification elsewhere: for each checkpoint the chains that begin in it, the commits
         that it adds, and then the checkpoint itself.
 
-        Callers: admins, auditors, services.
+        Callers: admins, auditors.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

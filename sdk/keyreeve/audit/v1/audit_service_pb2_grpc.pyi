@@ -48,7 +48,7 @@ class AuditServiceStub:
     """Lists the entries of the log, for verification elsewhere: for each checkpoint the chains that begin in it, the commits
     that it adds, and then the checkpoint itself.
 
-    Callers: admins, auditors, services.
+    Callers: admins, auditors.
     Idempotent: read-only.
     """
     VerifyAuditChain: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditChainRequest, _audit_service_pb2.VerifyAuditChainResponse]
@@ -94,7 +94,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Lists the entries of the log, for verification elsewhere: for each checkpoint the chains that begin in it, the commits
     that it adds, and then the checkpoint itself.
 
-    Callers: admins, auditors, services.
+    Callers: admins, auditors.
     Idempotent: read-only.
     """
     VerifyAuditChain: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyAuditChainRequest, _audit_service_pb2.VerifyAuditChainResponse]  # type: ignore[assignment]
@@ -149,7 +149,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the entries of the log, for verification elsewhere: for each checkpoint the chains that begin in it, the commits
         that it adds, and then the checkpoint itself.
 
-        Callers: admins, auditors, services.
+        Callers: admins, auditors.
         Idempotent: read-only.
         """
 

@@ -65,7 +65,9 @@ class Folder:
         missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
         try:
             try:
-                self.path.mkdir(parents=True, exist_ok=True)
+                if not self.path.exists():
+                    self.path.mkdir(parents=True, exist_ok=True)
+                    self.path.chmod(0o755)  # whatever the umask is: others must not put files beside the key
             except OSError as problem:
                 raise FileUnusable(f"cannot create {self.path}: {problem.strerror}") from problem
             check_writable(self.key)

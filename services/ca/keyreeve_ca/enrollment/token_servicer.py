@@ -21,7 +21,7 @@ EXCLUDED_METHODS = frozenset({"Enroll", "ExchangeServiceAccountToken", "RenewExp
 _MAKERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.CA, Role.MEMBERSHIP})
 
 ACCESS: AccessRules = {
-    SERVICE + "CreateEnrollmentToken": AccessRule(_MAKERS, forwarded=True),
+    SERVICE + "CreateEnrollmentToken": AccessRule(_MAKERS, forwarded=True, records=("identity",)),
     SERVICE + "RevokeEnrollmentToken": AccessRule(_MAKERS, forwarded=True),
     SERVICE + "ListEnrollmentTokens": AccessRule(_MAKERS | OPERATOR_ROLES, freshness=Freshness.TOLERANT),
 }

@@ -33,7 +33,7 @@ ACCESS: AccessRules = {
     _SERVICE + "ListAuditRecords": AccessRule(
         _READERS, freshness=Freshness.STRICT, records=("caller", "method", "code", "reason", "resource", "id")
     ),
-    _SERVICE + "ListAuditEntries": AccessRule(_READERS | SERVICE_ROLES, freshness=Freshness.STRICT),
+    _SERVICE + "ListAuditEntries": AccessRule(_READERS, freshness=Freshness.STRICT),
     _SERVICE + "VerifyAuditChain": AccessRule(_READERS | SERVICE_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "GetCheckpoint": AccessRule(ALL_ROLES, freshness=Freshness.EXEMPT),
     _SERVICE + "AppendVerbRecord": AccessRule(

@@ -58,6 +58,7 @@ class FileSink:
     name: str = "file"
     _descriptor: int | None = None
     _known: int = 0
+    _size: int = 0
 
     def reached(self) -> int:
         """See `Sink.reached`."""
@@ -71,6 +72,8 @@ class FileSink:
                     raise SinkFailed(f"{self.path} was deleted or moved: make an empty file there, of mode 0600")
                 self._close()
                 self._open(resume)
+            else:
+                self._refuse_altered(self._descriptor)
         except OSError as wrong:
             raise SinkFailed(f"{self.path}: {wrong.strerror or wrong}") from wrong
         return self._known
@@ -93,6 +96,20 @@ class FileSink:
             self._cut(began)
             raise SinkFailed(f"{self.path}: {wrong.strerror or wrong}") from wrong
         self._known = Checkpoint.decode(segments[-1].body).k
+        self._size = os.fstat(self._descriptor).st_size
+
+    def _refuse_altered(self, descriptor: int) -> None:
+        """Raise `SinkFailed` when others may write the file, or when it was truncated: what is missing is written again."""
+        status = os.fstat(descriptor)
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            mode = stat.S_IMODE(status.st_mode)
+            raise SinkFailed(f"{self.path} can be read or written by other users (mode {mode:04o}): chmod 600")
+        if status.st_size < self._size:
+            was, self._size = self._size, 0
+            self._close()
+            raise SinkFailed(
+                f"{self.path} was truncated from {was} to {status.st_size} bytes; the rest is written again"
+            )
 
     def _open(self, resume: int) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -101,6 +118,7 @@ class FileSink:
             os.close(descriptor)
             raise SinkFailed(f"{self.path} is no plain file")
         self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
         self._known = self._last_checkpoint(descriptor) if os.fstat(descriptor).st_size else resume
 
     def _last_checkpoint(self, descriptor: int) -> int:

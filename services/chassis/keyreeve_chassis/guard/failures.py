@@ -6,6 +6,7 @@ clients accept 8 kB by default, so it is cut to a budget rather than lost.
 """
 
 import asyncio
+import errno
 import re
 from collections.abc import Sequence
 
@@ -14,7 +15,15 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from keyreeve.errors import DOMAIN, DeadlinePassed, InternalError, InvalidArgument, KeyreeveError, Violation
+from keyreeve.errors import (
+    DOMAIN,
+    DeadlinePassed,
+    InternalError,
+    InvalidArgument,
+    KeyreeveError,
+    StoreUnavailable,
+    Violation,
+)
 from keyreeve_chassis.guard.call import Call
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -22,6 +31,7 @@ MAX_STATUS_BYTES = 4096
 MAX_MESSAGE_CHARACTERS = 800
 MAX_VALUE_CHARACTERS = 300
 
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +52,9 @@ def translate(failure: BaseException, call: Call) -> KeyreeveError:
         return failure
     if isinstance(failure, TimeoutError) and _is_past(call):
         return deadline_passed(call)
+    if isinstance(failure, OSError) and failure.errno in _DISK_FULL:
+        _log.error("a disk is full", method=call.method, request_id=call.request_id, error=str(failure))
+        return StoreUnavailable("a disk of the service is full; nothing is known to have happened")
     _log.error(
         "unexpected failure",
         method=call.method,

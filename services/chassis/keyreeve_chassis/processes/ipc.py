@@ -83,6 +83,31 @@ def _allowed_users() -> frozenset[int]:
     return frozenset({0, os.geteuid()})
 
 
+def _believed_users(path: Path) -> frozenset[int]:
+    """Whose service a client talks to: root's, its own user's; for root, also that of the state directory's owner."""
+    if os.geteuid() == 0 and path.parent.name == "run":
+        return frozenset({0, path.parent.parent.stat().st_uid})
+    return frozenset({0, os.geteuid()})
+
+
+def refuse_foreign_socket(path: Path) -> None:
+    """Raise `StoreUnavailable` when the socket or its directory is another user's, who would answer in the service's place."""
+    believed = _believed_users(path)
+    for place in (path.parent, path):
+        status = place.lstat()
+        if status.st_uid not in believed:
+            raise StoreUnavailable(f"{place} belongs to another user (uid {status.st_uid}): nothing was sent there")
+        if stat.S_IMODE(status.st_mode) & 0o022:
+            raise StoreUnavailable(f"{place} can be written by other users: nothing was sent there")
+
+
+def _refuse_foreign_peer(connected: socket.socket, path: Path) -> None:
+    """Raise `StoreUnavailable` unless the process that listens is of the service's user (SO_PEERCRED)."""
+    _, uid, _ = _UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    if uid not in _believed_users(path):
+        raise StoreUnavailable(f"a process of another user (uid {uid}) listens at {path}: nothing was sent to it")
+
+
 def _prepare_directory(path: Path) -> None:
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         raise ValueError(f"the socket path {path} is longer than {_MAX_PATH_BYTES} bytes: use a shorter directory")
@@ -141,7 +166,14 @@ class Client:
         async with self._connecting:
             if self._side is None or not self._side.is_open:
                 loop = asyncio.get_running_loop()
-                _, self._side = await loop.create_unix_connection(_ClientSide, str(self._path))
+                refuse_foreign_socket(self._path)
+                transport, side = await loop.create_unix_connection(_ClientSide, str(self._path))
+                try:
+                    _refuse_foreign_peer(transport.get_extra_info("socket"), self._path)
+                except StoreUnavailable:
+                    transport.abort()
+                    raise
+                self._side = side
             return self._side
 
 

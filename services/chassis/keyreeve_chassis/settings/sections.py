@@ -150,9 +150,22 @@ class ServerSettings(ServiceSettings):
         path = self.run_directory.absolute() / "coordinator.sock"
         if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
             return path
-        # A deep state directory gets a short name of its own.
+        # A deep state directory gets a short name of its own, where other users cannot make it first if there is such a place.
         name = hashlib.sha256(os.fsencode(self.state_directory.absolute())).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"keyreeve-{os.geteuid()}-{name}" / "coordinator.sock"
+        return _runtime_directory() / f"keyreeve-{os.geteuid()}-{name}" / "coordinator.sock"
+
+
+def _runtime_directory() -> Path:
+    """The user's runtime directory (XDG Base Directory Specification), or else the directory of temporary files."""
+    for place in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.geteuid()}"):
+        path = Path(place)
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if path.is_absolute() and status.st_uid == os.geteuid() and not status.st_mode & 0o077:
+            return path
+    return Path(tempfile.gettempdir())
 
 
 class DatabaseServerSettings(ServerSettings):
