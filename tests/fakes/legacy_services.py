@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from fakes.legacy_arrays import LegacyArrays
 from fakes.legacy_files import LegacyFiles
+from fakes.legacy_settings import LegacySettingsAndObjects
 from keyreeve._async.services import CredentialsClient, MembershipClient
 from keyreeve.credentials.v1 import entry_service_pb2 as entry_pb
 from keyreeve.errors import EntryExists
@@ -56,12 +57,12 @@ class LegacyServices:
     secrets: dict[str, bytes] = field(default_factory=dict)
 
     files: LegacyFiles = field(default_factory=LegacyFiles)
+    settings: LegacySettingsAndObjects = field(default_factory=LegacySettingsAndObjects)
 
     def handler(self, method: str) -> Any:
         """What answers an RPC."""
         name = method.rpartition("/")[2]
-        part: object = self.files if "KeyFileService" in method else self
-        return getattr(self if hasattr(self, name) else part if hasattr(part, name) else self.arrays, name)
+        return next(getattr(one, name) for one in (self, self.files, self.arrays, self.settings) if hasattr(one, name))
 
     def clients(self) -> Any:
         """What a verb calls."""
@@ -73,7 +74,7 @@ class LegacyServices:
 
     def state(self) -> tuple[Any, ...]:
         """All that RPCs can change."""
-        return (self.arrays, self.entries, self.secrets, self.files)
+        return (self.arrays, self.entries, self.secrets, self.files, self.settings)
 
     async def give(self, text: str) -> None:
         """Make true what a line of a transcript says."""

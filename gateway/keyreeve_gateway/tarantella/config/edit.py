@@ -1,0 +1,68 @@
+"""`tarantella config edit`."""
+
+from typing import Any
+
+from keyreeve_gateway.grammar.model import Difference, OneOf, Option, Settings, Verb
+from keyreeve_gateway.grammar.parsing import UsageProblem
+from keyreeve_gateway.invocation import Invocation
+from keyreeve_gateway.tarantella.config.attributes import LAUNCH, MEMBERSHIP, check_names
+
+
+async def edit_settings(call: Invocation) -> None:
+    """Change attributes; those of the membership service first, since it may refuse them."""
+    settings = dict(call.parsed.settings)
+    if len(settings) < max(1, len(call.parsed.settings)):
+        raise UsageProblem("a setting is given twice" if settings else "a setting is required")
+    check_names(tuple(settings))
+    launch: dict[str, Any] = {}
+    owned: dict[str, str] = {}
+    for name, text in settings.items():
+        if name in LAUNCH:
+            field, form = LAUNCH[name]
+            launch[field] = form.read(name, text)
+        else:
+            owned[name] = MEMBERSHIP[name].write(MEMBERSHIP[name].read(name, text))
+    if owned:
+        await call.services.membership.settings.update(
+            call.parsed.many("--server") or [call.local_server], owned, whole_array=call.parsed.given("--array")
+        )
+    if launch:
+        from keyreeve.launch_values import DialogDisplay, ExpiredPasswordAction, LaunchSettings
+
+        if "show_dialog" in launch:
+            launch["show_dialog"] = DialogDisplay(launch["show_dialog"])
+        if "expired_password" in launch:
+            launch["expired_password"] = ExpiredPasswordAction(launch["expired_password"])
+        await call.services.credentials.launch_settings.update(await call.array(), LaunchSettings(**launch))
+
+
+VERB = Verb(
+    "edit",
+    "Changes attributes of the array or of servers.",
+    edit_settings,
+    (
+        Settings(),
+        OneOf(
+            (
+                Option("--array", help="Server-specific attributes change on every server of the array."),
+                Option("--server", "serv", "Servers whose attributes change; default: this server.", many=True),
+            )
+        ),
+    ),
+    batch=True,
+    rpcs=(
+        "MemberService/GetMember",
+        "SettingService/UpdateSettings",
+        "LaunchSettingService/UpdateLaunchSettings",
+    ),
+    differences=(
+        Difference(
+            "Attributes that neither the membership service nor the vault owns are refused by name, with their owner.",
+            "A value that nothing reads would be a lie.",
+        ),
+        Difference(
+            "Attributes of both services in one command are changed one after the other.",
+            "They have no common transaction.",
+        ),
+    ),
+)

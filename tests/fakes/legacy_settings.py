@@ -1,0 +1,105 @@
+"""Launch settings, settings of arrays, and objects in memory."""
+
+from dataclasses import dataclass, field
+
+from keyreeve import errors
+from keyreeve.credentials.v1 import launch_setting_service_pb2 as launch_pb
+from keyreeve.credentials.v1 import object_service_pb2 as object_pb
+from keyreeve.membership.v1 import setting_service_pb2 as pb
+
+PEER_SECURITY = "tarantella-config-security-peerssl-enabled"
+DEFAULTS = launch_pb.LaunchSettings(
+    password_cache_usage=True,
+    expired_password=launch_pb.EXPIRED_PASSWORD_ACTION_DIALOG,
+    allow_smart_card=True,
+    show_dialog=launch_pb.DIALOG_DISPLAY_USER,
+    save_password_checked=True,
+    save_password_enabled=True,
+    always_smart_card_checked=False,
+    always_smart_card_enabled=True,
+    save_login_password=True,
+    dialog_delay_seconds=2,
+    details_shown=False,
+    details_shown_on_error=True,
+    details_enabled=True,
+)
+
+
+@dataclass
+class LegacySettingsAndObjects:
+    """Handlers of SettingService, LaunchSettingService and ObjectService."""
+
+    members: dict[str, str] = field(default_factory=dict)
+    """Peer security by member, where it was changed."""
+    launch: dict[str, launch_pb.LaunchSettings] = field(default_factory=dict)
+    objects: dict[tuple[str, str], object_pb.Object] = field(default_factory=dict)
+
+    def GetSettings(self, request: pb.GetSettingsRequest) -> pb.Settings:  # noqa: N802
+        value = self.members.get(request.member, "1")
+        return pb.Settings(
+            member=request.member,
+            settings=[pb.Setting(name=PEER_SECURITY, value=value, scope=pb.SETTING_SCOPE_SERVER)],
+        )
+
+    def UpdateSettings(self, request: pb.UpdateSettingsRequest) -> pb.UpdateSettingsResponse:  # noqa: N802
+        for member in request.members:
+            for setting in request.settings:
+                if setting.value != self.members.get(member, "1"):
+                    name = member.removeprefix("members/")
+                    raise errors.ServerRunning(f"the programs of {name} are not reported as stopped")
+        return pb.UpdateSettingsResponse(
+            settings=[self.GetSettings(pb.GetSettingsRequest(member=one)) for one in request.members]
+        )
+
+    def GetLaunchSettings(self, request: launch_pb.GetLaunchSettingsRequest) -> launch_pb.LaunchSettingsView:  # noqa: N802
+        own = self.launch.get(request.parent, launch_pb.LaunchSettings())
+        view = launch_pb.LaunchSettingsView(parent=request.parent, own=own, effective=DEFAULTS)
+        view.effective.MergeFrom(own)
+        return view
+
+    def UpdateLaunchSettings(  # noqa: N802
+        self, request: launch_pb.UpdateLaunchSettingsRequest
+    ) -> launch_pb.LaunchSettingsView:
+        self.launch.setdefault(request.parent, launch_pb.LaunchSettings()).MergeFrom(request.settings)
+        return self.GetLaunchSettings(launch_pb.GetLaunchSettingsRequest(parent=request.parent))
+
+    def CreateObject(self, request: object_pb.CreateObjectRequest) -> object_pb.Object:  # noqa: N802
+        made = object_pb.Object()
+        made.CopyFrom(request.object)
+        made.object_name = full(made.object_name)
+        if made.application_kind == object_pb.APPLICATION_KIND_WINDOWS and not made.HasField(
+            "enhanced_network_security"
+        ):
+            made.enhanced_network_security = True
+        key = (made.parent, made.object_name.casefold())
+        if key in self.objects:
+            raise errors.ObjectExists(
+                f"the array {made.parent.removeprefix('arrays/')} has an object {made.object_name}"
+            )
+        self.objects[key] = made
+        return made
+
+    def GetObject(self, request: object_pb.GetObjectRequest) -> object_pb.Object:  # noqa: N802
+        return self._object(request.parent, request.object_name)
+
+    def UpdateObject(self, request: object_pb.UpdateObjectRequest) -> object_pb.Object:  # noqa: N802
+        found = self._object(request.object.parent, request.object.object_name)
+        for path in request.update_mask.paths:
+            setattr(found, path, getattr(request.object, path))
+        return found
+
+    def DeleteObject(self, request: object_pb.DeleteObjectRequest) -> object_pb.DeleteObjectResponse:  # noqa: N802
+        found = self._object(request.parent, request.object_name)
+        del self.objects[found.parent, found.object_name.casefold()]
+        return object_pb.DeleteObjectResponse()
+
+    def _object(self, parent: str, name: str) -> object_pb.Object:
+        key = (parent, full(name).casefold())
+        if key not in self.objects:
+            raise errors.ObjectNotFound(f"the array {parent.removeprefix('arrays/')} has no object {full(name)}")
+        return self.objects[key]
+
+
+def full(name: str) -> str:
+    """A TFN name with its beginning."""
+    return name if name.startswith("...") else f".../_ens/{name}"
