@@ -129,6 +129,8 @@ class World:
     silent: bool = False
     """Whether it answers nothing."""
     issues: bool = True
+    crls: bool = True
+    peer_security: bool = True
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     acknowledged: list[tuple[str, str, int, bytes]] = field(default_factory=list)
     reports: dict[str, Status] = field(default_factory=dict)
@@ -201,7 +203,14 @@ class TestControl:
         self.world.reports[self.name] = status
         array = self.world.of(self.name)
         return Instruction(
-            member, array.name, array.epochs[-1].epoch, array.issuing.name, None, 1, now(), peer_security=True
+            member,
+            array.name,
+            array.epochs[-1].epoch,
+            array.issuing.name,
+            None,
+            1,
+            now(),
+            peer_security=self.world.peer_security,
         )
 
     async def epochs(self, array: str, from_epoch: int) -> list[Epoch]:
@@ -233,6 +242,8 @@ class TestControl:
 
     async def crls(self, authority: str) -> tuple[bytes, ...]:
         self._answer()
+        if not self.world.crls:
+            raise ServiceUnreachable("the CA does not answer")
         [ca] = [one for array in self.world.arrays.values() for one in array.cas if one.name == authority]
         return (ca.crl(),)
 

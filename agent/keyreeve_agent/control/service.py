@@ -30,7 +30,7 @@ from keyreeve.values import KeyType, MemberState, Name
 from keyreeve_agent.control.ports import ControlPlane
 from keyreeve_agent.material.directory import MaterialDirectory
 from keyreeve_agent.material.epochs import SeenEpoch, walk_forward
-from keyreeve_agent.material.fitting import check_material
+from keyreeve_agent.material.fitting import check_material, crls_of
 from keyreeve_agent.material.roll_file import RollFile
 from keyreeve_agent.material.seen_epochs import SeenEpochs
 from keyreeve_agent.material.values import Material
@@ -222,8 +222,8 @@ class MemberLoop:
             check_material(material, self.view.name)
             await asyncio.to_thread(self.directory.write, material)
             self.view.load(material)
-            await self.port.start()
             _log.info("loaded peer material", array=material.epoch.array, epoch=material.epoch.epoch)
+        await self.port.start()  # it may have been stopped while peer security was off
         place = (material.epoch.array, material.epoch.restore_generation, material.epoch.epoch)
         if changed or self._acknowledged != place:
             await self._prove_loaded(material)
@@ -311,7 +311,7 @@ class MemberLoop:
                 found += await self.control.crls(authority.name)
         except KeyreeveError as failure:
             _log.debug("the CRLs could not be fetched", error=_said(failure))
-            return loaded.crls_der if same and loaded is not None else ()
+            return () if loaded is None else crls_of(loaded.crls_der, epoch)
         self._crls_at = self.clock()
         return tuple(found)
 

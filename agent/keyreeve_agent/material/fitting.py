@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve.errors import PeerMaterialWrong
 from keyreeve.keys import parse_key
+from keyreeve.membership_values import Epoch
 from keyreeve_agent.material.values import Material
 
 
@@ -45,6 +46,12 @@ def check_material(material: Material, name: str) -> x509.Certificate:
     if any(crl.issuer not in subjects for crl in crls):
         raise PeerMaterialWrong("a CRL's issuer is not in the bundle")
     return leaf
+
+
+def crls_of(crls_der: tuple[bytes, ...], epoch: Epoch) -> tuple[bytes, ...]:
+    """The CRLs that authorities of this epoch have issued."""
+    subjects = {x509.load_der_x509_certificate(one.certificate_der).subject for one in epoch.authorities}
+    return tuple(der for der in crls_der if x509.load_der_x509_crl(der).issuer in subjects)
 
 
 def peer_name(certificate: x509.Certificate) -> str | None:

@@ -1,7 +1,7 @@
 """The peer port: gRPC over mutual TLS with the material of the moment.
 
 grpcio's own server, unlike the services': the agent has loaded grpcio anyway for its calls, and the services' listener
-would take it beyond 60 MB (docs/adr/0024-grpcio-server-on-the-peer-port.md).
+would add 8 MiB (docs/adr/0024-grpcio-server-on-the-peer-port.md).
 """
 
 from collections.abc import Sequence

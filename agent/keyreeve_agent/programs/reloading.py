@@ -13,6 +13,8 @@ from keyreeve_agent.programs.ports import LocalProgram, Probe
 from keyreeve_agent.programs.probing import presented_certificate
 
 _LOOK_SECONDS = 0.1
+_AGREEING_LOOKS = 3
+"""In a row: old processes of nginx accept connections for a moment after new ones have begun to."""
 _MAX_OUTPUT = 4096
 
 
@@ -47,13 +49,17 @@ class ProgramReloader:
         """Wait until the port presents the certificate: a reload command may end before the program has reloaded."""
         ends = self.clock() + program.timeout
         why = "it presents another certificate"
+        agreeing = 0
         while (left := ends - self.clock()) > 0:
             try:
                 if await asyncio.to_thread(self.present, probe, left) == certificate_der:
-                    return
-                why = "it presents another certificate"
+                    agreeing += 1
+                    if agreeing == _AGREEING_LOOKS:
+                        return
+                else:
+                    why, agreeing = "it presents another certificate", 0
             except (OSError, ValueError) as failure:
-                why = str(failure)
+                why, agreeing = str(failure), 0
             await self.sleep(_LOOK_SECONDS)
         raise ProgramNotReloaded(f"{program.name} at {probe.address}: {why} after {program.timeout:g} s")
 

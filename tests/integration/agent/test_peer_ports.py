@@ -283,3 +283,28 @@ async def test_an_order_to_renew_brings_a_new_key(running: Running) -> None:
     running.one.loop.renew_now()
     await wait_until("a new certificate", lambda: running.one.view.loaded is not before)
     assert running.one.view.loaded.material.key_pem != before.material.key_pem
+
+
+async def test_revocations_stay_known_when_a_new_epoch_comes_and_the_ca_is_silent(running: Running) -> None:
+    await running.in_one_array()
+    array = running.world.of(ONE)
+    array.issuing.revoked.append(7)
+    running.one.loop._crls_at = float("-inf")
+    running.world.change()
+    await wait_until("the CRL is loaded", lambda: running.one.view.trust.revoked)
+    running.world.crls = False
+    array.next_epoch(array.issuing, TestArrayCa.make(CHECK))
+    running.world.change()
+    await wait_until("the new epoch", lambda: running.one.view.loaded.material.epoch.epoch == 2)
+    assert {serial for _, serial in running.one.view.trust.revoked} == {7}
+
+
+async def test_without_peer_security_there_is_no_peer_port(running: Running) -> None:
+    running.world.peer_security = False
+    running.world.change()
+    await wait_until("the port is closed", lambda: running.one.loop.port._server is None)
+    assert (await running.one.dialer.dial(running.one.view.roll[ONE])).problem == "SERVICE_UNREACHABLE"
+    running.world.peer_security = True
+    running.world.change()
+    await wait_until("it is open again", lambda: running.one.loop.port._server is not None)
+    await call_ping(running.one, running.world.of(ONE).issuing.check())
