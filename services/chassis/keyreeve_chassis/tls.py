@@ -187,6 +187,8 @@ def _context(identity: ServerIdentity, terms: _Terms) -> SSL.Context:
     # Without both, OpenSSL sends tickets that it would have to keep, and keeps them.
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # 32 KiB less for each connection that is idle.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_alpn_select_callback(_select)
     leaf, *issuers = x509.load_pem_x509_certificates(identity.chain_pem)
     context.use_certificate(leaf)

@@ -1,6 +1,7 @@
 """The calls of one connection as asyncio tasks, under the guard."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
@@ -142,8 +143,20 @@ class ConnectionCalls:
         self.auth = auth
         self.flush = flush
         self.loop = asyncio.get_running_loop()
-        self.connection: GrpcConnection
+        self._connection: weakref.ref[GrpcConnection]
         self._scheduled = False
+
+    @property
+    def connection(self) -> GrpcConnection:
+        """The connection, which lives as long as its transport or one of its streams."""
+        found = self._connection()
+        assert found is not None, "a stream that is worked on keeps it"
+        return found
+
+    @connection.setter
+    def connection(self, connection: GrpcConnection) -> None:
+        # Not to be a cycle: what a connection took is free when it ends, not when the garbage collector comes by.
+        self._connection = weakref.ref(connection)
 
     def schedule(self) -> None:
         """Send what is ready once everything that can run now has run."""

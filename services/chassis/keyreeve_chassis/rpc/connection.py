@@ -19,7 +19,7 @@ MOST_UNSENT: Final = 64 * 1024
 _INPUT_BYTES = 16 * 1024
 _OUTPUT_BYTES = 256 * 1024
 _LEAST_WINDOW = 64 * 1024 * 1024
-"""Bytes sent to streams that were reset are lost from the connection's window: when it is nearly used up, it is ended."""
+"""Bytes sent to reset streams are lost from the connection's window: when it is nearly used up, it is ended."""
 
 
 class GrpcConnection:
@@ -134,6 +134,7 @@ class GrpcConnection:
         self._sending.clear()
         self._closing.clear()
         self._waiting.clear()
+        self._touched.clear()
 
     def _allow(self, allowed: bool, what: bytes) -> None:  # what was decided
         """End the connection of a peer that does too much of something."""
@@ -395,6 +396,7 @@ class GrpcConnection:
             self._budget.free(stream.reserved)
             stream.reserved = 0
         self._forget(stream)
+        stream.part()
 
     def must_wait(self, stream: Stream) -> bool:
         """Whether the peer has not taken what was sent to it, so that its handler waits."""

@@ -52,7 +52,7 @@ class Stream:
     )
 
     def __init__(self, owner: Owner, number: int, head: RequestHead, route: Route, *, now: float, most: int) -> None:
-        self._owner = owner
+        self._owner: Owner | None = owner
         self.id = number
         self.head = head
         self.route = route
@@ -87,7 +87,13 @@ class Stream:
 
     def give_up(self) -> None:
         """Answer that too much is buffered here, and let go."""
-        self._owner.give_up(self)
+        if self._owner is not None:
+            self._owner.give_up(self)
+
+    def part(self) -> None:
+        """Part from a connection that is over: the error that ended a call keeps its stream until a garbage collection."""
+        if self.gone:
+            self._owner = None
 
 
 class Calls(Protocol):

@@ -1,9 +1,11 @@
 """What a listener accepts before anything is called: handshakes, connections, kinds of TLS."""
 
 import asyncio
+import gc
 import socket
 import ssl
 import tempfile
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,9 +17,10 @@ from OpenSSL import SSL
 
 from keyreeve.errors import PeerIdentityInvalid
 from keyreeve_chassis.tls import TlsFailed, TlsSession
-from support.echo_service import ECHO, EchoRequest, EchoResponse, echo_service
+from support.echo_service import ECHO, WATCH, EchoRequest, EchoResponse, echo_service
 from support.peer_certificates import Hierarchies, Leaf
 from support.running import Harness, refused, serving
+from support.waiting import wait_until
 
 
 def tls(
@@ -228,3 +231,28 @@ async def test_a_client_key_of_an_unusual_kind_identifies_nobody(key):
         leaf = server.hierarchies.control.leaf(uris=["spiffe://example.test/operators/admin/ann"], key=key)
         with pytest.raises(PeerIdentityInvalid, match="neither RSA nor"):
             server.verifier.verify(leaf.pem)
+
+
+@pytest.mark.parametrize("doing", ["nothing", "a call", "a stream that is cut", "a flood"])
+async def test_a_connection_that_ended_leaves_nothing_to_the_garbage_collector(doing):
+    gc.disable()
+    try:
+        async with serving([echo_service()]) as server:
+            channel = server.channel(person(server))
+            echo = channel.unary_unary(ECHO, EchoRequest.SerializeToString, EchoResponse.FromString)
+            if doing == "nothing":
+                await asyncio.wait_for(channel.channel_ready(), 20)
+            elif doing == "a stream that is cut":
+                stream = channel.unary_stream(WATCH, EchoRequest.SerializeToString)(EchoRequest(text="first"))
+                await stream.read()
+            else:
+                await asyncio.gather(*(echo(EchoRequest(), timeout=20) for _ in range(50 if doing == "a flood" else 1)))
+            [transport] = server.running._listener._connections
+            left = weakref.ref(transport._connection)
+            del transport
+            if doing == "a stream that is cut":
+                del stream  # grpcio keeps the connection for it
+            await channel.close()
+            await wait_until("it is gone", lambda: left() is None, 5)
+    finally:
+        gc.enable()

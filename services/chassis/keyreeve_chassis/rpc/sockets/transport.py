@@ -155,6 +155,8 @@ class Transport(asyncio.Protocol):
             if not self._owner.of_peer[self._counted]:
                 del self._owner.of_peer[self._counted]
         self._owner.forget(self)
+        # Not to leave a cycle to the garbage collector.
+        self._connection = self._calls = self._tls = None
 
     # --- TLS ----------------------------------------------------------------------------------------------------------
 
