@@ -26,6 +26,6 @@ SCHEMA = Schema(
     "keyreeve_credentials",
     metadata,
     Path(__file__).parent.parent / "migrations" / "versions",
-    oldest=7,
-    newest=7,
+    oldest=8,
+    newest=8,
 )

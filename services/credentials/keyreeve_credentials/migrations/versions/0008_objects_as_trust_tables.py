@@ -4,7 +4,7 @@ from alembic import op
 
 from keyreeve_chassis.trust_tables.tables import add_mac_columns
 
-revision, down_revision, branch_labels, depends_on = "0007", "0006", None, None
+revision, down_revision, branch_labels, depends_on = "0008", "0007", None, None
 
 
 def upgrade() -> None:
