@@ -119,6 +119,8 @@ class FakeArrayAuthorities:
         )
 
     def _move(self, authority_id: str, state: CaState, allowed: set[CaState]) -> ArrayAuthority:
+        if authority_id not in self.known:
+            raise AuthorityNotFound(authority_id)
         found = self.known[authority_id]
         if found.state not in allowed:
             raise AuthorityStateWrong(f"{authority_id} is {found.state}")

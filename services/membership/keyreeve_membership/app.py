@@ -14,8 +14,10 @@ from keyreeve.membership.v1 import (
     rotation_service_pb2,
     setting_service_pb2,
 )
+from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.operations.ports import Operation
 from keyreeve_chassis.operations.steps import Step
 from keyreeve_chassis.processes.solo import solo_role
 from keyreeve_chassis.service import Jobs, ServiceSpec
@@ -23,7 +25,7 @@ from keyreeve_membership.authorities.ca_client import CaServiceAuthorities
 from keyreeve_membership.authorities.ports import ArrayAuthorities
 from keyreeve_membership.changes.joining import Joining
 from keyreeve_membership.changes.leaving import Leaving
-from keyreeve_membership.changes.progress import PUBLISH
+from keyreeve_membership.changes.progress import PUBLISH, must_succeed
 from keyreeve_membership.changes.publishing import Publishing
 from keyreeve_membership.changes.quarantine import QUARANTINE, Quarantine
 from keyreeve_membership.changes.service import CLEAN, DETACH, DISSOLVE, JOIN, Changes
@@ -62,13 +64,14 @@ class Membership:
         """Its RPC services."""
         roll, authorities = Roll(context.now), self.authorities(context)
         store, mutations, pages = context.store, context.mutations, context.pages
-        rotations = self._rotations(context)
+        assert context.trust is not None, "the service has trust tables"
+        refuse, rotations = context.trust.refuse, self._rotations(context)
         configuration = Configuration(context.settings.roll.report_seconds)
         changes = Changes(context.now, self.now_ms, context.settings.roll.lost_seconds)
         return [
             ServedService(
                 array_service_pb2.DESCRIPTOR.services_by_name["ArrayService"],
-                array_servicer.ArrayServicer(roll, changes, rotations, authorities, store, mutations, pages),
+                array_servicer.ArrayServicer(roll, changes, rotations, authorities, store, mutations, pages, refuse),
                 array_servicer.ACCESS,
             ),
             ServedService(
@@ -84,6 +87,7 @@ class Membership:
                     configuration,
                     Pace(context.settings.roll.certificates_per_second, time.monotonic),
                     self.now_ms,
+                    refuse,
                 ),
                 member_servicer.ACCESS,
             ),
@@ -95,7 +99,7 @@ class Membership:
             ServedService(
                 rotation_service_pb2.DESCRIPTOR.services_by_name["RotationService"],
                 rotation_servicer.RotationServicer(
-                    roll, rotations, store, mutations, pages, partial(context.topics.follower, ROTATIONS)
+                    roll, rotations, store, mutations, pages, partial(context.topics.follower, ROTATIONS), refuse
                 ),
                 rotation_servicer.ACCESS,
             ),
@@ -120,6 +124,8 @@ class Membership:
             PUBLISH: Publishing(authorities, now).step,
             QUARANTINE: Quarantine(authorities, now).step,
         }
+        assert context.trust is not None, "the service has trust tables"
+        steps = {method: _unless_altered(context.trust.refuse, step) for method, step in steps.items()}
         return [replace(context.operation_runner(steps), undoing=frozenset(steps)).run()]
 
     def _rotations(self, context: MembershipContext) -> Rotations:
@@ -136,6 +142,17 @@ class Membership:
             schema=STORAGE,
             look=STORAGE.look,
         )
+
+
+def _unless_altered(refuse: Callable[[], None], step: Step[MembershipTransaction]) -> Step[MembershipTransaction]:
+    """Have a step wait while another has written into the roll: nothing is ordered from the CA on such facts."""
+
+    async def guarded(store: Store[MembershipTransaction], operation: Operation) -> float:
+        with must_succeed():
+            refuse()
+        return await step(store, operation)
+
+    return guarded
 
 
 def ca_authorities(context: MembershipContext) -> CaServiceAuthorities:

@@ -23,9 +23,11 @@ from sqlalchemy.pool import StaticPool
 from fakes.array_authorities import FakeArrayAuthorities
 from keyreeve import errors, keys
 from keyreeve.values import Name
+from keyreeve_chassis.keys.sealed import SealedKeyStore
 from keyreeve_chassis.leases.leadership import FencedStore
 from keyreeve_chassis.leases.ports import LeaseLost
 from keyreeve_chassis.operations.ports import Operation, OperationState
+from keyreeve_chassis.trust_tables.seals import Seals
 from keyreeve_membership.authorities.orders import LEASE
 from keyreeve_membership.authorities.ports import ArrayAuthority, CaState, KeyType, Order
 from keyreeve_membership.changes.joining import Joining
@@ -43,6 +45,7 @@ from keyreeve_membership.rotations.steps import RotationSteps
 from keyreeve_membership.store.sql import MembershipTransaction
 from keyreeve_membership.store.tables import SERVICE_TABLES, metadata, roll_state
 
+SEALS = Seals.of(SealedKeyStore(b"k" * 32, "test"))
 NAMES = tuple(f"m{i}.example.test" for i in range(4))
 EXAMPLES = int(os.environ.get("KEYREEVE_ROTATION_EXAMPLES", "8"))
 """More are worth a night."""
@@ -65,10 +68,14 @@ class Store:
         with self.engine.begin() as connection:
             connection.execute(insert(SERVICE_TABLES.state).values(**state))
             connection.execute(insert(roll_state).values(id=1, revision=0))
+        self.here(lambda tx: tx.trust.seal())
 
     def here(self, work: Callable[[MembershipTransaction], Any]) -> Any:
         with self.engine.begin() as connection:
-            return work(self._transaction(connection))
+            tx = self._transaction(connection)
+            found = work(tx)
+            tx.complete()
+            return found
 
     async def write(self, work: Callable[[Any], Any]) -> Any:
         return self.here(work)
@@ -80,7 +87,7 @@ class Store:
         return self.here(work)
 
     def _transaction(self, connection: Connection) -> MembershipTransaction:
-        return MembershipTransaction(connection, now=self.now, writable=True)
+        return MembershipTransaction(connection, now=self.now, writable=True, seals=SEALS)
 
 
 class Authorities(FakeArrayAuthorities):

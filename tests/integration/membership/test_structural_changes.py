@@ -250,3 +250,20 @@ async def test_the_database_itself_allows_one_primary_and_one_server_to_a_name(m
     client = (await membership.client()).membership
     with pytest.raises(errors.MemberExists):
         await client.arrays.create(Server(one.name, "127.0.0.1:1", one.release))
+
+
+async def test_what_another_writes_into_the_roll_is_found_and_stops_changes(membership: RunningMembership) -> None:
+    _, two = await membership.array_of("one.example.test", "two.example.test")
+    await membership.quiet()
+    assert await membership.read(lambda tx: tx.trust.verify()) == []
+    statement = text("UPDATE members SET address = '6.6.6.6:5427' WHERE name = 'two.example.test'")
+    await membership.write(lambda tx: tx._connection.execute(statement))
+    trust = membership.context.trust
+    assert trust is not None
+    await membership.read(trust.look)
+    admin = (await membership.client()).membership
+    for change in (admin.arrays.detach(two.name), admin.arrays.promote(two.name), two.renew()):
+        with pytest.raises(errors.TrustTableAltered):
+            await change
+    [alteration] = await membership.read(lambda tx: tx.trust.verify())
+    assert (alteration.table, alteration.key) == ("members", (await admin.members.get(two.name)).member_uid)

@@ -29,7 +29,7 @@ if _version_not_supported:
 class ArrayServiceStub:
     """Arrays of servers. Every server is in exactly one array; a server alone is the primary of an array of one. The reasons that
     every RPC can return are listed at keyreeve.ca.v1.AuthorityService. Agents are callers with the identity
-    `spiffe://td/members/{member}`.
+    `spiffe://td/members/{member}`. What changes an array can also be refused with TRUST_TABLE_ALTERED.
     """
 
     def __init__(self, channel):
@@ -83,7 +83,7 @@ class ArrayServiceStub:
 class ArrayServiceServicer:
     """Arrays of servers. Every server is in exactly one array; a server alone is the primary of an array of one. The reasons that
     every RPC can return are listed at keyreeve.ca.v1.AuthorityService. Agents are callers with the identity
-    `spiffe://td/members/{member}`.
+    `spiffe://td/members/{member}`. What changes an array can also be refused with TRUST_TABLE_ALTERED.
     """
 
     def CreateArray(self, request, context):
@@ -235,7 +235,7 @@ def add_ArrayServiceServicer_to_server(servicer, server):
 class ArrayService:
     """Arrays of servers. Every server is in exactly one array; a server alone is the primary of an array of one. The reasons that
     every RPC can return are listed at keyreeve.ca.v1.AuthorityService. Agents are callers with the identity
-    `spiffe://td/members/{member}`.
+    `spiffe://td/members/{member}`. What changes an array can also be refused with TRUST_TABLE_ALTERED.
     """
 
     @staticmethod

@@ -30,7 +30,7 @@ GRPC_VERSION: str
 class ArrayServiceStub:
     """Arrays of servers. Every server is in exactly one array; a server alone is the primary of an array of one. The reasons that
     every RPC can return are listed at keyreeve.ca.v1.AuthorityService. Agents are callers with the identity
-    `spiffe://td/members/{member}`.
+    `spiffe://td/members/{member}`. What changes an array can also be refused with TRUST_TABLE_ALTERED.
     """
 
     @_typing.overload
@@ -105,7 +105,7 @@ class ArrayServiceStub:
 class ArrayServiceAsyncStub(ArrayServiceStub):
     """Arrays of servers. Every server is in exactly one array; a server alone is the primary of an array of one. The reasons that
     every RPC can return are listed at keyreeve.ca.v1.AuthorityService. Agents are callers with the identity
-    `spiffe://td/members/{member}`.
+    `spiffe://td/members/{member}`. What changes an array can also be refused with TRUST_TABLE_ALTERED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -176,7 +176,7 @@ class ArrayServiceAsyncStub(ArrayServiceStub):
 class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
     """Arrays of servers. Every server is in exactly one array; a server alone is the primary of an array of one. The reasons that
     every RPC can return are listed at keyreeve.ca.v1.AuthorityService. Agents are callers with the identity
-    `spiffe://td/members/{member}`.
+    `spiffe://td/members/{member}`. What changes an array can also be refused with TRUST_TABLE_ALTERED.
     """
 
     @_abc_1.abstractmethod

@@ -6,20 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Connection, Row, Select, select
 
 from keyreeve_chassis.database.transactions import touch
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_membership.epochs.ports import EPOCHS, AuthorityUse, BundleAuthority, Epoch
 from keyreeve_membership.store.tables import SERVICE_TABLES, epochs
 
 
 class SqlEpochs:
-    """The epochs in one transaction; `write` executes a statement, or raises in a read transaction."""
+    """The epochs in one transaction."""
 
-    def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
-        """Take the transaction's connection."""
+    def __init__(self, connection: Connection, trust: Callable[[], SqlTrust]) -> None:
+        """Take the transaction's connection and its trust tables."""
         self._connection = connection
-        self._write = write
+        self._trust = trust
 
     def newest(self, array_id: str) -> Epoch | None:
         """The newest epoch of an array."""
@@ -44,7 +45,7 @@ class SqlEpochs:
             [one.authority_id, base64.b64encode(one.certificate_der).decode(), one.use.value]
             for one in epoch.authorities
         ]
-        self._write(insert(epochs).values(**asdict(epoch) | {"authorities": json.dumps(authorities)}))
+        self._trust().rows(epochs).insert(asdict(epoch) | {"authorities": json.dumps(authorities)})
         touch(self._connection, EPOCHS)
 
     def restore_generation(self) -> int:

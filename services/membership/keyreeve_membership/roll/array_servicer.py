@@ -55,11 +55,14 @@ class ArrayServicer:
     store: Store[Transaction]
     mutations: Mutations[Transaction]
     pages: Pages
+    refuse_altered: Callable[[], None]
+    """Raises `TrustTableAltered` while another has written into the roll."""
 
     async def CreateArray(self, request: pb.CreateArrayRequest, call: Call) -> pb.Array:
         caller = caller_of(call)
         server = read_server(request.server)
         require_agent_of(caller, server.name)
+        self.refuse_altered()
         number = sha256(f"{caller.claimant} {request.request_id}".encode()).hex()[:8]
         array_id = names.check_array_id(request.array_id or names.default_array_id(server.name, number))
         secured = _SECURITY.get(request.peer_security, not request.legacy)
@@ -145,6 +148,7 @@ class ArrayServicer:
     async def _begin(
         self, request: MutationRequest, call: Call, begin: Callable[[Transaction], Operation]
     ) -> operation_pb.Operation:
+        self.refuse_altered()
         return await self.mutations(call, request, lambda tx: operation_message(begin(tx)))
 
 

@@ -68,6 +68,8 @@ class MemberServicer:
     configuration: Configuration
     pace: Pace
     now_ms: Callable[[], int]
+    refuse_altered: Callable[[], None]
+    """Raises `TrustTableAltered` while another has written into the roll."""
 
     async def GetMember(self, request: pb.GetMemberRequest, call: Call) -> pb.Member:
         caller, name = caller_of(call), id_of(request.name, "members")
@@ -149,6 +151,7 @@ class MemberServicer:
         name = id_of(request.name, "members")
         require_agent_of(caller_of(call), name)
         check_peer_request(request.csr, name)
+        self.refuse_altered()
 
         async def prepare(
             run: Callable[[Act[Transaction, pb.PeerCertificate]], Awaitable[pb.PeerCertificate]],

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, Select, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve_chassis.database.transactions import touch
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_membership.roll.ports import (
     MEMBERS,
     Acknowledgement,
@@ -30,8 +31,11 @@ _MOST_BOUND = 500
 class SqlRoll:
     """The roll in one transaction; `write` executes a statement, or raises in a read transaction."""
 
-    def __init__(self, connection: Connection, write: Callable[[Any], Any], now: int) -> None:
-        """Take the transaction's connection and time."""
+    def __init__(
+        self, connection: Connection, write: Callable[[Any], Any], now: int, trust: Callable[[], SqlTrust]
+    ) -> None:
+        """Take the transaction's connection and time, and its trust tables."""
+        self._trust = trust
         self._connection = connection
         self._write = write
         self._now = now
@@ -55,13 +59,13 @@ class SqlRoll:
 
     def add_array(self, array: Array) -> None:
         """Insert an array."""
-        self._write(insert(arrays).values(**_array_columns(array)))
+        self._trust().rows(arrays).insert(_array_columns(array))
         touch(self._connection, MEMBERS)
 
     def update_array(self, array: Array) -> None:
         """Replace an array's record."""
         values = _array_columns(array)
-        self._write(update(arrays).where(arrays.c.array_id == values.pop("array_id")).values(**values))
+        self._trust().rows(arrays).update(arrays.c.array_id == values.pop("array_id"), values)
         touch(self._connection, MEMBERS)
 
     def member(self, name: str) -> Member | None:
@@ -117,9 +121,9 @@ class SqlRoll:
         self._write(update(roll_state).values(revision=roll_state.c.revision + 1))
         stored = replace(member, revision=self.revision())
         values = _member_columns(stored)
-        changed = self._write(update(members).where(members.c.member_uid == member.member_uid).values(**values))
-        if changed.rowcount == 0:
-            self._write(insert(members).values(**values))
+        rows = self._trust().rows(members)
+        if not rows.update(members.c.member_uid == member.member_uid, values):
+            rows.insert(values)
         event_row = MemberEvent(
             stored.revision, stored.member_uid, stored.name, stored.array_id, event, actor, comment, self._now
         )
@@ -175,7 +179,7 @@ def _arrays() -> Select[Any]:
 
 
 def _array_columns(array: Array) -> dict[str, Any]:
-    return asdict(array) | {"backups": json.dumps(array.backups)}
+    return asdict(array) | {"state": array.state.value, "backups": json.dumps(array.backups)}
 
 
 def _array(row: Row[Any]) -> Array:
@@ -187,7 +191,7 @@ def _members() -> Select[Any]:
 
 
 def _member_columns(member: Member) -> dict[str, Any]:
-    return asdict(member) | {"external_names": json.dumps(member.external_names)}
+    return asdict(member) | {"state": member.state.value, "external_names": json.dumps(member.external_names)}
 
 
 def _member(row: Row[Any]) -> Member:

@@ -52,6 +52,8 @@ class RotationServicer:
     pages: Pages
     follow: Callable[[], Wait]
     """Gives each stream what it waits for changes with."""
+    refuse_altered: Callable[[], None]
+    """Raises `TrustTableAltered` while another has written into the roll."""
 
     async def StartRotation(self, request: pb.StartRotationRequest, call: Call) -> pb.Rotation:
         caller, array_id = caller_of(call), id_of(request.array, "arrays", "array")
@@ -67,6 +69,7 @@ class RotationServicer:
         if request.HasField("phase_time"):
             seconds = int(duration_of(request.phase_time, "phase_time").total_seconds())
         asked = NewRotation(kind, key_type, seconds)
+        self.refuse_altered()
         return await self.mutations(
             call,
             request,

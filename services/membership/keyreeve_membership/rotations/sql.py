@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve_chassis.database.transactions import touch
+from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_membership.authorities.ports import KeyType
 from keyreeve_membership.rotations.ports import ROTATIONS, Phase, Rotation, RotationKind, RotationMember
 from keyreeve_membership.store.tables import rotation_members, rotations
@@ -16,14 +17,15 @@ from keyreeve_membership.store.tables import rotation_members, rotations
 class SqlRotations:
     """The rotations in one transaction; `write` executes a statement, or raises in a read transaction."""
 
-    def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
-        """Take the transaction's connection."""
+    def __init__(self, connection: Connection, write: Callable[[Any], Any], trust: Callable[[], SqlTrust]) -> None:
+        """Take the transaction's connection and its trust tables."""
+        self._trust = trust
         self._connection = connection
         self._write = write
 
     def add(self, rotation: Rotation) -> None:
         """Insert a rotation."""
-        self._write(insert(rotations).values(**asdict(rotation)))
+        self._trust().rows(rotations).insert(_columns(rotation))
         touch(self._connection, ROTATIONS)
 
     def get(self, rotation_id: str) -> Rotation | None:
@@ -42,18 +44,22 @@ class SqlRotations:
 
     def advance(self, before: Rotation, after: Rotation) -> bool:
         """Store `after` if phase and step are those of `before`."""
-        changed = self._write(
-            update(rotations)
-            .where(
-                rotations.c.rotation_id == before.rotation_id,
-                rotations.c.phase == before.phase,
-                rotations.c.step == before.step,
-                rotations.c.ended_at.is_(None),
+        # The row is locked and compared in one transaction; it stays as it is when it has moved on.
+        changed = (
+            self._trust()
+            .rows(rotations)
+            .update(
+                and_(
+                    rotations.c.rotation_id == before.rotation_id,
+                    rotations.c.phase == before.phase,
+                    rotations.c.step == before.step,
+                    rotations.c.ended_at.is_(None),
+                ),
+                _columns(after),
             )
-            .values(**asdict(after))
         )
         touch(self._connection, ROTATIONS)
-        return bool(changed.rowcount == 1)
+        return changed == 1
 
     def members(self, rotation_id: str) -> dict[str, RotationMember]:
         """What a rotation knows of members, by uid."""
@@ -76,6 +82,11 @@ class SqlRotations:
 
 def _rotations() -> Select[Any]:
     return select(*[rotations.c[f.name] for f in fields(Rotation)])
+
+
+def _columns(rotation: Rotation) -> dict[str, Any]:
+    kinds = {"kind": rotation.kind.value, "phase": rotation.phase.value, "key_type": rotation.key_type.value}
+    return asdict(rotation) | kinds
 
 
 def _rotation(row: Row[Any]) -> Rotation:

@@ -6,5 +6,5 @@ from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_membership.store.tables import metadata
 
 SCHEMA = Schema(
-    "keyreeve_membership", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=3, newest=3
+    "keyreeve_membership", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=4, newest=4
 )

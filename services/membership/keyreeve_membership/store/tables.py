@@ -3,10 +3,12 @@
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Integer, LargeBinary, Table, Text, text
 
 from keyreeve_chassis.database.service_tables import service_metadata, service_tables
+from keyreeve_chassis.trust_tables.tables import MAC, TrustTable, TrustTables, heads_table, mac_column
 from keyreeve_membership.roll.ports import ArrayState, MemberState
 
 metadata = service_metadata()
 SERVICE_TABLES = service_tables(metadata)
+TRUST_HEADS = heads_table(metadata)
 
 
 def _one_of(column: str, values: type[ArrayState] | type[MemberState]) -> CheckConstraint:
@@ -35,6 +37,7 @@ arrays = Table(
     Column("order_step", Integer, nullable=False),
     Column("backups", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    mac_column(),
     _one_of("state", ArrayState),
 )
 members = Table(
@@ -52,6 +55,7 @@ members = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False, unique=True),
     Column("left_array_id", Text, nullable=False),
+    mac_column(),
     _one_of("state", MemberState),
 )
 # The database itself keeps one server to a name and one primary to an array.
@@ -121,6 +125,7 @@ epochs = Table(
     Column("authorities", Text, nullable=False),
     Column("rotation_id", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    mac_column(),
 )
 rotations = Table(
     "rotations",
@@ -147,6 +152,7 @@ rotations = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
+    mac_column(),
 )
 rotation_members = Table(
     "rotation_members",
@@ -166,3 +172,22 @@ settings = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+
+def _all_columns(table: Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.columns if not column.primary_key and column.name != MAC)
+
+
+TRUST_TABLES = TrustTables(
+    TRUST_HEADS,
+    (
+        TrustTable(arrays, (_all_columns(arrays),)),
+        TrustTable(members, (_all_columns(members),)),
+        TrustTable(rotations, (_all_columns(rotations),), listed=False),
+        TrustTable(epochs, (_all_columns(epochs),), listed=False),
+    ),
+)
+"""What decides which servers and CAs are trusted: another that writes here is found (docs/security.md).
+
+These are the columns of the first release with them; columns that a later one adds are a further set.
+"""
