@@ -160,6 +160,19 @@ async def test_a_sealed_vault_opens_and_writes_nothing_also_after_a_restart(
         await check(admin, made)
 
 
+async def test_a_rotation_waits_while_the_vault_is_sealed(tmp_path: Path) -> None:
+    settings = with_vault(vault_settings(tmp_path), rekey_rows_per_second=50.0)
+    async with running_vault(settings, tmp_path) as vault:
+        client = await vault.client()
+        made = await fill(client, 60)
+        operation = await client.credentials.keys.rotate("sales")
+        await client.credentials.keys.seal("drill")
+        assert (await client.credentials.operations.get(operation.name)).state is OperationState.RUNNING
+        await client.credentials.keys.unseal("drill")
+        assert (await ended(client, operation.name)).state is OperationState.SUCCEEDED
+        await check(client, made)
+
+
 async def test_a_seal_that_was_lifted_in_the_database_stays(tmp_path: Path) -> None:
     settings = vault_settings(tmp_path)
     async with running_vault(settings, tmp_path) as vault:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keyreeve.errors import EntryDamaged
+from keyreeve.errors import EntryDamaged, TrustTableAltered, VaultSealed
 from keyreeve_chassis.audit.recording import system_event
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation, OperationState
@@ -19,6 +19,7 @@ from keyreeve_credentials.keys.vault import Vault
 
 BATCH = 25
 """Values in one transaction: on SQLite it holds up other writes for so long (about 5 ms)."""
+_SEALED_SECONDS = 1.0
 
 REENCRYPTED = failpoints.register(
     "credentials.sweep.reencrypted", "Some values are re-encrypted in a transaction that is not complete."
@@ -40,11 +41,16 @@ class Sweep:
     async def step(self, store: Store[Any], before: Operation) -> float:
         """Re-encrypt a batch; return the seconds to rest, so that the sweep leaves the database to others.
 
+        While the vault is sealed the sweep waits.
+
         Raises `EntryDamaged` at the end when values did not open: then their key is kept.
         """
-        self.vault.switch.check()
         began = self.clock()
-        done, left = await store.write(lambda tx: self._batch(tx, before))
+        try:
+            self.vault.switch.check()
+            done, left = await store.write(lambda tx: self._batch(tx, before))
+        except (VaultSealed, TrustTableAltered):
+            return _SEALED_SECONDS
         if left:
             raise EntryDamaged(f"{left} values did not open and stay under their key; the alarms in the log name them")
         taken = self.clock() - began
