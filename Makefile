@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: image chart-e2e help up down reset status test bench bench-vault bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
+.PHONY: image chart-e2e help up down reset status test faults-membership bench bench-vault bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test: $(VENV)/.dev ## run all tests except the faults, on SQLite and PostgreSQL 
 faults: $(VENV)/.dev ## run the fault tests, 20 kills on each database (KILLS=1: the short form that CI runs)
 	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n $(AT_ONCE) \
 		-m "faults$(if $(filter 1,$(KILLS)), and not thorough)" $(ARGS)
+
+faults-membership: $(VENV)/.dev ## kill membership at every failpoint of its changes, on both databases
+	@KEYREEVE_KILLS=$(or $(KILLS),1) KEYREEVE_ROTATION_EXAMPLES=200 $(BIN)/python -m pytest -n auto -m "faults or slow" \
+		tests/integration/membership $(ARGS)
 
 bench: $(VENV)/.dev ## measure the signing path (ARGS="--duration 10 --runs 5 --compare cfssl")
 	@PATH="$(CURDIR)/.bench/bin:$$PATH" $(BIN)/python -m keyreeve_bench.standard $(ARGS)

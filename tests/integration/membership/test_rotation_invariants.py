@@ -501,6 +501,7 @@ _KEY = keys.make_key()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120 + 10 * EXAMPLES)
 def test_rotations_keep_their_invariants() -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
