@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, or_, select
 
 from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_credentials.launch_settings.ports import ARRAY
 from keyreeve_credentials.launch_settings.tables import launch_settings
+
+_READ = select(launch_settings).where(
+    launch_settings.c.array_id == bindparam("array"),
+    or_(launch_settings.c.server == bindparam("whole"), launch_settings.c.server == bindparam("server")),
+)
+"""Built once: a launch waits for it."""
 
 
 class SqlLaunchSettings:
@@ -18,10 +24,9 @@ class SqlLaunchSettings:
 
     def read(self, array_id: str, server: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """See `LaunchSettingRecords.read`."""
-        c = launch_settings.c
-        query = select(launch_settings).where(c.array_id == array_id, c.server.in_({ARRAY, server}))
+        values = {"array": array_id, "whole": ARRAY, "server": server}
         found: dict[str, dict[str, str]] = {ARRAY: {}, server: {}}
-        for row in self._connection.execute(query).mappings().all():
+        for row in self._connection.execute(_READ, values).mappings().all():
             self._rows.refuse_unless_true(row)
             found[row["server"]][row["name"]] = row["value"]
         return found[ARRAY], found[server] if server != ARRAY else {}

@@ -1,14 +1,19 @@
 """`objects.ports.ObjectRecords` on both databases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, bindparam, select
 
 from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_credentials.entries.names import ObjectName
 from keyreeve_credentials.objects.ports import ApplicationKind, ObjectKind, PasswordCacheUsage, StoredObject
 from keyreeve_credentials.objects.tables import objects
+
+_FIND = select(objects).where(
+    objects.c.array_id == bindparam("array"), objects.c.name_key.in_(bindparam("names", expanding=True))
+)
+"""Built once: a launch waits for it."""
 
 
 class SqlObjects:
@@ -27,8 +32,7 @@ class SqlObjects:
 
     def find(self, array_id: str, names: Sequence[ObjectName]) -> Sequence[StoredObject]:
         """See `ObjectRecords.find`."""
-        keys = {name.key for name in names}
-        return self._read(select(objects).where(objects.c.array_id == array_id, objects.c.name_key.in_(keys)))
+        return self._read(_FIND, {"array": array_id, "names": list({name.key for name in names})})
 
     def replace(self, changed: StoredObject, *, version: int) -> bool:
         """See `ObjectRecords.replace`."""
@@ -46,8 +50,8 @@ class SqlObjects:
             query = query.where(objects.c.kind == kind.value)
         return self._read(query.order_by(objects.c.name_key).limit(limit))
 
-    def _read(self, query: Select[Any]) -> list[StoredObject]:
-        rows = self._connection.execute(query).mappings().all()
+    def _read(self, query: Select[Any], values: Mapping[str, Any] | None = None) -> list[StoredObject]:
+        rows = self._connection.execute(query, values).mappings().all()
         for row in rows:
             self._rows.refuse_unless_true(row)
         return [_object(row) for row in rows]
