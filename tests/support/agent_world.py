@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from keyreeve.errors import KeyreeveError, MemberNotFound, ServiceUnreachable
+from keyreeve.errors import ClonedMember, KeyreeveError, MemberNotFound, ServiceUnreachable
 from keyreeve.membership_values import (
     AuthorityUse,
     BundleAuthority,
@@ -130,6 +130,7 @@ class World:
     """Whether it answers nothing."""
     issues: bool = True
     crls: bool = True
+    cloned: str = ""
     peer_security: bool = True
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     acknowledged: list[tuple[str, str, int, bytes]] = field(default_factory=list)
@@ -201,6 +202,8 @@ class TestControl:
         if member is None:
             raise MemberNotFound("there is no such member")
         self.world.reports[self.name] = status
+        if self.world.cloned == self.name:
+            raise ClonedMember("two starts of this server report in turn")
         array = self.world.of(self.name)
         return Instruction(
             member,

@@ -16,12 +16,13 @@ import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from keyreeve.errors import (
+    DeadlinePassed,
     FailedPrecondition,
     KeyreeveError,
     MemberExists,
     MemberNotFound,
     PeerMaterialWrong,
-    ServiceUnreachable,
+    Unavailable,
 )
 from keyreeve.keys import make_csr, make_key
 from keyreeve.membership_values import ArrayView as ReportedView
@@ -146,7 +147,11 @@ class MemberLoop:
         try:
             instruction = await self._report()
         except KeyreeveError as failure:
-            self._say_unreachable(failure)
+            if isinstance(failure, Unavailable | DeadlinePassed):
+                self._say_unreachable(failure)
+            else:
+                _log.warning("the control plane refuses this server's report", error=_said(failure))
+                self.view.note("report", _said(failure))
             return _RETRY_SECONDS if failure.retry_after is None else failure.retry_after.total_seconds()
         try:
             if not instruction.peer_security:
@@ -174,6 +179,7 @@ class MemberLoop:
         if "control_plane" in self.view.problems:
             _log.info("the control plane answers again")
         self.view.note("control_plane", None)
+        self.view.note("report", None)
         self.view.heard_at = self.now()
         return instruction
 
@@ -332,6 +338,8 @@ class MemberLoop:
                 await follow(array)
             except KeyreeveError as failure:
                 _log.debug("a stream of the control plane failed", error=_said(failure))
+            except Exception:  # noqa: BLE001 - whatever it is, following goes on, and the log has it
+                _log.exception("following the array failed")
             # A server that has been detached may not follow the array any more: the next report says where it belongs.
             self._wake.set()
             await asyncio.sleep(_PAUSE)
@@ -369,8 +377,8 @@ class MemberLoop:
             try:
                 self.view.reached = await self.peers.dial_all()
                 self.publish()
-            except ServiceUnreachable:
-                """There is no certificate yet."""
+            except Exception:  # noqa: BLE001 - a peer must not stop this member from dialing the others
+                _log.exception("dialing the peers failed")
             ends = self.clock() + DIAL_SECONDS
             while self.clock() < ends and self._peers_of() == dialed:  # noqa: ASYNC110 - several events change it
                 await asyncio.sleep(_DIAL_LOOK_SECONDS)

@@ -83,13 +83,13 @@ class PeerDialer:
         loaded, trust = self.view.loaded, self.view.trust
         if loaded is None or trust is None:
             raise ServiceUnreachable("this server has no peer certificate")
-        directory = self.material()
-        context = client_context(loaded, str(directory / "certificate.pem"), str(directory / "key.pem"))
-        # The rules below decide and say why; OpenSSL would only say that it failed. Nothing is sent on this connection.
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
         host, _, port = address.rpartition(":")
         try:
+            directory = self.material()
+            context = client_context(loaded, str(directory / "certificate.pem"), str(directory / "key.pem"))
+            # The rules below decide and say why; OpenSSL would only say that it failed. Nothing is sent on this connection.
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
             with (
                 socket.create_connection((host.strip("[]"), int(port)), self.timeout) as connection,
                 context.wrap_socket(connection, server_hostname=name) as tls,
@@ -99,7 +99,10 @@ class PeerDialer:
             raise ServiceUnreachable(f"{name} at {address} cannot be reached: {failure}") from None
         if der is None:
             raise PeerIssuerUnknown(f"{name} at {address} presents no certificate")
-        certificate = x509.load_der_x509_certificate(der)
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+        except ValueError:
+            raise PeerIdentityInvalid(f"the certificate of {name} at {address} cannot be read") from None
         trust.accept_server(certificate, name, self.now())
         return certificate
 

@@ -308,3 +308,30 @@ async def test_without_peer_security_there_is_no_peer_port(running: Running) -> 
     running.world.change()
     await wait_until("it is open again", lambda: running.one.loop.port._server is not None)
     await call_ping(running.one, running.world.of(ONE).issuing.check())
+
+
+async def test_a_server_that_runs_twice_is_told_so_and_says_it(running: Running) -> None:
+    running.world.cloned = TWO
+    running.world.change()
+    await wait_until("it says so", lambda: "CLONED_MEMBER" in running.two.view.problems.get("report", ""))
+    assert "control_plane" not in running.two.view.problems
+    running.world.cloned = ""
+    await wait_until("it is over", lambda: "report" not in running.two.view.problems)
+
+
+async def test_a_peer_that_speaks_no_tls_is_unreachable_and_does_not_keep_the_others_from_being_dialed(
+    running: Running,
+) -> None:
+    await running.in_one_array()
+
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 ready\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    running.world.put(THREE, running.world.of(ONE).name, MemberState.MEMBER, address=f"127.0.0.1:{port}")
+    await wait_until("it is known", lambda: running.one.view.roll[THREE].address.endswith(f":{port}"))
+    reached = await running.one.dialer.dial_all()
+    assert (reached[THREE].problem, reached[TWO].reachable) == ("SERVICE_UNREACHABLE", True)
+    server.close()
