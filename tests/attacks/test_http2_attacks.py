@@ -1,4 +1,4 @@
-"""Abuse of HTTP/2 by somebody with a certificate: memory stays bounded, and no other caller is refused.
+"""Abuse of HTTP/2 by a client with a certificate: memory stays bounded, and no other caller is refused.
 
 The modes and figures are those of docs/hardening.md; KEYREEVE_ATTACK_SECONDS makes each attack longer.
 """

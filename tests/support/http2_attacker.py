@@ -116,7 +116,7 @@ class RawConnection:
         await asyncio.gather(self._reading, return_exceptions=True)
 
     async def _read(self) -> None:
-        reason = "without a word"
+        reason = "no GOAWAY"
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = await self._reader.readexactly(9)
@@ -151,7 +151,7 @@ class RawConnection:
 
 @dataclass
 class Attacker:
-    """Somebody with a certificate, or none, for some seconds."""
+    """A client with a certificate, or without one, for some seconds."""
 
     address: str
     context: ssl.SSLContext

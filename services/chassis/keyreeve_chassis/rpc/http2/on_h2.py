@@ -261,7 +261,7 @@ class _Adapter:
 
     def _grant(self, count: int, stream: int | None) -> int:
         # Not `acknowledge_received_data`: that loses credit after a window was raised (h2 4.4, `WindowManager`).
-        with suppress(H2Error):  # the stream is gone, or the connection is ending
+        with suppress(H2Error, KeyError):  # the stream is gone, or the connection is ending
             self._engine.increment_flow_control_window(count, stream)
         return 0
 
