@@ -34,6 +34,10 @@ faults-membership: $(VENV)/.dev ## kill membership at every failpoint of its cha
 	@KEYREEVE_KILLS=$(or $(KILLS),1) KEYREEVE_ROTATION_EXAMPLES=200 $(BIN)/python -m pytest -n auto -m "faults or slow" \
 		tests/integration/membership $(ARGS)
 
+attacks: $(VENV)/.dev ## run the attacks in their long form and print a table (ATTACK_SECONDS=20)
+	@KEYREEVE_ATTACK_TABLE=1 KEYREEVE_ATTACK_SECONDS=$(or $(ATTACK_SECONDS),20) $(BIN)/python -m pytest -p no:randomly -q \
+		-m "faults or not faults" $(or $(ARGS),tests/attacks)
+
 bench: $(VENV)/.dev ## measure the signing path (ARGS="--duration 10 --runs 5 --compare cfssl")
 	@PATH="$(CURDIR)/.bench/bin:$$PATH" $(BIN)/python -m keyreeve_bench.standard $(ARGS)
 

@@ -7,6 +7,7 @@ import asyncio
 import os
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pytest
 
 from keyreeve import Context
 from support import http2_attacker
+from support.attack_table import SHOWN, Row
 from support.control_plane import CA, ControlPlane
 from support.http2_attacker import Attacker
 
@@ -42,11 +44,13 @@ class GoodClient:
 
     channel: grpc.Channel
     outcomes: Counter[str] = field(default_factory=Counter)
+    rate: float = 0.0
+    """Answered calls per second, once it has ended."""
 
     @contextmanager
     def calling(self) -> Iterator["GoodClient"]:
         """Call while the context lasts."""
-        stop = threading.Event()
+        stop, began = threading.Event(), time.monotonic()
         call = self.channel.unary_unary(LIST)
 
         def work() -> None:
@@ -64,6 +68,7 @@ class GoodClient:
         finally:
             stop.set()
             thread.join()
+            self.rate = self.outcomes["answered"] / (time.monotonic() - began)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +102,7 @@ def worst(control_plane: ControlPlane) -> int:
 @pytest.mark.faults
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
-    attacked: tuple[ControlPlane, Context], name: str
+    attacked: tuple[ControlPlane, Context], name: str, attack_table: Callable[[Row], None]
 ) -> None:
     control_plane, bob = attacked
     attacker = Attacker(control_plane.context.endpoint(CA.name), tls(control_plane.context), SECONDS)
@@ -110,8 +115,10 @@ def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
             largest.append(await asyncio.to_thread(worst, control_plane))
         await running
 
+    before = undisturbed(bob)
     with channel_of(bob) as channel, GoodClient(channel).calling() as good:
         asyncio.run(attack())
+    attack_table(Row(f"`{name}`", refusals(attacker), before, good.rate, undisturbed(bob), max(largest)))
     print(
         f"{name}: largest worker {max(largest) >> 20} MiB; good client {dict(good.outcomes)}; attacker {attacker.seen}"
     )
@@ -119,6 +126,23 @@ def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
     assert good.outcomes.keys() == {"answered"}
     assert attacker.seen.connections > 0
     assert control_plane.run("status").code == 0
+
+
+def undisturbed(context: Context) -> float:
+    """Calls per second of a good client without an attack; 0 where it is not asked for."""
+    if SHOWN not in os.environ:
+        return 0.0
+    with channel_of(context) as channel, GoodClient(channel).calling() as good:
+        threading.Event().wait(SECONDS)
+    return good.rate
+
+
+def refusals(attacker: Attacker) -> str:
+    """What the attacker was told, the most frequent first."""
+    told = attacker.seen.statuses + attacker.seen.ends
+    if attacker.seen.resets:
+        told["RST_STREAM"] = attacker.seen.resets
+    return ", ".join(f"{what} {count:,}" for what, count in told.most_common(3))
 
 
 def channel_of(context: Context) -> grpc.Channel:

@@ -48,6 +48,7 @@ from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.forwarding import CallForwarder
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Forward, Router
+from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, system_clock, until_told
 from keyreeve_chassis.rpc.server import start_server
@@ -98,7 +99,8 @@ async def run_worker(
         trail = Trail(recorder, gate=None if gate is None else gate.check)
         base = service_context(settings, store, keystore, ledger, worker_id, topics=topics, now=now)
         await _read_what_is_believed(base)
-        revocations = LiveRevocations(store, now)
+        # With a connection and a thread of its own: no flood of reads may make what is known of revocations stale.
+        revocations = LiveRevocations(_follower(settings, keystore, now, stack), now)
         await revocations.refresh()
         trust = TrustViews(base.live.current())
         await ledger.start()
@@ -195,6 +197,15 @@ def _durable(
     database = stack.enter_context(reading_database(settings, SCHEMA))
     stack.push_async_callback(client.close)
     return database, None, RemoteLedger(client), client
+
+
+def _follower(settings: CaSettings, keystore: KeyStore, now: Callable[[], int], stack: AsyncExitStack) -> CaStore:
+    """A store that reads over a connection and in threads of its own."""
+    if settings.sqlite_file is None:
+        opened = stack.enter_context(writing_database(settings, SCHEMA, threads=1))
+    else:
+        opened = stack.enter_context(reading_database(settings, SCHEMA))
+    return store_of(opened, None, now, seals=Seals.of(keystore))
 
 
 def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:

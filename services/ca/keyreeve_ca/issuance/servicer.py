@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -45,6 +45,7 @@ from keyreeve_chassis.guard.call import (
     request_id_of,
     timestamp,
 )
+from keyreeve_chassis.guard.costly_reads import CostlyReads
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.operations.servicer import operation_message
@@ -96,6 +97,7 @@ class CertificateServicer:
     snapshot: Callable[[], IssuanceSnapshot]
     pages: Pages
     now: Callable[[], int]
+    costly: CostlyReads = field(default_factory=CostlyReads)
 
     async def SignCertificate(self, request: pb.SignCertificateRequest, call: Call) -> pb.SignCertificateResponse:
         [outcome] = await self._sign(call, request, request.request_id, (sign_item(request.item, "item"),))
@@ -234,7 +236,8 @@ class CertificateServicer:
             found = tx.certificate_page(wanted, after=after, limit=page.size + 1)
             return found, tx.revocations.of([row.serial for row in found.rows])
 
-        found, revoked = await self.store.read(read)
+        async with self.costly.turn(call):
+            found, revoked = await self.store.read(read)
         rows = found.rows
         last = rows[page.size - 1].serial if len(rows) > page.size else found.next
         return pb.ListCertificatesResponse(

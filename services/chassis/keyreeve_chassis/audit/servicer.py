@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keyreeve.audit import record as records
 from keyreeve.audit.log import Checkpoint, Link, Registration
@@ -16,6 +16,7 @@ from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.audit.reading import Found, SignedBody
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call, caller_of, invalid
+from keyreeve_chassis.guard.costly_reads import CostlyReads
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.idempotency.ports import MutationTransaction
@@ -49,20 +50,22 @@ class AuditServicer:
     log: SqlAuditLog
     mutations: Mutations[MutationTransaction]
     pages: Pages
+    costly: CostlyReads = field(default_factory=CostlyReads)
 
     async def ListAuditRecords(self, request: pb.ListAuditRecordsRequest, call: Call) -> pb.ListAuditRecordsResponse:
         since = request.start_time.ToMilliseconds() if request.HasField("start_time") else 0
         until = request.end_time.ToMilliseconds() if request.HasField("end_time") else None
         page = self.pages.open(call, request)
         position, _, seen = page.after.partition(":")
-        found = await self.log.page(
-            _wanted(request, since, until),
-            (int(position), int(seen)) if page.after else None,
-            limit=page.size,
-            newest_first=request.newest_first,
-            since=since,
-            until=until,
-        )
+        async with self.costly.turn(call):
+            found = await self.log.page(
+                _wanted(request, since, until),
+                (int(position), int(seen)) if page.after else None,
+                limit=page.size,
+                newest_first=request.newest_first,
+                since=since,
+                until=until,
+            )
         at_end = found.at_end
         return pb.ListAuditRecordsResponse(
             records=[_message(one) for one in found.records],
@@ -76,7 +79,8 @@ class AuditServicer:
         page = self.pages.open(call, request)
         after, _, position = page.after.partition(":")
         start = (int(after), int(position)) if page.after else (_number(request.after_checkpoint), 0)
-        entries, following = await self.log.entries(*start, page.size if request.page_size else 500)
+        async with self.costly.turn(call):
+            entries, following = await self.log.entries(*start, page.size if request.page_size else 500)
         spki = await self.log.spki()
         return pb.ListAuditEntriesResponse(
             entries=[_entry(one, spki) for one in entries],
@@ -90,7 +94,8 @@ class AuditServicer:
         if after:
             await self.log.signed(after)
         witnessed = [Witnessed(w.checkpoint, w.digest) for w in request.witnessed]
-        found = await self.log.verify(after, _VERIFY_LINKS, witnessed)
+        async with self.costly.turn(call):
+            found = await self.log.verify(after, _VERIFY_LINKS, witnessed)
         return pb.VerifyAuditChainResponse(
             checkpoint=found.k,
             done=found.done,
@@ -107,7 +112,8 @@ class AuditServicer:
         if request.consistent_with:
             old = await self.log.signed(_number(request.consistent_with, "consistent_with"))
             try:
-                proof = await self.log.proof(Checkpoint.decode(old.body), Checkpoint.decode(signed.body))
+                async with self.costly.turn(call):
+                    proof = await self.log.proof(Checkpoint.decode(old.body), Checkpoint.decode(signed.body))
             except LookupError as missing:
                 raise AuditTampered(str(missing)) from None
         return pb.SignedCheckpoint(

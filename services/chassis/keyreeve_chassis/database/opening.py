@@ -17,6 +17,9 @@ from keyreeve_chassis.schema import revisions
 from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
 
+READERS = 3
+"""Threads that read an SQLite file: two costly reads (`guard.costly_reads`) leave one for all others."""
+
 
 @contextmanager
 def writing_database(
@@ -52,7 +55,7 @@ def reading_database(settings: DatabaseServerSettings, schema: Schema) -> Iterat
     """Open the SQLite file read-only."""
     path = settings.sqlite_file
     assert path is not None, "only SQLite separates reading from writing"
-    yield from _open(Database(engine.sqlite_reader(path, connections=2), service=schema.service, threads=2))
+    yield from _open(Database(engine.sqlite_reader(path, connections=READERS), service=schema.service, threads=READERS))
 
 
 @contextmanager
