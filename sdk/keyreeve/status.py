@@ -3,6 +3,7 @@
 It is the inverse of a service's translation into `google.rpc.Status`.
 """
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import cast
@@ -45,11 +46,23 @@ def deadline_passed(service: str) -> errors.DeadlinePassed:
     return errors.DeadlinePassed(f"the deadline passed before {service} answered", metadata={"service": service})
 
 
+def _by_proxy(service: str) -> str:
+    """Name the proxy through which gRPC has dialed a service; empty when there is none."""
+    address = service.rpartition(" at ")[2] or service
+    if "," in address or any(name in address for name in ("127.", "localhost", "[::1]")):
+        return ""
+    for variable in ("grpc_proxy", "https_proxy", "http_proxy"):  # in gRPC's order
+        if proxy := os.environ.get(variable):
+            host = proxy.rpartition("@")[2]  # without credentials
+            return f" through the proxy {host} of {variable}"
+    return ""
+
+
 def _error_of_code(code: grpc.StatusCode, text: str, service: str) -> KeyreeveError:
     metadata = {"service": service}
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            return errors.ServiceUnreachable(f"no answer from {service}: {text}", metadata=metadata)
+            return errors.ServiceUnreachable(f"no answer from {service}{_by_proxy(service)}: {text}", metadata=metadata)
         case grpc.StatusCode.CANCELLED:
             # The client has not cancelled it: a server that stops ends the calls in progress with this status.
             return errors.ServiceStopping(f"{service} ended the call before it answered", metadata=metadata)

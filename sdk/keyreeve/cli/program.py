@@ -104,6 +104,8 @@ def run_command(arguments: list[str]) -> int:
     Its output and errors have been printed.
     """
     form = requested_format(arguments)
+    if "://" in os.environ.get("KEYREEVE_PORT", ""):
+        del os.environ["KEYREEVE_PORT"]  # Kubernetes sets it beside a Service called keyreeve
     try:
         code = app(arguments, standalone_mode=False)
     except KeyreeveError as error:

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyreeve.cli.supervision.local_services import Addresses
+from keyreeve.cli.supervision.local_services import Addresses, dialed
 from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import CertificateUntrusted
 
@@ -84,7 +84,7 @@ def check_trusted(state_directory: StateDirectory, addresses: Addresses) -> None
         ):  # a pair that is being renewed; the service shows its certificate before it asks for ours
             context.load_cert_chain(state_directory.certificate, state_directory.key)
         context.set_alpn_protocols(["h2"])
-        with socket.create_connection((addresses.host, addresses.port), timeout=HANDSHAKE_SECONDS) as raw:
+        with socket.create_connection((dialed(addresses.host), addresses.port), timeout=HANDSHAKE_SECONDS) as raw:
             context.wrap_socket(raw).close()
     except ssl.SSLCertVerificationError as problem:
         raise CertificateUntrusted(

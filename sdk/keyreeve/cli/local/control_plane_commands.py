@@ -28,8 +28,12 @@ def add_to(app: typer.Typer) -> None:
 def up(
     directory: Directory = _HERE,
     trust_domain: Annotated[
-        str, typer.Option("--trust-domain", help="Trust domain of a new control plane; it cannot be changed later.")
-    ] = DEFAULT_TRUST_DOMAIN,
+        str | None,
+        typer.Option(
+            "--trust-domain",
+            help=f"Trust domain of a new control plane; it cannot be changed later. Default: {DEFAULT_TRUST_DOMAIN}.",
+        ),
+    ] = None,
     port: Annotated[
         int,
         typer.Option(
@@ -53,7 +57,7 @@ def up(
     from keyreeve.cli.local.starting import bring_up
     from keyreeve.identity import is_trust_domain
 
-    if not is_trust_domain(trust_domain):
+    if trust_domain is not None and not is_trust_domain(trust_domain):
         raise typer.BadParameter("it must be lower-case DNS labels, such as example.test", param_hint="--trust-domain")
     printer = Printer(output, quiet=quiet)
     state_directory = StateDirectory.at(directory)

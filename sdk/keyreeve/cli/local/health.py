@@ -15,7 +15,8 @@ def is_serving(addresses: Addresses, seconds: float = 1.0) -> bool:
     """Whether the service as a whole answers within the time that it serves."""
     import grpc
 
-    with grpc.insecure_channel(f"{addresses.host}:{addresses.health_port}") as channel:
+    # A proxy of the environment would dial its own loopback.
+    with grpc.insecure_channel(addresses.health, options=[("grpc.enable_http_proxy", 0)]) as channel:
         check = channel.unary_unary(_CHECK, request_serializer=_as_is, response_deserializer=_as_is)
         try:
             return bytes(check(b"", timeout=seconds)) == _SERVING

@@ -23,9 +23,19 @@ from keyreeve.cli.local.local_operator import (
     utc_now,
 )
 from keyreeve.cli.local.local_status import database_of, manager_of, service_records, supervisor_of
+from keyreeve.cli.local.moving import follow_moved_directory, refuse_other_trust_domain
 from keyreeve.cli.local.stopping import end, take_down
 from keyreeve.cli.supervision import supervisor
-from keyreeve.cli.supervision.local_services import SERVICES, Service, ca_of, is_free, read_addresses, write_config
+from keyreeve.cli.supervision.local_services import (
+    DEFAULT_TRUST_DOMAIN,
+    LOOPBACK,
+    SERVICES,
+    Service,
+    ca_of,
+    is_free,
+    read_addresses,
+    write_config,
+)
 from keyreeve.cli.supervision.service_program import NotThereYet, require_module
 from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import CertificateUntrusted, FileUnusable, StartFailed
@@ -62,7 +72,7 @@ class Started:
 def bring_up(
     state_directory: StateDirectory,
     *,
-    trust_domain: str,
+    trust_domain: str | None,
     first_port: int,
     report: Callable[[str], None],
     services: Sequence[Service] = SERVICES,
@@ -77,7 +87,11 @@ def bring_up(
         require_module(service.module)
     state_directory.make()
     with _exclusive(state_directory, report):
-        created = _write_configs(state_directory, services, trust_domain=trust_domain, first_port=first_port)
+        follow_moved_directory(state_directory, services, report)
+        refuse_other_trust_domain(state_directory, services, trust_domain)
+        created = _write_configs(
+            state_directory, services, trust_domain=trust_domain or DEFAULT_TRUST_DOMAIN, first_port=first_port
+        )
         running = supervisor_of(state_directory)
         if running is None:
             report("starting")
@@ -210,8 +224,9 @@ def wait_for_ports(
         if manager is not None:
             manager.close()
             continue
-        for port in read_addresses(state_directory, service).ports:
-            while not is_free(port):
+        addresses = read_addresses(state_directory, service)
+        for port in addresses.ports:
+            while not is_free(port, addresses.host if port == addresses.port else LOOPBACK):
                 if clock() > until:
                     raise StartFailed(
                         f"another program listens on port {port}: stop it, or change the port in "

@@ -1,6 +1,7 @@
 """The services that `keyreeve up` runs, their ports, and their settings files."""
 
 import json
+import os
 import random
 import socket
 import sys
@@ -86,6 +87,9 @@ class Addresses:
     """None: there is no plain-HTTP listener."""
     enroll_port: int | None
     """None: there is no enrollment listener."""
+    health_host: str = LOOPBACK
+    """Where its health is asked."""
+    metrics_host: str = LOOPBACK
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -94,7 +98,32 @@ class Addresses:
 
     @property
     def endpoint(self) -> str:
-        return f"{self.host}:{self.port}"
+        return address_of(self.host, self.port)
+
+    @property
+    def health(self) -> str:
+        return address_of(self.health_host, self.health_port)
+
+
+def dialed(host: str) -> str:
+    """Return the address at which a listener on this machine is reached: its own, or loopback if it has them all."""
+    return {"0.0.0.0": LOOPBACK, "::": "::1", "": LOOPBACK}.get(host, host)  # noqa: S104  # compared, not bound
+
+
+def address_of(host: str, port: int) -> str:
+    """Return `host:port` of a listener on this machine, as clients write it."""
+    host = dialed(host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _section(document: Mapping[str, Any], service: Service, name: str) -> dict[str, Any]:
+    """Return a section of the settings in force: the file's, and over it the environment's."""
+    found = dict(document.get(name) or {})
+    prefix = f"KEYREEVE_{service.name.upper()}_{name.upper()}__"
+    for key in ("host", "port", "health_host", "health_port"):
+        if value := os.environ.get(prefix + key.upper()):
+            found[key] = value
+    return found
 
 
 def read_addresses(state_directory: StateDirectory, service: Service) -> Addresses:
@@ -105,17 +134,20 @@ def read_addresses(state_directory: StateDirectory, service: Service) -> Address
     path = state_directory.config(service.name)
     document = read_config(path)
     try:
-        listen = document["listen"]
+        listen = _section(document, service, "listen")
+        metrics = _section(document, service, "metrics")
         enroll = document.get("enroll", document.get("enrol"))  # the earlier name
         return Addresses(
             trust_domain=str(document["trust_domain"]),
             host=str(listen["host"]),
             port=int(listen["port"]),
             health_port=int(listen["health_port"]),
-            metrics_port=int(document["metrics"]["port"]),
+            metrics_port=int(metrics["port"]),
             http_url=str(document["http_url"] if service.is_ca else document.get("http_url", "")),
             http_port=int(document["http"]["port"]) if "http" in document else None,
             enroll_port=None if enroll is None else int(enroll["port"]),
+            health_host=str(listen.get("health_host", LOOPBACK)),
+            metrics_host=str(metrics.get("host", LOOPBACK)),
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise FileUnusable(f"{path} lacks or misspells a setting that `keyreeve up` wrote: {problem}") from problem
@@ -134,12 +166,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return document
 
 
-def is_free(port: int) -> bool:
-    """Say whether a listener on the loopback address could have this port now."""
-    with socket.socket() as probe:
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Say whether a listener on an address of this machine could have this port now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True

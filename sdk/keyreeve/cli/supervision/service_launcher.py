@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from keyreeve.cli.local.health import is_serving
-from keyreeve.cli.supervision.local_services import Addresses, Service, read_addresses, read_config
+from keyreeve.cli.supervision.local_services import Addresses, Service, dialed, read_addresses, read_config
 from keyreeve.cli.supervision.service_program import NotThereYet, ask
 from keyreeve.cli.supervision.state_directory import StateDirectory, write_file
 from keyreeve.errors import KeyreeveError, StartFailed
@@ -63,7 +63,7 @@ class Launcher:
     def _wait_for(self, ca: Addresses, seconds: float) -> None:
         until = self.clock() + seconds
         # The connection is tried first, since asking imports gRPC while the CA needs the processor to start.
-        while not (_listens(ca.host, ca.health_port) and is_serving(ca)):
+        while not (_listens(dialed(ca.health_host), ca.health_port) and is_serving(ca)):
             if self.clock() > until:
                 raise StartFailed(f"the CA does not serve after {seconds:g} s")
             time.sleep(POLL_SECONDS)

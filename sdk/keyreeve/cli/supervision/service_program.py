@@ -12,6 +12,8 @@ from typing import Any
 
 from keyreeve.errors import StartFailed
 
+_NEEDED = ("sqlalchemy", "structlog", "pydantic", "aiohttp", "alembic")
+"""Packages of the extra `server`, without which a service ends at its start."""
 NOT_THERE_YET = 3
 """Exit code of the subcommands that use the service's local socket while it is not open."""
 
@@ -26,6 +28,10 @@ def require_module(module: str) -> None:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError:  # of the package that the module is in
         found = None
+    if found is not None and (missing := [each for each in _NEEDED if importlib.util.find_spec(each) is None]):
+        raise StartFailed(
+            f"packages of the services are missing ({', '.join(missing)}): pip install 'keyreeve[server,cli]'"
+        )
     if found is None:
         raise StartFailed("the services are not installed here, only the client: pip install 'keyreeve[server,cli]'")
 

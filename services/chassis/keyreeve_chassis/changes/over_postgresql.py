@@ -15,11 +15,12 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_chassis.changes.topics import Topics
+from keyreeve_chassis.database.engine import postgresql_url
 from keyreeve_chassis.database.transactions import Database, channel_of, notify
 
 ECHO_SECONDS = 5.0
@@ -82,7 +83,7 @@ class PostgresqlChanges:
 
     def _connect_arguments(self) -> dict[str, Any]:
         # By SQLAlchemy, as for every other connection: its URLs write several hosts differently from libpq's.
-        url = make_url(self.url).set(drivername="postgresql+psycopg")
+        url = postgresql_url(self.url)
         _, arguments = self.database.engine.dialect.create_connect_args(url)
         return {
             **arguments,

@@ -16,7 +16,9 @@ from typing import Any
 from urllib.parse import quote
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 
 WAL_RESET_BUG_FIXED = (3, 51, 3)
 """The first SQLite release in which two connections may checkpoint one WAL database."""
@@ -81,6 +83,40 @@ def sqlite_reader(path: Path, *, connections: int) -> Engine:
     return engine
 
 
+def postgresql_url(text: str) -> URL:
+    """Return SQLAlchemy's URL for a URL of its own, a URL of libpq with several hosts, or libpq's key=value form.
+
+    Raises `ValueError`, without the text, which may hold a password.
+    """
+    try:
+        made = make_url(text)
+    except (ArgumentError, ValueError):
+        made = None
+    if made is not None and made.host != "" and "," not in (made.host or ""):
+        return made.set(drivername="postgresql+psycopg")
+    try:
+        given = conninfo_to_dict(text)
+    except psycopg.Error:
+        raise ValueError(
+            "database.url is neither postgresql://USER@HOST:PORT/DATABASE, with several hosts as HOST:PORT,HOST:PORT, nor "
+            "libpq's form host=HOST port=PORT user=USER dbname=DATABASE"
+        ) from None
+    parts = {key: str(value) for key, value in given.items() if value is not None}
+    hosts = parts.pop("host", "").split(",")
+    ports = parts.pop("port", "").split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    if len(ports) != len(hosts):
+        raise ValueError(f"database.url has {len(hosts)} hosts and {len(ports)} ports")
+    places = tuple(f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=True) if host or port)
+    return URL.create(
+        "postgresql+psycopg",
+        username=parts.pop("user", None),
+        password=parts.pop("password", None),
+        database=parts.pop("dbname", None),
+        query=parts | ({"host": places} if places else {}),
+    )
+
+
 def postgresql(
     url: str | URL,
     *,
@@ -108,7 +144,7 @@ def postgresql(
         "plan_cache_mode": "force_custom_plan" if fresh_plans else "auto",
     }
     engine = create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
+        url.set(drivername="postgresql+psycopg") if isinstance(url, URL) else postgresql_url(url),
         isolation_level="READ COMMITTED",
         pool_size=connections,
         max_overflow=0,

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from keyreeve.errors import WrongDatabase
@@ -40,13 +40,18 @@ def writing_database(
         with locking.FileLock(path):
             yield from _open(Database(engine.sqlite_writer(path), service=schema.service, threads=1, announce=announce))
         return
+    try:
+        url = engine.postgresql_url(settings.database.url.get_secret_value())
+    except ValueError as problem:
+        raise locking.DatabaseRefused(str(problem)) from None
     made = engine.postgresql(
-        settings.database.url.get_secret_value(),
+        url,
         schema=schema.name,
         application_name=f"keyreeve-{schema.service}",
         connections=threads,
         fresh_plans=fresh_plans,
     )
+    _refuse_unusable(made)
     yield from _open(Database(made, service=schema.service, threads=threads, announce=announce))
 
 
@@ -104,9 +109,49 @@ def place_of(settings: DatabaseServerSettings) -> str:
     """The database's location without credentials."""
     if settings.sqlite_file is not None:
         return f"SQLite {settings.sqlite_file}"
-    url = make_url(settings.database.url.get_secret_value())
+    url = engine.postgresql_url(settings.database.url.get_secret_value())
     host, port = url.host or url.query.get("host", ""), url.port or url.query.get("port", "")
+    host = host if isinstance(host, str) else ",".join(host)
     return f"PostgreSQL {host}{port and f':{port}'}/{url.database or ''}"
+
+
+_NEVER = (
+    "password authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "certificate authentication failed",
+    "SSL is not enabled",
+)
+"""Parts of libpq's messages for a connection that no further attempt can open."""
+
+
+def _refuse_unusable(made: Engine) -> None:
+    """Raise `DatabaseRefused` for a database that can never be used; one that is away is waited for elsewhere."""
+    look = text("SELECT current_setting('server_encoding'), pg_is_in_recovery()")
+    try:
+        with made.connect() as connection:
+            encoding, is_standby = connection.execute(look).one()
+    except SQLAlchemyError as failure:
+        # libpq's message has the host and the user, never the password.
+        said = " ".join(str(getattr(failure, "orig", "")).split())
+        if any(part in said for part in _NEVER):
+            made.dispose()
+            raise locking.DatabaseRefused(f"PostgreSQL refuses the connection of database.url: {said}") from None
+        return
+    except TypeError:
+        encoding, is_standby = "SQL_ASCII", False  # SQLAlchemy's first look at it: psycopg has bytes for text there
+    problem = ""
+    if encoding == "SQL_ASCII":
+        problem = "the database's encoding is SQL_ASCII; create one with ENCODING 'UTF8' TEMPLATE template0"
+    elif is_standby:
+        problem = (
+            "the server of database.url is a standby, which takes no writes; name the primary, or all servers and "
+            "target_session_attrs=read-write"
+        )
+    if problem:
+        made.dispose()
+        raise locking.DatabaseRefused(problem)
 
 
 def _open(database: Database) -> Iterator[Database]:

@@ -28,7 +28,8 @@ class DatabaseSettings(Section):
     """The service's database."""
 
     url: SecretStr = Field(
-        description="sqlite:///PATH (relative to the state directory) or postgresql://...; secret, it may hold a password."
+        description="sqlite:///PATH (relative to the state directory), postgresql://... or libpq's key=value form, with several "
+        "hosts too; secret, it may hold a password."
     )
     direct_url: SecretStr | None = Field(
         None,

@@ -1,0 +1,34 @@
+"""Forms of PostgreSQL URLs: SQLAlchemy's, libpq's with several hosts, and key=value."""
+
+import pytest
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from keyreeve_chassis.database.engine import postgresql_url
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        (
+            "postgresql://kr@127.0.0.1:6101,127.0.0.1:6102/kr?target_session_attrs=read-write",
+            {"host": "127.0.0.1,127.0.0.1", "port": "6101,6102", "target_session_attrs": "read-write"},
+        ),
+        (
+            "postgresql://kr@/kr?host=127.0.0.1:6101&host=127.0.0.1:6102&target_session_attrs=read-write",
+            {"host": "127.0.0.1,127.0.0.1", "port": "6101,6102", "target_session_attrs": "read-write"},
+        ),
+        ("host=127.0.0.1 port=6101 user=kr dbname=kr", {"host": "127.0.0.1", "port": "6101"}),
+        ("postgresql://kr@db.example.test/kr", {"host": "db.example.test"}),
+        ("postgresql://kr@/kr?host=/var/run/postgresql", {"host": "/var/run/postgresql"}),
+    ],
+)
+def test_each_form_leads_to_the_same_arguments(text: str, arguments: dict[str, str]) -> None:
+    _, made = PGDialect_psycopg().create_connect_args(postgresql_url(text))
+    assert made == {"user": "kr", "dbname": "kr"} | arguments
+
+
+@pytest.mark.parametrize("text", ["hunter2 secret", "postgresql://a@h1:1,h2:2,h3/x?port=1,2"])
+def test_another_form_is_refused_in_words_without_repeating_it(text: str) -> None:
+    with pytest.raises(ValueError, match=r"database\.url") as refusal:
+        postgresql_url(text)
+    assert "hunter2" not in str(refusal.value)
