@@ -186,12 +186,12 @@ def routers(context: CredentialsContext) -> Sequence[ServedService]:
         ),
         ServedService(
             object_service_pb2.DESCRIPTOR.services_by_name["ObjectService"],
-            object_servicer.ObjectServicer(Objects(context.now), store, mutations, pages),
+            object_servicer.ObjectServicer(Objects(context.now), context.access, store, mutations, pages),
             object_servicer.ACCESS,
         ),
         ServedService(
             launch_setting_service_pb2.DESCRIPTOR.services_by_name["LaunchSettingService"],
-            launch_setting_servicer.LaunchSettingServicer(store, mutations),
+            launch_setting_servicer.LaunchSettingServicer(context.access, store, mutations),
             launch_setting_servicer.ACCESS,
         ),
         ServedService(

@@ -136,10 +136,25 @@ async def test_a_setting_outside_its_values_is_refused(vault_on_sqlite: InProces
         await launch_settings.get("sales", "Not A Host")
 
 
-async def test_a_member_reads_launch_settings_and_changes_none(vault_on_sqlite: InProcess) -> None:
-    client = await vault_on_sqlite.client(path="members/web.example.test")
-    assert (await client.credentials.launch_settings.get("sales")).effective.show_dialog is DialogDisplay.USER
+async def test_a_member_reads_launch_settings_and_a_primary_changes_them(vault_on_sqlite: InProcess) -> None:
+    roll = vault_on_sqlite.identity
+    member = (await vault_on_sqlite.client(path=roll.enroll("one.test", "sales"))).credentials
+    primary = (await vault_on_sqlite.client(path=roll.enroll("two.test", "sales", primary=True))).credentials
+    assert (await member.launch_settings.get("sales")).effective.show_dialog is DialogDisplay.USER
+    refused = LaunchSettings(allow_smart_card=False)
+    for denied in (
+        member.launch_settings.update("sales", refused),
+        member.objects.get("sales", PRAGUE),
+        member.objects.create("sales", PRAGUE, ObjectKind.APPLICATION_SERVER),
+        primary.launch_settings.update("finance", refused),
+        primary.objects.create("finance", PRAGUE, ObjectKind.APPLICATION_SERVER),
+    ):
+        with pytest.raises(errors.PolicyDenied):
+            await denied
+    await primary.launch_settings.update("sales", refused)
+    await primary.objects.create("sales", PRAGUE, ObjectKind.APPLICATION_SERVER)
+    assert [found.domain async for found in primary.objects.list("sales")] == [""]
+    auditor = (await vault_on_sqlite.client(Role.AUDITOR)).credentials
+    assert (await auditor.objects.get("sales", PRAGUE)).version == 1
     with pytest.raises(errors.AccessDenied):
-        await client.credentials.launch_settings.update("sales", LaunchSettings(allow_smart_card=False))
-    with pytest.raises(errors.AccessDenied):
-        await client.credentials.objects.get("sales", PRAGUE)
+        await auditor.objects.delete("sales", PRAGUE)

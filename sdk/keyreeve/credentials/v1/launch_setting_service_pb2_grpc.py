@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class LaunchSettingServiceStub:
     """Launch settings of an array, and of its servers (docs/resolution.md). A server's own settings lie over those of the array, and
-    those over the defaults. A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    those over the defaults. A change takes effect at the next launch. Every RPC of this service can return TRUST_TABLE_ALTERED, and
+    UpdateLaunchSettings POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel):
@@ -51,8 +51,8 @@ class LaunchSettingServiceStub:
 
 class LaunchSettingServiceServicer:
     """Launch settings of an array, and of its servers (docs/resolution.md). A server's own settings lie over those of the array, and
-    those over the defaults. A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    those over the defaults. A change takes effect at the next launch. Every RPC of this service can return TRUST_TABLE_ALTERED, and
+    UpdateLaunchSettings POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def GetLaunchSettings(self, request, context):
@@ -68,7 +68,7 @@ class LaunchSettingServiceServicer:
     def UpdateLaunchSettings(self, request, context):
         """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -98,8 +98,8 @@ def add_LaunchSettingServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class LaunchSettingService:
     """Launch settings of an array, and of its servers (docs/resolution.md). A server's own settings lie over those of the array, and
-    those over the defaults. A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    those over the defaults. A change takes effect at the next launch. Every RPC of this service can return TRUST_TABLE_ALTERED, and
+    UpdateLaunchSettings POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @staticmethod

@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class LaunchSettingServiceStub:
     """Launch settings of an array, and of its servers (docs/resolution.md). A server's own settings lie over those of the array, and
-    those over the defaults. A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    those over the defaults. A change takes effect at the next launch. Every RPC of this service can return TRUST_TABLE_ALTERED, and
+    UpdateLaunchSettings POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_typing.overload
@@ -45,15 +45,15 @@ class LaunchSettingServiceStub:
     UpdateLaunchSettings: _grpc.UnaryUnaryMultiCallable[_launch_setting_service_pb2.UpdateLaunchSettingsRequest, _launch_setting_service_pb2.LaunchSettingsView]
     """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
     Idempotent by request_id.
     """
 
 @_typing.type_check_only
 class LaunchSettingServiceAsyncStub(LaunchSettingServiceStub):
     """Launch settings of an array, and of its servers (docs/resolution.md). A server's own settings lie over those of the array, and
-    those over the defaults. A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    those over the defaults. A change takes effect at the next launch. Every RPC of this service can return TRUST_TABLE_ALTERED, and
+    UpdateLaunchSettings POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -66,14 +66,14 @@ class LaunchSettingServiceAsyncStub(LaunchSettingServiceStub):
     UpdateLaunchSettings: _aio.UnaryUnaryMultiCallable[_launch_setting_service_pb2.UpdateLaunchSettingsRequest, _launch_setting_service_pb2.LaunchSettingsView]  # type: ignore[assignment]
     """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
     Idempotent by request_id.
     """
 
 class LaunchSettingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Launch settings of an array, and of its servers (docs/resolution.md). A server's own settings lie over those of the array, and
-    those over the defaults. A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    those over the defaults. A change takes effect at the next launch. Every RPC of this service can return TRUST_TABLE_ALTERED, and
+    UpdateLaunchSettings POLICY_DENIED and POLICY_DAMAGED. The reasons that every RPC can return are listed at AuthorityService.
     """
 
     @_abc_1.abstractmethod
@@ -96,7 +96,7 @@ class LaunchSettingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_launch_setting_service_pb2.LaunchSettingsView, _abc.Awaitable[_launch_setting_service_pb2.LaunchSettingsView]]:
         """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
         Idempotent by request_id.
         """
 

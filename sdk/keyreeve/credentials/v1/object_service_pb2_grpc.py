@@ -27,8 +27,9 @@ if _version_not_supported:
 
 class ObjectServiceStub:
     """Objects of an array: application servers, applications and user profiles, with the attributes that resolution reads
-    (docs/resolution.md). A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    (docs/resolution.md). A change takes effect at the next launch. Policies decide who may call (AccessPolicyService); every RPC of
+    this service can return POLICY_DENIED, POLICY_DAMAGED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed
+    at AuthorityService.
     """
 
     def __init__(self, channel):
@@ -66,15 +67,16 @@ class ObjectServiceStub:
 
 class ObjectServiceServicer:
     """Objects of an array: application servers, applications and user profiles, with the attributes that resolution reads
-    (docs/resolution.md). A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    (docs/resolution.md). A change takes effect at the next launch. Policies decide who may call (AccessPolicyService); every RPC of
+    this service can return POLICY_DENIED, POLICY_DAMAGED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed
+    at AuthorityService.
     """
 
     def CreateObject(self, request, context):
         """Creates an object.
 
         Reasons: OBJECT_EXISTS.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -85,7 +87,7 @@ class ObjectServiceServicer:
         """Gets an object.
 
         Reasons: OBJECT_NOT_FOUND.
-        Callers: admins, operators, auditors, services.
+        Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -95,7 +97,7 @@ class ObjectServiceServicer:
     def ListObjects(self, request, context):
         """Lists the objects of an array in order of their names.
 
-        Callers: admins, operators, auditors, services.
+        Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -106,7 +108,7 @@ class ObjectServiceServicer:
         """Replaces the attributes that the mask names.
 
         Reasons: OBJECT_NOT_FOUND, OBJECT_VERSION_STALE.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -117,7 +119,7 @@ class ObjectServiceServicer:
         """Deletes an object. Entries for it remain.
 
         Reasons: OBJECT_NOT_FOUND.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -162,8 +164,9 @@ def add_ObjectServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ObjectService:
     """Objects of an array: application servers, applications and user profiles, with the attributes that resolution reads
-    (docs/resolution.md). A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    (docs/resolution.md). A change takes effect at the next launch. Policies decide who may call (AccessPolicyService); every RPC of
+    this service can return POLICY_DENIED, POLICY_DAMAGED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed
+    at AuthorityService.
     """
 
     @staticmethod

@@ -28,8 +28,9 @@ GRPC_VERSION: str
 
 class ObjectServiceStub:
     """Objects of an array: application servers, applications and user profiles, with the attributes that resolution reads
-    (docs/resolution.md). A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    (docs/resolution.md). A change takes effect at the next launch. Policies decide who may call (AccessPolicyService); every RPC of
+    this service can return POLICY_DENIED, POLICY_DAMAGED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed
+    at AuthorityService.
     """
 
     @_typing.overload
@@ -40,42 +41,43 @@ class ObjectServiceStub:
     """Creates an object.
 
     Reasons: OBJECT_EXISTS.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
     Idempotent by request_id.
     """
     GetObject: _grpc.UnaryUnaryMultiCallable[_object_service_pb2.GetObjectRequest, _object_service_pb2.Object]
     """Gets an object.
 
     Reasons: OBJECT_NOT_FOUND.
-    Callers: admins, operators, auditors, services.
+    Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
     Idempotent: read-only.
     """
     ListObjects: _grpc.UnaryUnaryMultiCallable[_object_service_pb2.ListObjectsRequest, _object_service_pb2.ListObjectsResponse]
     """Lists the objects of an array in order of their names.
 
-    Callers: admins, operators, auditors, services.
+    Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
     Idempotent: read-only.
     """
     UpdateObject: _grpc.UnaryUnaryMultiCallable[_object_service_pb2.UpdateObjectRequest, _object_service_pb2.Object]
     """Replaces the attributes that the mask names.
 
     Reasons: OBJECT_NOT_FOUND, OBJECT_VERSION_STALE.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteObject: _grpc.UnaryUnaryMultiCallable[_object_service_pb2.DeleteObjectRequest, _object_service_pb2.DeleteObjectResponse]
     """Deletes an object. Entries for it remain.
 
     Reasons: OBJECT_NOT_FOUND.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
     Idempotent by request_id.
     """
 
 @_typing.type_check_only
 class ObjectServiceAsyncStub(ObjectServiceStub):
     """Objects of an array: application servers, applications and user profiles, with the attributes that resolution reads
-    (docs/resolution.md). A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    (docs/resolution.md). A change takes effect at the next launch. Policies decide who may call (AccessPolicyService); every RPC of
+    this service can return POLICY_DENIED, POLICY_DAMAGED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed
+    at AuthorityService.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -83,41 +85,42 @@ class ObjectServiceAsyncStub(ObjectServiceStub):
     """Creates an object.
 
     Reasons: OBJECT_EXISTS.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
     Idempotent by request_id.
     """
     GetObject: _aio.UnaryUnaryMultiCallable[_object_service_pb2.GetObjectRequest, _object_service_pb2.Object]  # type: ignore[assignment]
     """Gets an object.
 
     Reasons: OBJECT_NOT_FOUND.
-    Callers: admins, operators, auditors, services.
+    Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
     Idempotent: read-only.
     """
     ListObjects: _aio.UnaryUnaryMultiCallable[_object_service_pb2.ListObjectsRequest, _object_service_pb2.ListObjectsResponse]  # type: ignore[assignment]
     """Lists the objects of an array in order of their names.
 
-    Callers: admins, operators, auditors, services.
+    Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
     Idempotent: read-only.
     """
     UpdateObject: _aio.UnaryUnaryMultiCallable[_object_service_pb2.UpdateObjectRequest, _object_service_pb2.Object]  # type: ignore[assignment]
     """Replaces the attributes that the mask names.
 
     Reasons: OBJECT_NOT_FOUND, OBJECT_VERSION_STALE.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteObject: _aio.UnaryUnaryMultiCallable[_object_service_pb2.DeleteObjectRequest, _object_service_pb2.DeleteObjectResponse]  # type: ignore[assignment]
     """Deletes an object. Entries for it remain.
 
     Reasons: OBJECT_NOT_FOUND.
-    Callers: admins, operators.
+    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
     Idempotent by request_id.
     """
 
 class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
     """Objects of an array: application servers, applications and user profiles, with the attributes that resolution reads
-    (docs/resolution.md). A change takes effect at the next launch. The reasons that every RPC can return are listed at
-    AuthorityService.
+    (docs/resolution.md). A change takes effect at the next launch. Policies decide who may call (AccessPolicyService); every RPC of
+    this service can return POLICY_DENIED, POLICY_DAMAGED and TRUST_TABLE_ALTERED. The reasons that every RPC can return are listed
+    at AuthorityService.
     """
 
     @_abc_1.abstractmethod
@@ -129,7 +132,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates an object.
 
         Reasons: OBJECT_EXISTS.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -142,7 +145,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets an object.
 
         Reasons: OBJECT_NOT_FOUND.
-        Callers: admins, operators, auditors, services.
+        Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
         Idempotent: read-only.
         """
 
@@ -154,7 +157,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_object_service_pb2.ListObjectsResponse, _abc.Awaitable[_object_service_pb2.ListObjectsResponse]]:
         """Lists the objects of an array in order of their names.
 
-        Callers: admins, operators, auditors, services.
+        Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
         Idempotent: read-only.
         """
 
@@ -167,7 +170,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Replaces the attributes that the mask names.
 
         Reasons: OBJECT_NOT_FOUND, OBJECT_VERSION_STALE.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -180,7 +183,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes an object. Entries for it remain.
 
         Reasons: OBJECT_NOT_FOUND.
-        Callers: admins, operators.
+        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
         Idempotent by request_id.
         """
 

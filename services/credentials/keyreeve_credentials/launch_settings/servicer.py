@@ -7,7 +7,7 @@ from keyreeve.credentials.v1 import launch_setting_service_pb2 as pb
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call, invalid, number_of
+from keyreeve_chassis.guard.call import Call, caller_of, invalid, number_of
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_credentials.entries.servicer import array_of
 from keyreeve_credentials.launch_settings.layers import (
@@ -18,6 +18,8 @@ from keyreeve_credentials.launch_settings.layers import (
     origin_of,
 )
 from keyreeve_credentials.launch_settings.service import SettingsView, parse_server, read_settings, set_settings
+from keyreeve_credentials.policies.checking import AccessCheck
+from keyreeve_credentials.policies.rules import MANAGE
 
 _SERVICE = "/keyreeve.credentials.v1.LaunchSettingService/"
 _WHICH = ("parent", "server")
@@ -27,7 +29,9 @@ ACCESS: AccessRules = {
         OPERATOR_ROLES | SERVICE_ROLES | {Role.MEMBER}, freshness=Freshness.TOLERANT, records=_WHICH
     ),
     _SERVICE + "UpdateLaunchSettings": AccessRule(
-        frozenset({Role.ADMIN, Role.OPERATOR}), forwarded=True, records=(*_WHICH, "update_mask.paths")
+        frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD, Role.GATEWAY}),
+        forwarded=True,
+        records=(*_WHICH, "update_mask.paths"),
     ),
 }
 _DISPLAYS: Final = {
@@ -90,6 +94,7 @@ def _changes(request: pb.UpdateLaunchSettingsRequest) -> dict[str, Value | None]
 class LaunchSettingServicer:
     """Serves LaunchSettingService."""
 
+    access: AccessCheck
     store: Store[Any]
     mutations: Mutations[Any]
 
@@ -100,6 +105,7 @@ class LaunchSettingServicer:
 
     async def UpdateLaunchSettings(self, request: pb.UpdateLaunchSettingsRequest, call: Call) -> pb.LaunchSettingsView:
         array_id, server, changes = array_of(request.parent), parse_server(request.server), _changes(request)
+        self.access.check(caller_of(call), array_id, None, None, MANAGE)
         return await self.mutations(
             call,
             request,

@@ -4,19 +4,21 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from keyreeve.credentials.v1 import object_service_pb2 as pb
-from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
+from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call, chosen, invalid, number_of, timestamp
+from keyreeve_chassis.guard.call import Call, caller_of, chosen, invalid, number_of, timestamp
 from keyreeve_chassis.guard.paging import Pages, PageSizes
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_credentials.entries.servicer import array_of
 from keyreeve_credentials.objects.ports import ApplicationKind, ObjectKind, PasswordCacheUsage, StoredObject
 from keyreeve_credentials.objects.service import Objects, parse_object_name
+from keyreeve_credentials.policies.checking import AccessCheck
+from keyreeve_credentials.policies.rules import LIST, MANAGE
 
 _SERVICE = "/keyreeve.credentials.v1.ObjectService/"
-_MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR})
-_READERS = OPERATOR_ROLES | SERVICE_ROLES
+_MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD, Role.GATEWAY})
+_READERS = _MANAGERS | OPERATOR_ROLES
 _PAGES = PageSizes(default=150, most=150)
 _RECORDS = ("object.parent", "object.object_name", "object.kind")
 
@@ -71,6 +73,7 @@ class ObjectServicer:
     """Serves ObjectService."""
 
     objects: Objects
+    access: AccessCheck
     store: Store[Any]
     mutations: Mutations[Any]
     pages: Pages
@@ -85,15 +88,18 @@ class ObjectServicer:
             kind,
             **_attributes(message, set(_MASK)),
         )
+        self.access.check(caller_of(call), made.array_id, None, made.name.text, MANAGE)
         return await self.mutations(call, request, lambda tx: object_message(self.objects.create(tx, made)))
 
     async def GetObject(self, request: pb.GetObjectRequest, call: Call) -> pb.Object:
         array_id, name = array_of(request.parent), parse_object_name(request.object_name, "object_name", server=True)
+        self.access.check(caller_of(call), array_id, None, name.text, LIST)
         found = await self.store.read(lambda tx: self.objects.get(tx, array_id, name), one_statement=True)
         return object_message(found)
 
     async def ListObjects(self, request: pb.ListObjectsRequest, call: Call) -> pb.ListObjectsResponse:
         array_id, kind = array_of(request.parent), KINDS.get(request.kind)
+        self.access.check(caller_of(call), array_id, None, None, LIST)
         page = self.pages.open(call, request, _PAGES)
         rows = await self.store.read(
             lambda tx: tx.objects.page(array_id, kind, after=page.after, limit=page.size + 1), one_statement=True
@@ -110,12 +116,15 @@ class ObjectServicer:
         if not paths or paths - _MASK:
             raise invalid("update_mask", f"one or several of {', '.join(sorted(_MASK))} are required")
         changes = _attributes(message, paths)
+        self.access.check(caller_of(call), array_id, None, name.text, MANAGE)
         return await self.mutations(
             call, request, lambda tx: object_message(self.objects.update(tx, array_id, name, message.version, changes))
         )
 
     async def DeleteObject(self, request: pb.DeleteObjectRequest, call: Call) -> pb.DeleteObjectResponse:
         array_id, name = array_of(request.parent), parse_object_name(request.object_name, "object_name", server=True)
+
+        self.access.check(caller_of(call), array_id, None, name.text, MANAGE)
 
         def act(tx: Any) -> pb.DeleteObjectResponse:  # noqa: ANN401 - the service's transaction
             self.objects.delete(tx, array_id, name)
