@@ -148,7 +148,10 @@ class _Adapter:
 
     @property
     def header_list_limit(self) -> int:
-        return self._engine.remote_settings.get(Setting.MAX_HEADER_LIST_SIZE, 2**32 - 1)
+        try:
+            return self._engine.remote_settings.get(Setting.MAX_HEADER_LIST_SIZE, 2**32 - 1)
+        except NGH2Error:
+            return 2**32 - 1  # the connection is ending
 
 
 def http2_connection(*, streams: int, header_bytes: int, resets: tuple[int, int]) -> _Adapter:
