@@ -1,10 +1,10 @@
 """`entries.ports.EntryRecords` on both databases."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve.errors import EntryDamaged
@@ -13,6 +13,17 @@ from keyreeve_credentials.entries.ports import Entry, EntryFilter, EntryKind, En
 from keyreeve_credentials.entries.tables import entries
 from keyreeve_credentials.keys.ports import Sealed, StoredValue
 
+# Built once: calls wait for them.
+_BY_UID = select(entries).where(entries.c.entry_uid == bindparam("uid"), entries.c.array_id == bindparam("array"))
+_BY_PLACE = select(entries).where(
+    entries.c.array_id == bindparam("array"),
+    entries.c.owner_key == bindparam("owner"),
+    entries.c.resource_key == bindparam("resource"),
+)
+_ADD = {
+    "sqlite": sqlite.insert(entries).on_conflict_do_nothing().returning(entries.c.entry_uid),
+    "postgresql": postgresql.insert(entries).on_conflict_do_nothing().returning(entries.c.entry_uid),
+}
 _LAST = chr(0x10FFFF)
 """After every character of a name."""
 
@@ -26,19 +37,16 @@ class SqlEntries:
 
     def add(self, entry: Entry) -> bool:
         """See `EntryRecords.add`."""
-        dialect = sqlite if self._connection.dialect.name == "sqlite" else postgresql
         values = _values(entry) | {"used_at": entry.used_at}
-        done = dialect.insert(entries).values(**values).on_conflict_do_nothing().returning(entries.c.entry_uid)
-        return self._write(done).first() is not None
+        return self._write(_ADD[self._connection.dialect.name].values(values)).first() is not None
 
     def get(self, array_id: str, entry_uid: str) -> Entry | None:
         """See `EntryRecords.get`."""
-        return self._one(and_(entries.c.entry_uid == entry_uid, entries.c.array_id == array_id))
+        return self._one(_BY_UID, {"uid": entry_uid, "array": array_id})
 
     def find(self, array_id: str, owner: ObjectName, resource: ObjectName) -> Entry | None:
         """See `EntryRecords.find`."""
-        c = entries.c
-        return self._one(and_(c.array_id == array_id, c.owner_key == owner.key, c.resource_key == resource.key))
+        return self._one(_BY_PLACE, {"array": array_id, "owner": owner.key, "resource": resource.key})
 
     def replace(self, entry: Entry, *, encryption: int) -> bool:
         """See `EntryRecords.replace`."""
@@ -131,8 +139,8 @@ class SqlEntries:
             conditions.append(entries.c.resource_key == resource.key)
         return [read_entry(row) for row in self._connection.execute(select(entries).where(*conditions).limit(limit))]
 
-    def _one(self, condition: ColumnElement[bool]) -> Entry | None:
-        row = self._connection.execute(select(entries).where(condition)).one_or_none()
+    def _one(self, query: Select[Any], values: Mapping[str, str]) -> Entry | None:
+        row = self._connection.execute(query, values).one_or_none()
         return None if row is None else read_entry(row)
 
 
