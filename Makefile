@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: image chart-e2e help up down reset status test faults-membership bench bench-vault bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
+.PHONY: image chart-e2e help up down reset status test attacks faults-membership bench bench-vault bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

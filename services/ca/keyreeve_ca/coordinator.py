@@ -227,7 +227,16 @@ async def _serve_http(base: CaContext, linter: PkilintLinter, stack: AsyncExitSt
     if settings.port is None:
         return None
     current = base.live.current
-    ocsp = OcspResponder(base.store, base.keystore, current, linter, base.url, base.now)
+    topics = base.topics
+    ocsp = OcspResponder(
+        base.store,
+        base.keystore,
+        current,
+        linter,
+        base.url,
+        base.now,
+        changes=lambda: topics.version((REVOCATIONS, BLOCKS, CONFIG)) if topics.notified else None,
+    )
     port, stop = await serve_plain_http(PlainHttp(base.store, current, ocsp, base.now), settings.host, settings.port)
     stack.push_async_callback(stop)
     return port

@@ -11,13 +11,13 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from keyreeve.errors import StoreUnavailable
+from keyreeve.errors import StoreUnavailable, TooManyInFlight
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ocsp.responder import OcspResponder
 from keyreeve_ca.operators.first_operator import roots_pem
@@ -25,6 +25,7 @@ from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.ports import FULL_LIST
 from keyreeve_ca.revocation.scopes import list_to_publish
 from keyreeve_ca.store.ports import AuthorityState, Store
+from keyreeve_chassis.guard.admission import PerAddress
 
 IN_FLIGHT = 128
 """Requests at once; more are told to come back."""
@@ -32,6 +33,9 @@ REQUEST_SECONDS = 10.0
 _REQUEST_BYTES = 64 * 1024
 _OCSP_BYTES = 4096
 """Largest OCSP request that is read; one about a single certificate has about a hundred bytes."""
+STATUSES_PER_SECOND = 200.0
+"""OCSP requests of one address; a proxy that caches is one address with few of them."""
+STATUSES_AT_ONCE = 400
 _LIST_AGE = 60
 """Seconds for which caches may answer with a list: a new revocation is seen after that at the latest."""
 _CERTIFICATE_AGE = 3600
@@ -45,6 +49,8 @@ class PlainHttp:
     snapshot: Callable[[], IssuanceSnapshot]
     ocsp: OcspResponder
     now: Callable[[], int]
+    statuses: PerAddress = field(default_factory=lambda: PerAddress(32, STATUSES_PER_SECOND, STATUSES_AT_ONCE))
+    """OCSP requests of each address."""
     _in_flight: int = 0
 
     def application(self) -> web.Application:
@@ -107,7 +113,11 @@ class PlainHttp:
         return await self._status(request, b"" if len(body) > _OCSP_BYTES else body)
 
     async def _status(self, request: web.Request, asked: bytes) -> web.Response:
-        answer = await self.ocsp.answer(asked)
+        try:
+            with self.statuses.admit(f"ipv4:{request.remote or ''}:0"):
+                answer = await self.ocsp.answer(asked)
+        except TooManyInFlight:
+            return web.Response(status=429, headers={"Retry-After": "1"})
         if answer.cacheable and request.method != "POST":
             return _answer(request, answer.der, "application/ocsp-response", _LIST_AGE)
         return web.Response(

@@ -8,9 +8,10 @@ it is ever stored. The serial number of its certificate is committed before it i
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import OCSPExtensionOID
 
@@ -31,6 +32,10 @@ from keyreeve_chassis.keys.ports import KeyStore, Signer
 RESPONDER_LIFETIME = 7 * 24 * 3600
 ANSWER_LIFETIME = 3600
 """Seconds from an answer to its nextUpdate."""
+KEPT_SECONDS = 3
+"""For how long an answer is given again: also the most that a change may take which this process does not hear of."""
+MOST_KEPT = 4_096
+"""Answers that are kept; about 1 kB each."""
 MAX_NONCE_BYTES = 128
 """RFC 9654, 2.1."""
 
@@ -68,17 +73,37 @@ class OcspResponder:
     random: Callable[[int], bytes] = os.urandom
     _responders: dict[str, _Responder] = field(default_factory=dict)
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)
+    changes: Callable[[], Hashable | None] = lambda: None
+    """A value that differs after a revocation or another change; None while changes may be missed."""
     _known: tuple[int, dict[tuple[str, bytes, bytes], str]] = (-1, {})
+    _answers: dict[bytes, tuple[Hashable, int, Answer]] = field(default_factory=dict)
 
     async def answer(self, request_der: bytes) -> Answer:
-        """Answer one request, with an error response if need be."""
+        """Answer one request, with an error response if need be.
+
+        The same request gets the same answer for some seconds, unless something changes meanwhile.
+        """
+        changes, now = self.changes(), self.now()
+        if changes is not None and (known := self._answers.get(request_der)) is not None:
+            if known[0] == changes and now - known[1] <= KEPT_SECONDS:
+                return known[2]
+            del self._answers[request_der]
+        made = await self._answer(request_der)
+        if changes is not None and made.cacheable:
+            if len(self._answers) >= MOST_KEPT:
+                del self._answers[next(iter(self._answers))]
+            self._answers[request_der] = (changes, now, made)
+        return made
+
+    async def _answer(self, request_der: bytes) -> Answer:
         try:
             request = ocsp.load_der_ocsp_request(request_der)
             asked = CertificateId(
                 request.hash_algorithm.name, request.issuer_name_hash, request.issuer_key_hash, request.serial_number
             )
             nonce = _nonce(request)
-        except (ValueError, NotImplementedError, errors.FieldInvalid):  # several certificates in one request, too
+        # Several certificates in one request, and hash algorithms that the library does not know, too.
+        except (ValueError, NotImplementedError, UnsupportedAlgorithm, errors.FieldInvalid):
             return _refused(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
         authority = self._issuer(asked)
         if authority is None:
@@ -102,7 +127,8 @@ class OcspResponder:
             next_update=min(now + ANSWER_LIFETIME, responder.not_after),
             nonce=nonce,
         )
-        return Answer(made, cacheable=nonce is None)
+        # What is not known yet may be issued the next moment.
+        return Answer(made, cacheable=nonce is None and not isinstance(status, Unknown))
 
     def _issuer(self, asked: CertificateId) -> Authority | None:
         snapshot = self.snapshot()
