@@ -1,0 +1,159 @@
+"""What runbooks of the legacy products do, by real `tarantella` and `mmp` processes against `keyreeve up`."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keyreeve.cli.tour.local_agents import LocalAgent, free_address
+from keyreeve.membership_values import Server
+from support.control_plane import ControlPlane
+from support.legacy_processes import LegacyShell
+
+ACCEPT = "Do you want to accept this certificate? (yes/no) "
+CREATED = "Created key file {0}.key and CSR {0}.csr\nCSR file {0}.csr ready for download via SFTP\n"
+
+
+@pytest.fixture
+def shell(control_plane: ControlPlane) -> LegacyShell:
+    return LegacyShell(control_plane.state_directory.context)
+
+
+@pytest.fixture
+def alone(control_plane: ControlPlane, shell: LegacyShell) -> LegacyShell:
+    """On a server that stands alone in the roll."""
+    name = f"core-{uuid.uuid4().hex[:8]}.example.test"
+    with control_plane.client() as client:
+        client.membership.arrays.create(Server(name, "127.0.0.1:5427", "5.40"))
+    return shell.on(name)
+
+
+@pytest.fixture
+def servers(control_plane: ControlPlane, tmp_path: Path) -> Iterator[list[LocalAgent]]:
+    """Three servers with agents."""
+    run, made = uuid.uuid4().hex[:8], []
+    with control_plane.client() as client:
+        for n in (1, 2, 3):
+            agent = LocalAgent(f"sgd-{n}-{run}.example.test", free_address(f"127.0.0.{20 + n}"), tmp_path / f"{n}")
+            agent.configure({"membership": control_plane.context.addresses("membership")})
+            agent.enroll(
+                client.tokens.create(f"spiffe://{control_plane.context.trust_domain}/members/{agent.name}").text
+            )
+            made.append(agent)
+    try:
+        for agent in made:
+            agent.start()
+        for agent in made:
+            agent.wait_for("it stands alone", lambda status: bool(status.get("array")))
+        yield made
+    finally:
+        for agent in made:
+            agent.stop()
+
+
+def fingerprint(text: str) -> str:
+    found = re.search(r"SHA-256 Fingerprint: ([0-9A-F:]{95})", text)
+    assert found is not None, text
+    return found[1]
+
+
+@pytest.mark.slow
+def test_an_array_of_three_is_secured_and_another_server_becomes_its_primary(
+    shell: LegacyShell, servers: list[LocalAgent]
+) -> None:
+    one, two, three = (shell.on(agent.name) for agent in servers)
+    # The array is dissolved.
+    accepted = fingerprint(one.out("tarantella", "security", "peerca", "--show"))
+    two.out("tarantella", "array", "join", "--primary", one.server, "--fingerprint", accepted)
+    one.out("tarantella", "array", "detach", "--secondary", two.server)
+    assert one.out("tarantella", "array", "list") == f"{one.server} (primary)\n"
+    # Security is enabled on each server, and the array is built again, one server at a time.
+    for each in (one, two, three):
+        each.out("tarantella", "config", "edit", "--tarantella-config-security-peerssl-enabled", "1")
+    for each in (two, three):
+        command = ("array", "join", "--primary", one.server)
+        code, seen = each.at_terminal("tarantella", *command, prompt=ACCEPT, answer="no")
+        assert (code, "nothing was changed" in seen) == (1, True)
+        code, seen = each.at_terminal("tarantella", *command, prompt=ACCEPT, answer="yes")
+        assert code == 0, seen
+        assert fingerprint(seen) == fingerprint(one.out("tarantella", "security", "peerca", "--show")) == accepted
+    for each in (one, two, three):
+        lines = [line.split() for line in each.out("tarantella", "status").splitlines() if line.startswith("  - ")]
+        assert [line[3] for line in lines[:3]] == ["Accepting"] * 3
+        assert [line[1] for line in lines[:3]] == [one.server, two.server, three.server]
+    # Another server becomes the primary, with a CA of its own.
+    one.out("tarantella", "array", "make_primary", "--secondary", two.server)
+    assert one.out("tarantella", "array", "list").splitlines()[0] == f"{two.server} (primary)"
+    shown = {fingerprint(each.out("tarantella", "security", "peerca", "--show")) for each in (one, two, three)}
+    assert len(shown) == 1
+    assert shown != {accepted}
+    refused = one.run("tarantella", "array", "detach", "--secondary", two.server)
+    assert (refused.returncode, "PRIMARY_CANNOT_DETACH" in refused.stderr) == (1, True)
+
+
+@pytest.mark.slow
+def test_the_password_cache_is_filled_listed_re_keyed_and_emptied(
+    control_plane: ControlPlane, alone: LegacyShell, tmp_path: Path
+) -> None:
+    batch = tmp_path / "entries.txt"
+    batch.write_text(
+        '--person "o=Indigo Insurance/cn=Bill Orange" --resource .../_dns/prague.example.com --resuser bill --respass one\n'
+        "--anon --resource .../_wns/INDIGO --resuser guest --respass two\n"
+    )
+    assert alone.out("tarantella", "passcache", "new", "--file", str(batch)) == ""
+    command = (
+        "passcache",
+        "new",
+        "--person",
+        "o=Indigo Insurance/cn=Rusty Spanner",
+        "--resource",
+        ".../_dns/rome.example.com",
+    )
+    code, seen = alone.at_terminal(
+        "tarantella", *command, "--resuser", "rusty", prompt="Password: ", answer="a canary at the terminal"
+    )
+    assert (code, "canary" in seen) == (0, False)
+    listed = alone.out("tarantella", "passcache", "list")
+    assert [line.rpartition("--resuser ")[2] for line in listed.splitlines()] == ['"bill"', '"rusty"', '"guest"']
+
+    refused = alone.run("tarantella", "config", "edit", "--security-newkeyonrestart", "1")
+    assert (refused.returncode, "new_key_on_restart" in refused.stderr) == (1, True)
+    with control_plane.client() as client:
+        array = client.membership.members.get(alone.server).array
+        begun = client.credentials.keys.rotate(array)
+        *_, _ = client.credentials.operations.watch(begun.name)
+        assert len({entry.key for entry in client.credentials.entries.list(array)}) == 1
+        [bill] = client.credentials.entries.list(array, user_name="bill")
+        assert client.credentials.entries.reveal(bill.name, purpose="support").secret.text() == "one"
+    assert alone.out("tarantella", "passcache", "list") == listed
+
+    edit = ("passcache", "edit", "--anon", "--resource", ".../_wns/INDIGO", "--resuser", "visitor")
+    assert alone.out("tarantella", *edit, given="three\n") == ""
+    assert alone.out("tarantella", "passcache", "delete", "--resource", ".../_dns/prague.example.com") == ""
+    assert alone.out("tarantella", "passcache", "delete", "--person", "o=Indigo Insurance/cn=Rusty Spanner") == ""
+    assert alone.out("tarantella", "passcache", "list") == '--anon --resource ".../_wns/INDIGO" --resuser "visitor"\n'
+
+
+@pytest.mark.slow
+def test_certificates_are_requested_signed_with_the_built_in_ca_inspected_matched_and_verified(
+    alone: LegacyShell,
+) -> None:
+    alone.out("mmp", "pki", "selfsigned", "dbca", "CN:tplab.local")
+    names = f"subjectAltName:{alone.server},cmscore2.example.com,cmscore3.example.com"
+    server = alone.out("mmp", "pki", "csr", "dbserver", f"CN:{alone.server}", names)
+    assert server.endswith(CREATED.format("dbserver"))
+    assert alone.out("mmp", "pki", "csr", "dbclient", "CN:postgres").endswith(CREATED.format("dbclient"))
+    for name in ("dbserver", "dbclient"):
+        alone.out("mmp", "pki", "sign", name, "dbca")
+        assert alone.out("mmp", "pki", "match", f"{name}.key", f"{name}.crt") == "Key and certificate match\n"
+        assert alone.out("mmp", "pki", "verify", f"{name}.crt", "dbca.crt") == f"{name}.crt: OK\n"
+    inspected = alone.out("mmp", "pki", "inspect", "dbserver.crt")
+    assert "Issuer: CN=tplab.local" in inspected
+    assert "Not After : " in inspected
+    assert alone.run("mmp", "pki", "match", "dbclient.key", "dbserver.crt").returncode == 1
+    listed = alone.out("mmp", "pki", "list").splitlines()
+    assert listed[0] == "User supplied certificates and keys:"
+    assert len(listed) == 9
+    assert alone.run("mmp", "webadmin", "disable").returncode == 2

@@ -1,0 +1,71 @@
+"""Legacy commands as processes, with a terminal or without."""
+
+import os
+import pty
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROGRAM = "from keyreeve_gateway.commands import {name}; {name}()"
+
+
+@dataclass(frozen=True)
+class LegacyShell:
+    """Runs commands with a context, on a server."""
+
+    context: Path
+    server: str = ""
+
+    def on(self, server: str) -> "LegacyShell":
+        """The same on another server."""
+        return LegacyShell(self.context, server)
+
+    def run(self, program: str, *arguments: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run a command without a terminal."""
+        return subprocess.run(
+            self._command(program, arguments),
+            input=given,
+            stdin=subprocess.DEVNULL if given is None else None,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+
+    def out(self, program: str, *arguments: str, given: str | None = None) -> str:
+        """Run a command that succeeds; return its output."""
+        done = self.run(program, *arguments, given=given)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        return done.stdout
+
+    def at_terminal(self, program: str, *arguments: str, prompt: str, answer: str) -> tuple[int, str]:
+        """Run a command at a terminal, and answer its question; return its exit code and what was displayed."""
+        ours, theirs = pty.openpty()
+        command, environment = self._command(program, arguments), self._environment()
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+            os.close(theirs)
+            seen, answered = "", False
+            while True:
+                try:
+                    part = os.read(ours, 4096)
+                except OSError:  # the other end was closed
+                    break
+                if not part:
+                    break
+                seen += part.decode()
+                if not answered and prompt in seen:
+                    answered = True
+                    os.write(ours, f"{answer}\n".encode())
+            code = process.wait(100)
+        os.close(ours)
+        assert answered, seen
+        return code, seen
+
+    def _command(self, program: str, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-P", "-c", _PROGRAM.format(name=program), *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("KEYREEVE_")}
+        return kept | {"KEYREEVE_CONTEXT": str(self.context), "KEYREEVE_SERVER": self.server}
