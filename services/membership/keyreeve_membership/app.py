@@ -35,8 +35,8 @@ from keyreeve_membership.epochs import servicer as bundle_servicer
 from keyreeve_membership.epochs.ports import EPOCHS
 from keyreeve_membership.peers.dialing import PeerDialer
 from keyreeve_membership.peers.ports import PeerChecks
+from keyreeve_membership.renewals.pacing import Pace
 from keyreeve_membership.roll import array_servicer, member_servicer
-from keyreeve_membership.roll.pacing import Pace
 from keyreeve_membership.roll.ports import MEMBERS
 from keyreeve_membership.roll.service import Roll
 from keyreeve_membership.rotations import servicer as rotation_servicer

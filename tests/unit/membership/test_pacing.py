@@ -3,9 +3,9 @@
 import pytest
 
 from keyreeve.errors import RenewalPaced
-from keyreeve_membership.roll.pacing import Pace
+from keyreeve_membership.renewals.pacing import Pace
+from keyreeve_membership.renewals.times import LIFETIME_SECONDS, renewal_time
 from keyreeve_membership.roll.ports import Report
-from keyreeve_membership.roll.renewal import LIFETIME_SECONDS, renewal_time
 
 DAY = 86_400
 

@@ -19,13 +19,13 @@ from keyreeve_membership.authorities.ports import ArrayAuthorities
 from keyreeve_membership.changes.quarantine import Quarantine
 from keyreeve_membership.configuration.service import Configuration
 from keyreeve_membership.messages import member_message
+from keyreeve_membership.renewals.pacing import Pace
+from keyreeve_membership.renewals.times import renewal_time
 from keyreeve_membership.roll import backups, names
 from keyreeve_membership.roll.access import require_agent_of, require_agent_of_primary, require_array_of
 from keyreeve_membership.roll.array_servicer import CHANGERS, READ, READERS
-from keyreeve_membership.roll.pacing import Pace
 from keyreeve_membership.roll.peer_requests import check_peer_request
 from keyreeve_membership.roll.ports import ArrayView, Member, PeerReach, Report
-from keyreeve_membership.roll.renewal import renewal_time
 from keyreeve_membership.roll.service import Roll, Server, get_array, get_member
 from keyreeve_membership.roll.views import disagreements
 from keyreeve_membership.store.ports import Transaction

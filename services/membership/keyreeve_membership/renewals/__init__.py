@@ -1,0 +1,1 @@
+"""When peer certificates are renewed, and how many at a time."""

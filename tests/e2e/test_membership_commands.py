@@ -1,0 +1,65 @@
+"""The commands of arrays and members against a real control plane, and an operator who is removed."""
+
+from dataclasses import replace
+
+import pytest
+from cryptography import x509
+
+from keyreeve import Client, Context
+from keyreeve.errors import KeyreeveError
+from support.control_plane import ControlPlane
+from support.waiting import wait_for
+
+
+def outcome(context: Context) -> str:
+    """How a list of arrays ends: `OK`, or the reason of its refusal."""
+    with Client(context, timeout=10) as client:
+        try:
+            list(client.membership.arrays.list())
+        except KeyreeveError as refused:
+            return refused.reason
+    return "OK"
+
+
+@pytest.mark.slow
+def test_arrays_are_made_shown_and_refused_by_command(control_plane: ControlPlane) -> None:
+    run = control_plane.run
+    made = run(
+        "array", "create", "web-1.example.com", "--address", "10.0.0.1:5427", "--release", "5.40.908", "--id", "web"
+    )
+    assert made.code == 0, made.err
+    assert run("array", "create", "web-1.example.com", "--address", "10.0.0.1:5427", "--release", "5.40.908").code == 1
+    shown = run("array", "show", "web", "-o", "json").document
+    assert (shown["primary"], shown["members"], shown["epoch"]) == ("web-1.example.com", 1, 1)
+    listed = run("member", "list", "-o", "json").document
+    assert [(one["name"], one["state"]) for one in listed] == [("web-1.example.com", "standalone")]
+    exported = x509.load_pem_x509_certificate(run("bundle", "export", "web").out.encode())
+    assert exported.subject == exported.issuer
+    assert run("bundle", "epochs", "web", "-q").out.split() == ["1"]
+
+    other = ("--address", "10.0.0.2:5427", "--release", "5.40.908", "--id", "db")
+    assert run("array", "create", "db-1.example.com", *other).code == 0
+    wrong = run("array", "join", "web-1.example.com", "db-1.example.com", "--accept", "00" * 32, "-o", "json")
+    assert (wrong.code, "FINGERPRINT_MISMATCH" in wrong.err) == (1, True)
+    silent = run("array", "join", "web-1.example.com", "db-1.example.com", "--accept", shown["fingerprint"])
+    assert (silent.code, "UNREACHABLE" in silent.err) == (1, True)
+    assert run("array", "detach", "web-1.example.com").code == 1
+    settings = run("array", "settings", "web-1.example.com", "--set", "report-interval=7", "-o", "json").document
+    assert {one["name"]: one["value"] for one in settings}["report-interval"] == "7"
+    assert run("rotation", "list", "-q").out == ""
+    verified = run("audit", "verify", "--service", "membership")
+    assert verified.code == 0, verified.err
+
+
+@pytest.mark.slow
+def test_an_operator_who_is_removed_is_refused_by_membership(control_plane: ControlPlane) -> None:
+    token = control_plane.run("operator", "invite", "carl", "--role", "admin", "-q")
+    assert token.code == 0, token.err
+    accepted = control_plane.run("operator", "accept", "--dir", "carl", given=token.out.encode())
+    assert accepted.code == 0, accepted.err
+    carl = Context.load(control_plane.directory / "carl" / "context.json")
+    carl = replace(carl, endpoints=control_plane.context.endpoints)
+    wait_for("a known operator", lambda: outcome(carl) == "OK", 5)
+    assert control_plane.run("operator", "remove", "carl").code == 0
+    refusals = {"PEER_OPERATOR_UNKNOWN", "PEER_CERTIFICATE_REVOKED"}
+    wait_for("a refusal", lambda: outcome(carl) in refusals, 5)
