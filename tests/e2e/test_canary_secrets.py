@@ -262,7 +262,7 @@ def live_through(search: Search, tmp_path: Path) -> None:
     assert search.control_plane.run("cert", "show", secret).code != 0
     assert search.control_plane.run("token", "revoke", secret).code != 0
     assert search.control_plane.run("cert", "issue", secret, "--out", tmp_path / "no-4").code != 0
-    live_through_the_vault(search)
+    put_into_launches_and_files(search)
     search.run("settings", code=None)
     search.run("doctor", code=None)
     search.run("status")
@@ -279,7 +279,7 @@ def live_through(search: Search, tmp_path: Path) -> None:
     search.add_key_file(search.control_plane.state_directory.key)
 
 
-def live_through_the_vault(search: Search) -> None:
+def put_into_launches_and_files(search: Search) -> None:
     """Passwords, keys and passphrases of the credentials service, well and badly."""
     password, passphrase = (f"canary-{what}-{uuid.uuid4().hex}".encode() for what in ("password", "passphrase"))
     search.add("a password of the vault", password)
