@@ -397,6 +397,18 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorApproval:
+    """The approval of a change of an operator that another admin makes."""
+
+    operator: str
+    """Name of the operator."""
+    role: OperatorRole | None
+    """The role that they are to have; None: they are to be removed."""
+    approver: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Invitation:
     """An operator's record, and the token for a certificate of the role."""
 

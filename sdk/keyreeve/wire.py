@@ -440,6 +440,16 @@ def from_operator(message: operator_pb.Operator) -> values.Operator:
     )
 
 
+def from_operator_approval(message: operator_pb.OperatorApproval) -> values.OperatorApproval:
+    """Translate the approval of a change of an operator."""
+    return values.OperatorApproval(
+        operator=message.operator_id,
+        role=from_number(OPERATOR_ROLES, message.role) if message.role else None,
+        approver=message.approver,
+        expires_at=_time(message.expire_time),
+    )
+
+
 def from_invitation(
     message: operator_pb.InviteOperatorResponse | operator_pb.UpdateOperatorResponse,
 ) -> values.Invitation:

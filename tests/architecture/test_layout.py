@@ -18,6 +18,7 @@ COMPOSITION = {"app", "settings"}
 LEAVES = {
     "arrays.ports": "what the membership service orders for arrays",
     "authorities.trust_metadata": "the first root of the metadata that tells members about CA keys",
+    "blocked_keys.ports": "what is known of keys that are never certified",
     "certificates.serials": "the form of serial numbers (RFC 5280, 4.1.2.2)",
     "enrollment.ports": "what becomes of an enrollment token",
     "halt.service": "who stops issuance and who lets it go on",

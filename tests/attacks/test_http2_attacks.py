@@ -139,7 +139,9 @@ def undisturbed(context: Context) -> float:
 
 def refusals(attacker: Attacker) -> str:
     """What the attacker was told, the most frequent first."""
-    told = attacker.seen.statuses + attacker.seen.ends
+    names = {str(code.value[0]): code.name for code in grpc.StatusCode}
+    told = Counter({names.get(code, code): count for code, count in attacker.seen.statuses.items()})
+    told += attacker.seen.ends
     if attacker.seen.resets:
         told["RST_STREAM"] = attacker.seen.resets
     return ", ".join(f"{what} {count:,}" for what, count in told.most_common(3))

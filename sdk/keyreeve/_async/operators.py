@@ -1,7 +1,6 @@
 """The people who operate the control plane."""
 
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -9,7 +8,7 @@ from keyreeve import wire
 from keyreeve._async.calls import Caller
 from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.request_ids import new_request_id
-from keyreeve.values import Invitation, Operator, OperatorRole
+from keyreeve.values import Invitation, Operator, OperatorApproval, OperatorRole
 
 _SERVICE = "/keyreeve.ca.v1.OperatorService"
 
@@ -57,8 +56,8 @@ class OperatorClient:
         *,
         request_id: str | None = None,
         timeout: float | None = None,
-    ) -> datetime:
-        """Approve that another admin gives an operator this role, or removes them (None); return until when."""
+    ) -> OperatorApproval:
+        """Approve that another admin gives an operator this role, or removes them (None)."""
         number = pb.OPERATOR_ROLE_UNSPECIFIED
         if role is not None:
             number = wire.to_number(wire.OPERATOR_ROLES, role, "role")
@@ -66,7 +65,7 @@ class OperatorClient:
             operator_id=name.removeprefix("operators/"), role=number, request_id=request_id or new_request_id()
         )
         approval = await self._caller.unary(f"{_SERVICE}/ApproveOperatorChange", request, pb.OperatorApproval, timeout)
-        return approval.expire_time.ToDatetime(UTC)
+        return wire.from_operator_approval(approval)
 
     async def get(self, name: str, *, timeout: float | None = None) -> Operator:
         """Look up an operator."""

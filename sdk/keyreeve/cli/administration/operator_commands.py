@@ -75,8 +75,8 @@ def approve_change(
     if (role is None) is not removal:
         raise typer.BadParameter("give --role or --remove", param_hint="--role")
     with control_plane(context) as client:
-        until_time = client.operators.approve(name, None if role is None else OperatorRole(_choice(role)))
-    document = {"name": name, "change": role or "removed", "approved_until": moment(until_time)}
+        approval = client.operators.approve(name, None if role is None else OperatorRole(_choice(role)))
+    document = {"name": name, "change": role or "removed", "approved_until": moment(approval.expires_at)}
     Printer(output, quiet=quiet).answer(document, fields(document), brief=document["approved_until"])
 
 

@@ -64,7 +64,8 @@ class DualControl:
 
     def approve(self, tx: HasOperators, actor: Actor, name: str, role: Role | None) -> Approval:
         """Approve a change that another admin makes within an hour. Raises `SecondPersonRequired`."""
-        refuse_unknown_person(actor, self.now())
+        if self.on:
+            refuse_unknown_person(actor, self.now())
         made = Approval(change_of(name, role), self.now(), actor.identity, actor.person)
         tx.operators.put_approval(made)
         return made
