@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import hpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -351,3 +352,14 @@ def test_time_goes_on_for_a_connection_whose_peer_has_said_goodbye_and_reads_not
     peer.connection.tick(peer.now + 1)
     peer.later(LIMITS.message_timeout + 1)
     assert peer.open_calls == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_that_came_with_a_violation_ends_the_connection_without_a_failure_here(method):
+    peer = Http2Peer()
+    fields = [(":method", method), (":scheme", "http"), (":path", UNARY), (":authority", "x")]
+    opened = frame(1, 1, hpack.Encoder().encode(fields), flags=4)
+    peer.connection.receive(opened + frame(0, 0, b"data of no stream"), peer.now)
+    peer.exchange()
+    assert peer.connection.closed
+    assert (peer.open_calls, peer.budget.total) == (0, 0)
