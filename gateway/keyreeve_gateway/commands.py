@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -10,6 +10,7 @@ from typing import NoReturn
 from keyreeve.errors import ContextInvalid
 from keyreeve_gateway.dispatch import Surroundings, run_command
 from keyreeve_gateway.grammar.model import Program
+from keyreeve_gateway.grammar.parsing import HelpRequested, UsageProblem, parse_command
 from keyreeve_gateway.ports import Console, Services
 from keyreeve_gateway.settings import LegacySettings, load_settings
 from keyreeve_gateway.ways.terminal import TerminalConsole
@@ -33,11 +34,15 @@ def mmp() -> NoReturn:
 
 def run_here(program: Program, argv: Sequence[str]) -> int:
     """Carry out a command line in this process; return its exit code."""
-    import asyncio
-
     console = TerminalConsole()
     try:
-        code = asyncio.run(run_command(program, argv, console, surroundings_here(console)))
+        work = run_command(program, argv, console, surroundings_here(console))
+        if calls_something(program, argv):
+            import asyncio
+
+            code = asyncio.run(work)
+        else:
+            code = run_at_once(work)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -48,6 +53,25 @@ def run_here(program: Program, argv: Sequence[str]) -> int:
         console.warn(f"{program.name}: internal error: {type(defect).__name__}; please report it")
         return 1
     return code
+
+
+def calls_something(program: Program, argv: Sequence[str]) -> bool:
+    """Whether a command line does more than to show a usage text, for which asyncio need not be loaded."""
+    try:
+        parse_command(program, argv)
+    except (HelpRequested, UsageProblem):
+        return False
+    return True
+
+
+def run_at_once(work: Coroutine[None, None, int]) -> int:
+    """Run what waits for nothing, without an event loop."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return int(done.value)
+    work.close()
+    raise RuntimeError("it waits for something")
 
 
 def surroundings_here(console: Console) -> Surroundings:

@@ -20,7 +20,7 @@ def test_usage_texts_load_neither_grpc_nor_cryptography() -> None:
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "keyreeve_gateway.dispatch" in loaded
-    assert not loaded & {"grpc", "google.protobuf", "cryptography", "typer", "keyreeve.cli"}
+    assert not loaded & {"grpc", "google.protobuf", "cryptography", "asyncio", "typer", "keyreeve.cli"}
 
 
 def test_the_installed_commands_exist() -> None:
