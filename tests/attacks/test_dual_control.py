@@ -99,9 +99,9 @@ def test_an_approval_ends_after_an_hour(guarded_ca: RunningCa) -> None:
 
 
 def test_somebody_known_for_less_than_a_week_is_no_second_person(guarded_ca: RunningCa) -> None:
-    newcomer = f"operators/admin/{unique('new')}"
-    second, admin = guarded_ca.client(newcomer), guarded_ca.client(ADMIN)
-    known_since(guarded_ca, newcomer, WEEK - 3600)
+    new_admin = f"operators/admin/{unique('new')}"
+    second, admin = guarded_ca.client(new_admin), guarded_ca.client(ADMIN)
+    known_since(guarded_ca, new_admin, WEEK - 3600)
     assert isinstance(refused(lambda: second.operators.approve("eve", OperatorRole.ADMIN)), errors.SecondPersonRequired)
     admin.issuance.halt("for a test")
     admin.issuance.resume("it is over")

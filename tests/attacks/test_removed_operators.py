@@ -1,4 +1,4 @@
-"""What an operator let in before they were removed, and a second holder of somebody else's workload."""
+"""What an operator enrolled before they were removed, and a second holder of another party's workload."""
 
 import pytest
 

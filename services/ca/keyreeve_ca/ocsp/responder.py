@@ -127,7 +127,7 @@ class OcspResponder:
             next_update=min(now + ANSWER_LIFETIME, responder.not_after),
             nonce=nonce,
         )
-        # What is not known yet may be issued the next moment.
+        # An unknown certificate may be issued the next moment.
         return Answer(made, cacheable=nonce is None and not isinstance(status, Unknown))
 
     def _issuer(self, asked: CertificateId) -> Authority | None:

@@ -1,6 +1,6 @@
 """Dual control: which changes of operators take two persons, and who may be one of them.
 
-An admin who could let in another one alone would be two persons by themselves. So where `operators.two_persons` is set, inviting
+An admin who could invite another one alone would be two persons by themselves. So where `operators.two_persons` is set, inviting
 an admin, raising a role, and removing or lowering an admin need the approval of another admin, and both have been known for
 seven days. The first admins come from the local admin socket and were invited by nobody.
 """

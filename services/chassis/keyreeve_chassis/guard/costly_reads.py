@@ -1,4 +1,4 @@
-"""A lane of their own for reads that keep the database busy for long: they never take the last thread that reads.
+"""Reads that keep the database busy for long take turns: they never take the last thread that reads.
 
 One of them runs at a time in each servicer and process; few wait, and one caller has at most three quarters of those places.
 """
@@ -18,18 +18,18 @@ RETRY_AFTER = timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class CostlyReads:
-    """The lane of one servicer in one process."""
+    """The costly reads of one servicer in one process."""
 
     share: FairShare = field(default_factory=lambda: FairShare("costly reads", MOST_WAITING, RETRY_AFTER))
-    lane: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     @asynccontextmanager
     async def turn(self, call: Call) -> AsyncIterator[None]:
-        """Wait for the lane, and hold it while the context lasts. Raises `TooManyInFlight`."""
+        """Wait for a turn, and have it while the context lasts. Raises `TooManyInFlight`."""
         caller = str(caller_of(call))
         self.share.enter(caller)
         try:
-            async with self.lane:
+            async with self.turns:
                 yield
         finally:
             self.share.leave(caller)
