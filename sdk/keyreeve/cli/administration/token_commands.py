@@ -115,7 +115,9 @@ def enroll(
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Time limit in seconds.")] = 60,
     account: Annotated[
         str,
-        typer.Option("--kubernetes", metavar="HOST:PORT", help="Enrollment listener that lets in this pod's account."),
+        typer.Option(
+            "--kubernetes", metavar="HOST:PORT", help="The CA's enrollment listener: enroll by this pod's account."
+        ),
     ] = "",
     account_token: Annotated[
         Path, typer.Option("--account-token", help="With --kubernetes: file of the projected ServiceAccount token.")

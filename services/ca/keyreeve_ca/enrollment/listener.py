@@ -54,7 +54,7 @@ class EnrollmentListener:
     change: Forward
     """Runs a mutation of the CA's other listener, in this process or in the coordinator."""
     reviewer: TokenReviewer | None
-    """Reviews the ServiceAccount tokens of pods, if any are let in."""
+    """Reviews the ServiceAccount tokens of pods, if the settings name a Kubernetes API server."""
 
     @classmethod
     def of(

@@ -12,7 +12,7 @@ from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.profiles.profile import Hierarchy
 
 LOOK_SECONDS = 5.0
-"""How often the ConfigMap is compared, since somebody may have deleted it."""
+"""How often the ConfigMap is compared, since it may have been deleted."""
 FILES = {Hierarchy.CONTROL: "control.pem", Hierarchy.ESTATE: "estate.pem"}
 
 log = logging.getLogger(__name__)
