@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -51,6 +51,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not reachable, 4 not allowed.",
 )
+
+
+def _print_version(wanted: bool) -> None:  # as typer calls it
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"keyreeve {version('keyreeve')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Run a certificate authority on this machine, and request certificates from one."""
+
+
 control_plane_commands.add_to(app)
 reference_commands.add_to(app)
 reading_commands.add_to(certificate_commands.app)

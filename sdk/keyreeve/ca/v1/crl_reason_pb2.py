@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkeyreeve/ca/v1/crl_reason.proto\x12\x0ekeyreeve.ca.v1*\xd9\x02\n\tCrlReason\x12\x1a\n\x16\x43RL_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43RL_REASON_KEY_COMPROMISE\x10\x01\x12\x1c\n\x18\x43RL_REASON_CA_COMPROMISE\x10\x02\x12\"\n\x1e\x43RL_REASON_AFFILIATION_CHANGED\x10\x03\x12\x19\n\x15\x43RL_REASON_SUPERSEDED\x10\x04\x12%\n!CRL_REASON_CESSATION_OF_OPERATION\x10\x05\x12\"\n\x1e\x43RL_REASON_PRIVILEGE_WITHDRAWN\x10\t\"\x04\x08\x06\x10\x06\"\x04\x08\x07\x10\x07\"\x04\x08\x08\x10\x08\"\x04\x08\n\x10\n*\x1b\x43RL_REASON_CERTIFICATE_HOLD*\x1a\x43RL_REASON_REMOVE_FROM_CRL*\x18\x43RL_REASON_AA_COMPROMISEb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkeyreeve/ca/v1/crl_reason.proto\x12\x0ekeyreeve.ca.v1*\xd9\x02\n\tCrlReason\x12\x1a\n\x16\x43RL_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43RL_REASON_KEY_COMPROMISE\x10\x01\x12\x1c\n\x18\x43RL_REASON_CA_COMPROMISE\x10\x02\x12\"\n\x1e\x43RL_REASON_AFFILIATION_CHANGED\x10\x03\x12\x19\n\x15\x43RL_REASON_SUPERSEDED\x10\x04\x12%\n!CRL_REASON_CESSATION_OF_OPERATION\x10\x05\x12\"\n\x1e\x43RL_REASON_PRIVILEGE_WITHDRAWN\x10\t\"\x04\x08\x06\x10\x06\"\x04\x08\x07\x10\x07\"\x04\x08\x08\x10\x08\"\x04\x08\n\x10\n*\x1b\x43RL_REASON_CERTIFICATE_HOLD*\x1a\x43RL_REASON_REMOVE_FROM_CRL*\x18\x43RL_REASON_AA_COMPROMISEB\x15Z\x13keyreeve/ca/v1;cav1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.ca.v1.crl_reason_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'Z\023keyreeve/ca/v1;cav1'
   _globals['_CRLREASON']._serialized_start=52
   _globals['_CRLREASON']._serialized_end=397
 # @@protoc_insertion_point(module_scope)

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,keyreeve/membership/v1/setting_service.proto\x12\x16keyreeve.membership.v1\"[\n\x07Setting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x33\n\x05scope\x18\x03 \x01(\x0e\x32$.keyreeve.membership.v1.SettingScope\"M\n\x08Settings\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x31\n\x08settings\x18\x02 \x03(\x0b\x32\x1f.keyreeve.membership.v1.Setting\"3\n\x12GetSettingsRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"\x84\x01\n\x15UpdateSettingsRequest\x12\x0f\n\x07members\x18\x01 \x03(\t\x12\x13\n\x0bwhole_array\x18\x02 \x01(\x08\x12\x31\n\x08settings\x18\x03 \x03(\x0b\x32\x1f.keyreeve.membership.v1.Setting\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"L\n\x16UpdateSettingsResponse\x12\x32\n\x08settings\x18\x01 \x03(\x0b\x32 .keyreeve.membership.v1.Settings*`\n\x0cSettingScope\x12\x1d\n\x19SETTING_SCOPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SETTING_SCOPE_ARRAY\x10\x01\x12\x18\n\x14SETTING_SCOPE_SERVER\x10\x02\x32\xde\x01\n\x0eSettingService\x12[\n\x0bGetSettings\x12*.keyreeve.membership.v1.GetSettingsRequest\x1a .keyreeve.membership.v1.Settings\x12o\n\x0eUpdateSettings\x12-.keyreeve.membership.v1.UpdateSettingsRequest\x1a..keyreeve.membership.v1.UpdateSettingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,keyreeve/membership/v1/setting_service.proto\x12\x16keyreeve.membership.v1\"[\n\x07Setting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x33\n\x05scope\x18\x03 \x01(\x0e\x32$.keyreeve.membership.v1.SettingScope\"M\n\x08Settings\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x31\n\x08settings\x18\x02 \x03(\x0b\x32\x1f.keyreeve.membership.v1.Setting\"3\n\x12GetSettingsRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\"\x84\x01\n\x15UpdateSettingsRequest\x12\x0f\n\x07members\x18\x01 \x03(\t\x12\x13\n\x0bwhole_array\x18\x02 \x01(\x08\x12\x31\n\x08settings\x18\x03 \x03(\x0b\x32\x1f.keyreeve.membership.v1.Setting\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"L\n\x16UpdateSettingsResponse\x12\x32\n\x08settings\x18\x01 \x03(\x0b\x32 .keyreeve.membership.v1.Settings*`\n\x0cSettingScope\x12\x1d\n\x19SETTING_SCOPE_UNSPECIFIED\x10\x00\x12\x17\n\x13SETTING_SCOPE_ARRAY\x10\x01\x12\x18\n\x14SETTING_SCOPE_SERVER\x10\x02\x32\xde\x01\n\x0eSettingService\x12[\n\x0bGetSettings\x12*.keyreeve.membership.v1.GetSettingsRequest\x1a .keyreeve.membership.v1.Settings\x12o\n\x0eUpdateSettings\x12-.keyreeve.membership.v1.UpdateSettingsRequest\x1a..keyreeve.membership.v1.UpdateSettingsResponseB%Z#keyreeve/membership/v1;membershipv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.membership.v1.setting_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'Z#keyreeve/membership/v1;membershipv1'
   _globals['_SETTINGSCOPE']._serialized_start=510
   _globals['_SETTINGSCOPE']._serialized_end=606
   _globals['_SETTING']._serialized_start=72

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#keyreeve/peer/v1/peer_service.proto\x12\x10keyreeve.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1c\n\x0bPingRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\x96\x01\n\x0cPingResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0e\n\x06member\x18\x02 \x01(\t\x12\r\n\x05\x61rray\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14GetPeerStatusRequest\"\xc0\x01\n\nPeerStatus\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05\x61rray\x18\x02 \x01(\t\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12\x0f\n\x07members\x18\x04 \x03(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\x31\n\x05peers\x18\x07 \x03(\x0b\x32\".keyreeve.peer.v1.PeerReachability\x12\x1f\n\x17\x63ontrol_plane_reachable\x18\x08 \x01(\x08\"F\n\x10PeerReachability\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\x0f\n\x07problem\x18\x03 \x01(\t2\xab\x01\n\x0bPeerService\x12\x45\n\x04Ping\x12\x1d.keyreeve.peer.v1.PingRequest\x1a\x1e.keyreeve.peer.v1.PingResponse\x12U\n\rGetPeerStatus\x12&.keyreeve.peer.v1.GetPeerStatusRequest\x1a\x1c.keyreeve.peer.v1.PeerStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#keyreeve/peer/v1/peer_service.proto\x12\x10keyreeve.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1c\n\x0bPingRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"\x96\x01\n\x0cPingResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0e\n\x06member\x18\x02 \x01(\t\x12\r\n\x05\x61rray\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\x12\x0f\n\x07\x62oot_id\x18\x06 \x01(\t\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x16\n\x14GetPeerStatusRequest\"\xc0\x01\n\nPeerStatus\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05\x61rray\x18\x02 \x01(\t\x12\x0f\n\x07primary\x18\x03 \x01(\t\x12\x0f\n\x07members\x18\x04 \x03(\t\x12\r\n\x05\x65poch\x18\x05 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\x31\n\x05peers\x18\x07 \x03(\x0b\x32\".keyreeve.peer.v1.PeerReachability\x12\x1f\n\x17\x63ontrol_plane_reachable\x18\x08 \x01(\x08\"F\n\x10PeerReachability\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\x0f\n\x07problem\x18\x03 \x01(\t2\xab\x01\n\x0bPeerService\x12\x45\n\x04Ping\x12\x1d.keyreeve.peer.v1.PingRequest\x1a\x1e.keyreeve.peer.v1.PingResponse\x12U\n\rGetPeerStatus\x12&.keyreeve.peer.v1.GetPeerStatusRequest\x1a\x1c.keyreeve.peer.v1.PeerStatusB\x19Z\x17keyreeve/peer/v1;peerv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.peer.v1.peer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'Z\027keyreeve/peer/v1;peerv1'
   _globals['_PINGREQUEST']._serialized_start=90
   _globals['_PINGREQUEST']._serialized_end=118
   _globals['_PINGRESPONSE']._serialized_start=121
