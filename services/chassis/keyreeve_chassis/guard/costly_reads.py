@@ -1,4 +1,4 @@
-"""Reads that keep the database busy for long take turns: they never take the last thread that reads.
+"""Reads that keep the database busy for long: one at a time, so that they never have the last thread that reads.
 
 One of them runs at a time in each servicer and process; few wait, and one caller has at most three quarters of those places.
 """
