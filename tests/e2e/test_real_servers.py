@@ -109,7 +109,7 @@ def running(command: list[str], port: int, log: Path) -> Iterator[None]:
 
 
 def asked(files: Files, port: int, client: str) -> tuple[bool, str]:
-    """Ask an HTTPS server with a client's certificate; whether it is let in, and what the server says."""
+    """Ask an HTTPS server with a client's certificate; whether the server accepts it, and what the server says."""
     context = ssl.create_default_context(cafile=str(files.roots))
     context.load_cert_chain(files.directory / client / "certificate.pem", files.directory / client / "key.pem")
     try:

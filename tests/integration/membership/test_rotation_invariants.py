@@ -222,7 +222,7 @@ class Machine(RuleBasedStateMachine):
         server.boot_id = uuid.uuid4().hex
         self._report(server)
 
-    # --- People
+    # --- Operators
 
     def _try(self, work: Callable[[MembershipTransaction], Any]) -> None:
         with suppress(*REFUSALS):  # refused: nothing has changed

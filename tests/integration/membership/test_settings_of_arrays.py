@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from keyreeve import errors
-from keyreeve_membership.configuration.catalogue import PEER_SECURITY, REPORT_INTERVAL
+from keyreeve_membership.configuration.settings_list import PEER_SECURITY, REPORT_INTERVAL
 from support.membership import RunningMembership
 
 
@@ -25,7 +25,7 @@ async def test_an_array_wide_setting_reaches_every_agent(membership: RunningMemb
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"colour": "red"}, errors.SettingUnknown),
+        ({"shade": "red"}, errors.SettingUnknown),
         ({REPORT_INTERVAL: "0"}, errors.SettingInvalid),
         ({REPORT_INTERVAL: "1e3"}, errors.SettingInvalid),
         ({PEER_SECURITY: "yes"}, errors.SettingInvalid),

@@ -8,7 +8,7 @@ from keyreeve_gateway.invocation import CommandFailed
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Notation:
     """How the values of an attribute are written."""
 
     shown: Mapping[Any, str]
@@ -33,18 +33,18 @@ class Form:
         return " or ".join(self.shown.values()) or "a number of seconds"
 
 
-ON_OFF = Form({True: "1", False: "0"})
-CHECKED = Form({True: "checked", False: "cleared"})
-ENABLED = Form({True: "enabled", False: "disabled"})
-SHOWN = Form({True: "shown", False: "hidden"})
-SECONDS = Form({})
+ON_OFF = Notation({True: "1", False: "0"})
+CHECKED = Notation({True: "checked", False: "cleared"})
+ENABLED = Notation({True: "enabled", False: "disabled"})
+SHOWN = Notation({True: "shown", False: "hidden"})
+SECONDS = Notation({})
 
 
-def _words(*words: str) -> Form:
-    return Form({word: word for word in words})
+def _words(*words: str) -> Notation:
+    return Notation({word: word for word in words})
 
 
-LAUNCH: Mapping[str, tuple[str, Form]] = {
+LAUNCH: Mapping[str, tuple[str, Notation]] = {
     "launch-trycachedpassword": ("password_cache_usage", ON_OFF),
     "launch-expiredpassword": ("expired_password", _words("dialog", "manual", "none")),
     "launch-allowsmartcard": ("allow_smart_card", ON_OFF),
@@ -60,7 +60,7 @@ LAUNCH: Mapping[str, tuple[str, Form]] = {
     "launch-details-state": ("details_enabled", ENABLED),
 }
 """Attributes that the vault owns, by name: the field of its launch settings, and the form."""
-MEMBERSHIP: Mapping[str, Form] = {"tarantella-config-security-peerssl-enabled": ON_OFF}
+MEMBERSHIP: Mapping[str, Notation] = {"tarantella-config-security-peerssl-enabled": ON_OFF}
 """Attributes that the membership service owns."""
 ELSEWHERE: Mapping[str, str] = {
     "security-newkeyonrestart": "it is `new_key_on_restart` in the settings file of the credentials service",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane, read_lifetime, read_name
-from keyreeve.cli.certificates.forms import FILE_NAMES, FORM_HELP, Form, Material, check_form, mode_of, render
+from keyreeve.cli.certificates.forms import FILE_NAMES, FORM_HELP, FileForm, Material, check_form, mode_of, render
 from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.options import ContextFile, Output, Quiet, command_name, shown
 from keyreeve.cli.printing import Format, Printer, moment, until
@@ -63,7 +63,7 @@ def issue_certificate(
     authority: Authority = None,
     common_name: CommonNameOption = None,
     form: Annotated[
-        list[Form] | None, typer.Option("--form", help=f"Also write a file of this form; repeatable: {FORM_HELP}.")
+        list[FileForm] | None, typer.Option("--form", help=f"Also write a file of this form; repeatable: {FORM_HELP}.")
     ] = None,
     password_file: PasswordFile = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing key.")] = False,
@@ -155,7 +155,7 @@ def sign_csr(
     san: Names = None,
     authority: Authority = None,
     common_name: CommonNameOption = None,
-    form: Annotated[Form, typer.Option("--form", help=f"Form of the file: {FORM_HELP}.")] = Form.FULLCHAIN,
+    form: Annotated[FileForm, typer.Option("--form", help=f"FileForm of the file: {FORM_HELP}.")] = FileForm.FULLCHAIN,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,

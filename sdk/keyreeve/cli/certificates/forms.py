@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from keyreeve.keys import PrivateKey
 
 
-class Form(StrEnum):
+class FileForm(StrEnum):
     """Values of `--form`."""
 
     FULLCHAIN = "fullchain"
@@ -26,18 +26,18 @@ class Form(StrEnum):
 
 
 FILE_NAMES = {
-    Form.FULLCHAIN: "fullchain.pem",
-    Form.LEAF: "leaf.pem",
-    Form.CHAIN: "chain.pem",
-    Form.ROOT: "root.pem",
-    Form.DER: "certificate.der",
-    Form.COMBINED: "combined.pem",
-    Form.PKCS12: "bundle.p12",
-    Form.PKCS8: "key-encrypted.pem",
+    FileForm.FULLCHAIN: "fullchain.pem",
+    FileForm.LEAF: "leaf.pem",
+    FileForm.CHAIN: "chain.pem",
+    FileForm.ROOT: "root.pem",
+    FileForm.DER: "certificate.der",
+    FileForm.COMBINED: "combined.pem",
+    FileForm.PKCS12: "bundle.p12",
+    FileForm.PKCS8: "key-encrypted.pem",
 }
 """In the directory of `cert issue`."""
-WITH_KEY = frozenset({Form.COMBINED, Form.PKCS12, Form.PKCS8})
-WITH_PASSWORD = frozenset({Form.PKCS12, Form.PKCS8})
+WITH_KEY = frozenset({FileForm.COMBINED, FileForm.PKCS12, FileForm.PKCS8})
+WITH_PASSWORD = frozenset({FileForm.PKCS12, FileForm.PKCS8})
 FORM_HELP = (
     "fullchain (certificate and chain), leaf, chain, root, der (the certificate), combined (HAProxy: certificate, chain, key), "
     "pkcs12 or pkcs8 (the encrypted key; both with --password-file)"
@@ -58,33 +58,35 @@ class Material:
     name: str = ""
 
 
-def check_form(form: Form, *, has_key: bool, has_password: bool) -> None:
-    """Raise `FileUnusable` when a form needs what is not there."""
+def check_form(form: FileForm, *, has_key: bool, has_password: bool) -> None:
+    """Raise `FileUnusable` when a form needs a file that is missing."""
     if form in WITH_KEY and not has_key:
         raise FileUnusable(f"the form {form} contains the private key, which is not at hand here")
     if form in WITH_PASSWORD and not has_password:
         raise FileUnusable(f"the form {form} is encrypted: give its password in a file, --password-file FILE")
 
 
-def mode_of(form: Form) -> int:
+def mode_of(form: FileForm) -> int:
     """Return the mode of a file of this form."""
     return PRIVATE if form in WITH_KEY else PUBLIC
 
 
-def render(form: Form, material: Material) -> bytes:
+def render(form: FileForm, material: Material) -> bytes:
     """Return the contents of a file of this form. Raises `FileUnusable`."""
     from keyreeve.values import to_pem
 
     check_form(form, has_key=material.key is not None, has_password=material.password is not None)
-    makers: dict[Form, Callable[[], bytes]] = {
-        Form.DER: lambda: material.leaf,
-        Form.FULLCHAIN: lambda: to_pem([material.leaf, *material.chain]).encode(),
-        Form.LEAF: lambda: to_pem([material.leaf]).encode(),
-        Form.CHAIN: lambda: to_pem(material.chain).encode(),
-        Form.ROOT: lambda: to_pem([_root_of(material)]).encode(),
-        Form.COMBINED: lambda: to_pem([material.leaf, *material.chain]).encode() + _key_pem(material, encrypted=False),
-        Form.PKCS8: lambda: _key_pem(material, encrypted=True),
-        Form.PKCS12: lambda: _pkcs12(material),
+    makers: dict[FileForm, Callable[[], bytes]] = {
+        FileForm.DER: lambda: material.leaf,
+        FileForm.FULLCHAIN: lambda: to_pem([material.leaf, *material.chain]).encode(),
+        FileForm.LEAF: lambda: to_pem([material.leaf]).encode(),
+        FileForm.CHAIN: lambda: to_pem(material.chain).encode(),
+        FileForm.ROOT: lambda: to_pem([_root_of(material)]).encode(),
+        FileForm.COMBINED: lambda: (
+            to_pem([material.leaf, *material.chain]).encode() + _key_pem(material, encrypted=False)
+        ),
+        FileForm.PKCS8: lambda: _key_pem(material, encrypted=True),
+        FileForm.PKCS12: lambda: _pkcs12(material),
     }
     return makers[form]()
 

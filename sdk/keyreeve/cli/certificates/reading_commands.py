@@ -9,7 +9,7 @@ import typer
 
 from keyreeve.cli.calling import control_plane, load_context, read_instant
 from keyreeve.cli.certificates.certificate_commands import PasswordFile
-from keyreeve.cli.certificates.forms import FORM_HELP, Form, Material, check_form, mode_of, render
+from keyreeve.cli.certificates.forms import FORM_HELP, FileForm, Material, check_form, mode_of, render
 from keyreeve.cli.certificates.serial_numbers import one_serial, read_serials
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, fields, moment, until
@@ -229,7 +229,7 @@ def get_certificate(
     which: Annotated[str, typer.Argument(metavar="SERIAL", help="Serial number in any spelling.")],
     *,
     out: Annotated[Path, typer.Option("--out", help="File to write; - is standard output.")] = Path("-"),
-    form: Annotated[Form, typer.Option("--form", help=f"Form of the file: {FORM_HELP}.")] = Form.FULLCHAIN,
+    form: Annotated[FileForm, typer.Option("--form", help=f"FileForm of the file: {FORM_HELP}.")] = FileForm.FULLCHAIN,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
@@ -266,7 +266,7 @@ def export_certificate(
         Path, typer.Argument(help="Directory of `cert issue`, or a file with the certificate and its chain.")
     ],
     *,
-    form: Annotated[Form, typer.Option("--form", help=f"Form of the file: {FORM_HELP}.")],
+    form: Annotated[FileForm, typer.Option("--form", help=f"FileForm of the file: {FORM_HELP}.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; - is standard output.")],
     key: Annotated[Path | None, typer.Option("--key", help="Private key of a certificate FILE.")] = None,
     password_file: PasswordFile = None,
@@ -290,10 +290,10 @@ def export_certificate(
 
     folder = Folder(place) if place.is_dir() else None
     key_file = key or (folder.key if folder else None)
-    private = None if key_file is None or form in {Form.ROOT, Form.CHAIN} else read_private_key(key_file)
+    private = None if key_file is None or form in {FileForm.ROOT, FileForm.CHAIN} else read_private_key(key_file)
     password = None if password_file is None else read_password(password_file)
     presented = read_certificates(folder.certificate if folder else place)
-    roots = read_certificates(load_context(context).estate_bundle) if form is Form.ROOT else []
+    roots = read_certificates(load_context(context).estate_bundle) if form is FileForm.ROOT else []
     leaf, *chain = [each.public_bytes(Encoding.DER) for each in presented]
     data = render(
         form,

@@ -19,7 +19,7 @@ from keyreeve.cli.certificates.certificate_files import (
     save_private_key,
     serial_text,
 )
-from keyreeve.cli.certificates.forms import FILE_NAMES, WITH_PASSWORD, Form, Material, check_form, render
+from keyreeve.cli.certificates.forms import FILE_NAMES, WITH_PASSWORD, FileForm, Material, check_form, render
 from keyreeve.cli.certificates.kept_files import (
     certificate_in_form,
     contains_key,
@@ -84,11 +84,11 @@ class Pair:
         """The new certificate and its chain, until the key is in place; not used for a combined file."""
         return next_path(self.certificate)
 
-    def other_forms(self) -> dict[Form, Path]:
+    def other_forms(self) -> dict[FileForm, Path]:
         """Return the other forms of `cert issue` in the directory."""
         if self.chain is None:
             return {}
-        found = {form: self.chain.parent / name for form, name in FILE_NAMES.items() if form is not Form.CHAIN}
+        found = {form: self.chain.parent / name for form, name in FILE_NAMES.items() if form is not FileForm.CHAIN}
         return {form: path for form, path in found.items() if path.exists()}
 
 
@@ -185,7 +185,7 @@ def renew_pair(
     material = Material(
         signed.certificate_der,
         signed.chain_der,
-        _roots(client) if Form.ROOT in others else (),
+        _roots(client) if FileForm.ROOT in others else (),
         new_key,
         password,
     )

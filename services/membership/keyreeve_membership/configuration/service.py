@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 from keyreeve import errors
 from keyreeve_membership.changes import rules
-from keyreeve_membership.configuration.catalogue import (
-    CATALOGUE,
+from keyreeve_membership.configuration.settings_list import (
     PEER_SECURITY,
     REPORT_INTERVAL,
+    SETTINGS,
     Scope,
     check_value,
     kind_of,
@@ -32,7 +32,7 @@ class Configuration:
             PEER_SECURITY: "1" if array.peer_security else "0",
             REPORT_INTERVAL: str(self.report_seconds),
         } | tx.settings.of(array.resource)
-        return {wanted: known[kind_of(wanted).name] for wanted in (names or sorted(CATALOGUE))}
+        return {wanted: known[kind_of(wanted).name] for wanted in (names or sorted(SETTINGS))}
 
     def interval(self, tx: Transaction, array_id: str) -> int:
         """How often the agents of an array report, in seconds."""

@@ -8,8 +8,8 @@ from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call, caller_of, id_of, invalid
 from keyreeve_chassis.idempotency.mutation import Mutations
-from keyreeve_membership.configuration.catalogue import Scope, kind_of
 from keyreeve_membership.configuration.service import Configuration
+from keyreeve_membership.configuration.settings_list import Scope, kind_of
 from keyreeve_membership.roll.access import require_agent_of_primary, require_array_of
 from keyreeve_membership.roll.array_servicer import CHANGERS, READERS
 from keyreeve_membership.roll.service import get_member

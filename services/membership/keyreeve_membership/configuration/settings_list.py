@@ -34,7 +34,7 @@ def _is_interval(value: str) -> bool:
     return value.isascii() and value.isdecimal() and str(int(value)) == value and 1 <= int(value) <= MAX_REPORT_SECONDS
 
 
-CATALOGUE = {
+SETTINGS = {
     kind.name: kind
     for kind in (
         SettingKind(
@@ -57,7 +57,7 @@ CATALOGUE = {
 
 def kind_of(name: str) -> SettingKind:
     """The setting of a name. Raises `SettingUnknown`."""
-    found = CATALOGUE.get(name)
+    found = SETTINGS.get(name)
     if found is None:
         raise errors.SettingUnknown(f"there is no setting {name[:80]!a}", metadata={"setting": name[:80]})
     return found
