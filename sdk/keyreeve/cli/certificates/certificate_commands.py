@@ -155,7 +155,7 @@ def sign_csr(
     san: Names = None,
     authority: Authority = None,
     common_name: CommonNameOption = None,
-    form: Annotated[FileForm, typer.Option("--form", help=f"FileForm of the file: {FORM_HELP}.")] = FileForm.FULLCHAIN,
+    form: Annotated[FileForm, typer.Option("--form", help=f"Form of the file: {FORM_HELP}.")] = FileForm.FULLCHAIN,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,

@@ -229,7 +229,7 @@ def get_certificate(
     which: Annotated[str, typer.Argument(metavar="SERIAL", help="Serial number in any spelling.")],
     *,
     out: Annotated[Path, typer.Option("--out", help="File to write; - is standard output.")] = Path("-"),
-    form: Annotated[FileForm, typer.Option("--form", help=f"FileForm of the file: {FORM_HELP}.")] = FileForm.FULLCHAIN,
+    form: Annotated[FileForm, typer.Option("--form", help=f"Form of the file: {FORM_HELP}.")] = FileForm.FULLCHAIN,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
@@ -266,7 +266,7 @@ def export_certificate(
         Path, typer.Argument(help="Directory of `cert issue`, or a file with the certificate and its chain.")
     ],
     *,
-    form: Annotated[FileForm, typer.Option("--form", help=f"FileForm of the file: {FORM_HELP}.")],
+    form: Annotated[FileForm, typer.Option("--form", help=f"Form of the file: {FORM_HELP}.")],
     out: Annotated[Path, typer.Option("--out", help="File to write; - is standard output.")],
     key: Annotated[Path | None, typer.Option("--key", help="Private key of a certificate FILE.")] = None,
     password_file: PasswordFile = None,
