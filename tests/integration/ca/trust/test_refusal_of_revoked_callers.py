@@ -29,6 +29,7 @@ EXEMPT = {
     "/keyreeve.ca.v1.TrustService/WatchCallers",
     "/keyreeve.audit.v1.AuditService/GetCheckpoint",
     "/keyreeve.ca.v1.EnrollmentService/ExchangeServiceAccountToken",
+    "/keyreeve.ca.v1.EnrollmentService/RenewExpired",
     contract.ENROLL,  # enrollees have no certificate that could have been revoked
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
