@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keyreeve.errors import KeyreeveError
+from keyreeve.errors import KeyreeveError, MemberNotFound
 from keyreeve_gateway.grammar.model import Program, Verb
 from keyreeve_gateway.grammar.parsing import Command, HelpRequested, UsageProblem, parse_command
 from keyreeve_gateway.grammar.usage import usage_lines
@@ -85,12 +85,24 @@ async def _run_all(
         try:
             await named.verb.run(call)
         except (UsageProblem, CommandFailed, KeyreeveError) as problem:
-            text = describe(problem) if isinstance(problem, KeyreeveError) else str(problem)
+            text = str(problem)
+            if isinstance(problem, KeyreeveError):
+                text = describe(problem if settings.server else _explain(problem, server))
             console.warn(named.prefix + (f"line {number}: " if number else "") + text)
             code = settings.usage_code if isinstance(problem, UsageProblem) else settings.failed_code
             for line in named.usage if isinstance(problem, UsageProblem) else ():
                 console.warn(line)
     return code
+
+
+def _explain(error: KeyreeveError, host: str) -> KeyreeveError:
+    """The error, or a better one when it is about this host's own name, which nobody has chosen."""
+    if not isinstance(error, MemberNotFound) or error.metadata.get("member", "").casefold() != host.casefold():
+        return error
+    return MemberNotFound(
+        f"this host is called {host!a}, which is no member; name the server to speak for with KEYREEVE_SERVER"
+        " (or `server` in legacy.toml)"
+    )
 
 
 def describe(error: KeyreeveError) -> str:

@@ -14,8 +14,19 @@ _HEAD = """\
 `tarantella` answers the command lines of the remote-desktop product, `mmp` those of the meeting server
 (`mmp pki csr web CN:web.example.com`). They are installed with the package and run in process, with the certificate of
 the caller's context (`KEYREEVE_CONTEXT`, or the nearest `.keyreeve/context.json`): a command may do what the caller may
-do. "This server" is the member whose certificate is used, else `KEYREEVE_SERVER`, else this host's name. Its array is
-that of the roll, or the one that `KEYREEVE_ARRAY` names.
+do.
+
+"This server" is the one that `KEYREEVE_SERVER` or the setting `server` names, else the member whose certificate is used,
+else this host's name. Its array is that of the roll, or the one that `KEYREEVE_ARRAY` names. So an operator on another
+host than a member's names the server to speak for:
+
+    keyreeve array create web-1.example.com --address 10.0.0.1:5427 --release 5.40.908   # unless it is a member already
+    export KEYREEVE_SERVER=web-1.example.com
+    tarantella array list
+    tarantella passcache list
+    mmp pki list
+
+Without a name, on a host that is no member, they end with `this host is called 'vm', which is no member`.
 
 A command line that is not of the grammar prints the usage text on standard error, ends with the code of wrong usage, and
 calls nothing. Text that is not printable is shown as `\\x1b` or `\\u202e`. Passwords are never printed. A password on the

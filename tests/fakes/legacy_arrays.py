@@ -183,7 +183,7 @@ class LegacyArrays:
 
     def _member(self, name: str) -> member_pb.Member:
         if name not in self.members:
-            raise errors.MemberNotFound(f"{_short(name)!a} is not in the roll")
+            raise errors.MemberNotFound(f"{_short(name)!a} is not in the roll", metadata={"member": _short(name)})
         return self.members[name]
 
 
