@@ -1296,10 +1296,13 @@ class KeyFileExists(AlreadyExists):
 
 
 class KeyFileInUse(FailedPrecondition):
-    """The key's certificate is in use: another key would break the service that uses it at once."""
+    """A service uses the file, or the certificate of the key: the change would break the service at once."""
 
     reason = "KEY_FILE_IN_USE"
-    fix = "Use a new basename for a renewal. With --force the key is replaced; the old pair is kept under another name."
+    fix = (
+        "Renew a key under a new basename, and assign other files to the service before these are renamed or deleted "
+        "(`keyreeve vault file assign`). With --force it is done at once; replaced files are kept under other names."
+    )
     who = OPERATOR
 
 

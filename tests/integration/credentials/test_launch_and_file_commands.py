@@ -1,12 +1,14 @@
 """`keyreeve vault object|settings|resolve|explain|file` against a running service."""
 
 import asyncio
+import io
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from keyreeve.cli.program import run_command
 from keyreeve.identity import Role
@@ -129,3 +131,41 @@ async def test_files_are_put_and_read_by_commands(command: Command, tmp_path: Pa
     assert (gone.code, "KEY_FILE_NOT_FOUND" in gone.err) == (1, True)
     missing = await command("file", "put", tmp_path / "none", *SPACE)
     assert (missing.code, "FILE_UNUSABLE" in missing.err) == (2, True)
+
+
+async def test_default_rules_are_not_lost_by_accident_and_come_back(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [built_in] = await done(command, "policy", "list")
+    default = await command("policy", "default")
+    assert yaml.safe_load(default.out) == built_in["rules"]
+    narrow = tmp_path / "narrow.yaml"
+    narrow.write_text("- {callers: ['workloads/billing/*'], purposes: [batch]}\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    asked = await command("policy", "apply", "built-in", narrow)
+    assert asked.code != 0
+    assert "operators/admin/*: *\n" in asked.err
+    monkeypatch.setattr("sys.stdin", io.StringIO(narrow.read_text()))
+    unasked = await command("policy", "apply", "policies/built-in", "-")
+    assert (unasked.code, "--yes" in unasked.err) == (2, True)
+    assert (await done(command, "policy", "list")) == [built_in]
+
+    assert (await done(command, "policy", "apply", "built-in", narrow, "--yes"))["version"] == 1
+    monkeypatch.setattr("sys.stdin", io.StringIO(default.out))
+    back = await done(command, "policy", "apply", "built-in", "-")
+    assert (back["version"], back["rules"]) == (2, built_in["rules"])
+
+
+async def test_an_application_needs_what_it_runs_on_and_the_option_is_named(command: Command) -> None:
+    for wrong in (["application"], ["user-profile", "--runs-on", "windows"]):
+        ran = await command("object", "put", "o=Indigo/cn=Word", "--array", "sales", "--kind", *wrong)
+        assert (ran.code, "--runs-on" in ran.err) == (2, True)
+
+
+async def test_an_assigned_file_is_refused_with_what_helps(command: Command) -> None:
+    await done(command, "file", "selfsigned", "web", "CN:web.example.test", *SPACE, "--key-type", "p256")
+    await done(command, "file", "assign", "webadmin", "web.key", "web.crt", *SPACE)
+    replaced = await command("file", "csr", "web", "CN:web.example.test", *SPACE, "--replace")
+    assert "the key web.key is not replaced: web.crt and web.key are in use" in replaced.err
+    deleted = await command("file", "delete", "web.crt", *SPACE)
+    assert "assign other files to the service" in deleted.err

@@ -32,6 +32,7 @@ async def test_members_act_in_their_array_alone_and_a_primary_manages(
         with pytest.raises(errors.PolicyDenied) as refused:
             await primary.entries.create("finance", BILL, PRAGUE, "bill", SECRET)
         assert refused.value.metadata["standing"] == "none"
+        assert "(no member of arrays/finance)" in refused.value.message
         for other in (member, stranger):
             with pytest.raises(errors.PolicyDenied):
                 await other.entries.update(made.name, user_name="x")

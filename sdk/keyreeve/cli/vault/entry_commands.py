@@ -9,6 +9,7 @@ import typer
 from keyreeve.cli.calling import control_plane
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, fields, moment
+from keyreeve.cli.vault.places import note_unknown
 from keyreeve.cli.vault.secrets import SecretFile, read_secret, write_secret
 from keyreeve.errors import EntryNotFound, FileUnusable
 
@@ -55,6 +56,7 @@ def put_entry(
     kind = EntryKind.SMART_CARD if smart_card else EntryKind.PASSWORD
     with control_plane(context) as client:
         made = client.credentials.entries.create(array, owner, resource, user, secret, kind=kind)
+        note_unknown(client, array)
     _show(made, output, quiet=quiet)
 
 
@@ -171,6 +173,8 @@ def import_entries(
     rows = parse_batch(text) if batch else parse_json_lines(text)
     with control_plane(context) as client:
         done = client.credentials.entries.import_rows(array, rows, replace=replace, dry_run=dry_run)
+        if not dry_run:
+            note_unknown(client, array)
     document = {"created": done.created, "replaced": done.replaced, "dry_run": done.dry_run}
     verb = "would be " if done.dry_run else ""
     Printer(output, quiet=quiet).answer(

@@ -10,6 +10,7 @@ from keyreeve.cli.calling import control_plane
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, fields, moment
 from keyreeve.cli.vault.entry_commands import ArrayName
+from keyreeve.cli.vault.places import note_unknown
 from keyreeve.cli.vault.secrets import SecretFile, read_secret, write_secret
 from keyreeve.errors import FileUnusable
 
@@ -70,6 +71,7 @@ def put_file(
         stored = client.credentials.files.put(
             file_space(array, server), name or source.name, data, replace=replace, force=force
         )
+        note_unknown(client, array, server)
     _show(stored, output, quiet=quiet)
 
 
@@ -180,6 +182,7 @@ def create_request(
         made = client.credentials.files.create_request(
             file_space(array, server), basename, subject, key_type=chosen, replace=replace, force=force
         )
+        note_unknown(client, array, server)
     show_made(made, output, quiet=quiet)
 
 
@@ -204,6 +207,7 @@ def create_self_signed(
         made = client.credentials.files.create_self_signed(
             file_space(array, server), basename, subject, key_type=chosen, days=days, replace=replace, force=force
         )
+        note_unknown(client, array, server)
     show_made(made, output, quiet=quiet)
 
 

@@ -9,6 +9,7 @@ from keyreeve.cli.calling import control_plane
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, fields, moment
 from keyreeve.cli.vault.entry_commands import ArrayName
+from keyreeve.cli.vault.places import note_unknown
 
 if TYPE_CHECKING:
     from keyreeve.launch_values import LaunchObject, LaunchSettings, LaunchSettingsView
@@ -58,11 +59,14 @@ def put_object(
     """Create an object."""
     from keyreeve.launch_values import ApplicationKind, ObjectKind, PasswordCacheUsage
 
+    chosen = _one_of(ObjectKind, kind, "--kind")
+    if (chosen is ObjectKind.APPLICATION) != (runs_on is not None):
+        raise typer.BadParameter("required for applications, and for no other kind", param_hint="--runs-on")
     with control_plane(context) as client:
         made = client.credentials.objects.create(
             array,
             name,
-            _one_of(ObjectKind, kind, "--kind"),
+            chosen,
             domain=domain or "",
             application_kind=None if runs_on is None else _one_of(ApplicationKind, runs_on, "--runs-on"),
             password_cache_usage=_one_of(
@@ -70,6 +74,7 @@ def put_object(
             ),
             enhanced_network_security=enhanced_network_security,
         )
+        note_unknown(client, array)
     _show(made, output, quiet=quiet)
 
 

@@ -18,6 +18,15 @@ app = typer.Typer(help="Show, change and simulate who may read and manage entrie
 PolicyName = Annotated[str, typer.Argument(metavar="POLICY", help="Name of the policy (`keyreeve vault policy list`).")]
 Document = Annotated[Path, typer.Argument(metavar="FILE", help="List of rules in YAML or JSON; - is standard input.")]
 _LISTS = ("callers", "purposes", "arrays", "owners", "resources")
+BUILT_IN = "built-in"
+DEFAULT_RULES: tuple[dict[str, Any], ...] = (
+    {"callers": ["operators/admin/*"], "purposes": ["*"]},
+    {"callers": ["operators/operator/*"], "purposes": ["manage", "list"]},
+    {"callers": ["operators/auditor/*"], "purposes": ["list"]},
+    {"callers": ["members/*"], "purposes": ["launch"], "membership": "member"},
+    {"callers": ["members/*"], "purposes": ["manage", "list"], "membership": "primary"},
+)
+"""The rules of `built-in` until another version is applied, as the service has them."""
 
 
 @app.command("list")
@@ -40,16 +49,31 @@ def list_policies(context: ContextFile = None, output: Output = Format.TABLE, qu
 def apply_policy(
     policy: PolicyName,
     file: Document,
+    *,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask for confirmation when default rules of built-in are left out.")
+    ] = False,
     context: ContextFile = None,
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Store a new version of a policy; in force within a second. Equal rules create no version."""
+    """Store a new version of a policy; in force within a second. Equal rules create no version.
+
+    A document for `built-in` replaces the default rules: it asks for confirmation when one of them is left out.
+    """
     rules = _read_rules(file)
+    if policy.removeprefix("policies/") == BUILT_IN and not yes:
+        _confirm_loss(rules, file)
     with control_plane(context) as client:
         made = client.credentials.policies.apply(policy, rules)
     row = _row(made)
     Printer(output, quiet=quiet).answer(row, f"{row['name']}: version {made.version}", brief=str(made.version))
+
+
+@app.command("default")
+def print_default() -> None:
+    """Print the default rules of built-in; `keyreeve vault policy apply built-in -` takes them back into force."""
+    Printer(Format.YAML).answer(list(DEFAULT_RULES), "")
 
 
 @app.command("simulate")
@@ -90,6 +114,22 @@ def simulate_policy(
     Printer(output, quiet=quiet).answer(document, text, brief=f"{found.newly_denied} {found.newly_allowed}")
 
 
+def _confirm_loss(rules: "list[PolicyRule]", file: Path) -> None:
+    """Ask before default rules get lost. Raises `typer.Abort`, and `typer.BadParameter` when nobody can be asked."""
+    kept = [_rule_row(rule) for rule in rules]
+    lost = [rule for rule in DEFAULT_RULES if rule not in kept]
+    if not lost:
+        return
+    typer.echo("These default rules are not in the document, and what only they allow will be denied:", err=True)
+    for rule in lost:
+        standing = f" ({rule['membership']} of the array)" if "membership" in rule else ""
+        typer.echo(f"  {', '.join(rule['callers'])}{standing}: {', '.join(rule['purposes'])}", err=True)
+    typer.echo("`keyreeve vault policy default` prints them.", err=True)
+    if str(file) == "-":
+        raise typer.BadParameter("the rules come from standard input, so nobody can be asked: add --yes")
+    typer.confirm("Replace them?", abort=True, err=True)
+
+
 def _read_rules(file: Path) -> "list[PolicyRule]":
     """Read rules. Raises `FileUnusable`."""
     import sys
@@ -119,11 +159,13 @@ def _row(policy: "Policy") -> dict[str, Any]:
     return {
         "name": policy.name.removeprefix("policies/"),
         "version": policy.version,
-        "rules": [
-            {name: list(getattr(rule, name)) for name in _LISTS if getattr(rule, name)}
-            | ({"membership": rule.membership.value} if rule.membership.value != "any" else {})
-            for rule in policy.rules
-        ],
+        "rules": [_rule_row(rule) for rule in policy.rules],
         "creator": policy.creator,
         "created_at": None if policy.created_at is None else moment(policy.created_at),
     }
+
+
+def _rule_row(rule: "PolicyRule") -> dict[str, Any]:
+    return {name: list(getattr(rule, name)) for name in _LISTS if getattr(rule, name)} | (
+        {"membership": rule.membership.value} if rule.membership.value != "any" else {}
+    )

@@ -16,9 +16,7 @@ _EMAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@(?P<host>.+)\Z")
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 MOST_NAMES = 100
 
-NO_NAMES = (
-    "the request has no subject alternative name: many clients, XMPP clients among them, refuse such a certificate"
-)
+NO_NAMES = "there is no subject alternative name: many clients, XMPP clients among them, refuse such a certificate"
 
 
 @dataclass(frozen=True, slots=True)

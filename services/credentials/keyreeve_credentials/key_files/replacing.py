@@ -34,8 +34,10 @@ def replace_files(
         raise KeyFileExists(f"the file {over[0]} exists")
     used = used_with(over, in_use)
     if used and not force:
+        key = next(name for name in over if used_with([name], in_use))
+        verb = "is" if len(used) == 1 else "are"
         raise KeyFileInUse(
-            f"the key {over[0]} is not replaced: {', '.join(used)} is in use, and would not match the new key"
+            f"the key {key} is not replaced: {' and '.join(used)} {verb} in use, and would not match the new key"
         )
     pair = {name for key in over if key.endswith(KEY) for name in pair_of(key) if name in existing}
     moved = sorted(set(over) | pair)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from keyreeve.caller_values import MemberRecord
 from keyreeve.errors import PolicyDenied
@@ -94,9 +94,12 @@ class AccessCheck:
         return Access("/".join(caller.id.path), standing, array_id, owner, resource, purpose)
 
 
+_STANDINGS: Final = {Standing.NONE: "no member", Standing.MEMBER: "a member", Standing.PRIMARY: "the primary"}
+
+
 def _denied(caller: Caller, access: Access) -> PolicyDenied:
     place = f"arrays/{access.array_id}"
     return PolicyDenied(
-        f"no policy allows {caller} ({access.standing.value} of {place}) the purpose {access.purpose!r} there",
+        f"no policy allows {caller} ({_STANDINGS[access.standing]} of {place}) the purpose {access.purpose!r} there",
         metadata={"array": place, "purpose": access.purpose, "standing": access.standing.value},
     )
