@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,27 @@ async def test_an_assigned_file_is_refused_with_what_helps(command: Command) -> 
     assert "the key web.key is not replaced: web.crt and web.key are in use" in replaced.err
     deleted = await command("file", "delete", "web.crt", *SPACE)
     assert "assign other files to the service" in deleted.err
+
+
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        ("vault.md", ("canary-77f1", ".../_wns/INDIGO", "decided")),
+        ("key-files.md", ("CERTIFICATE REQUEST", "webadmin")),
+    ],
+)
+async def test_the_example_of_a_page_works_as_it_stands(
+    page: str, shown: tuple[str, ...], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[3] / "docs" / page).read_text()
+    example = text[text.index("\n    keyreeve vault ") + 1 :].partition("\n\n")[0]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "web.crt").write_text("the CA's answer\n")
+    printed = ""
+    for line in example.splitlines():
+        _, _, *arguments = shlex.split(line.partition(" > ")[0], comments=True)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"canary-77f1\n")))
+        ran = await command(*arguments)
+        assert ran.code == 0, (line, ran.err)
+        printed += ran.out
+    assert [one for one in shown if one not in printed] == []
