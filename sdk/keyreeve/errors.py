@@ -772,7 +772,10 @@ class OperationNotFound(NotFound):
     """No operation has this name, or the caller may not see or cancel it."""
 
     reason = "OPERATION_NOT_FOUND"
-    fix = "`keyreeve operation list` shows those you may see; admins may cancel any, others those that they started."
+    fix = (
+        "`keyreeve operation list` shows those of the CA service that you may see, `keyreeve operation list --service "
+        "membership` those of arrays; admins may cancel any, others those that they started."
+    )
 
 
 class CallersRefused(FailedPrecondition):
@@ -1136,7 +1139,10 @@ class ChangeInProgress(FailedPrecondition):
     """The array is being changed already; there is one structural change at a time."""
 
     reason = "CHANGE_IN_PROGRESS"
-    fix = "Wait for the operation in metadata `operation`, or cancel it."
+    fix = (
+        "Wait for the operation in metadata `operation` (`keyreeve operation list --service membership`), or cancel it "
+        "(`keyreeve operation cancel NAME --service membership`)."
+    )
     who = OPERATOR
 
 
@@ -1167,7 +1173,7 @@ class MemberUnreachable(FailedPrecondition):
     """The server has not reported lately, or did not do its part in time."""
 
     reason = "UNREACHABLE"
-    fix = "Start its agent, and see `keyreeve member show`."
+    fix = "Start its agent, and see `keyreeve member show`; quarantine a secondary that is gone for good."
     who = OPERATOR
 
 
