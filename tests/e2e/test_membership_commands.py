@@ -46,7 +46,20 @@ def test_arrays_are_made_shown_and_refused_by_command(control_plane: ControlPlan
     assert run("array", "detach", "web-1.example.com").code == 1
     settings = run("array", "settings", "web-1.example.com", "--set", "report-interval=7", "-o", "json").document
     assert {one["name"]: one["value"] for one in settings}["report-interval"] == "7"
+    unwatched = run("rotation", "start", "web", "--kind", "algorithm_change", "--key-type", "p384", "--no-watch")
+    assert (unwatched.code, "UNREACHABLE" in unwatched.err) == (1, True)
     assert run("rotation", "list", "-q").out == ""
+    status = run("array", "status", "web")
+    assert (status.code, "never reported" in status.out) == (0, True)
+    assert run("array", "status", "web", "-o", "json").document["member_reports"][0]["reported_at"] is None
+
+    emergency = run("rotation", "start", "web", "--kind", "emergency", "--no-watch", "-q").out.strip()
+    assert run("rotation", "rollback", emergency).code == 0
+    watched = run("rotation", "watch", emergency, "-o", "json").document
+    assert (watched["phase"], watched["ended_at"] is not None) == ("rolled_back", True)
+    assert run("array", "show", "web", "-o", "json").document["change"] == ""
+    refused = run("explain", "CHANGE_IN_PROGRESS").out
+    assert "keyreeve operation list --service membership" in refused
     verified = run("audit", "verify", "--service", "membership")
     assert verified.code == 0, verified.err
 

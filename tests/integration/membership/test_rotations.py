@@ -1,6 +1,7 @@
 """Rotations over real mutual TLS on both databases: what each phase waits for, evidence, waivers, roll-back, quarantine."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from keyreeve import errors
 from keyreeve.membership_values import Evidence, MemberState, Rotation, RotationKind, RotationPhase
 from keyreeve.operation_values import OperationState
 from keyreeve_membership.authorities.ports import CaState
+from keyreeve_membership.store.ports import Transaction
 from support.membership import Agent, RunningMembership
 
 
@@ -190,3 +192,80 @@ async def test_operators_start_no_emergencies_and_kinds_are_checked(membership: 
             await operator.start(agent.array, **wrong)
     with pytest.raises(errors.RotationNotFound):
         await operator.get("nothing")
+
+
+async def test_no_rotation_starts_without_a_member_that_does_not_report(membership: RunningMembership) -> None:
+    one = await membership.agent("one.example.test")
+    admin = (await membership.client()).membership
+    with pytest.raises(errors.MemberUnreachable, match="never"):
+        await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    await one.turn()
+
+    def long_ago(tx: Transaction) -> None:
+        member = tx.roll.member(one.name)
+        report = None if member is None else tx.roll.report(member.member_uid)
+        assert report is not None, "it has reported"
+        age_ms = (membership.settings.roll.lost_seconds + 1) * 1000
+        tx.roll.put_report(replace(report, received_at_ms=report.received_at_ms - age_ms))
+
+    await membership.write(long_ago)
+    with pytest.raises(errors.MemberUnreachable, match="last at"):
+        await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    assert (await admin.arrays.get(one.array)).change == ""
+    assert [found async for found in admin.rotations.list(array=one.array)] == []
+    await one.turn()
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    assert (await membership.until(started.operation, [one])).state is OperationState.SUCCEEDED
+
+
+async def test_a_rolled_back_rotation_ends_without_a_member_that_never_reported(membership: RunningMembership) -> None:
+    one = await membership.agent("one.example.test")
+    admin = (await membership.client()).membership
+    started = await admin.rotations.start(one.array, RotationKind.EMERGENCY)
+    rotation = await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, [])
+    assert [member.waiting for member in rotation.members] == ["load epoch 2"]
+    await admin.rotations.roll_back(started.name)
+    assert (await membership.until(rotation.operation, [])).state is OperationState.CANCELLED
+    after = await admin.arrays.get(one.array)
+    assert (after.change, after.epoch) == ("", 3)
+    await one.turn()
+    again = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    assert (await membership.until(again.operation, [one])).state is OperationState.SUCCEEDED
+
+
+async def test_an_admin_ends_a_rolled_back_rotation_without_a_member_that_is_gone(
+    membership: RunningMembership,
+) -> None:
+    one = await membership.agent("one.example.test")
+    admin = (await membership.client()).membership
+    membership.peers.problems[one.name] = "UNAVAILABLE: no answer"
+    await one.turn()
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, [])
+    await one.turn()
+    async with asyncio.timeout(20):
+        while "peer port" not in (await admin.rotations.get(started.name)).members[0].waiting:
+            await one.report()
+    await admin.rotations.roll_back(started.name)
+    async with asyncio.timeout(20):
+        while (rotation := await admin.rotations.get(started.name)).final_epoch == 0:
+            await one.report()
+    assert [member.waiting for member in rotation.members] == ["load epoch 3"]
+    with pytest.raises(errors.RotationStateWrong):
+        await admin.rotations.waive(started.name)
+    await admin.rotations.waive(started.name, member=one.name)
+    assert (await membership.until(rotation.operation, [])).state is OperationState.CANCELLED
+    assert (await admin.arrays.get(one.array)).change == ""
+
+
+async def test_a_waiver_of_a_check_does_not_outlast_a_roll_back(membership: RunningMembership) -> None:
+    one, two = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, [])
+    await two.turn()
+    waived = await admin.rotations.waive(started.name, member=two.name)
+    assert any(member.waived for member in waived.members)
+    rolled = await admin.rotations.roll_back(started.name)
+    assert not any(member.waived for member in rolled.members)
+    assert (await membership.until(rolled.operation, [one, two])).state is OperationState.CANCELLED

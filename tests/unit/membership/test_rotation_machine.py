@@ -43,6 +43,7 @@ def member(number: int = 0, **changed: object) -> Progress:
         checked=True,
         waived=False,
         presents="old",
+        loaded=2,
     )
     return replace(made, **changed)  # type: ignore[arg-type]
 
@@ -73,6 +74,30 @@ def test_a_roll_back_waits_only_for_members_that_use_the_new_ca() -> None:
     assert texts(rotation, member(), member(1, presents="new")) == ["use a certificate of old"]
     assert texts(replace(rotation, was_activated=False), member(presents="new")) == []
     assert texts(replace(rotation, final_epoch=3), member()) == ["load epoch 3"]
+    assert texts(replace(rotation, final_epoch=3), member(presents="new")) == ["use a certificate of old"]
+
+
+def test_a_roll_back_does_not_wait_for_a_member_that_never_loaded_the_new_ca() -> None:
+    rotation = replace(ROTATION, phase=Phase.ROLLED_BACK, final_epoch=3)
+    assert texts(rotation, member(acknowledged=0, loaded=0), member(1, acknowledged=1, loaded=1)) == []
+    restarted = member(acknowledged=0, loaded=2)
+    assert texts(rotation, restarted) == ["load epoch 3"], "what it loaded before it started again is on its disk"
+    assert texts(rotation, member(acknowledged=3, loaded=3)) == []
+
+
+def test_a_roll_back_does_not_wait_for_a_waived_member() -> None:
+    rotation = replace(ROTATION, phase=Phase.ROLLED_BACK, was_activated=True)
+    for final_epoch in (0, 3):
+        assert texts(replace(rotation, final_epoch=final_epoch), member(presents="new", waived=True)) == []
+
+
+def test_a_member_can_be_waived_longer_than_old_certificates() -> None:
+    rolled_back = replace(ROTATION, phase=Phase.ROLLED_BACK)
+    assert machine.may_waive(rolled_back, of_member=True)
+    assert not machine.may_waive(rolled_back, of_member=False)
+    assert not machine.may_waive(replace(rolled_back, ended_at=1), of_member=True)
+    assert not machine.may_waive(replace(ROTATION, phase=Phase.DISTRUSTED), of_member=True)
+    assert machine.may_waive(ROTATION, of_member=False)
 
 
 def test_a_cloned_member_holds_every_phase() -> None:

@@ -120,7 +120,8 @@ def array_status(
         array = array_fields(client.membership.arrays.get(name))
         members = [member_fields(one) for one in client.membership.members.list(array=name)]
     agree = all(one["reported_at"] and not one["disagreements"] for one in members)
-    text = fields(array | {"agree": agree}) + "\n" + table(_COLUMNS, members)
+    rows = [one | {"reported_at": one["reported_at"] or "never reported"} for one in members]
+    text = fields(array | {"agree": agree}) + "\n" + table(_COLUMNS, rows)
     Printer(output, quiet=quiet).answer(
         array | {"agree": agree, "member_reports": members}, text, brief="agree" if agree else "disagree"
     )

@@ -57,6 +57,7 @@ def start_rotation(
         )
         printer = Printer(output, quiet=quiet)
         if watch:
+            printer.line(f"rotation {found.name.removeprefix('rotations/')}")
             found = _watch(rotations.watch(found.name), printer)
     printer.item(rotation_fields(found), brief="name")
 
@@ -108,7 +109,11 @@ def waive_check(
     name: RotationName,
     *,
     member: Annotated[
-        str, typer.Option("--member", help="Take this member's acknowledgement without a check of its peer port.")
+        str,
+        typer.Option(
+            "--member",
+            help="Take its acknowledgement without a check of its peer port; after a rollback, end without it.",
+        ),
     ] = "",
     old_certificates: Annotated[
         bool, typer.Option("--old-certificates", help="Go on although certificates of the old CA have not expired.")

@@ -154,7 +154,7 @@ class _WaivedCheckEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaivedChe
     WAIVED_CHECK_UNSPECIFIED: _WaivedCheck.ValueType  # 0
     """Not a valid value; refused in requests."""
     WAIVED_CHECK_STATEMENT: _WaivedCheck.ValueType  # 1
-    """The check of a member's peer port."""
+    """The check of a member's peer port; after a rollback, all that it waits for from the member."""
     WAIVED_CHECK_OLD_CERTIFICATES: _WaivedCheck.ValueType  # 2
     """Unexpired certificates of the old CA."""
 
@@ -164,7 +164,7 @@ class WaivedCheck(_WaivedCheck, metaclass=_WaivedCheckEnumTypeWrapper):
 WAIVED_CHECK_UNSPECIFIED: WaivedCheck.ValueType  # 0
 """Not a valid value; refused in requests."""
 WAIVED_CHECK_STATEMENT: WaivedCheck.ValueType  # 1
-"""The check of a member's peer port."""
+"""The check of a member's peer port; after a rollback, all that it waits for from the member."""
 WAIVED_CHECK_OLD_CERTIFICATES: WaivedCheck.ValueType  # 2
 """Unexpired certificates of the old CA."""
 Global___WaivedCheck: _TypeAlias = WaivedCheck  # noqa: Y015

@@ -81,7 +81,8 @@ class RotationServiceServicer:
     def StartRotation(self, request, context):
         """Starts a rotation of an array's CA. Promotions are started with ArrayService.PromotePrimary.
 
-        Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (not for EMERGENCY).
+        Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS; not for EMERGENCY: UNREACHABLE (a member has not reported lately, or
+        never), VIEWS_DISAGREE.
         Callers: admins, operators; EMERGENCY: admins.
         Idempotent by request_id.
         """
@@ -134,8 +135,8 @@ class RotationServiceServicer:
 
     def WaiveRotationCheck(self, request, context):
         """Lets a rotation go on without what it waits for: STATEMENT takes a member's acknowledgement as evidence although its
-        peer port did not answer a check; OLD_CERTIFICATES lets the old CA be distrusted although unexpired certificates of it
-        are left.
+        peer port did not answer a check, and after a rollback lets it end without the member; OLD_CERTIFICATES lets the old CA
+        be distrusted although unexpired certificates of it are left.
 
         Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG, MEMBER_NOT_FOUND.
         Callers: admins.

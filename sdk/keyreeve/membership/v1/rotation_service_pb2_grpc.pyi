@@ -38,7 +38,8 @@ class RotationServiceStub:
     StartRotation: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.StartRotationRequest, _rotation_service_pb2.Rotation]
     """Starts a rotation of an array's CA. Promotions are started with ArrayService.PromotePrimary.
 
-    Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (not for EMERGENCY).
+    Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS; not for EMERGENCY: UNREACHABLE (a member has not reported lately, or
+    never), VIEWS_DISAGREE.
     Callers: admins, operators; EMERGENCY: admins.
     Idempotent by request_id.
     """
@@ -71,8 +72,8 @@ class RotationServiceStub:
     """
     WaiveRotationCheck: _grpc.UnaryUnaryMultiCallable[_rotation_service_pb2.WaiveRotationCheckRequest, _rotation_service_pb2.Rotation]
     """Lets a rotation go on without what it waits for: STATEMENT takes a member's acknowledgement as evidence although its
-    peer port did not answer a check; OLD_CERTIFICATES lets the old CA be distrusted although unexpired certificates of it
-    are left.
+    peer port did not answer a check, and after a rollback lets it end without the member; OLD_CERTIFICATES lets the old CA
+    be distrusted although unexpired certificates of it are left.
 
     Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG, MEMBER_NOT_FOUND.
     Callers: admins.
@@ -98,7 +99,8 @@ class RotationServiceAsyncStub(RotationServiceStub):
     StartRotation: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.StartRotationRequest, _rotation_service_pb2.Rotation]  # type: ignore[assignment]
     """Starts a rotation of an array's CA. Promotions are started with ArrayService.PromotePrimary.
 
-    Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (not for EMERGENCY).
+    Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS; not for EMERGENCY: UNREACHABLE (a member has not reported lately, or
+    never), VIEWS_DISAGREE.
     Callers: admins, operators; EMERGENCY: admins.
     Idempotent by request_id.
     """
@@ -131,8 +133,8 @@ class RotationServiceAsyncStub(RotationServiceStub):
     """
     WaiveRotationCheck: _aio.UnaryUnaryMultiCallable[_rotation_service_pb2.WaiveRotationCheckRequest, _rotation_service_pb2.Rotation]  # type: ignore[assignment]
     """Lets a rotation go on without what it waits for: STATEMENT takes a member's acknowledgement as evidence although its
-    peer port did not answer a check; OLD_CERTIFICATES lets the old CA be distrusted although unexpired certificates of it
-    are left.
+    peer port did not answer a check, and after a rollback lets it end without the member; OLD_CERTIFICATES lets the old CA
+    be distrusted although unexpired certificates of it are left.
 
     Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG, MEMBER_NOT_FOUND.
     Callers: admins.
@@ -161,7 +163,8 @@ class RotationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_rotation_service_pb2.Rotation, _abc.Awaitable[_rotation_service_pb2.Rotation]]:
         """Starts a rotation of an array's CA. Promotions are started with ArrayService.PromotePrimary.
 
-        Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (not for EMERGENCY).
+        Reasons: ARRAY_NOT_FOUND, CHANGE_IN_PROGRESS; not for EMERGENCY: UNREACHABLE (a member has not reported lately, or
+        never), VIEWS_DISAGREE.
         Callers: admins, operators; EMERGENCY: admins.
         Idempotent by request_id.
         """
@@ -224,8 +227,8 @@ class RotationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_rotation_service_pb2.Rotation, _abc.Awaitable[_rotation_service_pb2.Rotation]]:
         """Lets a rotation go on without what it waits for: STATEMENT takes a member's acknowledgement as evidence although its
-        peer port did not answer a check; OLD_CERTIFICATES lets the old CA be distrusted although unexpired certificates of it
-        are left.
+        peer port did not answer a check, and after a rollback lets it end without the member; OLD_CERTIFICATES lets the old CA
+        be distrusted although unexpired certificates of it are left.
 
         Reasons: ROTATION_NOT_FOUND, ROTATION_STATE_WRONG, MEMBER_NOT_FOUND.
         Callers: admins.

@@ -33,6 +33,8 @@ class Progress:
     presents: str
     """The authority of the peer certificate that it uses; empty: none."""
     cloned: bool = False
+    loaded: int = 0
+    """The newest epoch that any start of its agent has acknowledged; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,13 @@ def _waits_for(rotation: Rotation, member: Progress, secured: bool) -> str:
             what = f"use a certificate of {new}" if secured and not presents_new else ""
         case Phase.DISTRUSTED:
             what = f"load epoch {rotation.final_epoch}" if member.acknowledged < rotation.final_epoch else ""
-        case Phase.ROLLED_BACK if rotation.final_epoch:
-            what = f"load epoch {rotation.final_epoch}" if member.acknowledged < rotation.final_epoch else ""
-        case Phase.ROLLED_BACK:
-            returned = not (rotation.was_activated and presents_new)
-            what = f"use a certificate of {rotation.old_authority_id}" if secured and not returned else ""
+        case Phase.ROLLED_BACK if not member.waived:
+            # A member that has never loaded the epoch with the new CA has nothing to go back from.
+            returned = member.loaded < rotation.epoch or member.acknowledged >= rotation.final_epoch
+            if secured and rotation.was_activated and presents_new:
+                what = f"use a certificate of {rotation.old_authority_id}"
+            elif rotation.final_epoch and not returned:
+                what = f"load epoch {rotation.final_epoch}"
     return what
 
 
@@ -95,6 +99,12 @@ def follow(rotation: Rotation, phase: Phase, now: int) -> Rotation:
 def may_roll_back(rotation: Rotation) -> bool:
     """Whether a rotation can be rolled back: until it has distrusted the old CA."""
     return rotation.ended_at is None and rotation.phase not in _ENDS_WITHOUT_ROLLBACK
+
+
+def may_waive(rotation: Rotation, *, of_member: bool) -> bool:
+    """Whether something can be waived: until it has distrusted the old CA; of a member also while it is rolled back."""
+    rolled_back = rotation.ended_at is None and rotation.phase is Phase.ROLLED_BACK
+    return may_roll_back(rotation) or (of_member and rolled_back)
 
 
 def needs_peer_check(rotation: Rotation, member: Progress) -> bool:

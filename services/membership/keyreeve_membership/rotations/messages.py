@@ -73,13 +73,14 @@ def _members(tx: Transaction, rotation: Rotation) -> list[pb.RotationMember]:
     for member, progress in zip(state.members, state.progress, strict=True):
         mine = state.known.get(member.member_uid, RotationMember(rotation.rotation_id, member.member_uid))
         what = waiting.get(member.member_uid, "")
+        problem = mine.waiting if rotation.phase is Phase.DISTRIBUTED else ""
         found.append(
             pb.RotationMember(
                 member=member.resource,
                 evidence=_EVIDENCE[evidence_of(progress, rotation)],
                 waived=mine.waived,
                 reissued=progress.presents == rotation.new_authority_id,
-                waiting=(mine.waiting or what) if what else "",
+                waiting=(problem or what) if what else "",
                 wait_start_time=timestamp(since.get(member.resource)) if what else None,
             )
         )

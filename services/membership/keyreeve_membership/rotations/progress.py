@@ -52,6 +52,7 @@ def read_state(tx: Transaction, rotation: Rotation) -> RotationState:
                 waived=mine.waived,
                 presents="" if report is None else report.authority_id,
                 cloned=report is not None and report.cloned,
+                loaded=said.epoch if said is not None and said.array_id == array.array_id else 0,
             )
         )
     boots = {uid: report.boot_id for uid, report in reports.items()}

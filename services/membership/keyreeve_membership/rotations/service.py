@@ -53,6 +53,10 @@ class Rotations:
         get_array(tx, array_id)
         facts = facts_of(tx, lock(tx, array_id))
         rules.refuse_changing(facts.array)
+        if asked.kind is not RotationKind.EMERGENCY or not asked.phase_seconds:
+            for one in facts.members:
+                if one.counted:
+                    rules.refuse_unreachable(one, facts.reports.get(one.member_uid), self.now_ms(), self.lost_seconds)
         if asked.kind is not RotationKind.EMERGENCY:
             rules.refuse_disagreeing(facts)
         primary = next(one for one in facts.members if one.primary)
@@ -67,6 +71,9 @@ class Rotations:
             )
         after = replace(machine.follow(rotation, Phase.ROLLED_BACK, self.now()), deadline=0)
         self.store(tx, rotation, after)
+        for row in tx.rotations.members(rotation_id).values():
+            if row.waived:  # it was for the check of a peer port, not for what a rollback waits for
+                tx.rotations.put_member(replace(row, waived=False))
         if rotation.was_activated:
             move_primary(tx, rotation.new_primary_uid, rotation.old_primary_uid, actor, "promotion rolled back")
             publish_members(tx, self.now())
@@ -80,9 +87,12 @@ class Rotations:
         return after
 
     def waive(self, tx: Transaction, rotation_id: str, member: str | None) -> Rotation:
-        """Take a member's statement alone, or without a member: accept unexpired certificates of the old CA."""
+        """Take a member's statement alone, or without a member: accept unexpired certificates of the old CA.
+
+        After a rollback, of a member: end without it.
+        """
         rotation = get_rotation(tx, rotation_id)
-        if not machine.may_roll_back(rotation):
+        if not machine.may_waive(rotation, of_member=member is not None):
             raise errors.RotationStateWrong(
                 f"{rotation.resource} is {rotation.phase}", metadata={"phase": rotation.phase}
             )

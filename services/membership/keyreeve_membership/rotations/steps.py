@@ -167,7 +167,7 @@ class RotationSteps:
             checked = replace(mine, checked_boot_id=boot_id, waiting=waiting)
             if checked != mine:
                 since = self.now() if checked.waiting != mine.waiting else mine.waiting_since
-                await store.write(partial(_put_member, row=replace(checked, waiting_since=since)))
+                await store.write(partial(_put_check, row=replace(checked, waiting_since=since)))
 
     async def _wait(
         self, store: Store[Transaction], operation: Operation, state: RotationState, waiting: Sequence[Wait]
@@ -287,8 +287,10 @@ class RotationSteps:
         return await store.write(lambda tx: order_of(tx, get_array(tx, rotation.array_id)))
 
 
-def _put_member(tx: Transaction, row: RotationMember) -> None:
-    tx.rotations.put_member(row)
+def _put_check(tx: Transaction, row: RotationMember) -> None:
+    """Store the outcome of a check; a waiver may have come or gone meanwhile."""
+    now = tx.rotations.members(row.rotation_id).get(row.member_uid)
+    tx.rotations.put_member(row if now is None else replace(row, waived=now.waived, quarantined=now.quarantined))
 
 
 def evidence_of(progress: Progress, rotation: Rotation) -> str:
