@@ -3,7 +3,8 @@
 import asyncio
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, text
 
 from keyreeve_ca.ledger import partitions
+from keyreeve_ca.store import sql as store_sql
 from keyreeve_ca.store.ports import CertificateFilter
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.schema.migrating import drift, upgrade
@@ -48,6 +50,14 @@ class OldDatabase(CaDatabase):
             def copy(self, statement: Any, *arguments: Any, **options: Any) -> Any:
                 return super().copy(database.named(statement), *arguments, **options)
 
+        class OldNamesOfStreams(psycopg.ServerCursor[Any]):
+            def execute(self, query: Any, *arguments: Any, **options: Any) -> "OldNamesOfStreams":
+                return super().execute(database.named(query), *arguments, **options)
+
+        @event.listens_for(engine, "connect")
+        def stream_with_old_names(connection: Any, _record: object) -> None:
+            connection.server_cursor_factory = OldNamesOfStreams
+
         @event.listens_for(engine, "do_connect")
         def use_old_names(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
             options["cursor_factory"] = OldNames
@@ -59,14 +69,27 @@ class OldDatabase(CaDatabase):
 
     def migrate(self, revision: str) -> None:
         engine = super().engine(connections=2)
+        if revision == "head":
+            with engine.begin() as connection:
+                for table in SEALED:
+                    connection.execute(text(f"ALTER TABLE {table} DROP mac"))
+                connection.execute(text("ALTER TABLE authorities DROP seq"))
+                connection.execute(text("DROP TABLE trust_table_heads"))
         upgrade(engine, SCHEMA, to=revision)
         engine.dispose()
         self.renamed = revision == "head"
 
 
+SEALED = ("authorities", "profiles", "profile_versions")
+"""Trust tables in which the fixture's rows are."""
+
+
 @pytest.fixture
-def old_database(postgresql_server: Server, tmp_path) -> Iterator[OldDatabase]:
+def old_database(postgresql_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OldDatabase]:
     """A database of the release before there were partitions."""
+    declared = store_sql.TRUST_TABLES
+    known = replace(declared, tables=tuple(table for table in declared.tables if table.name in SEALED))
+    monkeypatch.setattr(store_sql, "TRUST_TABLES", known)
     name = f"old_{tmp_path.name}".replace("-", "_").lower()[:60]
     postgresql_server.execute(f'CREATE DATABASE "{name}"')
     database = OldDatabase("postgresql", postgresql_server.url(name))
@@ -76,6 +99,11 @@ def old_database(postgresql_server: Server, tmp_path) -> Iterator[OldDatabase]:
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE certificates ADD requested_common_name text"))
         connection.execute(text("ALTER TABLE certificates ADD ignored text NOT NULL DEFAULT '[]'"))
+        # And the seals of revision 0016, before which they are dropped again.
+        for table in SEALED:
+            connection.execute(text(f"ALTER TABLE {table} ADD mac bytea"))
+        connection.execute(text("ALTER TABLE authorities ADD seq bigint"))
+        SCHEMA.metadata.tables["trust_table_heads"].create(connection)
     engine.dispose()
     yield database
     database.close()
