@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: image chart-e2e help up down reset status test attacks faults-membership bench bench-vault bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(VENV)/.run ## start a control plane in the background and issue yourself an admin certificate
 	@$(BIN)/keyreeve up
