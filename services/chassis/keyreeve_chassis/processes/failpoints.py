@@ -73,9 +73,12 @@ def arm(environment: Mapping[str, str]) -> None:
     if environment.get(ALLOW_VARIABLE) != "1":
         raise FailpointsRefused(f"{ARM_VARIABLE} is set and {ALLOW_VARIABLE} is not 1: unset the former")
     armed: dict[str, _Armed] = {}
+    own = {name.partition(".")[0] for name in _registry}
     for entry in text.split(","):
         name, _, what = entry.strip().partition("=")
-        armed[name] = _parse(name, what)
+        # Several services may have the same environment: what begins like no failpoint here is another one's.
+        if _NAME.match(name) is None or name.partition(".")[0] in own:
+            armed[name] = _parse(name, what)
     hit = partial(_act, armed=armed)
 
 

@@ -55,10 +55,16 @@ def test_failpoints_are_refused_where_they_are_not_allowed():
             arm({"KEYREEVE_FAILPOINTS": f"{POINT}=raise", **allowed})
 
 
+def test_the_failpoints_of_another_service_are_left_to_it():
+    arm({"KEYREEVE_FAILPOINTS": "another.point=raise", "KEYREEVE_ALLOW_FAILPOINTS": "1"})
+    failpoints.hit(POINT)
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "unknown.point=raise",
+        "test.unknown=raise",
+        "unknown=raise",
         f"{POINT}",
         f"{POINT}=explode",
         f"{POINT}=raise@0",
