@@ -1,4 +1,4 @@
-"""A stand-in for a Kubernetes API server: TokenReview and ConfigMaps over HTTPS, with the shapes of version 1.37."""
+"""A stand-in for a Kubernetes API server: TokenReview and objects by path over HTTPS, with the shapes of version 1.37."""
 
 import json
 import ssl
@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -49,8 +50,8 @@ class ApiServer:
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     answers: int = 201
     """HTTP status of its answers."""
-    config_maps: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By path."""
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """ConfigMaps, Secrets and so on, by path."""
     url: str = ""
 
     @property
@@ -69,6 +70,18 @@ class ApiServer:
         if not set(document["spec"]["audiences"]) & set(status.get("audiences", ())):
             status = refused if status is refused or "audiences" in status else status
         return self.answers, {**document, "status": status}
+
+    def page(self, path: str, query: dict[str, list[str]]) -> tuple[int, dict[str, Any]]:
+        """A page of the objects of a collection, which a field selector may limit to a type."""
+        wanted = query.get("fieldSelector", [""])[0].removeprefix("type=")
+        found = [
+            one
+            for name, one in sorted(self.objects.items())
+            if name.rpartition("/")[0] == path and wanted in ("", one.get("type"))
+        ]
+        start, limit = int(query.get("continue", ["0"])[0]), int(query["limit"][0])
+        following = str(start + limit) if start + limit < len(found) else ""
+        return 200, {"items": found[start : start + limit], "metadata": {"continue": following}}
 
 
 @contextmanager
@@ -101,17 +114,26 @@ def api_server(directory: Path) -> Iterator[ApiServer]:
                 self.answer(*server.answer(document, self.headers["Authorization"]))
             else:
                 path = f"{self.path}/{document['metadata']['name']}"
-                created = server.config_maps.setdefault(path, document) is document
-                self.answer(201 if created else 409, document)
+                created = server.objects.setdefault(path, document) is document
+                self.answer(server.answers if created else 409, document)
 
         def do_GET(self) -> None:
-            found = server.config_maps.get(self.path)
-            self.answer(200 if found else 404, found or {"kind": "Status", "code": 404})
+            path, _, query = self.path.partition("?")
+            if query:
+                self.answer(*server.page(path, parse_qs(query)))
+                return
+            found = server.objects.get(path) if server.answers < 400 else None
+            self.answer(200 if found else server.answers if server.answers >= 400 else 404, found or {"kind": "Status"})
 
         def do_PATCH(self) -> None:
             assert self.headers["Content-Type"] == "application/merge-patch+json"
-            found = server.config_maps[self.path]
-            found["data"] = {**found.get("data", {}), **self.document()["data"]}
+            changed, found = self.document(), server.objects.get(self.path)
+            if found is None or server.answers >= 400:
+                self.answer(server.answers if server.answers >= 400 else 404, {"kind": "Status"})
+                return
+            for section, changes in changed.items():
+                merged = {**found.get(section, {}), **changes}
+                found[section] = {key: value for key, value in merged.items() if value is not None}
             self.answer(200, found)
 
         def document(self) -> Any:

@@ -69,6 +69,7 @@ from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import FailpointKeyStore, SealedKeyStore, read_kek_file, read_kek_mount
+from keyreeve_chassis.kubernetes.api_server import ApiAccess
 from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
 from keyreeve_chassis.local_admin.transport import look_at_transport
@@ -247,7 +248,7 @@ def api_server_of(settings: CaSettings) -> ApiServer | None:
     kubernetes = settings.enroll.kubernetes
     if kubernetes is None:
         return None
-    return ApiServer(kubernetes.api_url, kubernetes.api_ca_file, kubernetes.api_token_file)
+    return ApiServer(ApiAccess.of(kubernetes))
 
 
 def bundle_jobs(base: CaContext) -> list[Coroutine[Any, Any, None]]:

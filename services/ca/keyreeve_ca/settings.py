@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from keyreeve.enrollment_token import is_address
 from keyreeve_chassis.settings.sections import (
+    ApiServerSettings,
     DatabaseServerSettings,
     DatabaseSettings,
     HttpSettings,
@@ -87,7 +88,7 @@ class RetentionSettings(Section):
     )
 
 
-class KubernetesSettings(Section):
+class KubernetesSettings(ApiServerSettings):
     """Enrollment of services by the ServiceAccounts of their pods (docs/kubernetes.md)."""
 
     accounts: dict[str, str] = Field(
@@ -101,14 +102,6 @@ class KubernetesSettings(Section):
     )
     audience: str | None = Field(
         None, description="Audience that their tokens must have; `keyreeve:` and the trust domain unless given."
-    )
-    api_url: str = Field("https://kubernetes.default.svc", description="The API server, which reviews the tokens.")
-    api_ca_file: Path = Field(
-        Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"), description="PEM of the CA of the API server."
-    )
-    api_token_file: Path = Field(
-        Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
-        description="Token with which the CA calls the API server; read again for each review.",
     )
 
     @field_validator("accounts")

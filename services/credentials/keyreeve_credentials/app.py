@@ -20,6 +20,7 @@ from keyreeve.errors import EntryDamaged, KeyreeveError, TrustTableAltered, Unav
 from keyreeve.identity import SpiffeId
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
+from keyreeve_chassis.kubernetes.api_server import ApiAccess, BlockingApi
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.processes.solo import solo_role
 from keyreeve_chassis.service import Jobs, OpenStorage, ServiceContext, ServiceSpec
@@ -32,9 +33,10 @@ from keyreeve_credentials.key_files import servicer as key_file_servicer
 from keyreeve_credentials.key_files.service import KeyFiles
 from keyreeve_credentials.key_files.workshop import Workshop
 from keyreeve_credentials.keys import servicer as key_servicer
-from keyreeve_credentials.keys.keyring import Keyring
-from keyreeve_credentials.keys.ports import KEYS, SealState
+from keyreeve_credentials.keys.keyring import LOOK_SECONDS, Keyring
+from keyreeve_credentials.keys.ports import KEYS, RootProvider, SealState
 from keyreeve_credentials.keys.root_files import open_root_files
+from keyreeve_credentials.keys.root_secrets import open_root_secrets
 from keyreeve_credentials.keys.seal_switch import SealSwitch
 from keyreeve_credentials.keys.service import ROTATE, Keys
 from keyreeve_credentials.keys.sweep import Sweep
@@ -118,7 +120,7 @@ async def _open_vault(
     assert isinstance(context, DatabaseContext)
     assert context.trust is not None, "the service has trust tables"
     known = await context.store.read(lambda tx: tx.keks.exist())
-    root = open_root_files(settings.vault_keys_directory, first_start=not known)
+    root = await asyncio.to_thread(_open_root, settings, first_start=not known)
     keyring = Keyring(root)
     switch = SealSwitch(context.store, keyring, context.trust.refuse)
     await _make_seal(context)
@@ -136,6 +138,14 @@ async def _open_vault(
         policy_book=book,
         limits=_limits(settings),
     )
+
+
+def _open_root(settings: CredentialsSettings, *, first_start: bool) -> RootProvider:
+    """Open the root provider of the settings. Raises `KeyStoreError`."""
+    secrets = settings.vault.secrets
+    if secrets is None:
+        return open_root_files(settings.vault_keys_directory, first_start=first_start)
+    return open_root_secrets(BlockingApi(ApiAccess.of(secrets)), secrets.namespace, secrets.root_key_file)
 
 
 async def _make_seal(context: DatabaseContext[CredentialsSettings, Transaction]) -> None:
@@ -233,6 +243,7 @@ def jobs(context: CredentialsContext) -> Jobs:
     return [
         _follow_policies(context),
         _follow_keys(context),
+        _look_at_keys(context),
         _scrub(context),
         *([_rekey_on_restart(context)] if vault.new_key_on_restart else []),
         context.operation_runner({ROTATE: sweep.step}).run(),
@@ -274,6 +285,13 @@ async def _follow_keys(context: CredentialsContext) -> None:
                 log.warning("arrays/%s gets a new key: the present one has wrapped many data keys", array_id)
         except (Unavailable, VaultKeyUnavailable, TrustTableAltered) as failure:
             log.warning("the keys of the vault could not be looked after: %s", failure)
+
+
+async def _look_at_keys(context: CredentialsContext) -> None:
+    """Ask the root provider for the keys in use, so that no call has to."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS / 2)
+        await asyncio.to_thread(context.vault.keyring.look_again)
 
 
 def _own_name(context: CredentialsContext) -> str:

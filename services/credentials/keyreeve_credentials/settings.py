@@ -4,7 +4,17 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, model_validator
 
-from keyreeve_chassis.settings.sections import DatabaseServerSettings, DatabaseSettings, Section
+from keyreeve_chassis.settings.sections import ApiServerSettings, DatabaseServerSettings, DatabaseSettings, Section
+
+
+class VaultSecretSettings(ApiServerSettings):
+    """Key-encryption keys in Secrets of Kubernetes (docs/vault.md)."""
+
+    namespace: str = Field(
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="Namespace of the Secrets, which holds nothing else and belongs in no backup of the database.",
+    )
+    root_key_file: Path = Field(description="Mounted secret of 32 bytes, under which the Secrets are sealed.")
 
 
 class VaultSettings(Section):
@@ -14,6 +24,9 @@ class VaultSettings(Section):
         None,
         description="Directory of the root key and the key-encryption keys, which replicas share; made in the state "
         "directory at the first start unless given. It belongs in no backup of the database.",
+    )
+    secrets: VaultSecretSettings | None = Field(
+        None, description="Keep the key-encryption keys in Secrets of Kubernetes instead of a directory."
     )
     backup_days: int = Field(
         30,
@@ -42,9 +55,11 @@ class VaultSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _check_restarts(self) -> "VaultSettings":
+    def _check_together(self) -> "VaultSettings":
         if self.new_key_on_restart and self.membership_address is None:
             raise ValueError("new_key_on_restart needs membership_address")
+        if self.secrets is not None and self.keys_directory is not None:
+            raise ValueError("keys_directory and secrets exclude each other")
         return self
 
 

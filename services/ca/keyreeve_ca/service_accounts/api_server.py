@@ -1,29 +1,24 @@
 """The Kubernetes API server over HTTPS: reviews of tokens, and the ConfigMap of the bundle."""
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.service_accounts.service import TokenReviewer
+from keyreeve_chassis.kubernetes.api_server import CONFLICT, CREATED, NOT_FOUND, OK, SECONDS, ApiAccess
 
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
-SECONDS = 5.0
-_NOT_FOUND, _CONFLICT = 404, 409
 
 
 @dataclass(frozen=True)
 class ApiServer(TokenReviewer):
     """Called with the CA's own ServiceAccount. Every method raises `StoreUnavailable`."""
 
-    url: str
-    ca_file: Path
-    token_file: Path
+    access: ApiAccess
 
     async def review(self, token: str, audience: str) -> Mapping[str, Any]:
         """Return the `status` of the TokenReview of a token."""
@@ -34,7 +29,7 @@ class ApiServer(TokenReviewer):
         }
         code, answer = await self._call("POST", REVIEWS, document)
         status = answer.get("status")
-        if code not in {200, 201} or not isinstance(status, dict):
+        if code not in {OK, CREATED} or not isinstance(status, dict):
             raise StoreUnavailable(f"the API server answers a TokenReview with {code}")
         return status
 
@@ -43,34 +38,29 @@ class ApiServer(TokenReviewer):
         path = f"/api/v1/namespaces/{namespace}/configmaps"
         code, found = await self._call("GET", f"{path}/{name}")
         held = found.get("data") or {}
-        if code == 200 and all(held.get(key) == text for key, text in data.items()):
+        if code == OK and all(held.get(key) == text for key, text in data.items()):
             return False
-        if code == _NOT_FOUND:
+        if code == NOT_FOUND:
             made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
             code, _ = await self._call("POST", path, made)
-        elif code == 200:
+        elif code == OK:
             code, _ = await self._call("PATCH", f"{path}/{name}", {"data": data})
         # Another replica of the CA may have created it meanwhile; the next look compares.
-        if code not in {200, 201, _CONFLICT}:
+        if code not in {OK, CREATED, CONFLICT}:
             raise StoreUnavailable(f"the API server answers the ConfigMap {namespace}/{name} with {code}")
         return True
 
     async def _call(
         self, method: str, path: str, document: Mapping[str, Any] | None = None
     ) -> tuple[int, Mapping[str, Any]]:
-        content = "application/merge-patch+json" if method == "PATCH" else "application/json"
         try:
-            tls, own = await asyncio.to_thread(self._files)
-            headers = {"Authorization": f"Bearer {own}", "Content-Type": content}
+            tls, headers = await asyncio.to_thread(lambda: (self.access.tls(), self.access.headers(method)))
             async with (
                 ClientSession(timeout=ClientTimeout(total=SECONDS)) as session,
-                session.request(method, self.url + path, json=document, headers=headers, ssl=tls) as response,
+                session.request(method, self.access.url + path, json=document, headers=headers, ssl=tls) as response,
             ):
                 answer = await response.json()
                 return response.status, answer if isinstance(answer, dict) else {}
         except (ClientError, TimeoutError, OSError, ValueError) as failure:
             # Of the failure the type alone: its text may hold what was sent.
             raise StoreUnavailable(f"the API server does not answer: {type(failure).__name__}") from None
-
-    def _files(self) -> tuple[ssl.SSLContext, str]:
-        return ssl.create_default_context(cafile=self.ca_file), self.token_file.read_text("ascii").strip()

@@ -62,6 +62,19 @@ class ServiceAccountSettings(Section):
     )
 
 
+class ApiServerSettings(Section):
+    """How the API server of Kubernetes is reached."""
+
+    api_url: str = Field("https://kubernetes.default.svc", description="The API server.")
+    api_ca_file: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"), description="PEM of the CA of the API server."
+    )
+    api_token_file: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+        description="Token with which the service calls the API server; read again for each call.",
+    )
+
+
 class HttpSettings(Section):
     """A plain-HTTP listener."""
 

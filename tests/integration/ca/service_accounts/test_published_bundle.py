@@ -11,6 +11,7 @@ from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.service_accounts import bundle_publisher
 from keyreeve_ca.service_accounts.api_server import ApiServer
 from keyreeve_ca.service_accounts.bundle_publisher import BundlePublisher
+from keyreeve_chassis.kubernetes.api_server import ApiAccess
 from support import token_reviews
 
 PATH = "/api/v1/namespaces/control/configmaps/keyreeve-bundle"
@@ -28,31 +29,31 @@ def publisher(stand_in: token_reviews.ApiServer, monkeypatch: pytest.MonkeyPatch
         bundle_publisher, "roots_pem", lambda snapshot, hierarchy: f"{hierarchy.value} {snapshot.roots}".encode()
     )
     snapshot: Any = SimpleNamespace(roots="one")
-    api = ApiServer(stand_in.url, stand_in.ca_file, stand_in.token_file)
+    api = ApiServer(ApiAccess(stand_in.url, stand_in.ca_file, stand_in.token_file))
     return BundlePublisher(api, "control", "keyreeve-bundle", lambda: snapshot)
 
 
 async def test_a_missing_config_map_is_created(stand_in: token_reviews.ApiServer, publisher: BundlePublisher) -> None:
     await publisher.publish()
-    assert stand_in.config_maps[PATH]["data"] == {"control.pem": "control one", "estate.pem": "estate one"}
+    assert stand_in.objects[PATH]["data"] == {"control.pem": "control one", "estate.pem": "estate one"}
 
 
 async def test_one_that_was_deleted_comes_back(stand_in: token_reviews.ApiServer, publisher: BundlePublisher) -> None:
     await publisher.publish()
-    del stand_in.config_maps[PATH]
+    del stand_in.objects[PATH]
     await publisher.publish()
-    assert stand_in.config_maps[PATH]["data"]["control.pem"] == "control one"
+    assert stand_in.objects[PATH]["data"]["control.pem"] == "control one"
 
 
 async def test_new_roots_replace_the_old_ones_and_leave_the_rest(
     stand_in: token_reviews.ApiServer, publisher: BundlePublisher
 ) -> None:
-    stand_in.config_maps[PATH] = {
+    stand_in.objects[PATH] = {
         "metadata": {"name": "keyreeve-bundle"},
         "data": {"control.pem": "old", "mine": "kept"},
     }
     await publisher.publish()
-    assert stand_in.config_maps[PATH]["data"] == {
+    assert stand_in.objects[PATH]["data"] == {
         "control.pem": "control one",
         "estate.pem": "estate one",
         "mine": "kept",
@@ -65,6 +66,6 @@ async def test_an_api_server_that_is_not_trusted_gets_no_token(
     other = tmp_path / "other"
     other.mkdir()
     with token_reviews.api_server(other) as untrusted:
-        api = ApiServer(untrusted.url, stand_in.ca_file, stand_in.token_file)
+        api = ApiServer(ApiAccess(untrusted.url, stand_in.ca_file, stand_in.token_file))
         with pytest.raises(StoreUnavailable):
             await api.review("token", "audience")

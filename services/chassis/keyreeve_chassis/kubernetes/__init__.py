@@ -1,0 +1,1 @@
+"""The Kubernetes API, for what a service keeps or reads there."""
