@@ -69,9 +69,10 @@ def _verb(program: Program, words: tuple[str, ...], verb: Verb) -> Iterator[str]
     yield from ("```", f"{command} {syntax(verb)}".rstrip(), "```", "")
     yield f"Calls: {', '.join(f'`{one}`' for one in verb.rpcs) or 'nothing'}."
     marks = {Source.UNDOCUMENTED: "chosen here", Source.ADDED: "added"}
+    named = [f"The name `{verb.name}` is {marks[verb.source]}."] if verb.source in marks else []
     marked = [f"`{one.name}` is {marks[one.source]}." for one in verb.options.values() if one.source in marks]
     marked += [f"`{one.name}` is {marks[one.source]}." for one in verb.arguments if one.source in marks]
-    notes = [*marked, *(f"{one.what} {one.why}" for one in verb.differences)]
+    notes = [*named, *marked, *(f"{one.what} {one.why}" for one in verb.differences)]
     if notes:
         yield ""
         yield from (f"- {note}" for note in notes)

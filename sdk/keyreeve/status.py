@@ -6,14 +6,16 @@ It is the inverse of a service's translation into `google.rpc.Status`.
 import os
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from keyreeve import errors
 from keyreeve.errors import DOMAIN, KeyreeveError, Violation
+
+if TYPE_CHECKING:
+    from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
@@ -75,7 +77,9 @@ def _error_of_code(code: grpc.StatusCode, text: str, service: str) -> KeyreeveEr
     return errors.family(code.name)(f"{service} answered {code.name}: {text}")
 
 
-def _status_of(failure: grpc.RpcError) -> status_pb2.Status | None:
+def _status_of(failure: grpc.RpcError) -> "status_pb2.Status | None":
+    from google.rpc import status_pb2  # imported by a failure alone: it takes a tenth of a command's start
+
     for entry in failure.trailing_metadata() or ():
         key, value = cast("tuple[str, bytes]", entry)  # grpc's is a named tuple, grpc.aio's a plain one
         if key == _DETAILS_KEY:
@@ -86,7 +90,9 @@ def _status_of(failure: grpc.RpcError) -> status_pb2.Status | None:
     return None
 
 
-def _info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo | None:
+def _info_of(status: "status_pb2.Status") -> "error_details_pb2.ErrorInfo | None":
+    from google.rpc import error_details_pb2
+
     for detail in status.details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN:
@@ -94,7 +100,9 @@ def _info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo | None:
     return None
 
 
-def _retry_after_of(status: status_pb2.Status) -> timedelta | None:
+def _retry_after_of(status: "status_pb2.Status") -> timedelta | None:
+    from google.rpc import error_details_pb2
+
     for detail in status.details:
         retry = error_details_pb2.RetryInfo()
         if detail.Unpack(retry):
@@ -102,7 +110,9 @@ def _retry_after_of(status: status_pb2.Status) -> timedelta | None:
     return None
 
 
-def _violations_of(status: status_pb2.Status) -> Iterator[Violation]:
+def _violations_of(status: "status_pb2.Status") -> Iterator[Violation]:
+    from google.rpc import error_details_pb2
+
     for detail in status.details:
         bad = error_details_pb2.BadRequest()
         unmet = error_details_pb2.PreconditionFailure()

@@ -97,6 +97,8 @@ class Verb:
     rpcs: tuple[str, ...] = ()
     """The RPCs that it becomes."""
     differences: tuple[Difference, ...] = ()
+    source: Source = Source.DOCUMENTED
+    """Where its name comes from."""
 
     @property
     def options(self) -> dict[str, Option]:

@@ -1,22 +1,24 @@
 """The client of a control plane, which connects to each service on first use."""
 
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from keyreeve._async.audit import AuditClient
-from keyreeve._async.authorities import AuthorityClient
 from keyreeve._async.calls import Caller
-from keyreeve._async.certificates import CertificateClient
-from keyreeve._async.issuance import IssuanceClient
-from keyreeve._async.operations import OperationClient
-from keyreeve._async.operators import OperatorClient
-from keyreeve._async.profiles import ProfileClient
 from keyreeve._async.rotating import RotatingChannel
 from keyreeve._async.services import CaClient, CredentialsClient, MembershipClient, ServiceClient
-from keyreeve._async.tokens import TokenClient
-from keyreeve._async.trust import TrustClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from keyreeve._async.audit import AuditClient
+    from keyreeve._async.authorities import AuthorityClient
+    from keyreeve._async.certificates import CertificateClient
+    from keyreeve._async.issuance import IssuanceClient
+    from keyreeve._async.operations import OperationClient
+    from keyreeve._async.operators import OperatorClient
+    from keyreeve._async.profiles import ProfileClient
+    from keyreeve._async.tokens import TokenClient
+    from keyreeve._async.trust import TrustClient
 
 _CLIENTS: dict[str, type[ServiceClient]] = {"credentials": CredentialsClient, "membership": MembershipClient}
 """Clients of the services that have more than what every service has; the CA's is made at once."""
@@ -31,25 +33,7 @@ class Client:
     """
 
     ca: CaClient
-    """The CA service; the attributes from `certificates` on are short names for its parts."""
-    certificates: CertificateClient
-    """Sign, renew, look up."""
-    authorities: AuthorityClient
-    """The private CAs and the trust bundles."""
-    operations: OperationClient
-    """The CA's operations: work that continues after the call that started it."""
-    profiles: ProfileClient
-    """The rules of issuance."""
-    tokens: TokenClient
-    """Enrollment tokens."""
-    operators: OperatorClient
-    """The people who operate the control plane."""
-    issuance: IssuanceClient
-    """The switch that stops issuance everywhere."""
-    audit: AuditClient
-    """The CA's audit log."""
-    trust: TrustClient
-    """What decides about callers, for services."""
+    """The CA service; `certificates` to `trust` are short names for its parts."""
 
     def __init__(
         self,
@@ -72,15 +56,51 @@ class Client:
         channel = RotatingChannel(self.context, "ca")
         self.ca = CaClient(channel, self._caller(channel), self.context.trust_domain, coalesce=coalesce)
         self._services: dict[str, ServiceClient] = {"ca": self.ca}
-        self.certificates = self.ca.certificates
-        self.authorities = self.ca.authorities
-        self.operations = self.ca.operations
-        self.profiles = self.ca.profiles
-        self.tokens = self.ca.tokens
-        self.operators = self.ca.operators
-        self.issuance = self.ca.issuance
-        self.audit = self.ca.audit
-        self.trust = self.ca.trust
+
+    @property
+    def certificates(self) -> "CertificateClient":
+        """Sign, renew, look up."""
+        return self.ca.certificates
+
+    @property
+    def authorities(self) -> "AuthorityClient":
+        """The private CAs and the trust bundles."""
+        return self.ca.authorities
+
+    @property
+    def operations(self) -> "OperationClient":
+        """The CA's operations: work that continues after the call that started it."""
+        return self.ca.operations
+
+    @property
+    def profiles(self) -> "ProfileClient":
+        """The rules of issuance."""
+        return self.ca.profiles
+
+    @property
+    def tokens(self) -> "TokenClient":
+        """Enrollment tokens."""
+        return self.ca.tokens
+
+    @property
+    def operators(self) -> "OperatorClient":
+        """The people who operate the control plane."""
+        return self.ca.operators
+
+    @property
+    def issuance(self) -> "IssuanceClient":
+        """The switch that stops issuance everywhere."""
+        return self.ca.issuance
+
+    @property
+    def audit(self) -> "AuditClient":
+        """The CA's audit log."""
+        return self.ca.audit
+
+    @property
+    def trust(self) -> "TrustClient":
+        """What decides about callers, for services."""
+        return self.ca.trust
 
     def service(self, name: str) -> ServiceClient:
         """Return the client of a service, with its operations and its audit log.

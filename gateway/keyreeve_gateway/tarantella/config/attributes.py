@@ -63,7 +63,7 @@ LAUNCH: Mapping[str, tuple[str, Notation]] = {
 MEMBERSHIP: Mapping[str, Notation] = {"tarantella-config-security-peerssl-enabled": ON_OFF}
 """Attributes that the membership service owns."""
 ELSEWHERE: Mapping[str, str] = {
-    "security-newkeyonrestart": "it is `new_key_on_restart` in the settings file of the credentials service",
+    "security-newkeyonrestart": "it is `vault.new_key_on_restart` in the settings file of the credentials service",
     "tarantella-config-host-acceptnewconnections": "it belongs to the remote-desktop servers themselves",
 }
 """Documented attributes that nothing behind this command owns, and where they are."""

@@ -61,6 +61,12 @@ VERB = Verb(
             "A value that nothing reads would be a lie.",
         ),
         Difference(
+            "`--security-newkeyonrestart` is refused: it is `vault.new_key_on_restart` in the settings file of the "
+            "credentials service, for all its arrays.",
+            "Restarts are known from the membership service, whose address is in the same file; without it the attribute "
+            "would have no effect.",
+        ),
+        Difference(
             "Attributes of both services in one command are changed one after the other.",
             "They have no common transaction.",
         ),

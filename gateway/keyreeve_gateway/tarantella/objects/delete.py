@@ -1,6 +1,6 @@
 """`tarantella object delete`."""
 
-from keyreeve_gateway.grammar.model import Difference, Verb
+from keyreeve_gateway.grammar.model import Difference, Source, Verb
 from keyreeve_gateway.invocation import Invocation
 from keyreeve_gateway.tarantella.objects.attributes import NAME
 
@@ -18,4 +18,5 @@ VERB = Verb(
     batch=True,
     rpcs=("MemberService/GetMember", "ObjectService/DeleteObject"),
     differences=(Difference("Its entries in the password cache remain.", "`passcache delete` deletes them."),),
+    source=Source.UNDOCUMENTED,
 )

@@ -1,6 +1,6 @@
 """`tarantella object edit`."""
 
-from keyreeve_gateway.grammar.model import Verb
+from keyreeve_gateway.grammar.model import Source, Verb
 from keyreeve_gateway.invocation import Invocation
 from keyreeve_gateway.tarantella.objects.attributes import AUTH, DOMAIN, NAME, NETWORK, UNREAD, attributes_of
 
@@ -21,4 +21,5 @@ VERB = Verb(
     any_of=("--ntdomain", "--auth", "--enhancednetworksecurity"),
     rpcs=("MemberService/GetMember", "ObjectService/UpdateObject"),
     differences=(UNREAD,),
+    source=Source.UNDOCUMENTED,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from keyreeve_gateway.grammar.model import Difference, Verb
+from keyreeve_gateway.grammar.model import Difference, Source, Verb
 from keyreeve_gateway.invocation import Invocation
 from keyreeve_gateway.tarantella.objects.attributes import LISTED, NAME
 
@@ -39,4 +39,5 @@ VERB = Verb(
     batch=True,
     rpcs=("MemberService/GetMember", "ObjectService/GetObject"),
     differences=(Difference("One attribute per line, `name: value`.", "No manual shows the layout."),),
+    source=Source.UNDOCUMENTED,
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from keyreeve_gateway.grammar.model import Option, Verb
+from keyreeve_gateway.grammar.model import Option, Source, Verb
 from keyreeve_gateway.invocation import Invocation
 from keyreeve_gateway.tarantella.objects.attributes import AUTH, DOMAIN, NAME, NETWORK, UNREAD, attributes_of
 
@@ -32,6 +32,7 @@ def _verb(name: str, what: str, create: Callable[[Invocation], Awaitable[None]],
         batch=True,
         rpcs=("MemberService/GetMember", "ObjectService/CreateObject"),
         differences=(UNREAD,),
+        source=Source.UNDOCUMENTED,
     )
 
 
