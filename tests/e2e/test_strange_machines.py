@@ -140,6 +140,14 @@ def test_the_variables_of_a_kubernetes_service_are_no_ports(control_plane: Contr
     assert control_plane.run("profile", "list", "-q", extra=variables).code == 0
 
 
+def test_a_symbolic_link_leads_to_the_control_plane_that_runs(control_plane: ControlPlane, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(control_plane.directory)
+    through = ControlPlane(tmp_path / "link")
+    told = [each.run("status", "-o", "json").document for each in (control_plane, through)]
+    assert told[0] == told[1]
+    assert {each["state"] for each in told[1]["services"]} == {"serving"}
+
+
 def test_a_command_whose_package_is_missing_names_the_extra(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')\n")
     done = subprocess.run(

@@ -10,6 +10,8 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,6 +68,27 @@ def stop_shared_server(shared: Path) -> None:
     if address.exists():
         directory = Path(address.read_text())
         _run([_binaries(directory) / "pg_ctl", "-D", directory / "data", "-m", "fast", "-w", "stop"])
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def standby_server(passwords: dict[str, str]) -> Iterator[Server]:
+    """A server that stays a standby, with these users beside `keyreeve`, who must give their passwords."""
+    directory = Path(tempfile.mkdtemp(prefix="keyreeve-pg-", dir="/tmp"))
+    data, server = directory / "data", Server(directory)
+    try:
+        _start(directory)
+        try:
+            for user, password in passwords.items():
+                server.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
+            lines = [f"local all {user} scram-sha-256\n" for user in passwords]
+            (data / "pg_hba.conf").write_text("".join([*lines, "local all all trust\n"]))
+            (data / "standby.signal").touch()
+            _run([_binaries(directory) / "pg_ctl", "-D", data, "-l", directory / "log", "-m", "fast", "-w", "restart"])
+            yield server
+        finally:
+            _run([_binaries(directory) / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop"])
+    finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from keyreeve_chassis.database.engine import postgresql_url
+from keyreeve_chassis.processes.refusals import StartRefused
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,6 @@ def test_each_form_leads_to_the_same_arguments(text: str, arguments: dict[str, s
 
 @pytest.mark.parametrize("text", ["hunter2 secret", "postgresql://a@h1:1,h2:2,h3/x?port=1,2"])
 def test_another_form_is_refused_in_words_without_repeating_it(text: str) -> None:
-    with pytest.raises(ValueError, match=r"database\.url") as refusal:
+    with pytest.raises(StartRefused, match=r"database\.url") as refusal:
         postgresql_url(text)
     assert "hunter2" not in str(refusal.value)

@@ -1,6 +1,7 @@
 """Start-up of a control plane on this machine: what `up` does."""
 
 import fcntl
+import json
 import os
 import random
 import subprocess
@@ -291,9 +292,20 @@ def _ensure_operator(state_directory: StateDirectory, services: Sequence[Service
 
 def _with_log(log: Path, what: str) -> str:
     with suppress(OSError):
-        lines = [line[:LOG_WIDTH] for line in log.read_text(errors="replace").splitlines()[-LOG_LINES:]]
-        return "\n       ".join([f"{what}; the end of {log}:", *lines])
+        events = [_event_of(line)[:LOG_WIDTH] for line in log.read_text(errors="replace").splitlines()]
+        # A service that is started again and again writes the same each time.
+        distinct = list(dict.fromkeys(reversed(events[-LOG_LINES:])))
+        return "\n       ".join([f"{what}; the end of {log}:", *reversed(distinct)])
     return what
+
+
+def _event_of(line: str) -> str:
+    """The text of a log line, whose other fields are in the file."""
+    try:
+        fields = json.loads(line)
+        return str(fields["event"]) if "exception" not in fields else line
+    except (ValueError, KeyError, TypeError):
+        return line
 
 
 @contextmanager

@@ -16,8 +16,11 @@ class StateDirectory:
 
     @classmethod
     def at(cls, directory: Path) -> "StateDirectory":
-        """The state directory at this path, whether or not it exists."""
-        return cls(Path(os.path.abspath(directory)))  # noqa: PTH100 (symbolic links stay as the person wrote them)
+        """The state directory at this path, whether or not it exists; the same one through any symbolic link.
+
+        Processes are recognized by its path in their command lines.
+        """
+        return cls(Path(os.path.realpath(directory)))
 
     @property
     def context(self) -> Path:

@@ -20,6 +20,8 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
+from keyreeve_chassis.processes.refusals import StartRefused
+
 WAL_RESET_BUG_FIXED = (3, 51, 3)
 """The first SQLite release in which two connections may checkpoint one WAL database."""
 _PAGE_BYTES = 8192
@@ -86,7 +88,7 @@ def sqlite_reader(path: Path, *, connections: int) -> Engine:
 def postgresql_url(text: str) -> URL:
     """Return SQLAlchemy's URL for a URL of its own, a URL of libpq with several hosts, or libpq's key=value form.
 
-    Raises `ValueError`, without the text, which may hold a password.
+    Raises `StartRefused`, without the text, which may hold a password.
     """
     try:
         made = make_url(text)
@@ -97,7 +99,7 @@ def postgresql_url(text: str) -> URL:
     try:
         given = conninfo_to_dict(text)
     except psycopg.Error:
-        raise ValueError(
+        raise StartRefused(
             "database.url is neither postgresql://USER@HOST:PORT/DATABASE, with several hosts as HOST:PORT,HOST:PORT, nor "
             "libpq's form host=HOST port=PORT user=USER dbname=DATABASE"
         ) from None
@@ -106,7 +108,7 @@ def postgresql_url(text: str) -> URL:
     ports = parts.pop("port", "").split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
     if len(ports) != len(hosts):
-        raise ValueError(f"database.url has {len(hosts)} hosts and {len(ports)} ports")
+        raise StartRefused(f"database.url has {len(hosts)} hosts and {len(ports)} ports")
     places = tuple(f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=True) if host or port)
     return URL.create(
         "postgresql+psycopg",

@@ -30,7 +30,7 @@ def writing_database(
     fresh_plans: bool = False,
     announce: Callable[[Set[str]], None] = lambda _: None,
 ) -> Iterator[Database]:
-    """Open the database for writing; SQLite with its file lock and one thread. Raises `DatabaseRefused`.
+    """Open the database for writing; SQLite with its file lock and one thread. Raises `StartRefused`.
 
     `fresh_plans`: see `engine.postgresql`; for a process with few statements that read much.
     """
@@ -40,12 +40,8 @@ def writing_database(
         with locking.FileLock(path):
             yield from _open(Database(engine.sqlite_writer(path), service=schema.service, threads=1, announce=announce))
         return
-    try:
-        url = engine.postgresql_url(settings.database.url.get_secret_value())
-    except ValueError as problem:
-        raise locking.DatabaseRefused(str(problem)) from None
     made = engine.postgresql(
-        url,
+        settings.database.url.get_secret_value(),
         schema=schema.name,
         application_name=f"keyreeve-{schema.service}",
         connections=threads,
