@@ -11,11 +11,11 @@ from keyreeve_chassis.service import Role, ServiceSpec
 class CaMigrations:
     """The `migrate` command."""
 
-    def migrate(self, settings: CaSettings) -> None:
-        """Bring the database to this release's revision."""
+    def migrate(self, settings: CaSettings, *, expand: bool = False) -> None:
+        """See `Migrations.migrate`."""
         from keyreeve_ca import coordinator
 
-        coordinator.migrate(settings)
+        coordinator.migrate(settings, expand=expand)
 
 
 def _run_coordinator(_spec: object, settings: CaSettings, _index: int) -> Coroutine[Any, Any, None]:

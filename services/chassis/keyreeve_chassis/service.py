@@ -72,8 +72,8 @@ class OpenStorage(Generic[S]):
 class Migrations(Protocol[S_contra]):
     """A service's migrations, for its `migrate` command."""
 
-    def migrate(self, settings: S_contra) -> None:
-        """Migrate the database to this release's revision."""
+    def migrate(self, settings: S_contra, *, expand: bool = False) -> None:
+        """Migrate the database to this release's revision; with `expand` only so far that the release before still works."""
         ...
 
 

@@ -90,9 +90,9 @@ class CredentialsStorage:
 
     database: DatabaseStorage[CredentialsSettings, Transaction]
 
-    def migrate(self, settings: CredentialsSettings) -> None:
-        """Migrate the schema to this release's revision."""
-        self.database.migrate(settings)
+    def migrate(self, settings: CredentialsSettings, *, expand: bool = False) -> None:
+        """See `Migrations.migrate`."""
+        self.database.migrate(settings, expand=expand)
 
     def look(self, settings: CredentialsSettings) -> Sequence[Finding]:
         """Check the installation without the running service; nothing is changed."""

@@ -86,7 +86,12 @@ class Program:
             for role in (*self.roles, _FORK_SERVER):
                 command = add(role, "one of the processes that `run` starts")
                 command.add_argument("--index", type=int, default=0, help="its number among those of its role, from 0")
-        add("migrate", "bring the database to this release's schema, and end")
+        migrate = add("migrate", "bring the database to this release's schema, and end")
+        migrate.add_argument(
+            "--expand",
+            action="store_true",
+            help="leave what only removes what the release before needs, for a later run",
+        )
         add("settings", "print the effective settings and where each came from")
         for local in self._local_commands:
             local.add_arguments(add(local.name, local.help))
@@ -130,7 +135,8 @@ class Program:
         if command == "migrate":
             if spec.schema is None:
                 return _fail(1, f"the {self.service} service has no database")
-            return lifecycle.main(partial(asyncio.to_thread, spec.schema.migrate, settings), settings)
+            migrate = partial(asyncio.to_thread, spec.schema.migrate, settings, expand=arguments.expand)
+            return lifecycle.main(migrate, settings)
         for local in self._local_commands:
             if local.name == command:
                 return _local(local.run(settings, arguments))

@@ -15,10 +15,10 @@ from alembic import command, context
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Engine, MetaData, text
+from sqlalchemy import Connection, Engine, MetaData, inspect, text
 from sqlalchemy.schema import CreateSchema
 
-from keyreeve_chassis.schema.revisions import Schema, name_default_schema
+from keyreeve_chassis.schema.revisions import Schema, current_revision, name_default_schema
 
 _LOCK_TIMEOUT_MS = 4_000
 _STATEMENT_TIMEOUT_MS = 600_000
@@ -26,11 +26,17 @@ _QUEUE_TIMEOUT_MS = 120_000
 """How long a replica waits while another one migrates."""
 
 
-def upgrade(engine: Engine, schema: Schema, *, to: str = "head") -> None:
+def upgrade(engine: Engine, schema: Schema, *, to: str = "head", expand: bool = False) -> None:
     """Bring the database to revision `to`, one migrating process at a time.
 
-    On SQLite the caller holds the file's lock and `engine` is the writer's.
+    `expand` leaves the revisions that only remove what the release before needs. On SQLite the caller holds the file's lock
+    and `engine` is the writer's.
     """
+    if expand:
+        last = schema.newest - schema.removing
+        if (current_revision(engine, schema) or 0) >= last:
+            return
+        to = f"{last:04d}"
     if engine.dialect.name == "sqlite":
         _turn_foreign_keys(engine, "OFF")  # SQLite alters a table by replacing it, which references must survive
         try:
@@ -40,7 +46,9 @@ def upgrade(engine: Engine, schema: Schema, *, to: str = "head") -> None:
             _turn_foreign_keys(engine, "ON")
         return
     with engine.connect() as connection, _migration_lock(connection, schema.name):
-        connection.execute(CreateSchema(schema.name, if_not_exists=True))
+        # CREATE SCHEMA IF NOT EXISTS needs the right to create schemas even where there is nothing to do.
+        if not inspect(connection).has_schema(schema.name):
+            connection.execute(CreateSchema(schema.name))
         connection.execute(text(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}"))
         connection.execute(text(f"SET statement_timeout = {_STATEMENT_TIMEOUT_MS}"))
         connection.commit()

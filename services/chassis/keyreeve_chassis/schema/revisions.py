@@ -22,6 +22,8 @@ class Schema:
     """The directory of the migrations; revisions are numbered 0001, 0002, ..."""
     oldest: int
     newest: int
+    removing: int = 0
+    """How many of the newest revisions only remove what the release before needs."""
 
     @property
     def service(self) -> str:

@@ -99,3 +99,20 @@ def test_two_replicas_that_migrate_at_the_same_time_run_one_after_the_other(post
         engine.dispose()
     postgresql_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
     assert failures == []
+
+
+def test_expanding_leaves_what_only_removes_for_a_later_run(postgresql_server: Server) -> None:
+    name = "expanding"
+    postgresql_server.execute(f"CREATE DATABASE {name}")
+    engine = _postgresql(postgresql_server.url(name))
+    removing = replace(SCHEMA, removing=2)
+    try:
+        for _ in range(2):
+            upgrade(engine, removing, expand=True)
+            assert current_revision(engine, SCHEMA) == SCHEMA.newest - 2
+        upgrade(engine, removing)
+        upgrade(engine, removing, expand=True)
+        assert current_revision(engine, SCHEMA) == SCHEMA.newest
+    finally:
+        engine.dispose()
+        postgresql_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
