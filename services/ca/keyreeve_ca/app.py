@@ -60,7 +60,7 @@ from keyreeve_ca.trust import servicer as trust_servicer
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.changes.topics import Topics
-from keyreeve_chassis.database.binding import DatabaseBinding
+from keyreeve_chassis.database.binding import BindingFile, BindingMemory, DatabaseBinding
 from keyreeve_chassis.database.engine import sqlite_release
 from keyreeve_chassis.database.opening import look_at_database, look_at_sqlite, place_of
 from keyreeve_chassis.database.transactions import Database
@@ -69,7 +69,8 @@ from keyreeve_chassis.guard.router import ServedService
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import FailpointKeyStore, SealedKeyStore, read_kek_file, read_kek_mount
-from keyreeve_chassis.kubernetes.api_server import ApiAccess
+from keyreeve_chassis.kubernetes.api_server import ApiAccess, BlockingApi
+from keyreeve_chassis.kubernetes.binding_secret import BindingSecret
 from keyreeve_chassis.leases.leadership import Leadership
 from keyreeve_chassis.local_admin.findings import Finding, look_at_files
 from keyreeve_chassis.local_admin.transport import look_at_transport
@@ -293,7 +294,9 @@ def store_of(
 def look(settings: CaSettings) -> list[Finding]:
     """Check everything that can be seen without the service; nothing is changed."""
     binding = binding_of(settings)
-    private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600), (settings.recovery_key_file, 0o600))
+    private = [(settings.state_directory, 0o700), (settings.kek_file, 0o600)]
+    if not settings.keys.mounted:  # a mounted recovery key is taken away after the first start
+        private.append((settings.recovery_key_file, 0o600))
 
     def in_database(database: Database) -> Iterator[Finding]:
         def store(seals: Seals | None) -> CaStore:
@@ -311,8 +314,13 @@ def look(settings: CaSettings) -> list[Finding]:
 
 
 def binding_of(settings: CaSettings) -> DatabaseBinding:
-    """The control plane that the state directory belongs to."""
-    return DatabaseBinding(settings.state_directory / "control-plane.json", place_of(settings))
+    """The control plane that the state directory belongs to, or in Kubernetes the release."""
+    bootstrap = settings.bootstrap
+    memory: BindingMemory = BindingFile(settings.state_directory / "control-plane.json")
+    if bootstrap.secret is not None:
+        namespace, _, name = bootstrap.secret.partition("/")
+        memory = BindingSecret(BlockingApi(ApiAccess.of(bootstrap)), namespace, name)
+    return DatabaseBinding(memory, place_of(settings))
 
 
 def new_worker_id(settings: CaSettings, role: str) -> str:

@@ -59,7 +59,6 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_ipc import CHANGES, ChangesHandler
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import POLL_SECONDS, Topics
-from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.database.opening import direct_engine, first_start_lock, reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database, store_errors
 from keyreeve_chassis.database.writers import LEASE_SECONDS
@@ -84,11 +83,11 @@ from keyreeve_chassis.trust_tables.seals import Seals
 log = logging.getLogger(__name__)
 
 
-def migrate(settings: CaSettings) -> None:
-    """Migrate the database to this release's schema."""
+def migrate(settings: CaSettings, *, expand: bool = False) -> None:
+    """Migrate the database to this release's schema; see `Migrations.migrate`."""
     private_directory(settings.state_directory)
     with writing_database(settings, SCHEMA) as database:
-        _upgrade(settings, database)
+        _upgrade(settings, database, expand=expand)
 
 
 async def coordinator(settings: CaSettings) -> None:
@@ -116,14 +115,14 @@ async def run_coordinator(
     """Run a coordinator; leaving the context ends it. `now` is the clock, in seconds since 1970."""
     private_directory(settings.state_directory)
     private_directory(settings.run_directory)
-    binding = binding_of(settings)
+    recalled = (binding := binding_of(settings)).recall()
     async with AsyncExitStack() as stack:
         topics = Topics(notified=settings.sqlite_file is not None)
-        database = await _own_database(settings, binding, stack, topics)
+        database = await _own_database(settings, partial(binding.check, None, recalled), stack, topics)
         reader = database if settings.sqlite_file is None else stack.enter_context(reading_database(settings, SCHEMA))
         worker_id = new_worker_id(settings, "coordinator")
         control_plane = await store_of(reader, None, now).read(lambda tx: tx.control_plane())
-        binding.check(None if control_plane is None else control_plane.bound)
+        binding.check(None if control_plane is None else control_plane.bound, recalled)
         keystore = _first_keystore(settings, control_plane)
         store = store_of(reader, database, now, worker_id, seals=Seals.of(keystore))
         audit_log = store.audit_log()
@@ -145,6 +144,7 @@ async def run_coordinator(
                 now,
                 settings.trust_domain,
                 binding,
+                allowed=settings.bootstrap.allowed,
             ).run()
         await base.live.reload()
         leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings)
@@ -195,30 +195,30 @@ async def run_coordinator(
 
 
 async def _own_database(
-    settings: CaSettings, binding: DatabaseBinding, stack: AsyncExitStack, topics: Topics
+    settings: CaSettings, check_empty: Callable[[], None], stack: AsyncExitStack, topics: Topics
 ) -> Database:
     """Open the database for writing, at this release's schema.
 
-    Raises `StartRefused` instead of creating a database where the state directory belongs to another one.
+    `check_empty` raises instead of a database being created where the state directory belongs to another one.
     """
     if settings.sqlite_file is not None and not settings.sqlite_file.exists():
-        binding.check(None)
+        check_empty()
     database = stack.enter_context(writing_database(settings, SCHEMA, fresh_plans=True, announce=topics.announce))
     with store_errors():
         revision = revisions.current_revision(database.engine, SCHEMA)
     if revision is None:
-        binding.check(None)
+        check_empty()
     if settings.database.migrate == "auto" and (revision is None or revision < SCHEMA.newest):
         await asyncio.to_thread(_upgrade, settings, database)
     revisions.check_version(database.engine, SCHEMA)
     return database
 
 
-def _upgrade(settings: CaSettings, database: Database) -> None:
+def _upgrade(settings: CaSettings, database: Database, *, expand: bool = False) -> None:
     from keyreeve_chassis.schema import migrating  # Alembic takes 11 MiB, and is rarely needed
 
     with direct_engine(settings, SCHEMA, database) as direct:
-        migrating.upgrade(direct, SCHEMA)
+        migrating.upgrade(direct, SCHEMA, expand=expand)
 
 
 async def _serve_http(base: CaContext, linter: PkilintLinter, stack: AsyncExitStack) -> int | None:
@@ -280,7 +280,7 @@ def _first_keystore(settings: CaSettings, control_plane: ControlPlaneState | Non
 
 
 def _first_trust_metadata(settings: CaSettings, keystore: KeyStore, now: Callable[[], int]) -> FirstTrustMetadata:
-    root, keys = trust_metadata.first(settings.recovery_key_file, keystore, now())
+    root, keys = trust_metadata.first(settings.recovery_key_file, keystore, now(), mounted=settings.keys.mounted)
     return FirstTrustMetadata(root, keys)
 
 

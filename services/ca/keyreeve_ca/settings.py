@@ -28,7 +28,8 @@ class CaKeySettings(KeySettings):
 
     recovery_file: Path | None = Field(
         None,
-        description="Recovery key of the trust metadata; made in the state directory at the first start unless given.",
+        description="Recovery key of the trust metadata; made in the state directory at the first start unless given, or, with "
+        "`keys.mounted`, required for the first start alone.",
     )
     blocked_file: Path | None = Field(
         None, description="Text file of blocked keys: one SHA-256 of a DER SubjectPublicKeyInfo in hex on each line."
@@ -85,6 +86,18 @@ class RetentionSettings(Section):
         ge=2,
         le=36_500,
         description="Days after their expiry for which certificates are kept; null: forever.",
+    )
+
+
+class BootstrapSettings(ApiServerSettings):
+    """The first start, which makes the roots."""
+
+    allowed: bool = Field(default=True, description="Whether a start on an empty database may make roots.")
+    secret: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$",
+        description="`namespace/name` of a Secret of Kubernetes that remembers what was made, instead of the state directory: "
+        "with it, an empty database is never taken for a first start again.",
     )
 
 
@@ -195,6 +208,7 @@ class CaSettings(DatabaseServerSettings):
     workers: int | Literal["auto"] = Field(
         "auto", description="Worker processes; `auto`: one for each core that may be used."
     )
+    bootstrap: BootstrapSettings = Field(default_factory=BootstrapSettings, description="The first start.")
     enroll: EnrollSettings = Field(default_factory=EnrollSettings, description="The enrollment listener.")
     signing: SigningSettings = Field(default_factory=SigningSettings, description="The signing path.")
     issuance: IssuanceSettings = Field(default_factory=IssuanceSettings, description="Issuance as a whole.")

@@ -8,6 +8,7 @@ not open, stops the process: "cannot tell" never means "first start".
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -53,6 +54,8 @@ class Bootstrap:
     trust_domain: str
     binding: DatabaseBinding
     """Told what was made once the intention is in the database, and again on every later start."""
+    allowed: bool = True
+    """Whether this may be the first start."""
 
     async def run(self) -> bool:
         """Make or check the control plane; True when it was made. The caller holds the lease that makes it the only one.
@@ -62,14 +65,21 @@ class Bootstrap:
         control_plane = await self.store.read(lambda tx: tx.control_plane())
         if control_plane is not None:
             self._check(control_plane)
+            recalled = self.binding.recall()
             self.binding.remember(control_plane.bound)
-            await self._seal(control_plane)
+            await self._seal(control_plane, ever_sealed=self.binding.ever_sealed(recalled))
         if control_plane is not None and control_plane.bootstrapped_at:
             try:
                 await self.store.write(self._renew_built_in_profiles)
             except errors.TrustTableAltered as altered:
                 log.error("the built-in profiles stay as they are: %s", altered.message)  # noqa: TRY400
+            await self._remember_roots(control_plane)
             return False
+        if not self.allowed:
+            raise StartRefused(
+                "the database holds no control plane, and bootstrap.allowed is false: this would make new roots; name the right "
+                "database, or allow it for the first start"
+            )
         if control_plane is None:
             intended = ControlPlaneState(
                 trust_domain=self.trust_domain,
@@ -85,12 +95,25 @@ class Bootstrap:
 
             await self.store.write(intend)
             self.binding.remember(intended.bound, sealed=True)
+            control_plane = intended
         await self._make()
+        await self._remember_roots(control_plane)
         return True
 
-    async def _seal(self, control_plane: ControlPlaneState) -> None:
+    async def _remember_roots(self, control_plane: ControlPlaneState) -> None:
+        """Note the fingerprints of the first roots, for people."""
+        authorities = await self.store.read(lambda tx: tx.authorities())
+        first = {f"{hierarchy}-root-1" for hierarchy in (Hierarchy.CONTROL, Hierarchy.ESTATE)}
+        roots = [
+            f"{one.authority_id} SHA-256 {hashlib.sha256(one.certificate_der).hexdigest()}"
+            for one in authorities
+            if one.authority_id in first
+        ]
+        self.binding.remember(control_plane.bound, sealed=True, roots=", ".join(sorted(roots)))
+
+    async def _seal(self, control_plane: ControlPlaneState, *, ever_sealed: bool) -> None:
         """Seal trust tables that were never sealed: those of an earlier release, or new ones of this one."""
-        ever = self.binding.ever_sealed() or sealed_from_start(self.keystore, control_plane.key_check)
+        ever = ever_sealed or sealed_from_start(self.keystore, control_plane.key_check)
         if await self.store.write(lambda tx: seal_at_start(tx.trust, ever_sealed=ever)):
             log.warning("sealed the trust tables as they are, for the first time")
         self.binding.remember(control_plane.bound, sealed=True)

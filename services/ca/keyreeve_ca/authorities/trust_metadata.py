@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, Signer, SSlibKey  # type: ignore[attr-defined]
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
-from keyreeve_chassis.keys.files import create_private_file, read_private_file
+from keyreeve_chassis.keys.files import create_private_file, read_mounted_file, read_private_file
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, SealedKey
 
@@ -32,15 +32,24 @@ _WHAT = "the recovery key"
 _MAX_PEM_BYTES = 16_384
 
 
-def first(recovery_key_file: Path, keystore: KeyStore, now: int) -> tuple[bytes, tuple[SealedKey, ...]]:
+def first(
+    recovery_key_file: Path, keystore: KeyStore, now: int, *, mounted: bool = False
+) -> tuple[bytes, tuple[SealedKey, ...]]:
     """Create what a new control plane needs: `root.json` version 1 and the keys of `ONLINE_ROLES`, in that order.
 
     One recovery key signs `root.json`. It is created in `recovery_key_file`, or read from it when an earlier start was
-    interrupted. `now` is in seconds since 1970. Raises `KeyStoreError` when the file cannot be created or read.
+    interrupted. `now` is in seconds since 1970. Raises `KeyStoreError` when the file cannot be created or read, and where it is
+    `mounted` and missing: a recovery key that the service itself would have to keep is none.
     """
-    if not recovery_key_file.exists():
+    if mounted:
+        if not recovery_key_file.exists():
+            raise KeyStoreError(
+                f"{_WHAT} {recovery_key_file} is missing, which signs the first root of the trust metadata",
+                "Make one (openssl genpkey -algorithm ed25519), mount it for the first start, and keep it offline after it",
+            )
+    elif not recovery_key_file.exists():
         create_recovery_key_file(recovery_key_file)
-    recovery = read_recovery_key_file(recovery_key_file)
+    recovery = read_recovery_key_file(recovery_key_file, mounted=mounted)
     online = tuple(keystore.generate(KeyType.ED25519) for _ in ONLINE_ROLES)
     return first_root([recovery], [key.spki for key in online], now, threshold=1), online
 
@@ -69,12 +78,12 @@ def create_recovery_key_file(path: Path) -> None:
     create_private_file(path, pem, _WHAT)
 
 
-def read_recovery_key_file(path: Path) -> Signer:
+def read_recovery_key_file(path: Path, *, mounted: bool = False) -> Signer:
     """Open a recovery key.
 
     Raises `KeyStoreError` when other users can access the file or it holds no signing key.
     """
-    pem = read_private_file(path, _MAX_PEM_BYTES, _WHAT)
+    pem = (read_mounted_file if mounted else read_private_file)(path, _MAX_PEM_BYTES, _WHAT)
     try:
         return CryptoSigner(load_pem_private_key(pem, password=None))
     except (TypeError, ValueError) as error:

@@ -21,8 +21,9 @@ def control_plane_findings(
     now: Callable[[], int],
 ) -> Iterator[Finding]:
     """Examine the control plane's row, its key-encryption key, the trust tables, and the expiry of its authorities."""
+    recalled = binding.recall()
     control_plane, authorities = open_store(None).read_here(lambda tx: (tx.control_plane(), tx.authorities()))
-    binding.check(None if control_plane is None else control_plane.bound)
+    binding.check(None if control_plane is None else control_plane.bound, recalled)
     if control_plane is None or not control_plane.bootstrapped_at:
         yield Finding("control plane", ok=False, message="it has not been made yet", fix="Start the service once")
         return

@@ -1,22 +1,26 @@
-"""Which database a state directory belongs to, so that a start with another one is never a first start.
+"""Which database a state directory or a release belongs to, so that a start with another one is never a first start.
 
-A first start on an empty database makes what exists once, such as roots. A directory that has seen a first start and finds
-an empty database is a mistake: a variable was forgotten, the database was lost, or it is another server's. So the directory
-remembers what was made in a small file without secrets. It is written once the intention to make it is in the database,
-and before there is anything else: a start that is killed between the two finds its own intention.
+A first start on an empty database makes what exists once, such as roots. Where a first start has been seen and the database is
+empty, that is a mistake: a variable was forgotten, the database was lost, or it is another server's. So what was made is
+remembered outside the database, without secrets: in a file, or in Kubernetes in a Secret that uninstalling keeps. It is written
+once the intention to make it is in the database, and before there is anything else: a start that is killed between the two
+finds its own intention.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from keyreeve.errors import WrongDatabase
 from keyreeve.files import write_atomically
 from keyreeve_chassis.processes.refusals import StartRefused
 
 _TRUST_TABLES, _SEALED = "trust_tables", "sealed"
+_ROOTS = "roots"
+_OPTIONAL = (_TRUST_TABLES, _ROOTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,46 +37,94 @@ class BoundState:
         return cls(hashlib.sha256(key_check).hexdigest()[:32], trust_domain)
 
 
+class BindingMemory(Protocol):
+    """Where the binding is kept. Its text names the place, for messages."""
+
+    def read(self) -> bytes | None:
+        """What was written; None when nothing was. Raises `OSError` when that cannot be told."""
+        ...
+
+    def write(self, document: bytes) -> None:
+        """Replace it. Raises `OSError`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class DatabaseBinding:
-    """Compares the database of the settings with the one the state directory remembers."""
+class BindingFile:
+    """A file in the state directory."""
 
     file: Path
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def read(self) -> bytes | None:
+        """See `BindingMemory.read`."""
+        try:
+            return self.file.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, document: bytes) -> None:
+        """See `BindingMemory.write`."""
+        write_atomically(self.file, document, 0o600)
+
+
+Recalled = Mapping[str, str] | None
+"""What is remembered; None: nothing has been made yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseBinding:
+    """Compares the database of the settings with the one that is remembered."""
+
+    memory: BindingMemory
     place: str
     """Where the database of the settings is (`opening.place_of`)."""
 
-    def check(self, found: BoundState | None) -> None:
-        """Raise `WrongDatabase` when the directory belongs to another database; `found` is None for an empty one."""
-        remembered = self._remembered()
-        if remembered is None or (found is not None and remembered["id"] == found.identity):
+    def recall(self) -> Recalled:
+        """Return what is remembered; call it before the database is read, since replicas share what they remember.
+
+        Raises `StartRefused` when it cannot be read.
+        """
+        try:
+            text = self.memory.read()
+            if text is None:
+                return None
+            document = json.loads(text)
+            needed = {name: str(document[name]) for name in ("id", "trust_domain", "database")}
+            return {**needed, **{name: str(document[name]) for name in _OPTIONAL if name in document}}
+        except (OSError, ValueError, TypeError, KeyError) as problem:
+            raise StartRefused(
+                f"{self.memory} cannot be read ({problem}); if the database of the settings, {self.place}, is the right one, "
+                "remove this note: the next start writes it again"
+            ) from problem
+
+    def check(self, found: BoundState | None, recalled: Recalled) -> None:
+        """Raise `WrongDatabase` when another database is remembered; `found` is None for an empty one."""
+        if recalled is None or (found is not None and recalled["id"] == found.identity):
             return
         holds = "holds no control plane" if found is None else "holds another control plane"
         raise WrongDatabase(
-            f"{self.file.parent} belongs to a control plane whose database was {remembered['database']}; "
+            f"{self.memory} notes a control plane whose database was {recalled['database']}; "
             f"the database of the settings, {self.place}, {holds}"
         )
 
-    def remember(self, found: BoundState, *, sealed: bool = False) -> None:
-        """Store what the directory belongs to, where its database is now, and that its trust tables have been sealed."""
+    def remember(self, found: BoundState, *, sealed: bool = False, roots: str = "") -> None:
+        """Store the database's identity, where it is now, that its trust tables have been sealed, and the first roots."""
+        before = self.recall()
         document = {"id": found.identity, "trust_domain": found.trust_domain, "database": self.place}
-        if sealed or self.ever_sealed():
+        if sealed or self.ever_sealed(before):
             document[_TRUST_TABLES] = _SEALED
-        if self._remembered() != document:
-            write_atomically(self.file, (json.dumps(document, indent=1) + "\n").encode(), 0o600)
-
-    def ever_sealed(self) -> bool:
-        """Whether the directory has seen sealed trust tables in its database."""
-        return (self._remembered() or {}).get(_TRUST_TABLES) == _SEALED
-
-    def _remembered(self) -> dict[str, str] | None:
+        if roots or (before is not None and _ROOTS in before):
+            document[_ROOTS] = roots or (before or {})[_ROOTS]
+        if before == document:
+            return
         try:
-            document = json.loads(self.file.read_bytes())
-            needed = {name: str(document[name]) for name in ("id", "trust_domain", "database")}
-            return {**needed, **{name: str(document[name]) for name in (_TRUST_TABLES,) if name in document}}
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError) as problem:
-            raise StartRefused(
-                f"{self.file} cannot be read ({problem}); if the database of the settings, {self.place}, is the right "
-                "one, remove the file: the next start writes it again"
-            ) from problem
+            self.memory.write((json.dumps(document, indent=1) + "\n").encode())
+        except OSError as problem:
+            raise StartRefused(f"{self.memory} cannot be written ({problem})") from problem
+
+    def ever_sealed(self, recalled: Recalled) -> bool:
+        """Whether sealed trust tables have been seen in the database."""
+        return (recalled or {}).get(_TRUST_TABLES) == _SEALED

@@ -183,15 +183,16 @@ def look_at_database(
     """Check that the database opens, belongs to the state directory, and has a usable revision."""
     opened = writing_database if settings.sqlite_file is None else reading_database
     try:
+        recalled = binding.recall()
         if settings.sqlite_file is not None and not settings.sqlite_file.exists():
-            binding.check(None)
+            binding.check(None, recalled)
             yield Finding(
                 "database", ok=False, message=f"{settings.sqlite_file} does not exist", fix="keyreeve up makes it"
             )
             return
         with opened(settings, schema) as database:
             if revisions.current_revision(database.engine, schema) is None:
-                binding.check(None)
+                binding.check(None, recalled)
             version = revisions.check_version(database.engine, schema)
             yield Finding("database", ok=True, message=f"schema version {version} in {binding.place}")
             yield from look_inside(database)

@@ -23,7 +23,7 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import Topics
-from keyreeve_chassis.database.binding import DatabaseBinding
+from keyreeve_chassis.database.binding import BindingFile, DatabaseBinding, Recalled
 from keyreeve_chassis.database.engine import sqlite_release
 from keyreeve_chassis.database.opening import (
     direct_engine,
@@ -109,14 +109,14 @@ class DatabaseStorage(Generic[S, TxT]):
     def __post_init__(self) -> None:
         register_failpoints(self.schema.service)  # before a process arms them, which it does before it opens anything
 
-    def migrate(self, settings: S) -> None:
-        """Migrate the schema to this release's revision."""
+    def migrate(self, settings: S, *, expand: bool = False) -> None:
+        """See `Migrations.migrate`."""
         with writing_database(settings, self.schema) as database:
-            self._upgrade(settings, database)
+            self._upgrade(settings, database, expand=expand)
 
     def look(self, settings: S) -> list[Finding]:
         """Check the database and the private files without the running service; nothing is changed."""
-        binding = DatabaseBinding(settings.state_directory / "database.json", place_of(settings))
+        binding = DatabaseBinding(BindingFile(settings.state_directory / "database.json"), place_of(settings))
         private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600))
         return [
             *look_at_files(private, mounted=settings.keys.mounted),
@@ -128,10 +128,11 @@ class DatabaseStorage(Generic[S, TxT]):
     @asynccontextmanager
     async def open(self, settings: S, *, now: Callable[[], int], process: str) -> AsyncIterator[OpenStorage[S]]:
         """Open it for the process that writes. Raises `StartRefused`, `WrongDatabase`, `StoreUnavailable`."""
-        binding = DatabaseBinding(settings.state_directory / "database.json", place_of(settings))
+        binding = DatabaseBinding(BindingFile(settings.state_directory / "database.json"), place_of(settings))
+        recalled = binding.recall()
         async with AsyncExitStack() as stack:
             topics = Topics(notified=settings.sqlite_file is not None)
-            database = await self._own_database(settings, binding, topics, stack)
+            database = await self._own_database(settings, partial(binding.check, None, recalled), topics, stack)
             reader = database
             if database.is_sqlite:
                 reader = stack.enter_context(reading_database(settings, self.schema))
@@ -152,7 +153,7 @@ class DatabaseStorage(Generic[S, TxT]):
                     PostgresqlChanges(topics, database, settings.direct_url).follow(),
                 ]
             await audit.abandon_orphans()
-            keystore = await self._first_start(settings, database, make_store, binding, now)
+            keystore = await self._first_start(settings, database, make_store, (binding, recalled), now)
             store = make_store(partial(self._begin, seals=Seals.of(keystore)))
             watch = await self._watch(store)
             leader = Leader.of(audit, await audit.signer(keystore), now, settings)
@@ -202,44 +203,45 @@ class DatabaseStorage(Generic[S, TxT]):
         }
 
     async def _own_database(
-        self, settings: S, binding: DatabaseBinding, topics: Topics, stack: AsyncExitStack
+        self, settings: S, check_empty: Callable[[], None], topics: Topics, stack: AsyncExitStack
     ) -> Database:
         """Open the database for writing, at this release's schema.
 
-        Raises `StartRefused` instead of creating a database where the state directory belongs to another one.
+        `check_empty` raises instead of a database being created where the state directory belongs to another one.
         """
         if settings.sqlite_file is not None and not settings.sqlite_file.exists():
-            binding.check(None)
+            check_empty()
         database = stack.enter_context(writing_database(settings, self.schema, announce=topics.announce))
         with store_errors():
             revision = revisions.current_revision(database.engine, self.schema)
         if revision is None:
-            binding.check(None)
+            check_empty()
         if settings.database.migrate == "auto" and (revision is None or revision < self.schema.newest):
             await asyncio.to_thread(self._upgrade, settings, database)
         revisions.check_version(database.engine, self.schema)
         return database
 
-    def _upgrade(self, settings: S, database: Database) -> None:
+    def _upgrade(self, settings: S, database: Database, *, expand: bool = False) -> None:
         from keyreeve_chassis.schema import migrating  # Alembic takes 11 MiB, and is rarely needed
 
         with direct_engine(settings, self.schema, database) as direct:
-            migrating.upgrade(direct, self.schema)
+            migrating.upgrade(direct, self.schema, expand=expand)
 
     async def _first_start(
         self,
         settings: S,
         database: Database,
         make_store: Callable[[MakeTransaction[TxT]], SqlStore[TxT]],
-        binding: DatabaseBinding,
+        bound: tuple[DatabaseBinding, Recalled],
         now: Callable[[], int],
     ) -> KeyStore:
         """Initialize the database, or check that it is the same one; return the service's key store."""
+        binding, recalled = bound
         label = f"keyreeve-{self.schema.service}"
         with direct_engine(settings, self.schema, database) as direct, first_start_lock(direct, self.schema):
             has_trust_tables = self.transaction.trust_tables is not None
             state = await make_store(self._begin).read(lambda tx: tx.service_state())
-            binding.check(None if state is None else state.bound)
+            binding.check(None if state is None else state.bound, recalled)
             keystore = open_key_store(
                 settings.kek_file, label, mounted=settings.keys.mounted, first_start=state is None
             )
@@ -256,7 +258,7 @@ class DatabaseStorage(Generic[S, TxT]):
                 await store.write(create)
             verify_check_value(keystore, state.key_check)
             if has_trust_tables:
-                ever = binding.ever_sealed() or sealed_from_start(keystore, state.key_check)
+                ever = binding.ever_sealed(recalled) or sealed_from_start(keystore, state.key_check)
                 await store.write(lambda tx: seal_at_start(tx.trust, ever_sealed=ever))
         if state.trust_domain != settings.trust_domain:
             raise StartRefused(

@@ -232,7 +232,7 @@ def test_a_note_that_cannot_be_read_stops_the_start_and_says_what_to_do(place: t
     note = settings.state_directory / "control-plane.json"
     note.parent.mkdir(mode=0o700, exist_ok=True)
     note.write_bytes(content)
-    with pytest.raises(StartRefused, match="remove the file"):
+    with pytest.raises(StartRefused, match="remove this note"):
         started(place)
 
 
@@ -390,7 +390,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, point: str, hit: int) -> None:
     """Let the next first start end there."""
     interruption = Interruption(point, hit)
 
-    def interrupted(store: Any, keystore: Any, authorities: Any, *others: Any) -> Bootstrap:
+    def interrupted(store: Any, keystore: Any, authorities: Any, *others: Any, **more: Any) -> Bootstrap:
         watched = Instead(store, write=lambda work: interruption.write(store, work))
 
         def opened(key: Any) -> Any:
@@ -398,7 +398,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, point: str, hit: int) -> None:
             return Instead(signer, sign=lambda message: interruption.sign(signer, message))
 
         keys = Instead(keystore, open=opened)
-        return Bootstrap(watched, keys, replace(authorities, store=watched, keystore=keys), *others)
+        return Bootstrap(watched, keys, replace(authorities, store=watched, keystore=keys), *others, **more)
 
     monkeypatch.setattr("keyreeve_ca.coordinator.Bootstrap", interrupted)
 
