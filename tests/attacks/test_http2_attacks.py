@@ -5,16 +5,18 @@ The modes and figures are those of docs/hardening.md; KEYREEVE_ATTACK_SECONDS ma
 
 import asyncio
 import os
+import socket
 import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import grpc
 import pytest
+import yaml
 
 from keyreeve import Context
 from support import http2_attacker
@@ -126,6 +128,26 @@ def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
     assert good.outcomes.keys() == {"answered"}
     assert attacker.seen.connections > 0
     assert control_plane.run("status").code == 0
+
+
+@pytest.mark.faults
+def test_nonsense_from_anybody_fills_no_log(attacked: tuple[ControlPlane, Context]) -> None:
+    control_plane, _ = attacked
+    settings = yaml.safe_load(control_plane.state_directory.config(CA.name).read_text())
+    log = control_plane.state_directory.log(CA.name)
+    before, sent = log.stat().st_size, 0
+    for port in (settings["listen"]["port"], settings["enroll"]["port"], settings["http"]["port"]):
+        for number in range(500):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                connection.settimeout(5)
+                connection.sendall(b"GET /%d HTTP/9.9\r\nA: \x00\r\n\r\n" % number)
+                connection.recv(1)
+                sent += 1
+    written = log.read_bytes()[before:]
+    assert sent > 1_000
+    assert len(written) < 64 * 1024
+    assert b"Traceback" not in written
+    assert b'"exception"' not in written
 
 
 def undisturbed(context: Context) -> float:

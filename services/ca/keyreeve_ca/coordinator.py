@@ -67,6 +67,7 @@ from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import create_kek_file
 from keyreeve_chassis.local_admin.socket import serve_local_admin
+from keyreeve_chassis.plain_http.metrics_page import serve_metrics
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import (
     every,
@@ -77,7 +78,6 @@ from keyreeve_chassis.processes.lifecycle import (
     until_told,
 )
 from keyreeve_chassis.schema import revisions
-from keyreeve_chassis.telemetry import metrics
 from keyreeve_chassis.trust_tables.seals import Seals
 
 log = logging.getLogger(__name__)
@@ -189,8 +189,8 @@ async def run_coordinator(
         stack.push_async_callback(changes.close)
         http_port = await _serve_http(base, linter, stack)
         if settings.metrics.port is not None:
-            _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
-            stack.callback(stop_metrics)
+            _, stop_metrics = await serve_metrics(settings.metrics.host, settings.metrics.port)
+            stack.push_async_callback(stop_metrics)
         yield RunningCoordinator(base.issuance, background, http_port)
 
 
@@ -237,7 +237,7 @@ async def _serve_http(base: CaContext, linter: PkilintLinter, stack: AsyncExitSt
         base.now,
         changes=lambda: topics.version((REVOCATIONS, BLOCKS, CONFIG)) if topics.notified else None,
     )
-    port, stop = await serve_plain_http(PlainHttp(base.store, current, ocsp, base.now), settings.host, settings.port)
+    port, stop = await serve_plain_http(PlainHttp(base.store, current, ocsp, base.now), settings)
     stack.push_async_callback(stop)
     return port
 

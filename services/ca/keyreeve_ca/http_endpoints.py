@@ -10,8 +10,11 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import logging
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 
 from aiohttp import web
@@ -26,10 +29,24 @@ from keyreeve_ca.revocation.ports import FULL_LIST
 from keyreeve_ca.revocation.scopes import list_to_publish
 from keyreeve_ca.store.ports import AuthorityState, Store
 from keyreeve_chassis.guard.admission import PerAddress
+from keyreeve_chassis.plain_http.bounded import BoundedListener, Bounds
+from keyreeve_chassis.settings.sections import HttpSettings
+from keyreeve_chassis.token_bucket import TokenBucket
+
+log = logging.getLogger(__name__)
 
 IN_FLIGHT = 128
 """Requests at once; more are told to come back."""
+REQUESTS_PER_SECOND = 1000.0
+"""Of all addresses for long: what signs shares its processors with them."""
+REQUESTS_AT_ONCE = 2000
 REQUEST_SECONDS = 10.0
+REFUSAL_SECONDS = 1.0
+"""Before a refusal for load: who repeats at once has this rate for each connection."""
+IDLE_SECONDS = 15.0
+"""For a request to arrive, and between two of them."""
+STALL_SECONDS = 60.0
+"""For an answer to be taken; a list of revocations may have some megabytes."""
 _REQUEST_BYTES = 64 * 1024
 _OCSP_BYTES = 4096
 """Largest OCSP request that is read; one about a single certificate has about a hundred bytes."""
@@ -49,8 +66,13 @@ class PlainHttp:
     snapshot: Callable[[], IssuanceSnapshot]
     ocsp: OcspResponder
     now: Callable[[], int]
+    busy: Callable[[asyncio.BaseTransport | None], AbstractContextManager[None]] = lambda _: nullcontext()
+    """Says of a connection that a request on it is in progress."""
     statuses: PerAddress = field(default_factory=lambda: PerAddress(32, STATUSES_PER_SECOND, STATUSES_AT_ONCE))
     """OCSP requests of each address."""
+    _requests: TokenBucket = field(
+        default_factory=lambda: TokenBucket(REQUESTS_AT_ONCE, REQUESTS_PER_SECOND, time.monotonic())
+    )
     _in_flight: int = 0
 
     def application(self) -> web.Application:
@@ -68,18 +90,33 @@ class PlainHttp:
     def _limits(self) -> Middleware:
         @web.middleware
         async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if self._in_flight >= IN_FLIGHT:
-                return web.Response(status=503, headers={"Retry-After": "1"})
-            self._in_flight += 1
             try:
-                async with asyncio.timeout(REQUEST_SECONDS):
-                    return await handler(request)
+                return await self._admitted(request, handler)
+            except TooManyInFlight:
+                refusal = web.Response(status=429, headers={"Retry-After": "1"})
             except (TimeoutError, StoreUnavailable):
-                return web.Response(status=503, headers={"Retry-After": "1"})
-            finally:
-                self._in_flight -= 1
+                refusal = web.Response(status=503, headers={"Retry-After": "1"})
+            except web.HTTPException:
+                raise
+            except Exception:
+                log.exception("a request failed")
+                refusal = web.Response(status=500)
+            await asyncio.sleep(REFUSAL_SECONDS)
+            return refusal
 
         return limit
+
+    async def _admitted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Handle a request. Raises `TooManyInFlight`, `StoreUnavailable`, and `TimeoutError` when it takes too long."""
+        if self._in_flight >= IN_FLIGHT or not self._requests.take(time.monotonic()):
+            raise TimeoutError
+        self._in_flight += 1
+        try:
+            with self.busy(request.transport):
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    return await handler(request)
+        finally:
+            self._in_flight -= 1
 
     async def _list(self, request: web.Request) -> web.Response:
         authority, number = request.match_info["authority"], int(request.match_info.get("shard", FULL_LIST))
@@ -113,11 +150,8 @@ class PlainHttp:
         return await self._status(request, b"" if len(body) > _OCSP_BYTES else body)
 
     async def _status(self, request: web.Request, asked: bytes) -> web.Response:
-        try:
-            with self.statuses.admit(f"ipv4:{request.remote or ''}:0"):
-                answer = await self.ocsp.answer(asked)
-        except TooManyInFlight:
-            return web.Response(status=429, headers={"Retry-After": "1"})
+        with self.statuses.admit(f"ipv4:{request.remote or ''}:0"):
+            answer = await self.ocsp.answer(asked)
         if answer.cacheable and request.method != "POST":
             return _answer(request, answer.der, "application/ocsp-response", _LIST_AGE)
         return web.Response(
@@ -149,10 +183,24 @@ def _answer(
     return web.Response(body=body, content_type=kind, headers=every)
 
 
-async def serve_plain_http(http: PlainHttp, host: str, port: int) -> tuple[int, Callable[[], Awaitable[None]]]:
+async def serve_plain_http(http: PlainHttp, settings: HttpSettings) -> tuple[int, Callable[[], Awaitable[None]]]:
     """Listen; return the port and how to stop. Raises `OSError` when the address cannot be bound."""
-    runner = web.AppRunner(http.application(), access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
+    assert settings.port is not None, "there is a listener"
+    bounds = Bounds(settings.connections, settings.connections_per_address, IDLE_SECONDS, STALL_SECONDS)
+
+    def accept() -> asyncio.Protocol:
+        server = runner.server
+        assert server is not None, "it is set up"
+        return server()
+
+    listener = BoundedListener(bounds, accept)
+    app = replace(http, busy=listener.busy).application()
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_SECONDS, shutdown_timeout=1.0)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=128)
-    await site.start()
-    return runner.addresses[0][1], runner.cleanup
+    port = await listener.listen(settings.host, settings.port)
+
+    async def stop() -> None:
+        await listener.stop()
+        await runner.cleanup()
+
+    return port, stop

@@ -150,6 +150,7 @@ class EnrollSettings(Section):
     calls_per_second: float = Field(20, gt=0, description="How often one address may begin one, for long.")
     calls_at_once: int = Field(100, ge=1, description="And after a pause.")
     connections: int = Field(512, ge=1, description="Connections to the listener at once in one process.")
+    connections_per_address: int = Field(64, ge=1, description="Of these from one address (for IPv6: one /64).")
 
     @field_validator("address", "ca_address")
     @classmethod
@@ -180,6 +181,7 @@ class EnrollSettings(Section):
             calls_in_flight=self.calls_in_flight,
             streams_in_flight=self.calls_in_flight,
             streams_per_connection=8,
+            connections_per_address=self.connections_per_address,
             deadline=10,
             stream_life=10,
             handshake_timeout=5,

@@ -94,10 +94,17 @@ def test_a_log_that_grows_large_is_put_aside_while_its_writer_goes_on(supervised
     supervised.start()
     service = supervised.service_pid()
     log = supervised.state_directory.log("ca")
+    started = log.with_suffix(".log.start")
     with log.open("ab") as writer:
+        writer.write(b"ready\n")
+        writer.flush()
         writer.truncate(supervisor.LARGEST_LOG + 1)
         wait_for("it has been emptied", lambda: log.stat().st_size <= supervisor.LARGEST_LOG)
         assert log.with_suffix(".log.1").stat().st_size == supervisor.LARGEST_LOG + 1
+        assert b"ready\n" in started.read_bytes()
+        writer.truncate(supervisor.LARGEST_LOG + 1)
+        wait_for("it has been emptied again", lambda: log.stat().st_size <= supervisor.LARGEST_LOG)
+        assert b"ready\n" in started.read_bytes()
         writer.write(b"goes on\n")
         writer.flush()
     assert log.read_bytes().endswith(b"goes on\n")

@@ -26,6 +26,7 @@ from pathlib import Path
 from keyreeve.cli.supervision.local_services import SERVICES, Service, ca_of
 from keyreeve.cli.supervision.processes import Lock, Running, find, read_pid
 from keyreeve.cli.supervision.state_directory import StateDirectory, write_file
+from keyreeve.files import PRIVATE, write_atomically
 
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
@@ -33,6 +34,8 @@ HEALTHY_AFTER = 30.0
 """Seconds that a service has to live for the pause after its next end to be the first one again."""
 DRAIN_SECONDS = 30.0
 LARGEST_LOG = 10_000_000
+START_LINES = 64 * 1024
+"""Bytes of a log from the last start of its service on, which outlive what is written later."""
 LOG_CHECK_SECONDS = 10.0
 """Between checks of how large the logs have grown."""
 REFUSED = 75
@@ -78,6 +81,8 @@ class _Child:
         self.running: Running | None = None
         self.program: subprocess.Popen[bytes] | None = None
         self.started = 0.0
+        self.log_begins: int | None = 0
+        """Where its log had ended when it started; None: its first lines have been set aside."""
         self.pause = FIRST_PAUSE
         self.start_at = 0.0
 
@@ -149,8 +154,10 @@ class Supervisor:
         self._write_records()
 
     def _rotate_logs(self) -> None:
-        for name in (*(child.service.name for child in self._children), "supervisor"):
-            rotate_log(self._state_directory.log(name))
+        for child in self._children:
+            if rotate_log(self._state_directory.log(child.service.name), child.log_begins):
+                child.log_begins = None
+        rotate_log(self._state_directory.log("supervisor"))
 
     def _start_due(self, selector: selectors.BaseSelector) -> float:
         """Start each service whose pause is over.
@@ -172,6 +179,7 @@ class Supervisor:
         log = self._state_directory.log(service.name)
         rotate_log(log)
         with log.open("ab") as output:
+            child.log_begins = output.tell()
             # S603: the arguments are ours. A session of its own: Ctrl-C in the terminal of `keyreeve up` is not for it.
             child.program = subprocess.Popen(  # noqa: S603
                 [
@@ -253,16 +261,23 @@ def start_command(state_directory: StateDirectory, service: Service, services: S
     return [*launcher, str(state_directory.root), service.name, ca_of(services).module, *program]
 
 
-def rotate_log(log: Path) -> None:
-    """Set aside what a log holds when it has grown large; one older log is kept.
+def rotate_log(log: Path, begins: int | None = None) -> bool:
+    """Set aside what a log holds when it has grown large; say whether it had. One older log is kept.
 
     Its writers go on with the same file, which they opened to append. So it is copied and emptied, and what they write
-    between the two is lost. Where there is no space for the copy, the log stays.
+    between the two is lost. Where there is no space for the copy, the log stays. What the log has at `begins`, the first
+    lines of a service since it started, is also copied to `NAME.log.start`: later lines must not push them out.
     """
     with contextlib.suppress(OSError):
         if log.stat().st_size > LARGEST_LOG:
+            if begins is not None:
+                with log.open("rb") as file:
+                    file.seek(begins)
+                    write_atomically(log.with_suffix(".log.start"), file.read(START_LINES), PRIVATE)
             shutil.copyfile(log, log.with_suffix(".log.1"))
             os.truncate(log, 0)
+            return True
+    return False
 
 
 def launch(state_directory: StateDirectory, services: Sequence[Service] = SERVICES) -> subprocess.Popen[bytes]:

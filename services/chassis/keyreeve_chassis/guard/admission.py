@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
+from sys import intern
 from urllib.parse import unquote
 
 from keyreeve.errors import TooManyConnections, TooManyInFlight
@@ -133,7 +134,7 @@ class PerAddress:
     @contextmanager
     def admit(self, peer: str) -> Iterator[None]:
         """Count one call of the peer while the context lasts, or raise `TooManyInFlight`."""
-        address = _address(peer)
+        address = address_of(peer)
         if self._busy.get(address, 0) >= self._most:
             raise TooManyInFlight(
                 f"{self._most} calls from your address are in progress", retry_after=timedelta(seconds=1)
@@ -167,8 +168,8 @@ class PerAddress:
             del self._buckets[address]
 
 
-def _address(peer: str) -> str:
-    """The address of `ipv4:192.0.2.1:4711`; an IPv6 address as its /64, all of Unix sockets as one."""
+def address_of(peer: str) -> str:
+    """Return the address of `ipv4:192.0.2.1:4711`; an IPv6 address as its /64, all of Unix sockets as one."""
     if peer.startswith("unix:"):
         return "unix"
     host = unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]").partition("%")[0]
@@ -176,4 +177,4 @@ def _address(peer: str) -> str:
         found = ip_address(host)
     except ValueError:
         return peer
-    return str(ip_network((found, 64), strict=False)) if found.version == 6 else host
+    return intern(str(ip_network((found, 64), strict=False)) if found.version == 6 else host)

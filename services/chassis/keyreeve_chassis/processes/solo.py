@@ -15,12 +15,12 @@ from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.identity.opening import open_service_identity
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.local_admin.socket import serve_local_admin
+from keyreeve_chassis.plain_http.metrics_page import serve_metrics
 from keyreeve_chassis.processes.ipc import Connection, Handler
 from keyreeve_chassis.processes.lifecycle import private_directory, run_tasks, say_ready, system_clock, until_told
 from keyreeve_chassis.rpc.server import start_server
 from keyreeve_chassis.service import Jobs, OpenStorage, ProcessIdentity, Role, ServiceContext, ServiceSpec, Storage
 from keyreeve_chassis.settings.sections import ServerSettings
-from keyreeve_chassis.telemetry import metrics
 from keyreeve_chassis.telemetry.process import call_telemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 
@@ -122,8 +122,8 @@ async def run_solo(
         handlers: dict[str, Handler] = {"check": partial(_check, spec.look, settings), **opened.local_handlers}
         stack.push_async_callback((await serve_local_admin(settings.coordinator_socket, handlers)).close)
         if settings.metrics.port is not None:
-            _, stop_metrics = metrics.serve(settings.metrics.host, settings.metrics.port)
-            stack.callback(stop_metrics)
+            _, stop_metrics = await serve_metrics(settings.metrics.host, settings.metrics.port)
+            stack.push_async_callback(stop_metrics)
         yield RunningService(running.port, running.health_port, background, router)
 
 

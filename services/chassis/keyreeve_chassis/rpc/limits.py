@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from keyreeve_chassis.token_bucket import TokenBucket
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -23,28 +25,6 @@ class ConnectionLimits:
     keepalive_interval: float
     keepalive_timeout: float
     ping_interval: float
-
-
-class TokenBucket:
-    """A rate with a burst; the time is passed in."""
-
-    __slots__ = ("_burst", "_left", "_per_second", "_then")
-
-    def __init__(self, burst: float, per_second: float, now: float) -> None:
-        """Take how many at one time after a pause, and how many a second for long."""
-        self._burst = burst
-        self._per_second = per_second
-        self._left = burst
-        self._then = now
-
-    def take(self, now: float) -> bool:
-        """Count one; False when there were too many."""
-        self._left = min(self._burst, self._left + (now - self._then) * self._per_second)
-        self._then = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 _SETTINGS = (20.0, 1.0)

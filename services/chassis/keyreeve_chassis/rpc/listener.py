@@ -77,6 +77,7 @@ class Listener:
         self.tls = tls
         self.identify = identify
         self.of_peer: Counter[str] = Counter()
+        self._of_address: Counter[str] = Counter()
         self.ready: deque[Transport] = deque()
         self.handshaking: dict[Transport, None] = {}
         self.running: set[asyncio.Task[None]] = set()
@@ -190,6 +191,12 @@ class Listener:
         if self._stopping or len(self._connections) >= self.limits.connections:
             accepted.close()
             return
+        self._accepted += 1
+        made = Transport(self, peer_of(accepted.family, address, self._accepted))
+        if self._of_address[made.address] >= self.limits.connections_per_address:
+            _log.info("an address has too many connections", address=made.address)
+            accepted.close()
+            return
         if len(self.handshaking) >= self.limits.handshakes:
             oldest = next(iter(self.handshaking))
             del self.handshaking[oldest]
@@ -197,9 +204,8 @@ class Listener:
         accepted.setblocking(False)
         with suppress(OSError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._accepted += 1
-        made = Transport(self, peer_of(accepted.family, address, self._accepted))
         self._connections.add(made)
+        self._of_address[made.address] += 1
         self._emptied.clear()
         self._tell()
         task: asyncio.Task[object] = self._loop.create_task(self._open(accepted, made))
@@ -248,7 +254,12 @@ class Listener:
 
     def forget(self, one: "Transport") -> None:
         """Count a connection that has ended."""
+        if one not in self._connections:
+            return
         self._connections.discard(one)
+        self._of_address[one.address] -= 1
+        if not self._of_address[one.address]:
+            del self._of_address[one.address]
         self.handshaking.pop(one, None)
         self._tell()
         if not self._connections:

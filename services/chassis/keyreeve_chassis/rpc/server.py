@@ -59,6 +59,7 @@ def listener_limits(settings: ServingSettings) -> ListenerLimits:
         ),
         connections=settings.connections,
         connections_per_peer=settings.open_connections_per_peer,
+        connections_per_address=settings.connections_per_address,
         handshakes=settings.handshakes,
         handshake_timeout=settings.handshake_timeout,
     )

@@ -80,6 +80,10 @@ class HttpSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address of the listener.")
     port: int | None = Field(None, ge=0, le=65535, description="Its port; null: no listener.")
+    connections: int = Field(
+        512, ge=1, description="Connections at once; beyond it the one that waits longest is closed."
+    )
+    connections_per_address: int = Field(128, ge=1, description="Of these from one address (for IPv6: one /64).")
 
 
 class AuditSettings(Section):

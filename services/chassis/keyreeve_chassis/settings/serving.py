@@ -31,6 +31,9 @@ class ServingSettings(BaseModel):
     open_connections_per_peer: int = Field(
         256, ge=1, description="Connections of one identity, with calls in progress or without."
     )
+    connections_per_address: int = Field(
+        4096, ge=1, description="Connections of one address (for IPv6: one /64), from before the handshake on."
+    )
     # A call counts until its handler has ended: a client that keeps just so many in flight has some refused, with a bare
     # REFUSED_STREAM. So the caps that refuse with a reason must be reached first.
     streams_per_connection: int = Field(

@@ -9,10 +9,8 @@ import structlog
 
 from keyreeve.errors import InternalError, KeyreeveError
 from keyreeve_chassis.guard.call import Call
+from keyreeve_chassis.telemetry.line_limit import CALL, LineLimit
 from keyreeve_chassis.telemetry.metrics import NO_REASON, ServerMetrics
-
-MOST_LINES = 50
-"""Log lines about calls that were refused or cancelled, of one method in one second. The audit and the metrics have all."""
 
 _log = structlog.get_logger("keyreeve.calls")
 
@@ -48,14 +46,11 @@ class MethodTelemetry:
     """Telemetry of one method."""
 
     __slots__ = (
-        "_clock",
         "_labels",
         "_lines",
         "_log_success",
         "_metrics",
         "_ok",
-        "_omitted",
-        "_second",
         "_seconds",
         "_started",
     )
@@ -76,10 +71,7 @@ class MethodTelemetry:
             self._ok = metrics.handled.labels(*labels, "OK", NO_REASON)
             self._seconds = metrics.seconds.labels(*labels)
         self._log_success = log_success
-        self._clock = clock
-        self._second = -1
-        self._lines = 0
-        self._omitted = 0
+        self._lines = LineLimit(clock)
 
     def begin(self) -> None:
         """Record the start of a call."""
@@ -92,42 +84,32 @@ class MethodTelemetry:
             self._ok.inc()
             self._seconds.observe(seconds)
         if self._log_success:
-            _log.info("call", code="OK", **_facts(call, seconds))
+            _log.info(CALL, code="OK", **_facts(call, seconds))
 
     def fail(self, call: Call, error: KeyreeveError, seconds: float) -> None:
         """Record a refused or failed call."""
         self._count_failure(error.code, error.reason, seconds)
+        facts = {"code": error.code, "reason": error.reason, "message": error.message, **_facts(call, seconds)}
         if isinstance(error, InternalError):
-            _log.error("call", code=error.code, reason=error.reason, message=error.message, **_facts(call, seconds))
-        elif self._may_write():
-            _log.info("call", code=error.code, reason=error.reason, message=error.message, **_facts(call, seconds))
+            _log.error(CALL, **facts)
+        else:
+            self._write(facts)
 
     def cancel(self, call: Call, code: str, seconds: float) -> None:
         """Record a call that the caller cancelled or the transport ended at its deadline."""
         self._count_failure(code, NO_REASON, seconds)
-        if self._may_write():
-            _log.info("call", code=code, **_facts(call, seconds))
+        self._write({"code": code, **_facts(call, seconds)})
 
     def _count_failure(self, code: str, reason: str, seconds: float) -> None:
         if self._metrics is not None:
             self._metrics.handled.labels(*self._labels, code, reason).inc()
             self._seconds.observe(seconds)
 
-    def _may_write(self) -> bool:
-        """Whether the rate limit allows a log line.
-
-        A caller who is refused a thousand times a second must not fill the disk.
-        """
-        second = int(self._clock())
-        if second != self._second:
-            if self._omitted:
-                _log.info("calls without a line of their own", count=self._omitted)
-            self._second, self._lines, self._omitted = second, 0, 0
-        self._lines += 1
-        if self._lines > MOST_LINES:
-            self._omitted += 1
-            return False
-        return True
+    def _write(self, facts: dict[str, object]) -> None:
+        """Write a line, unless there were too many: a caller who is always refused must not fill the disk."""
+        omitted = self._lines.admit(CALL)
+        if omitted is not None:
+            _log.info(CALL, **facts, **({"omitted_before": omitted} if omitted else {}))
 
 
 def _facts(call: Call, seconds: float) -> dict[str, object]:

@@ -6,7 +6,6 @@ render the sum.
 """
 
 import os
-from collections.abc import Callable
 from itertools import repeat
 from typing import Any
 
@@ -17,7 +16,6 @@ from prometheus_client import (
     Counter,
     Histogram,
     generate_latest,
-    start_http_server,
     values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -101,15 +99,3 @@ def registry() -> CollectorRegistry:
 def render() -> tuple[str, bytes]:
     """Return content type and text of the metrics page."""
     return CONTENT_TYPE_LATEST, generate_latest(registry())
-
-
-def serve(host: str, port: int) -> tuple[int, Callable[[], None]]:
-    """Serve `/metrics` in a thread; return the port (chosen when `port` is 0) and the function that stops it."""
-    server, thread = start_http_server(port, host, registry=registry())
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return server.server_port, stop

@@ -5,6 +5,7 @@ import sys
 import pytest
 from pydantic import SecretStr
 
+from keyreeve_chassis.telemetry.line_limit import BURST, BURST_OF_ALL, LineLimit
 from keyreeve_chassis.telemetry.logging import REDACTED, redact
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----"
@@ -105,3 +106,45 @@ def test_color_is_for_terminals_and_has_no_local_variables_either():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert "ValueError" in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def test_the_lines_of_each_source_are_limited_and_say_what_was_left_out():
+    _, _, lines = run(
+        BEGIN + "import warnings\nseconds = [0.0]\nconfigure('info', clock=lambda: seconds[0])\n"
+        "for number in range(500):\n"
+        "    log.info('handshake failed', peer=number)\n"
+        "    logging.getLogger('aiohttp.server').error('bad request %d', number)\n"
+        "    warnings.warn_explicit(f'odd {number}', UserWarning, 'there.py', number)\n"
+        "seconds[0] = 0.5\n"
+        "log.info('handshake failed', peer='last')\n"
+        "logging.getLogger('aiohttp.server').error('last')\n"
+        "logging.getLogger('keyreeve.other').info('something else')\n"
+    )
+    sources = [one.get("logger", one["event"]) for one in lines]
+    for source in ("handshake failed", "aiohttp.server", "py.warnings"):
+        assert sources.count(source) in (BURST, BURST + 1)
+    assert [one.get("omitted_before", 0) for one in lines[-3:]] == [450, 450, 0]
+    assert lines[-1]["event"] == "something else"
+
+
+def test_a_library_and_the_network_cause_no_traceback():
+    _, _, lines = run(
+        BEGIN + "try:\n    int('what a peer sent')\nexcept ValueError:\n"
+        "    logging.getLogger('aiohttp.server').exception('Error handling %s', 'it')\n"
+        "async def main():\n"
+        "    report_loop_failures(asyncio.get_running_loop())\n"
+        "    async def fails(): raise ConnectionResetError('gone')\n"
+        "    task = asyncio.ensure_future(fails())\n"
+        "    await asyncio.wait([task])\n"
+        "asyncio.run(main())\n"
+    )
+    assert len(lines) == 2
+    assert not [one for one in lines if "exception" in one]
+    assert "what a peer sent" in lines[0]["event"]
+    assert "gone" in lines[1]["error"]
+
+
+def test_sources_beyond_the_most_share_one_limit():
+    limit = LineLimit(lambda: 0.0)
+    admitted = sum(limit.admit(f"source {number}") is not None for number in range(5000))
+    assert admitted == BURST_OF_ALL

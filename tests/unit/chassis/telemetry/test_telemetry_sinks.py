@@ -1,6 +1,8 @@
+import asyncio
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 
 import pytest
@@ -13,7 +15,8 @@ from structlog.testing import capture_logs
 from keyreeve.errors import FieldInvalid, InternalError
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_chassis.guard.call import Call
-from keyreeve_chassis.telemetry import calls, metrics, tracing
+from keyreeve_chassis.plain_http.metrics_page import serve_metrics
+from keyreeve_chassis.telemetry import calls, line_limit, metrics, tracing
 
 ANN = Caller(SpiffeId.parse("spiffe://example.test/operators/admin/ann"), Role.ADMIN, 1)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -57,15 +60,17 @@ def test_a_caller_who_is_refused_again_and_again_does_not_fill_the_log():
     telemetry = calls.MethodTelemetry(None, log_success=False, clock=lambda: seconds[0])
     call, refusal = Call("/x.Y/Z", ANN, request_id="mine-1234"), FieldInvalid("no")
     with capture_logs() as lines:
-        for _ in range(calls.MOST_LINES + 10):
+        for _ in range(line_limit.BURST + 10):
             telemetry.fail(call, refusal, 0.001)
         telemetry.cancel(call, "CANCELLED", 0.001)
         telemetry.fail(call, InternalError("a mistake of ours"), 0.001)
         seconds[0] += 1
-        telemetry.fail(call, refusal, 0.001)
-    assert [line.get("reason") for line in lines[:-2]] == ["FIELD_INVALID"] * calls.MOST_LINES + ["INTERNAL"]
-    assert lines[-2] == {"event": "calls without a line of their own", "log_level": "info", "count": 11}
-    assert lines[-1]["reason"] == "FIELD_INVALID"
+        for _ in range(10):
+            telemetry.fail(call, refusal, 0.001)
+    reasons = [line.get("reason") for line in lines]
+    assert reasons == ["FIELD_INVALID"] * line_limit.BURST + ["INTERNAL"] + ["FIELD_INVALID"] * line_limit.PER_SECOND
+    assert [line.get("omitted_before") for line in lines[-2:]] == [None, None]
+    assert lines[line_limit.BURST + 1]["omitted_before"] == 11
 
 
 def test_tracing_is_off_without_an_endpoint():
@@ -87,11 +92,19 @@ def test_the_chassis_does_not_import_tracing_until_it_is_switched_on():
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_the_metrics_page_is_served_and_stopped():
-    port, stop = metrics.serve("127.0.0.1", 0)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
-        assert b"python_info" in page.read()
-    stop()
+async def test_the_metrics_page_is_served_and_stopped():
+    port, stop = await serve_metrics("127.0.0.1", 0)
+
+    def fetch(path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as page:
+            return page.read()
+
+    assert b"python_info" in await asyncio.to_thread(fetch, "/metrics")
+    with pytest.raises(urllib.error.HTTPError):
+        await asyncio.to_thread(fetch, "/")
+    await stop()
+    with pytest.raises(urllib.error.URLError):
+        await asyncio.to_thread(fetch, "/metrics")
 
 
 def test_processes_that_share_a_directory_show_one_sum(tmp_path):

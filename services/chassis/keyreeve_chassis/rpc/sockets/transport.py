@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from keyreeve_chassis.guard.admission import address_of
 from keyreeve_chassis.guard.call import AuthContext
 from keyreeve_chassis.rpc.calls import ConnectionCalls, Routes
 from keyreeve_chassis.rpc.connection import GrpcConnection
@@ -34,6 +35,8 @@ class ListenerLimits:
     connections: int
     connections_per_peer: int
     """Of one identity, with calls or without."""
+    connections_per_address: int
+    """Of one address (for IPv6: one /64), from the first byte on."""
     handshakes: int
     """At once."""
     handshake_timeout: float
@@ -78,11 +81,13 @@ class Transport(asyncio.Protocol):
         "_queued",
         "_tls",
         "_transport",
+        "address",
     )
 
     def __init__(self, owner: Owner, peer: str) -> None:
         self._owner = owner
         self._peer = peer
+        self.address = address_of(peer)
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.time()
         self._transport: asyncio.Transport | None = None

@@ -1,0 +1,1 @@
+"""Listeners of plain HTTP, bounded like those of gRPC."""

@@ -1,0 +1,23 @@
+"""A rate with a burst; the time is passed in."""
+
+
+class TokenBucket:
+    """A rate with a burst; the time is passed in."""
+
+    __slots__ = ("_burst", "_left", "_per_second", "_then")
+
+    def __init__(self, burst: float, per_second: float, now: float) -> None:
+        """Take how many at one time after a pause, and how many a second for long."""
+        self._burst = burst
+        self._per_second = per_second
+        self._left = burst
+        self._then = now
+
+    def take(self, now: float) -> bool:
+        """Count one; False when there were too many."""
+        self._left = min(self._burst, self._left + (now - self._then) * self._per_second)
+        self._then = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
