@@ -30,9 +30,10 @@ faults: $(VENV)/.dev ## run the fault tests, 20 kills on each database (KILLS=1:
 	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n $(AT_ONCE) \
 		-m "faults$(if $(filter 1,$(KILLS)), and not thorough)" $(ARGS)
 
-faults-membership: $(VENV)/.dev ## kill membership at every failpoint of its changes, on both databases
-	@KEYREEVE_KILLS=$(or $(KILLS),1) KEYREEVE_ROTATION_EXAMPLES=200 $(BIN)/python -m pytest -n auto -m "faults or slow" \
-		tests/integration/membership $(ARGS)
+faults-membership: $(VENV)/.dev ## kill every process at every failpoint of membership's changes, on both databases
+	@KEYREEVE_KILLS=$(or $(KILLS),1) KEYREEVE_ROTATION_EXAMPLES=200 KEYREEVE_CHANGES=50 KEYREEVE_AGENTS=10 \
+		$(BIN)/python -m pytest -n $(AT_ONCE) -m "faults or slow" tests/integration/membership \
+		tests/e2e/test_kills_during_changes.py tests/e2e/test_agents_at_random.py $(ARGS)
 
 attacks: $(VENV)/.dev ## run the attacks in their long form and print a table (ATTACK_SECONDS=20)
 	@KEYREEVE_ATTACK_TABLE=1 KEYREEVE_ATTACK_SECONDS=$(or $(ATTACK_SECONDS),20) $(BIN)/python -m pytest -p no:randomly -q \

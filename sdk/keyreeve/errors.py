@@ -1165,7 +1165,10 @@ class PrimaryCannotDetach(FailedPrecondition):
     """The primary cannot leave its array."""
 
     reason = "PRIMARY_CANNOT_DETACH"
-    fix = "Promote another member first (`keyreeve array promote`)."
+    fix = (
+        "Promote another member first (`keyreeve array promote`). While a rotation waits for a dead primary, it can be "
+        "quarantined by name (`keyreeve member quarantine`)."
+    )
     who = OPERATOR
 
 

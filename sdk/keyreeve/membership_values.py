@@ -143,6 +143,24 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberEvent:
+    """One change of a server."""
+
+    revision: int
+    member: str
+    """`members/{member}`."""
+    member_uid: str
+    """A name that is used again belongs to another server."""
+    array: str
+    """Where it was after the change, `arrays/{array}`."""
+    event: str
+    actor: str
+    """SPIFFE ID of who did it, or the rotation that went on without the server."""
+    comment: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class MembersUpdate:
     """Changes of the roll."""
 

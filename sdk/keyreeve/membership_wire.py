@@ -190,6 +190,20 @@ def from_member(message: member_pb.Member) -> values.Member:
     )
 
 
+def from_member_event(message: member_pb.MemberEvent) -> values.MemberEvent:
+    """Translate one change of a member."""
+    return values.MemberEvent(
+        message.revision,
+        message.member,
+        message.member_uid,
+        message.array,
+        message.event,
+        message.actor,
+        message.comment,
+        _time(message.time),
+    )
+
+
 def from_members_update(message: member_pb.MembersUpdate) -> values.MembersUpdate:
     """Translate changes of the roll."""
     return values.MembersUpdate(tuple(from_member(one) for one in message.members), message.revision, message.complete)

@@ -1,11 +1,13 @@
 """The CA's own processes as a test starts and kills them, forked from one that has imported them: most of a start's time.
 
-Run as a program it is that one: each line of standard input is a JSON object, `{"start": {...}}` forks a process and
-prints its id, `{"look": pid}` prints its exit code (that of a signal is negative), or null while it runs.
-Imported, it has what tests drive it with. Nothing may have used gRPC before the fork, and nothing has.
+Run as a program it is that one: each line of standard input is a JSON object, `{"start": {...}}` forks a process of the
+service `package`, the CA unless it is named, and prints its id, `{"look": pid}` prints its exit code (that of a signal is
+negative), or null while it runs. Imported, it has what tests drive it with. Nothing may have used gRPC before the fork,
+and nothing has.
 """
 
 import asyncio
+import importlib
 import json
 import os
 import random
@@ -17,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +42,7 @@ from support.waiting import wait_for
 T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
+_ASKING = threading.Lock()
 ADMIN = "spiffe://example.test/operators/admin/ann"
 _STDIN, _STDOUT, _STDERR = range(3)
 
@@ -73,7 +76,8 @@ class ForkedCa:
     """Called after a process was killed, before it is replaced."""
     armed_again: Callable[[Process], str] = lambda _: ""
     """Failpoints of the process that replaces an ended one."""
-    _asking: threading.Lock = field(default_factory=threading.Lock)
+    may_fail: bool = False
+    """Whether its processes may end with a failure, as when their database has gone."""
 
     # --- Addresses --------------------------------------------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class ForkedCa:
         (self.directory / f"{role}.out").unlink(missing_ok=True)
         arguments = [role] if role == "coordinator" else [role, "--index", "0"]
         order = {"arguments": arguments, "environment": environment, "files": str(self.directory / role)}
-        pid = self._ask({"start": order})
+        pid = ask(self.program, {"start": order})
         self.processes[role] = Process(role, pid, self.directory, armed)
         return self.processes[role]
 
@@ -154,15 +158,23 @@ class ForkedCa:
     def _look(self, process: Process) -> bool:
         """Whether it has ended; fails when it exited by itself or cannot start with these settings."""
         if process.ended is None:
-            process.ended = self._ask({"look": process.pid})
+            process.ended = ask(self.program, {"look": process.pid})
             if process.ended == -signal.SIGKILL:
                 assert process.armed, f"nobody was to kill the {process.role}"
                 self.killed.append(process)
                 self.on_death()
             # Without its coordinator a worker cannot start; it ends, and is started again.
-            may_end = {0, -signal.SIGTERM} if not self.killed else {0, 1, -signal.SIGTERM, -signal.SIGKILL}
+            followed = self.killed or self.may_fail
+            may_end = {0, 1, -signal.SIGTERM, -signal.SIGKILL} if followed else {0, -signal.SIGTERM}
             assert process.ended is None or process.ended in may_end, self.log(process.role)
         return process.ended is not None
+
+    def kill(self) -> None:
+        """Kill both; whoever minds them starts them again."""
+        for process in list(self.processes.values()):
+            process.armed = process.armed or "killed by the test"
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
     def stop(self) -> None:
         """Stop both, the worker first, because it needs the coordinator."""
@@ -211,13 +223,15 @@ class ForkedCa:
         context.estate_bundle.write_text(told["estate_bundle_pem"])
         return context
 
-    def _ask(self, order: Mapping[str, Any]) -> Any:
-        assert self.program.stdin is not None
-        assert self.program.stdout is not None
-        with self._asking:
-            self.program.stdin.write(json.dumps(order) + "\n")
-            self.program.stdin.flush()
-            return json.loads(self.program.stdout.readline())
+
+def ask(program: "subprocess.Popen[str]", order: Mapping[str, Any]) -> Any:
+    """Give the forking program an order, and return its answer."""
+    assert program.stdin is not None
+    assert program.stdout is not None
+    with _ASKING:
+        program.stdin.write(json.dumps(order) + "\n")
+        program.stdin.flush()
+        return json.loads(program.stdout.readline())
 
 
 def again_and_again(what: str, act: Callable[[], T]) -> T:
@@ -333,7 +347,7 @@ def settings_of(directory: Path, url: str | None, **more: str) -> tuple[dict[str
 
 
 def main() -> None:
-    from keyreeve_ca import __main__, coordinator, worker
+    from keyreeve_ca import coordinator, worker
 
     assert all((coordinator, worker)), "imported for the processes to come"
     guard, held = os.pipe()  # ends with this process, and with it the standard input of all the others
@@ -344,15 +358,18 @@ def main() -> None:
             code = os.waitstatus_to_exitcode(status) if pid else 0
             print(json.dumps(code if pid else None), flush=True)
             continue
+        package = order["start"].get("package", "keyreeve_ca")
+        program = importlib.import_module(f"{package}.__main__").PROGRAM
+        program.spec()
         pid = os.fork()
         if pid == 0:
             os.close(held)
-            _become(order["start"], guard)
-            os._exit(_exit_code(__main__.main))
+            _become(order["start"], package, guard)
+            os._exit(_exit_code(program.main))
         print(json.dumps(pid), flush=True)
 
 
-def _become(order: Mapping[str, Any], guard: int) -> None:
+def _become(order: Mapping[str, Any], package: str, guard: int) -> None:
     """Take a new process's standard streams, arguments and environment."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     for place, descriptor in (
@@ -361,7 +378,7 @@ def _become(order: Mapping[str, Any], guard: int) -> None:
         (_STDERR, os.open(order["files"] + ".err", flags, 0o600)),
     ):
         os.dup2(descriptor, place)
-    sys.argv = ["keyreeve_ca", *order["arguments"]]
+    sys.argv = [package, *order["arguments"]]
     os.environ.update(order["environment"])
     random.seed()
     time.tzset()

@@ -8,15 +8,18 @@ import fcntl
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
+
+from support.waiting import wait_for
 
 _SETTINGS = {
     "listen_addresses": "''",
@@ -49,6 +52,35 @@ class Server:
         command = [_binaries(self.directory) / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url(database)]
         subprocess.run(command, input=dump, check=True, capture_output=True)
 
+    def kill(self) -> None:
+        """Kill all its processes."""
+        locks = [self.directory / "data" / "postmaster.pid", *self.directory.glob(".s.PGSQL.*.lock")]
+        postmaster = int(locks[0].read_text().split()[0])
+        processes = [postmaster, *_children(postmaster)]
+        for pid in processes:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for("PostgreSQL is dead", lambda: not any(map(_runs, processes)))
+        for lock in locks:  # in a container without an init the dead process still has its id
+            lock.unlink()
+
+    def start(self) -> None:
+        """Start it; it recovers if it was killed."""
+        _control(self.directory, "-l", self.directory / "log", "-t", "60", "start")
+
+
+@contextmanager
+def own_server() -> Iterator[Server]:
+    """A server of its own, which may be killed."""
+    directory = Path(tempfile.mkdtemp(prefix="keyreeve-pg-", dir="/tmp"))
+    _start(directory)
+    try:
+        yield Server(directory)
+    finally:
+        with suppress(RuntimeError):  # a test may have left it dead
+            _control(directory, "-m", "fast", "stop")
+        shutil.rmtree(directory, ignore_errors=True)
+
 
 def shared_server(shared: Path) -> Server:
     """The server of this test run, started if need be; `shared` is a directory that all its processes see."""
@@ -67,7 +99,7 @@ def stop_shared_server(shared: Path) -> None:
     address = shared / "postgresql"
     if address.exists():
         directory = Path(address.read_text())
-        _run([_binaries(directory) / "pg_ctl", "-D", directory / "data", "-m", "fast", "-w", "stop"])
+        _control(directory, "-m", "fast", "stop")
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -99,7 +131,27 @@ def _start(directory: Path) -> None:
     settings = {**_SETTINGS, "unix_socket_directories": f"'{directory}'"}
     with (data / "postgresql.conf").open("a") as file:
         file.writelines(f"{name} = {value}\n" for name, value in settings.items())
-    _run([binaries / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", "60", "start"])
+    Server(directory).start()
+
+
+def _control(directory: Path, *arguments: str | Path) -> None:
+    _run([_binaries(directory) / "pg_ctl", "-D", directory / "data", "-w", *arguments])
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "XZ"
+    except OSError:
+        return False
 
 
 def _binaries(directory: Path) -> Path:

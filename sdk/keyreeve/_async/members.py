@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from keyreeve import membership_wire as wire
 from keyreeve._async.calls import Caller
 from keyreeve.membership.v1 import member_service_pb2 as pb
-from keyreeve.membership_values import Instruction, Member, MembersUpdate, PeerCertificate, Status
+from keyreeve.membership_values import Instruction, Member, MemberEvent, MembersUpdate, PeerCertificate, Status
 from keyreeve.request_ids import new_request_id
 
 _SERVICE = "/keyreeve.membership.v1.MemberService"
@@ -41,6 +41,20 @@ class MemberClient:
             page = await self._caller.unary(method, request, pb.ListMembersResponse, timeout)
             for message in page.members:
                 yield wire.from_member(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def history(
+        self, name: str, *, page_size: int = 100, timeout: float | None = None
+    ) -> AsyncGenerator[MemberEvent, None]:
+        """Iterate over every change of the servers that have had a name, the oldest first; `timeout` is for each page."""
+        request = pb.ListMemberEventsRequest(member=wire.member_name(name), page_size=page_size)
+        while True:
+            method = f"{_SERVICE}/ListMemberEvents"
+            page = await self._caller.unary(method, request, pb.ListMemberEventsResponse, timeout)
+            for message in page.events:
+                yield wire.from_member_event(message)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token

@@ -9,7 +9,15 @@ from keyreeve.membership.v1 import bundle_service_pb2 as bundle_pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
 from keyreeve_chassis.guard.call import timestamp
 from keyreeve_membership.epochs.ports import AuthorityUse, Epoch
-from keyreeve_membership.roll.ports import Acknowledgement, Array, ArrayState, Member, MemberState, Report
+from keyreeve_membership.roll.ports import (
+    Acknowledgement,
+    Array,
+    ArrayState,
+    Member,
+    MemberEvent,
+    MemberState,
+    Report,
+)
 
 ARRAY_STATES = {
     ArrayState.ACTIVE: array_pb.ARRAY_STATE_ACTIVE,
@@ -80,6 +88,20 @@ def member_message(
             )
         )
     return message
+
+
+def event_message(event: MemberEvent) -> member_pb.MemberEvent:
+    """One change of a member as a message."""
+    return member_pb.MemberEvent(
+        revision=event.revision,
+        member=f"members/{event.name}",
+        member_uid=event.member_uid,
+        array=f"arrays/{event.array_id}" if event.array_id else "",
+        event=event.event,
+        actor=event.actor,
+        comment=event.comment,
+        time=timestamp(event.at),
+    )
 
 
 def epoch_message(epoch: Epoch) -> bundle_pb.Epoch:

@@ -122,6 +122,40 @@ async def test_a_cloned_member_holds_a_rotation_until_it_is_quarantined(membersh
     assert two.authority == (await admin.arrays.get(one.array)).authority
 
 
+async def test_a_dead_primary_holds_a_rotation_until_it_is_quarantined_and_is_replaced_by_another(
+    membership: RunningMembership,
+) -> None:
+    one, two = agents = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    with pytest.raises(errors.PrimaryCannotDetach):
+        await admin.members.quarantine(one.name, "no rotation waits for it")
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    membership.authorities.hold_reissue = True
+    await in_phase(membership, started.name, RotationPhase.ACTIVATED, agents)
+    for agent in agents:
+        await agent.turn()
+    membership.authorities.hold_reissue = False
+    rotation = await in_phase(membership, started.name, RotationPhase.DISTRUSTED, [two])
+    await two.turn()
+    rotation = await admin.rotations.get(started.name)
+    assert {found.member: bool(found.waiting) for found in rotation.members}[one.resource]
+    with pytest.raises(errors.RotationStateWrong):
+        await admin.rotations.roll_back(started.name)
+    await admin.members.quarantine(one.name, "it burnt down")
+    assert (await membership.until(rotation.operation, [two])).state is OperationState.SUCCEEDED
+
+    begun = await admin.arrays.promote(two.name)
+    assert (await membership.until(begun.name, [two])).state is OperationState.SUCCEEDED
+    assert (await admin.arrays.get(one.array)).primary == two.resource
+    history = [event async for event in admin.members.history(one.name, page_size=2)]
+    assert [event.event for event in history] == ["registered", "joined by another", "quarantined", "promoted"]
+    assert [event.revision for event in history] == sorted(event.revision for event in history)
+    assert history[2].actor.endswith("/operators/admin/ann")
+    assert (history[2].comment, history[2].array) == ("it burnt down", one.array)
+    with pytest.raises(errors.MemberNotFound):
+        await anext(admin.members.history("nobody.example.test"))
+
+
 async def test_a_rotation_is_rolled_back_after_activation(membership: RunningMembership) -> None:
     one, two = agents = await membership.array_of("one.example.test", "two.example.test")
     admin = (await membership.client()).membership

@@ -9,11 +9,14 @@ from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, moment
 
 if TYPE_CHECKING:
-    from keyreeve.membership_values import Member
+    from keyreeve.membership_values import Member, MemberEvent
 
-app = typer.Typer(help="List, show, quarantine and readmit the members of arrays.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, quarantine and readmit the members of arrays, and their history.", no_args_is_help=True
+)
 
 _COLUMNS = ("name", "array", "state", "primary", "release", "reported_at", "epoch", "disagreements")
+_EVENT_COLUMNS = ("at", "event", "array", "actor", "comment")
 
 MemberName = Annotated[str, typer.Argument(help="Peer DNS name of the member (`keyreeve member list`).")]
 
@@ -47,6 +50,20 @@ def show_member(
     Printer(output, quiet=quiet).item(member_fields(found), brief="name")
 
 
+@app.command("history")
+def show_history(
+    name: MemberName,
+    *,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Show every change of a member, the oldest first; also of earlier servers of that name."""
+    with control_plane(context) as client:
+        found = [event_fields(one) for one in client.membership.members.history(name)]
+    Printer(output, quiet=quiet).rows(_EVENT_COLUMNS, found, brief="event")
+
+
 @app.command("quarantine")
 def quarantine_member(
     name: MemberName,
@@ -74,6 +91,19 @@ def readmit_member(
     with control_plane(context) as client:
         found = client.membership.members.readmit(name)
     Printer(output, quiet=quiet).item(member_fields(found), brief="state")
+
+
+def event_fields(event: "MemberEvent") -> dict[str, Any]:
+    """Return a change of a member as plain values."""
+    return {
+        "at": moment(event.at),
+        "event": event.event,
+        "array": event.array.removeprefix("arrays/"),
+        "actor": event.actor,
+        "comment": event.comment,
+        "member_uid": event.member_uid,
+        "revision": event.revision,
+    }
 
 
 def member_fields(member: "Member") -> dict[str, Any]:

@@ -46,6 +46,11 @@ class MemberServiceStub:
                 request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMembersRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMembersResponse.FromString,
                 _registered_method=True)
+        self.ListMemberEvents = channel.unary_unary(
+                '/keyreeve.membership.v1.MemberService/ListMemberEvents',
+                request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMemberEventsRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMemberEventsResponse.FromString,
+                _registered_method=True)
         self.WatchMembers = channel.unary_stream(
                 '/keyreeve.membership.v1.MemberService/WatchMembers',
                 request_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.WatchMembersRequest.SerializeToString,
@@ -119,6 +124,17 @@ class MemberServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMemberEvents(self, request, context):
+        """Lists the history of a name: every change of every server that has had it, the oldest first. It is kept for ever.
+
+        Reasons: MEMBER_NOT_FOUND (no server has ever had the name).
+        Callers: operators of every role.
+        Idempotent: read-only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchMembers(self, request, context):
         """Streams the roll: all members that match at once, then each change in order, until the deadline of the stream, at most
         one hour. The first message with `complete` ends the present state. A member that has left an array that is watched is
@@ -158,9 +174,11 @@ class MemberServiceServicer:
 
     def QuarantineMember(self, request, context):
         """Takes a dead member out of the count: a rotation no longer waits for it, its peer certificates are revoked, and the
-        other members refuse it. It may be readmitted.
+        other members refuse it. It may be readmitted. The primary can be quarantined only while a rotation of its array runs,
+        which waits for it; it stays the primary until another member is promoted.
 
-        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary: promote another member first).
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary, and no rotation runs: promote
+        another member first).
         Callers: admins, operators.
         Idempotent by request_id.
         """
@@ -235,6 +253,11 @@ def add_MemberServiceServicer_to_server(servicer, server):
                     servicer.ListMembers,
                     request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMembersRequest.FromString,
                     response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMembersResponse.SerializeToString,
+            ),
+            'ListMemberEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMemberEvents,
+                    request_deserializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMemberEventsRequest.FromString,
+                    response_serializer=keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMemberEventsResponse.SerializeToString,
             ),
             'WatchMembers': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchMembers,
@@ -338,6 +361,33 @@ class MemberService:
             '/keyreeve.membership.v1.MemberService/ListMembers',
             keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMembersRequest.SerializeToString,
             keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMemberEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.membership.v1.MemberService/ListMemberEvents',
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMemberEventsRequest.SerializeToString,
+            keyreeve_dot_membership_dot_v1_dot_member__service__pb2.ListMemberEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,13 @@ class MemberServiceStub:
     Callers: operators of every role, agents, credentials, gateway.
     Idempotent: read-only.
     """
+    ListMemberEvents: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.ListMemberEventsRequest, _member_service_pb2.ListMemberEventsResponse]
+    """Lists the history of a name: every change of every server that has had it, the oldest first. It is kept for ever.
+
+    Reasons: MEMBER_NOT_FOUND (no server has ever had the name).
+    Callers: operators of every role.
+    Idempotent: read-only.
+    """
     WatchMembers: _grpc.UnaryStreamMultiCallable[_member_service_pb2.WatchMembersRequest, _member_service_pb2.MembersUpdate]
     """Streams the roll: all members that match at once, then each change in order, until the deadline of the stream, at most
     one hour. The first message with `complete` ends the present state. A member that has left an array that is watched is
@@ -75,9 +82,11 @@ class MemberServiceStub:
     """
     QuarantineMember: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.QuarantineMemberRequest, _member_service_pb2.Member]
     """Takes a dead member out of the count: a rotation no longer waits for it, its peer certificates are revoked, and the
-    other members refuse it. It may be readmitted.
+    other members refuse it. It may be readmitted. The primary can be quarantined only while a rotation of its array runs,
+    which waits for it; it stays the primary until another member is promoted.
 
-    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary: promote another member first).
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary, and no rotation runs: promote
+    another member first).
     Callers: admins, operators.
     Idempotent by request_id.
     """
@@ -137,6 +146,13 @@ class MemberServiceAsyncStub(MemberServiceStub):
     Callers: operators of every role, agents, credentials, gateway.
     Idempotent: read-only.
     """
+    ListMemberEvents: _aio.UnaryUnaryMultiCallable[_member_service_pb2.ListMemberEventsRequest, _member_service_pb2.ListMemberEventsResponse]  # type: ignore[assignment]
+    """Lists the history of a name: every change of every server that has had it, the oldest first. It is kept for ever.
+
+    Reasons: MEMBER_NOT_FOUND (no server has ever had the name).
+    Callers: operators of every role.
+    Idempotent: read-only.
+    """
     WatchMembers: _aio.UnaryStreamMultiCallable[_member_service_pb2.WatchMembersRequest, _member_service_pb2.MembersUpdate]  # type: ignore[assignment]
     """Streams the roll: all members that match at once, then each change in order, until the deadline of the stream, at most
     one hour. The first message with `complete` ends the present state. A member that has left an array that is watched is
@@ -164,9 +180,11 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """
     QuarantineMember: _aio.UnaryUnaryMultiCallable[_member_service_pb2.QuarantineMemberRequest, _member_service_pb2.Member]  # type: ignore[assignment]
     """Takes a dead member out of the count: a rotation no longer waits for it, its peer certificates are revoked, and the
-    other members refuse it. It may be readmitted.
+    other members refuse it. It may be readmitted. The primary can be quarantined only while a rotation of its array runs,
+    which waits for it; it stays the primary until another member is promoted.
 
-    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary: promote another member first).
+    Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary, and no rotation runs: promote
+    another member first).
     Callers: admins, operators.
     Idempotent by request_id.
     """
@@ -237,6 +255,19 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ListMemberEvents(
+        self,
+        request: _member_service_pb2.ListMemberEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_member_service_pb2.ListMemberEventsResponse, _abc.Awaitable[_member_service_pb2.ListMemberEventsResponse]]:
+        """Lists the history of a name: every change of every server that has had it, the oldest first. It is kept for ever.
+
+        Reasons: MEMBER_NOT_FOUND (no server has ever had the name).
+        Callers: operators of every role.
+        Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
     def WatchMembers(
         self,
         request: _member_service_pb2.WatchMembersRequest,
@@ -286,9 +317,11 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_member_service_pb2.Member, _abc.Awaitable[_member_service_pb2.Member]]:
         """Takes a dead member out of the count: a rotation no longer waits for it, its peer certificates are revoked, and the
-        other members refuse it. It may be readmitted.
+        other members refuse it. It may be readmitted. The primary can be quarantined only while a rotation of its array runs,
+        which waits for it; it stays the primary until another member is promoted.
 
-        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary: promote another member first).
+        Reasons: MEMBER_NOT_FOUND, MEMBER_STATE_WRONG, PRIMARY_CANNOT_DETACH (the primary, and no rotation runs: promote
+        another member first).
         Callers: admins, operators.
         Idempotent by request_id.
         """

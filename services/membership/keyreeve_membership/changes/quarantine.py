@@ -9,7 +9,7 @@ from keyreeve_chassis.operations.ports import Operation, OperationState
 from keyreeve_membership.authorities.ports import ArrayAuthorities
 from keyreeve_membership.changes.progress import end, must_succeed, publish_members
 from keyreeve_membership.roll.ports import Member, MemberState
-from keyreeve_membership.roll.service import get_member
+from keyreeve_membership.roll.service import get_array, get_member
 from keyreeve_membership.store.ports import Transaction
 
 QUARANTINE = "/keyreeve.membership.v1.MemberService/QuarantineMember"
@@ -23,9 +23,12 @@ class Quarantine:
     now: Callable[[], int]
 
     def quarantine(self, tx: Transaction, name: str, actor: str, comment: str) -> Member:
-        """Quarantine a secondary."""
+        """Quarantine a secondary; the primary only while a rotation waits for it.
+
+        Then no other member can be promoted, and after its last phase the rotation cannot be rolled back either.
+        """
         member = get_member(tx, name)
-        if member.primary:
+        if member.primary and tx.rotations.get(get_array(tx, member.array_id).change) is None:
             raise errors.PrimaryCannotDetach(f"{name} is the primary of its array", metadata={"member": name})
         if member.state is not MemberState.MEMBER:
             raise errors.MemberStateWrong(f"{name} is {member.state}", metadata={"member": name, "state": member.state})

@@ -8,7 +8,7 @@ from functools import partial
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyreeve import errors
-from keyreeve.identity import Role
+from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve.membership.v1 import member_service_pb2 as pb
 from keyreeve_chassis.database.ports import Store, Wait
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
@@ -18,7 +18,7 @@ from keyreeve_chassis.idempotency.mutation import Act, Mutations
 from keyreeve_membership.authorities.ports import ArrayAuthorities
 from keyreeve_membership.changes.quarantine import Quarantine
 from keyreeve_membership.configuration.service import Configuration
-from keyreeve_membership.messages import member_message
+from keyreeve_membership.messages import event_message, member_message
 from keyreeve_membership.renewals.pacing import Pace
 from keyreeve_membership.renewals.times import renewal_time
 from keyreeve_membership.roll import backups, names
@@ -36,6 +36,7 @@ _AGENT = frozenset({Role.MEMBER})
 ACCESS: AccessRules = {
     SERVICE + "GetMember": READ,
     SERVICE + "ListMembers": READ,
+    SERVICE + "ListMemberEvents": AccessRule(OPERATOR_ROLES, freshness=Freshness.TOLERANT, records=("member",)),
     SERVICE + "WatchMembers": AccessRule(READERS, long_stream=True, freshness=Freshness.TOLERANT, records=("array",)),
     # Every agent reports twice a minute: the report is stored itself.
     SERVICE + "ReportStatus": AccessRule(_AGENT, freshness=Freshness.TOLERANT, unrecorded=True),
@@ -95,6 +96,16 @@ class MemberServicer:
 
         members, last = await self.store.read(read)
         return pb.ListMembersResponse(members=members, next_page_token=page.next_token(last))
+
+    async def ListMemberEvents(self, request: pb.ListMemberEventsRequest, call: Call) -> pb.ListMemberEventsResponse:
+        page, name = self.pages.open(call, request), id_of(request.member, "members", "member")
+        after = int(page.after or 0)
+        rows = await self.store.read(lambda tx: tx.roll.history(name, after=after, limit=page.size + 1))
+        if not rows and not after:
+            raise errors.MemberNotFound(f"no server has been named {name[:253]!a}", metadata={"member": name[:253]})
+        last = str(rows[page.size - 1].revision) if len(rows) > page.size else None
+        events = [event_message(one) for one in rows[: page.size]]
+        return pb.ListMemberEventsResponse(events=events, next_page_token=page.next_token(last))
 
     async def WatchMembers(self, request: pb.WatchMembersRequest, call: Call) -> AsyncIterator[pb.MembersUpdate]:
         array_id = id_of(request.array, "arrays", "array") if request.array else ""

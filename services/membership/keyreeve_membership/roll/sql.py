@@ -131,11 +131,14 @@ class SqlRoll:
         touch(self._connection, MEMBERS)
         return stored
 
-    def history(self, member_uid: str) -> Sequence[MemberEvent]:
-        """The events of a server, the oldest first."""
+    def history(self, name: str, *, after: int, limit: int) -> Sequence[MemberEvent]:
+        """The events after a revision of all servers that have had a name, the oldest first."""
         query = select(*[member_events.c[f.name] for f in fields(MemberEvent)])
-        query = query.where(member_events.c.member_uid == member_uid).order_by(member_events.c.revision)
-        return [MemberEvent(**row._asdict()) for row in self._connection.execute(query)]
+        # Over the index of uids: the events of all servers are many, and no other query is by their names.
+        named = select(members.c.member_uid).where(members.c.name == name)
+        query = query.where(member_events.c.member_uid.in_(named), member_events.c.revision > after)
+        rows = self._connection.execute(query.order_by(member_events.c.revision).limit(limit))
+        return [MemberEvent(**row._asdict()) for row in rows]
 
     def report(self, member_uid: str) -> Report | None:
         """The last report of a server."""

@@ -12,8 +12,9 @@ def disagreements(array: Array, members: Sequence[Member], report: Report) -> li
     view, found = report.view, []
     if view is None:
         return []
-    primary = next((one.name for one in members if one.primary), "")
-    present = {one.name for one in members if one.state in _IN_VIEW}
+    counted = [one for one in members if one.state in _IN_VIEW]
+    primary = next((one.name for one in counted if one.primary), "")
+    present = {one.name for one in counted}
     if view.array != array.array_id:
         return [f"array: {view.array or 'none'} there, {array.array_id} here"]
     if view.primary != primary:
