@@ -170,7 +170,7 @@ class ForkedCa:
         return process.ended is not None
 
     def kill(self) -> None:
-        """Kill both; whoever minds them starts them again."""
+        """Kill both; `nursed` starts them again."""
         for process in list(self.processes.values()):
             process.armed = process.armed or "killed by the test"
             with suppress(ProcessLookupError):
