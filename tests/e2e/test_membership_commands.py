@@ -55,6 +55,9 @@ def test_arrays_are_made_shown_and_refused_by_command(control_plane: ControlPlan
 
     emergency = run("rotation", "start", "web", "--kind", "emergency", "--no-watch", "-q").out.strip()
     assert run("rotation", "rollback", emergency).code == 0
+    shown_rotation = run("rotation", "show", emergency)
+    assert "↩ rolled back" in shown_rotation.out or "● prepared" in shown_rotation.out
+    assert run("rotation", "show", emergency, "-o", "json").document["name"] == emergency
     watched = run("rotation", "watch", emergency, "-o", "json").document
     assert (watched["phase"], watched["ended_at"] is not None) == ("rolled_back", True)
     assert run("array", "show", "web", "-o", "json").document["change"] == ""

@@ -93,7 +93,7 @@ def test_the_page_of_metrics_has_what_workers_count_and_nothing_of_those_that_do
     service = control_plane.run("status", "--output", "json").document["services"][0]
     with urllib.request.urlopen(f"http://{service['metrics']}/metrics", timeout=20) as page:
         lines = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines() if not line.startswith("#"))
-    assert float(lines["keyreeve_ca_serving_certificate_not_after_timestamp_seconds"]) > time.time()
+    assert float(lines["keyreeve_serving_certificate_not_after_timestamp_seconds"]) > time.time()
     assert sum(float(value) for name, value in lines.items() if name.startswith("grpc_server_started_total{")) > 0
 
 

@@ -41,7 +41,7 @@ from keyreeve_ca.ledger.ports import BLOCKS, CoordinatorLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_ca.local_socket import LocalSocket
-from keyreeve_ca.metrics import CERTIFICATES_PURGED, LINT_FINDINGS, show_expiry
+from keyreeve_ca.metrics import CERTIFICATES_PURGED, LINT_FINDINGS, show_snapshot
 from keyreeve_ca.ocsp.responder import OcspResponder
 from keyreeve_ca.operators.first_operator import FirstOperator
 from keyreeve_ca.operators.service import Operators
@@ -67,6 +67,7 @@ from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.keys.sealed import create_kek_file
 from keyreeve_chassis.local_admin.socket import serve_local_admin
+from keyreeve_chassis.operations.values import show_operations
 from keyreeve_chassis.plain_http.metrics_page import serve_metrics
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import (
@@ -288,7 +289,7 @@ async def _follow_snapshots(base: CaContext) -> None:
     """Tell those who look at the snapshot, rather than at the database, that there is a new one."""
     while True:
         snapshot = base.live.current()
-        show_expiry(snapshot)
+        show_snapshot(snapshot)
         base.topics.bump([SNAPSHOT])
         await base.live.changed_since(snapshot.config_version)
 
@@ -313,6 +314,7 @@ async def _background(
             topics.follower(REVOCATIONS, BLOCKS, SNAPSHOT)
         ),
         operation_runner_of(base).run(),
+        show_operations(base.store),
         Sampling(
             base.store,
             PkilintLinter(base.settings.trust_domain),

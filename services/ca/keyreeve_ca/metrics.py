@@ -1,11 +1,10 @@
 """The CA's metrics beside `grpc_server_*`: issuance, commits, expiry. Names: docs/metrics.md."""
 
-from functools import cache
-
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.store.ports import AuthorityState
+from keyreeve_chassis.telemetry.current_values import CurrentValues
 
 # Made once for the process: a registry holds a name once, and a process may run more than one coordinator in its life.
 LINT_FINDINGS = Counter("keyreeve_ca_lint_findings_total", "Issued certificates with lint findings.", ["profile"])
@@ -25,31 +24,22 @@ COMMIT_SECONDS = Histogram(
     "Time from handing a group in to its outcome.",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5),
 )
-_AUTHORITY_EXPIRY = Gauge(
-    "keyreeve_ca_authority_not_after_timestamp_seconds",
-    "When an authority that is trusted expires.",
-    ["authority"],
-    multiprocess_mode="mostrecent",
+_NOT_BEFORE = CurrentValues(
+    "keyreeve_ca_authority_not_before_timestamp_seconds",
+    "When an authority that is trusted was issued.",
+    ("authority",),
 )
+_NOT_AFTER = CurrentValues(
+    "keyreeve_ca_authority_not_after_timestamp_seconds", "When an authority that is trusted expires.", ("authority",)
+)
+_HALTED = CurrentValues("keyreeve_ca_issuance_halted", "1 while issuance is halted, else 0.")
 
 
-@cache
-def _serving_certificate_expiry() -> Gauge:
-    # Made by the processes that have such a certificate, when they have it: the page shows the least, and a new one is 0.
-    return Gauge(
-        "keyreeve_ca_serving_certificate_not_after_timestamp_seconds",
-        "When the first of the workers' own certificates expires.",
-        multiprocess_mode="livemin",
-    )
-
-
-def show_serving_certificate_expiry(not_after: int) -> None:
-    """Set the expiry of this process's serving certificate, in seconds since 1970."""
-    _serving_certificate_expiry().set(not_after)
-
-
-def show_expiry(snapshot: IssuanceSnapshot) -> None:
-    """Set the expiry of every trusted authority."""
-    for authority in snapshot.authorities.values():
-        if authority.state in {AuthorityState.ACTIVE, AuthorityState.RETIRING}:
-            _AUTHORITY_EXPIRY.labels(authority.authority_id).set(authority.not_after)
+def show_snapshot(snapshot: IssuanceSnapshot) -> None:
+    """Show the validity of every trusted authority, and whether issuance is halted."""
+    trusted = [
+        one for one in snapshot.authorities.values() if one.state in {AuthorityState.ACTIVE, AuthorityState.RETIRING}
+    ]
+    _NOT_BEFORE.replace({(one.authority_id,): one.not_before for one in trusted})
+    _NOT_AFTER.replace({(one.authority_id,): one.not_after for one in trusted})
+    _HALTED.set(snapshot.halted_since is not None)

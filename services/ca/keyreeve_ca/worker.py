@@ -26,7 +26,6 @@ from keyreeve_ca.issuance.snapshot import LiveSnapshot
 from keyreeve_ca.ledger.ports import ProcessLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.wire import RemoteLedger
-from keyreeve_ca.metrics import show_serving_certificate_expiry
 from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.known_revocations import LiveRevocations, TrustViews
@@ -54,6 +53,7 @@ from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, system_cl
 from keyreeve_chassis.rpc.server import start_server
 from keyreeve_chassis.schema import revisions
 from keyreeve_chassis.settings.sections import host_port
+from keyreeve_chassis.telemetry.certificates import show_serving_certificate
 from keyreeve_chassis.telemetry.process import call_telemetry
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 from keyreeve_chassis.trust_tables.seals import Seals
@@ -121,7 +121,7 @@ async def run_worker(
             base.live.changed_since,
             instance,
             now,
-            show_serving_certificate_expiry,
+            show_serving_certificate,
             is_revoked=revocations.is_revoked,
         )
         await own.obtain()

@@ -323,6 +323,7 @@ async def _rekey_on_restart(context: CredentialsContext) -> None:
 async def _follow_policies(context: CredentialsContext) -> None:
     """Keep the policies in memory current, and show how many owners are read."""
     wait = context.topics.follower(POLICIES)
+    metrics.SEALED.set(context.vault.switch.closed)
     while True:
         if await wait(_SHOWN_SECONDS):
             try:
@@ -330,6 +331,7 @@ async def _follow_policies(context: CredentialsContext) -> None:
             except Unavailable as unavailable:
                 log.warning("the policies could not be read: %s", unavailable)
         metrics.MOST_OWNERS_READ.set(context.limits.most_owners())
+        metrics.SEALED.set(context.vault.switch.closed)
 
 
 STORAGE = CredentialsStorage(DATABASE)

@@ -33,6 +33,7 @@ from keyreeve_membership.configuration import servicer as setting_servicer
 from keyreeve_membership.configuration.service import Configuration
 from keyreeve_membership.epochs import servicer as bundle_servicer
 from keyreeve_membership.epochs.ports import EPOCHS
+from keyreeve_membership.metrics import show_roll
 from keyreeve_membership.peers.dialing import PeerDialer
 from keyreeve_membership.peers.ports import PeerChecks
 from keyreeve_membership.renewals.pacing import Pace
@@ -126,7 +127,7 @@ class Membership:
         }
         assert context.trust is not None, "the service has trust tables"
         steps = {method: _unless_altered(context.trust.refuse, step) for method, step in steps.items()}
-        return [replace(context.operation_runner(steps), undoing=frozenset(steps)).run()]
+        return [replace(context.operation_runner(steps), undoing=frozenset(steps)).run(), show_roll(context.store)]
 
     def _rotations(self, context: MembershipContext) -> Rotations:
         return Rotations(context.now, self.now_ms, context.settings.roll.lost_seconds)

@@ -138,7 +138,7 @@ def test_what_an_operation_waits_for_is_listed_shown_and_watched(run: Run, fake:
     watched = run("operation", "watch", "1").out.splitlines()
     assert watched == [
         f"operations/1: running, 1 of 2 done; waiting for {lines[0]}; waiting for {lines[1]}",
-        "operations/1: succeeded, 0 of 0 done",
+        "operations/1: succeeded",
     ]
     assert run("operation", "watch", "1", "--quiet").out == "succeeded\n"
     assert run("operation", "watch", "1", "--output", "json").document["state"] == "succeeded"

@@ -110,7 +110,9 @@ def operation_fields(operation: "Operation") -> dict[str, Any]:
 
 def progress(operation: "Operation") -> str:
     """Return an operation as one line of text."""
-    line = f"{operation.name}: {operation.state.value}, {operation.done} of {operation.total} done"
+    line = f"{operation.name}: {operation.state.value}"
+    if operation.total:
+        line += f", {operation.done} of {operation.total} done"
     return "; ".join([line, *(f"waiting for {_condition(one)}" for one in operation.waiting)])
 
 

@@ -8,7 +8,7 @@ import typer
 from keyreeve.cli.arrays.array_commands import ArrayName
 from keyreeve.cli.calling import control_plane, read_lifetime
 from keyreeve.cli.options import ContextFile, Output, Quiet
-from keyreeve.cli.printing import Format, Printer, moment, until
+from keyreeve.cli.printing import Format, Printer, fields, moment, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,6 +88,23 @@ def list_rotations(
     with control_plane(context) as client:
         found = [rotation_fields(one) for one in client.membership.rotations.list(array=array)]
     Printer(output, quiet=quiet).rows(_COLUMNS, found, brief="name")
+
+
+@app.command("show")
+def show_rotation(
+    name: RotationName,
+    *,
+    context: ContextFile = None,
+    output: Output = Format.TABLE,
+    quiet: Quiet = False,
+) -> None:
+    """Show how far a rotation is, and whom it waits for and why."""
+    with control_plane(context) as client:
+        found = client.membership.rotations.get(name)
+    printer, shown = Printer(output, quiet=quiet), rotation_fields(found)
+    members = shown.pop("members")
+    text = fields(shown) + "".join(f"{line}\n" for line in drawing(found))
+    printer.answer(shown | {"members": members}, text, brief=shown["phase"])
 
 
 @app.command("rollback")

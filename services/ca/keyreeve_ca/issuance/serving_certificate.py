@@ -54,8 +54,8 @@ class ServingCertificate:
     """Resolves once the snapshot's version is no longer the given one."""
     instance: str
     now: Callable[[], int]
-    renewed: Callable[[int], None] = lambda _not_after: None
-    """Told when the newest certificate expires."""
+    renewed: Callable[[int, int], None] = lambda _issued_at, _not_after: None
+    """Told the validity of the newest certificate."""
     profile: str = "service"
     server: str = "ca"
     """First label of the reserved DNS name that it carries."""
@@ -108,7 +108,7 @@ class ServingCertificate:
             issued_at=outcome.issued_at,
             not_after=outcome.not_after,
         )
-        self.renewed(outcome.not_after)
+        self.renewed(outcome.issued_at, outcome.not_after)
 
     async def obtain(self) -> None:
         """`renew`, retried until an authority can issue: after a long outage recovery must come first."""

@@ -23,6 +23,7 @@ from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.processes.ipc import Client
 from keyreeve_chassis.processes.ipc import Connection as IpcConnection
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
+from keyreeve_chassis.telemetry.current_values import CurrentValues
 
 SINK_PROBLEMS = "sink_problems"
 """Name of the coordinator's handler; also the topic of a change of what it answers."""
@@ -36,6 +37,8 @@ _HOLD_SECONDS = 0.5
 _ANSWER_SECONDS = 1.0
 _SILENCE_SECONDS = 1.5
 _CHECKPOINTS_AT_ONCE = 50
+
+FAILING = CurrentValues("keyreeve_audit_sink_failing", "1 while a sink of the audit log fails, else 0.", ("sink",))
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +100,7 @@ class SinkFeeding:
     def _tell(self, feeder: Feeder, told: str) -> str:
         """Log a sink's problem when it differs from `told`, and tell the workers; return it."""
         problem = feeder.problem() or ""
+        FAILING.replace({(one.sink.name,): float(one.problem() is not None) for one in self.feeders})
         if problem != told:
             log.error("audit: %s", problem) if problem else log.info("audit: every sink is up to date again")
             self.topics.bump([SINK_PROBLEMS])

@@ -58,6 +58,7 @@ from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.operations.ports import OPERATIONS
 from keyreeve_chassis.operations.runner import OperationRunner
 from keyreeve_chassis.operations.steps import Step
+from keyreeve_chassis.operations.values import show_operations
 from keyreeve_chassis.processes.ipc import Handler
 from keyreeve_chassis.processes.lifecycle import every
 from keyreeve_chassis.processes.refusals import StartRefused
@@ -178,7 +179,7 @@ class DatabaseStorage(Generic[S, TxT]):
                         operation_servicer.ACCESS,
                     ),
                 ],
-                [*jobs, *leader.jobs(), feeding.follow()],
+                [*jobs, *leader.jobs(), feeding.follow(), show_operations(store)],
                 feeding.check,
                 {} if watch is None else self._local_handlers(settings, store, watch),
             )

@@ -8,6 +8,7 @@ from cryptography import x509
 from keyreeve import channel_credentials
 from keyreeve.context import Context
 from keyreeve.errors import ContextInvalid
+from keyreeve_chassis.telemetry.certificates import show_serving_certificate
 from keyreeve_chassis.tls import ServerIdentity
 
 _log = structlog.get_logger(__name__)
@@ -49,5 +50,7 @@ class LiveIdentity:
             _log.warning("the identity's files cannot be used; the former ones stay in use", error=failure.message)
 
     def _take(self, files: channel_credentials.TlsFiles) -> None:
+        leaf = x509.load_pem_x509_certificate(files.certificate)
+        show_serving_certificate(int(leaf.not_valid_before_utc.timestamp()), int(leaf.not_valid_after_utc.timestamp()))
         self._identity = ServerIdentity(files.certificate, files.key, files.bundle)
         self._roots = tuple(x509.load_pem_x509_certificates(files.bundle))

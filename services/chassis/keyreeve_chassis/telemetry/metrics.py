@@ -6,11 +6,13 @@ render the sum.
 """
 
 import os
+from collections.abc import Iterable
 from itertools import repeat
 from typing import Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
+    PROCESS_COLLECTOR,
     REGISTRY,
     CollectorRegistry,
     Counter,
@@ -18,7 +20,12 @@ from prometheus_client import (
     generate_latest,
     values,
 )
+from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from keyreeve_chassis.telemetry.current_values import CURRENT
+from keyreeve_chassis.telemetry.process_metrics import ServiceProcesses
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
@@ -89,11 +96,23 @@ def count_here() -> None:
 
 def registry() -> CollectorRegistry:
     """The registry to expose: of this process, or of all that share `PROMETHEUS_MULTIPROC_DIR`."""
-    if not os.environ.get(MULTIPROCESS_VARIABLE):
-        return REGISTRY
+    managed = bool(os.environ.get(MULTIPROCESS_VARIABLE))
     combined = CollectorRegistry()
-    MultiProcessCollector(combined)  # type: ignore[no-untyped-call]
+    if managed:
+        MultiProcessCollector(combined)  # type: ignore[no-untyped-call]
+    else:
+        combined.register(_Others())
+    combined.register(CURRENT)
+    combined.register(ServiceProcesses(managed=managed))
     return combined
+
+
+class _Others(Collector):
+    """What the library counts in this process, without its own `process_*`."""
+
+    def collect(self) -> Iterable[Metric]:
+        own = {one.name for one in PROCESS_COLLECTOR.collect()}
+        return (one for one in REGISTRY.collect() if one.name not in own)
 
 
 def render() -> tuple[str, bytes]:

@@ -19,6 +19,15 @@ class SealSwitch:
         self._refuse = refuse
         self._refusal: KeyreeveError | None = VaultSealed("the seal switch has not been read yet")
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing opens: sealed, not read yet, or its tables altered."""
+        try:
+            self.check()
+        except KeyreeveError:
+            return True
+        return False
+
     def check(self) -> None:
         """Raise `VaultSealed` or `TrustTableAltered` when nothing may be opened."""
         if self._refusal is not None:
