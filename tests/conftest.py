@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.control_plane import stop_shared_control_plane
 from support.databases import (
-    SHARED_DIRECTORY,
     ca_bench,
     ca_database,
     postgresql_database,
     postgresql_server,
-    shared_directory,
     sqlite_database,
 )
+from support.migrated import SHARED_DIRECTORY
 from support.postgres import stop_shared_server
+from support.programs import find_program
 
-__all__ = ["ca_bench", "ca_database", "postgresql_database", "postgresql_server", "shared_directory", "sqlite_database"]
+__all__ = ["ca_bench", "ca_database", "postgresql_database", "postgresql_server", "sqlite_database"]
 
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.register_profile("random", derandomize=False, database=None, deadline=None, print_blob=True)
@@ -36,8 +37,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     shared = os.environ.get(SHARED_DIRECTORY)
     if not hasattr(config, "workerinput") and shared is not None:
+        stop_shared_control_plane(Path(shared))
         stop_shared_server(Path(shared))
         shutil.rmtree(shared, ignore_errors=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            find_program(name)
 
 
 def pytest_collection_finish() -> None:

@@ -22,7 +22,6 @@ LEAVES = {
     "certificates.serials": "the form of serial numbers (RFC 5280, 4.1.2.2)",
     "enrollment.ports": "what becomes of an enrollment token",
     "halt.service": "who stops issuance and who lets it go on",
-    "host_tuning": "what signing takes on this machine",
     "issuance.batching": "which requests to sign are taken into one group",
     "ledger.ports": "what is committed to the ledger of certificates",
     "local_admin": "what the CA is asked over its local admin socket",

@@ -1,11 +1,6 @@
-"""The alerts and dashboards of the chart: what they query exists, and each alert fires for what it is for.
+"""The alerts and dashboards of the chart: what they query exists, and each alert fires for what it is for."""
 
-promtool comes from tools/promtool, which CI runs; without it, what needs it is skipped, unless KEYREEVE_SERVERS=required.
-"""
-
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,6 +10,7 @@ from typer.main import get_command
 
 from keyreeve.cli.program import app
 from support.metric_queries import alerts, dashboards, declared, metrics_in, queries, unknown_in
+from support.programs import PROMTOOL, find_program
 
 ROOT = Path(__file__).parents[2]
 ALERTS_TEST = Path(__file__).parent / "alerts_test.yaml"
@@ -22,11 +18,7 @@ ALERTS_TEST = Path(__file__).parent / "alerts_test.yaml"
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    found = shutil.which("promtool", path=f"{os.environ['PATH']}:{ROOT / '.bench' / 'bin'}")
-    if found is None:
-        assert os.environ.get("KEYREEVE_SERVERS") != "required", "tools/promtool installs it"
-        pytest.skip("promtool is not installed: run tools/promtool")
-    return found
+    return find_program(PROMTOOL)
 
 
 def test_each_alert_fires_when_it_should_and_not_before(promtool: str) -> None:

@@ -19,8 +19,8 @@ MOST_RSS_KIB = 72 * 1024
 
 
 @pytest.fixture
-def servers(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Servers]:
-    made = Servers(control_plane, tmp_path)
+def servers(all_services: ControlPlane, tmp_path: Path) -> Iterator[Servers]:
+    made = Servers(all_services, tmp_path)
     yield made
     made.stop()
 
@@ -94,8 +94,8 @@ def run(command: list[str]) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.slow
-def test_the_tour_shows_a_promotion_without_a_failed_call_and_leaves_nothing(own_control_plane: ControlPlane) -> None:
-    done = own_control_plane.run("tour", "--output", "json")
+def test_the_tour_shows_a_promotion_without_a_failed_call_and_leaves_nothing(own_services: ControlPlane) -> None:
+    done = own_services.run("tour", "--output", "json")
     assert done.code == 0, done.err
     found = done.document
     assert found["failures"] == []

@@ -56,8 +56,8 @@ class Traffic:
 
 
 @pytest.fixture
-def many(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Servers]:
-    made = Servers(control_plane, tmp_path, AGENTS)
+def many(all_services: ControlPlane, tmp_path: Path) -> Iterator[Servers]:
+    made = Servers(all_services, tmp_path, AGENTS)
     yield made
     made.stop()
 

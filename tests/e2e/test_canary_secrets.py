@@ -135,9 +135,9 @@ def own_secrets(search: Search, url: str) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(400)
 def test_no_secret_is_in_logs_audit_errors_metrics_traces_the_database_or_processes(
-    database: str, own_control_plane: ControlPlane, tmp_path: Path
+    database: str, own_services: ControlPlane, tmp_path: Path
 ) -> None:
-    control_plane, search = own_control_plane, Search(own_control_plane)
+    control_plane, search = own_services, Search(own_services)
     search.canaries["the database's password"] = {PASSWORD.encode()}
     control_plane.state_directory.make()
     write_config(

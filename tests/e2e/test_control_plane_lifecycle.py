@@ -25,45 +25,45 @@ from support.waiting import wait_for
 
 
 @pytest.mark.faults
-def test_a_control_plane_comes_up_verified_says_so_twice_and_goes_down(own_control_plane: ControlPlane) -> None:
+def test_a_control_plane_comes_up_verified_says_so_twice_and_goes_down(own_services: ControlPlane) -> None:
     begun = time.monotonic()
-    first = own_control_plane.up()
+    first = own_services.up()
     seconds = time.monotonic() - begun
     assert seconds < 90, f"{seconds:.1f} s"  # 5 on an idle machine (tools/quickstart)
     assert "openssl verify -x509_strict" in first.out
     assert re.search(r"spiffe://dev\.localhost/operators/admin/[a-z0-9-]+", first.out)
     for line, bundle in (
-        ("control", own_control_plane.state_directory.bundle),
-        ("estate", own_control_plane.state_directory.estate_bundle),
+        ("control", own_services.state_directory.bundle),
+        ("estate", own_services.state_directory.estate_bundle),
     ):
         [root] = load_certificates(bundle)
         assert f"{line} root" in first.out
         assert hashlib.sha256(root).hexdigest() in first.out
-    assert stat.S_IMODE(own_control_plane.state_directory.key.stat().st_mode) == 0o600
-    assert stat.S_IMODE(own_control_plane.state_directory.root.stat().st_mode) == 0o700
+    assert stat.S_IMODE(own_services.state_directory.key.stat().st_mode) == 0o600
+    assert stat.S_IMODE(own_services.state_directory.root.stat().st_mode) == 0o700
 
-    certificate, manager = own_control_plane.state_directory.certificate.read_bytes(), own_control_plane.manager()
-    second = own_control_plane.up()
+    certificate, manager = own_services.state_directory.certificate.read_bytes(), own_services.manager()
+    second = own_services.up()
     assert "running already" in second.out
-    assert own_control_plane.state_directory.certificate.read_bytes() == certificate
-    assert own_control_plane.manager() == manager
+    assert own_services.state_directory.certificate.read_bytes() == certificate
+    assert own_services.manager() == manager
 
     for command in _commands_to_try(first.out):
-        done = own_control_plane.run(*command)
+        done = own_services.run(*command)
         assert done.code == 0, (command, done.err)
 
-    own_control_plane.down()
-    assert own_control_plane.supervisor() is None
-    assert own_control_plane.run("status").code == 3
+    own_services.down()
+    assert own_services.supervisor() is None
+    assert own_services.run("status").code == 3
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(
-            ("127.0.0.1", read_addresses(own_control_plane.state_directory, CA).port), timeout=5
+            ("127.0.0.1", read_addresses(own_services.state_directory, CA).port), timeout=5
         ).close()
 
-    again = own_control_plane.up()
+    again = own_services.up()
     assert "running" in again.out
-    assert own_control_plane.state_directory.certificate.read_bytes() == certificate
-    assert own_control_plane.run("cert", "list", "--quiet").out.split()
+    assert own_services.state_directory.certificate.read_bytes() == certificate
+    assert own_services.run("cert", "list", "--quiet").out.split()
 
 
 def _commands_to_try(out: str) -> list[list[str]]:
@@ -75,17 +75,17 @@ def _commands_to_try(out: str) -> list[list[str]]:
     return commands
 
 
-def test_status_doctor_and_settings_report_a_healthy_control_plane(control_plane: ControlPlane) -> None:
-    status = control_plane.run("status", "--output", "json").document
+def test_status_doctor_and_settings_report_a_healthy_control_plane(all_services: ControlPlane) -> None:
+    status = all_services.run("status", "--output", "json").document
     assert {service["state"] for service in status["services"]} == {"serving"}
     assert status["supervisor"]["running"] is True
     assert status["you"]["identity"].startswith("spiffe://dev.localhost/operators/admin/")
-    findings = control_plane.run("doctor", "--output", "json")
+    findings = all_services.run("doctor", "--output", "json")
     told = [(each["check"], each["message"]) for each in findings.document if each["severity"] == "error"]
     assert told == []
     assert findings.code == 0
     assert {"clock", "trust", "file modes", "your certificate"} <= {each["check"] for each in findings.document}
-    rows = {row["key"]: row for row in control_plane.run("settings", "--output", "json").document}
+    rows = {row["key"]: row for row in all_services.run("settings", "--output", "json").document}
     assert "ca.yaml" in rows["trust_domain"]["origin"]
 
 

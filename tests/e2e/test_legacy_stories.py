@@ -17,29 +17,29 @@ CREATED = "Created key file {0}.key and CSR {0}.csr\nCSR file {0}.csr ready for 
 
 
 @pytest.fixture
-def shell(control_plane: ControlPlane) -> LegacyShell:
-    return LegacyShell(control_plane.state_directory.context)
+def shell(all_services: ControlPlane) -> LegacyShell:
+    return LegacyShell(all_services.state_directory.context)
 
 
 @pytest.fixture
-def alone(control_plane: ControlPlane, shell: LegacyShell) -> LegacyShell:
+def alone(all_services: ControlPlane, shell: LegacyShell) -> LegacyShell:
     """On a server that stands alone in the roll."""
     name = f"core-{uuid.uuid4().hex[:8]}.example.test"
-    with control_plane.client() as client:
+    with all_services.client() as client:
         client.membership.arrays.create(Server(name, "127.0.0.1:5427", "5.40"))
     return shell.on(name)
 
 
 @pytest.fixture
-def servers(control_plane: ControlPlane, tmp_path: Path) -> Iterator[list[LocalAgent]]:
+def servers(all_services: ControlPlane, tmp_path: Path) -> Iterator[list[LocalAgent]]:
     """Three servers with agents."""
     run, made = uuid.uuid4().hex[:8], []
-    with control_plane.client() as client:
+    with all_services.client() as client:
         for n in (1, 2, 3):
             agent = LocalAgent(f"sgd-{n}-{run}.example.test", free_address(f"127.0.0.{20 + n}"), tmp_path / f"{n}")
-            agent.configure({"membership": control_plane.context.addresses("membership")})
+            agent.configure({"membership": all_services.context.addresses("membership")})
             agent.enroll(
-                client.tokens.create(f"spiffe://{control_plane.context.trust_domain}/members/{agent.name}").text
+                client.tokens.create(f"spiffe://{all_services.context.trust_domain}/members/{agent.name}").text
             )
             made.append(agent)
     try:
@@ -95,7 +95,7 @@ def test_an_array_of_three_is_secured_and_another_server_becomes_its_primary(
 
 @pytest.mark.slow
 def test_the_password_cache_is_filled_listed_re_keyed_and_emptied(
-    control_plane: ControlPlane, alone: LegacyShell, tmp_path: Path
+    all_services: ControlPlane, alone: LegacyShell, tmp_path: Path
 ) -> None:
     batch = tmp_path / "entries.txt"
     batch.write_text(
@@ -120,7 +120,7 @@ def test_the_password_cache_is_filled_listed_re_keyed_and_emptied(
 
     refused = alone.run("tarantella", "config", "edit", "--security-newkeyonrestart", "1")
     assert (refused.returncode, "new_key_on_restart" in refused.stderr) == (1, True)
-    with control_plane.client() as client:
+    with all_services.client() as client:
         array = client.membership.members.get(alone.server).array
         begun = client.credentials.keys.rotate(array)
         *_, _ = client.credentials.operations.watch(begun.name)

@@ -1,19 +1,16 @@
 """A control plane that is started again long after it was stopped (libfaketime)."""
 
 import hashlib
-import shutil
 
 import pytest
 
 from keyreeve.cli.local.local_operator import login_name, operator_name
 from keyreeve.keys import load_certificates
 from support.control_plane import ControlPlane
-from support.faketime import LIBRARIES, later
+from support.faketime import later
+from support.programs import FAKETIME, needs
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.skipif(not LIBRARIES, reason="libfaketime is not installed (Debian: apt-get install faketime)"),
-]
+pytestmark = [pytest.mark.faults, needs(FAKETIME, "openssl")]
 
 
 def roots(control_plane: ControlPlane) -> list[str]:
@@ -22,35 +19,32 @@ def roots(control_plane: ControlPlane) -> list[str]:
 
 
 def test_after_a_month_and_after_three_years_up_recovers_by_itself_and_says_so(
-    own_control_plane: ControlPlane,
+    own_services: ControlPlane,
 ) -> None:
-    own_control_plane.up()
-    before = roots(own_control_plane)
-    own_control_plane.down()
+    own_services.up()
+    before = roots(own_services)
+    own_services.down()
 
     month = later(31)
-    woken = own_control_plane.up(**month).out
+    woken = own_services.up(**month).out
     assert "recovered over the CA's local socket" in woken
     assert "30 d" in woken
-    assert roots(own_control_plane) == before
-    assert own_control_plane.run("cert", "issue", "web.example.test", "--out", "web", extra=month).code == 0
-    assert own_control_plane.run("doctor", extra=month).code == 0
-    assert "recovered" not in own_control_plane.up(**month).out, "nothing has expired now"
-    own_control_plane.down()
+    assert roots(own_services) == before
+    assert own_services.run("cert", "issue", "web.example.test", "--out", "web", extra=month).code == 0
+    assert own_services.run("doctor", extra=month).code == 0
+    assert "recovered" not in own_services.up(**month).out, "nothing has expired now"
+    own_services.down()
 
     years = later(3 * 366)
-    woken = own_control_plane.up(**years).out
+    woken = own_services.up(**years).out
     assert "control-issuing-2 was created under control-root-1, since control-issuing-1 had expired" in woken
     assert "estate-issuing-2 was created under estate-root-1" in woken
-    assert roots(own_control_plane) == before
-    issued = own_control_plane.run("cert", "issue", "web.example.test", "--out", "again", extra=years)
+    assert roots(own_services) == before
+    issued = own_services.run("cert", "issue", "web.example.test", "--out", "again", extra=years)
     assert issued.code == 0, issued.err
-    if shutil.which("openssl"):
-        checked = own_control_plane.run(
-            "cert", "verify", "again/certificate.pem", "--for", "web.example.test", extra=years
-        )
-        assert checked.code == 0, checked.err
-    own_control_plane.run("down", extra=years)
+    checked = own_services.run("cert", "verify", "again/certificate.pem", "--for", "web.example.test", extra=years)
+    assert checked.code == 0, checked.err
+    own_services.run("down", extra=years)
 
 
 def test_recover_says_what_it_did_and_needs_a_ca_that_runs(own_control_plane: ControlPlane) -> None:

@@ -22,8 +22,8 @@ def outcome(context: Context) -> str:
 
 
 @pytest.mark.slow
-def test_arrays_are_made_shown_and_refused_by_command(control_plane: ControlPlane) -> None:
-    run = control_plane.run
+def test_arrays_are_made_shown_and_refused_by_command(all_services: ControlPlane) -> None:
+    run = all_services.run
     made = run(
         "array", "create", "web-1.example.com", "--address", "10.0.0.1:5427", "--release", "5.40.908", "--id", "web"
     )
@@ -68,14 +68,14 @@ def test_arrays_are_made_shown_and_refused_by_command(control_plane: ControlPlan
 
 
 @pytest.mark.slow
-def test_an_operator_who_is_removed_is_refused_by_membership(control_plane: ControlPlane) -> None:
-    token = control_plane.run("operator", "invite", "carl", "--role", "admin", "-q")
+def test_an_operator_who_is_removed_is_refused_by_membership(all_services: ControlPlane) -> None:
+    token = all_services.run("operator", "invite", "carl", "--role", "admin", "-q")
     assert token.code == 0, token.err
-    accepted = control_plane.run("operator", "accept", "--dir", "carl", given=token.out.encode())
+    accepted = all_services.run("operator", "accept", "--dir", "carl", given=token.out.encode())
     assert accepted.code == 0, accepted.err
-    carl = Context.load(control_plane.directory / "carl" / "context.json")
-    carl = replace(carl, endpoints=control_plane.context.endpoints)
+    carl = Context.load(all_services.directory / "carl" / "context.json")
+    carl = replace(carl, endpoints=all_services.context.endpoints)
     wait_for("a known operator", lambda: outcome(carl) == "OK", 5)
-    assert control_plane.run("operator", "remove", "carl").code == 0
+    assert all_services.run("operator", "remove", "carl").code == 0
     refusals = {"PEER_OPERATOR_UNKNOWN", "PEER_CERTIFICATE_REVOKED"}
     wait_for("a refusal", lambda: outcome(carl) in refusals, 5)

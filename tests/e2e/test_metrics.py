@@ -16,9 +16,9 @@ UNSEEN = frozenset(
 """Counters with labels that begin with their first event, which a sound control plane has not."""
 
 
-def test_what_is_queried_is_on_the_pages_of_running_services(control_plane: ControlPlane) -> None:
-    control_plane.run("cert", "issue", "metrics.dev.localhost", "--out", str(control_plane.directory / "metrics"))
-    services = control_plane.run("status", "--output", "json").document["services"]
+def test_what_is_queried_is_on_the_pages_of_running_services(all_services: ControlPlane) -> None:
+    all_services.run("cert", "issue", "metrics.dev.localhost", "--out", str(all_services.directory / "metrics"))
+    services = all_services.run("status", "--output", "json").document["services"]
     shown: dict[str, set[str]] = {}
     processes: dict[str, set[str]] = {}
     for service in services:

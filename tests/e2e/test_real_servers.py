@@ -1,7 +1,4 @@
-"""Real servers and clients with the product's files alone: certificates, client certificates and CRLs.
-
-Servers that are not installed are skipped, unless KEYREEVE_SERVERS=required says that CI has installed them.
-"""
+"""Real servers and clients with the product's files alone: certificates, client certificates and CRLs."""
 
 import os
 import shutil
@@ -16,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from support.control_plane import ControlPlane
+from support.programs import find_program
 from support.waiting import wait_for
 
 NAME = "localhost"
-MISSING = "required" if os.environ.get("KEYREEVE_SERVERS") == "required" else "skipped"
 
 
 @dataclass(frozen=True)
@@ -68,20 +65,6 @@ def _text_of_crls(path: Path) -> bytes:
             ["openssl", "crl", "-noout", "-text"], input=pem.encode(), capture_output=True, check=True
         ).stdout
     return told
-
-
-def program(name: str) -> str:
-    elsewhere = [
-        "/usr/sbin",
-        "/usr/local/sbin",
-        *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
-    ]
-    found = shutil.which(name) or shutil.which(name, path=":".join(elsewhere))
-    if found is None:
-        if MISSING == "required":
-            pytest.fail(f"{name} is not installed")
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def free_port() -> int:
@@ -159,7 +142,7 @@ http {{
 }}
 """)
     command = [
-        program("nginx"),
+        find_program("nginx"),
         "-p",
         str(tmp_path),
         "-c",
@@ -189,7 +172,7 @@ frontend f
   bind 127.0.0.1:{port} ssl crt {files.directory}/server/combined.pem ca-file {files.roots} verify required crl-file {files.crls}
   http-request return status 200 content-type text/plain string "hello"
 """)
-    with running([program("haproxy"), "-db", "-f", str(tmp_path / "haproxy.cfg")], port, tmp_path / "log"):
+    with running([find_program("haproxy"), "-db", "-f", str(tmp_path / "haproxy.cfg")], port, tmp_path / "log"):
         let_in, said = asked(files, port, "good")
         assert let_in, said + (tmp_path / "log").read_text()
         let_in, said = asked(files, port, "revoked")
@@ -201,7 +184,7 @@ def test_postgresql_logs_in_the_common_name_and_refuses_the_revoked_one(files: F
 
     from support import postgres
 
-    binaries = Path(program("pg_ctl")).parent  # the one in the environment of the tests is built without TLS
+    binaries = Path(find_program("postgres")).parent
     place = Path("/tmp") / f"keyreeve-pg-tls-{os.getpid()}"
     place.mkdir(mode=0o755)
     try:
@@ -284,7 +267,7 @@ def test_curl_and_python_refuse_a_revoked_server(files: Files, tmp_path: Path) -
 
 
 def test_nss_takes_the_full_list_of_an_authority(control_plane: ControlPlane, files: Files, tmp_path: Path) -> None:
-    certutil, crlutil = program("certutil"), program("crlutil")
+    certutil, crlutil = find_program("certutil"), find_program("crlutil")
     (tmp_path / "password").write_text("")
     database = f"sql:{tmp_path}"
 

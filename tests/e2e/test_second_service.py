@@ -19,7 +19,7 @@ from keyreeve.identity import service_dns_name
 from keyreeve.operation_values import OperationState
 from keyreeve.operations.v1 import operation_service_pb2
 from support.control_plane import ControlPlane
-from support.faketime import LIBRARIES, later
+from support.faketime import later
 from support.inventory_cli import INVENTORY, STATELESS
 from support.inventory_contract import (
     SERVICE,
@@ -30,6 +30,7 @@ from support.inventory_contract import (
     ListItemsResponse,
     WatchItemsRequest,
 )
+from support.programs import FAKETIME, needs
 from support.running import refusal
 from support.waiting import wait_for
 
@@ -173,7 +174,7 @@ def test_an_operator_who_is_removed_is_refused_by_the_second_service(machine: Ma
 
 
 @pytest.mark.faults
-@pytest.mark.skipif(not LIBRARIES, reason="libfaketime is not installed (Debian: apt-get install faketime)")
+@needs(FAKETIME)
 def test_after_a_month_asleep_up_lets_the_second_service_back_in(machine: Machine) -> None:
     machine.up()
     machine.add("a1")

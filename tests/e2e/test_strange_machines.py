@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from support.control_plane import ControlPlane
+from support.control_plane import ALL_SERVICES, ControlPlane
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a control plane that has been up once, with services that have all enrolled, and is down."""
-    made = ControlPlane(tmp_path_factory.mktemp("original"))
+    made = ControlPlane(tmp_path_factory.mktemp("original"), ALL_SERVICES)
     made.up()
     made.down()
     return made.directory
@@ -24,11 +24,17 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copied(original: Path, tmp_path: Path) -> Iterator[ControlPlane]:
-    """A copy of it, in another place."""
+    """A copy of it, in another place, of which only the CA is started."""
     made = ControlPlane(tmp_path / "copy")
     shutil.copytree(original, made.directory, symlinks=True)
     yield made
     made.down()
+
+
+@pytest.fixture
+def whole_copy(copied: ControlPlane) -> ControlPlane:
+    """The same with all services."""
+    return ControlPlane(copied.directory, ALL_SERVICES)
 
 
 def change(control_plane: ControlPlane, before: str, after: str) -> None:
@@ -42,24 +48,26 @@ def works(control_plane: ControlPlane) -> bool:
     return control_plane.run("profile", "list", "-q").code == 0
 
 
-def test_a_copy_runs_what_lies_in_it_and_never_writes_into_its_original(original: Path, copied: ControlPlane) -> None:
+def test_a_copy_runs_what_lies_in_it_and_never_writes_into_its_original(
+    original: Path, whole_copy: ControlPlane
+) -> None:
     before = {path: path.read_bytes() for path in original.rglob("*") if path.is_file()}
-    done = copied.run("up")
+    done = whole_copy.run("up")
     assert done.code == 0, done.err
     assert "settings now name" in done.out
-    assert copied.run("cert", "issue", "copy.example.test", "--out", "o", "-q").code == 0
+    assert whole_copy.run("cert", "issue", "copy.example.test", "--out", "o", "-q").code == 0
     assert before == {path: path.read_bytes() for path in original.rglob("*") if path.is_file()}
-    context = json.loads(copied.state_directory.context.read_text())
+    context = json.loads(whole_copy.state_directory.context.read_text())
     assert str(original) not in json.dumps(context)
 
 
 def test_a_moved_directory_goes_on_and_nothing_is_made_at_the_old_place(original: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(original, old, symlinks=True)
-    moved = ControlPlane(old)
+    moved = ControlPlane(old, ALL_SERVICES)
     text = moved.state_directory.config("ca").read_text()
     assert str(original) in text, "the copy has not been started"
-    new = ControlPlane(tmp_path / "new")
+    new = ControlPlane(tmp_path / "new", ALL_SERVICES)
     old.rename(new.directory)
     assert new.run("up").code == 0
     assert works(new)
@@ -70,17 +78,17 @@ def test_a_moved_directory_goes_on_and_nothing_is_made_at_the_old_place(original
     new.down()
 
 
-def test_nothing_is_made_where_a_control_plane_has_been(copied: ControlPlane, tmp_path: Path) -> None:
+def test_nothing_is_made_where_a_control_plane_has_been(whole_copy: ControlPlane, tmp_path: Path) -> None:
     for service in ("ca", "membership", "credentials"):
-        shutil.rmtree(copied.state_directory.state(service))
-    text = copied.state_directory.config("ca").read_text()
+        shutil.rmtree(whole_copy.state_directory.state(service))
+    text = whole_copy.state_directory.config("ca").read_text()
     [line] = [each for each in text.splitlines() if each.startswith("state_directory:")]
-    copied.state_directory.config("ca").write_text(text.replace(line, f"state_directory: {tmp_path}/gone/ca"))
-    done = copied.run("up")
+    whole_copy.state_directory.config("ca").write_text(text.replace(line, f"state_directory: {tmp_path}/gone/ca"))
+    done = whole_copy.run("up")
     assert done.code == 1
     assert "does not exist" in done.err
     assert not (tmp_path / "gone").exists()
-    assert not copied.state_directory.state("ca").exists()
+    assert not whole_copy.state_directory.state("ca").exists()
 
 
 def test_another_listen_address_is_asked_for_health_where_it_is_and_named_in_the_context(copied: ControlPlane) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from subprocess import Popen
 
 import grpc
@@ -78,9 +77,9 @@ class Replicas:
 
 
 @contextmanager
-def two(program: "Popen[str]", server: Server, shared: Path) -> Iterator[Replicas]:
+def two(program: "Popen[str]", server: Server) -> Iterator[Replicas]:
     with (
-        fresh_postgresql_database(server, shared) as url,
+        fresh_postgresql_database(server) as url,
         forked_ca(program, url, INSTANCE="one", **NO_LIMITS) as first,
         forked_ca(program, url, INSTANCE="two", **NO_LIMITS) as second,
     ):
@@ -94,18 +93,16 @@ def two(program: "Popen[str]", server: Server, shared: Path) -> Iterator[Replica
 
 
 @pytest.fixture(scope="module")
-def replicas(forking_program: "Popen[str]", postgresql_server: Server, shared_directory: Path) -> Iterator[Replicas]:
+def replicas(forking_program: "Popen[str]", postgresql_server: Server) -> Iterator[Replicas]:
     """Two that all tests share: they leave them as they were."""
-    with two(forking_program, postgresql_server, shared_directory) as made:
+    with two(forking_program, postgresql_server) as made:
         yield made
 
 
 @pytest.fixture
-def own_replicas(
-    forking_program: "Popen[str]", postgresql_server: Server, shared_directory: Path
-) -> Iterator[Replicas]:
+def own_replicas(forking_program: "Popen[str]", postgresql_server: Server) -> Iterator[Replicas]:
     """Two for one test, which may kill them."""
-    with two(forking_program, postgresql_server, shared_directory) as made:
+    with two(forking_program, postgresql_server) as made:
         yield made
 
 

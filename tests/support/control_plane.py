@@ -1,5 +1,6 @@
-"""A whole control plane of real processes, started and called with the `keyreeve` program."""
+"""A control plane of real processes, started and called with the `keyreeve` program: the CA alone unless a test needs more."""
 
+import fcntl
 import json
 import os
 import random
@@ -18,6 +19,9 @@ from keyreeve.cli.supervision.supervisor import lock_file, pid_file
 from keyreeve_chassis.processes.fork_server import COMMAND_LENGTH
 
 CA = SERVICES[0]
+CA_ALONE = "support.ca_alone"
+ALL_SERVICES = "keyreeve.cli"
+_TESTS = str(Path(__file__).parents[1])
 _OURS = ("KEYREEVE_CONTEXT", "KEYREEVE_DIR", "KEYREEVE_PORT", "FORCE", "NO_COLOR")
 
 
@@ -39,8 +43,8 @@ class ControlPlane:
     """A control plane in `directory/.keyreeve`; commands run in `directory`."""
 
     directory: Path
-    module: str = "keyreeve.cli"
-    """The program: `keyreeve`, or one with more services."""
+    module: str = CA_ALONE
+    """The program: `keyreeve`, or one with fewer or more services."""
 
     @property
     def state_directory(self) -> StateDirectory:
@@ -59,7 +63,7 @@ class ControlPlane:
         done = subprocess.run(
             [sys.executable, "-m", self.module, *map(str, arguments)],
             cwd=self.directory,
-            env=environment | (extra or {}),
+            env=environment | {"PYTHONPATH": _TESTS} | (extra or {}),
             input=given,
             stdin=subprocess.DEVNULL if given is None else None,
             capture_output=True,
@@ -128,3 +132,22 @@ class ControlPlane:
                 status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
                 told[f"{kind} {pid}"] = int(status["RssAnon"].split()[0]) * 1024
         return told
+
+
+def shared_control_plane(shared: Path) -> ControlPlane:
+    """The control plane with all services of this test run, started if need be; `shared` is the run's directory."""
+    directory = shared / "services"
+    made = ControlPlane(directory, ALL_SERVICES)
+    with (shared / "services.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not directory.exists():
+            directory.mkdir()
+            made.up()
+    return made
+
+
+def stop_shared_control_plane(shared: Path) -> None:
+    """Stop the control plane of this test run if there is one."""
+    directory = shared / "services"
+    if directory.exists():
+        ControlPlane(directory, ALL_SERVICES).down()

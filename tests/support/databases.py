@@ -1,13 +1,9 @@
-"""Fresh, migrated databases of the CA for tests: a copied file on SQLite, a copied database on PostgreSQL.
+"""Fresh, migrated databases of the CA for tests.
 
 `ca_database` runs a test on both; `sqlite_database`, `postgresql_database` and `postgresql_server` are there for tests of
-one of them. The shared directory of the test run (see conftest.py) holds the templates and the server's address.
+one of them.
 """
 
-import fcntl
-import itertools
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,17 +21,13 @@ from keyreeve_ca.store.sql import CaStore, store_on
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader, sqlite_writer
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.keys.sealed import SealedKeyStore
-from keyreeve_chassis.schema.migrating import upgrade
 from keyreeve_chassis.trust_tables.seals import Seals
 from support.ledger_entries import NOW, STATED_PROFILE, WORKER, bootstrap
+from support.migrated import copied_postgresql, migrated_postgresql, migrated_sqlite, run_directory
 from support.postgres import Server, shared_server
 
-SHARED_DIRECTORY = "KEYREEVE_TEST_RUN"
-"""Environment variable that names the directory which all processes of a test run share."""
 TEST_SEALS = Seals.of(SealedKeyStore(b"k" * 32, "test"))
 """Of databases that no service has started on."""
-_TEMPLATE = "keyreeve_template"
-_numbers = itertools.count(1)
 
 
 @dataclass
@@ -121,38 +113,23 @@ class CaBench:
 
 
 @pytest.fixture(scope="session")
-def shared_directory() -> Path:
-    return Path(os.environ[SHARED_DIRECTORY])
-
-
-@pytest.fixture(scope="session")
-def postgresql_server(shared_directory: Path) -> Server:
+def postgresql_server() -> Server:
     """The PostgreSQL server of this test run."""
-    return shared_server(shared_directory)
+    return shared_server(run_directory())
 
 
 @pytest.fixture
-def sqlite_database(shared_directory: Path, tmp_path: Path) -> Iterator[CaDatabase]:
-    path = fresh_sqlite_database(tmp_path / "ca.sqlite", shared_directory)
+def sqlite_database(tmp_path: Path) -> Iterator[CaDatabase]:
+    path = migrated_sqlite(tmp_path / "ca.sqlite", SCHEMA)
     database = CaDatabase("sqlite", str(path))
     yield database
     database.close()
 
 
-def fresh_sqlite_database(path: Path, shared: Path) -> Path:
-    """Create a migrated database; return its path."""
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    shutil.copyfile(_sqlite_template(shared), path)
-    path.chmod(0o600)
-    return path
-
-
 @contextmanager
-def fresh_postgresql_database(server: Server, shared: Path) -> Iterator[str]:
-    """The URL of a migrated database that is dropped afterwards."""
-    _prepare_postgresql_template(server, shared)
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    server.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+def fresh_postgresql_database(server: Server, template: str | None = None) -> Iterator[str]:
+    """The URL of a migrated database, or a copy of `template`, that is dropped afterwards."""
+    name = migrated_postgresql(server, SCHEMA) if template is None else copied_postgresql(server, template)
     try:
         yield server.url(name)
     finally:
@@ -160,8 +137,8 @@ def fresh_postgresql_database(server: Server, shared: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgresql_database(postgresql_server: Server, shared_directory: Path) -> Iterator[CaDatabase]:
-    with fresh_postgresql_database(postgresql_server, shared_directory) as url:
+def postgresql_database(postgresql_server: Server) -> Iterator[CaDatabase]:
+    with fresh_postgresql_database(postgresql_server) as url:
         database = CaDatabase("postgresql", url)
         yield database
         database.close()
@@ -179,43 +156,3 @@ def ca_database(request: pytest.FixtureRequest) -> CaDatabase:
 async def ca_bench(ca_database: CaDatabase) -> CaBench:
     """A ledger and a store on a bootstrapped database of each kind in turn."""
     return await CaBench.on(ca_database)
-
-
-def _sqlite_template(shared: Path) -> Path:
-    path = shared / "template.sqlite"
-    with _once(path) as missing:
-        if missing:
-            making = shared / "making.sqlite"
-            engine = sqlite_writer(making)
-            upgrade(engine, SCHEMA)
-            engine.dispose()
-            making.rename(path)
-    return path
-
-
-def _prepare_postgresql_template(server: Server, shared: Path) -> None:
-    marker = shared / "postgresql.template"
-    with _once(marker) as missing:
-        if missing:
-            server.execute(f"CREATE DATABASE {_TEMPLATE}")
-            engine = postgresql(
-                server.url(_TEMPLATE), schema=SCHEMA.name, application_name="test template", connections=1
-            )
-            upgrade(engine, SCHEMA)
-            engine.dispose()
-            marker.touch()
-
-
-class _once:  # noqa: N801  # used like a function
-    """Whether `made` is missing, under a lock that is held while it is created."""
-
-    def __init__(self, made: Path) -> None:
-        self._made = made
-        self._lock = made.with_suffix(".lock").open("w")
-
-    def __enter__(self) -> bool:
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        return not self._made.exists()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.close()

@@ -312,11 +312,7 @@ def new_forked_ca(request: pytest.FixtureRequest, forking_program: "subprocess.P
                 yield made
             return
         server: Server = request.getfixturevalue("postgresql_server")
-        shared = request.getfixturevalue("shared_directory")
-        with (
-            fresh_postgresql_database(server, shared) as url,
-            forked_ca(forking_program, url, **settings) as made,
-        ):
+        with fresh_postgresql_database(server) as url, forked_ca(forking_program, url, **settings) as made:
             yield made
 
     return begin

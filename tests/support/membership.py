@@ -29,10 +29,11 @@ from keyreeve_chassis.tls import ServerIdentity
 from keyreeve_membership.app import STORAGE, Membership, MembershipContext
 from keyreeve_membership.peers.ports import PeerAnswer
 from keyreeve_membership.settings import MembershipSettings, RollSettings
+from keyreeve_membership.store.schema import SCHEMA
 from support.access_matrix import operators
 from support.peer_certificates import TRUST_DOMAIN, Hierarchies
-from support.postgres import Server as PostgresServer
 from support.running import KnownRevocations
+from support.service_in_process import database_url, migrate_file
 
 RELEASE = "5.40.908"
 
@@ -280,18 +281,14 @@ async def running_membership(
             return service.authorities
 
         spec = Membership(keep, lambda _context, _authorities: service.peers).spec()
+        migrate_file(settings, SCHEMA)
         service.running = await stack.enter_async_context(run_solo(spec, settings, STORAGE, open_identity))
         yield service
 
 
 def fresh_url(kind: str, request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database."""
-    if kind == "sqlite":
-        return "sqlite:///membership.db"
-    server: PostgresServer = request.getfixturevalue("postgresql_server")
-    name = f"membership_{uuid.uuid4().hex}"
-    server.execute(f"CREATE DATABASE {name}")
-    return server.url(name)
+    """The URL of a database of its own."""
+    return database_url(kind, lambda: request.getfixturevalue("postgresql_server"), SCHEMA)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

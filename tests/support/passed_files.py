@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keyreeve import Client, Context
+from support.control_plane import CA_ALONE
 from support.waiting import wait_for
 
 RECORDER = Path(__file__).parent / "recorder"
@@ -76,8 +77,9 @@ def recorded_control_plane(directory: Path) -> Iterator["Recorder"]:
     records.mkdir()
     (records / "window").write_bytes(b"\0")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KEYREEVE_")}
-    recorded = environment | {"KEYREEVE_TEST_RECORDER": str(records), "PYTHONPATH": str(RECORDER)}
-    keyreeve = [sys.executable, "-m", "keyreeve.cli"]
+    environment |= {"PYTHONPATH": f"{RECORDER.parents[1]}"}
+    recorded = environment | {"KEYREEVE_TEST_RECORDER": str(records), "PYTHONPATH": f"{RECORDER}:{RECORDER.parents[1]}"}
+    keyreeve = [sys.executable, "-m", CA_ALONE]
     subprocess.run([*keyreeve, "up", "--port", "0"], cwd=directory, env=recorded, check=True, capture_output=True)
     try:
         with (

@@ -43,11 +43,13 @@ from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.name import Name as RuleName
 from keyreeve_ca.requests.name import NameType as RuleNameType
 from keyreeve_ca.settings import CaSettings, LintSettings
+from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.worker import RunningWorker, run_worker
 from keyreeve_chassis.audit import leader as auditing
 from keyreeve_chassis.settings.sections import DatabaseSettings
 from keyreeve_chassis.settings.serving import ServingSettings
-from support.databases import fresh_postgresql_database, fresh_sqlite_database
+from support.databases import fresh_postgresql_database
+from support.migrated import first, migrated_postgresql, migrated_sqlite, run_directory
 from support.postgres import Server
 from support.waiting import wait_for
 
@@ -64,6 +66,7 @@ _PROFILES = {"services": "service", "operators": "operator", "members": "member"
 CHECKPOINT_SECONDS = 0.15
 """Interval of checkpoints; a real CA makes one each second."""
 _START_SECONDS = 60.0
+_STARTED_DATABASE = "started_ca"
 _numbers = itertools.count(1)
 
 
@@ -335,28 +338,57 @@ def settings_for(kind: str, directory: Path, url: str | None = None, **changes: 
 
 
 @contextmanager
-def place_for_ca(kind: str, request: pytest.FixtureRequest, **changes: Any) -> Iterator[tuple[Path, CaSettings]]:
-    """A temporary directory and settings for a CA that has never run, with a migrated database."""
+def place_for_ca(
+    kind: str, request: pytest.FixtureRequest, *, started: bool = False, **changes: Any
+) -> Iterator[tuple[Path, CaSettings]]:
+    """A temporary directory and settings for a CA with a migrated database: one that has never run, or once (`started`)."""
     # Not pytest's directories: their paths are too long for a socket.
     directory = Path(tempfile.mkdtemp(prefix="kr-"))
     try:
-        shared: Path = request.getfixturevalue("shared_directory")
         if kind == "sqlite":
             settings = settings_for(kind, directory, **changes)
-            fresh_sqlite_database(settings.state_directory / "ca.db", shared)
+            if started:
+                shutil.copytree(_started_once(kind, None) / "ca", settings.state_directory)
+            else:
+                migrated_sqlite(settings.state_directory / "ca.db", SCHEMA)
             yield directory, settings
             return
         server: Server = request.getfixturevalue("postgresql_server")
-        with fresh_postgresql_database(server, shared) as url:
+        template = None
+        if started:
+            shutil.copytree(_started_once(kind, server) / "ca", directory / "ca")
+            template = _STARTED_DATABASE
+        with fresh_postgresql_database(server, template) as url:
             yield directory, settings_for(kind, directory, url, **changes)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _started_once(kind: str, server: Server | None) -> Path:
+    """The directory of a CA that has made its hierarchies and was stopped, from which others are copied."""
+    directory = run_directory() / f"started-{kind}"
+    with first(directory) as missing:
+        if missing:
+            making = Path(tempfile.mkdtemp(prefix="kr-"))
+            url = None
+            if server is None:
+                migrated_sqlite(making / "ca" / "ca.db", SCHEMA)
+            else:
+                migrated_postgresql(server, SCHEMA, _STARTED_DATABASE)
+                url = server.url(_STARTED_DATABASE)
+            (making / "ca").mkdir(mode=0o700, exist_ok=True)
+            # In a thread: the test that asks may run in an event loop.
+            starting = RunningCa(settings_for(kind, making, url), making, workers=0)
+            starting.start()
+            starting.stop()
+            making.rename(directory)
+    return directory
+
+
 @contextmanager
 def running(kind: str, request: pytest.FixtureRequest, *, workers: int = 2, **changes: Any) -> Iterator[RunningCa]:
-    """A CA that runs."""
-    with place_for_ca(kind, request, **changes) as (directory, settings):
+    """A CA that runs, and has before."""
+    with place_for_ca(kind, request, started=True, **changes) as (directory, settings):
         ca = RunningCa(settings, directory, workers)
         ca.start()
         try:

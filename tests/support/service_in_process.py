@@ -14,9 +14,12 @@ from keyreeve.values import MemberState
 from keyreeve_chassis.guard.peers import OperatorRecord, PeerVerifier, TrustView
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.solo import RunningService, run_solo
+from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_chassis.service import ServiceSpec
+from keyreeve_chassis.settings.sections import DatabaseServerSettings
 from keyreeve_chassis.tls import ServerIdentity
 from support.access_matrix import PATHS, operators
+from support.migrated import migrated_postgresql, migrated_sqlite
 from support.peer_certificates import TRUST_DOMAIN, Hierarchies
 from support.postgres import Server
 from support.running import KnownRevocations
@@ -124,10 +127,18 @@ async def in_process(
         yield InProcess(given, running, directory, clients)
 
 
-def database_url(kind: str, server: Callable[[], Server], name: str) -> str:
-    """A new, empty database: a file's URL on SQLite, a database of the test server on PostgreSQL."""
+def database_url(kind: str, server: Callable[[], Server], schema: Schema, *, migrated: bool = True) -> str:
+    """The URL of a new database: of a file on SQLite (`migrate_file` migrates it), of the test server's on PostgreSQL."""
     if kind == "sqlite":
-        return f"sqlite:///{name}.db"
-    database = f"{name}_{uuid.uuid4().hex}"
+        return f"sqlite:///{schema.service}.db"
+    if migrated:
+        return server().url(migrated_postgresql(server(), schema))
+    database = f"{schema.service}_{uuid.uuid4().hex}"
     server().execute(f"CREATE DATABASE {database}")
     return server().url(database)
+
+
+def migrate_file(settings: DatabaseServerSettings, schema: Schema) -> None:
+    """Have the service start on a migrated SQLite file where it would have to make one."""
+    if settings.sqlite_file is not None and not settings.sqlite_file.exists():
+        migrated_sqlite(settings.sqlite_file, schema)

@@ -17,6 +17,8 @@ from keyreeve_credentials.entries.service import EntryValue
 from keyreeve_credentials.entries.servicer import row_text
 from keyreeve_credentials.entries.tables import entries as table
 from keyreeve_credentials.settings import CredentialsSettings
+from keyreeve_credentials.store.schema import SCHEMA
+from support.service_in_process import migrate_file
 from support.vault import PRAGUE
 
 
@@ -79,6 +81,7 @@ class VaultStorage:
 async def opened(settings: CredentialsSettings) -> AsyncIterator[VaultStorage]:
     """Open it, with the jobs of its database."""
     settings.state_directory.mkdir(mode=0o700, exist_ok=True, parents=True)
+    migrate_file(settings, SCHEMA)
     async with STORAGE.open(settings, now=system_clock, process="test") as storage:
         assert isinstance(storage.context, CredentialsContext)
         jobs = [asyncio.ensure_future(job) for job in storage.jobs]

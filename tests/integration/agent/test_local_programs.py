@@ -23,11 +23,10 @@ from keyreeve_agent.programs.reloading import ProgramReloader, run_bounded
 from support.agent_world import TestArrayCa, epoch_of, material_of
 from support.peer_certificates import TRUST_DOMAIN
 from support.ports import free_port
+from support.programs import find_program
 from support.waiting import wait_for
 
 NAME = f"one.{TRUST_DOMAIN}"
-NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
-POSTGRES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True)), None)
 OLD, NEW = TestArrayCa.make(), TestArrayCa.make()
 
 
@@ -60,7 +59,6 @@ def https_status(port: int, client: TestArrayCa, trusted: Path) -> str:
         return tls.recv(4096).split(b"\r\n")[0].decode()
 
 
-@pytest.mark.skipif(not Path(NGINX).exists(), reason="needs nginx")
 async def test_nginx_presents_the_new_certificate_and_accepts_the_new_ca_without_a_restart(place: Path) -> None:
     port, peer = free_port(), MaterialDirectory(place / "peer")
     peer.write(material(OLD))
@@ -80,7 +78,7 @@ http {{
   }}
 }}
 """)
-    command = (NGINX, "-p", str(place), "-c", str(config))
+    command = (find_program("nginx"), "-p", str(place), "-c", str(config))
     await run_bounded("nginx", (*command, "-e", str(place / "logs/error.log")), 10)
     program = LocalProgram(
         "nginx",
@@ -106,7 +104,7 @@ http {{
 @pytest.fixture
 def postgresql(place: Path) -> Iterator[tuple[int, Path, str | None, int]]:
     """A server of its own with TLS: port, directory of its copy, its user, process id."""
-    assert POSTGRES is not None
+    postgres = Path(find_program("postgres"))
     owner = "nobody" if os.geteuid() == 0 else None
     identity = pwd.getpwnam(owner) if owner else None
 
@@ -117,7 +115,7 @@ def postgresql(place: Path) -> Iterator[tuple[int, Path, str | None, int]]:
         os.chown(data, identity.pw_uid, identity.pw_gid)
     MaterialDirectory(copy, owner).write(material(OLD))
     initdb = [
-        POSTGRES.parent / "initdb",
+        postgres.parent / "initdb",
         "-D",
         data,
         "-U",
@@ -141,7 +139,7 @@ def postgresql(place: Path) -> Iterator[tuple[int, Path, str | None, int]]:
     }
     arguments = [text for key, value in options.items() for text in ("-c", f"{key}={value}")]
     process = subprocess.Popen(
-        [POSTGRES, "-D", data, *arguments],
+        [postgres, "-D", data, *arguments],
         cwd="/",
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -162,7 +160,6 @@ def postgresql(place: Path) -> Iterator[tuple[int, Path, str | None, int]]:
         process.wait(20)
 
 
-@pytest.mark.skipif(POSTGRES is None, reason="needs PostgreSQL with TLS")
 async def test_postgresql_presents_the_new_certificate_from_a_copy_that_its_user_owns(
     postgresql: tuple[int, Path, str | None, int],
 ) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from keyreeve_credentials.settings import CredentialsSettings
+from keyreeve_credentials.store.schema import SCHEMA
 from support.service_in_process import InProcess, database_url
 from support.vault import running_vault, vault_settings
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> CredentialsSettings:
-    url = database_url(request.param, lambda: request.getfixturevalue("postgresql_server"), "credentials")
+    url = database_url(request.param, lambda: request.getfixturevalue("postgresql_server"), SCHEMA)
     return vault_settings(tmp_path, url)
 
 

@@ -16,7 +16,8 @@ from keyreeve_credentials.app import STORAGE
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
 from support.access_matrix import caller_kinds, walk
-from support.vault import BILL, PRAGUE, running_vault
+from support.service_in_process import database_url
+from support.vault import BILL, PRAGUE, running_vault, vault_settings
 
 SECRET = Plaintext.of("canary-81be-password")
 
@@ -137,7 +138,10 @@ async def test_a_write_and_a_read_of_a_secret_leave_records_that_name_the_row(
         assert "canary" not in repr(records)
 
 
-def test_the_migrations_create_the_tables_exactly(settings: CredentialsSettings) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_migrations_create_the_tables_exactly(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = database_url(kind, lambda: request.getfixturevalue("postgresql_server"), SCHEMA, migrated=False)
+    settings = vault_settings(tmp_path, url)
     settings.state_directory.mkdir(mode=0o700)
     STORAGE.migrate(settings)
     with writing_database(settings, SCHEMA) as database:

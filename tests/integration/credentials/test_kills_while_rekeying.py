@@ -10,6 +10,7 @@ import pytest
 
 from keyreeve_chassis.processes import failpoints
 from keyreeve_credentials.keys.ports import KekState
+from keyreeve_credentials.store.schema import SCHEMA
 from support.service_in_process import database_url
 from support.vault import vault_settings
 from support.vault_storage import opened
@@ -46,7 +47,7 @@ def test_the_failpoints_are_those_of_re_keying() -> None:
 async def test_every_entry_opens_after_each_kill(
     tmp_path: Path, point: str, database: str, request: pytest.FixtureRequest
 ) -> None:
-    url = database_url(database, lambda: request.getfixturevalue("postgresql_server"), "credentials")
+    url = database_url(database, lambda: request.getfixturevalue("postgresql_server"), SCHEMA)
     settings = vault_settings(tmp_path, url)
     async with opened(settings) as vault:
         made = [await vault.put("sales", f"o=I/cn=P{number}", f"secret {number}") for number in range(ENTRIES)]

@@ -18,6 +18,7 @@ from keyreeve_membership.app import STORAGE
 from keyreeve_membership.store.schema import SCHEMA
 from support.access_matrix import caller_kinds, walk
 from support.membership import RELEASE, RunningMembership, membership_settings
+from support.service_in_process import database_url
 
 ONE = Server("one.example.test", "127.0.0.1:5427", RELEASE, ("www.example.test",))
 
@@ -30,8 +31,10 @@ async def test_every_method_keeps_to_its_access_rule(membership: RunningMembersh
     assert tried == len(caller_kinds(identity.hierarchies)) * len(router.methods)
 
 
-def test_the_migrations_create_the_tables_exactly(membership_url: str, tmp_path: Path) -> None:
-    settings = membership_settings(tmp_path, membership_url)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_the_migrations_create_the_tables_exactly(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url = database_url(kind, lambda: request.getfixturevalue("postgresql_server"), SCHEMA, migrated=False)
+    settings = membership_settings(tmp_path, url)
     settings.state_directory.mkdir(mode=0o700)
     STORAGE.migrate(settings)
     with writing_database(settings, SCHEMA) as database:

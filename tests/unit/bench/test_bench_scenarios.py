@@ -13,9 +13,10 @@ from keyreeve_bench.figures import figures
 from keyreeve_bench.recording import Counts, Tally
 from keyreeve_bench.scenarios import bad_input, memory, overload, slow_fsync
 from keyreeve_bench.scenarios.memory import Sample
-from keyreeve_bench.scenarios.scenario import Figure, Place, ScenarioSkipped, scenario_report, text_of
+from keyreeve_bench.scenarios.scenario import Figure, Place, scenario_report, text_of
 from keyreeve_bench.standard import SCENARIOS
 from keyreeve_ca.requests.csr import check_possession, read_csr
+from support.programs import needs
 
 NOW = 1_800_000_000
 
@@ -71,11 +72,9 @@ def test_bad_requests_are_bad_in_three_ways(tmp_path: Path) -> None:
     check_possession(read_csr(reserved))
 
 
+@needs("cc")
 def test_a_preloaded_library_makes_every_fsync_slower(tmp_path: Path) -> None:
-    try:
-        library = slow_fsync.compiled(tmp_path)
-    except ScenarioSkipped as why:
-        pytest.skip(str(why))
+    library = slow_fsync.compiled(tmp_path)
     code = """
 import os, sys, time
 with open(sys.argv[1], "wb") as file:

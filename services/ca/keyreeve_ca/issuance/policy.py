@@ -21,9 +21,8 @@ from keyreeve.errors import (
 )
 from keyreeve.identity import Role
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
-from keyreeve_ca.issuance.name_policy import decide_names
+from keyreeve_ca.issuance.name_policy import decide_names, decide_subject
 from keyreeve_ca.profiles.profile import KeyUsage, Profile, ProfileVersion, Requests
-from keyreeve_ca.profiles.subject_policy import decide_subject
 from keyreeve_ca.requests.csr import CertificateRequest
 from keyreeve_ca.requests.key_rules import KnownKeys, check_key
 from keyreeve_ca.requests.name import Name

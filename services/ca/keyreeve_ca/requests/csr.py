@@ -98,12 +98,23 @@ class _Notes:
 
 
 def read_csr(data: bytes) -> CertificateRequest:
-    """Read a request in DER, or the only one of a PEM file (`keyreeve.request_container`).
+    """Read a request in DER, or the only one of a file (`keyreeve.request_container`).
 
     Raises `CsrTooLarge`, `CsrMalformed`, `KeyTypeRefused`, `KeyWeak` or `TooManyNames`. The signature has not been
     checked: see `check_possession`.
     """
-    data = _der_of(data)
+    _check_size(data, MAX_DER_BYTES if data.startswith(b"\x30") else MAX_PEM_BYTES)
+    try:
+        return _read_der(data)
+    except CsrMalformed:
+        contained = request_der(data)  # or what the file is instead
+        if contained == data:
+            raise
+    _check_size(contained, MAX_DER_BYTES)
+    return _read_der(contained)
+
+
+def _read_der(data: bytes) -> CertificateRequest:
     end = len(data)
     notes = _Notes()
     start, stop = der.expect(data, 0, end, der.SEQUENCE, "the request")
@@ -164,21 +175,12 @@ def check_possession(request: CertificateRequest) -> None:
     check_signature(request.public_key, request.signature_algorithm, request.signature, request.signed)
 
 
-def _der_of(data: bytes) -> bytes:
-    """Return the DER of a request whose size is within the limits."""
-    looks_like_der = data.startswith(b"\x30")
-    if len(data) > (MAX_DER_BYTES if looks_like_der else MAX_PEM_BYTES):
+def _check_size(data: bytes, most: int) -> None:
+    if len(data) > most:
         raise CsrTooLarge(
             f"the request has {len(data)} bytes; at most {MAX_DER_BYTES} in DER or {MAX_PEM_BYTES} in PEM are read",
             metadata={"max_bytes": str(MAX_DER_BYTES)},
         )
-    decoded = request_der(data)
-    if len(decoded) > MAX_DER_BYTES:
-        raise CsrTooLarge(
-            f"the request has {len(decoded)} bytes; at most {MAX_DER_BYTES} are read",
-            metadata={"max_bytes": str(MAX_DER_BYTES)},
-        )
-    return decoded
 
 
 def _read_subject(data: bytes, at: int, end: int, notes: _Notes) -> tuple[tuple[str, str], ...]:

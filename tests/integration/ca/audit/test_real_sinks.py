@@ -89,12 +89,12 @@ def fill(ballast: Path) -> None:
 
 
 def test_a_file_that_may_not_grow_stops_changes_until_it_may(
-    forking_program: "Popen[str]", postgresql_server: Server, shared_directory: Path
+    forking_program: "Popen[str]", postgresql_server: Server
 ) -> None:
     """RLIMIT_FSIZE of the real coordinator, which writes nothing else that grows: the database is elsewhere."""
     sink = {"AUDIT__FILE": "{directory}/audit.jsonl", "AUDIT__SINK_REQUIRED": "true"}
     with (
-        fresh_postgresql_database(postgresql_server, shared_directory) as url,
+        fresh_postgresql_database(postgresql_server) as url,
         forked_ca(forking_program, url, **sink) as ca,
     ):
         ca.serve()

@@ -1,7 +1,6 @@
 """SignCertificate through the whole service: access, results and refusals."""
 
 import itertools
-import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +22,6 @@ from support.access_matrix import PATHS
 from support.certificate_plans import private_key
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, refused, server_csr, some_key, unique
 
-OPENSSL = shutil.which("openssl")
 DAY = 86_400
 SIGNERS = {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS, Role.GATEWAY}
 REQUESTERS = {
@@ -51,10 +49,8 @@ def seconds_of(certificate: x509.Certificate) -> int:
 
 
 def assert_openssl_accepts(signed: SignedCertificate, bundle: Path, directory: Path, purpose: str) -> None:
-    if OPENSSL is None:
-        return
     (directory / "leaf.pem").write_text(to_pem([signed.certificate_der]))
-    command = [OPENSSL, "verify", "-x509_strict", "-purpose", purpose, "-CAfile", str(bundle)]
+    command = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", str(bundle)]
     if signed.chain_der:
         (directory / "chain.pem").write_text(to_pem(signed.chain_der))
         command += ["-untrusted", str(directory / "chain.pem")]

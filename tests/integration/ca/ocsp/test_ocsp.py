@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import shutil
 import socket
 import subprocess
 import urllib.parse
@@ -25,10 +24,10 @@ from keyreeve.keys import make_key
 from keyreeve.values import AuthorityKind, CrlReason, Hierarchy, SignedCertificate, to_pem
 from keyreeve_ca.certificates import serials
 from keyreeve_chassis.settings.sections import HttpSettings
+from support.programs import needs
 from support.running_ca import RunningCa, running, server_csr, unique
 from support.waiting import wait_for
 
-OPENSSL = shutil.which("openssl")
 STATUS = ocsp.OCSPCertStatus
 
 
@@ -202,7 +201,7 @@ def test_what_a_crashed_worker_may_have_signed_is_revoked(request: pytest.Fixtur
         assert status(int.from_bytes(entry.serial)) is STATUS.GOOD
 
 
-@pytest.mark.skipif(OPENSSL is None, reason="needs openssl")
+@needs("openssl")
 def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
     kept, gone = sign(ca), sign(ca)
     ca.client().certificates.revoke(gone.serial, CrlReason.SUPERSEDED)
@@ -210,7 +209,7 @@ def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
     for which, signed in (("kept", kept), ("gone", gone)):
         (tmp_path / "leaf.pem").write_text(to_pem([signed.certificate_der]))
         (tmp_path / "issuer.pem").write_text(to_pem(signed.chain_der))
-        command = [str(OPENSSL), "ocsp", "-issuer", "issuer.pem", "-cert", "leaf.pem", "-CAfile"]
+        command = ["openssl", "ocsp", "-issuer", "issuer.pem", "-cert", "leaf.pem", "-CAfile"]
         command += [str(ca.client().context.estate_bundle), "-verify_other", "issuer.pem", "-url"]
         command += [f"http://127.0.0.1:{ca.coordinator.http_port}/ocsp"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
@@ -221,7 +220,7 @@ def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
     assert "superseded" in told["gone"].lower()
 
 
-@pytest.mark.skipif(OPENSSL is None, reason="needs openssl")
+@needs("openssl")
 def test_the_addresses_in_a_certificate_are_all_that_openssl_needs(ca: RunningCa, tmp_path: Path) -> None:
     client = ca.client()
     kept, gone = sign(ca), sign(ca)
@@ -230,7 +229,7 @@ def test_the_addresses_in_a_certificate_are_all_that_openssl_needs(ca: RunningCa
     for der, status in ((kept.certificate_der, "good"), (gone.certificate_der, "revoked"), (issuing, "good")):
         (tmp_path / "cert.pem").write_text(to_pem([der]))
         address = subprocess.run(
-            [str(OPENSSL), "x509", "-in", "cert.pem", "-noout", "-ocsp_uri"],
+            ["openssl", "x509", "-in", "cert.pem", "-noout", "-ocsp_uri"],
             cwd=tmp_path,
             capture_output=True,
             check=True,
@@ -240,7 +239,7 @@ def test_the_addresses_in_a_certificate_are_all_that_openssl_needs(ca: RunningCa
         [issuer] = [a for a in access.value if a.access_method == x509.AuthorityInformationAccessOID.CA_ISSUERS]
         with urllib.request.urlopen(issuer.access_location.value, timeout=20) as answer:
             (tmp_path / "issuer.pem").write_text(to_pem([answer.read()]))
-        command = [str(OPENSSL), "ocsp", "-issuer", "issuer.pem", "-cert", "cert.pem", "-url", address]
+        command = ["openssl", "ocsp", "-issuer", "issuer.pem", "-cert", "cert.pem", "-url", address]
         command += ["-CAfile", str(client.context.estate_bundle), "-verify_other", "issuer.pem"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
         told = (done.stdout + done.stderr).decode()

@@ -1,6 +1,5 @@
 """CRLs: when they change and what they contain, verified with openssl and the ledger."""
 
-import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -26,10 +25,10 @@ from keyreeve_ca.certificates import serials
 from keyreeve_ca.revocation import crl_publisher as revocation_lists
 from keyreeve_ca.revocation.crls_sql import SqlLists
 from keyreeve_chassis.settings.sections import HttpSettings
+from support.programs import needs
 from support.running_ca import RunningCa, refused, running, server_csr, unique
 from support.waiting import wait_for
 
-OPENSSL = shutil.which("openssl")
 SOON = 1.0
 """Seconds within which a list says what has been revoked."""
 
@@ -112,7 +111,7 @@ def test_the_full_list_of_an_authority_and_the_list_of_a_root_have_no_distributi
     assert get(http_ca, f"/crl/{authority}.crl")[1] == found.crl_der
 
 
-@pytest.mark.skipif(OPENSSL is None, reason="needs openssl")
+@needs("openssl")
 def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
     kept, gone = sign(ca), sign(ca)
     ca.client().certificates.revoke(gone.serial, CrlReason.SUPERSEDED)
@@ -126,7 +125,7 @@ def test_openssl_agrees_with_the_ledger(ca: RunningCa, tmp_path: Path) -> None:
     for which, signed in (("kept", kept), ("gone", gone)):
         (tmp_path / "leaf.pem").write_text(to_pem([signed.certificate_der]))
         (tmp_path / "chain.pem").write_text(to_pem(signed.chain_der))
-        command = [str(OPENSSL), "verify", "-x509_strict", "-crl_check", "-CAfile", str(roots)]
+        command = ["openssl", "verify", "-x509_strict", "-crl_check", "-CAfile", str(roots)]
         command += ["-untrusted", "chain.pem", "-CRLfile", "list.pem", "leaf.pem"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
         told[which] = (done.returncode == 0, (done.stdout + done.stderr).decode())

@@ -1,7 +1,6 @@
 """Chains verified by the `openssl` program in strict mode and by gRPC's BoringSSL in both directions."""
 
 import functools
-import shutil
 import subprocess
 import time
 from concurrent import futures
@@ -37,8 +36,8 @@ from support.certificate_plans import (
     private_key,
     uri,
 )
+from support.programs import needs
 
-OPENSSL = shutil.which("openssl")
 SERVICE_NAMES = (*dns("ca.svc.example.test"), *uri("spiffe://example.test/services/ca/1"))
 
 
@@ -56,7 +55,7 @@ def leaf(plan, issuing, number=0):
     return der
 
 
-@pytest.mark.skipif(OPENSSL is None, reason="there is no openssl program here")
+@needs("openssl")
 @pytest.mark.parametrize("signer", sorted(AUTHORITY_KEY_TYPES))
 @pytest.mark.parametrize("key_type", KeyType)
 def test_openssl_verifies_chains_strictly(tmp_path, signer, key_type):
@@ -76,14 +75,14 @@ def test_openssl_verifies_chains_strictly(tmp_path, signer, key_type):
         # OpenSSL calls a certificate expired within its last second, which RFC 5280 still counts as valid.
         for moment, good in ((plan.not_before, True), (plan.not_after - 1, True), (plan.not_after + 1, False)):
             command = [
-                OPENSSL, "verify", "-x509_strict", "-attime", str(moment), "-purpose", "sslserver",
+                "openssl", "verify", "-x509_strict", "-attime", str(moment), "-purpose", "sslserver",
                 "-verify_hostname", "a.web.example.test", "-CAfile", "root.pem", "-untrusted", "issuing.pem", "leaf.pem",
             ]  # fmt: skip
             result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
             assert (result.returncode == 0) is good, result.stderr
 
 
-@pytest.mark.skipif(OPENSSL is None, reason="there is no openssl program here")
+@needs("openssl")
 @pytest.mark.parametrize("name", ["ca.svc.example.test", "x.probe.example.test", "svc.example.test"])
 def test_openssl_refuses_a_reserved_name_under_the_estate(tmp_path, name):
     issuing = authority(Hierarchy.ESTATE)
@@ -94,7 +93,7 @@ def test_openssl_refuses_a_reserved_name_under_the_estate(tmp_path, name):
     (tmp_path / "issuing.pem").write_bytes(pem(issuing.issuer.certificate_der))
     (tmp_path / "root.pem").write_bytes(pem(issuing.root_der))
     command = [
-        OPENSSL, "verify", "-attime", str(plan.not_before), "-CAfile", "root.pem", "-untrusted", "issuing.pem", "leaf.pem",
+        "openssl", "verify", "-attime", str(plan.not_before), "-CAfile", "root.pem", "-untrusted", "issuing.pem", "leaf.pem",
     ]  # fmt: skip
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
     assert "excluded subtree violation" in result.stderr

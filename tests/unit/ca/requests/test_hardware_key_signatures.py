@@ -1,6 +1,5 @@
 """Signatures of hardware keys: the same ones are accepted as by OpenSSH, and no others."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from keyreeve_ca.requests.device_signature import LARGEST, verify_touch
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.openssh_keys import OperatorKey, read_operator_key
 from support.device import Device, armored
+from support.programs import needs
 
-SSH_KEYGEN = shutil.which("ssh-keygen")
 NAMESPACE = "keyreeve-renew-1"
 MESSAGE = b"what is signed"
 DEVICES = {
@@ -44,13 +43,13 @@ def test_a_touch_of_one_of_the_keys_is_known_as_that_keys(kind: str, digest: str
     assert verify_touch(device.sign(MESSAGE, digest=digest), MESSAGE, NAMESPACE, keys) == key_of(device)
 
 
-@pytest.mark.skipif(SSH_KEYGEN is None, reason="needs ssh-keygen")
+@needs("ssh-keygen")
 @pytest.mark.parametrize("kind", DEVICES)
 def test_openssh_takes_what_the_tests_sign(kind: str, tmp_path: Path) -> None:
     device = DEVICES[kind]
     (tmp_path / "allowed").write_text(f"bea {device.line}\n")
     (tmp_path / "signature").write_text(armored(device.sign(MESSAGE)))
-    command = [str(SSH_KEYGEN), "-Y", "verify", "-f", "allowed", "-I", "bea", "-n", NAMESPACE, "-s", "signature"]
+    command = ["ssh-keygen", "-Y", "verify", "-f", "allowed", "-I", "bea", "-n", NAMESPACE, "-s", "signature"]
     done = subprocess.run(command, cwd=tmp_path, input=MESSAGE, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -1,7 +1,6 @@
 """Locked keys and PKCS#12, with openssl, Java's keytool and NSS's pk12util on the other side."""
 
 import contextlib
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,14 +14,13 @@ from keyreeve_credentials.key_documents import costs
 from keyreeve_credentials.key_documents.containers import convert_pkcs12, export_pkcs12, unlock_key
 from keyreeve_credentials.key_documents.costs import check_costs
 from keyreeve_credentials.key_documents.matching import key_matches, verify_file
+from support.programs import needs
 
 from .conftest import NOW, Files
 
 Chain = tuple[bytes, bytes, bytes, bytes]
 PASSPHRASE = Plaintext.of("correct horse")
 PBKDF2, SCRYPT = bytes.fromhex("06092a864886f70d01050c30"), bytes.fromhex("06092b06010401da47040b30")
-keytool = pytest.mark.skipif(shutil.which("keytool") is None, reason="Java's keytool is not installed")
-nss = pytest.mark.skipif(shutil.which("pk12util") is None, reason="NSS's pk12util is not installed")
 
 
 def run(*command: object, data: bytes = b"") -> bytes:
@@ -104,7 +102,7 @@ def test_openssl_opens_an_exported_pkcs12(legacy: bool, chain: Chain, tmp_path: 
     assert (b"PBES2" in info.stderr) is not legacy
 
 
-@keytool
+@needs("keytool")
 @pytest.mark.parametrize("legacy", [False, True])
 def test_keytool_opens_an_exported_pkcs12(legacy: bool, chain: Chain, tmp_path: Path) -> None:
     key, entity, middle, root = chain
@@ -114,7 +112,7 @@ def test_keytool_opens_an_exported_pkcs12(legacy: bool, chain: Chain, tmp_path: 
     assert b"Certificate chain length: 3" in listing
 
 
-@keytool
+@needs("keytool")
 def test_a_pkcs12_of_keytool_is_converted(tmp_path: Path) -> None:
     name = ["-dname", "CN=java.example.test", "-alias", "a"]
     store = ["-keystore", tmp_path / "a.p12", "-storetype", "PKCS12", "-storepass", "correct horse"]
@@ -123,7 +121,7 @@ def test_a_pkcs12_of_keytool_is_converted(tmp_path: Path) -> None:
     assert key_matches(contents.key_pem, contents.certificate_pem)
 
 
-@nss
+@needs("pk12util", "certutil")
 @pytest.mark.parametrize("legacy", [False, True])
 def test_pk12util_opens_an_exported_pkcs12(legacy: bool, files: Files, tmp_path: Path) -> None:
     p12 = export_pkcs12(files.key, files.certificate, files.ca, PASSPHRASE, "web", legacy=legacy)
@@ -133,7 +131,7 @@ def test_pk12util_opens_an_exported_pkcs12(legacy: bool, files: Files, tmp_path:
     assert b"web" in run("certutil", "-K", "-d", tmp_path)
 
 
-@nss
+@needs("pk12util", "certutil")
 def test_a_pkcs12_of_pk12util_is_converted(files: Files, tmp_path: Path) -> None:
     p12 = export_pkcs12(files.key, files.certificate, files.ca, PASSPHRASE, "web", legacy=False)
     (tmp_path / "a.p12").write_bytes(p12)
