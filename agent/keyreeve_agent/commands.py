@@ -75,8 +75,10 @@ def _enroll(settings: AgentSettings, parsed: argparse.Namespace) -> int:
 
 
 def _run(settings: AgentSettings, _: argparse.Namespace) -> int:
+    from keyreeve_chassis.processes import core_dumps
     from keyreeve_chassis.telemetry import logging as log_setup
 
+    core_dumps.forbid()
     log_setup.configure(settings.log_level, color=sys.stderr.isatty())
     from keyreeve_agent.app import run
 

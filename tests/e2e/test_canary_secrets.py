@@ -4,6 +4,7 @@ import base64
 import contextlib
 import os
 import random
+import re
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -22,12 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from sqlalchemy import text
 
-from keyreeve.cli.supervision.local_services import read_addresses, write_config
+from keyreeve.cli.supervision.local_services import SERVICES, Service, read_addresses, write_config
+from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.enrollment_token import EnrollmentKeys, EnrollmentToken
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_chassis.database.engine import postgresql, sqlite_reader
 from keyreeve_chassis.keys.sealed import SealedKeyStore
-from support.control_plane import CA, ControlPlane, Done
+from support.control_plane import ControlPlane, Done
 from support.postgres import Server
 from support.trace_receiver import receiving_traces
 from support.waiting import wait_for
@@ -118,6 +120,10 @@ def own_secrets(search: Search, url: str) -> None:
     kek = (state / "kek").read_bytes()
     search.add("the key-encryption key", kek)
     store = SealedKeyStore(kek, "keyreeve-ca")
+    search.add(
+        "the vault's root key",
+        (search.control_plane.state_directory.state("credentials") / "vault-keys" / "root").read_bytes(),
+    )
     search.add("a derived key", store.derive("page tokens"), store.derive("renewal nonces"))
     search.add_key_file(state / "recovery.key")
     if url.startswith("sqlite"):
@@ -140,35 +146,31 @@ def test_no_secret_is_in_logs_audit_errors_metrics_traces_the_database_or_proces
     control_plane, search = own_services, Search(own_services)
     search.canaries["the database's password"] = {PASSWORD.encode()}
     control_plane.state_directory.make()
-    write_config(
-        control_plane.state_directory, CA, trust_domain="dev.localhost", first_port=0, rng=random.SystemRandom()
-    )
     with receiving_traces() as traces:
-        config = control_plane.state_directory.config("ca")
-        config.write_text(
-            config.read_text().replace("sqlite:///ca.db", database)
-            + f"tracing:\n  endpoint: {traces.endpoint}\n"
-            + "log:\n  level: debug\n  calls: true\n"
-        )
+        configs = write_configs(control_plane.state_directory, database, traces.endpoint)
         done = control_plane.up(OTEL_BSP_SCHEDULE_DELAY="100")
         search.outputs += [done.out, done.err]
         live_through(search, tmp_path)
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{read_addresses(control_plane.state_directory, CA).metrics_port}/metrics", timeout=20
-        ) as page:
-            metrics = page.read()
-        assert b"grpc_server" in metrics
+        metrics = {f"metrics of {one.name}": metrics_of(control_plane.state_directory, one) for one in SERVICES}
+        assert all(b"grpc_server" in page for page in metrics.values())
         wait_for("spans", lambda: {"keyreeve.ca.v1.EnrollmentService/Enroll"} <= traces.names)
         wait_for("spans", lambda: {"keyreeve.ca.v1.CertificateService/RenewCertificate"} <= traces.names)
+        wait_for("spans", lambda: {"keyreeve.credentials.v1.EntryService/CreateEntry"} <= traces.names)
+        pids = list(processes(control_plane))
         places = {
-            f"/proc/{pid}/{name}": Path(f"/proc/{pid}/{name}").read_bytes() for pid, name in processes(control_plane)
+            f"/proc/{pid}/{name}": Path(f"/proc/{pid}/{name}").read_bytes()
+            for pid in pids
+            for name in ("cmdline", "environ")
         }
+        for pid in pids[1:]:
+            assert re.search(r"Max core file size +1 +1 ", Path(f"/proc/{pid}/limits").read_text()), pid
         own_secrets(search, database)
         control_plane.down()
-        places["metrics"] = metrics
+        places |= metrics
         places["traces"] = b"".join(one.SerializeToString() for one in traces.requests)
     state = control_plane.state_directory.state("ca")
-    kept = {state / "kek", state / "recovery.key", control_plane.state_directory.key, config}
+    root_key = control_plane.state_directory.state("credentials") / "vault-keys" / "root"
+    kept = {root_key, state / "kek", state / "recovery.key", control_plane.state_directory.key, *configs}
     for file in files_of_the_database(control_plane, database):
         with contextlib.suppress(FileNotFoundError):  # PostgreSQL serves other tests, which drop theirs
             if file.is_file() and file not in kept:
@@ -179,16 +181,48 @@ def test_no_secret_is_in_logs_audit_errors_metrics_traces_the_database_or_proces
     assert search.hits({"planted": planted}) == [("the key-encryption key", "planted")], "it does find what is there"
 
 
-def processes(control_plane: ControlPlane) -> Iterator[tuple[int, str]]:
-    pids = [
-        control_plane.supervisor(),
-        control_plane.manager(),
-        *(pid for ids in control_plane.children().values() for pid in ids),
-    ]
-    for pid in pids:
-        assert pid is not None
-        for name in ("cmdline", "environ"):
-            yield pid, name
+def write_configs(state_directory: StateDirectory, database: str, traces: str) -> list[Path]:
+    """Settings of all services that log and trace everything; on PostgreSQL each has a schema of the database."""
+    files: list[Path] = []
+    taken: set[int] = set()
+    for service in SERVICES:
+        write_config(
+            state_directory,
+            service,
+            trust_domain="dev.localhost",
+            first_port=0,
+            rng=random.SystemRandom(),
+            database=database if not database.startswith("sqlite") else "",
+            taken=taken,
+        )
+        taken |= set(read_addresses(state_directory, service).ports)
+        config = state_directory.config(service.name)
+        config.write_text(config.read_text() + f"tracing:\n  endpoint: {traces}\nlog:\n  level: debug\n  calls: true\n")
+        files.append(config)
+    return files
+
+
+def metrics_of(state_directory: StateDirectory, service: Service) -> bytes:
+    port = read_addresses(state_directory, service).metrics_port
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
+        found: bytes = page.read()
+        return found
+
+
+def processes(control_plane: ControlPlane) -> Iterator[int]:
+    """The supervisor and all processes of all services."""
+    supervisor = control_plane.supervisor()
+    assert supervisor is not None
+    parents = {
+        int(entry.name): int(re.sub(r"^.*\) . ", "", (entry / "stat").read_text()).split()[0])
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit()
+    }
+    found = [supervisor]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    assert len(found) > 3 + len(SERVICES), "the CA's parts, and the other services"
+    return iter(found)
 
 
 def put_into_vault(search: Search) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keyreeve_chassis.processes import core_dumps
 from keyreeve_chassis.processes.manager import EX_CONFIG
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Program:
         """Run one command: from the command line unless one is given."""
         arguments = self._parser().parse_args(given)
         os.umask(0o077)  # nothing that a service writes is for others
+        core_dumps.forbid()
         if arguments.command == _FORK_SERVER:
             from keyreeve_chassis.processes import fork_server
 
