@@ -84,7 +84,7 @@ def destroy_key(
     if row["destruction_requester"]:
         text += "; another person has to ask for it within an hour"
     if now and row["drained_at"]:
-        text += f"\nbackups of the database from before {row['drained_at']} become unreadable with it"
+        text += f"\nunreadable with it: backups of the database taken from {row['created_at']} to {row['drained_at']}"
     Printer(output, quiet=quiet).answer(row, text, brief=row["stage"])
 
 

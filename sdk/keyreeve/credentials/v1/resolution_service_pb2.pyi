@@ -429,7 +429,7 @@ class ResolutionStep(_message.Message):
     rule: _builtins.str
     """The rule, as in docs/resolution.md."""
     object_name: _builtins.str
-    """Name of the object whose attribute was read, or `launch settings`."""
+    """Name of the object whose attribute was read, `launch settings`, or `launch`."""
     attribute: _builtins.str
     """The attribute or setting."""
     value: _builtins.str

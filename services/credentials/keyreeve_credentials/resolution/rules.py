@@ -12,8 +12,9 @@ from keyreeve_credentials.objects.ports import PasswordCacheUsage, UserProfile
 from keyreeve_credentials.resolution.dialog import Dialog, dialog_for
 from keyreeve_credentials.resolution.launch import CachedEntry, EntryKind, Launch, domain_resource
 
+LAUNCH = "launch"
 SETTINGS = "launch settings"
-"""What a step names instead of an object."""
+"""What steps name instead of an object."""
 
 
 class Finding(StrEnum):
@@ -120,10 +121,10 @@ def password_problem(launch: Launch, reason: FailureReason, problem: str) -> Dia
 
 
 def _shift_click(launch: Launch) -> Step:
+    if not launch.shift_click:
+        return Step("shift-click", LAUNCH, "shift_click", "false", Finding.OFF)
     display = launch.settings.show_dialog
     step = Step("shift-click", SETTINGS, "show_dialog", display.value)
-    if not launch.shift_click:
-        return step.left(Finding.UNSET)
     if display is not DialogDisplay.USER:
         return step.left(Finding.OFF)
     return step.decides(dialog_for(launch, "the user forced the dialog"))

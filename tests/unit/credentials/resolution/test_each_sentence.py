@@ -375,7 +375,7 @@ def test_a_decision_names_every_step_until_the_one_that_decided() -> None:
     asked = launch(replace(WORD, domain="SALES"), domain_entry("SALES"), server=replace(SERVER, domain="INDIGO"))
     told = [(step.rule, step.finding, step.object, step.value) for step in decide(asked).steps]
     assert told == [
-        ("shift-click", Finding.UNSET, "launch settings", "user"),
+        ("shift-click", Finding.OFF, "launch", "false"),
         ("smart card", Finding.NO_ENTRY, SERVER.name, ""),
         ("domain of the application server", Finding.NO_ENTRY, SERVER.name, "INDIGO"),
         ("domain of the application", Finding.DECIDED, WORD.name, "SALES"),
