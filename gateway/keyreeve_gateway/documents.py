@@ -20,11 +20,13 @@ do.
 else this host's name. Its array is that of the roll, or the one that `KEYREEVE_ARRAY` names. So an operator on another
 host than a member's names the server to speak for:
 
-    keyreeve array create web-1.example.com --address 10.0.0.1:5427 --release 5.40.908   # unless it is a member already
-    export KEYREEVE_SERVER=web-1.example.com
-    tarantella array list
-    tarantella passcache list
-    mmp pki list
+```sh
+keyreeve array create meet-1.example.com --address 10.0.0.9:5427 --release 5.40.908   # unless it is a member already
+export KEYREEVE_SERVER=meet-1.example.com
+tarantella array list
+tarantella passcache list
+mmp pki list
+```
 
 Without a name, on a host that is no member, they end with `this host is called 'vm', which is no member`.
 
@@ -66,7 +68,7 @@ def _lines() -> Iterator[str]:
 def _verb(program: Program, words: tuple[str, ...], verb: Verb) -> Iterator[str]:
     command = " ".join((program.name, *words))
     yield from ("", f"### `{command}`", "", verb.summary, "")
-    yield from ("```", f"{command} {syntax(verb)}".rstrip(), "```", "")
+    yield from ("```text", f"{command} {syntax(verb)}".rstrip(), "```", "")
     yield f"Calls: {', '.join(f'`{one}`' for one in verb.rpcs) or 'nothing'}."
     marks = {Source.UNDOCUMENTED: "chosen here", Source.ADDED: "added"}
     named = [f"The name `{verb.name}` is {marks[verb.source]}."] if verb.source in marks else []

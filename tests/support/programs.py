@@ -18,17 +18,26 @@ PACKAGES = {
     "cc": "gcc",
     "certutil": "libnss3-tools",
     "crlutil": "libnss3-tools",
-    "pk12util": "libnss3-tools",
+    "curl": "curl",
+    "go": "",
     "haproxy": "haproxy",
+    "javac": "default-jdk-headless",
     "keytool": "default-jre-headless",
+    "mvn": "maven",
     FAKETIME: "libfaketime",
     "nginx": "nginx-light",
+    "node": "nodejs",
+    "npm": "npm",
     "openssl": "openssl",
+    "pk12util": "libnss3-tools",
     "postgres": "postgresql",
     PROMTOOL: "",
     "ssh-keygen": "openssh-client",
+    "stunnel4": "stunnel4",
+    "tstclnt": "libnss3-tools",
+    "vfychain": "libnss3-tools",
 }
-"""The Debian package of each; that of promtool is a server too, so `tools/promtool` installs it."""
+"""The Debian package of each. That of promtool is a server too, that of Go too old: `tools/NAME` installs these."""
 _ELSEWHERE = ("/usr/sbin", "/usr/local/sbin", str(_ROOT / ".bench" / "bin"))
 
 
