@@ -59,8 +59,9 @@ def update_message(trust_domain: str, update: CallersUpdate) -> bytes:
         trust_domain.encode(),
         *(_number(number) for number in numbers),
         *(_digest(entries) for entries in (authorities, operators, revoked)),
-        # Only where there are any: an update without members is signed as before there were any.
-        *([_digest(map(_member, update.members))] if update.members else []),
+        # Only where there are any: an update without members or sessions is signed as before there were any.
+        *([_digest(map(_member, update.members))] if update.members or update.closed_sessions else []),
+        *([_digest(map(_session, update.closed_sessions))] if update.closed_sessions else []),
     )
 
 
@@ -73,6 +74,11 @@ def _member(record: MemberRecord) -> bytes:
         b"\x01" if record.primary else b"\x00",
         b"\x01" if record.removed else b"\x00",
     )
+
+
+def _session(closed: tuple[str, int]) -> bytes:
+    session, end = closed
+    return length_prefixed(session.encode(), _number(end))
 
 
 def _number(value: int) -> bytes:
@@ -93,6 +99,7 @@ class _State:
     operators: dict[str, OperatorRecord] = field(default_factory=dict)
     expiry: dict[int, int] = field(default_factory=dict)
     members: dict[str, MemberRecord] = field(default_factory=dict)
+    closed_sessions: dict[str, int] = field(default_factory=dict)
 
     def take(self, update: CallersUpdate) -> None:
         self.authorities.update((one.name, one) for one in update.authorities)
@@ -107,6 +114,7 @@ class _State:
             else:
                 self.members[member.member_uid] = member
         self.expiry.update((int.from_bytes(serial, "big"), not_after) for serial, not_after in update.revoked)
+        self.closed_sessions.update(update.closed_sessions)
         self.restore_generation, self.seq = update.restore_generation, update.seq
 
 
@@ -190,6 +198,10 @@ class KnownCallers:
         """Whether the certificate with this serial number has been revoked."""
         return serial in self._known.expiry
 
+    def is_session_closed(self, session: str) -> bool:
+        """Whether the session of an operator with this id has been closed."""
+        return session in self._known.closed_sessions
+
     def age(self) -> float:
         """Seconds since this was last up to date; infinite when it never was."""
         return self._clock() - self._updated
@@ -211,14 +223,16 @@ class KnownCallers:
             if not whole:
                 return
             if state.restore_generation == self._known.restore_generation:
-                # A new snapshot of the same generation does not undo revocations.
+                # A new snapshot of the same generation does not undo revocations, nor open sessions again.
                 state.expiry = self._known.expiry | state.expiry
+                state.closed_sessions = self._known.closed_sessions | state.closed_sessions
             self._known = state
         if whole:
             self._updated = self._clock()
         if update.authorities or update.operators or update.members or update.after_seq != update.seq:
-            ended = self._now() - SKEW
-            self._known.expiry = {serial: end for serial, end in self._known.expiry.items() if end >= ended}
+            ended, known = self._now() - SKEW, self._known
+            known.expiry = {serial: end for serial, end in known.expiry.items() if end >= ended}
+            known.closed_sessions = {one: end for one, end in known.closed_sessions.items() if end >= ended}
             self._derive()
             self._unsaved = True
 
@@ -348,6 +362,7 @@ def _to_json(trust_domain: str, held: _State, heard_at: float) -> dict[str, Any]
         "members": [
             [one.member_uid, one.identity, one.array, one.state.value, one.primary] for one in held.members.values()
         ],
+        "closed_sessions": held.closed_sessions,
     }
 
 
@@ -365,12 +380,14 @@ def _from_json(kept: dict[str, Any]) -> _State:
         MemberRecord(str(uid), str(identity), str(array), MemberState(state), primary=bool(primary))
         for uid, identity, array, state, primary in kept.get("members", ())
     ]
+    # A file of a release before lacks some of them: a snapshot brings them.
+    whole = "members" in kept and "closed_sessions" in kept
     return _State(
-        # A file of the release before holds no members: a snapshot brings them.
-        int(kept["restore_generation"]) if "members" in kept else 0,
-        int(kept["seq"]) if "members" in kept else 0,
+        int(kept["restore_generation"]) if whole else 0,
+        int(kept["seq"]) if whole else 0,
         {one.name: one for one in authorities},
         {one.person_uid: one for one in operators},
         {int(serial, 16): int(expiry) for serial, expiry in kept["revoked"].items()},
         {one.member_uid: one for one in members},
+        {str(session): int(end) for session, end in kept.get("closed_sessions", {}).items()},
     )

@@ -66,3 +66,5 @@ class CallersUpdate:
     signer_der: tuple[bytes, ...] = field(default=(), repr=False)
     """Chain of the signer, leaf first, without the root; empty: the same as in the last update."""
     members: tuple[MemberRecord, ...] = ()
+    closed_sessions: tuple[tuple[str, int], ...] = ()
+    """Id and latest end (seconds since 1970) of each closed session of an operator."""

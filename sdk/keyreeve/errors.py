@@ -234,6 +234,42 @@ class PeerOperatorUnknown(Unauthenticated):
     who = ADMIN
 
 
+class TicketRefused(Unauthenticated):
+    """The call's ticket is malformed, not the CA service's, bound to another key, or not for this service or method."""
+
+    reason = "TICKET_REFUSED"
+    fix = "Only the gateway that opened a session can use its tickets; metadata `why` names the check that failed."
+
+
+class TicketExpired(Unauthenticated):
+    """The call's ticket has expired."""
+
+    reason = "TICKET_EXPIRED"
+    fix = "Renew the session before its ticket expires; once it has, the operator has to log in again."
+
+
+class SessionClosed(Unauthenticated):
+    """The operator's session was closed or has ended, or the operator was removed or has another role now."""
+
+    reason = "SESSION_CLOSED"
+    fix = "Log in again; ask an admin if that is refused too."
+
+
+class SessionProofRefused(Unauthenticated):
+    """The proof does not show that an operator opens a session at this gateway now."""
+
+    reason = "SESSION_PROOF_REFUSED"
+    fix = "Compare the clocks; sign for the gateway that is called, with the key of the certificate that is sent."
+
+
+class SessionProofUsed(Unauthenticated):
+    """A session was opened with this proof before."""
+
+    reason = "SESSION_PROOF_USED"
+    fix = "Make a new proof. If nobody did, a gateway repeats what it was given: tell the operators of the gateway."
+    who = OPERATOR
+
+
 class PeerNotMember(Unauthenticated):
     """The certificate's name is not that of a member of this server's array."""
 
@@ -497,6 +533,13 @@ class OperatorNotFound(NotFound):
 
     reason = "OPERATOR_NOT_FOUND"
     fix = "`keyreeve operator list` shows the names."
+
+
+class SessionNotFound(NotFound):
+    """No session has this name, or it is another operator's."""
+
+    reason = "SESSION_NOT_FOUND"
+    fix = "`keyreeve session list` shows the sessions."
 
 
 class OperatorExists(AlreadyExists):

@@ -5,7 +5,7 @@ never normalized. Imports nothing outside the standard library.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -32,6 +32,10 @@ class Role(StrEnum):
 SERVICE_ROLES = frozenset({Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS, Role.GATEWAY})
 OPERATOR_ROLES = frozenset({Role.ADMIN, Role.OPERATOR, Role.AUDITOR})
 ALL_ROLES = frozenset(Role)
+INNER_SERVICE_ROLES = SERVICE_ROLES - {Role.GATEWAY}
+"""The services that act for themselves: a gateway acts for the operators whose tickets it has."""
+SELF_ROLES = ALL_ROLES - {Role.GATEWAY}
+"""The roles that act for themselves."""
 
 
 def is_trust_domain(text: str) -> bool:
@@ -111,6 +115,8 @@ class Caller:
     """Serial number of the certificate; 0 for a service that calls itself in its own process."""
     person_uid: str = ""
     """Unique id of an operator, which is never reused, unlike the name; empty for other callers."""
+    spki_sha256: bytes = field(default=b"", compare=False, repr=False)
+    """SHA-256 of the certificate's SubjectPublicKeyInfo; empty where no certificate was seen."""
 
     @property
     def claimant(self) -> str:

@@ -295,6 +295,7 @@ def from_callers_update(message: trust_pb.CallersUpdate) -> caller_values.Caller
         signature=message.signature,
         signer_der=tuple(message.signer_der),
         members=tuple(from_member_record(one) for one in message.members),
+        closed_sessions=tuple((one.session, one.end_time.seconds) for one in message.closed_sessions),
     )
 
 

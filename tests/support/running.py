@@ -39,6 +39,11 @@ class KnownRevocations:
 
     serials: set[int] = field(default_factory=set)
     seconds: float = 0.0
+    sessions: set[str] = field(default_factory=set)
+    """Ids of closed sessions."""
+
+    def is_session_closed(self, session: str) -> bool:
+        return session in self.sessions
 
     def is_revoked(self, serial: int) -> bool:
         return serial in self.serials

@@ -17,10 +17,12 @@ from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import enrollment_service_pb2 as enrollment_pb
 from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
+from keyreeve.ca.v1 import operator_session_service_pb2 as session_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.ca.v1 import trust_service_pb2 as trust_pb
 from keyreeve.caller_values import MemberRecord
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
+from keyreeve.session_values import CertificateProof
 from keyreeve.values import (
     AuthorityKind,
     CrlReason,
@@ -92,6 +94,15 @@ OPERATOR = operator_pb.Operator(
     invite_time=stamp(BEGIN),
     inviter="me",
     renew_until_time=stamp(END),
+)
+SESSION = session_pb.OperatorSession(
+    name="sessions/s1",
+    identity="spiffe://example.test/operators/auditor/bea",
+    person_uid="uid",
+    gateway="spiffe://example.test/services/gateway/one",
+    method=session_pb.SESSION_METHOD_CERTIFICATE,
+    open_time=stamp(BEGIN),
+    end_time=stamp(END),
 )
 HALTED = issuance_pb.IssuanceState(
     status=issuance_pb.ISSUANCE_STATUS_HALTED, halt_time=stamp(BEGIN), halter="me", halt_reason="a key may be out"
@@ -306,6 +317,16 @@ EXAMPLES: dict[str, Example] = {
         operator_pb.UpdateOperatorResponse(operator=OPERATOR, token="t", token_expire_time=stamp(END)),
     ),
     "RemoveOperator": Example(lambda client: client.operators.remove("operators/bea"), OPERATOR),
+    "OpenSession": Example(
+        lambda client: client.sessions.open(CertificateProof(b"certificate", bytes(32), 1_900_000_000, b"signature")),
+        session_pb.OpenSessionResponse(session=SESSION, ticket=b"ticket", ticket_expire_time=stamp(END)),
+    ),
+    "RenewSession": Example(
+        lambda client: client.sessions.renew(),
+        session_pb.RenewSessionResponse(ticket=b"ticket", ticket_expire_time=stamp(END)),
+    ),
+    "CloseSession": Example(lambda client: client.sessions.close("s1"), SESSION),
+    "ListSessions": Example(lambda client: client.sessions.list(), session_pb.ListSessionsResponse(sessions=[SESSION])),
     "HaltIssuance": Example(lambda client: client.issuance.halt("a key may be out"), HALTED),
     "ResumeIssuance": Example(lambda client: client.issuance.resume("it was not"), HALTED),
     "GetIssuanceState": Example(lambda client: client.issuance.state(), HALTED),

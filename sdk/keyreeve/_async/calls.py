@@ -21,6 +21,7 @@ from keyreeve.errors import (
 )
 from keyreeve.retry import Backoff, RetryPolicy
 from keyreeve.status import deadline_passed, error_from_rpc
+from keyreeve.ticket_key import TICKET_KEY
 
 Response = TypeVar("Response", bound=Message)
 
@@ -36,7 +37,7 @@ _PRIVATE_KEY = b"PRIVATE KEY-----"
 class Caller:
     """Sends the calls to one service.
 
-    `jitter` returns numbers from 0 up to 1; times are in seconds.
+    `ticket` returns the ticket that an attempt is made with; `jitter` returns numbers from 0 up to 1; times are in seconds.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Caller:
         *,
         timeout: float,
         policy: RetryPolicy,
+        ticket: Callable[[], bytes] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: runtime.Sleep = runtime.sleep,
         jitter: Callable[[], float] = random.random,
@@ -53,6 +55,7 @@ class Caller:
         self.timeout = timeout
         """Default time limit of a call, in seconds."""
         self._policy = policy
+        self._ticket = ticket
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
@@ -70,7 +73,7 @@ class Caller:
             raise FieldInvalid("the request contains a private key; nothing has been sent")
 
         async def run(generation: Generation, remaining: float) -> Response:
-            return cast("Response", await generation.unary(method, response)(request, timeout=remaining))
+            return cast("Response", await generation.unary(method, response)(request, **self._sending(remaining)))
 
         return cast("Response", await self._repeat(run, timeout))
 
@@ -80,7 +83,8 @@ class Caller:
         """Call a method with a stream of requests, otherwise as `unary`; they are sent again with each attempt."""
 
         async def run(generation: Generation, remaining: float) -> Response:
-            return cast("Response", await generation.upload(method, response)(iter(requests), timeout=remaining))
+            call = generation.upload(method, response)
+            return cast("Response", await call(iter(requests), **self._sending(remaining)))
 
         return cast("Response", await self._repeat(run, timeout))
 
@@ -90,7 +94,8 @@ class Caller:
         """Call a method with a stream of responses that ends, otherwise as `unary`, and return all of them."""
 
         async def run(generation: Generation, remaining: float) -> list[Response]:
-            return [message async for message in generation.stream(method, response)(request, timeout=remaining)]
+            call = generation.stream(method, response)
+            return [message async for message in call(request, **self._sending(remaining))]
 
         return cast("list[Response]", await self._repeat(run, timeout))
 
@@ -133,7 +138,7 @@ class Caller:
             generation = await self._channel.take()
             error: KeyreeveError = Unavailable(f"{self._channel.description} ended the stream")
             try:
-                call = generation.stream(method, response)(request, timeout=STREAM_SECONDS)
+                call = generation.stream(method, response)(request, **self._sending(STREAM_SECONDS))
                 try:
                     async for message in call:
                         backoff = Backoff(patient, self._jitter)
@@ -156,6 +161,12 @@ class Caller:
             if delay is None:
                 raise error
             await self._sleep(delay)
+
+    def _sending(self, seconds: float) -> dict[str, Any]:
+        """What an attempt is sent with: its timeout, and the ticket where there is one."""
+        if self._ticket is None:
+            return {"timeout": seconds}
+        return {"timeout": seconds, "metadata": ((TICKET_KEY, self._ticket()),)}
 
     async def _channel_changed(self, error: KeyreeveError, used: Generation) -> bool:
         """Whether the channel has been replaced since, which may cure the failure."""

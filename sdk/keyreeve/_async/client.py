@@ -1,5 +1,6 @@
 """The client of a control plane, which connects to each service on first use."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from keyreeve._async.operations import OperationClient
     from keyreeve._async.operators import OperatorClient
     from keyreeve._async.profiles import ProfileClient
+    from keyreeve._async.sessions import SessionClient
     from keyreeve._async.tokens import TokenClient
     from keyreeve._async.trust import TrustClient
 
@@ -42,18 +44,24 @@ class Client:
         timeout: float = 30.0,
         retry: RetryPolicy | None = None,
         coalesce: bool = True,
+        ticket: Callable[[], bytes] | None = None,
+        channels: dict[str, RotatingChannel] | None = None,
     ) -> None:
         """Use `context`, or the one that `Context.load()` finds.
 
         `timeout` is the time in seconds that a call may take with all its retries; each method takes one of its own.
-        `coalesce` lets calls of `certificates.sign` that wait at the same time share a call (docs/sdk.md).
+        `coalesce` lets calls of `certificates.sign` that wait at the same time share a call (docs/sdk.md). `ticket` and
+        `channels`, which another client owns, are what `on_behalf` gives.
         Raises `keyreeve.errors.ContextInvalid`.
         """
         self.context = Context.load() if context is None else context
         self._timeout = timeout
         self._policy = retry or RetryPolicy()
         self._closed = False
-        channel = RotatingChannel(self.context, "ca")
+        self._ticket = ticket
+        self._owns_channels = channels is None
+        self._channels = {} if channels is None else channels
+        channel = self._channel("ca")
         self.ca = CaClient(channel, self._caller(channel), self.context.trust_domain, coalesce=coalesce)
         self._services: dict[str, ServiceClient] = {"ca": self.ca}
 
@@ -88,6 +96,11 @@ class Client:
         return self.ca.operators
 
     @property
+    def sessions(self) -> "SessionClient":
+        """Operators' sessions at gateways."""
+        return self.ca.sessions
+
+    @property
     def issuance(self) -> "IssuanceClient":
         """The switch that stops issuance everywhere."""
         return self.ca.issuance
@@ -111,7 +124,7 @@ class Client:
         if self._closed:
             raise RuntimeError("the client is closed")
         if name not in self._services:
-            channel = RotatingChannel(self.context, name)
+            channel = self._channel(name)
             # Another thread may have been faster; the channel that is dropped was never connected.
             kind = _CLIENTS.get(name, ServiceClient)
             self._services.setdefault(name, kind(channel, self._caller(channel)))
@@ -131,8 +144,26 @@ class Client:
         assert isinstance(found, MembershipClient)
         return found
 
+    def _channel(self, name: str) -> RotatingChannel:
+        return self._channels.setdefault(name, RotatingChannel(self.context, name))
+
     def _caller(self, channel: RotatingChannel) -> Caller:
-        return Caller(channel, timeout=self._timeout, policy=self._policy)
+        return Caller(channel, timeout=self._timeout, policy=self._policy, ticket=self._ticket)
+
+    def on_behalf(self, ticket: Callable[[], bytes]) -> "Client":
+        """Return a client that calls on behalf of an operator over this client's connections; for gateways.
+
+        `ticket` is asked at every attempt of a call (`keyreeve.session_values.Ticket.data`). The connections stay this
+        client's: they are closed with it alone.
+        """
+        return Client(
+            self.context,
+            timeout=self._timeout,
+            retry=self._policy,
+            coalesce=False,
+            ticket=ticket,
+            channels=self._channels,
+        )
 
     async def rotate(self) -> bool:
         """Move to the present contents of the context's files.
@@ -152,8 +183,8 @@ class Client:
     async def close(self) -> None:
         """Close all connections; calls still in flight fail."""
         self._closed = True
-        for service in tuple(self._services.values()):
-            await service.close()
+        for channel in tuple(self._channels.values()) if self._owns_channels else ():
+            await channel.close()
 
     async def __aenter__(self) -> Self:
         return self

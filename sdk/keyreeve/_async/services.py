@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keyreeve._async.profiles import ProfileClient
     from keyreeve._async.resolution import ResolutionClient
     from keyreeve._async.rotations import RotationClient
+    from keyreeve._async.sessions import SessionClient
     from keyreeve._async.tokens import TokenClient
     from keyreeve._async.trust import TrustClient
     from keyreeve._async.vault import EntryClient
@@ -109,6 +110,13 @@ class CaClient(ServiceClient):
         from keyreeve._async.operators import OperatorClient
 
         return OperatorClient(self._caller)
+
+    @cached_property
+    def sessions(self) -> "SessionClient":
+        """Operators' sessions at gateways."""
+        from keyreeve._async.sessions import SessionClient
+
+        return SessionClient(self._caller)
 
     @cached_property
     def issuance(self) -> "IssuanceClient":

@@ -22,6 +22,7 @@ from keyreeve.errors import (
 )
 from keyreeve.retry import Backoff, RetryPolicy
 from keyreeve.status import deadline_passed, error_from_rpc
+from keyreeve.ticket_key import TICKET_KEY
 
 Response = TypeVar("Response", bound=Message)
 
@@ -37,7 +38,7 @@ _PRIVATE_KEY = b"PRIVATE KEY-----"
 class Caller:
     """Sends the calls to one service.
 
-    `jitter` returns numbers from 0 up to 1; times are in seconds.
+    `ticket` returns the ticket that an attempt is made with; `jitter` returns numbers from 0 up to 1; times are in seconds.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Caller:
         *,
         timeout: float,
         policy: RetryPolicy,
+        ticket: Callable[[], bytes] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: runtime.Sleep = runtime.sleep,
         jitter: Callable[[], float] = random.random,
@@ -54,6 +56,7 @@ class Caller:
         self.timeout = timeout
         """Default time limit of a call, in seconds."""
         self._policy = policy
+        self._ticket = ticket
         self._clock = clock
         self._sleep = sleep
         self._jitter = jitter
@@ -69,7 +72,7 @@ class Caller:
             raise FieldInvalid("the request contains a private key; nothing has been sent")
 
         def run(generation: Generation, remaining: float) -> Response:
-            return cast("Response", generation.unary(method, response)(request, timeout=remaining))
+            return cast("Response", generation.unary(method, response)(request, **self._sending(remaining)))
 
         return cast("Response", self._repeat(run, timeout))
 
@@ -79,7 +82,8 @@ class Caller:
         """Call a method with a stream of requests, otherwise as `unary`; they are sent again with each attempt."""
 
         def run(generation: Generation, remaining: float) -> Response:
-            return cast("Response", generation.upload(method, response)(iter(requests), timeout=remaining))
+            call = generation.upload(method, response)
+            return cast("Response", call(iter(requests), **self._sending(remaining)))
 
         return cast("Response", self._repeat(run, timeout))
 
@@ -89,7 +93,8 @@ class Caller:
         """Call a method with a stream of responses that ends, otherwise as `unary`, and return all of them."""
 
         def run(generation: Generation, remaining: float) -> list[Response]:
-            return [message for message in generation.stream(method, response)(request, timeout=remaining)]
+            call = generation.stream(method, response)
+            return [message for message in call(request, **self._sending(remaining))]
 
         return cast("list[Response]", self._repeat(run, timeout))
 
@@ -132,7 +137,7 @@ class Caller:
             generation = self._channel.take()
             error: KeyreeveError = Unavailable(f"{self._channel.description} ended the stream")
             try:
-                call = generation.stream(method, response)(request, timeout=STREAM_SECONDS)
+                call = generation.stream(method, response)(request, **self._sending(STREAM_SECONDS))
                 try:
                     for message in call:
                         backoff = Backoff(patient, self._jitter)
@@ -155,6 +160,12 @@ class Caller:
             if delay is None:
                 raise error
             self._sleep(delay)
+
+    def _sending(self, seconds: float) -> dict[str, Any]:
+        """What an attempt is sent with: its timeout, and the ticket where there is one."""
+        if self._ticket is None:
+            return {"timeout": seconds}
+        return {"timeout": seconds, "metadata": ((TICKET_KEY, self._ticket()),)}
 
     def _channel_changed(self, error: KeyreeveError, used: Generation) -> bool:
         """Whether the channel has been replaced since, which may cure the failure."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from keyreeve._blocking.profiles import ProfileClient
     from keyreeve._blocking.resolution import ResolutionClient
     from keyreeve._blocking.rotations import RotationClient
+    from keyreeve._blocking.sessions import SessionClient
     from keyreeve._blocking.tokens import TokenClient
     from keyreeve._blocking.trust import TrustClient
     from keyreeve._blocking.vault import EntryClient
@@ -110,6 +111,13 @@ class CaClient(ServiceClient):
         from keyreeve._blocking.operators import OperatorClient
 
         return OperatorClient(self._caller)
+
+    @cached_property
+    def sessions(self) -> "SessionClient":
+        """Operators' sessions at gateways."""
+        from keyreeve._blocking.sessions import SessionClient
+
+        return SessionClient(self._caller)
 
     @cached_property
     def issuance(self) -> "IssuanceClient":

@@ -20,6 +20,7 @@ from keyreeve.ca.v1 import (
     enrollment_service_pb2,
     issuance_service_pb2,
     operator_service_pb2,
+    operator_session_service_pb2,
     profile_service_pb2,
     trust_service_pb2,
 )
@@ -50,6 +51,10 @@ from keyreeve_ca.revocation.bulk import BulkRevocation
 from keyreeve_ca.revocation.service import Revoking
 from keyreeve_ca.service_accounts.api_server import ApiServer
 from keyreeve_ca.service_accounts.bundle_publisher import BundlePublisher
+from keyreeve_ca.sessions import servicer as session_servicer
+from keyreeve_ca.sessions.holders import CertificateHolders
+from keyreeve_ca.sessions.service import Sessions
+from keyreeve_ca.sessions.tickets import Signer, Tickets
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.findings import control_plane_findings
 from keyreeve_ca.store.ports import Store, Transaction
@@ -146,7 +151,9 @@ def authorities_of(base: CaContext, linter: PkilintLinter) -> Authorities:
     return Authorities(base.store, base.keystore, linter, base.now, base.settings.trust_domain, base.url)
 
 
-def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = None) -> list[ServedService]:
+def services_of(
+    base: CaContext, trust_root: bytes, signer: Signer, feed: CallerFeed | None = None
+) -> list[ServedService]:
     linter = PkilintLinter(base.settings.trust_domain)
     current, now = base.live.current, base.now
     pages = Pages(PageTokens(base.keystore.derive("page tokens")))
@@ -217,6 +224,17 @@ def services_of(base: CaContext, trust_root: bytes, feed: CallerFeed | None = No
                 tokens_of(base), base.store, mutations, pages, lambda: current().known_keys
             ),
             operator_servicer.ACCESS,
+        ),
+        ServedService(
+            operator_session_service_pb2.DESCRIPTOR.services_by_name["OperatorSessionService"],
+            session_servicer.OperatorSessionServicer(
+                Sessions(now, CertificateHolders(current, now)),
+                Tickets(signer, base.settings.trust_domain, now),
+                base.store,
+                mutations,
+                pages,
+            ),
+            session_servicer.ACCESS,
         ),
         ServedService(
             trust_service_pb2.DESCRIPTOR.services_by_name["TrustService"],

@@ -36,6 +36,7 @@ from keyreeve_ca.http_endpoints import PlainHttp, serve_plain_http
 from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.sampling import Sampling
 from keyreeve_ca.issuance.service import Issuance
+from keyreeve_ca.issuance.serving_certificate import ServingCertificate
 from keyreeve_ca.issuance.snapshot import SNAPSHOT
 from keyreeve_ca.ledger.ports import BLOCKS, CoordinatorLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
@@ -153,7 +154,7 @@ async def run_coordinator(
         feeding = SinkFeeding.of(audit_log, settings, topics)
         background = await _background(base, ledger, leader, feeding, stack)
         trust_root = await trust_root_of(store)
-        router = Router(services_of(base, trust_root))
+        router = Router(services_of(base, trust_root, _ticket_signer(base)))
         first_operator = FirstOperator(
             base.issuance,
             settings.instance,
@@ -193,6 +194,12 @@ async def run_coordinator(
             _, stop_metrics = await serve_metrics(settings.metrics.host, settings.metrics.port)
             stack.push_async_callback(stop_metrics)
         yield RunningCoordinator(base.issuance, background, http_port)
+
+
+def _ticket_signer(base: CaContext) -> ServingCertificate:
+    """What signs the tickets of the sessions that this process stores, on SQLite; it gets its certificate on first use."""
+    instance = f"{base.settings.instance}-coordinator"
+    return ServingCertificate(base.issuance, base.live.current, base.live.changed_since, instance, base.now)
 
 
 async def _own_database(

@@ -47,6 +47,7 @@ from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.forwarding import CallForwarder
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Forward, Router
+from keyreeve_chassis.guard.tickets import TicketVerifier
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, system_clock, until_told
@@ -130,7 +131,7 @@ async def run_worker(
         pending = PendingTokens(store, steps)
         run_tasks(stack, [own.keep_fresh()], background)
         feed = CallerFeed(store, revocations, settings.trust_domain, now, own.sign, whole=lambda: not base.trust.found)
-        services = services_of(base, trust_root, feed)
+        services = services_of(base, trust_root, own, feed)
         forwarder = None if client is None else CallForwarder(client)
         change: Forward = forwarder or Router(services).invoke
         enrollees = None
@@ -159,6 +160,7 @@ async def run_worker(
             LiveServerCredentials(partial(_server_identity, own, base.live)),
             telemetry=telemetry,
             trail=trail,
+            tickets=TicketVerifier("ca", trust.current, now, revocations),
             shared=settings.coordinator_socket.parent,
         )
         stack.push_async_callback(running.stop, settings.drain_seconds)

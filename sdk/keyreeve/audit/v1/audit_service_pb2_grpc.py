@@ -120,8 +120,8 @@ class AuditServiceServicer:
     def AppendVerbRecord(self, request, context):
         """Appends the record of a legacy command that the gateway has run on behalf of an operator.
 
-        Reasons: AUDIT_RECORD_INVALID.
-        Callers: the gateway.
+        Reasons: AUDIT_RECORD_INVALID (also: a subject that is not the operator of the call's ticket).
+        Callers: gateways on behalf of admins, operators, auditors.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

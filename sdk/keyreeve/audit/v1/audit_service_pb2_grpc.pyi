@@ -69,8 +69,8 @@ class AuditServiceStub:
     AppendVerbRecord: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.AppendVerbRecordRequest, _audit_service_pb2.AppendVerbRecordResponse]
     """Appends the record of a legacy command that the gateway has run on behalf of an operator.
 
-    Reasons: AUDIT_RECORD_INVALID.
-    Callers: the gateway.
+    Reasons: AUDIT_RECORD_INVALID (also: a subject that is not the operator of the call's ticket).
+    Callers: gateways on behalf of admins, operators, auditors.
     Idempotent by request_id.
     """
 
@@ -115,8 +115,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     AppendVerbRecord: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.AppendVerbRecordRequest, _audit_service_pb2.AppendVerbRecordResponse]  # type: ignore[assignment]
     """Appends the record of a legacy command that the gateway has run on behalf of an operator.
 
-    Reasons: AUDIT_RECORD_INVALID.
-    Callers: the gateway.
+    Reasons: AUDIT_RECORD_INVALID (also: a subject that is not the operator of the call's ticket).
+    Callers: gateways on behalf of admins, operators, auditors.
     Idempotent by request_id.
     """
 
@@ -188,8 +188,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_service_pb2.AppendVerbRecordResponse, _abc.Awaitable[_audit_service_pb2.AppendVerbRecordResponse]]:
         """Appends the record of a legacy command that the gateway has run on behalf of an operator.
 
-        Reasons: AUDIT_RECORD_INVALID.
-        Callers: the gateway.
+        Reasons: AUDIT_RECORD_INVALID (also: a subject that is not the operator of the call's ticket).
+        Callers: gateways on behalf of admins, operators, auditors.
         Idempotent by request_id.
         """
 

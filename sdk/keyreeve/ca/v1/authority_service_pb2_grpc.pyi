@@ -34,8 +34,12 @@ class AuthorityServiceStub:
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
     check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every RPC that signs or changes what decides about
-    rights TRUST_TABLE_ALTERED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any
-    RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
+    rights TRUST_TABLE_ALTERED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; every
+    call with a ticket TICKET_REFUSED, TICKET_EXPIRED and SESSION_CLOSED; any RPC FIELD_INVALID. The comment of an RPC lists only
+    its own reasons.
+
+    Where "services" or "all callers" may call, gateways are not among them, except for WatchCallers, GetBundle, WatchBundle,
+    RenewCertificate and GetCheckpoint: a gateway calls on behalf of operators, with their tickets.
     """
 
     @_typing.overload
@@ -142,8 +146,12 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
     check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every RPC that signs or changes what decides about
-    rights TRUST_TABLE_ALTERED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any
-    RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
+    rights TRUST_TABLE_ALTERED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; every
+    call with a ticket TICKET_REFUSED, TICKET_EXPIRED and SESSION_CLOSED; any RPC FIELD_INVALID. The comment of an RPC lists only
+    its own reasons.
+
+    Where "services" or "all callers" may call, gateways are not among them, except for WatchCallers, GetBundle, WatchBundle,
+    RenewCertificate and GetCheckpoint: a gateway calls on behalf of operators, with their tickets.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -246,8 +254,12 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
     PEER_ISSUER_UNKNOWN, PEER_OPERATOR_UNKNOWN, REVOCATIONS_STALE, ACCESS_DENIED, METHOD_UNKNOWN, DEADLINE_REQUIRED,
     DEADLINE_PASSED, TOO_MANY_IN_FLIGHT, TOO_MANY_CONNECTIONS, SERVICE_STOPPING, STORE_UNAVAILABLE and INTERNAL; a health
     check HEALTH_SERVICE_UNKNOWN; every RPC that signs ISSUANCE_HALTED; every RPC that signs or changes what decides about
-    rights TRUST_TABLE_ALTERED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; any
-    RPC FIELD_INVALID. The comment of an RPC lists only its own reasons.
+    rights TRUST_TABLE_ALTERED; every mutation REQUEST_ID_INVALID and REQUEST_ID_REUSED; every list PAGE_TOKEN_INVALID; every
+    call with a ticket TICKET_REFUSED, TICKET_EXPIRED and SESSION_CLOSED; any RPC FIELD_INVALID. The comment of an RPC lists only
+    its own reasons.
+
+    Where "services" or "all callers" may call, gateways are not among them, except for WatchCallers, GetBundle, WatchBundle,
+    RenewCertificate and GetCheckpoint: a gateway calls on behalf of operators, with their tickets.
     """
 
     @_abc_1.abstractmethod

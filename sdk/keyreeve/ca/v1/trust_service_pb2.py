@@ -27,7 +27,7 @@ from keyreeve.ca.v1 import authority_service_pb2 as keyreeve_dot_ca_dot_v1_dot_a
 from keyreeve.ca.v1 import operator_service_pb2 as keyreeve_dot_ca_dot_v1_dot_operator__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"keyreeve/ca/v1/trust_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&keyreeve/ca/v1/authority_service.proto\x1a%keyreeve/ca/v1/operator_service.proto\"D\n\x13WatchCallersRequest\x12\x1a\n\x12restore_generation\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\"\xfc\x02\n\rCallersUpdate\x12\x1a\n\x12restore_generation\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x10\n\x08head_seq\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0b\x61uthorities\x18\x06 \x03(\x0b\x32 .keyreeve.ca.v1.IssuingAuthority\x12\x31\n\toperators\x18\x07 \x03(\x0b\x32\x1e.keyreeve.ca.v1.OperatorRecord\x12\x33\n\x07revoked\x18\x08 \x03(\x0b\x32\".keyreeve.ca.v1.RevokedCertificate\x12\x11\n\tsignature\x18\t \x01(\x0c\x12\x12\n\nsigner_der\x18\n \x03(\x0c\x12-\n\x07members\x18\x0b \x03(\x0b\x32\x1c.keyreeve.ca.v1.MemberRecord\"\x91\x01\n\x0cMemberRecord\x12\x12\n\nmember_uid\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\r\n\x05\x61rray\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.keyreeve.ca.v1.MemberState\x12\x0f\n\x07primary\x18\x05 \x01(\x08\x12\x0f\n\x07removed\x18\x06 \x01(\x08\"\x8b\x01\n\x11SetMembersRequest\x12\r\n\x05\x61rray\x18\x01 \x01(\t\x12$\n\x05order\x18\x02 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\x12-\n\x07members\x18\x03 \x03(\x0b\x32\x1c.keyreeve.ca.v1.MemberRecord\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x14\n\x12SetMembersResponse\"h\n\x10IssuingAuthority\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.keyreeve.ca.v1.AuthorityState\x12\x17\n\x0f\x63\x65rtificate_der\x18\x03 \x01(\x0c\"\x9f\x01\n\x0eOperatorRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nperson_uid\x18\x02 \x01(\t\x12*\n\x04role\x18\x03 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12.\n\nsince_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07removed\x18\x05 \x01(\x08\"X\n\x12RevokedCertificate\x12\x0e\n\x06serial\x18\x01 \x01(\x0c\x12\x32\n\x0enot_after_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xd0\x01\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MEMBER_STATE_STANDALONE\x10\x01\x12\x18\n\x14MEMBER_STATE_JOINING\x10\x02\x12\x17\n\x13MEMBER_STATE_MEMBER\x10\x03\x12\x1a\n\x16MEMBER_STATE_DETACHING\x10\x04\x12\x1c\n\x18MEMBER_STATE_QUARANTINED\x10\x05\x12\x19\n\x15MEMBER_STATE_DETACHED\x10\x06\x32\xb9\x01\n\x0cTrustService\x12T\n\x0cWatchCallers\x12#.keyreeve.ca.v1.WatchCallersRequest\x1a\x1d.keyreeve.ca.v1.CallersUpdate0\x01\x12S\n\nSetMembers\x12!.keyreeve.ca.v1.SetMembersRequest\x1a\".keyreeve.ca.v1.SetMembersResponseB\x15Z\x13keyreeve/ca/v1;cav1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"keyreeve/ca/v1/trust_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&keyreeve/ca/v1/authority_service.proto\x1a%keyreeve/ca/v1/operator_service.proto\"D\n\x13WatchCallersRequest\x12\x1a\n\x12restore_generation\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\"\xb4\x03\n\rCallersUpdate\x12\x1a\n\x12restore_generation\x18\x01 \x01(\x03\x12\x11\n\tafter_seq\x18\x02 \x01(\x03\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x10\n\x08head_seq\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0b\x61uthorities\x18\x06 \x03(\x0b\x32 .keyreeve.ca.v1.IssuingAuthority\x12\x31\n\toperators\x18\x07 \x03(\x0b\x32\x1e.keyreeve.ca.v1.OperatorRecord\x12\x33\n\x07revoked\x18\x08 \x03(\x0b\x32\".keyreeve.ca.v1.RevokedCertificate\x12\x11\n\tsignature\x18\t \x01(\x0c\x12\x12\n\nsigner_der\x18\n \x03(\x0c\x12-\n\x07members\x18\x0b \x03(\x0b\x32\x1c.keyreeve.ca.v1.MemberRecord\x12\x36\n\x0f\x63losed_sessions\x18\x0c \x03(\x0b\x32\x1d.keyreeve.ca.v1.ClosedSession\"\x91\x01\n\x0cMemberRecord\x12\x12\n\nmember_uid\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\r\n\x05\x61rray\x18\x03 \x01(\t\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.keyreeve.ca.v1.MemberState\x12\x0f\n\x07primary\x18\x05 \x01(\x08\x12\x0f\n\x07removed\x18\x06 \x01(\x08\"\x8b\x01\n\x11SetMembersRequest\x12\r\n\x05\x61rray\x18\x01 \x01(\t\x12$\n\x05order\x18\x02 \x01(\x0b\x32\x15.keyreeve.ca.v1.Order\x12-\n\x07members\x18\x03 \x03(\x0b\x32\x1c.keyreeve.ca.v1.MemberRecord\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x14\n\x12SetMembersResponse\"h\n\x10IssuingAuthority\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05state\x18\x02 \x01(\x0e\x32\x1e.keyreeve.ca.v1.AuthorityState\x12\x17\n\x0f\x63\x65rtificate_der\x18\x03 \x01(\x0c\"\x9f\x01\n\x0eOperatorRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nperson_uid\x18\x02 \x01(\t\x12*\n\x04role\x18\x03 \x01(\x0e\x32\x1c.keyreeve.ca.v1.OperatorRole\x12.\n\nsince_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07removed\x18\x05 \x01(\x08\"X\n\x12RevokedCertificate\x12\x0e\n\x06serial\x18\x01 \x01(\x0c\x12\x32\n\x0enot_after_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\rClosedSession\x12\x0f\n\x07session\x18\x01 \x01(\t\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xd0\x01\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MEMBER_STATE_STANDALONE\x10\x01\x12\x18\n\x14MEMBER_STATE_JOINING\x10\x02\x12\x17\n\x13MEMBER_STATE_MEMBER\x10\x03\x12\x1a\n\x16MEMBER_STATE_DETACHING\x10\x04\x12\x1c\n\x18MEMBER_STATE_QUARANTINED\x10\x05\x12\x19\n\x15MEMBER_STATE_DETACHED\x10\x06\x32\xb9\x01\n\x0cTrustService\x12T\n\x0cWatchCallers\x12#.keyreeve.ca.v1.WatchCallersRequest\x1a\x1d.keyreeve.ca.v1.CallersUpdate0\x01\x12S\n\nSetMembers\x12!.keyreeve.ca.v1.SetMembersRequest\x1a\".keyreeve.ca.v1.SetMembersResponseB\x15Z\x13keyreeve/ca/v1;cav1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,24 +35,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.ca.v1.trust_servic
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z\023keyreeve/ca/v1;cav1'
-  _globals['_MEMBERSTATE']._serialized_start=1290
-  _globals['_MEMBERSTATE']._serialized_end=1498
+  _globals['_MEMBERSTATE']._serialized_start=1426
+  _globals['_MEMBERSTATE']._serialized_end=1634
   _globals['_WATCHCALLERSREQUEST']._serialized_start=166
   _globals['_WATCHCALLERSREQUEST']._serialized_end=234
   _globals['_CALLERSUPDATE']._serialized_start=237
-  _globals['_CALLERSUPDATE']._serialized_end=617
-  _globals['_MEMBERRECORD']._serialized_start=620
-  _globals['_MEMBERRECORD']._serialized_end=765
-  _globals['_SETMEMBERSREQUEST']._serialized_start=768
-  _globals['_SETMEMBERSREQUEST']._serialized_end=907
-  _globals['_SETMEMBERSRESPONSE']._serialized_start=909
-  _globals['_SETMEMBERSRESPONSE']._serialized_end=929
-  _globals['_ISSUINGAUTHORITY']._serialized_start=931
-  _globals['_ISSUINGAUTHORITY']._serialized_end=1035
-  _globals['_OPERATORRECORD']._serialized_start=1038
-  _globals['_OPERATORRECORD']._serialized_end=1197
-  _globals['_REVOKEDCERTIFICATE']._serialized_start=1199
-  _globals['_REVOKEDCERTIFICATE']._serialized_end=1287
-  _globals['_TRUSTSERVICE']._serialized_start=1501
-  _globals['_TRUSTSERVICE']._serialized_end=1686
+  _globals['_CALLERSUPDATE']._serialized_end=673
+  _globals['_MEMBERRECORD']._serialized_start=676
+  _globals['_MEMBERRECORD']._serialized_end=821
+  _globals['_SETMEMBERSREQUEST']._serialized_start=824
+  _globals['_SETMEMBERSREQUEST']._serialized_end=963
+  _globals['_SETMEMBERSRESPONSE']._serialized_start=965
+  _globals['_SETMEMBERSRESPONSE']._serialized_end=985
+  _globals['_ISSUINGAUTHORITY']._serialized_start=987
+  _globals['_ISSUINGAUTHORITY']._serialized_end=1091
+  _globals['_OPERATORRECORD']._serialized_start=1094
+  _globals['_OPERATORRECORD']._serialized_end=1253
+  _globals['_REVOKEDCERTIFICATE']._serialized_start=1255
+  _globals['_REVOKEDCERTIFICATE']._serialized_end=1343
+  _globals['_CLOSEDSESSION']._serialized_start=1345
+  _globals['_CLOSEDSESSION']._serialized_end=1423
+  _globals['_TRUSTSERVICE']._serialized_start=1637
+  _globals['_TRUSTSERVICE']._serialized_end=1822
 # @@protoc_insertion_point(module_scope)

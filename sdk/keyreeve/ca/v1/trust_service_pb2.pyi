@@ -105,6 +105,7 @@ class CallersUpdate(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     SIGNER_DER_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    CLOSED_SESSIONS_FIELD_NUMBER: _builtins.int
     restore_generation: _builtins.int
     """Restore generation of the numbers; it increases when the CA's database is restored from a backup."""
     after_seq: _builtins.int
@@ -141,6 +142,10 @@ class CallersUpdate(_message.Message):
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberRecord]:
         """Changed members' records in their current state, in order of their numbers."""
 
+    @_builtins.property
+    def closed_sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClosedSession]:
+        """Sessions of operators that were closed, in order of their numbers, without those that have ended since."""
+
     def __init__(
         self,
         *,
@@ -155,10 +160,11 @@ class CallersUpdate(_message.Message):
         signature: _builtins.bytes = ...,
         signer_der: _abc.Iterable[_builtins.bytes] | None = ...,
         members: _abc.Iterable[Global___MemberRecord] | None = ...,
+        closed_sessions: _abc.Iterable[Global___ClosedSession] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "authorities", b"authorities", "head_seq", b"head_seq", "members", b"members", "operators", b"operators", "restore_generation", b"restore_generation", "revoked", b"revoked", "seq", b"seq", "signature", b"signature", "signer_der", b"signer_der", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "authorities", b"authorities", "closed_sessions", b"closed_sessions", "head_seq", b"head_seq", "members", b"members", "operators", b"operators", "restore_generation", b"restore_generation", "revoked", b"revoked", "seq", b"seq", "signature", b"signature", "signer_der", b"signer_der", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -358,3 +364,31 @@ class RevokedCertificate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokedCertificate: _TypeAlias = RevokedCertificate  # noqa: Y015
+
+@_typing.final
+class ClosedSession(_message.Message):
+    """A closed session of an operator: its tickets are refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    session: _builtins.str
+    """Id of the session, as in a ticket."""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it would have ended."""
+
+    def __init__(
+        self,
+        *,
+        session: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClosedSession: _TypeAlias = ClosedSession  # noqa: Y015

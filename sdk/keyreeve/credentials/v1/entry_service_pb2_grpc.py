@@ -89,7 +89,7 @@ class EntryServiceServicer:
         """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
         Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, workloads; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -111,7 +111,7 @@ class EntryServiceServicer:
         """Lists the entries of an array in order of owner and resource, without their secrets. Entries that the caller may not list
         are left out.
 
-        Callers: admins, operators, auditors, members, workloads; purpose `list`.
+        Callers: admins, operators, auditors, members, workloads; gateways on behalf of operators; purpose `list`.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -122,7 +122,7 @@ class EntryServiceServicer:
         """Replaces the fields of an entry that the mask names. A new version is encrypted with a new data key.
 
         Reasons: ENTRY_NOT_FOUND, ENTRY_VERSION_STALE, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, workloads; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -143,7 +143,7 @@ class EntryServiceServicer:
     def DeleteEntries(self, request, context):
         """Deletes the entries of one owner, of one resource, or of both: at most 1,000 in one call.
 
-        Callers: admins, operators, members, workloads; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -40,7 +40,7 @@ class EntryServiceStub:
     """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
     Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, workloads; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     GetEntry: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.GetEntryRequest, _entry_service_pb2.Entry]
@@ -54,14 +54,14 @@ class EntryServiceStub:
     """Lists the entries of an array in order of owner and resource, without their secrets. Entries that the caller may not list
     are left out.
 
-    Callers: admins, operators, auditors, members, workloads; purpose `list`.
+    Callers: admins, operators, auditors, members, workloads; gateways on behalf of operators; purpose `list`.
     Idempotent: read-only.
     """
     UpdateEntry: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.UpdateEntryRequest, _entry_service_pb2.Entry]
     """Replaces the fields of an entry that the mask names. A new version is encrypted with a new data key.
 
     Reasons: ENTRY_NOT_FOUND, ENTRY_VERSION_STALE, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, workloads; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteEntry: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.DeleteEntryRequest, _entry_service_pb2.DeleteEntryResponse]
@@ -74,7 +74,7 @@ class EntryServiceStub:
     DeleteEntries: _grpc.UnaryUnaryMultiCallable[_entry_service_pb2.DeleteEntriesRequest, _entry_service_pb2.DeleteEntriesResponse]
     """Deletes the entries of one owner, of one resource, or of both: at most 1,000 in one call.
 
-    Callers: admins, operators, members, workloads; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     ImportEntries: _grpc.StreamUnaryMultiCallable[_entry_service_pb2.ImportEntriesRequest, _entry_service_pb2.ImportEntriesResponse]
@@ -105,7 +105,7 @@ class EntryServiceAsyncStub(EntryServiceStub):
     """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
     Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, workloads; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     GetEntry: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.GetEntryRequest, _entry_service_pb2.Entry]  # type: ignore[assignment]
@@ -119,14 +119,14 @@ class EntryServiceAsyncStub(EntryServiceStub):
     """Lists the entries of an array in order of owner and resource, without their secrets. Entries that the caller may not list
     are left out.
 
-    Callers: admins, operators, auditors, members, workloads; purpose `list`.
+    Callers: admins, operators, auditors, members, workloads; gateways on behalf of operators; purpose `list`.
     Idempotent: read-only.
     """
     UpdateEntry: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.UpdateEntryRequest, _entry_service_pb2.Entry]  # type: ignore[assignment]
     """Replaces the fields of an entry that the mask names. A new version is encrypted with a new data key.
 
     Reasons: ENTRY_NOT_FOUND, ENTRY_VERSION_STALE, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, workloads; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteEntry: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.DeleteEntryRequest, _entry_service_pb2.DeleteEntryResponse]  # type: ignore[assignment]
@@ -139,7 +139,7 @@ class EntryServiceAsyncStub(EntryServiceStub):
     DeleteEntries: _aio.UnaryUnaryMultiCallable[_entry_service_pb2.DeleteEntriesRequest, _entry_service_pb2.DeleteEntriesResponse]  # type: ignore[assignment]
     """Deletes the entries of one owner, of one resource, or of both: at most 1,000 in one call.
 
-    Callers: admins, operators, members, workloads; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     ImportEntries: _aio.StreamUnaryMultiCallable[_entry_service_pb2.ImportEntriesRequest, _entry_service_pb2.ImportEntriesResponse]  # type: ignore[assignment]
@@ -173,7 +173,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates an entry. Its secret is encrypted before it is stored, with a new data key.
 
         Reasons: ENTRY_EXISTS, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, workloads; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -199,7 +199,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the entries of an array in order of owner and resource, without their secrets. Entries that the caller may not list
         are left out.
 
-        Callers: admins, operators, auditors, members, workloads; purpose `list`.
+        Callers: admins, operators, auditors, members, workloads; gateways on behalf of operators; purpose `list`.
         Idempotent: read-only.
         """
 
@@ -212,7 +212,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Replaces the fields of an entry that the mask names. A new version is encrypted with a new data key.
 
         Reasons: ENTRY_NOT_FOUND, ENTRY_VERSION_STALE, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, workloads; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -237,7 +237,7 @@ class EntryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_entry_service_pb2.DeleteEntriesResponse, _abc.Awaitable[_entry_service_pb2.DeleteEntriesResponse]]:
         """Deletes the entries of one owner, of one resource, or of both: at most 1,000 in one call.
 
-        Callers: admins, operators, members, workloads; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
 

@@ -139,7 +139,7 @@ class KeyFileServiceServicer:
 
         Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_TOO_LARGE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED,
         POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -151,7 +151,7 @@ class KeyFileServiceServicer:
         and public keys is read for a purpose, as an entry's secret: its audit record is on disk before the answer.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -162,7 +162,7 @@ class KeyFileServiceServicer:
         """Lists the files of a server in order of their names, without their contents.
 
         Reasons: POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -174,7 +174,7 @@ class KeyFileServiceServicer:
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
         VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -185,7 +185,7 @@ class KeyFileServiceServicer:
         """Deletes a file. One that is assigned to a service is deleted only if forced.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_IN_USE, POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -196,7 +196,7 @@ class KeyFileServiceServicer:
         """Records which files a service of the server uses; nothing is assigned to it any more when all are empty.
 
         Reasons: KEY_FILE_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -208,7 +208,7 @@ class KeyFileServiceServicer:
 
         Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
         VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -221,7 +221,7 @@ class KeyFileServiceServicer:
 
         Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
         VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -234,7 +234,7 @@ class KeyFileServiceServicer:
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE, KEY_FILES_TOO_MANY,
         KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -246,7 +246,7 @@ class KeyFileServiceServicer:
         not returned.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -257,7 +257,7 @@ class KeyFileServiceServicer:
         """Whether a key file and the first certificate of a file match.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -269,7 +269,7 @@ class KeyFileServiceServicer:
         root of the bundle. Revocation and name constraints are not checked.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -281,7 +281,7 @@ class KeyFileServiceServicer:
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, PASSPHRASE_WRONG, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
         VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -293,7 +293,7 @@ class KeyFileServiceServicer:
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE,
         PASSPHRASE_WRONG, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -305,7 +305,7 @@ class KeyFileServiceServicer:
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE, KEY_FILES_TOO_MANY,
         KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -48,7 +48,7 @@ class KeyFileServiceStub:
 
     Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_TOO_LARGE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED,
     POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     GetFile: _grpc.UnaryStreamMultiCallable[_key_file_service_pb2.GetFileRequest, _key_file_service_pb2.GetFileResponse]
@@ -56,14 +56,14 @@ class KeyFileServiceStub:
     and public keys is read for a purpose, as an entry's secret: its audit record is on disk before the answer.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListFiles: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.ListFilesRequest, _key_file_service_pb2.ListFilesResponse]
     """Lists the files of a server in order of their names, without their contents.
 
     Reasons: POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     RenameFile: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.RenameFileRequest, _key_file_service_pb2.KeyFile]
@@ -71,21 +71,21 @@ class KeyFileServiceStub:
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
     VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     DeleteFile: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.DeleteFileRequest, _key_file_service_pb2.DeleteFileResponse]
     """Deletes a file. One that is assigned to a service is deleted only if forced.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_IN_USE, POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     AssignFiles: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.AssignFilesRequest, _key_file_service_pb2.AssignFilesResponse]
     """Records which files a service of the server uses; nothing is assigned to it any more when all are empty.
 
     Reasons: KEY_FILE_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members.
     Idempotent by request_id.
     """
     CreateRequest: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.CreateRequestRequest, _key_file_service_pb2.MadeFiles]
@@ -93,7 +93,7 @@ class KeyFileServiceStub:
 
     Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
     VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     CreateSelfSigned: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.CreateSelfSignedRequest, _key_file_service_pb2.MadeFiles]
@@ -102,7 +102,7 @@ class KeyFileServiceStub:
 
     Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
     VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     SignRequest: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.SignRequestRequest, _key_file_service_pb2.MadeFiles]
@@ -111,7 +111,7 @@ class KeyFileServiceStub:
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE, KEY_FILES_TOO_MANY,
     KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     InspectFile: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.InspectFileRequest, _key_file_service_pb2.InspectFileResponse]
@@ -119,14 +119,14 @@ class KeyFileServiceStub:
     not returned.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     MatchFiles: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.MatchFilesRequest, _key_file_service_pb2.MatchFilesResponse]
     """Whether a key file and the first certificate of a file match.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     VerifyFile: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.VerifyFileRequest, _key_file_service_pb2.VerifyFileResponse]
@@ -134,7 +134,7 @@ class KeyFileServiceStub:
     root of the bundle. Revocation and name constraints are not checked.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     UnlockKey: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.UnlockKeyRequest, _key_file_service_pb2.KeyFile]
@@ -142,7 +142,7 @@ class KeyFileServiceStub:
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, PASSPHRASE_WRONG, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
     VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     ConvertPkcs12: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.ConvertPkcs12Request, _key_file_service_pb2.MadeFiles]
@@ -150,7 +150,7 @@ class KeyFileServiceStub:
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE,
     PASSPHRASE_WRONG, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     ExportPkcs12: _grpc.UnaryUnaryMultiCallable[_key_file_service_pb2.ExportPkcs12Request, _key_file_service_pb2.MadeFiles]
@@ -158,7 +158,7 @@ class KeyFileServiceStub:
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE, KEY_FILES_TOO_MANY,
     KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members.
     Idempotent by request_id.
     """
 
@@ -182,7 +182,7 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
 
     Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_TOO_LARGE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED,
     POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     GetFile: _aio.UnaryStreamMultiCallable[_key_file_service_pb2.GetFileRequest, _key_file_service_pb2.GetFileResponse]  # type: ignore[assignment]
@@ -190,14 +190,14 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
     and public keys is read for a purpose, as an entry's secret: its audit record is on disk before the answer.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListFiles: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.ListFilesRequest, _key_file_service_pb2.ListFilesResponse]  # type: ignore[assignment]
     """Lists the files of a server in order of their names, without their contents.
 
     Reasons: POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     RenameFile: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.RenameFileRequest, _key_file_service_pb2.KeyFile]  # type: ignore[assignment]
@@ -205,21 +205,21 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
     VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     DeleteFile: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.DeleteFileRequest, _key_file_service_pb2.DeleteFileResponse]  # type: ignore[assignment]
     """Deletes a file. One that is assigned to a service is deleted only if forced.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_IN_USE, POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     AssignFiles: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.AssignFilesRequest, _key_file_service_pb2.AssignFilesResponse]  # type: ignore[assignment]
     """Records which files a service of the server uses; nothing is assigned to it any more when all are empty.
 
     Reasons: KEY_FILE_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members.
     Idempotent by request_id.
     """
     CreateRequest: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.CreateRequestRequest, _key_file_service_pb2.MadeFiles]  # type: ignore[assignment]
@@ -227,7 +227,7 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
 
     Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
     VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     CreateSelfSigned: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.CreateSelfSignedRequest, _key_file_service_pb2.MadeFiles]  # type: ignore[assignment]
@@ -236,7 +236,7 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
 
     Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
     VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     SignRequest: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.SignRequestRequest, _key_file_service_pb2.MadeFiles]  # type: ignore[assignment]
@@ -245,7 +245,7 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE, KEY_FILES_TOO_MANY,
     KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     InspectFile: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.InspectFileRequest, _key_file_service_pb2.InspectFileResponse]  # type: ignore[assignment]
@@ -253,14 +253,14 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
     not returned.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     MatchFiles: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.MatchFilesRequest, _key_file_service_pb2.MatchFilesResponse]  # type: ignore[assignment]
     """Whether a key file and the first certificate of a file match.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     VerifyFile: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.VerifyFileRequest, _key_file_service_pb2.VerifyFileResponse]  # type: ignore[assignment]
@@ -268,7 +268,7 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
     root of the bundle. Revocation and name constraints are not checked.
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     UnlockKey: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.UnlockKeyRequest, _key_file_service_pb2.KeyFile]  # type: ignore[assignment]
@@ -276,7 +276,7 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, PASSPHRASE_WRONG, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
     VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     ConvertPkcs12: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.ConvertPkcs12Request, _key_file_service_pb2.MadeFiles]  # type: ignore[assignment]
@@ -284,7 +284,7 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE,
     PASSPHRASE_WRONG, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members; gateways on behalf of operators.
     Idempotent by request_id.
     """
     ExportPkcs12: _aio.UnaryUnaryMultiCallable[_key_file_service_pb2.ExportPkcs12Request, _key_file_service_pb2.MadeFiles]  # type: ignore[assignment]
@@ -292,7 +292,7 @@ class KeyFileServiceAsyncStub(KeyFileServiceStub):
 
     Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE, KEY_FILES_TOO_MANY,
     KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, the gateway.
+    Callers: admins, operators, members.
     Idempotent by request_id.
     """
 
@@ -319,7 +319,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_TOO_LARGE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED,
         POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -333,7 +333,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
         and public keys is read for a purpose, as an entry's secret: its audit record is on disk before the answer.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -346,7 +346,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the files of a server in order of their names, without their contents.
 
         Reasons: POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -360,7 +360,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
         VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -373,7 +373,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a file. One that is assigned to a service is deleted only if forced.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_IN_USE, POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -386,7 +386,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records which files a service of the server uses; nothing is assigned to it any more when all are empty.
 
         Reasons: KEY_FILE_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members.
         Idempotent by request_id.
         """
 
@@ -400,7 +400,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
         VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -415,7 +415,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
         VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -430,7 +430,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE, KEY_FILES_TOO_MANY,
         KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -444,7 +444,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
         not returned.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -457,7 +457,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
         """Whether a key file and the first certificate of a file match.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -471,7 +471,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
         root of the bundle. Revocation and name constraints are not checked.
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -485,7 +485,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_UNREADABLE, PASSPHRASE_WRONG, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED,
         VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -499,7 +499,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_IN_USE, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE,
         PASSPHRASE_WRONG, KEY_FILES_TOO_MANY, KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -513,7 +513,7 @@ class KeyFileServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: KEY_FILE_NOT_FOUND, KEY_FILE_EXISTS, KEY_FILE_UNREADABLE, KEY_FILE_UNSUITABLE, KEY_FILES_TOO_MANY,
         KEY_FILE_DAMAGED, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, the gateway.
+        Callers: admins, operators, members.
         Idempotent by request_id.
         """
 

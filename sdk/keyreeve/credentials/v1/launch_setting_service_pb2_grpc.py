@@ -58,7 +58,7 @@ class LaunchSettingServiceServicer:
     def GetLaunchSettings(self, request, context):
         """Gets the launch settings of an array or of one of its servers: those in force, and those that were set there.
 
-        Callers: admins, operators, auditors, services, members.
+        Callers: admins, operators, auditors, services, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -68,7 +68,7 @@ class LaunchSettingServiceServicer:
     def UpdateLaunchSettings(self, request, context):
         """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
-        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,13 +39,13 @@ class LaunchSettingServiceStub:
     GetLaunchSettings: _grpc.UnaryUnaryMultiCallable[_launch_setting_service_pb2.GetLaunchSettingsRequest, _launch_setting_service_pb2.LaunchSettingsView]
     """Gets the launch settings of an array or of one of its servers: those in force, and those that were set there.
 
-    Callers: admins, operators, auditors, services, members.
+    Callers: admins, operators, auditors, services, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     UpdateLaunchSettings: _grpc.UnaryUnaryMultiCallable[_launch_setting_service_pb2.UpdateLaunchSettingsRequest, _launch_setting_service_pb2.LaunchSettingsView]
     """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
-    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
 
@@ -60,13 +60,13 @@ class LaunchSettingServiceAsyncStub(LaunchSettingServiceStub):
     GetLaunchSettings: _aio.UnaryUnaryMultiCallable[_launch_setting_service_pb2.GetLaunchSettingsRequest, _launch_setting_service_pb2.LaunchSettingsView]  # type: ignore[assignment]
     """Gets the launch settings of an array or of one of its servers: those in force, and those that were set there.
 
-    Callers: admins, operators, auditors, services, members.
+    Callers: admins, operators, auditors, services, members; gateways on behalf of operators.
     Idempotent: read-only.
     """
     UpdateLaunchSettings: _aio.UnaryUnaryMultiCallable[_launch_setting_service_pb2.UpdateLaunchSettingsRequest, _launch_setting_service_pb2.LaunchSettingsView]  # type: ignore[assignment]
     """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
-    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
 
@@ -84,7 +84,7 @@ class LaunchSettingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_launch_setting_service_pb2.LaunchSettingsView, _abc.Awaitable[_launch_setting_service_pb2.LaunchSettingsView]]:
         """Gets the launch settings of an array or of one of its servers: those in force, and those that were set there.
 
-        Callers: admins, operators, auditors, services, members.
+        Callers: admins, operators, auditors, services, members; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -96,7 +96,7 @@ class LaunchSettingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_launch_setting_service_pb2.LaunchSettingsView, _abc.Awaitable[_launch_setting_service_pb2.LaunchSettingsView]]:
         """Sets the settings that the mask names. A setting in the mask that has no value is removed: the layer below it applies.
 
-        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
 

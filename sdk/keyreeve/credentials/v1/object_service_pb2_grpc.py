@@ -76,7 +76,7 @@ class ObjectServiceServicer:
         """Creates an object.
 
         Reasons: OBJECT_EXISTS.
-        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -87,7 +87,7 @@ class ObjectServiceServicer:
         """Gets an object.
 
         Reasons: OBJECT_NOT_FOUND.
-        Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
+        Callers: admins, operators, auditors, members, workloads; gateways on behalf of operators; purpose `list`.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -97,7 +97,7 @@ class ObjectServiceServicer:
     def ListObjects(self, request, context):
         """Lists the objects of an array in order of their names.
 
-        Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
+        Callers: admins, operators, auditors, members, workloads; purpose `list`.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -108,7 +108,7 @@ class ObjectServiceServicer:
         """Replaces the attributes that the mask names.
 
         Reasons: OBJECT_NOT_FOUND, OBJECT_VERSION_STALE.
-        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -119,7 +119,7 @@ class ObjectServiceServicer:
         """Deletes an object. Entries for it remain.
 
         Reasons: OBJECT_NOT_FOUND.
-        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

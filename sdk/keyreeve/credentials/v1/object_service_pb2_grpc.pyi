@@ -41,34 +41,34 @@ class ObjectServiceStub:
     """Creates an object.
 
     Reasons: OBJECT_EXISTS.
-    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     GetObject: _grpc.UnaryUnaryMultiCallable[_object_service_pb2.GetObjectRequest, _object_service_pb2.Object]
     """Gets an object.
 
     Reasons: OBJECT_NOT_FOUND.
-    Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
+    Callers: admins, operators, auditors, members, workloads; gateways on behalf of operators; purpose `list`.
     Idempotent: read-only.
     """
     ListObjects: _grpc.UnaryUnaryMultiCallable[_object_service_pb2.ListObjectsRequest, _object_service_pb2.ListObjectsResponse]
     """Lists the objects of an array in order of their names.
 
-    Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
+    Callers: admins, operators, auditors, members, workloads; purpose `list`.
     Idempotent: read-only.
     """
     UpdateObject: _grpc.UnaryUnaryMultiCallable[_object_service_pb2.UpdateObjectRequest, _object_service_pb2.Object]
     """Replaces the attributes that the mask names.
 
     Reasons: OBJECT_NOT_FOUND, OBJECT_VERSION_STALE.
-    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteObject: _grpc.UnaryUnaryMultiCallable[_object_service_pb2.DeleteObjectRequest, _object_service_pb2.DeleteObjectResponse]
     """Deletes an object. Entries for it remain.
 
     Reasons: OBJECT_NOT_FOUND.
-    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
 
@@ -85,34 +85,34 @@ class ObjectServiceAsyncStub(ObjectServiceStub):
     """Creates an object.
 
     Reasons: OBJECT_EXISTS.
-    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     GetObject: _aio.UnaryUnaryMultiCallable[_object_service_pb2.GetObjectRequest, _object_service_pb2.Object]  # type: ignore[assignment]
     """Gets an object.
 
     Reasons: OBJECT_NOT_FOUND.
-    Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
+    Callers: admins, operators, auditors, members, workloads; gateways on behalf of operators; purpose `list`.
     Idempotent: read-only.
     """
     ListObjects: _aio.UnaryUnaryMultiCallable[_object_service_pb2.ListObjectsRequest, _object_service_pb2.ListObjectsResponse]  # type: ignore[assignment]
     """Lists the objects of an array in order of their names.
 
-    Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
+    Callers: admins, operators, auditors, members, workloads; purpose `list`.
     Idempotent: read-only.
     """
     UpdateObject: _aio.UnaryUnaryMultiCallable[_object_service_pb2.UpdateObjectRequest, _object_service_pb2.Object]  # type: ignore[assignment]
     """Replaces the attributes that the mask names.
 
     Reasons: OBJECT_NOT_FOUND, OBJECT_VERSION_STALE.
-    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
     DeleteObject: _aio.UnaryUnaryMultiCallable[_object_service_pb2.DeleteObjectRequest, _object_service_pb2.DeleteObjectResponse]  # type: ignore[assignment]
     """Deletes an object. Entries for it remain.
 
     Reasons: OBJECT_NOT_FOUND.
-    Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+    Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
     Idempotent by request_id.
     """
 
@@ -132,7 +132,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates an object.
 
         Reasons: OBJECT_EXISTS.
-        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -145,7 +145,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets an object.
 
         Reasons: OBJECT_NOT_FOUND.
-        Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
+        Callers: admins, operators, auditors, members, workloads; gateways on behalf of operators; purpose `list`.
         Idempotent: read-only.
         """
 
@@ -157,7 +157,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_object_service_pb2.ListObjectsResponse, _abc.Awaitable[_object_service_pb2.ListObjectsResponse]]:
         """Lists the objects of an array in order of their names.
 
-        Callers: admins, operators, auditors, members, workloads, the gateway; purpose `list`.
+        Callers: admins, operators, auditors, members, workloads; purpose `list`.
         Idempotent: read-only.
         """
 
@@ -170,7 +170,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Replaces the attributes that the mask names.
 
         Reasons: OBJECT_NOT_FOUND, OBJECT_VERSION_STALE.
-        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
 
@@ -183,7 +183,7 @@ class ObjectServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes an object. Entries for it remain.
 
         Reasons: OBJECT_NOT_FOUND.
-        Callers: admins, operators, members, workloads, the gateway; purpose `manage`.
+        Callers: admins, operators, members, workloads; gateways on behalf of operators; purpose `manage`.
         Idempotent by request_id.
         """
 

@@ -70,7 +70,7 @@ class ResolutionServiceServicer:
         record is on disk before a secret is returned.
 
         Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, workloads, the gateway.
+        Callers: admins, operators, members, workloads.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -82,7 +82,7 @@ class ResolutionServiceServicer:
         single changes that lead to another decision.
 
         Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -94,7 +94,7 @@ class ResolutionServiceServicer:
         the launch settings say so.
 
         Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, workloads, the gateway.
+        Callers: admins, operators, members, workloads.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -106,7 +106,7 @@ class ResolutionServiceServicer:
         refused is deleted, except for Windows applications, which report no outcome of an authentication.
 
         Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, members, workloads, the gateway.
+        Callers: admins, operators, members, workloads.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

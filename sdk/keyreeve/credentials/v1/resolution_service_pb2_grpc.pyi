@@ -41,7 +41,7 @@ class ResolutionServiceStub:
     record is on disk before a secret is returned.
 
     Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, workloads, the gateway.
+    Callers: admins, operators, members, workloads.
     Idempotent: read-only.
     """
     ExplainResolution: _grpc.UnaryUnaryMultiCallable[_resolution_service_pb2.ExplainResolutionRequest, _resolution_service_pb2.ExplainResolutionResponse]
@@ -49,7 +49,7 @@ class ResolutionServiceStub:
     single changes that lead to another decision.
 
     Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members.
     Idempotent: read-only.
     """
     SaveDialogAnswer: _grpc.UnaryUnaryMultiCallable[_resolution_service_pb2.SaveDialogAnswerRequest, _resolution_service_pb2.SaveDialogAnswerResponse]
@@ -57,7 +57,7 @@ class ResolutionServiceStub:
     the launch settings say so.
 
     Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, workloads, the gateway.
+    Callers: admins, operators, members, workloads.
     Idempotent by request_id.
     """
     ReportOutcome: _grpc.UnaryUnaryMultiCallable[_resolution_service_pb2.ReportOutcomeRequest, _resolution_service_pb2.ReportOutcomeResponse]
@@ -65,7 +65,7 @@ class ResolutionServiceStub:
     refused is deleted, except for Windows applications, which report no outcome of an authentication.
 
     Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, members, workloads, the gateway.
+    Callers: admins, operators, members, workloads.
     Idempotent by request_id.
     """
 
@@ -82,7 +82,7 @@ class ResolutionServiceAsyncStub(ResolutionServiceStub):
     record is on disk before a secret is returned.
 
     Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, workloads, the gateway.
+    Callers: admins, operators, members, workloads.
     Idempotent: read-only.
     """
     ExplainResolution: _aio.UnaryUnaryMultiCallable[_resolution_service_pb2.ExplainResolutionRequest, _resolution_service_pb2.ExplainResolutionResponse]  # type: ignore[assignment]
@@ -90,7 +90,7 @@ class ResolutionServiceAsyncStub(ResolutionServiceStub):
     single changes that lead to another decision.
 
     Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, auditors, members, the gateway.
+    Callers: admins, operators, auditors, members.
     Idempotent: read-only.
     """
     SaveDialogAnswer: _aio.UnaryUnaryMultiCallable[_resolution_service_pb2.SaveDialogAnswerRequest, _resolution_service_pb2.SaveDialogAnswerResponse]  # type: ignore[assignment]
@@ -98,7 +98,7 @@ class ResolutionServiceAsyncStub(ResolutionServiceStub):
     the launch settings say so.
 
     Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-    Callers: admins, operators, members, workloads, the gateway.
+    Callers: admins, operators, members, workloads.
     Idempotent by request_id.
     """
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_resolution_service_pb2.ReportOutcomeRequest, _resolution_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
@@ -106,7 +106,7 @@ class ResolutionServiceAsyncStub(ResolutionServiceStub):
     refused is deleted, except for Windows applications, which report no outcome of an authentication.
 
     Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-    Callers: admins, operators, members, workloads, the gateway.
+    Callers: admins, operators, members, workloads.
     Idempotent by request_id.
     """
 
@@ -126,7 +126,7 @@ class ResolutionServiceServicer(metaclass=_abc_1.ABCMeta):
         record is on disk before a secret is returned.
 
         Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, READ_RATE_EXCEEDED, ENTRY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, workloads, the gateway.
+        Callers: admins, operators, members, workloads.
         Idempotent: read-only.
         """
 
@@ -140,7 +140,7 @@ class ResolutionServiceServicer(metaclass=_abc_1.ABCMeta):
         single changes that lead to another decision.
 
         Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, auditors, members, the gateway.
+        Callers: admins, operators, auditors, members.
         Idempotent: read-only.
         """
 
@@ -154,7 +154,7 @@ class ResolutionServiceServicer(metaclass=_abc_1.ABCMeta):
         the launch settings say so.
 
         Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED, VAULT_KEY_UNAVAILABLE.
-        Callers: admins, operators, members, workloads, the gateway.
+        Callers: admins, operators, members, workloads.
         Idempotent by request_id.
         """
 
@@ -168,7 +168,7 @@ class ResolutionServiceServicer(metaclass=_abc_1.ABCMeta):
         refused is deleted, except for Windows applications, which report no outcome of an authentication.
 
         Reasons: OBJECT_NOT_FOUND, POLICY_DENIED, POLICY_DAMAGED.
-        Callers: admins, operators, members, workloads, the gateway.
+        Callers: admins, operators, members, workloads.
         Idempotent by request_id.
         """
 

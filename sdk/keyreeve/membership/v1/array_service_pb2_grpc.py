@@ -102,7 +102,7 @@ class ArrayServiceServicer:
         """Gets an array.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -112,7 +112,7 @@ class ArrayServiceServicer:
     def ListArrays(self, request, context):
         """Lists arrays in order of their names.
 
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -128,7 +128,7 @@ class ArrayServiceServicer:
         the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
         RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
         PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
-        Callers: admins, operators; the agent of the joining server.
+        Callers: admins, operators; the agent of the joining server; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -140,7 +140,7 @@ class ArrayServiceServicer:
         primary of a new array of one with a new CA.
 
         Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -151,7 +151,7 @@ class ArrayServiceServicer:
         """Makes a secondary the primary of its array: a rotation of kind PROMOTE (RotationService), whose operation this is.
 
         Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, CHANGE_IN_PROGRESS, VIEWS_DISAGREE, UNREACHABLE.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -174,7 +174,7 @@ class ArrayServiceServicer:
         ONLY_IF_DISAGREEING, it is done only if the last report of the server or of another member disagrees with the roll.
 
         Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_AGREE.
-        Callers: admins, operators.
+        Callers: admins, operators; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -49,13 +49,13 @@ class ArrayServiceStub:
     """Gets an array.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListArrays: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.ListArraysRequest, _array_service_pb2.ListArraysResponse]
     """Lists arrays in order of their names.
 
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials.
     Idempotent: read-only.
     """
     JoinArray: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.JoinArrayRequest, _operation_service_pb2.Operation]
@@ -67,7 +67,7 @@ class ArrayServiceStub:
     the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
     RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
     PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
-    Callers: admins, operators; the agent of the joining server.
+    Callers: admins, operators; the agent of the joining server; gateways on behalf of operators.
     Idempotent by request_id.
     """
     DetachMember: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.DetachMemberRequest, _operation_service_pb2.Operation]
@@ -75,14 +75,14 @@ class ArrayServiceStub:
     primary of a new array of one with a new CA.
 
     Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
     PromotePrimary: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.PromotePrimaryRequest, _operation_service_pb2.Operation]
     """Makes a secondary the primary of its array: a rotation of kind PROMOTE (RotationService), whose operation this is.
 
     Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, CHANGE_IN_PROGRESS, VIEWS_DISAGREE, UNREACHABLE.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
     DissolveArray: _grpc.UnaryUnaryMultiCallable[_array_service_pb2.DissolveArrayRequest, _operation_service_pb2.Operation]
@@ -97,7 +97,7 @@ class ArrayServiceStub:
     ONLY_IF_DISAGREEING, it is done only if the last report of the server or of another member disagrees with the roll.
 
     Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_AGREE.
-    Callers: admins, operators.
+    Callers: admins, operators; gateways on behalf of operators.
     Idempotent by request_id.
     """
 
@@ -121,13 +121,13 @@ class ArrayServiceAsyncStub(ArrayServiceStub):
     """Gets an array.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListArrays: _aio.UnaryUnaryMultiCallable[_array_service_pb2.ListArraysRequest, _array_service_pb2.ListArraysResponse]  # type: ignore[assignment]
     """Lists arrays in order of their names.
 
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials.
     Idempotent: read-only.
     """
     JoinArray: _aio.UnaryUnaryMultiCallable[_array_service_pb2.JoinArrayRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
@@ -139,7 +139,7 @@ class ArrayServiceAsyncStub(ArrayServiceStub):
     the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
     RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
     PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
-    Callers: admins, operators; the agent of the joining server.
+    Callers: admins, operators; the agent of the joining server; gateways on behalf of operators.
     Idempotent by request_id.
     """
     DetachMember: _aio.UnaryUnaryMultiCallable[_array_service_pb2.DetachMemberRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
@@ -147,14 +147,14 @@ class ArrayServiceAsyncStub(ArrayServiceStub):
     primary of a new array of one with a new CA.
 
     Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
     PromotePrimary: _aio.UnaryUnaryMultiCallable[_array_service_pb2.PromotePrimaryRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
     """Makes a secondary the primary of its array: a rotation of kind PROMOTE (RotationService), whose operation this is.
 
     Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, CHANGE_IN_PROGRESS, VIEWS_DISAGREE, UNREACHABLE.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
     DissolveArray: _aio.UnaryUnaryMultiCallable[_array_service_pb2.DissolveArrayRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
@@ -169,7 +169,7 @@ class ArrayServiceAsyncStub(ArrayServiceStub):
     ONLY_IF_DISAGREEING, it is done only if the last report of the server or of another member disagrees with the roll.
 
     Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_AGREE.
-    Callers: admins, operators.
+    Callers: admins, operators; gateways on behalf of operators.
     Idempotent by request_id.
     """
 
@@ -202,7 +202,7 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets an array.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -214,7 +214,7 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_array_service_pb2.ListArraysResponse, _abc.Awaitable[_array_service_pb2.ListArraysResponse]]:
         """Lists arrays in order of their names.
 
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials.
         Idempotent: read-only.
         """
 
@@ -232,7 +232,7 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
         the primary), SAME_SERVER, CLOCK_SKEWED (metadata `member`, `client_time` and `server_time`),
         RELEASE_MISMATCH, FINGERPRINT_MISMATCH (of the CA certificate that the other side is about to trust),
         PEER_SECURITY_MISMATCH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE (metadata `members`), UNREACHABLE, SESSIONS_RUNNING.
-        Callers: admins, operators; the agent of the joining server.
+        Callers: admins, operators; the agent of the joining server; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -246,7 +246,7 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
         primary of a new array of one with a new CA.
 
         Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_DISAGREE.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -259,7 +259,7 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
         """Makes a secondary the primary of its array: a rotation of kind PROMOTE (RotationService), whose operation this is.
 
         Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, CHANGE_IN_PROGRESS, VIEWS_DISAGREE, UNREACHABLE.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -286,7 +286,7 @@ class ArrayServiceServicer(metaclass=_abc_1.ABCMeta):
         ONLY_IF_DISAGREEING, it is done only if the last report of the server or of another member disagrees with the roll.
 
         Reasons: MEMBER_NOT_FOUND, PRIMARY_CANNOT_DETACH, CHANGE_IN_PROGRESS, VIEWS_AGREE.
-        Callers: admins, operators.
+        Callers: admins, operators; gateways on behalf of operators.
         Idempotent by request_id.
         """
 

@@ -107,7 +107,7 @@ class MemberServiceServicer:
         """Gets a member.
 
         Reasons: MEMBER_NOT_FOUND.
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -117,7 +117,7 @@ class MemberServiceServicer:
     def ListMembers(self, request, context):
         """Lists members in order of their names.
 
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -140,7 +140,7 @@ class MemberServiceServicer:
         one hour. The first message with `complete` ends the present state. A member that has left an array that is watched is
         sent once more, with its new array or state.
 
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -201,7 +201,7 @@ class MemberServiceServicer:
         """Lists the backup primaries of an array, the first to be promoted first.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -212,7 +212,7 @@ class MemberServiceServicer:
         """Adds a secondary to the backup primaries of its array.
 
         Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, BACKUP_PRIMARY_EXISTS.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -223,7 +223,7 @@ class MemberServiceServicer:
         """Moves a backup primary to another position.
 
         Reasons: MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -234,7 +234,7 @@ class MemberServiceServicer:
         """Removes one backup primary, or all of an array.
 
         Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,13 +39,13 @@ class MemberServiceStub:
     """Gets a member.
 
     Reasons: MEMBER_NOT_FOUND.
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListMembers: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.ListMembersRequest, _member_service_pb2.ListMembersResponse]
     """Lists members in order of their names.
 
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListMemberEvents: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.ListMemberEventsRequest, _member_service_pb2.ListMemberEventsResponse]
@@ -60,7 +60,7 @@ class MemberServiceStub:
     one hour. The first message with `complete` ends the present state. A member that has left an array that is watched is
     sent once more, with its new array or state.
 
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials.
     Idempotent: read-only.
     """
     ReportStatus: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.ReportStatusRequest, _member_service_pb2.ReportStatusResponse]
@@ -101,28 +101,28 @@ class MemberServiceStub:
     """Lists the backup primaries of an array, the first to be promoted first.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     AddBackupPrimary: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.AddBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]
     """Adds a secondary to the backup primaries of its array.
 
     Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, BACKUP_PRIMARY_EXISTS.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
     MoveBackupPrimary: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.MoveBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]
     """Moves a backup primary to another position.
 
     Reasons: MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
     RemoveBackupPrimary: _grpc.UnaryUnaryMultiCallable[_member_service_pb2.RemoveBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]
     """Removes one backup primary, or all of an array.
 
     Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
 
@@ -137,13 +137,13 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """Gets a member.
 
     Reasons: MEMBER_NOT_FOUND.
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListMembers: _aio.UnaryUnaryMultiCallable[_member_service_pb2.ListMembersRequest, _member_service_pb2.ListMembersResponse]  # type: ignore[assignment]
     """Lists members in order of their names.
 
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     ListMemberEvents: _aio.UnaryUnaryMultiCallable[_member_service_pb2.ListMemberEventsRequest, _member_service_pb2.ListMemberEventsResponse]  # type: ignore[assignment]
@@ -158,7 +158,7 @@ class MemberServiceAsyncStub(MemberServiceStub):
     one hour. The first message with `complete` ends the present state. A member that has left an array that is watched is
     sent once more, with its new array or state.
 
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials.
     Idempotent: read-only.
     """
     ReportStatus: _aio.UnaryUnaryMultiCallable[_member_service_pb2.ReportStatusRequest, _member_service_pb2.ReportStatusResponse]  # type: ignore[assignment]
@@ -199,28 +199,28 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """Lists the backup primaries of an array, the first to be promoted first.
 
     Reasons: ARRAY_NOT_FOUND.
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     AddBackupPrimary: _aio.UnaryUnaryMultiCallable[_member_service_pb2.AddBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]  # type: ignore[assignment]
     """Adds a secondary to the backup primaries of its array.
 
     Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, BACKUP_PRIMARY_EXISTS.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
     MoveBackupPrimary: _aio.UnaryUnaryMultiCallable[_member_service_pb2.MoveBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]  # type: ignore[assignment]
     """Moves a backup primary to another position.
 
     Reasons: MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
     RemoveBackupPrimary: _aio.UnaryUnaryMultiCallable[_member_service_pb2.RemoveBackupPrimaryRequest, _member_service_pb2.BackupPrimaries]  # type: ignore[assignment]
     """Removes one backup primary, or all of an array.
 
     Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
 
@@ -238,7 +238,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets a member.
 
         Reasons: MEMBER_NOT_FOUND.
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -250,7 +250,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_member_service_pb2.ListMembersResponse, _abc.Awaitable[_member_service_pb2.ListMembersResponse]]:
         """Lists members in order of their names.
 
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -277,7 +277,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         one hour. The first message with `complete` ends the present state. A member that has left an array that is watched is
         sent once more, with its new array or state.
 
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials.
         Idempotent: read-only.
         """
 
@@ -348,7 +348,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists the backup primaries of an array, the first to be promoted first.
 
         Reasons: ARRAY_NOT_FOUND.
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -361,7 +361,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds a secondary to the backup primaries of its array.
 
         Reasons: MEMBER_NOT_FOUND, NOT_SECONDARY, BACKUP_PRIMARY_EXISTS.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -374,7 +374,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         """Moves a backup primary to another position.
 
         Reasons: MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
 
@@ -387,7 +387,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes one backup primary, or all of an array.
 
         Reasons: ARRAY_NOT_FOUND, MEMBER_NOT_FOUND, BACKUP_PRIMARY_NOT_FOUND.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
 

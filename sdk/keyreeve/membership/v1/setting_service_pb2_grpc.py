@@ -55,7 +55,7 @@ class SettingServiceServicer:
         """Gets the settings of a server: those of its array and its own.
 
         Reasons: MEMBER_NOT_FOUND, SETTING_UNKNOWN.
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -68,7 +68,7 @@ class SettingServiceServicer:
 
         Reasons: MEMBER_NOT_FOUND, SETTING_UNKNOWN, SETTING_INVALID, NOT_STANDALONE and SERVER_RUNNING (peer security changes
         only on a stopped server that stands alone), CHANGE_IN_PROGRESS.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

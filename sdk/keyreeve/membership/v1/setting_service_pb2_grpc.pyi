@@ -37,7 +37,7 @@ class SettingServiceStub:
     """Gets the settings of a server: those of its array and its own.
 
     Reasons: MEMBER_NOT_FOUND, SETTING_UNKNOWN.
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     UpdateSettings: _grpc.UnaryUnaryMultiCallable[_setting_service_pb2.UpdateSettingsRequest, _setting_service_pb2.UpdateSettingsResponse]
@@ -46,7 +46,7 @@ class SettingServiceStub:
 
     Reasons: MEMBER_NOT_FOUND, SETTING_UNKNOWN, SETTING_INVALID, NOT_STANDALONE and SERVER_RUNNING (peer security changes
     only on a stopped server that stands alone), CHANGE_IN_PROGRESS.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
 
@@ -59,7 +59,7 @@ class SettingServiceAsyncStub(SettingServiceStub):
     """Gets the settings of a server: those of its array and its own.
 
     Reasons: MEMBER_NOT_FOUND, SETTING_UNKNOWN.
-    Callers: operators of every role, agents, credentials, gateway.
+    Callers: operators of every role, agents, credentials; gateways on behalf of operators.
     Idempotent: read-only.
     """
     UpdateSettings: _aio.UnaryUnaryMultiCallable[_setting_service_pb2.UpdateSettingsRequest, _setting_service_pb2.UpdateSettingsResponse]  # type: ignore[assignment]
@@ -68,7 +68,7 @@ class SettingServiceAsyncStub(SettingServiceStub):
 
     Reasons: MEMBER_NOT_FOUND, SETTING_UNKNOWN, SETTING_INVALID, NOT_STANDALONE and SERVER_RUNNING (peer security changes
     only on a stopped server that stands alone), CHANGE_IN_PROGRESS.
-    Callers: admins, operators; the agent of the array's primary.
+    Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
     Idempotent by request_id.
     """
 
@@ -84,7 +84,7 @@ class SettingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gets the settings of a server: those of its array and its own.
 
         Reasons: MEMBER_NOT_FOUND, SETTING_UNKNOWN.
-        Callers: operators of every role, agents, credentials, gateway.
+        Callers: operators of every role, agents, credentials; gateways on behalf of operators.
         Idempotent: read-only.
         """
 
@@ -99,7 +99,7 @@ class SettingServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Reasons: MEMBER_NOT_FOUND, SETTING_UNKNOWN, SETTING_INVALID, NOT_STANDALONE and SERVER_RUNNING (peer security changes
         only on a stopped server that stands alone), CHANGE_IN_PROGRESS.
-        Callers: admins, operators; the agent of the array's primary.
+        Callers: admins, operators; the agent of the array's primary; gateways on behalf of operators.
         Idempotent by request_id.
         """
 

@@ -88,7 +88,7 @@ class OperationServiceServicer:
         """Streams an operation at once and after each change; the stream ends with the operation.
 
         Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-        Callers: admins, operators and auditors; other callers, for their own.
+        Callers: admins, operators and auditors; other callers, for their own; gateways on behalf of operators.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

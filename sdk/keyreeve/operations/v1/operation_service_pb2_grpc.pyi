@@ -52,7 +52,7 @@ class OperationServiceStub:
     """Streams an operation at once and after each change; the stream ends with the operation.
 
     Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-    Callers: admins, operators and auditors; other callers, for their own.
+    Callers: admins, operators and auditors; other callers, for their own; gateways on behalf of operators.
     Idempotent: read-only.
     """
     CancelOperation: _grpc.UnaryUnaryMultiCallable[_operation_service_pb2.CancelOperationRequest, _operation_service_pb2.Operation]
@@ -88,7 +88,7 @@ class OperationServiceAsyncStub(OperationServiceStub):
     """Streams an operation at once and after each change; the stream ends with the operation.
 
     Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-    Callers: admins, operators and auditors; other callers, for their own.
+    Callers: admins, operators and auditors; other callers, for their own; gateways on behalf of operators.
     Idempotent: read-only.
     """
     CancelOperation: _aio.UnaryUnaryMultiCallable[_operation_service_pb2.CancelOperationRequest, _operation_service_pb2.Operation]  # type: ignore[assignment]
@@ -139,7 +139,7 @@ class OperationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams an operation at once and after each change; the stream ends with the operation.
 
         Reasons: OPERATION_NOT_FOUND (also when the caller may not see it).
-        Callers: admins, operators and auditors; other callers, for their own.
+        Callers: admins, operators and auditors; other callers, for their own; gateways on behalf of operators.
         Idempotent: read-only.
         """
 

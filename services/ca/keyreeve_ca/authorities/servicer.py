@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from keyreeve import errors
 from keyreeve.ca.v1 import authority_service_pb2 as pb
 from keyreeve.ca.v1 import crl_reason_pb2
-from keyreeve.identity import ALL_ROLES, Role
+from keyreeve.identity import ALL_ROLES, SELF_ROLES, Role
 from keyreeve_ca.arrays.orders import is_array
 from keyreeve_ca.authorities.service import Authorities, NewAuthority
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, bundle_digest
@@ -19,7 +19,7 @@ from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
 
 _SERVICE = "/keyreeve.ca.v1.AuthorityService/"
-_READ = AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT)
+_READ = AccessRule(SELF_ROLES, freshness=Freshness.TOLERANT)
 _CHANGE = AccessRule(frozenset({Role.ADMIN, Role.MEMBERSHIP}), forwarded=True)
 _ORDERED = AccessRule(frozenset({Role.MEMBERSHIP}), forwarded=True)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from keyreeve.ca.v1 import issuance_service_pb2 as pb
-from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
+from keyreeve.identity import INNER_SERVICE_ROLES, OPERATOR_ROLES, Role
 from keyreeve_ca.halt.service import HaltState, HaltSwitch
 from keyreeve_ca.operators.dual_control import actor_of
 from keyreeve_ca.store.ports import Store, Transaction
@@ -21,7 +21,7 @@ ACCESS: AccessRules = {
         records=("reason",),
     ),
     _SERVICE + "ResumeIssuance": AccessRule(frozenset({Role.ADMIN}), forwarded=True, records=("reason",)),
-    _SERVICE + "GetIssuanceState": AccessRule(OPERATOR_ROLES | SERVICE_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "GetIssuanceState": AccessRule(OPERATOR_ROLES | INNER_SERVICE_ROLES, freshness=Freshness.TOLERANT),
 }
 
 

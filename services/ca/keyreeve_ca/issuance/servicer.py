@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyreeve import errors
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
-from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role
+from keyreeve.identity import ALL_ROLES, INNER_SERVICE_ROLES, OPERATOR_ROLES, SELF_ROLES, Caller, Role
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve_ca.blocked_keys.service import KeyBlocking
 from keyreeve_ca.issuance.renewal import Proof, Renewal, certificate_not_found
@@ -52,8 +52,8 @@ from keyreeve_chassis.operations.servicer import operation_message
 
 MAX_ITEMS = 100
 _SERVICE = "/keyreeve.ca.v1.CertificateService/"
-_SIGNERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKLOAD}) | SERVICE_ROLES
-_SEE_ALL = OPERATOR_ROLES | SERVICE_ROLES
+_SIGNERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKLOAD}) | INNER_SERVICE_ROLES
+_SEE_ALL = OPERATOR_ROLES | INNER_SERVICE_ROLES
 
 ACCESS: AccessRules = {
     _SERVICE + "SignCertificate": AccessRule(_SIGNERS, records=("item.profile", "item.authority", "item.names.value")),
@@ -61,13 +61,13 @@ ACCESS: AccessRules = {
         _SIGNERS, records=("items.profile", "items.authority", "items.names.value")
     ),
     _SERVICE + "RenewCertificate": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
-    _SERVICE + "GetCertificate": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "GetCertificate": AccessRule(SELF_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "ListCertificates": AccessRule(
         _SEE_ALL | {Role.WORKLOAD},
         freshness=Freshness.TOLERANT,
         records=("authority", "profile", "identity", "requester", "state"),
     ),
-    _SERVICE + "RevokeCertificate": AccessRule(ALL_ROLES, forwarded=True, records=("name", "reason", "lineage")),
+    _SERVICE + "RevokeCertificate": AccessRule(SELF_ROLES, forwarded=True, records=("name", "reason", "lineage")),
     _SERVICE + "BlockKey": AccessRule(
         frozenset({Role.ADMIN, Role.OPERATOR}), forwarded=True, records=("spki_sha256", "reason")
     ),
@@ -78,7 +78,7 @@ ACCESS: AccessRules = {
         forwarded=True,
         records=("authority", "profile", "identity", "requester", "reason"),
     ),
-    _SERVICE + "GetRevocationList": AccessRule(ALL_ROLES, freshness=Freshness.EXEMPT),
+    _SERVICE + "GetRevocationList": AccessRule(SELF_ROLES, freshness=Freshness.EXEMPT),
 }
 _ORIGINS = {method: Rpc(method) for method in ACCESS}
 

@@ -75,6 +75,11 @@ class ServingCertificate:
         der = tuple(one.public_bytes(serialization.Encoding.DER) for one in chain)
         return key.sign(message, ec.ECDSA(hashes.SHA256())), der
 
+    async def ready(self) -> None:
+        """Return once there is a certificate to sign with: where nothing keeps one fresh, it is made on first use."""
+        if self.current is None or self._seconds_to_renewal() <= 0:
+            await self.renew()
+
     async def renew(self) -> None:
         """Make a key and issue a certificate for it."""
         trust_domain = self.snapshot().trust_domain

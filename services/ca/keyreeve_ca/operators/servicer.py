@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.enrollment_token import EnrollmentToken
-from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
+from keyreeve.identity import INNER_SERVICE_ROLES, OPERATOR_ROLES, Role
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.halt.service import APPROVAL_SECONDS
 from keyreeve_ca.operators.dual_control import actor_of
@@ -21,7 +21,7 @@ from keyreeve_chassis.idempotency.mutation import Mutations
 
 _SERVICE = "/keyreeve.ca.v1.OperatorService/"
 _ADMINS = frozenset({Role.ADMIN})
-_READ = AccessRule(OPERATOR_ROLES | SERVICE_ROLES, freshness=Freshness.TOLERANT)
+_READ = AccessRule(OPERATOR_ROLES | INNER_SERVICE_ROLES, freshness=Freshness.TOLERANT)
 
 ACCESS: AccessRules = {
     _SERVICE + "InviteOperator": AccessRule(_ADMINS, forwarded=True, records=("operator_id", "role")),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keyreeve.ca.v1 import profile_service_pb2 as pb
-from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Role
+from keyreeve.identity import OPERATOR_ROLES, SELF_ROLES, Role
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.messages import profile_message
 from keyreeve_ca.profiles.profile import ProfileVersion
@@ -19,8 +19,8 @@ _SERVICE = "/keyreeve.ca.v1.ProfileService/"
 
 ACCESS: AccessRules = {
     _SERVICE + "CreateProfile": AccessRule(frozenset({Role.ADMIN}), forwarded=True, records=("profile_id",)),
-    _SERVICE + "GetProfile": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
-    _SERVICE + "ListProfiles": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "GetProfile": AccessRule(SELF_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "ListProfiles": AccessRule(SELF_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "UpdateProfile": AccessRule(
         frozenset({Role.ADMIN}), forwarded=True, records=("profile.name", "profile.version")
     ),

@@ -57,6 +57,7 @@ class LiveRevocations:
         self._now = now
         self._clock = clock
         self._expiry: dict[int, int] = {}
+        self._closed_sessions: dict[str, int] = {}
         self._restore_generation = 0
         self._seq = 0
         self._complete_at = float("-inf")
@@ -66,6 +67,10 @@ class LiveRevocations:
     def is_revoked(self, serial: int) -> bool:
         """Whether the certificate with this serial number has been revoked."""
         return serial in self._expiry
+
+    def is_session_closed(self, session: str) -> bool:
+        """Whether the session of an operator with this id has been closed."""
+        return session in self._closed_sessions
 
     def age(self) -> float:
         """Seconds since this process was known to be up to date; infinite before the first refresh."""
@@ -97,10 +102,11 @@ class LiveRevocations:
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
         # Not each time: with 100,000 in it the event loop would stand still for 10 ms, four times a second.
-        if len(self._expiry) > self._tidy_at:
+        if len(self._expiry) + len(self._closed_sessions) > self._tidy_at:
             ended = self._now() - SKEW
             self._expiry = {serial: expiry for serial, expiry in self._expiry.items() if expiry >= ended}
-            self._tidy_at = PAGE + 2 * len(self._expiry)
+            self._closed_sessions = {one: end for one, end in self._closed_sessions.items() if end >= ended}
+            self._tidy_at = PAGE + 2 * (len(self._expiry) + len(self._closed_sessions))
 
     async def follow(self, wait: Wait) -> None:
         """Refresh when something may be new, and every `LOOK_SECONDS`, forever."""
@@ -113,17 +119,23 @@ class LiveRevocations:
         """Read one page; return whether it was the last."""
         known, restore_generation = self._seq, self._restore_generation
 
-        def read(tx: Transaction) -> tuple[int, int, list[Revocation]]:
+        def read(tx: Transaction) -> tuple[int, int, list[Revocation], list[tuple[str, int]], bool]:
             control_plane = tx.control_plane()
             assert control_plane is not None, "the control plane exists before anything is served"
             last = tx.revocations.last_seq()
             # A database that was restored counts from an older number: start again.
             start = known if control_plane.restore_generation == restore_generation and last >= known else 0
             if last == start:
-                return control_plane.restore_generation, last, []
-            rows = tx.revocations.callers_after(start, expiring_from=self._now() - SKEW, limit=PAGE)
-            return control_plane.restore_generation, rows[-1].seq if len(rows) == PAGE else last, rows
+                return control_plane.restore_generation, last, [], [], True
+            from_ = self._now() - SKEW
+            rows = tx.revocations.callers_after(start, expiring_from=from_, limit=PAGE)
+            closed = tx.sessions.closed_after(start, ending_from=from_, limit=PAGE)
+            # A kind with a full page may go on after it.
+            full = [page[-1] for page in ([row.seq for row in rows], [one[0] for one in closed]) if len(page) == PAGE]
+            ended = [(session, end) for _, session, end in closed]
+            return control_plane.restore_generation, min(full, default=last), rows, ended, not full
 
-        self._restore_generation, self._seq, rows = await self._store.read(read)
+        self._restore_generation, self._seq, rows, ended, whole = await self._store.read(read)
         self._expiry.update((int.from_bytes(row.serial, "big"), row.not_after) for row in rows)
-        return len(rows) < PAGE
+        self._closed_sessions.update(ended)
+        return whole

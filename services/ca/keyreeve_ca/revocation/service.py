@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from keyreeve import errors
-from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Caller, Role, SpiffeId
+from keyreeve.identity import INNER_SERVICE_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role, SpiffeId
 from keyreeve_ca.issuance.renewal import certificate_not_found
 from keyreeve_ca.operators.service import first_second
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.ports import CrlReason, NewRevocation, Revocation
 from keyreeve_ca.store.ports import StoredCertificate, Transaction
 
-_SEE_ALL = OPERATOR_ROLES | SERVICE_ROLES
+_SEE_ALL = OPERATOR_ROLES | INNER_SERVICE_ROLES
 _ADMINS_ALONE = OPERATOR_ROLES | SERVICE_ROLES
 """Roles of certificates that an operator may not revoke: those who run the control plane cannot be removed from below."""
 

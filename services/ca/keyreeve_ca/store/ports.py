@@ -17,6 +17,7 @@ from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.operators.ports import OperatorRecords
 from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
 from keyreeve_ca.revocation.ports import Revocation, RevocationRecords
+from keyreeve_ca.sessions.ports import SessionRecords
 from keyreeve_ca.trust.ports import CallerRecords
 from keyreeve_chassis.database.binding import BoundState
 from keyreeve_chassis.idempotency.ports import RequestRecords
@@ -184,6 +185,11 @@ class Transaction(Protocol):
     @property
     def operators(self) -> OperatorRecords:
         """The operators."""
+        ...
+
+    @property
+    def sessions(self) -> SessionRecords:
+        """The sessions of operators."""
         ...
 
     @property

@@ -8,6 +8,7 @@ from keyreeve_ca.enrollment import tables as enrollment_tables
 from keyreeve_ca.halt import tables as halt_tables
 from keyreeve_ca.operators import tables as operator_tables
 from keyreeve_ca.revocation import tables as revocation_tables
+from keyreeve_ca.sessions import tables as session_tables
 from keyreeve_ca.store import audit_tables, tables
 from keyreeve_ca.store.metadata import metadata
 from keyreeve_chassis.database.transactions import register_failpoints
@@ -23,7 +24,8 @@ TABLE_MODULES = (
     halt_tables,
     operator_tables,
     revocation_tables,
+    session_tables,
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=18, newest=18)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=19, newest=19)
 
 register_failpoints(SCHEMA.service)  # before a process arms them, which it does before it opens anything

@@ -29,6 +29,7 @@ from keyreeve_ca.revocation import sql as revocations_sql
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.sql import SqlRevocations
 from keyreeve_ca.revocation.tables import revocations
+from keyreeve_ca.sessions.sql import SqlSessions
 from keyreeve_ca.store import certificate_pages
 from keyreeve_ca.store.audit_tables import AUDIT
 from keyreeve_ca.store.ports import (
@@ -142,6 +143,11 @@ class CaTransaction(SqlTransaction):
     def operators(self) -> SqlOperators:
         """The operators."""
         return SqlOperators(self.trust, self._next_number)
+
+    @property
+    def sessions(self) -> SqlSessions:
+        """The sessions of operators."""
+        return SqlSessions(self._connection, self.trust, self._next_number)
 
     @property
     def blocked_keys(self) -> SqlBlockedKeys:

@@ -8,6 +8,7 @@ from keyreeve_ca.enrollment.tables import enrollment_tokens
 from keyreeve_ca.halt.tables import issuance_halt
 from keyreeve_ca.operators.tables import operator_approvals, operator_keys, operators
 from keyreeve_ca.revocation.tables import revocations
+from keyreeve_ca.sessions.tables import operator_sessions
 from keyreeve_ca.store.tables import authorities, profile_versions, profiles, trust_table_heads
 from keyreeve_chassis.trust_tables.seals import Seals
 from keyreeve_chassis.trust_tables.sql import SqlTrust
@@ -31,7 +32,15 @@ TRUST_TABLES = TrustTables(
         ),
         *(
             TrustTable(table, (_first_set(table),), listed=False)
-            for table in (revocations, enrollment_tokens, members, array_orders, blocked_keys, operator_approvals)
+            for table in (
+                revocations,
+                enrollment_tokens,
+                members,
+                array_orders,
+                blocked_keys,
+                operator_approvals,
+                operator_sessions,
+            )
         ),
     ),
 )

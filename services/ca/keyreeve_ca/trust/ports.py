@@ -1,7 +1,7 @@
 """What changed about callers, as the feed sees it, and the port to the records.
 
-Issuing CAs of the control hierarchy, operators' and members' records and revocations share one sequence of numbers,
-assigned under one row's lock held to the commit: a reader that has everything up to a number has missed nothing before it.
+Issuing CAs of the control hierarchy, operators' and members' records, revocations and closed sessions share one sequence of
+numbers, assigned under one row's lock held to the commit: a reader that has everything up to a number has missed nothing before it.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ class CallerChanges:
     revoked: tuple[tuple[bytes, int], ...] = ()
     """Serial number and last instant of each certificate."""
     members: tuple[MemberRecord, ...] = ()
+    closed_sessions: tuple[tuple[str, int], ...] = ()
+    """Id and latest end of each closed session of an operator."""
 
 
 class CallerRecords(Protocol):

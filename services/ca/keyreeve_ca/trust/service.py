@@ -102,6 +102,7 @@ class CallerFeed:
             changes.operators,
             changes.revoked,
             members=changes.members,
+            closed_sessions=changes.closed_sessions,
         )
         signature, chain = self.sign(update_message(self.trust_domain, update))
         return replace(update, signature=signature, signer_der=chain)

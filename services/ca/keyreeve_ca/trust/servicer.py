@@ -95,6 +95,9 @@ def _message(update: CallersUpdate) -> pb.CallersUpdate:
             for serial, not_after in update.revoked
         ],
         members=[to_member_record(one) for one in update.members],
+        closed_sessions=[
+            pb.ClosedSession(session=session, end_time=timestamp(end)) for session, end in update.closed_sessions
+        ],
         signature=update.signature,
         signer_der=update.signer_der,
     )

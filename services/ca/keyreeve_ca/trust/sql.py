@@ -12,6 +12,7 @@ from keyreeve_ca.arrays.tables import members
 from keyreeve_ca.operators.tables import operators
 from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.tables import revocation_head, revocations
+from keyreeve_ca.sessions.tables import operator_sessions
 from keyreeve_ca.store.ports import AuthorityKind
 from keyreeve_ca.store.tables import authorities
 from keyreeve_ca.trust.ports import CallerChanges
@@ -23,6 +24,7 @@ _AUTHORITIES = select(authorities).where(
 )
 _OPERATORS = select(operators)
 _MEMBERS = select(members)
+_SESSIONS = select(operator_sessions.c.seq, operator_sessions.c.session_id, operator_sessions.c.ends_at)
 _REVOKED = (
     select(revocations.c.seq, revocations.c.serial, revocations.c.not_after)
     .join(authorities, authorities.c.authority_id == revocations.c.authority_id)
@@ -43,15 +45,21 @@ class SqlCallers:
         after = after_seq if after_seq <= head else 0
         if after == head:
             return CallerChanges(after, head, head)
-        columns = (authorities.c.seq, operators.c.seq, members.c.seq, revocations.c.seq)
-        queries = (_AUTHORITIES, _OPERATORS, _MEMBERS, _REVOKED.where(revocations.c.not_after >= expiring_from))
+        columns = (authorities.c.seq, operators.c.seq, members.c.seq, revocations.c.seq, operator_sessions.c.seq)
+        queries = (
+            _AUTHORITIES,
+            _OPERATORS,
+            _MEMBERS,
+            _REVOKED.where(revocations.c.not_after >= expiring_from),
+            _SESSIONS.where(operator_sessions.c.ends_at >= expiring_from),
+        )
         found = [
             self._page(query.where(column > after, column <= head).order_by(column).limit(limit))
             for query, column in zip(queries, columns, strict=True)
         ]
         # A kind with a full page may go on after it; what the others have beyond that comes with the next page.
         seq = min((rows[-1]["seq"] for rows in found if len(rows) == limit), default=head)
-        cas, people, servers, revoked = ([row for row in rows if row["seq"] <= seq] for rows in found)
+        cas, people, servers, revoked, closed = ([row for row in rows if row["seq"] <= seq] for rows in found)
         return CallerChanges(
             after,
             seq,
@@ -65,6 +73,8 @@ class SqlCallers:
             tuple(_record(person) for person in self._believed(operators, people)),
             tuple((one["serial"], one["not_after"]) for one in revoked),
             tuple(member_record(server) for server in self._believed(members, servers)),
+            # Also those that something else has changed: at worst a session ends.
+            tuple((one["session_id"], one["ends_at"]) for one in closed),
         )
 
     def _believed(self, table: Table, rows: Sequence[RowMapping]) -> list[RowMapping]:

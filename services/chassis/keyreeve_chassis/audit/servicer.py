@@ -11,11 +11,11 @@ from keyreeve.audit.record import Pairs, Record
 from keyreeve.audit.v1 import audit_service_pb2 as pb
 from keyreeve.audit.verifying import Witnessed
 from keyreeve.errors import AuditRecordInvalid, AuditTampered, KeyreeveError
-from keyreeve.identity import ALL_ROLES, SERVICE_ROLES, Role, SpiffeId
+from keyreeve.identity import ALL_ROLES, INNER_SERVICE_ROLES, OPERATOR_ROLES, Role
 from keyreeve_chassis.audit.log import SqlAuditLog
 from keyreeve_chassis.audit.reading import Found, SignedBody
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
-from keyreeve_chassis.guard.call import Call, caller_of, invalid
+from keyreeve_chassis.guard.call import Call, caller_of, invalid, peer_of
 from keyreeve_chassis.guard.costly_reads import CostlyReads
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Mutations
@@ -35,10 +35,10 @@ ACCESS: AccessRules = {
         _READERS, freshness=Freshness.STRICT, records=("caller", "method", "code", "reason", "resource", "id")
     ),
     _SERVICE + "ListAuditEntries": AccessRule(_READERS, freshness=Freshness.STRICT),
-    _SERVICE + "VerifyAuditChain": AccessRule(_READERS | SERVICE_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "VerifyAuditChain": AccessRule(_READERS | INNER_SERVICE_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "GetCheckpoint": AccessRule(ALL_ROLES, freshness=Freshness.EXEMPT),
     _SERVICE + "AppendVerbRecord": AccessRule(
-        frozenset({Role.GATEWAY}), forwarded=True, freshness=Freshness.STRICT, records=("verb", "subject")
+        on_behalf=OPERATOR_ROLES, forwarded=True, freshness=Freshness.STRICT, records=("verb", "subject")
     ),
 }
 
@@ -138,11 +138,9 @@ def _verb_head(request: pb.AppendVerbRecordRequest, call: Call) -> bytes:
         raise _refused("code", "the name of a gRPC status code")
     if len(request.targets) > _MOST_TARGETS:
         raise _refused("targets", f"at most {_MOST_TARGETS}")
-    try:
-        subject = str(SpiffeId.parse(request.subject))
-    except ValueError as wrong:
-        raise _refused("subject", str(wrong)) from None
-    caller = caller_of(call)
+    subject, caller = str(caller_of(call)), peer_of(call)
+    if request.subject != subject:
+        raise _refused("subject", f"the ticket is {subject}'s")
     prefix = records.prefix(
         call.method,
         str(caller),

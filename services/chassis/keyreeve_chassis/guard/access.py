@@ -1,10 +1,10 @@
 """Access rules: one for every method, default deny."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from keyreeve.identity import Role
+from keyreeve.identity import OPERATOR_ROLES, Role
 
 
 class Freshness(Enum):
@@ -23,7 +23,7 @@ class AccessRule:
     """The rule for one method."""
 
     roles: frozenset[Role] = frozenset()
-    """The roles that may call it."""
+    """The roles that may call it for themselves."""
     forwarded: bool = False
     """Run by another process: this one checks the call and hands the bytes of the request on."""
     anyone: bool = False
@@ -43,12 +43,27 @@ class AccessRule:
     unrecorded: bool = False
     """Leaves no audit record: health and reflection, which are asked all the time and tell nothing of the estate."""
     on_behalf: frozenset[Role] = frozenset()
-    """The roles of a subject (`Call.subject`) on whose behalf the method may be called; empty everywhere for now."""
+    """The roles of a subject (`Call.subject`) on whose behalf a gateway may call it with a ticket."""
 
     def __post_init__(self) -> None:
-        if self.anyone == bool(self.roles):
+        if self.anyone == bool(self.roles | self.on_behalf):
             raise ValueError("a row lists the roles that may call, or says anyone: exactly one of the two")
+        if not self.on_behalf <= OPERATOR_ROLES:
+            raise ValueError("a gateway calls on behalf of operators alone")
+        if self.roles and not self.on_behalf <= self.roles:
+            raise ValueError("nobody may do through a gateway what they may not do themselves")
+
+    @property
+    def through_gateways(self) -> "AccessRule":
+        """The same rule, where the operators among its roles may also call through a gateway."""
+        return replace(self, on_behalf=self.roles & OPERATOR_ROLES)
 
 
 AccessRules = Mapping[str, AccessRule]
 """Full method name (`/package.Service/Method`) to its rule."""
+
+
+def through_gateways(rules: AccessRules, *methods: str) -> AccessRules:
+    """Return the rules, where these methods (the last parts of their names) may be called through a gateway."""
+    names = {name.rpartition("/")[2]: name for name in rules}
+    return {**rules, **{names[method]: rules[names[method]].through_gateways for method in methods}}

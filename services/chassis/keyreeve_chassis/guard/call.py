@@ -115,6 +115,7 @@ class Call:
         "method",
         "peer",
         "record",
+        "session",
         "subject",
     )
 
@@ -129,13 +130,16 @@ class Call:
         request_id: str | None = None,
         metadata: Metadata = (),
         subject: Caller | None = None,
+        session: str = "",
     ) -> None:
         self.method = method
         """The full name, `/package.Service/Method`."""
         self.caller = caller
         """Whose certificate was verified; None only for methods that are open to anyone."""
         self.subject = subject
-        """On whose behalf `caller` calls, once a ticket says so; always None for now."""
+        """On whose behalf `caller` calls, as a ticket says; None: it calls for itself."""
+        self.session = session
+        """The session of the subject; empty without one."""
         self.deadline = deadline
         self.peer = peer
         """The transport address as gRPC spells it, such as `ipv4:127.0.0.1:51734`."""
@@ -200,7 +204,15 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 def caller_of(call: Call) -> Caller:
-    """The caller. Access rules refuse calls without an identity, so there is one."""
+    """Return whose rights count: the operator on whose behalf a gateway calls, or else the caller.
+
+    Access rules refuse calls without an identity, so there is one.
+    """
+    return peer_of(call) if call.subject is None else call.subject
+
+
+def peer_of(call: Call) -> Caller:
+    """The holder of the certificate with which the call was made."""
     assert call.caller is not None, "no method of this service is open to anyone"
     return call.caller
 

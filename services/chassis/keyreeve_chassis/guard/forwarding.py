@@ -174,20 +174,21 @@ def _fields(call: Call) -> dict[str, Any]:
     return {
         "caller": _caller_fields(call.caller),
         "subject": None if call.subject is None else _caller_fields(call.subject),
+        "session": call.session,
         "request_id": call.request_id,
         "peer": call.peer,
         "tls": (call.tls.version, call.tls.session_reused),
     }
 
 
-def _caller_fields(caller: Caller) -> tuple[str, str, bytes, str]:
+def _caller_fields(caller: Caller) -> tuple[str, str, bytes, str, bytes]:
     serial = caller.serial.to_bytes(_SERIAL_BYTES, "big")  # msgpack has no integers of this size
-    return str(caller.id), caller.role.value, serial, caller.person_uid
+    return str(caller.id), caller.role.value, serial, caller.person_uid, caller.spki_sha256
 
 
 def _caller(fields: Sequence[Any]) -> Caller:
-    spiffe_id, role, serial, person_uid = fields
-    return Caller(SpiffeId.parse(spiffe_id), Role(role), int.from_bytes(serial, "big"), person_uid)
+    spiffe_id, role, serial, person_uid, spki_sha256 = fields
+    return Caller(SpiffeId.parse(spiffe_id), Role(role), int.from_bytes(serial, "big"), person_uid, spki_sha256)
 
 
 def _call(method: str, fields: dict[str, Any], seconds: float) -> Call:
@@ -196,6 +197,7 @@ def _call(method: str, fields: dict[str, Any], seconds: float) -> Call:
         method,
         _caller(fields["caller"]),
         subject=None if subject is None else _caller(subject),
+        session=fields["session"],
         deadline=time.monotonic() + seconds,
         peer=fields["peer"],
         tls=TlsFacts(*fields["tls"]),

@@ -26,6 +26,7 @@ from keyreeve.errors import (
     KeyreeveError,
     MethodUnknown,
     ServiceStopping,
+    TicketRefused,
 )
 from keyreeve.identity import Caller
 from keyreeve_chassis.audit.trail import CallRecord, Trail
@@ -36,6 +37,7 @@ from keyreeve_chassis.guard.call import AuthContext, Call, Context
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.route import Route, ServeStream, ServeUnary
 from keyreeve_chassis.guard.router import Kind, Method, Router, check_access
+from keyreeve_chassis.guard.tickets import Mandate, TicketVerifier, tickets_in
 from keyreeve_chassis.telemetry.calls import CallTelemetry, MethodTelemetry
 
 _DEADLINE_SLACK_SECONDS = 1.0
@@ -62,6 +64,15 @@ class GuardLimits:
     """What a call refused for load is told to wait."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Stay:
+    """Until when a stream goes on, and on whose behalf."""
+
+    ends: float
+    """On the scale of `time.monotonic`."""
+    mandate: Mandate | None
+
+
 class Guard:
     """Stands in front of each method of a router."""
 
@@ -72,11 +83,14 @@ class Guard:
         limits: GuardLimits | None = None,
         telemetry: CallTelemetry | None = None,
         trail: Trail | None = None,
+        *,
+        tickets: TicketVerifier | None = None,
     ) -> None:
         """Take what to serve. Without a verifier no caller has an identity, so only methods open to anyone answer.
 
-        Without a trail nothing is recorded: a listener for health alone.
+        Without a trail nothing is recorded: a listener for health alone. Without `tickets` none is accepted.
         """
+        self._tickets = tickets
         self._trail = trail
         self._router = router
         self._verifier = verifier
@@ -115,7 +129,9 @@ class Guard:
         try:
             self._refuse_when_stopping()
             if not method.row.anyone:
-                check_access(self._router.rows, self._identify(context.auth), method.name)
+                caller = self._identify(context.auth)
+                mandate = self._mandate(caller, context, method.name)
+                check_access(self._router.rows, caller, method.name, None if mandate is None else mandate.subject)
                 self._check_freshness(method.row)
             if not method.row.long_stream:
                 self._refuse_far_deadline(method.name, context)
@@ -132,8 +148,10 @@ class Guard:
         self._begin_record(method, call)
         try:
             call.caller = None if method.row.anyone else self._identify(context.auth)
+            if call.caller is not None and (mandate := self._mandate(call.caller, context, method.name)) is not None:
+                call.subject = mandate.subject
         except KeyreeveError:
-            """Nobody that is known."""
+            """Nobody that is known, or on behalf of nobody that is."""
         return await self._end(error, call, context, telemetry, began)
 
     def _unary(self, method: Method, telemetry: MethodTelemetry) -> ServeUnary:
@@ -165,8 +183,8 @@ class Guard:
             if call.caller is not None:
                 self._connections.enter(call.caller, call.peer)
                 counted = call.caller
-                self._shares.enter(call.caller.id.path)
-                shared = call.caller
+                shared = call.subject or call.caller
+                self._shares.enter(shared.id.path)
             call.deadline = self._deadline(call, context)
             self._refuse_when_too_large(request)
             self._refuse_when_not_audited(method)
@@ -215,13 +233,15 @@ class Guard:
         counted: Caller | None = None
         shared: Caller | None = None
         try:
-            self._admit(method.row, call, context)
+            mandate = self._admit(method.row, call, context)
             if call.caller is not None:
                 self._connections.enter(call.caller, call.peer)
                 counted = call.caller
-                self._stream_shares.enter(call.caller.id.path)
-                shared = call.caller
+                shared = call.subject or call.caller
+                self._stream_shares.enter(shared.id.path)
             ends = time.monotonic() + self._limits.stream_life
+            if mandate is not None and self._tickets is not None and method.row.long_stream:
+                ends = min(ends, time.monotonic() + self._tickets.remaining(mandate))
             if method.row.long_stream:
                 remaining = context.time_remaining()
                 call.deadline = None if remaining is None else time.monotonic() + remaining
@@ -232,7 +252,7 @@ class Guard:
             self._refuse_when_not_audited(method)
             tracer = self._telemetry.tracer
             with tracer.span(call) if tracer is not None else nullcontext():
-                await self._pump(method, request, call, context, ends)
+                await self._pump(method, request, call, context, _Stay(ends, mandate))
             if call.record is not None and self._trail is not None:
                 await self._trail.succeeded(call.record)
         finally:
@@ -243,7 +263,12 @@ class Guard:
                 self._stream_shares.leave(shared.id.path)
 
     async def _pump(
-        self, method: Method, request: bytes | AsyncIterable[bytes], call: Call, context: Context, ends: float
+        self,
+        method: Method,
+        request: bytes | AsyncIterable[bytes],
+        call: Call,
+        context: Context,
+        stay: "_Stay",
     ) -> None:
         """Send the stream while its caller stays who it was; returns at the stream's end or at the end of its life."""
 
@@ -263,11 +288,11 @@ class Guard:
         try:
             while True:
                 now = time.monotonic()
-                if now >= ends:
+                if now >= stay.ends:
                     return None
                 if call.deadline is not None and now >= call.deadline:
                     raise failures.deadline_passed(call)
-                wait = min(self._limits.verify_interval, ends - now)
+                wait = min(self._limits.verify_interval, stay.ends - now)
                 if call.deadline is not None:
                     wait = min(wait, call.deadline - now)
                 await asyncio.wait({work, stopping}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
@@ -278,7 +303,9 @@ class Guard:
                 if call.caller is None:
                     continue
                 try:
-                    check_access(self._router.rows, self._identify(context.auth), call.method)
+                    check_access(self._router.rows, self._identify(context.auth), call.method, call.subject)
+                    if stay.mandate is not None and self._tickets is not None:
+                        self._tickets.check_session(stay.mandate)
                     self._check_freshness(method.row)
                     refused_at = None
                 except KeyreeveError:
@@ -292,15 +319,27 @@ class Guard:
             if not work.cancelled() and (left := work.exception()) is not None:
                 _log.debug("a stream's handler ended with an error", method=call.method, error=repr(left))
 
-    def _admit(self, row: AccessRule, call: Call, context: Context) -> None:
-        """Find out who calls, and whether they may."""
+    def _admit(self, row: AccessRule, call: Call, context: Context) -> Mandate | None:
+        """Find out who calls, on whose behalf, and whether they may."""
         if row.anyone:
-            return
+            return None
         auth: AuthContext = context.auth
         call.tls = auth
         call.caller = self._identify(auth)
-        check_access(self._router.rows, call.caller, call.method)
+        mandate = self._mandate(call.caller, context, call.method)
+        if mandate is not None:
+            call.subject, call.session = mandate.subject, mandate.contents.session
+        check_access(self._router.rows, call.caller, call.method, call.subject)
         self._check_freshness(row)
+        return mandate
+
+    def _mandate(self, caller: Caller, context: Context, method: str) -> Mandate | None:
+        """Read the call's ticket; None: it carries none."""
+        if self._tickets is not None:
+            return self._tickets.verify(caller, context.metadata, method)
+        if tickets_in(context.metadata):
+            raise TicketRefused("this listener accepts no tickets", metadata={"why": "listener"})
+        return None
 
     def _check_freshness(self, row: AccessRule) -> None:
         if self._verifier is not None:

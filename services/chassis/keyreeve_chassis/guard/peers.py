@@ -5,6 +5,7 @@ certificate's expiry, and so does a session ticket. So every call is checked her
 trust of the moment.
 """
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from keyreeve.caller_values import MemberRecord
@@ -35,8 +37,8 @@ from keyreeve_chassis.guard.access import Freshness
 
 DEFAULT_CACHE_SIZE = 4096
 """Certificates remembered; about 2 kB each."""
-_LENIENCY = 360
-"""Seconds by which a person's certificate may begin before their record: 5 minutes of backdating, 1 of clocks."""
+LENIENCY = 360
+"""Seconds by which a person's certificate or session may begin before their record: 5 minutes of backdating, 1 of clocks."""
 _ALARM_SECONDS = 60.0
 """The log says at most this often that calls are answered with stale knowledge."""
 
@@ -48,6 +50,10 @@ class Revocations(Protocol):
 
     def is_revoked(self, serial: int) -> bool:
         """Whether the certificate with this serial number has been revoked."""
+        ...
+
+    def is_session_closed(self, session: str) -> bool:
+        """Whether the session of an operator with this id has been closed."""
         ...
 
     def age(self) -> float:
@@ -211,7 +217,7 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911
         certificate = x509.load_pem_x509_certificate(pem)
     except (ValueError, UnsupportedAlgorithm):
         return _Refused(PeerIdentityInvalid, "the client certificate cannot be read")
-    issuer = _issuer_of(certificate, view.issuers)
+    issuer = issuer_of(certificate, view.issuers)
     if issuer is None:
         return _Refused(
             PeerIssuerUnknown, "the client certificate was not issued by an authority of the control hierarchy"
@@ -219,7 +225,7 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911
     if not _is_usual_key(certificate):
         return _Refused(PeerIdentityInvalid, "the client certificate's key is neither RSA nor on P-256 or P-384")
     try:
-        identity = _identity(certificate.extensions)
+        identity = identity_of(certificate.extensions)
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as why:
         return _Refused(PeerIdentityInvalid, f"the client certificate has no usable identity: {why}")
     if identity.trust_domain != view.trust_domain:
@@ -234,14 +240,21 @@ def _examine(pem: bytes, view: TrustView) -> _Known | _Refused:  # noqa: PLR0911
         _second(issuer.not_valid_after_utc),
     )
     if role not in OPERATOR_ROLES or view.operators is None:
-        return _Known(Caller(identity, role, certificate.serial_number), window)
+        return _Known(Caller(identity, role, certificate.serial_number, spki_sha256=_spki_sha256(certificate)), window)
     record = view.operators.get(str(identity))
-    if record is None or window.not_before + _LENIENCY < record.since:
+    if record is None or window.not_before + LENIENCY < record.since:
         return _Refused(PeerOperatorUnknown, f"no record of a person agrees with the certificate of {identity}")
-    return _Known(Caller(identity, role, certificate.serial_number, record.uid), window)
+    return _Known(
+        Caller(identity, role, certificate.serial_number, record.uid, spki_sha256=_spki_sha256(certificate)), window
+    )
 
 
-def _issuer_of(certificate: x509.Certificate, issuers: Iterable[x509.Certificate]) -> x509.Certificate | None:
+def _spki_sha256(certificate: x509.Certificate) -> bytes:
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).digest()
+
+
+def issuer_of(certificate: x509.Certificate, issuers: Iterable[x509.Certificate]) -> x509.Certificate | None:
     """The trusted authority whose key made the signature; a matching name proves nothing."""
     for issuer in issuers:
         try:
@@ -263,7 +276,7 @@ def _is_usual_key(certificate: x509.Certificate) -> bool:
     )
 
 
-def _identity(extensions: x509.Extensions) -> SpiffeId:
+def identity_of(extensions: x509.Extensions) -> SpiffeId:
     """Read the one URI name of a client certificate. Raises `ValueError` for anything else."""
     found = {type(extension.value): extension.value for extension in extensions}
     usage = found.get(x509.ExtendedKeyUsage)

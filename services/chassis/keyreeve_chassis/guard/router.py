@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from keyreeve.errors import AccessDenied, FieldInvalid, MethodUnknown, Violation
-from keyreeve.identity import Caller
+from keyreeve.identity import Caller, Role
 from keyreeve_chassis.audit.trail import Targets, targets_of
 from keyreeve_chassis.guard.access import AccessRule, AccessRules
 from keyreeve_chassis.guard.call import Call
@@ -301,7 +301,7 @@ class Router:
     async def invoke_stream(self, method: str, requests: AsyncIterable[bytes], call: Call) -> bytes:
         """`invoke` for a client stream."""
         found = self.method(method)
-        check_access(self.rows, call.caller, method)
+        check_access(self.rows, call.caller, method, call.subject)
         if found.kind is not Kind.CLIENT_STREAM:
             raise MethodUnknown(f"{method} is no client stream and cannot be forwarded as one")
         async with aclosing(found.stream(requests, call)) as responses:
@@ -315,20 +315,33 @@ class Router:
         caller's to enforce. Raises `KeyreeveError`, and whatever else the handler raises, as it is.
         """
         found = self.method(method)
-        check_access(self.rows, call.caller, method)
+        check_access(self.rows, call.caller, method, call.subject)
         if found.kind is not Kind.UNARY:
             raise MethodUnknown(f"{method} is a stream and cannot be forwarded as a unary call")
         return await found.answer(request, call)
 
 
-def check_access(rows: AccessRules, caller: Caller | None, method: str) -> AccessRule:
-    """Return the method's row when `caller` may call it; raise `AccessDenied` otherwise, and when there is no row."""
+def check_access(rows: AccessRules, caller: Caller | None, method: str, subject: Caller | None = None) -> AccessRule:
+    """Return the method's row when it may be called; raise `AccessDenied` otherwise, and when there is no row.
+
+    With a subject its role counts, narrowed to what may be called on behalf of another, and not the caller's.
+    """
     row = rows.get(method)
+    if subject is not None:
+        if row is not None and subject.role in row.on_behalf:
+            return row
+        raise _denied(
+            f"on behalf of {subject} (role {subject.role.value}) nobody", method, None if row is None else row.on_behalf
+        )
     if row is not None and (row.anyone or (caller is not None and caller.role in row.roles)):
         return row
     who = "a caller without an identity" if caller is None else f"{caller} (role {caller.role.value})"
-    allowed = ", ".join(sorted(role.value for role in row.roles)) if row is not None else ""
-    raise AccessDenied(
+    raise _denied(who, method, None if row is None else row.roles)
+
+
+def _denied(who: str, method: str, roles: frozenset[Role] | None) -> AccessDenied:
+    allowed = ", ".join(sorted(role.value for role in roles or ()))
+    return AccessDenied(
         f"{who} may not call {method}; allowed: {allowed or 'none'}",
         metadata={"method": method, "allowed": allowed},
     )

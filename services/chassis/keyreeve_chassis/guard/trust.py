@@ -78,6 +78,10 @@ class CallerTrust:
         """Whether the certificate with this serial number has been revoked."""
         return self._callers.is_revoked(serial)
 
+    def is_session_closed(self, session: str) -> bool:
+        """Whether the session of an operator with this id has been closed."""
+        return self._callers.is_session_closed(session)
+
     def age(self) -> float:
         """Seconds since this knowledge was complete; infinite before the first time."""
         return self._callers.age()

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from keyreeve import errors
 from keyreeve.audit.record import head, prefix, tail
 from keyreeve_chassis.database.ports import Store
-from keyreeve_chassis.guard.call import Call, caller_of, payload_sha256, request_id_of
+from keyreeve_chassis.guard.call import Call, caller_of, payload_sha256, peer_of, request_id_of
 from keyreeve_chassis.idempotency.ports import MutationTransaction, StoredResponse, request_id_reused
 
 T = TypeVar("T")
@@ -149,7 +149,8 @@ class _Mutation(Generic[TxT, M]):
             return self.record(results)
         if self.call.record is not None:
             return self.call.record.head + tail("OK", "", results)
-        made = prefix(self.call.method, str(caller_of(self.call)), "", subject="", peer=self.call.peer, tls="")
+        subject = "" if self.call.subject is None else str(self.call.subject)
+        made = prefix(self.call.method, str(peer_of(self.call)), "", subject=subject, peer=self.call.peer, tls="")
         now = time.time_ns() // 1_000_000
         return head(made, now, self.request.request_id, self.call.request_id, ()) + tail("OK", "", results)
 

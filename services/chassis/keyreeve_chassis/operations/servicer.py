@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from keyreeve import errors
-from keyreeve.identity import ALL_ROLES, OPERATOR_ROLES, Caller, Role
+from keyreeve.identity import OPERATOR_ROLES, SELF_ROLES, Caller, Role
 from keyreeve.operations.v1 import operation_service_pb2 as pb
 from keyreeve_chassis.database.ports import Store, Wait, polling
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
@@ -18,10 +18,12 @@ _SERVICE = "/keyreeve.operations.v1.OperationService/"
 _LOOK_SECONDS = 0.25
 
 ACCESS: AccessRules = {
-    _SERVICE + "GetOperation": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
-    _SERVICE + "ListOperations": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
-    _SERVICE + "WatchOperation": AccessRule(ALL_ROLES, long_stream=True, freshness=Freshness.TOLERANT),
-    _SERVICE + "CancelOperation": AccessRule(ALL_ROLES, forwarded=True),
+    _SERVICE + "GetOperation": AccessRule(SELF_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "ListOperations": AccessRule(SELF_ROLES, freshness=Freshness.TOLERANT),
+    _SERVICE + "WatchOperation": AccessRule(
+        SELF_ROLES, long_stream=True, freshness=Freshness.TOLERANT
+    ).through_gateways,
+    _SERVICE + "CancelOperation": AccessRule(SELF_ROLES, forwarded=True),
 }
 _STATES = {
     OperationState.RUNNING: pb.OPERATION_STATE_RUNNING,

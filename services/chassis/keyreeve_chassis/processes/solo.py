@@ -12,6 +12,7 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.peers import PeerVerifier, Revocations, TrustView
 from keyreeve_chassis.guard.router import Router
+from keyreeve_chassis.guard.tickets import TicketVerifier
 from keyreeve_chassis.identity.opening import open_service_identity
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.local_admin.socket import serve_local_admin
@@ -117,6 +118,7 @@ async def run_solo(
             LiveServerCredentials(identity.server_identity),
             telemetry=call_telemetry(spec.name, settings, stack),
             trail=trail,
+            tickets=TicketVerifier(spec.name, identity.trust_view, now, identity.revocations),
         )
         stack.push_async_callback(running.stop, settings.drain_seconds)
         handlers: dict[str, Handler] = {"check": partial(_check, spec.look, settings), **opened.local_handlers}

@@ -13,6 +13,7 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.guard import Guard, GuardLimits
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Router
+from keyreeve_chassis.guard.tickets import TicketVerifier
 from keyreeve_chassis.rpc.health import Health, health_service
 from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
 from keyreeve_chassis.rpc.listener import Listener, Shared, raise_descriptor_limit
@@ -113,6 +114,7 @@ async def start_server(
     telemetry: CallTelemetry | None = None,
     health: Health | None = None,
     trail: Trail | None = None,
+    tickets: TicketVerifier | None = None,
     shared: Path | None = None,
 ) -> RunningServer:
     """Listen and serve `router`, with health and reflection beside it; the health state is SERVING when this returns.
@@ -126,7 +128,7 @@ async def start_server(
     extra = [health_service(state, roles=ALL_ROLES)]
     if settings.reflection:
         extra.extend(reflection_services([*names, extra[0].descriptor.full_name]))
-    guard = Guard(router.plus(extra), verifier, guard_limits(settings), telemetry, trail)
+    guard = Guard(router.plus(extra), verifier, guard_limits(settings), telemetry, trail, tickets=tickets)
     raise_descriptor_limit()
     budget = ByteBudget(settings.buffered_bytes)
     limits = listener_limits(settings)

@@ -117,6 +117,7 @@ def _facts(call: Call, seconds: float) -> dict[str, object]:
         "method": call.method,
         "request_id": call.request_id,
         "caller": str(call.caller) if call.caller is not None else None,
+        **({} if call.subject is None else {"subject": str(call.subject)}),
         "peer": call.peer,
         "ms": round(seconds * 1000, 2),
         "session_reused": call.tls.session_reused,

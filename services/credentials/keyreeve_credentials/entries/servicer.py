@@ -11,7 +11,7 @@ from keyreeve.credentials.v1 import entry_service_pb2 as pb
 from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.ports import Store
-from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
 from keyreeve_chassis.guard.call import Call, caller_of, chosen, invalid, number_of, timestamp
 from keyreeve_chassis.guard.paging import Pages, PageSizes
 from keyreeve_chassis.idempotency.mutation import Mutations
@@ -41,20 +41,26 @@ _PURPOSE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _MOST_IMPORT_BYTES = 16 * 1024 * 1024
 _SEPARATOR: Final = "\x00"
 
-ACCESS: AccessRules = {
-    _SERVICE + "CreateEntry": AccessRule(
-        _MANAGERS, forwarded=True, records=("parent", "entry.owner", "entry.resource", "entry.kind")
-    ),
-    _SERVICE + "GetEntry": AccessRule(_READERS, freshness=Freshness.TOLERANT),
-    _SERVICE + "ListEntries": AccessRule(
-        _READERS, freshness=Freshness.TOLERANT, records=("parent", "owner", "resource")
-    ),
-    _SERVICE + "UpdateEntry": AccessRule(_MANAGERS, forwarded=True, records=("entry.name", "update_mask.paths")),
-    _SERVICE + "DeleteEntry": AccessRule(_MANAGERS, forwarded=True),
-    _SERVICE + "DeleteEntries": AccessRule(_MANAGERS, forwarded=True, records=("parent", "owner", "resource")),
-    _SERVICE + "ImportEntries": AccessRule(_MANAGERS, forwarded=True, records=()),
-    _SERVICE + "RevealEntry": AccessRule(_MANAGERS, records=("name",)),
-}
+ACCESS: AccessRules = through_gateways(
+    {
+        _SERVICE + "CreateEntry": AccessRule(
+            _MANAGERS, forwarded=True, records=("parent", "entry.owner", "entry.resource", "entry.kind")
+        ),
+        _SERVICE + "GetEntry": AccessRule(_READERS, freshness=Freshness.TOLERANT),
+        _SERVICE + "ListEntries": AccessRule(
+            _READERS, freshness=Freshness.TOLERANT, records=("parent", "owner", "resource")
+        ),
+        _SERVICE + "UpdateEntry": AccessRule(_MANAGERS, forwarded=True, records=("entry.name", "update_mask.paths")),
+        _SERVICE + "DeleteEntry": AccessRule(_MANAGERS, forwarded=True),
+        _SERVICE + "DeleteEntries": AccessRule(_MANAGERS, forwarded=True, records=("parent", "owner", "resource")),
+        _SERVICE + "ImportEntries": AccessRule(_MANAGERS, forwarded=True, records=()),
+        _SERVICE + "RevealEntry": AccessRule(_MANAGERS, records=("name",)),
+    },
+    "CreateEntry",
+    "ListEntries",
+    "UpdateEntry",
+    "DeleteEntries",
+)
 
 KINDS: Final = {pb.ENTRY_KIND_PASSWORD: EntryKind.PASSWORD, pb.ENTRY_KIND_SMART_CARD: EntryKind.SMART_CARD}
 _SOURCES: Final = {

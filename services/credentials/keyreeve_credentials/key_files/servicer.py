@@ -9,7 +9,7 @@ from keyreeve.errors import KeyFileTooLarge
 from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve.plaintext import Plaintext
 from keyreeve_chassis.database.ports import Store
-from keyreeve_chassis.guard.access import AccessRule, AccessRules
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, through_gateways
 from keyreeve_chassis.guard.call import Call, caller_of, invalid
 from keyreeve_chassis.guard.paging import Pages, PageSizes
 from keyreeve_chassis.idempotency.mutation import MutationRequest, Mutations
@@ -36,7 +36,7 @@ from keyreeve_credentials.policies.checking import AccessCheck
 from keyreeve_credentials.policies.rules import LIST, MANAGE
 
 _SERVICE = "/keyreeve.credentials.v1.KeyFileService/"
-_MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.GATEWAY})
+_MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER})
 _READERS = _MANAGERS | OPERATOR_ROLES
 _PAGES = PageSizes(default=150, most=150)
 _CHUNK = 64 * 1024
@@ -46,23 +46,38 @@ def _change(*records: str) -> AccessRule:
     return AccessRule(_MANAGERS, forwarded=True, records=records)
 
 
-ACCESS: AccessRules = {
-    _SERVICE + "PutFile": AccessRule(_MANAGERS),
-    _SERVICE + "GetFile": AccessRule(_MANAGERS, records=("name",)),
-    _SERVICE + "ListFiles": AccessRule(_READERS, records=("parent",)),
-    _SERVICE + "RenameFile": _change("name", "new_name", "force"),
-    _SERVICE + "DeleteFile": _change("name", "force"),
-    _SERVICE + "AssignFiles": _change("parent", "service", "files"),
-    _SERVICE + "CreateRequest": _change("parent", "basename", "attributes.common_name", "force"),
-    _SERVICE + "CreateSelfSigned": _change("parent", "basename", "attributes.common_name", "force"),
-    _SERVICE + "SignRequest": _change("parent", "basename", "ca_basename"),
-    _SERVICE + "InspectFile": AccessRule(_READERS, records=("name",)),
-    _SERVICE + "MatchFiles": AccessRule(_READERS, records=("parent", "key", "certificate")),
-    _SERVICE + "VerifyFile": AccessRule(_READERS, records=("parent", "certificate", "bundle")),
-    _SERVICE + "UnlockKey": _change("name"),
-    _SERVICE + "ConvertPkcs12": _change("name", "basename", "force"),
-    _SERVICE + "ExportPkcs12": _change("parent", "key", "certificate", "file"),
-}
+ACCESS: AccessRules = through_gateways(
+    {
+        _SERVICE + "PutFile": AccessRule(_MANAGERS),
+        _SERVICE + "GetFile": AccessRule(_MANAGERS, records=("name",)),
+        _SERVICE + "ListFiles": AccessRule(_READERS, records=("parent",)),
+        _SERVICE + "RenameFile": _change("name", "new_name", "force"),
+        _SERVICE + "DeleteFile": _change("name", "force"),
+        _SERVICE + "AssignFiles": _change("parent", "service", "files"),
+        _SERVICE + "CreateRequest": _change("parent", "basename", "attributes.common_name", "force"),
+        _SERVICE + "CreateSelfSigned": _change("parent", "basename", "attributes.common_name", "force"),
+        _SERVICE + "SignRequest": _change("parent", "basename", "ca_basename"),
+        _SERVICE + "InspectFile": AccessRule(_READERS, records=("name",)),
+        _SERVICE + "MatchFiles": AccessRule(_READERS, records=("parent", "key", "certificate")),
+        _SERVICE + "VerifyFile": AccessRule(_READERS, records=("parent", "certificate", "bundle")),
+        _SERVICE + "UnlockKey": _change("name"),
+        _SERVICE + "ConvertPkcs12": _change("name", "basename", "force"),
+        _SERVICE + "ExportPkcs12": _change("parent", "key", "certificate", "file"),
+    },
+    "PutFile",
+    "GetFile",
+    "ListFiles",
+    "RenameFile",
+    "DeleteFile",
+    "CreateRequest",
+    "CreateSelfSigned",
+    "SignRequest",
+    "InspectFile",
+    "MatchFiles",
+    "VerifyFile",
+    "UnlockKey",
+    "ConvertPkcs12",
+)
 
 
 @dataclass(frozen=True)

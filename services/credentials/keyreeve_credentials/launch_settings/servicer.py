@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from keyreeve.credentials.v1 import launch_setting_service_pb2 as pb
-from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role
+from keyreeve.identity import INNER_SERVICE_ROLES, OPERATOR_ROLES, Role
 from keyreeve_chassis.database.ports import Store
-from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
 from keyreeve_chassis.guard.call import Call, caller_of, invalid, number_of
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_credentials.entries.servicer import array_of
@@ -24,16 +24,20 @@ from keyreeve_credentials.policies.rules import MANAGE
 _SERVICE = "/keyreeve.credentials.v1.LaunchSettingService/"
 _WHICH = ("parent", "server")
 
-ACCESS: AccessRules = {
-    _SERVICE + "GetLaunchSettings": AccessRule(
-        OPERATOR_ROLES | SERVICE_ROLES | {Role.MEMBER}, freshness=Freshness.TOLERANT, records=_WHICH
-    ),
-    _SERVICE + "UpdateLaunchSettings": AccessRule(
-        frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD, Role.GATEWAY}),
-        forwarded=True,
-        records=(*_WHICH, "update_mask.paths"),
-    ),
-}
+ACCESS: AccessRules = through_gateways(
+    {
+        _SERVICE + "GetLaunchSettings": AccessRule(
+            OPERATOR_ROLES | INNER_SERVICE_ROLES | {Role.MEMBER}, freshness=Freshness.TOLERANT, records=_WHICH
+        ),
+        _SERVICE + "UpdateLaunchSettings": AccessRule(
+            frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD}),
+            forwarded=True,
+            records=(*_WHICH, "update_mask.paths"),
+        ),
+    },
+    "GetLaunchSettings",
+    "UpdateLaunchSettings",
+)
 _DISPLAYS: Final = {
     pb.DIALOG_DISPLAY_USER: DialogDisplay.USER,
     pb.DIALOG_DISPLAY_SYSTEM: DialogDisplay.SYSTEM,

@@ -6,7 +6,7 @@ from typing import Any, Final
 from keyreeve.credentials.v1 import object_service_pb2 as pb
 from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve_chassis.database.ports import Store
-from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
 from keyreeve_chassis.guard.call import Call, caller_of, chosen, invalid, number_of, timestamp
 from keyreeve_chassis.guard.paging import Pages, PageSizes
 from keyreeve_chassis.idempotency.mutation import Mutations
@@ -17,18 +17,24 @@ from keyreeve_credentials.policies.checking import AccessCheck
 from keyreeve_credentials.policies.rules import LIST, MANAGE
 
 _SERVICE = "/keyreeve.credentials.v1.ObjectService/"
-_MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD, Role.GATEWAY})
+_MANAGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD})
 _READERS = _MANAGERS | OPERATOR_ROLES
 _PAGES = PageSizes(default=150, most=150)
 _RECORDS = ("object.parent", "object.object_name", "object.kind")
 
-ACCESS: AccessRules = {
-    _SERVICE + "CreateObject": AccessRule(_MANAGERS, forwarded=True, records=_RECORDS),
-    _SERVICE + "GetObject": AccessRule(_READERS, freshness=Freshness.TOLERANT, records=("parent", "object_name")),
-    _SERVICE + "ListObjects": AccessRule(_READERS, freshness=Freshness.TOLERANT, records=("parent", "kind")),
-    _SERVICE + "UpdateObject": AccessRule(_MANAGERS, forwarded=True, records=(*_RECORDS, "update_mask.paths")),
-    _SERVICE + "DeleteObject": AccessRule(_MANAGERS, forwarded=True, records=("parent", "object_name")),
-}
+ACCESS: AccessRules = through_gateways(
+    {
+        _SERVICE + "CreateObject": AccessRule(_MANAGERS, forwarded=True, records=_RECORDS),
+        _SERVICE + "GetObject": AccessRule(_READERS, freshness=Freshness.TOLERANT, records=("parent", "object_name")),
+        _SERVICE + "ListObjects": AccessRule(_READERS, freshness=Freshness.TOLERANT, records=("parent", "kind")),
+        _SERVICE + "UpdateObject": AccessRule(_MANAGERS, forwarded=True, records=(*_RECORDS, "update_mask.paths")),
+        _SERVICE + "DeleteObject": AccessRule(_MANAGERS, forwarded=True, records=("parent", "object_name")),
+    },
+    "CreateObject",
+    "GetObject",
+    "UpdateObject",
+    "DeleteObject",
+)
 
 KINDS: Final = {
     pb.OBJECT_KIND_APPLICATION_SERVER: ObjectKind.APPLICATION_SERVER,

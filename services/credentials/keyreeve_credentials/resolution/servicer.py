@@ -26,12 +26,12 @@ from keyreeve_credentials.resolution.rules import Credential, FailureReason, Fin
 from keyreeve_credentials.resolution.service import Resolution, Saved
 
 _SERVICE = "/keyreeve.credentials.v1.ResolutionService/"
-_LAUNCHERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD, Role.GATEWAY})
+_LAUNCHERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER, Role.WORKLOAD})
 _WHAT = ("launch.parent", "launch.owner", "launch.application", "launch.application_server")
 
 ACCESS: AccessRules = {
     _SERVICE + "ResolveCredential": AccessRule(_LAUNCHERS, records=_WHAT),
-    _SERVICE + "ExplainResolution": AccessRule(OPERATOR_ROLES | {Role.MEMBER, Role.GATEWAY}, records=_WHAT),
+    _SERVICE + "ExplainResolution": AccessRule(OPERATOR_ROLES | {Role.MEMBER}, records=_WHAT),
     _SERVICE + "SaveDialogAnswer": AccessRule(_LAUNCHERS, forwarded=True, records=_WHAT),
     _SERVICE + "ReportOutcome": AccessRule(_LAUNCHERS, forwarded=True, records=(*_WHAT, "outcome", "entry")),
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from keyreeve.membership.v1 import setting_service_pb2 as pb
 from keyreeve_chassis.database.ports import Store
-from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
 from keyreeve_chassis.guard.call import Call, caller_of, id_of, invalid
 from keyreeve_chassis.idempotency.mutation import Mutations
 from keyreeve_membership.configuration.service import Configuration
@@ -16,10 +16,14 @@ from keyreeve_membership.roll.service import get_member
 from keyreeve_membership.store.ports import Transaction
 
 SERVICE = "/keyreeve.membership.v1.SettingService/"
-ACCESS: AccessRules = {
-    SERVICE + "GetSettings": AccessRule(READERS, freshness=Freshness.TOLERANT, records=("member",)),
-    SERVICE + "UpdateSettings": AccessRule(CHANGERS, forwarded=True, records=("members", "whole_array")),
-}
+ACCESS: AccessRules = through_gateways(
+    {
+        SERVICE + "GetSettings": AccessRule(READERS, freshness=Freshness.TOLERANT, records=("member",)),
+        SERVICE + "UpdateSettings": AccessRule(CHANGERS, forwarded=True, records=("members", "whole_array")),
+    },
+    "GetSettings",
+    "UpdateSettings",
+)
 _SCOPES = {Scope.ARRAY: pb.SETTING_SCOPE_ARRAY, Scope.SERVER: pb.SETTING_SCOPE_SERVER}
 _MOST = 50
 _MOST_SERVERS = 500

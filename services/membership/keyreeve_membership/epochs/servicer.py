@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from keyreeve.membership.v1 import bundle_service_pb2 as pb
 from keyreeve_chassis.database.ports import Store, Wait
-from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
 from keyreeve_chassis.guard.call import Call, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_membership.epochs.ports import Epoch
@@ -18,11 +18,14 @@ SERVICE = "/keyreeve.membership.v1.BundleService/"
 # Trust metadata: a member whose trust is stale has to be able to load what is current.
 _READ = AccessRule(READERS, freshness=Freshness.EXEMPT, records=("array",))
 
-ACCESS: AccessRules = {
-    SERVICE + "GetBundle": _READ,
-    SERVICE + "ListEpochs": _READ,
-    SERVICE + "WatchBundle": AccessRule(READERS, long_stream=True, freshness=Freshness.EXEMPT, records=("array",)),
-}
+ACCESS: AccessRules = through_gateways(
+    {
+        SERVICE + "GetBundle": _READ,
+        SERVICE + "ListEpochs": _READ,
+        SERVICE + "WatchBundle": AccessRule(READERS, long_stream=True, freshness=Freshness.EXEMPT, records=("array",)),
+    },
+    "GetBundle",
+)
 _WATCH_SECONDS = 60.0
 
 

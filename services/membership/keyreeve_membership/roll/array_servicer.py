@@ -8,7 +8,7 @@ from keyreeve.membership.v1 import array_service_pb2 as pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve_chassis.database.ports import Store
-from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
 from keyreeve_chassis.guard.call import Call, caller_of, id_of
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Act, MutationRequest, Mutations
@@ -27,20 +27,27 @@ from keyreeve_membership.rotations.service import Rotations
 from keyreeve_membership.store.ports import Transaction
 
 SERVICE = "/keyreeve.membership.v1.ArrayService/"
-READERS = OPERATOR_ROLES | {Role.MEMBER, Role.CREDENTIALS, Role.GATEWAY}
+READERS = OPERATOR_ROLES | {Role.MEMBER, Role.CREDENTIALS}
 CHANGERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.MEMBER})
 READ = AccessRule(READERS, freshness=Freshness.TOLERANT)
 
-ACCESS: AccessRules = {
-    SERVICE + "CreateArray": AccessRule(CHANGERS, forwarded=True, records=("array_id", "server.name")),
-    SERVICE + "GetArray": READ,
-    SERVICE + "ListArrays": READ,
-    SERVICE + "JoinArray": AccessRule(CHANGERS, forwarded=True, records=("primary", "secondary")),
-    SERVICE + "DetachMember": AccessRule(CHANGERS, forwarded=True, records=("member",)),
-    SERVICE + "PromotePrimary": AccessRule(CHANGERS, forwarded=True, records=("member",)),
-    SERVICE + "DissolveArray": AccessRule(CHANGERS, forwarded=True),
-    SERVICE + "CleanMember": AccessRule(CHANGERS - {Role.MEMBER}, forwarded=True, records=("member", "mode")),
-}
+ACCESS: AccessRules = through_gateways(
+    {
+        SERVICE + "CreateArray": AccessRule(CHANGERS, forwarded=True, records=("array_id", "server.name")),
+        SERVICE + "GetArray": READ,
+        SERVICE + "ListArrays": READ,
+        SERVICE + "JoinArray": AccessRule(CHANGERS, forwarded=True, records=("primary", "secondary")),
+        SERVICE + "DetachMember": AccessRule(CHANGERS, forwarded=True, records=("member",)),
+        SERVICE + "PromotePrimary": AccessRule(CHANGERS, forwarded=True, records=("member",)),
+        SERVICE + "DissolveArray": AccessRule(CHANGERS, forwarded=True),
+        SERVICE + "CleanMember": AccessRule(CHANGERS - {Role.MEMBER}, forwarded=True, records=("member", "mode")),
+    },
+    "GetArray",
+    "JoinArray",
+    "DetachMember",
+    "PromotePrimary",
+    "CleanMember",
+)
 _SECURITY = {member_pb.PEER_SECURITY_ON: True, member_pb.PEER_SECURITY_OFF: False}
 
 

@@ -11,7 +11,7 @@ from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve.membership.v1 import member_service_pb2 as pb
 from keyreeve_chassis.database.ports import Store, Wait
-from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
+from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
 from keyreeve_chassis.guard.call import Call, caller_of, id_of, invalid, printable, timestamp
 from keyreeve_chassis.guard.paging import Pages
 from keyreeve_chassis.idempotency.mutation import Act, Mutations
@@ -33,21 +33,31 @@ from keyreeve_membership.store.ports import Transaction
 SERVICE = "/keyreeve.membership.v1.MemberService/"
 _AGENT = frozenset({Role.MEMBER})
 
-ACCESS: AccessRules = {
-    SERVICE + "GetMember": READ,
-    SERVICE + "ListMembers": READ,
-    SERVICE + "ListMemberEvents": AccessRule(OPERATOR_ROLES, freshness=Freshness.TOLERANT, records=("member",)),
-    SERVICE + "WatchMembers": AccessRule(READERS, long_stream=True, freshness=Freshness.TOLERANT, records=("array",)),
-    # Every agent reports twice a minute: the report is stored itself.
-    SERVICE + "ReportStatus": AccessRule(_AGENT, freshness=Freshness.TOLERANT, unrecorded=True),
-    SERVICE + "IssuePeerCertificate": AccessRule(_AGENT, forwarded=True),
-    SERVICE + "QuarantineMember": AccessRule(CHANGERS - _AGENT, forwarded=True, records=("name", "comment")),
-    SERVICE + "ReadmitMember": AccessRule(CHANGERS - _AGENT, forwarded=True),
-    SERVICE + "ListBackupPrimaries": AccessRule(READERS, freshness=Freshness.TOLERANT, records=("array",)),
-    SERVICE + "AddBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("member", "position")),
-    SERVICE + "MoveBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("member", "position")),
-    SERVICE + "RemoveBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("array", "member")),
-}
+ACCESS: AccessRules = through_gateways(
+    {
+        SERVICE + "GetMember": READ,
+        SERVICE + "ListMembers": READ,
+        SERVICE + "ListMemberEvents": AccessRule(OPERATOR_ROLES, freshness=Freshness.TOLERANT, records=("member",)),
+        SERVICE + "WatchMembers": AccessRule(
+            READERS, long_stream=True, freshness=Freshness.TOLERANT, records=("array",)
+        ),
+        # Every agent reports twice a minute: the report is stored itself.
+        SERVICE + "ReportStatus": AccessRule(_AGENT, freshness=Freshness.TOLERANT, unrecorded=True),
+        SERVICE + "IssuePeerCertificate": AccessRule(_AGENT, forwarded=True),
+        SERVICE + "QuarantineMember": AccessRule(CHANGERS - _AGENT, forwarded=True, records=("name", "comment")),
+        SERVICE + "ReadmitMember": AccessRule(CHANGERS - _AGENT, forwarded=True),
+        SERVICE + "ListBackupPrimaries": AccessRule(READERS, freshness=Freshness.TOLERANT, records=("array",)),
+        SERVICE + "AddBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("member", "position")),
+        SERVICE + "MoveBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("member", "position")),
+        SERVICE + "RemoveBackupPrimary": AccessRule(CHANGERS, forwarded=True, records=("array", "member")),
+    },
+    "GetMember",
+    "ListMembers",
+    "ListBackupPrimaries",
+    "AddBackupPrimary",
+    "MoveBackupPrimary",
+    "RemoveBackupPrimary",
+)
 _WATCH_SECONDS = 60.0
 _BATCH = 500
 _MOST_PEERS = 1_000

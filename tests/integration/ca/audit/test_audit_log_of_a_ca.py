@@ -20,6 +20,7 @@ from keyreeve.identity import service_dns_name
 from keyreeve.request_ids import new_request_id
 from keyreeve.status import error_from_rpc
 from keyreeve_ca import local_admin
+from support.gateway_sessions import Gateway
 from support.running_ca import AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, WORKLOAD, RunningCa, server_csr, unique
 from support.waiting import wait_for
 
@@ -233,13 +234,14 @@ def test_concurrent_calls_each_leave_one_record(ca):
     assert sorted(found) == sorted(f"{mark}-{n}" for n in range(100))
 
 
-def test_only_admins_and_auditors_read_it_and_only_the_gateway_appends_to_it(ca):
+def test_only_admins_and_auditors_read_it_and_only_a_gateway_with_a_ticket_appends_to_it(ca):
     for who in (OPERATOR, MEMBER, WORKLOAD):
         with pytest.raises(errors.AccessDenied):
             list(ca.client(who).audit.list())
         with pytest.raises(errors.AccessDenied):
             ca.client(who).audit.append_verb_record("array join", ca.identity(OPERATOR))
-    gateway, identifier = ca.client("services/gateway/one"), new_request_id()
+    gateway, identifier = Gateway(ca), new_request_id()
+    gateway = gateway.on_behalf(gateway.open(OPERATOR))
     for _ in range(2):
         gateway.audit.append_verb_record(
             "array join",

@@ -20,14 +20,15 @@ from google.protobuf.message_factory import GetMessageClass
 import keyreeve
 from keyreeve.enrollment import enroll
 from keyreeve.keys import make_csr, make_key
+from keyreeve.session_wire import to_certificate_proof
 from keyreeve.values import AuthorityKind, Hierarchy, Order
 from support.contract import ENROLL, METHODS, ROWS
 from support.enrolling import OPEN_TO_TESTS, address_of
+from support.gateway_sessions import GATEWAY, Gateway
 from support.running_ca import ADMIN, AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, RunningCa, document, running, server_csr
 from support.waiting import wait_for
 
 SECRET_WORDS = ("secret", "password", "csr", "key", "document", "proof", "mac", "signature", "token")
-GATEWAY = "services/gateway/one"
 RENEWING = "members/renewing.example.test"
 
 
@@ -46,9 +47,11 @@ class Walk:
     """Method and status by the id of the call."""
 
     def call(self, who: str, method: str, request: bytes) -> None:
-        """Call; read the first message of a stream and leave."""
+        """Call, a gateway with the ticket that it has got; read the first message of a stream and leave."""
         told, identifier = METHODS[method], uuid.uuid4().hex
-        channel, metadata = self.ca.channel(who), (("x-request-id", identifier),)
+        channel, metadata = self.ca.channel(who), [("x-request-id", identifier)]
+        if who == GATEWAY and "OpenSession" in self.answers and told.name != "OpenSession":
+            metadata.append(("keyreeve-ticket-bin", self.answers["OpenSession"].ticket))
         code = grpc.StatusCode.OK
         try:
             if told.client_streaming:
@@ -218,10 +221,14 @@ GOOD: dict[str, tuple[str, Request]] = {
     "HaltIssuance": (OPERATOR, lambda _: {"reason": "a test"}),
     "GetIssuanceState": (OPERATOR, lambda _: {}),
     "ResumeIssuance": (ADMIN, lambda _: {"reason": "the test is over"}),
+    "OpenSession": (GATEWAY, lambda walk: {"certificate": to_certificate_proof(Gateway(walk.ca).proof(OPERATOR))}),
+    "RenewSession": (GATEWAY, lambda _: {}),
+    "ListSessions": (GATEWAY, lambda _: {}),
     "AppendVerbRecord": (
         GATEWAY,
         lambda walk: {"verb": "array join", "subject": walk.ca.identity(OPERATOR), "code": "OK"},
     ),
+    "CloseSession": (OPERATOR, lambda walk: {"name": walk.answers["OpenSession"].session.name}),
     "GetCheckpoint": (AUDITOR, lambda _: {}),
     "VerifyAuditChain": (AUDITOR, lambda _: {}),
     "ListAuditEntries": (AUDITOR, lambda _: {}),

@@ -23,7 +23,7 @@ from support.certificate_plans import private_key
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, refused, server_csr, some_key, unique
 
 DAY = 86_400
-SIGNERS = {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS, Role.GATEWAY}
+SIGNERS = {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS}
 REQUESTERS = {
     "service": {Role.CA},
     "enrollment": {Role.CA},

@@ -200,7 +200,7 @@ def test_a_certificate_is_seen_by_its_holder_its_requester_and_those_who_watch(c
     name = unique("w")
     held = ca.client().certificates.sign("workload", make_csr(make_key(), [Name.uri(ca.identity(f"workloads/{name}"))]))
     asked = ca.client(WORKLOAD).certificates.sign("server", server_csr("web.example.test"))
-    for path in (ADMIN, OPERATOR, AUDITOR, MEMBERSHIP, "services/gateway/one"):
+    for path in (ADMIN, OPERATOR, AUDITOR, MEMBERSHIP, "services/credentials/one"):
         assert ca.client(path).certificates.get(held.serial).serial == held.serial
     assert ca.client(f"workloads/{name}").certificates.get(held.serial)
     assert ca.client(WORKLOAD).certificates.get(asked.serial)

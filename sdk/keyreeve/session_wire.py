@@ -1,0 +1,50 @@
+"""Translation between messages and values of operators' sessions."""
+
+from datetime import UTC
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyreeve import session_values as values
+from keyreeve import wire
+from keyreeve.ca.v1 import operator_session_service_pb2 as pb
+from keyreeve.tickets import SESSION_METHODS
+
+
+def to_certificate_proof(proof: values.CertificateProof) -> pb.CertificateProof:
+    """Translate a proof into a message."""
+    return pb.CertificateProof(
+        certificate_der=proof.certificate_der,
+        nonce=proof.nonce,
+        time=Timestamp(seconds=proof.time),
+        signature=proof.signature,
+    )
+
+
+def from_session(message: pb.OperatorSession) -> values.OperatorSession:
+    """Translate a session."""
+    return values.OperatorSession(
+        name=message.name,
+        identity=message.identity,
+        person_uid=message.person_uid,
+        gateway=message.gateway,
+        method=wire.from_number(SESSION_METHODS, message.method),
+        credential=message.credential,
+        client_address=message.client_address,
+        audiences=tuple(message.audiences),
+        method_families=tuple(message.method_families),
+        opened_at=message.open_time.ToDatetime(UTC),
+        ends_at=message.end_time.ToDatetime(UTC),
+        closed_at=message.close_time.ToDatetime(UTC) if message.HasField("close_time") else None,
+        closed_by=message.closer,
+    )
+
+
+def from_opened_session(message: pb.OpenSessionResponse) -> values.OpenedSession:
+    """Translate a session and its first ticket."""
+    ticket = values.Ticket(message.ticket, message.ticket_expire_time.ToDatetime(UTC))
+    return values.OpenedSession(from_session(message.session), ticket)
+
+
+def from_renewed_session(message: pb.RenewSessionResponse) -> values.Ticket:
+    """Translate the next ticket."""
+    return values.Ticket(message.ticket, message.ticket_expire_time.ToDatetime(UTC))
