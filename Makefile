@@ -24,10 +24,10 @@ reset: ## stop the control plane and delete it with all its keys (asks, unless F
 AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))
 
 test: $(VENV)/.dev ## run all tests except the faults, on SQLite and PostgreSQL (ARGS="-k name")
-	@$(BIN)/python -m pytest -n $(AT_ONCE) $(ARGS)
+	@$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal $(ARGS)
 
 faults: $(VENV)/.dev ## run the fault tests, 20 kills on each database (KILLS=1: the short form that CI runs)
-	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n $(AT_ONCE) \
+	@$(if $(filter 1,$(KILLS)),,KEYREEVE_KILLS=$(or $(KILLS),20)) $(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal \
 		-m "faults$(if $(filter 1,$(KILLS)), and not thorough)" $(ARGS)
 
 faults-membership: $(VENV)/.dev ## kill every process at every failpoint of membership's changes, on both databases

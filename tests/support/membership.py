@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from fakes.array_authorities import FakeArrayAuthorities
 from keyreeve import aio, keys
 from keyreeve.context import Context
-from keyreeve.errors import AccessDenied
+from keyreeve.errors import AccessDenied, ArrayNotFound
 from keyreeve.identity import service_dns_name
 from keyreeve.membership_values import ArrayView, Epoch, Instruction, Server, Status
 from keyreeve.operation_values import Operation, OperationState
@@ -27,6 +27,7 @@ from keyreeve_chassis.settings.sections import DatabaseSettings
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.tls import ServerIdentity
 from keyreeve_membership.app import STORAGE, Membership, MembershipContext
+from keyreeve_membership.changes import progress
 from keyreeve_membership.peers.ports import PeerAnswer
 from keyreeve_membership.settings import MembershipSettings, RollSettings
 from keyreeve_membership.store.schema import SCHEMA
@@ -34,8 +35,10 @@ from support.access_matrix import operators
 from support.peer_certificates import TRUST_DOMAIN, Hierarchies
 from support.running import KnownRevocations
 from support.service_in_process import database_url, migrate_file
+from support.waiting import moment
 
 RELEASE = "5.40.908"
+progress.WAIT_SECONDS = 0.05  # agents here do their part at once
 
 
 @dataclass
@@ -127,6 +130,7 @@ class RunningMembership:
             while (found := await operations.get(name)).state is OperationState.RUNNING:
                 for agent in agents:
                     await agent.turn()
+                await moment()
         for agent in agents:
             await agent.turn()
         return found
@@ -240,10 +244,13 @@ class Agent:
     async def turn(self) -> Instruction:
         """Do all that an agent does once: report, load, acknowledge, renew, report."""
         told = await self.report()
-        if self.epoch is None or (told.array, told.epoch) != (self.epoch.array, self.epoch.epoch):
-            await self.load()
-        if told.peer_security and told.authority != self.authority and told.member.state != "quarantined":
-            await self.renew()
+        try:
+            if self.epoch is None or (told.array, told.epoch) != (self.epoch.array, self.epoch.epoch):
+                await self.load()
+            if told.peer_security and told.authority != self.authority and told.member.state != "quarantined":
+                await self.renew()
+        except ArrayNotFound:  # it has left the array since its report
+            return told
         return await self.report()
 
 

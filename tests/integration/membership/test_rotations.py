@@ -13,6 +13,7 @@ from keyreeve.operation_values import OperationState
 from keyreeve_membership.authorities.ports import CaState
 from keyreeve_membership.store.ports import Transaction
 from support.membership import Agent, RunningMembership
+from support.waiting import moment
 
 
 async def in_phase(
@@ -24,6 +25,7 @@ async def in_phase(
         while (found := await rotations.get(name)).phase is not phase:
             for agent in agents:
                 await agent.turn()
+            await moment()
     return found
 
 

@@ -10,7 +10,8 @@ from keyreeve_chassis.operations.ports import Operation, OperationState, Waiting
 from keyreeve_chassis.processes import failpoints
 from keyreeve_membership.authorities.orders import order_of
 from keyreeve_membership.authorities.ports import ArrayAuthorities
-from keyreeve_membership.changes.progress import WAIT_SECONDS, end, move, must_succeed, publish_members, release
+from keyreeve_membership.changes import progress
+from keyreeve_membership.changes.progress import end, move, must_succeed, publish_members, release
 from keyreeve_membership.peers.ports import PeerChecks
 from keyreeve_membership.roll.ports import Array, ArrayState, Member, MemberState
 from keyreeve_membership.roll.service import get_array
@@ -78,7 +79,7 @@ class Joining:
                 )
             told = Waiting(member.resource, waiting[:300], self.now())
             await store.write(lambda tx: move(tx, operation, self.now(), phase="joining", waiting=(told,)))
-            return WAIT_SECONDS
+            return progress.WAIT_SECONDS
         failpoints.hit(_READY)
         await store.write(lambda tx: self._move(tx, operation))
         failpoints.hit(_MOVED)

@@ -16,7 +16,8 @@ from keyreeve_chassis.operations.ports import Operation, OperationState, Waiting
 from keyreeve_chassis.processes import failpoints
 from keyreeve_membership.authorities.orders import order_of
 from keyreeve_membership.authorities.ports import ArrayAuthorities, ArrayAuthority, Order
-from keyreeve_membership.changes.progress import WAIT_SECONDS, end, move, publish_members, release
+from keyreeve_membership.changes import progress
+from keyreeve_membership.changes.progress import end, move, publish_members, release
 from keyreeve_membership.changes.quarantine import put_in_quarantine
 from keyreeve_membership.changes.service import lock
 from keyreeve_membership.epochs.bundles import next_epoch
@@ -78,7 +79,7 @@ class RotationSteps:
             # Nothing is undone by itself: a person reads why, and rolls back or removes the cause.
             told = Waiting(state.rotation.resource, f"{failure.reason}: {failure.message}"[:300], self.now())
             await store.write(lambda tx: move(tx, operation, self.now(), phase=state.rotation.phase, waiting=(told,)))
-            return WAIT_SECONDS * 4
+            return progress.WAIT_SECONDS * 4
 
     async def _advance(self, store: Store[Transaction], operation: Operation, state: RotationState) -> float:
         rotation = state.rotation
@@ -96,7 +97,7 @@ class RotationSteps:
         waiting = machine.waits(state.rotation, state.progress, secured=state.array.peer_security)
         if waiting:
             await self._wait(store, operation, state, waiting)
-            return WAIT_SECONDS
+            return progress.WAIT_SECONDS
         return await self._leave_phase(store, operation, state)
 
     async def _leave_phase(self, store: Store[Transaction], operation: Operation, state: RotationState) -> float:
@@ -117,7 +118,7 @@ class RotationSteps:
                 left = await self.authorities.count_valid(rotation.old_authority_id)
                 if left and not rotation.old_certificates_waived:
                     await self._wait_for_certificates(store, operation, rotation, left)
-                    return WAIT_SECONDS * 4
+                    return progress.WAIT_SECONDS * 4
                 failpoints.hit(_POINTS[rotation.phase])
                 await store.write(lambda tx: self._distrust(tx, operation, rotation))
             case Phase.DISTRUSTED:
@@ -155,8 +156,8 @@ class RotationSteps:
         epoch = await store.read(lambda tx: tx.epochs.get(rotation.array_id, rotation.epoch))
         assert epoch is not None, "it was published with the phase"
         trusted = [one.certificate_der for one in epoch.authorities]
-        for member, progress in zip(state.members, state.progress, strict=True):
-            if not machine.needs_peer_check(rotation, progress):
+        for member, found in zip(state.members, state.progress, strict=True):
+            if not machine.needs_peer_check(rotation, found):
                 continue
             answer = await self.peers.check(
                 member.name, member.address, authority_id=rotation.new_authority_id, trusted_der=trusted
