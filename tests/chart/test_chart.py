@@ -1,6 +1,7 @@
-"""The Helm chart, rendered by Helm's own engine: what it makes for each profile, and what it refuses."""
+"""The Helm chart: what it makes of every value, and what it refuses."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,38 +13,22 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
+from chart.rendering import (
+    CHART,
+    CUSTOM_RESOURCES,
+    PRODUCTION,
+    VARIANTS,
+    containers,
+    leaves,
+    manifests,
+    pods,
+)
 from keyreeve_ca.settings import CaSettings
 from keyreeve_chassis.settings.sections import DatabaseSettings
 from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_membership.settings import MembershipSettings
 
-CHART = Path(__file__).parents[2] / "helm" / "keyreeve"
-PRODUCTION = {
-    "profile": "production",
-    "database": {"existingSecret": "urls"},
-    "keys": {"existingSecret": "keys"},
-    "ca": {"replicas": 2},
-    "membership": {"replicas": 2},
-}
-EVERYTHING = {
-    **PRODUCTION,
-    "nameOverride": "other",
-    "commonLabels": {"team": "trust"},
-    "image": {"registry": "registry.example.test", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
-    "imagePullSecrets": ["pull"],
-    "persistence": {"size": "5Gi", "storageClass": "fast"},
-    "workloads": ["shop/web"],
-    "networkPolicy": {"allowNamespaces": [{"matchLabels": {"team": "shop"}}], "apiServerPort": 443},
-    "metrics": {"podMonitor": True},
-    "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
-}
-VARIANTS: Mapping[str, dict[str, Any]] = {
-    "dev": {},
-    "dev in memory": {"persistence": {"ephemeral": True}, "networkPolicy": {"enabled": False}},
-    "the CA alone": {"membership": {"enabled": False}, "credentials": {"enabled": False}},
-    "production": PRODUCTION,
-    "everything": EVERYTHING,
-}
+SNAPSHOTS = Path(__file__).parent / "snapshots"
 SETTINGS = {"ca": CaSettings, "membership": MembershipSettings, "credentials": CredentialsSettings}
 
 
@@ -53,26 +38,41 @@ def chart() -> Iterator[helm.Chart]:
         yield loaded
 
 
-def manifests(chart: helm.Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
-    rendered = chart.render(values, name="kr", namespace="control")
-    texts = [text for path, text in rendered.items() if not path.endswith((".txt", ".tpl"))]
-    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+def test_every_value_is_changed_in_some_variant() -> None:
+    defaults = leaves(yaml.safe_load((CHART / "values.yaml").read_text()))
+
+    def changed(path: tuple[str, ...]) -> bool:
+        for variant in VARIANTS.values():
+            value: Any = variant
+            for part in path:
+                value = value.get(part) if isinstance(value, dict) else None
+            if value is not None and value != defaults[path]:
+                return True
+        return False
+
+    assert [".".join(path) for path in defaults if not changed(path)] == []
 
 
-def pods(found: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    specs = [(one["metadata"]["name"], one["spec"]) for one in found if one["kind"] == "Pod"]
-    controlled = [one for one in found if one["kind"] in {"Deployment", "StatefulSet", "Job"}]
-    return specs + [(one["metadata"]["name"], one["spec"]["template"]["spec"]) for one in controlled]
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("version", ["1.30", "1.34", "1.37"])
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [("1.37", name) for name in VARIANTS]
+    + [(version, name) for version in ("1.30", "1.34") for name in ("dev", "production", "everything")],
+)
 def test_every_manifest_is_valid_in_three_versions_of_kubernetes(chart: helm.Chart, name: str, version: str) -> None:
     found = manifests(chart, VARIANTS[name])
     assert found
     for manifest in found:
-        if not manifest["apiVersion"].startswith("monitoring.coreos.com/"):
+        if not manifest["apiVersion"].startswith(CUSTOM_RESOURCES):
             kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("name", ["dev", "production"])
+def test_the_manifests_are_those_of_the_snapshot(chart: helm.Chart, name: str) -> None:
+    text = yaml.safe_dump_all(manifests(chart, VARIANTS[name]), sort_keys=False, width=120)
+    file = SNAPSHOTS / f"{name}.yaml"
+    if os.environ.get("KEYREEVE_UPDATE_SNAPSHOTS"):
+        file.write_text(text)
+    assert text == file.read_text(), "see the difference after KEYREEVE_UPDATE_SNAPSHOTS=1"
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -83,45 +83,69 @@ def test_every_pod_is_restricted(chart: helm.Chart, name: str) -> None:
         assert spec["automountServiceAccountToken"] is False, pod
         assert spec["enableServiceLinks"] is False, pod
         assert not any("hostPath" in volume for volume in spec["volumes"]), pod
-        for container in spec["containers"]:
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), pod
+        for container in containers(spec):
             security = container["securityContext"]
             assert security["allowPrivilegeEscalation"] is False, pod
             assert security["readOnlyRootFilesystem"] is True, pod
             assert security["capabilities"] == {"drop": ["ALL"]}, pod
-            assert container["resources"]["limits"]["memory"], pod
+            assert "privileged" not in security, pod
+            assert (
+                container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
+                or (container["resources"]["requests"]["cpu"])
+            ), pod
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_image_is_the_pinned_one(chart: helm.Chart, name: str) -> None:
-    wanted = "registry.example.test/keyreeve@sha256:" + "0" * 64 if name == "everything" else "keyreeve:0.1.0"
-    images = {
-        container["image"] for _, spec in pods(manifests(chart, VARIANTS[name])) for container in spec["containers"]
-    }
-    assert images == {wanted}
+    wanted = {
+        "everything": "registry.example.test/mirror/keyreeve@sha256:" + "0" * 64,
+        "dev elsewhere": "keyreeve:2",
+    }.get(name, "keyreeve:0.1.0")
+    found = pods(manifests(chart, VARIANTS[name]))
+    assert {container["image"] for _, spec in found for container in containers(spec)} == {wanted}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_no_secret_is_made_and_no_key_is_in_a_config_map(chart: helm.Chart, name: str) -> None:
+def test_no_secret_holds_anything_and_no_key_is_in_a_config_map_or_variable(chart: helm.Chart, name: str) -> None:
     found = manifests(chart, VARIANTS[name])
-    assert not [one for one in found if one["kind"] == "Secret"]
+    for one in found:
+        if one["kind"] == "Secret":
+            assert not {"data", "stringData"} & one.keys()
+            assert one["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     assert "PRIVATE KEY" not in json.dumps(found)
+    assert "secretKeyRef" not in json.dumps(found), "files only: variables are inherited and shown"
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_each_service_accepts_the_settings_that_it_is_given(
-    chart: helm.Chart, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_service_accepts_the_settings_that_it_is_given(chart: helm.Chart, name: str) -> None:
     found = {one["metadata"]["name"]: one for one in manifests(chart, VARIANTS[name]) if one["kind"] == "ConfigMap"}
+    loaded = {}
     for config_map, manifest in found.items():
         service = config_map.rpartition("-")[2]
-        if service not in SETTINGS:
+        if "settings.yaml" not in manifest.get("data", ()):
             continue
         document = yaml.safe_load(manifest["data"]["settings.yaml"])
-        document.setdefault("database", DatabaseSettings(url=SecretStr("postgresql:///keyreeve")))
-        settings = SETTINGS[service](**document)
-        assert settings.trust_domain == "keyreeve.internal"
-        if service != "ca":
-            assert settings.service_account is not None
+        url = document.setdefault("database", {}).setdefault("url", "postgresql:///keyreeve")
+        document["database"] = DatabaseSettings(**document["database"] | {"url": SecretStr(url)})
+        loaded[service] = SETTINGS[service](**document)
+        assert (loaded[service].service_account is None) == (service == "ca")
+    assert loaded
+
+
+def test_values_below_settings_reach_the_service_and_addresses_may_be_replaced(chart: helm.Chart) -> None:
+    made = manifests(chart, VARIANTS["everything"])
+    found = {one["metadata"]["name"]: one for one in made if one["kind"] == "ConfigMap"}
+    ca = yaml.safe_load(found["kr-other-ca"]["data"]["settings.yaml"])
+    assert ca["workers"] == 4
+    assert ca["operators"] == {"two_persons": True}
+    assert ca["enroll"]["address"] == "enroll.example.test:443"
+    assert ca["enroll"]["ca_address"] == "kr-other-ca.control.svc:7443"
+    assert ca["enroll"]["port"] == 7483
+    assert yaml.safe_load(found["kr-other-credentials"]["data"]["settings.yaml"])["vault"] == {
+        "backup_days": 7,
+        "secrets": {"namespace": "keys-of-the-vault", "root_key_file": "/etc/keyreeve/keys/vault-root"},
+    }
 
 
 def test_the_accounts_that_the_ca_lets_in_are_those_of_the_pods(chart: helm.Chart) -> None:
@@ -131,32 +155,56 @@ def test_the_accounts_that_the_ca_lets_in_are_those_of_the_pods(chart: helm.Char
     assert accounts.pop("shop/web") == "workload"
     made = {f"control/{one['metadata']['name']}" for one in found if one["kind"] == "ServiceAccount"}
     assert {name for name in made if not name.endswith("-ca")} == set(accounts)
-    assert accounts == {name: "workload" if name.endswith("-test") else name.rpartition("-")[2] for name in accounts}
+    assert accounts == {name: "workload" if name.endswith("-check") else name.rpartition("-")[2] for name in accounts}
 
 
-def test_the_network_policies_select_every_service_and_deny_the_rest(chart: helm.Chart) -> None:
-    found = manifests(chart, {})
-    policies = [one for one in found if one["kind"] == "NetworkPolicy"]
-    labels = [one["spec"]["podSelector"]["matchLabels"] for one in policies]
-    for one in found:
-        if one["kind"] in {"StatefulSet", "Deployment"}:
-            assert one["spec"]["selector"]["matchLabels"] in labels, one["metadata"]["name"]
-    assert all(one["spec"]["policyTypes"] == ["Ingress", "Egress"] for one in policies)
+def test_secrets_are_written_by_name_or_in_a_namespace_of_their_own(chart: helm.Chart) -> None:
+    found = manifests(chart, PRODUCTION)
+    for role in (one for one in found if one["kind"] in {"Role", "ClusterRole"}):
+        for rule in role["rules"]:
+            if "secrets" in rule["resources"] and role["metadata"].get("namespace") != "control-vault-keys":
+                assert rule["resourceNames"] == ["kr-keyreeve-control-plane"]
+            assert "*" not in json.dumps(rule)
+    cluster_wide = [one["rules"] for one in found if one["kind"] == "ClusterRole"]
+    assert [[rule["resources"] for rule in rules] for rules in cluster_wide] == [[["tokenreviews"]]]
 
 
 def test_selectors_do_not_contain_what_an_upgrade_changes(chart: helm.Chart) -> None:
-    for one in manifests(chart, {}):
+    for values in ({}, PRODUCTION):
+        for one in manifests(chart, values):
+            if one["kind"] in {"StatefulSet", "Deployment"}:
+                assert set(one["spec"]["selector"]["matchLabels"]) == {
+                    "app.kubernetes.io/name",
+                    "app.kubernetes.io/instance",
+                    "app.kubernetes.io/component",
+                }
+
+
+def test_production_has_two_replicas_of_each_service_and_budgets_for_them(chart: helm.Chart) -> None:
+    found = manifests(chart, PRODUCTION)
+    deployments = {one["metadata"]["name"]: one["spec"] for one in found if one["kind"] == "Deployment"}
+    assert {name: spec["replicas"] for name, spec in deployments.items()} == dict.fromkeys(
+        ("kr-keyreeve-ca", "kr-keyreeve-credentials", "kr-keyreeve-membership"), 2
+    )
+    for spec in deployments.values():
+        assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+        state = next(one for one in spec["template"]["spec"]["volumes"] if one["name"] == "state")
+        assert state["emptyDir"]["medium"] == "Memory", "a service's key is never on a disk"
+    assert {one["metadata"]["name"] for one in found if one["kind"] == "PodDisruptionBudget"} == set(deployments)
+
+
+def test_an_autoscaled_deployment_leaves_its_replicas_alone(chart: helm.Chart) -> None:
+    found = manifests(chart, VARIANTS["production, scaled"])
+    [scaler] = [one["spec"] for one in found if one["kind"] == "HorizontalPodAutoscaler"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 9)
+    [ca] = [one for one in found if one["kind"] == "Deployment" and one["metadata"]["name"] == "kr-keyreeve-ca"]
+    assert "replicas" not in ca["spec"]
+
+
+@pytest.mark.parametrize("values", [{}, PRODUCTION])
+def test_the_grace_period_is_longer_than_the_pause_and_the_drain(chart: helm.Chart, values: dict[str, Any]) -> None:
+    for one in manifests(chart, values):
         if one["kind"] in {"StatefulSet", "Deployment"}:
-            assert set(one["spec"]["selector"]["matchLabels"]) == {
-                "app.kubernetes.io/name",
-                "app.kubernetes.io/instance",
-                "app.kubernetes.io/component",
-            }
-
-
-def test_the_grace_period_is_longer_than_the_pause_and_the_drain(chart: helm.Chart) -> None:
-    for one in manifests(chart, {}):
-        if one["kind"] == "StatefulSet":
             spec = one["spec"]["template"]["spec"]
             pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
             drain = MembershipSettings.model_fields["drain_seconds"].default
@@ -167,15 +215,24 @@ def test_the_grace_period_is_longer_than_the_pause_and_the_drain(chart: helm.Cha
     ("values", "told"),
     [
         ({"profile": "production"}, "database.existingSecret"),
-        ({"profile": "production", "database": {"existingSecret": "urls"}}, "keys.existingSecret"),
+        ({"profile": "production", "database": {"existingSecret": "urls"}}, "kek.existingSecret"),
         ({**PRODUCTION, "persistence": {"ephemeral": True}}, "ephemeral"),
+        ({**PRODUCTION, "vaultKeys": {"namespace": "control"}}, "vaultKeys.namespace"),
         ({"ca": {"replicas": 2}}, "SQLite has one writer"),
+        ({"ca": {"autoscaling": {"enabled": True}}}, "SQLite has one writer"),
+        ({"gatewayApi": {"enabled": True}}, "domain and parentRefs"),
         ({"profile": "staging"}, "profile"),
         ({"unknown": 1}, "unknown"),
         ({"ca": {"replica": 2}}, "replica"),
         ({"trustDomain": "Not A Domain"}, "trustDomain"),
         ({"image": {"digest": "sha256:short"}}, "digest"),
         ({"workloads": ["web"]}, "workloads"),
+        ({"ca": {"settings": {"worker": 2}}}, "worker"),
+        ({"ca": {"settings": {"trust_domain": "other.test"}}}, "trust_domain"),
+        ({"ca": {"settings": {"enroll": {"renew_expired_days": 91}}}}, "renew_expired_days"),
+        ({"ca": {"settings": {"enroll": {"kubernetes": {}}}}}, "kubernetes"),
+        ({"credentials": {"settings": {"vault": {"secrets": {}}}}}, "secrets"),
+        ({"membership": {"settings": {"database": {"url": "sqlite:///x"}}}}, "url"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(chart: helm.Chart, values: dict[str, Any], told: str) -> None:
@@ -183,19 +240,25 @@ def test_values_that_make_no_sense_are_refused(chart: helm.Chart, values: dict[s
         chart.render(values, name="kr", namespace="control")
 
 
-def test_every_value_is_documented_and_in_the_schema() -> None:
+def test_every_value_is_documented_and_in_the_closed_schema() -> None:
     text = (CHART / "values.yaml").read_text()
     schema = json.loads((CHART / "values.schema.json").read_text())
 
     def walk(values: Mapping[str, Any], node: Mapping[str, Any], path: str) -> None:
+        assert node["additionalProperties"] is False, path
         for key, value in values.items():
             assert key in node["properties"], f"{path}{key}"
             assert re.search(rf"# -- .*\n(\s*# .*\n)*\s*{key}:", text) or isinstance(value, dict), f"{path}{key}"
-            if isinstance(value, dict) and "properties" in node["properties"][key] and key != "resources":
+            if (
+                isinstance(value, dict)
+                and "properties" in node["properties"][key]
+                and key not in {"settings", "resources"}
+            ):
                 walk(value, node["properties"][key], f"{path}{key}.")
 
     walk(yaml.safe_load(text), schema, "")
-    assert schema["additionalProperties"] is False
+    for name, definition in schema["definitions"].items():
+        assert definition.get("additionalProperties") is False or "properties" not in definition, name
 
 
 def test_helm_finds_nothing_to_complain_about() -> None:

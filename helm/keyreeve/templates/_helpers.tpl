@@ -11,9 +11,13 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "keyreeve.release" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "keyreeve.selector" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{ include "keyreeve.release" .root }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
@@ -38,10 +42,11 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{- /* The services that are installed, in the order in which they are upgraded. */ -}}
 {{- define "keyreeve.services" -}}
 {{- $services := list "ca" -}}
-{{- if .Values.membership.enabled }}{{ $services = append $services "membership" }}{{ end -}}
 {{- if .Values.credentials.enabled }}{{ $services = append $services "credentials" }}{{ end -}}
+{{- if .Values.membership.enabled }}{{ $services = append $services "membership" }}{{ end -}}
 {{- $services | toJson -}}
 {{- end -}}
 
@@ -50,15 +55,41 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- index $ports . -}}
 {{- end -}}
 
+{{- define "keyreeve.replicas" -}}
+{{- $own := index .root.Values .service -}}
+{{- if kindIs "invalid" $own.replicas -}}
+{{- eq .root.Values.profile "production" | ternary 2 1 -}}
+{{- else -}}
+{{- int $own.replicas -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "keyreeve.vaultNamespace" -}}
+{{- default (printf "%s-vault-keys" (.Release.Namespace | trunc 52 | trimSuffix "-")) .Values.vaultKeys.namespace -}}
+{{- end -}}
+
+{{- define "keyreeve.trustBundleSigner" -}}
+{{- $served := .Capabilities.APIVersions.Has "certificates.k8s.io/v1/ClusterTrustBundle" -}}
+{{- if kindIs "invalid" .Values.clusterTrustBundle.enabled | ternary $served .Values.clusterTrustBundle.enabled -}}
+{{- default (printf "%s/estate" .Values.trustDomain) .Values.clusterTrustBundle.signerName -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "keyreeve.check" -}}
+{{- $root := . -}}
 {{- if not (has .Values.profile (list "dev" "production")) }}{{ fail "profile: dev or production is required" }}{{ end -}}
 {{- if eq .Values.profile "production" -}}
 {{- if not .Values.database.existingSecret }}{{ fail "profile production needs database.existingSecret" }}{{ end -}}
-{{- if not .Values.keys.existingSecret }}{{ fail "profile production needs keys.existingSecret" }}{{ end -}}
+{{- if not .Values.kek.existingSecret }}{{ fail "profile production needs kek.existingSecret" }}{{ end -}}
 {{- if .Values.persistence.ephemeral }}{{ fail "profile production keeps its state: persistence.ephemeral is for dev" }}{{ end -}}
-{{- else if or (gt (int .Values.ca.replicas) 1) (gt (int .Values.membership.replicas) 1) -}}
-{{ fail "several replicas need profile production: SQLite has one writer" }}
+{{- if eq (include "keyreeve.vaultNamespace" .) .Release.Namespace }}{{ fail "vaultKeys.namespace holds nothing but the vault's keys: it cannot be the release's" }}{{ end -}}
+{{- else -}}
+{{- range $service := include "keyreeve.services" . | fromJsonArray -}}
+{{- if gt (int (include "keyreeve.replicas" (dict "root" $root "service" $service))) 1 }}{{ fail "several replicas need profile production: SQLite has one writer" }}{{ end -}}
 {{- end -}}
+{{- if .Values.ca.autoscaling.enabled }}{{ fail "ca.autoscaling needs profile production: SQLite has one writer" }}{{ end -}}
+{{- end -}}
+{{- if and .Values.gatewayApi.enabled (not (and .Values.gatewayApi.domain .Values.gatewayApi.parentRefs)) }}{{ fail "gatewayApi needs domain and parentRefs" }}{{ end -}}
 {{- end -}}
 
 {{- define "keyreeve.podSecurity" -}}
@@ -73,4 +104,86 @@ seccompProfile: {type: RuntimeDefault}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- define "keyreeve.podLabels" -}}
+{{ include "keyreeve.labels" . }}
+{{- with .root.Values.pods.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* What all pods have in common; `.account` is the ServiceAccount. */ -}}
+{{- define "keyreeve.pod" -}}
+serviceAccountName: {{ .account }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext: {{- include "keyreeve.podSecurity" .root | nindent 2 }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .root.Values.pods.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.pods.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.pods.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- /* What all containers have in common. */ -}}
+{{- define "keyreeve.container" -}}
+image: {{ include "keyreeve.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext: {{- include "keyreeve.containerSecurity" . | nindent 2 }}
+{{- end -}}
+
+{{- /* libpq verifies the server's certificate and name, unless the URL itself says otherwise. */ -}}
+{{- define "keyreeve.databaseEnvironment" -}}
+- {name: PGSSLMODE, value: verify-full}
+- {name: PGSSLROOTCERT, value: /etc/keyreeve/database/ca.crt}
+{{- end -}}
+
+{{- define "keyreeve.enroll" -}}
+{{ include "keyreeve.fullname" . }}-ca.{{ .Release.Namespace }}.svc:7483
+{{- end -}}
+
+{{- define "keyreeve.bundleVolumes" -}}
+- name: bundle
+  configMap:
+    name: {{ include "keyreeve.fullname" . }}-bundle
+    items: [{key: control.pem, path: control.pem}]
+- name: token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, audience: "keyreeve:{{ .Values.trustDomain }}", expirationSeconds: 600}
+{{- end -}}
+
+{{- /* A pod that checks the installation: spec of the Job after an installation and of the chart's test. */ -}}
+{{- define "keyreeve.checkPod" -}}
+{{ include "keyreeve.pod" (dict "root" .root "account" (printf "%s-check" (include "keyreeve.fullname" .root))) }}
+restartPolicy: Never
+containers:
+  - name: check
+    {{- include "keyreeve.container" .root | nindent 4 }}
+    args:
+      - keyreeve.cli.installation_check
+      - --enroll={{ include "keyreeve.enroll" .root }}
+      - --trust-domain={{ .root.Values.trustDomain }}
+      - --wait={{ .root.Values.check.seconds }}
+    resources:
+      requests: {cpu: 50m, memory: 128Mi}
+      limits: {memory: 256Mi}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      - {name: bundle, mountPath: /etc/keyreeve/bundle, readOnly: true}
+      - {name: token, mountPath: /var/run/secrets/keyreeve, readOnly: true}
+volumes:
+  - {name: tmp, emptyDir: {}}
+  {{- include "keyreeve.bundleVolumes" .root | nindent 2 }}
 {{- end -}}

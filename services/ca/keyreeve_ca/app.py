@@ -271,12 +271,11 @@ def api_server_of(settings: CaSettings) -> ApiServer | None:
 
 
 def bundle_jobs(base: CaContext) -> list[Coroutine[Any, Any, None]]:
-    """The job that publishes the bundle in a ConfigMap, where the settings name one."""
+    """The job that publishes the bundle in the cluster, where the settings say so."""
     kubernetes, api_server = base.settings.enroll.kubernetes, api_server_of(base.settings)
-    if kubernetes is None or kubernetes.bundle is None or api_server is None:
+    if kubernetes is None or api_server is None or not (kubernetes.bundle or kubernetes.trust_bundle_signer):
         return []
-    namespace, _, name = kubernetes.bundle.partition("/")
-    return [BundlePublisher(api_server, namespace, name, base.live.current).run()]
+    return [BundlePublisher(api_server, kubernetes.bundle, kubernetes.trust_bundle_signer, base.live.current).run()]
 
 
 def tokens_of(base: CaContext) -> EnrollmentTokens:

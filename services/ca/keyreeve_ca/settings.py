@@ -113,6 +113,12 @@ class KubernetesSettings(ApiServerSettings):
         pattern=r"^[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}$",
         description="`namespace/name` of the ConfigMap in which the CA publishes its roots; null: none.",
     )
+    trust_bundle_signer: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9.-]{1,253}/[a-z0-9.-]{1,63}$",
+        description="Name of the signer under which the CA publishes the estate's roots as a ClusterTrustBundle "
+        "(certificates.k8s.io/v1); null: none.",
+    )
     audience: str | None = Field(
         None, description="Audience that their tokens must have; `keyreeve:` and the trust domain unless given."
     )

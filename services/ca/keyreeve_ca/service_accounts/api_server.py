@@ -12,6 +12,12 @@ from keyreeve_ca.service_accounts.service import TokenReviewer
 from keyreeve_chassis.kubernetes.api_server import CONFLICT, CREATED, NOT_FOUND, OK, SECONDS, ApiAccess
 
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
+TRUST_BUNDLES = "/apis/certificates.k8s.io/v1/clustertrustbundles"
+
+
+def trust_bundle_name(signer: str) -> str:
+    """The name of a signer's ClusterTrustBundle, which the API server requires to begin like this."""
+    return f"{signer.replace('/', ':')}:keyreeve"
 
 
 @dataclass(frozen=True)
@@ -35,19 +41,29 @@ class ApiServer(TokenReviewer):
 
     async def write_config_map(self, namespace: str, name: str, data: Mapping[str, str]) -> bool:
         """Make a ConfigMap hold these texts, whatever else it holds; say whether anything had to change."""
-        path = f"/api/v1/namespaces/{namespace}/configmaps"
-        code, found = await self._call("GET", f"{path}/{name}")
-        held = found.get("data") or {}
-        if code == OK and all(held.get(key) == text for key, text in data.items()):
+        collection = f"/api/v1/namespaces/{namespace}/configmaps"
+        return await self._write(collection, name, {"apiVersion": "v1", "kind": "ConfigMap"}, "data", data)
+
+    async def write_trust_bundle(self, signer: str, pem: str) -> bool:
+        """Make a ClusterTrustBundle of the signer hold these certificates; say whether anything had to change."""
+        kind = {"apiVersion": "certificates.k8s.io/v1", "kind": "ClusterTrustBundle"}
+        spec = {"signerName": signer, "trustBundle": pem}
+        return await self._write(TRUST_BUNDLES, trust_bundle_name(signer), kind, "spec", spec)
+
+    async def _write(
+        self, collection: str, name: str, kind: Mapping[str, str], section: str, wanted: Mapping[str, str]
+    ) -> bool:
+        code, found = await self._call("GET", f"{collection}/{name}")
+        held = found.get(section) or {}
+        if code == OK and all(held.get(key) == text for key, text in wanted.items()):
             return False
         if code == NOT_FOUND:
-            made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
-            code, _ = await self._call("POST", path, made)
+            code, _ = await self._call("POST", collection, {**kind, "metadata": {"name": name}, section: wanted})
         elif code == OK:
-            code, _ = await self._call("PATCH", f"{path}/{name}", {"data": data})
+            code, _ = await self._call("PATCH", f"{collection}/{name}", {section: wanted})
         # Another replica of the CA may have created it meanwhile; the next look compares.
         if code not in {OK, CREATED, CONFLICT}:
-            raise StoreUnavailable(f"the API server answers the ConfigMap {namespace}/{name} with {code}")
+            raise StoreUnavailable(f"the API server answers the {kind['kind']} {name} with {code}")
         return True
 
     async def _call(

@@ -1,4 +1,4 @@
-"""Publishes the roots of both hierarchies in a ConfigMap: what a pod trusts before it has a certificate."""
+"""Publishes the roots of both hierarchies in the cluster: what a pod trusts before it has a certificate."""
 
 import asyncio
 import logging
@@ -12,32 +12,38 @@ from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.profiles.profile import Hierarchy
 
 LOOK_SECONDS = 5.0
-"""How often the ConfigMap is compared, since it may have been deleted."""
+"""How often what is published is compared, since it may have been deleted."""
 FILES = {Hierarchy.CONTROL: "control.pem", Hierarchy.ESTATE: "estate.pem"}
 
 log = logging.getLogger(__name__)
 
 
-class ConfigMaps(Protocol):
-    """The API for ConfigMaps."""
+class Bundles(Protocol):
+    """The API for what bundles are published in."""
 
     async def write_config_map(self, namespace: str, name: str, data: Mapping[str, str]) -> bool:
         """Make a ConfigMap hold these texts; say whether it did not. Raises `StoreUnavailable`."""
         ...
 
+    async def write_trust_bundle(self, signer: str, pem: str) -> bool:
+        """Make a ClusterTrustBundle of the signer hold these certificates; say whether it did not. Raises `StoreUnavailable`."""
+        ...
+
 
 @dataclass(frozen=True)
 class BundlePublisher:
-    """Keeps one ConfigMap up to date."""
+    """Keeps a ConfigMap and a ClusterTrustBundle up to date."""
 
-    config_maps: ConfigMaps
-    namespace: str
-    name: str
+    bundles: Bundles
+    config_map: str | None
+    """`namespace/name`."""
+    signer: str | None
+    """Of the ClusterTrustBundle, which holds the estate's roots."""
     snapshot: Callable[[], IssuanceSnapshot]
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def run(self) -> None:
-        """Publish now, and again whenever the roots or the ConfigMap change. Forever."""
+        """Publish now, and again whenever the roots or what is published change. Forever."""
         while True:
             try:
                 await self.publish()
@@ -46,7 +52,13 @@ class BundlePublisher:
             await self.pause(LOOK_SECONDS)
 
     async def publish(self) -> None:
-        """Write the roots if the ConfigMap does not hold them. Raises `StoreUnavailable`."""
+        """Write the roots where they are missing. Raises `StoreUnavailable`."""
         data = {file: roots_pem(self.snapshot(), hierarchy).decode() for hierarchy, file in FILES.items()}
-        if await self.config_maps.write_config_map(self.namespace, self.name, data):
-            log.info("published the bundle in the ConfigMap %s/%s", self.namespace, self.name)
+        if self.config_map is not None:
+            namespace, _, name = self.config_map.partition("/")
+            if await self.bundles.write_config_map(namespace, name, data):
+                log.info("published the bundle in the ConfigMap %s", self.config_map)
+        if self.signer is not None and await self.bundles.write_trust_bundle(
+            self.signer, data[FILES[Hierarchy.ESTATE]]
+        ):
+            log.info("published the estate's roots in the ClusterTrustBundle of %s", self.signer)

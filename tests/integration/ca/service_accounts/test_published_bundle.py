@@ -14,6 +14,7 @@ from keyreeve_ca.service_accounts.bundle_publisher import BundlePublisher
 from keyreeve_chassis.kubernetes.api_server import ApiAccess
 from support import token_reviews
 
+TRUST_BUNDLE = "/apis/certificates.k8s.io/v1/clustertrustbundles/example.test:estate:keyreeve"
 PATH = "/api/v1/namespaces/control/configmaps/keyreeve-bundle"
 
 
@@ -30,12 +31,13 @@ def publisher(stand_in: token_reviews.ApiServer, monkeypatch: pytest.MonkeyPatch
     )
     snapshot: Any = SimpleNamespace(roots="one")
     api = ApiServer(ApiAccess(stand_in.url, stand_in.ca_file, stand_in.token_file))
-    return BundlePublisher(api, "control", "keyreeve-bundle", lambda: snapshot)
+    return BundlePublisher(api, "control/keyreeve-bundle", "example.test/estate", lambda: snapshot)
 
 
 async def test_a_missing_config_map_is_created(stand_in: token_reviews.ApiServer, publisher: BundlePublisher) -> None:
     await publisher.publish()
     assert stand_in.objects[PATH]["data"] == {"control.pem": "control one", "estate.pem": "estate one"}
+    assert stand_in.objects[TRUST_BUNDLE]["spec"] == {"signerName": "example.test/estate", "trustBundle": "estate one"}
 
 
 async def test_one_that_was_deleted_comes_back(stand_in: token_reviews.ApiServer, publisher: BundlePublisher) -> None:

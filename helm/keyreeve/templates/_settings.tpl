@@ -1,0 +1,78 @@
+{{- /* What the values may replace: addresses, as callers outside the cluster see them. */ -}}
+{{- define "keyreeve.defaultSettings" -}}
+{{- if eq .service "ca" -}}
+{{- $host := printf "%s-ca.%s.svc" (include "keyreeve.fullname" .root) .root.Release.Namespace -}}
+http_url: http://{{ $host }}:8080
+enroll:
+  address: {{ $host }}:7483
+  ca_address: {{ $host }}:7443
+{{- else -}}
+{}
+{{- end -}}
+{{- end -}}
+
+{{- /* The settings of a service that the chart decides, whatever `settings` of the values says. */ -}}
+{{- define "keyreeve.settings" -}}
+{{- $root := .root -}}
+{{- $service := .service -}}
+{{- $name := include "keyreeve.fullname" $root -}}
+{{- $production := eq $root.Values.profile "production" -}}
+trust_domain: {{ $root.Values.trustDomain }}
+state_directory: /var/lib/keyreeve/{{ $service }}
+listen:
+  host: 0.0.0.0
+  port: {{ include "keyreeve.ports" $service }}
+  health_host: 0.0.0.0
+  health_port: 7453
+metrics:
+  host: 0.0.0.0
+  port: 7463
+{{- if $production }}
+database:
+  migrate: never
+keys:
+  file: /etc/keyreeve/keys/{{ $service }}
+  mounted: true
+  {{- if eq $service "ca" }}
+  recovery_file: /etc/keyreeve/recovery/recovery.pem
+  {{- end }}
+{{- else }}
+database:
+  url: sqlite:///{{ $service }}.db
+{{- end }}
+{{- if eq $service "ca" }}
+http:
+  host: 0.0.0.0
+  port: 8080
+bootstrap:
+  allowed: {{ $root.Values.bootstrap.allowed }}
+  {{- if $production }}
+  secret: {{ $root.Release.Namespace }}/{{ $name }}-control-plane
+  {{- end }}
+enroll:
+  host: 0.0.0.0
+  port: 7483
+  kubernetes:
+    bundle: {{ $root.Release.Namespace }}/{{ $name }}-bundle
+    {{- with include "keyreeve.trustBundleSigner" $root }}
+    trust_bundle_signer: {{ . }}
+    {{- end }}
+    accounts:
+      {{ $root.Release.Namespace }}/{{ $name }}-membership: membership
+      {{ $root.Release.Namespace }}/{{ $name }}-credentials: credentials
+      {{ $root.Release.Namespace }}/{{ $name }}-check: workload
+      {{- range $root.Values.workloads }}
+      {{ . }}: workload
+      {{- end }}
+{{- else }}
+service_account:
+  address: {{ include "keyreeve.enroll" $root }}
+  bundle_file: /etc/keyreeve/bundle/control.pem
+{{- end }}
+{{- if and $production (eq $service "credentials") }}
+vault:
+  secrets:
+    namespace: {{ include "keyreeve.vaultNamespace" $root }}
+    root_key_file: /etc/keyreeve/keys/vault-root
+{{- end }}
+{{- end -}}

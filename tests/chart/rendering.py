@@ -1,0 +1,121 @@
+"""The chart, rendered by Helm's own engine with sets of values that change every value at least once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import yaml
+
+CHART = Path(__file__).parents[2] / "helm" / "keyreeve"
+CUSTOM_RESOURCES = ("monitoring.coreos.com/", "gateway.networking.k8s.io/")
+PRODUCTION: dict[str, Any] = {
+    "profile": "production",
+    "database": {"existingSecret": "urls"},
+    "kek": {"existingSecret": "keys"},
+}
+RESOURCES = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+EVERYTHING: dict[str, Any] = {
+    "profile": "production",
+    "trustDomain": "control.example.test",
+    "nameOverride": "other",
+    "commonLabels": {"team": "trust"},
+    "image": {
+        "registry": "registry.example.test",
+        "repository": "mirror/keyreeve",
+        "digest": "sha256:" + "0" * 64,
+        "pullPolicy": "Always",
+    },
+    "imagePullSecrets": ["pull"],
+    "database": {"existingSecret": "urls", "adminSecret": "admin", "contract": True},
+    "kek": {"existingSecret": "keys"},
+    "recoveryKey": {"existingSecret": "recovery"},
+    "bootstrap": {"allowed": False},
+    "vaultKeys": {"namespace": "keys-of-the-vault", "createNamespace": False},
+    "pods": {
+        "annotations": {"example.test/seen": "yes"},
+        "labels": {"example.test/tier": "trust"},
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+        "priorityClassName": "system-cluster-critical",
+    },
+    "ca": {
+        "replicas": 3,
+        "settings": {
+            "workers": 4,
+            "enroll": {"address": "enroll.example.test:443", "renew_expired_days": 3},
+            "operators": {"two_persons": True},
+        },
+        "resources": RESOURCES,
+    },
+    "membership": {"replicas": 3, "settings": {"roll": {"report_seconds": 10}}, "resources": RESOURCES},
+    "credentials": {"replicas": 3, "settings": {"vault": {"backup_days": 7}}, "resources": RESOURCES},
+    "workloads": ["shop/web"],
+    "clusterTrustBundle": {"enabled": True, "signerName": "example.test/roots"},
+    "check": {"seconds": 60},
+    "networkPolicy": {
+        "apiServerPort": 443,
+        "databasePort": 6432,
+        "peerPorts": [5428],
+        "allowNamespaces": [{"matchLabels": {"team": "shop"}}],
+        "allowCidrs": ["10.0.0.0/8"],
+    },
+    "gatewayApi": {"enabled": True, "parentRefs": [{"name": "edge"}], "domain": "trust.example.test"},
+    "metrics": {"podMonitor": True, "serviceMonitor": True, "rules": True, "dashboards": True},
+    "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
+}
+VARIANTS: Mapping[str, dict[str, Any]] = {
+    "dev": {},
+    "dev elsewhere": {
+        "fullnameOverride": "trust",
+        "image": {"tag": "2"},
+        "persistence": {"size": "5Gi", "storageClass": "fast"},
+        "check": {"enabled": False},
+    },
+    "dev in memory": {"persistence": {"ephemeral": True}, "networkPolicy": {"enabled": False}},
+    "the CA alone": {"membership": {"enabled": False}, "credentials": {"enabled": False}},
+    "production": PRODUCTION,
+    "production, scaled": {
+        **PRODUCTION,
+        "ca": {
+            "autoscaling": {
+                "enabled": True,
+                "minReplicas": 3,
+                "maxReplicas": 9,
+                "targetCPUUtilizationPercentage": 50,
+            }
+        },
+    },
+    "everything": EVERYTHING,
+}
+
+Manifest = dict[str, Any]
+
+
+def manifests(chart: helm.Chart, values: dict[str, Any]) -> list[Manifest]:
+    """Render the chart as the release `kr` in the namespace `control`."""
+    rendered = chart.render(values, name="kr", namespace="control")
+    texts = [text for path, text in sorted(rendered.items()) if not path.endswith((".txt", ".tpl"))]
+    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+
+
+def pods(found: list[Manifest]) -> list[tuple[str, dict[str, Any]]]:
+    """The specs of all pods, with those of hooks and tests."""
+    specs = [(one["metadata"]["name"], one["spec"]) for one in found if one["kind"] == "Pod"]
+    controlled = [one for one in found if one["kind"] in {"Deployment", "StatefulSet", "Job"}]
+    return specs + [(one["metadata"]["name"], one["spec"]["template"]["spec"]) for one in controlled]
+
+
+def containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All containers of a pod."""
+    return [*spec.get("initContainers", ()), *spec["containers"]]
+
+
+def leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Every value by its path; an empty map, and settings and resources as a whole, are values."""
+    found: dict[tuple[str, ...], Any] = {}
+    for key, value in values.items():
+        whole = not isinstance(value, dict) or not value or key in {"settings", "resources"}
+        found |= {(*path, key): value} if whole else leaves(value, (*path, key))
+    return found

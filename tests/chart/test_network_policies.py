@@ -1,0 +1,89 @@
+"""The chart's network policies: default deny, and the edges of the access rules."""
+
+from typing import Any
+
+import helm_python as helm
+import pytest
+import yaml
+
+from chart.rendering import CHART, PRODUCTION, Manifest, manifests
+from keyreeve.identity import SERVICE_ROLES, Role
+from keyreeve_ca.enrollment import token_servicer
+from keyreeve_credentials.entries import servicer as entry_servicer
+from keyreeve_membership.roll import member_servicer
+
+SERVICES = ("ca", "credentials", "membership")
+
+
+@pytest.fixture(scope="module")
+def policies() -> dict[str, Manifest]:
+    with helm.Chart.load(str(CHART)) as chart:
+        found = [one for one in manifests(chart, PRODUCTION) if one["kind"] == "NetworkPolicy"]
+    return {one["metadata"]["name"].removeprefix("kr-keyreeve-"): one["spec"] for one in found}
+
+
+def components(peers: list[dict[str, Any]]) -> set[str]:
+    """The components of the release that these peers are."""
+    labels = [peer.get("podSelector", {}).get("matchLabels", {}) for peer in peers]
+    return {one["app.kubernetes.io/component"] for one in labels if "app.kubernetes.io/component" in one}
+
+
+def allowed_in(policy: Manifest, port: str) -> set[str]:
+    rules = [rule for rule in policy["ingress"] if {"port": port} in rule["ports"]]
+    return {one for rule in rules for one in components(rule["from"])}
+
+
+def allowed_out(policy: Manifest, port: str) -> set[str]:
+    rules = [rule for rule in policy["egress"] if {"port": port} in rule["ports"] and "to" in rule]
+    return {one for rule in rules for one in components(rule["to"])}
+
+
+def test_what_no_policy_allows_is_denied_to_every_pod(policies: dict[str, Manifest]) -> None:
+    assert policies["deny"] == {
+        "podSelector": {
+            "matchLabels": {"app.kubernetes.io/name": "keyreeve", "app.kubernetes.io/instance": "kr"},
+        },
+        "policyTypes": ["Ingress", "Egress"],
+    }
+    assert set(policies) == {*SERVICES, "check", "deny", "migrate"}
+    for policy in policies.values():
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        for rule in policy.get("ingress", ()):
+            open_to_all = [{"port": "health"}, {"port": "metrics"}]
+            assert rule.get("from") or rule["ports"] == open_to_all, "an empty list of peers would allow all"
+
+
+def test_the_edges_between_services_are_those_of_the_access_rules(policies: dict[str, Manifest]) -> None:
+    edges = yaml.safe_load((CHART / "files" / "edges.yaml").read_text())
+    for callee in SERVICES:
+        callers = set(edges[callee]["services"]) & set(SERVICES)
+        assert allowed_in(policies[callee], "grpc") - {"check"} == callers
+        for caller in SERVICES:
+            assert (callee in allowed_out(policies[caller], "grpc")) == (caller in callers), f"{caller} to {callee}"
+
+
+@pytest.mark.parametrize(
+    ("service", "rules"),
+    [
+        ("ca", token_servicer.ACCESS),
+        ("credentials", entry_servicer.ACCESS),
+        ("membership", member_servicer.ACCESS),
+    ],
+)
+def test_the_edges_have_every_service_that_a_rule_names(service: str, rules: Any) -> None:
+    edges = yaml.safe_load((CHART / "files" / "edges.yaml").read_text())[service]
+    named = {role for rule in rules.values() for role in rule.roles}
+    services = {role.removeprefix("services/") for role in named & SERVICE_ROLES} - {service}
+    assert services <= set(edges["services"])
+    assert edges["others"] or not named & {Role.MEMBER, Role.ADMIN, Role.WORKLOAD}
+
+
+def test_enrollment_and_migrations_reach_what_they_need_and_nothing_else(policies: dict[str, Manifest]) -> None:
+    assert allowed_in(policies["ca"], "enroll") == {"credentials", "membership", "check"}
+    for name in ("credentials", "membership", "check"):
+        assert allowed_out(policies[name], "enroll") == {"ca"}
+    dns = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    assert policies["migrate"]["egress"] == [dns, {"ports": [{"port": 5432}]}]
+    assert "ingress" not in policies["migrate"]
+    to_api_server = {"ports": [{"port": 443}, {"port": 6443}]}
+    assert [name for name in SERVICES if to_api_server in policies[name]["egress"]] == ["ca", "credentials"]
