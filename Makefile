@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: image chart-e2e help up down reset status test attacks faults-membership bench bench-vault bench-baselines faults interop fuzz golden-update lint format types proto check lock clean
+.PHONY: image chart-e2e help up down reset status test attacks faults-membership bench bench-vault bench-baselines faults interop servers fuzz golden-update lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-baselines: ## build cfssl and step-ca into .bench/bin for --compare (needs
 
 interop: $(VENV)/.dev ## run clients of other implementations against this server, and write docs/interoperability.md (needs npm and Maven)
 	@tools/interop all
+
+servers: $(VENV)/.dev ## run real servers and clients with the product's files, and write docs/servers.md
+	@KEYREEVE_WRITE_TABLES=1 $(BIN)/python -m pytest -q -p no:randomly -m faults tests/e2e/programs $(ARGS)
 
 golden-update: $(VENV)/.dev ## play the transcripts of the legacy commands, store what happens, and show the difference
 	@KEYREEVE_UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/gateway/test_golden_transcripts.py; git diff --stat -p tests/golden

@@ -239,11 +239,11 @@ def test_a_renewal_whose_answer_was_lost_asks_again_with_the_same_key(fake: Fake
     assert len({_spki(csr) for csr in asked}) == 1
 
 
-@pytest.mark.parametrize("moved", [0, 1])
+@pytest.mark.parametrize("moved", [0, 1, 2, 3])
 def test_a_renewal_that_crashed_between_two_files_is_finished_without_the_service(
     fake: FakeCa, run: Run, tmp_path: Path, moved: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("cert", "issue", "web.example.test", "--out", tmp_path / "web")
+    run("cert", "issue", "web.example.test", "--out", tmp_path / "web", "--form", "combined")
     moves = 0
     whole = renewing.replace_keeping
 
@@ -263,6 +263,8 @@ def test_a_renewal_that_crashed_between_two_files_is_finished_without_the_servic
     assert "completed" in done.out
     assert len(fake.received) == calls
     _assert_pair(tmp_path / "web")
+    leaf = (tmp_path / "web/certificate.pem").read_text().partition("-----END")[0]
+    assert (tmp_path / "web/combined.pem").read_text().startswith(leaf)
 
 
 def test_your_serving_certificate_is_renewed_without_naming_it(fake: FakeCa, run: Run) -> None:

@@ -168,8 +168,28 @@ def test_every_form_in_the_directory_is_renewed(fake: FakeCa, run: Run, tmp_path
     bundle = pkcs12.load_pkcs12((tmp_path / "a/bundle.p12").read_bytes(), b"sesame")
     assert bundle.cert is not None
     assert bundle.cert.certificate == leaf
+    assert bundle.cert.friendly_name == b"a.test"
     assert x509.load_pem_x509_certificate((tmp_path / "a/combined.pem").read_bytes()) == leaf
     assert (tmp_path / "a/certificate.der").read_bytes() == leaf.public_bytes(Encoding.DER)
+
+
+def test_hard_links_links_and_modes_of_all_files_stay(run: Run, web: Path, tmp_path: Path) -> None:
+    names = ("key.pem", "certificate.pem", "chain.pem")
+    for name in names:
+        (tmp_path / name).hardlink_to(web / name)
+        (web / name).chmod(0o640)
+    (web / "chain.pem").rename(tmp_path / "chain-elsewhere.pem")
+    (web / "chain.pem").symlink_to(tmp_path / "chain-elsewhere.pem")
+    before = {name: (web / name).read_bytes() for name in names}
+    assert run("cert", "renew", web).code == 0
+    for name in names:
+        assert (tmp_path / name).samefile(web / name)
+        assert stat.S_IMODE((web / name).stat().st_mode) == 0o640
+    assert (web / "chain.pem").is_symlink()
+    assert (web / "key.pem").read_bytes() != before["key.pem"]
+    assert belongs(
+        x509.load_pem_x509_certificate((tmp_path / "certificate.pem").read_bytes()), load_key(tmp_path / "key.pem")
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")

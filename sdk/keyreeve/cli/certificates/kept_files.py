@@ -1,7 +1,7 @@
 """Replacing the files of a certificate and its key in the form that they have.
 
-A file keeps its owner, group and mode, and a symbolic link to it stays one. PEM stays PEM and DER stays DER; a key stays in
-its encoding, encrypted if it was; a file of several objects keeps them: certificate, chain, key, root, parameters.
+A file keeps its owner, group and mode, and links to it lead to the new content. PEM stays PEM and DER stays DER; a key stays
+in its encoding, encrypted if it was; a file of several objects keeps them: certificate, chain, key, root, parameters.
 """
 
 import base64
@@ -33,6 +33,9 @@ def replace_keeping(path: Path, data: bytes, *, private: bool = False) -> None:
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         before = target.stat()
+        if before.st_nlink > 1:
+            _overwrite(target, data, PRIVATE if private else stat.S_IMODE(before.st_mode))
+            return
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             made = os.fstat(descriptor)
@@ -46,6 +49,21 @@ def replace_keeping(path: Path, data: bytes, *, private: bool = False) -> None:
     except OSError as problem:
         temporary.unlink(missing_ok=True)
         raise FileUnusable(f"cannot replace {path}: {problem.strerror}") from problem
+
+
+def _overwrite(path: Path, data: bytes, mode: int) -> None:
+    """Write into the file itself, so that its other names (hard links) lead to the new content too.
+
+    Not atomic for readers, but one call, which a kill does not split.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, mode)
+        os.pwrite(descriptor, data, 0)
+        os.ftruncate(descriptor, len(data))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def contains_key(data: bytes) -> bool:

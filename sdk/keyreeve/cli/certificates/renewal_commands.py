@@ -70,14 +70,15 @@ def renew_certificate(
     from keyreeve.cli.certificates.device_touch import touch_of
     from keyreeve.cli.certificates.renewing import Pair, complete_renewal, due_at, locked, renew_pair
 
-    pair = Pair.find(place, key, load_context(context))
+    loaded = load_context(context)
+    pair = Pair.find(place, key, loaded)
     password = None if password_file is None else read_password(password_file)
     printer = Printer(output, quiet=quiet)
     good = f"{printer.palette.green}✔{printer.palette.plain}"
     files = {"key": str(pair.key), "file": str(pair.certificate)}
     signed: SignedCertificate | None = None
     with locked(pair):
-        if not complete_renewal(pair, password):
+        if not complete_renewal(pair, loaded, password):
             due = due_at(pair)
             if only_if_due and datetime.now(UTC) < due:
                 text = f"{good} {shown(pair.certificate)}: not due before {until(due, datetime.now(UTC))}"

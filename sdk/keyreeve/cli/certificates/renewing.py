@@ -113,10 +113,10 @@ def due_at(pair: Pair) -> datetime:
     return start + (end - start) * (2 / 3 + (certificate.serial_number & 0xFF) / 2560)
 
 
-def complete_renewal(pair: Pair, password: bytes | None = None) -> bool:
-    """Move a new certificate and its key into place, the key first.
+def complete_renewal(pair: Pair, context: "Context", password: bytes | None = None) -> bool:
+    """Move a new certificate and its key into place, the key first and the certificate last.
 
-    Returns whether there was one.
+    Returns whether there was one. The other forms of the directory are written in between; `context` has their roots.
 
     Every step can be repeated after a crash, and none requires the control plane.
     """
@@ -135,13 +135,46 @@ def complete_renewal(pair: Pair, password: bytes | None = None) -> bool:
         replace_keeping(pair.key, key_in_form(read_file(pair.key), new_key, password), private=pair.is_own)
         pair.next_key.unlink(missing_ok=True)
     if pair.chain is not None:
-        from cryptography.hazmat.primitives.serialization import Encoding
-
-        above = read_certificates(pair.next_certificate)[1:]
-        write_file(pair.chain, b"".join(certificate.public_bytes(Encoding.PEM) for certificate in above))
+        _replace_directory(pair, pair.chain, context, password)
     replace_keeping(pair.certificate, read_file(pair.next_certificate))
     pair.next_certificate.unlink(missing_ok=True)
     return True
+
+
+def _replace_directory(pair: Pair, chain: Path, context: "Context", password: bytes | None) -> None:
+    """Write the chain and the other forms of a directory of `cert issue`, from its new certificate and key."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    leaf, *above = read_certificates(pair.next_certificate)
+    pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in above)
+    if chain.exists():
+        replace_keeping(chain, pem)
+    else:
+        write_file(chain, pem)
+    others = pair.other_forms()
+    if not others:
+        return
+    material = Material(
+        leaf.public_bytes(Encoding.DER),
+        [certificate.public_bytes(Encoding.DER) for certificate in above],
+        _roots(context) if FileForm.ROOT in others else (),
+        load_private_key(pair.key, password),
+        password,
+        _friendly_name(others[FileForm.PKCS12], password) if FileForm.PKCS12 in others else "",
+    )
+    for form, path in others.items():
+        replace_keeping(path, render(form, material))
+
+
+def _friendly_name(bundle: Path, password: bytes | None) -> str:
+    """The name in a PKCS #12 file, by which NSS and Java know its certificate."""
+    from cryptography.hazmat.primitives.serialization import pkcs12
+
+    try:
+        entry = pkcs12.load_pkcs12(read_file(bundle), password).cert
+    except ValueError:
+        return ""  # another password than the one that is given now
+    return "" if entry is None or entry.friendly_name is None else entry.friendly_name.decode(errors="replace")
 
 
 def renew_pair(
@@ -165,7 +198,7 @@ def renew_pair(
     others = pair.other_forms()
     for form in others:
         check_form(form, has_key=True, has_password=password is not None or form not in WITH_PASSWORD)
-    for path in (pair.certificate, pair.key, *others.values()):
+    for path in (pair.certificate, pair.key, *(() if pair.chain is None else (pair.chain,)), *others.values()):
         check_writable(path)
     if pair.next_key.exists():
         new_key = load_private_key(pair.next_key, None)
@@ -181,23 +214,14 @@ def renew_pair(
         replace_keeping(pair.certificate, certificate_in_form(before, signed.certificate_der, signed.chain_der, key))
     else:
         write_file(pair.next_certificate, certificate_in_form(before, signed.certificate_der, signed.chain_der))
-    complete_renewal(pair, password)
-    material = Material(
-        signed.certificate_der,
-        signed.chain_der,
-        _roots(client) if FileForm.ROOT in others else (),
-        new_key,
-        password,
-    )
-    for form, path in others.items():
-        replace_keeping(path, render(form, material))
+    complete_renewal(pair, client.context, password)
     return signed
 
 
-def _roots(client: "Client") -> list[bytes]:
+def _roots(context: "Context") -> list[bytes]:
     from keyreeve.keys import load_certificates
 
-    return load_certificates(client.context.estate_bundle)
+    return load_certificates(context.estate_bundle)
 
 
 def same_type(key: "PrivateKey") -> "KeyType":
