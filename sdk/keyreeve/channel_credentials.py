@@ -122,6 +122,8 @@ def _options(name: str, *, proxy: bool) -> list[tuple[str, str | int]]:
         ("grpc.initial_reconnect_backoff_ms", 250),
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 5_000),
+        # gRPC asks the name service again after 30 s at the earliest; in Kubernetes all pods of a service may be new by then.
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         # Otherwise channels to one address share connections, and with them the credentials that are being replaced.
         ("grpc.use_local_subchannel_pool", 1),
     ]

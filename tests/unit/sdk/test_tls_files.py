@@ -77,6 +77,11 @@ def test_the_channel_pins_the_services_role(tmp_path: Path) -> None:
     assert options["grpc.default_authority"] == "ca.svc.example.test"
 
 
+def test_the_channel_asks_the_name_service_again_soon(tmp_path: Path) -> None:
+    options = dict(channel_credentials.channel_options(context_in(tmp_path, addresses=["ca.test:1"]), "ca"))
+    assert options["grpc.dns_min_time_between_resolutions_ms"] == 1_000
+
+
 @pytest.mark.parametrize(
     ("addresses", "proxied"),
     [
