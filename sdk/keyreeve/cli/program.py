@@ -1,6 +1,7 @@
 """The command tree, and the one place that turns errors into text and exit codes."""
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -104,6 +105,8 @@ entry_commands.app.add_typer(file_commands.app, name="file")
 app.add_typer(entry_commands.app, name="vault")
 
 
+_OUTPUT_LOST = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT})
+"""Errors of writing to standard output. Those of files are `FileUnusable`."""
 _PYDANTIC_PREFIX = "Value error, "
 """What pydantic puts before the message of a validator."""
 
@@ -114,7 +117,21 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what a locale cannot show must not end a command
-    sys.exit(run_command(arguments))
+    code = run_command(arguments)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as problem:
+        code = _output_lost(problem) or code
+    sys.exit(code)
+
+
+def _output_lost(problem: OSError) -> int:
+    """Discard what is left of the output; what the command did is done. Returns the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(problem, BrokenPipeError):  # whose reader has ended (`keyreeve cert list | head`)
+        print_error(f"error: cannot write standard output: {problem.strerror}")
+    return Exit.REFUSED
 
 
 def run_command(arguments: list[str]) -> int:
@@ -132,10 +149,10 @@ def run_command(arguments: list[str]) -> int:
         return exit_code(error)
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of the output has ended (`keyreeve cert list | head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.REFUSED
+    except OSError as problem:
+        if problem.errno not in _OUTPUT_LOST:
+            raise
+        return _output_lost(problem)
     except typer.TyperException as problem:
         _report_usage(problem, form)
         return Exit.USAGE

@@ -66,15 +66,15 @@ frontend f
   http-request return status 200 content-type text/plain string "hello"
 """)
     command = [haproxy, "-W", "-db", "-f", str(tmp_path / "haproxy.cfg")]
-    with running(command, port, log := tmp_path / "log") as master:
-        assert_server_uses(files, port, server, log.read_text, lambda: master.send_signal(signal.SIGUSR2))
-        assert master.poll() is None
+    with running(command, port, log := tmp_path / "log") as process:
+        assert_server_uses(files, port, server, log.read_text, lambda: process.send_signal(signal.SIGUSR2))
+        assert process.poll() is None
     Row(
         "HAProxy",
         "`crt combined.pem`",
         "`ca-file estate-bundle.pem verify required`",
         "`crl-file crls.pem`",
-        "`cert renew DIR --then 'systemctl reload haproxy'` (SIGUSR2 to the master process)",
+        "`cert renew DIR --then 'systemctl reload haproxy'` (SIGUSR2)",
     ).check()
 
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7, pkcs12
 from cryptography.x509.oid import NameOID
 
+from keyreeve import errors
 from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.cli.calling import read_past
 from keyreeve.cli.certificates.serial_numbers import read_serials
@@ -52,11 +53,20 @@ def _of_context(tmp_path: Path) -> set[str]:
     return {path.name for path in tmp_path.iterdir() if path.name not in {"file", "r.csr"}}
 
 
-@pytest.mark.parametrize("output", ["full", "closed"])
+@pytest.mark.parametrize(
+    ("output", "arguments"),
+    [
+        ("full", ["cert", "sign", "--csr", "r.csr"]),
+        ("closed", ["cert", "sign", "--csr", "r.csr"]),
+        ("full", ["token", "create", "workloads/a"]),
+        ("full", ["operator", "invite", "bea", "--role", "auditor"]),
+    ],
+)
 def test_a_standard_output_that_takes_nothing_is_refused_before_anything_is_asked(
-    fake: FakeCa, csr: Path, output: str
+    fake: FakeCa, csr: Path, output: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [sys.executable, "-m", "keyreeve.cli", "cert", "sign", "--csr", str(csr)]
+    monkeypatch.chdir(csr.parent)
+    command = [sys.executable, "-m", "keyreeve.cli", *arguments]
     if output == "full":
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
@@ -69,6 +79,14 @@ def test_a_standard_output_that_takes_nothing_is_refused_before_anything_is_aske
     assert b"Traceback" not in done.stderr
     assert b"cannot write standard output" in done.stderr
     assert fake.received == []
+
+
+def test_output_that_is_lost_after_all_is_told_in_one_line(fake: FakeCa) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "keyreeve.cli", "version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == b"error: cannot write standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
@@ -182,6 +200,17 @@ def test_list_shows_all_pages_without_the_cas_own(fake: FakeCa, run: Run) -> Non
     assert listed == [f"{n:032x}" for n in range(198, -1, -2)]
     assert len(run("cert", "list", "--own", "--quiet").out.split()) == 200
     assert "ISSUED AT" in run("cert", "list", "--limit", "1").out
+
+
+def test_listing_a_file_leaves_out_the_chain_which_the_ledger_has_not(
+    fake: FakeCa, run: Run, csr: Path, tmp_path: Path
+) -> None:
+    assert run("cert", "sign", "--csr", csr, "--out", tmp_path / "c.pem").code == 0
+    found = pb.Certificate(name=f"certificates/{SERIAL}", state=pb.CERTIFICATE_STATE_VALID)
+    fake.script("GetCertificate", found, errors.CertificateNotFound("none"))
+    assert run("cert", "list", tmp_path / "c.pem", "-q").out.split() == [SERIAL]
+    fake.script("GetCertificate", errors.CertificateNotFound("none"), errors.CertificateNotFound("none"))
+    assert run("cert", "list", tmp_path / "c.pem").code == 1
 
 
 # --- Odd files ------------------------------------------------------------------------------------------------------------

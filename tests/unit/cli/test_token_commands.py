@@ -43,6 +43,12 @@ def test_a_saved_token_is_for_its_owner_and_not_printed(run: Run, tokens: FakeCa
     assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
 
 
+def test_no_token_is_made_for_a_file_that_cannot_be_written(run: Run, tokens: FakeCa, tmp_path: Path) -> None:
+    for place in ("/proc/token", tmp_path / "none" / "token", tmp_path):
+        assert run("token", "create", TOKEN.identity, "--save", place).code == 2
+    assert tokens.received == []
+
+
 def test_tokens_are_listed_and_revoked_by_name(run: Run, tokens: FakeCa) -> None:
     name = TOKEN.name.removeprefix("enrollmentTokens/")
     assert [row["name"] for row in run("token", "list", "-o", "json").document] == [name]

@@ -47,9 +47,11 @@ def invite_operator(
 
     The token works once and is shown once.
     """
+    from keyreeve.cli.certificates.certificate_files import STANDARD_STREAM, check_writable
     from keyreeve.values import OperatorRole
 
     wanted = _choice(role)
+    check_writable(STANDARD_STREAM)  # the token is shown once
     with control_plane(context) as client:
         _print_invitation(
             Printer(output, quiet=quiet), client.operators.invite(name, OperatorRole(wanted), address=address)
@@ -142,8 +144,10 @@ def update_operator(
     A new role revokes the operator's certificates; the token is for a new one. Keys prove an operator in addition to a
     certificate; new keys replace all earlier ones, and operators cannot change their own.
     """
+    from keyreeve.cli.certificates.certificate_files import STANDARD_STREAM, check_writable
     from keyreeve.values import OperatorRole
 
+    check_writable(STANDARD_STREAM)  # the token for a new role is shown once
     wanted = None if role is None else OperatorRole(_choice(role))
     keys = [] if no_keys else read_public_keys(key_files) if key_files else None
     if no_keys and key_files:

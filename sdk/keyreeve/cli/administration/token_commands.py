@@ -61,6 +61,9 @@ def create_token(
 
     It is shown once; transfer it over a confidential channel.
     """
+    from keyreeve.cli.certificates.certificate_files import STANDARD_STREAM, check_writable
+
+    check_writable(save or STANDARD_STREAM)  # the token is shown once
     whole = identity if "://" in identity else f"spiffe://{load_context(context).trust_domain}/{identity}"
     with control_plane(context) as client:
         made = client.tokens.create(whole, lifetime=read_lifetime(lifetime), address=address)

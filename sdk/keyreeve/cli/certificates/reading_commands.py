@@ -1,5 +1,6 @@
 """`keyreeve cert inspect`, `verify`, `list`, `show`, `get` and `export`."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ from keyreeve.cli.certificates.forms import FORM_HELP, FileForm, Material, check
 from keyreeve.cli.certificates.serial_numbers import one_serial, read_serials
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, fields, moment, until
+from keyreeve.errors import CertificateNotFound
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -162,7 +164,7 @@ def list_certificates(
     before = read_instant(expires_before)
     with control_plane(context) as client:
         if which is not None:
-            found = [client.certificates.get(serial) for serial in read_serials(which)]
+            found = _those_known(client, read_serials(which))
         else:
             listed = client.certificates.list(
                 authority=authority,
@@ -178,6 +180,21 @@ def list_certificates(
         rows = [certificate_row(each) for each in found]
     columns = ("serial", "identity", "profile", "state", "issued_at", "not_after")
     Printer(output, quiet=quiet).rows(columns, rows, brief="serial")
+
+
+def _those_known(client: "Client", serials: Sequence[str]) -> "list[Certificate]":
+    """Get certificates; of several, those that the ledger has: not the chain's, which a CA has not issued to anyone.
+
+    Raises `CertificateNotFound` when it has none.
+    """
+    found = []
+    for serial in serials:
+        try:
+            found.append(client.certificates.get(serial))
+        except CertificateNotFound:
+            if serial == serials[-1] and not found:
+                raise
+    return found
 
 
 def _age(certificate: "Certificate") -> tuple[datetime, str]:
