@@ -225,13 +225,14 @@ class Agent:
         assert self.told is not None, "it has reported"
         membership = self.client.membership
         self.epoch = await membership.bundles.get(self.told.array)
-        await membership.rotations.acknowledge(
-            self.name,
-            self.epoch.array,
-            boot_id=self.boot_id,
-            epoch=self.epoch.epoch,
-            digest=self.epoch.digest,
-        )
+        with suppress(ArrayNotFound):  # it has left the array since it reported; its next report says so
+            await membership.rotations.acknowledge(
+                self.name,
+                self.epoch.array,
+                boot_id=self.boot_id,
+                epoch=self.epoch.epoch,
+                digest=self.epoch.digest,
+            )
         return self.epoch
 
     async def renew(self) -> None:

@@ -18,6 +18,7 @@ from keyreeve.cli.tour.talking import PeerCaller
 from keyreeve.errors import DeadlinePassed, KeyreeveError, Unavailable
 from keyreeve.membership_values import RotationKind
 from keyreeve.operation_values import Operation, OperationState
+from keyreeve.request_ids import new_request_id
 from keyreeve.values import MemberState
 from support.forked_ca import ForkedCa, again_and_again
 from support.forked_membership import ForkedMembership, epoch_authorities, forked_membership, roll_reader, rows_of
@@ -65,33 +66,38 @@ class WatchedChanges:
         return self.join_agent(self.agents[-1])
 
     def join_agent(self, agent: LocalAgent) -> str:
-        def begin() -> Operation:
+        def begin(request_id: str) -> Operation:
             array = self.client.membership.arrays.get(self._array)
             primary = next(one for one in self.client.membership.members.list(array=array.name) if one.primary)
-            return self.client.membership.arrays.join(primary.name, agent.name, accepted_sha256=array.authority_sha256)
+            return self.client.membership.arrays.join(
+                primary.name, agent.name, accepted_sha256=array.authority_sha256, request_id=request_id
+            )
 
         return begun("the join begins", begin).name
 
     def detach(self) -> str:
-        return begun("the detach begins", lambda: self.client.membership.arrays.detach(self.agents[-1].name)).name
+        name, arrays = self.agents[-1].name, self.client.membership.arrays
+        return begun("the detach begins", lambda request_id: arrays.detach(name, request_id=request_id)).name
 
     def promote(self) -> str:
         """Make a secondary of the first two the primary: the third may be on its way."""
 
-        def begin() -> Operation:
+        def begin(request_id: str) -> Operation:
             members = list(self.client.membership.members.list(array=self._array))
             lasting = {f"members/{one.name}" for one in self.agents[:2]}
             name = next(one.name for one in members if not one.primary and one.name in lasting)
-            return self.client.membership.arrays.promote(name)
+            return self.client.membership.arrays.promote(name, request_id=request_id)
 
         return begun("the promotion begins", begin).name
 
     def roll_back(self) -> str:
         """Start a rotation and roll it back at once."""
+        rotations, array = self.client.membership.rotations, self._array
         started = begun(
-            "a rotation begins", lambda: self.client.membership.rotations.start(self._array, RotationKind.SCHEDULED)
+            "a rotation begins",
+            lambda request_id: rotations.start(array, RotationKind.SCHEDULED, request_id=request_id),
         )
-        begun("it is rolled back", lambda: self.client.membership.rotations.roll_back(started.name))
+        begun("it is rolled back", lambda request_id: rotations.roll_back(started.name, request_id=request_id))
         return started.operation
 
     def finish(self, operation: str) -> Operation:
@@ -280,12 +286,13 @@ def watched_changes(ca: ForkedCa, url: str | None, names: tuple[str, ...]) -> It
         yield changes
 
 
-def begun(what: str, begin: Callable[[], T]) -> T:
-    """Begin a change once the views of all members agree and nothing else changes."""
+def begun(what: str, begin: Callable[[str], T]) -> T:
+    """Begin a change once the views of all members agree and nothing else changes; `begin` is told the request id."""
+    request_id = new_request_id()
 
     def attempt() -> list[T]:
         try:
-            return [begin()]
+            return [begin(request_id)]
         except KeyreeveError as refused:
             if isinstance(refused, Unavailable | DeadlinePassed) or refused.reason in _NOT_YET:
                 return []

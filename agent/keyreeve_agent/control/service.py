@@ -26,7 +26,7 @@ from keyreeve.errors import (
 )
 from keyreeve.keys import make_csr, make_key
 from keyreeve.membership_values import ArrayView as ReportedView
-from keyreeve.membership_values import Epoch, Instruction, PeerReach, Server, Status
+from keyreeve.membership_values import Epoch, Instruction, Server, Status
 from keyreeve.values import KeyType, MemberState, Name
 from keyreeve_agent.control.ports import ControlPlane
 from keyreeve_agent.material.directory import MaterialDirectory
@@ -35,12 +35,9 @@ from keyreeve_agent.material.fitting import check_material, crls_of
 from keyreeve_agent.material.roll_file import RollFile
 from keyreeve_agent.material.seen_epochs import SeenEpochs
 from keyreeve_agent.material.values import Material
+from keyreeve_agent.peers.rounds import PeerRounds, PeersDialed, reported_peers
 from keyreeve_agent.peers.view import ArrayView
-from keyreeve_agent.peers.view import PeerReach as Reach
 
-DIAL_SECONDS = 10.0
-"""Interval of dialing all peers."""
-_DIAL_LOOK_SECONDS = 0.25
 CRL_SECONDS = 30.0
 """Interval of fetching the CRLs."""
 _RETRY_SECONDS = 2.0
@@ -62,10 +59,9 @@ class PeerPort(Protocol):
     async def stop(self) -> None: ...
 
 
-class Peers(Protocol):
+class Peers(PeersDialed, Protocol):
     """Dials peers, this member among them."""
 
-    async def dial_all(self) -> dict[str, Reach]: ...
     async def reach_self(self) -> None:
         """Raise `keyreeve.errors` unless this member's own port presents and accepts what is loaded."""
         ...
@@ -113,7 +109,7 @@ class MemberLoop:
     async def run(self) -> None:
         """Go on forever."""
         await self._resume()
-        dialing = asyncio.create_task(self._dial())
+        dialing = asyncio.create_task(PeerRounds(self.view, self.peers, self.publish, self.clock).run())
         try:
             while True:
                 pause = await self._step()
@@ -205,10 +201,7 @@ class MemberLoop:
             address=self.server.address,
             external_names=self.server.external_names,
             view=view,
-            peers=tuple(
-                PeerReach(f"members/{name}", one.reachable, one.problem, one.clock_difference_ms)
-                for name, one in sorted(self.view.reached.items())
-            ),
+            peers=reported_peers(self.view.reached),
             certificate="" if loaded is None else f"certificates/{loaded.certificate.serial_number:032x}",
             authority="" if loaded is None else loaded.material.authority,
             certificate_not_after=None if loaded is None else loaded.certificate.not_valid_after_utc,
@@ -275,8 +268,13 @@ class MemberLoop:
         return Material(base.certificate_der, base.key_pem, base.authority, epoch, crls, base.renew_at)
 
     def _needs_certificate(self, loaded: Material, instruction: Instruction) -> bool:
+        if instruction.member.state is MemberState.QUARANTINED:
+            self._renew = True  # what it has is revoked: once it is readmitted, it needs another one
+            return False
         due = loaded.renew_at if instruction.renew_at is None else instruction.renew_at.timestamp()
-        return self._renew or loaded.authority != instruction.authority or self.now() >= due
+        own, trust = self.view.loaded, self.view.trust
+        revoked = own is not None and trust is not None and own.is_revoked(trust.revoked)
+        return self._renew or revoked or loaded.authority != instruction.authority or self.now() >= due
 
     async def _epoch(self, instruction: Instruction, loaded: Epoch | None) -> Epoch:
         """The newest epoch, once every one up to it has been checked and the highest is on disk."""
@@ -369,23 +367,6 @@ class MemberLoop:
                 self.view.note("bundle", _said(failure))
             if epoch.epoch != loaded.epoch:
                 self._wake.set()
-
-    async def _dial(self) -> None:
-        """Dial all peers now and then, and soon after the array has changed."""
-        while True:
-            dialed = self._peers_of()
-            try:
-                self.view.reached = await self.peers.dial_all()
-                self.publish()
-            except Exception:  # noqa: BLE001 - a peer must not stop this member from dialing the others
-                _log.exception("dialing the peers failed")
-            ends = self.clock() + DIAL_SECONDS
-            while self.clock() < ends and self._peers_of() == dialed:  # noqa: ASYNC110 - several events change it
-                await asyncio.sleep(_DIAL_LOOK_SECONDS)
-
-    def _peers_of(self) -> tuple[object, ...]:
-        loaded = self.view.loaded
-        return (None if loaded is None else loaded.material.epoch, [one.address for one in self.view.members])
 
 
 def _said(failure: KeyreeveError) -> str:

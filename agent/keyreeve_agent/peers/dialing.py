@@ -5,7 +5,7 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +38,15 @@ class PeerDialer:
     now: Callable[[], float] = time.time
     timeout: float = TIMEOUT
 
-    async def dial_all(self) -> dict[str, PeerReach]:
-        """Dial every other member of the array."""
+    async def dial_all(self, members: Sequence[RollMember]) -> dict[str, PeerReach]:
+        """Dial members of the array, some at a time."""
         limit = asyncio.Semaphore(_AT_ONCE)
 
         async def dial(member: RollMember) -> PeerReach:
             async with limit:
                 return await self.dial(member)
 
-        others = [one for one in self.view.members if one.name != self.view.name]
-        found = await asyncio.gather(*(dial(one) for one in others))
+        found = await asyncio.gather(*(dial(one) for one in members))
         return {one.member: one for one in found}
 
     async def reach_self(self) -> None:

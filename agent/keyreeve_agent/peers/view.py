@@ -43,6 +43,10 @@ class LoadedMaterial:
             to_pem(sorted(one.certificate_der for one in material.epoch.authorities)).encode(),
         )
 
+    def is_revoked(self, revoked: frozenset[tuple[bytes, int]]) -> bool:
+        """Whether the certificate is among what CRLs revoke (`revoked_by`)."""
+        return (self.certificate.issuer.public_bytes(), self.certificate.serial_number) in revoked
+
     def is_valid(self, now: float) -> bool:
         """Whether the certificate has not expired."""
         return now < self.certificate.not_valid_after_utc.timestamp()

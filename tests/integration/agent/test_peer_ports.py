@@ -111,6 +111,23 @@ async def test_members_of_an_array_reach_each_other_and_report_it(running: Runni
     assert seen.authority == running.world.of(ONE).issuing.name
 
 
+@pytest.mark.parametrize("how", ["it is readmitted", "a CRL says so"])
+async def test_a_member_whose_certificate_is_revoked_gets_another_one(running: Running, how: str) -> None:
+    await running.in_one_array()
+    array, loaded = running.world.of(TWO), running.two.view.loaded
+    assert loaded is not None
+    array.issuing.revoked.append(loaded.certificate.serial_number)
+    if how == "it is readmitted":
+        running.world.put(TWO, array.name, MemberState.QUARANTINED)
+        await wait_until("it is told", lambda: running.two.view.roll[TWO].state is MemberState.QUARANTINED)
+        await wait_until("it has reported", lambda: TWO not in running.world.reports or running.two.loop._renew)
+        running.world.put(TWO, array.name, MemberState.MEMBER)
+    else:
+        running.two.loop._crls_at = float("-inf")
+        running.two.loop._wake.set()
+    await wait_until("another one is loaded", lambda: running.two.view.loaded.certificate != loaded.certificate)
+
+
 async def test_a_rotation_renews_every_certificate_and_no_call_fails(running: Running) -> None:
     await running.in_one_array()
     array = running.world.of(ONE)
@@ -332,6 +349,6 @@ async def test_a_peer_that_speaks_no_tls_is_unreachable_and_does_not_keep_the_ot
     port = server.sockets[0].getsockname()[1]
     running.world.put(THREE, running.world.of(ONE).name, MemberState.MEMBER, address=f"127.0.0.1:{port}")
     await wait_until("it is known", lambda: running.one.view.roll[THREE].address.endswith(f":{port}"))
-    reached = await running.one.dialer.dial_all()
+    reached = await running.one.dialer.dial_all([one for one in running.one.view.members if one.name != ONE])
     assert (reached[THREE].problem, reached[TWO].reachable) == ("SERVICE_UNREACHABLE", True)
     server.close()

@@ -154,8 +154,15 @@ async def test_a_detached_server_is_alone_with_a_new_ca_and_its_old_certificate_
     with pytest.raises(errors.PrimaryCannotDetach):
         await admin.arrays.detach(one.name)
     begun = await admin.arrays.detach(two.name)
-    ended = await membership.until(begun.name, [one, two])
-    assert ended.state is OperationState.SUCCEEDED
+    assert (await membership.until(begun.name, [one])).state is OperationState.SUCCEEDED
+    two.says = {"view": None}
+    await two.report()
+    accepted = (await admin.arrays.get(one.array)).authority_sha256
+    with pytest.raises(errors.ViewsDisagree) as returning:  # with a certificate of the array that is revoked
+        await admin.arrays.join(one.name, two.name, accepted_sha256=accepted)
+    assert returning.value.metadata["members"] == two.name
+    two.says = {}
+    await two.turn()
     member = await admin.members.get(two.name)
     assert (member.state, member.primary) == (MemberState.STANDALONE, True)
     assert member.array not in {one.array, two.array}

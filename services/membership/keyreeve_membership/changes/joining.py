@@ -96,7 +96,7 @@ class Joining:
         return _State(found, member, target, own, self._waiting(tx, member, target, found), trusted)
 
     def _waiting(self, tx: Transaction, member: Member, target: Array, operation: Operation) -> str:
-        report = tx.roll.report(member.member_uid)
+        report = tx.roll.report_facts([member.member_uid]).get(member.member_uid)
         if report is None or report.received_at_ms < operation.created_at * 1000:
             return "report"
         if report.cloned:

@@ -72,6 +72,13 @@ def refuse_join(
             metadata={"running": str(report.running_sessions), "suspended": str(report.suspended_sessions)},
         )
     refuse_disagreeing(target)
+    refuse_disagreeing(own)
+    if target.array.peer_security and report.authority_id not in {"", own.array.authority_id}:
+        # It has just left an array: that certificate is revoked, and must not count as one of the array's if it returns.
+        raise errors.ViewsDisagree(
+            f"{secondary.name}: certificate of {report.authority_id} there, of {own.array.authority_id} here",
+            metadata={"members": secondary.name},
+        )
 
 
 def refuse_leaving(facts: ArrayFacts, member: Member) -> None:

@@ -1,5 +1,6 @@
 """`peers.ports.PeerChecks` over mutual TLS, with certificates of the profile `peer-check`."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,8 @@ class PeerDialer:
     clock: Callable[[], float] = time.monotonic
     _kept: dict[str, _Credentials] = field(default_factory=dict)
     """By authority."""
+    _issuing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """So that checks at the same time ask for one certificate."""
 
     async def check(self, member: str, address: str, *, authority_id: str, trusted_der: Sequence[bytes]) -> PeerAnswer:
         """Dial a peer port and wait for its answer."""
@@ -58,6 +61,10 @@ class PeerDialer:
         return PeerAnswer("", answer.boot_id)
 
     async def _credentials(self, authority_id: str) -> _Credentials:
+        async with self._issuing:
+            return await self._kept_or_new(authority_id)
+
+    async def _kept_or_new(self, authority_id: str) -> _Credentials:
         kept = self._kept.get(authority_id)
         if kept is not None and self.clock() - kept.made_at < _KEPT_SECONDS:
             return kept

@@ -1,5 +1,6 @@
 """MemberService: access rules, and messages to values and back."""
 
+import functools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -178,7 +179,8 @@ class MemberServicer:
             run: Callable[[Act[Transaction, pb.PeerCertificate]], Awaitable[pb.PeerCertificate]],
         ) -> pb.PeerCertificate:
             member, authority_id = await self.store.read(lambda tx: self.roll.issuer_of(tx, name))
-            report = await self.store.read(lambda tx: tx.roll.report(member.member_uid))
+            uid = member.member_uid
+            report = (await self.store.read(lambda tx: tx.roll.report_facts([uid]))).get(uid)
             if report is not None and report.authority_id == authority_id:  # a renewal, which can wait
                 self.pace.admit(name, report.certificate_not_after - self.now_ms() / 1000)
             request_id = str(uuid.uuid5(uuid.UUID(request.request_id), member.member_uid))
@@ -260,12 +262,14 @@ def _concerns(member: Member, array_id: str) -> bool:
 def _messages(tx: Transaction, members: Sequence[Member]) -> list[pb.Member]:
     uids = [one.member_uid for one in members]
     reports, acknowledged = tx.roll.reports(uids), tx.roll.acknowledgements(uids)
+    array_ids = {one.array_id for one in members if one.member_uid in reports}
+    arrays = {array_id: (tx.roll.array(array_id), tx.roll.members_of(array_id)) for array_id in array_ids}
     found = []
     for one in members:
         report, differences = reports.get(one.member_uid), []
-        array = tx.roll.array(one.array_id)
+        array, present = arrays.get(one.array_id, (None, ()))
         if report is not None and array is not None:
-            differences = disagreements(array, tx.roll.members_of(array.array_id), report)
+            differences = disagreements(array, present, report)
             differences += ["two boots report in turn: the server was cloned"] if report.cloned else []
         found.append(member_message(one, report, acknowledged.get(one.member_uid), differences))
     return found
@@ -285,15 +289,7 @@ def _report(member: Member, status: pb.Status, received_at_ms: int) -> Report:
         raise invalid("status.time", "the server's clock is required")
     if len(status.peers) > _MOST_PEERS or len(status.view.members) > _MOST_PEERS:
         raise invalid("status", f"at most {_MOST_PEERS} peers and members")
-    view = None
-    if status.HasField("view"):
-        view = ArrayView(
-            _optional(status.view.array, "arrays", "status.view.array"),
-            _optional(status.view.primary, "members", "status.view.primary"),
-            tuple(sorted(id_of(one, "members", "status.view.members") for one in status.view.members)),
-            status.view.epoch,
-            status.view.digest,
-        )
+    view = _view(status.view.SerializeToString(deterministic=True)) if status.HasField("view") else None
     sessions = status.sessions if status.HasField("sessions") else None
     return Report(
         member.member_uid,
@@ -314,6 +310,19 @@ def _report(member: Member, status: pb.Status, received_at_ms: int) -> Report:
         sessions.suspended if sessions is not None else None,
         stopped=status.stopped,
         booted_at_ms=received_at_ms,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _view(data: bytes) -> ArrayView:
+    """A view of an array. Its members all report the same one, which is read once."""
+    view = pb.ArrayView.FromString(data)
+    return ArrayView(
+        _optional(view.array, "arrays", "status.view.array"),
+        _optional(view.primary, "members", "status.view.primary"),
+        tuple(sorted(id_of(one, "members", "status.view.members") for one in view.members)),
+        view.epoch,
+        view.digest,
     )
 
 

@@ -145,6 +145,20 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """The part of a server's last report whose size does not grow with the array, as in `Report`."""
+
+    member_uid: str
+    received_at_ms: int
+    boot_id: str
+    authority_id: str
+    certificate_not_after: int
+    former_boot_id: str
+    booted_at_ms: int
+    cloned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledgement:
     """The newest epoch of an array that a server has loaded."""
 
@@ -218,6 +232,10 @@ class RollRecords(Protocol):
 
     def report(self, member_uid: str) -> Report | None: ...
     def reports(self, member_uids: Sequence[str]) -> dict[str, Report]: ...
+    def report_facts(self, member_uids: Sequence[str]) -> dict[str, ReportFacts]:
+        """Parts of the last reports of servers, by uid: much cheaper than whole reports of large arrays."""
+        ...
+
     def put_report(self, report: Report) -> None: ...
     def acknowledgements(self, member_uids: Sequence[str]) -> dict[str, Acknowledgement]: ...
     def put_acknowledgement(self, acknowledgement: Acknowledgement) -> None: ...

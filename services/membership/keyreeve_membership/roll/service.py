@@ -110,7 +110,7 @@ class Roll:
 
     def report(self, tx: RollTransaction, member: Member, report: Report) -> Report:
         """Store a server's report. Raises `ClonedMember` when a boot reports that another one has replaced."""
-        before = tx.roll.report(member.member_uid)
+        before = tx.roll.report_facts([member.member_uid]).get(member.member_uid)
         stored = report
         if before is not None and report.boot_id == before.boot_id:
             stored = replace(
@@ -160,7 +160,7 @@ class Roll:
             raise errors.DigestMismatch(
                 f"{name} has loaded something else as epoch {epoch} of {array_id}", metadata={"epoch": str(epoch)}
             )
-        report = tx.roll.report(member.member_uid)
+        report = tx.roll.report_facts([member.member_uid]).get(member.member_uid)
         if report is not None and (report.cloned or report.former_boot_id == boot_id):
             raise errors.ClonedMember(f"two boots of {name} report in turn", metadata={"member": name})
         tx.roll.put_acknowledgement(Acknowledgement(member.member_uid, array_id, boot_id, epoch, digest, self.now()))

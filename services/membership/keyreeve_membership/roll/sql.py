@@ -1,5 +1,6 @@
 """`roll.ports.RollRecords` on both databases."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
@@ -21,6 +22,7 @@ from keyreeve_membership.roll.ports import (
     MemberState,
     PeerReach,
     Report,
+    ReportFacts,
 )
 from keyreeve_membership.store.tables import acknowledgements, arrays, member_events, members, reports, roll_state
 
@@ -60,13 +62,11 @@ class SqlRoll:
     def add_array(self, array: Array) -> None:
         """Insert an array."""
         self._trust().rows(arrays).insert(_array_columns(array))
-        touch(self._connection, MEMBERS)
 
     def update_array(self, array: Array) -> None:
         """Replace an array's record."""
         values = _array_columns(array)
         self._trust().rows(arrays).update(arrays.c.array_id == values.pop("array_id"), values)
-        touch(self._connection, MEMBERS)
 
     def member(self, name: str) -> Member | None:
         """The server that has this name now."""
@@ -148,6 +148,11 @@ class SqlRoll:
         """The last reports of servers, by uid."""
         return {row.member_uid: _report(row) for row in self._of(reports, Report, member_uids)}
 
+    def report_facts(self, member_uids: Sequence[str]) -> dict[str, ReportFacts]:
+        """Parts of the last reports of servers, by uid."""
+        rows = self._of(reports, ReportFacts, member_uids)
+        return {row.member_uid: ReportFacts(**row._asdict()) for row in rows}
+
     def put_report(self, report: Report) -> None:
         """Store a server's report in place of the one before."""
         self._put(reports, _report_columns(report))
@@ -160,7 +165,6 @@ class SqlRoll:
     def put_acknowledgement(self, acknowledgement: Acknowledgement) -> None:
         """Store a server's acknowledgement in place of the one before."""
         self._put(acknowledgements, asdict(acknowledgement))
-        touch(self._connection, MEMBERS)
 
     def _of(self, table: Table, kind: type[Any], member_uids: Sequence[str]) -> list[Row[Any]]:
         found: list[Row[Any]] = []
@@ -203,11 +207,14 @@ def _member(row: Row[Any]) -> Member:
 
 
 def _report_columns(report: Report) -> dict[str, Any]:
-    view = None if report.view is None else asdict(report.view) | {"digest": report.view.digest.hex()}
-    return asdict(report) | {
-        "view": json.dumps(view),
-        "peers": json.dumps([asdict(one) for one in report.peers]),
-    }
+    small = {one.name: getattr(report, one.name) for one in fields(Report)}
+    return small | {"view": _view_text(report.view), "peers": json.dumps([asdict(one) for one in report.peers])}
+
+
+@functools.lru_cache(maxsize=64)
+def _view_text(view: ArrayView | None) -> str:
+    """The column of a view; the members of an array all report the same one."""
+    return json.dumps(None if view is None else asdict(view) | {"digest": view.digest.hex()})
 
 
 def _report(row: Row[Any]) -> Report:

@@ -34,7 +34,7 @@ def read_state(tx: Transaction, rotation: Rotation) -> RotationState:
     array = get_array(tx, rotation.array_id)
     members = tuple(one for one in tx.roll.members_of(array.array_id) if one.counted)
     uids = [one.member_uid for one in members]
-    reports, acknowledged = tx.roll.reports(uids), tx.roll.acknowledgements(uids)
+    reports, acknowledged = tx.roll.report_facts(uids), tx.roll.acknowledgements(uids)
     known = tx.rotations.members(rotation.rotation_id)
     progress = []
     for member in members:

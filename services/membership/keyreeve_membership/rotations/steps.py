@@ -4,10 +4,10 @@ What a step orders from the CA may be repeated, and is ordered before the transi
 and the next leader goes on.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
 from keyreeve import errors
 from keyreeve_chassis.database.ports import Store
@@ -24,6 +24,7 @@ from keyreeve_membership.epochs.bundles import next_epoch
 from keyreeve_membership.epochs.ports import AuthorityUse, BundleAuthority
 from keyreeve_membership.peers.ports import PeerChecks
 from keyreeve_membership.roll.digests import sha256
+from keyreeve_membership.roll.ports import Member
 from keyreeve_membership.roll.service import get_array
 from keyreeve_membership.rotations import machine
 from keyreeve_membership.rotations.machine import Progress, Wait
@@ -52,6 +53,9 @@ _POINTS = {
         "membership.rotation.undone", "The new CA's key is destroyed; the rotation has not ended."
     ),
 }
+
+_CHECKS_AT_ONCE = 16
+"""Members whose peer ports are checked at the same time: a dead one takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -156,19 +160,28 @@ class RotationSteps:
         epoch = await store.read(lambda tx: tx.epochs.get(rotation.array_id, rotation.epoch))
         assert epoch is not None, "it was published with the phase"
         trusted = [one.certificate_der for one in epoch.authorities]
-        for member, found in zip(state.members, state.progress, strict=True):
-            if not machine.needs_peer_check(rotation, found):
-                continue
-            answer = await self.peers.check(
-                member.name, member.address, authority_id=rotation.new_authority_id, trusted_der=trusted
-            )
+        limit = asyncio.Semaphore(_CHECKS_AT_ONCE)
+
+        async def check(member: Member) -> RotationMember | None:
+            async with limit:
+                answer = await self.peers.check(
+                    member.name, member.address, authority_id=rotation.new_authority_id, trusted_der=trusted
+                )
             mine = state.known.get(member.member_uid, RotationMember(rotation.rotation_id, member.member_uid))
             boot_id = state.boots[member.member_uid] if not answer.problem else ""
             waiting = f"answer on its peer port: {answer.problem}"[:300] if answer.problem else ""
-            checked = replace(mine, checked_boot_id=boot_id, waiting=waiting)
-            if checked != mine:
-                since = self.now() if checked.waiting != mine.waiting else mine.waiting_since
-                await store.write(partial(_put_check, row=replace(checked, waiting_since=since)))
+            since = self.now() if waiting != mine.waiting else mine.waiting_since
+            checked = replace(mine, checked_boot_id=boot_id, waiting=waiting, waiting_since=since)
+            return checked if checked != mine else None
+
+        ready = [
+            member
+            for member, found in zip(state.members, state.progress, strict=True)
+            if machine.needs_peer_check(rotation, found)
+        ]
+        rows = [row for row in await asyncio.gather(*map(check, ready)) if row is not None]
+        if rows:
+            await store.write(lambda tx: _put_checks(tx, rotation.rotation_id, rows))
 
     async def _wait(
         self, store: Store[Transaction], operation: Operation, state: RotationState, waiting: Sequence[Wait]
@@ -288,10 +301,12 @@ class RotationSteps:
         return await store.write(lambda tx: order_of(tx, get_array(tx, rotation.array_id)))
 
 
-def _put_check(tx: Transaction, row: RotationMember) -> None:
-    """Store the outcome of a check; a waiver may have come or gone meanwhile."""
-    now = tx.rotations.members(row.rotation_id).get(row.member_uid)
-    tx.rotations.put_member(row if now is None else replace(row, waived=now.waived, quarantined=now.quarantined))
+def _put_checks(tx: Transaction, rotation_id: str, rows: Sequence[RotationMember]) -> None:
+    """Store the outcomes of checks; waivers may have come or gone meanwhile."""
+    known = tx.rotations.members(rotation_id)
+    for row in rows:
+        now = known.get(row.member_uid)
+        tx.rotations.put_member(row if now is None else replace(row, waived=now.waived, quarantined=now.quarantined))
 
 
 def evidence_of(progress: Progress, rotation: Rotation) -> str:
