@@ -56,11 +56,11 @@ class WatchedChanges:
 
     def prepare_to_join(self) -> None:
         if self._joined(self.agents[-1]):
-            self.finish(self.detach())
+            self.succeed(self.detach())
 
     def prepare_to_detach(self) -> None:
         if not self._joined(self.agents[-1]):
-            self.finish(self.join())
+            self.succeed(self.join())
 
     def join(self) -> str:
         return self.join_agent(self.agents[-1])
@@ -103,11 +103,23 @@ class WatchedChanges:
     def finish(self, operation: str) -> Operation:
         """Wait until an operation has ended."""
 
-        def ended() -> Operation | None:
-            found = again_and_again("the operation", lambda: self.client.membership.operations.get(operation))
-            return found if found.state is not OperationState.RUNNING else None
+        seen: list[Operation] = []
 
-        return wait_for(f"{operation} ends", ended, _CHANGE_SECONDS)
+        def ended() -> bool:
+            seen[:] = [again_and_again("the operation", lambda: self.client.membership.operations.get(operation))]
+            return seen[0].state is not OperationState.RUNNING
+
+        try:
+            wait_for("the operation ends", ended, _CHANGE_SECONDS)
+        except AssertionError as failure:
+            failure.add_note(f"{seen}")
+            raise
+        return seen[0]
+
+    def succeed(self, operation: str) -> None:
+        """Wait until an operation has succeeded."""
+        ended = self.finish(operation)
+        assert ended.state is OperationState.SUCCEEDED, ended
 
     # --- Processes ------------------------------------------------------------------------------------------------
 
@@ -282,7 +294,7 @@ def watched_changes(ca: ForkedCa, url: str | None, names: tuple[str, ...]) -> It
         changes = WatchedChanges(ca, replicas, client, agents, roll)
         for agent in agents:
             agent.wait_for("it stands alone", lambda status: bool(status.get("array")))
-        assert changes.finish(changes.join_agent(agents[1])).state is OperationState.SUCCEEDED
+        changes.succeed(changes.join_agent(agents[1]))
         yield changes
 
 
