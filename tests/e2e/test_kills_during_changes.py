@@ -5,7 +5,7 @@ PostgreSQL. The change ends or is rolled back, and at no moment are there two pr
 which is not changing, or a member without a valid certificate.
 
 `make faults-membership` kills every kind at every failpoint; the short form one of each kind, at failpoints that a seed
-chooses, which is printed (`KEYREEVE_SEED` repeats it).
+chooses, which is printed (`KEYREEVE_SEED` repeats it). `KEYREEVE_VICTIMS=agents,ca` confines the long form.
 """
 
 import os
@@ -50,7 +50,8 @@ def kills(database: str) -> list[tuple[str, str]]:
     """Victim and failpoint of each kill."""
     rng = random.Random(f"{SEED} {database}")
     if EVERY:
-        return [(victim, failpoint) for victim in VICTIMS[database] for failpoint in FAILPOINTS]
+        chosen = os.environ.get("KEYREEVE_VICTIMS", ",".join(VICTIMS[database])).split(",")
+        return [(victim, failpoint) for victim in VICTIMS[database] if victim in chosen for failpoint in FAILPOINTS]
     # Membership on both, PostgreSQL on PostgreSQL, and the CA and the agents on one each.
     others = random.Random(SEED).sample(["ca", "agents"], 2)
     victims = {"sqlite": ("membership", others[0]), "postgresql": ("membership", others[1], "postgresql")}[database]

@@ -248,7 +248,9 @@ class WatchedChanges:
         for own in inside:
             caller = PeerCaller(own)
             for peer in inside:
-                assert own is peer or not caller.ping(peer), f"{own.name} does not reach {peer.name}"
+                # An agent that was killed may only be starting.
+                reached = lambda caller=caller, peer=peer: not caller.ping(peer)  # noqa: E731
+                assert own is peer or wait_for(f"{own.name} reaches {peer.name}", reached)
             caller.close()
 
     def _operations(self) -> list[Operation]:

@@ -16,7 +16,7 @@ from keyreeve.cli.exit_codes import Exit
 from keyreeve.cli.options import ContextFile
 from keyreeve.errors import StartFailed
 
-app = typer.Typer(help="Measure the signing path of a control plane.", no_args_is_help=True)
+app = typer.Typer(help="Measure the signing path of a control plane, and a large array.", no_args_is_help=True)
 
 _PARTS = ("keyreeve_bench", "hdrh", "psutil", "pygal")
 _OPEN_LOOP_IN_FLIGHT = 1024
@@ -166,17 +166,37 @@ def bench_sign(
     )
 
 
+@app.command("members")
+def bench_members(
+    *,
+    members: Annotated[int, typer.Option("--members", min=2, max=60_000, help="Members of the array.")] = 500,
+    compare: Annotated[int, typer.Option("--compare", min=0, help="Members of a smaller array before; 0: none.")] = 100,
+    database: Annotated[str, typer.Option("--database", help="sqlite or postgresql.")] = "sqlite",
+    duration: Annotated[float, typer.Option("--duration", min=1, help="Seconds of the measurement at rest.")] = 20.0,
+) -> None:
+    """Measure an array of many members through a forced promotion, on a control plane of its own.
+
+    Prints CPU time for each member, and the service's memory, as JSON.
+    """
+    arguments = ["--members", members, "--compare", compare, "--database", database, "--duration", duration]
+    raise typer.Exit(_run_module("keyreeve_bench.members", *map(str, arguments)))
+
+
 def run_bench(settings: dict[str, object]) -> int:
     """Run the load tool to its end; its exit code.
 
     Raises `StartFailed` when it is not installed.
     """
+    return _run_module("keyreeve_bench", json.dumps(settings))
+
+
+def _run_module(module: str, *arguments: str) -> int:
     if missing := [part for part in _PARTS if importlib.util.find_spec(part) is None]:
         raise StartFailed(
             f"the load tool is not installed here ({', '.join(missing)}): pip install 'keyreeve[bench,cli]'"
         )
     # A process of its own: the command line imports nothing of it, and it imports gRPC when it is good for measuring.
-    command = [sys.executable, "-P", "-m", "keyreeve_bench", json.dumps(settings)]
+    command = [sys.executable, "-P", "-m", module, *arguments]
     try:
         return subprocess.run(command, check=False).returncode  # noqa: S603 (our own module)
     except KeyboardInterrupt:
