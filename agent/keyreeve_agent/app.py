@@ -35,6 +35,7 @@ from keyreeve_agent.peers.server import PeerServer
 from keyreeve_agent.peers.servicer import PeerServicer
 from keyreeve_agent.peers.view import ArrayView
 from keyreeve_agent.programs.reloading import ProgramReloader, run_bounded
+from keyreeve_agent.programs.sessions import ServerSessions, read_sessions
 from keyreeve_agent.settings import AgentSettings
 from keyreeve_agent.status import status_of
 from keyreeve_chassis.identity.evidence import TokenFile
@@ -218,17 +219,16 @@ def read_status(path: Path) -> dict[str, Any]:
     return found
 
 
-async def sessions_of(settings: AgentSettings) -> tuple[int, int] | None:
-    """Running and suspended sessions, from the site's command; None: unknown."""
+async def sessions_of(settings: AgentSettings) -> ServerSessions | None:
+    """What the site's command says of the server's sessions; None: unknown."""
     if not settings.sessions:
         return None
     try:
         output = await run_bounded("sessions", settings.sessions, _SESSIONS_SECONDS)
-        running, suspended = (int(one) for one in output.split())
+        return read_sessions(output.decode("ascii", "replace"))
     except (KeyreeveError, ValueError) as failure:
         _log.warning("the number of sessions is unknown", error=str(failure))
         return None
-    return running, suspended
 
 
 def _reachable(listen: str) -> str:

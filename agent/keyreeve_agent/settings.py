@@ -40,7 +40,7 @@ class AgentSettings:
     external_names: tuple[str, ...] = ()
     programs: tuple[LocalProgram, ...] = ()
     sessions: tuple[str, ...] = ()
-    """A command that prints the numbers of running and of suspended sessions; none: unknown."""
+    """A command that prints the numbers of running and of suspended sessions, or `stopped`; none: unknown."""
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Addresses of services that the enrollment did not tell, or that have changed."""
     log_level: str = "info"

@@ -302,6 +302,8 @@ class Rotation:
     created_at: datetime
     updated_at: datetime
     ended_at: datetime | None
+    waiting: str = ""
+    """What it waits for beside its members: a refusal of the CA, or unexpired certificates of the old CA."""
 
 
 class SettingScope(StrEnum):

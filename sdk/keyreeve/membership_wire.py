@@ -288,6 +288,7 @@ def from_rotation(message: rotation_pb.Rotation) -> values.Rotation:
         created_at=_time(message.create_time),
         updated_at=_time(message.update_time),
         ended_at=_time(message.end_time) if message.HasField("end_time") else None,
+        waiting=message.waiting,
     )
 
 

@@ -37,6 +37,7 @@ from keyreeve_agent.material.seen_epochs import SeenEpochs
 from keyreeve_agent.material.values import Material
 from keyreeve_agent.peers.rounds import PeerRounds, PeersDialed, reported_peers
 from keyreeve_agent.peers.view import ArrayView
+from keyreeve_agent.programs.sessions import ServerSessions
 
 CRL_SECONDS = 30.0
 """Interval of fetching the CRLs."""
@@ -88,7 +89,7 @@ class MemberLoop:
     port: PeerPort
     peers: Peers
     programs: Programs
-    sessions: Callable[[], Awaitable[tuple[int, int] | None]]
+    sessions: Callable[[], Awaitable[ServerSessions | None]]
     publish: Callable[[], None] = lambda: None
     """Called when the view has changed, for `keyreeve-agent status`."""
     key_type: KeyType = KeyType.P256
@@ -187,9 +188,9 @@ class MemberLoop:
         self.view.note("control_plane", f"{_said(failure)}{ends}")
 
     async def _status(self) -> Status:
-        loaded, view, running = self.view.loaded, None, None
+        loaded, view, found = self.view.loaded, None, None
         with contextlib.suppress(KeyreeveError):
-            running = await self.sessions()
+            found = await self.sessions()
         if loaded is not None and self.view.primary:
             epoch = loaded.material.epoch
             members = tuple(f"members/{one.name}" for one in self.view.members if one.array == epoch.array)
@@ -205,8 +206,9 @@ class MemberLoop:
             certificate="" if loaded is None else f"certificates/{loaded.certificate.serial_number:032x}",
             authority="" if loaded is None else loaded.material.authority,
             certificate_not_after=None if loaded is None else loaded.certificate.not_valid_after_utc,
-            running_sessions=None if running is None else running[0],
-            suspended_sessions=None if running is None else running[1],
+            running_sessions=None if found is None else found.running,
+            suspended_sessions=None if found is None else found.suspended,
+            stopped=found is not None and found.stopped,
         )
 
     # --- Loading ------------------------------------------------------------------------------------------------------

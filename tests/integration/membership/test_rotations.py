@@ -194,6 +194,7 @@ async def test_an_old_ca_is_kept_while_certificates_of_it_are_left_unless_an_adm
     async with asyncio.timeout(20):
         while (rotation := await admin.rotations.get(started.name)).old_certificates != 1:
             await two.turn()
+    assert rotation.waiting == "expiry of 1 certificates, or a waiver"
     assert membership.authorities.known[old].state is CaState.ACTIVE
     await admin.rotations.waive(started.name)
     await membership.until(rotation.operation, agents)

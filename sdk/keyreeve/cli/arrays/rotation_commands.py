@@ -162,6 +162,7 @@ def rotation_fields(rotation: "Rotation") -> dict[str, Any]:
         "operation": rotation.operation.removeprefix("operations/"),
         "deadline": None if rotation.deadline is None else until(rotation.deadline, datetime.now(UTC)),
         "old_certificates": rotation.old_certificates,
+        "waiting": rotation.waiting,
         "created_at": moment(rotation.created_at),
         "ended_at": None if rotation.ended_at is None else moment(rotation.ended_at),
         "members": [
@@ -193,10 +194,15 @@ def drawing(rotation: "Rotation") -> list[str]:
         line = " → ".join(f"{mark} {phase}" for mark, phase in zip(marks, _PHASES, strict=True))
     else:
         line = "↩ rolled back"
-    waiting = [one for one in rotation.members if one.waiting]
+    counted = [one for one in rotation.members if not one.quarantined]
+    waiting = [one for one in counted if one.waiting]
     left = f", {until(rotation.deadline, datetime.now(UTC))}" if rotation.deadline is not None else ""
-    lines = [f"{line}  ({len(rotation.members) - len(waiting)} of {len(rotation.members)} ready{left})"]
+    lines = [f"{line}  ({len(counted) - len(waiting)} of {len(counted)} ready{left})"]
     for one in waiting:
         since = "" if one.waiting_since is None else f" (since {moment(one.waiting_since)})"
         lines.append(f"    {one.member.removeprefix('members/')} has to {one.waiting}{since}")
+    if rotation.waiting:
+        lines.append(f"    waits for: {rotation.waiting}")
+    if quarantined := [one.member.removeprefix("members/") for one in rotation.members if one.quarantined]:
+        lines.append(f"    quarantined: {', '.join(quarantined)}")
     return lines

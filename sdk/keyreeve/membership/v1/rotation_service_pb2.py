@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-keyreeve/membership/v1/rotation_service.proto\x12\x16keyreeve.membership.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x01\n\x0eRotationMember\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x32\n\x08\x65vidence\x18\x02 \x01(\x0e\x32 .keyreeve.membership.v1.Evidence\x12\x0e\n\x06waived\x18\x03 \x01(\x08\x12\x10\n\x08reissued\x18\x04 \x01(\x08\x12\x13\n\x0bquarantined\x18\x05 \x01(\x08\x12\x0f\n\x07waiting\x18\x06 \x01(\t\x12\x33\n\x0fwait_start_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd0\x04\n\x08Rotation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61rray\x18\x02 \x01(\t\x12\x32\n\x04kind\x18\x03 \x01(\x0e\x32$.keyreeve.membership.v1.RotationKind\x12\x34\n\x05phase\x18\x04 \x01(\x0e\x32%.keyreeve.membership.v1.RotationPhase\x12\x0c\n\x04step\x18\x05 \x01(\x03\x12\x15\n\rold_authority\x18\x06 \x01(\t\x12\x15\n\rnew_authority\x18\x07 \x01(\t\x12\x13\n\x0bnew_primary\x18\x08 \x01(\t\x12\r\n\x05\x65poch\x18\t \x01(\x03\x12\x13\n\x0b\x66inal_epoch\x18\n \x01(\x03\x12\x31\n\rdeadline_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\toperation\x18\x0c \x01(\t\x12\x1f\n\x17old_certificates_waived\x18\r \x01(\x08\x12\x18\n\x10old_certificates\x18\x0e \x01(\x03\x12\x37\n\x07members\x18\x0f \x03(\x0b\x32&.keyreeve.membership.v1.RotationMember\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd7\x01\n\x14StartRotationRequest\x12\r\n\x05\x61rray\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.keyreeve.membership.v1.RotationKind\x12\x39\n\x08key_type\x18\x03 \x01(\x0e\x32\'.keyreeve.membership.v1.RotationKeyType\x12-\n\nphase_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\"\n\x12GetRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"L\n\x14ListRotationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x61rray\x18\x03 \x01(\t\"e\n\x15ListRotationsResponse\x12\x33\n\trotations\x18\x01 \x03(\x0b\x32 .keyreeve.membership.v1.Rotation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14WatchRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x17RollBackRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x81\x01\n\x19WaiveRotationCheckRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x05\x63heck\x18\x02 \x01(\x0e\x32#.keyreeve.membership.v1.WaivedCheck\x12\x0e\n\x06member\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"f\n\x17\x41\x63knowledgeEpochRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61rray\x18\x02 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\")\n\x18\x41\x63knowledgeEpochResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03*\xa6\x01\n\x0cRotationKind\x12\x1d\n\x19ROTATION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15ROTATION_KIND_PROMOTE\x10\x01\x12\x1b\n\x17ROTATION_KIND_SCHEDULED\x10\x02\x12\"\n\x1eROTATION_KIND_ALGORITHM_CHANGE\x10\x03\x12\x1b\n\x17ROTATION_KIND_EMERGENCY\x10\x04*\xe6\x01\n\rRotationPhase\x12\x1e\n\x1aROTATION_PHASE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROTATION_PHASE_PREPARED\x10\x01\x12\x1e\n\x1aROTATION_PHASE_DISTRIBUTED\x10\x02\x12\x1c\n\x18ROTATION_PHASE_ACTIVATED\x10\x03\x12\x1b\n\x17ROTATION_PHASE_REISSUED\x10\x04\x12\x1d\n\x19ROTATION_PHASE_DISTRUSTED\x10\x05\x12\x1e\n\x1aROTATION_PHASE_ROLLED_BACK\x10\x06*U\n\x08\x45vidence\x12\x18\n\x14\x45VIDENCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VIDENCE_STATEMENT\x10\x01\x12\x17\n\x13\x45VIDENCE_PEER_CHECK\x10\x02*\x8b\x01\n\x0fRotationKeyType\x12!\n\x1dROTATION_KEY_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16ROTATION_KEY_TYPE_P256\x10\x01\x12\x1a\n\x16ROTATION_KEY_TYPE_P384\x10\x02\x12\x1d\n\x19ROTATION_KEY_TYPE_RSA3072\x10\x03*j\n\x0bWaivedCheck\x12\x1c\n\x18WAIVED_CHECK_UNSPECIFIED\x10\x00\x12\x1a\n\x16WAIVED_CHECK_STATEMENT\x10\x01\x12!\n\x1dWAIVED_CHECK_OLD_CERTIFICATES\x10\x02\x32\xe9\x05\n\x0fRotationService\x12_\n\rStartRotation\x12,.keyreeve.membership.v1.StartRotationRequest\x1a .keyreeve.membership.v1.Rotation\x12[\n\x0bGetRotation\x12*.keyreeve.membership.v1.GetRotationRequest\x1a .keyreeve.membership.v1.Rotation\x12l\n\rListRotations\x12,.keyreeve.membership.v1.ListRotationsRequest\x1a-.keyreeve.membership.v1.ListRotationsResponse\x12\x61\n\rWatchRotation\x12,.keyreeve.membership.v1.WatchRotationRequest\x1a .keyreeve.membership.v1.Rotation0\x01\x12\x65\n\x10RollBackRotation\x12/.keyreeve.membership.v1.RollBackRotationRequest\x1a .keyreeve.membership.v1.Rotation\x12i\n\x12WaiveRotationCheck\x12\x31.keyreeve.membership.v1.WaiveRotationCheckRequest\x1a .keyreeve.membership.v1.Rotation\x12u\n\x10\x41\x63knowledgeEpoch\x12/.keyreeve.membership.v1.AcknowledgeEpochRequest\x1a\x30.keyreeve.membership.v1.AcknowledgeEpochResponseB%Z#keyreeve/membership/v1;membershipv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-keyreeve/membership/v1/rotation_service.proto\x12\x16keyreeve.membership.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x01\n\x0eRotationMember\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x32\n\x08\x65vidence\x18\x02 \x01(\x0e\x32 .keyreeve.membership.v1.Evidence\x12\x0e\n\x06waived\x18\x03 \x01(\x08\x12\x10\n\x08reissued\x18\x04 \x01(\x08\x12\x13\n\x0bquarantined\x18\x05 \x01(\x08\x12\x0f\n\x07waiting\x18\x06 \x01(\t\x12\x33\n\x0fwait_start_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe1\x04\n\x08Rotation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61rray\x18\x02 \x01(\t\x12\x32\n\x04kind\x18\x03 \x01(\x0e\x32$.keyreeve.membership.v1.RotationKind\x12\x34\n\x05phase\x18\x04 \x01(\x0e\x32%.keyreeve.membership.v1.RotationPhase\x12\x0c\n\x04step\x18\x05 \x01(\x03\x12\x15\n\rold_authority\x18\x06 \x01(\t\x12\x15\n\rnew_authority\x18\x07 \x01(\t\x12\x13\n\x0bnew_primary\x18\x08 \x01(\t\x12\r\n\x05\x65poch\x18\t \x01(\x03\x12\x13\n\x0b\x66inal_epoch\x18\n \x01(\x03\x12\x31\n\rdeadline_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\toperation\x18\x0c \x01(\t\x12\x1f\n\x17old_certificates_waived\x18\r \x01(\x08\x12\x18\n\x10old_certificates\x18\x0e \x01(\x03\x12\x37\n\x07members\x18\x0f \x03(\x0b\x32&.keyreeve.membership.v1.RotationMember\x12/\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07waiting\x18\x13 \x01(\t\"\xd7\x01\n\x14StartRotationRequest\x12\r\n\x05\x61rray\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.keyreeve.membership.v1.RotationKind\x12\x39\n\x08key_type\x18\x03 \x01(\x0e\x32\'.keyreeve.membership.v1.RotationKeyType\x12-\n\nphase_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\"\n\x12GetRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"L\n\x14ListRotationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05\x61rray\x18\x03 \x01(\t\"e\n\x15ListRotationsResponse\x12\x33\n\trotations\x18\x01 \x03(\x0b\x32 .keyreeve.membership.v1.Rotation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14WatchRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x17RollBackRotationRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x81\x01\n\x19WaiveRotationCheckRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x05\x63heck\x18\x02 \x01(\x0e\x32#.keyreeve.membership.v1.WaivedCheck\x12\x0e\n\x06member\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"f\n\x17\x41\x63knowledgeEpochRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61rray\x18\x02 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x05 \x01(\x0c\")\n\x18\x41\x63knowledgeEpochResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03*\xa6\x01\n\x0cRotationKind\x12\x1d\n\x19ROTATION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15ROTATION_KIND_PROMOTE\x10\x01\x12\x1b\n\x17ROTATION_KIND_SCHEDULED\x10\x02\x12\"\n\x1eROTATION_KIND_ALGORITHM_CHANGE\x10\x03\x12\x1b\n\x17ROTATION_KIND_EMERGENCY\x10\x04*\xe6\x01\n\rRotationPhase\x12\x1e\n\x1aROTATION_PHASE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROTATION_PHASE_PREPARED\x10\x01\x12\x1e\n\x1aROTATION_PHASE_DISTRIBUTED\x10\x02\x12\x1c\n\x18ROTATION_PHASE_ACTIVATED\x10\x03\x12\x1b\n\x17ROTATION_PHASE_REISSUED\x10\x04\x12\x1d\n\x19ROTATION_PHASE_DISTRUSTED\x10\x05\x12\x1e\n\x1aROTATION_PHASE_ROLLED_BACK\x10\x06*U\n\x08\x45vidence\x12\x18\n\x14\x45VIDENCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VIDENCE_STATEMENT\x10\x01\x12\x17\n\x13\x45VIDENCE_PEER_CHECK\x10\x02*\x8b\x01\n\x0fRotationKeyType\x12!\n\x1dROTATION_KEY_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16ROTATION_KEY_TYPE_P256\x10\x01\x12\x1a\n\x16ROTATION_KEY_TYPE_P384\x10\x02\x12\x1d\n\x19ROTATION_KEY_TYPE_RSA3072\x10\x03*j\n\x0bWaivedCheck\x12\x1c\n\x18WAIVED_CHECK_UNSPECIFIED\x10\x00\x12\x1a\n\x16WAIVED_CHECK_STATEMENT\x10\x01\x12!\n\x1dWAIVED_CHECK_OLD_CERTIFICATES\x10\x02\x32\xe9\x05\n\x0fRotationService\x12_\n\rStartRotation\x12,.keyreeve.membership.v1.StartRotationRequest\x1a .keyreeve.membership.v1.Rotation\x12[\n\x0bGetRotation\x12*.keyreeve.membership.v1.GetRotationRequest\x1a .keyreeve.membership.v1.Rotation\x12l\n\rListRotations\x12,.keyreeve.membership.v1.ListRotationsRequest\x1a-.keyreeve.membership.v1.ListRotationsResponse\x12\x61\n\rWatchRotation\x12,.keyreeve.membership.v1.WatchRotationRequest\x1a .keyreeve.membership.v1.Rotation0\x01\x12\x65\n\x10RollBackRotation\x12/.keyreeve.membership.v1.RollBackRotationRequest\x1a .keyreeve.membership.v1.Rotation\x12i\n\x12WaiveRotationCheck\x12\x31.keyreeve.membership.v1.WaiveRotationCheckRequest\x1a .keyreeve.membership.v1.Rotation\x12u\n\x10\x41\x63knowledgeEpoch\x12/.keyreeve.membership.v1.AcknowledgeEpochRequest\x1a\x30.keyreeve.membership.v1.AcknowledgeEpochResponseB%Z#keyreeve/membership/v1;membershipv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,38 +34,38 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.membership.v1.rota
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z#keyreeve/membership/v1;membershipv1'
-  _globals['_ROTATIONKIND']._serialized_start=1759
-  _globals['_ROTATIONKIND']._serialized_end=1925
-  _globals['_ROTATIONPHASE']._serialized_start=1928
-  _globals['_ROTATIONPHASE']._serialized_end=2158
-  _globals['_EVIDENCE']._serialized_start=2160
-  _globals['_EVIDENCE']._serialized_end=2245
-  _globals['_ROTATIONKEYTYPE']._serialized_start=2248
-  _globals['_ROTATIONKEYTYPE']._serialized_end=2387
-  _globals['_WAIVEDCHECK']._serialized_start=2389
-  _globals['_WAIVEDCHECK']._serialized_end=2495
+  _globals['_ROTATIONKIND']._serialized_start=1776
+  _globals['_ROTATIONKIND']._serialized_end=1942
+  _globals['_ROTATIONPHASE']._serialized_start=1945
+  _globals['_ROTATIONPHASE']._serialized_end=2175
+  _globals['_EVIDENCE']._serialized_start=2177
+  _globals['_EVIDENCE']._serialized_end=2262
+  _globals['_ROTATIONKEYTYPE']._serialized_start=2265
+  _globals['_ROTATIONKEYTYPE']._serialized_end=2404
+  _globals['_WAIVEDCHECK']._serialized_start=2406
+  _globals['_WAIVEDCHECK']._serialized_end=2512
   _globals['_ROTATIONMEMBER']._serialized_start=139
   _globals['_ROTATIONMEMBER']._serialized_end=348
   _globals['_ROTATION']._serialized_start=351
-  _globals['_ROTATION']._serialized_end=943
-  _globals['_STARTROTATIONREQUEST']._serialized_start=946
-  _globals['_STARTROTATIONREQUEST']._serialized_end=1161
-  _globals['_GETROTATIONREQUEST']._serialized_start=1163
-  _globals['_GETROTATIONREQUEST']._serialized_end=1197
-  _globals['_LISTROTATIONSREQUEST']._serialized_start=1199
-  _globals['_LISTROTATIONSREQUEST']._serialized_end=1275
-  _globals['_LISTROTATIONSRESPONSE']._serialized_start=1277
-  _globals['_LISTROTATIONSRESPONSE']._serialized_end=1378
-  _globals['_WATCHROTATIONREQUEST']._serialized_start=1380
-  _globals['_WATCHROTATIONREQUEST']._serialized_end=1416
-  _globals['_ROLLBACKROTATIONREQUEST']._serialized_start=1418
-  _globals['_ROLLBACKROTATIONREQUEST']._serialized_end=1477
-  _globals['_WAIVEROTATIONCHECKREQUEST']._serialized_start=1480
-  _globals['_WAIVEROTATIONCHECKREQUEST']._serialized_end=1609
-  _globals['_ACKNOWLEDGEEPOCHREQUEST']._serialized_start=1611
-  _globals['_ACKNOWLEDGEEPOCHREQUEST']._serialized_end=1713
-  _globals['_ACKNOWLEDGEEPOCHRESPONSE']._serialized_start=1715
-  _globals['_ACKNOWLEDGEEPOCHRESPONSE']._serialized_end=1756
-  _globals['_ROTATIONSERVICE']._serialized_start=2498
-  _globals['_ROTATIONSERVICE']._serialized_end=3243
+  _globals['_ROTATION']._serialized_end=960
+  _globals['_STARTROTATIONREQUEST']._serialized_start=963
+  _globals['_STARTROTATIONREQUEST']._serialized_end=1178
+  _globals['_GETROTATIONREQUEST']._serialized_start=1180
+  _globals['_GETROTATIONREQUEST']._serialized_end=1214
+  _globals['_LISTROTATIONSREQUEST']._serialized_start=1216
+  _globals['_LISTROTATIONSREQUEST']._serialized_end=1292
+  _globals['_LISTROTATIONSRESPONSE']._serialized_start=1294
+  _globals['_LISTROTATIONSRESPONSE']._serialized_end=1395
+  _globals['_WATCHROTATIONREQUEST']._serialized_start=1397
+  _globals['_WATCHROTATIONREQUEST']._serialized_end=1433
+  _globals['_ROLLBACKROTATIONREQUEST']._serialized_start=1435
+  _globals['_ROLLBACKROTATIONREQUEST']._serialized_end=1494
+  _globals['_WAIVEROTATIONCHECKREQUEST']._serialized_start=1497
+  _globals['_WAIVEROTATIONCHECKREQUEST']._serialized_end=1626
+  _globals['_ACKNOWLEDGEEPOCHREQUEST']._serialized_start=1628
+  _globals['_ACKNOWLEDGEEPOCHREQUEST']._serialized_end=1730
+  _globals['_ACKNOWLEDGEEPOCHRESPONSE']._serialized_start=1732
+  _globals['_ACKNOWLEDGEEPOCHRESPONSE']._serialized_end=1773
+  _globals['_ROTATIONSERVICE']._serialized_start=2515
+  _globals['_ROTATIONSERVICE']._serialized_end=3260
 # @@protoc_insertion_point(module_scope)

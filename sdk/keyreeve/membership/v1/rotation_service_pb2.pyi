@@ -241,6 +241,7 @@ class Rotation(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`rotations/{rotation}`."""
     array: _builtins.str
@@ -267,6 +268,8 @@ class Rotation(_message.Message):
     """Whether unexpired certificates of the old CA were waived."""
     old_certificates: _builtins.int
     """Unexpired certificates of the old CA at the last count, from REISSUED on."""
+    waiting: _builtins.str
+    """What it waits for beside its members: a refusal of the CA with its reason, or unexpired certificates of the old CA."""
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
         """For EMERGENCY: the end of the present phase's time."""
@@ -308,10 +311,11 @@ class Rotation(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        waiting: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "end_time", b"end_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "create_time", b"create_time", "deadline_time", b"deadline_time", "end_time", b"end_time", "epoch", b"epoch", "final_epoch", b"final_epoch", "kind", b"kind", "members", b"members", "name", b"name", "new_authority", b"new_authority", "new_primary", b"new_primary", "old_authority", b"old_authority", "old_certificates", b"old_certificates", "old_certificates_waived", b"old_certificates_waived", "operation", b"operation", "phase", b"phase", "step", b"step", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "create_time", b"create_time", "deadline_time", b"deadline_time", "end_time", b"end_time", "epoch", b"epoch", "final_epoch", b"final_epoch", "kind", b"kind", "members", b"members", "name", b"name", "new_authority", b"new_authority", "new_primary", b"new_primary", "old_authority", b"old_authority", "old_certificates", b"old_certificates", "old_certificates_waived", b"old_certificates_waived", "operation", b"operation", "phase", b"phase", "step", b"step", "update_time", b"update_time", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

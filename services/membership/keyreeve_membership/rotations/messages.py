@@ -1,7 +1,10 @@
 """Messages of rotations."""
 
+from collections.abc import Sequence
+
 from keyreeve.membership.v1 import rotation_service_pb2 as pb
 from keyreeve_chassis.guard.call import timestamp
+from keyreeve_chassis.operations.ports import Waiting
 from keyreeve_membership.authorities.ports import KeyType
 from keyreeve_membership.rotations.machine import waits
 from keyreeve_membership.rotations.ports import Phase, Rotation, RotationKind, RotationMember
@@ -60,15 +63,17 @@ def rotation_message(tx: Transaction, rotation: Rotation, *, members: bool = Tru
         primary = tx.roll.member_of(rotation.new_primary_uid)
         message.new_primary = primary.resource if primary is not None else ""
     if members and rotation.ended_at is None:
-        message.members.extend(_members(tx, rotation))
+        operation = tx.operations.get(rotation.operation_id)
+        waiting = () if operation is None else operation.waiting
+        message.waiting = next((one.reason for one in waiting if not one.resource.startswith("members/")), "")
+        message.members.extend(_members(tx, rotation, waiting))
     return message
 
 
-def _members(tx: Transaction, rotation: Rotation) -> list[pb.RotationMember]:
+def _members(tx: Transaction, rotation: Rotation, told: Sequence[Waiting]) -> list[pb.RotationMember]:
     state = read_state(tx, rotation)
     waiting = {one.member_uid: one.what for one in waits(rotation, state.progress, secured=state.array.peer_security)}
-    operation = tx.operations.get(rotation.operation_id)
-    since = {} if operation is None else {one.resource: one.since for one in operation.waiting}
+    since = {one.resource: one.since for one in told}
     found = []
     for member, progress in zip(state.members, state.progress, strict=True):
         mine = state.known.get(member.member_uid, RotationMember(rotation.rotation_id, member.member_uid))
