@@ -172,7 +172,7 @@ def bench_members(
     members: Annotated[int, typer.Option("--members", min=2, max=60_000, help="Members of the array.")] = 500,
     compare: Annotated[int, typer.Option("--compare", min=0, help="Members of a smaller array before; 0: none.")] = 100,
     database: Annotated[str, typer.Option("--database", help="sqlite or postgresql.")] = "sqlite",
-    duration: Annotated[float, typer.Option("--duration", min=1, help="Seconds of the measurement at rest.")] = 20.0,
+    duration: Annotated[float, typer.Option("--duration", min=1, help="Seconds of the measurement at rest.")] = 30.0,
 ) -> None:
     """Measure an array of many members through a forced promotion, on a control plane of its own.
 

@@ -60,7 +60,8 @@ ACCESS: AccessRules = through_gateways(
     "RemoveBackupPrimary",
 )
 _WATCH_SECONDS = 60.0
-_BATCH = 500
+_BATCH = 64
+"""Members in one message of a stream, which keeps its last one while it waits: one for each member of the array watches."""
 _MOST_PEERS = 1_000
 _LONGEST_COMMENT = 200
 
@@ -136,6 +137,7 @@ class MemberServicer:
             if sent or (complete and not told):
                 told = told or complete
                 yield pb.MembersUpdate(members=[member_message(one) for one in sent], revision=after, complete=complete)
+            del members, sent
             if complete:
                 await wait(_WATCH_SECONDS)
 
