@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from support.postgres import stop_shared_server
 from support.programs import find_program
 
 __all__ = ["ca_bench", "ca_database", "postgresql_database", "postgresql_server", "sqlite_database"]
+
+# Every process of a run would compile all modules, and rewrite the assertions of all tests, for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.register_profile("random", derandomize=False, database=None, deadline=None, print_blob=True)

@@ -1,14 +1,12 @@
 """Control planes of real processes: one shared by the tests that do not break it, and fresh ones."""
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.control_plane import ALL_SERVICES, ControlPlane, shared_control_plane
+from support.control_plane import ALL_SERVICES, ControlPlane, new_database, shared_control_plane
 from support.migrated import run_directory
-from support.postgres import Server
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +42,4 @@ def own_services(tmp_path: Path) -> Iterator[ControlPlane]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database; for SQLite that of the control plane's own settings."""
-    if request.param == "sqlite":
-        return "sqlite:///ca.db"
-    server: Server = request.getfixturevalue("postgresql_server")
-    name = f"control_plane_{uuid.uuid4().hex}"
-    server.execute(f"CREATE DATABASE {name}")
-    return server.url(name)
+    return new_database(request)

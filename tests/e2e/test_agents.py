@@ -93,7 +93,7 @@ def run(command: list[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_tour_shows_a_promotion_without_a_failed_call_and_leaves_nothing(own_services: ControlPlane) -> None:
     done = own_services.run("tour", "--output", "json")
     assert done.code == 0, done.err

@@ -3,7 +3,9 @@
 import base64
 import json
 import uuid
+from contextlib import suppress
 
+from keyreeve.errors import NotFound
 from support.control_plane import ControlPlane, Done
 from support.waiting import wait_for
 
@@ -11,8 +13,10 @@ from support.waiting import wait_for
 def settled(control_plane: ControlPlane) -> None:
     """Wait until what has been done so far is in the log."""
     mark = uuid.uuid4().hex
-    control_plane.run("cert", "show", mark)
-    wait_for("the log", lambda: control_plane.run("audit", "list", "--resource", f"certificates/{mark}", "-q").out)
+    with control_plane.client() as client:
+        with suppress(NotFound):
+            client.certificates.get(mark)
+        wait_for("the log", lambda: list(client.audit.list(resource=f"certificates/{mark}")))
 
 
 def good(done: Done) -> Done:

@@ -302,9 +302,8 @@ def live_through(search: Search, tmp_path: Path) -> None:
     search.run("status")
     mark = uuid.uuid4().hex
     search.run("cert", "show", mark, code=None)
-    wait_for(
-        "the log", lambda: search.control_plane.run("audit", "list", "--resource", f"certificates/{mark}", "-q").out
-    )
+    with search.control_plane.client() as client:
+        wait_for("the log", lambda: list(client.audit.list(resource=f"certificates/{mark}")))
     export = tmp_path / "export.jsonl"
     search.run("audit", "export", export)
     search.outputs.append(export.read_text())

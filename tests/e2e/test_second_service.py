@@ -18,7 +18,7 @@ from keyreeve.cli.supervision.supervisor import pid_file
 from keyreeve.identity import service_dns_name
 from keyreeve.operation_values import OperationState
 from keyreeve.operations.v1 import operation_service_pb2
-from support.control_plane import ControlPlane
+from support.control_plane import ControlPlane, new_database
 from support.faketime import later
 from support.inventory_cli import INVENTORY, STATELESS
 from support.inventory_contract import (
@@ -100,6 +100,11 @@ def outcome(work: Any) -> str:
     return "OK"
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.faults)])
+def database(request: pytest.FixtureRequest) -> str:
+    return new_database(request)
+
+
 @pytest.fixture
 def machine(tmp_path: Path, database: str) -> Iterator[Machine]:
     extra = {"PYTHONPATH": str(Path(__file__).parents[1])}
@@ -159,6 +164,7 @@ def test_a_second_service_enrolls_serves_survives_a_kill_and_has_an_intact_audit
         assert pss(machine.pid(service)) <= LARGEST_PSS
 
 
+@pytest.mark.faults
 def test_an_operator_who_is_removed_is_refused_by_the_second_service(machine: Machine) -> None:
     machine.up()
     token = machine.run("operator", "invite", "carl", "--role", "admin", "-q")

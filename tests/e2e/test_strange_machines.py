@@ -48,6 +48,7 @@ def works(control_plane: ControlPlane) -> bool:
     return control_plane.run("profile", "list", "-q").code == 0
 
 
+@pytest.mark.faults
 def test_a_copy_runs_what_lies_in_it_and_never_writes_into_its_original(
     original: Path, whole_copy: ControlPlane
 ) -> None:
@@ -91,6 +92,7 @@ def test_nothing_is_made_where_a_control_plane_has_been(whole_copy: ControlPlane
     assert not whole_copy.state_directory.state("ca").exists()
 
 
+@pytest.mark.faults
 def test_another_listen_address_is_asked_for_health_where_it_is_and_named_in_the_context(copied: ControlPlane) -> None:
     change(copied, "  host: 127.0.0.1", '  host: "::1"')
     done = copied.run("up")
@@ -99,6 +101,7 @@ def test_another_listen_address_is_asked_for_health_where_it_is_and_named_in_the
     assert works(copied)
 
 
+@pytest.mark.faults
 def test_an_address_of_the_environment_is_named_in_the_context(copied: ControlPlane) -> None:
     done = copied.run("up", extra={"KEYREEVE_CA_LISTEN__HOST": "127.0.0.2"})
     assert done.code == 0, done.err
@@ -106,6 +109,7 @@ def test_an_address_of_the_environment_is_named_in_the_context(copied: ControlPl
     assert works(copied)
 
 
+@pytest.mark.faults
 def test_a_proxy_is_never_asked_for_this_machine(copied: ControlPlane) -> None:
     change(copied, "  host: 127.0.0.1", '  host: "::"')
     proxy = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}

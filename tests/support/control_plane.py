@@ -7,9 +7,12 @@ import random
 import re
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from keyreeve import Client, Context
 from keyreeve.cli.supervision.local_services import SERVICES, write_config
@@ -17,6 +20,7 @@ from keyreeve.cli.supervision.processes import Lock, read_pid
 from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.cli.supervision.supervisor import lock_file, pid_file
 from keyreeve_chassis.processes.fork_server import COMMAND_LENGTH
+from support.postgres import Server
 
 CA = SERVICES[0]
 CA_ALONE = "support.ca_alone"
@@ -132,6 +136,16 @@ class ControlPlane:
                 status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
                 told[f"{kind} {pid}"] = int(status["RssAnon"].split()[0]) * 1024
         return told
+
+
+def new_database(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database of the kind `request.param`; for SQLite that of the control plane's own settings."""
+    if request.param == "sqlite":
+        return "sqlite:///ca.db"
+    server: Server = request.getfixturevalue("postgresql_server")
+    name = f"control_plane_{uuid.uuid4().hex}"
+    server.execute(f"CREATE DATABASE {name}")
+    return server.url(name)
 
 
 def shared_control_plane(shared: Path) -> ControlPlane:

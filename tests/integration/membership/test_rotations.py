@@ -12,8 +12,13 @@ from keyreeve.membership_values import Evidence, MemberState, Rotation, Rotation
 from keyreeve.operation_values import OperationState
 from keyreeve_membership.authorities.ports import CaState
 from keyreeve_membership.store.ports import Transaction
-from support.membership import Agent, RunningMembership
+from support.membership import Agent, RunningMembership, fresh_url
 from support.waiting import moment
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.faults)])
+def membership_url(request: pytest.FixtureRequest) -> str:
+    return fresh_url(request.param, request)
 
 
 async def in_phase(

@@ -7,6 +7,7 @@ keeps the fields that the method's row lists, and no others (`targets_of`).
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -208,9 +209,10 @@ def _host(peer: str) -> str:
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
 
-def targets_of(request: Descriptor, paths: Sequence[str]) -> Targets:
+@functools.cache
+def targets_of(request: Descriptor, paths: tuple[str, ...]) -> Targets:
     """Build the target reader of one method. Raises `LookupError` for a path that the request lacks."""
-    chosen = [p for p in paths if p in request.fields_by_name] if tuple(paths) == STANDARD else paths
+    chosen = [p for p in paths if p in request.fields_by_name] if paths == STANDARD else paths
     readers = [(path, _reader(request, path.split("."), path)) for path in chosen]
     has_id = "request_id" in request.fields_by_name
 

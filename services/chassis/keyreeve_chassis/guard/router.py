@@ -7,6 +7,7 @@ Requests with unknown fields or enum numbers are refused. Protocol Buffers keep 
 decides about rights must not: a field that a newer client sent to narrow a request would be ignored in silence.
 """
 
+import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
@@ -30,6 +31,7 @@ Check = Callable[[Found, str], None]
 """Looks at a message found under a path (empty for the request itself) and raises `FieldInvalid`."""
 
 
+@functools.cache
 def parser(descriptor: Descriptor, *, strict: bool = True) -> Callable[[bytes], Message]:
     """Return the parser of one request type. It raises `FieldInvalid`.
 

@@ -403,6 +403,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, point: str, hit: int) -> None:
     monkeypatch.setattr("keyreeve_ca.coordinator.Bootstrap", interrupted)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("point", POINTS)
 def test_a_first_start_that_fails_at_any_step_is_completed_by_a_later_one(
     place: tuple[Path, CaSettings], point: str, monkeypatch: pytest.MonkeyPatch

@@ -69,6 +69,7 @@ async def test_an_operator_is_accepted_by_the_record_alone(enrolling_ca: Running
             await until("PEER_OPERATOR_UNKNOWN", lambda: ask(channel))
 
 
+@pytest.mark.faults
 async def test_leaves_count_while_their_issuing_ca_does_and_a_service_that_loses_its_own_is_let_back_in_by_a_token(
     breakable_ca: RunningCa, tmp_path: Path
 ) -> None:
