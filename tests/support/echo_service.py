@@ -66,11 +66,11 @@ EchoResponse: type[Message] = GetMessageClass(_pool.FindMessageTypeByName("test.
 Color = _pool.FindEnumTypeByName("test.echo.v1.Color")
 
 ROWS = {
-    ECHO: AccessRule(frozenset(Role)),
+    ECHO: AccessRule(frozenset(Role), batches=True),
     ADMIN_ECHO: AccessRule(frozenset({Role.ADMIN})),
     WATCH: AccessRule(frozenset({Role.ADMIN, Role.MEMBER}), long_stream=True),
-    COUNT: AccessRule(frozenset({Role.ADMIN})),
-    JOIN: AccessRule(frozenset({Role.ADMIN})),
+    COUNT: AccessRule(frozenset({Role.ADMIN}), batches=True),
+    JOIN: AccessRule(frozenset({Role.ADMIN}), batches=True),
 }
 
 

@@ -216,6 +216,11 @@ class CaSettings(DatabaseServerSettings):
     workers: int | Literal["auto"] = Field(
         "auto", description="Worker processes; `auto`: one for each core that may be used."
     )
+    worker_memory_bytes: int = Field(
+        768 * 1024 * 1024,
+        ge=64 * 1024 * 1024,
+        description="A worker that has more memory of its own is replaced: its successor serves before it drains.",
+    )
     bootstrap: BootstrapSettings = Field(default_factory=BootstrapSettings, description="The first start.")
     enroll: EnrollSettings = Field(default_factory=EnrollSettings, description="The enrollment listener.")
     signing: SigningSettings = Field(default_factory=SigningSettings, description="The signing path.")

@@ -58,7 +58,7 @@ _SEE_ALL = OPERATOR_ROLES | INNER_SERVICE_ROLES
 ACCESS: AccessRules = {
     _SERVICE + "SignCertificate": AccessRule(_SIGNERS, records=("item.profile", "item.authority", "item.names.value")),
     _SERVICE + "SignCertificates": AccessRule(
-        _SIGNERS, records=("items.profile", "items.authority", "items.names.value")
+        _SIGNERS, batches=True, records=("items.profile", "items.authority", "items.names.value")
     ),
     _SERVICE + "RenewCertificate": AccessRule(ALL_ROLES, freshness=Freshness.TOLERANT),
     _SERVICE + "GetCertificate": AccessRule(SELF_ROLES, freshness=Freshness.TOLERANT),

@@ -27,6 +27,7 @@ ACCESS: AccessRules = {
     "/keyreeve.ca.v1.TrustService/SetMembers": AccessRule(
         frozenset({Role.MEMBERSHIP}),
         forwarded=True,
+        batches=True,
         records=("array", "order.rotation", "order.step", "members.identity"),
     ),
 }

@@ -35,6 +35,8 @@ class AccessRule:
     freshness: Freshness = Freshness.STRICT
     """How stale a view of revocations it tolerates; never asked of a method that is open to anyone."""
 
+    batches: bool = False
+    """Its requests hold many items or a part of a file: they may have as many bytes as the listener takes at all."""
     records: tuple[str, ...] = ("name", "parent")
     """The fields of the request whose values its audit record keeps, as paths such as `item.profile`; never a secret.
 

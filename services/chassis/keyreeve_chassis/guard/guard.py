@@ -54,6 +54,9 @@ class GuardLimits:
     streams_in_flight: int = 1024
     connections_per_peer: int = 64
     request_bytes: int = 2 * 1024 * 1024
+    """Of methods that take batches."""
+    single_request_bytes: int = 256 * 1024
+    """Of all others."""
     deadline: float = 60.0
     """The longest deadline that a call may ask for."""
     stream_life: float = 3600.0
@@ -123,7 +126,12 @@ class Guard:
         telemetry = self._telemetry.of(method.kind, method.service, method.rpc)
         unary = self._unary(method, telemetry) if method.kind is Kind.UNARY else None
         stream = None if method.kind is Kind.UNARY else self._streaming(method, telemetry)
-        return Route(method.kind, unary, stream, partial(self._check, method), partial(self._refuse, method, telemetry))
+        check, refuse = partial(self._check, method), partial(self._refuse, method, telemetry)
+        return Route(method.kind, unary, stream, check, refuse, self._most_bytes(method))
+
+    def _most_bytes(self, method: Method) -> int:
+        most = self._limits.request_bytes
+        return most if method.row.batches else min(most, self._limits.single_request_bytes)
 
     def _check(self, method: Method, context: Context) -> KeyreeveError | None:
         try:
@@ -186,7 +194,7 @@ class Guard:
                 shared = call.subject or call.caller
                 self._shares.enter(shared.id.path)
             call.deadline = self._deadline(call, context)
-            self._refuse_when_too_large(request)
+            self._refuse_when_too_large(method, request)
             self._refuse_when_not_audited(method)
             if method.row.forwarded and call.record is not None:
                 call.record.unread = partial(method.parse, request)
@@ -248,7 +256,7 @@ class Guard:
             else:
                 call.deadline = self._deadline(call, context)
             if isinstance(request, bytes):
-                self._refuse_when_too_large(request)
+                self._refuse_when_too_large(method, request)
             self._refuse_when_not_audited(method)
             tracer = self._telemetry.tracer
             with tracer.span(call) if tracer is not None else nullcontext():
@@ -381,9 +389,9 @@ class Guard:
         if self._stopping.is_set():
             raise _stopping_error()
 
-    def _refuse_when_too_large(self, request: bytes) -> None:
-        if len(request) > self._limits.request_bytes:
-            raise FieldInvalid(f"the request has {len(request)} bytes; at most {self._limits.request_bytes} are read")
+    def _refuse_when_too_large(self, method: Method, request: bytes) -> None:
+        if len(request) > (most := self._most_bytes(method)):
+            raise FieldInvalid(f"the request has {len(request)} bytes; at most {most} are read")
 
     async def _end(
         self, failure: BaseException, call: Call, context: Context, telemetry: MethodTelemetry, began: float
@@ -433,7 +441,7 @@ class Guard:
         async def serve(_: bytes | AsyncIterable[bytes], context: Context) -> failures.Refusal | None:
             return await refuse(check(context), context)
 
-        return Route(Kind.BIDI_STREAM, None, serve, check, refuse)
+        return Route(Kind.BIDI_STREAM, None, serve, check, refuse, self._limits.single_request_bytes)
 
 
 def _call(method: str, context: Context) -> Call:

@@ -27,3 +27,5 @@ class Route:
     """Decides by the headers alone whether the call is refused, before its request has arrived."""
     refuse: Callable[[KeyreeveError, Context], Awaitable[Refusal | None]]
     """Records a call that `check` has refused."""
+    request_bytes: int = 2 * 1024 * 1024
+    """Of its largest request."""

@@ -59,6 +59,7 @@ async def _supervise(fork_servers: ForkServers) -> int:
         settings["drain_seconds"] + EXIT_SECONDS,
         metrics,
         renew=partial(fork_servers.renew, partial(_why_not_replace, fork_servers, settings)),
+        most_memory=settings["worker_memory_bytes"],
         replaced=partial(_record_replacement, run_directory / "replaced.json"),
     )
     loop.add_signal_handler(signal.SIGHUP, manager.replace_workers)

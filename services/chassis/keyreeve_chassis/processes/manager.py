@@ -21,8 +21,21 @@ EXIT_SECONDS = 5.0
 """What a process has beyond its time for draining, before it is ended by force."""
 _LONGEST_PAUSE = 5.0
 _STABLE_SECONDS = 10.0
+_MEMORY_SECONDS = 5.0
+"""Between looks at the memory of workers."""
+_LEAST_LIFE_SECONDS = 60.0
+"""Of a worker before it is replaced for its memory: its successors must not follow one another at once."""
 
 log = logging.getLogger(__name__)
+
+
+def own_memory(pid: int) -> int:
+    """Return how many bytes a process has that are no file's (proc(5), `RssAnon`); 0: it is gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 class ChildRefused(Exception):
@@ -133,6 +146,12 @@ class Manager:
     May raise `ChildProcessError`: that code does not start."""
     replaced: Callable[[str | None], None] = lambda _: None
     """Called when the workers have been replaced, or with why they were not."""
+    most_memory: int | None = None
+    """Bytes of its own that a worker may have; one that has more is replaced. None: not looked at."""
+    memory: Callable[[int], int] = own_memory
+    """Looks up how many bytes of its own a process has."""
+    clock: Callable[[], float] = time.monotonic
+    _replacing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _roll: asyncio.Event = field(default_factory=asyncio.Event)
     _leaving: _Child | None = None
     """The worker that has been replaced last; it may still drain."""
@@ -156,6 +175,8 @@ class Manager:
             if coordinator.ready.is_set() and not self.stop.is_set():
                 loops += [asyncio.create_task(self._keep(worker)) for worker in workers]
                 beside.append(asyncio.create_task(self._roll_on(workers)))
+                if self.most_memory is not None:
+                    beside.append(asyncio.create_task(self._watch_memory(workers, self.most_memory)))
             await asyncio.wait([stopped, *loops, *beside], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.stop.set()
@@ -219,9 +240,27 @@ class Manager:
             except (OSError, ValueError) as failed:
                 log.error("the outcome could not be recorded: %s", failed)  # noqa: TRY400
 
+    async def _watch_memory(self, workers: Sequence[_Child], most: int) -> None:
+        """Replace workers that have too much memory, forever."""
+        while True:
+            await asyncio.sleep(_MEMORY_SECONDS)
+            for worker in workers:
+                await self.replace_when_large(worker, most)
+
+    async def replace_when_large(self, worker: _Child, most: int) -> None:
+        """Replace a worker that has more than `most` bytes of its own, unless it is young."""
+        process = worker.process
+        if process is None or process.returncode is not None or not worker.ready.is_set():
+            return
+        if self.clock() - worker.started < _LEAST_LIFE_SECONDS or (found := self.memory(process.pid)) <= most:
+            return
+        log.warning("%s has %d MiB of memory and is replaced", worker.name, found >> 20)
+        if (refused := await self._replace(worker)) is not None:
+            log.error("%s", refused)
+
     async def _replace(self, worker: _Child) -> str | None:
         """Start a worker's successor, then end the worker. Returns why not, if it failed."""
-        async with worker.turn:
+        async with self._replacing, worker.turn:
             old, new = worker.process, replace(worker, process=None)
             try:
                 await new.start()

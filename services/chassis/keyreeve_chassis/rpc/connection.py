@@ -148,8 +148,9 @@ class GrpcConnection:
         """Open a call."""
         if self.closed:
             return
-        if len(self._streams) >= self._limits.streams:
-            # The peer may open another as soon as it has reset one; its handler counts until it has ended.
+        if len(self._streams) >= 2 * self._limits.streams:
+            # The engine holds the peer to `streams`. It may open another as soon as it has reset one, whose handler
+            # counts until it has ended: a client that cancels now and then must not see REFUSED_STREAM.
             self._charge()
             self._http2.reset(stream, ErrorCode.REFUSED_STREAM)
             return
@@ -160,7 +161,9 @@ class GrpcConnection:
             self._answer_no_call(stream, refused, ended=end)
             return
         route = self._calls.route(head.path)
-        opened = Stream(self, stream, head, route, now=self._now, most=self._limits.request_bytes)
+        opened = Stream(
+            self, stream, head, route, now=self._now, most=min(self._limits.request_bytes, route.request_bytes)
+        )
         opened.ended = end
         self._streams[stream] = opened
         self._touched[stream] = opened

@@ -33,6 +33,7 @@ def guard_limits(settings: ServingSettings) -> GuardLimits:
         streams_in_flight=settings.streams_in_flight,
         connections_per_peer=settings.connections_per_peer,
         request_bytes=settings.request_bytes,
+        single_request_bytes=settings.single_request_bytes,
         deadline=settings.deadline,
         stream_life=settings.stream_life,
         verify_interval=settings.verify_interval,

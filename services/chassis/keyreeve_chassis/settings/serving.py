@@ -22,7 +22,10 @@ class ServingSettings(BaseModel):
     )
     health_port: int | None = Field(0, ge=0, le=65535, description="Its port; 0 lets the system choose, null: none.")
     reflection: bool = Field(default=True, description="Serve the contract's descriptors to every verified caller.")
-    request_bytes: int = Field(2 * 1024 * 1024, ge=1024, description="Largest request that is read.")
+    request_bytes: int = Field(
+        2 * 1024 * 1024, ge=1024, description="Largest request of a method that takes batches or files."
+    )
+    single_request_bytes: int = Field(256 * 1024, ge=1024, description="Largest request of any other method.")
     metadata_bytes: int = Field(16 * 1024, ge=1024, description="Largest metadata that is read.")
     calls_in_flight: int = Field(512, ge=1, description="Calls in progress at once in one process.")
     streams_in_flight: int = Field(1024, ge=1, description="Streams open at once in one process.")
@@ -34,13 +37,11 @@ class ServingSettings(BaseModel):
     connections_per_address: int = Field(
         4096, ge=1, description="Connections of one address (for IPv6: one /64), from before the handshake on."
     )
-    # A call counts until its handler has ended: a client that keeps just so many in flight has some refused, with a bare
-    # REFUSED_STREAM. So the caps that refuse with a reason must be reached first.
     streams_per_connection: int = Field(
-        2048,
+        100,
         ge=1,
-        description="Calls and streams at once on one connection; well above `calls_in_flight` and `streams_in_flight`, "
-        "which refuse with a reason.",
+        description="Calls and streams at once on one connection, as clients are told; they wait for their turn. As many "
+        "canceled calls more whose handlers still run.",
     )
     buffered_bytes: int = Field(
         64 * 1024 * 1024,

@@ -53,7 +53,7 @@ ACCESS: AccessRules = through_gateways(
         _SERVICE + "UpdateEntry": AccessRule(_MANAGERS, forwarded=True, records=("entry.name", "update_mask.paths")),
         _SERVICE + "DeleteEntry": AccessRule(_MANAGERS, forwarded=True),
         _SERVICE + "DeleteEntries": AccessRule(_MANAGERS, forwarded=True, records=("parent", "owner", "resource")),
-        _SERVICE + "ImportEntries": AccessRule(_MANAGERS, forwarded=True, records=()),
+        _SERVICE + "ImportEntries": AccessRule(_MANAGERS, forwarded=True, batches=True, records=()),
         _SERVICE + "RevealEntry": AccessRule(_MANAGERS, records=("name",)),
     },
     "CreateEntry",

@@ -48,7 +48,7 @@ def _change(*records: str) -> AccessRule:
 
 ACCESS: AccessRules = through_gateways(
     {
-        _SERVICE + "PutFile": AccessRule(_MANAGERS),
+        _SERVICE + "PutFile": AccessRule(_MANAGERS, batches=True),
         _SERVICE + "GetFile": AccessRule(_MANAGERS, records=("name",)),
         _SERVICE + "ListFiles": AccessRule(_READERS, records=("parent",)),
         _SERVICE + "RenameFile": _change("name", "new_name", "force"),

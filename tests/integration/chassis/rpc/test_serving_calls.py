@@ -14,6 +14,7 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.router import Router
+from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.telemetry.metrics import ServerMetrics
 from support.echo_service import (
@@ -386,3 +387,17 @@ async def test_each_call_is_counted_with_its_code_and_reason():
         "grpc_server_handled_total", "unknown", "unknown", grpc_code="UNIMPLEMENTED", reason="METHOD_UNKNOWN"
     )
     assert unknown == 3
+
+
+async def test_only_methods_that_take_batches_read_large_requests():
+    async with serving([echo_service()]) as server, admin(server) as channel:
+        large = EchoRequest(text="x" * (ServingSettings().single_request_bytes + 1))
+        assert (await echo(channel)(large, timeout=20)).text == large.text
+        told = await refused(channel.unary_unary(ADMIN_ECHO, EchoRequest.SerializeToString)(large, timeout=20))
+    assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_more_calls_than_a_connection_has_streams_wait_for_their_turn():
+    async with serving([echo_service()], streams_per_connection=4) as server, admin(server) as channel:
+        answers = await asyncio.gather(*(echo(channel)(EchoRequest(text=str(n)), timeout=20) for n in range(50)))
+    assert [one.text for one in answers] == [str(n) for n in range(50)]

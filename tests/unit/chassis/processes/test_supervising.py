@@ -1,4 +1,5 @@
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keyreeve_chassis.processes.manager import EX_CONFIG, READY, ChildRefused, Manager, _Child
+from keyreeve_chassis.processes.manager import EX_CONFIG, READY, ChildRefused, Manager, _Child, own_memory
 
 DEAF = f"""
 import signal, sys
@@ -102,3 +103,26 @@ async def test_the_workers_stay_when_the_next_ones_cannot_be_made(tmp_path: Path
     assert refusals == ["the fork server ended with 1 before it was ready"]
     assert worker.process.returncode is None
     await worker.stop(30)
+
+
+async def test_a_worker_with_too_much_memory_is_replaced_once_it_is_old_enough(tmp_path: Path):
+    seconds, memory = [0.0], [100]
+    manager = Manager(nothing, 0, asyncio.Event(), 30, tmp_path, memory=lambda _: memory[0], clock=lambda: seconds[0])
+    worker = _Child("worker", program(WORKER))
+    await worker.start()
+    worker.started, old = 0.0, worker.process
+    await manager.replace_when_large(worker, 99)
+    assert worker.process is old, "it has only just begun"
+    seconds[0] = 1000.0
+    await manager.replace_when_large(worker, 100)
+    assert worker.process is old, "it has as much as it may"
+    await manager.replace_when_large(worker, 99)
+    assert worker.process is not old
+    assert old.returncode is not None
+    assert worker.process.returncode is None
+    await worker.stop(30)
+
+
+def test_the_memory_of_a_process_is_its_own():
+    assert own_memory(os.getpid()) > 1_000_000
+    assert own_memory(2**22 + 1) == 0

@@ -178,7 +178,7 @@ def test_a_call_that_is_reset_is_cancelled_and_counts_until_its_task_has_ended()
 
 
 def test_streams_that_were_reset_do_not_make_room_while_their_handlers_run():
-    peer = Http2Peer(limits=replace(LIMITS, streams=10))
+    peer = Http2Peer(limits=replace(LIMITS, streams=5))
     for _ in range(12):
         peer.client.reset_stream(peer.call(UNARY, b"x"))
     peer.exchange()
