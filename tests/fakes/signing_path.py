@@ -9,7 +9,8 @@ from typing import Any
 from keyreeve.identity import Caller, Role, SpiffeId
 from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints
 from keyreeve_ca.certificates.signers import IssuingSigner
-from keyreeve_ca.issuance.service import MAX_IN_PROGRESS, RETRY_AFTER, Issuance, SignItem, SignRequest
+from keyreeve_ca.issuance.batching import MAX_IN_PROGRESS
+from keyreeve_ca.issuance.service import RETRY_AFTER, Issuance, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
 from keyreeve_ca.ledger.ports import (
     BlockLease,

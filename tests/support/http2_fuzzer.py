@@ -18,7 +18,7 @@ from keyreeve_chassis.guard.route import Route
 from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.connection import GrpcConnection
 from keyreeve_chassis.rpc.http2.engines import Engine
-from keyreeve_chassis.rpc.limits import ByteBudget
+from keyreeve_chassis.rpc.limits import ByteBudget, Conduct
 from keyreeve_chassis.rpc.stream import Stream
 from support.http2_attacker import frame, message
 from support.http2_peer import BIDI, CLOSED, ENGINES, LIMITS, UNARY, ScriptedCalls
@@ -216,7 +216,7 @@ class Fuzzer:
         began, now = time.perf_counter(), 1000.0
         budget, calls = ByteBudget(BUDGET), FuzzedCalls(rng)
         engine = self.engine.connection(streams=_LIMITS.streams, header_bytes=_LIMITS.metadata_bytes, resets=(500, 100))
-        connection = calls.connection = GrpcConnection(engine, _LIMITS, budget, calls, now)
+        connection = calls.connection = GrpcConnection(engine, Conduct(_LIMITS, now), budget, calls, now)
         at = 0
         while at < len(data) and not connection.closed:
             size = rng.choice([1, 9, 100, 5000, len(data)])

@@ -22,7 +22,7 @@ from keyreeve_chassis.guard.router import Kind
 from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.connection import GrpcConnection
 from keyreeve_chassis.rpc.http2.engines import Engine, h2_engine, usable_engine
-from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
+from keyreeve_chassis.rpc.limits import ByteBudget, Conduct, ConnectionLimits, Standing
 from keyreeve_chassis.rpc.stream import Stream
 
 LIMITS = ConnectionLimits(
@@ -31,6 +31,8 @@ LIMITS = ConnectionLimits(
     streams=100,
     resets_burst=50,
     resets_per_second=10,
+    refusals_burst=50,
+    refusals_per_second=10,
     preface_timeout=10,
     message_timeout=10,
     stall_timeout=60,
@@ -95,6 +97,7 @@ class Http2Peer:
         limits: ConnectionLimits = LIMITS,
         window: int = 65535,
         calls: Any = None,
+        standing: Standing | None = None,
     ):
         self.now = 1000.0
         self.calls: Any = calls or ScriptedCalls()
@@ -104,7 +107,7 @@ class Http2Peer:
             header_bytes=limits.metadata_bytes,
             resets=(limits.resets_burst * 10, limits.resets_per_second * 10),
         )
-        self.connection = GrpcConnection(made, limits, self.budget, self.calls, self.now)
+        self.connection = GrpcConnection(made, Conduct(limits, self.now, standing), self.budget, self.calls, self.now)
         self.client = Connection(Role.CLIENT, Configuration(auto_window_update=False))
         self.client.initiate_connection({4: window})
         self.events: list[Any] = []

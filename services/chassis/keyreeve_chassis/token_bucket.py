@@ -15,9 +15,21 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Count one; False when there were too many."""
-        self._left = min(self._burst, self._left + (now - self._then) * self._per_second)
-        self._then = now
-        if self._left < 1:
+        if self.left(now) < 1:
             return False
         self._left -= 1
         return True
+
+    def left(self, now: float) -> float:
+        """Return how many there may be at once now."""
+        self._left = min(self._burst, self._left + (now - self._then) * self._per_second)
+        self._then = now
+        return self._left
+
+    def give_back(self) -> None:
+        """Allow one more."""
+        self._left = min(self._burst, self._left + 1)
+
+    def full(self, now: float) -> bool:
+        """Whether nothing is missing."""
+        return self.left(now) >= self._burst

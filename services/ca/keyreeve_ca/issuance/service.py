@@ -20,7 +20,7 @@ from keyreeve_ca.certificates import serials
 from keyreeve_ca.certificates.final_check import check_signed
 from keyreeve_ca.certificates.plan import CertificatePlan
 from keyreeve_ca.halt.service import issuance_halted
-from keyreeve_ca.issuance.batching import Batching
+from keyreeve_ca.issuance.batching import MAX_IN_PROGRESS, Batching, price
 from keyreeve_ca.issuance.commit_queue import MAX_FAILURE_CHARACTERS, CommitQueues
 from keyreeve_ca.issuance.policy import check_requester, plan_certificate
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
@@ -47,8 +47,6 @@ from keyreeve_chassis.trust_tables.ports import AlteredTables, table_altered
 
 MAX_MESSAGE_CHARACTERS = 400
 """Of one text in what is kept of a refused item."""
-MAX_IN_PROGRESS = 2_048
-"""Certificates that wait or are under way in one process: well below a second's work. A longer queue only makes every call late."""
 RETRY_AFTER = timedelta(milliseconds=200)
 _ITEMS_AT_ONCE = 4
 """How many items are prepared before the event loop may look at what else there is."""
@@ -77,6 +75,11 @@ class SignItem:
     authority: str | None = None
     common_name: str | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes that are read for it."""
+        return len(self.csr) + sum(len(name.value) for name in self.names)
+
 
 @dataclass(frozen=True, slots=True)
 class SignRequest:
@@ -93,6 +96,11 @@ class SignRequest:
     """Answered item by item."""
     prepare: Callable[[SignItem, IssuanceSnapshot, int], "Prepared"] | None = None
     """How an item becomes a plan; None: as a first certificate. Renewal brings its own rules."""
+
+    @property
+    def price(self) -> int:
+        """What it counts among the requests in progress."""
+        return price(item.size for item in self.items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,7 @@ class Issuance:
     batching: Batching = field(default_factory=lambda: Batching(time.monotonic))
     """Which requests are worked on together, and when."""
     admission: FairShare = field(default_factory=lambda: FairShare("certificates", MAX_IN_PROGRESS, RETRY_AFTER))
-    """How many certificates are in progress here, and how many of them for one caller."""
+    """What is in progress here, and for each caller, by price: about one for each certificate."""
     commit_queues: CommitQueues = field(init=False)
     """Its blocks, and the claims that wait for their commit."""
 
@@ -138,7 +146,7 @@ class Issuance:
         now. Raises `RequestIdReused` for another payload under the same id, `IssuanceHalted`, `TooManyInFlight`, and
         `StoreUnavailable` when nothing is known.
         """
-        caller, size = str(request.caller), len(request.items)
+        caller, size = str(request.caller), request.price
         self.admission.enter(caller, size)
         try:
             for attempt in range(1, _ATTEMPTS + 1):
@@ -159,7 +167,7 @@ class Issuance:
                 return await self.recall(answered, request.payload_sha256, request.request_id)
             if (stopped := self._stop_for(request)) is not None:
                 raise stopped
-        async with self.batching.join(caller, len(request.items)):
+        async with self.batching.join(caller, request.price):
             prepared = await self._prepare_all(request)
             committed = await self._sign_accepted(request, prepared) if _all_accepted(prepared) else None
         if committed is None:
@@ -182,7 +190,7 @@ class Issuance:
             return await self.recall(answered, request.payload_sha256, request.request_id)
         committed = None
         if known is not self.snapshot() or any(isinstance(p, Prepared) for p in prepared):
-            async with self.batching.join(caller, len(request.items)):
+            async with self.batching.join(caller, request.price):
                 if known is not self.snapshot():
                     prepared = await self._prepare_all(request)
                 committed = await self._sign_accepted(request, prepared)

@@ -11,6 +11,7 @@ from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.identity import ALL_ROLES, INNER_SERVICE_ROLES, OPERATOR_ROLES, SELF_ROLES, Caller, Role
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve_ca.blocked_keys.service import KeyBlocking
+from keyreeve_ca.issuance.batching import price
 from keyreeve_ca.issuance.renewal import Proof, Renewal, certificate_not_found
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
@@ -108,7 +109,7 @@ class CertificateServicer:
     async def SignCertificates(self, request: pb.SignCertificatesRequest, call: Call) -> pb.SignCertificatesResponse:
         if not 1 <= len(request.items) <= MAX_ITEMS:
             raise invalid("items", f"1 to {MAX_ITEMS} items are required, not {len(request.items)}")
-        self.issuance.admission.refuse_beyond(str(caller_of(call)), len(request.items))
+        self.issuance.admission.refuse_beyond(str(caller_of(call)), price(item.ByteSize() for item in request.items))
         items = tuple(sign_item(item, f"items[{i}]") for i, item in enumerate(request.items))
         outcomes = await self._sign(call, request, request.request_id, items)
         signed_by = {o.authority_id for o in outcomes if not isinstance(o, errors.KeyreeveError)}

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from sys import intern
@@ -13,6 +14,27 @@ from keyreeve.identity import Caller
 
 _MOST_ADDRESSES = 10_000
 """Addresses whose calls are remembered; about 200 bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLimits:
+    """How much a process accepts. Durations in seconds."""
+
+    calls_in_flight: int = 512
+    streams_in_flight: int = 1024
+    connections_per_peer: int = 64
+    request_bytes: int = 2 * 1024 * 1024
+    """Of methods that take batches."""
+    single_request_bytes: int = 256 * 1024
+    """Of all others."""
+    deadline: float = 60.0
+    """The longest deadline that a call may ask for."""
+    stream_life: float = 3600.0
+    """When a long stream is ended, with OK: its caller opens another."""
+    verify_interval: float = 1.0
+    """How often the caller of an open stream is verified again."""
+    retry_after: float = 0.2
+    """What a call refused for load is told to wait."""
 
 
 class InFlight:
@@ -35,6 +57,14 @@ class InFlight:
     def leave(self) -> None:
         """Count a call that ended."""
         self.count -= 1
+
+    def keep_free(self, count: int) -> None:
+        """Raise `TooManyInFlight` if the calls that have entered leave less room than for `count`."""
+        if self.count > self._most - count:
+            raise TooManyInFlight(
+                f"{self.count} calls are in progress here, and the rest is kept for services",
+                retry_after=self._retry_after,
+            )
 
 
 class FairShare:

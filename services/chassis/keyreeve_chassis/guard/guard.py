@@ -28,11 +28,11 @@ from keyreeve.errors import (
     ServiceStopping,
     TicketRefused,
 )
-from keyreeve.identity import Caller
+from keyreeve.identity import SERVICE_ROLES, Caller
 from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.guard import failures
 from keyreeve_chassis.guard.access import AccessRule
-from keyreeve_chassis.guard.admission import ConnectionsPerPeer, FairShare, InFlight
+from keyreeve_chassis.guard.admission import ConnectionsPerPeer, FairShare, GuardLimits, InFlight
 from keyreeve_chassis.guard.call import AuthContext, Call, Context
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.route import Route, ServeStream, ServeUnary
@@ -43,28 +43,10 @@ from keyreeve_chassis.telemetry.calls import CallTelemetry, MethodTelemetry
 _DEADLINE_SLACK_SECONDS = 1.0
 """gRPC rounds a timeout up on the wire, and the two ends read their clocks at different moments."""
 
+_FOR_SERVICES = 8
+"""Which part of the streams of a process only services may open: what they follow is what all others depend on."""
+
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class GuardLimits:
-    """How much a process accepts. Durations in seconds."""
-
-    calls_in_flight: int = 512
-    streams_in_flight: int = 1024
-    connections_per_peer: int = 64
-    request_bytes: int = 2 * 1024 * 1024
-    """Of methods that take batches."""
-    single_request_bytes: int = 256 * 1024
-    """Of all others."""
-    deadline: float = 60.0
-    """The longest deadline that a call may ask for."""
-    stream_life: float = 3600.0
-    """When a long stream is ended, with OK: its caller opens another."""
-    verify_interval: float = 1.0
-    """How often the caller of an open stream is verified again."""
-    retry_after: float = 0.2
-    """What a call refused for load is told to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +173,9 @@ class Guard:
             if call.caller is not None:
                 self._connections.enter(call.caller, call.peer)
                 counted = call.caller
-                shared = call.subject or call.caller
-                self._shares.enter(shared.id.path)
+                charged = call.subject or call.caller
+                self._shares.enter(charged.id.path)
+                shared = charged
             call.deadline = self._deadline(call, context)
             self._refuse_when_too_large(method, request)
             self._refuse_when_not_audited(method)
@@ -245,8 +228,11 @@ class Guard:
             if call.caller is not None:
                 self._connections.enter(call.caller, call.peer)
                 counted = call.caller
-                shared = call.subject or call.caller
-                self._stream_shares.enter(shared.id.path)
+                charged = call.subject or call.caller
+                if charged.role not in SERVICE_ROLES:
+                    self._streams.keep_free(self._limits.streams_in_flight // _FOR_SERVICES)
+                self._stream_shares.enter(charged.id.path)
+                shared = charged
             ends = time.monotonic() + self._limits.stream_life
             if mandate is not None and self._tickets is not None and method.row.long_stream:
                 ends = min(ends, time.monotonic() + self._tickets.remaining(mandate))

@@ -10,7 +10,7 @@ from typing import Final
 from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.draining import Draining
 from keyreeve_chassis.rpc.http2.port import ConnectionBroken, ErrorCode, Http2Connection
-from keyreeve_chassis.rpc.limits import ByteBudget, Conduct, ConnectionLimits, Due, Lifetime
+from keyreeve_chassis.rpc.limits import ByteBudget, Conduct, Due, Lifetime
 from keyreeve_chassis.rpc.stream import Calls, Stream, Unsent
 from keyreeve_chassis.rpc.wire import Header, WireError
 
@@ -25,17 +25,15 @@ _LEAST_WINDOW = 64 * 1024 * 1024
 class GrpcConnection:
     """The state of one connection. `receive`, `output` and `tick` drive it; the rest is for who runs its calls."""
 
-    def __init__(
-        self, http2: Http2Connection, limits: ConnectionLimits, budget: ByteBudget, calls: Calls, now: float
-    ) -> None:
-        """Take the engine, whose SETTINGS are queued already."""
+    def __init__(self, http2: Http2Connection, conduct: Conduct, budget: ByteBudget, calls: Calls, now: float) -> None:
+        """Take the engine, whose SETTINGS are queued already, and what counts what the peer does."""
         self._http2 = http2
-        self._limits = limits
+        self._limits = limits = conduct.limits
+        self._conduct = conduct
         self._budget = budget
         self._calls = calls
         self._now = now
         self._lifetime = Lifetime(limits, now)
-        self._conduct = Conduct(limits, now)
         self._draining = Draining(http2)
         self._streams: dict[int, Stream] = {}
         self._touched: dict[int, Stream] = {}
@@ -44,6 +42,8 @@ class GrpcConnection:
         self._closing: dict[int, Stream | None] = {}
         self.closed = False
         """Nothing is read any more; the transport ends once `output` is empty."""
+        self.abused = False
+        """It was closed because the peer did too much of something."""
 
     # --- Driving ------------------------------------------------------------------------------------------------------
 
@@ -139,6 +139,7 @@ class GrpcConnection:
     def _allow(self, allowed: bool, what: bytes) -> None:  # what was decided
         """End the connection of a peer that does too much of something."""
         if not allowed and not self.closed:
+            self.abused = True
             self._http2.go_away(ErrorCode.ENHANCE_YOUR_CALM, what)
             self.lose()
 
@@ -149,8 +150,7 @@ class GrpcConnection:
         if self.closed:
             return
         if len(self._streams) >= 2 * self._limits.streams:
-            # The engine holds the peer to `streams`. It may open another as soon as it has reset one, whose handler
-            # counts until it has ended: a client that cancels now and then must not see REFUSED_STREAM.
+            # The engine holds the peer to `streams`; calls that it has reset count until their handlers have ended.
             self._charge()
             self._http2.reset(stream, ErrorCode.REFUSED_STREAM)
             return
@@ -242,7 +242,7 @@ class GrpcConnection:
         """`receive` looks after it once, for all frames together."""
 
     def _charge(self) -> None:
-        self._allow(self._conduct.resets.take(self._now), b"too_many_resets")
+        self._allow(self._conduct.reset(self._now), b"too_many_resets")
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
@@ -259,20 +259,16 @@ class GrpcConnection:
             if stream.checked:
                 self._admit(stream)
             self._calls.wake(stream)
-        over = self._streams.get(stream.id) is not stream
-        if over:
+        if self._streams.get(stream.id) is not stream:
             self._stop_waiting(stream)
-        elif stream.ended:
-            self._waiting.pop(stream.id, None)
-            self._hold(stream)
-        elif stream.reader.held or (stream.single and not stream.running):
+            return
+        if not stream.ended and (stream.reader.held or (stream.single and not stream.running)):
             if stream.id not in self._waiting:
                 self._waiting[stream.id] = stream
                 stream.since = stream.since if stream.single else self._now
-            self._hold(stream)
         else:
             self._waiting.pop(stream.id, None)
-            self._hold(stream)
+        self._hold(stream)
 
     def _settle_single(self, stream: Stream) -> None:
         if not stream.ended:
@@ -363,7 +359,7 @@ class GrpcConnection:
         if stream.finished or stream.gone:
             return
         stream.finished = True
-        self._conduct.answered()
+        allowed = self._conduct.finish(code, self._now)
         if code == wire.OK:
             found: Sequence[Header] = wire.SUCCESS
         else:
@@ -383,6 +379,7 @@ class GrpcConnection:
         else:
             self._closing[stream.id] = stream
         self._forget(stream)
+        self._allow(allowed, b"too_many_refused_calls")
 
     def fail(self, stream: Stream, code: int, message: str) -> None:
         """End a call from this side, with its handler."""

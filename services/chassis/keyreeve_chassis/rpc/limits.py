@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.token_bucket import TokenBucket
 
 
@@ -16,6 +17,8 @@ class ConnectionLimits:
     streams: int
     resets_burst: int
     resets_per_second: int
+    refusals_burst: int
+    refusals_per_second: int
     preface_timeout: float
     message_timeout: float
     stall_timeout: float
@@ -27,6 +30,42 @@ class ConnectionLimits:
     ping_interval: float
 
 
+_CONNECTIONS = 4
+"""How many connections' worth of resets one caller may make on all of its own."""
+
+
+class Standing:
+    """Counts what a caller costs without getting anything, on all its connections: a new one does not begin anew."""
+
+    __slots__ = ("_refusals", "_resets")
+
+    def __init__(self, limits: ConnectionLimits, now: float) -> None:
+        """Take the rates."""
+        burst, per_second = _CONNECTIONS * limits.resets_burst, _CONNECTIONS * limits.resets_per_second
+        self._resets = TokenBucket(burst, per_second, now)
+        self._refusals = TokenBucket(limits.refusals_burst, limits.refusals_per_second, now)
+
+    def reset(self, now: float) -> bool:
+        """Count a call that the caller gave up or made wrongly; False when there were too many."""
+        return self._resets.take(now)
+
+    def refused(self, now: float) -> bool:
+        """Count a call that was refused for a fault of the caller; False when most of its calls are."""
+        return self._refusals.take(now)
+
+    def answered(self) -> None:
+        """Count a call that was answered: it makes up for one that was refused."""
+        self._refusals.give_back()
+
+    def used_up(self, now: float) -> bool:
+        """Whether the next reset or refusal would be too many."""
+        return min(self._resets.left(now), self._refusals.left(now)) < 1
+
+    def clean(self, now: float) -> bool:
+        """Whether nothing is known against the caller."""
+        return self._resets.full(now) and self._refusals.full(now)
+
+
 _SETTINGS = (20.0, 1.0)
 _EMPTY_FRAMES = (100.0, 10.0)
 _PING_STRIKES = 2
@@ -35,11 +74,13 @@ _PING_STRIKES = 2
 class Conduct:
     """Counts what a peer does that costs it little and this server more."""
 
-    __slots__ = ("_interval", "_ping_at", "_strikes", "empty", "resets", "settings")
+    __slots__ = ("_interval", "_ping_at", "_resets", "_standing", "_strikes", "empty", "limits", "settings")
 
-    def __init__(self, limits: ConnectionLimits, now: float) -> None:
-        """Take the rates."""
-        self.resets = TokenBucket(limits.resets_burst, limits.resets_per_second, now)
+    def __init__(self, limits: ConnectionLimits, now: float, standing: Standing | None = None) -> None:
+        """Take the rates, and what is known of the caller from other connections."""
+        self.limits = limits
+        self._standing = standing or Standing(limits, now)
+        self._resets = TokenBucket(limits.resets_burst, limits.resets_per_second, now)
         self.settings = TokenBucket(*_SETTINGS, now)
         self.empty = TokenBucket(*_EMPTY_FRAMES, now)
         self._interval = limits.ping_interval
@@ -51,6 +92,18 @@ class Conduct:
         self._strikes = self._strikes + 1 if now - self._ping_at < self._interval else 0
         self._ping_at = now
         return self._strikes <= _PING_STRIKES
+
+    def reset(self, now: float) -> bool:
+        """Count a call that the peer gave up or made wrongly; False when there were too many, here or elsewhere."""
+        here, everywhere = self._resets.take(now), self._standing.reset(now)
+        return here and everywhere
+
+    def finish(self, code: int, now: float) -> bool:
+        """Count a call that this side has ended; False when most of the caller's are refused for its own fault."""
+        self.answered()
+        if code == wire.OK:
+            self._standing.answered()
+        return code not in wire.FAULTS_OF_THE_CALLER or self._standing.refused(now)
 
     def answered(self) -> None:
         """Forgive pings: those that measure bandwidth follow data of ours."""

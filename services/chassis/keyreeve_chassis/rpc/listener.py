@@ -15,7 +15,7 @@ import structlog
 
 from keyreeve_chassis.rpc.calls import Routes
 from keyreeve_chassis.rpc.http2.engines import Engine, usable_engine
-from keyreeve_chassis.rpc.limits import ByteBudget
+from keyreeve_chassis.rpc.limits import ByteBudget, Standing
 from keyreeve_chassis.rpc.sockets.binding import bind_sockets, close_sockets, peer_of
 from keyreeve_chassis.rpc.sockets.spreading import Spreading
 from keyreeve_chassis.rpc.sockets.transport import ListenerLimits, Transport
@@ -23,8 +23,14 @@ from keyreeve_chassis.tls import TlsAcceptor
 
 _BACKLOG = 512
 _ACCEPTS_PER_TURN = 16
-_HANDSHAKES_PER_TURN = 4
+_HANDSHAKES_PER_TURN = 1
 """A handshake takes about 0.4 ms of this process: between two turns of the loop the calls in progress wait for these."""
+_SLOW_SECONDS = 10.0
+"""For how long the handshakes of an address wait for their turn among themselves after a caller was cut off there."""
+_SLOW_INTERVAL = 0.005
+"""Between two steps of theirs; a handshake has two or three."""
+_MOST_KNOWN = 10_000
+"""Callers and addresses of which something is known."""
 _TICK_SECONDS = 1.0
 _STOP_SECONDS = 2.0
 """What cancelled calls get, after the grace, to end."""
@@ -82,6 +88,10 @@ class Listener:
         self.handshaking: dict[Transport, None] = {}
         self.running: set[asyncio.Task[None]] = set()
         """The tasks of calls, those of connections that are gone too."""
+        self._standings: dict[str, Standing] = {}
+        self._slow: dict[str, float] = {}
+        """Addresses whose handshakes wait, and until when."""
+        self._slow_ready: deque[Transport] = deque()
         self._connections: set[Transport] = set()
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
@@ -235,11 +245,20 @@ class Listener:
             except Exception:  # noqa: BLE001  # the others' time goes on
                 _log.exception("a connection is given up")
                 one.abort()
+        self._tidy(now)
         self._tell()
         self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
 
     def turn(self, one: "Transport") -> None:
         """Go on with a handshake, a few in each turn of the loop."""
+        until = self._slow.get(one.address)
+        if until is not None:
+            if self._loop.time() < until:
+                self._slow_ready.append(one)
+                if len(self._slow_ready) == 1:
+                    self._loop.call_later(_SLOW_INTERVAL, self._shake_slowly)
+                return
+            del self._slow[one.address]
         self.ready.append(one)
         if not self._turning:
             self._turning = True
@@ -251,6 +270,32 @@ class Listener:
         self._turning = bool(self.ready)
         if self._turning:
             self._loop.call_soon(self._shake_hands)
+
+    def _shake_slowly(self) -> None:
+        self._slow_ready.popleft().shake_hands()
+        if self._slow_ready:
+            self._loop.call_later(_SLOW_INTERVAL, self._shake_slowly)
+
+    def standing(self, name: str) -> Standing:
+        """Return what is known of a caller."""
+        found = self._standings.get(name)
+        if found is None:
+            found = self._standings[name] = Standing(self.limits.connection, self._loop.time())
+        return found
+
+    def slow_down(self, address: str) -> None:
+        """Let handshakes of an address wait for a while."""
+        if len(self._slow) < _MOST_KNOWN:
+            self._slow[address] = self._loop.time() + _SLOW_SECONDS
+
+    def _tidy(self, now: float) -> None:
+        """Forget the callers against whom nothing is known, and what is over."""
+        for name, standing in list(self._standings.items()):
+            if name not in self.of_peer and (standing.clean(now) or len(self._standings) > _MOST_KNOWN):
+                del self._standings[name]
+        for address, until in list(self._slow.items()):
+            if now >= until:
+                del self._slow[address]
 
     def forget(self, one: "Transport") -> None:
         """Count a connection that has ended."""

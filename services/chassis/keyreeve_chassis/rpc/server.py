@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -10,7 +10,8 @@ import structlog
 from keyreeve.errors import KeyreeveError
 from keyreeve.identity import ALL_ROLES
 from keyreeve_chassis.audit.trail import Trail
-from keyreeve_chassis.guard.guard import Guard, GuardLimits
+from keyreeve_chassis.guard.admission import GuardLimits
+from keyreeve_chassis.guard.guard import Guard
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.guard.tickets import TicketVerifier
@@ -22,6 +23,10 @@ from keyreeve_chassis.rpc.sockets.transport import ListenerLimits
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.telemetry.calls import CallTelemetry
 from keyreeve_chassis.tls import LiveServerCredentials
+
+HEALTH_CALLS = 256
+"""Calls, streams and connections of the plaintext listener, each; those of other listeners are not touched."""
+_HEALTH_BYTES = 4096
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +54,8 @@ def listener_limits(settings: ServingSettings) -> ListenerLimits:
             streams=settings.streams_per_connection,
             resets_burst=settings.resets_burst,
             resets_per_second=settings.resets_per_second,
+            refusals_burst=settings.refusals_burst,
+            refusals_per_second=settings.refusals_per_second,
             preface_timeout=settings.handshake_timeout,
             message_timeout=settings.message_timeout,
             stall_timeout=settings.stall_timeout,
@@ -139,8 +146,9 @@ async def start_server(
     health_listener: Listener | None = None
     health_port: int | None = None
     if settings.health_port is not None:
-        only_health = Guard(Router([health_service(state)]), None, guard_limits(settings))
-        health_listener = Listener(only_health, limits, budget, None)
+        few = replace(guard_limits(settings), calls_in_flight=HEALTH_CALLS, streams_in_flight=HEALTH_CALLS)
+        only_health = Guard(Router([health_service(state)]), None, few)
+        health_listener = Listener(only_health, _of_health(limits), budget, None)
         try:
             health_port = health_listener.listen(settings.health_host, settings.health_port)
         except RuntimeError:
@@ -150,6 +158,12 @@ async def start_server(
         state.set_serving(serving=True)
     _log.info("serving", host=settings.host, port=port, health_port=health_port, services=names)
     return RunningServer(port, health_port, state, guard, listener, health_listener, trail)
+
+
+def _of_health(limits: ListenerLimits) -> ListenerLimits:
+    """Return the limits of the listener that answers health to anyone: what asks there asks little."""
+    small = replace(limits.connection, request_bytes=_HEALTH_BYTES)
+    return replace(limits, connection=small, connections=min(limits.connections, HEALTH_CALLS))
 
 
 def named(directory: Path | None, listener: str) -> Shared | None:

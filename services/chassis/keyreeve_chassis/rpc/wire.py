@@ -23,6 +23,8 @@ RESOURCE_EXHAUSTED: Final = 8
 UNIMPLEMENTED: Final = 12
 INTERNAL: Final = 13
 UNAVAILABLE: Final = 14
+FAULTS_OF_THE_CALLER: Final = frozenset({3, 7, UNIMPLEMENTED, 16})
+"""INVALID_ARGUMENT, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED: what a caller is refused whatever the service's load."""
 
 PREFIX_BYTES: Final = 5
 """A message's prefix: one byte that says whether it is compressed, four with its length."""

@@ -51,7 +51,18 @@ class ServingSettings(BaseModel):
     )
     resets_burst: int = Field(1000, ge=1, description="Calls that a connection may reset, or make wrongly, at once.")
     resets_per_second: int = Field(
-        100, ge=1, description="The same in each second for long; beyond it the connection ends."
+        100,
+        ge=1,
+        description="The same in each second for long; beyond it the connection ends. One identity has four times as many "
+        "on all its connections.",
+    )
+    refusals_burst: int = Field(
+        2000,
+        ge=1,
+        description="Calls of one identity at once that are refused for a fault of its own; an answer makes up for one.",
+    )
+    refusals_per_second: int = Field(
+        200, ge=1, description="The same in each second for long; beyond it the identity's connections end."
     )
     message_timeout: float = Field(10, gt=0, description="Time in which a request that has begun must arrive.")
     stall_timeout: float = Field(60, gt=0, description="When an answer that its caller does not read is given up.")

@@ -164,7 +164,7 @@ class Watched:
 def test_a_block_that_is_used_up_is_followed_by_another_with_at_most_w_in_flight(ca: RunningCa):
     issuance = late(ca)
     watched = Watched(issuance.ledger)
-    issuance = replace(issuance, ledger=watched, admission=FairShare("certificates", 10_000, RETRY_AFTER))
+    issuance = replace(issuance, ledger=watched, admission=FairShare("certificates", 100_000, RETRY_AFTER))
     items = [SignItem("server", server_csr("a.test"))] * 100
 
     async def many() -> list[LedgerEntry]:

@@ -33,7 +33,7 @@ async def test_an_item_with_hundreds_of_bad_names_is_refused_in_few_words():
 
 
 async def test_requests_that_are_large_together_are_committed_in_groups_that_can_be_carried():
-    path = Path(FakeLedger())
+    path = Path(FakeLedger(), admission=FairShare("certificates", 100_000, RETRY_AFTER))
     path.ledger.open.clear()
     waiting = [asyncio.create_task(path.sign(*[LARGE] * 10, request_id=str(n))) for n in range(60)]
     await settle()
@@ -46,7 +46,7 @@ async def test_requests_that_are_large_together_are_committed_in_groups_that_can
 
 
 async def test_refused_items_count_in_the_size_of_a_group():
-    path = Path(FakeLedger(), admission=FairShare("certificates", 10_000, RETRY_AFTER))
+    path = Path(FakeLedger(), admission=FairShare("certificates", 100_000, RETRY_AFTER))
     path.ledger.open.clear()
     waiting = [asyncio.create_task(path.sign(GOOD, *[many_bad_names(20)] * 99, request_id=str(n))) for n in range(40)]
     await settle()

@@ -9,8 +9,9 @@ from fakes.signing_path import ADMIN, OTHER, FakeLedger, Path, committed, settle
 from keyreeve import errors
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
+from keyreeve_ca.issuance.batching import MAX_IN_PROGRESS
 from keyreeve_ca.issuance.commit_queue import MAX_GROUP
-from keyreeve_ca.issuance.service import MAX_IN_PROGRESS, SignItem
+from keyreeve_ca.issuance.service import SignItem
 from keyreeve_ca.ledger.ports import BLOCK_SIZE, MAX_UNCOMMITTED, GateClosed
 from support.certificate_plans import PERMISSIVE, authority, version_of
 

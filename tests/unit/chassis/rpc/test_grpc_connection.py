@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keyreeve_chassis.rpc import wire
 from keyreeve_chassis.rpc.calls import ConnectionCalls
-from keyreeve_chassis.rpc.limits import ByteBudget
+from keyreeve_chassis.rpc.limits import ByteBudget, Standing
 from support.http2_peer import BIDI, CLOSED, ENGINES, LIMITS, UNARY, Http2Peer, ScriptedCalls
 
 RESET, PING, SETTINGS = 3, 6, 4
@@ -197,6 +197,54 @@ def test_rapid_resets_end_the_connection(body):
             peer.connection.done(stream)
     assert peer.connection.closed
     assert peer.goodbye() == b"too_many_resets"
+
+
+def refused_call(peer: Http2Peer) -> None:
+    peer.call(UNARY, b"x")
+    peer.exchange()
+    if not peer.connection.closed:
+        stream, _ = peer.calls.started[-1]
+        peer.connection.finish(stream, wire.UNIMPLEMENTED, "no", ())
+        peer.connection.done(stream)
+        peer.exchange()
+
+
+def test_a_caller_that_is_mostly_refused_is_cut_off():
+    peer = Http2Peer()
+    while not peer.connection.closed:
+        refused_call(peer)
+    assert LIMITS.refusals_burst < len(peer.calls.started) < LIMITS.refusals_burst + 5
+    assert peer.goodbye() == b"too_many_refused_calls"
+
+
+def test_a_caller_that_is_refused_as_often_as_answered_goes_on():
+    peer = Http2Peer()
+    for _ in range(LIMITS.refusals_burst * 4):
+        refused_call(peer)
+        peer.call(UNARY, b"x")
+        peer.exchange()
+        stream, _ = peer.calls.started[-1]
+        peer.connection.respond(stream, b"y")
+        peer.connection.done(stream)
+        peer.exchange()
+    assert not peer.connection.closed
+
+
+def test_the_resets_of_a_caller_count_on_all_its_connections():
+    standing, cut = Standing(LIMITS, 1000.0), 0
+    for _ in range(20):
+        peer = Http2Peer(standing=standing)
+        for _ in range(LIMITS.resets_burst - 5):
+            if peer.connection.closed:
+                break
+            peer.client.reset_stream(peer.call(UNARY, b"x"))
+            peer.exchange()
+            for stream, _ in peer.calls.started:
+                peer.connection.done(stream)
+        cut += peer.connection.closed
+    assert cut >= 10
+    assert not standing.clean(1000.0)
+    assert standing.clean(1060.0)
 
 
 async def test_a_call_that_is_cancelled_before_its_task_has_begun_is_over():

@@ -14,7 +14,7 @@ from keyreeve_chassis.guard.call import AuthContext
 from keyreeve_chassis.rpc.calls import ConnectionCalls, Routes
 from keyreeve_chassis.rpc.connection import GrpcConnection
 from keyreeve_chassis.rpc.http2.engines import Engine
-from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
+from keyreeve_chassis.rpc.limits import ByteBudget, Conduct, ConnectionLimits, Standing
 from keyreeve_chassis.tls import TlsAcceptor, TlsFailed, TlsSession
 
 _WRITE_BUFFER_BYTES = 256 * 1024
@@ -57,6 +57,14 @@ class Owner(Protocol):
 
     def turn(self, one: "Transport") -> None:
         """Go on with a handshake, in turn with those of other connections."""
+        ...
+
+    def standing(self, name: str) -> Standing:
+        """Return what is known of a caller."""
+        ...
+
+    def slow_down(self, address: str) -> None:
+        """Let handshakes of an address wait for a while: a caller that was cut off comes back from there."""
         ...
 
     def forget(self, one: "Transport") -> None:
@@ -199,6 +207,9 @@ class Transport(asyncio.Protocol):
         if owner.of_peer[name] >= owner.limits.connections_per_peer:
             _log.info("an identity has too many connections", peer=self._peer, identity=name)
             return False
+        if owner.standing(name).used_up(self._loop.time()):
+            owner.slow_down(self.address)
+            return False
         owner.of_peer[name] += 1
         self._counted = name
         return True
@@ -227,7 +238,10 @@ class Transport(asyncio.Protocol):
         self._calls = ConnectionCalls(
             self._owner.guard, self._peer, auth, flush=self.flush, running=self._owner.running
         )
-        self._connection = GrpcConnection(engine, limits, self._owner.budget, self._calls, self._loop.time())
+        standing = None if self._counted is None else self._owner.standing(self._counted)
+        now = self._loop.time()
+        conduct = Conduct(limits, now, standing)
+        self._connection = GrpcConnection(engine, conduct, self._owner.budget, self._calls, now)
         self._calls.connection = self._connection
         self.flush()
 
@@ -279,6 +293,8 @@ class Transport(asyncio.Protocol):
     def end(self) -> None:
         """Close the connection once what was written is sent."""
         if self._connection is not None:
+            if self._connection.abused:
+                self._owner.slow_down(self.address)
             self._connection.lose()
         transport = self._transport
         if transport is None or transport.is_closing() or self._ended is not None:
