@@ -15,10 +15,10 @@ down: ## stop the control plane; its data is kept
 	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve down
 
 status: $(VENV)/.run ## show what runs, where, and your identity
-	@$(BIN)/keyreeve status
+	@$(BIN)/keyreeve status || [ $$? -le 3 ]  # what it prints says it all; make would add a line of its own
 
 reset: ## stop the control plane and delete it with all its keys (asks, unless FORCE=1)
-	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve reset
+	@test ! -x $(BIN)/keyreeve || $(BIN)/keyreeve reset || [ $$? -eq 130 ]  # 130: the question was not answered with yes
 
 # Tests wait half of their time for disks and process starts.
 AT_ONCE ?= $(shell echo $$(($$(nproc) * 2)))

@@ -87,7 +87,8 @@ class Context:
     def load(cls, path: str | os.PathLike[str] | None = None) -> Self:
         """Read the context file.
 
-        It is `path`, or the one that KEYREEVE_CONTEXT names, or the nearest in a default location.
+        It is `path`, or the one that KEYREEVE_CONTEXT names, or the nearest in a default location. Of a directory it is
+        `context.json` in it, or in its `.keyreeve`.
 
         Raises `keyreeve.errors.ContextInvalid` when there is none, it is malformed, or it was found in a default location
         and belongs to another user.
@@ -166,15 +167,23 @@ class Context:
 def _locate(path: str | os.PathLike[str] | None) -> tuple[Path, bool]:
     """The context file, and whether it was found rather than named."""
     if path is not None:
-        return Path(path), False
+        return _file_at(Path(path)), False
     if named := os.environ.get(ENVIRONMENT_VARIABLE):
-        return Path(named), False
+        return _file_at(Path(named)), False
     here = Path.cwd()
     for directory in (here, *here.parents):
         if os.path.lexists(candidate := directory / DEFAULT_LOCATION) or _is_closed(candidate.parent):
             _require_own(candidate)
             return candidate, True
     raise ContextInvalid(f"there is no {DEFAULT_LOCATION} in {here} or above it, and {ENVIRONMENT_VARIABLE} is not set")
+
+
+def _file_at(path: Path) -> Path:
+    """The context file at a path: of a directory its own, or that of the control plane in it."""
+    if not path.is_dir():
+        return path
+    below = path / DEFAULT_LOCATION
+    return below if below.exists() else path / DEFAULT_LOCATION.name
 
 
 def _refuse_foreign_files(context: Context) -> None:

@@ -64,7 +64,8 @@ def _error_of_code(code: grpc.StatusCode, text: str, service: str) -> KeyreeveEr
     metadata = {"service": service}
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            return errors.ServiceUnreachable(f"no answer from {service}{_by_proxy(service)}: {text}", metadata=metadata)
+            why = _plain(text)
+            return errors.ServiceUnreachable(f"no answer from {service}{_by_proxy(service)}: {why}", metadata=metadata)
         case grpc.StatusCode.CANCELLED:
             # The client has not cancelled it: a server that stops ends the calls in progress with this status.
             return errors.ServiceStopping(f"{service} ended the call before it answered", metadata=metadata)
@@ -75,6 +76,37 @@ def _error_of_code(code: grpc.StatusCode, text: str, service: str) -> KeyreeveEr
         case grpc.StatusCode.INTERNAL:
             return errors.InternalError(f"{service}: {text}")
     return errors.family(code.name)(f"{service} answered {code.name}: {text}")
+
+
+_PLAIN = (
+    ("Connection refused", "nothing listens there"),
+    ("No such file or directory", "the socket does not exist"),
+    ("No route to host", "there is no route to the host"),
+    ("Network is unreachable", "the network cannot be reached"),
+    ("DNS resolution failed", "the name of the host is not known"),
+    ("Domain name not found", "the name of the host is not known"),
+    ("FD Shutdown", "the connection was not made in time"),
+    ("connection attempt timed out", "the connection was not made in time"),
+    ("Timeout occurred", "the connection was not made in time"),
+    ("Connection reset by peer", "the connection was closed by the other side"),
+    ("Socket closed", "the connection was closed by the other side"),
+    ("Broken pipe", "the connection was closed by the other side"),
+    ("certificate is not yet valid", "its certificate is not valid yet by this machine's clock"),
+    ("certificate has expired", "its certificate has expired by this machine's clock"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate leads to none of the roots of the context"),
+    ("is not in peer certificate", "its certificate is for another name"),
+    ("WRONG_VERSION_NUMBER", "what listens there does not speak TLS"),
+    ("ALERT_CERTIFICATE_EXPIRED", "it refused this client's certificate as expired"),
+    ("ALERT_UNKNOWN_CA", "it does not know the CA of this client's certificate"),
+    ("ALERT_BAD_CERTIFICATE", "it refused this client's certificate"),
+)
+"""Parts of gRPC's texts for connections that fail, and what they mean; the first that fits."""
+
+
+def _plain(text: str) -> str:
+    """Say why a connection failed; gRPC's own text where it is not known."""
+    lower = text.lower()
+    return next((meaning for part, meaning in _PLAIN if part.lower() in lower), text)
 
 
 def _status_of(failure: grpc.RpcError) -> "status_pb2.Status | None":

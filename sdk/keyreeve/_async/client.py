@@ -1,6 +1,7 @@
 """The client of a control plane, which connects to each service on first use."""
 
 from collections.abc import Callable
+import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -39,7 +40,7 @@ class Client:
 
     def __init__(
         self,
-        context: Context | None = None,
+        context: Context | str | os.PathLike[str] | None = None,
         *,
         timeout: float = 30.0,
         retry: RetryPolicy | None = None,
@@ -47,14 +48,14 @@ class Client:
         ticket: Callable[[], bytes] | None = None,
         channels: dict[str, RotatingChannel] | None = None,
     ) -> None:
-        """Use `context`, or the one that `Context.load()` finds.
+        """Use `context`, the context file or directory at a path, or what `Context.load()` finds.
 
         `timeout` is the time in seconds that a call may take with all its retries; each method takes one of its own.
         `coalesce` lets calls of `certificates.sign` that wait at the same time share a call (docs/sdk.md). `ticket` and
         `channels`, which another client owns, are what `on_behalf` gives.
         Raises `keyreeve.errors.ContextInvalid`.
         """
-        self.context = Context.load() if context is None else context
+        self.context = context if isinstance(context, Context) else Context.load(context)
         self._timeout = timeout
         self._policy = retry or RetryPolicy()
         self._closed = False

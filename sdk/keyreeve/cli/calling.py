@@ -26,7 +26,7 @@ def control_plane(context_file: Path | None, *, renew: bool = True) -> "Iterator
     With `renew`, the certificate that it calls with is renewed first, if that is due.
     """
     from keyreeve import Client
-    from keyreeve.cli.client_certificate import explain_expiry, renew_if_due
+    from keyreeve.cli.client_certificate import explain_failure, renew_if_due
     from keyreeve.errors import KeyreeveError
 
     context = load_context(context_file)
@@ -36,7 +36,7 @@ def control_plane(context_file: Path | None, *, renew: bool = True) -> "Iterator
         try:
             yield client
         except KeyreeveError as failure:
-            raise explain_expiry(context, failure) from None
+            raise explain_failure(context, failure) from None
 
 
 def load_context(context_file: Path | None) -> "Context":

@@ -54,12 +54,18 @@ def renew_if_due(context: "Context", now: Clock = time.time) -> None:
             print_error(f"      {failure.fix}")
 
 
-def explain_expiry(context: "Context", failure: KeyreeveError, now: Clock = time.time) -> KeyreeveError:
-    """Turn a failed connection with an expired certificate into its cause.
+def explain_failure(context: "Context", failure: KeyreeveError, now: Clock = time.time) -> KeyreeveError:
+    """Turn a failed connection with a wrong clock or an expired certificate into its cause.
 
     A server that refuses a certificate in the TLS handshake does not say why. Every other failure is returned unchanged.
     """
-    if not isinstance(failure, ServiceUnreachable | Unauthenticated) or isinstance(failure, PeerCertificateExpired):
+    from keyreeve.cli.clock_check import wrong_clock
+
+    if not isinstance(failure, ServiceUnreachable | Unauthenticated):
+        return failure
+    if (skewed := wrong_clock(context, datetime.fromtimestamp(now(), UTC))) is not None:
+        return skewed
+    if isinstance(failure, PeerCertificateExpired):
         return failure
     try:
         end = _end(context)

@@ -147,7 +147,11 @@ def run_command(arguments: list[str]) -> int:
     except KeyreeveError as error:
         _report(error, form)
         return exit_code(error)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except typer.Abort:
+        # At a prompt: no, Ctrl-C, or the end of standard input. The cursor stands behind the question.
+        print_error("\nnot done: the question was not answered, or not with yes")
         return Exit.INTERRUPTED
     except OSError as problem:
         if problem.errno not in _OUTPUT_LOST:

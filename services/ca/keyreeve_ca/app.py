@@ -65,9 +65,10 @@ from keyreeve_ca.trust import servicer as trust_servicer
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit import servicer as audit_servicer
 from keyreeve_chassis.changes.topics import Topics
-from keyreeve_chassis.database.binding import BindingFile, BindingMemory, DatabaseBinding
+from keyreeve_chassis.database.binding import BindingFile, BindingMemory, BoundState, DatabaseBinding
 from keyreeve_chassis.database.engine import sqlite_release
 from keyreeve_chassis.database.opening import look_at_database, look_at_sqlite, place_of
+from keyreeve_chassis.database.removing import remove_database
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
@@ -328,6 +329,16 @@ def look(settings: CaSettings) -> list[Finding]:
         *look_at_sqlite(settings, sqlite_release()),
         *look_at_database(settings, SCHEMA, binding, in_database),
     ]
+
+
+def remove(settings: CaSettings) -> list[str]:
+    """Remove what was made in the database; see `Migrations.remove`."""
+
+    def bound_state(database: Database) -> BoundState | None:
+        control_plane = store_of(database, None).read_here(lambda tx: tx.control_plane())
+        return None if control_plane is None else control_plane.bound
+
+    return remove_database(settings, SCHEMA, binding_of(settings), bound_state)
 
 
 def binding_of(settings: CaSettings) -> DatabaseBinding:

@@ -17,6 +17,12 @@ class CaMigrations:
 
         coordinator.migrate(settings, expand=expand)
 
+    def remove(self, settings: CaSettings) -> list[str]:
+        """See `Migrations.remove`."""
+        from keyreeve_ca import app
+
+        return app.remove(settings)
+
 
 def _run_coordinator(_spec: object, settings: CaSettings, _index: int) -> Coroutine[Any, Any, None]:
     from keyreeve_ca.coordinator import coordinator

@@ -70,10 +70,14 @@ class OpenStorage(Generic[S]):
 
 
 class Migrations(Protocol[S_contra]):
-    """A service's migrations, for its `migrate` command."""
+    """A service's schema, for its commands `migrate` and `remove-database`."""
 
     def migrate(self, settings: S_contra, *, expand: bool = False) -> None:
         """Migrate the database to this release's revision; with `expand` only so far that the release before still works."""
+        ...
+
+    def remove(self, settings: S_contra) -> list[str]:
+        """Remove what was made in the database, and return it. Raises `StartRefused`, `WrongDatabase`, `StoreUnavailable`."""
         ...
 
 

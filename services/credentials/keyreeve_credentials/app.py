@@ -39,6 +39,7 @@ from keyreeve_credentials.keys.root_files import open_root_files
 from keyreeve_credentials.keys.root_secrets import open_root_secrets
 from keyreeve_credentials.keys.seal_switch import SealSwitch
 from keyreeve_credentials.keys.service import ROTATE, Keys
+from keyreeve_credentials.keys.sql import look_at_seal
 from keyreeve_credentials.keys.sweep import Sweep
 from keyreeve_credentials.keys.vault import Vault
 from keyreeve_credentials.launch_settings import servicer as launch_setting_servicer
@@ -94,9 +95,13 @@ class CredentialsStorage:
         """See `Migrations.migrate`."""
         self.database.migrate(settings, expand=expand)
 
+    def remove(self, settings: CredentialsSettings) -> list[str]:
+        """See `Migrations.remove`."""
+        return self.database.remove(settings)
+
     def look(self, settings: CredentialsSettings) -> Sequence[Finding]:
         """Check the installation without the running service; nothing is changed."""
-        return self.database.look(settings)
+        return self.database.look(settings, look_at_seal)
 
     @asynccontextmanager
     async def open(

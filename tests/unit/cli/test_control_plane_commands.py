@@ -173,7 +173,7 @@ def test_doctor_shows_what_to_do_about_whatever_the_service_warns_of(
     monkeypatch.setattr(doctor, "ask", lambda *_, **__: rows)
     findings = list(doctor.check_by_service(state_directory, CA))
     assert [finding.severity for finding in findings] == [Severity.OK, Severity.WARNING, Severity.ERROR]
-    monkeypatch.setattr(doctor, "examine", lambda *_: findings)
+    monkeypatch.setattr(doctor, "examine", lambda *_: doctor.told_once({"ca": findings}))
     write_file(state_directory.config("ca"), b"{}", mode=0o600)
     with pytest.raises(typer.Exit):
         machine_commands.doctor(state_directory.root)

@@ -227,7 +227,7 @@ def _enrolled_by(client: "Client", name: str) -> list[dict[str, Any]]:
 
 def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
     """Print your identity, and whether the control plane accepts your certificate."""
-    from keyreeve.cli.client_certificate import explain_expiry
+    from keyreeve.cli.client_certificate import explain_failure
     from keyreeve.errors import KeyreeveError
     from keyreeve.identity import OPERATOR_ROLES, SpiffeId
 
@@ -249,7 +249,7 @@ def whoami(context: ContextFile = None, output: Output = Format.TABLE, quiet: Qu
                 record = _row(client.operators.get(identity.path[-1]))
                 document |= {key: record[key] for key in ("person_uid", "invited_at", "invited_by", "renews_until")}
         except KeyreeveError as refused:
-            failure = explain_expiry(found, refused)
+            failure = explain_failure(found, refused)
             document["control_plane_says"] = failure.reason
         text = fields(document | {"not_after": until(certificate.not_valid_after_utc, datetime.now(UTC))})
         Printer(output, quiet=quiet).answer(document, text, brief=str(identity))

@@ -155,9 +155,11 @@ def reset(
 ) -> None:
     """Stop the control plane and delete it.
 
-    Its keys, its ledger and your certificate are deleted. It cannot be undone.
+    Its keys, its ledger and your certificate are deleted, in PostgreSQL too. It cannot be undone.
+
+    Exit code 1 when something is left, such as the schema in a database that does not answer.
     """
-    from keyreeve.cli.local.stopping import remove
+    from keyreeve.cli.local.stopping import databases_elsewhere, remove
 
     state_directory = StateDirectory.at(directory)
     if not state_directory.root.exists():
@@ -166,9 +168,21 @@ def reset(
     if not state_directory.exists():
         raise typer.BadParameter(f"{shown(state_directory.root)} contains no control plane of `up`", param_hint="--dir")
     if not force:
-        typer.confirm(f"Delete {state_directory.root} with all its keys and certificates?", abort=True, err=True)
-    remove(state_directory)
-    Printer(output, quiet=quiet).answer({"removed": True}, f"{shown(state_directory.root)} has been deleted")
+        places = [
+            f" and what it has made in {place}" for place in sorted({*databases_elsewhere(state_directory).values()})
+        ]
+        question = f"Delete {state_directory.root} with all its keys and certificates{''.join(places)}?"
+        typer.confirm(question, abort=True, err=True)
+    removed = remove(state_directory)
+    lines = [
+        f"{shown(state_directory.root)} has been deleted",
+        *(f"{one} has been deleted" for one in removed.databases),
+    ]
+    lines += [f"left: {one}" for one in removed.left]
+    document = {"removed": True, "databases": removed.databases, "left": removed.left}
+    Printer(output, quiet=quiet).answer(document, "\n".join(lines))
+    if removed.left:
+        raise typer.Exit(Exit.REFUSED)
 
 
 def _existing(directory: Path) -> StateDirectory:
@@ -183,7 +197,8 @@ def _existing(directory: Path) -> StateDirectory:
 def status(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Quiet = False) -> None:
     """Show the services on this machine, and the expiry of your certificate.
 
-    Exit code 3 when a service does not serve.
+    Exit code 3 when a service does not serve, 1 when one cannot do its work: its database is away, issuance is halted, the
+    vault is sealed.
     """
     from keyreeve.cli.local.local_operator import find_operator, utc_now
     from keyreeve.cli.local.local_status import status as status_of
@@ -203,10 +218,15 @@ def status(directory: Directory = _HERE, output: Output = Format.TABLE, quiet: Q
     text += "versions    " + ", ".join(f"{name} {version}" for name, version in document["versions"].items()) + "\n"
     mine = f"{operator.identity} until {until(operator.not_after, utc_now())}" if operator else "no certificate"
     text += f"you         {mine}\n"
+    problems = [f"{service['service']}: {one}" for service in document["services"] for one in service["problems"]]
+    text += "".join(f"{printer.palette.red}✘{printer.palette.plain} {problem}\n" for problem in problems)
     serving = all(service["state"] == "serving" for service in document["services"])
-    printer.answer(document, text, brief="serving" if serving else "stopped")
+    brief = "stopped" if not serving else "serving" if not problems else "hindered"
+    printer.answer(document, text, brief=brief)
     if not serving:
         raise typer.Exit(Exit.NOT_REACHABLE)
+    if problems:
+        raise typer.Exit(Exit.REFUSED)
 
 
 def settings(

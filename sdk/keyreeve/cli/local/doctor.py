@@ -5,16 +5,16 @@ Every finding says what to do.
 
 import socket
 import stat
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from keyreeve.cli.certificates.trust_checks import load_pem, verify_for
+from keyreeve.cli.clock_check import TOLERANCE, served_date
 from keyreeve.cli.local.health import is_serving
 from keyreeve.cli.local.local_operator import find_operator
 from keyreeve.cli.local.local_status import manager_of, supervisor_of
@@ -22,7 +22,6 @@ from keyreeve.cli.printing import distance, until
 from keyreeve.cli.supervision.local_services import (
     LOOPBACK,
     SERVICES,
-    Addresses,
     Service,
     address_of,
     dialed,
@@ -34,10 +33,9 @@ from keyreeve.enrollee_files import EnrolleeFiles
 from keyreeve.errors import FileUnusable, KeyreeveError
 from keyreeve.service_files import certificate_end, identity_directory
 
-CLOCK_TOLERANCE = timedelta(seconds=60)
-_WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""For this machine: a proxy of the environment would dial its own loopback."""
 _ANSWER_SECONDS = 3.0
+_OF_THE_MACHINE = frozenset({"sqlite", "transport", "open files"})
+"""Checks of services that say the same of each service, unless their settings differ."""
 
 
 class Severity(StrEnum):
@@ -63,14 +61,25 @@ class Finding:
 
 def examine(state_directory: StateDirectory, now: datetime, services: Sequence[Service] = SERVICES) -> list[Finding]:
     """Run every check, in the order in which the findings are best repaired."""
-    findings = [*check_supervisor(state_directory)]
-    for service in services:
-        findings += check_service(state_directory, service, now)
-    findings += check_certificate(state_directory, now)
-    findings += check_modes(state_directory, services)
-    for service in services:
-        findings += check_by_service(state_directory, service)
-    return findings
+    with ThreadPoolExecutor(len(services)) as pool:  # each is a program that starts
+        asked = [pool.submit(list[Finding], check_by_service(state_directory, service)) for service in services]
+        findings = [*check_supervisor(state_directory)]
+        for service in services:
+            findings += check_service(state_directory, service, now)
+        findings += check_clocks(state_directory, services, now)
+        findings += check_certificate(state_directory, now)
+        findings += check_modes(state_directory, services)
+        return findings + told_once({service.name: one.result() for service, one in zip(services, asked, strict=True)})
+
+
+def told_once(findings: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """The findings by service under the service's name; what they say of the machine in the same words comes once."""
+    told: dict[Finding, None] = {}
+    for service, each in findings.items():
+        for one in each:
+            own = replace(one, check=f"{service} {one.check}".strip())
+            told[one if one.check in _OF_THE_MACHINE else own] = None
+    return list(told)
 
 
 def check_supervisor(state_directory: StateDirectory) -> Iterator[Finding]:
@@ -111,7 +120,6 @@ def check_service(state_directory: StateDirectory, service: Service, now: dateti
         yield Finding(f"{service.name} health", Severity.ERROR, "it does not serve", f"keyreeve up; then read {log}")
     if not service.is_ca:  # the CA checks its own by itself
         yield _check_service_certificate(state_directory, service, now)
-    yield _check_clock(addresses, now)
 
 
 def _check_service_certificate(state_directory: StateDirectory, service: Service, now: datetime) -> Finding:
@@ -143,46 +151,34 @@ def _check_port(service: Service, name: str, host: str, port: int, *, runs: bool
     return Finding(check, Severity.OK, f"{host}:{port} " + ("is ours" if runs else "is free"))
 
 
-def _check_clock(addresses: Addresses, now: datetime) -> Finding:
-    """Compare this machine's clock with the service's.
+def check_clocks(state_directory: StateDirectory, services: Sequence[Service], now: datetime) -> Iterator[Finding]:
+    """Compare this machine's clock with those of the services that can be asked.
 
-    Its plain-HTTP responses contain the time, to the second (RFC 9110, section 6.6.1).
+    Their plain-HTTP responses contain the time, to the second (RFC 9110, section 6.6.1).
     """
-    theirs = served_date(f"http://{address_of(addresses.metrics_host, addresses.metrics_port)}/") or served_date(
-        addresses.http_url
-    )
-    if theirs is None:
-        return Finding(
-            "clock", Severity.WARNING, "the service's clock could not be read", "keyreeve up, then try again"
-        )
-    difference = theirs - now
-    if abs(difference) > CLOCK_TOLERANCE:
+    read = []
+    for service in services:
+        with suppress(FileUnusable):
+            addresses = read_addresses(state_directory, service)
+            theirs = served_date(
+                f"http://{address_of(addresses.metrics_host, addresses.metrics_port)}/"
+            ) or served_date(addresses.http_url)
+            if theirs is not None:
+                read.append((service, theirs - now))
+    wrong = [(service, difference) for service, difference in read if abs(difference) > TOLERANCE]
+    for service, difference in wrong:
         side = "ahead of" if difference > timedelta(0) else "behind"
-        return Finding(
+        yield Finding(
             "clock",
             Severity.ERROR,
-            f"the service's clock is {distance(abs(difference))} {side} this one",
+            f"the clock of {service.name} is {distance(abs(difference))} {side} this one",
             "set both clocks by NTP (timedatectl set-ntp true)",
         )
-    return Finding("clock", Severity.OK, f"within {CLOCK_TOLERANCE.total_seconds():g} s of the service's")
-
-
-def served_date(url: str) -> datetime | None:
-    """The Date header of an HTTP server's response, whatever its status.
-
-    None when there is none.
-    """
-    try:
-        with _WITHOUT_PROXY.open(url, timeout=_ANSWER_SECONDS) as answer:
-            header = answer.headers["Date"]
-    except urllib.error.HTTPError as refusal:
-        header = refusal.headers["Date"]
-    except (OSError, ValueError):
-        return None
-    try:
-        return parsedate_to_datetime(header).astimezone(UTC)
-    except (TypeError, ValueError):
-        return None
+    if not read:
+        message = "no service's clock could be read"
+        yield Finding("clock", Severity.WARNING, message, "keyreeve up, then try again")
+    elif not wrong:
+        yield Finding("clock", Severity.OK, f"within {TOLERANCE.total_seconds():g} s of the services'")
 
 
 def check_certificate(state_directory: StateDirectory, now: datetime) -> Iterator[Finding]:
@@ -263,13 +259,13 @@ def _mode(path: Path) -> int:
 
 
 def check_by_service(state_directory: StateDirectory, service: Service) -> Iterator[Finding]:
-    """Report the findings of a service's own `check` command."""
+    """Return the findings of a service's own `check` command, without the service's name."""
     try:
         rows = ask("check", state_directory.config(service.name), module=service.module)
     except (KeyreeveError, NotThereYet) as problem:
-        yield Finding(service.name, Severity.ERROR, str(problem) or "it does not answer", "keyreeve up")
+        yield Finding("", Severity.ERROR, str(problem) or "it does not answer", "keyreeve up")
         return
     for row in rows:
         fix = str(row.get("fix") or "")
         fine = Severity.WARNING if fix else Severity.OK
-        yield Finding(f"{service.name} {row['check']}", fine if row["ok"] else Severity.ERROR, str(row["message"]), fix)
+        yield Finding(str(row["check"]), fine if row["ok"] else Severity.ERROR, str(row["message"]), fix)

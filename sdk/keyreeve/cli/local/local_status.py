@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from keyreeve.cli.local.health import is_serving
+from keyreeve.cli.local.service_problems import problems_of
 from keyreeve.cli.supervision import supervisor
 from keyreeve.cli.supervision.local_services import SERVICES, Addresses, Service, address_of, read_addresses
 from keyreeve.cli.supervision.processes import Lock, Running, find, read_pid
@@ -38,10 +40,10 @@ def database_of(state_directory: StateDirectory, service: Service) -> str:
 
     Empty when that is not known.
     """
-    try:
-        return str(json.loads((state_directory.state(service.name) / "control-plane.json").read_bytes())["database"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
+    for note in ("control-plane.json", "database.json"):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            return str(json.loads((state_directory.state(service.name) / note).read_bytes())["database"])
+    return ""
 
 
 def status(state_directory: StateDirectory, services: Sequence[Service] = SERVICES) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def _service_status(state_directory: StateDirectory, service: Service, addresses
         "http": addresses.http_url,
         "enroll": None if addresses.enroll_port is None else f"{addresses.host}:{addresses.enroll_port}",
         "trust_domain": addresses.trust_domain,
+        "problems": problems_of(addresses) if state == "serving" else [],
     }
     if manager is not None:
         manager.close()

@@ -1,7 +1,9 @@
 """What `keyreeve doctor` finds in the database of a CA."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
+from keyreeve_ca.halt.service import HaltState
 from keyreeve_ca.store.ports import AuthorityState, ControlPlaneState
 from keyreeve_ca.store.sql import CaStore
 from keyreeve_chassis.database.binding import DatabaseBinding
@@ -34,7 +36,9 @@ def control_plane_findings(
     kek = _kek(open_keystore, control_plane)
     yield kek
     if kek.ok:
-        yield _trust_tables(open_store(Seals.of(open_keystore())))
+        store = open_store(Seals.of(open_keystore()))
+        yield _issuance(store.read_here(lambda tx: tx.halt.state()))
+        yield _trust_tables(store)
     for authority in authorities:
         if authority.state is not AuthorityState.ACTIVE:
             continue
@@ -46,6 +50,14 @@ def control_plane_findings(
             message=f"authority {authority.authority_id} expires in {days} days",
             fix="" if days > total / 10 else "Create and activate its successor: keyreeve authority create",
         )
+
+
+def _issuance(halt: HaltState) -> Finding:
+    if not halt.halted:
+        return Finding("issuance", ok=True, message="certificates are issued")
+    since = datetime.fromtimestamp(halt.halted_at or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    message = f"halted since {since} by {halt.halted_by}: {halt.halt_reason}"
+    return Finding("issuance", ok=False, message=message, fix="Resume it: keyreeve issuance resume")
 
 
 def _trust_tables(store: CaStore) -> Finding:

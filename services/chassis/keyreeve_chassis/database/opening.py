@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NotOpenedInTime
 
 from keyreeve.errors import WrongDatabase
 from keyreeve_chassis.database import engine, locking
@@ -199,6 +200,16 @@ def look_at_database(
     except WrongDatabase as wrong:
         yield Finding("database", ok=False, message=f"{wrong.reason}: {wrong.message}", fix=wrong.fix)
     except (StartRefused, SQLAlchemyError) as refused:
-        # Of SQLAlchemy's errors the type alone: the text may hold the URL with its password.
-        message = type(refused).__name__ if isinstance(refused, SQLAlchemyError) else str(refused)
-        yield Finding("database", ok=False, message=message, fix="Is the database up, and is database.url right?")
+        yield Finding("database", ok=False, message=_why_unusable(refused, settings, binding), fix=_CHECK_DATABASE)
+
+
+_CHECK_DATABASE = "Start the database, or correct database.url in the settings"
+
+
+def _why_unusable(problem: Exception, settings: DatabaseServerSettings, binding: DatabaseBinding) -> str:
+    """Say why a database cannot be used. Of SQLAlchemy's errors the type alone: the text may hold the URL's password."""
+    if not isinstance(problem, SQLAlchemyError):
+        return str(problem)
+    if settings.sqlite_file is None and isinstance(problem, OperationalError | NotOpenedInTime):
+        return f"{binding.place} does not answer: nothing is issued or changed until it does"
+    return f"{binding.place} cannot be read: {type(problem).__name__}"

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.changes.over_postgresql import PostgresqlChanges
 from keyreeve_chassis.changes.topics import Topics
-from keyreeve_chassis.database.binding import BindingFile, DatabaseBinding, Recalled
+from keyreeve_chassis.database.binding import BindingFile, BoundState, DatabaseBinding, Recalled
 from keyreeve_chassis.database.engine import sqlite_release
 from keyreeve_chassis.database.opening import (
     direct_engine,
@@ -34,6 +34,7 @@ from keyreeve_chassis.database.opening import (
     reading_database,
     writing_database,
 )
+from keyreeve_chassis.database.removing import remove_database
 from keyreeve_chassis.database.service_transaction import ServiceState, ServiceTransaction, lock_service
 from keyreeve_chassis.database.store import MakeTransaction, SqlStore
 from keyreeve_chassis.database.transactions import Database, register_failpoints, store_errors
@@ -115,15 +116,28 @@ class DatabaseStorage(Generic[S, TxT]):
         with writing_database(settings, self.schema) as database:
             self._upgrade(settings, database, expand=expand)
 
-    def look(self, settings: S) -> list[Finding]:
-        """Check the database and the private files without the running service; nothing is changed."""
+    def remove(self, settings: S) -> list[str]:
+        """See `Migrations.remove`."""
+        binding = DatabaseBinding(BindingFile(settings.state_directory / "database.json"), place_of(settings))
+
+        def bound_state(database: Database) -> BoundState | None:
+            state = database.read_here(lambda c: self._begin(c, now=0, writable=False).service_state())
+            return None if state is None else state.bound
+
+        return remove_database(settings, self.schema, binding, bound_state)
+
+    def look(self, settings: S, inside: Callable[[Database], Iterator[Finding]] = lambda _: iter(())) -> list[Finding]:
+        """Check the database and the private files without the running service; nothing is changed.
+
+        `inside` is what the service itself looks at in its database.
+        """
         binding = DatabaseBinding(BindingFile(settings.state_directory / "database.json"), place_of(settings))
         private = ((settings.state_directory, 0o700), (settings.kek_file, 0o600))
         return [
             *look_at_files(private, mounted=settings.keys.mounted),
             *look_at_transport(settings.listen.connections),
             *look_at_sqlite(settings, sqlite_release()),
-            *look_at_database(settings, self.schema, binding, lambda _: iter(())),
+            *look_at_database(settings, self.schema, binding, inside),
         ]
 
     @asynccontextmanager

@@ -11,8 +11,8 @@ from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation
 from keyreeve_chassis.telemetry.current_values import CurrentValues
 
-PASS_SECONDS = 15.0
-"""Prometheus scrapes every 15 to 60 s."""
+PASS_SECONDS = 5.0
+"""`keyreeve status` says so soon that the database is away; Prometheus scrapes every 15 to 60 s."""
 
 RUNNING = CurrentValues(
     "keyreeve_operation_start_timestamp_seconds", "When a running operation was begun.", ("method", "operation")

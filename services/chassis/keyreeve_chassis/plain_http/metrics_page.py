@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 
 from keyreeve_chassis.plain_http.bounded import BoundedListener, Bounds
 from keyreeve_chassis.telemetry.metrics import render
@@ -73,6 +74,7 @@ class _Connection(asyncio.Protocol):
         if asked:
             with self._listener.busy(transport):
                 status, (kind, body) = "200 OK", await self._pages.latest()
-        head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        fields = (f"Date: {formatdate(usegmt=True)}", f"Content-Type: {kind}", f"Content-Length: {len(body)}")
+        head = "\r\n".join((f"HTTP/1.1 {status}", *fields, "Connection: close", "", ""))
         transport.write(head.encode() + (b"" if asked and asked[1] == b"HEAD" else body))
         transport.close()

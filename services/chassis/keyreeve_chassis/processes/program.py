@@ -101,10 +101,12 @@ class Program:
 
     @property
     def _local_commands(self) -> Sequence[LocalCommand]:
+        removal = "remove what the service has made in its database; the service must not run"
         what = "print what is wrong with this installation, each finding with its fix"
         altered = "show what was altered in the trust tables, or accept them as they are, over the local socket"
         return (
             LocalCommand("check", what, self._check),
+            LocalCommand("remove-database", removal, self._remove_database),
             LocalCommand("trust-tables", altered, _recover_trust_tables, _trust_table_arguments),
             *self.commands,
         )
@@ -113,6 +115,17 @@ class Program:
         from keyreeve_chassis.local_admin.client import check
 
         return await check(settings.coordinator_socket, partial(self.spec().look, settings))
+
+    async def _remove_database(self, settings: Any, _arguments: argparse.Namespace) -> object:  # noqa: ANN401  # as above
+        from keyreeve.errors import StoreUnavailable, WrongDatabase
+        from keyreeve_chassis.processes.refusals import StartRefused
+
+        schema = self.spec().schema
+        try:
+            removed = [] if schema is None else await asyncio.to_thread(schema.remove, settings)
+        except (StartRefused, StoreUnavailable, WrongDatabase) as problem:
+            return {"removed": [], "problem": getattr(problem, "message", str(problem))}
+        return {"removed": removed, "problem": ""}
 
     def _here(self, arguments: argparse.Namespace) -> int:
         """Run a command in this process."""

@@ -1,12 +1,13 @@
 """`keys.ports.KekRecords` on both databases."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from keyreeve_chassis.database.transactions import touch
+from keyreeve_chassis.database.transactions import Database, touch
+from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.trust_tables.ports import Alteration, Problem, table_altered
 from keyreeve_chassis.trust_tables.sql import SqlTrust
 from keyreeve_credentials.keys.ports import KEYS, Kek, KekState, SealState
@@ -90,6 +91,16 @@ class SqlKeks:
         if not self._trust.rows(keks).is_true(row):
             raise table_altered([Alteration(keks.name, row["kek_id"], Problem.CHANGED)])
         return _kek(row)
+
+
+def look_at_seal(database: Database) -> Iterator[Finding]:
+    """Say whether the vault is sealed, for `keyreeve doctor`; the row's seal is checked with the trust tables."""
+    found = database.read_here(lambda connection: connection.execute(select(vault_seal)).first())
+    if found is None or not found.sealed:
+        yield Finding("vault", ok=True, message="it is not sealed")
+    else:
+        message = f"sealed by {found.changed_by}: {found.reason}" if found.reason else f"sealed by {found.changed_by}"
+        yield Finding("vault", ok=False, message=message, fix="Unseal it: keyreeve vault unseal")
 
 
 def _kek(row: Mapping[Any, Any]) -> Kek:

@@ -57,10 +57,10 @@ def at(context: Context, share: float) -> float:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the command line takes for the time."""
     time = [0.0]
-    whole = serving_certificate.renew_if_due, serving_certificate.explain_expiry
+    whole = serving_certificate.renew_if_due, serving_certificate.explain_failure
     monkeypatch.setattr(serving_certificate, "renew_if_due", lambda context: whole[0](context, lambda: time[0]))
     monkeypatch.setattr(
-        serving_certificate, "explain_expiry", lambda context, failure: whole[1](context, failure, lambda: time[0])
+        serving_certificate, "explain_failure", lambda context, failure: whole[1](context, failure, lambda: time[0])
     )
     return time
 
