@@ -1,7 +1,7 @@
 """The client of a control plane, which connects to each service on first use."""
 
-from collections.abc import Callable
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from keyreeve.cli.completion import context_files
 from keyreeve.cli.printing import Format
 from keyreeve.cli.supervision.local_services import DEFAULT_DIRECTORY
 from keyreeve.cli.supervision.state_directory import StateDirectory
@@ -22,6 +23,7 @@ ContextFile = Annotated[
         "--context",
         envvar="KEYREEVE_CONTEXT",
         help="Context file: control plane, certificate and key. Default: the nearest .keyreeve/context.json.",
+        autocompletion=context_files,
     ),
 ]
 

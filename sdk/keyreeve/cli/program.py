@@ -42,6 +42,7 @@ from keyreeve.cli.vault import (
     policy_commands,
     resolution_commands,
 )
+from keyreeve.cli.whole_help import show_whole_help
 from keyreeve.errors import KeyreeveError
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app = typer.Typer(
     help="Run a certificate authority on this machine, and request certificates from one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its tables cut long values on a terminal of 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not reachable, 4 not allowed.",
 )
@@ -103,6 +105,7 @@ key_commands.add_to(entry_commands.app)
 file_checks.add_to(file_commands.app)
 entry_commands.app.add_typer(file_commands.app, name="file")
 app.add_typer(entry_commands.app, name="vault")
+show_whole_help(app)
 
 
 _OUTPUT_LOST = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT})

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keyreeve import Context
+from keyreeve import Client, Context, aio
 from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.errors import ContextInvalid, FileUnusable
 
@@ -276,3 +276,20 @@ def test_a_context_keeps_its_own_endpoints_and_can_be_sent_to_another_process(tm
     endpoints["ca"] = "another:1"
     assert context == loaded
     assert pickle.loads(pickle.dumps(context)) == context
+
+
+def test_a_directory_stands_for_the_context_file_in_it(tmp_path: Path) -> None:
+    write(tmp_path / "plane/.keyreeve/context.json")
+    write(tmp_path / "enrolled/context.json", trust_domain="enrolled.test")
+    assert Context.load(tmp_path / "plane").trust_domain == "example.test"
+    assert Context.load(tmp_path / "plane/.keyreeve").trust_domain == "example.test"
+    assert Context.load(str(tmp_path / "enrolled")).trust_domain == "enrolled.test"
+    with pytest.raises(ContextInvalid, match=r"context\.json"):
+        Context.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [Client, aio.Client])
+def test_a_client_takes_a_path(kind: type[Client] | type[aio.Client], tmp_path: Path) -> None:
+    file = write(tmp_path / ".keyreeve/context.json")
+    contexts = [kind(place).context for place in (file, str(file), tmp_path, Context.load(file))]
+    assert contexts == [Context.load(file)] * 4

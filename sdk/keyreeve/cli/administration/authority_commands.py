@@ -8,6 +8,7 @@ import typer
 
 from keyreeve.cli.calling import control_plane, read_lifetime
 from keyreeve.cli.certificates.crl_reasons import AuthorityReason
+from keyreeve.cli.completion import authority_names
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, moment
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, create, activate, retire and revoke certificate authorities.", no_args_is_help=True)
 
 AuthorityId = Annotated[
-    str, typer.Argument(metavar="AUTHORITY", help="Name of the authority (`keyreeve authority list`).")
+    str,
+    typer.Argument(
+        metavar="AUTHORITY", help="Name of the authority (`keyreeve authority list`).", autocompletion=authority_names
+    ),
 ]
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from keyreeve.cli.completion import profile_names
 from keyreeve.cli.exit_codes import Exit
 from keyreeve.cli.options import ContextFile
 from keyreeve.errors import StartFailed
@@ -73,7 +74,9 @@ def bench_sign(
         int, typer.Option("--processes", min=1, max=64, help="Client processes; one alone measures itself.")
     ] = 2,
     keys: Annotated[Keys, typer.Option("--keys", help="Keys of the requests, which are made beforehand.")] = Keys.P256,
-    profile: Annotated[str, typer.Option("--profile", help="Profile to issue under.")] = "server",
+    profile: Annotated[
+        str, typer.Option("--profile", help="Profile to issue under.", autocompletion=profile_names)
+    ] = "server",
     dns_suffix: Annotated[
         str, typer.Option("--dns-suffix", help="Names in the requests end in it; the profile has to allow them.")
     ] = "bench.example.test",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane
+from keyreeve.cli.completion import profile_names
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, moment, table
 from keyreeve.errors import FileUnusable, ProfileNotFound
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Show, change and simulate the rules of issuance.", no_args_is_help=True)
 
-ProfileId = Annotated[str, typer.Argument(metavar="PROFILE", help="Name of the profile (`keyreeve profile list`).")]
+ProfileId = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROFILE", help="Name of the profile (`keyreeve profile list`).", autocompletion=profile_names
+    ),
+]
 Document = Annotated[Path, typer.Argument(metavar="FILE", help="Document in YAML or JSON; - is standard input.")]
 
 

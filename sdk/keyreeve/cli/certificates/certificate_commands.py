@@ -9,6 +9,7 @@ import typer
 
 from keyreeve.cli.calling import control_plane, read_lifetime, read_name
 from keyreeve.cli.certificates.forms import FILE_NAMES, FORM_HELP, FileForm, Material, check_form, mode_of, render
+from keyreeve.cli.completion import authority_names, profile_names
 from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.options import ContextFile, Output, Quiet, command_name, shown
 from keyreeve.cli.printing import Format, Printer, moment, until
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Request, inspect, verify, renew and revoke certificates.", no_args_is_help=True)
 
-Profile = Annotated[str, typer.Option("--profile", "-p", help="Profile to issue under (`keyreeve profile list`).")]
+Profile = Annotated[
+    str,
+    typer.Option(
+        "--profile", "-p", help="Profile to issue under (`keyreeve profile list`).", autocompletion=profile_names
+    ),
+]
 Lifetime = Annotated[
     str | None, typer.Option("--lifetime", help="Lifetime, such as 30d or 12h. Default: the profile's.")
 ]
@@ -28,7 +34,12 @@ Names = Annotated[
     typer.Option("--san", help="Additional name, such as dns:web.example.test or ip:10.0.0.1; repeatable."),
 ]
 Authority = Annotated[
-    str | None, typer.Option("--authority", help="CA that signs. Default: the newest active one of the hierarchy.")
+    str | None,
+    typer.Option(
+        "--authority",
+        help="CA that signs. Default: the newest active one of the hierarchy.",
+        autocompletion=authority_names,
+    ),
 ]
 
 CommonNameOption = Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keyreeve.cli.calling import control_plane
+from keyreeve.cli.completion import authority_names
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, moment
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Show and download CRLs.", no_args_is_help=True)
 
-Authority = Annotated[str, typer.Argument(help="Name of the CA (`keyreeve authority list`).")]
+Authority = Annotated[
+    str, typer.Argument(help="Name of the CA (`keyreeve authority list`).", autocompletion=authority_names)
+]
 Shard = Annotated[
     int,
     typer.Option("--shard", min=0, help="Shard: the number in a certificate's CRL distribution point, .../SHARD.crl"),
@@ -61,7 +64,9 @@ def show_crl(
 
 @app.command("fetch")
 def fetch_crl(
-    authority: Annotated[str | None, typer.Argument(help="Name of the CA; none with --all.")] = None,
+    authority: Annotated[
+        str | None, typer.Argument(help="Name of the CA; none with --all.", autocompletion=authority_names)
+    ] = None,
     *,
     shard: Shard = 0,
     full: Full = False,

@@ -12,6 +12,7 @@ from keyreeve.cli.calling import control_plane, load_context, read_instant
 from keyreeve.cli.certificates.certificate_commands import PasswordFile
 from keyreeve.cli.certificates.forms import FORM_HELP, FileForm, Material, check_form, mode_of, render
 from keyreeve.cli.certificates.serial_numbers import one_serial, read_serials
+from keyreeve.cli.completion import authority_names, profile_names
 from keyreeve.cli.options import ContextFile, Output, Quiet, shown
 from keyreeve.cli.printing import Format, Printer, fields, moment, until
 from keyreeve.errors import CertificateNotFound
@@ -138,9 +139,12 @@ def list_certificates(
         str | None, typer.Argument(metavar="[SERIAL|FILE]", help="Only this certificate, or those in a file.")
     ] = None,
     *,
-    authority: Annotated[str | None, typer.Option("--authority", help="Only those signed by this CA.")] = None,
+    authority: Annotated[
+        str | None, typer.Option("--authority", help="Only those signed by this CA.", autocompletion=authority_names)
+    ] = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="Only those issued under this profile.")
+        str | None,
+        typer.Option("--profile", "-p", help="Only those issued under this profile.", autocompletion=profile_names),
     ] = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
     state: Annotated[State | None, typer.Option("--state", help="Only those in this state.")] = None,

@@ -7,6 +7,7 @@ import typer
 from keyreeve.cli.calling import control_plane, read_past
 from keyreeve.cli.certificates.crl_reasons import LeafReason
 from keyreeve.cli.certificates.serial_numbers import one_serial
+from keyreeve.cli.completion import authority_names, profile_names
 from keyreeve.cli.options import ContextFile, Output, Quiet
 from keyreeve.cli.printing import Format, Printer, moment
 from keyreeve.errors import CertificateNotFound, KeyreeveError
@@ -68,9 +69,12 @@ def revoke_certificate(
 def revoke_certificates(
     *,
     reason: LeafReason,
-    authority: Annotated[str | None, typer.Option("--authority", help="Only those signed by this CA.")] = None,
+    authority: Annotated[
+        str | None, typer.Option("--authority", help="Only those signed by this CA.", autocompletion=authority_names)
+    ] = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="Only those issued under this profile.")
+        str | None,
+        typer.Option("--profile", "-p", help="Only those issued under this profile.", autocompletion=profile_names),
     ] = None,
     identity: Annotated[str | None, typer.Option("--identity", help="Only those of this identity.")] = None,
     requester: Annotated[
