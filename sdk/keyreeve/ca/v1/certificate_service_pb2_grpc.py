@@ -108,7 +108,8 @@ class CertificateServiceServicer:
         NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
         PROFILE_NOT_FOUND, PROFILE_NOT_ALLOWED, PROFILE_HALTED, AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG,
         AUTHORITY_EXPIRING, NO_ACTIVE_AUTHORITY, FINAL_CHECK_FAILED.
-        Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+        Callers: admins, operators, workloads, services, and members for their own name alone; also restricted by the
+        `requesters` of the profile.
         Idempotent by request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -122,7 +123,8 @@ class CertificateServiceServicer:
         4 MiB, the default limit of gRPC clients.
 
         Reasons: those of SignCertificate, for each item.
-        Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+        Callers: admins, operators, workloads, services, and members for their own name alone; also restricted by the
+        `requesters` of the profile.
         Idempotent by request_id, for the whole batch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -45,7 +45,8 @@ class CertificateServiceStub:
     NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
     PROFILE_NOT_FOUND, PROFILE_NOT_ALLOWED, PROFILE_HALTED, AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG,
     AUTHORITY_EXPIRING, NO_ACTIVE_AUTHORITY, FINAL_CHECK_FAILED.
-    Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+    Callers: admins, operators, workloads, services, and members for their own name alone; also restricted by the
+    `requesters` of the profile.
     Idempotent by request_id.
     """
     SignCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificatesRequest, _certificate_service_pb2.SignCertificatesResponse]
@@ -55,7 +56,8 @@ class CertificateServiceStub:
     4 MiB, the default limit of gRPC clients.
 
     Reasons: those of SignCertificate, for each item.
-    Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+    Callers: admins, operators, workloads, services, and members for their own name alone; also restricted by the
+    `requesters` of the profile.
     Idempotent by request_id, for the whole batch.
     """
     RenewCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RenewCertificateRequest, _certificate_service_pb2.SignCertificateResponse]
@@ -155,7 +157,8 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
     PROFILE_NOT_FOUND, PROFILE_NOT_ALLOWED, PROFILE_HALTED, AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG,
     AUTHORITY_EXPIRING, NO_ACTIVE_AUTHORITY, FINAL_CHECK_FAILED.
-    Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+    Callers: admins, operators, workloads, services, and members for their own name alone; also restricted by the
+    `requesters` of the profile.
     Idempotent by request_id.
     """
     SignCertificates: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.SignCertificatesRequest, _certificate_service_pb2.SignCertificatesResponse]  # type: ignore[assignment]
@@ -165,7 +168,8 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     4 MiB, the default limit of gRPC clients.
 
     Reasons: those of SignCertificate, for each item.
-    Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+    Callers: admins, operators, workloads, services, and members for their own name alone; also restricted by the
+    `requesters` of the profile.
     Idempotent by request_id, for the whole batch.
     """
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RenewCertificateRequest, _certificate_service_pb2.SignCertificateResponse]  # type: ignore[assignment]
@@ -268,7 +272,8 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         NAME_REFUSED, NAME_MISSING, TOO_MANY_NAMES, SUBJECT_REFUSED, EXTENSION_REFUSED, LIFETIME_REFUSED,
         PROFILE_NOT_FOUND, PROFILE_NOT_ALLOWED, PROFILE_HALTED, AUTHORITY_NOT_FOUND, AUTHORITY_STATE_WRONG,
         AUTHORITY_EXPIRING, NO_ACTIVE_AUTHORITY, FINAL_CHECK_FAILED.
-        Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+        Callers: admins, operators, workloads, services, and members for their own name alone; also restricted by the
+        `requesters` of the profile.
         Idempotent by request_id.
         """
 
@@ -284,7 +289,8 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         4 MiB, the default limit of gRPC clients.
 
         Reasons: those of SignCertificate, for each item.
-        Callers: admins, operators, workloads and services; also restricted by the `requesters` of the profile.
+        Callers: admins, operators, workloads, services, and members for their own name alone; also restricted by the
+        `requesters` of the profile.
         Idempotent by request_id, for the whole batch.
         """
 

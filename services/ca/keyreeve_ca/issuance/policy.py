@@ -15,17 +15,18 @@ from keyreeve.errors import (
     FieldInvalid,
     KeyTypeRefused,
     LifetimeRefused,
+    NameRefused,
     ProfileHalted,
     ProfileNotAllowed,
     Violation,
 )
-from keyreeve.identity import Role
+from keyreeve.identity import Caller, Role
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.issuance.name_policy import decide_names, decide_subject
 from keyreeve_ca.profiles.profile import KeyUsage, Profile, ProfileVersion, Requests
 from keyreeve_ca.requests.csr import CertificateRequest
 from keyreeve_ca.requests.key_rules import KnownKeys, check_key
-from keyreeve_ca.requests.name import Name
+from keyreeve_ca.requests.name import Name, NameType
 
 MAX_IGNORED = 32
 """Ignored parts of one request that are told by themselves."""
@@ -41,6 +42,21 @@ def check_requester(version: ProfileVersion, role: Role) -> None:
         raise ProfileNotAllowed(
             f"profile {version.name} may be asked for by {allowed}; you are {role}",
             metadata={"profile": version.name, "role": role, "allowed": allowed},
+        )
+
+
+def check_own_name(caller: Caller, names: Sequence[Name]) -> None:
+    """Raise `NameRefused` for a name that is not a member's own: it may be certified for the name that it is enrolled under."""
+    if caller.role is not Role.MEMBER:
+        return
+    own = Name(NameType.DNS, caller.id.path[-1])
+    refused = [name for name in names if name != own]
+    if refused:
+        raise NameRefused(
+            f"{caller} gets certificates for {own.value} alone, not for {refused[0].value}",
+            violations=[
+                Violation("names", f"{name.type} name {name.value!r} is not the member's own") for name in refused
+            ],
         )
 
 

@@ -22,7 +22,7 @@ from keyreeve_ca.certificates.plan import CertificatePlan
 from keyreeve_ca.halt.service import issuance_halted
 from keyreeve_ca.issuance.batching import MAX_IN_PROGRESS, Batching, price
 from keyreeve_ca.issuance.commit_queue import MAX_FAILURE_CHARACTERS, CommitQueues
-from keyreeve_ca.issuance.policy import check_requester, plan_certificate
+from keyreeve_ca.issuance.policy import check_own_name, check_requester, plan_certificate
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, IssuingAuthority
 from keyreeve_ca.ledger.ports import (
     AlreadyAnswered,
@@ -257,6 +257,7 @@ class Issuance:
                     known=snapshot.known_keys,
                 ),
             )
+            check_own_name(caller, plan.names)
             check_possession(csr)
             return Prepared(plan, csr, issuing, item)
 

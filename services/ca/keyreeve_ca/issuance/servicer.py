@@ -53,7 +53,7 @@ from keyreeve_chassis.operations.servicer import operation_message
 
 MAX_ITEMS = 100
 _SERVICE = "/keyreeve.ca.v1.CertificateService/"
-_SIGNERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKLOAD}) | INNER_SERVICE_ROLES
+_SIGNERS = frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.MEMBER}) | INNER_SERVICE_ROLES
 _SEE_ALL = OPERATOR_ROLES | INNER_SERVICE_ROLES
 
 ACCESS: AccessRules = {

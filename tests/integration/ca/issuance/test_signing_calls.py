@@ -23,7 +23,7 @@ from support.certificate_plans import private_key
 from support.running_ca import ADMIN, MEMBERSHIP, OPERATOR, RunningCa, refused, server_csr, some_key, unique
 
 DAY = 86_400
-SIGNERS = {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS}
+SIGNERS = {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.MEMBER, Role.CA, Role.MEMBERSHIP, Role.CREDENTIALS}
 REQUESTERS = {
     "service": {Role.CA},
     "enrollment": {Role.CA},
@@ -33,9 +33,9 @@ REQUESTERS = {
     "probe": {Role.MEMBERSHIP},
     "peer-check": {Role.MEMBERSHIP},
     "array-peer": {Role.MEMBERSHIP},
-    "server": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
+    "server": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.MEMBER},
     "client": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
-    "mtls": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
+    "mtls": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.MEMBER},
 }
 
 
@@ -92,6 +92,20 @@ def test_a_profile_is_for_those_it_lists_and_for_no_other_role(ca: RunningCa, ro
             assert set(told.metadata["allowed"].split(", ")) == {r.value for r in allowed}
         else:
             assert told.reason in {"NAME_MISSING", "FIELD_INVALID"}
+
+
+def test_a_member_gets_a_server_certificate_for_its_own_name_and_for_no_other(ca: RunningCa):
+    certificates = ca.client("members/web.example.test").certificates
+    own = parsed(certificates.sign("server", server_csr("web.example.test")))
+    names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["web.example.test"]
+    for others in (["db.example.test"], ["web.example.test", "db.example.test"], ["*.example.test"]):
+        told = refused(lambda others=others: certificates.sign("server", server_csr(*others)))
+        assert told.reason == "NAME_REFUSED"
+        assert told.violations
+    address = refused(lambda: certificates.sign("mtls", server_csr("web.example.test"), names=[Name.ip("10.0.0.1")]))
+    assert address.reason == "NAME_REFUSED"
+    assert certificates.sign("mtls", server_csr("web.example.test")).serial
 
 
 @pytest.mark.parametrize(
