@@ -1,6 +1,7 @@
 """A control plane whose database is away or whose issuance is halted says so; its removal leaves nothing in PostgreSQL."""
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def test_halted_issuance_is_said_by_status_and_doctor(control_plane: ControlPlan
         wait_for("status says that issuance is halted", lambda: "issuance is halted" in control_plane.run("status").out)
         status, doctor = control_plane.run("status"), control_plane.run("doctor")
         made = subprocess.run(
-            ["make", "-f", ROOT / "Makefile", "-o", ".venv/.run", "status"],
+            ["make", "-f", ROOT / "Makefile", "-o", ".venv/.run", f"BIN={Path(sys.executable).parent}", "status"],
             cwd=control_plane.directory,
             capture_output=True,
             text=True,

@@ -63,8 +63,10 @@ def explain_failure(context: "Context", failure: KeyreeveError, now: Clock = tim
 
     if not isinstance(failure, ServiceUnreachable | Unauthenticated):
         return failure
-    if (skewed := wrong_clock(context, datetime.fromtimestamp(now(), UTC))) is not None:
-        return skewed
+    if isinstance(failure, ServiceUnreachable):  # no handshake succeeded
+        skewed = wrong_clock(context, datetime.fromtimestamp(now(), UTC))
+        if skewed is not None:
+            return skewed
     if isinstance(failure, PeerCertificateExpired):
         return failure
     try:

@@ -143,6 +143,7 @@ def run_command(arguments: list[str]) -> int:
     Its output and errors have been printed.
     """
     form = requested_format(arguments)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notes about failed handshakes are no output of a command
     if "://" in os.environ.get("KEYREEVE_PORT", ""):
         del os.environ["KEYREEVE_PORT"]  # Kubernetes sets it beside a Service called keyreeve
     try:

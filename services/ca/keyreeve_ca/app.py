@@ -68,7 +68,6 @@ from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database.binding import BindingFile, BindingMemory, BoundState, DatabaseBinding
 from keyreeve_chassis.database.engine import sqlite_release
 from keyreeve_chassis.database.opening import look_at_database, look_at_sqlite, place_of
-from keyreeve_chassis.database.removing import remove_database
 from keyreeve_chassis.database.transactions import Database
 from keyreeve_chassis.guard.paging import Pages, PageTokens
 from keyreeve_chassis.guard.router import ServedService
@@ -86,6 +85,7 @@ from keyreeve_chassis.operations.runner import OperationRunner
 from keyreeve_chassis.processes import failpoints
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.refusals import StartRefused
+from keyreeve_chassis.schema.removing import remove_database
 from keyreeve_chassis.trust_tables.seals import Seals
 from keyreeve_chassis.trust_tables.watching import TrustWatch
 

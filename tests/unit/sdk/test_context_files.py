@@ -210,11 +210,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         Context.load(tmp_path / "gone.json")
 
 
-def test_a_directory_is_no_context_file(tmp_path: Path) -> None:
-    with pytest.raises(ContextInvalid, match="cannot read"):
-        Context.load(tmp_path)
-
-
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"", b"[]", b"null"])
 def test_a_file_that_holds_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "context.json"

@@ -9,7 +9,7 @@ _ANSWER_SECONDS = 3.0
 _PROBLEMS = {
     "keyreeve_database_reachable 0.0": "its database does not answer: nothing is issued or changed until it does",
     "keyreeve_ca_issuance_halted 1.0": "issuance is halted: `keyreeve issuance status` says why",
-    "keyreeve_credentials_sealed 1.0": "the vault is sealed: `keyreeve vault status` says why",
+    "keyreeve_credentials_sealed 1.0": "the vault is sealed: `keyreeve vault status --array NAME` says why",
 }
 
 

@@ -34,7 +34,6 @@ from keyreeve_chassis.database.opening import (
     reading_database,
     writing_database,
 )
-from keyreeve_chassis.database.removing import remove_database
 from keyreeve_chassis.database.service_transaction import ServiceState, ServiceTransaction, lock_service
 from keyreeve_chassis.database.store import MakeTransaction, SqlStore
 from keyreeve_chassis.database.transactions import Database, register_failpoints, store_errors
@@ -64,6 +63,7 @@ from keyreeve_chassis.processes.ipc import Handler
 from keyreeve_chassis.processes.lifecycle import every
 from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.schema import revisions
+from keyreeve_chassis.schema.removing import remove_database
 from keyreeve_chassis.schema.revisions import Schema
 from keyreeve_chassis.service import OpenStorage, ServiceContext
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
