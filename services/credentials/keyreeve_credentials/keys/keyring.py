@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keyreeve.errors import VaultKeyUnavailable
+from keyreeve.errors import StoreUnavailable, VaultKeyUnavailable
 from keyreeve_credentials.keys.ports import OpenKek, RootProvider
 
 LOOK_SECONDS = 1.0
@@ -19,7 +19,7 @@ class _Opened:
     looked_at: float
     used: bool = True
     """Since then."""
-    failure: VaultKeyUnavailable | None = None
+    failure: VaultKeyUnavailable | StoreUnavailable | None = None
 
 
 class Keyring:
@@ -31,7 +31,7 @@ class Keyring:
         self._opened: dict[tuple[str, str], _Opened] = {}
 
     def get(self, array_id: str, kek_id: str) -> OpenKek:
-        """Return a key of an array. Raises `VaultKeyUnavailable`."""
+        """Return a key of an array. Raises `VaultKeyUnavailable`, `StoreUnavailable`."""
         known = self._opened.get((array_id, kek_id))
         if known is None:
             known = self._opened[array_id, kek_id] = _Opened(self._root.open(array_id, kek_id), self._clock())
@@ -56,7 +56,7 @@ class Keyring:
         known.used = False
         try:
             destroyed, known.failure = self._root.confirm(kek_id), None
-        except VaultKeyUnavailable as failure:
+        except (VaultKeyUnavailable, StoreUnavailable) as failure:
             destroyed, known.failure = False, failure
         known.looked_at = self._clock()
         if destroyed:

@@ -105,7 +105,7 @@ class RootProvider(Protocol):
     """Holds the key-encryption keys outside SQL, sealed under a root key.
 
     What it does is visible to all replicas within a second. Calls block, and may come from any thread. All raise
-    `VaultKeyUnavailable` when the provider cannot be used.
+    `VaultKeyUnavailable` when the provider cannot be used, and `StoreUnavailable` when it does not answer.
     """
 
     def create(self, array_id: str, kek_id: str) -> None:

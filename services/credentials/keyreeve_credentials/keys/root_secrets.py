@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from keyreeve.errors import VaultKeyUnavailable
+from keyreeve.errors import StoreUnavailable, VaultKeyUnavailable
 from keyreeve_chassis.keys.ports import KeyStoreError
 from keyreeve_chassis.keys.sealed import KEK_BYTES, SealedKeyStore, read_kek_mount
 from keyreeve_chassis.kubernetes.api_server import (
@@ -134,11 +134,12 @@ class RootSecrets:
         try:
             return self.api.call(method, path, document)
         except ApiServerFailed as failure:
-            raise VaultKeyUnavailable(f"a key-encryption key cannot be used: {failure}") from None
+            raise StoreUnavailable(f"a key-encryption key cannot be used: {failure}") from None
 
     def _require(self, holds: bool, what: str, code: int) -> None:
         if not holds:
-            raise VaultKeyUnavailable(f"the API server answers {what} in the namespace {self.namespace} with {code}")
+            # Another replica may do better: the token of a pod that was deleted is refused while its process goes on.
+            raise StoreUnavailable(f"the API server answers {what} in the namespace {self.namespace} with {code}")
 
 
 def open_root_secrets(api: BlockingApi, namespace: str, root_key_file: Path) -> RootSecrets:

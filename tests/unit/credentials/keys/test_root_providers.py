@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.exceptions import InvalidTag
 
-from keyreeve.errors import VaultKeyUnavailable
+from keyreeve.errors import StoreUnavailable, VaultKeyUnavailable
 from keyreeve_chassis.keys.ports import KeyStoreError
 from keyreeve_chassis.kubernetes.api_server import ApiAccess, BlockingApi
 from keyreeve_credentials.keys.keyring import Keyring
@@ -192,8 +192,8 @@ def test_a_list_goes_through_all_pages(api: ApiServer, tmp_path: Path) -> None:
     assert root.list() == ids
 
 
-@pytest.mark.parametrize("answers", [403, 503])
-def test_an_api_server_that_refuses_makes_keys_unavailable_and_confirms_nothing(
+@pytest.mark.parametrize("answers", [401, 403, 503])
+def test_an_api_server_that_refuses_confirms_nothing_and_calls_may_be_repeated(
     api: ApiServer, tmp_path: Path, answers: int
 ) -> None:
     root = in_secrets(api, tmp_path).open()
@@ -210,7 +210,7 @@ def test_an_api_server_that_refuses_makes_keys_unavailable_and_confirms_nothing(
         lambda: root.confirm(ONE),
         lambda: keyring.get("sales", ONE),
     ):
-        with pytest.raises(VaultKeyUnavailable, match=str(answers)):
+        with pytest.raises(StoreUnavailable, match=str(answers)):
             act()
     api.answers = 201
     keyring.look_again()
@@ -225,7 +225,7 @@ def test_an_api_server_of_another_ca_is_told_nothing(api: ApiServer, tmp_path: P
     with api_server(tmp_path / "untrusted") as untrusted:
         access = ApiAccess(untrusted.url, api.ca_file, api.token_file)
         root = open_root_secrets(BlockingApi(access), "vault-keys", root_key)
-        with pytest.raises(VaultKeyUnavailable, match="does not answer"):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
             root.create("sales", ONE)
         assert not untrusted.objects
 
