@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 SECONDS = 180
@@ -80,6 +81,14 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether the pod says that it is ready."""
     conditions = pod["status"].get("conditions", ())
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def seconds_to_ready(pod: Mapping[str, Any]) -> float:
+    """How long after the start of its container a pod was ready; Kubernetes tells whole seconds."""
+    [container] = pod["status"]["containerStatuses"]
+    [ready] = [one for one in pod["status"]["conditions"] if one["type"] == "Ready"]
+    started = datetime.fromisoformat(container["state"]["running"]["startedAt"])
+    return (datetime.fromisoformat(ready["lastTransitionTime"]) - started).total_seconds()
 
 
 def restricted(

@@ -12,13 +12,14 @@ from typing import Any
 import helm_python as helm
 
 from chart.e2e import postgresql
-from chart.e2e.cluster import Namespace, StepFailed, say, wait_for
-from chart.e2e.toolbox import Toolbox
+from chart.e2e.cluster import Namespace, StepFailed, say, seconds_to_ready, wait_for
+from chart.e2e.toolbox import MEMBERS, PEER_PORT, Toolbox
 
 CHART = Path(__file__).resolve().parents[3] / "helm" / "keyreeve"
 RELEASE = "keyreeve"
 SERVICES = ("ca", "credentials", "membership")
 SECONDS = 240
+_SELECTOR = "app.kubernetes.io/component={},app.kubernetes.io/part-of=keyreeve"
 PRODUCTION: dict[str, Any] = {
     "profile": "production",
     "database": {"existingSecret": "database-urls", "adminSecret": "database-admin"},
@@ -61,6 +62,8 @@ class Release:
     def wait_until_ready(self) -> None:
         """Wait until every pod is ready, and there are as many as there should be."""
         wait_for("every pod is ready", self._ready)
+        pods = [pod for service in SERVICES for pod in self.namespace.pods(_SELECTOR.format(service))]
+        say(f"the slowest was ready {max(map(seconds_to_ready, pods)):.0f} s after its container had started")
 
     def test(self) -> None:
         """Run the chart's test."""
@@ -83,13 +86,38 @@ class Release:
             self.namespace.kubectl("rollout", "status", name, f"--timeout={SECONDS}s")
         say(f"restarted {', '.join(services)}")
 
+    def check_forbidden_edges(self) -> None:
+        """Try a connection that a policy allows and one that none allows, where the cluster enforces policies."""
+        target = f"{MEMBERS[0]}.{self.namespace.name}.svc"
+        if not self._connects("membership", target):
+            raise StepFailed("the membership service does not reach a member's agent")
+        denied = {"podSelector": {"matchLabels": {"app": MEMBERS[1]}}, "policyTypes": ["Egress"]}
+        api = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
+        self.namespace.apply({**api, "metadata": {"name": "probe"}, "spec": denied})
+        try:
+            enforced = not self._connects(MEMBERS[1], target)
+        finally:
+            self.namespace.kubectl("delete", "networkpolicy", "probe")
+        if not enforced:
+            say("this cluster does not enforce network policies")
+        elif self._connects("credentials", target):
+            raise StepFailed("the vault reaches a member's agent, which no access rule needs")
+        else:
+            say("a forbidden connection is cut, an allowed one is not")
+
+    def _connects(self, pod: str, host: str) -> bool:
+        code = f"import socket; socket.create_connection(({host!r}, {PEER_PORT}), 5).close(); print('connected')"
+        place = pod if pod in MEMBERS else f"{self._kind}/{RELEASE}-{pod}"
+        done = self.namespace.kubectl("exec", place, "--", "python3", "-c", code, check=False)
+        return "connected" in done
+
     def kill(self, seconds: float, seed: int) -> None:
         """Kill pods at random for so long, one at a time, as a crash does: without grace."""
         choose = random.Random(seed)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             service = choose.choice(SERVICES)
-            pods = self.namespace.pods(f"app.kubernetes.io/component={service},app.kubernetes.io/part-of=keyreeve")
+            pods = self.namespace.pods(_SELECTOR.format(service))
             pod = choose.choice([one["metadata"]["name"] for one in pods])
             self.namespace.kubectl("delete", "pod", pod, "--grace-period=0", "--force", check=False)
             say(f"killed {pod}")
@@ -114,8 +142,7 @@ class Release:
 
     def _ready(self) -> bool:
         count = 2 if self.production else 1
-        selector = "app.kubernetes.io/component={},app.kubernetes.io/part-of=keyreeve"
-        return all(self.namespace.ready(selector.format(service), count) for service in SERVICES)
+        return all(self.namespace.ready(_SELECTOR.format(service), count) for service in SERVICES)
 
     def _bundle(self) -> str:
         path = r"jsonpath={.data.control\.pem}"
@@ -156,6 +183,7 @@ def try_production(release: Release, database_image: str, *, rounds: int, kill_s
     toolbox.join_agents()
     toolbox.put_and_resolve()
     release.lose_bundle()
+    release.check_forbidden_edges()
     with toolbox.load():
         for _ in range(rounds):
             release.restart(*SERVICES)
