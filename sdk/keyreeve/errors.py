@@ -542,6 +542,13 @@ class SessionNotFound(NotFound):
     fix = "`keyreeve session list` shows the sessions."
 
 
+class SshKeyNotFound(NotFound):
+    """The operator has no key and no SSH CA with this fingerprint."""
+
+    reason = "SSH_KEY_NOT_FOUND"
+    fix = "`keyreeve operator ssh-key list NAME` shows the fingerprints."
+
+
 class OperatorExists(AlreadyExists):
     """An operator of this name exists in another role."""
 

@@ -16,6 +16,10 @@ class SessionMethod(StrEnum):
 
     CERTIFICATE = "certificate"
     """With the key of their certificate."""
+    SSH_KEY = "ssh_key"
+    """By SSH, with a registered key."""
+    SSH_CERTIFICATE = "ssh_certificate"
+    """By SSH, with a certificate of a registered CA."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class OperatorSession:
     """SPIFFE ID of the gateway."""
     method: SessionMethod
     credential: str
-    """What the operator proved it with: the serial number of a certificate, in hex."""
+    """What the operator proved it with: the serial number of a certificate in hex, or the fingerprint of a key or an SSH CA."""
     client_address: str
     """Of the operator's client, as the gateway says."""
     audiences: tuple[str, ...]
@@ -74,6 +78,20 @@ class CertificateProof:
 
 
 @dataclass(frozen=True, slots=True)
+class SshProof:
+    """What an SSH client signed to log in (RFC 4252 section 7)."""
+
+    session_id: bytes
+    """The exchange hash of the first key exchange."""
+    user_name: str
+    algorithm: str
+    """Name of the public key algorithm in the request."""
+    public_key: bytes
+    """The key or certificate in the request."""
+    signature: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class TicketContents:
     """What a ticket says. Times are seconds since 1970."""
 
@@ -101,3 +119,14 @@ class SignedTicket:
     signature: bytes
     signer_der: bytes
     """The certificate of the process of the CA service that signed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """The public SSH host key of the gateways."""
+
+    algorithm: str
+    public_key: bytes
+    """As SSH sends it."""
+    fingerprint: str
+    """As `ssh-keygen -l` shows it."""

@@ -1,6 +1,7 @@
 """Translation between messages and values of operators' sessions."""
 
 from datetime import UTC
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -18,6 +19,23 @@ def to_certificate_proof(proof: values.CertificateProof) -> pb.CertificateProof:
         time=Timestamp(seconds=proof.time),
         signature=proof.signature,
     )
+
+
+def proof_field(proof: values.CertificateProof | values.SshProof) -> dict[str, Any]:
+    """The field of OpenSessionRequest that a proof belongs to."""
+    match proof:
+        case values.CertificateProof():
+            return {"certificate": to_certificate_proof(proof)}
+        case values.SshProof(session_id, user_name, algorithm, public_key, signature):
+            return {
+                "ssh": pb.SshProof(
+                    session_id=session_id,
+                    user_name=user_name,
+                    algorithm=algorithm,
+                    public_key=public_key,
+                    signature=signature,
+                )
+            }
 
 
 def from_session(message: pb.OperatorSession) -> values.OperatorSession:

@@ -13,7 +13,11 @@ M = TypeVar("M", bound=Message)
 
 LARGEST = 4096
 """Octets of a ticket."""
-SESSION_METHODS = {SessionMethod.CERTIFICATE: pb.SESSION_METHOD_CERTIFICATE}
+SESSION_METHODS = {
+    SessionMethod.CERTIFICATE: pb.SESSION_METHOD_CERTIFICATE,
+    SessionMethod.SSH_KEY: pb.SESSION_METHOD_SSH_KEY,
+    SessionMethod.SSH_CERTIFICATE: pb.SESSION_METHOD_SSH_CERTIFICATE,
+}
 _LABEL = b"keyreeve-ticket-1"
 
 

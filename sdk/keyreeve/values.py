@@ -397,6 +397,16 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
+class SshKey:
+    """A key with which an operator logs in by SSH, or an SSH CA that certifies such keys."""
+
+    operator: str
+    """`operators/{name}`."""
+    key: OperatorKey
+    certificate_authority: bool
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorApproval:
     """The approval of a change of an operator that another admin makes."""
 

@@ -53,16 +53,20 @@ class Device:
         """An SSHSIG over a message, without its armor."""
         hashed = hashlib.new(digest, message).digest()
         asked = b"SSHSIG" + fields(namespace.encode(), b"", digest.encode(), hashed)
+        signature = self.signature(asked, flags=flags)
+        version = (1).to_bytes(4, "big")
+        return b"SSHSIG" + version + fields(self.blob, namespace.encode(), b"", digest.encode(), signature)
+
+    def signature(self, message: bytes, *, flags: int = 1) -> bytes:
+        """A signature over a message, as SSH sends it."""
         tail = bytes([flags]) + (7).to_bytes(4, "big")
-        signed = hashlib.sha256(self.application).digest() + tail + hashlib.sha256(asked).digest()
+        signed = hashlib.sha256(self.application).digest() + tail + hashlib.sha256(message).digest()
         if isinstance(self.key, ed25519.Ed25519PrivateKey):
             proper = self.key.sign(signed)
         else:
             made = self.key.sign(signed, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
             proper = fields(*map(positive, decode_dss_signature(made)))
-        signature = fields(self.algorithm.encode(), proper) + tail
-        version = (1).to_bytes(4, "big")
-        return b"SSHSIG" + version + fields(self.blob, namespace.encode(), b"", digest.encode(), signature)
+        return fields(self.algorithm.encode(), proper) + tail
 
 
 def armored(signature: bytes) -> str:

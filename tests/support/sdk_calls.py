@@ -95,6 +95,10 @@ OPERATOR = operator_pb.Operator(
     inviter="me",
     renew_until_time=stamp(END),
 )
+SSH_KEY = operator_pb.SshKey(
+    operator="operators/bea",
+    key=operator_pb.OperatorKey(public_key="ssh-ed25519 AAAA", fingerprint="SHA256:x", create_time=stamp(BEGIN)),
+)
 SESSION = session_pb.OperatorSession(
     name="sessions/s1",
     identity="spiffe://example.test/operators/auditor/bea",
@@ -317,6 +321,11 @@ EXAMPLES: dict[str, Example] = {
         operator_pb.UpdateOperatorResponse(operator=OPERATOR, token="t", token_expire_time=stamp(END)),
     ),
     "RemoveOperator": Example(lambda client: client.operators.remove("operators/bea"), OPERATOR),
+    "RegisterSshKey": Example(lambda client: client.operators.register_ssh_key("bea", "ssh-ed25519 AAAA"), SSH_KEY),
+    "ListSshKeys": Example(
+        lambda client: client.operators.ssh_keys("bea"), operator_pb.ListSshKeysResponse(keys=[SSH_KEY])
+    ),
+    "RemoveSshKey": Example(lambda client: client.operators.remove_ssh_key("bea", "SHA256:x"), SSH_KEY),
     "OpenSession": Example(
         lambda client: client.sessions.open(CertificateProof(b"certificate", bytes(32), 1_900_000_000, b"signature")),
         session_pb.OpenSessionResponse(session=SESSION, ticket=b"ticket", ticket_expire_time=stamp(END)),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from keyreeve._async.authorities import AuthorityClient
     from keyreeve._async.bundles import BundleClient
     from keyreeve._async.certificates import CertificateClient
+    from keyreeve._async.host_keys import HostKeyClient
     from keyreeve._async.issuance import IssuanceClient
     from keyreeve._async.key_files import KeyFileClient
     from keyreeve._async.launches import LaunchSettingClient, ObjectClient
@@ -177,6 +178,13 @@ class CredentialsClient(ServiceClient):
         from keyreeve._async.resolution import ResolutionClient
 
         return ResolutionClient(self._caller)
+
+    @cached_property
+    def host_keys(self) -> "HostKeyClient":
+        """The SSH host key of the gateways."""
+        from keyreeve._async.host_keys import HostKeyClient
+
+        return HostKeyClient(self._caller)
 
     @cached_property
     def files(self) -> "KeyFileClient":

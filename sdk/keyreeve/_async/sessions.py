@@ -6,7 +6,7 @@ from keyreeve import session_wire, wire
 from keyreeve._async.calls import Caller
 from keyreeve.ca.v1 import operator_session_service_pb2 as pb
 from keyreeve.request_ids import new_request_id
-from keyreeve.session_values import CertificateProof, OpenedSession, OperatorSession, Ticket
+from keyreeve.session_values import CertificateProof, OpenedSession, OperatorSession, SshProof, Ticket
 
 _SERVICE = "/keyreeve.ca.v1.OperatorSessionService"
 
@@ -23,7 +23,7 @@ class SessionClient:
 
     async def open(
         self,
-        proof: CertificateProof,
+        proof: CertificateProof | SshProof,
         *,
         audiences: Sequence[str] = (),
         method_families: Sequence[str] = (),
@@ -31,13 +31,13 @@ class SessionClient:
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> OpenedSession:
-        """Open a session of the operator who made the proof (`keyreeve.session_proofs`).
+        """Open a session of the operator who made the proof (`keyreeve.session_proofs`), or who logs in by SSH.
 
         `audiences` names the services that are to accept its tickets, `method_families` the gRPC services whose methods
         they are for: all unless given.
         """
         request = pb.OpenSessionRequest(
-            certificate=session_wire.to_certificate_proof(proof),
+            **session_wire.proof_field(proof),
             audiences=audiences,
             method_families=method_families,
             client_address=client_address,

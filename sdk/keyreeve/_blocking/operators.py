@@ -9,7 +9,7 @@ from keyreeve import wire
 from keyreeve._blocking.calls import Caller
 from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.request_ids import new_request_id
-from keyreeve.values import Invitation, Operator, OperatorApproval, OperatorRole
+from keyreeve.values import Invitation, Operator, OperatorApproval, OperatorRole, SshKey
 
 _SERVICE = "/keyreeve.ca.v1.OperatorService"
 
@@ -115,6 +115,39 @@ class OperatorClient:
         return wire.from_invitation(
             self._caller.unary(f"{_SERVICE}/UpdateOperator", request, pb.UpdateOperatorResponse, timeout)
         )
+
+    def register_ssh_key(
+        self,
+        name: str,
+        public_key: str,
+        *,
+        certificate_authority: bool = False,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> SshKey:
+        """Register a key, or an SSH CA, with which an operator logs in by SSH; one line in OpenSSH's format."""
+        request = pb.RegisterSshKeyRequest(
+            operator=_full(name),
+            public_key=public_key,
+            certificate_authority=certificate_authority,
+            request_id=request_id or new_request_id(),
+        )
+        return wire.from_ssh_key(self._caller.unary(f"{_SERVICE}/RegisterSshKey", request, pb.SshKey, timeout))
+
+    def ssh_keys(self, name: str, *, timeout: float | None = None) -> Sequence[SshKey]:
+        """The keys and SSH CAs of an operator."""
+        request = pb.ListSshKeysRequest(operator=_full(name))
+        found = self._caller.unary(f"{_SERVICE}/ListSshKeys", request, pb.ListSshKeysResponse, timeout)
+        return [wire.from_ssh_key(one) for one in found.keys]
+
+    def remove_ssh_key(
+        self, name: str, fingerprint: str, *, request_id: str | None = None, timeout: float | None = None
+    ) -> SshKey:
+        """Remove a key or an SSH CA; sessions that were opened with it are closed."""
+        request = pb.RemoveSshKeyRequest(
+            operator=_full(name), fingerprint=fingerprint, request_id=request_id or new_request_id()
+        )
+        return wire.from_ssh_key(self._caller.unary(f"{_SERVICE}/RemoveSshKey", request, pb.SshKey, timeout))
 
     def remove(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Operator:
         """Remove an operator permanently.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keyreeve._blocking.authorities import AuthorityClient
     from keyreeve._blocking.bundles import BundleClient
     from keyreeve._blocking.certificates import CertificateClient
+    from keyreeve._blocking.host_keys import HostKeyClient
     from keyreeve._blocking.issuance import IssuanceClient
     from keyreeve._blocking.key_files import KeyFileClient
     from keyreeve._blocking.launches import LaunchSettingClient, ObjectClient
@@ -178,6 +179,13 @@ class CredentialsClient(ServiceClient):
         from keyreeve._blocking.resolution import ResolutionClient
 
         return ResolutionClient(self._caller)
+
+    @cached_property
+    def host_keys(self) -> "HostKeyClient":
+        """The SSH host key of the gateways."""
+        from keyreeve._blocking.host_keys import HostKeyClient
+
+        return HostKeyClient(self._caller)
 
     @cached_property
     def files(self) -> "KeyFileClient":

@@ -18,6 +18,8 @@ from keyreeve.cli.administration import (
     operation_commands,
     operator_commands,
     profile_commands,
+    session_commands,
+    ssh_key_commands,
     token_commands,
 )
 from keyreeve.cli.arrays import array_commands, bundle_commands, change_commands, member_commands, rotation_commands
@@ -91,6 +93,8 @@ app.add_typer(bench_commands.app, name="bench")
 app.add_typer(recovery_commands.app, name="recover")
 operator_commands.add_to(app)
 app.add_typer(operator_commands.app, name="operator")
+operator_commands.app.add_typer(ssh_key_commands.app, name="ssh-key")
+app.add_typer(session_commands.app, name="session")
 app.add_typer(issuance_commands.app, name="issuance")
 app.add_typer(audit_commands.app, name="audit")
 entry_commands.app.add_typer(policy_commands.app, name="policy")

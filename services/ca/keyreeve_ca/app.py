@@ -42,6 +42,7 @@ from keyreeve_ca.issuance.snapshot import LiveSnapshot, load_snapshot
 from keyreeve_ca.ledger.ports import Ledger
 from keyreeve_ca.operators import servicer as operator_servicer
 from keyreeve_ca.operators.dual_control import refuse_unknown_person
+from keyreeve_ca.operators.ssh_keys import SshKeys
 from keyreeve_ca.profiles import servicer as profile_servicer
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES
 from keyreeve_ca.profiles.document import profile_from_canonical
@@ -222,14 +223,19 @@ def services_of(
         ServedService(
             operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"],
             operator_servicer.OperatorServicer(
-                tokens_of(base), base.store, mutations, pages, lambda: current().known_keys
+                tokens_of(base),
+                SshKeys(tokens_of(base).operators, now),
+                base.store,
+                mutations,
+                pages,
+                lambda: current().known_keys,
             ),
             operator_servicer.ACCESS,
         ),
         ServedService(
             operator_session_service_pb2.DESCRIPTOR.services_by_name["OperatorSessionService"],
             session_servicer.OperatorSessionServicer(
-                Sessions(now, CertificateHolders(current, now)),
+                Sessions(now, CertificateHolders(current, now), lambda: current().known_keys),
                 Tickets(signer, base.settings.trust_domain, now),
                 base.store,
                 mutations,

@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from keyreeve.credentials.v1 import (
     access_policy_service_pb2,
     entry_service_pb2,
+    host_key_service_pb2,
     key_file_service_pb2,
     key_service_pb2,
     launch_setting_service_pb2,
@@ -29,6 +31,8 @@ from keyreeve_credentials.entries import servicer as entry_servicer
 from keyreeve_credentials.entries.request_secrets import SecretMasking
 from keyreeve_credentials.entries.scrubber import Scrubber
 from keyreeve_credentials.entries.service import Entries
+from keyreeve_credentials.host_keys import servicer as host_key_servicer
+from keyreeve_credentials.host_keys.host_key import SshHostKey
 from keyreeve_credentials.key_files import servicer as key_file_servicer
 from keyreeve_credentials.key_files.service import KeyFiles
 from keyreeve_credentials.key_files.workshop import Workshop
@@ -64,6 +68,9 @@ log = logging.getLogger(__name__)
 _SHOWN_SECONDS = 10.0
 _DUE_SECONDS = 30.0
 _RESTART_SECONDS = 30.0
+_EXCHANGES_PER_SECOND = 100.0
+_EXCHANGES_AT_ONCE = 500
+"""SSH key exchanges of one gateway: 200 logins at once, and what re-keys meanwhile."""
 
 DATABASE = DatabaseStorage[CredentialsSettings, Transaction](SCHEMA, Transaction)
 
@@ -238,7 +245,28 @@ def routers(context: CredentialsContext) -> Sequence[ServedService]:
             ),
             key_file_servicer.ACCESS,
         ),
+        ServedService(
+            host_key_service_pb2.DESCRIPTOR.services_by_name["HostKeyService"],
+            host_key_servicer.HostKeyServicer(
+                SshHostKey(context.keystore.derive),
+                context.vault.switch.check,
+                signature_limits(),
+            ),
+            host_key_servicer.ACCESS,
+        ),
     ]
+
+
+def signature_limits(clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
+    """What counts the SSH key exchanges of each gateway. It raises `ReadRateExceeded`."""
+    limits = ReadLimits(
+        per_second=_EXCHANGES_PER_SECOND,
+        burst=_EXCHANGES_AT_ONCE,
+        unusual_owners=1,
+        clock=clock,
+        unusual=lambda _gateway, _owners: None,
+    )
+    return partial(limits.count, owner="ssh-host-key")
 
 
 def jobs(context: CredentialsContext) -> Jobs:

@@ -17,6 +17,7 @@ from keyreeve_credentials.settings import CredentialsSettings
 from keyreeve_credentials.store.schema import SCHEMA
 from support.access_matrix import caller_kinds, walk
 from support.service_in_process import database_url
+from support.ticket_matrix import walk_tickets_in_process
 from support.vault import BILL, PRAGUE, running_vault, vault_settings
 
 SECRET = Plaintext.of("canary-81be-password")
@@ -114,7 +115,9 @@ async def test_every_method_keeps_to_its_access_rule(settings: CredentialsSettin
     async with running_vault(settings, tmp_path) as vault:
         router = vault.running.router
         tried = await walk(vault.address, router, vault.identity.hierarchies, vault.verifier, service="credentials")
-    assert tried == len(caller_kinds(vault.identity.hierarchies)) * len(router.methods)
+        assert tried == len(caller_kinds(vault.identity.hierarchies)) * len(router.methods)
+        identity, methods = vault.identity, list(router.methods.values())
+        await walk_tickets_in_process(vault.address, methods, identity.hierarchies, identity.revocations, "credentials")
 
 
 async def test_a_write_and_a_read_of_a_secret_leave_records_that_name_the_row(

@@ -19,6 +19,7 @@ from keyreeve_membership.store.schema import SCHEMA
 from support.access_matrix import caller_kinds, walk
 from support.membership import RELEASE, RunningMembership, membership_settings
 from support.service_in_process import database_url
+from support.ticket_matrix import walk_tickets_in_process
 
 ONE = Server("one.example.test", "127.0.0.1:5427", RELEASE, ("www.example.test",))
 
@@ -29,6 +30,8 @@ async def test_every_method_keeps_to_its_access_rule(membership: RunningMembersh
     verifier = PeerVerifier(identity.trust_view, system_clock, identity.revocations)
     tried = await walk(membership.address, router, identity.hierarchies, verifier)
     assert tried == len(caller_kinds(identity.hierarchies)) * len(router.methods)
+    methods = list(router.methods.values())
+    await walk_tickets_in_process(membership.address, methods, identity.hierarchies, identity.revocations, "membership")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -476,3 +476,145 @@ class RemoveOperatorRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveOperatorRequest: _TypeAlias = RemoveOperatorRequest  # noqa: Y015
+
+@_typing.final
+class SshKey(_message.Message):
+    """A key or an SSH CA with which an operator logs in by SSH."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_AUTHORITY_FIELD_NUMBER: _builtins.int
+    operator: _builtins.str
+    """`operators/{name}`."""
+    certificate_authority: _builtins.bool
+    """Whether it is a CA: not it but the keys that it certifies for the operator log in."""
+    @_builtins.property
+    def key(self) -> Global___OperatorKey:
+        """The key."""
+
+    def __init__(
+        self,
+        *,
+        operator: _builtins.str = ...,
+        key: Global___OperatorKey | None = ...,
+        certificate_authority: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_authority", b"certificate_authority", "key", b"key", "operator", b"operator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SshKey: _TypeAlias = SshKey  # noqa: Y015
+
+@_typing.final
+class RegisterSshKeyRequest(_message.Message):
+    """Registers a key or an SSH CA."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_AUTHORITY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    operator: _builtins.str
+    """Required. `operators/{name}`."""
+    public_key: _builtins.str
+    """Required. As in `OperatorKey.public_key`."""
+    certificate_authority: _builtins.bool
+    """Optional. Whether it is a CA."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        operator: _builtins.str = ...,
+        public_key: _builtins.str = ...,
+        certificate_authority: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_authority", b"certificate_authority", "operator", b"operator", "public_key", b"public_key", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterSshKeyRequest: _TypeAlias = RegisterSshKeyRequest  # noqa: Y015
+
+@_typing.final
+class ListSshKeysRequest(_message.Message):
+    """Lists keys and SSH CAs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    operator: _builtins.str
+    """Required. `operators/{name}`."""
+    def __init__(
+        self,
+        *,
+        operator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSshKeysRequest: _TypeAlias = ListSshKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListSshKeysResponse(_message.Message):
+    """The keys and SSH CAs: at most 16 of each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SshKey]:
+        """The keys, then the CAs."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___SshKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSshKeysResponse: _TypeAlias = ListSshKeysResponse  # noqa: Y015
+
+@_typing.final
+class RemoveSshKeyRequest(_message.Message):
+    """Removes a key or an SSH CA."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    operator: _builtins.str
+    """Required. `operators/{name}`."""
+    fingerprint: _builtins.str
+    """Required. Its fingerprint, as in `OperatorKey.fingerprint`."""
+    request_id: _builtins.str
+    """Required. A UUID; a repeated id returns the stored response for 24 hours."""
+    def __init__(
+        self,
+        *,
+        operator: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "operator", b"operator", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveSshKeyRequest: _TypeAlias = RemoveSshKeyRequest  # noqa: Y015

@@ -62,6 +62,21 @@ class OperatorServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.UpdateOperatorRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.UpdateOperatorResponse.FromString,
                 _registered_method=True)
+        self.RegisterSshKey = channel.unary_unary(
+                '/keyreeve.ca.v1.OperatorService/RegisterSshKey',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.RegisterSshKeyRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.SshKey.FromString,
+                _registered_method=True)
+        self.ListSshKeys = channel.unary_unary(
+                '/keyreeve.ca.v1.OperatorService/ListSshKeys',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.ListSshKeysRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.ListSshKeysResponse.FromString,
+                _registered_method=True)
+        self.RemoveSshKey = channel.unary_unary(
+                '/keyreeve.ca.v1.OperatorService/RemoveSshKey',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.RemoveSshKeyRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.SshKey.FromString,
+                _registered_method=True)
         self.RemoveOperator = channel.unary_unary(
                 '/keyreeve.ca.v1.OperatorService/RemoveOperator',
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.RemoveOperatorRequest.SerializeToString,
@@ -142,6 +157,41 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterSshKey(self, request, context):
+        """Registers a public key with which an operator logs in by SSH, or an SSH CA whose user certificates name the operator. A
+        key belongs to one person; a CA can be registered for several.
+
+        Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED
+        (registered to another person).
+        Callers: admins.
+        Idempotent by request_id; registering a registered key changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSshKeys(self, request, context):
+        """Lists the keys and SSH CAs of an operator, in order of their fingerprints.
+
+        Reasons: OPERATOR_NOT_FOUND.
+        Callers: admins, auditors; operators their own.
+        Idempotent: read-only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveSshKey(self, request, context):
+        """Removes a key or an SSH CA; sessions that were opened with it are closed.
+
+        Reasons: OPERATOR_NOT_FOUND, SSH_KEY_NOT_FOUND.
+        Callers: admins; operators and auditors their own.
+        Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveOperator(self, request, context):
         """Removes an operator: calls are refused within 1 s on every replica, certificates are revoked, and tokens that the operator
         created or could use become invalid.
@@ -181,6 +231,21 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.UpdateOperator,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.UpdateOperatorRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.UpdateOperatorResponse.SerializeToString,
+            ),
+            'RegisterSshKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterSshKey,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.RegisterSshKeyRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.SshKey.SerializeToString,
+            ),
+            'ListSshKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSshKeys,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.ListSshKeysRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.ListSshKeysResponse.SerializeToString,
+            ),
+            'RemoveSshKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveSshKey,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.RemoveSshKeyRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.SshKey.SerializeToString,
             ),
             'RemoveOperator': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveOperator,
@@ -326,6 +391,87 @@ class OperatorService:
             '/keyreeve.ca.v1.OperatorService/UpdateOperator',
             keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.UpdateOperatorRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.UpdateOperatorResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterSshKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.OperatorService/RegisterSshKey',
+            keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.RegisterSshKeyRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.SshKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSshKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.OperatorService/ListSshKeys',
+            keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.ListSshKeysRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.ListSshKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveSshKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyreeve.ca.v1.OperatorService/RemoveSshKey',
+            keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.RemoveSshKeyRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_operator__service__pb2.SshKey.FromString,
             options,
             channel_credentials,
             insecure,

@@ -83,6 +83,29 @@ class OperatorServiceStub:
     Callers: admins.
     Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
     """
+    RegisterSshKey: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.RegisterSshKeyRequest, _operator_service_pb2.SshKey]
+    """Registers a public key with which an operator logs in by SSH, or an SSH CA whose user certificates name the operator. A
+    key belongs to one person; a CA can be registered for several.
+
+    Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED
+    (registered to another person).
+    Callers: admins.
+    Idempotent by request_id; registering a registered key changes nothing.
+    """
+    ListSshKeys: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListSshKeysRequest, _operator_service_pb2.ListSshKeysResponse]
+    """Lists the keys and SSH CAs of an operator, in order of their fingerprints.
+
+    Reasons: OPERATOR_NOT_FOUND.
+    Callers: admins, auditors; operators their own.
+    Idempotent: read-only.
+    """
+    RemoveSshKey: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.RemoveSshKeyRequest, _operator_service_pb2.SshKey]
+    """Removes a key or an SSH CA; sessions that were opened with it are closed.
+
+    Reasons: OPERATOR_NOT_FOUND, SSH_KEY_NOT_FOUND.
+    Callers: admins; operators and auditors their own.
+    Idempotent by request_id.
+    """
     RemoveOperator: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.RemoveOperatorRequest, _operator_service_pb2.Operator]
     """Removes an operator: calls are refused within 1 s on every replica, certificates are revoked, and tokens that the operator
     created or could use become invalid.
@@ -146,6 +169,29 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
     Callers: admins.
     Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
+    """
+    RegisterSshKey: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.RegisterSshKeyRequest, _operator_service_pb2.SshKey]  # type: ignore[assignment]
+    """Registers a public key with which an operator logs in by SSH, or an SSH CA whose user certificates name the operator. A
+    key belongs to one person; a CA can be registered for several.
+
+    Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED
+    (registered to another person).
+    Callers: admins.
+    Idempotent by request_id; registering a registered key changes nothing.
+    """
+    ListSshKeys: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListSshKeysRequest, _operator_service_pb2.ListSshKeysResponse]  # type: ignore[assignment]
+    """Lists the keys and SSH CAs of an operator, in order of their fingerprints.
+
+    Reasons: OPERATOR_NOT_FOUND.
+    Callers: admins, auditors; operators their own.
+    Idempotent: read-only.
+    """
+    RemoveSshKey: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.RemoveSshKeyRequest, _operator_service_pb2.SshKey]  # type: ignore[assignment]
+    """Removes a key or an SSH CA; sessions that were opened with it are closed.
+
+    Reasons: OPERATOR_NOT_FOUND, SSH_KEY_NOT_FOUND.
+    Callers: admins; operators and auditors their own.
+    Idempotent by request_id.
     """
     RemoveOperator: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.RemoveOperatorRequest, _operator_service_pb2.Operator]  # type: ignore[assignment]
     """Removes an operator: calls are refused within 1 s on every replica, certificates are revoked, and tokens that the operator
@@ -237,6 +283,47 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         KEY_WEAK, KEY_BLOCKED, KEY_REUSED (registered to another person).
         Callers: admins.
         Idempotent by request_id; a repeated call returns a new token and invalidates the earlier one.
+        """
+
+    @_abc_1.abstractmethod
+    def RegisterSshKey(
+        self,
+        request: _operator_service_pb2.RegisterSshKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.SshKey, _abc.Awaitable[_operator_service_pb2.SshKey]]:
+        """Registers a public key with which an operator logs in by SSH, or an SSH CA whose user certificates name the operator. A
+        key belongs to one person; a CA can be registered for several.
+
+        Reasons: OPERATOR_NOT_FOUND, SECOND_PERSON_REQUIRED (one's own record), KEY_TYPE_REFUSED, KEY_WEAK, KEY_BLOCKED, KEY_REUSED
+        (registered to another person).
+        Callers: admins.
+        Idempotent by request_id; registering a registered key changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSshKeys(
+        self,
+        request: _operator_service_pb2.ListSshKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.ListSshKeysResponse, _abc.Awaitable[_operator_service_pb2.ListSshKeysResponse]]:
+        """Lists the keys and SSH CAs of an operator, in order of their fingerprints.
+
+        Reasons: OPERATOR_NOT_FOUND.
+        Callers: admins, auditors; operators their own.
+        Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveSshKey(
+        self,
+        request: _operator_service_pb2.RemoveSshKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.SshKey, _abc.Awaitable[_operator_service_pb2.SshKey]]:
+        """Removes a key or an SSH CA; sessions that were opened with it are closed.
+
+        Reasons: OPERATOR_NOT_FOUND, SSH_KEY_NOT_FOUND.
+        Callers: admins; operators and auditors their own.
+        Idempotent by request_id.
         """
 
     @_abc_1.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-keyreeve/ca/v1/operator_session_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x02\n\x0fOperatorSession\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x12\n\nperson_uid\x18\x03 \x01(\t\x12\x0f\n\x07gateway\x18\x04 \x01(\t\x12-\n\x06method\x18\x05 \x01(\x0e\x32\x1d.keyreeve.ca.v1.SessionMethod\x12\x12\n\ncredential\x18\x06 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x07 \x01(\t\x12\x11\n\taudiences\x18\x08 \x03(\t\x12\x17\n\x0fmethod_families\x18\t \x03(\t\x12-\n\topen_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63loser\x18\r \x01(\t\"w\n\x10\x43\x65rtificateProof\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\xa3\x01\n\x12OpenSessionRequest\x12\x35\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32 .keyreeve.ca.v1.CertificateProof\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x17\n\x0fmethod_families\x18\x03 \x03(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x8f\x01\n\x13OpenSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.keyreeve.ca.v1.OperatorSession\x12\x0e\n\x06ticket\x18\x02 \x01(\x0c\x12\x36\n\x12ticket_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x15\n\x13RenewSessionRequest\"^\n\x14RenewSessionResponse\x12\x0e\n\x06ticket\x18\x01 \x01(\x0c\x12\x36\n\x12ticket_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x13\x43loseSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x14ListSessionsResponse\x12\x31\n\x08sessions\x18\x01 \x03(\x0b\x32\x1f.keyreeve.ca.v1.OperatorSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x06Ticket\x12\x10\n\x08\x63ontents\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\nsigner_der\x18\x03 \x01(\x0c\"\xa9\x03\n\x0eTicketContents\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x12\n\nperson_uid\x18\x03 \x01(\t\x12\x1b\n\x13gateway_spki_sha256\x18\x04 \x01(\x0c\x12\x11\n\taudiences\x18\x05 \x03(\t\x12\x17\n\x0fmethod_families\x18\x06 \x03(\t\x12-\n\x06method\x18\x07 \x01(\x0e\x32\x1d.keyreeve.ca.v1.SessionMethod\x12\x1a\n\x12\x63\x65rtificate_serial\x18\x08 \x01(\x0c\x12.\n\nissue_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11session_open_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10session_end_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp*O\n\rSessionMethod\x12\x1e\n\x1aSESSION_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_METHOD_CERTIFICATE\x10\x01\x32\xfc\x02\n\x16OperatorSessionService\x12V\n\x0bOpenSession\x12\".keyreeve.ca.v1.OpenSessionRequest\x1a#.keyreeve.ca.v1.OpenSessionResponse\x12Y\n\x0cRenewSession\x12#.keyreeve.ca.v1.RenewSessionRequest\x1a$.keyreeve.ca.v1.RenewSessionResponse\x12T\n\x0c\x43loseSession\x12#.keyreeve.ca.v1.CloseSessionRequest\x1a\x1f.keyreeve.ca.v1.OperatorSession\x12Y\n\x0cListSessions\x12#.keyreeve.ca.v1.ListSessionsRequest\x1a$.keyreeve.ca.v1.ListSessionsResponseB\x15Z\x13keyreeve/ca/v1;cav1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-keyreeve/ca/v1/operator_session_service.proto\x12\x0ekeyreeve.ca.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x02\n\x0fOperatorSession\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x12\n\nperson_uid\x18\x03 \x01(\t\x12\x0f\n\x07gateway\x18\x04 \x01(\t\x12-\n\x06method\x18\x05 \x01(\x0e\x32\x1d.keyreeve.ca.v1.SessionMethod\x12\x12\n\ncredential\x18\x06 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x07 \x01(\t\x12\x11\n\taudiences\x18\x08 \x03(\t\x12\x17\n\x0fmethod_families\x18\t \x03(\t\x12-\n\topen_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63loser\x18\r \x01(\t\"w\n\x10\x43\x65rtificateProof\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"k\n\x08SshProof\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x11\n\tuser_name\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x12\n\npublic_key\x18\x04 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"\xca\x01\n\x12OpenSessionRequest\x12\x35\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32 .keyreeve.ca.v1.CertificateProof\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x17\n\x0fmethod_families\x18\x03 \x03(\t\x12\x16\n\x0e\x63lient_address\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12%\n\x03ssh\x18\x06 \x01(\x0b\x32\x18.keyreeve.ca.v1.SshProof\"\x8f\x01\n\x13OpenSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.keyreeve.ca.v1.OperatorSession\x12\x0e\n\x06ticket\x18\x02 \x01(\x0c\x12\x36\n\x12ticket_expire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x15\n\x13RenewSessionRequest\"^\n\x14RenewSessionResponse\x12\x0e\n\x06ticket\x18\x01 \x01(\x0c\x12\x36\n\x12ticket_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x13\x43loseSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x14ListSessionsResponse\x12\x31\n\x08sessions\x18\x01 \x03(\x0b\x32\x1f.keyreeve.ca.v1.OperatorSession\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x06Ticket\x12\x10\n\x08\x63ontents\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\nsigner_der\x18\x03 \x01(\x0c\"\xa9\x03\n\x0eTicketContents\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x12\n\nperson_uid\x18\x03 \x01(\t\x12\x1b\n\x13gateway_spki_sha256\x18\x04 \x01(\x0c\x12\x11\n\taudiences\x18\x05 \x03(\t\x12\x17\n\x0fmethod_families\x18\x06 \x03(\t\x12-\n\x06method\x18\x07 \x01(\x0e\x32\x1d.keyreeve.ca.v1.SessionMethod\x12\x1a\n\x12\x63\x65rtificate_serial\x18\x08 \x01(\x0c\x12.\n\nissue_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11session_open_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10session_end_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x8f\x01\n\rSessionMethod\x12\x1e\n\x1aSESSION_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSESSION_METHOD_CERTIFICATE\x10\x01\x12\x1a\n\x16SESSION_METHOD_SSH_KEY\x10\x02\x12\"\n\x1eSESSION_METHOD_SSH_CERTIFICATE\x10\x03\x32\xfc\x02\n\x16OperatorSessionService\x12V\n\x0bOpenSession\x12\".keyreeve.ca.v1.OpenSessionRequest\x1a#.keyreeve.ca.v1.OpenSessionResponse\x12Y\n\x0cRenewSession\x12#.keyreeve.ca.v1.RenewSessionRequest\x1a$.keyreeve.ca.v1.RenewSessionResponse\x12T\n\x0c\x43loseSession\x12#.keyreeve.ca.v1.CloseSessionRequest\x1a\x1f.keyreeve.ca.v1.OperatorSession\x12Y\n\x0cListSessions\x12#.keyreeve.ca.v1.ListSessionsRequest\x1a$.keyreeve.ca.v1.ListSessionsResponseB\x15Z\x13keyreeve/ca/v1;cav1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,30 +33,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyreeve.ca.v1.operator_ses
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z\023keyreeve/ca/v1;cav1'
-  _globals['_SESSIONMETHOD']._serialized_start=1745
-  _globals['_SESSIONMETHOD']._serialized_end=1824
+  _globals['_SESSIONMETHOD']._serialized_start=1894
+  _globals['_SESSIONMETHOD']._serialized_end=2037
   _globals['_OPERATORSESSION']._serialized_start=99
   _globals['_OPERATORSESSION']._serialized_end=477
   _globals['_CERTIFICATEPROOF']._serialized_start=479
   _globals['_CERTIFICATEPROOF']._serialized_end=598
-  _globals['_OPENSESSIONREQUEST']._serialized_start=601
-  _globals['_OPENSESSIONREQUEST']._serialized_end=764
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=767
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=910
-  _globals['_RENEWSESSIONREQUEST']._serialized_start=912
-  _globals['_RENEWSESSIONREQUEST']._serialized_end=933
-  _globals['_RENEWSESSIONRESPONSE']._serialized_start=935
-  _globals['_RENEWSESSIONRESPONSE']._serialized_end=1029
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1031
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1086
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1088
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1148
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1150
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1248
-  _globals['_TICKET']._serialized_start=1250
-  _globals['_TICKET']._serialized_end=1315
-  _globals['_TICKETCONTENTS']._serialized_start=1318
-  _globals['_TICKETCONTENTS']._serialized_end=1743
-  _globals['_OPERATORSESSIONSERVICE']._serialized_start=1827
-  _globals['_OPERATORSESSIONSERVICE']._serialized_end=2207
+  _globals['_SSHPROOF']._serialized_start=600
+  _globals['_SSHPROOF']._serialized_end=707
+  _globals['_OPENSESSIONREQUEST']._serialized_start=710
+  _globals['_OPENSESSIONREQUEST']._serialized_end=912
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=915
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=1058
+  _globals['_RENEWSESSIONREQUEST']._serialized_start=1060
+  _globals['_RENEWSESSIONREQUEST']._serialized_end=1081
+  _globals['_RENEWSESSIONRESPONSE']._serialized_start=1083
+  _globals['_RENEWSESSIONRESPONSE']._serialized_end=1177
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=1179
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=1234
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1236
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1296
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1298
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1396
+  _globals['_TICKET']._serialized_start=1398
+  _globals['_TICKET']._serialized_end=1463
+  _globals['_TICKETCONTENTS']._serialized_start=1466
+  _globals['_TICKETCONTENTS']._serialized_end=1891
+  _globals['_OPERATORSESSIONSERVICE']._serialized_start=2040
+  _globals['_OPERATORSESSIONSERVICE']._serialized_end=2420
 # @@protoc_insertion_point(module_scope)

@@ -30,6 +30,10 @@ class _SessionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Session
     """Not a valid value; never returned."""
     SESSION_METHOD_CERTIFICATE: _SessionMethod.ValueType  # 1
     """With the key of their certificate."""
+    SESSION_METHOD_SSH_KEY: _SessionMethod.ValueType  # 2
+    """By SSH, with a registered key."""
+    SESSION_METHOD_SSH_CERTIFICATE: _SessionMethod.ValueType  # 3
+    """By SSH, with a user certificate of a registered CA."""
 
 class SessionMethod(_SessionMethod, metaclass=_SessionMethodEnumTypeWrapper):
     """How an operator has proved who they are."""
@@ -38,6 +42,10 @@ SESSION_METHOD_UNSPECIFIED: SessionMethod.ValueType  # 0
 """Not a valid value; never returned."""
 SESSION_METHOD_CERTIFICATE: SessionMethod.ValueType  # 1
 """With the key of their certificate."""
+SESSION_METHOD_SSH_KEY: SessionMethod.ValueType  # 2
+"""By SSH, with a registered key."""
+SESSION_METHOD_SSH_CERTIFICATE: SessionMethod.ValueType  # 3
+"""By SSH, with a user certificate of a registered CA."""
 Global___SessionMethod: _TypeAlias = SessionMethod  # noqa: Y015
 
 @_typing.final
@@ -70,7 +78,7 @@ class OperatorSession(_message.Message):
     method: Global___SessionMethod.ValueType
     """How the operator proved who they are."""
     credential: _builtins.str
-    """With what: the serial number of the certificate, in hex."""
+    """With what: the serial number of the certificate in hex, the fingerprint of the SSH key, or that of the SSH CA."""
     client_address: _builtins.str
     """Address of the operator's client, as the gateway says."""
     closer: _builtins.str
@@ -159,6 +167,46 @@ class CertificateProof(_message.Message):
 Global___CertificateProof: _TypeAlias = CertificateProof  # noqa: Y015
 
 @_typing.final
+class SshProof(_message.Message):
+    """The proof of an SSH login by public key. The signature is over the session id and the request (RFC 4252, section 7) with the
+    service `ssh-connection`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    USER_NAME_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.bytes
+    """Required. The session id: 32, 48 or 64 octets."""
+    user_name: _builtins.str
+    """Required. The user name: that of the operator, or `admin`, `operator` or `auditor`, which say nothing about the role."""
+    algorithm: _builtins.str
+    """Required. Public key algorithm of the request, such as `ssh-ed25519` or `rsa-sha2-512-cert-v01@openssh.com`."""
+    public_key: _builtins.bytes
+    """Required. The key or certificate of the request, as SSH sends it."""
+    signature: _builtins.bytes
+    """Required. The signature, as SSH sends it."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.bytes = ...,
+        user_name: _builtins.str = ...,
+        algorithm: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "public_key", b"public_key", "session_id", b"session_id", "signature", b"signature", "user_name", b"user_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SshProof: _TypeAlias = SshProof  # noqa: Y015
+
+@_typing.final
 class OpenSessionRequest(_message.Message):
     """Opens a session."""
 
@@ -169,13 +217,14 @@ class OpenSessionRequest(_message.Message):
     METHOD_FAMILIES_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SSH_FIELD_NUMBER: _builtins.int
     client_address: _builtins.str
     """Optional. Address of the operator's client, for the record: at most 128 printable characters."""
     request_id: _builtins.str
     """Required. A UUID; see the RPC."""
     @_builtins.property
     def certificate(self) -> Global___CertificateProof:
-        """Required. The operator's proof."""
+        """The operator's proof: this, or `ssh`."""
 
     @_builtins.property
     def audiences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -187,6 +236,13 @@ class OpenSessionRequest(_message.Message):
         only; default: no such limit. At most 32.
         """
 
+    @_builtins.property
+    def ssh(self) -> Global___SshProof:
+        """The operator's proof by an SSH login: a registered key, or a certificate of an SSH CA that is registered for the operator.
+        A certificate must name the operator among its principals, be valid for at most 24 hours, and have no critical option but
+        `source-address`.
+        """
+
     def __init__(
         self,
         *,
@@ -195,10 +251,11 @@ class OpenSessionRequest(_message.Message):
         method_families: _abc.Iterable[_builtins.str] | None = ...,
         client_address: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        ssh: Global___SshProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "ssh", b"ssh"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "certificate", b"certificate", "client_address", b"client_address", "method_families", b"method_families", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audiences", b"audiences", "certificate", b"certificate", "client_address", b"client_address", "method_families", b"method_families", "request_id", b"request_id", "ssh", b"ssh"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,10 +68,11 @@ class OperatorSessionServiceServicer:
     def OpenSession(self, request, context):
         """Opens a session of the operator who made the proof, and issues its first ticket. The ticket is bound to the key of the
         gateway's certificate: no other caller can use it. The session ends after 8 hours, with the certificate of its proof, when
-        that is revoked, when the operator is removed or gets another role, or when it is closed.
+        that is revoked or the SSH key or CA is removed, when the operator is removed or gets another role, or when it is closed.
 
         Reasons: SESSION_PROOF_REFUSED, SESSION_PROOF_USED (a proof opens one session), PEER_OPERATOR_UNKNOWN and the other
-        PEER_... reasons (the certificate of the proof).
+        PEER_... reasons (the certificate of the proof), INVITATION_EXPIRED (an SSH login without a touch of a hardware key, more
+        than 7 days after the last invitation).
         Callers: gateways.
         Idempotent by request_id; a repeated call returns a new ticket of the same session.
         """

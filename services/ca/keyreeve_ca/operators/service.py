@@ -133,6 +133,7 @@ class Operators:
         person = replace(known, removed_at=self.now(), removed_by=by, keys=())
         tx.operators.update(person)
         tx.operators.set_keys(known.person_uid, ())
+        tx.operators.set_ssh_authorities(known.person_uid, ())
         tx.bump_config()
         return person
 

@@ -10,7 +10,8 @@ from keyreeve.identity import INNER_SERVICE_ROLES, OPERATOR_ROLES, Role
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.halt.service import APPROVAL_SECONDS
 from keyreeve_ca.operators.dual_control import actor_of
-from keyreeve_ca.operators.ports import Operator
+from keyreeve_ca.operators.ports import Operator, RegisteredKey
+from keyreeve_ca.operators.ssh_keys import SshKey, SshKeys
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.openssh_keys import MOST_KEYS, OperatorKey, read_operator_key
 from keyreeve_ca.store.ports import Store, Transaction
@@ -30,6 +31,9 @@ ACCESS: AccessRules = {
     _SERVICE + "ListOperators": _READ,
     # Keys are recorded as fingerprints of what was accepted: a request may contain a private key by mistake.
     _SERVICE + "UpdateOperator": AccessRule(_ADMINS, forwarded=True, records=("name", "role", "update_mask.paths")),
+    _SERVICE + "RegisterSshKey": AccessRule(_ADMINS, forwarded=True, records=("operator", "certificate_authority")),
+    _SERVICE + "ListSshKeys": AccessRule(OPERATOR_ROLES, freshness=Freshness.TOLERANT, records=("operator",)),
+    _SERVICE + "RemoveSshKey": AccessRule(OPERATOR_ROLES, forwarded=True, records=("operator", "fingerprint")),
     _SERVICE + "RemoveOperator": AccessRule(_ADMINS, forwarded=True),
 }
 _ROLES = {
@@ -48,6 +52,7 @@ class OperatorServicer:
     """Serves OperatorService."""
 
     tokens: EnrollmentTokens
+    ssh_keys: SshKeys
     store: Store
     mutations: Mutations[Transaction]
     pages: Pages
@@ -114,6 +119,30 @@ class OperatorServicer:
         name, by = id_of(request.name, "operators"), str(caller_of(call))
         return await self.mutations(call, request, lambda tx: self._message(self.tokens.operators.remove(tx, name, by)))
 
+    async def RegisterSshKey(self, request: pb.RegisterSshKeyRequest, call: Call) -> pb.SshKey:
+        name, by = id_of(request.operator, "operators", "operator"), caller_of(call)
+        key, authority = (
+            read_operator_key(request.public_key, self.known_keys(), "public_key"),
+            request.certificate_authority,
+        )
+        return await self.mutations(
+            call,
+            request,
+            lambda tx: _ssh_key(self.ssh_keys.register(tx, name, key, by, authority=authority)),
+            _fingerprint,
+        )
+
+    async def ListSshKeys(self, request: pb.ListSshKeysRequest, call: Call) -> pb.ListSshKeysResponse:
+        name, by = id_of(request.operator, "operators", "operator"), caller_of(call)
+        found = await self.store.read(lambda tx: self.ssh_keys.all(tx, name, by))
+        return pb.ListSshKeysResponse(keys=[_ssh_key(one) for one in found])
+
+    async def RemoveSshKey(self, request: pb.RemoveSshKeyRequest, call: Call) -> pb.SshKey:
+        name, by = id_of(request.operator, "operators", "operator"), caller_of(call)
+        return await self.mutations(
+            call, request, lambda tx: _ssh_key(self.ssh_keys.remove(tx, name, request.fingerprint, by)), _fingerprint
+        )
+
     async def _with_token(
         self,
         request: pb.InviteOperatorRequest | pb.UpdateOperatorRequest,
@@ -160,17 +189,30 @@ class OperatorServicer:
             inviter=person.invited_by,
             renew_until_time=timestamp(person.renews_until),
             remove_time=timestamp(person.removed_at),
-            keys=[
-                pb.OperatorKey(
-                    public_key=each.key.line,
-                    fingerprint=each.key.fingerprint,
-                    hardware=each.key.hardware,
-                    create_time=timestamp(each.added_at),
-                    creator=each.added_by,
-                )
-                for each in person.keys
-            ],
+            keys=[_key(each) for each in person.keys],
         )
+
+
+def _key(registered: RegisteredKey) -> pb.OperatorKey:
+    return pb.OperatorKey(
+        public_key=registered.key.line,
+        fingerprint=registered.key.fingerprint,
+        hardware=registered.key.hardware,
+        create_time=timestamp(registered.added_at),
+        creator=registered.added_by,
+    )
+
+
+def _ssh_key(key: SshKey) -> pb.SshKey:
+    return pb.SshKey(
+        operator=f"operators/{key.operator}",
+        key=_key(key.registered),
+        certificate_authority=key.certificate_authority,
+    )
+
+
+def _fingerprint(key: pb.SshKey) -> list[tuple[str, str]]:
+    return [("key", key.key.fingerprint)]
 
 
 def _mask(request: pb.UpdateOperatorRequest) -> frozenset[str]:

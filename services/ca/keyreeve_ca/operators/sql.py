@@ -8,7 +8,7 @@ from sqlalchemy import and_, select
 
 from keyreeve.identity import Role
 from keyreeve_ca.operators.ports import Approval, Operator, RegisteredKey
-from keyreeve_ca.operators.tables import operator_approvals, operator_keys, operators
+from keyreeve_ca.operators.tables import operator_approvals, operator_keys, operator_ssh_authorities, operators
 from keyreeve_ca.requests.openssh_keys import stored_key
 from keyreeve_chassis.trust_tables.sql import SqlTrust
 
@@ -24,6 +24,7 @@ class SqlOperators:
         self._people = trust.rows(operators)
         self._held = trust.rows(operator_keys)
         self._approvals = trust.rows(operator_approvals)
+        self._authorities = trust.rows(operator_ssh_authorities)
         self._number = number
 
     def active(self, *, after: str = "", limit: int | None = None) -> Sequence[Operator]:
@@ -59,6 +60,29 @@ class SqlOperators:
             return None
         self._approvals.delete(operator_approvals.c.change == change)
         return Approval(row["change"], row["approved_at"], row["approved_by"], row["approver"])
+
+    def holder_of_key(self, fingerprint: str) -> Operator | None:
+        """The operator whose registered key this is. Raises `TrustTableAltered`."""
+        held = self._held.one(operator_keys.c.fingerprint == fingerprint)
+        if held is None:
+            return None
+        found = and_(operators.c.removed_at.is_(None), operators.c.person_uid == held["person_uid"])
+        row = self._people.one(found)
+        return None if row is None else _person(row, self._keys([row["person_uid"]]).get(row["person_uid"], ()))
+
+    def ssh_authorities(self, person_uid: str) -> Sequence[RegisteredKey]:
+        """The SSH CAs that are registered for an operator, in order of their fingerprints."""
+        c = operator_ssh_authorities.c
+        query = select(operator_ssh_authorities).where(c.person_uid == person_uid).order_by(c.fingerprint)
+        rows = self._authorities.true_ones(query)
+        return [RegisteredKey(stored_key(row["line"]), row["added_at"], row["added_by"]) for row in rows]
+
+    def set_ssh_authorities(self, person_uid: str, keys: Sequence[RegisteredKey]) -> None:
+        """Replace the SSH CAs of an operator."""
+        self._authorities.delete(operator_ssh_authorities.c.person_uid == person_uid)
+        for each in keys:
+            row = {"person_uid": person_uid, "fingerprint": each.key.fingerprint, "line": each.key.line}
+            self._authorities.insert({**row, "added_at": each.added_at, "added_by": each.added_by})
 
     def set_keys(self, person_uid: str, keys: Sequence[RegisteredKey]) -> None:
         """Replace an operator's keys."""

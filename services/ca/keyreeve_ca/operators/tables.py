@@ -1,4 +1,4 @@
-"""Tables of operators and their keys.
+"""Tables of operators, their keys, and the SSH CAs that may vouch for them.
 
 One row per operator ever invited (a name belongs to the one who is not removed), and one per registered key.
 """
@@ -47,4 +47,15 @@ operator_keys = Table(
     Column("added_by", Text, nullable=False),
     mac_column(),
     Index(None, "person_uid"),
+)
+
+operator_ssh_authorities = Table(
+    "operator_ssh_authorities",
+    metadata,
+    Column("person_uid", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("line", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    Column("added_by", Text, nullable=False),
+    mac_column(),
 )

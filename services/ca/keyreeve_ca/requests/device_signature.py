@@ -7,22 +7,16 @@ import hashlib
 from collections.abc import Iterable
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from keyreeve.length_prefix import length_prefixed, split_fields
 from keyreeve_ca.requests.openssh_keys import OperatorKey
+from keyreeve_ca.requests.openssh_signatures import verify_device_signature
 
 LARGEST = 4096
 """Octets; a signature of a device has a few hundred."""
 _MAGIC = b"SSHSIG"
 _VERSION = (1).to_bytes(4, "big")
 _HASHES = {b"sha256": hashlib.sha256, b"sha512": hashlib.sha512}
-_TOUCHED = 0x01
-_TAIL = 5
-"""Octets behind the signature proper: flags, and a counter of four."""
 
 
 def verify_touch(envelope: bytes, message: bytes, namespace: str, keys: Iterable[OperatorKey]) -> OperatorKey:
@@ -36,25 +30,11 @@ def verify_touch(envelope: bytes, message: bytes, namespace: str, keys: Iterable
         raise InvalidSignature
     try:
         blob, space, reserved, digest, signature = split_fields(envelope[start:])
-        algorithm, proper = split_fields(signature[:-_TAIL])
         key = next(known for known in keys if known.hardware and known.blob == blob)
         hashed = _HASHES[digest](message).digest()
-        parts = split_fields(proper) if key.algorithm.startswith("sk-ecdsa") else [proper]
+        if space != namespace.encode():
+            raise InvalidSignature
+        verify_device_signature(key, signature, _MAGIC + length_prefixed(space, reserved, digest, hashed))
     except (ValueError, KeyError, StopIteration):
         raise InvalidSignature from None
-    tail = signature[-_TAIL:]
-    if space != namespace.encode() or algorithm != key.algorithm.encode() or not tail[0] & _TOUCHED:
-        raise InvalidSignature
-    asked = _MAGIC + length_prefixed(space, reserved, digest, hashed)
-    application, point = (split_fields(blob)[at] for at in (-1, -2))
-    signed = hashlib.sha256(application).digest() + tail + hashlib.sha256(asked).digest()
-    if len(parts) == 1:
-        Ed25519PublicKey.from_public_bytes(point).verify(proper, signed)
-    else:
-        r, s = (int.from_bytes(part, "big", signed=True) for part in parts)
-        if r <= 0 or s <= 0:
-            raise InvalidSignature
-        EllipticCurvePublicKey.from_encoded_point(SECP256R1(), point).verify(
-            encode_dss_signature(r, s), signed, ECDSA(hashes.SHA256())
-        )
     return key

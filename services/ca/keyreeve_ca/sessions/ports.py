@@ -20,7 +20,7 @@ class Session:
     """SPIFFE ID of the gateway that opened it."""
     method: SessionMethod
     credential: str
-    """What the operator proved it with: the serial number of a certificate, in hex."""
+    """What the operator proved it with: the serial number of a certificate in hex, or the fingerprint of a key or an SSH CA."""
     client_address: str
     audiences: tuple[str, ...]
     method_families: tuple[str, ...]
@@ -41,7 +41,7 @@ class Session:
     @property
     def certificate_serial(self) -> bytes:
         """Serial number of the certificate of the proof; empty: there was none."""
-        return bytes.fromhex(self.credential)
+        return bytes.fromhex(self.credential) if self.method is SessionMethod.CERTIFICATE else b""
 
 
 class SessionRecords(Protocol):
@@ -60,7 +60,7 @@ class SessionRecords(Protocol):
         """Store the end of a session under the next number of the feed of callers."""
         ...
 
-    def page(self, now: int, *, person_uid: str | None, after: str, limit: int) -> Sequence[Session]:
+    def page(self, now: int, *, person_uid: str | None, after: str, limit: int | None) -> Sequence[Session]:
         """Sessions that have not ended, in order of their ids, after `after`; of one person, or of all (None)."""
         ...
 

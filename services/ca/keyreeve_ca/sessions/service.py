@@ -13,14 +13,18 @@ from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, Caller, Role
 from keyreeve.length_prefix import length_prefixed
 from keyreeve.session_proofs import verify_certificate_proof
-from keyreeve.session_values import AUDIENCES, CertificateProof, SessionMethod
+from keyreeve.session_values import AUDIENCES, CertificateProof, SessionMethod, SshProof
 from keyreeve_ca.operators.ports import Operator, OperatorRecords
+from keyreeve_ca.requests.key_rules import KnownKeys
+from keyreeve_ca.requests.ssh_logins import SshLogin, read_login
 from keyreeve_ca.revocation.ports import RevocationRecords
 from keyreeve_ca.sessions.ports import Session, SessionRecords
 from keyreeve_chassis.guard.peers import LENIENCY
 
 SESSION_SECONDS = 8 * 3600
 """The longest life of a session."""
+ROLE_NAMES = ("admin", "auditor", "operator")
+"""User names of SSH logins that are anybody's."""
 CLOCKS_DIFFER = 60
 """Seconds by which the time of a proof may differ from ours."""
 _SERIAL_OCTETS = 16
@@ -57,14 +61,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class CheckedProof:
-    """A proof that was made by this caller, and opens a session unless it has opened one."""
+    """A proof whose signature is right, and that opens a session unless it has opened one."""
 
-    caller: Caller
+    digest: bytes
+    person: Callable[[HasSessions], Operator]
+    """Whose it is, as the records say. Raises `PeerOperatorUnknown`, `SessionProofRefused`, `InvitationExpired`."""
     method: SessionMethod
     credential: str
-    digest: bytes
-    not_before: int
-    not_after: int
+    not_after: int | None
     """No session on it goes on after this second."""
 
 
@@ -75,9 +79,11 @@ class Sessions:
     now: Callable[[], int]
     identify: Callable[[bytes], Holder]
     """Whose a DER certificate is, as a listener would see it; raises the `Peer*` errors. Revocation is asked of the records."""
+    known_keys: Callable[[], KnownKeys]
+    """Weak and blocked keys."""
     random: Callable[[int], bytes] = os.urandom
 
-    def check(self, gateway: Caller, proof: CertificateProof) -> CheckedProof:
+    def check_certificate(self, gateway: Caller, proof: CertificateProof) -> CheckedProof:
         """Check a proof as far as that takes no records. Raises `SessionProofRefused` and the `Peer*` errors."""
         now = self.now()
         if abs(proof.time - now) > CLOCKS_DIFFER:
@@ -92,21 +98,46 @@ class Sessions:
         time = proof.time.to_bytes(8, "big")
         digest = hashlib.sha256(length_prefixed(proof.certificate_der, gateway.spki_sha256, proof.nonce, time)).digest()
         serial = holder.caller.serial.to_bytes(_SERIAL_OCTETS, "big")
-        return CheckedProof(
-            holder.caller, SessionMethod.CERTIFICATE, serial.hex(), digest, holder.not_before, holder.not_after
-        )
+
+        def person(tx: HasSessions) -> Operator:
+            found = _person(tx, holder.caller.id.path[-1], holder.caller.role)
+            if holder.not_before + LENIENCY < found.since:
+                raise errors.PeerOperatorUnknown("the certificate is older than the record of this person in this role")
+            if tx.revocations.of([serial]):
+                raise errors.PeerCertificateRevoked(f"the certificate of {holder.caller} has been revoked")
+            return found
+
+        return CheckedProof(digest, person, SessionMethod.CERTIFICATE, serial.hex(), holder.not_after)
+
+    def check_ssh(self, proof: SshProof, client_address: str) -> CheckedProof:
+        """The same for an SSH login. Raises `SessionProofRefused`."""
+        login = read_login(proof, self.known_keys(), self.now())
+        login.refuse_elsewhere(client_address)
+        by = login.authority or login.key
+
+        def person(tx: HasSessions) -> Operator:
+            found = _logged_in(tx, login, proof.user_name)
+            if self.now() > found.renews_until and not login.key.hardware:
+                raise errors.InvitationExpired(
+                    "the last invitation is more than 7 days ago; another admin has to invite again",
+                    metadata={"invited_at": str(found.invited_at)},
+                )
+            return found
+
+        method = SessionMethod.SSH_KEY if login.authority is None else SessionMethod.SSH_CERTIFICATE
+        # Not the signature, of which there may be several over one message.
+        digest = hashlib.sha256(length_prefixed(proof.session_id, proof.public_key)).digest()
+        return CheckedProof(digest, person, method, by.fingerprint, login.not_after)
 
     def open(self, tx: HasSessions, gateway: Caller, proof: CheckedProof, scope: Scope) -> Session:
-        """Open a session. Raises `SessionProofUsed`, `PeerCertificateRevoked`, `PeerOperatorUnknown`."""
-        now, caller = self.now(), proof.caller
-        person = self._person(tx, caller.id.path[-1], caller.role)
-        if proof.not_before + LENIENCY < person.since:
-            raise errors.PeerOperatorUnknown("the certificate is older than the record of this person in this role")
+        """Open a session. Raises `SessionProofUsed`, and what finding the person raises."""
+        now, person = self.now(), proof.person(tx)
         if tx.sessions.is_used(proof.digest):
             raise errors.SessionProofUsed("a session was opened with this proof before")
+        longest = now + SESSION_SECONDS
         session = Session(
             session_id=((now * 1000).to_bytes(6, "big") + self.random(10)).hex(),
-            identity=str(caller),
+            identity=str(person.identity(gateway.id.trust_domain)),
             person_uid=person.person_uid,
             gateway=str(gateway),
             method=proof.method,
@@ -116,10 +147,8 @@ class Sessions:
             method_families=scope.method_families,
             proof_sha256=proof.digest,
             opened_at=now,
-            ends_at=min(now + SESSION_SECONDS, proof.not_after),
+            ends_at=longest if proof.not_after is None else min(longest, proof.not_after),
         )
-        if (serial := session.certificate_serial) and tx.revocations.of([serial]):
-            raise errors.PeerCertificateRevoked(f"the certificate of {caller} has been revoked")
         tx.sessions.add(session)
         return session
 
@@ -132,7 +161,7 @@ class Sessions:
         if serial and tx.revocations.of([serial]):
             raise errors.SessionClosed("the certificate with which the session was opened has been revoked")
         try:
-            person = self._person(tx, session.identity.rpartition("/")[2], session.role)
+            person = _person(tx, session.identity.rpartition("/")[2], session.role)
         except errors.PeerOperatorUnknown as unknown:
             raise errors.SessionClosed(unknown.message) from None
         if person.person_uid != session.person_uid or session.opened_at < person.since:
@@ -155,9 +184,31 @@ class Sessions:
         own = by.person_uid if by.role is Role.OPERATOR else None
         return tx.sessions.page(self.now(), person_uid=own, after=after, limit=limit)
 
-    def _person(self, tx: HasSessions, name: str, role: Role) -> Operator:
-        """The record of an operator in a role. Raises `PeerOperatorUnknown`."""
-        person = tx.operators.find(name)
-        if person is None or person.role is not role:
-            raise errors.PeerOperatorUnknown("there is no record of this person in this role")
-        return person
+
+def _person(tx: HasSessions, name: str, role: Role) -> Operator:
+    """The record of an operator in a role. Raises `PeerOperatorUnknown`."""
+    person = tx.operators.find(name)
+    if person is None or person.role is not role:
+        raise errors.PeerOperatorUnknown("there is no record of this person in this role")
+    return person
+
+
+def _logged_in(tx: HasSessions, login: SshLogin, user_name: str) -> Operator:
+    """Whose SSH login it is; the user name decides nothing. Raises `SessionProofRefused`."""
+    if login.authority is None:
+        found = tx.operators.holder_of_key(login.key.fingerprint)
+        people = [] if found is None else [found]
+    else:
+        named = filter(None, map(tx.operators.find, sorted(login.principals)))
+        people = [one for one in named if _is_registered(tx, one, login.authority.fingerprint)]
+    if len(people) > 1:
+        people = [one for one in people if one.name == user_name]
+    if len(people) != 1:
+        raise errors.SessionProofRefused("the key or the certificate of the login is nobody's")
+    if user_name not in {people[0].name, *ROLE_NAMES}:
+        raise errors.SessionProofRefused("the user name of the login is not that of the person whose key it is")
+    return people[0]
+
+
+def _is_registered(tx: HasSessions, person: Operator, fingerprint: str) -> bool:
+    return any(each.key.fingerprint == fingerprint for each in tx.operators.ssh_authorities(person.person_uid))

@@ -4,11 +4,11 @@ import re
 from dataclasses import dataclass
 
 from keyreeve.ca.v1 import operator_session_service_pb2 as pb
-from keyreeve.identity import OPERATOR_ROLES, Role
-from keyreeve.session_values import AUDIENCES, CertificateProof
+from keyreeve.identity import OPERATOR_ROLES, Caller, Role
+from keyreeve.session_values import AUDIENCES, CertificateProof, SshProof
 from keyreeve.tickets import SESSION_METHODS
 from keyreeve_ca.sessions.ports import Session
-from keyreeve_ca.sessions.service import Scope, Sessions
+from keyreeve_ca.sessions.service import CheckedProof, Scope, Sessions
 from keyreeve_ca.sessions.tickets import Tickets
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
@@ -43,7 +43,7 @@ class OperatorSessionServicer:
 
     async def OpenSession(self, request: pb.OpenSessionRequest, call: Call) -> pb.OpenSessionResponse:
         gateway, scope = peer_of(call), _scope(request)
-        proof = self.sessions.check(gateway, _proof(request.certificate))
+        proof = self._check(request, gateway, scope.client_address)
         await self.tickets.signer.ready()
 
         def act(tx: Transaction) -> tuple[pb.OpenSessionResponse, tuple[bytes, int]]:
@@ -58,6 +58,15 @@ class OperatorSessionServicer:
         response.ticket = ticket
         response.ticket_expire_time.seconds = expires
         return response
+
+    def _check(self, request: pb.OpenSessionRequest, gateway: Caller, client_address: str) -> CheckedProof:
+        if request.HasField("ssh") == request.HasField("certificate"):
+            raise invalid("certificate", "a proof is required: with a certificate or by an SSH login")
+        if request.HasField("certificate"):
+            return self.sessions.check_certificate(gateway, _proof(request.certificate))
+        ssh = request.ssh
+        proof = SshProof(ssh.session_id, ssh.user_name, ssh.algorithm, ssh.public_key, ssh.signature)
+        return self.sessions.check_ssh(proof, client_address)
 
     async def RenewSession(self, request: pb.RenewSessionRequest, call: Call) -> pb.RenewSessionResponse:
         gateway, session_id = peer_of(call), call.session
@@ -82,8 +91,6 @@ class OperatorSessionServicer:
 
 
 def _proof(message: pb.CertificateProof) -> CertificateProof:
-    if not message.certificate_der:
-        raise invalid("certificate", "a proof is required")
     if message.time.nanos or message.time.seconds < 0:
         raise invalid("certificate.time", "whole seconds are required")
     return CertificateProof(message.certificate_der, message.nonce, message.time.seconds, message.signature)

@@ -43,7 +43,7 @@ class SqlSessions:
         values = {"closed_at": session.closed_at, "closed_by": session.closed_by, "seq": self._number()}
         self._rows.update(operator_sessions.c.session_id == session.session_id, values)
 
-    def page(self, now: int, *, person_uid: str | None, after: str, limit: int) -> Sequence[Session]:
+    def page(self, now: int, *, person_uid: str | None, after: str, limit: int | None) -> Sequence[Session]:
         """Sessions that have not ended, in order of their ids, after `after`; of one person, or of all (None)."""
         c = operator_sessions.c
         query = select(operator_sessions).where(c.ends_at >= now, c.closed_at.is_(None), c.session_id > after)

@@ -26,6 +26,6 @@ TABLE_MODULES = (
     revocation_tables,
     session_tables,
 )
-SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=19, newest=19)
+SCHEMA = Schema("keyreeve_ca", metadata, Path(__file__).parent.parent / "migrations" / "versions", oldest=20, newest=20)
 
 register_failpoints(SCHEMA.service)  # before a process arms them, which it does before it opens anything

@@ -6,7 +6,7 @@ from keyreeve_ca.arrays.tables import array_orders, members
 from keyreeve_ca.blocked_keys.tables import blocked_keys
 from keyreeve_ca.enrollment.tables import enrollment_tokens
 from keyreeve_ca.halt.tables import issuance_halt
-from keyreeve_ca.operators.tables import operator_approvals, operator_keys, operators
+from keyreeve_ca.operators.tables import operator_approvals, operator_keys, operator_ssh_authorities, operators
 from keyreeve_ca.revocation.tables import revocations
 from keyreeve_ca.sessions.tables import operator_sessions
 from keyreeve_ca.store.tables import authorities, profile_versions, profiles, trust_table_heads
@@ -39,6 +39,7 @@ TRUST_TABLES = TrustTables(
                 array_orders,
                 blocked_keys,
                 operator_approvals,
+                operator_ssh_authorities,
                 operator_sessions,
             )
         ),

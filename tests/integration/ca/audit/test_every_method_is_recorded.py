@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -23,6 +24,7 @@ from keyreeve.keys import make_csr, make_key
 from keyreeve.session_wire import to_certificate_proof
 from keyreeve.values import AuthorityKind, Hierarchy, Order
 from support.contract import ENROLL, METHODS, ROWS
+from support.device import Device
 from support.enrolling import OPEN_TO_TESTS, address_of
 from support.gateway_sessions import GATEWAY, Gateway
 from support.running_ca import ADMIN, AUDITOR, MEMBER, MEMBERSHIP, OPERATOR, RunningCa, document, running, server_csr
@@ -86,6 +88,7 @@ class Walk:
             assert (record.method, record.code) == self.expected[record.call_id]
 
 
+SSH_KEY = Device(ed25519.Ed25519PrivateKey.generate()).line
 Request = Callable[[Walk], dict[str, Any]]
 SIGN = {"profile": "profiles/server", "csr": server_csr("web.example.test")}
 AUTHORITY = {
@@ -216,6 +219,15 @@ GOOD: dict[str, tuple[str, Request]] = {
     "UpdateOperator": (
         ADMIN,
         lambda walk: {"name": "operators/carl", "role": "OPERATOR_ROLE_OPERATOR", "address": address_of(walk.ca)},
+    ),
+    "RegisterSshKey": (ADMIN, lambda _: {"operator": "operators/carl", "public_key": SSH_KEY}),
+    "ListSshKeys": (ADMIN, lambda _: {"operator": "operators/carl"}),
+    "RemoveSshKey": (
+        ADMIN,
+        lambda walk: {
+            "operator": "operators/carl",
+            "fingerprint": walk.answers["RegisterSshKey"].key.fingerprint,
+        },
     ),
     "RemoveOperator": (ADMIN, named("operators/carl")),
     "HaltIssuance": (OPERATOR, lambda _: {"reason": "a test"}),

@@ -1,0 +1,1 @@
+"""The SSH host key of the gateways."""
