@@ -68,7 +68,7 @@ Color = _pool.FindEnumTypeByName("test.echo.v1.Color")
 ROWS = {
     ECHO: AccessRule(frozenset(Role), batches=True),
     ADMIN_ECHO: AccessRule(frozenset({Role.ADMIN})),
-    WATCH: AccessRule(frozenset({Role.ADMIN, Role.MEMBER}), long_stream=True),
+    WATCH: AccessRule(frozenset({Role.ADMIN, Role.MEMBER}), long_stream=True).through_gateways,
     COUNT: AccessRule(frozenset({Role.ADMIN}), batches=True),
     JOIN: AccessRule(frozenset({Role.ADMIN}), batches=True),
 }

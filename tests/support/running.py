@@ -16,6 +16,7 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.failures import DETAILS_KEY
 from keyreeve_chassis.guard.peers import PeerVerifier, TrustView
 from keyreeve_chassis.guard.router import Router, ServedService
+from keyreeve_chassis.guard.tickets import TicketVerifier
 from keyreeve_chassis.rpc.server import RunningServer, start_server
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.telemetry.calls import CallTelemetry
@@ -122,6 +123,7 @@ async def serving(
         LiveServerCredentials(lambda: harness.identity),
         telemetry=telemetry,
         trail=trail,
+        tickets=TicketVerifier("ca", lambda: harness.view, harness.clock.seconds, harness.revocations),
         shared=shared,
     )
     try:

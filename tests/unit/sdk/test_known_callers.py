@@ -54,6 +54,7 @@ class World:
         operators: Sequence[OperatorRecord] = (),
         leaf: Leaf | None = None,
         chain: Sequence[bytes] | None = None,
+        sessions: Sequence[str] = (),
     ) -> CallersUpdate:
         leaf = leaf or self.leaf
         revoked = tuple((serial, int(self.time) + 3600) for serial in serials)
@@ -66,6 +67,7 @@ class World:
             tuple(authorities),
             tuple(operators),
             revoked,
+            closed_sessions=tuple((session, int(self.time) + 3600) for session in sessions),
         )
         key = load_pem_private_key(leaf.key_pem, None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
@@ -138,6 +140,8 @@ def test_the_vectors_are_what_their_generator_makes() -> None:
         {"operators": (replace(ANN, role=OperatorRole.AUDITOR),)},
         {"operators": (replace(ANN, since=8),)},
         {"revoked": ()},
+        {"closed_sessions": ()},
+        {"closed_sessions": (("s-2", 7),)},
         {"signer_der": ()},
         {"signer_der": (b"no certificate",)},
         {"signature": b""},
@@ -145,7 +149,8 @@ def test_the_vectors_are_what_their_generator_makes() -> None:
 )
 def test_nothing_of_an_update_can_be_changed(changes: dict[str, object]) -> None:
     world = World()
-    update = world.update(0, 1, ONE, authorities=[issuing(world.hierarchies.control)], operators=[ANN])
+    authorities = [issuing(world.hierarchies.control)]
+    update = world.update(0, 1, ONE, authorities=authorities, operators=[ANN], sessions=["s-1"])
     with pytest.raises(CallersRefused):
         world.apply(replace(update, **changes))  # type: ignore[arg-type]
     assert (world.callers.position, world.callers.issuers, world.callers.operators) == ((0, 0), (), {})
@@ -250,6 +255,19 @@ def test_a_snapshot_of_the_same_generation_takes_no_revocation_back_and_one_of_a
     assert (known(world.callers), world.callers.operators) == ([True, True], {})
     world.apply(world.update(0, 1, TWO, restore_generation=2))
     assert known(world.callers) == [False, True]
+
+
+def test_a_closed_session_stays_closed_until_it_would_have_ended(tmp_path: Path) -> None:
+    path = tmp_path / "callers.json"
+    world = World(path)
+    world.apply(world.update(0, 1, sessions=["s-1"]))
+    world.apply(world.update(0, 2))  # another snapshot
+    assert world.save()
+    again = world.callers = KnownCallers.load(TRUST_DOMAIN, path, now=world.now, clock=world.now)
+    assert (again.is_session_closed("s-1"), again.is_session_closed("s-2")) == (True, False)
+    world.time += 5000
+    world.apply(world.update(2, 3))
+    assert not again.is_session_closed("s-1")
 
 
 def test_a_certificate_of_an_authority_that_cannot_be_read_is_refused() -> None:

@@ -121,6 +121,7 @@ class Operators:
         kept = [replace(before.get(each.key.fingerprint, each), key=each.key) for each in new]
         person = replace(known, keys=tuple(sorted(kept, key=lambda each: each.key.fingerprint)))
         tx.operators.set_keys(known.person_uid, person.keys)
+        close_sessions(tx, known.person_uid, {*before} - {*wanted}, self.now(), by)
         tx.bump_config()
         return person
 
@@ -182,6 +183,13 @@ class Operators:
             f"without {leaving.name!r} there would be no admin who has ever had a certificate",
             metadata={"name": leaving.name},
         )
+
+
+def close_sessions(tx: Transaction, person_uid: str, credentials: set[str], now: int, by: str) -> None:
+    """Close the open sessions of a person that were opened with any of these keys or CAs."""
+    for session in tx.sessions.page(now, person_uid=person_uid, after="", limit=None):
+        if session.credential in credentials:
+            tx.sessions.close(replace(session, closed_at=now, closed_by=by))
 
 
 def _tokens_for(tx: Transaction, identity: str) -> list[StoredToken]:

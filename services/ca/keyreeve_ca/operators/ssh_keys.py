@@ -1,12 +1,12 @@
 """Keys and SSH CAs with which operators log in by SSH: register, list, remove."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from keyreeve import errors
 from keyreeve.identity import Caller, Role
 from keyreeve_ca.operators.ports import Operator, RegisteredKey
-from keyreeve_ca.operators.service import Operators
+from keyreeve_ca.operators.service import Operators, close_sessions
 from keyreeve_ca.requests.openssh_keys import MOST_KEYS, OperatorKey
 from keyreeve_ca.store.ports import Transaction
 
@@ -76,13 +76,6 @@ class SshKeys:
         if known is None or (by.role not in all_see and known.person_uid != by.person_uid):
             raise errors.OperatorNotFound(f"there is no person {name[:80]!a}", metadata={"name": name[:80]})
         return known
-
-
-def close_sessions(tx: Transaction, person_uid: str, credentials: set[str], now: int, by: str) -> None:
-    """Close the open sessions of a person that were opened with any of these keys or CAs."""
-    for session in tx.sessions.page(now, person_uid=person_uid, after="", limit=None):
-        if session.credential in credentials:
-            tx.sessions.close(replace(session, closed_at=now, closed_by=by))
 
 
 def _held(tx: Transaction, person: Operator, *, authority: bool) -> tuple[RegisteredKey, ...]:
