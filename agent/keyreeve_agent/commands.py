@@ -16,6 +16,7 @@ from keyreeve_agent.settings import DEFAULT_FILE, AgentSettings, load_settings
 
 EX_CONFIG = 78
 """sysexits.h: systemd does not restart the agent for it."""
+_OF_THE_EXTRA = frozenset({"structlog", "yaml"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyreeveError as failure:
         print(f"{failure.reason}: {failure.message}\n{failure.fix}", file=sys.stderr)  # noqa: T201
         return EX_CONFIG if failure.reason in {"CONTEXT_INVALID", "NOT_ENROLLED"} else 1
+    except ModuleNotFoundError as missing:
+        if missing.name not in _OF_THE_EXTRA:
+            raise
+        print(f"the package {missing.name} is missing: pip install 'keyreeve[agent]'", file=sys.stderr)  # noqa: T201
+        return EX_CONFIG
     except KeyboardInterrupt:
         return 130
     return code

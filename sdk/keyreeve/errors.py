@@ -1455,6 +1455,13 @@ class StartFailed(FailedPrecondition):
     who = OPERATOR
 
 
+class PackageMissing(FailedPrecondition):
+    """Python packages that this command needs are not installed."""
+
+    reason = "PACKAGE_MISSING"
+    fix = "Install the extra that the message names, with the Python that runs the command."
+
+
 class CertificateUntrusted(FailedPrecondition):
     """The certificate does not lead to a trusted root, is not valid now, or does not have the expected name."""
 

@@ -5,6 +5,7 @@ The blocks of a page run one after the other in a directory of its own, after th
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,24 @@ def failures_of(blocks: list[Block], directory: Path) -> list[str]:
 
 def to_run(page: Path) -> list[Block]:
     return [block for block in blocks_of(page) if block.language in _HERE and not block.no_run]
+
+
+def test_the_commands_of_the_units_are_commands_with_these_options() -> None:
+    programs = {"keyreeve": "keyreeve.cli", "keyreeve-agent": "keyreeve_agent.commands"}
+    started = [
+        shlex.split(line.removeprefix("ExecStart="))
+        for page in pages()
+        for block in blocks_of(page)
+        for line in block.text.splitlines()
+        if block.language == "ini" and line.startswith("ExecStart=")
+    ]
+    assert len(started) >= 4
+    for program, *arguments in started:
+        name = Path(program).name
+        code = f"import sys; sys.argv = sys.argv[1:]; from {programs.get(name)} import main; sys.exit(main())"
+        command = ["-c", code, name, *arguments] if name in programs else arguments
+        done = subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (program, arguments, done.stderr)
 
 
 @pytest.mark.faults

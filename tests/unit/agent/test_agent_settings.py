@@ -1,5 +1,8 @@
 """The agent's settings file and the lines of its status."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +104,21 @@ def test_the_status_says_who_is_reached_and_that_the_control_plane_is_silent() -
         "problem        program nginx: it presents another certificate",
     ):
         assert expected in text
+
+
+def test_a_missing_package_of_the_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "structlog.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'structlog'\", name='structlog')\n"
+    )
+    (tmp_path / "agent.yaml").write_text(f'address: 127.0.0.1:1\nrelease: "1"\nstate_directory: {tmp_path}/state\n')
+    code = "import sys; from keyreeve_agent.commands import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--config", str(tmp_path / "agent.yaml"), "run"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        timeout=60,
+    )
+    assert done.returncode == 78
+    assert done.stderr == "the package structlog is missing: pip install 'keyreeve[agent]'\n"

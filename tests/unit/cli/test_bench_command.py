@@ -35,4 +35,5 @@ def test_a_missing_load_tool_is_named_with_how_to_install_it(
     ran = runner(capsys)("bench", "sign")
     assert ran.code == 1
     assert "hdrh" in ran.err
-    assert "pip install 'keyreeve[bench,cli]'" in ran.err
+    assert "pip install 'keyreeve[bench,server,cli]'" in ran.err
+    assert "PACKAGE_MISSING" in ran.err

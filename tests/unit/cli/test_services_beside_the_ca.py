@@ -3,6 +3,7 @@
 All programs are fakes, and real processes.
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -25,10 +26,11 @@ from keyreeve.cli.local.stopping import take_down
 from keyreeve.cli.supervision import service_launcher, supervisor
 from keyreeve.cli.supervision.local_services import SERVICES, Addresses, Service, read_addresses, read_config
 from keyreeve.cli.supervision.service_launcher import Launcher
+from keyreeve.cli.supervision.service_program import require_module
 from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.cli.supervision.supervisor import start_command
 from keyreeve.enrollee_files import EnrolleeFiles
-from keyreeve.errors import StartFailed
+from keyreeve.errors import PackageMissing, StartFailed
 from keyreeve.service_files import identity_directory, token_file
 from support.peer_certificates import TestCa
 from support.waiting import wait_for
@@ -309,3 +311,12 @@ def test_a_ca_whose_local_socket_is_not_open_yet_fails_the_start(
     monkeypatch.setattr(service_launcher, "_listens", lambda *_: True)
     with pytest.raises(StartFailed, match="local socket does not answer"):
         launcher.prepare()
+
+
+@pytest.mark.parametrize("missing", ["structlog", "keyreeve_ca"])
+def test_missing_packages_are_named_with_their_extra_before_anything_starts(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else object())
+    with pytest.raises(PackageMissing, match=r"pip install 'keyreeve\[server,cli\]'"):
+        require_module("keyreeve_ca")

@@ -15,11 +15,12 @@ import typer
 from keyreeve.cli.completion import profile_names
 from keyreeve.cli.exit_codes import Exit
 from keyreeve.cli.options import ContextFile
-from keyreeve.errors import StartFailed
+from keyreeve.errors import PackageMissing
 
 app = typer.Typer(help="Measure the signing path of a control plane, and a large array.", no_args_is_help=True)
 
-_PARTS = ("keyreeve_bench", "hdrh", "psutil", "pygal")
+_PARTS = ("keyreeve_bench", "hdrh", "psutil", "pygal", "structlog", "sqlalchemy")
+"""The load tool, its packages, and those of the services that it measures parts of."""
 _OPEN_LOOP_IN_FLIGHT = 1024
 
 
@@ -188,15 +189,15 @@ def bench_members(
 def run_bench(settings: dict[str, object]) -> int:
     """Run the load tool to its end; its exit code.
 
-    Raises `StartFailed` when it is not installed.
+    Raises `PackageMissing` when it is not installed.
     """
     return _run_module("keyreeve_bench", json.dumps(settings))
 
 
 def _run_module(module: str, *arguments: str) -> int:
     if missing := [part for part in _PARTS if importlib.util.find_spec(part) is None]:
-        raise StartFailed(
-            f"the load tool is not installed here ({', '.join(missing)}): pip install 'keyreeve[bench,cli]'"
+        raise PackageMissing(
+            f"the load tool is not installed here ({', '.join(missing)}): pip install 'keyreeve[bench,server,cli]'"
         )
     # A process of its own: the command line imports nothing of it, and it imports gRPC when it is good for measuring.
     command = [sys.executable, "-P", "-m", module, *arguments]

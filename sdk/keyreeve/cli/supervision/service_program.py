@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keyreeve.errors import StartFailed
+from keyreeve.errors import PackageMissing, StartFailed
 
 _NEEDED = ("sqlalchemy", "structlog", "pydantic", "aiohttp", "alembic")
 """Packages of the extra `server`, without which a service ends at its start."""
@@ -23,17 +23,17 @@ class NotThereYet(Exception):
 
 
 def require_module(module: str) -> None:
-    """Raise `StartFailed` unless a service is installed beside this command."""
+    """Raise `PackageMissing` unless a service is installed beside this command."""
     try:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError:  # of the package that the module is in
         found = None
     if found is not None and (missing := [each for each in _NEEDED if importlib.util.find_spec(each) is None]):
-        raise StartFailed(
+        raise PackageMissing(
             f"packages of the services are missing ({', '.join(missing)}): pip install 'keyreeve[server,cli]'"
         )
     if found is None:
-        raise StartFailed("the services are not installed here, only the client: pip install 'keyreeve[server,cli]'")
+        raise PackageMissing("the services are not installed here, only the client: pip install 'keyreeve[server,cli]'")
 
 
 def ask(  # JSON of a subcommand's own shape
