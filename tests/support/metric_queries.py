@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import yaml
-from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
 from keyreeve_chassis.telemetry.current_values import CURRENT, CurrentValues
@@ -82,7 +82,7 @@ def declared() -> Mapping[str, frozenset[str]]:
     importlib.import_module("keyreeve_chassis.telemetry.certificates")._gauges()
     _server_metrics()
     labels: dict[str, frozenset[str]] = {name: frozenset({"process"}) for name in PROCESSES}
-    for collector in [*REGISTRY._collector_to_names, *CURRENT._collector_to_names]:
+    for collector in [*prometheus_client.REGISTRY._collector_to_names, *CURRENT._collector_to_names]:
         if isinstance(collector, CurrentValues):
             labels[collector._name] = frozenset(collector._labels)
         elif isinstance(collector, MetricWrapperBase):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from keyreeve import Client
 
 SECONDS = 2.0
-"""Somebody waits for the answer with a finger on the Tab key."""
+"""A person waits for the answer, with a finger on the Tab key."""
 _PATTERNS = (".keyreeve/context.json", "*/context.json", "*/.keyreeve/context.json")
 
 
