@@ -13,7 +13,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,21 +22,21 @@ from pathlib import Path
 from typing import IO, Any
 
 from keyreeve import Client, Context
-from keyreeve.cli.exit_codes import error_text, exit_code, print_error
+from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.local.starting import bring_up
 from keyreeve.cli.local.stopping import take_down
 from keyreeve.cli.supervision.local_services import SERVICES, Service, write_config
 from keyreeve.cli.supervision.processes import read_pid
 from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.cli.supervision.supervisor import pid_file
-from keyreeve.errors import DeadlinePassed, KeyreeveError, StartFailed, Unavailable, ViewsDisagree
+from keyreeve.errors import DeadlinePassed, StartFailed, Unavailable, ViewsDisagree
 from keyreeve.membership_values import Rotation, Server
 from keyreeve.operation_values import OperationState
 from keyreeve_bench import postgresql
 from keyreeve_bench.control_planes import DATABASES
 from keyreeve_bench.local_processes import Group, Usage
 from keyreeve_bench.member_names import ARRAY, RELEASE, address_of, name_of
-from keyreeve_bench.scenarios.scenario import Figure, Place, scenario_report
+from keyreeve_bench.scenarios.scenario import Figure, Place, print_report
 
 PROCESSES = 2
 REPORT_SECONDS = 30
@@ -293,17 +292,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--duration", type=float, default=30.0, help="seconds of the measurement at rest")
     given = parser.parse_args(arguments)
     counts = [count for count in (given.compare, given.members) if count]
-    try:
-        # Not below the working directory: PostgreSQL's own user has to reach it, and socket names are short.
-        with tempfile.TemporaryDirectory(prefix="keyreeve-bench-", ignore_cleanup_errors=True) as name:
-            Path(name).chmod(0o711)
-            place = Place(given.database, Path(name), Path(), given.duration, 1, given.members)
-            found = scenario_report("members", place, lambda place: run(place, counts))
-    except KeyreeveError as error:
-        print_error(error_text(error))
-        return exit_code(error)
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    return int(any(one["met"] is False for one in found["figures"]))
+    return print_report("members", given.database, given.duration, given.members, lambda place: run(place, counts))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ second, whether or not earlier ones have been answered, and their times count fr
 import argparse
 import asyncio
 import itertools
-import json
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from keyreeve import Context, aio
-from keyreeve.cli.exit_codes import error_text, exit_code, print_error
+from keyreeve.cli.exit_codes import print_error
 from keyreeve.cli.local.starting import bring_up
 from keyreeve.cli.local.stopping import take_down
 from keyreeve.cli.supervision.local_services import SERVICES, write_config
@@ -35,7 +33,7 @@ from keyreeve.operation_values import OperationState
 from keyreeve.plaintext import Plaintext
 from keyreeve_bench import postgresql
 from keyreeve_bench.control_planes import DATABASES
-from keyreeve_bench.scenarios.scenario import Figure, Place, scenario_report
+from keyreeve_bench.scenarios.scenario import Figure, Place, print_report
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
 
@@ -251,17 +249,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--database", choices=DATABASES, default="sqlite")
     parser.add_argument("--duration", type=float, default=10.0, help="seconds of each run")
     given = parser.parse_args(arguments)
-    try:
-        # Not below the working directory: PostgreSQL's own user has to reach it, and socket names are short.
-        with tempfile.TemporaryDirectory(prefix="keyreeve-bench-", ignore_cleanup_errors=True) as name:
-            Path(name).chmod(0o711)
-            place = Place(given.database, Path(name), Path(), given.duration, 1, given.entries)
-            found = scenario_report("vault", place, run)
-    except KeyreeveError as error:
-        print_error(error_text(error))
-        return exit_code(error)
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    return int(any(one["met"] is False for one in found["figures"]))
+    return print_report("vault", given.database, given.duration, given.entries, run)
 
 
 if __name__ == "__main__":

@@ -12,29 +12,19 @@ import os
 import random
 import subprocess
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from keyreeve.operation_values import OperationState
-from keyreeve_chassis.processes import failpoints
-from keyreeve_membership import app
+from support.change_failpoints import EVERY, FAILPOINTS, SEED
 from support.forked_ca import forked_ca, forking_program
 from support.postgres import Server, own_server
 from support.watched_changes import WatchedChanges, watched_changes
 
 __all__ = ["forking_program"]
 
-assert app.SPEC, "imported for the failpoints that it registers"
-FAILPOINTS = sorted(
-    name for name in failpoints.registered() if name.startswith("membership.") and ".commit." not in name
-)
-SEED = int(os.environ.get("KEYREEVE_SEED", "0")) or zlib.crc32(
-    os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid())).encode()  # pytest-xdist collects in several processes
-)
-EVERY = "KEYREEVE_KILLS" in os.environ
 VICTIMS = {"sqlite": ("membership", "ca", "agents"), "postgresql": ("membership", "ca", "agents", "postgresql")}
 CHANGES: dict[str, tuple[Callable[[WatchedChanges], None], Callable[[WatchedChanges], str]]] = {
     "membership.join": (WatchedChanges.prepare_to_join, WatchedChanges.join),

@@ -37,7 +37,7 @@ from keyreeve_chassis.database.engine import postgresql, sqlite_reader
 from keyreeve_chassis.processes import failpoints
 from support.databases import fresh_postgresql_database
 from support.postgres import Server
-from support.waiting import wait_for
+from support.waiting import going_on, wait_for
 
 T = TypeVar("T")
 
@@ -132,24 +132,8 @@ class ForkedCa:
     @contextmanager
     def nursed(self) -> Iterator[None]:
         """Restart processes that end, while the context is active."""
-        stop, failed = threading.Event(), []
-
-        def nurse() -> None:
-            try:
-                while not stop.wait(0.02):
-                    self.mind()
-            except BaseException as failure:  # noqa: BLE001 - raised again where the test sees it
-                failed.append(failure)
-
-        thread = threading.Thread(target=nurse, name="nurse", daemon=True)
-        thread.start()
-        try:
+        with going_on(self.mind):
             yield
-        finally:
-            stop.set()
-            thread.join()
-        if failed:
-            raise failed[0]
 
     def _is_ready(self, role: str) -> bool:
         out = self.directory / f"{role}.out"

@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -36,3 +37,26 @@ async def wait_until(what: str, look: Callable[[], T | None], seconds: float = L
 async def moment() -> None:
     """Wait for as little as lets other processes get on."""
     await asyncio.sleep(0.02)
+
+
+@contextmanager
+def going_on(act: Callable[[], None]) -> Iterator[None]:
+    """Do something again and again while the context is active; its failure is raised at the end."""
+    stop, failed = threading.Event(), []
+
+    def work() -> None:
+        try:
+            while not stop.wait(0.03):
+                act()
+        except BaseException as failure:  # noqa: BLE001 - raised again where the test sees it
+            failed.append(failure)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if failed:
+        raise failed[0]

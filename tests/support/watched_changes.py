@@ -1,7 +1,6 @@
 """Changes of an array of real agents, whose processes are killed meanwhile, and what must be true at every moment of it."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,7 +21,7 @@ from keyreeve.request_ids import new_request_id
 from keyreeve.values import MemberState
 from support.forked_ca import ForkedCa, again_and_again
 from support.forked_membership import ForkedMembership, epoch_authorities, forked_membership, roll_reader, rows_of
-from support.waiting import wait_for
+from support.waiting import going_on, wait_for
 
 T = TypeVar("T")
 
@@ -316,26 +315,3 @@ def begun(what: str, begin: Callable[[str], T]) -> T:
 
 
 _NOT_YET = {"VIEWS_DISAGREE", "CHANGE_IN_PROGRESS", "MEMBER_UNREACHABLE", "UNREACHABLE"}
-
-
-@contextmanager
-def going_on(act: Callable[[], None]) -> Iterator[None]:
-    """Do something again and again while the context is active; its failure is raised at the end."""
-    stop, failed = threading.Event(), []
-
-    def work() -> None:
-        try:
-            while not stop.wait(0.03):
-                act()
-        except BaseException as failure:  # noqa: BLE001 - raised again where the test sees it
-            failed.append(failure)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    if failed:
-        raise failed[0]

@@ -1,13 +1,18 @@
 """Input and report of a scenario."""
 
+import json
 import math
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from keyreeve.cli.exit_codes import error_text, exit_code, print_error
 from keyreeve.cli.reference_commands import versions
+from keyreeve.errors import KeyreeveError
 from keyreeve_bench import disk
 from keyreeve_bench.local_processes import machine
 
@@ -91,6 +96,24 @@ def scenario_report(name: str, place: Place, run: Run) -> dict[str, Any]:
         | {"seconds": round(time.monotonic() - began, 1), "figures": [one.to_document() for one in figures]}
         | details
     )
+
+
+def print_report(name: str, database: str, duration: float, certificates: int, run: Run) -> int:
+    """Run a scenario in a temporary directory, print its report as JSON, and return the exit code.
+
+    The code is 1 when a target is missed.
+    """
+    try:
+        # Not below the working directory: PostgreSQL's own user has to reach it, and socket names are short.
+        with tempfile.TemporaryDirectory(prefix="keyreeve-bench-", ignore_cleanup_errors=True) as directory:
+            Path(directory).chmod(0o711)
+            place = Place(database, Path(directory), Path(), duration, 1, certificates)
+            found = scenario_report(name, place, run)
+    except KeyreeveError as error:
+        print_error(error_text(error))
+        return exit_code(error)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    return int(any(one["met"] is False for one in found["figures"]))
 
 
 def _of_disk(fsync: disk.Disk) -> dict[str, str]:

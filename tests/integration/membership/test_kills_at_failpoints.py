@@ -4,9 +4,7 @@ The CA goes on meanwhile, and so do the agents. A failpoint that a life does not
 """
 
 import asyncio
-import os
 import random
-import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,19 +17,10 @@ from keyreeve import aio, errors
 from keyreeve.membership_values import MemberState, RotationKind, RotationPhase
 from keyreeve.operation_values import OperationState
 from keyreeve_chassis.processes import failpoints
-from keyreeve_membership import app
 from keyreeve_membership.authorities.ports import CaState
+from support.change_failpoints import EVERY, FAILPOINTS, SEED
 from support.membership import Agent, RunningMembership, fresh_url, membership_settings, running_membership
 
-assert app.SPEC, "imported for the failpoints that it registers"
-FAILPOINTS = sorted(
-    name for name in failpoints.registered() if name.startswith("membership.") and ".commit." not in name
-)
-"""Those of commits are the chassis's, and are passed by every call."""
-SEED = int(os.environ.get("KEYREEVE_SEED", "0")) or zlib.crc32(
-    os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid())).encode()  # pytest-xdist collects in several processes
-)
-EVERY = "KEYREEVE_KILLS" in os.environ
 CHOSEN = FAILPOINTS if EVERY else random.Random(SEED).sample(FAILPOINTS, 3)
 """`make faults` takes all; the short form three, by a seed that is printed."""
 
