@@ -81,8 +81,6 @@ def _enroll(settings: AgentSettings, parsed: argparse.Namespace) -> int:
 
 
 def _run(settings: AgentSettings, _: argparse.Namespace) -> int:
-    # Where rich is installed, structlog imports it with pygments, for colored tracebacks: 5 MB that the agent never uses.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     from keyreeve_chassis.processes import core_dumps
     from keyreeve_chassis.telemetry import logging as log_setup
 
