@@ -29,6 +29,7 @@ PACKAGES = {
     "node": "nodejs",
     "npm": "npm",
     "openssl": "openssl",
+    "pgbouncer": "pgbouncer",
     "pk12util": "libnss3-tools",
     "postgres": "postgresql",
     PROMTOOL: "",

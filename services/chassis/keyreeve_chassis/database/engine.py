@@ -128,6 +128,7 @@ def postgresql(
     lock_timeout_ms: int = 4_000,
     statement_timeout_ms: int = 15_000,
     fresh_plans: bool = False,
+    pooled: bool = False,
 ) -> Engine:
     """An engine for one service's schema; `url` as in SQLAlchemy or libpq (`postgresql://...`), the driver is psycopg 3.
 
@@ -136,6 +137,9 @@ def postgresql(
 
     `fresh_plans` makes PostgreSQL plan a statement for what its tables hold now. By default it keeps the plan of a statement
     that it has seen a few times: made while a table is empty, that one reads all of it however much it holds later.
+
+    `pooled` says that a pooler in transaction mode is in front: then nothing may outlive a transaction, so that each sets its own
+    search path and time limits (one more round trip) and no statement is prepared.
     """
     settings = {
         "search_path": '"' + schema.replace('"', '""') + '"',
@@ -145,6 +149,11 @@ def postgresql(
         "idle_in_transaction_session_timeout": str(statement_timeout_ms),
         "plan_cache_mode": "force_custom_plan" if fresh_plans else "auto",
     }
+    session: dict[str, Any] = (
+        {"prepare_threshold": None}
+        if pooled
+        else {"options": " ".join(f"-c {name}={_option(value)}" for name, value in settings.items())}
+    )
     engine = create_engine(
         url.set(drivername="postgresql+psycopg") if isinstance(url, URL) else postgresql_url(url),
         isolation_level="READ COMMITTED",
@@ -153,7 +162,7 @@ def postgresql(
         pool_timeout=5,
         pool_pre_ping=True,
         connect_args={
-            "options": " ".join(f"-c {name}={_option(value)}" for name, value in settings.items()),
+            **session,
             "application_name": application_name,
             "connect_timeout": 5,
             "keepalives_idle": 10,
@@ -163,6 +172,9 @@ def postgresql(
         },
     )
     engine.dialect.do_ping = _is_there  # type: ignore[method-assign, assignment]
+    if pooled:
+        begin = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+        event.listen(engine, "begin", partial(Connection.exec_driver_sql, statement=begin))
     return engine
 
 

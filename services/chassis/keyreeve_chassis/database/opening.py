@@ -47,9 +47,12 @@ def writing_database(
         application_name=f"keyreeve-{schema.service}",
         connections=threads,
         fresh_plans=fresh_plans,
+        pooled=settings.database.pooled,
     )
     _refuse_unusable(made)
-    yield from _open(Database(made, service=schema.service, threads=threads, announce=announce))
+    yield from _open(
+        Database(made, service=schema.service, threads=threads, announce=announce, pooled=settings.database.pooled)
+    )
 
 
 @contextmanager

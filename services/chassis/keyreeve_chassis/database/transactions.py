@@ -44,8 +44,11 @@ def transaction(connection: Connection, service: str) -> Iterator[None]:
     try:
         yield
         failpoints.hit(f"{service}.commit.before")
-    except BaseException:
-        _roll_back(connection)
+    except BaseException as failure:
+        if _takes_no_writes(_cause(failure)):
+            connection.invalidate()  # the next one is made to the server that is the primary then
+        else:
+            _roll_back(connection)
         raise
     try:
         attempt.commit()
@@ -69,7 +72,9 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, psycopg.Error, sqlite3.Error) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        cause = _cause(error)
+        if _takes_no_writes(cause):
+            raise StoreUnavailable("the database server is a standby or read-only, and takes no writes") from error
         if isinstance(error, InterfaceError) or _is_the_databases(cause):
             raise StoreUnavailable("the database cannot be used now; nothing is known to have happened") from error
         raise
@@ -79,9 +84,18 @@ def store_errors() -> Iterator[None]:
         raise StoreUnavailable("the database failed, as a failpoint was told to") from error
 
 
+def _cause(error: BaseException) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _takes_no_writes(cause: BaseException | None) -> bool:
+    """Whether PostgreSQL refused a write since it is a standby, as after a failover, or set to be read-only."""
+    return isinstance(cause, psycopg.errors.ReadOnlySqlTransaction)
+
+
 def _is_the_databases(error: BaseException | None) -> bool:
     match error:
-        case psycopg.OperationalError() | psycopg.InterfaceError() | psycopg.errors.ReadOnlySqlTransaction():
+        case psycopg.OperationalError() | psycopg.InterfaceError():
             return True
         case sqlite3.OperationalError() | sqlite3.InternalError():
             return getattr(error, "sqlite_errorcode", 0) & 0xFF != _SQLITE_ERROR
@@ -107,8 +121,7 @@ def notify(connection: Connection, channel: str, payload: str) -> None:
 
 def may_be_repeated(error: BaseException) -> bool:
     """Whether PostgreSQL aborted the transaction in favor of another, so that a retry may succeed."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return isinstance(cause, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected)
+    return isinstance(_cause(error), psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected)
 
 
 class Database:
@@ -121,10 +134,15 @@ class Database:
         service: str,
         threads: int,
         announce: Callable[[Set[str]], None] = lambda _: None,
+        pooled: bool = False,
     ) -> None:
-        """`announce` is told, in the thread that commits, which topics a transaction has touched."""
+        """`announce` is told, in the thread that commits, which topics a transaction has touched.
+
+        `pooled`: see `engine.postgresql`.
+        """
         self.engine = engine
         self._announce = announce
+        self._pooled = pooled
         self.service = service
         self.is_sqlite = engine.dialect.name == "sqlite"
         register_failpoints(service)
@@ -176,9 +194,10 @@ class Database:
     def read_here(self, work: Callable[[Connection], T], *, one_statement: bool = False) -> T:
         """`read` in the calling thread.
 
-        Work that executes `one_statement` needs no transaction on PostgreSQL, which saves two of four round trips. The
-        database then does not refuse writes; the caller must not make any.
+        Work that executes `one_statement` needs no transaction on PostgreSQL, which saves two of four round trips, unless a
+        pooler is in front. The database then does not refuse writes; the caller must not make any.
         """
+        one_statement = one_statement and not self._pooled
         with store_errors(), self.engine.connect() as connection:
             if not self.is_sqlite:
                 level = "AUTOCOMMIT" if one_statement else "REPEATABLE READ"

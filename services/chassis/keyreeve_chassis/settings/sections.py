@@ -33,12 +33,17 @@ class DatabaseSettings(Section):
     )
     direct_url: SecretStr | None = Field(
         None,
-        description="PostgreSQL without a pooler in between, for migrations, session locks and notifications; `url` "
-        "unless given.",
+        description="PostgreSQL without a pooler in between, for migrations, session locks and notifications. Given: `url` is that "
+        "of a pooler in transaction mode, such as PgBouncer.",
     )
     migrate: Literal["auto", "never"] = Field(
         "auto", description="Whether a start migrates the schema; with `never` run the service's `migrate` command."
     )
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a pooler in transaction mode is in front of `url`."""
+        return self.direct_url is not None
 
 
 class KeySettings(Section):
