@@ -80,14 +80,21 @@ frontend f
 
 def test_stunnel(files: Files, tmp_path: Path) -> None:
     stunnel, port, server = find_program("stunnel4"), free_port(), files.own_server("stunnel")
-    (tmp_path / "answer").write_text("HTTP/1.0 200 OK\r\n\r\nhello\n")
+    # Reads the whole request first: stunnel drops the answer of a program that ends with something unread.
+    lines = (
+        "#!/bin/sh",
+        "while read -r line && [ ${#line} -gt 1 ]; do :; done",
+        r"printf 'HTTP/1.0 200 OK\r\n\r\nhello\n'",
+    )
+    (tmp_path / "answer").write_text("\n".join(lines) + "\n")
+    (tmp_path / "answer").chmod(0o755)
     (tmp_path / "stunnel.conf").write_text(f"""
 foreground = yes
 pid =
 [https]
 accept = 127.0.0.1:{port}
-exec = /bin/cat
-execArgs = cat {tmp_path}/answer
+exec = {tmp_path}/answer
+execArgs = answer
 cert = {server.certificate}
 key = {server.key}
 CAfile = {files.roots}
