@@ -49,7 +49,7 @@ class Release:
         """Install it; the chart's own check has passed when this returns."""
         started = time.monotonic()
         try:
-            self.config.install(str(CHART), RELEASE, self.values, create_namespace=True)
+            self.config.install(str(CHART), RELEASE, self.values, create_namespace=True, timeout=SECONDS)
         except helm.HelmError as failure:
             raise StepFailed(f"helm install: {failure}") from failure
         say(f"installed and checked: after {time.monotonic() - started:.1f} s")
@@ -187,7 +187,11 @@ def try_production(release: Release, database_image: str, *, rounds: int, kill_s
     with toolbox.load():
         for _ in range(rounds):
             release.restart(*SERVICES)
-        release.upgrade(bootstrap={"allowed": False}, pods={"annotations": {"keyreeve.test/upgraded": "yes"}})
+        release.upgrade(
+            bootstrap={"allowed": False},
+            database=PRODUCTION["database"] | {"contract": True},
+            pods={"annotations": {"keyreeve.test/upgraded": "yes"}},
+        )
         say("upgraded")
         release.config.rollback(RELEASE, version=1, wait="watcher", timeout=SECONDS)
         say("rolled back")
