@@ -24,6 +24,9 @@ from support.programs import find_program
 
 __all__ = ["ca_bench", "ca_database", "postgresql_database", "postgresql_server", "sqlite_database"]
 
+IN_MEMORY = Path("/dev/shm")
+LEAST_MEMORY = 4 * 2**30
+
 # Every process of a run would compile all modules, and rewrite the assertions of all tests, for itself.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -36,7 +39,22 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 def pytest_configure(config: pytest.Config) -> None:
     # pytest-xdist's workers inherit the environment of the process that starts them.
     if not hasattr(config, "workerinput"):
+        use_memory()
         os.environ[SHARED_DIRECTORY] = tempfile.mkdtemp(prefix="keyreeve-tests-")
+
+
+def use_memory() -> None:
+    """Make temporary files in memory where there is enough of it.
+
+    A commit of SQLite waits about 10 ms for a disk. What is killed here are processes, never the machine: what they have
+    written to the kernel is not lost.
+    """
+    if "TMPDIR" in os.environ or not IN_MEMORY.is_dir():
+        return
+    found = os.statvfs(IN_MEMORY)
+    if found.f_bavail * found.f_frsize >= LEAST_MEMORY and not found.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = str(IN_MEMORY)
+        tempfile.tempdir = None  # it is asked for again
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
