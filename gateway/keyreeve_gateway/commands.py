@@ -1,11 +1,12 @@
-"""`tarantella` and `mmp` as installed commands, in process, with the certificate of the caller's context."""
+"""`tarantella` and `mmp` as installed commands, with the certificate of the caller's context."""
 
 import os
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from keyreeve.errors import ContextInvalid
 from keyreeve_gateway.dispatch import Surroundings, run_command
@@ -14,6 +15,9 @@ from keyreeve_gateway.grammar.parsing import HelpRequested, UsageProblem, parse_
 from keyreeve_gateway.ports import Console, Services
 from keyreeve_gateway.settings import LegacySettings, load_settings
 from keyreeve_gateway.ways.terminal import TerminalConsole
+
+if TYPE_CHECKING:
+    from keyreeve.context import Context
 
 INTERRUPTED = 130
 
@@ -36,13 +40,12 @@ def run_here(program: Program, argv: Sequence[str]) -> int:
     """Carry out a command line in this process; return its exit code."""
     console = TerminalConsole()
     try:
-        work = run_command(program, argv, console, surroundings_here(console))
         if calls_something(program, argv):
             import asyncio
 
-            code = asyncio.run(work)
+            code = asyncio.run(run_anywhere(program, argv, console))
         else:
-            code = run_at_once(work)
+            code = run_at_once(run_command(program, argv, console, Here.find().surroundings(console)))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -74,34 +77,65 @@ def run_at_once(work: Coroutine[None, None, int]) -> int:
     raise RuntimeError("it waits for something")
 
 
-def surroundings_here(console: Console) -> Surroundings:
-    """What a command of this process is carried out in; a context is needed by commands that call a service."""
-    from keyreeve.context import Context
+async def run_anywhere(program: Program, argv: Sequence[str], console: Console) -> int:
+    """Carry out a command line: by the gateway that the environment or the context names, or else in this process."""
+    from keyreeve_gateway.ways.through_gateway import VARIABLE, context_with_gateway, run_there
 
-    problem: ContextInvalid | None = None
-    context, settings = None, LegacySettings()
-    try:
-        context = Context.load()
-    except ContextInvalid as invalid:
-        problem = invalid
-    try:
-        settings = load_settings(context.path.parent if context and context.path else None)
-    except ContextInvalid as invalid:
-        problem = invalid
+    here = Here.find()
+    if here.context is not None and here.problem is None:
+        try:
+            there = context_with_gateway(here.context, os.environ.get(VARIABLE))
+        except ContextInvalid as invalid:
+            here = replace(here, problem=invalid)
+        else:
+            if there is not None:
+                return await run_there(program, argv, console, there, here.settings)
+    return await run_command(program, argv, console, here.surroundings(console))
+
+
+@dataclass(frozen=True)
+class Here:
+    """The caller's context and settings; a context is needed by commands that call a service."""
+
+    context: "Context | None"
+    settings: LegacySettings
+    problem: ContextInvalid | None
+    """What is wrong with one of them."""
+
+    @classmethod
+    def find(cls) -> "Here":
+        """Read them."""
+        from keyreeve.context import Context
+
+        problem: ContextInvalid | None = None
+        context, settings = None, LegacySettings()
+        try:
+            context = Context.load()
+        except ContextInvalid as invalid:
+            problem = invalid
+        try:
+            settings = load_settings(context.path.parent if context and context.path else None)
+        except ContextInvalid as invalid:
+            problem = invalid
+        return cls(context, settings, problem)
+
+    def surroundings(self, console: Console) -> Surroundings:
+        """What a command of this process is carried out in."""
+        return Surroundings(
+            lambda: self._open_services(console), self.settings, self._find_server, lambda: datetime.now(UTC)
+        )
 
     @asynccontextmanager
-    async def open_services() -> AsyncIterator[Services]:
-        from keyreeve_gateway.ways.own_context import own_services
+    async def _open_services(self, console: Console) -> AsyncIterator[Services]:
+        from keyreeve_gateway.ways.own_context import own_client
 
-        if context is None or problem is not None:
-            raise problem or ContextInvalid("there is no context")
-        async with own_services(context, console) as services:
+        if self.context is None or self.problem is not None:
+            raise self.problem or ContextInvalid("there is no context")
+        async with own_client(self.context, console) as services:
             yield services
 
-    def find_server() -> str:
+    def _find_server(self) -> str:
         from keyreeve_gateway.ways.own_context import local_server
 
-        assert context is not None, "services are open"
-        return settings.server or local_server(context, os.uname().nodename)
-
-    return Surroundings(open_services, settings, find_server, lambda: datetime.now(UTC))
+        assert self.context is not None, "services are open"
+        return self.settings.server or local_server(self.context, os.uname().nodename)

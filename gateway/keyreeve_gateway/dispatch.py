@@ -21,6 +21,20 @@ DONE = 0
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command line has ended, beside its output."""
+
+    code: int
+    """The exit code."""
+    words: tuple[str, ...] = ()
+    """The words of the verb that was carried out; empty: none was."""
+    status: str = "OK"
+    """Name of the gRPC status code of the last failure."""
+    reason: str = ""
+    """Its reason, if a service has given one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a command line is carried out in: a way in makes one for each caller."""
 
@@ -34,23 +48,28 @@ class Surroundings:
 
 async def run_command(program: Program, argv: Sequence[str], console: Console, surroundings: Surroundings) -> int:
     """Carry out a command line and return its exit code; output and errors have been written."""
+    return (await carry_out(program, argv, console, surroundings)).code
+
+
+async def carry_out(program: Program, argv: Sequence[str], console: Console, surroundings: Surroundings) -> Outcome:
+    """Carry out a command line; output and errors have been written."""
     try:
         command = parse_command(program, argv)
         calls = await _calls(command, console)
     except HelpRequested as request:
         for line in usage_lines(program, request.words):
             console.say(line)
-        return DONE
+        return Outcome(DONE)
     except UsageProblem as problem:
-        return _refuse_usage(program, argv, str(problem), console, surroundings.settings.usage_code)
+        return Outcome(_refuse_usage(program, argv, str(problem), console, surroundings.settings.usage_code))
     except KeyreeveError as error:
         console.warn(_prefix(program, argv) + error.message)
-        return surroundings.settings.failed_code
+        return Outcome(surroundings.settings.failed_code)
     prefix = program.failure_prefix or f"{program.name} {' '.join(command.words)}: "
     try:
         async with surroundings.open_services() as services:
             return await _run_all(
-                _Named(command.verb, prefix, usage_lines(program, command.words)),
+                _Named(command.verb, command.words, prefix, usage_lines(program, command.words)),
                 calls,
                 services,
                 console,
@@ -58,7 +77,7 @@ async def run_command(program: Program, argv: Sequence[str], console: Console, s
             )
     except KeyreeveError as error:  # the context cannot be used
         console.warn(prefix + describe(error))
-        return surroundings.settings.failed_code
+        return Outcome(surroundings.settings.failed_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +85,7 @@ class _Named:
     """A verb, and what a line about its failure begins with."""
 
     verb: Verb
+    words: tuple[str, ...]
     prefix: str
     usage: Sequence[str]
     """Its usage text."""
@@ -77,8 +97,8 @@ async def _run_all(
     services: Services,
     console: Console,
     surroundings: Surroundings,
-) -> int:
-    code, server, settings = DONE, surroundings.local_server(), surroundings.settings
+) -> Outcome:
+    outcome, server, settings = Outcome(DONE, named.words), surroundings.local_server(), surroundings.settings
     found: dict[str, str] = {}
     for number, parsed in calls:
         call = Invocation(parsed, console, services, settings, server, surroundings.now, found)
@@ -89,10 +109,21 @@ async def _run_all(
             if isinstance(problem, KeyreeveError):
                 text = describe(problem if settings.server else _explain(problem, server))
             console.warn(named.prefix + (f"line {number}: " if number else "") + text)
-            code = settings.usage_code if isinstance(problem, UsageProblem) else settings.failed_code
+            outcome = _failed(problem, named.words, settings)
             for line in named.usage if isinstance(problem, UsageProblem) else ():
                 console.warn(line)
-    return code
+    return outcome
+
+
+def _failed(problem: Exception, words: tuple[str, ...], settings: LegacySettings) -> Outcome:
+    """The outcome of a verb that has failed."""
+    match problem:
+        case UsageProblem():
+            return Outcome(settings.usage_code, words, "INVALID_ARGUMENT")
+        case KeyreeveError():
+            return Outcome(settings.failed_code, words, problem.code, problem.metadata.get("reason", problem.reason))
+        case _:
+            return Outcome(settings.failed_code, words, "FAILED_PRECONDITION")
 
 
 def _explain(error: KeyreeveError, host: str) -> KeyreeveError:

@@ -12,9 +12,11 @@ _HEAD = """\
 # Legacy commands
 
 `tarantella` answers the command lines of the remote-desktop product, `mmp` those of the meeting server
-(`mmp pki csr web CN:web.example.com`). They are installed with the package and run in process, with the certificate of
-the caller's context (`KEYREEVE_CONTEXT`, or the nearest `.keyreeve/context.json`): a command may do what the caller may
-do.
+(`mmp pki csr web CN:web.example.com`). They are installed with the package. With an operator's certificate they have the
+gateway carry out the command where the caller's context (`KEYREEVE_CONTEXT`, or the nearest `.keyreeve/context.json`) or
+`KEYREEVE_GATEWAY` (`host:port`) names one; otherwise, with `KEYREEVE_GATEWAY` empty, and with a member's certificate, they
+call the services themselves. Output, exit codes and rights are the same: a command may do what the caller may do
+([gateway.md](gateway.md)).
 
 "This server" is the one that `KEYREEVE_SERVER` or the setting `server` names, else the member whose certificate is used,
 else this host's name. Its array is that of the roll, or the one that `KEYREEVE_ARRAY` names. So an operator on another
@@ -43,7 +45,8 @@ What no manual of the legacy products says is marked *chosen here*; *added* is w
 
 ## Settings
 
-`legacy.toml` beside the context file, or the file that `KEYREEVE_LEGACY_SETTINGS` names. All are optional.
+`legacy.toml` beside the context file, or the file that `KEYREEVE_LEGACY_SETTINGS` names. All are optional. What the gateway carries
+out has the settings of the gateway, from `legacy.toml` in its state directory, but for `server` and `array`.
 
 | setting | default |
 |---|---|

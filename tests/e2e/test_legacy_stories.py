@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,11 @@ def test_the_password_cache_is_filled_listed_re_keyed_and_emptied(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("in_process", [False, True], ids=["through the gateway", "in process"])
 def test_certificates_are_requested_signed_with_the_built_in_ca_inspected_matched_and_verified(
-    alone: LegacyShell,
+    alone: LegacyShell, in_process: bool
 ) -> None:
+    alone = replace(alone, in_process=in_process)
     alone.out("mmp", "pki", "selfsigned", "dbca", "CN:tplab.local")
     names = f"subjectAltName:{alone.server},cmscore2.example.com,cmscore3.example.com"
     server = alone.out("mmp", "pki", "csr", "dbserver", f"CN:{alone.server}", names)
@@ -157,3 +160,25 @@ def test_certificates_are_requested_signed_with_the_built_in_ca_inspected_matche
     assert listed[0] == "User supplied certificates and keys:"
     assert len(listed) == 9
     assert alone.run("mmp", "webadmin", "disable").returncode == 2
+
+
+@pytest.mark.slow
+def test_the_audit_logs_name_the_operator_and_the_gateway(all_services: ControlPlane, alone: LegacyShell) -> None:
+    secret = "a canary in the command line"
+    new = ("passcache", "new", "--anon", "--resource", f".../_dns/{alone.server}", "--resuser", "guest")
+    assert alone.run("tarantella", *new, "--respass", secret).returncode == 0
+    assert alone.run("tarantella", *new, "--respass", secret).returncode == 1
+    with all_services.client() as client:
+        records = [one.record for one in client.audit.list()]
+        me = next(record.caller for record in records if "/operators/" in record.caller)
+        verbs = [record for record in records if record.method.endswith("/AppendVerbRecord")]
+        in_vault = [one.record for one in client.credentials.audit.list()]
+        created = [record for record in in_vault if record.method.endswith("/CreateEntry")]
+    assert [(one.subject, one.code, one.reason) for one in verbs[-2:]] == [
+        (me, "OK", ""),
+        (me, "ALREADY_EXISTS", "ENTRY_EXISTS"),
+    ]
+    assert {(one.subject, one.caller.rpartition("/")[0]) for one in created[-2:]} == {
+        (me, f"spiffe://{all_services.context.trust_domain}/services/gateway")
+    }
+    assert secret not in repr((verbs, created))

@@ -4,7 +4,7 @@ import os
 import pty
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _PROGRAM = "from keyreeve_gateway.commands import {name}; {name}()"
@@ -16,10 +16,12 @@ class LegacyShell:
 
     context: Path
     server: str = ""
+    in_process: bool = False
+    """The commands call the services themselves, although the context names a gateway."""
 
     def on(self, server: str) -> "LegacyShell":
         """The same on another server."""
-        return LegacyShell(self.context, server)
+        return replace(self, server=server)
 
     def run(self, program: str, *arguments: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
         """Run a command without a terminal."""
@@ -68,4 +70,5 @@ class LegacyShell:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KEYREEVE_")}
-        return kept | {"KEYREEVE_CONTEXT": str(self.context), "KEYREEVE_SERVER": self.server}
+        without_gateway = {"KEYREEVE_GATEWAY": ""} if self.in_process else {}
+        return kept | {"KEYREEVE_CONTEXT": str(self.context), "KEYREEVE_SERVER": self.server} | without_gateway

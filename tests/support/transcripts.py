@@ -168,6 +168,17 @@ class ScriptedConsole:
         return answer
 
 
+async def run_in_process(command: "PlayedCommand", stage: "Stage") -> int:
+    """Run a command as the installed one does without a gateway."""
+    surroundings = Surroundings(
+        partial(nullcontext, stage.services),
+        LegacySettings(array=command.array),
+        partial(str, command.server),
+        stage.now,
+    )
+    return await run_command(command.program, command.argv, command.console, surroundings)
+
+
 async def nothing() -> None:
     """Do nothing before a command."""
 
@@ -183,6 +194,20 @@ class Stage:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     before: Callable[[], Awaitable[None]] = nothing
     """Called before each command."""
+    run: Callable[["PlayedCommand", "Stage"], Awaitable[int]] = run_in_process
+    """The way in."""
+
+
+@dataclass(frozen=True)
+class PlayedCommand:
+    """A command line of a transcript, and what it is given."""
+
+    program: Program
+    argv: list[str]
+    console: ScriptedConsole
+    server: str
+    """This server."""
+    array: str
 
 
 async def play(path: Path, stage: Stage) -> str:
@@ -212,14 +237,10 @@ async def play(path: Path, stage: Stage) -> str:
         stage.recorder.lines.clear()
         program, *argv = shlex.split(step.command)
         console = ScriptedConsole(stage.recorder, list(step.answers), files, present)
-
-        surroundings = Surroundings(
-            partial(nullcontext, stage.services), LegacySettings(array=array), partial(str, server), stage.now
-        )
         await stage.before()
         stage.recorder.hides_subjects = program == "tarantella"
         stage.recorder.lines.clear()
-        code = await run_command(PROGRAMS[program], argv, console, surroundings)
+        code = await stage.run(PlayedCommand(PROGRAMS[program], argv, console, server, array), stage)
         lines += [f"$ {step.command}", *stage.recorder.lines, f"= {code}", ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 

@@ -1,4 +1,4 @@
-"""Services called with the caller's own context and certificate."""
+"""A client with the caller's own context and certificate."""
 
 import time
 from collections.abc import AsyncIterator
@@ -6,16 +6,17 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from keyreeve.errors import ContextInvalid, KeyreeveError
-from keyreeve_gateway.ports import Console, Services
+from keyreeve_gateway.ports import Console
 
 if TYPE_CHECKING:
     from keyreeve.aio import Client
     from keyreeve.context import Context
+    from keyreeve.identity import SpiffeId
 
 
 @asynccontextmanager
-async def own_services(context: "Context", console: Console) -> AsyncIterator[Services]:
-    """Open the services of a context, after its certificate has been renewed if that is due."""
+async def own_client(context: "Context", console: Console) -> "AsyncIterator[Client]":
+    """Open the client of a context, after its certificate has been renewed if that is due."""
     from keyreeve._async.client import Client
 
     async with Client(context) as client:
@@ -44,6 +45,18 @@ async def _renew_if_due(context: "Context", client: "Client", console: Console) 
 
 def local_server(context: "Context", host: str) -> str:
     """Peer DNS name of this server: that of the member whose certificate is used, or the host's name."""
+    identity = _identity(context)
+    return identity.path[1] if identity is not None and identity.path[0] == "members" else host
+
+
+def is_operators(context: "Context") -> bool:
+    """Whether a context's certificate is an operator's. Raises `ContextInvalid`."""
+    identity = _identity(context)
+    return identity is not None and identity.path[0] == "operators"
+
+
+def _identity(context: "Context") -> "SpiffeId | None":
+    """The identity in a context's certificate, if it has one. Raises `ContextInvalid`."""
     from cryptography import x509
 
     from keyreeve.identity import SpiffeId
@@ -52,9 +65,8 @@ def local_server(context: "Context", host: str) -> str:
         leaf = x509.load_pem_x509_certificate(context.certificate.read_bytes())
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         [uri] = names.get_values_for_type(x509.UniformResourceIdentifier)
-        identity = SpiffeId.parse(uri)
+        return SpiffeId.parse(uri)
     except OSError as problem:
         raise ContextInvalid(f"cannot read {context.certificate}: {problem.strerror}") from None
     except (ValueError, x509.ExtensionNotFound):
-        return host
-    return identity.path[1] if identity.path[0] == "members" else host
+        return None

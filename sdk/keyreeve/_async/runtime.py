@@ -139,6 +139,11 @@ class Exchange(Generic[Answer]):
             raise ServiceStopping("the call ended before its last response")
         return cast("Answer", answer)
 
+    async def wait_until_ended(self) -> None:
+        """Wait for the end of a call after its last message. Raises `grpc.RpcError` unless it has ended well."""
+        if await self._call.read() is not grpc.aio.EOF:
+            raise ServiceStopping("the call went on after its last message")
+
     def cancel(self) -> None:
         """Cancel the call."""
         self._call.cancel()

@@ -1,4 +1,4 @@
-"""Clients of one service: those of every service, and of the CA, the vault and membership."""
+"""Clients of one service: those of every service, and of the CA, the vault, membership and the gateway."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keyreeve._async.issuance import IssuanceClient
     from keyreeve._async.key_files import KeyFileClient
     from keyreeve._async.launches import LaunchSettingClient, ObjectClient
+    from keyreeve._async.legacy_commands import LegacyCommandClient
     from keyreeve._async.members import MemberClient
     from keyreeve._async.operations import OperationClient
     from keyreeve._async.operators import OperatorClient
@@ -231,3 +232,14 @@ class MembershipClient(ServiceClient):
         from keyreeve._async.array_settings import SettingClient
 
         return SettingClient(self._caller)
+
+
+class GatewayClient(ServiceClient):
+    """The gateway, which has no operations and no audit log of its own; reached as `Client.gateway`."""
+
+    @cached_property
+    def commands(self) -> "LegacyCommandClient":
+        """Command lines of the legacy products."""
+        from keyreeve._async.legacy_commands import LegacyCommandClient
+
+        return LegacyCommandClient(self._channel)

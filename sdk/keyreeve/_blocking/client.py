@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from keyreeve._blocking.calls import Caller
 from keyreeve._blocking.rotating import RotatingChannel
-from keyreeve._blocking.services import CaClient, CredentialsClient, MembershipClient, ServiceClient
+from keyreeve._blocking.services import CaClient, CredentialsClient, GatewayClient, MembershipClient, ServiceClient
 from keyreeve.context import Context
 from keyreeve.retry import RetryPolicy
 
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from keyreeve._blocking.tokens import TokenClient
     from keyreeve._blocking.trust import TrustClient
 
-_CLIENTS: dict[str, type[ServiceClient]] = {"credentials": CredentialsClient, "membership": MembershipClient}
+_CLIENTS: dict[str, type[ServiceClient]] = {
+    "credentials": CredentialsClient,
+    "gateway": GatewayClient,
+    "membership": MembershipClient,
+}
 """Clients of the services that have more than what every service has; the CA's is made at once."""
 
 
@@ -144,6 +148,13 @@ class Client:
         """The membership service. Raises `keyreeve.errors.ContextInvalid` when the context names no address of it."""
         found = self.service("membership")
         assert isinstance(found, MembershipClient)
+        return found
+
+    @property
+    def gateway(self) -> GatewayClient:
+        """The gateway. Raises `keyreeve.errors.ContextInvalid` when the context names no address of it."""
+        found = self.service("gateway")
+        assert isinstance(found, GatewayClient)
         return found
 
     def _channel(self, name: str) -> RotatingChannel:

@@ -95,6 +95,11 @@ class RotatingChannel:
         self._failed: tuple[channel_credentials.Signature | None, float] | None = None
 
     @property
+    def context(self) -> Context:
+        """Where its files are."""
+        return self._context
+
+    @property
     def description(self) -> str:
         """The service and its addresses, for messages."""
         return f"{self._service} at {', '.join(self._addresses)}"

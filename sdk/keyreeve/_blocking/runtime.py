@@ -131,6 +131,11 @@ class Exchange(Generic[Answer]):
             return answer
         raise ServiceStopping("the call ended before its last response")
 
+    def wait_until_ended(self) -> None:
+        """Wait for the end of a call after its last message. Raises `grpc.RpcError` unless it has ended well."""
+        for _ in self._call:
+            raise ServiceStopping("the call went on after its last message")
+
     def cancel(self) -> None:
         """Cancel the call."""
         self._call.cancel()

@@ -11,7 +11,7 @@ from keyreeve_chassis.settings.sections import ServerSettings
 
 if TYPE_CHECKING:  # what manages processes, or asks one, need not load what serves
     from keyreeve.context import Context
-    from keyreeve_chassis.guard.peers import Members
+    from keyreeve_chassis.guard.peers import Members, Revocations, TrustView
     from keyreeve_chassis.guard.router import ServedService
 
 S = TypeVar("S", bound=ServerSettings)
@@ -33,6 +33,15 @@ class ProcessIdentity(Protocol):
     @property
     def members(self) -> "Members":
         """What is known of members of arrays: `members.member(caller.id)`."""
+        ...
+
+    @property
+    def revocations(self) -> "Revocations":
+        """Which certificates are revoked, and which sessions of operators are closed."""
+        ...
+
+    def trust_view(self) -> "TrustView":
+        """The current trust, with the operators."""
         ...
 
 

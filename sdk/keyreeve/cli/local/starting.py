@@ -128,6 +128,7 @@ def _write_configs(
     """
     created = False
     taken: set[int] = set()
+    endpoints: dict[str, str] = {}
     for service in services:
         written = write_config(
             state_directory,
@@ -138,10 +139,12 @@ def _write_configs(
             # It stays: a variable that the next start lacks would leave the control plane without its database.
             database=os.environ.get(service.database_variable, ""),
             taken=taken,
+            endpoints=endpoints,
         )
         created |= written and service.is_ca
         addresses = read_addresses(state_directory, service)
         taken |= set(addresses.ports)
+        endpoints[service.name] = addresses.endpoint
         # A service that is added later joins the trust domain of the CA.
         trust_domain = addresses.trust_domain if service.is_ca else trust_domain
     return created

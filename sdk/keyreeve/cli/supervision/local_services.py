@@ -33,6 +33,8 @@ class Service:
     has_database: bool = True
     solo: bool = True
     """It is one process, without workers."""
+    calls: tuple[str, ...] = ()
+    """Services before it whose addresses are in its settings."""
 
     @property
     def is_ca(self) -> bool:
@@ -57,6 +59,7 @@ SERVICES = (
     Service("ca", "keyreeve_ca", 0, solo=False),
     Service("membership", "keyreeve_membership", 1),
     Service("credentials", "keyreeve_credentials", 2),
+    Service("gateway", "keyreeve_gateway", 3, has_database=False, calls=("membership", "credentials")),
 )
 """The services of a control plane on one machine."""
 
@@ -215,13 +218,14 @@ def write_config(
     rng: random.Random,
     database: str = "",
     taken: Collection[int] = (),
+    endpoints: Mapping[str, str] | None = None,
 ) -> bool:
     """Write the settings file of a service unless it exists.
 
     Returns whether it was written.
 
     `database` is the URL of its database; SQLite in the service's own directory unless given. `taken` are ports that
-    other services of this control plane have been given.
+    other services of this control plane have been given, `endpoints` their addresses.
     """
     path = state_directory.config(service.name)
     if path.exists():
@@ -246,6 +250,9 @@ state_directory: {json.dumps(str(state))}
 database:
   url: {json.dumps(database or f"sqlite:///{service.name}.db")}
 """
+    known = {name: at for name, at in (endpoints or {}).items() if name in service.calls}
+    if known:
+        text += "services:\n" + "".join(f"  {name}: [{json.dumps(at)}]\n" for name, at in known.items())
     text += _CA_SETTINGS.format(**ports, host=LOOPBACK) if service.is_ca else "instance: local\n"
     state.mkdir(mode=0o700, exist_ok=True)
     write_file(path, text.encode(), mode=PRIVATE)

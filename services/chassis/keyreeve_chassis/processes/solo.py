@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
-from keyreeve_chassis.guard.peers import PeerVerifier, Revocations, TrustView
+from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Router
 from keyreeve_chassis.guard.tickets import TicketVerifier
 from keyreeve_chassis.identity.opening import open_service_identity
@@ -34,13 +34,6 @@ class Identity(ProcessIdentity, Protocol):
     def server_identity(self) -> ServerIdentity:
         """The current serving certificate."""
         ...
-
-    def trust_view(self) -> TrustView:
-        """The current trust."""
-        ...
-
-    @property
-    def revocations(self) -> Revocations: ...
 
     def jobs(self) -> Jobs: ...
 

@@ -1,0 +1,1 @@
+"""`LegacyGateway/Execute`: command lines over a stream, on behalf of an operator."""
