@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keyreeve import Client
+from keyreeve import Client, Context
 from keyreeve.keys import load_certificates
 from keyreeve.session_proofs import certificate_proof, spki_sha256
 from keyreeve.session_values import CertificateProof, OpenedSession
@@ -11,6 +11,15 @@ from support.running_ca import OPERATOR, RunningCa
 
 GATEWAY = "services/gateway/one"
 OTHER_GATEWAY = "services/gateway/two"
+
+
+def open_session(ca: RunningCa, context: Context) -> None:
+    """Open a session of an operator at the gateway of a context, and use its ticket."""
+    key = spki_sha256(load_certificates(context.certificate)[0])
+    with Client(context) as client:
+        opened = client.sessions.open(certificate_proof(ca.context(OPERATOR), key, now=ca.clock.now))
+        assert opened.session.identity == ca.identity(OPERATOR)
+        assert client.on_behalf(lambda: opened.ticket.data).sessions.renew().expires_at >= opened.ticket.expires_at
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.keys import load_key
 from keyreeve.token_values import TokenState
 from support.enrolling import enrolling_ca, new_token
+from support.gateway_sessions import open_session
 from support.running_ca import ADMIN, RunningCa, unique
 from support.waiting import wait_for
 
@@ -55,6 +56,11 @@ def test_an_enrollee_gets_the_identity_of_its_token(
     row = enrolling_ca.read(lambda tx: tx.tokens.get(token.token_id))
     assert row.sealed_keys is None
     assert row.serial == leaf.serial_number.to_bytes(16)
+
+
+def test_a_gateway_enrolls_with_a_token_and_opens_sessions(enrolling_ca: RunningCa, tmp_path: Path) -> None:
+    token = new_token(enrolling_ca, f"services/gateway/{unique('one')}")
+    open_session(enrolling_ca, enroll(token.text(), tmp_path / "me"))
 
 
 async def test_an_enrollee_enrolls_in_asyncio_too(enrolling_ca: RunningCa, tmp_path: Path) -> None:

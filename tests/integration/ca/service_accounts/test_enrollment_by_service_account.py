@@ -17,6 +17,7 @@ from keyreeve_chassis.identity.keeping import ServiceIdentity
 from keyreeve_chassis.identity.service_account import ServiceAccountToken
 from support.command_line import runner
 from support.enrolling import OPEN_TO_TESTS, address_of
+from support.gateway_sessions import open_session
 from support.running_ca import ADMIN, AUDITOR, RunningCa, running
 from support.token_reviews import ApiServer, api_server, status_of
 from support.waiting import wait_for
@@ -24,6 +25,7 @@ from support.waiting import wait_for
 ACCOUNTS = {
     "control/keyreeve-membership": "membership",
     "control/keyreeve-credentials": "credentials",
+    "control/keyreeve-gateway": "gateway",
     "shop/web": "workload",
 }
 
@@ -94,6 +96,11 @@ async def test_a_pod_becomes_the_service_of_its_account(pod: Pod) -> None:
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [str(pod.identity())]
     assert not (pod.directory / "state-enrollment-token").exists()
+
+
+async def test_a_pod_of_the_gateway_opens_sessions(cluster: Cluster, tmp_path: Path) -> None:
+    context = await Pod(cluster, tmp_path, account="control/keyreeve-gateway").enroll(service="gateway")
+    await asyncio.to_thread(open_session, cluster.ca, context)
 
 
 async def test_the_audit_log_names_account_and_pod(pod: Pod) -> None:
