@@ -70,7 +70,7 @@ def sign(key: Path, proof: SshProof) -> SshProof:
     return replace(proof, signature=length_prefixed(plain, raw))
 
 
-class Person:
+class LoggingIn:
     """An operator with a record of their own."""
 
     def __init__(self, ca: RunningCa, role: str = "operator") -> None:
@@ -91,7 +91,7 @@ class Person:
 def test_a_registered_key_opens_a_session_of_its_person_once(
     sqlite_ca: RunningCa, tmp_path: Path, kind: tuple[str, ...]
 ) -> None:
-    person, key = Person(sqlite_ca), new_key(tmp_path, *kind)
+    person, key = LoggingIn(sqlite_ca), new_key(tmp_path, *kind)
     sessions = person.gateway.client.sessions
     assert isinstance(refused(lambda: sessions.open(login(key, person.name))), errors.SessionProofRefused)
     fingerprint = person.register(key)
@@ -118,7 +118,7 @@ def test_a_registered_key_opens_a_session_of_its_person_once(
 def test_a_certificate_of_a_registered_ca_opens_a_session_of_the_person_whom_it_names(
     ca: RunningCa, tmp_path: Path
 ) -> None:
-    person, other, authority = Person(ca), Person(ca), new_key(tmp_path)
+    person, other, authority = LoggingIn(ca), LoggingIn(ca), new_key(tmp_path)
     sessions = person.gateway.client.sessions
     person.register(authority, authority=True)
     fingerprint = other.register(authority, authority=True)
@@ -157,7 +157,7 @@ def test_a_certificate_of_a_registered_ca_opens_a_session_of_the_person_whom_it_
 
 
 def test_a_key_that_is_removed_ends_its_sessions_and_belongs_to_one_person(ca: RunningCa, tmp_path: Path) -> None:
-    person, other, key = Person(ca), Person(ca), new_key(tmp_path)
+    person, other, key = LoggingIn(ca), LoggingIn(ca), new_key(tmp_path)
     admin, fingerprint = ca.client(ADMIN).operators, person.register(key)
     assert person.register(key) == fingerprint
     assert isinstance(refused(lambda: other.register(key)), errors.KeyReused)
@@ -187,7 +187,7 @@ def test_a_key_that_is_removed_ends_its_sessions_and_belongs_to_one_person(ca: R
 def test_a_week_after_the_last_invitation_only_a_touch_of_a_hardware_key_opens_a_session(
     own_ca: RunningCa, tmp_path: Path
 ) -> None:
-    person, key, device = Person(own_ca), new_key(tmp_path), Device(ed25519.Ed25519PrivateKey.generate())
+    person, key, device = LoggingIn(own_ca), new_key(tmp_path), Device(ed25519.Ed25519PrivateKey.generate())
     person.register(key)
     own_ca.client(ADMIN).operators.register_ssh_key(person.name, device.line)
     own_ca.write(
