@@ -7,8 +7,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyreeve import session_values as values
 from keyreeve import wire
+from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import operator_session_service_pb2 as pb
 from keyreeve.tickets import SESSION_METHODS
+from keyreeve.values import SshKey
 
 
 def to_certificate_proof(proof: values.CertificateProof) -> pb.CertificateProof:
@@ -66,3 +68,8 @@ def from_opened_session(message: pb.OpenSessionResponse) -> values.OpenedSession
 def from_renewed_session(message: pb.RenewSessionResponse) -> values.Ticket:
     """Translate the next ticket."""
     return values.Ticket(message.ticket, message.ticket_expire_time.ToDatetime(UTC))
+
+
+def from_ssh_key(message: operator_pb.SshKey) -> SshKey:
+    """Translate a key or an SSH CA of an operator."""
+    return SshKey(message.operator, wire.from_operator_key(message.key), message.certificate_authority)

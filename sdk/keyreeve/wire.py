@@ -434,16 +434,12 @@ def from_operator(message: operator_pb.Operator) -> values.Operator:
         invited_by=message.inviter,
         renews_until=_time(message.renew_until_time),
         removed_at=_time(message.remove_time) if message.HasField("remove_time") else None,
-        keys=tuple(map(_operator_key, message.keys)),
+        keys=tuple(map(from_operator_key, message.keys)),
     )
 
 
-def from_ssh_key(message: operator_pb.SshKey) -> values.SshKey:
-    """Translate a key or an SSH CA of an operator."""
-    return values.SshKey(message.operator, _operator_key(message.key), message.certificate_authority)
-
-
-def _operator_key(key: operator_pb.OperatorKey) -> values.OperatorKey:
+def from_operator_key(key: operator_pb.OperatorKey) -> values.OperatorKey:
+    """Translate a key of an operator."""
     return values.OperatorKey(key.public_key, key.fingerprint, key.hardware, _time(key.create_time), key.creator)
 
 

@@ -30,6 +30,7 @@ LEAVES = {
     "requests.oid_names": "names of the attributes of certificate requests",
     "requests.name": "a name in a certificate",
     "revocation.ports": "what is known of revoked certificates",
+    "sessions.ports": "what is known of operators' sessions at gateways",
     "store.metadata": "what the CA's tables are registered with",
     "trust.ports": "what changes about whom to trust as a caller",
 }

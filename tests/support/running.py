@@ -16,10 +16,10 @@ from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.failures import DETAILS_KEY
 from keyreeve_chassis.guard.peers import PeerVerifier, TrustView
 from keyreeve_chassis.guard.router import Router, ServedService
-from keyreeve_chassis.guard.tickets import TicketVerifier
 from keyreeve_chassis.rpc.server import RunningServer, start_server
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.telemetry.calls import CallTelemetry
+from keyreeve_chassis.tickets.verification import TicketVerifier
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 from support.peer_certificates import TRUST_DOMAIN, Hierarchies, Leaf, TestCa
 

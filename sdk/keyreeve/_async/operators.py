@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from keyreeve import wire
+from keyreeve import session_wire, wire
 from keyreeve._async.calls import Caller
 from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.request_ids import new_request_id
@@ -131,13 +131,15 @@ class OperatorClient:
             certificate_authority=certificate_authority,
             request_id=request_id or new_request_id(),
         )
-        return wire.from_ssh_key(await self._caller.unary(f"{_SERVICE}/RegisterSshKey", request, pb.SshKey, timeout))
+        return session_wire.from_ssh_key(
+            await self._caller.unary(f"{_SERVICE}/RegisterSshKey", request, pb.SshKey, timeout)
+        )
 
     async def ssh_keys(self, name: str, *, timeout: float | None = None) -> Sequence[SshKey]:
         """The keys and SSH CAs of an operator."""
         request = pb.ListSshKeysRequest(operator=_full(name))
         found = await self._caller.unary(f"{_SERVICE}/ListSshKeys", request, pb.ListSshKeysResponse, timeout)
-        return [wire.from_ssh_key(one) for one in found.keys]
+        return [session_wire.from_ssh_key(one) for one in found.keys]
 
     async def remove_ssh_key(
         self, name: str, fingerprint: str, *, request_id: str | None = None, timeout: float | None = None
@@ -146,7 +148,9 @@ class OperatorClient:
         request = pb.RemoveSshKeyRequest(
             operator=_full(name), fingerprint=fingerprint, request_id=request_id or new_request_id()
         )
-        return wire.from_ssh_key(await self._caller.unary(f"{_SERVICE}/RemoveSshKey", request, pb.SshKey, timeout))
+        return session_wire.from_ssh_key(
+            await self._caller.unary(f"{_SERVICE}/RemoveSshKey", request, pb.SshKey, timeout)
+        )
 
     async def remove(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Operator:
         """Remove an operator permanently.

@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from keyreeve import wire
+from keyreeve import session_wire, wire
 from keyreeve._blocking.calls import Caller
 from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.request_ids import new_request_id
@@ -132,13 +132,13 @@ class OperatorClient:
             certificate_authority=certificate_authority,
             request_id=request_id or new_request_id(),
         )
-        return wire.from_ssh_key(self._caller.unary(f"{_SERVICE}/RegisterSshKey", request, pb.SshKey, timeout))
+        return session_wire.from_ssh_key(self._caller.unary(f"{_SERVICE}/RegisterSshKey", request, pb.SshKey, timeout))
 
     def ssh_keys(self, name: str, *, timeout: float | None = None) -> Sequence[SshKey]:
         """The keys and SSH CAs of an operator."""
         request = pb.ListSshKeysRequest(operator=_full(name))
         found = self._caller.unary(f"{_SERVICE}/ListSshKeys", request, pb.ListSshKeysResponse, timeout)
-        return [wire.from_ssh_key(one) for one in found.keys]
+        return [session_wire.from_ssh_key(one) for one in found.keys]
 
     def remove_ssh_key(
         self, name: str, fingerprint: str, *, request_id: str | None = None, timeout: float | None = None
@@ -147,7 +147,7 @@ class OperatorClient:
         request = pb.RemoveSshKeyRequest(
             operator=_full(name), fingerprint=fingerprint, request_id=request_id or new_request_id()
         )
-        return wire.from_ssh_key(self._caller.unary(f"{_SERVICE}/RemoveSshKey", request, pb.SshKey, timeout))
+        return session_wire.from_ssh_key(self._caller.unary(f"{_SERVICE}/RemoveSshKey", request, pb.SshKey, timeout))
 
     def remove(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Operator:
         """Remove an operator permanently.

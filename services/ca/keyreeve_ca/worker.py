@@ -47,7 +47,6 @@ from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.forwarding import CallForwarder
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Forward, Router
-from keyreeve_chassis.guard.tickets import TicketVerifier
 from keyreeve_chassis.keys.ports import KeyStore
 from keyreeve_chassis.processes import ipc
 from keyreeve_chassis.processes.lifecycle import run_tasks, say_ready, system_clock, until_told
@@ -56,6 +55,7 @@ from keyreeve_chassis.schema import revisions
 from keyreeve_chassis.settings.sections import host_port
 from keyreeve_chassis.telemetry.certificates import show_serving_certificate
 from keyreeve_chassis.telemetry.process import call_telemetry
+from keyreeve_chassis.tickets.verification import TicketVerifier
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 from keyreeve_chassis.trust_tables.seals import Seals
 

@@ -37,8 +37,8 @@ from keyreeve_chassis.guard.call import AuthContext, Call, Context
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.route import Route, ServeStream, ServeUnary
 from keyreeve_chassis.guard.router import Kind, Method, Router, check_access
-from keyreeve_chassis.guard.tickets import Mandate, TicketVerifier, tickets_in
 from keyreeve_chassis.telemetry.calls import CallTelemetry, MethodTelemetry
+from keyreeve_chassis.tickets.verification import Mandate, TicketVerifier, tickets_in
 
 _DEADLINE_SLACK_SECONDS = 1.0
 """gRPC rounds a timeout up on the wire, and the two ends read their clocks at different moments."""

@@ -12,7 +12,6 @@ from keyreeve_chassis.audit.recording import Recorder
 from keyreeve_chassis.audit.trail import Trail
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Router
-from keyreeve_chassis.guard.tickets import TicketVerifier
 from keyreeve_chassis.identity.opening import open_service_identity
 from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.local_admin.socket import serve_local_admin
@@ -23,6 +22,7 @@ from keyreeve_chassis.rpc.server import start_server
 from keyreeve_chassis.service import Jobs, OpenStorage, ProcessIdentity, Role, ServiceContext, ServiceSpec, Storage
 from keyreeve_chassis.settings.sections import ServerSettings
 from keyreeve_chassis.telemetry.process import call_telemetry
+from keyreeve_chassis.tickets.verification import TicketVerifier
 from keyreeve_chassis.tls import LiveServerCredentials, ServerIdentity
 
 S = TypeVar("S", bound=ServerSettings)

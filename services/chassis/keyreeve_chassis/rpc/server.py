@@ -14,7 +14,6 @@ from keyreeve_chassis.guard.admission import GuardLimits
 from keyreeve_chassis.guard.guard import Guard
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Router
-from keyreeve_chassis.guard.tickets import TicketVerifier
 from keyreeve_chassis.rpc.health import Health, health_service
 from keyreeve_chassis.rpc.limits import ByteBudget, ConnectionLimits
 from keyreeve_chassis.rpc.listener import Listener, Shared, raise_descriptor_limit
@@ -22,6 +21,7 @@ from keyreeve_chassis.rpc.reflection import reflection_services
 from keyreeve_chassis.rpc.sockets.transport import ListenerLimits
 from keyreeve_chassis.settings.serving import ServingSettings
 from keyreeve_chassis.telemetry.calls import CallTelemetry
+from keyreeve_chassis.tickets.verification import TicketVerifier
 from keyreeve_chassis.tls import LiveServerCredentials
 
 HEALTH_CALLS = 256

@@ -46,7 +46,7 @@ def parsed(signed: SignedCertificate | Certificate) -> x509.Certificate:
 # --- The control hierarchy ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [OPERATOR, MEMBER, WORKLOAD, "services/gateway/one"])
+@pytest.mark.parametrize("path", [OPERATOR, MEMBER, WORKLOAD, "services/credentials/one"])
 def test_a_holder_renews_with_the_certificate_itself_and_with_a_new_key(ca: RunningCa, path: str):
     client, key = ca.new_client(path), make_key()
     old, signed = held(client), client.certificates.renew(held(client), make_csr(key))

@@ -1,0 +1,1 @@
+"""Tickets of the CA service: on whose behalf a gateway calls."""
