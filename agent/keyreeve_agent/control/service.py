@@ -6,6 +6,7 @@ presents the certificate of the same set. Without the control plane everything g
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from keyreeve.keys import make_csr, make_key
 from keyreeve.membership_values import ArrayView as ReportedView
 from keyreeve.membership_values import Epoch, Instruction, Server, Status
 from keyreeve.values import KeyType, MemberState, Name
+from keyreeve_agent.control.pacing import retry_seconds, spread_seconds
 from keyreeve_agent.control.ports import ControlPlane
 from keyreeve_agent.material.directory import MaterialDirectory
 from keyreeve_agent.material.epochs import SeenEpoch, walk_forward
@@ -41,7 +43,6 @@ from keyreeve_agent.programs.sessions import ServerSessions
 
 CRL_SECONDS = 30.0
 """Interval of fetching the CRLs."""
-_RETRY_SECONDS = 2.0
 _UNSETTLED_SECONDS = 1.0
 """Between reports while this server is on its way into an array or out of it."""
 _SETTLED = frozenset({MemberState.STANDALONE, MemberState.MEMBER, MemberState.QUARANTINED, MemberState.DETACHED})
@@ -95,6 +96,9 @@ class MemberLoop:
     key_type: KeyType = KeyType.P256
     now: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random
+    _failures: int = 0
+    """In a row."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _renew: bool = False
     _acknowledged: tuple[str, int, int] | None = None
@@ -117,6 +121,7 @@ class MemberLoop:
                 self.publish()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
+                    await asyncio.sleep(spread_seconds(len(self.view.roll), self.jitter()))
                 self._wake.clear()
         finally:
             for task in (dialing, *self._following):
@@ -149,7 +154,7 @@ class MemberLoop:
             else:
                 _log.warning("the control plane refuses this server's report", error=_said(failure))
                 self.view.note("report", _said(failure))
-            return _RETRY_SECONDS if failure.retry_after is None else failure.retry_after.total_seconds()
+            return self._retry() if failure.retry_after is None else failure.retry_after.total_seconds()
         try:
             if not instruction.peer_security:
                 await self.port.stop()
@@ -161,9 +166,14 @@ class MemberLoop:
             if self.view.problems.get("material") != _said(failure):
                 _log.warning("the peer material could not be brought up to date", error=_said(failure))
             self.view.note("material", _said(failure))
-            return _RETRY_SECONDS
+            return self._retry()
+        self._failures = 0
         settled = instruction.member.state in _SETTLED
         return float(max(1, instruction.interval_seconds)) if settled else _UNSETTLED_SECONDS
+
+    def _retry(self) -> float:
+        self._failures += 1
+        return retry_seconds(len(self.view.roll), self._failures, self.jitter())
 
     async def _report(self) -> Instruction:
         status = await self._status()
