@@ -15,4 +15,4 @@ def spread_seconds(members: int, jitter: float) -> float:
 def retry_seconds(members: int, failures: int, jitter: float) -> float:
     """How long it waits after so many failures in a row: in large arrays longer each time."""
     most = max(RETRY_SECONDS, members / _MEMBERS_PER_RETRY)
-    return min(most, RETRY_SECONDS * 2 ** min(failures - 1, _MOST_DOUBLINGS)) * (0.5 + jitter)
+    return min(most, RETRY_SECONDS * float(2 ** min(failures - 1, _MOST_DOUBLINGS))) * (0.5 + jitter)
