@@ -201,6 +201,19 @@ def test_an_autoscaled_deployment_leaves_its_replicas_alone(chart: helm.Chart) -
     assert "replicas" not in ca["spec"]
 
 
+def test_alerts_and_dashboards_are_installed_as_they_are(chart: helm.Chart) -> None:
+    found = manifests(chart, VARIANTS["everything"])
+    [rules] = [one["spec"] for one in found if one["kind"] == "PrometheusRule"]
+    assert rules == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
+    files = {file.name: json.loads(file.read_text()) for file in (CHART / "files" / "dashboards").glob("*.json")}
+    shown: dict[str, Any] = {}
+    for one in found:
+        if one["metadata"].get("labels", {}).get("grafana_dashboard") == "1":
+            shown |= {name: json.loads(text) for name, text in one["data"].items()}
+    assert files
+    assert shown == files
+
+
 @pytest.mark.parametrize("values", [{}, PRODUCTION])
 def test_the_grace_period_is_longer_than_the_pause_and_the_drain(chart: helm.Chart, values: dict[str, Any]) -> None:
     for one in manifests(chart, values):
