@@ -12,9 +12,20 @@ class ServiceAddresses(Section):
     credentials: tuple[str, ...] = Field((), description="Addresses `host:port` of the credentials service.")
 
 
+class SshSettings(Section):
+    """SSH and SFTP."""
+
+    host: str = Field("127.0.0.1", description="Address of the SSH listener.")
+    port: int | None = Field(None, ge=0, le=65535, description="Its port; 0 lets the system choose, null: none.")
+    host_name: str = Field("keyreeve", pattern=r"^[a-zA-Z0-9.-]{1,63}$", description="Name in the prompt of a shell.")
+    login_seconds: float = Field(30, gt=0, description="Time in which a connection must have logged in.")
+    connections: int = Field(1024, ge=1, description="Connections at once.")
+
+
 class GatewaySettings(ServerSettings):
     """All settings; those of the commands are in `legacy.toml` in the state directory (docs/verbs.md)."""
 
     services: ServiceAddresses = Field(
         default_factory=ServiceAddresses, description="The services that legacy commands call."
     )
+    ssh: SshSettings = Field(default_factory=SshSettings, description="SSH and SFTP.")

@@ -101,6 +101,12 @@ class LegacyFiles:
         del self.spaces[parent][name]
         return pb.DeleteFileResponse()
 
+    def RenameFile(self, request: pb.RenameFileRequest) -> pb.KeyFile:  # noqa: N802
+        parent, _, name = request.name.partition("/files/")
+        self.spaces[parent][request.new_name] = self._read(parent, name)
+        del self.spaces[parent][name]
+        return self._message(parent, request.new_name)
+
     def _make(self, request: Any, new: Mapping[str, bytes], warnings: Any) -> pb.MadeFiles:
         basename = parse_basename(request.basename)
         made = self._write(request.parent, {f"{basename}{end}": data for end, data in new.items()}, request)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from keyreeve_gateway.sessions.ports import Session
 
 if TYPE_CHECKING:
     from keyreeve.aio import Client
-    from keyreeve.session_values import CertificateProof, OpenedSession, OperatorSession
+    from keyreeve.session_values import CertificateProof, OpenedSession, OperatorSession, SshProof
+    from keyreeve_gateway.ssh.ports import SshLogin
 
 RENEW_BEFORE = timedelta(minutes=2)
 """How long before a ticket expires it is renewed."""
@@ -103,8 +104,21 @@ class TicketedSessions:
         self._client, self._now, self._why_over, self._sleep = client, now, why_over, sleep
         self._closing: set[asyncio.Task[None]] = set()
 
+    def open_ssh(self, login: "SshLogin", client_address: str) -> AbstractAsyncContextManager[Session]:
+        """Open the session of the person who has logged in over SSH."""
+        from keyreeve.session_values import SshProof
+
+        proof = SshProof(
+            session_id=login.session_id,
+            user_name=login.user_name,
+            algorithm=login.algorithm,
+            public_key=login.public_key,
+            signature=login.signature,
+        )
+        return self.open(proof, client_address)
+
     @asynccontextmanager
-    async def open(self, proof: "CertificateProof", client_address: str) -> AsyncIterator[Session]:
+    async def open(self, proof: "CertificateProof | SshProof", client_address: str) -> AsyncIterator[Session]:
         """Open the session of the operator who made the proof; leaving the context closes it."""
         opened = await self._client.sessions.open(proof, client_address=client_address, request_id=new_request_id())
         session = TicketedSession(opened, self._client)

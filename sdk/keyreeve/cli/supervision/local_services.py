@@ -35,6 +35,7 @@ class Service:
     """It is one process, without workers."""
     calls: tuple[str, ...] = ()
     """Services before it whose addresses are in its settings."""
+    has_ssh: bool = False
 
     @property
     def is_ca(self) -> bool:
@@ -59,7 +60,7 @@ SERVICES = (
     Service("ca", "keyreeve_ca", 0, solo=False),
     Service("membership", "keyreeve_membership", 1),
     Service("credentials", "keyreeve_credentials", 2),
-    Service("gateway", "keyreeve_gateway", 3, has_database=False, calls=("membership", "credentials")),
+    Service("gateway", "keyreeve_gateway", 3, has_database=False, calls=("membership", "credentials"), has_ssh=True),
 )
 """The services of a control plane on one machine."""
 
@@ -72,6 +73,7 @@ def ca_of(services: Sequence[Service]) -> Service:
 
 # The gRPC ports of all services are consecutive; their other ports follow at a distance.
 _PORTS = {"port": 0, "health_port": 10, "metrics_port": 20}
+_SSH_PORTS = _PORTS | {"ssh_port": 50}
 _CA_PORTS = _PORTS | {"http_port": 30, "enroll_port": 40}
 
 
@@ -93,11 +95,13 @@ class Addresses:
     health_host: str = LOOPBACK
     """Where its health is asked."""
     metrics_host: str = LOOPBACK
+    ssh_port: int | None = None
+    """None: there is no SSH listener."""
 
     @property
     def ports(self) -> tuple[int, ...]:
         listening = (self.port, self.health_port, self.metrics_port)
-        return (*listening, *(port for port in (self.http_port, self.enroll_port) if port is not None))
+        return (*listening, *(port for port in (self.http_port, self.enroll_port, self.ssh_port) if port is not None))
 
     @property
     def endpoint(self) -> str:
@@ -151,9 +155,15 @@ def read_addresses(state_directory: StateDirectory, service: Service) -> Address
             enroll_port=None if enroll is None else int(enroll["port"]),
             health_host=str(listen.get("health_host", LOOPBACK)),
             metrics_host=str(metrics.get("host", LOOPBACK)),
+            ssh_port=_ssh_port(document),
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise FileUnusable(f"{path} lacks or misspells a setting that `keyreeve up` wrote: {problem}") from problem
+
+
+def _ssh_port(document: Mapping[str, Any]) -> int | None:
+    port = (document.get("ssh") or {}).get("port")
+    return None if port is None else int(port)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -231,7 +241,8 @@ def write_config(
     if path.exists():
         return False
     first = first_port + service.offset if first_port else 0
-    ports = choose_ports(first, rng, offsets=_CA_PORTS if service.is_ca else _PORTS, taken=taken)
+    offsets = _CA_PORTS if service.is_ca else _SSH_PORTS if service.has_ssh else _PORTS
+    ports = choose_ports(first, rng, offsets=offsets, taken=taken)
     state = state_directory.state(service.name)
     text = f"""\
 # Written once by `keyreeve up`; change it as you like and start again (`keyreeve down`, `keyreeve up`).
@@ -250,6 +261,8 @@ state_directory: {json.dumps(str(state))}
 database:
   url: {json.dumps(database or f"sqlite:///{service.name}.db")}
 """
+    if service.has_ssh:
+        text += f"ssh:\n  port: {ports['ssh_port']}\n"
     known = {name: at for name, at in (endpoints or {}).items() if name in service.calls}
     if known:
         text += "services:\n" + "".join(f"  {name}: [{json.dumps(at)}]\n" for name, at in known.items())
