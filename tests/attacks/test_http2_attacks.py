@@ -5,10 +5,13 @@ The modes and figures are those of docs/hardening.md; KEYREEVE_ATTACK_SECONDS ma
 
 import asyncio
 import os
+import re
+import secrets
 import socket
 import ssl
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +20,15 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.ocsp import OCSPRequestBuilder
 
 from keyreeve import Context
+from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
+from keyreeve.keys import make_csr, make_key
+from keyreeve.values import Name
 from support import http2_attacker
 from support.attack_table import SHOWN, Row
 from support.control_plane import CA, ControlPlane
@@ -28,6 +38,7 @@ MOST_BYTES = 400 * 1024 * 1024
 SECONDS = float(os.environ.get("KEYREEVE_ATTACK_SECONDS", "2"))
 LIST, WATCH = "/keyreeve.ca.v1.ProfileService/ListProfiles", "/grpc.health.v1.Health/Watch"
 SIGN = "/keyreeve.ca.v1.CertificateService/SignCertificates"
+SIGN_ONE = "/keyreeve.ca.v1.CertificateService/SignCertificate"
 DEADLINE = ("grpc-timeout", "30S")
 ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "halfmsg": lambda a: a.hold(20, http2_attacker.half_sent(SIGN, 50, 2 * 1024 * 1024, DEADLINE)),
@@ -45,6 +56,8 @@ class GoodClient:
     """Another caller: one call after the other, without retries."""
 
     channel: grpc.Channel
+    method: str = LIST
+    request: Callable[[], bytes] = bytes
     outcomes: Counter[str] = field(default_factory=Counter)
     rate: float = 0.0
     """Answered calls per second, once it has ended."""
@@ -53,12 +66,12 @@ class GoodClient:
     def calling(self) -> Iterator["GoodClient"]:
         """Call while the context lasts."""
         stop, began = threading.Event(), time.monotonic()
-        call = self.channel.unary_unary(LIST)
+        call = self.channel.unary_unary(self.method)
 
         def work() -> None:
             while not stop.is_set():
                 try:
-                    call(b"", timeout=10)
+                    call(self.request(), timeout=10)
                     self.outcomes["answered"] += 1
                 except grpc.RpcError as failed:
                     self.outcomes[f"{failed.code().name}: {failed.details()}"] += 1
@@ -150,11 +163,63 @@ def test_nonsense_from_anybody_fills_no_log(attacked: tuple[ControlPlane, Contex
     assert b'"exception"' not in written
 
 
-def undisturbed(context: Context) -> float:
+@pytest.mark.faults
+def test_floods_of_ocsp_from_many_addresses_stop_no_issuance(
+    attacked: tuple[ControlPlane, Context], attack_table: Callable[[Row], None]
+) -> None:
+    control_plane, bob = attacked
+    settings = yaml.safe_load(control_plane.state_directory.config(CA.name).read_text())
+    port = settings["http"]["port"]
+    signed = control_plane.run("cert", "issue", "web.example.test", "--out", str(control_plane.directory / "web"))
+    assert signed.code == 0, signed.err
+    chain = x509.load_pem_x509_certificates((control_plane.directory / "web/certificate.pem").read_bytes())
+    asked = OCSPRequestBuilder().add_certificate(chain[0], chain[1], hashes.SHA1()).build()  # RFC 5019
+    body = asked.public_bytes(Encoding.DER)
+    head = (
+        f"POST /ocsp HTTP/1.1\r\nHost: x\r\nContent-Type: application/ocsp-request\r\nContent-Length: {len(body)}\r\n"
+    )
+    question, seen = head.encode() + b"\r\n" + body, Counter[str]()
+
+    async def ask(address: str, until: float) -> None:
+        while time.monotonic() < until:
+            with suppress(OSError, asyncio.IncompleteReadError, ValueError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+                try:
+                    while time.monotonic() < until:
+                        writer.write(question)
+                        answer = await reader.readuntil(b"\r\n\r\n")
+                        seen[answer.split(maxsplit=2)[1].decode()] += 1
+                        length = re.search(rb"Content-Length: (\d+)", answer)
+                        await reader.readexactly(0 if length is None else int(length[1]))
+                finally:
+                    writer.transport.abort()
+
+    async def flood() -> None:
+        until = time.monotonic() + SECONDS
+        await asyncio.gather(*(ask(f"127.0.1.{1 + number % 20}", until) for number in range(60)))
+
+    key = make_key()
+
+    def request() -> bytes:
+        csr = make_csr(key, [Name.dns(f"n{secrets.token_hex(6)}.example.test")])
+        item = certificate_pb.SignCertificateItem(profile="profiles/server", csr=csr)
+        return certificate_pb.SignCertificateRequest(item=item, request_id=str(uuid.uuid4())).SerializeToString()
+
+    before = undisturbed(bob, SIGN_ONE, request)
+    with channel_of(bob) as channel, GoodClient(channel, SIGN_ONE, request).calling() as good:
+        asyncio.run(flood())
+    told = ", ".join(f"{status} {count:,}" for status, count in seen.most_common(3))
+    attack_table(Row("`ocsp`", told, before, good.rate, undisturbed(bob, SIGN_ONE, request), worst(control_plane)))
+    print(f"ocsp: good client {dict(good.outcomes)}; attacker {dict(seen)}")
+    assert good.outcomes.keys() == {"answered"}
+    assert seen["200"] > 0
+
+
+def undisturbed(context: Context, method: str = LIST, request: Callable[[], bytes] = bytes) -> float:
     """Calls per second of a good client without an attack; 0 where it is not asked for."""
     if SHOWN not in os.environ:
         return 0.0
-    with channel_of(context) as channel, GoodClient(channel).calling() as good:
+    with channel_of(context) as channel, GoodClient(channel, method, request).calling() as good:
         threading.Event().wait(SECONDS)
     return good.rate
 

@@ -123,6 +123,27 @@ def test_large_metadata_is_refused_with_its_size():
     assert refused.value.code == wire.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"x", b"y" * 17_000)],
+        [(b"x-bin", b"A" * 17_000)],
+        [(b"y" * 17_000, b"x")],
+        [(b"user-agent", b"y" * 17_000)],
+        [(b"grpc-tags-bin", b"A" * 17_000)],
+        [(b":authority", b"y" * 17_000)],
+        [(b"x-%d" % number, b"y" * 64) for number in range(200)],
+    ],
+)
+def test_the_cap_on_metadata_holds_for_every_field(fields):
+    assert refusal(*HEADERS, *fields).code == wire.RESOURCE_EXHAUSTED
+
+
+def test_the_cap_on_metadata_holds_for_the_method_too():
+    path = [(name, b"/" + b"y" * 17_000 if name == b":path" else value) for name, value in HEADERS]
+    assert refusal(*path).code == wire.RESOURCE_EXHAUSTED
+
+
 @given(st.text(max_size=200))
 def test_the_text_of_an_error_survives_percent_encoding(text):
     encoded = wire.encode_message(text)
