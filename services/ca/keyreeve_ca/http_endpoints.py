@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 128
 """Requests at once; more are told to come back."""
-REQUESTS_PER_SECOND = 1000.0
+REQUESTS_PER_SECOND = 400.0
 """Of all addresses for long: what signs shares its processors with them."""
-REQUESTS_AT_ONCE = 2000
+REQUESTS_AT_ONCE = 800
 REQUEST_SECONDS = 10.0
 REFUSAL_SECONDS = 1.0
 """Before a refusal for load: who repeats at once has this rate for each connection."""
