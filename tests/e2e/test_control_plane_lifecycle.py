@@ -246,12 +246,13 @@ def test_reset_asks_and_force_does_not(own_control_plane: ControlPlane) -> None:
 def test_calls_of_the_command_line_are_quick(control_plane: ControlPlane, tmp_path: Path) -> None:
     def best(*arguments: str) -> float:
         times = []
-        for _ in range(5):
-            begun = time.perf_counter()
+        for _ in range(3):
+            begun = os.times()
             assert control_plane.run(*arguments).code == 0
-            times.append(time.perf_counter() - begun)
+            ended = os.times()
+            times.append(ended.children_user + ended.children_system - begun.children_user - begun.children_system)
         return min(times)
 
-    # The targets are 0.3 s and 0.6 s on an idle machine; the best of five on a busy one stays near them.
+    # The targets are 0.3 s and 0.6 s on an idle machine; CPU time is counted, since other tests run at the same time.
     assert best("--help") < 0.6
     assert best("authority", "list") < 1.2
