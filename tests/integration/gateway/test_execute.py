@@ -256,7 +256,9 @@ async def test_an_answer_before_its_question_ends_the_call(world: World, raw: An
     await call.start(b"array", b"list")
     await call.exchange.send(pb.ExecuteRequest(answer=pb.Answer(number=1, text=b"early")))
     _, ended = await call.end()
-    assert ended == 0 or isinstance(ended, errors.FieldInvalid)
+    # The server may end the call while the client still writes, which grpc reports as an error of its own.
+    assert ended == 0 or isinstance(ended, errors.FieldInvalid | errors.InternalError)
+    assert world.services.entries == {}
 
 
 async def test_a_client_that_goes_away_during_a_question_has_changed_nothing(world: World, raw: Any) -> None:

@@ -1,7 +1,6 @@
 """Debian's ssh and sftp are served: command lines, a shell, and the file space in the vault."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 from fakes.legacy_services import LegacyServices
 from keyreeve import errors
+from keyreeve_gateway.ssh.files import VaultFiles
 from support.ssh_gateway import SERVER, RunningSsh, run, running_ssh
 from support.transcripts import Recorder
 from support.waiting import wait_until
@@ -92,10 +92,16 @@ async def test_there_is_nothing_outside_of_the_flat_space(
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing(
-    gateway: RunningSsh, services: LegacyServices, tmp_path: Path
+    gateway: RunningSsh, services: LegacyServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe = tmp_path / "endless"
-    os.mkfifo(pipe)
+    parts: list[int] = []
+    write = VaultFiles.write
+
+    async def counted(self: VaultFiles, file_obj: object, offset: int, data: bytes) -> int:
+        parts.append(len(data))
+        return await write(self, file_obj, offset, data)
+
+    monkeypatch.setattr(VaultFiles, "write", counted)
     (tmp_path / "big").write_bytes(b"x" * 1_000_000)
     argv = ["sftp", *gateway.options(), "-P", str(gateway.port), "-l", "8", "-b", "-", "admin@127.0.0.1"]
     process = await asyncio.create_subprocess_exec(
@@ -105,7 +111,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(
     process.stdin.write(f"put {tmp_path}/big big.crt\n".encode())
     await process.stdin.drain()
     await wait_until("a login", lambda: gateway.people.opened)
-    await asyncio.sleep(0.3)
+    await wait_until("a part of the upload", lambda: parts)
     process.kill()
     await process.wait()
     await wait_until("the session is closed", lambda: gateway.people.closed == 1)
