@@ -81,7 +81,7 @@ def _enroll(settings: AgentSettings, parsed: argparse.Namespace) -> int:
 
 
 def _run(settings: AgentSettings, _: argparse.Namespace) -> int:
-    from keyreeve_chassis.processes import core_dumps
+    from keyreeve_chassis.keys import core_dumps
     from keyreeve_chassis.telemetry import logging as log_setup
 
     core_dumps.forbid()

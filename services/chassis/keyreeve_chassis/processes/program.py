@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keyreeve_chassis.processes import core_dumps
+from keyreeve_chassis.keys import core_dumps
 from keyreeve_chassis.processes.manager import EX_CONFIG
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 CRASH = """
 import os, resource
-from keyreeve_chassis.processes import core_dumps
+from keyreeve_chassis.keys import core_dumps
 _, most = resource.getrlimit(resource.RLIMIT_CORE)
 resource.setrlimit(resource.RLIMIT_CORE, (most, most))
 core_dumps.forbid()
@@ -26,7 +26,7 @@ def test_a_crashed_process_leaves_no_core_dump(tmp_path: Path) -> None:
 
 def test_the_limit_holds_for_programs_that_it_starts_too() -> None:
     program = (
-        "import subprocess, sys; from keyreeve_chassis.processes import core_dumps; core_dumps.forbid(); core_dumps.forbid()\n"
+        "import subprocess, sys; from keyreeve_chassis.keys import core_dumps; core_dumps.forbid(); core_dumps.forbid()\n"
         "subprocess.run([sys.executable, '-c', 'import resource; print(resource.getrlimit(resource.RLIMIT_CORE))'])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
