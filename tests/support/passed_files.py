@@ -34,8 +34,8 @@ LAYERS = (
     ("guard", ("/guard/", "/telemetry/", "/trail.py", "/worker.py", "/known_revocations.py", "/pending_tokens.py")),
 )
 """Layers by parts of the names of their files, the first that fits; what fits none is a use case or one of its rules."""
-TRANSPORT = "keyreeve_chassis/rpc/"
-"""gRPC over HTTP/2, which was grpcio's before it was ours: told apart, so that figures of before and after compare."""
+TRANSPORT = ("keyreeve_chassis/rpc/", "keyreeve_chassis/token_bucket.py")
+"""gRPC over HTTP/2 and its limits, which were grpcio's before: told apart, so that figures of before and after compare."""
 SHARED = {
     "keyreeve/": "the SDK's names and formats",
     "keyreeve_chassis/guard/call.py": "the call itself, which the guard hands down",
@@ -189,6 +189,6 @@ def _entered_again_in(events: list[Event], turning_point: str) -> set[str]:
 
 def layer_of(file: str) -> str | None:
     """The layer of a file; None for those of no layer."""
-    if file.startswith((TRANSPORT, *SHARED)):
+    if file.startswith((*TRANSPORT, *SHARED)):
         return None
     return next((layer for layer, parts in LAYERS if any(part in f"/{file}" for part in parts)), "use case")

@@ -29,6 +29,7 @@ from keyreeve.errors import (
     TicketRefused,
 )
 from keyreeve.identity import SERVICE_ROLES, Caller
+from keyreeve.ticket_key import TICKET_KEY
 from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.guard import failures
 from keyreeve_chassis.guard.access import AccessRule
@@ -38,7 +39,7 @@ from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.route import Route, ServeStream, ServeUnary
 from keyreeve_chassis.guard.router import Kind, Method, Router, check_access
 from keyreeve_chassis.telemetry.calls import CallTelemetry, MethodTelemetry
-from keyreeve_chassis.tickets.verification import Mandate, TicketVerifier, tickets_in
+from keyreeve_chassis.tickets.verification import Mandate, TicketVerifier
 
 _DEADLINE_SLACK_SECONDS = 1.0
 """gRPC rounds a timeout up on the wire, and the two ends read their clocks at different moments."""
@@ -329,11 +330,11 @@ class Guard:
 
     def _mandate(self, caller: Caller, context: Context, method: str) -> Mandate | None:
         """Read the call's ticket; None: it carries none."""
-        if self._tickets is not None:
-            return self._tickets.verify(caller, context.metadata, method)
-        if tickets_in(context.metadata):
+        if not any(key == TICKET_KEY for key, _ in context.metadata):
+            return None
+        if self._tickets is None:
             raise TicketRefused("this listener accepts no tickets", metadata={"why": "listener"})
-        return None
+        return self._tickets.verify(caller, context.metadata, method)
 
     def _check_freshness(self, row: AccessRule) -> None:
         if self._verifier is not None:
