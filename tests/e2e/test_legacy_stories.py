@@ -2,16 +2,19 @@
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from keyreeve.audit.record import Record
+from keyreeve.audit.values import LoggedRecord
 from keyreeve.cli.tour.local_agents import LocalAgent, free_address
 from keyreeve.membership_values import Server
 from support.control_plane import ControlPlane
 from support.legacy_processes import LegacyShell
+from support.waiting import wait_for
 
 ACCEPT = "Do you want to accept this certificate? (yes/no) "
 CREATED = "Created key file {0}.key and CSR {0}.csr\nCSR file {0}.csr ready for download via SFTP\n"
@@ -168,17 +171,23 @@ def test_the_audit_logs_name_the_operator_and_the_gateway(all_services: ControlP
     new = ("passcache", "new", "--anon", "--resource", f".../_dns/{alone.server}", "--resuser", "guest")
     assert alone.run("tarantella", *new, "--respass", secret).returncode == 0
     assert alone.run("tarantella", *new, "--respass", secret).returncode == 1
+    me = all_services.run("whoami", "-q").out.strip()
     with all_services.client() as client:
-        records = [one.record for one in client.audit.list()]
-        me = next(record.caller for record in records if "/operators/" in record.caller)
-        verbs = [record for record in records if record.method.endswith("/AppendVerbRecord")]
-        in_vault = [one.record for one in client.credentials.audit.list()]
-        created = [record for record in in_vault if record.method.endswith("/CreateEntry")]
-    assert [(one.subject, one.code, one.reason) for one in verbs[-2:]] == [
-        (me, "OK", ""),
-        (me, "ALREADY_EXISTS", "ENTRY_EXISTS"),
-    ]
-    assert {(one.subject, one.caller.rpartition("/")[0]) for one in created[-2:]} == {
+
+        def records(logged: Iterable[LoggedRecord], method: str, target: str) -> list[Record]:
+            found = [one.record for one in logged if one.record.method.endswith(method)]
+            return [record for record in found if target in repr(record.targets)]
+
+        def verbs() -> set[tuple[str, str, str]]:
+            found = records(client.audit.list(), "/AppendVerbRecord", "tarantella passcache new")
+            return {(one.subject, one.code, one.reason) for one in found}
+
+        wanted = {(me, "OK", ""), (me, "ALREADY_EXISTS", "ENTRY_EXISTS")}
+        wait_for("the records of the commands", lambda: verbs() >= wanted)
+        in_vault = client.credentials.audit
+        created = wait_for("a record", lambda: records(in_vault.list(), "/CreateEntry", alone.server))
+        assert secret not in repr(list(client.audit.list()))
+    assert {(one.subject, one.caller.rpartition("/")[0]) for one in created} == {
         (me, f"spiffe://{all_services.context.trust_domain}/services/gateway")
     }
-    assert secret not in repr((verbs, created))
+    assert secret not in repr(created)

@@ -32,7 +32,7 @@ def test_arrays_are_made_shown_and_refused_by_command(all_services: ControlPlane
     shown = run("array", "show", "web", "-o", "json").document
     assert (shown["primary"], shown["members"], shown["epoch"]) == ("web-1.example.com", 1, 1)
     listed = run("member", "list", "-o", "json").document
-    assert [(one["name"], one["state"]) for one in listed] == [("web-1.example.com", "standalone")]
+    assert ("web-1.example.com", "standalone") in [(one["name"], one["state"]) for one in listed]
     exported = x509.load_pem_x509_certificate(run("bundle", "export", "web").out.encode())
     assert exported.subject == exported.issuer
     assert run("bundle", "epochs", "web", "-q").out.split() == ["1"]

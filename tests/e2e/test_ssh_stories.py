@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from keyreeve.audit.record import Record
 from keyreeve.cli.supervision.local_services import SERVICES, is_free, read_addresses
 from keyreeve.membership_values import Server
 from keyreeve.values import OperatorRole
@@ -88,10 +89,14 @@ def test_a_request_is_made_by_ssh_and_fetched_by_sftp(all_services: ControlPlane
     )
     assert "web.example.test" in checked.stdout
     with all_services.client() as client:
-        in_vault = [one.record for one in client.credentials.audit.list()]
-        records = [record for record in in_vault if record.method.endswith("KeyFileService/GetFile")]
-    assert {record.caller.split("/")[4] for record in records[-2:]} == {"gateway"}
-    assert all("/operators/" in record.subject for record in records[-2:])
+
+        def reads() -> list[Record]:
+            in_vault = [one.record for one in client.credentials.audit.list()]
+            found = [record for record in in_vault if record.method.endswith("KeyFileService/GetFile")]
+            return [record for record in found if record.subject.endswith(login.name)]
+
+        records = wait_for("two records", lambda: reads() if len(reads()) > 1 else None)
+    assert {record.caller.split("/")[4] for record in records} == {"gateway"}
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from keyreeve.ca.v1 import (
     enrollment_service_pb2,
     issuance_service_pb2,
     operator_service_pb2,
+    operator_session_service_pb2,
     profile_service_pb2,
     trust_service_pb2,
 )
@@ -53,6 +54,7 @@ FILES = (
     enrollment_service_pb2,
     issuance_service_pb2,
     operator_service_pb2,
+    operator_session_service_pb2,
     profile_service_pb2,
     trust_service_pb2,
     operation_service_pb2,

@@ -183,12 +183,17 @@ async def test_the_example_of_a_page_works_as_it_stands(
     page: str, shown: tuple[str, ...], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (Path(__file__).parents[3] / "docs" / page).read_text()
-    example = text[text.index("\n    keyreeve vault ") + 1 :].partition("\n\n")[0]
+    example = text.partition("```sh\n")[2].partition("\n```")[0]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "web.crt").write_text("the CA's answer\n")
     printed = ""
     for line in example.splitlines():
-        _, _, *arguments = shlex.split(line.partition(" > ")[0], comments=True)
+        if line.startswith("export "):
+            for name, value in (one.split("=") for one in line.split()[1:]):
+                monkeypatch.setenv(name, value)
+        if "keyreeve vault " not in line:
+            continue
+        _, _, *arguments = shlex.split(line.rpartition(" | ")[2].partition(" > ")[0], comments=True)
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"canary-77f1\n")))
         ran = await command(*arguments)
         assert ran.code == 0, (line, ran.err)

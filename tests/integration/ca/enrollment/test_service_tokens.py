@@ -29,8 +29,14 @@ def test_a_token_enrolls_the_instance_it_was_created_for(enrolling_ca: RunningCa
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [identity]
     assert names.get_values_for_type(x509.DNSName) == [f"{service}.svc.example.test"]
+    serial = f"{leaf.serial_number:032x}"
+    assert enrolling_ca.client(AUDITOR).certificates.get(serial).identity == identity
     with Client(context) as client:
-        assert client.certificates.get(f"{leaf.serial_number:032x}").identity == identity
+        if service == "gateway":  # it is known, and may open sessions only
+            with pytest.raises(errors.AccessDenied):
+                client.certificates.get(serial)
+        else:
+            assert client.certificates.get(serial).identity == identity
 
     def targets() -> dict[str, str] | None:
         for logged in enrolling_ca.client(AUDITOR).audit.list():

@@ -379,7 +379,7 @@ REQUESTERS = {
     "workload": {Role.ADMIN, Role.CA},
     "probe": {Role.MEMBERSHIP},
     "array-peer": {Role.MEMBERSHIP},
-    "server": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
+    "server": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD, Role.MEMBER},
     "client": {Role.ADMIN, Role.OPERATOR, Role.WORKLOAD},
 }
 
