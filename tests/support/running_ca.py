@@ -386,9 +386,11 @@ def _started_once(kind: str, server: Server | None) -> Path:
 
 
 @contextmanager
-def running(kind: str, request: pytest.FixtureRequest, *, workers: int = 2, **changes: Any) -> Iterator[RunningCa]:
-    """A CA that runs, and has before."""
-    with place_for_ca(kind, request, started=True, **changes) as (directory, settings):
+def running(
+    kind: str, request: pytest.FixtureRequest, *, workers: int = 2, started: bool = True, **changes: Any
+) -> Iterator[RunningCa]:
+    """A CA that runs, and has before unless `started` is false; what has run before bears other addresses in its certificates."""
+    with place_for_ca(kind, request, started=started, **changes) as (directory, settings):
         ca = RunningCa(settings, directory, workers)
         ca.start()
         try:

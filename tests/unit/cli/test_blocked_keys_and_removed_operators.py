@@ -50,7 +50,7 @@ def test_a_key_is_blocked_by_its_hash_whatever_names_it(run: Run, blocking: Fake
         "hash": b"",
         "public key": KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
         "request": load_der_x509_csr(make_csr(KEY, [Name.dns("web.example.test")])).public_bytes(Encoding.PEM),
-        "certificate": TestCa.root("somebody's").pem,
+        "certificate": TestCa.root("other").pem,
     }
     place.write_bytes(texts[form])
     ran = run("blocked-key", "add", SHA256.hex() if form == "hash" else place, "--reason", "found in a repository")

@@ -36,7 +36,7 @@ def ca(request: pytest.FixtureRequest) -> Iterator[RunningCa]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]  # certificates name it, so it has to be known beforehand
     http = {"http": HttpSettings(port=port), "http_url": f"http://127.0.0.1:{port}"}
-    with running(request.param, request, workers=1, **http) as made:
+    with running(request.param, request, workers=1, started=False, **http) as made:
         yield made
 
 
