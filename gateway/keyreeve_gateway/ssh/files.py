@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 MOST_BYTES = 1 << 20
 """The vault's limit of a file."""
+MOST_OPEN = 16
+"""Files that one session of SFTP has open: each is in memory."""
 PURPOSE = "sftp"
 """What the audit log says that a private key was read for."""
 _DIRECTORY = SFTPAttrs(type=asyncssh.FILEXFER_TYPE_DIRECTORY, permissions=stat.S_IFDIR | 0o700, size=0)
@@ -52,6 +54,7 @@ class VaultFiles(asyncssh.SFTPServer):
         """Take the vault's files, what finds the space, and whether the client has gone."""
         super().__init__(channel)
         self._files, self._find_space, self._is_over = files, space, is_over
+        self._open = 0
 
     async def open(self, path: bytes, pflags: int, _attrs: SFTPAttrs) -> OpenFile:
         """Open a file: read it, or begin an upload."""
@@ -59,6 +62,16 @@ class VaultFiles(asyncssh.SFTPServer):
         writing = bool(pflags & (asyncssh.FXF_WRITE | asyncssh.FXF_APPEND))
         if pflags & asyncssh.FXF_APPEND or (writing and pflags & asyncssh.FXF_READ):
             raise asyncssh.SFTPOpUnsupported("files are written whole")
+        if self._open >= MOST_OPEN:
+            raise asyncssh.SFTPFailure(f"at most {MOST_OPEN} files are open at once")
+        self._open += 1
+        try:
+            return await self._begin(name, pflags, writing=writing)
+        except BaseException:
+            self._open -= 1
+            raise
+
+    async def _begin(self, name: str, pflags: int, *, writing: bool) -> OpenFile:
         if not writing:
             found = await self._call(lambda space: self._files.get(space, name, purpose=PURPOSE))
             return OpenFile(name, bytearray(found.contents.reveal()), writing=False)
@@ -83,6 +96,7 @@ class VaultFiles(asyncssh.SFTPServer):
     async def close(self, file_obj: object) -> None:
         """Store an upload, unless the client went away in the middle of it."""
         assert isinstance(file_obj, OpenFile)
+        self._open -= 1
         if not file_obj.writing or self._is_over():
             return
         contents = Plaintext(bytes(file_obj.contents))
