@@ -4,11 +4,13 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 from support.control_plane import ControlPlane
 
 
+@pytest.mark.faults
 def test_an_authority_is_made_activated_used_and_retired(own_control_plane: ControlPlane, tmp_path: Path) -> None:
     own_control_plane.up()
     made = own_control_plane.run(

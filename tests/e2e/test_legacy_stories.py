@@ -63,7 +63,7 @@ def fingerprint(text: str) -> str:
     return found[1]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_an_array_of_three_is_secured_and_another_server_becomes_its_primary(
     shell: LegacyShell, servers: list[LocalAgent]
 ) -> None:

@@ -48,7 +48,7 @@ def test_arrays_are_made_shown_and_refused_by_command(all_services: ControlPlane
     assert {one["name"]: one["value"] for one in settings}["report-interval"] == "7"
     unwatched = run("rotation", "start", "web", "--kind", "algorithm_change", "--key-type", "p384", "--no-watch")
     assert (unwatched.code, "UNREACHABLE" in unwatched.err) == (1, True)
-    assert run("rotation", "list", "-q").out == ""
+    assert run("rotation", "list", "--array", "web", "-q").out == ""
     status = run("array", "status", "web")
     assert (status.code, "never reported" in status.out) == (0, True)
     assert run("array", "status", "web", "-o", "json").document["member_reports"][0]["reported_at"] is None

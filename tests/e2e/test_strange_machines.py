@@ -62,6 +62,7 @@ def test_a_copy_runs_what_lies_in_it_and_never_writes_into_its_original(
     assert str(original) not in json.dumps(context)
 
 
+@pytest.mark.faults
 def test_a_moved_directory_goes_on_and_nothing_is_made_at_the_old_place(original: Path, tmp_path: Path) -> None:
     old = tmp_path / "old"
     shutil.copytree(original, old, symlinks=True)
@@ -79,6 +80,7 @@ def test_a_moved_directory_goes_on_and_nothing_is_made_at_the_old_place(original
     new.down()
 
 
+@pytest.mark.faults
 def test_nothing_is_made_where_a_control_plane_has_been(whole_copy: ControlPlane, tmp_path: Path) -> None:
     for service in ("ca", "membership", "credentials"):
         shutil.rmtree(whole_copy.state_directory.state(service))
