@@ -47,14 +47,16 @@ class Toolbox:
         told = json.loads(
             self.namespace.execute(ca, *_PYTHON, "keyreeve_ca", "recover", *settings, "--operator", "e2e")
         )
-        self.python("keyreeve.cli", "operator", "accept", "--dir", "/work/me", given=told["invitation"]["token"] + "\n")
+        self.python(
+            "keyreeve.cli", "operator", "accept", "--dir", "/scratch/me", given=told["invitation"]["token"] + "\n"
+        )
         host = f"{{service}}.{self.namespace.name}.svc:{{port}}"
         endpoints = {
             service: [host.format(service=f"{self.release}-{service}", port=port)]
             for service, port in (("ca", 7443), ("membership", 7444), ("credentials", 7445))
         }
         code = (
-            "import json, pathlib; file = pathlib.Path('/work/me/context.json'); found = json.loads(file.read_text()); "
+            "import json, pathlib; file = pathlib.Path('/scratch/me/context.json'); found = json.loads(file.read_text()); "
             f"found['endpoints'] = {endpoints!r}; file.write_text(json.dumps(found))"
         )
         self.namespace.execute(POD, "python3", "-c", code)
@@ -66,7 +68,7 @@ class Toolbox:
 
     def keyreeve(self, *arguments: str, given: str | None = None) -> str:
         """Run a command as the admin."""
-        environment = ("env", "KEYREEVE_CONTEXT=/work/me/context.json", f"KEYREEVE_ARRAY={ARRAY}")
+        environment = ("env", "KEYREEVE_CONTEXT=/scratch/me/context.json", f"KEYREEVE_ARRAY={ARRAY}")
         return self.namespace.execute(POD, *environment, *_PYTHON, "keyreeve.cli", *arguments, given=given)
 
     def listed(self, *arguments: str) -> list[dict[str, Any]]:
@@ -122,18 +124,18 @@ class Toolbox:
     @contextmanager
     def load(self) -> Iterator[None]:
         """Load through the SDK while the context lasts. Raises `StepFailed` when any call failed for good."""
-        self.namespace.execute(POD, "rm", "-f", "/work/stop")
+        self.namespace.execute(POD, "rm", "-f", "/scratch/stop")
         namespace = ("--namespace", self.namespace.name)
-        arguments = ("--context", "/work/me/context.json", "--stop", "/work/stop", "--array", ARRAY)
+        arguments = ("--context", "/scratch/me/context.json", "--stop", "/scratch/stop", "--array", ARRAY)
         command = ["kubectl", *namespace, "exec", POD, "--", "python3", "-P", "/e2e/load.py", *arguments]
-        command += ["--directory", "/work/enrolled"]
+        command += ["--directory", "/scratch/enrolled"]
         running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             yield
         finally:
-            self.namespace.execute(POD, "touch", "/work/stop")
+            self.namespace.execute(POD, "touch", "/scratch/stop")
             output, _ = running.communicate(timeout=120)
-        self.namespace.execute(POD, "rm", "-rf", "/work/enrolled")
+        self.namespace.execute(POD, "rm", "-rf", "/scratch/enrolled")
         done = json.loads(output)
         say(f"load: {json.dumps(done)}")
         for kind, outcome in done.items():
@@ -148,7 +150,7 @@ class Toolbox:
         settings = {
             "address": f"{member}.{host}.svc:{PEER_PORT}",
             "listen": f"0.0.0.0:{PEER_PORT}",
-            "state_directory": "/work/agent",
+            "state_directory": "/scratch/agent",
             "endpoints": {
                 "ca": [f"{self.release}-ca.{host}.svc:7443"],
                 "membership": [f"{self.release}-membership.{host}.svc:7444"],
@@ -198,7 +200,7 @@ class Toolbox:
             "image": self.image,
             "imagePullPolicy": "IfNotPresent",
             "command": command or ["python3", "-c", _WAIT],
-            "volumeMounts": [{"name": "work", "mountPath": "/work"}, {"name": "tmp", "mountPath": "/tmp"}, *mounts],
+            "volumeMounts": [{"name": "work", "mountPath": "/scratch"}, {"name": "tmp", "mountPath": "/tmp"}, *mounts],
         }
         empty = [{"name": "work", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}]
         spec = restricted([container], [*empty, *volumes], terminationGracePeriodSeconds=2)
