@@ -106,7 +106,7 @@ class Authorities:
             refuse_when_halted(tx)
             follow_order(tx.arrays, new.owner, new.order)
             self._issuer(tx, new)
-            _refuse_known_name(tx, certificate_der)
+            _refuse_known_name(tx, new.authority_id, certificate_der)
             tx.add_key(key)
             authority = pending_authority(
                 plan,
@@ -406,14 +406,16 @@ def _change(tx: Transaction, authority: Authority) -> Authority:
     return authority
 
 
-def _refuse_known_name(tx: Transaction, certificate_der: bytes) -> None:
-    """Raise when another CA has the subject.
+def _refuse_known_name(tx: Transaction, authority_id: str, certificate_der: bytes) -> None:
+    """Raise when another CA has the subject, unless it also has the id: `add_authority` says so.
 
     Chain building and CRL lookup take two CAs of one name for each other.
     """
     subject = x509.load_der_x509_certificate(certificate_der).subject
     encoded = subject.public_bytes()
     for other in tx.authorities():
+        if other.authority_id == authority_id:
+            continue
         # Its issuer's name is in it too; only the few that hold these octets at all are parsed.
         if (
             encoded in other.certificate_der

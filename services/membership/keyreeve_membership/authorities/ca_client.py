@@ -2,12 +2,11 @@
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from keyreeve import aio, values
 from keyreeve.caller_values import MemberRecord
-from keyreeve.errors import AuthorityExists, AuthorityNotFound
+from keyreeve.errors import AuthorityExists
 from keyreeve_membership.authorities.ports import (
     ArrayAuthority,
     CaState,
@@ -34,9 +33,6 @@ class CaServiceAuthorities:
 
     async def create(self, order: Order, authority_id: str, common_name: str, key_type: KeyType) -> ArrayAuthority:
         """Create the authority, or return it as it is."""
-        # Another leader may have made it under another request id: the CA would refuse its common name first.
-        with suppress(AuthorityNotFound):
-            return await self.get(authority_id)
         try:
             made = await self.client.authorities.create(
                 authority_id,
@@ -48,7 +44,7 @@ class CaServiceAuthorities:
                 order=_order(order),
                 request_id=_request_id(order, "create", authority_id),
             )
-        except AuthorityExists:
+        except AuthorityExists:  # another leader has made it under another request id
             return await self.get(authority_id)
         return _authority(made)
 

@@ -189,12 +189,14 @@ def test_a_stand_alone_authority_needs_an_owner_that_is_a_name(ca: RunningCa, ow
 def test_ids_and_common_names_are_used_once(ca: RunningCa):
     made = intermediate(ca)
     [name] = names_of([made])
-    told = refused(
-        lambda: ca.client().authorities.create(
-            name, hierarchy=Hierarchy.ESTATE, kind=AuthorityKind.ROOT, common_name=unique("other")
+    # With its own common name: the same creation under another request id, which is told of the id.
+    for common_name in (unique("other"), made.common_name):
+        told = refused(
+            lambda common_name=common_name: ca.client().authorities.create(
+                name, hierarchy=Hierarchy.ESTATE, kind=AuthorityKind.ROOT, common_name=common_name
+            )
         )
-    )
-    assert told.reason == "AUTHORITY_EXISTS"
+        assert told.reason == "AUTHORITY_EXISTS"
     assert refused(lambda: intermediate(ca, common_name=made.common_name)).reason == "AUTHORITY_REFUSED"
     # Names are unique across hierarchies.
     assert refused(lambda: standalone(ca, common_name=made.common_name)).reason == "AUTHORITY_REFUSED"
