@@ -3,6 +3,7 @@
 import os
 import shlex
 import stat
+import struct
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -200,6 +201,31 @@ def test_owner_and_group_stay(run: Run, web: Path) -> None:
     assert {(path.stat().st_uid, path.stat().st_gid) for path in (web / "key.pem", web / "certificate.pem")} == {
         (65534, 65534)
     }
+
+
+ACL = "system.posix_acl_access"
+
+
+def acl(user: int, permissions: int) -> bytes:
+    """An ACL of mode 0640 (linux/posix_acl_xattr.h) that lets one more user in."""
+    nobody = 0xFFFFFFFF
+    entries = ((1, 6, nobody), (2, permissions, user), (4, 4, nobody), (0x10, 4, nobody), (0x20, 0, nobody))
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def test_access_control_lists_stay_and_none_comes_from_the_directory(run: Run, web: Path) -> None:
+    key, certificate = web / "key.pem", web / "certificate.pem"
+    try:
+        os.setxattr(key, ACL, acl(65534, 4))
+    except OSError as problem:
+        pytest.skip(f"the file system has no ACLs: {problem.strerror}")
+    os.setxattr(web, "system.posix_acl_default", acl(65533, 4))
+    before = key.read_bytes()
+    assert run("cert", "renew", web).code == 0
+    assert key.read_bytes() != before
+    assert os.getxattr(key, ACL) == acl(65534, 4)
+    assert stat.S_IMODE(key.stat().st_mode) == 0o640
+    assert ACL not in os.listxattr(certificate)
 
 
 def test_only_if_due_does_nothing_before_and_then_runs_only_after_a_renewal(

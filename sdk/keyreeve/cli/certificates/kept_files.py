@@ -1,7 +1,7 @@
 """Replacing the files of a certificate and its key in the form that they have.
 
-A file keeps its owner, group and mode, and links to it lead to the new content. PEM stays PEM and DER stays DER; a key stays
-in its encoding, encrypted if it was; a file of several objects keeps them: certificate, chain, key, root, parameters.
+A file keeps its owner, group, mode and POSIX ACL, and links to it lead to the new content. PEM stays PEM and DER stays DER; a
+key stays in its encoding, encrypted if it was; a file of several objects keeps them: certificate, chain, key, root, parameters.
 """
 
 import base64
@@ -10,6 +10,7 @@ import re
 import secrets
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----.*?-----END \1-----\n?", re.DOTALL)
 _KEY = b"PRIVATE KEY"
+_ACL = "system.posix_acl_access"
 
 
 def replace_keeping(path: Path, data: bytes, *, private: bool = False) -> None:
-    """Replace the file that a path leads to, keeping its owner, group and mode; a `private` one is for its owner alone.
+    """Replace the file that a path leads to, keeping owner, group, mode and ACL; a `private` one is for its owner alone.
 
     Raises `FileUnusable`.
     """
@@ -34,13 +36,14 @@ def replace_keeping(path: Path, data: bytes, *, private: bool = False) -> None:
     try:
         before = target.stat()
         if before.st_nlink > 1:
-            _overwrite(target, data, PRIVATE if private else stat.S_IMODE(before.st_mode))
+            _overwrite(target, data, private=private)
             return
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             made = os.fstat(descriptor)
             if (made.st_uid, made.st_gid) != (before.st_uid, before.st_gid):
                 os.fchown(descriptor, before.st_uid, before.st_gid)
+            _copy_acl(target, descriptor, private=private)
             os.fchmod(descriptor, PRIVATE if private else stat.S_IMODE(before.st_mode))
             file.write(data)
             file.flush()
@@ -51,14 +54,28 @@ def replace_keeping(path: Path, data: bytes, *, private: bool = False) -> None:
         raise FileUnusable(f"cannot replace {path}: {problem.strerror}") from problem
 
 
-def _overwrite(path: Path, data: bytes, mode: int) -> None:
+def _copy_acl(source: Path, descriptor: int, *, private: bool) -> None:
+    """Give a new file the ACL of the one that it replaces, or none, not even the default ACL of its directory."""
+    acl = None
+    if not private:
+        with suppress(OSError):  # it has none, or the file system knows none
+            acl = os.getxattr(source, _ACL)
+    if acl is not None:
+        os.setxattr(descriptor, _ACL, acl)
+        return
+    with suppress(OSError):
+        os.removexattr(descriptor, _ACL)
+
+
+def _overwrite(path: Path, data: bytes, *, private: bool) -> None:
     """Write into the file itself, so that its other names (hard links) lead to the new content too.
 
     Not atomic for readers, but one call, which a kill does not split.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fchmod(descriptor, mode)
+        if private:
+            os.fchmod(descriptor, PRIVATE)
         os.pwrite(descriptor, data, 0)
         os.ftruncate(descriptor, len(data))
         os.fsync(descriptor)
