@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from support.databases import (
 from support.migrated import SHARED_DIRECTORY
 from support.postgres import stop_shared_server
 from support.programs import find_program
+from support.time_limits import phase_limit
 
 __all__ = ["ca_bench", "ca_database", "postgresql_database", "postgresql_server", "sqlite_database"]
 
@@ -65,10 +67,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(shared, ignore_errors=True)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    for mark in item.iter_markers("needs"):
-        for name in mark.args:
-            find_program(name)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with phase_limit(item):
+        for mark in item.iter_markers("needs"):
+            for name in mark.args:
+                find_program(name)
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with phase_limit(item):
+        yield
 
 
 def pytest_collection_finish() -> None:

@@ -1,6 +1,5 @@
 """A control plane of real processes, started and called with the `keyreeve` program: the CA alone unless a test needs more."""
 
-import fcntl
 import json
 import os
 import random
@@ -21,10 +20,12 @@ from keyreeve.cli.supervision.state_directory import StateDirectory
 from keyreeve.cli.supervision.supervisor import lock_file, pid_file
 from keyreeve_chassis.processes.fork_server import COMMAND_LENGTH
 from support.postgres import Server
+from support.waiting import locked
 
 CA = SERVICES[0]
 CA_ALONE = "support.ca_alone"
 ALL_SERVICES = "keyreeve.cli"
+_START_SECONDS = 120.0
 _TESTS = str(Path(__file__).parents[1])
 _OURS = ("KEYREEVE_CONTEXT", "KEYREEVE_DIR", "KEYREEVE_PORT", "FORCE", "NO_COLOR")
 
@@ -152,8 +153,7 @@ def shared_control_plane(shared: Path) -> ControlPlane:
     """The control plane with all services of this test run, started if need be; `shared` is the run's directory."""
     directory = shared / "services"
     made = ControlPlane(directory, ALL_SERVICES)
-    with (shared / "services.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked("starting all services", shared / "services.lock", _START_SECONDS):
         if not directory.exists():
             directory.mkdir()
             made.up()

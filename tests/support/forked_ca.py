@@ -43,6 +43,7 @@ T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 _ASKING = threading.Lock()
+_END_SECONDS = 30.0
 ADMIN = "spiffe://example.test/operators/admin/ann"
 _STDIN, _STDOUT, _STDERR = range(3)
 
@@ -246,8 +247,11 @@ def forking() -> Iterator["subprocess.Popen[str]"]:
         yield program
     finally:
         program.stdin.close()
-        program.wait()
-        program.stdout.close()
+        try:
+            program.wait(_END_SECONDS)
+        finally:
+            program.kill()
+            program.stdout.close()
 
 
 def join(first: ForkedCa, second: ForkedCa) -> None:

@@ -3,7 +3,6 @@
 The first process of a test run that asks for a schema migrates its template, in the directory that the run shares.
 """
 
-import fcntl
 import itertools
 import os
 import shutil
@@ -15,9 +14,11 @@ from keyreeve_chassis.database.engine import postgresql, sqlite_writer
 from keyreeve_chassis.schema.migrating import upgrade
 from keyreeve_chassis.schema.revisions import Schema
 from support.postgres import Server
+from support.waiting import locked
 
 SHARED_DIRECTORY = "KEYREEVE_TEST_RUN"
 """Environment variable that names the directory which all processes of a test run share."""
+_MAKING_SECONDS = 120.0
 _numbers = itertools.count(1)
 
 
@@ -74,6 +75,5 @@ def _postgresql_template(server: Server, schema: Schema) -> str:
 @contextmanager
 def first(made: Path) -> Iterator[bool]:
     """Whether `made` is missing, under a lock that is held while it is created."""
-    with made.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(f"making {made.name}", made.with_suffix(".lock"), _MAKING_SECONDS):
         yield not made.exists()

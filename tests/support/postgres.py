@@ -4,12 +4,12 @@ The first process that asks starts it; pytest-xdist's other workers find its add
 directory. The process that made that directory stops it. PostgreSQL refuses to run as root, so root runs it as `nobody`.
 """
 
-import fcntl
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,8 +19,13 @@ from pathlib import Path
 
 import psycopg
 
-from support.waiting import wait_for
+from support.waiting import locked, wait_for
 
+_START_SECONDS = 120.0
+_STATEMENT_SECONDS = 60
+# Python forks to change the user, which runs gRPC's fork handlers: with threads in gRPC the child may crash or hang before
+# the program starts. What executes a program without them is a small process between.
+_AS_USER = "import os, sys; os.setgroups([]); os.setgid({gid}); os.setuid({uid}); os.execv(sys.argv[1], sys.argv[1:])"
 _SETTINGS = {
     "listen_addresses": "''",
     "max_connections": "200",
@@ -44,7 +49,8 @@ class Server:
 
     def execute(self, statement: str) -> None:
         """Run a statement that cannot be in a transaction, such as CREATE DATABASE."""
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+        limits = {"connect_timeout": _STATEMENT_SECONDS, "options": f"-c statement_timeout={_STATEMENT_SECONDS}s"}
+        with psycopg.connect(self.url("postgres"), autocommit=True, **limits) as connection:
             connection.execute(statement)  # type: ignore[call-overload]
 
     def restore(self, database: str, dump: bytes) -> None:
@@ -85,8 +91,7 @@ def own_server() -> Iterator[Server]:
 def shared_server(shared: Path) -> Server:
     """The server of this test run, started if need be; `shared` is a directory that all its processes see."""
     address = shared / "postgresql"
-    with (shared / "postgresql.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked("starting PostgreSQL", shared / "postgresql.lock", _START_SECONDS):
         if not address.exists():
             directory = Path(tempfile.mkdtemp(prefix="keyreeve-pg-", dir="/tmp"))
             _start(directory)
@@ -164,7 +169,7 @@ def _binaries(directory: Path) -> Path:
         user = pwd.getpwnam("nobody")
         os.chown(directory, user.pw_uid, user.pw_gid)
         reachable = subprocess.run(
-            [installed / "bin" / "postgres", "--version"], check=False, capture_output=True, **_as_user()
+            _as_user([installed / "bin" / "postgres", "--version"]), check=False, capture_output=True, cwd="/"
         )
         if reachable.returncode != 0:
             shutil.copytree(installed, directory / "programs", dirs_exist_ok=True)
@@ -173,13 +178,21 @@ def _binaries(directory: Path) -> Path:
 
 
 def _run(command: list[str | Path]) -> None:
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/", **_as_user())
+    done = subprocess.run(
+        _as_user(command),
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd="/",
+        timeout=_START_SECONDS,
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} failed: {done.stdout.decode(errors='replace')}")
 
 
-def _as_user() -> dict[str, object]:
+def _as_user(command: list[str | Path]) -> list[str | Path]:
+    """The command line that runs a command as a user who may run PostgreSQL."""
     if os.geteuid() != 0:
-        return {}
+        return command
     user = pwd.getpwnam("nobody")
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return [sys.executable, "-I", "-S", "-c", _AS_USER.format(uid=user.pw_uid, gid=user.pw_gid), *command]

@@ -1,11 +1,13 @@
 """Waiting for a condition in other processes."""
 
 import asyncio
+import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import IO, TypeVar
 
 T = TypeVar("T")
 
@@ -23,6 +25,22 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = LONGEST) 
         if time.monotonic() > until:
             raise AssertionError(f"not within {seconds:g} s: {what}")
         pause.wait(0.02)
+
+
+@contextmanager
+def locked(what: str, path: Path, seconds: float = LONGEST) -> Iterator[None]:
+    """Hold the lock of a file; fail with `what` its holder does when it is held for too long."""
+    with path.open("w") as file:
+        wait_for(f"another process has finished: {what}", lambda: _try_lock(file), seconds)
+        yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 async def wait_until(what: str, look: Callable[[], T | None], seconds: float = LONGEST) -> T:
