@@ -1,5 +1,7 @@
 """The console of a command over SSH."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import asyncssh
@@ -42,7 +44,7 @@ class SshConsole:
     async def ask_secret(self, prompt: str) -> Plaintext | None:
         """Ask at the terminal without an echo, or take the next line of standard input."""
         if not self.interactive:
-            line = await self._process.stdin.readline()
+            line = await _whatever_the_size(self._process.stdin.readline)
             return Plaintext.of(line[:MOST_LINE].rstrip("\r\n")) if line else None
         channel = cast("SSHLineEditorChannel", self._process.channel)  # a terminal has one
         channel.set_echo(False)
@@ -55,21 +57,27 @@ class SshConsole:
     async def read_line(self, prompt: str) -> str | None:
         """Read a line at the terminal; None at the end of the input."""
         self._process.stdout.write(one_line(prompt))
-        while True:
-            try:
-                line = await self._process.stdin.readline()
-            except asyncssh.TerminalSizeChanged:
-                continue
-            return line[:MOST_LINE].rstrip("\r\n") if line else None
+        line = await _whatever_the_size(self._process.stdin.readline)
+        return line[:MOST_LINE].rstrip("\r\n") if line else None
 
     async def read_file(self, name: str, limit: int) -> bytes:
         """Read standard input. Raises `FileUnusable` for every other name."""
         if name != "-":
             raise FileUnusable(f"cannot read {name}: over SSH a file is read from standard input, as -")
         contents = bytearray()
-        while len(contents) <= limit and (text := await self._process.stdin.read(65_536)):
+        read = partial(self._process.stdin.read, 65_536)
+        while len(contents) <= limit and (text := await _whatever_the_size(read)):
             contents += text.encode("utf-8", "surrogateescape")
         return bytes(contents[: limit + 1])
+
+
+async def _whatever_the_size(read: Callable[[], Awaitable[str]]) -> str:
+    """Read input; a change of the terminal's size, which a client may report without a terminal, is no input."""
+    while True:
+        try:
+            return await read()
+        except asyncssh.TerminalSizeChanged:
+            continue
 
 
 def _printable(line: str) -> str:

@@ -15,54 +15,10 @@ from keyreeve_gateway.grammar.batches import logical_lines, split_words
 from keyreeve_gateway.grammar.model import Program
 from keyreeve_gateway.grammar.parsing import UsageProblem
 from keyreeve_gateway.settings import LegacySettings
+from support.hostile_input import HOSTILE, command_lines
 from support.transcripts import PROGRAMS, Recorder, ScriptedConsole
 
 SERVER = "newyork.example.com"
-HOSTILE = (
-    "\x1b[2J\x1b]0;owned\x07",
-    "line\nSUCCESS: forged",
-    "\r! forged",
-    "\u202egnp.exe",
-    "\u2028",
-    "\x00",
-    "\udcff",
-    "x" * 1_000_000,
-    "é" * 100_000,
-    "'; DROP TABLE entries; --",
-    "$(reboot)",
-    "../../etc/passwd",
-    "%s%n",
-    "*",
-    "-",
-    "--",
-    "---",
-    "--file",
-    "--help",
-    "help",
-    "",
-    " ",
-)
-
-
-def words_of(program: Program) -> list[str]:
-    """Every word of a program's grammar."""
-    found = {family.name for family in program.families} | {verb.name for verb in program.verbs}
-    for _, verb in program.commands():
-        found |= {verb.name, *verb.options}
-        found |= {choice for option in verb.options.values() for choice in option.choices}
-    return sorted(found)
-
-
-def command_lines(program: Program) -> st.SearchStrategy[list[str]]:
-    """Command lines that begin like a verb, and go on with anything."""
-    verbs = [list(words) for words, _ in program.commands()]
-    word = st.one_of(
-        st.sampled_from(words_of(program)),
-        st.sampled_from(HOSTILE),
-        st.text(max_size=20),
-        st.just(".../_dns/a.example"),
-    )
-    return st.builds(lambda verb, rest: [*verb, *rest], st.sampled_from([[], *verbs]), st.lists(word, max_size=9))
 
 
 def run(program: Program, argv: list[str], file: bytes = b"") -> tuple[int, list[str], bool]:
