@@ -25,7 +25,7 @@ from keyreeve_gateway.programs import PROGRAMS
 from keyreeve_gateway.service_settings import GatewaySettings
 from keyreeve_gateway.sessions.ports import Sessions
 from keyreeve_gateway.sessions.ticketed import TicketedSessions
-from keyreeve_gateway.settings import load_settings
+from keyreeve_gateway.settings import VARIABLE, load_settings
 from keyreeve_gateway.text import last_part
 
 _log = structlog.get_logger(__name__)
@@ -68,8 +68,10 @@ async def serve_ssh(context: GatewayContext) -> None:
 
 
 def legacy_commands(context: GatewayContext, now: Callable[[], datetime] = _utc_now) -> LegacyCommands:
-    """The commands of both programs, with the settings in the state directory."""
-    return LegacyCommands(PROGRAMS, load_settings(context.settings.state_directory, {}), now)
+    """The commands of both programs, with the settings of their file."""
+    named = context.settings.legacy_file
+    environment = {} if named is None else {VARIABLE: str(named)}
+    return LegacyCommands(PROGRAMS, load_settings(context.settings.state_directory, environment), now)
 
 
 def why_over(identity: ProcessIdentity, session: OperatorSession) -> SessionClosed | None:

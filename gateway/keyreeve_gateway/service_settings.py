@@ -1,5 +1,7 @@
 """Settings of the gateway service."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from keyreeve_chassis.settings.sections import Section, ServerSettings
@@ -23,9 +25,12 @@ class SshSettings(Section):
 
 
 class GatewaySettings(ServerSettings):
-    """All settings; those of the commands are in `legacy.toml` in the state directory (docs/verbs.md)."""
+    """All settings; those of the commands are in a file of their own (docs/verbs.md)."""
 
     services: ServiceAddresses = Field(
         default_factory=ServiceAddresses, description="The services that legacy commands call."
+    )
+    legacy_file: Path | None = Field(
+        None, description="File of the commands' settings; `legacy.toml` in the state directory unless given."
     )
     ssh: SshSettings = Field(default_factory=SshSettings, description="SSH and SFTP.")

@@ -1,5 +1,6 @@
 """The chart, rendered by Helm's own engine with sets of values that change every value at least once."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ PRODUCTION: dict[str, Any] = {
     "kek": {"existingSecret": "keys"},
 }
 RESOURCES = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+SCALED = {"enabled": True, "minReplicas": 3, "maxReplicas": 9, "targetCPUUtilizationPercentage": 50}
 EVERYTHING: dict[str, Any] = {
     "profile": "production",
     "trustDomain": "control.example.test",
@@ -51,6 +53,13 @@ EVERYTHING: dict[str, Any] = {
     },
     "membership": {"replicas": 3, "settings": {"roll": {"report_seconds": 10}}, "resources": RESOURCES},
     "credentials": {"replicas": 3, "settings": {"vault": {"backup_days": 7}}, "resources": RESOURCES},
+    "gateway": {
+        "replicas": 3,
+        "settings": {"ssh": {"host_name": "appliance", "connections": 64}},
+        "legacy": {"server": "web-1.example.test", "failed_code": 3},
+        "ssh": {"port": 2222, "serviceType": "LoadBalancer", "annotations": {"example.test/internal": "true"}},
+        "resources": RESOURCES,
+    },
     "workloads": ["shop/web"],
     "clusterTrustBundle": {"enabled": True, "signerName": "example.test/roots"},
     "check": {"seconds": 60},
@@ -61,7 +70,7 @@ EVERYTHING: dict[str, Any] = {
         "allowNamespaces": [{"matchLabels": {"team": "shop"}}],
         "allowCidrs": ["10.0.0.0/8"],
     },
-    "gatewayApi": {"enabled": True, "parentRefs": [{"name": "edge"}], "domain": "trust.example.test"},
+    "gatewayApi": {"enabled": True, "parentRefs": [{"name": "edge"}], "domain": "trust.example.test", "health": True},
     "metrics": {"podMonitor": True, "serviceMonitor": True, "rules": True, "dashboards": True},
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
 }
@@ -74,30 +83,30 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
         "check": {"enabled": False},
     },
     "dev in memory": {"persistence": {"ephemeral": True}, "networkPolicy": {"enabled": False}},
-    "the CA alone": {"membership": {"enabled": False}, "credentials": {"enabled": False}},
+    "the CA alone": {name: {"enabled": False} for name in ("membership", "credentials", "gateway")},
     "production": PRODUCTION,
     "production, scaled": {
         **PRODUCTION,
-        "ca": {
-            "autoscaling": {
-                "enabled": True,
-                "minReplicas": 3,
-                "maxReplicas": 9,
-                "targetCPUUtilizationPercentage": 50,
-            }
-        },
+        "ca": {"autoscaling": SCALED},
+        "gateway": {"autoscaling": SCALED, "ssh": {"port": None}},
     },
     "everything": EVERYTHING,
 }
 
 Manifest = dict[str, Any]
+_RENDERED: dict[str, str] = {}
 
 
 def manifests(chart: helm.Chart, values: dict[str, Any]) -> list[Manifest]:
-    """Render the chart as the release `kr` in the namespace `control`."""
-    rendered = chart.render(values, name="kr", namespace="control")
-    texts = [text for path, text in sorted(rendered.items()) if not path.endswith((".txt", ".tpl"))]
-    return [one for text in texts for one in yaml.safe_load_all(text) if one]
+    """Render the chart as the release `kr` in the namespace `control`, once for all tests that ask for the same."""
+    asked = json.dumps(values)
+    if asked not in _RENDERED:
+        rendered = chart.render(values, name="kr", namespace="control")
+        texts = [text for path, text in sorted(rendered.items()) if not path.endswith((".txt", ".tpl"))]
+        found = [one for text in texts for one in yaml.load_all(text, yaml.CSafeLoader) if one]
+        _RENDERED[asked] = json.dumps(found)
+    made: list[Manifest] = json.loads(_RENDERED[asked])
+    return made
 
 
 def pods(found: list[Manifest]) -> list[tuple[str, dict[str, Any]]]:

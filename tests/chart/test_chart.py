@@ -26,10 +26,19 @@ from chart.rendering import (
 from keyreeve_ca.settings import CaSettings
 from keyreeve_chassis.settings.sections import DatabaseSettings
 from keyreeve_credentials.settings import CredentialsSettings
+from keyreeve_gateway.service_settings import GatewaySettings
+from keyreeve_gateway.settings import load_settings
 from keyreeve_membership.settings import MembershipSettings
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-SETTINGS = {"ca": CaSettings, "membership": MembershipSettings, "credentials": CredentialsSettings}
+VALID: set[tuple[str, str]] = set()
+"""Manifests that were found valid in a version: variants have most of them in common."""
+SETTINGS = {
+    "ca": CaSettings,
+    "membership": MembershipSettings,
+    "credentials": CredentialsSettings,
+    "gateway": GatewaySettings,
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +71,10 @@ def test_every_manifest_is_valid_in_three_versions_of_kubernetes(chart: helm.Cha
     found = manifests(chart, VARIANTS[name])
     assert found
     for manifest in found:
-        if not manifest["apiVersion"].startswith(CUSTOM_RESOURCES):
+        text = json.dumps(manifest)
+        if not manifest["apiVersion"].startswith(CUSTOM_RESOURCES) and (version, text) not in VALID:
             kubernetes_validate.validate(manifest, version, strict=True)
+            VALID.add((version, text))
 
 
 @pytest.mark.parametrize("name", ["dev", "production"])
@@ -126,8 +137,9 @@ def test_each_service_accepts_the_settings_that_it_is_given(chart: helm.Chart, n
         if "settings.yaml" not in manifest.get("data", ()):
             continue
         document = yaml.safe_load(manifest["data"]["settings.yaml"])
-        url = document.setdefault("database", {}).setdefault("url", "postgresql:///keyreeve")
-        document["database"] = DatabaseSettings(**document["database"] | {"url": SecretStr(url)})
+        if service != "gateway":
+            url = document.setdefault("database", {}).setdefault("url", "postgresql:///keyreeve")
+            document["database"] = DatabaseSettings(**document["database"] | {"url": SecretStr(url)})
         loaded[service] = SETTINGS[service](**document)
         assert (loaded[service].service_account is None) == (service == "ca")
     assert loaded
@@ -184,7 +196,7 @@ def test_production_has_two_replicas_of_each_service_and_budgets_for_them(chart:
     found = manifests(chart, PRODUCTION)
     deployments = {one["metadata"]["name"]: one["spec"] for one in found if one["kind"] == "Deployment"}
     assert {name: spec["replicas"] for name, spec in deployments.items()} == dict.fromkeys(
-        ("kr-keyreeve-ca", "kr-keyreeve-credentials", "kr-keyreeve-membership"), 2
+        ("kr-keyreeve-ca", "kr-keyreeve-credentials", "kr-keyreeve-membership", "kr-keyreeve-gateway"), 2
     )
     for spec in deployments.values():
         assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
@@ -195,10 +207,77 @@ def test_production_has_two_replicas_of_each_service_and_budgets_for_them(chart:
 
 def test_an_autoscaled_deployment_leaves_its_replicas_alone(chart: helm.Chart) -> None:
     found = manifests(chart, VARIANTS["production, scaled"])
-    [scaler] = [one["spec"] for one in found if one["kind"] == "HorizontalPodAutoscaler"]
-    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 9)
-    [ca] = [one for one in found if one["kind"] == "Deployment" and one["metadata"]["name"] == "kr-keyreeve-ca"]
-    assert "replicas" not in ca["spec"]
+    scalers = {
+        one["spec"]["scaleTargetRef"]["name"]: one["spec"] for one in found if one["kind"] == "HorizontalPodAutoscaler"
+    }
+    assert set(scalers) == {"kr-keyreeve-ca", "kr-keyreeve-gateway"}
+    assert {(one["minReplicas"], one["maxReplicas"]) for one in scalers.values()} == {(3, 9)}
+    fixed = {one["metadata"]["name"] for one in found if one["kind"] == "Deployment" and "replicas" in one["spec"]}
+    assert fixed == {"kr-keyreeve-credentials", "kr-keyreeve-membership"}
+
+
+def test_the_gateway_has_neither_database_nor_keys_and_finds_the_services_that_it_calls(chart: helm.Chart) -> None:
+    for values, kind in (({}, "Deployment"), (PRODUCTION, "Deployment")):
+        found = manifests(chart, values)
+        [gateway] = [one for one in found if one["metadata"]["name"] == "kr-keyreeve-gateway" and one["kind"] == kind]
+        spec = gateway["spec"]["template"]["spec"]
+        assert {one["name"] for one in spec["volumes"]} == {"tmp", "state", "settings", "bundle", "token"}
+        assert "secret" not in json.dumps(spec["volumes"])
+        assert "volumeClaimTemplates" not in gateway["spec"]
+        services = {one["metadata"]["name"] for one in found if one["kind"] == "Service"}
+        [config_map] = [
+            one for one in found if one["kind"] == "ConfigMap" and one["metadata"]["name"].endswith("-gateway")
+        ]
+        addresses = yaml.safe_load(config_map["data"]["settings.yaml"])["services"]
+        assert addresses == {
+            "membership": ["kr-keyreeve-membership.control.svc:7444"],
+            "credentials": ["kr-keyreeve-credentials.control.svc:7445"],
+        }
+        assert {address.partition(".")[0] for [address] in addresses.values()} <= services
+
+
+def test_ssh_has_a_service_with_the_port_of_the_values_and_none_where_it_is_off(chart: helm.Chart) -> None:
+    def ssh(name: str) -> list[dict[str, Any]]:
+        found = manifests(chart, VARIANTS[name])
+        return [one for one in found if one["kind"] == "Service" and one["metadata"]["name"].endswith("-ssh")]
+
+    [inside], [outside] = ssh("dev"), ssh("everything")
+    assert inside["spec"]["ports"] == [{"name": "ssh", "port": 22, "targetPort": "ssh"}]
+    assert outside["spec"]["ports"] == [{"name": "ssh", "port": 2222, "targetPort": "ssh"}]
+    assert (outside["spec"]["type"], outside["spec"]["externalTrafficPolicy"]) == ("LoadBalancer", "Local")
+    assert outside["metadata"]["annotations"] == {"example.test/internal": "true"}
+    assert ssh("production, scaled") == []
+
+
+def test_the_settings_of_the_commands_are_those_of_the_values(chart: helm.Chart, tmp_path: Path) -> None:
+    for name in ("dev", "everything"):
+        made = manifests(chart, VARIANTS[name])
+        [found] = [one for one in made if "legacy.toml" in one.get("data", ())]
+        (tmp_path / "legacy.toml").write_text(found["data"]["legacy.toml"])
+        settings = load_settings(tmp_path, {})
+        assert (settings.server, settings.failed_code) == (
+            ("web-1.example.test", 3) if name == "everything" else ("", 1)
+        )
+
+
+def test_health_alone_is_routed_call_by_call(chart: helm.Chart) -> None:
+    found = manifests(chart, VARIANTS["everything"])
+    routes = [one["spec"] for one in found if one["kind"] == "GRPCRoute"]
+    assert {one["hostnames"][0] for one in routes} == {
+        f"health-{service}.trust.example.test" for service in ("ca", "membership", "credentials", "gateway")
+    }
+    ports = {
+        one["metadata"]["name"]: {port["port"]: port["targetPort"] for port in one["spec"]["ports"]}
+        for one in found
+        if one["kind"] == "Service"
+    }
+    for route in routes:
+        [rule] = route["rules"]
+        assert [match["method"]["service"] for match in rule["matches"]] == ["grpc.health.v1.Health"]
+        [backend] = rule["backendRefs"]
+        assert ports[backend["name"]][backend["port"]] == "health"
+    passed = {one["spec"]["hostnames"][0].partition(".")[0] for one in found if one["kind"] == "TLSRoute"}
+    assert passed == {"ca", "ca-enroll", "membership", "credentials", "gateway"}
 
 
 def test_alerts_and_dashboards_are_installed_as_they_are(chart: helm.Chart) -> None:
@@ -233,6 +312,12 @@ def test_the_grace_period_is_longer_than_the_pause_and_the_drain(chart: helm.Cha
         ({**PRODUCTION, "vaultKeys": {"namespace": "control"}}, "vaultKeys.namespace"),
         ({"ca": {"replicas": 2}}, "SQLite has one writer"),
         ({"ca": {"autoscaling": {"enabled": True}}}, "SQLite has one writer"),
+        ({"gateway": {"autoscaling": {"enabled": True}}}, "one replica"),
+        ({"membership": {"enabled": False}}, "gateway.enabled"),
+        ({"gateway": {"legacy": {"serverr": "x"}}}, "serverr"),
+        ({"gateway": {"settings": {"services": {}}}}, "services"),
+        ({"gateway": {"settings": {"ssh": {"port": 22}}}}, "port"),
+        ({"gateway": {"ssh": {"port": 70000}}}, "port"),
         ({"gatewayApi": {"enabled": True}}, "domain and parentRefs"),
         ({"profile": "staging"}, "profile"),
         ({"unknown": 1}, "unknown"),

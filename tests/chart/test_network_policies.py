@@ -10,9 +10,10 @@ from chart.rendering import CHART, PRODUCTION, Manifest, manifests
 from keyreeve.identity import SERVICE_ROLES, Role
 from keyreeve_ca.enrollment import token_servicer
 from keyreeve_credentials.entries import servicer as entry_servicer
+from keyreeve_gateway.execute import servicer as gateway_servicer
 from keyreeve_membership.roll import member_servicer
 
-SERVICES = ("ca", "credentials", "membership")
+SERVICES = ("ca", "credentials", "membership", "gateway")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,7 @@ def test_the_edges_between_services_are_those_of_the_access_rules(policies: dict
         ("ca", token_servicer.ACCESS),
         ("credentials", entry_servicer.ACCESS),
         ("membership", member_servicer.ACCESS),
+        ("gateway", gateway_servicer.ACCESS),
     ],
 )
 def test_the_edges_have_every_service_that_a_rule_names(service: str, rules: Any) -> None:
@@ -79,11 +81,22 @@ def test_the_edges_have_every_service_that_a_rule_names(service: str, rules: Any
 
 
 def test_enrollment_and_migrations_reach_what_they_need_and_nothing_else(policies: dict[str, Manifest]) -> None:
-    assert allowed_in(policies["ca"], "enroll") == {"credentials", "membership", "check"}
-    for name in ("credentials", "membership", "check"):
+    assert allowed_in(policies["ca"], "enroll") == {"credentials", "membership", "gateway", "check"}
+    for name in ("credentials", "membership", "gateway", "check"):
         assert allowed_out(policies[name], "enroll") == {"ca"}
     dns = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
     assert policies["migrate"]["egress"] == [dns, {"ports": [{"port": 5432}]}]
     assert "ingress" not in policies["migrate"]
     to_api_server = {"ports": [{"port": 443}, {"port": 6443}]}
     assert [name for name in SERVICES if to_api_server in policies[name]["egress"]] == ["ca", "credentials"]
+    to_database = {"ports": [{"port": 5432}]}
+    assert [name for name in SERVICES if to_database in policies[name]["egress"]] == ["ca", "credentials", "membership"]
+
+
+def test_ssh_is_open_to_callers_from_outside_the_release_and_to_none_of_its_services(
+    policies: dict[str, Manifest],
+) -> None:
+    for name in SERVICES:
+        ports = [port["port"] for rule in policies[name]["ingress"] for port in rule["ports"]]
+        assert ("ssh" in ports) == (name == "gateway")
+    assert allowed_in(policies["gateway"], "ssh") == {"check"}

@@ -47,12 +47,18 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $services := list "ca" -}}
 {{- if .Values.credentials.enabled }}{{ $services = append $services "credentials" }}{{ end -}}
 {{- if .Values.membership.enabled }}{{ $services = append $services "membership" }}{{ end -}}
+{{- if .Values.gateway.enabled }}{{ $services = append $services "gateway" }}{{ end -}}
 {{- $services | toJson -}}
 {{- end -}}
 
 {{- define "keyreeve.ports" -}}
-{{- $ports := dict "ca" 7443 "membership" 7444 "credentials" 7445 -}}
+{{- $ports := dict "ca" 7443 "membership" 7444 "credentials" 7445 "gateway" 7446 -}}
 {{- index $ports . -}}
+{{- end -}}
+
+{{- /* Those of the installed services that have a database, keys and an audit log of their own. */ -}}
+{{- define "keyreeve.stores" -}}
+{{- without (include "keyreeve.services" . | fromJsonArray) "gateway" | toJson -}}
 {{- end -}}
 
 {{- define "keyreeve.replicas" -}}
@@ -84,11 +90,13 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if .Values.persistence.ephemeral }}{{ fail "profile production keeps its state: persistence.ephemeral is for dev" }}{{ end -}}
 {{- if eq (include "keyreeve.vaultNamespace" .) .Release.Namespace }}{{ fail "vaultKeys.namespace holds nothing but the vault's keys: it cannot be the release's" }}{{ end -}}
 {{- else -}}
-{{- range $service := include "keyreeve.services" . | fromJsonArray -}}
+{{- range $service := include "keyreeve.stores" . | fromJsonArray -}}
 {{- if gt (int (include "keyreeve.replicas" (dict "root" $root "service" $service))) 1 }}{{ fail "several replicas need profile production: SQLite has one writer" }}{{ end -}}
 {{- end -}}
 {{- if .Values.ca.autoscaling.enabled }}{{ fail "ca.autoscaling needs profile production: SQLite has one writer" }}{{ end -}}
+{{- if .Values.gateway.autoscaling.enabled }}{{ fail "gateway.autoscaling needs profile production: there is one replica of what it calls" }}{{ end -}}
 {{- end -}}
+{{- if and .Values.gateway.enabled (not (and .Values.membership.enabled .Values.credentials.enabled)) }}{{ fail "gateway.enabled needs membership.enabled and credentials.enabled" }}{{ end -}}
 {{- if and .Values.gatewayApi.enabled (not (and .Values.gatewayApi.domain .Values.gatewayApi.parentRefs)) }}{{ fail "gatewayApi needs domain and parentRefs" }}{{ end -}}
 {{- end -}}
 

@@ -27,7 +27,18 @@ listen:
 metrics:
   host: 0.0.0.0
   port: 7463
-{{- if $production }}
+{{- if eq $service "gateway" }}
+services:
+  {{- range $other := list "membership" "credentials" }}
+  {{ $other }}: ["{{ $name }}-{{ $other }}.{{ $root.Release.Namespace }}.svc:{{ include "keyreeve.ports" $other }}"]
+  {{- end }}
+legacy_file: /etc/keyreeve/settings/legacy.toml
+{{- if $root.Values.gateway.ssh.port }}
+ssh:
+  host: 0.0.0.0
+  port: 7496
+{{- end }}
+{{- else if $production }}
 database:
   migrate: never
 keys:
@@ -58,8 +69,9 @@ enroll:
     trust_bundle_signer: {{ . }}
     {{- end }}
     accounts:
-      {{ $root.Release.Namespace }}/{{ $name }}-membership: membership
-      {{ $root.Release.Namespace }}/{{ $name }}-credentials: credentials
+      {{- range without (include "keyreeve.services" $root | fromJsonArray) "ca" }}
+      {{ $root.Release.Namespace }}/{{ $name }}-{{ . }}: {{ . }}
+      {{- end }}
       {{ $root.Release.Namespace }}/{{ $name }}-check: workload
       {{- range $root.Values.workloads }}
       {{ . }}: workload

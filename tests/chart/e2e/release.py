@@ -17,7 +17,7 @@ from chart.e2e.toolbox import MEMBERS, PEER_PORT, Toolbox
 
 CHART = Path(__file__).resolve().parents[3] / "helm" / "keyreeve"
 RELEASE = "keyreeve"
-SERVICES = ("ca", "credentials", "membership")
+SERVICES = ("ca", "credentials", "membership", "gateway")
 SECONDS = 240
 _SELECTOR = "app.kubernetes.io/component={},app.kubernetes.io/part-of=keyreeve"
 PRODUCTION: dict[str, Any] = {
@@ -80,7 +80,7 @@ class Release:
 
     def restart(self, *services: str) -> None:
         """Restart services at once, each pod by pod."""
-        names = [f"{self._kind}/{RELEASE}-{service}" for service in services]
+        names = [self._workload(service) for service in services]
         self.namespace.kubectl("rollout", "restart", *names)
         for name in names:
             self.namespace.kubectl("rollout", "status", name, f"--timeout={SECONDS}s")
@@ -107,7 +107,7 @@ class Release:
 
     def _connects(self, pod: str, host: str) -> bool:
         code = f"import socket; socket.create_connection(({host!r}, {PEER_PORT}), 5).close(); print('connected')"
-        place = pod if pod in MEMBERS else f"{self._kind}/{RELEASE}-{pod}"
+        place = pod if pod in MEMBERS else self._workload(pod)
         done = self.namespace.kubectl("exec", place, "--", "python3", "-c", code, check=False)
         return "connected" in done
 
@@ -136,9 +136,9 @@ class Release:
         if self._note() != note:
             raise StepFailed("something was bootstrapped again")
 
-    @property
-    def _kind(self) -> str:
-        return "deployment" if self.production else "statefulset"
+    def _workload(self, service: str) -> str:
+        kind = "deployment" if self.production or service == "gateway" else "statefulset"
+        return f"{kind}/{RELEASE}-{service}"
 
     def _ready(self) -> bool:
         count = 2 if self.production else 1
