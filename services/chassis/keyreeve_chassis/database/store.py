@@ -39,9 +39,10 @@ class SqlTransaction:
         if not self._writable:
             raise ReadOnly("a read may not write: use Store.write")
 
-    def _write(self, statement: Any) -> Any:  # noqa: ANN401  # each statement has its own kind of result
+    def _write(self, statement: Any, values: Any = None) -> Any:  # noqa: ANN401  # each statement has its own kind of result
+        """Execute a statement with values, or once for each of a list of values."""
         self._must_be_writable()
-        return self._connection.execute(statement)
+        return self._connection.execute(statement, values)
 
 
 TxT = TypeVar("TxT", bound=SqlTransaction)

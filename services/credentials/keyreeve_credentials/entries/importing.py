@@ -1,12 +1,12 @@
 """Imports: many entries or none, with an error for each line that is wrong."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keyreeve.errors import FieldInvalid, ImportRefused, KeyreeveError, PolicyDenied, Violation
-from keyreeve_credentials.entries.names import LDAP, ObjectName, parse_owner, parse_resource
+from keyreeve_credentials.entries.names import ObjectName, parse_owner, parse_resource
 from keyreeve_credentials.entries.ports import Entry, EntrySource, EntryTransaction
-from keyreeve_credentials.entries.service import Entries, EntryValue
+from keyreeve_credentials.entries.service import Entries, EntryValue, NewEntry
 
 MOST_IMPORTED = 5_000
 """Entries of one import: its transaction holds up other writes for about a second."""
@@ -28,9 +28,7 @@ class CheckedRow:
     """A line that can be imported."""
 
     line: int
-    owner: ObjectName
-    resource: ObjectName
-    value: EntryValue
+    new: NewEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +51,11 @@ def check_rows(rows: Sequence[ImportRow], may_manage: Callable[[ObjectName, Obje
     for row in rows:
         try:
             one = _check_row(row)
-            may_manage(one.owner, one.resource)
+            may_manage(one.new.owner, one.new.resource)
         except (FieldInvalid, PolicyDenied) as problem:
             wrong.append((row.line, problem.message))
             continue
-        first = seen.setdefault((one.owner.key, one.resource.key), row.line)
+        first = seen.setdefault((one.new.owner.key, one.new.resource.key), row.line)
         if first != row.line:
             wrong.append((row.line, f"the same entry as line {first}"))
         checked.append(one)
@@ -65,23 +63,23 @@ def check_rows(rows: Sequence[ImportRow], may_manage: Callable[[ObjectName, Obje
     return checked
 
 
-def existing(tx: EntryTransaction, array_id: str, rows: Sequence[CheckedRow], *, replace: bool) -> int:
-    """The number of lines whose entry exists. Raises `ImportRefused` when these are not to be replaced."""
-    known = [row for row in rows if tx.entries.find(array_id, row.owner, row.resource) is not None]
+def existing(tx: EntryTransaction, array_id: str, rows: Sequence[CheckedRow], *, replace: bool) -> dict[int, Entry]:
+    """The entries that exist, by line. Raises `ImportRefused` when these are not to be replaced."""
+    found = {row.line: tx.entries.find(array_id, row.new.owner, row.new.resource) for row in rows}
+    known = {line: entry for line, entry in found.items() if entry is not None}
     if not replace:
-        _refuse([(row.line, "there is an entry of this owner for this resource") for row in known])
-    return len(known)
+        _refuse([(line, "there is an entry of this owner for this resource") for line in known])
+    return known
 
 
-def import_rows(entries: Entries, tx: EntryTransaction, array_id: str, rows: Sequence[CheckedRow]) -> list[Entry]:
-    """Store every line. Raises `ImportRefused` for a damaged entry that would be replaced: nothing is stored then."""
-    made = []
-    for row in rows:
-        try:
-            made.append(entries.upsert(tx, array_id, row.owner, row.resource, row.value, source=EntrySource.IMPORT))
-        except FieldInvalid as problem:
-            _refuse([(row.line, problem.message)])
-    return made
+def import_rows(
+    entries: Entries, tx: EntryTransaction, array_id: str, rows: Sequence[CheckedRow], known: Mapping[int, Entry]
+) -> list[Entry]:
+    """Store every line: as the next version of the entry that is `known` by it, or as a new entry."""
+    source = EntrySource.IMPORT
+    replaced = [entries.put(tx, known[row.line], row.new.value, source=source) for row in rows if row.line in known]
+    new = [row.new for row in rows if row.line not in known]
+    return [*replaced, *entries.create_all(tx, array_id, new, source=source)]
 
 
 def _check_row(row: ImportRow) -> CheckedRow:
@@ -89,12 +87,9 @@ def _check_row(row: ImportRow) -> CheckedRow:
         raise FieldInvalid("line: lines count from 1")
     if row.value is None:
         raise FieldInvalid("entry.kind: unknown")
-    owner = parse_owner(row.owner)
-    resource = parse_resource(row.resource)
-    if owner.text == LDAP and resource.text:
-        raise FieldInvalid("resource: the entry of `ldap` has none")
-    row.value.check()
-    return CheckedRow(row.line, owner, resource, row.value)
+    new = NewEntry(parse_owner(row.owner), parse_resource(row.resource), row.value)
+    new.check()
+    return CheckedRow(row.line, new)
 
 
 def _refuse(wrong: Sequence[tuple[int, str]]) -> None:

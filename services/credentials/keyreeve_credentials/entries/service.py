@@ -1,7 +1,7 @@
 """Entries: create, change, delete and open them, each inside the caller's transaction."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from keyreeve.plaintext import Plaintext
 from keyreeve_credentials.entries.names import LDAP, ObjectName
 from keyreeve_credentials.entries.ports import Entry, EntryKind, EntrySource, EntryTransaction
 from keyreeve_credentials.keys.envelope import DoesNotOpen, Place
-from keyreeve_credentials.keys.ports import KeyTransaction, Sealed
+from keyreeve_credentials.keys.ports import Kek, KeyTransaction, Sealed
 
 MOST_DELETED = 1_000
 """Entries that one call deletes."""
@@ -25,6 +25,8 @@ class Sealing(Protocol):
 
     def place(self, array_id: str, uid: str, owner: str, resource: str, version: int) -> Place: ...
     def seal(self, tx: KeyTransaction, place: Place, fields: Mapping[str, Plaintext]) -> Sealed: ...
+    def use_writer(self, tx: KeyTransaction, array_id: str, wraps: int) -> Kek: ...
+    def seal_under(self, writer: Kek, place: Place, fields: Mapping[str, Plaintext]) -> Sealed: ...
     def open(self, place: Place, sealed: Sealed) -> dict[str, Plaintext]: ...
 
 
@@ -54,6 +56,23 @@ class EntryValue:
             raise _invalid("entry.domain", f"at most {MOST_DOMAIN} printable characters")
 
 
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry that is to be created."""
+
+    owner: ObjectName
+    resource: ObjectName
+    value: EntryValue
+
+    def check(self) -> None:
+        """Raise `FieldInvalid` for an entry that cannot be."""
+        self.value.check()
+        if self.owner.text == LDAP and self.resource.text:
+            raise _invalid("entry.resource", "the entry of `ldap` has no resource")
+        if self.value.domain and self.resource.text:
+            raise _invalid("entry.domain", "a domain belongs to a login password, which has no resource")
+
+
 @dataclass(frozen=True)
 class Entries:
     """The use cases."""
@@ -74,24 +93,27 @@ class Entries:
         source: EntrySource = EntrySource.CALL,
     ) -> Entry:
         """Create an entry. Raises `EntryExists`, `FieldInvalid`, `VaultKeyUnavailable`."""
-        value.check()
-        if owner.text == LDAP and resource.text:
-            raise _invalid("entry.resource", "the entry of `ldap` has no resource")
-        if value.domain and resource.text:
-            raise _invalid("entry.domain", "a domain belongs to a login password, which has no resource")
-        uid, now = self.new_uid(), self.now()
+        new = NewEntry(owner, resource, value)
+        new.check()
         known = tx.entries.find(array_id, owner, resource)
         if known is not None:
             raise errors.EntryExists(
                 f"{array_id} has an entry of {owner} for {resource.text or 'the login'}", metadata={"entry": known.name}
             )
-        place = self.vault.place(array_id, uid, owner.text, resource.text, 1)
-        sealed = self.vault.seal(tx, place, _fields(value))
-        made = Entry(
-            array_id, uid, owner, resource, value.user_name, value.kind, source, 1, 1, now, now, sealed, value.domain
-        )
+        made = self._sealed(self.vault.use_writer(tx, array_id, 1), array_id, new, source)
         if not tx.entries.add(made):
             raise errors.EntryExists(f"{array_id} has an entry of {owner} for {resource.text or 'the login'}")
+        return made
+
+    def create_all(
+        self, tx: EntryTransaction, array_id: str, new: Sequence[NewEntry], *, source: EntrySource
+    ) -> list[Entry]:
+        """Create entries that have been checked, none of which exists. Raises `VaultKeyUnavailable`."""
+        if not new:
+            return []
+        writer = self.vault.use_writer(tx, array_id, len(new))
+        made = [self._sealed(writer, array_id, one, source) for one in new]
+        tx.entries.add_all(made)
         return made
 
     def get(self, tx: EntryTransaction, array_id: str, entry_uid: str) -> Entry:
@@ -156,9 +178,13 @@ class Entries:
         known = tx.entries.find(array_id, owner, resource)
         if known is None:
             return self.create(tx, array_id, owner, resource, value, source=source)
+        return self.put(tx, known, value, source=source)
+
+    def put(self, tx: EntryTransaction, entry: Entry, value: EntryValue, *, source: EntrySource) -> Entry:
+        """Store a value as the next version of an entry. Raises `FieldInvalid`, `VaultKeyUnavailable`."""
         return self.update(
             tx,
-            known,
+            entry,
             user_name=value.user_name,
             kind=value.kind,
             secret=value.secret,
@@ -202,6 +228,25 @@ class Entries:
         if opened[USER_NAME] != _user(entry.user_name, entry.domain):
             raise self._damaged(entry, "its user name or domain is not the one that was sealed")
         return opened[entry.kind.value]
+
+    def _sealed(self, writer: Kek, array_id: str, new: NewEntry, source: EntrySource) -> Entry:
+        uid, now, value = self.new_uid(), self.now(), new.value
+        place = self.vault.place(array_id, uid, new.owner.text, new.resource.text, 1)
+        return Entry(
+            array_id,
+            uid,
+            new.owner,
+            new.resource,
+            value.user_name,
+            value.kind,
+            source,
+            version=1,
+            encryption=1,
+            created_at=now,
+            updated_at=now,
+            sealed=self.vault.seal_under(writer, place, _fields(value)),
+            domain=value.domain,
+        )
 
     def _damaged(self, entry: Entry, why: str) -> errors.EntryDamaged:
         self.alarm(entry.name, why)

@@ -250,14 +250,14 @@ class EntryServicer:
         await self.prepare(array_id)
         if header.dry_run:
             known = await self.store.read(lambda tx: existing(tx, array_id, checked, replace=header.replace))
-            return pb.ImportEntriesResponse(created=len(checked) - known, replaced=known, dry_run=True)
+            return pb.ImportEntriesResponse(created=len(checked) - len(known), replaced=len(known), dry_run=True)
         written_rows: list[tuple[str, str]] = []
 
         def act(tx: Any) -> pb.ImportEntriesResponse:  # noqa: ANN401
             known = existing(tx, array_id, checked, replace=header.replace)
-            made = import_rows(self.entries, tx, array_id, checked)
+            made = import_rows(self.entries, tx, array_id, checked, known)
             written_rows[:] = [("row", row_text(e.name, e.encryption, e.row_sha256())) for e in made]
-            return pb.ImportEntriesResponse(created=len(made) - known, replaced=known)
+            return pb.ImportEntriesResponse(created=len(made) - len(known), replaced=len(known))
 
         return await self.mutations(call, ImportIdentity(header.request_id, digest), act, lambda _: written_rows)
 

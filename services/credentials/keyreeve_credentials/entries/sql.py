@@ -4,7 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from keyreeve.errors import EntryDamaged
@@ -31,14 +44,18 @@ _LAST = chr(0x10FFFF)
 class SqlEntries:
     """The records in one transaction; `write` executes a statement, or raises in a read transaction."""
 
-    def __init__(self, connection: Connection, write: Callable[[Any], Any]) -> None:
+    def __init__(self, connection: Connection, write: Callable[..., Any]) -> None:
         self._connection = connection
         self._write = write
 
     def add(self, entry: Entry) -> bool:
         """See `EntryRecords.add`."""
         values = _values(entry) | {"used_at": entry.used_at}
-        return self._write(_ADD[self._connection.dialect.name].values(values)).first() is not None
+        return self._write(_ADD[self._connection.dialect.name], values).first() is not None
+
+    def add_all(self, made: Sequence[Entry]) -> None:
+        """See `EntryRecords.add_all`."""
+        self._write(insert(entries), [_values(entry) for entry in made])
 
     def get(self, array_id: str, entry_uid: str) -> Entry | None:
         """See `EntryRecords.get`."""
