@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from keyreeve import aio
@@ -14,6 +13,7 @@ from keyreeve.membership.v1 import (
     rotation_service_pb2,
     setting_service_pb2,
 )
+from keyreeve_chassis.changes.shared_reads import SharedReads
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.database.storage import DatabaseContext, DatabaseStorage
 from keyreeve_chassis.guard.router import ServedService
@@ -84,7 +84,7 @@ class Membership:
                     store,
                     mutations,
                     pages,
-                    partial(context.topics.follower, MEMBERS),
+                    SharedReads(store, context.topics, MEMBERS),
                     configuration,
                     Pace(context.settings.roll.certificates_per_second, time.monotonic),
                     self.now_ms,
@@ -94,13 +94,13 @@ class Membership:
             ),
             ServedService(
                 bundle_service_pb2.DESCRIPTOR.services_by_name["BundleService"],
-                bundle_servicer.BundleServicer(store, pages, partial(context.topics.follower, EPOCHS)),
+                bundle_servicer.BundleServicer(store, pages, SharedReads(store, context.topics, EPOCHS)),
                 bundle_servicer.ACCESS,
             ),
             ServedService(
                 rotation_service_pb2.DESCRIPTOR.services_by_name["RotationService"],
                 rotation_servicer.RotationServicer(
-                    roll, rotations, store, mutations, pages, partial(context.topics.follower, ROTATIONS), refuse
+                    roll, rotations, store, mutations, pages, SharedReads(store, context.topics, ROTATIONS), refuse
                 ),
                 rotation_servicer.ACCESS,
             ),

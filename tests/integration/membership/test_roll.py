@@ -2,6 +2,7 @@
 
 import hashlib
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.schema.migrating import drift
 from keyreeve_membership.app import STORAGE
+from keyreeve_membership.roll.service import get_member
+from keyreeve_membership.store.ports import Transaction
 from keyreeve_membership.store.schema import SCHEMA
 from support.access_matrix import caller_kinds, walk
 from support.membership import RELEASE, RunningMembership, membership_settings
@@ -210,3 +213,18 @@ async def test_a_watch_sends_the_roll_and_then_each_change(membership: RunningMe
         two.release = "5.40.909"
         await two.report()
         assert (await anext(watch)).members[0].release == "5.40.909"
+
+
+async def test_an_agent_s_watch_ends_when_its_server_leaves_the_array(membership: RunningMembership) -> None:
+    one = await membership.agent("one.example.test")
+    other = await membership.agent("other.example.test")
+    async with aclosing(one.client.membership.members.watch(array=one.array)) as watch:
+        assert [each.name for each in (await anext(watch)).members] == ["members/one.example.test"]
+
+        def move(tx: Transaction) -> None:
+            elsewhere = get_member(tx, other.name).array_id
+            tx.roll.put_member(replace(get_member(tx, one.name), array_id=elsewhere, primary=False), "moved", "a test")
+
+        await membership.context.store.write(move)
+        with pytest.raises(errors.AccessDenied):
+            await anext(watch)

@@ -1,10 +1,11 @@
 """BundleService: access rules, and messages to values and back."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from keyreeve.membership.v1 import bundle_service_pb2 as pb
-from keyreeve_chassis.database.ports import Store, Wait
+from keyreeve_chassis.changes.shared_reads import SharedReads
+from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
 from keyreeve_chassis.guard.call import Call, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages
@@ -35,8 +36,8 @@ class BundleServicer:
 
     store: Store[Transaction]
     pages: Pages
-    follow: Callable[[], Wait]
-    """Gives each stream what it waits for changes with."""
+    streams: SharedReads[Transaction]
+    """What the streams follow epochs with."""
 
     async def GetBundle(self, request: pb.GetBundleRequest, call: Call) -> pb.Epoch:
         array_id = id_of(request.array, "arrays", "array")
@@ -59,9 +60,9 @@ class BundleServicer:
         )
 
     async def WatchBundle(self, request: pb.WatchBundleRequest, call: Call) -> AsyncIterator[pb.Epoch]:
-        array_id, sent, wait = id_of(request.array, "arrays", "array"), 0, self.follow()
+        array_id, sent, wait = id_of(request.array, "arrays", "array"), 0, self.streams.follower()
         while True:
-            newest = await self.store.read(lambda tx: _newest(tx, array_id))
+            newest = await self.streams.read(array_id, lambda tx: _newest(tx, array_id))
             if newest.epoch != sent:
                 sent = newest.epoch
                 yield epoch_message(newest)

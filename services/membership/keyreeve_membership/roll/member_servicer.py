@@ -11,7 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, Role
 from keyreeve.membership.v1 import member_service_pb2 as pb
-from keyreeve_chassis.database.ports import Store, Wait
+from keyreeve_chassis.changes.shared_reads import SharedReads
+from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness, through_gateways
 from keyreeve_chassis.guard.call import Call, caller_of, id_of, invalid, printable, timestamp
 from keyreeve_chassis.guard.paging import Pages
@@ -76,8 +77,8 @@ class MemberServicer:
     store: Store[Transaction]
     mutations: Mutations[Transaction]
     pages: Pages
-    follow: Callable[[], Wait]
-    """Gives each stream what it waits for changes with."""
+    streams: SharedReads[Transaction]
+    """What the streams follow the roll with."""
     configuration: Configuration
     pace: Pace
     now_ms: Callable[[], int]
@@ -123,14 +124,15 @@ class MemberServicer:
         array_id = id_of(request.array, "arrays", "array") if request.array else ""
         if request.after_revision < 0:
             raise invalid("after_revision", "must not be negative")
-        after, wait, told, caller = request.after_revision, self.follow(), False, caller_of(call)
-
-        def read(tx: Transaction, after: int) -> tuple[Sequence[Member], int]:
-            require_array_of(tx, caller, array_id)
-            return tx.roll.changed(after, _BATCH), tx.roll.revision()
-
+        caller, wait, after = caller_of(call), self.streams.follower(), request.after_revision
+        own = caller.id.path[-1] if caller.role is Role.MEMBER else None
+        told = checked = False
         while True:
-            members, revision = await self.store.read(partial(read, after=after))
+            members, revision = await self.streams.read(after, partial(_changes, after))
+            # The array that a server is in changes with its record alone.
+            if not checked or any(one.name == own for one in members):
+                await self.store.read(partial(require_array_of, caller=caller, array_id=array_id))
+                checked = True
             complete = len(members) < _BATCH
             after = revision if complete else members[-1].revision
             sent = [one for one in members if _concerns(one, array_id)]
@@ -255,6 +257,11 @@ class MemberServicer:
 
 def _backups(members: Sequence[Member]) -> pb.BackupPrimaries:
     return pb.BackupPrimaries(members=[one.resource for one in members])
+
+
+def _changes(after: int, tx: Transaction) -> tuple[Sequence[Member], int]:
+    """Members changed after a revision of the roll, and its newest."""
+    return tx.roll.changed(after, _BATCH), tx.roll.revision()
 
 
 def _concerns(member: Member, array_id: str) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from keyreeve.errors import AccessDenied
 from keyreeve.identity import Role
 from keyreeve.membership.v1 import rotation_service_pb2 as pb
-from keyreeve_chassis.database.ports import Store, Wait
+from keyreeve_chassis.changes.shared_reads import SharedReads
+from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call, caller_of, chosen, duration_of, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages
@@ -50,8 +51,8 @@ class RotationServicer:
     store: Store[Transaction]
     mutations: Mutations[Transaction]
     pages: Pages
-    follow: Callable[[], Wait]
-    """Gives each stream what it waits for changes with."""
+    streams: SharedReads[Transaction]
+    """What the streams follow rotations with."""
     refuse_altered: Callable[[], None]
     """Raises `TrustTableAltered` while another has written into the roll."""
 
@@ -93,9 +94,11 @@ class RotationServicer:
         return pb.ListRotationsResponse(rotations=found, next_page_token=page.next_token(last))
 
     async def WatchRotation(self, request: pb.WatchRotationRequest, call: Call) -> AsyncIterator[pb.Rotation]:
-        rotation_id, sent, wait = id_of(request.name, "rotations"), None, self.follow()
+        rotation_id, sent, wait = id_of(request.name, "rotations"), None, self.streams.follower()
         while True:
-            message = await self.store.read(lambda tx: rotation_message(tx, get_rotation(tx, rotation_id)))
+            message = await self.streams.read(
+                rotation_id, lambda tx: rotation_message(tx, get_rotation(tx, rotation_id))
+            )
             if message != sent:
                 sent = message
                 yield message
