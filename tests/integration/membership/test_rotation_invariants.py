@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from keyreeve import errors, keys
 from keyreeve.values import Name
@@ -325,10 +325,12 @@ class Machine(RuleBasedStateMachine):
         self.authorities.crash_in = -1
         self.lead()
 
-    @precondition(lambda self: bool(self._running()))
     @rule()
     def wake_late(self) -> None:
         """A leader sleeps before an order while another one works; then it wakes, and changes nothing (I5)."""
+        # No precondition: ids of operations are random, and with them their order and what runs after the same steps.
+        if not self._running():
+            return
 
         async def race() -> None:
             self.authorities.asleep = asyncio.Event()
