@@ -320,6 +320,16 @@ class RevocationList:
     crl_der: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class RevokedCertificates:
+    """Certificates that were revoked, and the position from which to continue."""
+
+    restore_generation: int
+    seq: int
+    """Everything up to this number has been told."""
+    certificates: tuple[Certificate, ...]
+
+
 class SimulatedOutcome(StrEnum):
     """The outcome of an issuance under another profile document."""
 

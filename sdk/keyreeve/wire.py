@@ -273,6 +273,13 @@ def from_revocation_list(message: certificate_pb.RevocationList) -> values.Revoc
     )
 
 
+def from_revoked_certificates(message: certificate_pb.RevokedCertificatesUpdate) -> values.RevokedCertificates:
+    """Translate an update of revoked certificates."""
+    return values.RevokedCertificates(
+        message.restore_generation, message.seq, tuple(map(from_certificate, message.certificates))
+    )
+
+
 def from_callers_update(message: trust_pb.CallersUpdate) -> caller_values.CallersUpdate:
     """Translate an update of the caller feed."""
     return caller_values.CallersUpdate(

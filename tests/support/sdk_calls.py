@@ -222,6 +222,10 @@ EXAMPLES: dict[str, Example] = {
         lambda client: client.certificates.blocked_keys(),
         certificate_pb.ListBlockedKeysResponse(blocked_keys=[BLOCKED_KEY]),
     ),
+    "WatchRevokedCertificates": Example(
+        lambda client: client.certificates.watch_revoked(1, 7),
+        [certificate_pb.RevokedCertificatesUpdate(restore_generation=1, seq=9, certificates=[CERTIFICATE])],
+    ),
     "UnblockKey": Example(lambda client: client.certificates.unblock_key(bytes(32)), BLOCKED_KEY),
     "ApproveOperatorChange": Example(
         lambda client: client.operators.approve("bea", OperatorRole.ADMIN),

@@ -23,6 +23,7 @@ from keyreeve.values import (
     CrlReason,
     Name,
     RevocationList,
+    RevokedCertificates,
     SignedCertificate,
     SignItem,
 )
@@ -272,6 +273,23 @@ class CertificateClient:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    def watch_revoked(
+        self, restore_generation: int = 0, after_seq: int = 0
+    ) -> Generator[RevokedCertificates, None, None]:
+        """Iterate over certificates as they are revoked: an admin all, a workload its own and those it requested.
+
+        The first update comes at once: the position, and what was revoked after the given one.
+
+        The stream is opened again whenever it ends, from where it stopped; only a failure before the first update, or one
+        that is not transient, is raised.
+        """
+        request = pb.WatchRevokedCertificatesRequest(restore_generation=restore_generation, after_seq=after_seq)
+        method = f"{_SERVICE}/WatchRevokedCertificates"
+        for message in self._caller.follow(method, request, pb.RevokedCertificatesUpdate):
+            # The request is sent anew when the stream is opened again.
+            request.restore_generation, request.after_seq = message.restore_generation, message.seq
+            yield wire.from_revoked_certificates(message)
 
     def _proof(self, old_key: PrivateKey, name: str, csr: bytes, nonce: str) -> pb.RenewalProof:
         signature = sign_renewal(

@@ -49,7 +49,9 @@ from keyreeve_ca.profiles.document import profile_from_canonical
 from keyreeve_ca.profiles.service import Profiles
 from keyreeve_ca.revocation import bulk
 from keyreeve_ca.revocation.bulk import BulkRevocation
+from keyreeve_ca.revocation.ports import REVOCATIONS
 from keyreeve_ca.revocation.service import Revoking
+from keyreeve_ca.revocation.watching import RevocationWatches
 from keyreeve_ca.service_accounts.api_server import ApiServer
 from keyreeve_ca.service_accounts.bundle_publisher import BundlePublisher
 from keyreeve_ca.sessions import servicer as session_servicer
@@ -65,6 +67,7 @@ from keyreeve_ca.store.trust_tables import TRUST_TABLES
 from keyreeve_ca.trust import servicer as trust_servicer
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit import servicer as audit_servicer
+from keyreeve_chassis.changes.shared_reads import SharedReads
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database.binding import BindingFile, BindingMemory, BoundState, DatabaseBinding
 from keyreeve_chassis.database.engine import sqlite_release
@@ -194,6 +197,7 @@ def services_of(
                 current,
                 pages,
                 now,
+                RevocationWatches(SharedReads(base.store, base.topics, REVOCATIONS)),
             ),
             certificate_servicer.ACCESS,
         ),

@@ -106,6 +106,27 @@ async def test_the_feed_of_callers_gives_values_and_goes_on_where_it_stopped(fak
     )
 
 
+async def test_the_stream_of_revoked_certificates_goes_on_where_it_stopped(fake: FakeCa, form: ClientForm) -> None:
+    [update] = EXAMPLES["WatchRevokedCertificates"].answer  # type: ignore[misc]
+    fake.script("WatchRevokedCertificates", [update], [update])
+
+    def first(client: object) -> object:
+        updates = EXAMPLES["WatchRevokedCertificates"].call(client)
+
+        async def of_async() -> object:
+            found = [await anext(updates) for _ in range(2)]
+            await updates.aclose()
+            return found
+
+        return of_async() if isinstance(updates, AsyncIterator) else [next(updates) for _ in range(2)]
+
+    for one in await form.run(fake.context, first):
+        assert isinstance(one, values.RevokedCertificates)
+        assert [type(each) for each in one.certificates] == [values.Certificate]
+    asked = [(one.request.restore_generation, one.request.after_seq) for one in fake.received]
+    assert asked == [(1, 7), (1, 9)]
+
+
 async def test_a_signed_certificate_says_what_the_ledger_has(fake: FakeCa, form: ClientForm) -> None:
     fake.answer("SignCertificate", EXAMPLES["SignCertificate"].answer)
     signed = await form.run(fake.context, EXAMPLES["SignCertificate"].call)

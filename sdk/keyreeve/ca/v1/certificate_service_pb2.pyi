@@ -621,6 +621,64 @@ class GetCertificateRequest(_message.Message):
 Global___GetCertificateRequest: _TypeAlias = GetCertificateRequest  # noqa: Y015
 
 @_typing.final
+class WatchRevokedCertificatesRequest(_message.Message):
+    """Watches revocations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTORE_GENERATION_FIELD_NUMBER: _builtins.int
+    AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    restore_generation: _builtins.int
+    """Optional. `restore_generation` of the last update that the follower has."""
+    after_seq: _builtins.int
+    """Optional. Its `seq`."""
+    def __init__(
+        self,
+        *,
+        restore_generation: _builtins.int = ...,
+        after_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "restore_generation", b"restore_generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRevokedCertificatesRequest: _TypeAlias = WatchRevokedCertificatesRequest  # noqa: Y015
+
+@_typing.final
+class RevokedCertificatesUpdate(_message.Message):
+    """Certificates that were revoked since the update before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESTORE_GENERATION_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    restore_generation: _builtins.int
+    """Restore generation of the numbers; it increases when the CA's database is restored from a backup."""
+    seq: _builtins.int
+    """Everything up to this number has been sent."""
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Certificate]:
+        """In order of revocation."""
+
+    def __init__(
+        self,
+        *,
+        restore_generation: _builtins.int = ...,
+        seq: _builtins.int = ...,
+        certificates: _abc.Iterable[Global___Certificate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "restore_generation", b"restore_generation", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokedCertificatesUpdate: _TypeAlias = RevokedCertificatesUpdate  # noqa: Y015
+
+@_typing.final
 class ListCertificatesRequest(_message.Message):
     """Lists certificates that match all filters."""
 

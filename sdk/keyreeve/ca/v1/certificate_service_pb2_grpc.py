@@ -61,6 +61,11 @@ class CertificateServiceStub:
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesRequest.SerializeToString,
                 response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesResponse.FromString,
                 _registered_method=True)
+        self.WatchRevokedCertificates = channel.unary_stream(
+                '/keyreeve.ca.v1.CertificateService/WatchRevokedCertificates',
+                request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.WatchRevokedCertificatesRequest.SerializeToString,
+                response_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokedCertificatesUpdate.FromString,
+                _registered_method=True)
         self.RevokeCertificate = channel.unary_unary(
                 '/keyreeve.ca.v1.CertificateService/RevokeCertificate',
                 request_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokeCertificateRequest.SerializeToString,
@@ -167,7 +172,21 @@ class CertificateServiceServicer:
         selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
         until it is empty.
 
-        Callers: admins, operators, auditors and services; workloads see those they requested.
+        Callers: admins, operators, auditors and services; workloads see those they requested, and with their own `identity` as a
+        filter their own.
+        Idempotent: read-only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRevokedCertificates(self, request, context):
+        """Streams certificates as they are revoked, normally within 0.25 s: an admin sees all, a workload its own and those it
+        requested. The first update is sent at once. Without `after_seq` it has no certificates, and the stream continues with what
+        is revoked from then on; ListCertificates has what was revoked before. With the position of the last update that the
+        follower has, it misses nothing; a position of another restore generation, or above the newest, is read as none.
+
+        Callers: admins; workloads, for their own and those they requested.
         Idempotent: read-only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -274,6 +293,11 @@ def add_CertificateServiceServicer_to_server(servicer, server):
                     servicer.ListCertificates,
                     request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesRequest.FromString,
                     response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesResponse.SerializeToString,
+            ),
+            'WatchRevokedCertificates': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRevokedCertificates,
+                    request_deserializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.WatchRevokedCertificatesRequest.FromString,
+                    response_serializer=keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokedCertificatesUpdate.SerializeToString,
             ),
             'RevokeCertificate': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeCertificate,
@@ -442,6 +466,33 @@ class CertificateService:
             '/keyreeve.ca.v1.CertificateService/ListCertificates',
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesRequest.SerializeToString,
             keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.ListCertificatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRevokedCertificates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/keyreeve.ca.v1.CertificateService/WatchRevokedCertificates',
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.WatchRevokedCertificatesRequest.SerializeToString,
+            keyreeve_dot_ca_dot_v1_dot_certificate__service__pb2.RevokedCertificatesUpdate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -88,7 +88,17 @@ class CertificateServiceStub:
     selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
     until it is empty.
 
-    Callers: admins, operators, auditors and services; workloads see those they requested.
+    Callers: admins, operators, auditors and services; workloads see those they requested, and with their own `identity` as a
+    filter their own.
+    Idempotent: read-only.
+    """
+    WatchRevokedCertificates: _grpc.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevokedCertificatesRequest, _certificate_service_pb2.RevokedCertificatesUpdate]
+    """Streams certificates as they are revoked, normally within 0.25 s: an admin sees all, a workload its own and those it
+    requested. The first update is sent at once. Without `after_seq` it has no certificates, and the stream continues with what
+    is revoked from then on; ListCertificates has what was revoked before. With the position of the last update that the
+    follower has, it misses nothing; a position of another restore generation, or above the newest, is read as none.
+
+    Callers: admins; workloads, for their own and those they requested.
     Idempotent: read-only.
     """
     RevokeCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificateRequest, _certificate_service_pb2.Certificate]
@@ -200,7 +210,17 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
     until it is empty.
 
-    Callers: admins, operators, auditors and services; workloads see those they requested.
+    Callers: admins, operators, auditors and services; workloads see those they requested, and with their own `identity` as a
+    filter their own.
+    Idempotent: read-only.
+    """
+    WatchRevokedCertificates: _aio.UnaryStreamMultiCallable[_certificate_service_pb2.WatchRevokedCertificatesRequest, _certificate_service_pb2.RevokedCertificatesUpdate]  # type: ignore[assignment]
+    """Streams certificates as they are revoked, normally within 0.25 s: an admin sees all, a workload its own and those it
+    requested. The first update is sent at once. Without `after_seq` it has no certificates, and the stream continues with what
+    is revoked from then on; ListCertificates has what was revoked before. With the position of the last update that the
+    follower has, it misses nothing; a position of another restore generation, or above the newest, is read as none.
+
+    Callers: admins; workloads, for their own and those they requested.
     Idempotent: read-only.
     """
     RevokeCertificate: _aio.UnaryUnaryMultiCallable[_certificate_service_pb2.RevokeCertificateRequest, _certificate_service_pb2.Certificate]  # type: ignore[assignment]
@@ -339,7 +359,23 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         selective filters a page can have fewer certificates than requested, or none, and still have a next_page_token: continue
         until it is empty.
 
-        Callers: admins, operators, auditors and services; workloads see those they requested.
+        Callers: admins, operators, auditors and services; workloads see those they requested, and with their own `identity` as a
+        filter their own.
+        Idempotent: read-only.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchRevokedCertificates(
+        self,
+        request: _certificate_service_pb2.WatchRevokedCertificatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_certificate_service_pb2.RevokedCertificatesUpdate], _abc.AsyncIterator[_certificate_service_pb2.RevokedCertificatesUpdate]]:
+        """Streams certificates as they are revoked, normally within 0.25 s: an admin sees all, a workload its own and those it
+        requested. The first update is sent at once. Without `after_seq` it has no certificates, and the stream continues with what
+        is revoked from then on; ListCertificates has what was revoked before. With the position of the last update that the
+        follower has, it misses nothing; a position of another restore generation, or above the newest, is read as none.
+
+        Callers: admins; workloads, for their own and those they requested.
         Idempotent: read-only.
         """
 

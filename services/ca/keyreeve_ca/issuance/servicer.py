@@ -1,8 +1,9 @@
 """CertificateService: access rules, and messages to values and back."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -33,6 +34,7 @@ from keyreeve_ca.revocation.bulk import BulkRevocation, Predicate
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.scopes import list_to_publish
 from keyreeve_ca.revocation.service import Revoking
+from keyreeve_ca.revocation.watching import RevocationWatches
 from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Store, StoredCertificate, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import (
@@ -68,6 +70,9 @@ ACCESS: AccessRules = {
         freshness=Freshness.TOLERANT,
         records=("authority", "profile", "identity", "requester", "state"),
     ),
+    _SERVICE + "WatchRevokedCertificates": AccessRule(
+        frozenset({Role.ADMIN, Role.WORKLOAD}), long_stream=True, freshness=Freshness.TOLERANT
+    ),
     _SERVICE + "RevokeCertificate": AccessRule(SELF_ROLES, forwarded=True, records=("name", "reason", "lineage")),
     _SERVICE + "BlockKey": AccessRule(
         frozenset({Role.ADMIN, Role.OPERATOR}), forwarded=True, records=("spki_sha256", "reason")
@@ -98,6 +103,7 @@ class CertificateServicer:
     snapshot: Callable[[], IssuanceSnapshot]
     pages: Pages
     now: Callable[[], int]
+    watches: RevocationWatches
     costly: CostlyReads = field(default_factory=CostlyReads)
 
     async def SignCertificate(self, request: pb.SignCertificateRequest, call: Call) -> pb.SignCertificateResponse:
@@ -218,13 +224,27 @@ class CertificateServicer:
             crl_der=found.der,
         )
 
+    async def WatchRevokedCertificates(
+        self, request: pb.WatchRevokedCertificatesRequest, call: Call
+    ) -> AsyncIterator[pb.RevokedCertificatesUpdate]:
+        if min(request.restore_generation, request.after_seq) < 0:
+            raise invalid("after_seq", "must not be negative")
+        position, caller = (request.restore_generation, request.after_seq), caller_of(call)
+        async for update in self.watches.watch(position, partial(_may_see, caller), partial(self.costly.turn, call)):
+            yield pb.RevokedCertificatesUpdate(
+                restore_generation=update.restore_generation,
+                seq=update.seq,
+                certificates=[certificate_message(one, self.now(), revoked) for one, revoked in update.certificates],
+            )
+
     async def ListCertificates(self, request: pb.ListCertificatesRequest, call: Call) -> pb.ListCertificatesResponse:
         caller, now = caller_of(call), self.now()
+        of_requester = caller.role not in _SEE_ALL and request.identity != str(caller)
         wanted = CertificateFilter(
             authority_id=id_of(request.authority, "authorities", "authority") if request.authority else None,
             profile_name=id_of(request.profile, "profiles", "profile") if request.profile else None,
             identity=printable(request.identity, "identity") or None,
-            caller=(printable(request.requester, "requester") or None) if caller.role in _SEE_ALL else str(caller),
+            caller=str(caller) if of_requester else (printable(request.requester, "requester") or None),
             valid_at=now if request.state == pb.CERTIFICATE_STATE_VALID else None,
             expired_at=now if request.state == pb.CERTIFICATE_STATE_EXPIRED else None,
             expires_before=_end(request.expire_before_time) if request.HasField("expire_before_time") else None,

@@ -157,6 +157,10 @@ class RevocationRecords(Protocol):
         """
         ...
 
+    def revoked_after(self, seq: int, limit: int) -> list[Revocation]:
+        """Revocations above `seq`, in order of their numbers."""
+        ...
+
     # --- Lists ---
 
     def shards(self) -> dict[str, int]:

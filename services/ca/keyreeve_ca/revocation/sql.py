@@ -129,6 +129,11 @@ class SqlRevocations(SqlLists):
         )
         return [stored(row) for row in self._connection.execute(query)]
 
+    def revoked_after(self, seq: int, limit: int) -> list[Revocation]:
+        """Revocations above `seq`, in order of their numbers."""
+        query = select(*COLUMNS).where(revocations.c.seq > seq).order_by(revocations.c.seq).limit(limit)
+        return [stored(row) for row in self._connection.execute(query)]
+
     def _shards(self, block_ids: set[int]) -> dict[int, int]:
         query = select(serial_blocks.c.block_id, serial_blocks.c.crl_shard).where(
             serial_blocks.c.block_id.in_(block_ids)

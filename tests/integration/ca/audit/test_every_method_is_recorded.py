@@ -173,6 +173,7 @@ GOOD: dict[str, tuple[str, Request]] = {
     ),
     "GetCertificate": (OPERATOR, lambda walk: {"name": walk.answers["SignCertificate"].certificate.name}),
     "ListCertificates": (OPERATOR, lambda _: {}),
+    "WatchRevokedCertificates": (ADMIN, lambda _: {}),
     "ApproveOperatorChange": (ADMIN, lambda _: {"operator_id": "bea", "role": "OPERATOR_ROLE_ADMIN"}),
     "BlockKey": (OPERATOR, lambda _: {"spki_sha256": bytes(32), "reason": "a test"}),
     "ListBlockedKeys": (AUDITOR, lambda _: {}),

@@ -56,6 +56,7 @@ EXPECTED = {
     "CertificateService/RevokeCertificate": EVERYONE,
     "CertificateService/RevokeCertificates": "admin membership",
     "CertificateService/GetRevocationList": EVERYONE,
+    "CertificateService/WatchRevokedCertificates": "admin workload",
     "CertificateService/BlockKey": "admin operator",
     "CertificateService/ListBlockedKeys": f"{OPERATORS} {SERVICES}",
     "CertificateService/UnblockKey": "admin",
