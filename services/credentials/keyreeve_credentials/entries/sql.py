@@ -37,6 +37,10 @@ _ADD = {
     "sqlite": sqlite.insert(entries).on_conflict_do_nothing().returning(entries.c.entry_uid),
     "postgresql": postgresql.insert(entries).on_conflict_do_nothing().returning(entries.c.entry_uid),
 }
+_STATES = select(entries.c.entry_uid, entries.c.encryption, entries.c.version).where(
+    entries.c.entry_uid.in_(bindparam("uids", expanding=True))
+)
+_STORE_AGAIN = update(entries).where(entries.c.entry_uid == bindparam("uid"))
 _LAST = chr(0x10FFFF)
 """After every character of a name."""
 
@@ -110,22 +114,30 @@ class SqlEntries:
             for e in found
         ]
 
-    def store_again(self, value: StoredValue, *, encryption: int) -> bytes | None:
+    def store_again(self, values: Sequence[StoredValue]) -> Sequence[tuple[StoredValue, bytes]]:
         """See `StoredValues.store_again`."""
-        again: Entry = replace(value.original, encryption=value.encryption, sealed=value.sealed)
-        c = entries.c
-        changed = self._write(
-            update(entries)
-            .where(c.entry_uid == value.uid, c.encryption == encryption, c.version == again.version)
-            .values(
-                encryption=again.encryption,
-                kek_id=again.sealed.kek_id,
-                wrapped_key=again.sealed.wrapped_key,
-                sealed_user_name=again.sealed.fields["user_name"],
-                sealed_secret=again.sealed.fields[again.kind.value],
+        found = self._connection.execute(_STATES, {"uids": [value.uid for value in values]})
+        states = {uid: (encryption, version) for uid, encryption, version in found}
+        stored: list[tuple[StoredValue, bytes]] = []
+        changes = []
+        for value in values:
+            again: Entry = replace(value.original, encryption=value.encryption, sealed=value.sealed)
+            if states.get(value.uid) != (value.encryption - 1, again.version):
+                continue
+            stored.append((value, again.row_sha256()))
+            changes.append(
+                {
+                    "uid": value.uid,
+                    "encryption": again.encryption,
+                    "kek_id": again.sealed.kek_id,
+                    "wrapped_key": again.sealed.wrapped_key,
+                    "sealed_user_name": again.sealed.fields["user_name"],
+                    "sealed_secret": again.sealed.fields[again.kind.value],
+                }
             )
-        )
-        return again.row_sha256() if changed.rowcount else None
+        if changes:
+            self._write(_STORE_AGAIN, changes)
+        return stored
 
     def page(self, array_id: str, wanted: EntryFilter, *, after: tuple[str, str] | None, limit: int) -> Sequence[Entry]:
         """See `EntryRecords.page`."""

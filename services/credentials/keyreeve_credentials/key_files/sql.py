@@ -59,14 +59,19 @@ class SqlKeyFiles:
             for f in (_file(row) for row in self._connection.execute(query))
         ]
 
-    def store_again(self, value: StoredValue, *, encryption: int) -> bytes | None:
+    def store_again(self, values: Sequence[StoredValue]) -> Sequence[tuple[StoredValue, bytes]]:
         """See `StoredValues.store_again`."""
-        here = and_(key_files.c.file_uid == value.uid, key_files.c.encryption == encryption)
-        row = self._connection.execute(select(key_files).where(here)).one_or_none()
-        if row is None:
-            return None
-        again = replace(_file(row), encryption=value.encryption, sealed=value.sealed)
-        return again.row_sha256() if self.replace(again, encryption=encryption) else None
+        stored = []
+        for value in values:
+            before = value.encryption - 1
+            here = and_(key_files.c.file_uid == value.uid, key_files.c.encryption == before)
+            row = self._connection.execute(select(key_files).where(here)).one_or_none()
+            if row is None:
+                continue
+            again = replace(_file(row), encryption=value.encryption, sealed=value.sealed)
+            if self.replace(again, encryption=before):
+                stored.append((value, again.row_sha256()))
+        return stored
 
     def uses(self, space: Space) -> Mapping[str, tuple[str, ...]]:
         """See `KeyFileRecords.uses`."""

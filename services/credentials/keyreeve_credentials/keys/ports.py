@@ -140,8 +140,8 @@ class StoredValues(Protocol):
         """Values under a key in order of their uids, after a uid."""
         ...
 
-    def store_again(self, value: StoredValue, *, encryption: int) -> bytes | None:
-        """Store another encryption of a value; H(row) of it, or None when `encryption` is no longer the present one."""
+    def store_again(self, values: Sequence[StoredValue]) -> Sequence[tuple[StoredValue, bytes]]:
+        """Store other encryptions of values, unless the one before has been replaced: those stored, each with H(row)."""
         ...
 
 

@@ -1,12 +1,15 @@
-"""The sweep of a rotation: re-encrypt each value under the array's new key, some at a time."""
+"""The sweep of a rotation: re-encrypt each value under the array's new key, some at a time.
+
+A batch is read and encrypted before the transaction that stores it, which holds up other writes on SQLite.
+"""
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from keyreeve.errors import EntryDamaged, TrustTableAltered, VaultSealed
+from keyreeve.errors import EntryDamaged, TrustTableAltered, VaultKeyUnavailable, VaultSealed
 from keyreeve_chassis.audit.recording import system_event
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation, OperationState
@@ -18,12 +21,25 @@ from keyreeve_credentials.keys.service import values_under
 from keyreeve_credentials.keys.vault import Vault
 
 BATCH = 25
-"""Values in one transaction: on SQLite it holds up other writes for so long (about 5 ms)."""
+"""Values in one transaction."""
 _SEALED_SECONDS = 1.0
 
 REENCRYPTED = failpoints.register(
     "credentials.sweep.reencrypted", "Some values are re-encrypted in a transaction that is not complete."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Values of one feature, encrypted again and not yet stored."""
+
+    feature: str
+    writer: Kek
+    again: Sequence[StoredValue]
+    looked_at: int
+    """With those that did not open."""
+    position: bytes
+    """After them."""
 
 
 @dataclass(frozen=True)
@@ -48,47 +64,48 @@ class Sweep:
         began = self.clock()
         try:
             self.vault.switch.check()
-            done, left = await store.write(lambda tx: self._batch(tx, before))
+            batch = await store.read(lambda tx: self._encrypt(tx, before))
+            if batch is None:
+                left = await store.write(lambda tx: self._end(tx, _array(before), before))
+            else:
+                left, moving = 0, batch
+                await store.write(lambda tx: self._store(tx, before, moving))
         except (VaultSealed, TrustTableAltered):
             return _SEALED_SECONDS
         if left:
             raise EntryDamaged(f"{left} values did not open and stay under their key; the alarms in the log name them")
         taken = self.clock() - began
+        done = 0 if batch is None else batch.looked_at
         return max(taken, done / self.rows_per_second - taken)  # at least half of the time is for others
 
-    def _batch(self, tx: Any, before: Operation) -> tuple[int, int]:  # noqa: ANN401 - the service's transaction
-        """The number of values that were looked at, and of those that are left at the end."""
-        array_id, now = before.arguments["array"].removeprefix("arrays/"), self.now()
-        values, position = self._next(tx, array_id, before.position)
+    def _encrypt(self, tx: KeyTransaction, before: Operation) -> _Batch | None:
+        """Encrypt the next values under the present writer; None: there are none. Raises `VaultKeyUnavailable`."""
+        keks = tx.keks.of_array(_array(before))
+        old = [kek.kek_id for kek in keks if kek.state is KekState.DRAINING]
+        feature, values, position = _next(tx, old, before.position)
         if not values:
-            return 0, self._end(tx, array_id, before)
-        writer = self.vault.use_writer(tx, array_id, len(values))
-        rows = [text for value in values if (text := self._again(tx, writer, *value)) is not None]
+            return None
+        writer = next((kek for kek in keks if kek.state is KekState.WRITER), None)
+        if writer is None:
+            raise VaultKeyUnavailable(f"the array {_array(before)} has no key that writes")
+        again = [moved for value in values if (moved := self._again(writer, value)) is not None]
+        return _Batch(feature, writer, again, len(values), position)
+
+    def _store(self, tx: Any, before: Operation, batch: _Batch) -> None:  # noqa: ANN401 - the service's transaction
+        """Store those that have not been changed meanwhile, if the key still writes."""
+        now = self.now()
+        if self.vault.use_writer(tx, batch.writer.array_id, len(batch.again)).kek_id != batch.writer.kek_id:
+            return
+        after = replace(before, position=batch.position, done=before.done + batch.looked_at, updated_at=now)
+        if not advance_operation(tx, before, after, now):
+            return
+        stored = tx.sealed_values[batch.feature].store_again(batch.again)
         failpoints.hit(REENCRYPTED)
-        after = replace(before, position=position, done=before.done + len(values), updated_at=now)
-        if advance_operation(tx, before, after, now):
-            tx.audit.append(system_event("vault.rekey", now, tuple(("row", row) for row in rows)))
-        return len(values), 0
+        rows = tuple(("row", f"{value.name} {value.encryption} {sha256.hex()}") for value, sha256 in stored)
+        tx.audit.append(system_event("vault.rekey", now, rows))
 
-    def _next(self, tx: KeyTransaction, array_id: str, position: bytes) -> tuple[list[tuple[str, StoredValue]], bytes]:
-        """The next values, each with its feature, and the position after them."""
-        old = [kek.kek_id for kek in tx.keks.of_array(array_id) if kek.state is KekState.DRAINING]
-        places = [(kek_id, feature) for kek_id in old for feature in sorted(tx.sealed_values)]
-        reached: list[str] = json.loads(position) if position else []
-        passed = not reached
-        for kek_id, feature in places:
-            after = ""
-            if not passed:
-                if [kek_id, feature] != reached[:2]:
-                    continue
-                passed, after = True, reached[2]
-            found = tx.sealed_values[feature].page_under(kek_id, after, BATCH)
-            if found:
-                return [(feature, one) for one in found], json.dumps([kek_id, feature, found[-1].uid]).encode()
-        return [], b""
-
-    def _again(self, tx: KeyTransaction, writer: Kek, feature: str, value: StoredValue) -> str | None:
-        """Re-encrypt one value; what the audit record says of it, or None when it stays as it is."""
+    def _again(self, writer: Kek, value: StoredValue) -> StoredValue | None:
+        """A value encrypted again; None when it does not open and stays as it is."""
         place = self.vault.place(value.array_id, value.uid, value.owner, value.resource, value.encryption)
         try:
             opened = self.vault.open(place, value.sealed)
@@ -96,9 +113,7 @@ class Sweep:
             self.alarm(value.name, "it does not open at its place")
             return None
         moved = replace(place, version=value.encryption + 1)
-        again = replace(value, encryption=moved.version, sealed=self.vault.seal_under(writer, moved, opened))
-        row_sha256 = tx.sealed_values[feature].store_again(again, encryption=value.encryption)
-        return None if row_sha256 is None else f"{value.name} {again.encryption} {row_sha256.hex()}"
+        return replace(value, encryption=moved.version, sealed=self.vault.seal_under(writer, moved, opened))
 
     def _end(self, tx: Any, array_id: str, before: Operation) -> int:  # noqa: ANN401
         """Note the keys that no value needs; the number of values that are left."""
@@ -113,3 +128,24 @@ class Sweep:
         if not left:
             advance_operation(tx, before, ended_operation(before, OperationState.SUCCEEDED, now), now)
         return left
+
+
+def _array(operation: Operation) -> str:
+    array: str = operation.arguments["array"]
+    return array.removeprefix("arrays/")
+
+
+def _next(tx: KeyTransaction, old: Sequence[str], position: bytes) -> tuple[str, Sequence[StoredValue], bytes]:
+    """The next values under old keys: their feature, the values, and the position after them."""
+    reached: list[str] = json.loads(position) if position else []
+    passed = not reached
+    for kek_id, feature in ((kek_id, feature) for kek_id in old for feature in sorted(tx.sealed_values)):
+        after = ""
+        if not passed:
+            if [kek_id, feature] != reached[:2]:
+                continue
+            passed, after = True, reached[2]
+        found = tx.sealed_values[feature].page_under(kek_id, after, BATCH)
+        if found:
+            return feature, found, json.dumps([kek_id, feature, found[-1].uid]).encode()
+    return "", [], b""
