@@ -56,6 +56,7 @@ from keyreeve_credentials.policies.past_reads import AuditedReads
 from keyreeve_credentials.policies.ports import POLICIES
 from keyreeve_credentials.policies.service import Policies, PolicyBook
 from keyreeve_credentials.resolution import servicer as resolution_servicer
+from keyreeve_credentials.resolution.grouped_reads import GroupedReads
 from keyreeve_credentials.resolution.service import Resolution
 from keyreeve_credentials.restarts.members import ReportedBoots
 from keyreeve_credentials.restarts.service import NewKeyOnRestart
@@ -219,7 +220,7 @@ def routers(context: CredentialsContext) -> Sequence[ServedService]:
         ServedService(
             resolution_service_pb2.DESCRIPTOR.services_by_name["ResolutionService"],
             resolution_servicer.ResolutionServicer(
-                Resolution(context.entries, store, context.now),
+                Resolution(context.entries, GroupedReads(store), context.now),
                 context.access,
                 mutations,
                 context.vault.prepare,

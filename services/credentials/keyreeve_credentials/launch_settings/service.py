@@ -29,6 +29,9 @@ class SettingsView:
     effective: LaunchSettings
 
 
+_DEFAULTS = SettingsView(SettingLayer(), SettingLayer(), LaunchSettings())
+
+
 def parse_server(text: str, field: str = "server") -> str:
     """Check the peer DNS name of a server; empty: the array. Raises `FieldInvalid`."""
     if text and not _HOST.match(text):
@@ -38,7 +41,10 @@ def parse_server(text: str, field: str = "server") -> str:
 
 def read_settings(tx: LaunchSettingTransaction, array_id: str, server: str = ARRAY) -> SettingsView:
     """Read the settings of an array or of one of its servers."""
-    array, own = (layer_of(stored) for stored in tx.launch_settings.read(array_id, server))
+    stored = tx.launch_settings.read(array_id, server)
+    if not any(stored):
+        return _DEFAULTS
+    array, own = map(layer_of, stored)
     return SettingsView(array, own, settings_in_force(array, own))
 
 
