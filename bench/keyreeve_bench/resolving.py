@@ -22,9 +22,8 @@ from keyreeve.errors import StartFailed
 from keyreeve.status import error_from_rpc
 from keyreeve_bench import children
 from keyreeve_bench.children import Document, Parent, serve_parent
-from keyreeve_bench.vault_fill import ARRAY, SERVER, owner_of
+from keyreeve_bench.vault_names import APPLICATION, ARRAY, SERVER, owner_of
 
-APPLICATION = "o=Bench/cn=application"
 METHOD = "/keyreeve.credentials.v1.ResolutionService/ResolveCredential"
 PROCESSES, CONNECTIONS = 2, 4
 """Client processes, and connections of each, as those of signings."""

@@ -36,12 +36,12 @@ from keyreeve.operation_values import Operation, OperationState
 from keyreeve.plaintext import Plaintext
 from keyreeve_bench import postgresql
 from keyreeve_bench.control_planes import DATABASES
-from keyreeve_bench.resolving import APPLICATION, resolves_per_second
+from keyreeve_bench.resolving import resolves_per_second
 from keyreeve_bench.scenarios.scenario import Figure, Place, print_report
 from keyreeve_bench.settings import BenchSettings
 from keyreeve_bench.sign import bench_sign
-from keyreeve_bench.vault_fill import ARRAY, SERVER, owner_of
 from keyreeve_bench.vault_kills import Kills
+from keyreeve_bench.vault_names import APPLICATION, ARRAY, SERVER, owner_of
 
 [_SERVICE] = [one for one in SERVICES if one.name == "credentials"]
 RATE = 100.0

@@ -18,6 +18,7 @@ from typing import Any
 
 from keyreeve.cli.exit_codes import print_error
 from keyreeve.plaintext import Plaintext
+from keyreeve_bench.vault_names import ARRAY, SERVER, owner_of
 from keyreeve_chassis.audit.recording import system_event
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.refusals import StartRefused
@@ -29,17 +30,10 @@ from keyreeve_credentials.entries.service import EntryValue, NewEntry
 from keyreeve_credentials.entries.servicer import row_text
 from keyreeve_credentials.settings import CredentialsSettings
 
-ARRAY = "bench"
-SERVER = "o=Bench/cn=server"
 AT_ONCE = 20_000
 """Entries in one transaction. Their ids are random: fewer, larger transactions write each page of an index less often."""
 IN_RECORD = 500
 """Rows that one audit record names."""
-
-
-def owner_of(number: int) -> str:
-    """The owner of an entry."""
-    return f"o=Bench/ou=Unit {number % 97}/cn=Person {number}"
 
 
 async def fill(config: Path, count: int) -> float:
