@@ -4,6 +4,8 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +43,23 @@ class LegacyShell:
         done = self.run(program, *arguments, given=given)
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         return done.stdout
+
+    @contextmanager
+    def begun(self, program: str, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+        """Start a command, which ends with the context at the latest; its output is one stream."""
+        process = subprocess.Popen(
+            self._command(program, arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._environment(),
+            text=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def at_terminal(self, program: str, *arguments: str, prompt: str, answer: str) -> tuple[int, str]:
         """Run a command at a terminal, and answer its question; return its exit code and what was displayed."""
