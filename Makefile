@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: image chart-e2e help up down reset status test attacks faults-membership bench bench-vault bench-baselines faults interop servers fuzz golden-update lint format types proto check lock clean
+.PHONY: image chart-e2e help up down reset status test attacks faults-membership bench bench-vault bench-verbs bench-baselines faults interop servers fuzz golden-update lint format types proto check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench: $(VENV)/.dev ## measure the signing path (ARGS="--duration 10 --runs 5 --
 
 bench-vault: $(VENV)/.dev ## measure a filled vault (ARGS="--entries 1000000 --database postgresql --duration 10")
 	@$(BIN)/python -m keyreeve_bench.vault $(ARGS)
+
+bench-verbs: $(VENV)/.dev ## measure what legacy verbs cost over their RPCs (ARGS="--times 100")
+	@$(BIN)/python -m keyreeve_bench.verbs $(ARGS)
 
 bench-baselines: ## build cfssl and step-ca into .bench/bin for --compare (needs Go)
 	@GOBIN="$(CURDIR)/.bench/bin" GOTOOLCHAIN=local go install github.com/cloudflare/cfssl/cmd/cfssl@v1.6.5
