@@ -18,7 +18,7 @@ async def purge(kind: str, location: str, now: str, arm: str) -> None:
         FileLock(Path(location)).acquire()
     database = CaDatabase("sqlite" if kind == "sqlite" else "postgresql", location, lambda: int(now))
     writer = database.database()
-    retention = Retention(database.ledger(writer), database.store(writer), 2, database.now)
+    retention = Retention(database.ledger(writer), database.store(writer), 2, 30, database.now)
     if arm:
         failpoints.arm({failpoints.ALLOW_VARIABLE: "1", failpoints.ARM_VARIABLE: arm})
     await retention.run()

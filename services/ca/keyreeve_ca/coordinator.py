@@ -313,7 +313,8 @@ async def _background(
     await ledger.start()
     stack.push_async_callback(ledger.end)
     await ledger.prepare()
-    retention = Retention(ledger, base.store, base.settings.retention.expired_days, base.now, CERTIFICATES_PURGED.inc)
+    kept = base.settings.retention
+    retention = Retention(ledger, base.store, kept.expired_days, kept.session_days, base.now, CERTIFICATES_PURGED.inc)
     jobs = [
         base.live.follow(topics.follower(CONFIG)),
         base.trust.run(base.store),

@@ -87,6 +87,9 @@ class RetentionSettings(Section):
         le=36_500,
         description="Days after their expiry for which certificates are kept; null: forever.",
     )
+    session_days: int = Field(
+        30, ge=2, le=36_500, description="Days after their end for which sessions of operators at gateways are kept."
+    )
 
 
 class BootstrapSettings(ApiServerSettings):

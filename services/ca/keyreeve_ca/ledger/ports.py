@@ -289,3 +289,11 @@ class CoordinatorLedger(ProcessLedger, Protocol):
     async def purge_certificates(self, block_id: int, before: int, limit: int) -> int | None:
         """See `Purging`."""
         ...
+
+    async def ended_sessions(self, before: int, limit: int) -> Sequence[str]:
+        """See `Purging`."""
+        ...
+
+    async def purge_sessions(self, session_ids: Sequence[str]) -> int | None:
+        """See `Purging`."""
+        ...

@@ -201,6 +201,16 @@ class PostgresqlLedger:
             lambda c: retention_sql.purge_certificates(c, trust_tables_on(c, self._seals), block_id, before, limit)
         )
 
+    async def ended_sessions(self, before: int, limit: int) -> Sequence[str]:
+        """See `retention.Purging`."""
+        return await self._database.read(lambda c: retention_sql.ended_sessions(c, before, limit))
+
+    async def purge_sessions(self, session_ids: Sequence[str]) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.write(
+            lambda c: retention_sql.purge_sessions(c, trust_tables_on(c, self._seals), session_ids)
+        )
+
 
 def _commit(connection: SqlConnection, group: GroupTuple, chain: ChainWriter) -> list[Outcome]:
     raw = _raw(connection)

@@ -166,6 +166,16 @@ class SqliteLedger:
             lambda c: retention_sql.purge_certificates(c, trust_tables_on(c, self._seals), block_id, before, limit)
         )
 
+    async def ended_sessions(self, before: int, limit: int) -> Sequence[str]:
+        """See `retention.Purging`."""
+        return await self._database.read(lambda c: retention_sql.ended_sessions(c, before, limit))
+
+    async def purge_sessions(self, session_ids: Sequence[str]) -> int | None:
+        """See `retention.Purging`."""
+        return await self._database.write(
+            lambda c: retention_sql.purge_sessions(c, trust_tables_on(c, self._seals), session_ids)
+        )
+
     def _commit_waiting(self) -> None:
         """Commit what waits, in the writer's thread. Finds nothing when an earlier run took it along."""
         taken: dict[bytes, tuple[GroupTuple, Future[list[Outcome]]]] = {}

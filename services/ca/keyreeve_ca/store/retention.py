@@ -7,7 +7,7 @@ Each step is one transaction that leaves everything consistent, so a pass can be
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
@@ -47,6 +47,14 @@ class Purging(Protocol):
         """
         ...
 
+    async def ended_sessions(self, before: int, limit: int) -> Sequence[str]:
+        """Ids of up to `limit` sessions that ended before then, and whose proofs can open no other session."""
+        ...
+
+    async def purge_sessions(self, session_ids: Sequence[str]) -> int | None:
+        """Delete sessions; return how many. None: another coordinator is working on it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Retention:
@@ -56,6 +64,8 @@ class Retention:
     store: Store
     expired_days: int | None
     """Days after their expiry for which certificates are kept; None: forever."""
+    session_days: int
+    """Days after their end for which sessions are kept."""
     now: Callable[[], int]
     count: Callable[[int], None] = lambda _deleted: None
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -64,9 +74,20 @@ class Retention:
         """One pass."""
         while await self._step(self.ledger.purge(self.now() - REQUESTS_KEPT, STEP)):
             pass
+        await self._purge_sessions(self.now() - self.session_days * _DAY)
         if self.expired_days is not None:
             # Whole days: what a day's passes remove is announced once.
             await self._purge_certificates((self.now() // _DAY - self.expired_days) * _DAY)
+
+    async def _purge_sessions(self, before: int) -> None:
+        total = 0
+        while ended := await self.ledger.ended_sessions(before, STEP):
+            deleted = await self._step(self.ledger.purge_sessions(ended))
+            if not deleted:
+                return
+            total += deleted
+        if total:
+            log.info("deleted %d sessions of operators", total)
 
     async def _purge_certificates(self, before: int) -> None:
         block_id = await self.ledger.expired_block(before, 0)

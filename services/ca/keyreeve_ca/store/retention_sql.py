@@ -4,11 +4,15 @@ A block's `first_not_after` tells what is left in it, so no index is needed; the
 """
 
 import zlib
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, func, select, text, update
+from sqlalchemy import Connection, delete, func, or_, select, text, update
 
+from keyreeve.session_values import SessionMethod
 from keyreeve_ca.ledger.commit_rules import serial_prefix
+from keyreeve_ca.operators.tables import operator_keys
 from keyreeve_ca.revocation.tables import revocations
+from keyreeve_ca.sessions.tables import operator_sessions
 from keyreeve_ca.store.tables import certificates, renewals, requests, serial_blocks
 from keyreeve_chassis.trust_tables.sql import SqlTrust
 
@@ -49,6 +53,26 @@ def purge_certificates(connection: Connection, trust: SqlTrust, block_id: int, b
         )
     trust.complete()
     return len(serials)
+
+
+def ended_sessions(connection: Connection, before: int, limit: int) -> Sequence[str]:
+    """Ids of sessions that ended before then. Those opened with an SSH key stay for as long as the key is registered.
+
+    Other proofs expire: a certificate's after a minute, an SSH certificate within a day.
+    """
+    c = operator_sessions.c
+    registered = select(operator_keys.c.fingerprint).where(operator_keys.c.fingerprint == c.credential).exists()
+    over = c.ends_at < before, or_(c.method != SessionMethod.SSH_KEY.value, ~registered)
+    return connection.scalars(select(c.session_id).where(*over).order_by(c.ends_at).limit(limit)).all()
+
+
+def purge_sessions(connection: Connection, trust: SqlTrust, session_ids: Sequence[str]) -> int | None:
+    """Delete sessions; None when another process is working on it."""
+    if not _leads(connection):
+        return None
+    deleted = trust.rows(operator_sessions).delete(operator_sessions.c.session_id.in_(session_ids))
+    trust.complete()
+    return deleted
 
 
 def _leads(connection: Connection) -> bool:

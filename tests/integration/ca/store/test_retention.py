@@ -11,11 +11,15 @@ import pytest
 from sqlalchemy import text
 
 from keyreeve import errors
+from keyreeve.session_values import AUDIENCES, SessionMethod
 from keyreeve_ca.ledger.ports import Committed
+from keyreeve_ca.operators.ports import RegisteredKey
+from keyreeve_ca.requests.openssh_keys import stored_key
 from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
+from keyreeve_ca.sessions.ports import Session
 from keyreeve_ca.store import retention as module
 from keyreeve_ca.store import retention_sql
-from keyreeve_ca.store.ports import CertificateFilter
+from keyreeve_ca.store.ports import CertificateFilter, Transaction
 from keyreeve_ca.store.retention import Retention
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block, block_request
@@ -30,7 +34,7 @@ def retention(bench: CaBench, *, days: int | None = 3, now: int = LATER) -> tupl
     async def pause(_seconds: float) -> None:
         await asyncio.sleep(0)
 
-    return Retention(bench.ledger, bench.store, days, lambda: now, deleted.append, pause), deleted
+    return Retention(bench.ledger, bench.store, days, 30, lambda: now, deleted.append, pause), deleted
 
 
 async def issue(bench: CaBench, block: Block, *not_after: int) -> list[bytes]:
@@ -190,3 +194,58 @@ async def test_a_pass_that_is_killed_at_any_commit_is_taken_up_by_the_next(ca_da
     assert await bench.count("renewals") == await bench.count("revocations") == 0
     left = "SELECT count(*) FROM serial_blocks WHERE first_not_after <> "
     assert await bench.writer.read(lambda c: c.execute(text(f"{left}{LATER}")).scalar_one()) == 0
+
+
+LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGh5cG90aGV0aWNhbC1rZXktb2YtYS10ZXN0LTAwMDA="
+
+
+def session(
+    name: str, ends_at: int, method: SessionMethod = SessionMethod.CERTIFICATE, credential: str = ""
+) -> Session:
+    """A session whose proof is its name."""
+    return Session(
+        session_id=name,
+        identity="spiffe://example.test/operators/operator/olga",
+        person_uid="olga-1",
+        gateway="spiffe://example.test/services/gateway/one",
+        method=method,
+        credential=credential,
+        client_address="",
+        audiences=AUDIENCES,
+        method_families=(),
+        proof_sha256=name.encode(),
+        opened_at=ends_at - 3_600,
+        ends_at=ends_at,
+    )
+
+
+async def test_sessions_go_a_month_after_their_end_unless_their_ssh_key_could_open_another(
+    ca_bench: CaBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STEP", 2)
+    old, key = LATER - 30 * DAY - 1, stored_key(LINE)
+    registered = [RegisteredKey(key, NOW, "ann")]
+    with_key, with_other = SessionMethod.SSH_KEY, SessionMethod.SSH_CERTIFICATE
+    made = (
+        session("recent", old + 1),
+        *(session(f"old-{number}", old - number) for number in range(3)),
+        session("registered", old, with_key, key.fingerprint),
+        session("removed", old, with_key, "SHA256:none"),
+        session("certified", old, with_other, key.fingerprint),
+    )
+
+    async def left() -> list[str]:
+        found = [await ca_bench.store.read(lambda tx, one=one: tx.sessions.is_used(one.proof_sha256)) for one in made]
+        return [one.session_id for one, kept in zip(made, found, strict=True) if kept]
+
+    def fill(tx: Transaction) -> None:
+        tx.operators.set_keys("olga-1", registered)
+        for one in made:
+            tx.sessions.add(one)
+
+    await ca_bench.store.write(fill)
+    await retention(ca_bench)[0].run()
+    assert await left() == ["recent", "registered"]
+    await ca_bench.store.write(lambda tx: tx.operators.set_keys("olga-1", []))
+    await retention(ca_bench)[0].run()
+    assert await left() == ["recent"]
