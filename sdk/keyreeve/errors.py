@@ -790,7 +790,7 @@ class ProfileHalted(FailedPrecondition):
 
 
 class CertificateNotFound(NotFound):
-    """No certificate has this serial number, or the caller may not see it."""
+    """No certificate has this serial number or matches these conditions, or the caller may not see it."""
 
     reason = "CERTIFICATE_NOT_FOUND"
     fix = "`keyreeve cert list` shows those you may see; serial numbers are 32 lower-case hexadecimal digits."

@@ -5,12 +5,13 @@ import shlex
 import stat
 import struct
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import typer
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -23,7 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from keyreeve import errors
 from keyreeve.cli.certificates.renewal_commands import keep_renewed
-from keyreeve.keys import load_key
+from keyreeve.cli.certificates.renewing import Pair, due_at
+from keyreeve.keys import load_key, make_key
 from support.command_line import Run
 from support.fake_ca_server import FakeCa
 
@@ -244,6 +246,25 @@ def test_only_if_due_does_nothing_before_and_then_runs_only_after_a_renewal(
     failed = run("cert", "renew", web, "--then", "/nonexistent/program")
     assert failed.code == 1
     assert "renewed" in failed.err
+
+
+@pytest.mark.parametrize(("minutes", "after"), [(1, 40), (30, 20 * 60), (60 * 24, 16 * 3600)])
+def test_a_certificate_is_due_after_two_thirds_of_the_time_since_its_issuance(
+    tmp_path: Path, minutes: int, after: int
+) -> None:
+    """Validity begins five minutes before issuance: a certificate of minutes would be renewed at every look."""
+    issued, key = datetime.now(UTC).replace(microsecond=0), make_key()
+    name = x509.Name([])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), serial_number=0x100)
+        .not_valid_before(issued - timedelta(minutes=5))
+        .not_valid_after(issued + timedelta(minutes=minutes))
+        .sign(key, hashes.SHA256())
+    )
+    place = tmp_path / "certificate.pem"
+    place.write_bytes(certificate.public_bytes(Encoding.PEM))
+    due = due_at(Pair(place, tmp_path / "key.pem", None, is_own=False))
+    assert abs((due - issued).total_seconds() - after) < 1
 
 
 def test_the_daemon_tries_again_what_fails_until_it_is_ended() -> None:

@@ -113,7 +113,8 @@ def run_then(command: str) -> int | None:
 
 def renew_daemon(
     places: Annotated[
-        list[Path], typer.Argument(help="Directories of `cert issue`, or files with certificate and key.")
+        list[Path],
+        typer.Argument(metavar="PLACE...", help="Directories of `cert issue`, or files with certificate and key."),
     ],
     *,
     interval: Annotated[str, typer.Option("--interval", help="Time between two looks, such as 1h.")] = "1h",

@@ -6,7 +6,7 @@ A crash at any point leaves a pair that works or can be completed.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from keyreeve import Client, Context
     from keyreeve.keys import PrivateKey
     from keyreeve.values import KeyType, SignedCertificate
+
+
+_BACKDATED = timedelta(minutes=5)
+"""How long before its issuance a certificate's validity begins, unless its profile says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,11 @@ def locked(pair: Pair) -> Iterator[None]:
 
 
 def due_at(pair: Pair) -> datetime:
-    """Return when the certificate should be renewed: as the CA spreads it, after two thirds of its lifetime."""
+    """Return when the certificate should be renewed: as the CA spreads it, after two thirds of the time from its issuance."""
     certificate = read_certificates(pair.certificate)[0]
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if end - start > _BACKDATED:
+        start += _BACKDATED  # else one of a few minutes would be due when it is issued
     return start + (end - start) * (2 / 3 + (certificate.serial_number & 0xFF) / 2560)
 
 

@@ -119,7 +119,9 @@ def revoke_certificates(
             )
             if not matching:
                 raise _nothing_matches()
-            typer.confirm(f"Revoke {matching} certificates? It cannot be undone.", abort=True)
+            typer.confirm(
+                f"Revoke {matching} certificate{'' if matching == 1 else 's'}? It cannot be undone.", abort=True
+            )
         operation = client.certificates.revoke_many(
             CrlReason(reason),
             authority=authority,
