@@ -40,7 +40,7 @@ class TrustClient:
     def watch_callers(self, restore_generation: int = 0, after_seq: int = 0) -> Generator[CallersUpdate, None, None]:
         """Iterate over updates of issuing CAs, operators' records and revocations.
 
-        It begins after the given number, or with a snapshot; there is an update each second.
+        It begins after the given number, or with a snapshot; there is an update every 2 s.
 
         `keyreeve.caller_feed.KnownCallers` verifies the updates and stores them. The stream is opened again whenever it
         ends, from where it stopped; only a failure before the first update, or one that is not transient, is raised.

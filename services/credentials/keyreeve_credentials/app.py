@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -308,11 +309,15 @@ async def _scrub(context: CredentialsContext) -> None:
 
 async def _follow_keys(context: CredentialsContext) -> None:
     """Keep the seal switch current, and destroy the keys whose time has come."""
-    wait = context.topics.follower(KEYS)
+    wait, topics = context.topics.follower(KEYS), context.topics
+    tended, due_at = topics.version([KEYS]), -math.inf
     while True:
         await wait(_DUE_SECONDS)
         try:
             await context.vault.switch.refresh()
+            if topics.version([KEYS]) == tended and topics.clock() < due_at:
+                continue
+            tended, due_at = topics.version([KEYS]), topics.clock() + _DUE_SECONDS
             for kek in await context.keys.destroy_due():
                 log.warning("the key %s has been destroyed", kek.name)
             for array_id in await context.keys.replace_worn(_own_name(context)):
@@ -325,7 +330,8 @@ async def _look_at_keys(context: CredentialsContext) -> None:
     """Ask the root provider for the keys in use, so that no call has to."""
     while True:
         await asyncio.sleep(LOOK_SECONDS / 2)
-        await asyncio.to_thread(context.vault.keyring.look_again)
+        if context.vault.keyring.is_used():
+            await asyncio.to_thread(context.vault.keyring.look_again)
 
 
 def _own_name(context: CredentialsContext) -> str:

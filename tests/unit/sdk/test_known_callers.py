@@ -361,7 +361,7 @@ def test_the_file_is_written_after_changes_and_now_and_then(tmp_path: Path) -> N
     assert not world.save(), "a snapshot is not complete"
     world.apply(world.update(2, 3))
     assert world.save()
-    world.time += 9
+    world.time += 59
     world.apply(world.update(3, 3))
     assert not world.save()
     world.time += 1

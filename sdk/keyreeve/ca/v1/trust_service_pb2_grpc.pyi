@@ -38,7 +38,7 @@ class TrustServiceStub:
     WatchCallers: _grpc.UnaryStreamMultiCallable[_trust_service_pb2.WatchCallersRequest, _trust_service_pb2.CallersUpdate]
     """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
     the operators' records, the members' records, the revoked certificates, and the closed sessions. The stream starts after the state of the follower, continues with
-    changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
+    changes (normally within 0.25 s), and sends an update without entries every 2 s; all updates are signed by the CA
     service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
     not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
@@ -64,7 +64,7 @@ class TrustServiceAsyncStub(TrustServiceStub):
     WatchCallers: _aio.UnaryStreamMultiCallable[_trust_service_pb2.WatchCallersRequest, _trust_service_pb2.CallersUpdate]  # type: ignore[assignment]
     """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
     the operators' records, the members' records, the revoked certificates, and the closed sessions. The stream starts after the state of the follower, continues with
-    changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
+    changes (normally within 0.25 s), and sends an update without entries every 2 s; all updates are signed by the CA
     service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
     not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 
@@ -93,7 +93,7 @@ class TrustServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_trust_service_pb2.CallersUpdate], _abc.AsyncIterator[_trust_service_pb2.CallersUpdate]]:
         """Streams the facts that decide whether a caller of the control hierarchy is accepted: the issuing CAs with their states,
         the operators' records, the members' records, the revoked certificates, and the closed sessions. The stream starts after the state of the follower, continues with
-        changes (normally within 0.25 s), and sends an update without entries every second; all updates are signed by the CA
+        changes (normally within 0.25 s), and sends an update without entries every 2 s; all updates are signed by the CA
         service. An update with `after_seq` 0 starts a snapshot, which is complete when `seq` equals `head_seq`; entries that are
         not in a snapshot do not exist. Without updates, the follower's knowledge becomes stale (docs/protocols.md).
 

@@ -53,7 +53,7 @@ _FULL_GAP = 5.0
 """The same for full lists, which can be as large as all shards together."""
 _SOON = 0.25
 """Seconds to the next attempt, and to a look whether a shard's gap is over."""
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 5.0
 """Seconds between two looks at what the time makes due; nothing is read for them."""
 _PAGE = 500
 """Revocations read in one go."""

@@ -1,4 +1,4 @@
-"""The feed of callers to our own services: all that decides about them, then what changes, and an update each second.
+"""The feed of callers to our own services: all that decides about them, then what changes, and an update every 2 s.
 
 Every update says "from `after_seq` to `seq` these facts and no others changed, as of `time`", and is signed with the key
 of this process's own certificate, whose chain comes first: a service that keeps updates on disk can tell whose word they
@@ -16,7 +16,7 @@ from keyreeve.caller_values import CallersUpdate
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_ca.trust.ports import CallerChanges
 
-HEARTBEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
 SILENT_AFTER = 2.0
 """Seconds: what this process knows is older, so it does not vouch for it."""
@@ -57,6 +57,7 @@ class CallerFeed:
     clock: Callable[[], float] = time.monotonic
     whole: Callable[[], bool] = lambda: True
     """Whether the tables behind the feed are: when they were altered, nobody gets them from the beginning."""
+    heartbeat: float = HEARTBEAT_SECONDS
 
     async def watch(self, restore_generation: int, after_seq: int) -> AsyncIterator[CallersUpdate]:
         """Updates for a follower who holds everything up to `after_seq` of a restore generation; 0 for nothing."""
@@ -81,7 +82,7 @@ class CallerFeed:
             update = self._signed(generation, changes)
             yield update if update.signer_der != told else replace(update, signer_der=())
             told, held, whole = update.signer_der, (generation, changes.seq), changes.seq == changes.head_seq
-            next_beat = self.clock() + HEARTBEAT_SECONDS
+            next_beat = self.clock() + self.heartbeat
 
     def _read(self, restore_generation: int, held: int, tx: Transaction) -> tuple[int, CallerChanges]:
         """The restore generation, and what a follower lacks: everything, when it holds another history."""

@@ -51,7 +51,21 @@ class Leader:
 
     def jobs(self) -> list[Coroutine[Any, Any, None]]:
         """Background jobs."""
-        return [every(CHECKPOINT_SECONDS, self.sign), every(_PURGE_SECONDS, self.purge)]
+        return [self._sign_each_second(), every(_PURGE_SECONDS, self.purge)]
+
+    async def _sign_each_second(self) -> None:
+        """Sign what is new, forever. SQLite is asked only after a commit: no other process makes any."""
+        writer, seen = self.log.writer, -1
+        assert writer is not None
+
+        async def sign() -> None:
+            nonlocal seen
+            commits = writer.commits
+            if commits != seen:
+                await self.sign()
+                seen = commits
+
+        await every(CHECKPOINT_SECONDS, sign if writer.is_sqlite else self.sign)
 
     async def sign(self) -> None:
         """Sign the next checkpoint."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -146,6 +146,9 @@ class Database:
         self.service = service
         self.is_sqlite = engine.dialect.name == "sqlite"
         register_failpoints(service)
+        self.commits = 0
+        """How many transactions were committed here."""
+        event.listen(engine, "commit", self._count)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"{service}-database")
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -204,6 +207,9 @@ class Database:
                 connection.execution_options(isolation_level=level, postgresql_readonly=not one_statement)
             with connection.begin():
                 return work(connection)
+
+    def _count(self, _connection: Connection) -> None:
+        self.commits += 1
 
     def close(self) -> None:
         """Finish running work, refuse the rest, and close the connections."""

@@ -287,7 +287,8 @@ class Guard:
                     return None
                 if call.deadline is not None and now >= call.deadline:
                     raise failures.deadline_passed(call)
-                wait = min(self._limits.verify_interval, stay.ends - now)
+                # At multiples of the interval: the streams of a process at rest wake it up together.
+                wait = min(self._limits.verify_interval - now % self._limits.verify_interval, stay.ends - now)
                 if call.deadline is not None:
                     wait = min(wait, call.deadline - now)
                 await asyncio.wait({work, stopping}, timeout=wait, return_when=asyncio.FIRST_COMPLETED)

@@ -21,8 +21,9 @@ from keyreeve.errors import KeyreeveError
 from keyreeve.identity import SpiffeId
 from keyreeve_chassis.guard.peers import OperatorRecord, TrustView
 
-SILENCE_SECONDS = 3.0
-"""The CA service sends an update each second: after this long without one another connection is tried."""
+SILENCE_SECONDS = 3.5
+"""The CA service sends an update every 2 s: after this long without one another connection is tried, and has a second
+for its first update, before strict methods refuse (`Freshness.STRICT`)."""
 _PAUSE_SECONDS = (0.25, 1.0)
 """Shortest and longest time between attempts to follow the feed."""
 
@@ -58,7 +59,7 @@ class CallerTrust:
         self._complete = asyncio.Event()
         self._view = TrustView(callers.trust_domain, (), 0, {})
         self._made_of: tuple[object, ...] = ()
-        self._look()
+        self._look(roots())
 
     # --- What is asked on every call ----------------------------------------------------------------------------------
 
@@ -115,8 +116,9 @@ class CallerTrust:
 
     async def apply(self, update: CallersUpdate) -> None:
         """Take in one update and keep it on disk. Raises `CallersRefused`: nothing has changed then."""
-        self._callers.apply(update, self._roots())
-        self._look()
+        roots = self._roots()
+        self._callers.apply(update, roots)
+        self._look(roots)
         if (save := self._callers.saving()) is not None:
             try:
                 await asyncio.to_thread(save)
@@ -124,9 +126,9 @@ class CallerTrust:
                 # The next update is applied all the same: a start without the file costs a snapshot.
                 _log.warning("what is known of callers could not be written", error=str(failure))
 
-    def _look(self) -> None:
+    def _look(self, found: Sequence[x509.Certificate]) -> None:
         """Make a view when what it is made of has changed."""
-        callers, roots = self._callers, tuple(self._roots())
+        callers, roots = self._callers, tuple(found)
         made_of = (callers.issuers, callers.operators, roots)
         if callers.age() != float("inf"):
             self._complete.set()

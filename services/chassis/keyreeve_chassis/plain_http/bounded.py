@@ -40,13 +40,13 @@ class BoundedListener:
         self._of: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.TimerHandle | None = None
+        """Only while there are connections."""
 
     async def listen(self, host: str, port: int) -> int:
         """Bind and accept; returns the port. Raises `OSError`."""
         self._server = await self._loop.create_server(
             lambda: _Bounded(self, self._make()), host, port, backlog=_BACKLOG
         )
-        self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
@@ -92,6 +92,8 @@ class BoundedListener:
             waiting.abort()  # type: ignore[attr-defined]
         self._of[one.address] += 1
         self._open[transport] = one
+        if self._ticking is None:
+            self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
         return True
 
     def forget(self, transport: asyncio.BaseTransport | None) -> None:
@@ -108,7 +110,7 @@ class BoundedListener:
             most = self._bounds.stall if transport.get_write_buffer_size() else self._bounds.idle  # type: ignore[attr-defined]
             if not one.busy and now - one.since > most:
                 transport.abort()  # type: ignore[attr-defined]
-        self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
+        self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick) if self._open else None
 
 
 class _Bounded(asyncio.Protocol):

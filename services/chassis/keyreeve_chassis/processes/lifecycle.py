@@ -61,9 +61,13 @@ async def _reporting(life: Coroutine[Any, Any, None]) -> None:
 
 
 async def every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Run `work` periodically, forever; an unreachable database is retried."""
+    """Run `work` periodically, forever; an unreachable database is retried.
+
+    It runs at multiples of its period, so that the jobs of a process at rest wake it up together.
+    """
+    loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds - loop.time() % seconds)
         try:
             await work()
         except StoreUnavailable as unavailable:

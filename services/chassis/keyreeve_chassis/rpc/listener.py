@@ -97,6 +97,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._opening: set[asyncio.Task[object]] = set()
         self._ticking: asyncio.TimerHandle | None = None
+        """Only while there is something to look at."""
         self._turning = False
         self._accepted = 0
         self._stopping = False
@@ -127,7 +128,7 @@ class Listener:
         for bound in self._sockets:
             bound.listen(_BACKLOG)
             self._loop.add_reader(bound, self._accept, bound)
-        self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
+        self._keep_ticking()
         return port
 
     async def stop(self, grace: float) -> None:
@@ -193,9 +194,10 @@ class Listener:
             address = accepted.getpeername()
         except OSError:
             accepted.close()  # the peer is gone
-            return
-        if not self._stopping or self._spreading is None or not self._spreading.place(accepted, self._load):
-            self._serve(accepted, address)
+        else:
+            if not self._stopping or self._spreading is None or not self._spreading.place(accepted, self._load):
+                self._serve(accepted, address)
+        self._tell()  # also of one that is not served: the worker that handed it over has counted it
 
     def _serve(self, accepted: socket.socket, address: tuple[str, int] | str) -> None:
         if self._stopping or len(self._connections) >= self.limits.connections:
@@ -218,6 +220,7 @@ class Listener:
         self._of_address[made.address] += 1
         self._emptied.clear()
         self._tell()
+        self._keep_ticking()
         task: asyncio.Task[object] = self._loop.create_task(self._open(accepted, made))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -246,8 +249,15 @@ class Listener:
                 _log.exception("a connection is given up")
                 one.abort()
         self._tidy(now)
-        self._tell()
-        self._ticking = self._loop.call_later(_TICK_SECONDS, self._tick)
+        if self._spreading is not None and self._spreading.untold:
+            self._tell()
+        self._ticking = None
+        self._keep_ticking()
+
+    def _keep_ticking(self) -> None:
+        untold = self._spreading is not None and self._spreading.untold
+        if self._ticking is None and (self._connections or self._standings or self._slow or untold):
+            self._ticking = self._loop.call_at((self._loop.time() // _TICK_SECONDS + 1) * _TICK_SECONDS, self._tick)
 
     def turn(self, one: "Transport") -> None:
         """Go on with a handshake, a few in each turn of the loop."""

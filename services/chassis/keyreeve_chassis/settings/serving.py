@@ -68,7 +68,7 @@ class ServingSettings(BaseModel):
     stall_timeout: float = Field(60, gt=0, description="When an answer that its caller does not read is given up.")
     deadline: float = Field(60, gt=0, description="Longest deadline that a call may ask for.")
     stream_life: float = Field(3600, gt=0, description="When a long stream is ended, to be opened again.")
-    verify_interval: float = Field(0.5, gt=0, description="How often the caller of an open stream is verified again.")
+    verify_interval: float = Field(1.0, gt=0, description="How often the caller of an open stream is verified again.")
     handshakes: int = Field(256, ge=1, description="Handshakes at once; beyond it the oldest is given up.")
     handshake_timeout: float = Field(10, gt=0, description="Time in which a connection must finish its handshake.")
     connection_age: float = Field(

@@ -42,6 +42,10 @@ class Keyring:
             raise known.failure
         return known.kek
 
+    def is_used(self) -> bool:
+        """Whether a key was used since the root provider was asked about it last."""
+        return any(known.used for known in list(self._opened.values()))
+
     def look_again(self) -> None:
         """Ask the root provider about the keys that were used since it was asked last, so that `get` need not wait for it."""
         for (array_id, kek_id), known in list(self._opened.items()):

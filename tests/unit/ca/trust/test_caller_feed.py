@@ -27,6 +27,7 @@ class Ca:
     position: tuple[int, int] = (1, 0)
     complete_at: float = 100.0
     hears: bool = True
+    heartbeat: float = 2.0
     reads: int = 0
     chain: tuple[bytes, ...] = (b"leaf", b"issuer")
     waits: list[float] = field(default_factory=list)
@@ -64,16 +65,15 @@ class Ca:
 
     def watch(self, restore_generation: int = 0, after_seq: int = 0) -> AsyncIterator[CallersUpdate]:
         store: Any = self
-        return CallerFeed(store, self, "example.test", lambda: NOW, self.sign, self.clock).watch(
-            restore_generation, after_seq
-        )
+        feed = CallerFeed(store, self, "example.test", lambda: NOW, self.sign, self.clock, heartbeat=self.heartbeat)
+        return feed.watch(restore_generation, after_seq)
 
 
 def span(update: CallersUpdate) -> tuple[int, int, int, int]:
     return update.restore_generation, update.after_seq, update.seq, update.head_seq
 
 
-async def test_a_snapshot_then_what_is_new_then_a_heartbeat_each_second_without_reading() -> None:
+async def test_a_snapshot_then_what_is_new_then_a_heartbeat_every_two_seconds_without_reading() -> None:
     ca = Ca(revoked=[b"1", b"2"], position=(1, 2))
     updates = ca.watch()
     first = await anext(updates)
@@ -81,7 +81,7 @@ async def test_a_snapshot_then_what_is_new_then_a_heartbeat_each_second_without_
     began = ca.seconds
     beats = [await anext(updates) for _ in range(3)]
     assert [span(beat) for beat in beats] == [(1, 2, 2, 2)] * 3
-    assert ca.seconds - began == pytest.approx(3.0, abs=0.1)
+    assert ca.seconds - began == pytest.approx(6.0, abs=0.1)
     assert ca.reads == 1
     ca.revoked.append(b"3")
     ca.hear()
@@ -116,7 +116,7 @@ async def test_a_restored_database_begins_anew_for_open_streams() -> None:
 
 
 async def test_a_reading_that_is_ahead_of_what_the_process_has_heard_is_not_repeated_until_it_catches_up() -> None:
-    ca = Ca(revoked=[b"1", b"2"], position=(1, 1), hears=False)
+    ca = Ca(revoked=[b"1", b"2"], position=(1, 1), hears=False, heartbeat=1.0)
     updates = ca.watch()
     assert span(await anext(updates)) == (1, 0, 2, 2)
     assert span(await anext(updates)) == (1, 2, 2, 2)
@@ -124,7 +124,7 @@ async def test_a_reading_that_is_ahead_of_what_the_process_has_heard_is_not_repe
 
 
 async def test_a_process_that_has_heard_nothing_for_two_seconds_says_nothing() -> None:
-    ca = Ca(revoked=[b"1"], position=(1, 1), hears=False)
+    ca = Ca(revoked=[b"1"], position=(1, 1), hears=False, heartbeat=1.0)
     updates = ca.watch()
     await anext(updates)
     await anext(updates)

@@ -12,7 +12,6 @@ import secrets
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 
@@ -48,6 +47,8 @@ class Spreading:
         self._others: dict[str, int] = {}
         """Their connections, as last told, with those handed to them since."""
         self._count = 0
+        self.untold = False
+        """Whether another worker's queue was full: `tell` again soon."""
         self._loop = asyncio.get_running_loop()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -87,9 +88,12 @@ class Spreading:
         self._tell(_Kind.COUNT)
 
     def _tell(self, kind: _Kind) -> None:
+        self.untold = False
         for other in list(self._others):
-            with suppress(BlockingIOError):  # it is told again soon
+            try:
                 self._send(other, kind)
+            except BlockingIOError:
+                self.untold = True
 
     def leave(self) -> None:
         """Ask the others to hand nothing over any more; what they have sent still arrives until `close`."""
@@ -142,7 +146,9 @@ class Spreading:
                 _log.debug("another worker shares this listener", worker=sender)
             self._others[sender] = count
         if kind == _Kind.JOINED:
-            with suppress(BlockingIOError):
+            try:
                 self._send(sender, _Kind.COUNT)
+            except BlockingIOError:
+                self.untold = True
         for descriptor in descriptors:
             self._adopt(socket.socket(fileno=descriptor))
