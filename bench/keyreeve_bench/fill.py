@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from keyreeve.cli.exit_codes import print_error
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.ledger.blocks import EPOCH
 from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS_PER_CRL_SHARD, IssuedCertificate
@@ -41,8 +42,6 @@ from keyreeve_ca.ledger.wire import (
     certificate_tuple,
     row,
 )
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.store.ports import AuthorityKind, AuthorityState
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.store.tables import authorities, control_plane, serial_blocks
 from keyreeve_chassis.database.engine import postgresql, sqlite_writer

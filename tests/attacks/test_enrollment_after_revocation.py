@@ -11,13 +11,12 @@ from keyreeve import Client, errors
 from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import Caller, Role
 from keyreeve.keys import PrivateKey, make_csr, make_key, save_key
-from keyreeve.values import CrlReason, OperatorRole, to_pem
+from keyreeve.values import CrlReason, Name, NameType, OperatorRole, to_pem
 from keyreeve_ca.enrollment.ports import TokenState
 from keyreeve_ca.enrollment.service import METHOD
 from keyreeve_ca.issuance.service import SignItem, SignRequest
 from keyreeve_ca.ledger.ports import Rpc
 from keyreeve_ca.requests.csr import read_csr
-from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.store.ports import CertificateFilter
 from support.enrolling import address_of, conversation, enrolling_ca, new_token
 from support.running_ca import RunningCa, refused, unique

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from keyreeve.identity import Caller, Role, SpiffeId
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy
 from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints
 from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.issuance.batching import MAX_IN_PROGRESS
@@ -21,9 +22,8 @@ from keyreeve_ca.ledger.ports import (
     RequestOutcome,
     Rpc,
 )
-from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.key_rules import KnownKeys
-from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, ControlPlaneState
+from keyreeve_ca.store.ports import Authority, ControlPlaneState
 from keyreeve_chassis.guard.admission import FairShare
 from keyreeve_chassis.keys.ports import Signer
 from support.certificate_plans import NOW, PERMISSIVE, STORE, TRUST_DOMAIN, authority, version_of

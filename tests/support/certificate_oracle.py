@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384, Hash
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from keyreeve.values import Name, NameType
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyUsage, SubjectAttribute
-from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import PrivateKey, private_key
 

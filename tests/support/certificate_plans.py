@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve.identity import Role
+from keyreeve.values import Hierarchy, Name, NameType
 from keyreeve_ca.authorities.ca_certificate import issue_authority
 from keyreeve_ca.authorities.ca_certificate_plan import standard_issuing, standard_root
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
@@ -20,14 +21,12 @@ from keyreeve_ca.profiles.profile import (
     DnsRule,
     EmailRule,
     ExtendedKeyUsage,
-    Hierarchy,
     IpRule,
     KeyUsage,
     Profile,
     ProfileVersion,
     UriRule,
 )
-from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import Signer
 from keyreeve_chassis.keys.sealed import SealedKeyStore

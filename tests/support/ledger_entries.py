@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from keyreeve.identity import Role
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy
 from keyreeve_ca.certificates.serials import serial as serial_number
 from keyreeve_ca.ledger.ports import (
     BlockLease,
@@ -18,8 +19,8 @@ from keyreeve_ca.ledger.ports import (
     RequestClaim,
     Rpc,
 )
-from keyreeve_ca.profiles.profile import CommonName, Hierarchy, KeyUsage, Profile, ProfileVersion
-from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, ControlPlaneState, Transaction
+from keyreeve_ca.profiles.profile import CommonName, KeyUsage, Profile, ProfileVersion
+from keyreeve_ca.store.ports import Authority, ControlPlaneState, Transaction
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 

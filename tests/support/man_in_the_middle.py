@@ -15,9 +15,8 @@ from keyreeve.ca.v1 import enrollment_service_pb2 as pb
 from keyreeve.ca.v1 import enrollment_service_pb2_grpc as stubs
 from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.keys import make_csr, make_key
-from keyreeve.values import to_pem
+from keyreeve.values import Name, NameType, to_pem
 from keyreeve_ca.issuance.service import SignItem
-from keyreeve_ca.requests.name import Name, NameType
 from support.enrolling import enrollee_channel
 from support.running_ca import RunningCa
 

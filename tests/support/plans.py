@@ -5,14 +5,14 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 
+from keyreeve.values import Hierarchy, Name
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.issuance.policy import plan_certificate
 from keyreeve_ca.profiles.builtin import builtin_profiles
 from keyreeve_ca.profiles.document import read_profile
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion, Requests
+from keyreeve_ca.profiles.profile import ProfileVersion, Requests
 from keyreeve_ca.requests.csr import CertificateRequest
 from keyreeve_ca.requests.key_rules import KnownKeys
-from keyreeve_ca.requests.name import Name
 from keyreeve_chassis.keys.key_types import KeyType
 
 TRUST_DOMAIN = "corp.example.test"

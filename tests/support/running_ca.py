@@ -31,7 +31,9 @@ from pydantic import SecretStr
 from keyreeve import Client, Context, errors
 from keyreeve.identity import Role, SpiffeId, service_dns_name
 from keyreeve.keys import PrivateKey, make_csr, make_key, save_key
-from keyreeve.values import Name, to_pem
+from keyreeve.values import Hierarchy, Name, to_pem
+from keyreeve.values import Name as RuleName
+from keyreeve.values import NameType as RuleNameType
 from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.coordinator import RunningCoordinator, run_coordinator
 from keyreeve_ca.issuance.service import LedgerEntry, Outcome, SignItem, SignRequest
@@ -39,9 +41,6 @@ from keyreeve_ca.issuance.serving_certificate import service_caller
 from keyreeve_ca.ledger.ports import Rpc
 from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.operators.service import Operators
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.requests.name import Name as RuleName
-from keyreeve_ca.requests.name import NameType as RuleNameType
 from keyreeve_ca.settings import CaSettings, LintSettings
 from keyreeve_ca.store.schema import SCHEMA
 from keyreeve_ca.worker import RunningWorker, run_worker

@@ -32,7 +32,7 @@ from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import token_servicer
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
 from keyreeve_ca.halt import servicer as issuance_servicer
-from keyreeve_ca.halt.service import Actor, HaltSwitch
+from keyreeve_ca.halt.service import HaltSwitch
 from keyreeve_ca.issuance import servicer as certificate_servicer
 from keyreeve_ca.issuance.batching import Batching
 from keyreeve_ca.issuance.context import CaContext
@@ -42,6 +42,7 @@ from keyreeve_ca.issuance.snapshot import LiveSnapshot, load_snapshot
 from keyreeve_ca.ledger.ports import Ledger
 from keyreeve_ca.operators import servicer as operator_servicer
 from keyreeve_ca.operators.dual_control import refuse_unknown_person
+from keyreeve_ca.operators.ports import Actor
 from keyreeve_ca.operators.ssh_keys import SshKeys
 from keyreeve_ca.profiles import servicer as profile_servicer
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES

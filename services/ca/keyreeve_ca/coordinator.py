@@ -288,8 +288,7 @@ def _first_keystore(settings: CaSettings, control_plane: ControlPlaneState | Non
 
 
 def _first_trust_metadata(settings: CaSettings, keystore: KeyStore, now: Callable[[], int]) -> FirstTrustMetadata:
-    root, keys = trust_metadata.first(settings.recovery_key_file, keystore, now(), mounted=settings.keys.mounted)
-    return FirstTrustMetadata(root, keys)
+    return trust_metadata.first(settings.recovery_key_file, keystore, now(), mounted=settings.keys.mounted)
 
 
 async def _follow_snapshots(base: CaContext) -> None:

@@ -21,13 +21,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from keyreeve.errors import StoreUnavailable, TooManyInFlight
+from keyreeve.values import AuthorityState, Hierarchy
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ocsp.responder import OcspResponder
 from keyreeve_ca.operators.first_operator import roots_pem
-from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.ports import FULL_LIST
 from keyreeve_ca.revocation.scopes import list_to_publish
-from keyreeve_ca.store.ports import AuthorityState, Store
+from keyreeve_ca.store.ports import Store
 from keyreeve_chassis.guard.admission import PerAddress
 from keyreeve_chassis.plain_http.bounded import BoundedListener, Bounds
 from keyreeve_chassis.settings.sections import HttpSettings

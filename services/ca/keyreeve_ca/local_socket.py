@@ -7,10 +7,11 @@ from typing import Any
 from keyreeve.identity import Role
 from keyreeve_ca.authorities.recovery import Recovery
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
-from keyreeve_ca.halt.service import Actor, HaltSwitch
+from keyreeve_ca.halt.service import HaltSwitch
 from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.serving_certificate import service_caller
 from keyreeve_ca.operators.first_operator import FirstOperator
+from keyreeve_ca.operators.ports import Actor
 from keyreeve_chassis.audit.trail import CallRecord, Trail
 from keyreeve_chassis.local_admin.client import RECOVER_TRUST_TABLES
 from keyreeve_chassis.local_admin.socket import RecordedHandlers

@@ -13,15 +13,15 @@ from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
+from keyreeve.values import AuthorityKind, AuthorityState, CrlReason, Hierarchy, Name, NameType
 from keyreeve_ca.arrays.ports import Order
 from keyreeve_ca.authorities.ca_certificate_plan import constraints_of
 from keyreeve_ca.blocked_keys.ports import BlockedKey
 from keyreeve_ca.issuance.service import LedgerEntry, SignItem
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
-from keyreeve_ca.requests.name import Name, NameType
-from keyreeve_ca.revocation.ports import FULL_LIST, CrlReason, Revocation, Shard
-from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
+from keyreeve_ca.profiles.profile import ProfileVersion
+from keyreeve_ca.revocation.ports import FULL_LIST, Revocation, Shard
+from keyreeve_ca.store.ports import Authority
 from keyreeve_chassis.guard.call import chosen, duration_of, id_of, invalid, number_of, printable, timestamp
 from keyreeve_chassis.keys.key_types import KeyType
 

@@ -2,8 +2,8 @@
 
 from prometheus_client import Counter, Histogram
 
+from keyreeve.values import AuthorityState
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
-from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_chassis.telemetry.current_values import CurrentValues
 
 # Made once for the process: a registry holds a name once, and a process may run more than one coordinator in its life.

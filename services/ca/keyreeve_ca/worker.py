@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from keyreeve.errors import KeyreeveError, StoreUnavailable
+from keyreeve.values import Hierarchy
 from keyreeve_ca.app import (
     api_server_of,
     new_worker_id,
@@ -27,7 +28,6 @@ from keyreeve_ca.ledger.ports import ProcessLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.wire import RemoteLedger
 from keyreeve_ca.operators.first_operator import roots_pem
-from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.known_revocations import LiveRevocations, TrustViews
 from keyreeve_ca.revocation.ports import REVOCATIONS
 from keyreeve_ca.settings import CaSettings

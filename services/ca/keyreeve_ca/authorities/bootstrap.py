@@ -12,16 +12,18 @@ import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from keyreeve import errors
+from keyreeve.values import AuthorityState, Hierarchy
 from keyreeve_ca.authorities.ca_certificate_plan import AuthorityPlan, standard_issuing, standard_root
 from keyreeve_ca.authorities.service import Authorities, pending_authority
 from keyreeve_ca.certificates.lint_gate import lint_findings
 from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.issuance.snapshot import issuer_of
 from keyreeve_ca.profiles.builtin import builtin_profiles
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
-from keyreeve_ca.store.ports import Authority, AuthorityState, ControlPlaneState, Store, Transaction
+from keyreeve_ca.profiles.profile import ProfileVersion
+from keyreeve_ca.store.ports import Authority, ControlPlaneState, Store, Transaction
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, SealedKey, make_check_value, sealed_from_start, verify_check_value
@@ -34,8 +36,7 @@ BUILT_IN = "built-in"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class FirstTrustMetadata:
+class FirstTrustMetadata(NamedTuple):
     """The first root of the trust metadata, and the online keys that it names."""
 
     root: bytes

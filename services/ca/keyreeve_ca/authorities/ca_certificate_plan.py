@@ -11,8 +11,8 @@ from cryptography.x509.oid import NameOID
 
 from keyreeve.errors import AuthorityRefused
 from keyreeve.identity import reserved_dns_suffixes
+from keyreeve.values import Hierarchy
 from keyreeve_ca.certificates.plan import Issuer
-from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_chassis.keys.key_types import KeyType
 
 AUTHORITY_KEY_TYPES = frozenset({KeyType.P256, KeyType.P384, KeyType.RSA3072, KeyType.RSA4096, KeyType.ED25519})

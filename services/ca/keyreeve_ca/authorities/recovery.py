@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy
 from keyreeve_ca.authorities.ca_certificate_plan import standard_issuing
 from keyreeve_ca.authorities.service import Authorities, pending_authority
 from keyreeve_ca.certificates.lint_gate import lint_findings
 from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.issuance.snapshot import issuer_of
 from keyreeve_ca.ledger.ports import InProcess
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Transaction
+from keyreeve_ca.store.ports import Authority, Transaction
 from keyreeve_chassis.audit.recording import system_event
 from keyreeve_chassis.keys.key_types import KeyType
 

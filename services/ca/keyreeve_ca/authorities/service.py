@@ -19,6 +19,7 @@ from cryptography import x509
 from keyreeve import errors
 from keyreeve.durations import in_words
 from keyreeve.identity import reserved_dns_suffixes
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy
 from keyreeve_ca.arrays.orders import check_order, follow_order
 from keyreeve_ca.arrays.ports import Order
 from keyreeve_ca.authorities.ca_certificate import issue_authority
@@ -37,8 +38,8 @@ from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.halt.service import refuse_when_halted
 from keyreeve_ca.issuance.snapshot import issuer_of, may_sign_leaves
 from keyreeve_ca.ledger.ports import BlockRequest, InProcess
-from keyreeve_ca.profiles.profile import PEER_CHECK, Hierarchy, ProfileVersion
-from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
+from keyreeve_ca.profiles.profile import PEER_CHECK, ProfileVersion
+from keyreeve_ca.store.ports import Authority, Store, Transaction
 from keyreeve_chassis.idempotency.ports import Commit
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, SealedKey

@@ -7,12 +7,12 @@ from keyreeve import errors
 from keyreeve.ca.v1 import authority_service_pb2 as pb
 from keyreeve.ca.v1 import crl_reason_pb2
 from keyreeve.identity import ALL_ROLES, SELF_ROLES, Role
+from keyreeve.values import AuthorityKind, Hierarchy
 from keyreeve_ca.arrays.orders import is_array
 from keyreeve_ca.authorities.service import Authorities, NewAuthority
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, bundle_digest
 from keyreeve_ca.messages import AUTHORITY_KEY_TYPES, HIERARCHIES, KINDS, authority_message, order_of
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.store.ports import Authority, AuthorityKind, Store, Transaction
+from keyreeve_ca.store.ports import Authority, Store, Transaction
 from keyreeve_chassis.guard.access import AccessRule, AccessRules, Freshness
 from keyreeve_chassis.guard.call import Call, caller_of, chosen, duration_of, id_of, invalid
 from keyreeve_chassis.guard.paging import Pages

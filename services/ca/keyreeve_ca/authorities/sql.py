@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from keyreeve import errors
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy
+from keyreeve_ca.store.ports import Authority
 from keyreeve_ca.store.tables import authorities, serial_blocks
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.trust_tables.sql import SqlTrustRows

@@ -22,9 +22,10 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, Signer, SSlibKey  # type: ignore[attr-defined]
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
+from keyreeve_ca.authorities.bootstrap import FirstTrustMetadata
 from keyreeve_chassis.keys.files import create_private_file, read_mounted_file, read_private_file
 from keyreeve_chassis.keys.key_types import KeyType
-from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, SealedKey
+from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError
 
 ROOT_LIFETIME = timedelta(days=90)
 ONLINE_ROLES = ("targets", "snapshot", "timestamp")
@@ -32,9 +33,7 @@ _WHAT = "the recovery key"
 _MAX_PEM_BYTES = 16_384
 
 
-def first(
-    recovery_key_file: Path, keystore: KeyStore, now: int, *, mounted: bool = False
-) -> tuple[bytes, tuple[SealedKey, ...]]:
+def first(recovery_key_file: Path, keystore: KeyStore, now: int, *, mounted: bool = False) -> FirstTrustMetadata:
     """Create what a new control plane needs: `root.json` version 1 and the keys of `ONLINE_ROLES`, in that order.
 
     One recovery key signs `root.json`. It is created in `recovery_key_file`, or read from it when an earlier start was
@@ -51,7 +50,7 @@ def first(
         create_recovery_key_file(recovery_key_file)
     recovery = read_recovery_key_file(recovery_key_file, mounted=mounted)
     online = tuple(keystore.generate(KeyType.ED25519) for _ in ONLINE_ROLES)
-    return first_root([recovery], [key.spki for key in online], now, threshold=1), online
+    return FirstTrustMetadata(first_root([recovery], [key.spki for key in online], now, threshold=1), online)
 
 
 def first_root(recovery: Sequence[Signer], online_spkis: Sequence[bytes], now: int, *, threshold: int) -> bytes:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from keyreeve import errors
 from keyreeve_ca.blocked_keys.ports import BlockedKey, BlockedKeys
-from keyreeve_ca.halt.service import APPROVAL_SECONDS, Actor
+from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Actor
 
 
 class Blocking(Protocol):

@@ -7,7 +7,7 @@ import time
 from functools import lru_cache
 from ipaddress import ip_address
 
-from keyreeve_ca.requests.name import Name, NameType
+from keyreeve.values import Name, NameType
 
 BOOLEAN = 0x01
 INTEGER = 0x02

@@ -8,8 +8,8 @@ import ipaddress
 import re
 from collections import Counter
 
-from keyreeve_ca.profiles.profile import Hierarchy, Profile
-from keyreeve_ca.requests.name import Name
+from keyreeve.values import Hierarchy, Name
+from keyreeve_ca.profiles.profile import Profile
 
 BOOLEAN = 0x01
 INTEGER = 0x02

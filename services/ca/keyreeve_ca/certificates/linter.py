@@ -16,12 +16,12 @@ from importlib.resources import files
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from keyreeve.values import Name
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.certificates.sample_names import sample_names
 from keyreeve_ca.certificates.serials import MAX_BLOCK_ID, SEED_BYTES, serial
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.profiles.profile import CommonName, Profile, ProfileVersion, SubjectAttribute
-from keyreeve_ca.requests.name import Name
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import Signer
 from keyreeve_chassis.keys.sealed import KEK_BYTES, SealedKeyStore

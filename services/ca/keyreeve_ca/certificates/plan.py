@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion, SubjectAttribute
-from keyreeve_ca.requests.name import Name
+from keyreeve.values import Hierarchy, Name
+from keyreeve_ca.profiles.profile import ProfileVersion, SubjectAttribute
 from keyreeve_chassis.keys.key_types import KeyType
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from itertools import cycle, islice
 from typing import TypeVar
 
+from keyreeve.values import Name, NameType
 from keyreeve_ca.profiles.profile import Profile
-from keyreeve_ca.requests.name import Name, NameType
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from keyreeve.durations import in_words
 from keyreeve.errors import FieldInvalid, NameRefused, TokenNotAllowed, Violation
 from keyreeve.identity import SERVICE_ROLES, Role, SpiffeId, service_dns_name
-from keyreeve_ca.requests.name import Name, NameType
+from keyreeve.values import Name, NameType
 from keyreeve_ca.requests.name_grammar import dns_problem
 
 DEFAULT_LIFETIME = 3600

@@ -16,6 +16,7 @@ from typing import Protocol
 from keyreeve import errors
 from keyreeve.enrollment_token import CLOCK_SKEW_SECONDS, RETRY_SECONDS, SERVER, EnrollmentKeys, Transcript
 from keyreeve.identity import Caller, Role, SpiffeId, service_dns_name
+from keyreeve.values import Hierarchy
 from keyreeve_ca.enrollment.ports import StoredToken, TokenState
 from keyreeve_ca.enrollment.rules import names_of, profile_of, read_identity
 from keyreeve_ca.enrollment.tokens import KIND, not_open
@@ -24,7 +25,6 @@ from keyreeve_ca.issuance.policy import check_requester, plan_certificate
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Prepared, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ledger.ports import AuditRecord, Rpc
-from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.requests.csr import CertificateRequest, check_possession, read_csr
 from keyreeve_ca.store.ports import Store
 from keyreeve_chassis.keys.ports import KeyStore

@@ -11,21 +11,9 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from keyreeve import errors
+from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Actor
 
-APPROVAL_SECONDS = 3600
-"""How long the first of two people's approval waits for the second."""
 _REASON = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{1,500}\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """The caller: the identity for the record, and the operator whom dual control compares."""
-
-    identity: str
-    person: str
-    """Stays the same whatever certificate or role the person comes with."""
-    known_since: int = 0
-    """When an operator was first invited; 0 for a program."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,12 @@ from ipaddress import ip_address
 
 from keyreeve.errors import NameMissing, NameRefused, SubjectRefused, TooManyNames, Violation
 from keyreeve.identity import OPERATOR_ROLES, SERVICE_ROLES, Role, SpiffeId, reserved_dns_suffixes
+from keyreeve.values import Hierarchy, Name, NameType
 from keyreeve_ca.profiles.patterns import Pattern, dns_pattern, uri_template
-from keyreeve_ca.profiles.profile import CommonName, Hierarchy, Profile, ProfileVersion, Requests, SubjectAttribute
+from keyreeve_ca.profiles.profile import CommonName, Profile, ProfileVersion, Requests, SubjectAttribute
 from keyreeve_ca.profiles.subject_attributes import ATTRIBUTE_OIDS, problem_with_attribute
-from keyreeve_ca.requests.csr import COMMON_NAME, MAX_NAMES, CertificateRequest
-from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.requests.csr import COMMON_NAME, MAX_NAMES, CertificateRequest, attribute_name
 from keyreeve_ca.requests.name_grammar import dns_problem, problem_with
-from keyreeve_ca.requests.oid_names import attribute_name
 
 _RESERVED_IDENTITIES = (
     ("services", SERVICE_ROLES, frozenset({"service", "enrollment"})),

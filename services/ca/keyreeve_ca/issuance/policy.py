@@ -21,12 +21,12 @@ from keyreeve.errors import (
     Violation,
 )
 from keyreeve.identity import Caller, Role
+from keyreeve.values import Name, NameType
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.issuance.name_policy import decide_names, decide_subject
 from keyreeve_ca.profiles.profile import KeyUsage, Profile, ProfileVersion, Requests
 from keyreeve_ca.requests.csr import CertificateRequest
 from keyreeve_ca.requests.key_rules import KnownKeys, check_key
-from keyreeve_ca.requests.name import Name, NameType
 
 MAX_IGNORED = 32
 """Ignored parts of one request that are told by themselves."""

@@ -21,17 +21,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, Caller, Role, SpiffeId
 from keyreeve.length_prefix import length_prefixed
+from keyreeve.values import Hierarchy, Name, NameType
 from keyreeve_ca.enrollment.rules import profile_of
 from keyreeve_ca.issuance.policy import check_requester, plan_certificate
 from keyreeve_ca.issuance.service import Issuance, LedgerEntry, Outcome, Prepared, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ledger.ports import AuditRecord, Rpc
 from keyreeve_ca.operators.service import first_second, refuse_uninvited_renewal
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.requests.csr import COMMON_NAME, CertificateRequest, check_possession, read_csr
+from keyreeve_ca.requests.csr import COMMON_NAME, CertificateRequest, attribute_name, check_possession, read_csr
 from keyreeve_ca.requests.device_signature import verify_touch
-from keyreeve_ca.requests.name import Name, NameType
-from keyreeve_ca.requests.oid_names import attribute_name
 from keyreeve_ca.store.ports import Store, StoredCertificate
 from keyreeve_chassis.trust_tables.ports import Alteration, Problem, table_altered
 

@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from keyreeve import errors
 from keyreeve.identity import Caller
+from keyreeve.values import Name
 from keyreeve_ca.certificates import serials
 from keyreeve_ca.certificates.final_check import check_signed
 from keyreeve_ca.certificates.plan import CertificatePlan
@@ -38,7 +39,6 @@ from keyreeve_ca.ledger.ports import (
     SerialBlock,
 )
 from keyreeve_ca.requests.csr import CertificateRequest, check_possession, read_csr
-from keyreeve_ca.requests.name import Name
 from keyreeve_ca.store.ports import Answered, Store, StoredCertificate
 from keyreeve_chassis.guard.admission import FairShare
 from keyreeve_chassis.idempotency.ports import request_id_reused

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from keyreeve import errors
 from keyreeve.identity import Caller, Role, SpiffeId, service_dns_name
+from keyreeve.values import Name, NameType
 from keyreeve_ca.issuance.service import Issuance, SignItem, SignRequest
 from keyreeve_ca.issuance.snapshot import TRUSTED, IssuanceSnapshot
 from keyreeve_ca.ledger.ports import InProcess
-from keyreeve_ca.requests.name import Name, NameType
 
 _RETRY_SECONDS = 30
 _LOOK_SECONDS = 60

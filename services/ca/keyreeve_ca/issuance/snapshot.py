@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 
 from keyreeve import errors
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy, Name, NameType
 from keyreeve_ca.authorities.ca_certificate_plan import NameConstraints, constraints_of
 from keyreeve_ca.certificates.final_check import FinalCheck
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
@@ -19,10 +20,9 @@ from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.issuance.believed import Believed, vouches
 from keyreeve_ca.operators.ports import Operator
-from keyreeve_ca.profiles.profile import PEER_CHECK, Hierarchy, ProfileVersion
+from keyreeve_ca.profiles.profile import PEER_CHECK, ProfileVersion
 from keyreeve_ca.requests.key_rules import KnownKeys
-from keyreeve_ca.requests.name import Name, NameType
-from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
+from keyreeve_ca.store.ports import Authority, Store, Transaction
 from keyreeve_chassis.changes.following import follow_changes
 from keyreeve_chassis.database.ports import Wait
 from keyreeve_chassis.keys.ports import KeyStore

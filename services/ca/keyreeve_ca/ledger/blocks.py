@@ -9,12 +9,12 @@ from collections.abc import Collection, Hashable
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
+from keyreeve.values import AuthorityState
 from keyreeve_ca.certificates.serials import MAX_BLOCK_ID
 from keyreeve_ca.halt.tables import issuance_halt
 from keyreeve_ca.ledger.commit_rules import lock_exclusively, pack_hashes
 from keyreeve_ca.ledger.ports import BLOCK_SIZE, BLOCKS, BLOCKS_PER_CRL_SHARD, BlockLease, BlockRequest, GateClosed
 from keyreeve_ca.profiles.profile import PEER_CHECK
-from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_ca.store.tables import authorities, control_plane, profile_versions, serial_blocks
 from keyreeve_chassis.database.transactions import touch
 

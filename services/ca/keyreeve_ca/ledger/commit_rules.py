@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from keyreeve.audit import record as records
 from keyreeve.errors import StoreUnavailable, from_reason
+from keyreeve.values import AuthorityState
 from keyreeve_ca.enrollment.ports import TokenState
 from keyreeve_ca.ledger.ports import MAX_UNCOMMITTED
 from keyreeve_ca.ledger.wire import (
@@ -45,7 +46,6 @@ from keyreeve_ca.ledger.wire import (
     unpack,
 )
 from keyreeve_ca.profiles.profile import PEER_CHECK
-from keyreeve_ca.store.ports import AuthorityState
 
 HASH_BYTES = 32
 ADVISORY_KEY = zlib.crc32(b"keyreeve ca commit gate")

@@ -16,6 +16,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import OCSPExtensionOID
 
 from keyreeve import errors
+from keyreeve.values import AuthorityState
 from keyreeve_ca.certificates import serials
 from keyreeve_ca.certificates.lint_gate import Linter, lint_findings
 from keyreeve_ca.certificates.signers import IssuingSigner
@@ -25,7 +26,7 @@ from keyreeve_ca.ocsp import messages as building
 from keyreeve_ca.ocsp.messages import CertificateId, Good, Revoked, Status, Unknown
 from keyreeve_ca.revocation.crl_publisher import BACKDATE, serial_of_authority
 from keyreeve_ca.revocation.ports import REASON_CODES
-from keyreeve_ca.store.ports import Authority, AuthorityState, Store, Transaction
+from keyreeve_ca.store.ports import Authority, Store, Transaction
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import KeyStore, Signer
 

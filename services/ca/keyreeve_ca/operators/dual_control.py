@@ -11,8 +11,7 @@ from typing import Protocol
 
 from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, Role, SpiffeId
-from keyreeve_ca.halt.service import APPROVAL_SECONDS, Actor
-from keyreeve_ca.operators.ports import Approval, Operator, OperatorRecords
+from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Actor, Approval, Operator, OperatorRecords
 
 KNOWN_SECONDS = 7 * 86_400
 """How long a person has been known who counts for dual control."""

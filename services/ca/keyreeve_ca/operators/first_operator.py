@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 from keyreeve import errors
 from keyreeve.identity import Role, SpiffeId
+from keyreeve.values import Hierarchy, Name, NameType
 from keyreeve_ca.issuance.service import Issuance, SignItem, SignRequest
 from keyreeve_ca.issuance.serving_certificate import pem, service_caller
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.ledger.ports import InProcess
 from keyreeve_ca.operators.service import Operators
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.requests.name import Name, NameType
 
 NEW_SECONDS = 2
 """For so long after it was made a process may not have heard of a record."""

@@ -9,6 +9,19 @@ from keyreeve_ca.requests.openssh_keys import OperatorKey
 
 INVITATION_SECONDS = 7 * 86_400
 """How long after the last invitation certificates renew themselves."""
+APPROVAL_SECONDS = 3600
+"""How long the first of two people's approval waits for the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The caller: the identity for the record, and the operator whom dual control compares."""
+
+    identity: str
+    person: str
+    """Stays the same whatever certificate or role the person comes with."""
+    known_since: int = 0
+    """When an operator was first invited; 0 for a program."""
 
 
 @dataclass(frozen=True, slots=True)

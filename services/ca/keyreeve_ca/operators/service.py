@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 from keyreeve import errors
 from keyreeve.identity import OPERATOR_ROLES, Caller, Role, SpiffeId
+from keyreeve.values import CrlReason
 from keyreeve_ca.enrollment.ports import StoredToken, TokenState
 from keyreeve_ca.operators.dual_control import DualControl
 from keyreeve_ca.operators.ports import Operator, RegisteredKey
 from keyreeve_ca.requests.openssh_keys import OperatorKey
-from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
+from keyreeve_ca.revocation.ports import NewRevocation
 from keyreeve_ca.store.ports import CertificateFilter, Transaction
 
 _MANY = 100_000

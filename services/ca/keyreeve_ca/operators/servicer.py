@@ -8,9 +8,8 @@ from keyreeve.ca.v1 import operator_service_pb2 as pb
 from keyreeve.enrollment_token import EnrollmentToken
 from keyreeve.identity import INNER_SERVICE_ROLES, OPERATOR_ROLES, Role
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
-from keyreeve_ca.halt.service import APPROVAL_SECONDS
 from keyreeve_ca.operators.dual_control import actor_of
-from keyreeve_ca.operators.ports import Operator, RegisteredKey
+from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Operator, RegisteredKey
 from keyreeve_ca.operators.ssh_keys import SshKey, SshKeys
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.openssh_keys import MOST_KEYS, OperatorKey, read_operator_key

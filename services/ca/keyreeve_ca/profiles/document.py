@@ -27,12 +27,12 @@ from pydantic import (
 
 from keyreeve.errors import ProfileInvalid, Violation
 from keyreeve.identity import Role
+from keyreeve.values import Hierarchy
 from keyreeve_ca.profiles.profile import (
     CommonName,
     DnsRule,
     EmailRule,
     ExtendedKeyUsage,
-    Hierarchy,
     IpRule,
     KeyUsage,
     Profile,

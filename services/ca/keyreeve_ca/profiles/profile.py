@@ -6,15 +6,8 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from keyreeve.identity import Role
+from keyreeve.values import Hierarchy
 from keyreeve_chassis.keys.key_types import KeyType
-
-
-class Hierarchy(StrEnum):
-    """Which authorities issue under a profile: those of one hierarchy, or standalone CAs."""
-
-    CONTROL = "control"
-    ESTATE = "estate"
-    STANDALONE = "standalone"
 
 
 class Requests(StrEnum):

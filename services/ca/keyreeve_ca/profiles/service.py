@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keyreeve import errors
+from keyreeve.values import AuthorityState, Name, NameType
 from keyreeve_ca.certificates.lint_gate import Linter, when_lint_clean
 from keyreeve_ca.certificates.plan import CertificatePlan, Issuer
 from keyreeve_ca.issuance.policy import plan_certificate
@@ -20,8 +21,7 @@ from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, issuer_of, may_sign_
 from keyreeve_ca.profiles.document import read_profile
 from keyreeve_ca.profiles.profile import ExtendedKeyUsage, KeyUsage, ProfileVersion
 from keyreeve_ca.requests.csr import read_csr
-from keyreeve_ca.requests.name import Name, NameType
-from keyreeve_ca.store.ports import Authority, AuthorityState, Store, StoredCertificate, Transaction
+from keyreeve_ca.store.ports import Authority, Store, StoredCertificate, Transaction
 from keyreeve_chassis.idempotency.ports import Commit
 
 R = TypeVar("R")

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 from keyreeve.errors import Violation
 from keyreeve.identity import reserved_dns_suffixes
+from keyreeve.values import Hierarchy
 from keyreeve_ca.profiles.patterns import TRUST_DOMAIN, dns_pattern, problem_with_dns_pattern, problem_with_uri_template
-from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyUsage, Profile
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, KeyUsage, Profile
 from keyreeve_ca.profiles.subject_attributes import problem_with_attribute
 from keyreeve_chassis.keys.key_types import KeyType
 

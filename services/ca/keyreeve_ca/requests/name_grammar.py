@@ -7,7 +7,7 @@ section 4.1.2 (mailbox), RFC 5280 section 4.2.1.6 (encoding in a certificate).
 import ipaddress
 import string
 
-from keyreeve_ca.requests.name import Name, NameType
+from keyreeve.values import Name, NameType
 
 MAX_DNS_BYTES = 253
 MAX_LABEL_BYTES = 63

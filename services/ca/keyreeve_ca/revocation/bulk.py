@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 
 from keyreeve import errors
 from keyreeve.identity import Caller, Role
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
+from keyreeve.values import CrlReason, Hierarchy
+from keyreeve_ca.revocation.ports import NewRevocation
 from keyreeve_ca.store.ports import CertificateFilter, CertificatePage, Transaction
 from keyreeve_chassis.database.ports import Store
 from keyreeve_chassis.operations.ports import Operation, OperationState

@@ -20,6 +20,7 @@ from functools import partial
 from cryptography import x509
 
 from keyreeve import errors
+from keyreeve.values import AuthorityKind, AuthorityState
 from keyreeve_ca.certificates import serials
 from keyreeve_ca.certificates.signers import CrlSigner
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, issuer_of
@@ -36,7 +37,7 @@ from keyreeve_ca.revocation.ports import (
     VoidBlock,
 )
 from keyreeve_ca.revocation.scopes import covers_all, has_one_list
-from keyreeve_ca.store.ports import Authority, AuthorityKind, AuthorityState, Store, Transaction
+from keyreeve_ca.store.ports import Authority, Store, Transaction
 from keyreeve_chassis.database.ports import Wait
 from keyreeve_chassis.keys.ports import KeyStore
 
@@ -53,7 +54,7 @@ _FULL_GAP = 5.0
 """The same for full lists, which can be as large as all shards together."""
 _SOON = 0.25
 """Seconds to the next attempt, and to a look whether a shard's gap is over."""
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
 """Seconds between two looks at what the time makes due; nothing is read for them."""
 _PAGE = 500
 """Revocations read in one go."""

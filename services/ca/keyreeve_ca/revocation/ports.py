@@ -6,25 +6,14 @@ everything up to a number has missed nothing before it; a plain sequence would l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
+
+from keyreeve.values import CrlReason
 
 REVOCATIONS = "revocations"
 """Topic of what takes a revocation number: revocations, phantoms, changes of callers."""
 FULL_LIST = -1
 """Shard number of an authority's full list: all its shards in one CRL, for programs that know no distribution points."""
-
-
-class CrlReason(StrEnum):
-    """CRLReason of RFC 5280, section 5.3.1. The values are what tables hold."""
-
-    UNSPECIFIED = "unspecified"
-    KEY_COMPROMISE = "key_compromise"
-    CA_COMPROMISE = "ca_compromise"
-    AFFILIATION_CHANGED = "affiliation_changed"
-    SUPERSEDED = "superseded"
-    CESSATION_OF_OPERATION = "cessation_of_operation"
-    PRIVILEGE_WITHDRAWN = "privilege_withdrawn"
 
 
 REASON_CODES = {

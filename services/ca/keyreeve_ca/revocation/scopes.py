@@ -1,8 +1,8 @@
 """What a CRL of an authority covers: one shard of its certificates, or all of them."""
 
-from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve.values import AuthorityKind, Hierarchy
 from keyreeve_ca.revocation.ports import FULL_LIST, Shard
-from keyreeve_ca.store.ports import Authority, AuthorityKind
+from keyreeve_ca.store.ports import Authority
 
 
 def has_one_list(authority: Authority) -> bool:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from keyreeve import errors
 from keyreeve.identity import INNER_SERVICE_ROLES, OPERATOR_ROLES, SERVICE_ROLES, Caller, Role, SpiffeId
+from keyreeve.values import CrlReason, Hierarchy
 from keyreeve_ca.issuance.renewal import certificate_not_found
 from keyreeve_ca.operators.service import first_second
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.revocation.ports import CrlReason, NewRevocation, Revocation
+from keyreeve_ca.revocation.ports import NewRevocation, Revocation
 from keyreeve_ca.store.ports import StoredCertificate, Transaction
 
 _SEE_ALL = OPERATOR_ROLES | INNER_SERVICE_ROLES

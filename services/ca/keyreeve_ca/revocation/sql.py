@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from keyreeve.values import CrlReason, Hierarchy
 from keyreeve_ca.blocked_keys.ports import BlockedKey
 from keyreeve_ca.blocked_keys.sql import SqlBlockedKeys
 from keyreeve_ca.certificates.serials import block_of
 from keyreeve_ca.enrollment.sql import SqlTokens
-from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.crls_sql import SqlLists
-from keyreeve_ca.revocation.ports import CrlReason, NewRevocation, Revocation
+from keyreeve_ca.revocation.ports import NewRevocation, Revocation
 from keyreeve_ca.revocation.tables import revocations
 from keyreeve_ca.store.tables import authorities, certificates, control_plane, renewals, serial_blocks
 from keyreeve_chassis.database.transactions import touch

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keyreeve.errors import StoreUnavailable
+from keyreeve.values import Hierarchy
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot
 from keyreeve_ca.operators.first_operator import roots_pem
-from keyreeve_ca.profiles.profile import Hierarchy
 
 LOOK_SECONDS = 5.0
 """How often what is published is compared, since it may have been deleted."""

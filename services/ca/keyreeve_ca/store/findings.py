@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
+from keyreeve.values import AuthorityState
 from keyreeve_ca.halt.service import HaltState
-from keyreeve_ca.store.ports import AuthorityState, ControlPlaneState
+from keyreeve_ca.store.ports import ControlPlaneState
 from keyreeve_ca.store.sql import CaStore
 from keyreeve_chassis.database.binding import DatabaseBinding
 from keyreeve_chassis.keys.ports import KeyStore, KeyStoreError, verify_check_value

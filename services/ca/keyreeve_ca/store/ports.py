@@ -6,16 +6,16 @@ and writes is one serializable step, and `Store.write` commits it or nothing (ru
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy
 from keyreeve_ca.arrays.ports import ArrayRecords
 from keyreeve_ca.blocked_keys.ports import BlockedKeys
 from keyreeve_ca.enrollment.ports import TokenRows
 from keyreeve_ca.halt.service import Halts
 from keyreeve_ca.ledger.ports import BlockLease, BlockRequest, ItemFailure
 from keyreeve_ca.operators.ports import OperatorRecords
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
+from keyreeve_ca.profiles.profile import ProfileVersion
 from keyreeve_ca.revocation.ports import Revocation, RevocationRecords
 from keyreeve_ca.sessions.ports import SessionRecords
 from keyreeve_ca.trust.ports import CallerRecords
@@ -31,24 +31,6 @@ T = TypeVar("T")
 
 CONFIG = "config"
 """Topic (`keyreeve_chassis.changes`) of what raises `config_version`: authorities, profiles, operators, the halt."""
-
-
-class AuthorityKind(StrEnum):
-    """A root signs itself; an intermediate is signed by a root of its hierarchy."""
-
-    ROOT = "root"
-    INTERMEDIATE = "intermediate"
-
-
-class AuthorityState(StrEnum):
-    """`pending (-> introduced) -> active -> retiring -> retired`, and `revoked` before that (docs/authorities.md)."""
-
-    PENDING = "pending"
-    INTRODUCED = "introduced"
-    ACTIVE = "active"
-    RETIRING = "retiring"
-    RETIRED = "retired"
-    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from keyreeve import errors
+from keyreeve.values import AuthorityKind, Hierarchy
 from keyreeve_ca.arrays.sql import SqlArrays
 from keyreeve_ca.authorities import sql as authorities_sql
 from keyreeve_ca.blocked_keys.sql import SqlBlockedKeys
@@ -24,7 +25,7 @@ from keyreeve_ca.ledger.ports import BlockLease, BlockRequest
 from keyreeve_ca.ledger.wire import results_from, unpack
 from keyreeve_ca.operators.sql import SqlOperators
 from keyreeve_ca.profiles import sql as profiles_sql
-from keyreeve_ca.profiles.profile import Hierarchy, Profile, ProfileVersion
+from keyreeve_ca.profiles.profile import Profile, ProfileVersion
 from keyreeve_ca.revocation import sql as revocations_sql
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.revocation.sql import SqlRevocations
@@ -36,7 +37,6 @@ from keyreeve_ca.store.ports import (
     CONFIG,
     Answered,
     Authority,
-    AuthorityKind,
     CertificateFilter,
     CertificatePage,
     ControlPlaneState,

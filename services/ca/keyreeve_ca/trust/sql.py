@@ -6,14 +6,12 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, Table, select
 
 from keyreeve.caller_values import IssuingAuthority, OperatorRecord
-from keyreeve.values import AuthorityState, OperatorRole
+from keyreeve.values import AuthorityKind, AuthorityState, Hierarchy, OperatorRole
 from keyreeve_ca.arrays.sql import member_record
 from keyreeve_ca.arrays.tables import members
 from keyreeve_ca.operators.tables import operators
-from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.tables import revocation_head, revocations
 from keyreeve_ca.sessions.tables import operator_sessions
-from keyreeve_ca.store.ports import AuthorityKind
 from keyreeve_ca.store.tables import authorities
 from keyreeve_ca.trust.ports import CallerChanges
 from keyreeve_chassis.trust_tables.sql import SqlTrust

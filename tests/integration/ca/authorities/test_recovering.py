@@ -10,11 +10,12 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.keys import make_csr, make_key
+from keyreeve.values import AuthorityState
 from keyreeve_ca import local_admin
 from keyreeve_ca.coordinator import RunningCoordinator, run_coordinator
-from keyreeve_ca.halt.service import Actor, HaltSwitch
+from keyreeve_ca.halt.service import HaltSwitch
+from keyreeve_ca.operators.ports import Actor
 from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_ca.worker import run_worker
 from support.running_ca import Clock, place_for_ca
 

@@ -14,10 +14,9 @@ from keyreeve.caller_values import MemberRecord
 from keyreeve.context import Context
 from keyreeve.keys import load_certificates, make_csr, make_key, save_key
 from keyreeve.renewal_files import next_path
-from keyreeve.values import CrlReason, MemberState, Order, to_pem
+from keyreeve.values import CrlReason, MemberState, Name, NameType, Order, to_pem
 from keyreeve_agent.control.expired import ExpiredCertificate
 from keyreeve_ca.issuance.service import SignItem
-from keyreeve_ca.requests.name import Name, NameType
 from support.enrolling import address_of, enrolling_ca
 from support.running_ca import ADMIN, MEMBERSHIP, RunningCa, unique
 from support.waiting import wait_for

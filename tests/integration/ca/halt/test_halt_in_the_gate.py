@@ -9,9 +9,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from keyreeve import errors
-from keyreeve_ca.halt.service import APPROVAL_SECONDS, Actor, HaltState, HaltSwitch
+from keyreeve_ca.halt.service import HaltState, HaltSwitch
 from keyreeve_ca.ledger.commit_rules import ADVISORY_KEY
 from keyreeve_ca.ledger.ports import CommitGroup, Committed, GateClosed, InProcess
+from keyreeve_ca.operators.ports import APPROVAL_SECONDS, Actor
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, Block, block_request
 

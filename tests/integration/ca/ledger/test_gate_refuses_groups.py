@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from keyreeve.values import AuthorityState
 from keyreeve_ca.ledger.ports import CommitGroup, Committed, GateClosed
-from keyreeve_ca.store.ports import AuthorityState
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import NOW, PROFILE_HASH, WORKER, Block, authority, block_request
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from keyreeve.values import AuthorityState
 from keyreeve_ca.ledger.ports import AlreadyAnswered, Committed, GateClosed
 from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_ca.ledger.wire import RemoteLedger
-from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_chassis.processes.ipc import Client, Connection, IpcServer, serve
 from support.databases import CaBench, CaDatabase
 from support.ledger_entries import Block, authority, block_request, request_id

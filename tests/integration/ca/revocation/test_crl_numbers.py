@@ -5,8 +5,9 @@ from contextlib import suppress
 import pytest
 
 from keyreeve.errors import StoreUnavailable
+from keyreeve.values import CrlReason
 from keyreeve_ca.revocation import crls_sql as lists
-from keyreeve_ca.revocation.ports import CrlReason, ListState, NewRevocation, PublishedList
+from keyreeve_ca.revocation.ports import ListState, NewRevocation, PublishedList
 from keyreeve_chassis.processes import failpoints
 from support.databases import CaBench
 from support.ledger_entries import NOW, Block

@@ -6,13 +6,13 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.identity import Caller, Role, SpiffeId
-from keyreeve_ca.profiles.profile import Hierarchy
+from keyreeve.values import AuthorityState, CrlReason, Hierarchy
 from keyreeve_ca.revocation import known_revocations as live_revocations
 from keyreeve_ca.revocation.crl_publisher import phantoms_of
 from keyreeve_ca.revocation.known_revocations import LiveRevocations
-from keyreeve_ca.revocation.ports import CrlReason, NewRevocation, VoidBlock
+from keyreeve_ca.revocation.ports import NewRevocation, VoidBlock
 from keyreeve_ca.revocation.service import Revoking
-from keyreeve_ca.store.ports import AuthorityState, Transaction
+from keyreeve_ca.store.ports import Transaction
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey
 from support.databases import CaBench

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
+from keyreeve.values import CrlReason
+from keyreeve_ca.revocation.ports import NewRevocation
 from keyreeve_ca.store import certificate_pages
 from keyreeve_ca.store.ports import CertificateFilter, StoredCertificate
 from support.databases import CaBench

@@ -12,10 +12,11 @@ from sqlalchemy import text
 
 from keyreeve import errors
 from keyreeve.session_values import AUDIENCES, SessionMethod
+from keyreeve.values import CrlReason
 from keyreeve_ca.ledger.ports import Committed
 from keyreeve_ca.operators.ports import RegisteredKey
 from keyreeve_ca.requests.openssh_keys import stored_key
-from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
+from keyreeve_ca.revocation.ports import NewRevocation
 from keyreeve_ca.sessions.ports import Session
 from keyreeve_ca.store import retention as module
 from keyreeve_ca.store import retention_sql

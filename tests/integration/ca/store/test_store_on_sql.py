@@ -9,8 +9,9 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from keyreeve import errors
+from keyreeve.values import AuthorityState
 from keyreeve_ca.ledger.ports import IssuedCertificate
-from keyreeve_ca.store.ports import AuthorityState, CertificateFilter, ControlPlaneState, Transaction
+from keyreeve_ca.store.ports import CertificateFilter, ControlPlaneState, Transaction
 from keyreeve_ca.store.sql import store_on
 from keyreeve_chassis.database.store import ReadOnly
 from keyreeve_chassis.keys.key_types import KeyType

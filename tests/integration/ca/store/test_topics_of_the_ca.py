@@ -5,9 +5,10 @@ from collections.abc import Set
 import pytest
 
 from keyreeve.enrollment_token import RETRY_SECONDS
+from keyreeve.values import CrlReason
 from keyreeve_ca.enrollment.ports import TOKENS, StoredToken, TokenState
 from keyreeve_ca.ledger.ports import BLOCKS
-from keyreeve_ca.revocation.ports import REVOCATIONS, CrlReason, NewRevocation
+from keyreeve_ca.revocation.ports import REVOCATIONS, NewRevocation
 from keyreeve_ca.store.ports import CONFIG
 from support.databases import CaBench
 from support.ledger_entries import NOW, WORKER, Block

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 from keyreeve.caller_values import IssuingAuthority, OperatorRecord
 from keyreeve.identity import Role
+from keyreeve.values import AuthorityKind, AuthorityState, CrlReason, Hierarchy, OperatorRole
 from keyreeve.values import AuthorityState as State
-from keyreeve.values import OperatorRole
 from keyreeve_ca.operators.ports import Operator
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.revocation.ports import CrlReason, NewRevocation
-from keyreeve_ca.store.ports import AuthorityKind, AuthorityState, Transaction
+from keyreeve_ca.revocation.ports import NewRevocation
+from keyreeve_ca.store.ports import Transaction
 from keyreeve_ca.trust.ports import CallerChanges
 from keyreeve_chassis.keys.key_types import KeyType
 from keyreeve_chassis.keys.ports import SealedKey

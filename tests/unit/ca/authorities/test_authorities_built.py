@@ -7,6 +7,7 @@ import pytest
 from cryptography import x509
 
 from keyreeve.errors import AuthorityRefused, FinalCheckFailed
+from keyreeve.values import Hierarchy
 from keyreeve_ca.authorities.ca_certificate import issue_authority
 from keyreeve_ca.authorities.ca_certificate_check import check_authority
 from keyreeve_ca.authorities.ca_certificate_plan import (
@@ -22,7 +23,6 @@ from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import (
     NOW,

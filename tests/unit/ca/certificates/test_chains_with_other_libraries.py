@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from keyreeve.values import Hierarchy, Name, NameType
 from keyreeve_ca.authorities.ca_certificate import issue_authority
 from keyreeve_ca.authorities.ca_certificate_plan import AUTHORITY_KEY_TYPES, standard_issuing, standard_root
 from keyreeve_ca.certificates.final_check import FinalCheck, check_signed
@@ -18,8 +19,6 @@ from keyreeve_ca.certificates.plan import Issuer
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.signers import IssuingSigner
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import Hierarchy
-from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import (
     IDENTITY,

@@ -8,11 +8,11 @@ from ipaddress import ip_network
 import pytest
 
 from keyreeve.errors import FinalCheckFailed
+from keyreeve.values import Hierarchy, Name, NameType
 from keyreeve_ca.certificates.final_check import FinalCheck, check_signed
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import CommonName, DnsRule, Hierarchy, IpRule, UriRule
-from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.profiles.profile import CommonName, DnsRule, IpRule, UriRule
 from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import (
     IDENTITY,

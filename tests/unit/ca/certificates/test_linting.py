@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from keyreeve.values import Hierarchy, Name, NameType
 from keyreeve_ca.authorities.ca_certificate_plan import AUTHORITY_KEY_TYPES
 from keyreeve_ca.certificates.final_check import FinalCheck
 from keyreeve_ca.certificates.linter import PkilintLinter, allow_list, lint_certificate, sample_certificates
@@ -11,8 +12,7 @@ from keyreeve_ca.certificates.sample_names import sample_names
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES, builtin_profiles
-from keyreeve_ca.profiles.profile import Hierarchy, ProfileVersion
-from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.profiles.profile import ProfileVersion
 from keyreeve_ca.requests.name_grammar import problem_with
 from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import (

@@ -9,11 +9,11 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keyreeve.values import Hierarchy, Name, NameType
 from keyreeve_ca.certificates.final_check import FinalCheck, check_signed
 from keyreeve_ca.certificates.serials import serial
 from keyreeve_ca.certificates.template import Template
-from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyUsage
-from keyreeve_ca.requests.name import Name, NameType
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, KeyUsage
 from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_oracle import build_tbs
 from support.certificate_plans import (

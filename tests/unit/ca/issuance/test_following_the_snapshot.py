@@ -8,9 +8,9 @@ import pytest
 
 from fakes.signing_path import settle, snapshot
 from keyreeve import errors
+from keyreeve.values import AuthorityState
 from keyreeve_ca.issuance.serving_certificate import Credentials, ServingCertificate
 from keyreeve_ca.issuance.snapshot import LiveSnapshot
-from keyreeve_ca.store.ports import AuthorityState
 from keyreeve_chassis.database.ports import polling
 from keyreeve_chassis.processes.lifecycle import run_tasks
 

@@ -7,12 +7,12 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.identity import Role
+from keyreeve.values import Hierarchy, Name, NameType
 from keyreeve_ca.certificates.plan import CertificatePlan
 from keyreeve_ca.issuance.policy import check_requester, plan_certificate
-from keyreeve_ca.profiles.profile import Hierarchy, UriRule
+from keyreeve_ca.profiles.profile import UriRule
 from keyreeve_ca.requests.csr import CertificateRequest, read_csr
 from keyreeve_ca.requests.key_rules import KnownKeys
-from keyreeve_ca.requests.name import Name, NameType
 from support.csr_writer import cn, dns, ec_key, email, extension, info, ip, rsa_key, san, signed, spki_of, uri
 from support.der_writer import bit_string, oid, sequence
 from support.plans import NOW, TRUST_DOMAIN, builtin, issuer, plan, strict, version_of

@@ -4,12 +4,11 @@ import asyncio
 
 from fakes.signing_path import FakeLedger, Path, settle
 from keyreeve.keys import make_csr, make_key
-from keyreeve.values import Name
+from keyreeve.values import Name, NameType
+from keyreeve.values import Name as CaName
 from keyreeve_ca.issuance.commit_queue import MAX_FAILURE_CHARACTERS, MAX_GROUP_BYTES
 from keyreeve_ca.issuance.service import RETRY_AFTER, SignItem
 from keyreeve_ca.ledger.ports import ItemFailure
-from keyreeve_ca.requests.name import Name as CaName
-from keyreeve_ca.requests.name import NameType
 from keyreeve_chassis.guard.admission import FairShare
 
 KEY = make_key()

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from keyreeve import errors
+from keyreeve.values import Name, NameType
 from keyreeve_ca.certificates.plan import CertificatePlan
 from keyreeve_ca.profiles.profile import SubjectAttribute
 from keyreeve_ca.requests.csr import CertificateRequest, read_csr
-from keyreeve_ca.requests.name import Name, NameType
 from support.csr_writer import attribute, cn, dns, email, extension, info, rsa_key, san, signed, spki_of, uri
 from support.der_writer import bit_string, oid, sequence, tlv
 from support.plans import builtin, plan, version_of

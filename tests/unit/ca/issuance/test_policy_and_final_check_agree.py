@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyreeve.errors import KeyreeveError
+from keyreeve.values import Name, NameType
 from keyreeve_ca.certificates.final_check import FinalCheck
 from keyreeve_ca.certificates.linter import lint_certificate
 from keyreeve_ca.certificates.sample_names import sample_names
@@ -20,7 +21,6 @@ from keyreeve_ca.profiles.builtin import BUILTIN_NAMES, builtin_profiles
 from keyreeve_ca.profiles.profile import ProfileVersion
 from keyreeve_ca.requests.csr import read_csr
 from keyreeve_ca.requests.key_rules import KnownKeys
-from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_chassis.keys.key_types import KeyType
 from support.certificate_plans import NOW, SEED, TRUST_DOMAIN, authority, dns, private_key, uri
 

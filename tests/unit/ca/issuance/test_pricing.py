@@ -7,11 +7,10 @@ import pytest
 from fakes.signing_path import ADMIN, Path, settle
 from keyreeve import errors
 from keyreeve.keys import make_csr, make_key
-from keyreeve.values import Name
+from keyreeve.values import Name, NameType
+from keyreeve.values import Name as CaName
 from keyreeve_ca.issuance.batching import MAX_IN_PROGRESS, price
 from keyreeve_ca.issuance.service import SignItem
-from keyreeve_ca.requests.name import Name as CaName
-from keyreeve_ca.requests.name import NameType
 
 KEY = make_key()
 

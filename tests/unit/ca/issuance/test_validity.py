@@ -9,8 +9,8 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from keyreeve.errors import AuthorityExpiring, AuthorityStateWrong, LifetimeRefused
+from keyreeve.values import Hierarchy
 from keyreeve_ca.issuance.policy import SHORTEST_PART_OF_DEFAULT, plan_validity
-from keyreeve_ca.profiles.profile import Hierarchy
 from support.both_seeds import for_all
 from support.plans import DAY, NOW, builtin, issuer
 

@@ -8,9 +8,10 @@ import yaml
 from pydantic import BaseModel
 
 from keyreeve.identity import Role
+from keyreeve.values import Hierarchy
 from keyreeve_ca.profiles.builtin import builtin_profiles
 from keyreeve_ca.profiles.document import ProfileDocument, read_profile, sections
-from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyUsage, Requests, SubjectAttribute
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, KeyUsage, Requests, SubjectAttribute
 from keyreeve_chassis.keys.key_types import KeyType
 from support.plans import TRUST_DOMAIN
 

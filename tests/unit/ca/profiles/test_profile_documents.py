@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from keyreeve.errors import ProfileInvalid
 from keyreeve.identity import Role
+from keyreeve.values import Hierarchy
 from keyreeve_ca.profiles.builtin import BUILTIN_NAMES, builtin_profiles
 from keyreeve_ca.profiles.document import MAX_DOCUMENT_BYTES, profile_from_canonical, read_profile
-from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, Hierarchy, KeyUsage
+from keyreeve_ca.profiles.profile import CommonName, ExtendedKeyUsage, KeyUsage
 from keyreeve_chassis.keys.key_types import KeyType
 from support.both_seeds import for_all
 from support.plans import TRUST_DOMAIN

@@ -5,10 +5,10 @@ import time
 import pytest
 
 from keyreeve.errors import FailedPrecondition, InvalidArgument, KeyreeveError
+from keyreeve.values import Name, NameType
 from keyreeve_ca.certificates.plan import CertificatePlan
 from keyreeve_ca.profiles.profile import ProfileVersion
 from keyreeve_ca.requests.csr import check_possession, read_csr
-from keyreeve_ca.requests.name import Name, NameType
 from support.csr_corpus import bad_csrs
 from support.csr_writer import good_csr, info, pem, rsa_key, signed, spki_of
 from support.plans import TRUST_DOMAIN, plan, strict

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import strategies as st
 
-from keyreeve_ca.requests.name import Name, NameType
+from keyreeve.values import Name, NameType
 from keyreeve_ca.requests.name_grammar import problem_with
 from support import reference_names
 from support.both_seeds import for_all

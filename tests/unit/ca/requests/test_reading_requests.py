@@ -12,8 +12,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import strategies as st
 
 from keyreeve.errors import CsrSignatureInvalid, CsrTooLarge, InvalidArgument, KeyreeveError
+from keyreeve.values import Name, NameType
 from keyreeve_ca.requests.csr import MAX_DER_BYTES, check_possession, read_csr
-from keyreeve_ca.requests.name import Name, NameType
 from keyreeve_ca.requests.name_grammar import problem_with
 from keyreeve_chassis.keys.key_types import KeyType
 from support.both_seeds import for_all

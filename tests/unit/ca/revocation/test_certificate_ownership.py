@@ -6,9 +6,9 @@ import pytest
 
 from keyreeve import errors
 from keyreeve.identity import Caller, Role, SpiffeId
+from keyreeve.values import Hierarchy
 from keyreeve_ca.operators.ports import Operator
 from keyreeve_ca.operators.service import first_second
-from keyreeve_ca.profiles.profile import Hierarchy
 from keyreeve_ca.revocation.service import may_revoke
 from keyreeve_ca.store.ports import StoredCertificate
 
