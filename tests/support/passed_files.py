@@ -30,7 +30,7 @@ _IDLE = 1
 
 LAYERS = (
     ("servicer", ("servicer.py", "/messages.py", "/mutation.py")),
-    ("ledger", ("/sql.py", "/ledger/", "/store/", "/database/", "/chains.py", "/ipc.py")),
+    ("ledger", ("/sql.py", "/ledger/", "/store/", "/database/", "/trust_tables/", "/chains.py", "/ipc.py")),
     ("guard", ("/guard/", "/telemetry/", "/trail.py", "/worker.py", "/known_revocations.py", "/pending_tokens.py")),
 )
 """Layers by parts of the names of their files, the first that fits; what fits none is a use case or one of its rules."""
@@ -42,6 +42,7 @@ SHARED = {
     "keyreeve_chassis/guard/admission.py": "bounds work in progress, of calls and of certificates",
     "keyreeve_chassis/processes/lifecycle.py": "the clock",
     "keyreeve_ca/store/sql.py": "the transaction itself, which the store hands to the use case",
+    "keyreeve_chassis/trust_tables/sql.py": "the transaction's trust tables, made with it",
 }
 """Files of no layer: what several layers hold or ask, and why."""
 

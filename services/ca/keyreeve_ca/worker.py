@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,7 +28,7 @@ from keyreeve_ca.ledger.ports import ProcessLedger
 from keyreeve_ca.ledger.postgresql import PostgresqlLedger
 from keyreeve_ca.ledger.wire import RemoteLedger
 from keyreeve_ca.operators.first_operator import roots_pem
-from keyreeve_ca.revocation.known_revocations import LiveRevocations, TrustViews
+from keyreeve_ca.revocation.known_revocations import LearningForward, LiveRevocations, TrustViews
 from keyreeve_ca.revocation.ports import REVOCATIONS
 from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import CONFIG
@@ -43,7 +43,6 @@ from keyreeve_chassis.changes.over_ipc import CoordinatorChanges
 from keyreeve_chassis.changes.topics import Topics
 from keyreeve_chassis.database.opening import reading_database, writing_database
 from keyreeve_chassis.database.transactions import Database
-from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.forwarding import CallForwarder
 from keyreeve_chassis.guard.peers import PeerVerifier
 from keyreeve_chassis.guard.router import Forward, Router
@@ -153,7 +152,7 @@ async def run_worker(
             settings.listen,
             Router(
                 services,
-                partial(_change, change, partial(_learn, base.live, trust, revocations)),
+                LearningForward(change, base.live, trust, revocations),
                 None if forwarder is None else forwarder.stream,
             ),
             verifier,
@@ -224,22 +223,6 @@ async def _end_chains(store: CaStore, ledger: ProcessLedger) -> None:
         await ledger.close_chain()
     except StoreUnavailable as unavailable:
         log.warning("the audit chains could not be closed: %s", unavailable)
-
-
-async def _change(
-    change: Forward, learn: Callable[[], Awaitable[None]], method: str, request: bytes, call: Call
-) -> bytes:
-    """Run a slow mutation, and reload the snapshot before the caller gets the answer."""
-    response = await change(method, request, call)
-    with suppress(StoreUnavailable):  # it has happened, and `follow` tries again
-        await learn()
-    return response
-
-
-async def _learn(live: LiveSnapshot, trust: TrustViews, revocations: LiveRevocations) -> None:
-    await live.refresh()
-    trust.show(live.current())
-    await revocations.refresh()
 
 
 def _server_identity(own: ServingCertificate, live: LiveSnapshot) -> ServerIdentity:

@@ -4,13 +4,17 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
+from keyreeve.errors import StoreUnavailable
 from keyreeve_ca.issuance.snapshot import IssuanceSnapshot, LiveSnapshot
 from keyreeve_ca.revocation.ports import Revocation
 from keyreeve_ca.store.ports import Store, Transaction
 from keyreeve_chassis.changes.following import follow_changes
 from keyreeve_chassis.database.ports import Wait
+from keyreeve_chassis.guard.call import Call
 from keyreeve_chassis.guard.peers import OperatorRecord, TrustView
+from keyreeve_chassis.guard.router import Forward
 
 PAGE = 5_000
 """Revocations read in one step."""
@@ -42,6 +46,25 @@ class TrustViews:
             snapshot = live.current()
             self.show(snapshot)
             await live.changed_since(snapshot.config_version)
+
+
+@dataclass(frozen=True)
+class LearningForward:
+    """A `Forward` after which this process knows what was changed: its next call finds it."""
+
+    change: Forward
+    live: LiveSnapshot
+    trust: TrustViews
+    revocations: "LiveRevocations"
+
+    async def __call__(self, method: str, request: bytes, call: Call) -> bytes:
+        """Run a mutation, and read what it has changed before the caller gets the answer."""
+        response = await self.change(method, request, call)
+        with suppress(StoreUnavailable):  # it has happened, and what follows changes tries again
+            await self.live.refresh()
+            self.trust.show(self.live.current())
+            await self.revocations.refresh()
+        return response
 
 
 def _view_of(snapshot: IssuanceSnapshot) -> TrustView:

@@ -97,6 +97,5 @@ class ServiceTransaction(SqlTransaction):
 
 
 def lock_service(connection: Connection, key: int) -> None:
-    """Block every other write transaction of the service until this one ends (PostgreSQL)."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))
+    """Block every other write transaction of the service until this one ends, on PostgreSQL."""
+    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (key,))

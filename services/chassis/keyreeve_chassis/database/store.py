@@ -92,7 +92,8 @@ class SqlStore(Generic[TxT]):
         """Run `work` serializably and commit it; it may run again. Raises `StoreUnavailable`."""
 
         def alone(connection: Connection) -> T:
-            self._lock(connection)
+            if not self._writer.is_sqlite:
+                self._lock(connection)
             return self._do(connection, work)
 
         return await self._writer.write(alone)
