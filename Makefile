@@ -35,8 +35,8 @@ faults-membership: $(VENV)/.dev ## kill every process at every failpoint of memb
 		$(BIN)/python -m pytest -n $(AT_ONCE) -m "faults or slow" tests/integration/membership \
 		tests/e2e/test_kills_during_changes.py tests/e2e/test_agents_at_random.py $(ARGS)
 
-attacks: $(VENV)/.dev ## run the attacks in their long form and print a table (ATTACK_SECONDS=20)
-	@KEYREEVE_ATTACK_TABLE=1 KEYREEVE_ATTACK_SECONDS=$(or $(ATTACK_SECONDS),20) $(BIN)/python -m pytest -p no:randomly -q \
+attacks: $(VENV)/.dev ## run the attacks in their long form and print a table (ATTACK_SECONDS=8)
+	@KEYREEVE_ATTACK_TABLE=1 KEYREEVE_ATTACK_SECONDS=$(or $(ATTACK_SECONDS),8) $(BIN)/python -m pytest -p no:randomly -q \
 		-m "faults or not faults" $(or $(ARGS),tests/attacks)
 
 bench: $(VENV)/.dev ## measure the signing path (ARGS="--duration 10 --runs 5 --compare cfssl")

@@ -8,14 +8,14 @@ import os
 import re
 import secrets
 import socket
-import ssl
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 import pytest
@@ -29,26 +29,14 @@ from keyreeve import Context
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
-from support import http2_attacker
+from support.attack_modes import ATTACKS, LIST, SIGN_ONE, SIGNING, burning, running_attack
 from support.attack_table import SHOWN, Row
 from support.control_plane import CA, ControlPlane
-from support.http2_attacker import Attacker
+from support.http2_attacker import Seen
 
 MOST_BYTES = 400 * 1024 * 1024
+KEY = make_key()
 SECONDS = float(os.environ.get("KEYREEVE_ATTACK_SECONDS", "2"))
-LIST, WATCH = "/keyreeve.ca.v1.ProfileService/ListProfiles", "/grpc.health.v1.Health/Watch"
-SIGN = "/keyreeve.ca.v1.CertificateService/SignCertificates"
-SIGN_ONE = "/keyreeve.ca.v1.CertificateService/SignCertificate"
-DEADLINE = ("grpc-timeout", "30S")
-ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
-    "halfmsg": lambda a: a.hold(20, http2_attacker.half_sent(SIGN, 50, 2 * 1024 * 1024, DEADLINE)),
-    "streams": lambda a: a.hold(10, http2_attacker.open_streams(WATCH, 500, b"")),
-    "rapid": lambda a: a.flood(4, http2_attacker.reset_at_once(LIST)),
-    "rapiddata": lambda a: a.flood(4, http2_attacker.complete_and_reset(LIST)),
-    "ping": lambda a: a.flood(4, http2_attacker.ping),
-    "idle": lambda a: a.hold(400, http2_attacker.nothing),
-    "bigmeta": lambda a: a.hold(20, http2_attacker.large_metadata(LIST, 1_000, 17_000, 60_000, 200_000)),
-}
 
 
 @dataclass
@@ -101,15 +89,6 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Control
         control_plane.down()
 
 
-def tls(context: Context) -> ssl.SSLContext:
-    made = ssl.create_default_context()
-    made.check_hostname = False
-    made.verify_mode = ssl.CERT_NONE  # the attacker does not care whom it talks to
-    made.set_alpn_protocols(["h2"])
-    made.load_cert_chain(context.certificate, context.key)
-    return made
-
-
 def worst(control_plane: ControlPlane) -> int:
     return max(size for name, size in control_plane.memory().items() if name.startswith("worker"))
 
@@ -120,26 +99,30 @@ def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
     attacked: tuple[ControlPlane, Context], name: str, attack_table: Callable[[Row], None]
 ) -> None:
     control_plane, bob = attacked
-    attacker = Attacker(control_plane.context.endpoint(CA.name), tls(control_plane.context), SECONDS)
-    largest = [worst(control_plane)]
-
-    async def attack() -> None:
-        running = asyncio.ensure_future(ATTACKS[name](attacker))
-        while not running.done():
-            await asyncio.wait([running], timeout=0.2)
-            largest.append(await asyncio.to_thread(worst, control_plane))
-        await running
-
-    before = undisturbed(bob)
-    with channel_of(bob) as channel, GoodClient(channel).calling() as good:
-        asyncio.run(attack())
-    attack_table(Row(f"`{name}`", refusals(attacker), before, good.rate, undisturbed(bob), max(largest)))
+    endpoint, largest = control_plane.context.endpoint(CA.name), [worst(control_plane)]
+    calls = (SIGN_ONE, signing) if name in SIGNING else (LIST, bytes)
+    before = undisturbed(bob, *calls)
+    with (
+        channel_of(bob) as channel,
+        running_attack(name, endpoint, control_plane.context, SECONDS) as attack,
+        GoodClient(channel, *calls).calling() as good,
+    ):
+        began, used = time.monotonic(), processor_time(control_plane)
+        while not attack.over and time.monotonic() - began < SECONDS:
+            time.sleep(0.2)
+            largest.append(worst(control_plane))
+        spent, elapsed = processor_time(control_plane), time.monotonic() - began
+    taken = {kind: f"{(spent[kind] - used[kind]) / elapsed:.0%}" for kind in used}
+    beside = undisturbed(bob, *calls, share=attack.cpu)
+    after = undisturbed(bob, *calls)
+    attack_table(Row(f"`{name}`", refusals(attack.seen), before, beside, good.rate, after, max(largest)))
     print(
-        f"{name}: largest worker {max(largest) >> 20} MiB; good client {dict(good.outcomes)}; attacker {attacker.seen}"
+        f"{name}: largest worker {max(largest) >> 20} MiB; good client {dict(good.outcomes)}, {good.rate:.0f}/s of "
+        f"{beside:.0f}/s; processor: attacker {attack.cpu:.0%}, {taken}; attacker {attack.seen}"
     )
     assert max(largest) < MOST_BYTES
     assert good.outcomes.keys() == {"answered"}
-    assert attacker.seen.connections > 0
+    assert attack.seen.connections > 0
     assert control_plane.run("status").code == 0
 
 
@@ -198,39 +181,59 @@ def test_floods_of_ocsp_from_many_addresses_stop_no_issuance(
         until = time.monotonic() + SECONDS
         await asyncio.gather(*(ask(f"127.0.1.{1 + number % 20}", until) for number in range(60)))
 
-    key = make_key()
-
-    def request() -> bytes:
-        csr = make_csr(key, [Name.dns(f"n{secrets.token_hex(6)}.example.test")])
-        item = certificate_pb.SignCertificateItem(profile="profiles/server", csr=csr)
-        return certificate_pb.SignCertificateRequest(item=item, request_id=str(uuid.uuid4())).SerializeToString()
-
-    before = undisturbed(bob, SIGN_ONE, request)
-    with channel_of(bob) as channel, GoodClient(channel, SIGN_ONE, request).calling() as good:
+    before = undisturbed(bob, SIGN_ONE, signing)
+    with channel_of(bob) as channel, GoodClient(channel, SIGN_ONE, signing).calling() as good:
         asyncio.run(flood())
     told = ", ".join(f"{status} {count:,}" for status, count in seen.most_common(3))
-    attack_table(Row("`ocsp`", told, before, good.rate, undisturbed(bob, SIGN_ONE, request), worst(control_plane)))
+    attack_table(Row("`ocsp`", told, before, good.rate, undisturbed(bob, SIGN_ONE, signing), worst(control_plane)))
     print(f"ocsp: good client {dict(good.outcomes)}; attacker {dict(seen)}")
     assert good.outcomes.keys() == {"answered"}
     assert seen["200"] > 0
 
 
-def undisturbed(context: Context, method: str = LIST, request: Callable[[], bytes] = bytes) -> float:
-    """Calls per second of a good client without an attack; 0 where it is not asked for."""
+def signing() -> bytes:
+    """A request for one certificate."""
+    csr = make_csr(KEY, [Name.dns(f"n{secrets.token_hex(6)}.example.test")])
+    item = certificate_pb.SignCertificateItem(profile="profiles/server", csr=csr)
+    return certificate_pb.SignCertificateRequest(item=item, request_id=str(uuid.uuid4())).SerializeToString()
+
+
+def undisturbed(
+    context: Context, method: str = LIST, request: Callable[[], bytes] = bytes, *, share: float = 0.0
+) -> float:
+    """Calls per second of a good client without an attack, beside a process that takes a share of a processor.
+
+    0 where it is not asked for.
+    """
     if SHOWN not in os.environ:
         return 0.0
-    with channel_of(context) as channel, GoodClient(channel, method, request).calling() as good:
-        threading.Event().wait(SECONDS)
+    seconds = SECONDS / 2
+    with (
+        channel_of(context) as channel,
+        burning(share, seconds) if share else nullcontext(),
+        GoodClient(channel, method, request).calling() as good,
+    ):
+        time.sleep(seconds)
     return good.rate
 
 
-def refusals(attacker: Attacker) -> str:
+def processor_time(control_plane: ControlPlane) -> Counter[str]:
+    """Seconds that the service's processes have spent, by kind."""
+    spent = Counter[str]()
+    for kind, ids in control_plane.children().items():
+        for pid in ids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+            spent[kind] += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
+
+
+def refusals(seen: Seen) -> str:
     """What the attacker was told, the most frequent first."""
     names = {str(code.value[0]): code.name for code in grpc.StatusCode}
-    told = Counter({names.get(code, code): count for code, count in attacker.seen.statuses.items()})
-    told += attacker.seen.ends
-    if attacker.seen.resets:
-        told["RST_STREAM"] = attacker.seen.resets
+    told = Counter({names.get(code, code): count for code, count in seen.statuses.items()})
+    told += seen.ends
+    if seen.resets:
+        told["RST_STREAM"] = seen.resets
     return ", ".join(f"{what} {count:,}" for what, count in told.most_common(3))
 
 

@@ -1,6 +1,8 @@
 """OCSP without authentication: repeated questions cost little, floods of one address are cut, nonsense leaves no traceback."""
 
+import asyncio
 import http.client
+import itertools
 import logging
 import socket
 from collections import Counter
@@ -15,10 +17,12 @@ from cryptography.x509 import ocsp
 from keyreeve.keys import make_key
 from keyreeve.values import CrlReason, SignedCertificate
 from keyreeve_ca.http_endpoints import STATUSES_AT_ONCE
+from keyreeve_chassis.plain_http.bounded import LANE_SECONDS, BoundedListener, Bounds
 from keyreeve_chassis.settings.sections import HttpSettings
 from support.running_ca import RunningCa, running, server_csr, unique
-from support.waiting import wait_for
+from support.waiting import wait_for, wait_until
 
+CLIENTS = 40
 SHA1_OID, UNKNOWN_OID = bytes.fromhex("06052b0e03021a"), bytes.fromhex("06052b0e03027f")
 
 
@@ -87,3 +91,31 @@ def test_a_flood_of_one_address_is_refused_beyond_its_share(ca: RunningCa, signe
     assert seen[200] >= STATUSES_AT_ONCE / 2
     assert set(seen) == {200, 429}
     connection.close()
+
+
+async def test_requests_that_come_all_together_leave_the_event_loop_to_other_work_between_two_of_them() -> None:
+    loop, turns, taken = asyncio.get_running_loop(), itertools.count(), list[int]()
+
+    class Taking(asyncio.Protocol):
+        def data_received(self, _: bytes) -> None:
+            taken.append(next(turns))
+
+    def count() -> None:  # once in each turn of the loop
+        next(turns)
+        if len(taken) < CLIENTS:
+            loop.call_soon(count)
+
+    listener = BoundedListener(Bounds(connections=100, per_address=100, idle=60, stall=60), Taking)
+    port = await listener.listen("127.0.0.1", 0)
+    writers = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(CLIENTS)]
+    await wait_until("all are connected", lambda: listener.connections == CLIENTS, 20)
+    for writer in writers:
+        writer.write(b"GET / HTTP/1.1\r\n")
+    began = loop.time()
+    count()
+    await wait_until("all are served", lambda: len(taken) == CLIENTS, 20)
+    assert loop.time() - began >= (CLIENTS - 1) * LANE_SECONDS
+    assert all(later - earlier >= 2 for earlier, later in itertools.pairwise(taken))
+    for writer in writers:
+        writer.close()
+    await listener.stop()

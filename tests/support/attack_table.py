@@ -4,7 +4,15 @@ from dataclasses import dataclass
 
 SHOWN = "KEYREEVE_ATTACK_TABLE"
 """Environment variable that has the table printed at the end."""
-HEADS = ("attack", "good client before", "during", "after", "largest worker", "what was refused")
+HEADS = (
+    "attack",
+    "good client before",
+    "beside a busy processor",
+    "during",
+    "after",
+    "largest worker",
+    "what was refused",
+)
 
 
 @dataclass(frozen=True)
@@ -14,6 +22,8 @@ class Row:
     attack: str
     refused: str
     before: float | None = None
+    beside: float | None = None
+    """While another process took as much of the processor as the attacker does, and called nobody."""
     during: float | None = None
     after: float | None = None
     largest: int | None = None
@@ -21,9 +31,10 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """The columns of the table."""
-        kept = "" if not self.before or self.during is None else f" ({100 * self.during / self.before:.0f} %)"
+        kept = "" if not self.beside or self.during is None else f" ({100 * self.during / self.beside:.0f} %)"
         memory = "" if self.largest is None else f"{self.largest >> 20} MiB"
-        return (self.attack, _rate(self.before), _rate(self.during) + kept, _rate(self.after), memory, self.refused)
+        rates = (_rate(self.before), _rate(self.beside), _rate(self.during) + kept, _rate(self.after))
+        return (self.attack, *rates, memory, self.refused)
 
 
 def _rate(rate: float | None) -> str:

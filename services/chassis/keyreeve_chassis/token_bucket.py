@@ -26,9 +26,17 @@ class TokenBucket:
         self._then = now
         return self._left
 
-    def give_back(self) -> None:
-        """Allow one more."""
-        self._left = min(self._burst, self._left + 1)
+    def spend(self, amount: float, now: float) -> None:
+        """Count what has happened already: there may then be less than nothing left."""
+        self._left = self.left(now) - amount
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until no more was spent than there was."""
+        return max(0.0, -self.left(now) / self._per_second)
+
+    def give_back(self, amount: float = 1.0) -> None:
+        """Allow so much more."""
+        self._left = min(self._burst, self._left + amount)
 
     def full(self, now: float) -> bool:
         """Whether nothing is missing."""

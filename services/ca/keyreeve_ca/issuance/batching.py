@@ -21,6 +21,8 @@ MAX_BATCH = 64
 """Certificates: enough to share what they share, few enough to let the event loop breathe."""
 HEAVY = 16
 """Certificates for each caller, on the average, from which on some caller is held to be heavy when another comes."""
+PART = 4
+"""Of a long request, by price, between two looks at what else there is: about 3 ms."""
 UNEVEN_SECONDS = 5.0
 """How long after that batches are small."""
 SMALL_BATCH = 4
@@ -50,6 +52,23 @@ Begun = asyncio.Future[None]
 def price(sizes: Iterable[int]) -> int:
     """Return what a request of items with so many bytes counts, before it is parsed: 1 for each small one."""
     return min(sum(1 + size // _UNIT_BYTES for size in sizes), _MOST)
+
+
+class Part:
+    """The part of a long request that is worked on now; between two the event loop looks at what else there is."""
+
+    def __init__(self, batching: "Batching") -> None:
+        self._batching = batching
+        self._began = batching.now()
+        self._size = 0
+
+    async def take(self, count: int) -> None:
+        """Take an item with so many bytes; before one that would make the part too long, other work goes on."""
+        size = price((count,))
+        if self._size and self._size + size > PART:
+            await self._batching.let_others_in(self._batching.now() - self._began)
+            self._began, self._size = self._batching.now(), 0
+        self._size += size
 
 
 class Rotation:
@@ -146,6 +165,19 @@ class Batching:
             yield
         finally:
             self._leave(caller, size, begun)
+
+    def now(self) -> float:
+        """Return the time."""
+        return self._clock()
+
+    def part(self) -> Part:
+        """Begin a long request."""
+        return Part(self)
+
+    async def let_others_in(self, spent: float) -> None:
+        """Pause within a long request: as long as its last part took when it is a heavy caller's beside another's."""
+        self._ahead = 0
+        await asyncio.sleep(spent if self._clock() < self._uneven_until else 0)
 
     def _arrive(self, caller: str, size: int) -> Begun | None:
         """What the request has to wait for; None: nothing."""

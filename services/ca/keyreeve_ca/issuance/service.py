@@ -48,10 +48,8 @@ from keyreeve_chassis.trust_tables.ports import AlteredTables, table_altered
 MAX_MESSAGE_CHARACTERS = 400
 """Of one text in what is kept of a refused item."""
 RETRY_AFTER = timedelta(milliseconds=200)
-_ITEMS_AT_ONCE = 4
-"""How many items are prepared before the event loop may look at what else there is."""
 _SIGNED_AT_ONCE = 4
-"""The same for signatures; a request for more uses the commit queue of the long ones."""
+"""A request for more certificates uses the commit queue of the long ones."""
 _ATTEMPTS = 3
 """How often a request is signed again after the gate has refused its group."""
 
@@ -223,9 +221,9 @@ class Issuance:
     async def _prepare_all(self, request: SignRequest) -> list[Prepared | errors.KeyreeveError]:
         """Prepare every item; in between, the event loop looks at what else there is, such as small calls and streams."""
         prepared: list[Prepared | errors.KeyreeveError] = []
+        part = self.batching.part()
         for item in request.items:
-            if len(prepared) % _ITEMS_AT_ONCE == _ITEMS_AT_ONCE - 1:
-                await asyncio.sleep(0)
+            await part.take(item.size)
             prepared.append(self._prepare(item, request))
         return prepared
 
@@ -300,9 +298,9 @@ class Issuance:
         """Sign every item that was accepted, and let the whole wait for its commit."""
         hashes = frozenset(p.plan.profile.sha256 for p in prepared if isinstance(p, Prepared))
         authority_id = issuing.issuer.authority_id
-        commit_queue = self.commit_queues.of(authority_id, long=len(prepared) > _SIGNED_AT_ONCE)
+        size, long, part = 0, len(prepared) > _SIGNED_AT_ONCE, self.batching.part()
+        commit_queue = self.commit_queues.of(authority_id, long=long)
         items: list[IssuedCertificate | ItemFailure] = []
-        size = 0
         async with commit_queue.signing:
             block = await self.commit_queues.block_with_room(
                 commit_queue, issuing, hashes, len(prepared), exemption=request.origin.exemption
@@ -313,8 +311,8 @@ class Issuance:
                 elif p.issuing.issuer.authority_id != authority_id:
                     items.append(_failure(_another_authority(p, issuing)))
                 else:
-                    if size and size % _SIGNED_AT_ONCE == 0:
-                        await asyncio.sleep(0)
+                    if long:  # one that has no task of its own must not be cancelled once it has used a number
+                        await part.take(p.item.size)
                     size += 1
                     try:
                         items.append(self._sign(p, request, block, commit_queue.next_counter()))

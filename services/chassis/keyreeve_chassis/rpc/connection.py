@@ -374,6 +374,7 @@ class GrpcConnection:
             self._http2.send_headers(stream.id, (*wire.RESPONSE, *found), end=True)
         self._stop_waiting(stream)
         stream.messages.clear()
+        stream.reader.drop()
         if stream.ended:
             self._acknowledge(stream)
         else:
@@ -437,6 +438,7 @@ class GrpcConnection:
             return
         stream.gone = True
         stream.messages.clear()
+        stream.reader.drop()
         self._stop_waiting(stream)
         self._acknowledge(stream)
         if stream.running and not stream.finished:  # else it was cancelled, and what it still writes must not be

@@ -34,16 +34,33 @@ _CONNECTIONS = 4
 """How many connections' worth of resets one caller may make on all of its own."""
 
 
+_READING = (0.25, 0.2)
+"""Seconds of this process at once, and in each second for long, that it reads from one caller for nothing."""
+_ANSWER_SECONDS = 0.001
+"""Of reading, for which an answered call makes up: most take a tenth of it, one of 100 certificates about as much."""
+_REFUSAL_SECONDS = 0.0005
+"""What a call costs beside reading that is refused for a fault of its caller, such as a bad signature."""
+
+
 class Standing:
     """Counts what a caller costs without getting anything, on all its connections: a new one does not begin anew."""
 
-    __slots__ = ("_refusals", "_resets")
+    __slots__ = ("_reading", "_refusals", "_resets")
 
     def __init__(self, limits: ConnectionLimits, now: float) -> None:
         """Take the rates."""
         burst, per_second = _CONNECTIONS * limits.resets_burst, _CONNECTIONS * limits.resets_per_second
         self._resets = TokenBucket(burst, per_second, now)
         self._refusals = TokenBucket(limits.refusals_burst, limits.refusals_per_second, now)
+        self._reading = TokenBucket(*_READING, now)
+
+    def spend(self, seconds: float, now: float) -> None:
+        """Count the processor's time that was spent on what the caller has sent."""
+        self._reading.spend(seconds, now)
+
+    def rest(self, now: float) -> float:
+        """Return the seconds for which nothing more is read from the caller; 0: it may go on."""
+        return self._reading.wait(now)
 
     def reset(self, now: float) -> bool:
         """Count a call that the caller gave up or made wrongly; False when there were too many."""
@@ -51,11 +68,13 @@ class Standing:
 
     def refused(self, now: float) -> bool:
         """Count a call that was refused for a fault of the caller; False when most of its calls are."""
+        self._reading.spend(_REFUSAL_SECONDS, now)
         return self._refusals.take(now)
 
     def answered(self) -> None:
-        """Count a call that was answered: it makes up for one that was refused."""
+        """Count a call that was answered: it makes up for one that was refused, and for what was read."""
         self._refusals.give_back()
+        self._reading.give_back(_ANSWER_SECONDS)
 
     def used_up(self, now: float) -> bool:
         """Whether the next reset or refusal would be too many."""
@@ -63,7 +82,7 @@ class Standing:
 
     def clean(self, now: float) -> bool:
         """Whether nothing is known against the caller."""
-        return self._resets.full(now) and self._refusals.full(now)
+        return self._resets.full(now) and self._refusals.full(now) and self._reading.full(now)
 
 
 _SETTINGS = (20.0, 1.0)

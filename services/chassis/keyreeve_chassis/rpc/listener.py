@@ -29,6 +29,8 @@ _SLOW_SECONDS = 10.0
 """For how long the handshakes of an address wait for their turn among themselves after a caller was cut off there."""
 _SLOW_INTERVAL = 0.005
 """Between two steps of theirs; a handshake has two or three."""
+_REST_INTERVAL = 0.002
+"""Between two connections of one caller that go on: the next waits until the one before has been charged."""
 _MOST_KNOWN = 10_000
 """Callers and addresses of which something is known."""
 _TICK_SECONDS = 1.0
@@ -89,6 +91,8 @@ class Listener:
         self.running: set[asyncio.Task[None]] = set()
         """The tasks of calls, those of connections that are gone too."""
         self._standings: dict[str, Standing] = {}
+        self._resting: dict[Standing, deque[Transport]] = {}
+        """The connections of callers that have used up their share of reading, in the order in which they read again."""
         self._slow: dict[str, float] = {}
         """Addresses whose handshakes wait, and until when."""
         self._slow_ready: deque[Transport] = deque()
@@ -292,6 +296,24 @@ class Listener:
         if found is None:
             found = self._standings[name] = Standing(self.limits.connection, self._loop.time())
         return found
+
+    def rest(self, one: "Transport", standing: Standing) -> None:
+        """Let a connection read again when it is its turn among those of its caller."""
+        if (waiting := self._resting.get(standing)) is not None:
+            waiting.append(one)
+            return
+        self._resting[standing] = deque((one,))
+        self._loop.call_later(standing.rest(self._loop.time()), self._end_rest, standing)
+
+    def _end_rest(self, standing: Standing) -> None:
+        """Let one connection go on, and the next when what it reads is paid for."""
+        waiting, left = self._resting[standing], standing.rest(self._loop.time())
+        if not left:
+            waiting.popleft().go_on()
+        if waiting:
+            self._loop.call_later(max(left, _REST_INTERVAL), self._end_rest, standing)
+        else:
+            del self._resting[standing]
 
     def slow_down(self, address: str) -> None:
         """Let handshakes of an address wait for a while."""

@@ -27,6 +27,8 @@ FAULTS_OF_THE_CALLER: Final = frozenset({3, 7, UNIMPLEMENTED, 16})
 """INVALID_ARGUMENT, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED: what a caller is refused whatever the service's load."""
 
 PREFIX_BYTES: Final = 5
+_PART_BYTES: Final = 16 * 1024
+"""Of an unfinished message, kept apart: an engine hands over no more at once, and what is smaller is put together."""
 """A message's prefix: one byte that says whether it is compressed, four with its length."""
 FIELD_OVERHEAD: Final = 32
 """What a header field counts beyond its name and value (RFC 9113 6.5.2)."""
@@ -171,29 +173,30 @@ def trailers(code: int, message: str, metadata: Sequence[tuple[str, bytes]], mos
 class MessageReader:
     """Takes the bytes of one direction of a call apart into messages; holds the bytes of an unfinished one."""
 
-    __slots__ = ("_buffer", "_most", "needed")
+    __slots__ = ("_most", "_parts", "held", "needed")
 
     def __init__(self, most: int) -> None:
         """Take the largest message that is read."""
         self._most = most
-        self._buffer = bytearray()
+        # Not one array that grows: thousands of them at once leave the heap in pieces, three times as large as they are.
+        self._parts: list[bytes | bytearray] = []
+        self.held = 0
+        """Bytes of the unfinished message."""
         self.needed = PREFIX_BYTES
         """Bytes of the next message with its prefix, as far as they are known."""
-
-    @property
-    def held(self) -> int:
-        """Bytes of the unfinished message."""
-        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the messages that `data` completes. Raises `WireError`; nothing can be read after that."""
         # Most messages arrive whole, in one frame: they are not copied together first.
-        if not self._buffer and len(data) >= PREFIX_BYTES:
+        if not self.held and len(data) >= PREFIX_BYTES:
             needed = self._length(data, 0)
             if len(data) == needed:
                 return [data[PREFIX_BYTES:]]
-        buffer = self._buffer
-        buffer += data
+        elif self.held >= PREFIX_BYTES and self.held + len(data) < self.needed:
+            self._keep(data)
+            return []
+        buffer = b"".join((*self._parts, data))
+        self._parts.clear()
         messages: list[bytes] = []
         at = 0
         self.needed = PREFIX_BYTES
@@ -202,12 +205,26 @@ class MessageReader:
             if len(buffer) - at < needed:
                 self.needed = needed
                 break
-            messages.append(bytes(buffer[at + PREFIX_BYTES : at + needed]))
+            messages.append(buffer[at + PREFIX_BYTES : at + needed])
             at += needed
-        del buffer[:at]
+        self.held = 0
+        self._keep(buffer[at:])
         return messages
 
-    def _length(self, data: bytes | bytearray, at: int) -> int:
+    def drop(self) -> None:
+        """Let go of an unfinished message; nothing follows."""
+        self._parts.clear()
+        self.held = 0
+
+    def _keep(self, data: bytes) -> None:
+        self.held += len(data)
+        last = self._parts[-1] if self._parts else b""
+        if isinstance(last, bytearray) and len(last) + len(data) <= _PART_BYTES:
+            last += data
+        elif data:
+            self._parts.append(data if len(data) > _PART_BYTES // 2 else bytearray(data))
+
+    def _length(self, data: bytes, at: int) -> int:
         if data[at]:
             raise WireError(INTERNAL, "a message is flagged as compressed, and the call names no encoding")
         length = int.from_bytes(data[at + 1 : at + PREFIX_BYTES], "big")
@@ -217,5 +234,5 @@ class MessageReader:
 
     def end(self) -> None:
         """Check that the bytes ended with a message. Raises `WireError`."""
-        if self._buffer:
+        if self.held:
             raise WireError(INTERNAL, "the call ended within a message")

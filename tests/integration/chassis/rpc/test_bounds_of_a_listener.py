@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from OpenSSL import SSL
 
 from keyreeve.errors import PeerIdentityInvalid
+from keyreeve_chassis.rpc import limits
 from keyreeve_chassis.tls import TlsFailed, TlsSession
 from support.echo_service import ECHO, WATCH, EchoRequest, EchoResponse, echo_service
+from support.http2_attacker import RawConnection, Seen, half_sent
 from support.peer_certificates import Hierarchies, Leaf
 from support.running import Harness, refused, serving
 from support.waiting import wait_until
@@ -213,6 +215,34 @@ async def test_one_identity_has_so_many_connections_and_another_its_own():
         assert told.code is grpc.StatusCode.UNAVAILABLE
         assert await answered(server, "bob")
         assert (await echo(EchoRequest(text="still"), timeout=20)).text == "still"
+
+
+async def test_nothing_is_read_from_a_caller_that_costs_too_much_for_nothing_and_others_go_on(monkeypatch):
+    monkeypatch.setattr(limits, "_READING", (0.01, 0.001))
+    async with serving([echo_service()], single_request_bytes=2 * 1024 * 1024) as server:
+        seen = Seen()
+        connections = [await RawConnection.connect(server.address, tls(server, person(server)), seen) for _ in range(2)]
+        fill = half_sent(ECHO, 50, 2 * 1024 * 1024)
+        filling = [asyncio.ensure_future(fill(one)) for one in connections]
+        resting = server.running._listener._resting
+        await wait_until("its connections rest", lambda: resting and len(next(iter(resting.values()))) == 2, 20)
+        assert await answered(server, "bob")
+        assert resting
+        for one in filling:
+            one.cancel()
+        await asyncio.gather(*filling, return_exceptions=True)
+        for connection in connections:
+            await connection.close()
+
+
+async def test_a_connection_gives_the_buffers_of_its_handshake_back_and_goes_on():
+    async with serving([echo_service()]) as server, server.channel(person(server)) as channel:
+        echo = channel.unary_unary(ECHO, EchoRequest.SerializeToString, EchoResponse.FromString)
+        await echo(EchoRequest(text="before"), timeout=20)
+        [connection] = server.running._listener._connections
+        await wait_until("its buffers are new", lambda: connection._let_go, 20)
+        text = "x" * 200_000
+        assert (await echo(EchoRequest(text=text), timeout=20)).text == text
 
 
 async def test_a_connection_that_is_closed_makes_room_for_another():

@@ -10,6 +10,7 @@ from keyreeve_ca.issuance.batching import (
     HEAVY,
     MAX_AHEAD,
     MAX_BATCH,
+    PART,
     SMALL_BATCH,
     UNEVEN_SECONDS,
     Batching,
@@ -230,3 +231,42 @@ async def test_a_request_that_is_given_up_just_as_its_batch_begins_does_not_hold
     await asyncio.wait({given_up})
     assert given_up.cancelled()
     await asyncio.wait_for(let_in(batching, [], "b"), 60)
+
+
+async def worked_on(batching: Batching, clock: Clock, count: int, bytes_each: int) -> None:
+    """Work on the items of a long request, each of which takes a second."""
+    part = batching.part()
+    for _ in range(count):
+        await part.take(bytes_each)
+        clock.now += 1
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds for which a long request has paused."""
+    found: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        found.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return found
+
+
+async def test_a_long_request_lets_other_work_in_by_the_size_of_its_items(clock: Clock, pauses: list[float]) -> None:
+    await worked_on(Batching(clock), clock, 3 * PART, 500)
+    assert pauses == [0, 0]
+    pauses.clear()
+    await worked_on(Batching(clock), clock, 3, 100 * 1024)
+    assert pauses == [0, 0]
+
+
+async def test_beside_another_caller_a_long_request_pauses_as_long_as_it_works(
+    clock: Clock, pauses: list[float]
+) -> None:
+    batching = Batching(clock)
+    heavy = await held(batching, "heavy", 2 * HEAVY)
+    await let_in(batching, [], "light")
+    await worked_on(batching, clock, 2 * PART, 500)
+    assert pauses == [PART]
+    await heavy.aclose()

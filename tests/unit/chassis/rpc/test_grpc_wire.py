@@ -44,6 +44,25 @@ def test_a_reader_of_any_bytes_holds_no_more_than_one_message(parts):
             assert reader.held < 105
 
 
+@pytest.mark.parametrize("step", [7, 1_000, 16_384, 60_000])
+def test_a_large_message_is_put_together_from_parts_and_none_is_held_twice(step: int) -> None:
+    body, reader = bytes(range(256)) * 800, wire.MessageReader(1 << 20)
+    data, found = wire.frame(body) + wire.frame(b"next"), []
+    for at in range(0, len(data), step):
+        found += reader.feed(data[at : at + step])
+        assert reader.held <= at + step
+    assert found == [body, b"next"]
+    assert reader.held == 0
+
+
+def test_what_is_dropped_is_not_held() -> None:
+    reader = wire.MessageReader(1 << 20)
+    reader.feed(wire.frame(bytes(1000))[:500])
+    reader.drop()
+    assert reader.held == 0
+    reader.end()
+
+
 def test_a_message_that_is_too_large_is_refused_at_its_prefix():
     reader = MessageReader(4096)
     with pytest.raises(WireError) as refused:

@@ -1,6 +1,7 @@
 """The transport of one accepted connection: plain or TLS over memory buffers, and an orderly end."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,6 +68,10 @@ class Owner(Protocol):
         """Let handshakes of an address wait for a while: a caller that was cut off comes back from there."""
         ...
 
+    def rest(self, one: "Transport", standing: Standing) -> None:
+        """Have a connection read again (`go_on`) when its caller has not used up its share any more."""
+        ...
+
     def forget(self, one: "Transport") -> None:
         """Count a connection that has ended."""
         ...
@@ -81,12 +86,16 @@ class Transport(asyncio.Protocol):
         "_counted",
         "_dropped",
         "_ended",
+        "_let_go",
         "_loop",
         "_opened",
         "_owner",
         "_paused",
         "_peer",
         "_queued",
+        "_resting",
+        "_shaking",
+        "_standing",
         "_tls",
         "_transport",
         "address",
@@ -105,6 +114,10 @@ class Transport(asyncio.Protocol):
         self._counted: str | None = None
         self._paused = False
         self._queued = False
+        self._resting = False
+        self._let_go = False
+        self._shaking = 0.0
+        self._standing: Standing | None = None
         self._ended: float | None = None
         self._dropped = 0
 
@@ -127,6 +140,7 @@ class Transport(asyncio.Protocol):
             if self._dropped > _LINGER_BYTES:
                 self.abort()
             return
+        began = time.thread_time()
         if tls is not None:
             tls.take_in(data)
             if connection is None:
@@ -138,6 +152,25 @@ class Transport(asyncio.Protocol):
         elif connection is not None:
             connection.receive(data, self._loop.time())
             self._schedule()
+        self._charge(time.thread_time() - began)
+
+    def _charge(self, seconds: float) -> None:
+        """Charge the caller for the processor's time; while it has used up its share, nothing more is read from it."""
+        standing, transport = self._standing, self._transport
+        if standing is None:
+            return
+        now = self._loop.time()
+        standing.spend(seconds, now)
+        if not self._resting and transport is not None and standing.rest(now):
+            self._resting = True
+            transport.pause_reading()
+            self._owner.rest(self, standing)
+
+    def go_on(self) -> None:
+        """Read again after a rest."""
+        self._resting = False
+        if not self._paused:
+            self._resume_reading()
 
     def eof_received(self) -> bool:
         return False
@@ -155,7 +188,7 @@ class Transport(asyncio.Protocol):
             self._connection.wake_senders()
 
     def _resume_reading(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._resting:
             with suppress(RuntimeError):
                 self._transport.resume_reading()
 
@@ -178,6 +211,7 @@ class Transport(asyncio.Protocol):
         self._queued = False
         if self._tls is None or self._transport is None or self._connection is not None:
             return
+        began = time.thread_time()
         try:
             complete = self._tls.handshake()
         except TlsFailed as failed:
@@ -186,6 +220,7 @@ class Transport(asyncio.Protocol):
             return
         if output := self._tls.output():
             self._transport.write(output)
+        self._shaking += time.thread_time() - began
         if complete:
             self._owner.handshaking.pop(self, None)
             pem = self._tls.peer_pem()
@@ -197,6 +232,7 @@ class Transport(asyncio.Protocol):
                 auth = {**auth, "x509_pem_cert": [pem]}
             self._begin(auth)
             self._read()
+            self._charge(self._shaking)
 
     def _count(self, pem: bytes | None) -> bool:
         """Count a connection with its identity; False when that has too many."""
@@ -238,9 +274,9 @@ class Transport(asyncio.Protocol):
         self._calls = ConnectionCalls(
             self._owner.guard, self._peer, auth, flush=self.flush, running=self._owner.running
         )
-        standing = None if self._counted is None else self._owner.standing(self._counted)
         now = self._loop.time()
-        conduct = Conduct(limits, now, standing)
+        self._standing = Standing(limits, now) if self._counted is None else self._owner.standing(self._counted)
+        conduct = Conduct(limits, now, self._standing)
         self._connection = GrpcConnection(engine, conduct, self._owner.budget, self._calls, now)
         self._calls.connection = self._connection
         self.flush()
@@ -277,6 +313,8 @@ class Transport(asyncio.Protocol):
         elif self._connection is not None:
             self._connection.tick(now)
             self.flush()
+            if not self._let_go and self._tls is not None:
+                self._let_go = self._tls.let_go()
             if self._paused and self._connection.closed:
                 self.abort()
         elif now - self._opened > self._owner.limits.handshake_timeout:
@@ -310,6 +348,7 @@ class Transport(asyncio.Protocol):
         transport.write(data)
         with suppress(OSError):
             transport.write_eof()
+        self._resting = False  # what is read from now on is dropped
         self._resume_reading()
 
     def abort(self) -> None:
