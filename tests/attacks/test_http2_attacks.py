@@ -3,9 +3,7 @@
 The modes and figures are those of docs/hardening.md; KEYREEVE_ATTACK_SECONDS makes each attack longer.
 """
 
-import asyncio
 import os
-import re
 import secrets
 import socket
 import threading
@@ -29,7 +27,7 @@ from keyreeve import Context
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.keys import make_csr, make_key
 from keyreeve.values import Name
-from support.attack_modes import ATTACKS, LIST, SIGN_ONE, SIGNING, burning, running_attack
+from support.attack_modes import ATTACKS, LIST, SIGN_ONE, SIGNING, burning, running_attack, running_flood
 from support.attack_table import SHOWN, Row
 from support.control_plane import CA, ControlPlane
 from support.http2_attacker import Seen
@@ -161,34 +159,20 @@ def test_floods_of_ocsp_from_many_addresses_stop_no_issuance(
     head = (
         f"POST /ocsp HTTP/1.1\r\nHost: x\r\nContent-Type: application/ocsp-request\r\nContent-Length: {len(body)}\r\n"
     )
-    question, seen = head.encode() + b"\r\n" + body, Counter[str]()
-
-    async def ask(address: str, until: float) -> None:
-        while time.monotonic() < until:
-            with suppress(OSError, asyncio.IncompleteReadError, ValueError):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
-                try:
-                    while time.monotonic() < until:
-                        writer.write(question)
-                        answer = await reader.readuntil(b"\r\n\r\n")
-                        seen[answer.split(maxsplit=2)[1].decode()] += 1
-                        length = re.search(rb"Content-Length: (\d+)", answer)
-                        await reader.readexactly(0 if length is None else int(length[1]))
-                finally:
-                    writer.transport.abort()
-
-    async def flood() -> None:
-        until = time.monotonic() + SECONDS
-        await asyncio.gather(*(ask(f"127.0.1.{1 + number % 20}", until) for number in range(60)))
-
     before = undisturbed(bob, SIGN_ONE, signing)
-    with channel_of(bob) as channel, GoodClient(channel, SIGN_ONE, signing).calling() as good:
-        asyncio.run(flood())
-    told = ", ".join(f"{status} {count:,}" for status, count in seen.most_common(3))
-    attack_table(Row("`ocsp`", told, before, good.rate, undisturbed(bob, SIGN_ONE, signing), worst(control_plane)))
-    print(f"ocsp: good client {dict(good.outcomes)}; attacker {dict(seen)}")
+    with (
+        channel_of(bob) as channel,
+        running_flood(port, head.encode() + b"\r\n" + body, SECONDS) as attack,
+        GoodClient(channel, SIGN_ONE, signing).calling() as good,
+    ):
+        time.sleep(SECONDS)
+    beside = undisturbed(bob, SIGN_ONE, signing, share=attack.cpu)
+    after = undisturbed(bob, SIGN_ONE, signing)
+    told = ", ".join(f"{status} {count:,}" for status, count in attack.seen.statuses.most_common(3))
+    attack_table(Row("`ocsp`", told, before, beside, good.rate, after, worst(control_plane)))
+    print(f"ocsp: good client {dict(good.outcomes)}; attacker {attack.seen}")
     assert good.outcomes.keys() == {"answered"}
-    assert seen["200"] > 0
+    assert attack.seen.statuses["200"] > 0
 
 
 def signing() -> bytes:

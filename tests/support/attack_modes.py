@@ -7,6 +7,7 @@ with the service all the same: `burning` takes as much of it and calls nobody, f
 import asyncio
 import json
 import os
+import re
 import secrets
 import ssl
 import subprocess
@@ -15,7 +16,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +44,7 @@ SIGN_ONE = "/keyreeve.ca.v1.CertificateService/SignCertificate"
 _DEADLINE = ("grpc-timeout", "30S")
 _TESTS = str(Path(__file__).parents[1])
 _SLICE_SECONDS = 0.02
+_ADDRESSES = 20
 
 
 def _csr_of_names(count: int) -> bytes:
@@ -133,6 +135,13 @@ def running_attack(name: str, address: str, context: Context, seconds: float) ->
 
 
 @contextmanager
+def running_flood(port: int, request: bytes, seconds: float) -> Iterator[Attack]:
+    """Ask a plain-HTTP listener the same from 20 addresses of loopback while the context lasts."""
+    with _running("flood", str(port), request.hex(), str(seconds)) as attack:
+        yield attack
+
+
+@contextmanager
 def burning(share: float, seconds: float) -> Iterator[Attack]:
     """Take a share of a processor while the context lasts."""
     with _running("burn", str(share), str(seconds)) as burner:
@@ -181,6 +190,33 @@ def _attack(name: str, address: str, certificate: str, key: str, seconds: str) -
     return attacker.seen
 
 
+def _flood(port: str, request: str, seconds: str) -> Seen:
+    seen, until = Seen(), time.monotonic() + float(seconds)
+
+    async def ask(address: str) -> None:
+        while time.monotonic() < until:
+            with suppress(OSError, asyncio.IncompleteReadError, ValueError):
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(port), local_addr=(address, 0))
+                seen.connections += 1
+                try:
+                    while time.monotonic() < until:
+                        writer.write(bytes.fromhex(request))
+                        answer = await reader.readuntil(b"\r\n\r\n")
+                        seen.statuses[answer.split(maxsplit=2)[1].decode()] += 1
+                        length = re.search(rb"Content-Length: (\d+)", answer)
+                        await reader.readexactly(0 if length is None else int(length[1]))
+                finally:
+                    writer.transport.abort()
+
+    async def run() -> None:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await asyncio.gather(*(ask(f"127.0.1.{1 + number % _ADDRESSES}") for number in range(3 * _ADDRESSES)))
+
+    asyncio.run(run())
+    return seen
+
+
 def _burn(share: str, seconds: str) -> Seen:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -195,6 +231,6 @@ def _burn(share: str, seconds: str) -> Seen:
 if __name__ == "__main__":
     kind, *told = sys.argv[1:]
     began, before = time.monotonic(), time.process_time()
-    result = (_attack if kind == "attack" else _burn)(*told)
+    result = {"attack": _attack, "flood": _flood, "burn": _burn}[kind](*told)
     taken = (time.process_time() - before) / (time.monotonic() - began)
     sys.stdout.write(json.dumps({**vars(result), "cpu": taken}))
