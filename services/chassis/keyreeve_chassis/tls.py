@@ -126,14 +126,14 @@ class TlsSession:
         """Replace the buffers of the handshake, which keep the 5 KiB that it took, with empty ones; False: they are in use."""
         # pyOpenSSL has no function for it. `SSL_set_bio` frees the former ones.
         library, connection = SSL._lib, self._connection  # type: ignore[attr-defined]  # noqa: SLF001
-        former = (connection._into_ssl, connection._from_ssl)  # type: ignore[attr-defined]  # noqa: SLF001
+        former = (connection._into_ssl, connection._from_ssl)  # noqa: SLF001
         if any(library.BIO_get_mem_data(one, SSL._ffi.new("char **")) for one in former):  # type: ignore[attr-defined]  # noqa: SLF001
             return False
         fresh = [library.BIO_new(library.BIO_s_mem()) for _ in former]
         if SSL._ffi.NULL in fresh:  # type: ignore[attr-defined]  # noqa: SLF001
             raise MemoryError
-        connection._into_ssl, connection._from_ssl = fresh  # type: ignore[attr-defined]  # noqa: SLF001
-        library.SSL_set_bio(connection._ssl, *fresh)  # type: ignore[attr-defined]  # noqa: SLF001
+        connection._into_ssl, connection._from_ssl = fresh  # noqa: SLF001
+        library.SSL_set_bio(connection._ssl, *fresh)  # noqa: SLF001
         return True
 
     def take_in(self, ciphertext: bytes) -> None:
