@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,19 @@ def test_every_value_is_changed_in_some_variant() -> None:
     assert [".".join(path) for path in defaults if not changed(path)] == []
 
 
+SCHEMA_CONTENTS = cache(kubernetes_validate.utils.schema_contents)
+"""The validator would read every schema anew for every manifest."""
+
+
 @pytest.mark.parametrize(
     ("version", "name"),
     [("1.37", name) for name in VARIANTS]
     + [(version, name) for version in ("1.30", "1.34") for name in ("dev", "production", "everything")],
 )
-def test_every_manifest_is_valid_in_three_versions_of_kubernetes(chart: helm.Chart, name: str, version: str) -> None:
+def test_every_manifest_is_valid_in_three_versions_of_kubernetes(
+    chart: helm.Chart, name: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_validate.utils, "schema_contents", SCHEMA_CONTENTS)
     found = manifests(chart, VARIANTS[name])
     assert found
     for manifest in found:

@@ -1,4 +1,7 @@
-"""Property tests that run twice: with fixed examples, so that a failure is reproducible, and with new ones."""
+"""Property tests that run with fixed examples, so that a failure is reproducible, and with new ones.
+
+`make test` tries a third of the examples of each kind; all of them, new ones, are tried among the faults.
+"""
 
 from collections.abc import Callable
 
@@ -21,7 +24,7 @@ def for_all(
                 derandomize=seed == "fixed",
                 database=None,
                 deadline=None,
-                max_examples=examples,
+                max_examples=examples if seed == "many" else examples // 3,
                 print_blob=True,
                 suppress_health_check=list(HealthCheck),
             )
@@ -29,6 +32,8 @@ def for_all(
 
         test.__name__ = holds.__name__
         test.__doc__ = holds.__doc__
-        return pytest.mark.parametrize("seed", ["fixed", "random"])(test)
+        return pytest.mark.parametrize("seed", ["fixed", "random", pytest.param("many", marks=pytest.mark.faults)])(
+            test
+        )
 
     return decorate

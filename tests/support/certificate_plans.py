@@ -7,7 +7,7 @@ from hashlib import sha256
 from ipaddress import ip_network
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from keyreeve.identity import Role
 from keyreeve.values import Hierarchy, Name, NameType
@@ -28,8 +28,9 @@ from keyreeve_ca.profiles.profile import (
     UriRule,
 )
 from keyreeve_chassis.keys.key_types import KeyType
-from keyreeve_chassis.keys.ports import Signer
+from keyreeve_chassis.keys.ports import SealedKey, Signer
 from keyreeve_chassis.keys.sealed import SealedKeyStore
+from support.rsa_keys import shared_rsa_key
 
 TRUST_DOMAIN = "example.test"
 NOW = 1_800_000_000
@@ -37,6 +38,7 @@ NOW = 1_800_000_000
 SEED = bytes(range(32))
 STORE = SealedKeyStore(b"k" * 32, "keyreeve-ca")
 URL = "http://ca.example.test:8080"
+_ROOT, _ISSUING = 100, 101
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
@@ -64,7 +66,7 @@ def _private_key(key_type: KeyType, which: int) -> PrivateKey:
             return ec.generate_private_key(ec.SECP384R1())
         case KeyType.ED25519:
             return ed25519.Ed25519PrivateKey.generate()
-    return rsa.generate_private_key(65537, int(key_type.value[3:]))
+    return shared_rsa_key(int(key_type.value[3:]), which)
 
 
 def spki(key_type: KeyType, which: int = 0) -> bytes:
@@ -73,8 +75,16 @@ def spki(key_type: KeyType, which: int = 0) -> bytes:
 
 
 @lru_cache
+def _signer(key_type: KeyType, which: int) -> Signer:
+    """Sign with a key as the CA opens it; roots have one key, and issuing CAs another one."""
+    key_id = f"{key_type}-{which}"
+    private = private_key(key_type, which).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return STORE.open(SealedKey(key_id, key_type, spki(key_type, which), STORE.seal("key", key_id, private)))
+
+
+@lru_cache
 def _authority(hierarchy: Hierarchy, key_type: KeyType) -> Authority:
-    root_key, issuing_key = (STORE.open(STORE.generate(key_type)) for _ in range(2))
+    root_key, issuing_key = _signer(key_type, _ROOT), _signer(key_type, _ISSUING)
     root_plan = standard_root(hierarchy, TRUST_DOMAIN, f"{hierarchy}-root", key_type, NOW)
     root_der = issue_authority(
         root_plan, root_key.spki, serial(1, SEED, 0), IssuingSigner(root_key), issuer=None, crl_shard=0

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from support.der_writer import bit_string, integer, oid, sequence, tlv
+from support.rsa_keys import shared_rsa_key
 
 NULL = b"\x05\x00"
 ECDSA_SHA256 = sequence(oid("1.2.840.10045.4.3.2"))
@@ -23,7 +24,7 @@ def ec_key(secret: int = 7) -> ec.EllipticCurvePrivateKey:
 
 @cache
 def rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 2048)
+    return shared_rsa_key(2048)
 
 
 def spki_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

@@ -43,7 +43,8 @@ def migrated_postgresql(server: Server, schema: Schema, name: str = "") -> str:
 def copied_postgresql(server: Server, template: str, name: str = "") -> str:
     """Create a copy of a database to which nobody is connected; return its name."""
     name = name or f"copy_{os.getpid()}_{next(_numbers)}"
-    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    # Half of what it takes to write the copy to the log.
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
     return name
 
 

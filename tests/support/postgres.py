@@ -35,6 +35,7 @@ _SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
     "log_min_messages": "fatal",
+    "max_wal_size": "128MB",
 }
 
 
@@ -78,7 +79,7 @@ class Server:
 @contextmanager
 def own_server() -> Iterator[Server]:
     """A server of its own, which may be killed."""
-    directory = Path(tempfile.mkdtemp(prefix="keyreeve-pg-", dir="/tmp"))
+    directory = _new_directory()
     _start(directory)
     try:
         yield Server(directory)
@@ -93,7 +94,7 @@ def shared_server(shared: Path) -> Server:
     address = shared / "postgresql"
     with locked("starting PostgreSQL", shared / "postgresql.lock", _START_SECONDS):
         if not address.exists():
-            directory = Path(tempfile.mkdtemp(prefix="keyreeve-pg-", dir="/tmp"))
+            directory = _new_directory()
             _start(directory)
             address.write_text(str(directory))
     return Server(Path(address.read_text()))
@@ -111,7 +112,7 @@ def stop_shared_server(shared: Path) -> None:
 @contextmanager
 def standby_server(passwords: dict[str, str]) -> Iterator[Server]:
     """A server that stays a standby, with these users beside `keyreeve`, who must give their passwords."""
-    directory = Path(tempfile.mkdtemp(prefix="keyreeve-pg-", dir="/tmp"))
+    directory = _new_directory()
     data, server = directory / "data", Server(directory)
     try:
         _start(directory)
@@ -127,6 +128,12 @@ def standby_server(passwords: dict[str, str]) -> Iterator[Server]:
             _run([_binaries(directory) / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop"])
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _new_directory() -> Path:
+    """A directory that another user reaches and whose path is short enough for a socket; in memory if the run's are."""
+    shared = {"/dev/shm", "/tmp"} & {tempfile.gettempdir()}
+    return Path(tempfile.mkdtemp(prefix="keyreeve-pg-", dir=shared.pop() if shared else "/tmp"))
 
 
 def _start(directory: Path) -> None:

@@ -4,6 +4,7 @@ A case is a dict of plain texts. `*` in a table matches anything; the first line
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import product
 
 WINDOWS_TABLE = """
@@ -65,6 +66,7 @@ def _lines(table: str) -> list[tuple[str, ...]]:
 _PARSED = {name: _lines(table) for name, table in globals().items() if name.endswith("_TABLE")}
 
 
+@cache
 def _look_up(table: str, *facts: str) -> str:
     for *pattern, result in _PARSED[table]:
         if all(wanted in ("*", fact) for wanted, fact in zip(pattern, facts, strict=True)):

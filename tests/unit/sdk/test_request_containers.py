@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -22,6 +22,7 @@ from keyreeve.errors import CsrMalformed
 from keyreeve.keys import make_csr
 from keyreeve.request_container import is_private_key, request_der
 from keyreeve.values import Name
+from support.rsa_keys import shared_rsa_key
 
 KEY = ec.derive_private_key(11, ec.SECP256R1())
 DER = make_csr(KEY, [Name.dns("web.example.test")])
@@ -80,7 +81,7 @@ def pem_of(key: object, form: PrivateFormat, password: bytes | None = None) -> b
     return key.private_bytes(Encoding.PEM, form, encryption)  # type: ignore[attr-defined]
 
 
-RSA = rsa.generate_private_key(65537, 2048)
+RSA = shared_rsa_key(2048)
 PRIVATE = [
     pem_of(KEY, PrivateFormat.PKCS8),
     pem_of(KEY, PrivateFormat.TraditionalOpenSSL),
@@ -94,7 +95,7 @@ PRIVATE_DER = [
     base64.b64decode(b"".join(line for line in pem.splitlines() if not line.startswith(b"-----")))
     for pem in (PRIVATE[0], PRIVATE[1], PRIVATE[3], PRIVATE[5], PRIVATE[6])
 ] + [
-    dsa.generate_private_key(2048).private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+    dsa.generate_private_key(1024).private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()),
     pkcs12.serialize_key_and_certificates(b"web", KEY, CERTIFICATE, None, BestAvailableEncryption(b"secret")),
 ]
 

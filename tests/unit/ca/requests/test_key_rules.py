@@ -5,7 +5,7 @@ from hashlib import sha256
 from math import gcd, isqrt, prod
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyreeve.errors import CsrMalformed, KeyBlocked, KeyTypeRefused, KeyWeak
@@ -21,6 +21,7 @@ from support.csr_writer import (
     rsa_spki,
     spki_of,
 )
+from support.rsa_keys import shared_rsa_key
 
 
 def spki(key):
@@ -36,7 +37,7 @@ GOOD = {
     KeyType.P384: lambda: ec.derive_private_key(11, ec.SECP384R1()),
     KeyType.ED25519: lambda: ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32))),
     KeyType.RSA2048: rsa_key,
-    KeyType.RSA3072: lambda: rsa.generate_private_key(65537, 3072),
+    KeyType.RSA3072: lambda: shared_rsa_key(3072),
 }
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from keyreeve.errors import FieldInvalid, KeyBlocked, KeyreeveError, KeyTypeRefused, KeyWeak
 from keyreeve_ca.requests.key_rules import KnownKeys
 from keyreeve_ca.requests.openssh_keys import OperatorKey, read_operator_key, stored_key
+from support.rsa_keys import shared_rsa_key
 
 NOBODYS = KnownKeys()
 
@@ -24,7 +25,7 @@ def line_of(key) -> str:
 
 ED25519 = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 P256 = ec.derive_private_key(7**40, ec.SECP256R1())
-RSA = rsa.generate_private_key(65537, 2048)
+RSA = shared_rsa_key(2048)
 
 
 def packed(*fields: bytes) -> bytes:
