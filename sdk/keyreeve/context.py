@@ -16,7 +16,6 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Self, cast
 
@@ -252,6 +251,8 @@ def _check_keys(content: object, file: Path) -> dict[str, object]:
         raise ContextInvalid(f"{file} does not contain a JSON object", metadata=_at(file))
     for key in content:
         if key not in _KEYS:
+            from difflib import get_close_matches
+
             near = get_close_matches(key, _KEYS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ContextInvalid(f"{file} contains an unknown key {key!r}{hint}", metadata=_at(file))

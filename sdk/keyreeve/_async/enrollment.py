@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import grpc
@@ -202,6 +201,8 @@ def _transcript(token: EnrollmentToken, hello: pb.EnrollHello, challenge: pb.Enr
 
 
 def _release() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # 1 MiB, and only enrollment needs it
+
     try:
         return f"keyreeve/{version('keyreeve')}"[:64]
     except PackageNotFoundError:
