@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from support.control_plane import ControlPlane
+from support.programs import find_program
 from support.waiting import wait_for
 
 NAME = "localhost"
@@ -135,6 +136,7 @@ class Row:
     client_certificate: str
     revocation: str
     renewal: str
+    ocsp: str = "—"
 
     def check(self) -> None:
         """Compare with the page; with KEYREEVE_WRITE_TABLES=1, write it there."""
@@ -188,6 +190,30 @@ def running(command: list[str], port: int, log: Path) -> Iterator[subprocess.Pop
         server.wait(20)
 
 
+@contextmanager
+def nginx_with_ocsp(files: Files, server: Pair, directory: Path) -> Iterator[int]:
+    """nginx that asks the CA's OCSP responder about its clients, and staples the answer about its own certificate."""
+    nginx, port = find_program("nginx"), free_port()
+    directory.mkdir()
+    configuration, errors = directory / "nginx.conf", directory / "error.log"
+    configuration.write_text(f"""
+daemon off; pid {directory}/pid; error_log {errors}; user root;
+events {{}}
+http {{
+  access_log off; client_body_temp_path {directory}/b; proxy_temp_path {directory}/p; fastcgi_temp_path {directory}/f;
+  uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {server.certificate}; ssl_certificate_key {server.key};
+    ssl_client_certificate {files.roots}; ssl_verify_client on; ssl_verify_depth 3; ssl_ocsp on; ssl_stapling on;
+    return 200 "hello $ssl_client_s_dn\\n";
+  }}
+}}
+""")
+    with running([nginx, "-p", str(directory), "-c", str(configuration), "-e", str(errors)], port, directory / "log"):
+        yield port
+
+
 @dataclass(frozen=True)
 class Answer:
     """What an HTTPS server made of a client: its answer, or how the connection ended, and the server's certificate."""
@@ -235,6 +261,14 @@ def assert_server_uses(
     again = asked(files, port, files.good)
     assert again.accepted, again.text + log()
     assert not asked(files, port, files.revoked).accepted
+
+
+def assert_server_checks(files: Files, port: int, log: Callable[[], str]) -> None:
+    """Whether a server accepts the good client and refuses the revoked one, without a CRL."""
+    good = asked(files, port, files.good)
+    assert good.accepted, good.text + log()
+    refused = asked(files, port, files.revoked)
+    assert not refused.accepted, refused.text
 
 
 def assert_client_uses(files: Files, client: Pair, get: Callable[[int], "subprocess.CompletedProcess[str]"]) -> None:

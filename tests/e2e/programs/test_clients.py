@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from support.programs import find_program
-from support.real_servers import NAME, Files, Row, assert_client_uses
+from support.real_servers import NAME, Files, Row, assert_client_uses, nginx_with_ocsp
+from support.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -17,23 +18,37 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_curl(files: Files) -> None:
+def test_curl(files: Files, tmp_path: Path) -> None:
     curl, client = find_program("curl"), files.own_client("curl")
 
-    def get(port: int) -> subprocess.CompletedProcess[str]:
+    def get(port: int, *checks: object) -> subprocess.CompletedProcess[str]:
         return run(
             *(curl, "--silent", "--show-error", "--noproxy", "*", "--connect-to", f"{NAME}:{port}:127.0.0.1:{port}"),
-            *("--cacert", files.roots, "--crlfile", files.crls, "--cert", client.certificate, "--key", client.key),
+            *("--cacert", files.roots, "--cert", client.certificate, "--key", client.key),
+            *(checks or ("--crlfile", files.crls)),
             f"https://{NAME}:{port}/",
         )
 
     assert_client_uses(files, client, get)
+    with nginx_with_ocsp(files, files.server, tmp_path / "good") as port:
+        # nginx asks the responder when the first client wants the status, and staples the answer for the next one.
+        wait_for("a stapled status", lambda: "hello" in get(port, "--cert-status").stdout, 30)
+    with nginx_with_ocsp(files, files.revoked_server, tmp_path / "gone") as port:
+        log = tmp_path / "gone/error.log"
+
+        def told() -> bool:
+            assert "hello" not in get(port, "--cert-status").stdout
+            return 'certificate status "revoked"' in log.read_text()
+
+        wait_for("nginx hears of the revocation, and staples nothing", told, 30)
+        assert "No OCSP response" in get(port, "--cert-status").stderr
     Row(
         "curl",
         "`--cacert estate-bundle.pem`",
         "`--cert certificate.pem --key key.pem`",
         "`--crlfile crls.pem`",
         "each run reads the files",
+        "`--cert-status`, of servers that staple",
     ).check()
 
 
@@ -77,9 +92,10 @@ def test_nss(files: Files, tmp_path: Path) -> None:
         must(certutil, "-A", "-d", database, "-n", name, "-t", ",,", "-a", "-i", pair.certificate)
         verdict = run(certutil, "-V", "-d", database, "-n", name, "-u", use)
         assert (verdict.returncode == 0) is good, verdict.stdout + verdict.stderr
-        checks = ("-pp", "-g", "leaf", "-m", "crl", "-s", "forbidFetching")
-        verdict = run(vfychain, "-d", database, *checks, "-u", "0" if use == "C" else "1", "-a", pair.certificate)
-        assert (verdict.returncode == 0) is good, verdict.stdout + verdict.stderr
+        usage = ("-u", "0" if use == "C" else "1", "-a", pair.certificate)
+        for method in (("-m", "crl", "-s", "forbidFetching"), ("-m", "ocsp", "-s", "failIfNoInfo")):
+            verdict = run(vfychain, "-d", database, "-pp", "-g", "leaf", *method, *usage)
+            assert (verdict.returncode == 0) is good, verdict.stdout + verdict.stderr
 
     def get(port: int) -> subprocess.CompletedProcess[str]:
         import_client()
@@ -94,4 +110,5 @@ def test_nss(files: Files, tmp_path: Path) -> None:
         "`pk12util -i bundle.p12`",
         "`crlutil -I -i LIST` for each list of `crl fetch CA --full --form der`",
         "`pk12util -i` again; each start reads the database",
+        "by the address in the certificate",
     ).check()

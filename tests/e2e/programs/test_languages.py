@@ -16,6 +16,7 @@ from support.real_servers import (
     Row,
     asked,
     assert_client_uses,
+    assert_server_checks,
     assert_server_uses,
     free_port,
     python_server,
@@ -57,12 +58,17 @@ def test_java(files: Files, tmp_path: Path) -> None:
     serves_and_gets(
         files, "java", command, lambda pair: [pair.pkcs12, files.password, files.roots, files.crls], tmp_path
     )
+    port, server = free_port(), files.own_server("java-ocsp")
+    serve = [*command, "serve", str(port), *map(str, (server.pkcs12, files.password, files.roots, "ocsp"))]
+    with running(serve, port, log := tmp_path / "ocsp-log"):
+        assert_server_checks(files, port, log.read_text)
     Row(
         "Java",
         "`KeyStore` of `bundle.p12`; roots: `CertificateFactory` of `estate-bundle.pem`",
         "the same; `setNeedClientAuth(true)`",
         "`CertStore` of `crls.pem`, `PKIXBuilderParameters`",
         "a new `SSLContext` for new connections",
+        "`PKIXRevocationChecker`",
     ).check()
 
 

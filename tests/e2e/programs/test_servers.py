@@ -12,7 +12,15 @@ import pytest
 
 from support import postgres
 from support.programs import find_program
-from support.real_servers import Files, Row, assert_server_uses, free_port, running
+from support.real_servers import (
+    Files,
+    Row,
+    assert_server_checks,
+    assert_server_uses,
+    free_port,
+    nginx_with_ocsp,
+    running,
+)
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -42,12 +50,15 @@ http {{
             files.renew(server, "--then", " ".join([*command, "-s", "reload"]))
 
         assert_server_uses(files, port, server, errors.read_text, reload)
+    with nginx_with_ocsp(files, server, tmp_path / "ocsp") as port:
+        assert_server_checks(files, port, (tmp_path / "ocsp/error.log").read_text)
     Row(
         "nginx",
         "`ssl_certificate certificate.pem`, `ssl_certificate_key key.pem`",
         "`ssl_client_certificate estate-bundle.pem`, `ssl_verify_depth 3`",
         "`ssl_crl crls.pem`",
         "`cert renew DIR --then 'nginx -s reload'`",
+        "clients: `ssl_ocsp on`; its own: `ssl_stapling on`",
     ).check()
 
 
@@ -79,7 +90,8 @@ frontend f
 
 
 def test_stunnel(files: Files, tmp_path: Path) -> None:
-    stunnel, port, server = find_program("stunnel4"), free_port(), files.own_server("stunnel")
+    stunnel, port, ocsp_port = find_program("stunnel4"), free_port(), free_port()
+    server = files.own_server("stunnel")
     # Reads the whole request first: stunnel drops the answer of a program that ends with something unread.
     lines = (
         "#!/bin/sh",
@@ -100,9 +112,19 @@ key = {server.key}
 CAfile = {files.roots}
 verifyChain = yes
 CRLfile = {files.crls}
+[ocsp]
+accept = 127.0.0.1:{ocsp_port}
+exec = {tmp_path}/answer
+execArgs = answer
+cert = {server.certificate}
+key = {server.key}
+CAfile = {files.roots}
+verifyChain = yes
+OCSPaia = yes
 """)
     with running([stunnel, str(tmp_path / "stunnel.conf")], port, log := tmp_path / "log") as process:
         assert_server_uses(files, port, server, log.read_text, lambda: process.send_signal(signal.SIGHUP))
+        assert_server_checks(files, ocsp_port, log.read_text)
         assert process.poll() is None
     Row(
         "stunnel",
@@ -110,6 +132,7 @@ CRLfile = {files.crls}
         "`CAfile = estate-bundle.pem`, `verifyChain = yes`",
         "`CRLfile = crls.pem`",
         "`cert renew DIR --then 'systemctl reload stunnel4'` (SIGHUP)",
+        "`OCSPaia = yes`",
     ).check()
 
 
