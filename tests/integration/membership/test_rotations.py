@@ -102,6 +102,28 @@ async def test_an_acknowledgement_of_another_boot_does_not_count(membership: Run
     await membership.until(rotation.operation, agents)
 
 
+async def test_a_member_that_was_put_back_to_a_snapshot_holds_a_rotation_by_name(membership: RunningMembership) -> None:
+    one, two = agents = await membership.array_of("one.example.test", "two.example.test")
+    admin = (await membership.client()).membership
+    before = two.epoch
+    assert before is not None
+    started = await admin.rotations.start(one.array, RotationKind.SCHEDULED)
+    await in_phase(membership, started.name, RotationPhase.DISTRIBUTED, [one])
+    await two.report()
+    await two.load()
+    # The machine with its memory is put back: the same boot has loaded an earlier epoch.
+    two.epoch = before
+    await two.client.membership.rotations.acknowledge(
+        two.name, two.array, boot_id=two.boot_id, epoch=before.epoch, digest=before.digest
+    )
+    await one.turn()
+    rotation = await admin.rotations.get(started.name)
+    assert rotation.phase is RotationPhase.DISTRIBUTED
+    assert {member.member: member.waiting for member in rotation.members}[two.resource].startswith("load epoch")
+    await membership.until(rotation.operation, agents)
+    assert (await admin.rotations.get(started.name)).phase is RotationPhase.DISTRUSTED
+
+
 async def test_a_cloned_member_holds_a_rotation_until_it_is_quarantined(membership: RunningMembership) -> None:
     one, two = await membership.array_of("one.example.test", "two.example.test")
     admin = (await membership.client()).membership

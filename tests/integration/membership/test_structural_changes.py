@@ -151,8 +151,11 @@ async def test_a_detached_server_is_alone_with_a_new_ca_and_its_old_certificate_
     one, two = await membership.array_of("one.example.test", "two.example.test")
     old = two.certificate.removeprefix("certificates/")
     admin = (await membership.client()).membership
+    await membership.quiet()
+    before = await tables(membership)
     with pytest.raises(errors.PrimaryCannotDetach):
         await admin.arrays.detach(one.name)
+    assert await tables(membership) == before
     begun = await admin.arrays.detach(two.name)
     assert (await membership.until(begun.name, [one])).state is OperationState.SUCCEEDED
     two.says = {"view": None}
