@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from keyreeve.values import AuthorityState, MemberState, OperatorRole
+from keyreeve.common_values import AuthorityState, MemberState, OperatorRole
 
 
 @dataclass(frozen=True, slots=True)

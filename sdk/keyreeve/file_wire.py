@@ -7,8 +7,8 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyreeve import file_values as values
-from keyreeve import wire
 from keyreeve.credentials.v1 import key_file_service_pb2 as pb
+from keyreeve.wire_fields import resource_name
 
 KEY_TYPES: Final = {
     values.FileKeyType.RSA2048: pb.FILE_KEY_TYPE_RSA2048,
@@ -22,7 +22,7 @@ CHUNK: Final = 64 * 1024
 
 def space_name(space: values.FileSpace) -> str:
     """The resource name of a file space."""
-    return f"{wire.resource_name('arrays', space.array)}/servers/{space.server}"
+    return f"{resource_name('arrays', space.array)}/servers/{space.server}"
 
 
 def file_name(space: values.FileSpace, file: str) -> str:

@@ -5,17 +5,20 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 
+from keyreeve.common_values import KeyType, Name, NameType
 from keyreeve.errors import CsrMalformed, KeyTypeRefused, NameRefused, Violation
 from keyreeve.files import PRIVATE, PUBLIC, write_atomically
 from keyreeve.length_prefix import length_prefixed
-from keyreeve.values import KeyType, Name, NameType, SignedCertificate
+
+if TYPE_CHECKING:
+    from keyreeve.values import SignedCertificate
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 """The types of keys that this module makes and loads."""
@@ -82,7 +85,7 @@ def parse_key(pem: bytes) -> PrivateKey:
     return key
 
 
-def save_certificate(path: str | os.PathLike[str], certificate: SignedCertificate) -> None:
+def save_certificate(path: str | os.PathLike[str], certificate: "SignedCertificate") -> None:
     """Write the certificate, then its chain without the root, atomically.
 
     When a key is replaced together with its certificate, write the key first: `RotatingChannel` uses neither until the

@@ -4,11 +4,11 @@ from datetime import UTC
 from typing import Any, Final
 
 from keyreeve import launch_values as values
-from keyreeve import wire
 from keyreeve.credentials.v1 import launch_setting_service_pb2 as setting_pb
 from keyreeve.credentials.v1 import object_service_pb2 as object_pb
 from keyreeve.credentials.v1 import resolution_service_pb2 as resolution_pb
 from keyreeve.plaintext import Plaintext
+from keyreeve.wire_fields import from_number, resource_name, to_number
 
 OBJECT_KINDS: Final = {
     values.ObjectKind.APPLICATION_SERVER: object_pb.OBJECT_KIND_APPLICATION_SERVER,
@@ -73,11 +73,11 @@ def from_object(message: object_pb.Object) -> values.LaunchObject:
     return values.LaunchObject(
         array=message.parent,
         name=message.object_name,
-        kind=wire.from_number(OBJECT_KINDS, message.kind),
+        kind=from_number(OBJECT_KINDS, message.kind),
         domain=message.domain,
-        password_cache_usage=wire.from_number(USAGES, message.password_cache_usage),
+        password_cache_usage=from_number(USAGES, message.password_cache_usage),
         application_kind=(
-            wire.from_number(APPLICATION_KINDS, message.application_kind) if message.application_kind else None
+            from_number(APPLICATION_KINDS, message.application_kind) if message.application_kind else None
         ),
         enhanced_network_security=message.enhanced_network_security,
         version=message.version,
@@ -90,9 +90,9 @@ def to_settings(settings: values.LaunchSettings) -> setting_pb.LaunchSettings:
     """Translate settings; those that are None are left out."""
     found: dict[str, Any] = {name: getattr(settings, name) for name in SETTINGS}
     if settings.show_dialog is not None:
-        found["show_dialog"] = wire.to_number(DISPLAYS, settings.show_dialog, "show_dialog")
+        found["show_dialog"] = to_number(DISPLAYS, settings.show_dialog, "show_dialog")
     if settings.expired_password is not None:
-        found["expired_password"] = wire.to_number(ACTIONS, settings.expired_password, "expired_password")
+        found["expired_password"] = to_number(ACTIONS, settings.expired_password, "expired_password")
     return setting_pb.LaunchSettings(**{name: value for name, value in found.items() if value is not None})
 
 
@@ -104,9 +104,9 @@ def from_settings(message: setting_pb.LaunchSettings) -> values.LaunchSettings:
         if name not in {"show_dialog", "expired_password"} and message.HasField(name)  # type: ignore[arg-type]
     }
     if message.show_dialog:
-        found["show_dialog"] = wire.from_number(DISPLAYS, message.show_dialog)
+        found["show_dialog"] = from_number(DISPLAYS, message.show_dialog)
     if message.expired_password:
-        found["expired_password"] = wire.from_number(ACTIONS, message.expired_password)
+        found["expired_password"] = from_number(ACTIONS, message.expired_password)
     return values.LaunchSettings(**found)
 
 
@@ -125,7 +125,7 @@ def from_view(message: setting_pb.LaunchSettingsView) -> values.LaunchSettingsVi
 def to_launch(launch: values.Launch) -> resolution_pb.Launch:
     """Translate a launch."""
     return resolution_pb.Launch(
-        parent=wire.resource_name("arrays", launch.array),
+        parent=resource_name("arrays", launch.array),
         owner=launch.owner,
         application=launch.application,
         application_server=launch.application_server,
@@ -146,7 +146,7 @@ def from_resolved(
             return values.Credential(
                 entry=found.entry,
                 entry_version=found.entry_version,
-                kind=wire.from_number(CREDENTIAL_KINDS, found.kind),
+                kind=from_number(CREDENTIAL_KINDS, found.kind),
                 user_name=found.user_name,
                 domain=found.domain,
                 resource=found.resource,
@@ -154,7 +154,7 @@ def from_resolved(
             )
         case "dialog":
             return from_dialog(message.dialog)
-    return wire.from_number(FAILURES, message.failure)
+    return from_number(FAILURES, message.failure)
 
 
 def from_dialog(message: resolution_pb.AuthenticationDialog) -> values.AuthenticationDialog:
@@ -173,7 +173,7 @@ def from_explanation(message: resolution_pb.ExplainResolutionResponse) -> values
     """Translate an explanation."""
     steps = (
         values.ResolutionStep(
-            step.rule, step.object_name, step.attribute, step.value, wire.from_number(FINDINGS, step.finding)
+            step.rule, step.object_name, step.attribute, step.value, from_number(FINDINGS, step.finding)
         )
         for step in message.steps
     )
@@ -193,7 +193,7 @@ def from_reaction(message: resolution_pb.ReportOutcomeResponse) -> values.Reacti
         case "dialog":
             following = from_dialog(message.dialog)
         case "failure":
-            following = wire.from_number(FAILURES, message.failure)
+            following = from_number(FAILURES, message.failure)
         case _:
-            following = wire.from_number(STEPS, message.step)
+            following = from_number(STEPS, message.step)
     return values.Reaction(following, message.discarded, message.reason)

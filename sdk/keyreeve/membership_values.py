@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from keyreeve.values import MemberState as MemberState  # noqa: PLC0414 - it is one of these values
+from keyreeve.common_values import MemberState as MemberState  # noqa: PLC0414 - it is one of these values
 
 
 class ArrayState(StrEnum):

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyreeve import membership_values as values
+from keyreeve.common_values import KeyType
 from keyreeve.membership.v1 import array_service_pb2 as array_pb
 from keyreeve.membership.v1 import bundle_service_pb2 as bundle_pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
 from keyreeve.membership.v1 import rotation_service_pb2 as rotation_pb
 from keyreeve.membership.v1 import setting_service_pb2 as setting_pb
-from keyreeve.values import KeyType
-from keyreeve.wire import from_number, resource_name, to_timestamp
+from keyreeve.wire_fields import from_number, resource_name, to_timestamp
 
 ARRAY_STATES = {
     values.ArrayState.ACTIVE: array_pb.ARRAY_STATE_ACTIVE,

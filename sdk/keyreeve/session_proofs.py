@@ -14,7 +14,7 @@ from keyreeve.context import Context
 from keyreeve.errors import ContextInvalid, SessionProofRefused
 from keyreeve.keys import load_certificates, load_key
 from keyreeve.length_prefix import length_prefixed
-from keyreeve.session_values import CertificateProof
+from keyreeve.proof_values import CertificateProof
 
 NONCE_OCTETS = 32
 _LABEL = b"keyreeve-session-1"

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from keyreeve.proof_values import CertificateProof as CertificateProof  # noqa: PLC0414 - they are of these values
+from keyreeve.proof_values import SshProof as SshProof  # noqa: PLC0414
+
 AUDIENCES = ("ca", "credentials", "membership")
 """The services that can accept tickets."""
 
@@ -64,31 +67,6 @@ class OpenedSession:
 
     session: OperatorSession
     ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateProof:
-    """Shows that the holder of an operator's certificate opens a session at one gateway at one time."""
-
-    certificate_der: bytes
-    nonce: bytes
-    time: int
-    """Seconds since 1970."""
-    signature: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SshProof:
-    """What an SSH client signed to log in (RFC 4252 section 7)."""
-
-    session_id: bytes
-    """The exchange hash of the first key exchange."""
-    user_name: str
-    algorithm: str
-    """Name of the public key algorithm in the request."""
-    public_key: bytes
-    """The key or certificate in the request."""
-    signature: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

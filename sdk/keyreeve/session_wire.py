@@ -3,24 +3,13 @@
 from datetime import UTC
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from keyreeve import session_values as values
 from keyreeve import wire
 from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import operator_session_service_pb2 as pb
+from keyreeve.proof_wire import to_certificate_proof
 from keyreeve.tickets import SESSION_METHODS
 from keyreeve.values import SshKey
-
-
-def to_certificate_proof(proof: values.CertificateProof) -> pb.CertificateProof:
-    """Translate a proof into a message."""
-    return pb.CertificateProof(
-        certificate_der=proof.certificate_der,
-        nonce=proof.nonce,
-        time=Timestamp(seconds=proof.time),
-        signature=proof.signature,
-    )
 
 
 def proof_field(proof: values.CertificateProof | values.SshProof) -> dict[str, Any]:

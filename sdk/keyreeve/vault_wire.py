@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC
 from typing import Final
 
-from keyreeve import vault_values, wire
+from keyreeve import vault_values
 from keyreeve.credentials.v1 import access_policy_service_pb2 as policy_pb
 from keyreeve.credentials.v1 import entry_service_pb2 as entry_pb
 from keyreeve.credentials.v1 import key_service_pb2 as key_pb
+from keyreeve.wire_fields import from_number, resource_name, to_number
 
 KINDS: Final = {
     vault_values.EntryKind.PASSWORD: entry_pb.ENTRY_KIND_PASSWORD,
@@ -27,8 +28,8 @@ def from_entry(message: entry_pb.Entry) -> vault_values.Entry:
         owner=message.owner,
         resource=message.resource,
         user_name=message.user_name,
-        kind=wire.from_number(KINDS, message.kind),
-        source=wire.from_number(SOURCES, message.source),
+        kind=from_number(KINDS, message.kind),
+        source=from_number(SOURCES, message.source),
         version=message.version,
         encryption=message.encryption,
         row_sha256=message.row_sha256,
@@ -50,12 +51,12 @@ MEMBERSHIPS: Final = {
 def to_policy(name: str, rules: Sequence[vault_values.PolicyRule], version: int) -> policy_pb.Policy:
     """Make the message of a policy."""
     return policy_pb.Policy(
-        name=wire.resource_name("policies", name),
+        name=resource_name("policies", name),
         version=version,
         rules=[
             policy_pb.PolicyRule(
                 callers=rule.callers,
-                membership=wire.to_number(MEMBERSHIPS, rule.membership, "membership"),
+                membership=to_number(MEMBERSHIPS, rule.membership, "membership"),
                 arrays=rule.arrays,
                 owners=rule.owners,
                 resources=rule.resources,
@@ -75,7 +76,7 @@ def from_policy(message: policy_pb.Policy) -> vault_values.Policy:
             vault_values.PolicyRule(
                 callers=tuple(rule.callers),
                 purposes=tuple(rule.purposes),
-                membership=wire.from_number(MEMBERSHIPS, rule.membership),
+                membership=from_number(MEMBERSHIPS, rule.membership),
                 arrays=tuple(rule.arrays),
                 owners=tuple(rule.owners),
                 resources=tuple(rule.resources),
@@ -115,7 +116,7 @@ def from_key(message: key_pb.Key) -> vault_values.Key:
     return vault_values.Key(
         name=message.name,
         number=message.number,
-        stage=wire.from_number(STAGES, message.stage),
+        stage=from_number(STAGES, message.stage),
         wraps=message.wraps,
         values=message.values,
         created_at=message.create_time.ToDatetime(UTC),

@@ -5,14 +5,12 @@ No other module of the SDK than the clients sees messages.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import TypeVar
 
 from cryptography import x509
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from keyreeve import caller_values, errors, operation_values, token_values, values
+from keyreeve import caller_values, errors, token_values, values
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import crl_reason_pb2 as crl_reason_pb
@@ -21,11 +19,11 @@ from keyreeve.ca.v1 import issuance_service_pb2 as issuance_pb
 from keyreeve.ca.v1 import operator_service_pb2 as operator_pb
 from keyreeve.ca.v1 import profile_service_pb2 as profile_pb
 from keyreeve.ca.v1 import trust_service_pb2 as trust_pb
-from keyreeve.errors import FieldInvalid, KeyreeveError, Violation
-from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
-
-Choice = TypeVar("Choice", bound=StrEnum)
-Number = TypeVar("Number", bound=int)
+from keyreeve.errors import KeyreeveError
+from keyreeve.wire_fields import from_number as from_number  # noqa: PLC0414 - every message has these
+from keyreeve.wire_fields import resource_name as resource_name  # noqa: PLC0414
+from keyreeve.wire_fields import to_number as to_number  # noqa: PLC0414
+from keyreeve.wire_fields import to_timestamp as to_timestamp  # noqa: PLC0414
 
 HIERARCHIES = {
     values.Hierarchy.CONTROL: authority_pb.HIERARCHY_CONTROL,
@@ -70,12 +68,6 @@ CERTIFICATE_STATES = {
     values.CertificateState.EXPIRED: certificate_pb.CERTIFICATE_STATE_EXPIRED,
     values.CertificateState.REVOKED: certificate_pb.CERTIFICATE_STATE_REVOKED,
 }
-OPERATION_STATES = {
-    operation_values.OperationState.RUNNING: operation_pb.OPERATION_STATE_RUNNING,
-    operation_values.OperationState.SUCCEEDED: operation_pb.OPERATION_STATE_SUCCEEDED,
-    operation_values.OperationState.FAILED: operation_pb.OPERATION_STATE_FAILED,
-    operation_values.OperationState.CANCELLED: operation_pb.OPERATION_STATE_CANCELLED,
-}
 CRL_REASONS = {
     values.CrlReason.UNSPECIFIED: crl_reason_pb.CRL_REASON_UNSPECIFIED,
     values.CrlReason.KEY_COMPROMISE: crl_reason_pb.CRL_REASON_KEY_COMPROMISE,
@@ -106,53 +98,6 @@ ISSUANCE_STATUSES = {
     values.IssuanceStatus.ISSUING: issuance_pb.ISSUANCE_STATUS_ISSUING,
     values.IssuanceStatus.HALTED: issuance_pb.ISSUANCE_STATUS_HALTED,
 }
-
-
-def to_number(table: Mapping[Choice, Number], choice: Choice, field: str) -> Number:
-    """Translate a value of an enumeration.
-
-    Raises `keyreeve.errors.FieldInvalid` for one that the field does not allow.
-    """
-    if choice not in table:
-        text = f"{str(choice)!r} is not one of {', '.join(table)}"
-        raise FieldInvalid(f"{field}: {text}", violations=[Violation(field, text)])
-    return table[choice]
-
-
-def from_number(table: Mapping[Choice, Number], number: Number) -> Choice:
-    """Translate a number of an enumeration.
-
-    Raises `keyreeve.errors.KeyreeveError` for one of a newer release.
-    """
-    for choice, known in table.items():
-        if known == number:
-            return choice
-    kind = type(next(iter(table))).__name__
-    raise KeyreeveError(f"the service sent {kind} {number}, which this release does not know: upgrade the client")
-
-
-def resource_name(collection: str, text: str) -> str:
-    """Return the full name of a resource that may be given by its last part.
-
-    `web` stands for `profiles/web`.
-    """
-    return text if text.startswith(f"{collection}/") else f"{collection}/{text}"
-
-
-def to_timestamp(time: datetime | None, field: str) -> Timestamp | None:
-    """Translate a time.
-
-    Raises `keyreeve.errors.FieldInvalid` for one without a time zone.
-    """
-    if time is None:
-        return None
-    if time.tzinfo is None:
-        raise FieldInvalid(
-            f"{field}: {time.isoformat()} has no time zone", violations=[Violation(field, "no time zone")]
-        )
-    message = Timestamp()
-    message.FromDatetime(time)
-    return message
 
 
 def to_duration(duration: timedelta | None) -> Duration | None:
@@ -336,28 +281,6 @@ def to_order(order: values.Order | None) -> authority_pb.Order | None:
         return None
     return authority_pb.Order(
         rotation=order.rotation, step=order.step, fence=order.fence, owner_nonce=order.owner_nonce
-    )
-
-
-def from_operation(message: operation_pb.Operation) -> operation_values.Operation:
-    """Translate an operation."""
-    return operation_values.Operation(
-        name=message.name,
-        method=message.method,
-        creator=message.creator,
-        state=from_number(OPERATION_STATES, message.state),
-        phase=message.phase,
-        done=message.done,
-        total=message.total,
-        created_at=_time(message.create_time),
-        updated_at=_time(message.update_time),
-        ended_at=_time(message.end_time) if message.HasField("end_time") else None,
-        cancel_requested=message.cancel_requested,
-        error_reason=message.error_reason,
-        error_message=message.error_message,
-        waiting=tuple(
-            operation_values.Waiting(one.resource, one.reason, _time(one.start_time)) for one in message.waiting
-        ),
     )
 
 

@@ -191,3 +191,91 @@ def test_the_audit_logs_name_the_operator_and_the_gateway(all_services: ControlP
         (me, f"spiffe://{all_services.context.trust_domain}/services/gateway")
     }
     assert secret not in repr(created)
+
+
+CALLING = frozenset(
+    [
+        "_async.calls",
+        "_async.client",
+        "_async.rotating",
+        "_async.runtime",
+        "_async.services",
+        "channel_credentials",
+        "common_values",
+        "context",
+        "errors",
+        "files",
+        "identity",
+        "keys",
+        "length_prefix",
+        "renewal_files",
+        "retry",
+        "status",
+        "targets",
+        "ticket_key",
+    ]
+)
+"""Modules of the SDK that every call needs."""
+BY_GATEWAY = frozenset(
+    [
+        "_async.legacy_commands",
+        "ca",
+        "ca.v1",
+        "ca.v1.operator_session_service_pb2",
+        "gateway",
+        "gateway.v1",
+        "gateway.v1.legacy_gateway_pb2",
+        "legacy_values",
+        "plaintext",
+        "proof_values",
+        "proof_wire",
+        "session_proofs",
+    ]
+)
+TO_MEMBERSHIP = frozenset(
+    [
+        "_async.members",
+        "membership",
+        "membership.v1",
+        "membership.v1.array_service_pb2",
+        "membership.v1.bundle_service_pb2",
+        "membership.v1.member_service_pb2",
+        "membership.v1.rotation_service_pb2",
+        "membership.v1.setting_service_pb2",
+        "membership_values",
+        "membership_wire",
+        "operations",
+        "operations.v1",
+        "operations.v1.operation_service_pb2",
+        "request_ids",
+        "wire_fields",
+    ]
+)
+TO_VAULT = frozenset(
+    [
+        "_async.vault",
+        "credentials",
+        "credentials.v1",
+        "credentials.v1.access_policy_service_pb2",
+        "credentials.v1.entry_service_pb2",
+        "credentials.v1.key_service_pb2",
+        "plaintext",
+        "vault_values",
+        "vault_wire",
+    ]
+)
+HEAVY = frozenset({"asyncssh", "keyreeve_chassis", "pydantic", "sqlalchemy", "tuf", "typer", "yaml"})
+
+
+@pytest.mark.slow
+def test_a_command_loads_the_modules_of_its_calls_and_no_others(alone: LegacyShell) -> None:
+    here = replace(alone, in_process=True)
+    for shell, command, allowed in (
+        (alone, ("array", "list"), BY_GATEWAY),
+        (here, ("array", "list"), TO_MEMBERSHIP),
+        (here, ("passcache", "list"), TO_MEMBERSHIP | TO_VAULT),
+    ):
+        loaded = shell.modules("tarantella", *command)
+        assert not {name.partition(".")[0] for name in loaded} & HEAVY
+        ours = {name.removeprefix("keyreeve.") for name in loaded if name.startswith("keyreeve.")}
+        assert ours - {"_async"} <= CALLING | allowed, command

@@ -44,6 +44,14 @@ class LegacyShell:
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         return done.stdout
 
+    def modules(self, program: str, *arguments: str) -> set[str]:
+        """The modules that a command which succeeds loads, or has looked for."""
+        environment = self._environment() | {"PYTHONPROFILEIMPORTTIME": "1"}
+        command = self._command(program, arguments)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=100)
+        lines = [line.split("|") for line in done.stderr.splitlines() if line.startswith("import time:")]
+        return {line[2].strip() for line in lines}
+
     @contextmanager
     def begun(self, program: str, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
         """Start a command, which ends with the context at the latest; its output is one stream."""

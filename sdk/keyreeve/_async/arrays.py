@@ -10,9 +10,9 @@ from keyreeve.membership.v1 import array_service_pb2 as pb
 from keyreeve.membership.v1 import member_service_pb2 as member_pb
 from keyreeve.membership_values import Array, Server
 from keyreeve.operation_values import Operation
+from keyreeve.operation_wire import from_operation
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.request_ids import new_request_id
-from keyreeve.wire import from_operation
 
 _SERVICE = "/keyreeve.membership.v1.ArrayService"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from keyreeve import launch_wire, wire
+from keyreeve import launch_wire
 from keyreeve._async.calls import Caller
 from keyreeve.credentials.v1 import launch_setting_service_pb2 as setting_pb
 from keyreeve.credentials.v1 import object_service_pb2 as object_pb
@@ -18,6 +18,7 @@ from keyreeve.launch_values import (
     PasswordCacheUsage,
 )
 from keyreeve.request_ids import new_request_id
+from keyreeve.wire_fields import resource_name, to_number
 
 _OBJECTS = "/keyreeve.credentials.v1.ObjectService"
 _SETTINGS = "/keyreeve.credentials.v1.LaunchSettingService"
@@ -49,9 +50,9 @@ class ObjectClient:
         """Create an object by its TFN name; `application_kind` is for applications, and required there."""
         given = _attributes(domain, password_cache_usage, application_kind, enhanced_network_security)
         made = object_pb.Object(
-            parent=wire.resource_name("arrays", array),
+            parent=resource_name("arrays", array),
             object_name=name,
-            kind=wire.to_number(launch_wire.OBJECT_KINDS, kind, "kind"),
+            kind=to_number(launch_wire.OBJECT_KINDS, kind, "kind"),
             **given,
         )
         request = object_pb.CreateObjectRequest(object=made, request_id=request_id or new_request_id())
@@ -60,7 +61,7 @@ class ObjectClient:
 
     async def get(self, array: str, name: str, *, timeout: float | None = None) -> LaunchObject:
         """Look up an object."""
-        request = object_pb.GetObjectRequest(parent=wire.resource_name("arrays", array), object_name=name)
+        request = object_pb.GetObjectRequest(parent=resource_name("arrays", array), object_name=name)
         message = await self._caller.unary(f"{_OBJECTS}/GetObject", request, object_pb.Object, timeout)
         return launch_wire.from_object(message)
 
@@ -68,9 +69,9 @@ class ObjectClient:
         self, array: str, *, kind: ObjectKind | None = None, page_size: int = 150, timeout: float | None = None
     ) -> AsyncGenerator[LaunchObject, None]:
         """Iterate over objects in order of their names; `timeout` is for each page."""
-        request = object_pb.ListObjectsRequest(parent=wire.resource_name("arrays", array), page_size=page_size)
+        request = object_pb.ListObjectsRequest(parent=resource_name("arrays", array), page_size=page_size)
         if kind is not None:
-            request.kind = wire.to_number(launch_wire.OBJECT_KINDS, kind, "kind")
+            request.kind = to_number(launch_wire.OBJECT_KINDS, kind, "kind")
         while True:
             page = await self._caller.unary(f"{_OBJECTS}/ListObjects", request, object_pb.ListObjectsResponse, timeout)
             for message in page.objects:
@@ -94,9 +95,7 @@ class ObjectClient:
     ) -> LaunchObject:
         """Change the attributes that are given; with a `version`, only if it is the present one."""
         given = _attributes(domain, password_cache_usage, application_kind, enhanced_network_security)
-        changed = object_pb.Object(
-            parent=wire.resource_name("arrays", array), object_name=name, version=version, **given
-        )
+        changed = object_pb.Object(parent=resource_name("arrays", array), object_name=name, version=version, **given)
         request = object_pb.UpdateObjectRequest(
             object=changed, update_mask=FieldMask(paths=sorted(given)), request_id=request_id or new_request_id()
         )
@@ -108,7 +107,7 @@ class ObjectClient:
     ) -> None:
         """Delete an object; entries for it remain."""
         request = object_pb.DeleteObjectRequest(
-            parent=wire.resource_name("arrays", array), object_name=name, request_id=request_id or new_request_id()
+            parent=resource_name("arrays", array), object_name=name, request_id=request_id or new_request_id()
         )
         await self._caller.unary(f"{_OBJECTS}/DeleteObject", request, object_pb.DeleteObjectResponse, timeout)
 
@@ -121,7 +120,7 @@ class LaunchSettingClient:
 
     async def get(self, array: str, server: str = "", *, timeout: float | None = None) -> LaunchSettingsView:
         """Read the settings of an array, or of one of its servers by its peer DNS name."""
-        request = setting_pb.GetLaunchSettingsRequest(parent=wire.resource_name("arrays", array), server=server)
+        request = setting_pb.GetLaunchSettingsRequest(parent=resource_name("arrays", array), server=server)
         method = f"{_SETTINGS}/GetLaunchSettings"
         return launch_wire.from_view(await self._caller.unary(method, request, setting_pb.LaunchSettingsView, timeout))
 
@@ -138,7 +137,7 @@ class LaunchSettingClient:
         """Set the settings that are not None, and remove those that are named, so that the layer below applies."""
         given = [name for name in launch_wire.SETTINGS if getattr(settings, name) is not None]
         request = setting_pb.UpdateLaunchSettingsRequest(
-            parent=wire.resource_name("arrays", array),
+            parent=resource_name("arrays", array),
             server=server,
             settings=launch_wire.to_settings(settings),
             update_mask=FieldMask(paths=sorted({*given, *remove})),
@@ -156,9 +155,9 @@ def _attributes(
 ) -> dict[str, Any]:
     given: dict[str, Any] = {
         "domain": domain,
-        "password_cache_usage": None if usage is None else wire.to_number(launch_wire.USAGES, usage, "usage"),
+        "password_cache_usage": None if usage is None else to_number(launch_wire.USAGES, usage, "usage"),
         "application_kind": (
-            None if kind is None else wire.to_number(launch_wire.APPLICATION_KINDS, kind, "application_kind")
+            None if kind is None else to_number(launch_wire.APPLICATION_KINDS, kind, "application_kind")
         ),
         "enhanced_network_security": enhanced_network_security,
     }

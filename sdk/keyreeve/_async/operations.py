@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncGenerator
 
-from keyreeve import wire
 from keyreeve._async.calls import Caller
 from keyreeve.operation_values import Operation, OperationState
+from keyreeve.operation_wire import from_operation
 from keyreeve.operations.v1 import operation_service_pb2 as pb
 from keyreeve.request_ids import new_request_id
+from keyreeve.wire_fields import resource_name
 
 _SERVICE = "/keyreeve.operations.v1.OperationService"
 
@@ -25,9 +26,9 @@ class OperationClient:
 
     async def get(self, name: str, *, timeout: float | None = None) -> Operation:
         """Look up an operation."""
-        request = pb.GetOperationRequest(name=wire.resource_name("operations", name))
+        request = pb.GetOperationRequest(name=resource_name("operations", name))
         method = f"{_SERVICE}/GetOperation"
-        return wire.from_operation(await self._caller.unary(method, request, pb.Operation, timeout))
+        return from_operation(await self._caller.unary(method, request, pb.Operation, timeout))
 
     async def list(self, *, page_size: int = 100, timeout: float | None = None) -> AsyncGenerator[Operation, None]:
         """Iterate over the operations that the caller may see, newest first.
@@ -39,7 +40,7 @@ class OperationClient:
             method = f"{_SERVICE}/ListOperations"
             page = await self._caller.unary(method, request, pb.ListOperationsResponse, timeout)
             for message in page.operations:
-                yield wire.from_operation(message)
+                yield from_operation(message)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
@@ -50,9 +51,9 @@ class OperationClient:
         The stream is opened again when it breaks, and outages are waited out; only a failure before the first state, or one
         that is not transient, is raised.
         """
-        request = pb.WatchOperationRequest(name=wire.resource_name("operations", name))
+        request = pb.WatchOperationRequest(name=resource_name("operations", name))
         async for message in self._caller.follow(f"{_SERVICE}/WatchOperation", request, pb.Operation):
-            operation = wire.from_operation(message)
+            operation = from_operation(message)
             yield operation
             if operation.state is not OperationState.RUNNING:
                 return
@@ -60,7 +61,7 @@ class OperationClient:
     async def cancel(self, name: str, *, request_id: str | None = None, timeout: float | None = None) -> Operation:
         """Request that an operation stop early; what it has done stays."""
         request = pb.CancelOperationRequest(
-            name=wire.resource_name("operations", name), request_id=request_id or new_request_id()
+            name=resource_name("operations", name), request_id=request_id or new_request_id()
         )
         method = f"{_SERVICE}/CancelOperation"
-        return wire.from_operation(await self._caller.unary(method, request, pb.Operation, timeout))
+        return from_operation(await self._caller.unary(method, request, pb.Operation, timeout))

@@ -4,12 +4,13 @@ from collections.abc import AsyncGenerator, Sequence
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from keyreeve import vault_wire, wire
+from keyreeve import vault_wire
 from keyreeve._async.calls import Caller
 from keyreeve.credentials.v1 import entry_service_pb2 as pb
 from keyreeve.plaintext import Plaintext
 from keyreeve.request_ids import new_request_id
 from keyreeve.vault_values import DeletedEntries, Entry, EntryKind, ImportReport, ImportRow, RevealedEntry
+from keyreeve.wire_fields import resource_name, to_number
 
 _SERVICE = "/keyreeve.credentials.v1.EntryService"
 
@@ -42,13 +43,13 @@ class EntryClient:
         The secret is left out for `EntryKind.SMART_CARD`; only a login password has a `domain`.
         """
         request = pb.CreateEntryRequest(
-            parent=wire.resource_name("arrays", array),
+            parent=resource_name("arrays", array),
             entry=pb.Entry(
                 owner=owner,
                 resource=resource,
                 user_name=user_name,
                 domain=domain,
-                kind=wire.to_number(vault_wire.KINDS, kind, "kind"),
+                kind=to_number(vault_wire.KINDS, kind, "kind"),
             ),
             secret=b"" if secret is None else secret.reveal(),
             request_id=request_id or new_request_id(),
@@ -76,7 +77,7 @@ class EntryClient:
         `timeout` is for each page.
         """
         request = pb.ListEntriesRequest(
-            parent=wire.resource_name("arrays", array),
+            parent=resource_name("arrays", array),
             owner=owner,
             resource=resource,
             user_name=user_name,
@@ -111,7 +112,7 @@ class EntryClient:
                 version=version,
                 user_name=user_name or "",
                 domain=domain or "",
-                kind=pb.ENTRY_KIND_UNSPECIFIED if kind is None else wire.to_number(vault_wire.KINDS, kind, "kind"),
+                kind=pb.ENTRY_KIND_UNSPECIFIED if kind is None else to_number(vault_wire.KINDS, kind, "kind"),
             ),
             update_mask=FieldMask(paths=[path for path, value in given.items() if value is not None]),
             secret=b"" if secret is None else secret.reveal(),
@@ -131,7 +132,7 @@ class EntryClient:
         names: list[str] = []
         while True:
             request = pb.DeleteEntriesRequest(
-                parent=wire.resource_name("arrays", array),
+                parent=resource_name("arrays", array),
                 owner=owner,
                 resource=resource,
                 request_id=new_request_id(),
@@ -157,7 +158,7 @@ class EntryClient:
         Raises `keyreeve.errors.ImportRefused`, whose violations name the lines.
         """
         header = pb.ImportHeader(
-            parent=wire.resource_name("arrays", array),
+            parent=resource_name("arrays", array),
             replace=replace,
             dry_run=dry_run,
             request_id=request_id or new_request_id(),
@@ -172,7 +173,7 @@ class EntryClient:
                         resource=row.resource,
                         user_name=row.user_name,
                         domain=row.domain,
-                        kind=wire.to_number(vault_wire.KINDS, row.kind, "kind"),
+                        kind=to_number(vault_wire.KINDS, row.kind, "kind"),
                     ),
                     secret=b"" if row.secret is None else row.secret.reveal(),
                 )

@@ -1,12 +1,14 @@
 """Key-encryption keys of the vault, and its seal."""
 
-from keyreeve import vault_wire, wire
+from keyreeve import vault_wire
 from keyreeve._async.calls import Caller
 from keyreeve.credentials.v1 import key_service_pb2 as pb
 from keyreeve.operation_values import Operation
+from keyreeve.operation_wire import from_operation
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.request_ids import new_request_id
 from keyreeve.vault_values import Key, KeyState, SealState
+from keyreeve.wire_fields import resource_name
 
 _SERVICE = "/keyreeve.credentials.v1.KeyService"
 
@@ -23,18 +25,16 @@ class KeyClient:
 
     async def state(self, array: str, *, timeout: float | None = None) -> KeyState:
         """Get the keys of an array, and whether the vault is sealed."""
-        request = pb.GetKeyStateRequest(parent=wire.resource_name("arrays", array))
+        request = pb.GetKeyStateRequest(parent=resource_name("arrays", array))
         return vault_wire.from_key_state(
             await self._caller.unary(f"{_SERVICE}/GetKeyState", request, pb.KeyState, timeout)
         )
 
     async def rotate(self, array: str, *, request_id: str | None = None, timeout: float | None = None) -> Operation:
         """Give an array a new key and begin to re-encrypt its values; `Client.credentials.operations` follows it."""
-        request = pb.RotateKeyRequest(
-            parent=wire.resource_name("arrays", array), request_id=request_id or new_request_id()
-        )
+        request = pb.RotateKeyRequest(parent=resource_name("arrays", array), request_id=request_id or new_request_id())
         method = f"{_SERVICE}/RotateKey"
-        return wire.from_operation(await self._caller.unary(method, request, operation_pb.Operation, timeout))
+        return from_operation(await self._caller.unary(method, request, operation_pb.Operation, timeout))
 
     async def destroy(
         self, name: str, *, now: bool = False, request_id: str | None = None, timeout: float | None = None

@@ -13,6 +13,7 @@ from keyreeve.ca.v1 import certificate_service_pb2 as pb
 from keyreeve.errors import FieldInvalid, InvitationExpired, KeyreeveError, RenewalProofRequired
 from keyreeve.keys import PrivateKey, csr_spki, renewal_message, sign_renewal
 from keyreeve.operation_values import Operation
+from keyreeve.operation_wire import from_operation
 from keyreeve.operations.v1 import operation_service_pb2 as operation_pb
 from keyreeve.request_container import is_private_key, request_der
 from keyreeve.request_ids import new_request_id
@@ -223,7 +224,7 @@ class CertificateClient:
             request_id=request_id or new_request_id(),
         )
         method = f"{_SERVICE}/RevokeCertificates"
-        return wire.from_operation(self._caller.unary(method, request, operation_pb.Operation, timeout))
+        return from_operation(self._caller.unary(method, request, operation_pb.Operation, timeout))
 
     def revocation_list(self, authority: str, shard: int | None = 0, *, timeout: float | None = None) -> RevocationList:
         """Return the newest CRL of one shard of an authority, or with None its full list.

@@ -3,7 +3,7 @@
 
 from collections.abc import Generator, Sequence
 
-from keyreeve import file_wire, wire
+from keyreeve import file_wire
 from keyreeve._blocking.calls import Caller
 from keyreeve.credentials.v1 import key_file_service_pb2 as pb
 from keyreeve.file_values import (
@@ -18,6 +18,7 @@ from keyreeve.file_values import (
 )
 from keyreeve.plaintext import Plaintext
 from keyreeve.request_ids import new_request_id
+from keyreeve.wire_fields import to_number
 
 _SERVICE = "/keyreeve.credentials.v1.KeyFileService"
 
@@ -145,7 +146,7 @@ class KeyFileClient:
             parent=file_wire.space_name(space),
             basename=basename,
             attributes=file_wire.to_attributes(attributes),
-            key_type=wire.to_number(file_wire.KEY_TYPES, key_type, "key_type"),
+            key_type=to_number(file_wire.KEY_TYPES, key_type, "key_type"),
             replace=replace,
             force=force,
             request_id=request_id or new_request_id(),
@@ -170,7 +171,7 @@ class KeyFileClient:
             parent=file_wire.space_name(space),
             basename=basename,
             attributes=file_wire.to_attributes(attributes),
-            key_type=wire.to_number(file_wire.KEY_TYPES, key_type, "key_type"),
+            key_type=to_number(file_wire.KEY_TYPES, key_type, "key_type"),
             days=days,
             replace=replace,
             force=force,

@@ -6,13 +6,13 @@ from typing import Protocol
 
 import grpc
 
-from keyreeve import session_wire
 from keyreeve._blocking import runtime
 from keyreeve._blocking.rotating import RotatingChannel
 from keyreeve.errors import FileUnusable, ServiceStopping
 from keyreeve.gateway.v1 import legacy_gateway_pb2 as pb
 from keyreeve.legacy_values import LegacyCommandLine
 from keyreeve.plaintext import Plaintext
+from keyreeve.proof_wire import to_certificate_proof
 from keyreeve.session_proofs import certificate_proof
 from keyreeve.status import error_from_rpc
 
@@ -80,7 +80,7 @@ class LegacyCommandClient:
 
     def _start(self, command: LegacyCommandLine, terminal: Terminal, gateway_spki_sha256: bytes) -> pb.ExecuteStart:
         return pb.ExecuteStart(
-            proof=session_wire.to_certificate_proof(certificate_proof(self._channel.context, gateway_spki_sha256)),
+            proof=to_certificate_proof(certificate_proof(self._channel.context, gateway_spki_sha256)),
             program=command.program,
             arguments=[argument.encode("utf-8", "surrogateescape") for argument in command.arguments],
             environment=command.environment,

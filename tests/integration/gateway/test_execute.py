@@ -10,12 +10,13 @@ import grpc
 import pytest
 
 from fakes.legacy_services import NOW, LegacyServices
-from keyreeve import aio, errors, session_wire
+from keyreeve import aio, errors
 from keyreeve._async import runtime
 from keyreeve._async.legacy_commands import METHOD
 from keyreeve.gateway.v1 import legacy_gateway_pb2 as pb
 from keyreeve.identity import Role
 from keyreeve.legacy_values import LegacyCommandLine
+from keyreeve.proof_wire import to_certificate_proof
 from keyreeve.session_proofs import certificate_proof
 from keyreeve.status import error_from_rpc
 from support.gateway import SPKI_SHA256, RunningGateway, running_gateway
@@ -149,7 +150,7 @@ class Raw:
 
     async def start(self, *argv: bytes, program: str = "tarantella", **environment: str) -> None:
         assert (await self.exchange.receive()).hello.spki_sha256 == SPKI_SHA256
-        proof = session_wire.to_certificate_proof(certificate_proof(self.world.gateway.client.context, SPKI_SHA256))
+        proof = to_certificate_proof(certificate_proof(self.world.gateway.client.context, SPKI_SHA256))
         await self.exchange.send(
             pb.ExecuteRequest(
                 start=pb.ExecuteStart(

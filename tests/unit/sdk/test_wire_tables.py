@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from google.protobuf.descriptor import EnumDescriptor
 
-from keyreeve import wire
+from keyreeve import operation_wire, wire
 from keyreeve.ca.v1 import authority_service_pb2 as authority_pb
 from keyreeve.ca.v1 import certificate_service_pb2 as certificate_pb
 from keyreeve.ca.v1 import crl_reason_pb2
@@ -26,7 +26,7 @@ TABLES = [
     (wire.CRL_REASONS, CRL_REASON),
     (wire.NAME_TYPES, certificate_pb.NameType.DESCRIPTOR),
     (wire.CERTIFICATE_STATES, certificate_pb.CertificateState.DESCRIPTOR),
-    (wire.OPERATION_STATES, operation_pb.OperationState.DESCRIPTOR),
+    (operation_wire.OPERATION_STATES, operation_pb.OperationState.DESCRIPTOR),
     (wire.OUTCOMES, profile_pb.SimulatedOutcome.DESCRIPTOR),
 ]
 
@@ -74,9 +74,9 @@ def test_a_certificate_and_a_profile_are_what_the_messages_say() -> None:
 def test_an_operation_says_what_it_waits_for_and_since_when() -> None:
     message = operation_pb.Operation()
     message.CopyFrom(OPERATION)
-    assert wire.from_operation(message).waiting == ()
+    assert operation_wire.from_operation(message).waiting == ()
     message.waiting.add(resource="members/web-1", reason="restart").start_time.CopyFrom(stamp(BEGIN))
-    assert wire.from_operation(message).waiting == (Waiting("members/web-1", "restart", BEGIN),)
+    assert operation_wire.from_operation(message).waiting == (Waiting("members/web-1", "restart", BEGIN),)
 
 
 def test_a_resource_may_be_named_by_its_last_part() -> None:

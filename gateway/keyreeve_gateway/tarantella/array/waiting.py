@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from keyreeve.operation_values import OperationState
 from keyreeve_gateway.invocation import CommandFailed, Invocation
 from keyreeve_gateway.text import last_part
 
@@ -17,6 +16,8 @@ WHY_WAIT = "The manuals ask people to wait until `tarantella status` says the sa
 
 async def wait_for(call: Invocation, begun: "Operation") -> None:
     """Wait until an operation of the membership service has ended. Raises `CommandFailed`."""
+    from keyreeve.operation_values import OperationState
+
     shown: set[tuple[str, str]] = set()
     async for state in call.services.membership.operations.watch(begun.name):
         for one in state.waiting:

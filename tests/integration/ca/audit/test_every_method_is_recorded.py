@@ -21,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 import keyreeve
 from keyreeve.enrollment import enroll
 from keyreeve.keys import make_csr, make_key
-from keyreeve.session_wire import to_certificate_proof
+from keyreeve.proof_wire import to_certificate_proof
 from keyreeve.values import AuthorityKind, Hierarchy, Order
 from support.contract import ENROLL, METHODS, ROWS
 from support.device import Device
