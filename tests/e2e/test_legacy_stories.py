@@ -146,6 +146,17 @@ def test_certificates_are_requested_signed_with_the_built_in_ca_inspected_matche
     alone: LegacyShell, in_process: bool
 ) -> None:
     alone = replace(alone, in_process=in_process)
+    site = ("OU:Support", "O:Example", "ST:Buckinghamshire", "C:GB")
+    # One server's services, then those of a cluster.
+    for name, *asked in (
+        ("webadmin", f"CN:{alone.server}", *site),
+        ("webbridge", "CN:join.example.com", "subjectAltName:join.example.com,www.example.com"),
+        ("callbridge", f"CN:{alone.server}"),
+        ("loadbalancer", "CN:cluster.example.com", f"subjectAltName:cluster.example.com,{alone.server}"),
+        ("xmpp", "CN:xmpp.example.com", f"subjectAltName:xmpp.example.com,{alone.server}"),
+    ):
+        assert alone.out("mmp", "pki", "csr", name, *asked).endswith(CREATED.format(name))
+    assert alone.run("mmp", "database", "cluster", "remove").returncode == 2  # no such noun yet
     alone.out("mmp", "pki", "selfsigned", "dbca", "CN:tplab.local")
     names = f"subjectAltName:{alone.server},cmscore2.example.com,cmscore3.example.com"
     server = alone.out("mmp", "pki", "csr", "dbserver", f"CN:{alone.server}", names)
@@ -161,7 +172,7 @@ def test_certificates_are_requested_signed_with_the_built_in_ca_inspected_matche
     assert alone.run("mmp", "pki", "match", "dbclient.key", "dbserver.crt").returncode == 1
     listed = alone.out("mmp", "pki", "list").splitlines()
     assert listed[0] == "User supplied certificates and keys:"
-    assert len(listed) == 9
+    assert len(listed) == 9 + 2 * 5
     assert alone.run("mmp", "webadmin", "disable").returncode == 2
 
 
@@ -194,7 +205,7 @@ def test_the_audit_logs_name_the_operator_and_the_gateway(all_services: ControlP
 
 
 CALLING = frozenset(
-    [
+    {
         "_async.calls",
         "_async.client",
         "_async.rotating",
@@ -213,11 +224,11 @@ CALLING = frozenset(
         "status",
         "targets",
         "ticket_key",
-    ]
+    }
 )
 """Modules of the SDK that every call needs."""
 BY_GATEWAY = frozenset(
-    [
+    {
         "_async.legacy_commands",
         "ca",
         "ca.v1",
@@ -230,10 +241,10 @@ BY_GATEWAY = frozenset(
         "proof_values",
         "proof_wire",
         "session_proofs",
-    ]
+    }
 )
 TO_MEMBERSHIP = frozenset(
-    [
+    {
         "_async.members",
         "membership",
         "membership.v1",
@@ -249,10 +260,10 @@ TO_MEMBERSHIP = frozenset(
         "operations.v1.operation_service_pb2",
         "request_ids",
         "wire_fields",
-    ]
+    }
 )
 TO_VAULT = frozenset(
-    [
+    {
         "_async.vault",
         "credentials",
         "credentials.v1",
@@ -262,7 +273,7 @@ TO_VAULT = frozenset(
         "plaintext",
         "vault_values",
         "vault_wire",
-    ]
+    }
 )
 HEAVY = frozenset({"asyncssh", "keyreeve_chassis", "pydantic", "sqlalchemy", "tuf", "typer", "yaml"})
 

@@ -1,14 +1,17 @@
 """Debian's ssh and sftp do what runbooks of the appliance do, against `keyreeve up`."""
 
 import base64
+import hashlib
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
+from cryptography.hazmat.primitives.serialization.ssh import SSHPublicKeyTypes
 
 from keyreeve.audit.record import Record
 from keyreeve.cli.supervision.local_services import SERVICES, is_free, read_addresses
@@ -29,10 +32,11 @@ class Login:
     port: int
     name: str
     fingerprint: str
+    key: str = "key"
 
     def argv(self, program: str, *arguments: str) -> list[str]:
         chosen = (
-            f"IdentityFile={self.directory / 'key'}",
+            f"IdentityFile={self.directory / self.key}",
             f"UserKnownHostsFile={self.directory / 'known_hosts'}",
             "HostKeyAlias=gateway",
             "IdentitiesOnly=yes",
@@ -112,3 +116,76 @@ def test_a_login_ends_within_five_seconds_once_its_key_is_removed(all_services: 
         shell.wait(30)
         assert time.monotonic() - began < 5
     assert login.ssh("pki list").returncode == 255
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A key, and certificates for it of an SSH CA that is registered for an operator."""
+
+    login: Login
+    authority: Path
+
+    @property
+    def key(self) -> Path:
+        return self.login.directory / self.login.key
+
+    def attempt(self, *options: str, names: str = "", account: str = "") -> "subprocess.CompletedProcess[str]":
+        """Log in with a new certificate."""
+        given = ["-s", self.authority, "-I", "a test", "-n", names or self.login.name, *options, f"{self.key}.pub"]
+        subprocess.run(["ssh-keygen", "-q", *given], check=True)
+        certificate = ("-o", f"CertificateFile={self.key}-cert.pub")
+        argv = self.login.argv("ssh", *certificate, f"{account or self.login.name}@127.0.0.1", "pki list")
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+
+
+DAY = ("-V", "-1m:+23h")
+
+
+@pytest.fixture
+def certified(all_services: ControlPlane, login: Login, tmp_path: Path) -> Certified:
+    made = Certified(replace(login, key="certified"), tmp_path / "authority")
+    make_key(made.authority)
+    make_key(made.key)
+    line = (tmp_path / "authority.pub").read_text().strip()
+    with all_services.client() as client:
+        client.operators.register_ssh_key(login.name, line, certificate_authority=True)
+    return made
+
+
+@pytest.mark.slow
+def test_a_certificate_logs_in_its_person_within_its_time_names_and_critical_options(certified: Certified) -> None:
+    for refused in (
+        {"options": ("-V", "-2h:-1h")},
+        {"options": ("-V", "-1m:+25h")},
+        {"options": DAY, "names": "somebody"},
+        {"options": DAY, "account": "somebody"},
+        {"options": (*DAY, "-O", "source-address=203.0.113.0/24")},
+        {"options": (*DAY, "-O", "force-command=true")},
+    ):
+        options = refused.pop("options")
+        done = certified.attempt(*options, **refused)
+        assert (done.returncode, "Permission denied (publickey)" in done.stderr) == (255, True), (options, done.stderr)
+        # A success ends the back-off of the failure.
+        done = certified.attempt(*DAY, "-O", "source-address=127.0.0.0/8")
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("User supplied certificates and keys:")
+
+
+@pytest.mark.slow
+def test_a_certificate_is_refused_once_its_ca_is_removed_or_its_key_is_blocked(
+    all_services: ControlPlane, certified: Certified
+) -> None:
+    assert certified.attempt(*DAY).returncode == 0
+    with all_services.client() as client:
+        [authority] = [one for one in client.operators.ssh_keys(certified.login.name) if one.certificate_authority]
+        client.operators.remove_ssh_key(certified.login.name, authority.key.fingerprint)
+        assert certified.attempt(*DAY).returncode == 255
+        client.operators.register_ssh_key(certified.login.name, authority.key.public_key, certificate_authority=True)
+        assert certified.attempt(*DAY).returncode == 0
+        key = load_ssh_public_key(Path(f"{certified.key}.pub").read_bytes())
+        client.certificates.block_key(spki_sha256(key), "the laptop was stolen")
+        wait_for("the key is refused", lambda: certified.attempt(*DAY).returncode == 255)
+
+
+def spki_sha256(key: SSHPublicKeyTypes) -> bytes:
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()

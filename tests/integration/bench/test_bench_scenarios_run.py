@@ -43,3 +43,15 @@ def test_the_plot_is_written_beside_the_reports(database: str, tmp_path: Path) -
     report = measured("plot", database, tmp_path)
     assert len(report["sweep"]) > 5
     assert b"<svg" in (tmp_path / f"load-{database}.svg").read_bytes()
+
+
+def test_what_legacy_verbs_cost_is_measured_by_each_way_in() -> None:
+    command = [sys.executable, "-m", "keyreeve_bench.verbs", "--times", "2"]
+    done = subprocess.run(command, capture_output=True, timeout=600, check=False)
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert {verb: len(ways) for verb, ways in report["medians_ms"].items()} == {
+        "mmp pki list": 5,
+        "tarantella array list": 5,
+        "tarantella passcache new": 5,
+    }
+    assert len(report["figures"]) == 3 * 4

@@ -55,6 +55,17 @@ async def test_a_shell_has_the_prompt_and_runs_line_after_line(gateway: RunningS
     assert without_terminal.out == "User supplied certificates and keys:\n"
 
 
+async def test_a_shell_has_line_editing_and_history(gateway: RunningSsh) -> None:
+    up, left, backspace = b"\x1b[A", b"\x1b[D", b"\x7f"
+    typed = b"pki lis" + backspace * 2 + b"st" + left * 2 + b"i\x05\r" + up + b"\r" + b"exit\r"
+    shell = await gateway.ssh("-tt", given=typed)
+    assert shell.code == 0
+    # The first line has become `pki list`, and the second one is the first again.
+    lines = shell.out.replace("\r", "\n").split("\n")
+    assert lines.count("User supplied certificates and keys:") == 2
+    assert "unknown command" not in shell.out
+
+
 async def test_files_are_put_listed_read_renamed_and_removed(gateway: RunningSsh, tmp_path: Path) -> None:
     (tmp_path / "web.crt").write_bytes(b"-----BEGIN CERTIFICATE-----\n" * 3_000)
     done = await gateway.sftp(
