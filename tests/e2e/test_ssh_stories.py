@@ -157,8 +157,8 @@ def test_a_certificate_logs_in_its_person_within_its_time_names_and_critical_opt
     for refused in (
         {"options": ("-V", "-2h:-1h")},
         {"options": ("-V", "-1m:+25h")},
-        {"options": DAY, "names": "somebody"},
-        {"options": DAY, "account": "somebody"},
+        {"options": DAY, "names": "another"},
+        {"options": DAY, "account": "another"},
         {"options": (*DAY, "-O", "source-address=203.0.113.0/24")},
         {"options": (*DAY, "-O", "force-command=true")},
     ):
