@@ -74,7 +74,10 @@ def login(all_services: ControlPlane, tmp_path: Path) -> Iterator[Login]:
         host_key = client.credentials.host_keys.get()
         encoded = base64.b64encode(host_key.public_key).decode()
         (tmp_path / "known_hosts").write_text(f"gateway {host_key.algorithm} {encoded}\n")
-        yield Login(tmp_path, port, name, key.key.fingerprint)
+        made = Login(tmp_path, port, name, key.key.fingerprint)
+        # A service refuses the tickets of an operator of whom it has not heard from the CA.
+        wait_for("the services know the operator", lambda: made.ssh("pki list").returncode == 0)
+        yield made
 
 
 @pytest.mark.slow
