@@ -359,7 +359,7 @@ class GrpcConnection:
         if stream.finished or stream.gone:
             return
         stream.finished = True
-        allowed = self._conduct.finish(code, self._now)
+        allowed = self._conduct.finish(code, self._now, stream.reserved)
         if code == wire.OK:
             found: Sequence[Header] = wire.SUCCESS
         else:

@@ -34,10 +34,12 @@ _CONNECTIONS = 4
 """How many connections' worth of resets one caller may make on all of its own."""
 
 
-_READING = (0.25, 0.2)
+_READING = (0.25, 0.1)
 """Seconds of this process at once, and in each second for long, that it reads from one caller for nothing."""
 _ANSWER_SECONDS = 0.001
 """Of reading, for which an answered call makes up: most take a tenth of it, one of 100 certificates about as much."""
+_PARSING_SECONDS = 10e-9
+"""For each byte of a large request that is refused once it has been parsed: 100 certificates of 100 names take 4 ms."""
 _REFUSAL_SECONDS = 0.0005
 """What a call costs beside reading that is refused for a fault of its caller, such as a bad signature."""
 
@@ -117,11 +119,16 @@ class Conduct:
         here, everywhere = self._resets.take(now), self._standing.reset(now)
         return here and everywhere
 
-    def finish(self, code: int, now: float) -> bool:
-        """Count a call that this side has ended; False when most of the caller's are refused for its own fault."""
+    def finish(self, code: int, now: float, size: int = 0) -> bool:
+        """Count a call that this side has ended, whose large request has so many bytes.
+
+        False when most of the caller's are refused for its own fault.
+        """
         self.answered()
         if code == wire.OK:
             self._standing.answered()
+        else:
+            self._standing.spend(size * _PARSING_SECONDS, now)
         return code not in wire.FAULTS_OF_THE_CALLER or self._standing.refused(now)
 
     def answered(self) -> None:

@@ -44,3 +44,14 @@ def test_the_connections_of_a_caller_share_what_it_may_cost() -> None:
         Conduct(LIMITS, NOW, standing)
         standing.spend(0.03, NOW)
     assert standing.rest(NOW) > 0
+
+
+def test_a_large_request_that_is_refused_costs_by_its_size_and_one_that_is_answered_does_not() -> None:
+    standing = Standing(LIMITS, NOW)
+    conduct = Conduct(LIMITS, NOW, standing)
+    for _ in range(1_000):
+        conduct.finish(wire.OK, NOW, 400_000)
+    assert standing.rest(NOW) == 0
+    for _ in range(100):
+        conduct.finish(wire.RESOURCE_EXHAUSTED, NOW, 400_000)
+    assert standing.rest(NOW) > 0
