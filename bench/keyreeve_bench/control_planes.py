@@ -1,6 +1,7 @@
 """Temporary control planes for benchmarks, made as `keyreeve up` makes them, on either database."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -32,6 +33,25 @@ def control_plane(directory: Path, database: str) -> Iterator[StateDirectory]:
         stack.callback(take_down, state_directory)
         bring_up(state_directory, trust_domain="bench.localhost", first_port=0, report=lambda _: None)
         yield state_directory
+
+
+@contextmanager
+def replica(directory: Path, url: str, workers: int, first: StateDirectory | None = None) -> Iterator[StateDirectory]:
+    """Run a replica of a CA on a PostgreSQL database: the first one, or another beside it. Raises `keyreeve.errors`."""
+    state_directory = StateDirectory.at(directory / ".keyreeve")
+    state_directory.make()
+    service = SERVICES[0]
+    write_config(state_directory, service, trust_domain="bench.localhost", first_port=0, rng=random.SystemRandom())
+    config = state_directory.config(service.name)
+    text = config.read_text().replace("sqlite:///ca.db", url)
+    config.write_text(f"{text}workers: {workers}\ninstance: {directory.name}\n")
+    if first is not None:
+        shutil.copy(first.state(service.name) / "kek", state_directory.state(service.name) / "kek")
+    try:
+        bring_up(state_directory, trust_domain="bench.localhost", first_port=0, report=lambda _: None)
+        yield state_directory
+    finally:
+        take_down(state_directory)
 
 
 def database_url(state_directory: StateDirectory) -> str:

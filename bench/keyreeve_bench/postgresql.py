@@ -26,8 +26,10 @@ _SETTINGS = {
 
 
 @contextmanager
-def server(directory: Path) -> Iterator[str]:
-    """Run a server with an empty database in an empty directory; yield its URL. Raises `keyreeve.errors.StartFailed`.
+def server(directory: Path, *names: str) -> Iterator[str]:
+    """Run a server with an empty database, and more of these names, in an empty directory; yield the URL of the first.
+
+    Raises `keyreeve.errors.StartFailed`.
 
     PostgreSQL refuses to run as root; in that case it runs as `nobody`, who must be able to enter the directory.
     """
@@ -39,7 +41,8 @@ def server(directory: Path) -> Iterator[str]:
         file.write(f"unix_socket_directories = '{directory}'\n")
     _run([programs / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", "60", "start"])
     try:
-        _run([programs / "createdb", "-h", directory, "-U", "keyreeve", "bench"])
+        for name in ("bench", *names):
+            _run([programs / "createdb", "-h", directory, "-U", "keyreeve", name])
         yield f"postgresql://keyreeve@/bench?host={directory}"
     finally:
         _run([programs / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop"])
