@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from keyreeve.enrollment_token import is_address
+from keyreeve_chassis.processes.cpus import usable_cpus
+from keyreeve_chassis.settings.pools import ConnectionPlan
 from keyreeve_chassis.settings.sections import (
     ApiServerSettings,
     DatabaseServerSettings,
@@ -235,6 +237,12 @@ class CaSettings(DatabaseServerSettings):
         description="Plain HTTP for CRLs, OCSP, authorities' certificates and bundles; `http_url` is how readers see it.",
     )
     retention: RetentionSettings = Field(default_factory=RetentionSettings, description="Retention.")
+
+    @property
+    def connection_plan(self) -> ConnectionPlan:
+        """What all replicas connect to PostgreSQL with: the coordinators and the workers, and half of what there is."""
+        workers = usable_cpus() if self.workers == "auto" else self.workers
+        return ConnectionPlan(self.database.replicas, pools=1 + workers, share=0.5, pool=self.database.pool)
 
     @field_validator("http_url")
     @classmethod

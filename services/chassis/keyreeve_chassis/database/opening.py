@@ -16,6 +16,7 @@ from keyreeve_chassis.local_admin.findings import Finding
 from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.schema import revisions
 from keyreeve_chassis.schema.revisions import Schema
+from keyreeve_chassis.settings.pools import LARGEST_POOL, ConnectionPlan, ServerLimits
 from keyreeve_chassis.settings.sections import DatabaseServerSettings
 
 READERS = 3
@@ -27,11 +28,13 @@ def writing_database(
     settings: DatabaseServerSettings,
     schema: Schema,
     *,
-    threads: int = 4,
+    threads: int = LARGEST_POOL,
     fresh_plans: bool = False,
     announce: Callable[[Set[str]], None] = lambda _: None,
 ) -> Iterator[Database]:
     """Open the database for writing; SQLite with its file lock and one thread. Raises `StartRefused`.
+
+    On PostgreSQL there are at most as many threads, with a connection each, as the connection plan of the settings allows.
 
     `fresh_plans`: see `engine.postgresql`; for a process with few statements that read much.
     """
@@ -41,15 +44,24 @@ def writing_database(
         with locking.FileLock(path):
             yield from _open(Database(engine.sqlite_writer(path), service=schema.service, threads=1, announce=announce))
         return
-    made = engine.postgresql(
-        settings.database.url.get_secret_value(),
-        schema=schema.name,
-        application_name=f"keyreeve-{schema.service}",
-        connections=threads,
-        fresh_plans=fresh_plans,
-        pooled=settings.database.pooled,
-    )
-    _refuse_unusable(made)
+
+    def pool(connections: int) -> Engine:
+        return engine.postgresql(
+            settings.database.url.get_secret_value(),
+            schema=schema.name,
+            application_name=f"keyreeve-{schema.service}",
+            connections=connections,
+            fresh_plans=fresh_plans,
+            pooled=settings.database.pooled,
+        )
+
+    made = pool(threads)
+    limits = _refuse_unusable(made)
+    if limits is not None and not settings.database.pooled:
+        allowed = settings.connection_plan.pool_size(limits)
+        if allowed < threads:
+            made.dispose()
+            threads, made = allowed, pool(allowed)
     yield from _open(
         Database(made, service=schema.service, threads=threads, announce=announce, pooled=settings.database.pooled)
     )
@@ -126,19 +138,31 @@ _NEVER = (
 """Parts of libpq's messages for a connection that no further attempt can open."""
 
 
-def _refuse_unusable(made: Engine) -> None:
-    """Raise `DatabaseRefused` for a database that can never be used; one that is away is waited for elsewhere."""
-    look = text("SELECT current_setting('server_encoding'), pg_is_in_recovery()")
+_LOOK = text(
+    "SELECT current_setting('server_encoding'), pg_is_in_recovery(), current_setting('max_connections')::int"
+    " - current_setting('superuser_reserved_connections')::int"
+    " - coalesce(current_setting('reserved_connections', true), '0')::int,"
+    " (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user)"
+)
+
+
+def _refuse_unusable(made: Engine) -> ServerLimits | None:
+    """Return the server's limits; None for one that is away, which is waited for elsewhere.
+
+    Raises `DatabaseRefused` for a database that can never be used.
+    """
+    limits = None
     try:
         with made.connect() as connection:
-            encoding, is_standby = connection.execute(look).one()
+            encoding, is_standby, *numbers = connection.execute(_LOOK).one()
+            limits = ServerLimits(*numbers)
     except SQLAlchemyError as failure:
         # libpq's message has the host and the user, never the password.
         said = " ".join(str(getattr(failure, "orig", "")).split())
         if any(part in said for part in _NEVER):
             made.dispose()
             raise locking.DatabaseRefused(f"PostgreSQL refuses the connection of database.url: {said}") from None
-        return
+        return None
     except TypeError:
         encoding, is_standby = "SQL_ASCII", False  # SQLAlchemy's first look at it: psycopg has bytes for text there
     problem = ""
@@ -152,6 +176,7 @@ def _refuse_unusable(made: Engine) -> None:
     if problem:
         made.dispose()
         raise locking.DatabaseRefused(problem)
+    return limits
 
 
 def _open(database: Database) -> Iterator[Database]:
@@ -199,11 +224,26 @@ def look_at_database(
                 binding.check(None, recalled)
             version = revisions.check_version(database.engine, schema)
             yield Finding("database", ok=True, message=f"schema version {version} in {binding.place}")
+            limits = None if database.is_sqlite or settings.database.pooled else _refuse_unusable(database.engine)
+            if limits is not None:
+                yield look_at_connections(settings.connection_plan, limits)
             yield from look_inside(database)
     except WrongDatabase as wrong:
         yield Finding("database", ok=False, message=f"{wrong.reason}: {wrong.message}", fix=wrong.fix)
     except (StartRefused, SQLAlchemyError) as refused:
         yield Finding("database", ok=False, message=_why_unusable(refused, settings, binding), fix=_CHECK_DATABASE)
+
+
+def look_at_connections(plan: ConnectionPlan, limits: ServerLimits) -> Finding:
+    """Check that the connections of all replicas fit, and leave what the other services need."""
+    size, most, budget = plan.pool_size(limits), plan.most(limits), plan.budget(limits)
+    allowed = limits.connections if limits.of_role < 0 else min(limits.of_role, limits.connections)
+    said = (
+        f"{plan.at_once} replicas at once x {plan.pools} pools of {size} and {plan.beside_pools} more take up to {most} of "
+        f"{allowed} connections, of which {budget} are meant for this service"
+    )
+    fix = "Raise max_connections, put PgBouncer in front (docs/scaling.md), or lower database.replicas or database.pool"
+    return Finding("connections", ok=most <= allowed, message=said, fix="" if most <= budget else fix)
 
 
 _CHECK_DATABASE = "Start the database, or correct database.url in the settings"

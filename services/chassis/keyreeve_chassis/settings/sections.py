@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from keyreeve.identity import is_trust_domain
 from keyreeve_chassis.settings.loading import ServiceSettings
+from keyreeve_chassis.settings.pools import LARGEST_POOL, ConnectionPlan
 from keyreeve_chassis.settings.serving import ServingSettings
 
 _MAX_SOCKET_PATH = 100
@@ -38,6 +39,15 @@ class DatabaseSettings(Section):
     )
     migrate: Literal["auto", "never"] = Field(
         "auto", description="Whether a start migrates the schema; with `never` run the service's `migrate` command."
+    )
+    replicas: int = Field(
+        1, ge=1, description="Replicas of the service, which share what PostgreSQL's `max_connections` allows."
+    )
+    pool: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_POOL,
+        description="Connections in the pool of each process; null: as many as fit, at most four.",
     )
 
     @property
@@ -202,6 +212,11 @@ class DatabaseServerSettings(ServerSettings):
     def kek_file(self) -> Path:
         """The file of the key-encryption key."""
         return self.keys.file or self.state_directory / "kek"
+
+    @property
+    def connection_plan(self) -> ConnectionPlan:
+        """What all replicas of the service connect to PostgreSQL with."""
+        return ConnectionPlan(self.database.replicas, pools=1, share=0.25, pool=self.database.pool)
 
     @property
     def sqlite_file(self) -> Path | None:
