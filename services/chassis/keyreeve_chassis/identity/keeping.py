@@ -30,6 +30,8 @@ LOOK_SECONDS = 60.0
 """How often it is seen whether the certificate is to be renewed."""
 RETRY_SECONDS = 5.0
 """Pause after a failure."""
+FIRST_RETRY_SECONDS = 0.25
+"""Pause after the first failure to enroll, doubled up to `RETRY_SECONDS`: pods start together, and the CA is ready soon."""
 EVIDENCE_SECONDS = 1.0
 """How often new evidence is looked for while there is no usable certificate."""
 
@@ -50,7 +52,7 @@ class ServiceIdentity:
 
     async def obtain(self) -> Context:
         """The context of a usable certificate: that on disk, or a new one. Waits for evidence for as long as it takes."""
-        told = False
+        told, retry = False, FIRST_RETRY_SECONDS
         while True:
             pause = EVIDENCE_SECONDS
             try:
@@ -64,7 +66,7 @@ class ServiceIdentity:
                 told = True
             except KeyreeveError as failure:
                 _log.warning("this service could not be enrolled", identity=str(self.identity), error=str(failure))
-                pause = RETRY_SECONDS
+                pause, retry = retry, min(2 * retry, RETRY_SECONDS)
             await self.sleep(pause)
 
     async def keep(self) -> None:

@@ -140,10 +140,10 @@ async def test_a_token_that_is_refused_is_not_tried_again_and_another_one_is(
     await asyncio.to_thread(put_token, enrolling_ca, instance.token, "another")
     waiting = asyncio.create_task(instance.service_identity().obtain())
     await wait_until("another look", lambda: instance.pauses.count(keeping.EVIDENCE_SECONDS) >= 3)
-    assert instance.pauses.count(keeping.RETRY_SECONDS) == 1
+    assert instance.pauses.count(keeping.FIRST_RETRY_SECONDS) == 1
     assert not (instance.directory / "enrolling").exists()
     instance.token.write_text("krt1_nonsense")
-    await wait_until("another look", lambda: instance.pauses.count(keeping.RETRY_SECONDS) == 2)
+    await wait_until("another look", lambda: keeping.FIRST_RETRY_SECONDS * 2 in instance.pauses)
     await asyncio.to_thread(put_token, enrolling_ca, instance.token, instance.name)
     used = instance.token.read_text()
     await asyncio.wait_for(waiting, 30)
