@@ -244,6 +244,19 @@ def test_the_gateway_has_neither_database_nor_keys_and_finds_the_services_that_i
         assert {address.partition(".")[0] for [address] in addresses.values()} <= services
 
 
+def test_pools_are_sized_for_as_many_replicas_as_there_may_be(chart: helm.Chart) -> None:
+    def replicas(name: str) -> dict[str, int]:
+        found = [one for one in manifests(chart, VARIANTS[name]) if "settings.yaml" in one.get("data", ())]
+        settings = {
+            one["metadata"]["name"].rpartition("-")[2]: yaml.safe_load(one["data"]["settings.yaml"]) for one in found
+        }
+        return {service: each["database"]["replicas"] for service, each in settings.items() if "database" in each}
+
+    assert replicas("production") == {"ca": 2, "membership": 2, "credentials": 2}
+    assert replicas("production, scaled") == {"ca": 9, "membership": 2, "credentials": 2}
+    assert replicas("everything") == {"ca": 3, "membership": 3, "credentials": 3}
+
+
 def test_ssh_has_a_service_with_the_port_of_the_values_and_none_where_it_is_off(chart: helm.Chart) -> None:
     def ssh(name: str) -> list[dict[str, Any]]:
         found = manifests(chart, VARIANTS[name])
@@ -339,6 +352,7 @@ def test_the_grace_period_is_longer_than_the_pause_and_the_drain(chart: helm.Cha
         ({"ca": {"settings": {"enroll": {"kubernetes": {}}}}}, "kubernetes"),
         ({"credentials": {"settings": {"vault": {"secrets": {}}}}}, "secrets"),
         ({"membership": {"settings": {"database": {"url": "sqlite:///x"}}}}, "url"),
+        ({"membership": {"settings": {"database": {"replicas": 9}}}}, "replicas"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(chart: helm.Chart, values: dict[str, Any], told: str) -> None:

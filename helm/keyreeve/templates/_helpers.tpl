@@ -70,6 +70,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{- /* What the pools of connections are sized for. */ -}}
+{{- define "keyreeve.mostReplicas" -}}
+{{- $own := index .root.Values .service -}}
+{{- if and $own.autoscaling $own.autoscaling.enabled -}}
+{{- int $own.autoscaling.maxReplicas -}}
+{{- else -}}
+{{- include "keyreeve.replicas" . -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "keyreeve.vaultNamespace" -}}
 {{- default (printf "%s-vault-keys" (.Release.Namespace | trunc 52 | trimSuffix "-")) .Values.vaultKeys.namespace -}}
 {{- end -}}
@@ -158,7 +168,7 @@ securityContext: {{- include "keyreeve.containerSecurity" . | nindent 2 }}
 {{- end -}}
 
 {{- define "keyreeve.enroll" -}}
-{{ include "keyreeve.fullname" . }}-ca.{{ .Release.Namespace }}.svc:7483
+{{ include "keyreeve.fullname" . }}-enroll.{{ .Release.Namespace }}.svc:7483
 {{- end -}}
 
 {{- define "keyreeve.bundleVolumes" -}}

@@ -4,7 +4,7 @@
 {{- $host := printf "%s-ca.%s.svc" (include "keyreeve.fullname" .root) .root.Release.Namespace -}}
 http_url: http://{{ $host }}:8080
 enroll:
-  address: {{ $host }}:7483
+  address: {{ include "keyreeve.enroll" .root }}
   ca_address: {{ $host }}:7443
 {{- else -}}
 {}
@@ -41,6 +41,7 @@ ssh:
 {{- else if $production }}
 database:
   migrate: never
+  replicas: {{ include "keyreeve.mostReplicas" (dict "root" $root "service" $service) }}
 keys:
   file: /etc/keyreeve/keys/{{ $service }}
   mounted: true
