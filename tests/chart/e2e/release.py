@@ -106,7 +106,7 @@ class Release:
             say("a forbidden connection is cut, an allowed one is not")
 
     def _connects(self, pod: str, host: str) -> bool:
-        code = f"import socket; socket.create_connection(({host!r}, {PEER_PORT}), 5).close(); print('connected')"
+        code = f"import socket; socket.create_connection(({host!r}, {PEER_PORT}), 2).close(); print('connected')"
         place = pod if pod in MEMBERS else self._workload(pod)
         done = self.namespace.kubectl("exec", place, "--", "python3", "-c", code, check=False)
         return "connected" in done
@@ -163,6 +163,7 @@ def try_dev(release: Release) -> None:
     toolbox.start()
     toolbox.join_agents()
     toolbox.put_and_resolve()
+    toolbox.use_gateway()
     release.lose_bundle()
     # With `persistence.ephemeral`, the CA's roots would be gone with its pod.
     release.restart(*(["membership"] if release.values["persistence"]["ephemeral"] else SERVICES))
@@ -182,6 +183,7 @@ def try_production(release: Release, database_image: str, *, rounds: int, kill_s
     toolbox.start()
     toolbox.join_agents()
     toolbox.put_and_resolve()
+    toolbox.use_gateway()
     release.lose_bundle()
     release.check_forbidden_edges()
     with toolbox.load():

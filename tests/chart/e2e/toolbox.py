@@ -53,7 +53,7 @@ class Toolbox:
         host = f"{{service}}.{self.namespace.name}.svc:{{port}}"
         endpoints = {
             service: [host.format(service=f"{self.release}-{service}", port=port)]
-            for service, port in (("ca", 7443), ("membership", 7444), ("credentials", 7445))
+            for service, port in (("ca", 7443), ("membership", 7444), ("credentials", 7445), ("gateway", 7446))
         }
         code = (
             "import json, pathlib; file = pathlib.Path('/scratch/me/context.json'); found = json.loads(file.read_text()); "
@@ -121,6 +121,21 @@ class Toolbox:
         if _PASSWORD not in self.keyreeve("vault", "resolve", *asked, "--reveal"):
             raise StepFailed("the vault does not resolve what was put")
 
+    def use_gateway(self) -> None:
+        """Have the gateway carry out a legacy command, and see that SSH answers."""
+        code = "import sys; from keyreeve_gateway.commands import tarantella; sys.argv[1:] = ['array', 'list']; tarantella()"
+        environment = ("env", "KEYREEVE_CONTEXT=/scratch/me/context.json", f"KEYREEVE_SERVER={MEMBERS[0]}.members.test")
+        listed = self.namespace.execute(POD, *environment, "python3", "-P", "-c", code)
+        if not all(f"{member}.members.test" in listed for member in MEMBERS):
+            raise StepFailed(f"`tarantella array list` through the gateway: {listed}")
+        address = (f"{self.release}-ssh.{self.namespace.name}.svc", 22)
+        code = f"import socket; print(socket.create_connection({address!r}, 2).recv(64))"
+
+        def greets() -> bool:
+            return "SSH-2.0-Keyreeve" in self.namespace.kubectl("exec", POD, "--", "python3", "-c", code, check=False)
+
+        wait_for("the gateway serves SSH", greets)
+
     @contextmanager
     def load(self) -> Iterator[None]:
         """Load through the SDK while the context lasts. Raises `StepFailed` when any call failed for good."""
@@ -128,7 +143,7 @@ class Toolbox:
         namespace = ("--namespace", self.namespace.name)
         arguments = ("--context", "/scratch/me/context.json", "--stop", "/scratch/stop", "--array", ARRAY)
         command = ["kubectl", *namespace, "exec", POD, "--", "python3", "-P", "/e2e/load.py", *arguments]
-        command += ["--directory", "/scratch/enrolled"]
+        command += ["--directory", "/scratch/enrolled", "--members", *(f"{member}.members.test" for member in MEMBERS)]
         running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             yield
