@@ -11,6 +11,8 @@ MOST_LINES = 450
 MOST_MODULES = 12
 """In one folder, and at the top of a service."""
 MOST_LEVELS = 8
+MOST_LINES_OF_A_SERVICE = 150
+"""Of one with a mutation, a list, a watch stream, an operation and a migration."""
 
 CONTRACT = "keyreeve.ca.v1"
 X509 = "cryptography.x509"
@@ -40,6 +42,35 @@ def test_what_every_service_needs_is_in_the_chassis() -> None:
         if not imported and not about_cas and not module.startswith("keyreeve_ca.migrations."):
             generic.append(module.removeprefix("keyreeve_ca."))
     assert sorted(set(generic) - COMPOSITION) == sorted(INNERMOST)
+
+
+ADAPTERS_OF = {"pkilint", "psycopg", "sqlalchemy", "sqlite3"}
+COMPOSED_OF_ADAPTERS = ("app", "migrations.", "store.")
+"""The composition root, and the transaction and the schema of all features."""
+
+
+@pytest.mark.parametrize("package", ["keyreeve_ca", "keyreeve_credentials", "keyreeve_membership"])
+def test_the_composition_root_alone_names_adapters(package: str) -> None:
+    files = files_of(package)
+    adapters = {
+        module
+        for module, path in files.items()
+        if ADAPTERS_OF & {name.partition(".")[0] for name in imported_names(path)}
+    }
+    naming = {
+        module: sorted(imported & adapters)
+        for module, imported in graph_of(package).items()
+        if imported & adapters
+        and module not in adapters
+        and not module.removeprefix(f"{package}.").startswith(COMPOSED_OF_ADAPTERS)
+    }
+    assert adapters
+    assert naming == {}
+
+
+def test_the_service_of_the_tests_is_small_since_the_chassis_has_the_rest() -> None:
+    folder = ROOT / "tests/support/inventory_service"
+    assert 0 < sum(len(path.read_text().splitlines()) for path in folder.rglob("*.py")) <= MOST_LINES_OF_A_SERVICE
 
 
 def sizes(*folders: str) -> dict[str, int]:

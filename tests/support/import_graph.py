@@ -11,6 +11,7 @@ SOURCES = {
     "keyreeve_chassis": ROOT / "services/chassis",
     "keyreeve_ca": ROOT / "services/ca",
     "keyreeve_credentials": ROOT / "services/credentials",
+    "keyreeve_membership": ROOT / "services/membership",
 }
 
 Graph = Mapping[str, frozenset[str]]

@@ -28,6 +28,7 @@ from keyreeve.operations.v1 import operation_service_pb2
 from keyreeve_ca.authorities import servicer as authority_servicer
 from keyreeve_ca.authorities.service import Authorities
 from keyreeve_ca.blocked_keys.service import KeyBlocking
+from keyreeve_ca.certificates.lint_gate import Linter
 from keyreeve_ca.certificates.linter import PkilintLinter
 from keyreeve_ca.enrollment import token_servicer
 from keyreeve_ca.enrollment.tokens import EnrollmentTokens
@@ -39,7 +40,10 @@ from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.renewal import Nonces, Renewal
 from keyreeve_ca.issuance.service import Issuance
 from keyreeve_ca.issuance.snapshot import LiveSnapshot, load_snapshot
-from keyreeve_ca.ledger.ports import Ledger
+from keyreeve_ca.ledger.ports import CoordinatorLedger, Ledger, ProcessLedger
+from keyreeve_ca.ledger.postgresql import PostgresqlLedger
+from keyreeve_ca.ledger.sqlite import SqliteLedger
+from keyreeve_ca.ledger.wire import RemoteLedger
 from keyreeve_ca.operators import servicer as operator_servicer
 from keyreeve_ca.operators.dual_control import refuse_unknown_person
 from keyreeve_ca.operators.ports import Actor
@@ -87,7 +91,7 @@ from keyreeve_chassis.local_admin.transport import look_at_transport
 from keyreeve_chassis.operations import servicer as operation_servicer
 from keyreeve_chassis.operations.ports import OPERATIONS
 from keyreeve_chassis.operations.runner import OperationRunner
-from keyreeve_chassis.processes import failpoints
+from keyreeve_chassis.processes import failpoints, ipc
 from keyreeve_chassis.processes.lifecycle import system_clock
 from keyreeve_chassis.processes.refusals import StartRefused
 from keyreeve_chassis.schema.removing import remove_database
@@ -153,14 +157,33 @@ def open_keystore(settings: CaSettings) -> KeyStore:
     return FailpointKeyStore(SealedKeyStore(read(settings.kek_file), KEY_LABEL), _BEFORE_SIGNATURE, _AFTER_SIGNATURE)
 
 
-def authorities_of(base: CaContext, linter: PkilintLinter) -> Authorities:
+def linter_of(settings: CaSettings) -> Linter:
+    """What certificates and profiles are linted with."""
+    return PkilintLinter(settings.trust_domain)
+
+
+def coordinator_ledger_of(
+    settings: CaSettings, database: Database, worker_id: str, seals: Seals, now: Callable[[], int]
+) -> CoordinatorLedger:
+    """The ledger of the coordinator, on its database."""
+    if settings.sqlite_file is None:
+        return PostgresqlLedger(database, worker_id, seals=seals)
+    return SqliteLedger(database, seals=seals, now=now, writer=worker_id)
+
+
+def worker_ledger_of(database: Database, coordinator: ipc.Client | None, worker_id: str, seals: Seals) -> ProcessLedger:
+    """The ledger of a worker: by itself on PostgreSQL, through the coordinator on SQLite."""
+    return PostgresqlLedger(database, worker_id, seals=seals) if coordinator is None else RemoteLedger(coordinator)
+
+
+def authorities_of(base: CaContext, linter: Linter) -> Authorities:
     return Authorities(base.store, base.keystore, linter, base.now, base.settings.trust_domain, base.url)
 
 
 def services_of(
     base: CaContext, trust_root: bytes, signer: Signer, feed: CallerFeed | None = None
 ) -> list[ServedService]:
-    linter = PkilintLinter(base.settings.trust_domain)
+    linter = linter_of(base.settings)
     current, now = base.live.current, base.now
     pages = Pages(PageTokens(base.keystore.derive("page tokens")))
     mutations = Mutations(base.store)

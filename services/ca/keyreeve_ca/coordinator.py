@@ -16,7 +16,9 @@ from keyreeve_ca.app import (
     authorities_of,
     binding_of,
     bundle_jobs,
+    coordinator_ledger_of,
     halt_switch_of,
+    linter_of,
     look,
     new_worker_id,
     open_keystore,
@@ -30,7 +32,7 @@ from keyreeve_ca.app import (
 from keyreeve_ca.authorities import trust_metadata
 from keyreeve_ca.authorities.bootstrap import Bootstrap, FirstTrustMetadata
 from keyreeve_ca.authorities.recovery import Recovery
-from keyreeve_ca.certificates.linter import PkilintLinter
+from keyreeve_ca.certificates.lint_gate import Linter
 from keyreeve_ca.enrollment import steps as enrollment_steps
 from keyreeve_ca.http_endpoints import PlainHttp, serve_plain_http
 from keyreeve_ca.issuance.context import CaContext
@@ -39,8 +41,6 @@ from keyreeve_ca.issuance.service import Issuance
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate
 from keyreeve_ca.issuance.snapshot import SNAPSHOT
 from keyreeve_ca.ledger.ports import BLOCKS, CoordinatorLedger
-from keyreeve_ca.ledger.postgresql import PostgresqlLedger
-from keyreeve_ca.ledger.sqlite import SqliteLedger
 from keyreeve_ca.local_socket import LocalSocket
 from keyreeve_ca.metrics import CERTIFICATES_PURGED, LINT_FINDINGS, show_snapshot
 from keyreeve_ca.ocsp.responder import OcspResponder
@@ -52,7 +52,6 @@ from keyreeve_ca.settings import CaSettings
 from keyreeve_ca.store.ports import CONFIG, ControlPlaneState
 from keyreeve_ca.store.retention import PASS_SECONDS, Retention
 from keyreeve_ca.store.schema import SCHEMA
-from keyreeve_ca.store.sql import CaStore
 from keyreeve_chassis.audit.feeding import SINK_PROBLEMS, SinkFeeding
 from keyreeve_chassis.audit.leader import Leader
 from keyreeve_chassis.audit.recording import Recorder
@@ -130,13 +129,9 @@ async def run_coordinator(
         audit_log = store.audit_log()
         if settings.sqlite_file is not None:
             await audit_log.abandon_orphans()
-        ledger: CoordinatorLedger = (
-            PostgresqlLedger(database, worker_id, seals=Seals.of(keystore))
-            if settings.sqlite_file is None
-            else SqliteLedger(database, seals=Seals.of(keystore), now=now, writer=worker_id)
-        )
+        ledger = coordinator_ledger_of(settings, database, worker_id, Seals.of(keystore), now)
         base = service_context(settings, store, keystore, ledger, worker_id, topics=topics, now=now)
-        linter = PkilintLinter(settings.trust_domain)
+        linter = linter_of(settings)
         with direct_engine(settings, SCHEMA, database) as direct, first_start_lock(direct, SCHEMA):
             await Bootstrap(
                 store,
@@ -150,7 +145,7 @@ async def run_coordinator(
             ).run()
         await base.live.reload()
         leader = Leader.of(audit_log, await audit_log.signer(keystore), now, settings)
-        stack.push_async_callback(_end_audit, leader, store, ledger)
+        stack.push_async_callback(_end_audit, leader, store.close_chains, ledger)
         feeding = SinkFeeding.of(audit_log, settings, topics)
         background = await _background(base, ledger, leader, feeding, stack)
         trust_root = await trust_root_of(store)
@@ -184,7 +179,7 @@ async def run_coordinator(
             streams = ForwardedStreams(router, trail)
             handlers |= {FORWARD: ForwardedCalls(router, trail), **streams.handlers()}
             disconnected.append(streams.disconnected)
-            handlers["audit"] = partial(_record, store)
+            handlers["audit"] = partial(_record, store.append_audit)
             handlers |= enrollment_steps.handlers(enrollment_steps.DirectTokenSteps(store, now))
         local = await serve_local_admin(settings.coordinator_socket, handlers, partial(_disconnected, disconnected))
         stack.push_async_callback(local.close)
@@ -229,7 +224,7 @@ def _upgrade(settings: CaSettings, database: Database, *, expand: bool = False) 
         migrating.upgrade(direct, SCHEMA, expand=expand)
 
 
-async def _serve_http(base: CaContext, linter: PkilintLinter, stack: AsyncExitStack) -> int | None:
+async def _serve_http(base: CaContext, linter: Linter, stack: AsyncExitStack) -> int | None:
     """The plain-HTTP listener, where there is one; its port."""
     settings = base.settings.http
     if settings.port is None:
@@ -261,14 +256,16 @@ async def _check(settings: CaSettings) -> list[dict[str, Any]]:
     return [finding.as_dict() for finding in await asyncio.to_thread(look, settings)]
 
 
-async def _record(store: CaStore, payload: Sequence[bytes], _connection: ipc.Connection) -> None:
-    await store.append_audit(payload)
+async def _record(
+    append: Callable[[Sequence[bytes]], Awaitable[None]], payload: Sequence[bytes], _connection: ipc.Connection
+) -> None:
+    await append(payload)
 
 
-async def _end_audit(leader: Leader, store: CaStore, ledger: CoordinatorLedger) -> None:
+async def _end_audit(leader: Leader, close_chains: Callable[[], Awaitable[None]], ledger: CoordinatorLedger) -> None:
     """End the coordinator's audit chains, and sign a last checkpoint."""
     try:
-        await store.close_chains()
+        await close_chains()
         await ledger.close_chain()
         await leader.sign()
     except StoreUnavailable as unavailable:
@@ -324,7 +321,7 @@ async def _background(
         show_operations(base.store),
         Sampling(
             base.store,
-            PkilintLinter(base.settings.trust_domain),
+            linter_of(base.settings),
             lint.sample_rate,
             lint.halt_profile,
             lambda profile: LINT_FINDINGS.labels(profile).inc(),

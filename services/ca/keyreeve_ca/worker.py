@@ -16,6 +16,7 @@ from keyreeve_ca.app import (
     services_of,
     store_of,
     trust_root_of,
+    worker_ledger_of,
 )
 from keyreeve_ca.enrollment.listener import EnrollmentListener
 from keyreeve_ca.enrollment.pending_tokens import PendingTokens
@@ -25,15 +26,12 @@ from keyreeve_ca.issuance.context import CaContext
 from keyreeve_ca.issuance.serving_certificate import ServingCertificate
 from keyreeve_ca.issuance.snapshot import LiveSnapshot
 from keyreeve_ca.ledger.ports import ProcessLedger
-from keyreeve_ca.ledger.postgresql import PostgresqlLedger
-from keyreeve_ca.ledger.wire import RemoteLedger
 from keyreeve_ca.operators.first_operator import roots_pem
 from keyreeve_ca.revocation.known_revocations import LearningForward, LiveRevocations, TrustViews
 from keyreeve_ca.revocation.ports import REVOCATIONS
 from keyreeve_ca.settings import CaSettings
-from keyreeve_ca.store.ports import CONFIG
+from keyreeve_ca.store.ports import CONFIG, Store
 from keyreeve_ca.store.schema import SCHEMA
-from keyreeve_ca.store.sql import CaStore
 from keyreeve_ca.trust.service import CallerFeed
 from keyreeve_chassis.audit.feeding import SinkGate
 from keyreeve_chassis.audit.leader import send_records
@@ -92,7 +90,7 @@ async def run_worker(
         database, writer, ledger, client = _durable(settings, worker_id, topics, Seals.of(keystore), stack)
         store = store_of(database, writer, now, worker_id, seals=Seals.of(keystore))
         if writer is not None:
-            stack.push_async_callback(_end_chains, store, ledger)
+            stack.push_async_callback(_end_chains, store.close_chains, ledger)
         recorder = Recorder(store.append_audit if client is None else partial(send_records, client))
         coordinator = _coordinator(settings, stack)
         gate = SinkGate(coordinator) if settings.audit.sink_required else None
@@ -193,14 +191,14 @@ def _durable(
     if settings.sqlite_file is None:
         database = stack.enter_context(writing_database(settings, SCHEMA, announce=topics.announce))
         revisions.check_version(database.engine, SCHEMA)
-        return database, database, PostgresqlLedger(database, worker_id, seals=seals), None
+        return database, database, worker_ledger_of(database, None, worker_id, seals), None
     client = ipc.Client(settings.coordinator_socket)
     database = stack.enter_context(reading_database(settings, SCHEMA))
     stack.push_async_callback(client.close)
-    return database, None, RemoteLedger(client), client
+    return database, None, worker_ledger_of(database, client, worker_id, seals), client
 
 
-def _follower(settings: CaSettings, keystore: KeyStore, now: Callable[[], int], stack: AsyncExitStack) -> CaStore:
+def _follower(settings: CaSettings, keystore: KeyStore, now: Callable[[], int], stack: AsyncExitStack) -> Store:
     """A store that reads over a connection and in threads of its own."""
     if settings.sqlite_file is None:
         opened = stack.enter_context(writing_database(settings, SCHEMA, threads=1))
@@ -216,10 +214,10 @@ def _coordinator(settings: CaSettings, stack: AsyncExitStack) -> ipc.Client:
     return client
 
 
-async def _end_chains(store: CaStore, ledger: ProcessLedger) -> None:
+async def _end_chains(close_chains: Callable[[], Awaitable[None]], ledger: ProcessLedger) -> None:
     """End this process's audit chains; the coordinator's next checkpoint covers that."""
     try:
-        await store.close_chains()
+        await close_chains()
         await ledger.close_chain()
     except StoreUnavailable as unavailable:
         log.warning("the audit chains could not be closed: %s", unavailable)
