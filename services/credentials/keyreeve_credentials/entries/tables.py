@@ -32,7 +32,7 @@ entries = Table(
     Column("domain", Text, nullable=False, server_default=""),
     Column("used_at", BigInteger, nullable=False, server_default="0"),
     Index("uq_entries_place", "array_id", "owner_key", "resource_key", unique=True),
-    Index(None, "array_id", "resource_key"),
+    Index(None, "array_id", "resource_key", "owner_key"),
     # For re-keying: the rows of one key, in order.
     Index(None, "kek_id", "entry_uid"),
 )

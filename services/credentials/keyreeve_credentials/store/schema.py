@@ -27,5 +27,5 @@ SCHEMA = Schema(
     metadata,
     Path(__file__).parent.parent / "migrations" / "versions",
     oldest=8,
-    newest=8,
+    newest=9,
 )
