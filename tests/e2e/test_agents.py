@@ -94,11 +94,14 @@ def run(command: list[str]) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.faults
-def test_the_tour_shows_a_promotion_without_a_failed_call_and_leaves_nothing(own_services: ControlPlane) -> None:
+def test_the_tour_shows_a_promotion_and_the_vault_without_a_failed_call_and_leaves_nothing(
+    own_services: ControlPlane,
+) -> None:
     done = own_services.run("tour", "--output", "json")
     assert done.code == 0, done.err
     found = done.document
     assert found["failures"] == []
     assert found["calls"] > 50
     assert (found["refused"], found["refused_after_seconds"] < 5) == ("PEER_NOT_MEMBER", True)
+    assert (found["vault_refused"], found["vault_refused_after_seconds"] < 5) == ("POLICY_DENIED", True)
     assert found["seconds"] < 60

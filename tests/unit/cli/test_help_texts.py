@@ -40,4 +40,4 @@ def test_help_is_not_cut_and_breaks_no_value_on_80_columns() -> None:
 
 def test_lists_of_commands_hold_whole_sentences() -> None:
     text = " ".join(shown(get_command(app), ()).split())
-    assert "tour Show an array of servers at work: join, promotion, detach, with three local agents." in text
+    assert "tour Show an array of servers at work: join, promotion, passwords, detach, with three local agents." in text

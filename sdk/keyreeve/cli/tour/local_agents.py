@@ -36,6 +36,11 @@ class LocalAgent:
         return self.directory / "state" / "peer" / "current"
 
     @property
+    def control(self) -> Path:
+        """The directory of the control certificate."""
+        return self.directory / "state" / "control"
+
+    @property
     def status(self) -> Mapping[str, Any]:
         """What the agent sees; empty before it has written anything."""
         try:

@@ -1,4 +1,4 @@
-"""`keyreeve tour`: three agents, a join, a promotion that replaces every certificate, a detach; it leaves nothing behind."""
+"""`keyreeve tour`: agents, a join, a promotion that replaces every certificate, passwords, a detach; it leaves nothing."""
 
 import shutil
 import tempfile
@@ -17,6 +17,8 @@ from keyreeve.cli.printing import Format, Printer
 if TYPE_CHECKING:
     from keyreeve import Client
     from keyreeve.cli.tour.local_agents import LocalAgent
+    from keyreeve.cli.tour.passwords import Passwords
+    from keyreeve.context import Context
     from keyreeve.operation_values import Operation
 
 TRUST_DOMAIN = "tour.localhost"
@@ -36,7 +38,7 @@ def tour(
     output: Output = Format.TABLE,
     quiet: Quiet = False,
 ) -> None:
-    """Show an array of servers at work: join, promotion, detach, with three local agents.
+    """Show an array of servers at work: join, promotion, passwords, detach, with three local agents.
 
     It takes about half a minute, in a temporary directory, on free ports of 127.0.0.1 and 127.0.0.11 to 127.0.0.13.
     """
@@ -47,12 +49,12 @@ def tour(
 
     printer = Printer(output, quiet=quiet)
     directory = Path(tempfile.mkdtemp(prefix="keyreeve-tour-"))
-    services = [service for service in SERVICES if service.name in {"ca", "membership"}]
+    services = [service for service in SERVICES if service.name in {"ca", "membership", "credentials"}]
     state_directory = StateDirectory.at(directory / "control-plane")
     guide = Guide(printer)
     agents: list[LocalAgent] = []
     try:
-        guide.say("Start a control plane: a private CA and the membership service, which keeps the roll of servers.")
+        guide.say("Start a control plane: a private CA, the roll of servers, and a vault for the passwords they use.")
         bring_up(state_directory, trust_domain=TRUST_DOMAIN, first_port=0, report=lambda _: None, services=services)
         found = _walk(guide, state_directory, directory, agents)
     finally:
@@ -64,13 +66,15 @@ def tour(
     if keep:
         printer.line(f"logs are in {directory}")
     seconds = round(time.monotonic() - guide.began, 1)
-    good = not found.failures and found.refused
+    good = not found.failures and found.refused and found.vault_refused
     text = f"{found.calls} calls during the promotion, {len(found.failures)} failed; {seconds:g} s in all"
     document = {
         "calls": found.calls,
         "failures": found.failures,
         "refused": found.refused,
         "refused_after_seconds": found.refused_after,
+        "vault_refused": found.vault_refused,
+        "vault_refused_after_seconds": found.vault_refused_after,
         "seconds": seconds,
     }
     printer.answer(document, text, brief="ok" if good else "failed")
@@ -104,12 +108,16 @@ class Findings:
     refused: str
     """The reason for which the detached server was refused; empty: it was not."""
     refused_after: float
+    vault_refused: str = ""
+    """The reason for which the vault refused it; empty: it did not."""
+    vault_refused_after: float = 0.0
 
 
 def _walk(guide: Guide, state_directory: object, directory: Path, agents: "list[LocalAgent]") -> Findings:
     from keyreeve import Client
     from keyreeve.cli.supervision.state_directory import StateDirectory
     from keyreeve.cli.tour.local_agents import LocalAgent, free_address
+    from keyreeve.cli.tour.passwords import Passwords
     from keyreeve.cli.tour.talking import Talk
     from keyreeve.context import Context
 
@@ -151,8 +159,43 @@ def _walk(guide: Guide, state_directory: object, directory: Path, agents: "list[
         guide.note(
             f"every certificate was replaced while a client talked: {talk.calls} calls, {len(talk.failures)} failed"
         )
-        guide.say(f"Detach {three.name}: its certificates are revoked, and the others refuse it.")
-        return _detach(guide, client, agents, Findings(talk.calls, talk.failures, "", 0.0))
+        with Client(_context_of(three, context)) as member:
+            passwords = Passwords(client, member, one.status["array"])
+            _show_passwords(guide, passwords, three.name)
+            guide.say(f"Detach {three.name}: its certificates are revoked, and the others refuse it.")
+            found = _detach(guide, client, agents, Findings(talk.calls, talk.failures, "", 0.0))
+            found.vault_refused, found.vault_refused_after = passwords.refused(REFUSED_SECONDS)
+        if found.vault_refused:
+            guide.note(f"the vault refuses it the password, too: {found.vault_refused}")
+        else:
+            guide.note(f"the vault still gives it the password after {REFUSED_SECONDS:g} s")
+        return found
+
+
+def _context_of(agent: "LocalAgent", control_plane: "Context") -> "Context":
+    """What a server calls the services with: its control certificate."""
+    from dataclasses import replace
+
+    from keyreeve.context import Context
+    from keyreeve.enrollee_files import EnrolleeFiles
+
+    own = Context.load(EnrolleeFiles(agent.control).context)
+    return replace(own, endpoints={**own.endpoints, "credentials": control_plane.addresses("credentials")})
+
+
+def _show_passwords(guide: Guide, passwords: "Passwords", member: str) -> None:
+    from keyreeve.errors import StartFailed
+
+    guide.say(f"Put a password into the vault; {member} launches an application with it.")
+    password = passwords.put()
+    if passwords.resolved_by_the_member() != password:
+        raise StartFailed("the vault answered another password than the one that was put")
+    guide.note(f"the vault decides which password, and says why: {passwords.explained()}")
+    guide.say("Re-key the vault: every value is encrypted again, under a new key, while it is used.")
+    done = passwords.rotate()
+    if passwords.resolved_by_the_member() != password:
+        raise StartFailed("after the re-keying the vault answered another password")
+    guide.note(f"{done} re-encrypted; the member gets the same password")
 
 
 def _detach(guide: Guide, client: "Client", agents: "list[LocalAgent]", found: Findings) -> Findings:
