@@ -17,7 +17,7 @@ from cryptography.x509 import ocsp
 from keyreeve.keys import make_key
 from keyreeve.values import CrlReason, SignedCertificate
 from keyreeve_ca.http_endpoints import STATUSES_AT_ONCE
-from keyreeve_chassis.plain_http.bounded import LANE_SECONDS, BoundedListener, Bounds
+from keyreeve_chassis.plain_http.bounded import REQUEST_INTERVAL, BoundedListener, Bounds
 from keyreeve_chassis.settings.sections import HttpSettings
 from support.running_ca import RunningCa, running, server_csr, unique
 from support.waiting import wait_for, wait_until
@@ -114,7 +114,7 @@ async def test_requests_that_come_all_together_leave_the_event_loop_to_other_wor
     began = loop.time()
     count()
     await wait_until("all are served", lambda: len(taken) == CLIENTS, 20)
-    assert loop.time() - began >= (CLIENTS - 1) * LANE_SECONDS
+    assert loop.time() - began >= (CLIENTS - 1) * REQUEST_INTERVAL
     assert all(later - earlier >= 2 for earlier, later in itertools.pairwise(taken))
     for writer in writers:
         writer.close()

@@ -1,6 +1,6 @@
 """A TCP listener whose connections are bounded in number, for each address, and in the time in which they do nothing.
 
-Their requests have a lane of their own on the event loop: one at a time, with room between two for what matters more.
+Requests that come together are handed over one at a time, with room between two for what matters more.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from keyreeve_chassis.rpc.sockets.binding import peer_of
 
 _BACKLOG = 128
 _TICK_SECONDS = 1.0
-LANE_SECONDS = 0.0025
+REQUEST_INTERVAL = 0.0025
 """From one request to the next: what else the process has to do, such as commits, goes on between them."""
 _MOST_BYTES = 96 * 1024
 """Of one connection that wait for their turn; the largest request has 64 KiB."""
@@ -94,7 +94,7 @@ class BoundedListener:
         """Have a connection pass on what has arrived, when it is its turn: at once, unless requests come all together."""
         now = self._loop.time()
         if not self._arrived and now >= self._next_turn:
-            self._next_turn = now + LANE_SECONDS
+            self._next_turn = now + REQUEST_INTERVAL
             one.pass_on_arrived()
             return
         self._arrived.append(one)
@@ -103,7 +103,7 @@ class BoundedListener:
 
     def _turn(self) -> None:
         self._arrived.popleft().pass_on_arrived()
-        self._next_turn = self._loop.time() + LANE_SECONDS
+        self._next_turn = self._loop.time() + REQUEST_INTERVAL
         if self._arrived:
             self._loop.call_at(self._next_turn, self._turn)
 
