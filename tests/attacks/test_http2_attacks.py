@@ -110,13 +110,14 @@ def test_an_attack_takes_bounded_memory_and_refuses_nobody_else(
             time.sleep(0.2)
             largest.append(worst(control_plane))
         spent, elapsed = processor_time(control_plane), time.monotonic() - began
-    taken = {kind: f"{(spent[kind] - used[kind]) / elapsed:.0%}" for kind in used}
+    taken = {kind: (spent[kind] - used[kind]) / elapsed for kind in used}
     beside = undisturbed(bob, *calls, share=attack.cpu)
     after = undisturbed(bob, *calls)
-    attack_table(Row(f"`{name}`", refusals(attack.seen), before, beside, good.rate, after, max(largest)))
+    processors = (attack.cpu, taken["worker"])
+    attack_table(Row(f"`{name}`", refusals(attack.seen), before, beside, good.rate, after, processors, max(largest)))
     print(
         f"{name}: largest worker {max(largest) >> 20} MiB; good client {dict(good.outcomes)}, {good.rate:.0f}/s of "
-        f"{beside:.0f}/s; processor: attacker {attack.cpu:.0%}, {taken}; attacker {attack.seen}"
+        f"{beside:.0f}/s; attacker {attack.cpu:.0%} of a processor, the service {taken}; attacker {attack.seen}"
     )
     assert max(largest) < MOST_BYTES
     assert good.outcomes.keys() == {"answered"}
@@ -169,7 +170,7 @@ def test_floods_of_ocsp_from_many_addresses_stop_no_issuance(
     beside = undisturbed(bob, SIGN_ONE, signing, share=attack.cpu)
     after = undisturbed(bob, SIGN_ONE, signing)
     told = ", ".join(f"{status} {count:,}" for status, count in attack.seen.statuses.most_common(3))
-    attack_table(Row("`ocsp`", told, before, beside, good.rate, after, worst(control_plane)))
+    attack_table(Row("`ocsp`", told, before, beside, good.rate, after, largest=worst(control_plane)))
     print(f"ocsp: good client {dict(good.outcomes)}; attacker {attack.seen}")
     assert good.outcomes.keys() == {"answered"}
     assert attack.seen.statuses["200"] > 0

@@ -10,6 +10,7 @@ HEADS = (
     "beside a busy processor",
     "during",
     "after",
+    "processor: attacker, workers",
     "largest worker",
     "what was refused",
 )
@@ -26,6 +27,8 @@ class Row:
     """While another process took as much of the processor as the attacker does, and called nobody."""
     during: float | None = None
     after: float | None = None
+    processors: tuple[float, float] | None = None
+    """Shares of a processor that the attacker took, and the workers for all that they did meanwhile."""
     largest: int | None = None
     """Bytes of the largest worker."""
 
@@ -34,7 +37,8 @@ class Row:
         kept = "" if not self.beside or self.during is None else f" ({100 * self.during / self.beside:.0f} %)"
         memory = "" if self.largest is None else f"{self.largest >> 20} MiB"
         rates = (_rate(self.before), _rate(self.beside), _rate(self.during) + kept, _rate(self.after))
-        return (self.attack, *rates, memory, self.refused)
+        processors = "" if self.processors is None else f"{self.processors[0]:.0%}, {self.processors[1]:.0%}"
+        return (self.attack, *rates, processors, memory, self.refused)
 
 
 def _rate(rate: float | None) -> str:
