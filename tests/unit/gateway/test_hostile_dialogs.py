@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import asyncssh
@@ -20,13 +19,11 @@ from keyreeve.errors import FieldInvalid
 from keyreeve.gateway.v1 import legacy_gateway_pb2 as pb
 from keyreeve_gateway.execute.dialog import Dialog
 from keyreeve_gateway.execute.service import LegacyCommands
-from keyreeve_gateway.mmp.program import MMP
 from keyreeve_gateway.programs import PROGRAMS
 from keyreeve_gateway.settings import LegacySettings
-from keyreeve_gateway.ssh.commands import SshCommands
-from keyreeve_gateway.ssh.connection import SessionChannel
 from support.gateway import OpenedSession
 from support.hostile_input import answers, command_lines
+from support.ssh_channel import Channel, quoted
 from support.transcripts import Recorder
 
 SERVER = "newyork.example.com"
@@ -133,45 +130,8 @@ def test_execute_survives_any_command_line_and_any_order_of_messages(
     assert code != 2 or not changed
 
 
-@dataclass
-class Channel:
-    """A channel of SSH as asyncssh hands it to what runs on it."""
-
-    command: str | None
-    env: dict[str, str]
-    term_type: str | None
-    typed: "deque[str | Exception]"
-    output: list[str] = field(default_factory=list)
-    code: int | None = None
-
-    @property
-    def stdout(self) -> Any:
-        return SimpleNamespace(write=self.output.append)
-
-    stderr = stdout
-
-    @property
-    def stdin(self) -> Any:
-        return SimpleNamespace(readline=self.take, read=self.take)
-
-    @property
-    def channel(self) -> Any:
-        return SimpleNamespace(set_echo=lambda _: None)
-
-    async def take(self, _size: int = -1) -> str:
-        following = self.typed.popleft() if self.typed else ""
-        if isinstance(following, Exception):
-            raise following
-        return following
-
-    def exit(self, code: int) -> None:
-        self.code = code
-
-
 async def over_ssh(channel: Channel, _services: LegacyServices, session: OpenedSession) -> None:
-    door: Any = SimpleNamespace(commands=SshCommands(COMMANDS, MMP, "cms"))
-    process: Any = channel
-    await SessionChannel(door, session)._run(process)
+    await channel.serve(COMMANDS, session)
 
 
 def is_harmless(output: Iterable[str]) -> bool:
@@ -179,17 +139,12 @@ def is_harmless(output: Iterable[str]) -> bool:
     return all(text.removesuffix("\n").isprintable() for text in output)
 
 
-def quoted(line: tuple[str, list[str]]) -> str:
-    """A command line as a shell of the appliance takes it."""
-    return " ".join([line[0], *('"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in line[1])])
-
-
 typed_lines = st.one_of(answers().map(lambda one: one.decode("utf-8", "replace") + "\n"), st.sampled_from(EVENTS))
 
 
 @settings(max_examples=60)
 @given(
-    st.one_of(program_lines.map(quoted), st.text(max_size=60)),
+    st.one_of(program_lines.map(lambda line: quoted(*line)), st.text(max_size=60)),
     st.lists(typed_lines, max_size=4),
     st.sampled_from([None, "xterm"]),
     st.sampled_from([SERVER, "a\nb", "\x1b[2J", "x" * 300, ""]),
@@ -208,7 +163,7 @@ def test_a_command_over_ssh_survives_any_text(
 @pytest.mark.parametrize("term", [None, "xterm"])
 def test_a_shell_over_ssh_survives_any_lines(term: str | None) -> None:
     @settings(max_examples=40)
-    @given(st.lists(st.one_of(program_lines.map(lambda line: quoted(line) + "\n"), typed_lines), max_size=6))
+    @given(st.lists(st.one_of(program_lines.map(lambda line: quoted(*line) + "\n"), typed_lines), max_size=6))
     def check(typed: list[str | Exception]) -> None:
         channel = Channel(None, {"KEYREEVE_SERVER": SERVER}, term, deque(typed))
         after_the_setup(partial(over_ssh, channel))
