@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from support.control_plane import stop_shared_control_plane
+from support.control_plane import stop_shared_control_planes
 from support.databases import (
     ca_bench,
     ca_database,
@@ -62,7 +62,7 @@ def use_memory() -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     shared = os.environ.get(SHARED_DIRECTORY)
     if not hasattr(config, "workerinput") and shared is not None:
-        stop_shared_control_plane(Path(shared))
+        stop_shared_control_planes(Path(shared))
         stop_shared_server(Path(shared))
         shutil.rmtree(shared, ignore_errors=True)
 
@@ -86,3 +86,5 @@ def pytest_collection_finish() -> None:
     # Thousands of tests that live as long as the run: nothing that a collection should walk again and again.
     gc.collect()
     gc.freeze()
+    # Collections as often as usual took a tenth of the processor: what the shared CAs keep lives as long, too.
+    gc.set_threshold(100_000, 50, 100)

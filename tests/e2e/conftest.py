@@ -1,21 +1,49 @@
-"""Control planes of real processes: one shared by the tests that do not break it, and fresh ones."""
+"""Control planes of real processes: shared by the tests that do not break them, and fresh ones."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from support.control_plane import ALL_SERVICES, ControlPlane, new_database, shared_control_plane
+from support.control_plane import (
+    ALL_SERVICES,
+    CA_ALONE,
+    ControlPlane,
+    new_database,
+    shared_control_plane,
+    use_of,
+)
 from support.migrated import run_directory
+
+_USE = pytest.StashKey[ExitStack]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    if "control_plane" in getattr(item, "fixturenames", ()):
+        with ExitStack() as stack:
+            stack.enter_context(use_of(run_directory(), alone=item.get_closest_marker("alone") is not None))
+            item.stash[_USE] = stack.pop_all()
+    yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if _USE in item.stash:
+            item.stash[_USE].close()
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A running control plane, of the CA alone, which the tests of this process share and do not stop."""
-    made = ControlPlane(tmp_path_factory.mktemp("control_plane"))
-    made.up()
-    yield made
-    made.down()
+def control_plane() -> ControlPlane:
+    """A running control plane, of the CA alone, which tests of all processes share and do not stop.
+
+    A test that changes what others see of it, and changes it back, carries the mark `alone`.
+    """
+    return shared_control_plane(run_directory(), CA_ALONE)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ import json
 import uuid
 from contextlib import suppress
 
+import pytest
+
 from keyreeve.errors import NotFound
 from support.control_plane import ControlPlane, Done
 from support.waiting import wait_for
@@ -24,6 +26,7 @@ def good(done: Done) -> Done:
     return done
 
 
+@pytest.mark.alone
 def test_what_was_done_is_listed_verified_and_exported(control_plane, tmp_path):
     good(control_plane.run("cert", "issue", "audited.example.test", "--out", tmp_path / "certificate"))
     settled(control_plane)

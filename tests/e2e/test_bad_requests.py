@@ -21,6 +21,7 @@ def _memory_per_kind(control_plane: ControlPlane) -> dict[str, int]:
 
 
 @pytest.mark.faults
+@pytest.mark.alone
 def test_each_bad_request_has_its_reason_and_leaves_the_service_as_it_was(control_plane: ControlPlane) -> None:
     corpus = bad_csrs(control_plane.context.trust_domain)
     assert len(corpus) >= 100

@@ -89,6 +89,7 @@ def test_status_doctor_and_settings_report_a_healthy_control_plane(all_services:
     assert "ca.yaml" in rows["trust_domain"]["origin"]
 
 
+@pytest.mark.alone
 def test_a_certificate_that_is_lost_is_issued_again(control_plane: ControlPlane) -> None:
     before = control_plane.state_directory.certificate.read_bytes()
     control_plane.state_directory.certificate.write_text("lost")
@@ -109,6 +110,7 @@ def test_without_the_openssl_program_another_library_verifies_and_up_says_so(
         verify_own(control_plane.state_directory.estate_bundle.read_text(), to_pem([leaf]), to_pem(chain), now)
 
 
+@pytest.mark.alone
 def test_doctor_fails_with_a_fix_when_something_is_wrong(control_plane: ControlPlane) -> None:
     control_plane.state_directory.key.chmod(0o644)
     try:

@@ -59,6 +59,7 @@ def test_status_and_doctor_say_that_postgresql_is_away_and_reset_removes_what_wa
 
 
 @pytest.mark.faults
+@pytest.mark.alone
 def test_halted_issuance_is_said_by_status_and_doctor(control_plane: ControlPlane) -> None:
     assert control_plane.run("issuance", "halt", "--reason", "a test of status").code == 0
     try:

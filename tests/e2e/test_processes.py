@@ -38,6 +38,7 @@ def proportional(pid: int) -> dict[str, int]:
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines}
 
 
+@pytest.mark.alone
 def test_processes_have_names_and_use_little_memory_together(control_plane: ControlPlane) -> None:
     names = everyone(control_plane)
     workers = [name for name in names.values() if name.startswith("kr-ca-worker-")]
@@ -56,6 +57,7 @@ def test_processes_have_names_and_use_little_memory_together(control_plane: Cont
             assert shared > told["Private_Clean"] + told["Private_Dirty"], kind
 
 
+@pytest.mark.alone
 def test_the_fork_server_has_one_thread_and_no_secret_and_its_children_none_of_its_files(
     control_plane: ControlPlane,
 ) -> None:
@@ -86,6 +88,7 @@ def memory(pid: int) -> Iterator[bytes]:
                     yield content.read(end - start)
 
 
+@pytest.mark.alone
 def test_the_page_of_metrics_has_what_workers_count_and_nothing_of_those_that_do_not(
     control_plane: ControlPlane,
 ) -> None:

@@ -141,6 +141,7 @@ def test_the_error_of_another_host_names_the_proxy_and_its_variable(
     assert "secret" not in done.err
 
 
+@pytest.mark.alone
 def test_the_variables_of_a_kubernetes_service_are_no_ports(control_plane: ControlPlane) -> None:
     variables = {
         "KEYREEVE_PORT": "tcp://10.96.0.12:7443",
@@ -154,6 +155,7 @@ def test_the_variables_of_a_kubernetes_service_are_no_ports(control_plane: Contr
     assert control_plane.run("profile", "list", "-q", extra=variables).code == 0
 
 
+@pytest.mark.alone
 def test_a_symbolic_link_leads_to_the_control_plane_that_runs(control_plane: ControlPlane, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(control_plane.directory)
     through = ControlPlane(tmp_path / "link")

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ CA = SERVICES[0]
 CA_ALONE = "support.ca_alone"
 ALL_SERVICES = "keyreeve.cli"
 _START_SECONDS = 120.0
+_TURN_SECONDS = 200.0
+_SHARED = {CA_ALONE: "ca", ALL_SERVICES: "services"}
+"""Names of the control planes that all processes of a test run share."""
 _TESTS = str(Path(__file__).parents[1])
 _OURS = ("KEYREEVE_CONTEXT", "KEYREEVE_DIR", "KEYREEVE_PORT", "FORCE", "NO_COLOR")
 
@@ -149,19 +154,29 @@ def new_database(request: pytest.FixtureRequest) -> str:
     return server.url(name)
 
 
-def shared_control_plane(shared: Path) -> ControlPlane:
-    """The control plane with all services of this test run, started if need be; `shared` is the run's directory."""
-    directory = shared / "services"
-    made = ControlPlane(directory, ALL_SERVICES)
-    with locked("starting all services", shared / "services.lock", _START_SECONDS):
+def shared_control_plane(shared: Path, module: str = ALL_SERVICES) -> ControlPlane:
+    """A control plane of this test run, started if need be; `shared` is the run's directory."""
+    directory = shared / _SHARED[module]
+    made = ControlPlane(directory, module)
+    with locked(f"starting {directory.name}", directory.with_suffix(".lock"), _START_SECONDS):
         if not directory.exists():
             directory.mkdir()
             made.up()
     return made
 
 
-def stop_shared_control_plane(shared: Path) -> None:
-    """Stop the control plane of this test run if there is one."""
-    directory = shared / "services"
-    if directory.exists():
-        ControlPlane(directory, ALL_SERVICES).down()
+def stop_shared_control_planes(shared: Path) -> None:
+    """Stop the control planes of this test run."""
+    for module, name in _SHARED.items():
+        if (shared / name).exists():
+            ControlPlane(shared / name, module).down()
+
+
+@contextmanager
+def use_of(shared: Path, *, alone: bool) -> Iterator[None]:
+    """Use the control plane of the CA alone beside the tests of other processes, or while none of them does."""
+    with ExitStack() as stack:
+        with locked("a test that uses the control plane alone", shared / "ca.turn", _TURN_SECONDS):
+            what = "a test that uses the control plane"
+            stack.enter_context(locked(what, shared / "ca.use", _TURN_SECONDS, shared=not alone))
+        yield

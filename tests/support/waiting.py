@@ -28,16 +28,17 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = LONGEST) 
 
 
 @contextmanager
-def locked(what: str, path: Path, seconds: float = LONGEST) -> Iterator[None]:
+def locked(what: str, path: Path, seconds: float = LONGEST, *, shared: bool = False) -> Iterator[None]:
     """Hold the lock of a file; fail with `what` its holder does when it is held for too long."""
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with path.open("w") as file:
-        wait_for(f"another process has finished: {what}", lambda: _try_lock(file), seconds)
+        wait_for(f"another process has finished: {what}", lambda: _try_lock(file, kind), seconds)
         yield
 
 
-def _try_lock(file: IO[str]) -> bool:
+def _try_lock(file: IO[str], kind: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
