@@ -153,6 +153,19 @@ def test_verify_accepts_the_name_it_was_issued_for_and_no_other(fake: FakeCa, ru
     assert "CERTIFICATE_UNTRUSTED" in refused.err
 
 
+def test_verify_judges_a_server_as_a_server_and_names_the_ca_that_is_missing(
+    fake: FakeCa, run: Run, tmp_path: Path
+) -> None:
+    assert run("cert", "issue", "web.example.test", "--out", tmp_path / "web").code == 0
+    whole = tmp_path / "web/certificate.pem"
+    assert run("cert", "verify", whole).code == 0, "without --for it is no client certificate for that"
+    end = "-----END CERTIFICATE-----\n"
+    (tmp_path / "leaf.pem").write_text(whole.read_text().partition(end)[0] + end)
+    alone = run("cert", "verify", tmp_path / "leaf.pem")
+    assert alone.code == 1
+    assert "the CA 'CN=estate issuing', which has signed it or its chain" in alone.err
+
+
 def test_inspect_says_what_a_file_without_certificates_holds(fake: FakeCa, run: Run, tmp_path: Path) -> None:
     assert run("cert", "issue", "web.example.test", "--out", tmp_path / "web").code == 0
     done = run("cert", "inspect", tmp_path / "web/key.pem")
