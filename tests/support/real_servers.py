@@ -16,6 +16,8 @@ from support.programs import find_program
 from support.waiting import wait_for
 
 NAME = "localhost"
+OCSP = "ssl_ocsp on; ssl_stapling on;"
+"""nginx asks the CA's OCSP responder about its clients, and staples the answer about its own certificate."""
 PAGE = Path(__file__).parents[2] / "docs" / "servers.md"
 
 
@@ -191,8 +193,11 @@ def running(command: list[str], port: int, log: Path) -> Iterator[subprocess.Pop
 
 
 @contextmanager
-def nginx_with_ocsp(files: Files, server: Pair, directory: Path) -> Iterator[int]:
-    """nginx that asks the CA's OCSP responder about its clients, and staples the answer about its own certificate."""
+def nginx_serving(files: Files, server: Pair, directory: Path, revocation: str) -> Iterator[tuple[int, list[str]]]:
+    """nginx that greets clients whose certificates it has checked; its port, and its command.
+
+    `revocation` has the directives about that; errors go to `error.log` in the new directory.
+    """
     nginx, port = find_program("nginx"), free_port()
     directory.mkdir()
     configuration, errors = directory / "nginx.conf", directory / "error.log"
@@ -205,13 +210,14 @@ http {{
   server {{
     listen 127.0.0.1:{port} ssl;
     ssl_certificate {server.certificate}; ssl_certificate_key {server.key};
-    ssl_client_certificate {files.roots}; ssl_verify_client on; ssl_verify_depth 3; ssl_ocsp on; ssl_stapling on;
+    ssl_client_certificate {files.roots}; ssl_verify_client on; ssl_verify_depth 3; {revocation}
     return 200 "hello $ssl_client_s_dn\\n";
   }}
 }}
 """)
-    with running([nginx, "-p", str(directory), "-c", str(configuration), "-e", str(errors)], port, directory / "log"):
-        yield port
+    command = [nginx, "-p", str(directory), "-c", str(configuration), "-e", str(errors)]
+    with running(command, port, directory / "log"):
+        yield port, command
 
 
 @dataclass(frozen=True)

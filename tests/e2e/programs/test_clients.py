@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.programs import find_program
-from support.real_servers import NAME, Files, Row, assert_client_uses, nginx_with_ocsp
+from support.real_servers import NAME, OCSP, Files, Row, assert_client_uses, nginx_serving
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -30,10 +30,10 @@ def test_curl(files: Files, tmp_path: Path) -> None:
         )
 
     assert_client_uses(files, client, get)
-    with nginx_with_ocsp(files, files.server, tmp_path / "good") as port:
+    with nginx_serving(files, files.server, tmp_path / "good", OCSP) as (port, _):
         # nginx asks the responder when the first client wants the status, and staples the answer for the next one.
         wait_for("a stapled status", lambda: "hello" in get(port, "--cert-status").stdout, 30)
-    with nginx_with_ocsp(files, files.revoked_server, tmp_path / "gone") as port:
+    with nginx_serving(files, files.revoked_server, tmp_path / "gone", OCSP) as (port, _):
         log = tmp_path / "gone/error.log"
 
         def told() -> bool:

@@ -13,12 +13,13 @@ import pytest
 from support import postgres
 from support.programs import find_program
 from support.real_servers import (
+    OCSP,
     Files,
     Row,
     assert_server_checks,
     assert_server_uses,
     free_port,
-    nginx_with_ocsp,
+    nginx_serving,
     running,
 )
 from support.waiting import wait_for
@@ -27,30 +28,14 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 
 def test_nginx(files: Files, tmp_path: Path) -> None:
-    nginx, port, server = find_program("nginx"), free_port(), files.own_server("nginx")
-    configuration, errors = tmp_path / "nginx.conf", tmp_path / "error.log"
-    configuration.write_text(f"""
-daemon off; pid {tmp_path}/pid; error_log {errors}; user root;
-events {{}}
-http {{
-  access_log off; client_body_temp_path {tmp_path}/b; proxy_temp_path {tmp_path}/p; fastcgi_temp_path {tmp_path}/f;
-  uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
-  server {{
-    listen 127.0.0.1:{port} ssl;
-    ssl_certificate {server.certificate}; ssl_certificate_key {server.key};
-    ssl_client_certificate {files.roots}; ssl_verify_client on; ssl_verify_depth 3; ssl_crl {files.crls};
-    return 200 "hello $ssl_client_s_dn\\n";
-  }}
-}}
-""")
-    command = [nginx, "-p", str(tmp_path), "-c", str(configuration), "-e", str(errors)]
-    with running(command, port, tmp_path / "log"):
+    server, log = files.own_server("nginx"), tmp_path / "crl/error.log"
+    with nginx_serving(files, server, tmp_path / "crl", f"ssl_crl {files.crls};") as (port, command):
 
         def reload() -> None:
             files.renew(server, "--then", " ".join([*command, "-s", "reload"]))
 
-        assert_server_uses(files, port, server, errors.read_text, reload)
-    with nginx_with_ocsp(files, server, tmp_path / "ocsp") as port:
+        assert_server_uses(files, port, server, log.read_text, reload)
+    with nginx_serving(files, server, tmp_path / "ocsp", OCSP) as (port, _):
         assert_server_checks(files, port, (tmp_path / "ocsp/error.log").read_text)
     Row(
         "nginx",
@@ -100,27 +85,19 @@ def test_stunnel(files: Files, tmp_path: Path) -> None:
     )
     (tmp_path / "answer").write_text("\n".join(lines) + "\n")
     (tmp_path / "answer").chmod(0o755)
-    (tmp_path / "stunnel.conf").write_text(f"""
-foreground = yes
-pid =
-[https]
-accept = 127.0.0.1:{port}
+    (tmp_path / "stunnel.conf").write_text("foreground = yes\npid =\n")
+    for accept, revocation in ((port, f"CRLfile = {files.crls}"), (ocsp_port, "OCSPaia = yes")):
+        with (tmp_path / "stunnel.conf").open("a") as configuration:
+            configuration.write(f"""
+[https-{accept}]
+accept = {accept}
 exec = {tmp_path}/answer
 execArgs = answer
 cert = {server.certificate}
 key = {server.key}
 CAfile = {files.roots}
 verifyChain = yes
-CRLfile = {files.crls}
-[ocsp]
-accept = 127.0.0.1:{ocsp_port}
-exec = {tmp_path}/answer
-execArgs = answer
-cert = {server.certificate}
-key = {server.key}
-CAfile = {files.roots}
-verifyChain = yes
-OCSPaia = yes
+{revocation}
 """)
     with running([stunnel, str(tmp_path / "stunnel.conf")], port, log := tmp_path / "log") as process:
         assert_server_uses(files, port, server, log.read_text, lambda: process.send_signal(signal.SIGHUP))

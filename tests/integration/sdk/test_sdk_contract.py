@@ -1,7 +1,7 @@
 """Every RPC has a typed method, and every error reason arrives as its own class."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import grpc
@@ -73,21 +73,27 @@ async def test_the_stream_of_bundles_gives_values(fake: FakeCa, form: ClientForm
     assert isinstance(await form.run(fake.context, first), values.Bundle)
 
 
+def first_updates(method: str, count: int) -> Callable[[object], object]:
+    """Call an example's stream, for the first of its updates."""
+
+    def first(client: object) -> object:
+        updates = EXAMPLES[method].call(client)
+
+        async def of_async() -> object:
+            found = [await anext(updates) for _ in range(count)]
+            await updates.aclose()
+            return found
+
+        return of_async() if isinstance(updates, AsyncIterator) else [next(updates) for _ in range(count)]
+
+    return first
+
+
 async def test_the_feed_of_callers_gives_values_and_goes_on_where_it_stopped(fake: FakeCa, form: ClientForm) -> None:
     snapshot, rest = EXAMPLES["WatchCallers"].answer  # type: ignore[misc]
     fake.script("WatchCallers", [snapshot], [snapshot, rest], [rest])
 
-    def first(client: object) -> object:
-        updates = EXAMPLES["WatchCallers"].call(client)
-
-        async def of_async() -> object:
-            found = [await anext(updates) for _ in range(4)]
-            await updates.aclose()
-            return found
-
-        return of_async() if isinstance(updates, AsyncIterator) else [next(updates) for _ in range(4)]
-
-    found = await form.run(fake.context, first)
+    found = await form.run(fake.context, first_updates("WatchCallers", 4))
     assert [one.seq for one in found] == [2, 2, 4, 4]
     asked = [(one.request.restore_generation, one.request.after_seq) for one in fake.received]
     assert asked == [(0, 0), (0, 0), (1, 4)], "a snapshot that was cut off begins anew"
@@ -110,17 +116,7 @@ async def test_the_stream_of_revoked_certificates_goes_on_where_it_stopped(fake:
     [update] = EXAMPLES["WatchRevokedCertificates"].answer  # type: ignore[misc]
     fake.script("WatchRevokedCertificates", [update], [update])
 
-    def first(client: object) -> object:
-        updates = EXAMPLES["WatchRevokedCertificates"].call(client)
-
-        async def of_async() -> object:
-            found = [await anext(updates) for _ in range(2)]
-            await updates.aclose()
-            return found
-
-        return of_async() if isinstance(updates, AsyncIterator) else [next(updates) for _ in range(2)]
-
-    for one in await form.run(fake.context, first):
+    for one in await form.run(fake.context, first_updates("WatchRevokedCertificates", 2)):
         assert isinstance(one, values.RevokedCertificates)
         assert [type(each) for each in one.certificates] == [values.Certificate]
     asked = [(one.request.restore_generation, one.request.after_seq) for one in fake.received]
