@@ -329,9 +329,11 @@ async def _follow_keys(context: CredentialsContext) -> None:
 async def _look_at_keys(context: CredentialsContext) -> None:
     """Ask the root provider for the keys in use, so that no call has to."""
     while True:
-        await asyncio.sleep(LOOK_SECONDS / 2)
-        if context.vault.keyring.is_used():
+        used = context.vault.keyring.is_used()
+        if used:
             await asyncio.to_thread(context.vault.keyring.look_again)
+        # At rest, the first use asks by itself: what it asks about was last seen longer ago than an opened key is used.
+        await asyncio.sleep(LOOK_SECONDS / 2 if used else 2 * LOOK_SECONDS)
 
 
 def _own_name(context: CredentialsContext) -> str:

@@ -161,12 +161,10 @@ class GrpcConnection:
             self._answer_no_call(stream, refused, ended=end)
             return
         route = self._calls.route(head.path)
-        opened = Stream(
-            self, stream, head, route, now=self._now, most=min(self._limits.request_bytes, route.request_bytes)
-        )
+        most = min(self._limits.request_bytes, route.request_bytes)
+        opened = Stream(self, stream, head, route, now=self._now, most=most)
         opened.ended = end
-        self._streams[stream] = opened
-        self._touched[stream] = opened
+        self._streams[stream] = self._touched[stream] = opened
 
     def on_data(self, stream: int, data: bytes, *, end: bool) -> None:
         """Take in a part of a request."""
