@@ -92,9 +92,14 @@ def test_no_call_between_current_members_fails_and_a_detached_one_is_refused(man
                 inside.discard(name)
                 with traffic.lock:
                     traffic.members = set(inside)
-                held = PeerCaller(by_name[name])
+                held, others = PeerCaller(by_name[name]), [by_name[one] for one in sorted(inside)]
+                assert [held.ping(other) for other in others] == [""] * len(others), "on connections that stay open"
                 operation = change(lambda name=name: many.client.membership.arrays.detach(name))
-                wait_for("it is refused", lambda held=held, peer=primary: held.ping(peer), REFUSED_SECONDS)
+                wait_for(
+                    "all refuse it",
+                    lambda held=held, others=others: all(held.ping(other) for other in others),
+                    REFUSED_SECONDS,
+                )
                 held.close()
                 many.done(operation)
                 by_name[name].wait_for(
