@@ -53,7 +53,6 @@ vault:
   reads_per_second: 1000000
   reads_at_once: 1000000
   unusual_owners: 1000000
-  rekey_rows_per_second: 1000000
 """
 
 Call = Callable[[], Awaitable[object]]
