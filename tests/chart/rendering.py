@@ -78,7 +78,9 @@ VARIANTS: Mapping[str, dict[str, Any]] = {
     "dev": {},
     "dev elsewhere": {
         "fullnameOverride": "trust",
+        "namespaceOverride": "trusted",
         "image": {"tag": "2"},
+        "global": {"imageRegistry": "mirror.example.test", "imagePullSecrets": ["shared"]},
         "persistence": {"size": "5Gi", "storageClass": "fast"},
         "check": {"enabled": False},
     },

@@ -6,6 +6,7 @@ The load is that of `make chart-e2e`: it signs, resolves, enrolls and joins whil
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -67,12 +68,14 @@ class Installation:
     @contextmanager
     def load(self) -> Iterator[None]:
         """Load while the context lasts; no call may have failed for good."""
-        stop = self.directory / "stop"
+        stop, enrolled = self.directory / "stop", self.directory / "enrolled"
         stop.unlink(missing_ok=True)
+        shutil.rmtree(enrolled, ignore_errors=True)
         command = [sys.executable, "-P", str(LOAD), "--context", str(self.context.path), "--stop", str(stop)]
-        command += ["--array", ARRAY, "--directory", str(self.directory / "enrolled"), "--members", *MEMBERS]
+        command += ["--array", ARRAY, "--directory", str(enrolled), "--members", *MEMBERS]
         running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
+            wait_for("the load has begun", lambda: list(enrolled.glob("*/")))
             yield
         finally:
             stop.touch()

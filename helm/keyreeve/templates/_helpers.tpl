@@ -11,6 +11,10 @@
 {{- end -}}
 {{- end -}}
 
+{{- define "keyreeve.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride -}}
+{{- end -}}
+
 {{- define "keyreeve.release" -}}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -34,7 +38,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 
 {{- define "keyreeve.image" -}}
 {{- $name := .Values.image.repository -}}
-{{- with .Values.image.registry }}{{ $name = printf "%s/%s" . $name }}{{ end -}}
+{{- with default .Values.global.imageRegistry .Values.image.registry }}{{ $name = printf "%s/%s" . $name }}{{ end -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" $name .Values.image.digest -}}
 {{- else -}}
@@ -81,7 +85,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
 {{- define "keyreeve.vaultNamespace" -}}
-{{- default (printf "%s-vault-keys" (.Release.Namespace | trunc 52 | trimSuffix "-")) .Values.vaultKeys.namespace -}}
+{{- default (printf "%s-vault-keys" ((include "keyreeve.namespace" .) | trunc 52 | trimSuffix "-")) .Values.vaultKeys.namespace -}}
 {{- end -}}
 
 {{- define "keyreeve.trustBundleSigner" -}}
@@ -98,7 +102,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if not .Values.database.existingSecret }}{{ fail "profile production needs database.existingSecret" }}{{ end -}}
 {{- if not .Values.kek.existingSecret }}{{ fail "profile production needs kek.existingSecret" }}{{ end -}}
 {{- if .Values.persistence.ephemeral }}{{ fail "profile production keeps its state: persistence.ephemeral is for dev" }}{{ end -}}
-{{- if eq (include "keyreeve.vaultNamespace" .) .Release.Namespace }}{{ fail "vaultKeys.namespace holds nothing but the vault's keys: it cannot be the release's" }}{{ end -}}
+{{- if eq (include "keyreeve.vaultNamespace" .) (include "keyreeve.namespace" .) }}{{ fail "vaultKeys.namespace holds nothing but the vault's keys: it cannot be the release's" }}{{ end -}}
 {{- else -}}
 {{- range $service := include "keyreeve.stores" . | fromJsonArray -}}
 {{- if gt (int (include "keyreeve.replicas" (dict "root" $root "service" $service))) 1 }}{{ fail "several replicas need profile production: SQLite has one writer" }}{{ end -}}
@@ -137,7 +141,7 @@ serviceAccountName: {{ .account }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext: {{- include "keyreeve.podSecurity" .root | nindent 2 }}
-{{- with .root.Values.imagePullSecrets }}
+{{- with concat .root.Values.global.imagePullSecrets .root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
@@ -168,7 +172,7 @@ securityContext: {{- include "keyreeve.containerSecurity" . | nindent 2 }}
 {{- end -}}
 
 {{- define "keyreeve.enroll" -}}
-{{ include "keyreeve.fullname" . }}-enroll.{{ .Release.Namespace }}.svc:7483
+{{ include "keyreeve.fullname" . }}-enroll.{{ include "keyreeve.namespace" . }}.svc:7483
 {{- end -}}
 
 {{- define "keyreeve.bundleVolumes" -}}
@@ -195,7 +199,7 @@ containers:
       - --trust-domain={{ .root.Values.trustDomain }}
       - --wait={{ .root.Values.check.seconds }}
     resources:
-      requests: {cpu: 50m, memory: 128Mi}
+      requests: {cpu: 50m, memory: 256Mi}
       limits: {memory: 256Mi}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}

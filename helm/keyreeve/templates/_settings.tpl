@@ -1,7 +1,7 @@
 {{- /* What the values may replace: addresses, as callers outside the cluster see them. */ -}}
 {{- define "keyreeve.defaultSettings" -}}
 {{- if eq .service "ca" -}}
-{{- $host := printf "%s-ca.%s.svc" (include "keyreeve.fullname" .root) .root.Release.Namespace -}}
+{{- $host := printf "%s-ca.%s.svc" (include "keyreeve.fullname" .root) (include "keyreeve.namespace" .root) -}}
 http_url: http://{{ $host }}:8080
 enroll:
   address: {{ include "keyreeve.enroll" .root }}
@@ -30,7 +30,7 @@ metrics:
 {{- if eq $service "gateway" }}
 services:
   {{- range $other := list "membership" "credentials" }}
-  {{ $other }}: ["{{ $name }}-{{ $other }}.{{ $root.Release.Namespace }}.svc:{{ include "keyreeve.ports" $other }}"]
+  {{ $other }}: ["{{ $name }}-{{ $other }}.{{ include "keyreeve.namespace" $root }}.svc:{{ include "keyreeve.ports" $other }}"]
   {{- end }}
 legacy_file: /etc/keyreeve/settings/legacy.toml
 {{- if $root.Values.gateway.ssh.port }}
@@ -59,21 +59,21 @@ http:
 bootstrap:
   allowed: {{ $root.Values.bootstrap.allowed }}
   {{- if $production }}
-  secret: {{ $root.Release.Namespace }}/{{ $name }}-control-plane
+  secret: {{ include "keyreeve.namespace" $root }}/{{ $name }}-control-plane
   {{- end }}
 enroll:
   host: 0.0.0.0
   port: 7483
   kubernetes:
-    bundle: {{ $root.Release.Namespace }}/{{ $name }}-bundle
+    bundle: {{ include "keyreeve.namespace" $root }}/{{ $name }}-bundle
     {{- with include "keyreeve.trustBundleSigner" $root }}
     trust_bundle_signer: {{ . }}
     {{- end }}
     accounts:
       {{- range without (include "keyreeve.services" $root | fromJsonArray) "ca" }}
-      {{ $root.Release.Namespace }}/{{ $name }}-{{ . }}: {{ . }}
+      {{ include "keyreeve.namespace" $root }}/{{ $name }}-{{ . }}: {{ . }}
       {{- end }}
-      {{ $root.Release.Namespace }}/{{ $name }}-check: workload
+      {{ include "keyreeve.namespace" $root }}/{{ $name }}-check: workload
       {{- range $root.Values.workloads }}
       {{ . }}: workload
       {{- end }}
