@@ -10,7 +10,7 @@ from keyreeve_ca.store.ports import StoredCertificate, Transaction
 from keyreeve_chassis.changes.shared_reads import SharedReads
 
 PAGE = 100
-"""Certificates in one update, which has at most 64 KiB for each."""
+"""Certificates in one update: as many as in a batch of signatures, so that it is below 4 MiB."""
 _WATCH_SECONDS = 60.0
 
 
