@@ -112,7 +112,8 @@ app.add_typer(entry_commands.app, name="vault")
 show_whole_help(app)
 
 
-_OUTPUT_LOST = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT})
+_STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
+_OUTPUT_LOST = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EBADF})
 """Errors of writing to standard output. Those of files are `FileUnusable`."""
 _PYDANTIC_PREFIX = "Value error, "
 """What pydantic puts before the message of a validator."""
@@ -121,6 +122,7 @@ _PYDANTIC_PREFIX = "Value error, "
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run a command line, by default that of this process, and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what a locale cannot show must not end a command
@@ -131,6 +133,19 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     except OSError as problem:
         code = _output_lost(problem) or code
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Open standard streams that the caller has closed (`>&-`), or the next file or socket would get their numbers.
+
+    Standard output gets one that cannot be written: commands whose result goes there say so before they ask anything.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= _STANDARD_ERROR:
+        if descriptor == _STANDARD_ERROR:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(_STANDARD_OUTPUT, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(_STANDARD_ERROR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _output_lost(problem: OSError) -> int:

@@ -53,11 +53,16 @@ def _of_context(tmp_path: Path) -> set[str]:
     return {path.name for path in tmp_path.iterdir() if path.name not in {"file", "r.csr"}}
 
 
+WITHOUT_OUTPUT = ("sh", "-c", 'exec "$0" "$@" >&-')
+"""Runs a command whose standard output is closed."""
+
+
 @pytest.mark.parametrize(
     ("output", "arguments"),
     [
         ("full", ["cert", "sign", "--csr", "r.csr"]),
         ("closed", ["cert", "sign", "--csr", "r.csr"]),
+        ("none", ["cert", "sign", "--csr", "r.csr"]),
         ("full", ["token", "create", "workloads/a"]),
         ("full", ["operator", "invite", "bea", "--role", "auditor"]),
     ],
@@ -70,6 +75,8 @@ def test_a_standard_output_that_takes_nothing_is_refused_before_anything_is_aske
     if output == "full":
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    elif output == "none":
+        done = subprocess.run([*WITHOUT_OUTPUT, *command], stderr=subprocess.PIPE, check=False, timeout=60)
     else:
         reader, writer = os.pipe()
         os.close(reader)
@@ -79,6 +86,17 @@ def test_a_standard_output_that_takes_nothing_is_refused_before_anything_is_aske
     assert b"Traceback" not in done.stderr
     assert b"cannot write standard output" in done.stderr
     assert fake.received == []
+
+
+def test_without_a_standard_output_files_are_written_and_no_other_file_gets_its_number(
+    fake: FakeCa, tmp_path: Path
+) -> None:
+    issue = [sys.executable, "-m", "keyreeve.cli", "cert", "issue", "a.test", "--out", str(tmp_path / "a")]
+    done = subprocess.run([*WITHOUT_OUTPUT, *issue], stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "cannot write standard output" in done.stderr
+    assert x509.load_pem_x509_certificates((tmp_path / "a/certificate.pem").read_bytes())
 
 
 def test_output_that_is_lost_after_all_is_told_in_one_line(fake: FakeCa) -> None:

@@ -1,6 +1,7 @@
 """Files of certificates, keys and CSRs, and the directory of `cert issue`."""
 
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -168,6 +169,8 @@ def _check_standard_output() -> None:
     try:
         descriptor = sys.stdout.fileno()
         mode = os.fstat(descriptor).st_mode
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:  # the caller has closed it
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))  # noqa: TRY301  # as writing to it says
         if stat.S_ISREG(mode):
             at = os.lseek(descriptor, 0, os.SEEK_CUR)
             os.posix_fallocate(descriptor, at, _PROBE_BYTES)
