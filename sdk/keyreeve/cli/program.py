@@ -128,8 +128,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")  # what a locale cannot show must not end a command
     code = run_command(arguments)
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as problem:
         code = _output_lost(problem) or code
     sys.exit(code)
