@@ -10,7 +10,7 @@ HEADS = (
     "beside a busy processor",
     "during",
     "after",
-    "processor: attacker, workers",
+    "processor: attacker, service",
     "largest worker",
     "what was refused",
 )
@@ -28,7 +28,7 @@ class Row:
     during: float | None = None
     after: float | None = None
     processors: tuple[float, float] | None = None
-    """Shares of a processor that the attacker took, and the workers for all that they did meanwhile."""
+    """Shares of a processor that the attacker took, and the service for all that it did meanwhile."""
     largest: int | None = None
     """Bytes of the largest worker."""
 

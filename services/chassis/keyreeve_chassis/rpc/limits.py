@@ -34,7 +34,7 @@ _CONNECTIONS = 4
 """How many connections' worth of resets one caller may make on all of its own."""
 
 
-_READING = (0.25, 0.1)
+_READING = (0.1, 0.1)
 """Seconds of this process at once, and in each second for long, that it reads from one caller for nothing."""
 _ANSWER_SECONDS = 0.001
 """Of reading, for which an answered call makes up: most take a tenth of it, one of 100 certificates about as much."""
