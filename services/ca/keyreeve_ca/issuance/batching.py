@@ -23,6 +23,10 @@ HEAVY = 16
 """Certificates for each caller, on the average, from which on some caller is held to be heavy when another comes."""
 PART = 4
 """Of a long request, by price, between two looks at what else there is: about 3 ms."""
+PAUSES = 2
+"""How long a long request pauses between two parts, in their length, when another caller has just come beside a heavy one."""
+PAUSE_SECONDS = 0.1
+"""How long after that caller's last request: the next one of a caller that makes one after the other comes sooner."""
 UNEVEN_SECONDS = 5.0
 """How long after that batches are small."""
 SMALL_BATCH = 4
@@ -149,8 +153,8 @@ class Batching:
         """Ticks since a request came."""
         self._begin_at = 0.0
         """When those who wait are kept waiting for others no longer."""
-        self._busy_until = self._uneven_until = 0.0
-        """Until when more requests are expected, and until when batches are small."""
+        self._busy_until = self._uneven_until = self._pause_until = 0.0
+        """Until when more requests are expected, until when batches are small, and until when long requests pause."""
 
     @asynccontextmanager
     async def join(self, caller: str, size: int) -> AsyncIterator[None]:
@@ -175,16 +179,17 @@ class Batching:
         return Part(self)
 
     async def let_others_in(self, spent: float) -> None:
-        """Pause within a long request: as long as its last part took when it is a heavy caller's beside another's."""
+        """Pause within a long request whose last part took so long."""
         self._ahead = 0
-        await asyncio.sleep(spent if self._clock() < self._uneven_until else 0)
+        await asyncio.sleep(PAUSES * spent if self._clock() < self._pause_until else 0)
 
     def _arrive(self, caller: str, size: int) -> Begun | None:
         """What the request has to wait for; None: nothing."""
         self._arrived += 1
         theirs = self._here.get(caller, 0)
         if not theirs and self._total > HEAVY * len(self._here):
-            self._uneven_until = self._clock() + UNEVEN_SECONDS
+            now = self._clock()
+            self._uneven_until, self._pause_until = now + UNEVEN_SECONDS, now + PAUSE_SECONDS
         self._total += size
         self._here[caller] = theirs + size
         if not (self._idle or theirs) and size <= SMALL_BATCH and self._ahead < MAX_AHEAD:
