@@ -38,8 +38,8 @@ _READING = (0.1, 0.1)
 """Seconds of this process at once, and in each second for long, that it reads from one caller for nothing."""
 _ANSWER_SECONDS = 0.001
 """Of reading, for which an answered call makes up: most take a tenth of it, one of 100 certificates about as much."""
-_PARSING_SECONDS = 10e-9
-"""For each byte of a large request that is refused once it has been parsed: 100 certificates of 100 names take 4 ms."""
+_BYTE_SECONDS = 10e-9
+"""For each byte of a large request: an answer makes up for so much more reading, and a refusal costs so much for parsing."""
 _REFUSAL_SECONDS = 0.0005
 """What a call costs beside reading that is refused for a fault of its caller, such as a bad signature."""
 
@@ -73,10 +73,10 @@ class Standing:
         self._reading.spend(_REFUSAL_SECONDS, now)
         return self._refusals.take(now)
 
-    def answered(self) -> None:
+    def answered(self, size: int) -> None:
         """Count a call that was answered: it makes up for one that was refused, and for what was read."""
         self._refusals.give_back()
-        self._reading.give_back(_ANSWER_SECONDS)
+        self._reading.give_back(_ANSWER_SECONDS + size * _BYTE_SECONDS)
 
     def used_up(self, now: float) -> bool:
         """Whether the next reset or refusal would be too many."""
@@ -126,9 +126,9 @@ class Conduct:
         """
         self.answered()
         if code == wire.OK:
-            self._standing.answered()
+            self._standing.answered(size)
         else:
-            self._standing.spend(size * _PARSING_SECONDS, now)
+            self._standing.spend(size * _BYTE_SECONDS, now)
         return code not in wire.FAULTS_OF_THE_CALLER or self._standing.refused(now)
 
     def answered(self) -> None:

@@ -50,6 +50,7 @@ def test_a_large_request_that_is_refused_costs_by_its_size_and_one_that_is_answe
     standing = Standing(LIMITS, NOW)
     conduct = Conduct(LIMITS, NOW, standing)
     for _ in range(1_000):
+        standing.spend(0.004, NOW)
         conduct.finish(wire.OK, NOW, 400_000)
     assert standing.rest(NOW) == 0
     for _ in range(100):
