@@ -315,13 +315,14 @@ async def _follow_keys(context: CredentialsContext) -> None:
         await wait(_DUE_SECONDS)
         try:
             await context.vault.switch.refresh()
-            if topics.version([KEYS]) == tended and topics.clock() < due_at:
+            version = topics.version([KEYS])
+            if version == tended and topics.clock() < due_at:
                 continue
-            tended, due_at = topics.version([KEYS]), topics.clock() + _DUE_SECONDS
             for kek in await context.keys.destroy_due():
                 log.warning("the key %s has been destroyed", kek.name)
             for array_id in await context.keys.replace_worn(_own_name(context)):
                 log.warning("arrays/%s gets a new key: the present one has wrapped many data keys", array_id)
+            tended, due_at = version, topics.clock() + _DUE_SECONDS
         except (Unavailable, VaultKeyUnavailable, TrustTableAltered) as failure:
             log.warning("the keys of the vault could not be looked after: %s", failure)
 
