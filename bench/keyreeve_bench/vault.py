@@ -43,6 +43,7 @@ from keyreeve_bench.sign import bench_sign
 from keyreeve_bench.vault_kills import Kills
 from keyreeve_bench.vault_names import APPLICATION, ARRAY, SERVER, owner_of
 
+_TRUST_DOMAIN = "bench.localhost"
 [_SERVICE] = [one for one in SERVICES if one.name == "credentials"]
 RATE = 100.0
 """Calls in a second."""
@@ -78,12 +79,13 @@ def filled(directory: Path, database: str, entries: int) -> Iterator[StateDirect
             place.mkdir()
             url = stack.enter_context(postgresql.server(place))
         state_directory.make()
+        _fill(state_directory, directory / "fill.yaml", url, entries)
         taken: set[int] = set()
-        for one in SERVICES:
+        for one in SERVICES:  # only now: free ports do not stay free while a large vault is filled
             write_config(
                 state_directory,
                 one,
-                trust_domain="bench.localhost",
+                trust_domain=_TRUST_DOMAIN,
                 first_port=0,
                 rng=random.SystemRandom(),
                 database=url if one is _SERVICE else "",
@@ -91,21 +93,23 @@ def filled(directory: Path, database: str, entries: int) -> Iterator[StateDirect
             )
         config = state_directory.config(_SERVICE.name)
         config.write_text(config.read_text() + _SETTINGS)
-        program = [
-            sys.executable,
-            "-m",
-            "keyreeve_bench.vault_fill",
-            "--entries",
-            str(entries),
-            "--config",
-            str(config),
-        ]
-        print_error(f"    {entries:,} synthetic entries are put")
-        filling = subprocess.run(program, check=True, capture_output=True)  # noqa: S603
-        print_error(f"    in {json.loads(filling.stdout)['seconds']:,.0f} s")
         stack.callback(take_down, state_directory)
-        bring_up(state_directory, trust_domain="bench.localhost", first_port=0, report=lambda _: None)
+        bring_up(state_directory, trust_domain=_TRUST_DOMAIN, first_port=0, report=lambda _: None)
         yield state_directory
+
+
+def _fill(state_directory: StateDirectory, config: Path, database: str, entries: int) -> None:
+    """Fill the vault of a control plane that has not been started yet; `config` is written for that."""
+    state = state_directory.state(_SERVICE.name)
+    state.mkdir(mode=0o700, exist_ok=True)
+    url = database or f"sqlite:///{_SERVICE.name}.db"
+    settings = {"trust_domain": _TRUST_DOMAIN, "state_directory": str(state), "database": {"url": url}}
+    config.write_text(json.dumps(settings))  # JSON is YAML
+    config.chmod(0o600)
+    program = [sys.executable, "-m", "keyreeve_bench.vault_fill", "--entries", str(entries), "--config", str(config)]
+    print_error(f"    {entries:,} synthetic entries are put")
+    filling = subprocess.run(program, check=True, capture_output=True)  # noqa: S603
+    print_error(f"    in {json.loads(filling.stdout)['seconds']:,.0f} s")
 
 
 def run(plan: Plan, place: Place) -> tuple[list[Figure], dict[str, Any]]:
